@@ -1,0 +1,206 @@
+"""The plugin interface: where files live, as every door sees it.
+
+A storage is a class with some of the methods below. A method that it does not override raises
+SFTPUnsupported, which a client sees as SSH_FX_OP_UNSUPPORTED: a storage with three methods is an honest
+three-method storage. It may raise the exceptions of pysftpexceptions, or any OSError with an errno.
+
+Paths are bytes, `/`-separated and rooted at the storage: b"/" is its top. The server joins a relative
+path to `home` and hands every path over otherwise untouched; what `..` and links mean is the storage's
+business. A storage that leaves `home` at None gets paths exactly as the client sent them.
+
+Nothing here knows a wire format, a door or a session.
+"""
+
+from __future__ import annotations
+
+import posixpath
+
+from pysftpserver.pysftpexceptions import SFTPNotFound, SFTPUnsupported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, Protocol
+
+    from pysftpserver.attributes import SFTPAttributes
+
+    class StatVFS(Protocol):
+        """The figures of a file system; os.statvfs_result is one of these."""
+
+        @property
+        def f_bsize(self) -> int: ...
+
+        @property
+        def f_frsize(self) -> int: ...
+
+        @property
+        def f_blocks(self) -> int: ...
+
+        @property
+        def f_bfree(self) -> int: ...
+
+        @property
+        def f_bavail(self) -> int: ...
+
+        @property
+        def f_files(self) -> int: ...
+
+        @property
+        def f_ffree(self) -> int: ...
+
+        @property
+        def f_favail(self) -> int: ...
+
+        @property
+        def f_fsid(self) -> int: ...
+
+        @property
+        def f_flag(self) -> int: ...
+
+        @property
+        def f_namemax(self) -> int: ...
+
+
+class SFTPAbstractServerStorage:
+    """The base class of all storages. Subclass it and write the methods that your storage has."""
+
+    #: Where sessions start, an absolute path of the storage; None: paths arrive as the client sent them.
+    home: bytes | None = None
+
+    # --- names ------------------------------------------------------------------------------------
+
+    def realpath(self, path: bytes) -> bytes:
+        """The canonical absolute form of path; its last component may be missing.
+
+        By default by the text alone: right for storages without links.
+        """
+        return b"/" + posixpath.normpath(b"/" + path).lstrip(b"/")
+
+    def userhome(self, user: bytes) -> bytes:
+        """Where the user of that name starts; b"" is the session's own user.
+
+        Raises SFTPNotFound for a user that the storage does not know.
+        """
+        if user:
+            raise SFTPNotFound("No such user")
+        return self.home or b"/"
+
+    def username(self, uid: int) -> bytes | None:
+        """The name of a user for listings, or None."""
+        return None
+
+    def groupname(self, gid: int) -> bytes | None:
+        """The name of a group for listings, or None."""
+        return None
+
+    # --- attributes -------------------------------------------------------------------------------
+
+    def stat(self, path: bytes) -> SFTPAttributes:
+        """Attributes of what path leads to, links followed."""
+        raise SFTPUnsupported
+
+    def lstat(self, path: bytes) -> SFTPAttributes:
+        """Attributes of path itself, even if it is a link."""
+        raise SFTPUnsupported
+
+    def fstat(self, handle: Any) -> SFTPAttributes:
+        """Attributes of an open file."""
+        raise SFTPUnsupported
+
+    def setstat(self, path: bytes, attrs: SFTPAttributes) -> None:
+        """Change the fields that are set in attrs, links followed: size, permissions, times, owner."""
+        raise SFTPUnsupported
+
+    def lsetstat(self, path: bytes, attrs: SFTPAttributes) -> None:
+        """Change the fields that are set in attrs, on path itself even if it is a link."""
+        raise SFTPUnsupported
+
+    def fsetstat(self, handle: Any, attrs: SFTPAttributes) -> None:
+        """Change the fields that are set in attrs, of an open file."""
+        raise SFTPUnsupported
+
+    # --- directories ------------------------------------------------------------------------------
+
+    def opendir(self, path: bytes) -> Iterator[tuple[bytes, SFTPAttributes]]:
+        """An iterator of (name, attributes of the entry itself), b"." and b".." included.
+
+        It is read lazily while the client asks for more, and closed (its close(), where it has one)
+        when the client closes the directory or the session ends. Raises what is wrong with the path
+        at once, not at the first entry.
+        """
+        raise SFTPUnsupported
+
+    def mkdir(self, path: bytes, mode: int) -> None:
+        """Make a directory. mode: permission bits before the umask."""
+        raise SFTPUnsupported
+
+    def rmdir(self, path: bytes) -> None:
+        """Remove an empty directory."""
+        raise SFTPUnsupported
+
+    # --- files ------------------------------------------------------------------------------------
+
+    def open(self, path: bytes, flags: int, mode: int) -> Any:
+        """Open a file and return a handle, any object.
+
+        flags: os.O_RDONLY, O_WRONLY or O_RDWR, with any of O_APPEND, O_CREAT, O_TRUNC and O_EXCL.
+        mode: permission bits, before the umask, for a file that is created.
+        """
+        raise SFTPUnsupported
+
+    def read(self, handle: Any, off: int, size: int) -> bytes | bytearray | memoryview:
+        """Up to size bytes from offset off; fewer only before the end of the file, none behind it."""
+        raise SFTPUnsupported
+
+    def write(self, handle: Any, off: int, chunk: bytes | memoryview) -> None:
+        """Store all of chunk at offset off, or raise. A handle opened with O_APPEND ignores off.
+
+        chunk is bytes; for a handle with a fileno() it is a view that is valid only during the call.
+        """
+        raise SFTPUnsupported
+
+    def close(self, handle: Any) -> None:
+        """The client is done with the handle, or gone. Called exactly once for each handle."""
+        raise SFTPUnsupported
+
+    def fsync(self, handle: Any) -> None:
+        """Return when all that was written is safe from a crash."""
+        raise SFTPUnsupported
+
+    def fileno(self, handle: Any) -> int | None:
+        """The descriptor of the real file behind a handle, or None.
+
+        A capability, not a duty: with it, a door may move data without copying it, past read().
+        A subclass that overrides read() or write() and not this one is asked through its own methods.
+        """
+        return None
+
+    # --- the tree ---------------------------------------------------------------------------------
+
+    def rm(self, path: bytes) -> None:
+        """Remove a file or a link."""
+        raise SFTPUnsupported
+
+    def rename(self, old: bytes, new: bytes, replace: bool = False) -> None:
+        """Rename; an existing target is an error, or with replace is replaced atomically."""
+        raise SFTPUnsupported
+
+    def symlink(self, linkpath: bytes, target: bytes) -> None:
+        """Make a symbolic link at linkpath that holds the text target."""
+        raise SFTPUnsupported
+
+    def readlink(self, path: bytes) -> bytes:
+        """The text of a symbolic link."""
+        raise SFTPUnsupported
+
+    def link(self, old: bytes, new: bytes) -> None:
+        """Make new another name (a hard link) of the file old."""
+        raise SFTPUnsupported
+
+    def statvfs(self, path: bytes) -> StatVFS:
+        """Figures of the file system that holds path: an os.statvfs_result, or what looks like one."""
+        raise SFTPUnsupported
+
+    def fstatvfs(self, handle: Any) -> StatVFS:
+        """The same for an open file."""
+        raise SFTPUnsupported

@@ -1,0 +1,136 @@
+"""File attributes of SFTP version 3, and the `ls -l` line that goes with them.
+
+What may not enter: the wire encoding (wire.py) and any look-up of files or users; both names and
+numbers are handed in. Facts: draft-ietf-secsh-filexfer-02, sections 5 and 7.
+"""
+
+from __future__ import annotations
+
+import time
+from stat import filemode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+    NameOfId = Callable[[int], bytes | None]
+
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+HALF_A_YEAR = 365 * 24 * 3600 // 2  # seconds
+A_DAY = 24 * 3600  # seconds
+CACHED_DATES = 4096  # entries; a directory rarely holds more distinct times
+
+
+class SFTPAttributes:
+    """What is known of a file; a field that is None is unknown, or not to be changed.
+
+    size: bytes. uid, gid: numbers; they travel only together. permissions: the POSIX st_mode, file
+    type bits included. atime, mtime: whole seconds since the epoch; they travel only together.
+    nlink: number of hard links, shown in listings and never sent as a field.
+    """
+
+    __slots__ = ("atime", "gid", "mtime", "nlink", "permissions", "size", "uid")
+
+    def __init__(
+        self,
+        size: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        permissions: int | None = None,
+        atime: int | None = None,
+        mtime: int | None = None,
+        nlink: int = 1,
+    ) -> None:
+        self.size = size
+        self.uid = uid
+        self.gid = gid
+        self.permissions = permissions
+        self.atime = atime
+        self.mtime = mtime
+        self.nlink = nlink
+
+    @classmethod
+    def from_stat(cls, st: os.stat_result) -> SFTPAttributes:
+        """All fields, from what os.stat() and its relatives return."""
+        # The tuple face of stat_result holds whole seconds already and costs no floats.
+        mode, _, _, nlink, uid, gid, size, atime, mtime, _ = st
+        return cls(size, uid, gid, mode, atime, mtime, nlink)  # type: ignore[arg-type]
+
+    def is_empty(self) -> bool:
+        """Whether no field is set."""
+        fields = (self.size, self.uid, self.gid, self.permissions, self.atime, self.mtime)
+        return all(field is None for field in fields)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SFTPAttributes):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def __repr__(self) -> str:
+        known = ((name, getattr(self, name)) for name in self.__slots__)
+        fields = ", ".join(f"{name}={value}" for name, value in known if value is not None)
+        return f"SFTPAttributes({fields})"
+
+
+class LongnameFormatter:
+    """Makes the longname of directory entries, and remembers the parts that repeat.
+
+    username, groupname: functions from a number to a name, or to None where there is none.
+    Listings of any size stay flat in memory: the dates kept are bounded, owners and modes are few.
+    """
+
+    def __init__(self, username: NameOfId, groupname: NameOfId) -> None:
+        self._username = username
+        self._groupname = groupname
+        self._owners: dict[tuple[int | None, int | None], bytes] = {}
+        self._modes: dict[int | None, bytes] = {}
+        self._dates: dict[int | None, bytes] = {}
+        self._now = time.time()
+
+    def refresh(self) -> None:
+        """Start a new listing: which dates count as recent is decided again."""
+        now = time.time()
+        if now - self._now > A_DAY / 24:
+            self._dates.clear()
+        self._now = now
+
+    def longname(self, name: bytes, attrs: SFTPAttributes) -> bytes:
+        """One line as `ls -l` prints it, without a line end.
+
+        Mode, links, user, group, size, date, name: FileZilla and other clients parse this, so a
+        missing field becomes a placeholder and never an empty column.
+        """
+        mode = self._modes.get(attrs.permissions) or self._mode(attrs.permissions)
+        owner = self._owners.get((attrs.uid, attrs.gid)) or self._owner(attrs.uid, attrs.gid)
+        date = self._dates.get(attrs.mtime) or self._date(attrs.mtime)
+        return b"%b  %3d %b %8d %b %b" % (mode, attrs.nlink, owner, attrs.size or 0, date, name)
+
+    def _mode(self, permissions: int | None) -> bytes:
+        text = b"?---------" if permissions is None else filemode(permissions).encode()
+        self._modes[permissions] = text
+        return text
+
+    def _owner(self, uid: int | None, gid: int | None) -> bytes:
+        columns = []
+        for number, lookup in ((uid, self._username), (gid, self._groupname)):
+            column = b"?" if number is None else lookup(number) or b"%d" % number
+            columns.append(column.ljust(8))
+        text = b" ".join(columns)
+        self._owners[uid, gid] = text
+        return text
+
+    def _date(self, mtime: int | None) -> bytes:
+        moment = time.localtime(mtime or 0)
+        text = f"{MONTHS[moment.tm_mon - 1]} {moment.tm_mday:2d} "
+        # Clocks differ a little, so up to a day ahead is recent too; further ahead needs its year.
+        if -A_DAY < self._now - (mtime or 0) < HALF_A_YEAR:
+            text += f"{moment.tm_hour:02d}:{moment.tm_min:02d}"
+        else:
+            text += f" {moment.tm_year:4d}"
+        if len(self._dates) >= CACHED_DATES:
+            self._dates.clear()
+        self._dates[mtime] = text.encode()
+        return self._dates[mtime]

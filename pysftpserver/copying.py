@@ -1,0 +1,76 @@
+"""copy-data: from one open file into another without a round trip to the client.
+
+Through the kernel (copy_file_range) where both are real files, through the storage otherwise.
+Facts: draft-ietf-secsh-filexfer-extensions-00, section 7, and sftp-server.c's behaviour.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pysftpserver.pysftpexceptions import SFTPEndOfFile, SFTPFailure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pysftpserver.server import FileHandle, SFTPServer
+
+KERNEL_STEP = 16 << 20  # bytes a call; between two calls a session that has to end can do so
+STORAGE_STEP = 256 << 10  # bytes
+
+
+def copy_data(
+    server: SFTPServer, source: FileHandle, offset: int, length: int, target: FileHandle, target_offset: int
+) -> int:
+    """Copy length bytes (0: up to the end of the file); return how many were copied.
+
+    Raises SFTPFailure for a file onto itself, SFTPEndOfFile when the file has fewer bytes than asked
+    for (those that it has are copied).
+    """
+    if source is target or source.path == target.path:
+        raise SFTPFailure("Cannot copy a file onto itself")
+    copied = 0
+    to_the_end = length == 0
+    step = _kernel_step(server, source, target)
+    while to_the_end or copied < length:
+        if server.stopping:
+            raise SFTPFailure("The server is going down")
+        wanted = KERNEL_STEP if to_the_end else min(KERNEL_STEP, length - copied)
+        count = step(offset + copied, wanted, target_offset + copied) if step else None
+        if count is None:
+            step = None
+            count = _storage_step(server, source, offset + copied, wanted, target, target_offset + copied)
+        if not count:
+            break
+        copied += count
+    source.bytes_read += copied
+    target.bytes_written += copied
+    if copied < length:
+        raise SFTPEndOfFile
+    return copied
+
+
+def _kernel_step(server: SFTPServer, source: FileHandle, target: FileHandle):  # type: ignore[no-untyped-def]
+    """A function that copies once by descriptor, or returns None where the kernel will not; or None."""
+    reading = source.descriptor
+    writing = server.storage.fileno(target.object) if target.takes_views else None
+    if reading is None or writing is None or target.flags & os.O_APPEND:
+        return None
+
+    def step(offset: int, wanted: int, target_offset: int) -> int | None:
+        try:
+            # Zero may be the end of the file, or a file system without this call: reading will tell.
+            return os.copy_file_range(reading, writing, wanted, offset, target_offset) or None
+        except (OSError, OverflowError):
+            return None
+
+    return step
+
+
+def _storage_step(
+    server: SFTPServer, source: FileHandle, offset: int, wanted: int, target: FileHandle, target_offset: int
+) -> int:
+    data = server.storage.read(source.object, offset, min(wanted, STORAGE_STEP))
+    if data:
+        chunk = data if target.takes_views or isinstance(data, bytes) else bytes(data)
+        server.storage.write(target.object, target_offset, chunk)  # type: ignore[arg-type]
+    return len(data)

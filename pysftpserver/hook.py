@@ -1,0 +1,69 @@
+"""Hooks: watch or veto any request. The audit log is one hook; quotas and notifications are others.
+
+A hook sees requests by their names in the table of requests, with decoded arguments. It knows no wire
+format and no storage.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class SFTPEvent:
+    """One request, before and after it is served.
+
+    name: as `pysftpjail -Q` prints it ("open", "read", "posix-rename", ...), or "init".
+    arguments: the decoded arguments by name; paths and handles are bytes as the client sent them.
+    path: the path that the request is about, or that its handle was opened with; None if there is none.
+    Set when the request has been served:
+    status: the SSH2_FX_* code; SSH2_FX_OK as well where the reply carries data instead of a status.
+    message: the text that went with a failure.
+    size: how many bytes of file content were read, written or copied.
+    seconds: how long it took.
+    """
+
+    __slots__ = ("arguments", "message", "name", "path", "seconds", "size", "status")
+
+    def __init__(self, name: str, arguments: dict[str, Any], path: bytes | None) -> None:
+        self.name = name
+        self.arguments = arguments
+        self.path = path
+        self.status = 0
+        self.message = b""
+        self.size = 0
+        self.seconds = 0.0
+
+    def __repr__(self) -> str:
+        return f"SFTPEvent({self.name!r}, path={self.path!r}, status={self.status}, size={self.size})"
+
+
+class SFTPHook:
+    """The base class of hooks. Override before() and after(), or methods for single requests.
+
+    A method called `before_` or `after_` and the name of a request, with `_` for `-` and without what
+    follows an `@` (before_remove, after_close, before_posix_rename), is called with the event of that
+    request. Raising an SFTPException before a request vetoes it, and the client gets its status; any
+    other exception vetoes it too, as a FAILURE. An exception after a request is logged. SFTPSessionEnd,
+    before or after, ends the session.
+    """
+
+    def started(self) -> None:
+        """The session begins."""
+
+    def ended(self) -> None:
+        """The session is over, and its handles are closed."""
+
+    def before(self, event: SFTPEvent) -> None:
+        """A request is about to be served."""
+        self._call("before_", event)
+
+    def after(self, event: SFTPEvent) -> None:
+        """A request was served, refused or failed; its reply is on its way."""
+        self._call("after_", event)
+
+    def _call(self, prefix: str, event: SFTPEvent) -> None:
+        method = getattr(self, prefix + event.name.replace("-", "_"), None)
+        if method is not None:
+            method(event)

@@ -1,0 +1,126 @@
+"""The session's log: levels and lines as sftp-server(8) has them, to syslog, stderr or a file.
+
+Not the logging module: importing that costs more than the rest of a session's start. Whatever a client
+chose (names above all) goes through show(), so that no name can forge a line or drive a terminal.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Sink = Callable[[int, str], None]
+
+QUIET, FATAL, ERROR, INFO, VERBOSE, DEBUG1, DEBUG2, DEBUG3 = range(8)
+LEVELS = {
+    "QUIET": QUIET,
+    "FATAL": FATAL,
+    "ERROR": ERROR,
+    "INFO": INFO,
+    "VERBOSE": VERBOSE,
+    "DEBUG": DEBUG1,
+    "DEBUG1": DEBUG1,
+    "DEBUG2": DEBUG2,
+    "DEBUG3": DEBUG3,
+}
+FACILITIES = ("DAEMON", "USER", "AUTH") + tuple(f"LOCAL{number}" for number in range(8))
+
+_PREFIXES = {FATAL: "fatal: ", ERROR: "error: ", DEBUG1: "debug1: ", DEBUG2: "debug2: ", DEBUG3: "debug3: "}
+_PLAIN = {byte: chr(byte) for byte in range(32, 127)} | {92: "\\\\"}
+
+
+def show(text: bytes) -> str:
+    """Printable ASCII as it is, a backslash doubled, any other byte as \\ooo: one line, always."""
+    if text.isascii() and b"\\" not in text and text.decode().isprintable():
+        return text.decode()
+    return "".join(_PLAIN.get(byte) or f"\\{byte:03o}" for byte in text)
+
+
+class SFTPLog:
+    """Lines up to a level, handed to a sink: a function of (level, text) that never raises."""
+
+    def __init__(self, sink: Sink | None = None, level: int = INFO) -> None:
+        self.sink = sink
+        self.level = level if sink is not None else QUIET
+
+    def write(self, level: int, text: str) -> None:
+        """Log one line, if the level lets it through."""
+        if level <= self.level and self.sink is not None:
+            self.sink(level, text)
+
+    def error(self, text: str) -> None:
+        """Something is wrong on the server's side."""
+        self.write(ERROR, text)
+
+    def info(self, text: str) -> None:
+        """What a session did."""
+        self.write(INFO, text)
+
+    def fault(self, error: BaseException) -> None:
+        """An exception that nobody expected, with the calls that led to it, a line each.
+
+        Calls are named by module and line: where the code lies on this host is nobody's business.
+        """
+        self.error(f"{type(error).__name__}: {show(str(error).encode('utf-8', 'backslashreplace'))}")
+        trace = error.__traceback__
+        while trace is not None:
+            frame = trace.tb_frame
+            module = frame.f_globals.get("__name__", "?")
+            self.error(f"  in {module}, line {trace.tb_lineno}, {frame.f_code.co_name}")
+            trace = trace.tb_next
+
+
+def file_sink(path: str | os.PathLike[str], ident: str = "") -> Sink:
+    """Appends to a file, made with mode 0600. Raises OSError when it cannot be opened."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
+    descriptor = os.open(path, flags, 0o600)
+    who = f"{ident or 'pysftpserver'}[{os.getpid()}]"
+
+    def sink(level: int, text: str) -> None:
+        moment = time.time()
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
+        line = f"{stamp}.{int(moment % 1 * 1000):03d}Z {who} {_PREFIXES.get(level, '')}{text}\n"
+        _write_quietly(descriptor, line)
+
+    return sink
+
+
+def stderr_sink() -> Sink:
+    """Writes to standard error, as `sftp-server -e` does."""
+
+    def sink(level: int, text: str) -> None:
+        prefix = _PREFIXES.get(level, "") if level >= DEBUG1 else ""
+        _write_quietly(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{prefix}{text}\n")
+
+    return sink
+
+
+def syslog_sink(ident: str, facility: str = "AUTH") -> Sink:
+    """Writes to syslog. facility: one of FACILITIES."""
+    import syslog
+
+    syslog.openlog(ident, syslog.LOG_PID, getattr(syslog, f"LOG_{facility}"))
+    priorities = {
+        FATAL: syslog.LOG_CRIT,
+        ERROR: syslog.LOG_ERR,
+        INFO: syslog.LOG_INFO,
+        VERBOSE: syslog.LOG_INFO,
+    }
+
+    def sink(level: int, text: str) -> None:
+        syslog.syslog(priorities.get(level, syslog.LOG_DEBUG), _PREFIXES.get(level, "") + text)
+
+    return sink
+
+
+def _write_quietly(descriptor: int, line: str) -> None:
+    """A log that cannot be written (disk full, stderr gone) must not take the session down."""
+    try:
+        os.write(descriptor, line.encode("ascii", "backslashreplace"))
+    except OSError:
+        pass

@@ -1,0 +1,104 @@
+"""What a storage or a hook raises, and which status a client sees for it.
+
+A storage may raise these, or the OSError that the system gave it, or anything else: status_of() is the
+one place that turns an exception into a status and a message. A message that goes to a client comes
+from the raiser's own words or from the system's text for an errno, never from an exception's filename.
+Facts: section 7 of the draft; errno to status as OpenSSH's sftp-server does it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from pysftpserver.wire import (
+    SSH2_FX_BAD_MESSAGE,
+    SSH2_FX_EOF,
+    SSH2_FX_FAILURE,
+    SSH2_FX_NO_SUCH_FILE,
+    SSH2_FX_OP_UNSUPPORTED,
+    SSH2_FX_PERMISSION_DENIED,
+    STATUS_MESSAGES,
+    MalformedPacket,
+)
+
+
+class SFTPException(Exception):
+    """A request failed. The text, where there is one, is shown to the client."""
+
+    status = SSH2_FX_FAILURE
+
+
+class SFTPFailure(SFTPException):
+    """Any failure that has no status of its own."""
+
+
+class SFTPEndOfFile(SFTPException):
+    """Nothing follows: the end of a file or of a listing."""
+
+    status = SSH2_FX_EOF
+
+
+class SFTPNotFound(SFTPException):
+    """There is no such file."""
+
+    status = SSH2_FX_NO_SUCH_FILE
+
+
+class SFTPForbidden(SFTPException):
+    """The file may be there, and this user may not do that."""
+
+    status = SSH2_FX_PERMISSION_DENIED
+
+
+class SFTPBadMessage(SFTPException):
+    """The request makes no sense."""
+
+    status = SSH2_FX_BAD_MESSAGE
+
+
+class SFTPUnsupported(SFTPException):
+    """This server or this storage does not do that."""
+
+    status = SSH2_FX_OP_UNSUPPORTED
+
+
+class SFTPSessionEnd(Exception):
+    """The whole session has to end; the text is for the log only."""
+
+
+_STATUS_OF_ERRNO = {
+    errno.ENOENT: SSH2_FX_NO_SUCH_FILE,
+    errno.ENOTDIR: SSH2_FX_NO_SUCH_FILE,
+    errno.EBADF: SSH2_FX_NO_SUCH_FILE,
+    errno.ELOOP: SSH2_FX_NO_SUCH_FILE,
+    errno.EPERM: SSH2_FX_PERMISSION_DENIED,
+    errno.EACCES: SSH2_FX_PERMISSION_DENIED,
+    errno.EFAULT: SSH2_FX_PERMISSION_DENIED,
+    errno.ENAMETOOLONG: SSH2_FX_BAD_MESSAGE,
+    errno.EINVAL: SSH2_FX_BAD_MESSAGE,
+    errno.ENOSYS: SSH2_FX_OP_UNSUPPORTED,
+}
+
+
+def status_of(error: BaseException) -> tuple[int, bytes]:
+    """The status code and the message (UTF-8) that a client gets for an exception."""
+    if isinstance(error, SFTPException):
+        text = str(error).encode("utf-8", "replace")
+        return error.status, text or STATUS_MESSAGES[error.status]
+    if isinstance(error, MalformedPacket):
+        return SSH2_FX_BAD_MESSAGE, f"Bad message: the request {error}".encode()
+    if isinstance(error, OSError) and error.errno is not None:
+        status = _STATUS_OF_ERRNO.get(error.errno, SSH2_FX_FAILURE)
+        if status == SSH2_FX_FAILURE:
+            return status, os.strerror(error.errno).encode()
+        return status, STATUS_MESSAGES[status]
+    name = type(error).__name__
+    return SSH2_FX_FAILURE, f"The storage failed ({name}); the server's log says more".encode()
+
+
+def is_expected(error: BaseException) -> bool:
+    """Whether an exception is an answer; any other is a fault, and logged with its traceback."""
+    if isinstance(error, (SFTPException, MalformedPacket)):
+        return True
+    return isinstance(error, OSError) and error.errno is not None

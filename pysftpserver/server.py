@@ -1,0 +1,492 @@
+"""SFTPServer: the packet processor. Bytes in, bytes out; it does no I/O of its own.
+
+A door hands received bytes to consume() (or to input_queue and process()), and sends what it finds in
+`output`. Every request goes the same way: framing, look-up in the table of requests, decoding, hooks,
+handler, reply; whatever is raised on the way becomes a reply in one place. What may not enter: sockets,
+concrete storages, wire encodings (wire.py), single requests (requests.py).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from pysftpserver import wire
+from pysftpserver.attributes import LongnameFormatter
+from pysftpserver.hook import SFTPEvent
+from pysftpserver.log import VERBOSE, SFTPLog, file_sink, show
+from pysftpserver.pysftpexceptions import (
+    SFTPFailure,
+    SFTPForbidden,
+    SFTPSessionEnd,
+    SFTPUnsupported,
+    is_expected,
+    status_of,
+)
+from pysftpserver.requests import EXTENDED_REQUESTS, REQUESTS, Request
+from pysftpserver.segments import OutputQueue
+from pysftpserver.wire import *  # noqa: F403 -- the constants are part of this module's interface
+from pysftpserver.wire import (
+    MAX_PACKET,
+    PACKET_HEADER,
+    REQUEST_HEADER,
+    SSH2_FX_OK,
+    SSH2_FXP_EXTENDED,
+    SSH2_FXP_INIT,
+    SSH2_FXP_READ,
+    string_at,
+    u32_at,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from typing import Any
+
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage, StatVFS
+    from pysftpserver.attributes import SFTPAttributes
+    from pysftpserver.hook import SFTPHook
+    from pysftpserver.segments import FileSpan, Segment
+
+__all__ = ["SFTPServer"] + [name for name in vars(wire) if name.startswith("SSH2_")]
+
+QUEUE_LIMIT = 1 << 20  # bytes of replies queued before consume() pauses
+RESERVED_DESCRIPTORS = 32  # descriptors left to the interpreter, the log and one request's own work
+MOST_HANDLES = 4096  # open handles of one session, where the process could have more
+
+
+class FileHandle:
+    """An open file: the storage's own object, and what was moved through it (bytes)."""
+
+    __slots__ = ("bytes_read", "bytes_written", "descriptor", "flags", "object", "path", "takes_views")
+
+    def __init__(self, path: bytes, flags: int, opened: Any) -> None:
+        self.path = path
+        self.flags = flags
+        self.object = opened
+        self.descriptor: int | None = None  # set only where reading it means the same as storage.read()
+        self.takes_views = False
+        self.bytes_read = 0
+        self.bytes_written = 0
+
+
+class DirectoryHandle:
+    """An open directory: the storage's iterator, and an encoded entry that did not fit the last reply."""
+
+    __slots__ = ("entries", "path", "waiting")
+
+    def __init__(self, path: bytes, entries: Iterator[tuple[bytes, SFTPAttributes]]) -> None:
+        self.path = path
+        self.entries = entries
+        self.waiting: bytes | None = None
+
+
+class SFTPServer:
+    """One session: a storage on one side, packets on the other.
+
+    storage: where the files live. hook: sees every request. logfile: a path to append the log to;
+    log: a SFTPLog instead, when the caller has one. fd_in, fd_out: the descriptors that run() serves.
+    raise_on_error: for tests of storages: process() raises what a request raised, after queueing its
+    reply, and no INIT is needed first. read_only: refuse every request that changes anything. allow,
+    deny: names of requests; deny wins. max_handles: how many files and directories may be open at once;
+    None: what the process's descriptor limit leaves.
+    Raises ValueError for a request name that does not exist, OSError for a logfile that cannot be opened.
+    """
+
+    def __init__(
+        self,
+        storage: SFTPAbstractServerStorage,
+        hook: SFTPHook | None = None,
+        logfile: str | os.PathLike[str] | None = None,
+        fd_in: int = 0,
+        fd_out: int = 1,
+        raise_on_error: bool = False,
+        *,
+        log: SFTPLog | None = None,
+        read_only: bool = False,
+        allow: Collection[str] | None = None,
+        deny: Collection[str] = (),
+        max_handles: int | None = None,
+    ) -> None:
+        self.storage = storage
+        self.hook = hook
+        self.log = log or SFTPLog(file_sink(logfile) if logfile is not None else None)
+        self.fd_in = fd_in
+        self.fd_out = fd_out
+        self.raise_on_error = raise_on_error
+        self.read_only = read_only
+        self.max_handles = max_handles or _descriptor_limit()
+        self.output = OutputQueue()
+        self.queue_limit = QUEUE_LIMIT
+        self.ended: str | None = None  # why the session has to end, once it has to
+        self.stopping = False  # a door sets it: long requests give up
+        self.longnames = LongnameFormatter(storage.username, storage.groupname)
+        self._reads_descriptors = _speaks_for(storage, "read")
+        self._writes_views = _speaks_for(storage, "write")
+        self._refused = _refusals(read_only, allow, deny)
+        self._handles: dict[bytes, FileHandle | DirectoryHandle] = {}
+        self._last_handle = 0
+        self._initialized = raise_on_error
+        self._input = b""
+        self._position = 0
+        self._closed = False
+        if hook is not None:
+            hook.started()
+
+    # --- bytes in, bytes out ----------------------------------------------------------------------
+
+    @property
+    def input_queue(self) -> bytes:
+        """Received bytes that process() has not consumed yet."""
+        return self._input
+
+    @input_queue.setter
+    def input_queue(self, data: bytes) -> None:
+        self._input = data
+
+    @property
+    def output_queue(self) -> bytes:
+        """All replies that wait to be sent. Assign b"" once they are."""
+        return bytes(self.output)
+
+    @output_queue.setter
+    def output_queue(self, data: bytes) -> None:
+        self.output.clear()
+        if data:
+            self.output.append(data)
+
+    def process(self) -> None:
+        """Serve every complete packet in input_queue, however much output_queue grows by it."""
+        data = self._input
+        limit, self.queue_limit = self.queue_limit, sys.maxsize
+        try:
+            self.consume(memoryview(data), 0, len(data))
+        finally:
+            self.queue_limit = limit
+            self._input = data[self._position :]
+            self._position = 0
+
+    def consume(self, buffer: memoryview, start: int, end: int) -> int:
+        """Serve the complete packets in buffer[start:end]; return where the rest begins.
+
+        It pauses while the replies in the output queue are over queue_limit: call it again with the rest
+        once they are sent. Nothing of the buffer is referred to after the return. Once `ended`
+        is set, everything is consumed and nothing served.
+        """
+        self._position = start  # kept up to date for process(), which must know it after an exception
+        while self.output.size <= self.queue_limit and self.ended is None and end - start > PACKET_HEADER:
+            length = u32_at(buffer, start, end)
+            if not 0 < length <= MAX_PACKET:
+                self.end(f"a packet of {length} bytes")
+                break
+            body = start + PACKET_HEADER
+            stop = body + length
+            if stop > end:
+                break
+            self._position = start = stop
+            self._serve(buffer, body, stop)
+        if self.ended is not None:
+            self._position = end
+        return self._position
+
+    def end(self, reason: str) -> None:
+        """The session cannot go on: nothing more is served. The reason goes to the log."""
+        self.ended = reason
+        self.log.error(f"session ends: {reason}")
+
+    def run(self) -> int:
+        """Serve fd_in and fd_out until the client is gone; return an exit status."""
+        from pysftpserver.stdio import serve
+
+        return serve(self)
+
+    # --- one request ------------------------------------------------------------------------------
+
+    def _serve(self, buffer: memoryview, pos: int, stop: int) -> None:
+        kind = buffer[pos]
+        if kind == SSH2_FXP_INIT:
+            self._serve_init(buffer, pos + 1, stop)
+            return
+        if not self._initialized:
+            self.end(f"request {kind} before INIT")
+            return
+        if stop - pos < REQUEST_HEADER:
+            self.end("a packet without a request id")
+            return
+        request_id = u32_at(buffer, pos + 1, stop)
+        pos += REQUEST_HEADER
+        request = None
+        try:
+            if kind == SSH2_FXP_EXTENDED:
+                name, pos = string_at(buffer, pos, stop)
+                request = EXTENDED_REQUESTS.get(name)
+            else:
+                request = REQUESTS.get(kind)
+            if request is None:
+                raise SFTPUnsupported
+            if self.output.spans and kind != SSH2_FXP_READ:
+                self.output.settle()
+            arguments = request.decode(buffer, pos, stop)
+            if self.hook is not None or self._refused or request.level <= self.log.level:
+                self._serve_watched(request, request_id, arguments)
+            else:
+                request.handler(self, request_id, *arguments)
+        except BaseException as error:
+            self._answer_error(request_id, request, error)
+
+    def _serve_watched(self, request: Request, request_id: int, arguments: tuple[Any, ...]) -> None:
+        """Call the handler, with everybody who wants to know: log, lists and hook."""
+        if request.line is None:
+            self.log.write(request.level, f"request {request_id}: {request.name}")
+        elif request.level <= self.log.level:
+            for line in request.line(self, *arguments):
+                self.log.write(request.level, line)
+        if self.hook is None:
+            self._check(request)
+            request.handler(self, request_id, *arguments)
+            return
+        named = dict(zip(request.fields, arguments, strict=True))
+        event = SFTPEvent(request.name, named, named.get("path"))
+        if "handle" in named:
+            event.path = self.path_of(named["handle"])
+        began = time.perf_counter()
+        try:
+            self.hook.before(event)
+            self._check(request)
+            event.size = request.handler(self, request_id, *arguments) or 0
+        except BaseException as error:
+            event.status, event.message = status_of(error)
+            raise
+        finally:
+            event.seconds = time.perf_counter() - began
+            self._observe(event)
+
+    def _serve_init(self, buffer: memoryview, pos: int, stop: int) -> None:
+        """INIT has a version and no request id; sent again, it is answered again."""
+        try:
+            version = u32_at(buffer, pos, stop)
+            self.log.write(VERBOSE, f"received client version {version}")
+            if self.hook is not None:
+                event = SFTPEvent("init", {"version": version}, None)
+                self.hook.before(event)
+                self._observe(event)
+        except Exception as error:
+            if not is_expected(error):
+                self.log.fault(error)
+            self.end(f"INIT refused ({type(error).__name__})")
+            return
+        self._initialized = True
+        self.output.append(wire.encode_version(self._extensions()))
+
+    def _extensions(self) -> Iterator[tuple[bytes, bytes]]:
+        for name, request in EXTENDED_REQUESTS.items():
+            if request.name in self._refused:
+                self.log.write(VERBOSE, self._refused[request.name])
+            elif request.is_offered(self.storage):
+                yield name, request.version
+
+    def _check(self, request: Request) -> None:
+        refusal = self._refused.get(request.name)
+        if refusal is not None:
+            self.log.write(VERBOSE, refusal)
+            raise SFTPForbidden
+
+    def _observe(self, event: SFTPEvent) -> None:
+        try:
+            self.hook.after(event)  # type: ignore[union-attr]
+        except SFTPSessionEnd as error:
+            self.end(str(error))
+        except Exception as error:
+            self.log.fault(error)
+
+    def _answer_error(self, request_id: int, request: Request | None, error: BaseException) -> None:
+        """The one way out for whatever went wrong: log it, answer it, and go on."""
+        if isinstance(error, KeyboardInterrupt):
+            raise error
+        if isinstance(error, SFTPSessionEnd):
+            self.end(str(error))
+            return
+        if request is None:
+            self.log.error("a request of unknown type")
+        elif not is_expected(error):
+            self.log.error(f"{request.name} failed, and the session goes on:")
+            self.log.fault(error)
+        self.send_status(request_id, *status_of(error))
+        if self.raise_on_error:
+            raise error
+
+    # --- replies: every handler ends with one of these, or raises -----------------------------------
+
+    def send_status(self, request_id: int, status: int = SSH2_FX_OK, message: bytes | None = None) -> None:
+        """Queue a STATUS; message: UTF-8, the code's usual text where it is None."""
+        if message is None:
+            message = wire.STATUS_MESSAGES[status]
+        if status > wire.SSH2_FX_EOF:
+            text = wire.STATUS_MESSAGES[status] if status in wire.STATUS_MESSAGES else b"Unknown error"
+            self.log.info(f"sent status {text.decode()}")
+        self.output.append(wire.encode_status(request_id, status, message))
+
+    def send(self, kind: int, request_id: int, body: bytes) -> None:
+        """Queue a reply of any kind."""
+        self.output.append(wire.encode_packet(kind, request_id, body))
+
+    def send_attrs(self, request_id: int, attrs: SFTPAttributes) -> None:
+        """Queue an ATTRS."""
+        self.send(wire.SSH2_FXP_ATTRS, request_id, wire.encode_attributes(attrs))
+
+    def send_name(self, request_id: int, name: bytes) -> None:
+        """Queue a NAME with one entry that has no attributes."""
+        self.output.append(wire.encode_names(request_id, [wire.encode_bare_name(name)]))
+
+    def send_statvfs(self, request_id: int, figures: StatVFS) -> None:
+        """Queue the reply of statvfs@openssh.com."""
+        flag = wire.SSH2_FXE_STATVFS_ST_RDONLY if figures.f_flag & os.ST_RDONLY else 0
+        flag |= wire.SSH2_FXE_STATVFS_ST_NOSUID if figures.f_flag & os.ST_NOSUID else 0
+        numbers = (
+            figures.f_bsize,
+            figures.f_frsize,
+            figures.f_blocks,
+            figures.f_bfree,
+            figures.f_bavail,
+            figures.f_files,
+            figures.f_ffree,
+            figures.f_favail,
+            figures.f_fsid,
+            flag,
+            figures.f_namemax,
+        )
+        self.send(wire.SSH2_FXP_EXTENDED_REPLY, request_id, wire.encode_statvfs(numbers))
+
+    def send_data(self, request_id: int, data: Segment) -> None:
+        """Queue a DATA with bytes."""
+        self.output.append(wire.encode_data_header(request_id, len(data)))
+        if data:
+            self.output.append(data)
+
+    def send_span(self, request_id: int, span: FileSpan) -> None:
+        """Queue a DATA with bytes that are still in their file."""
+        self.output.append(wire.encode_data_header(request_id, span.length))
+        self.output.append_span(span)
+
+    # --- paths and handles ----------------------------------------------------------------------------
+
+    def path(self, path: bytes) -> bytes:
+        """The path to give to the storage, for one that the client sent."""
+        home = self.storage.home
+        if home is None or not path or path.startswith(b"/"):
+            return path
+        return home + path if home.endswith(b"/") else home + b"/" + path
+
+    def check_room(self) -> None:
+        """Raises SFTPFailure when no more handles may be opened."""
+        if len(self._handles) >= self.max_handles:
+            raise SFTPFailure(f"Too many open handles: close some of the {self.max_handles} first")
+
+    def add_file(self, request_id: int, path: bytes, flags: int, opened: Any) -> None:
+        """Keep a file that the storage opened, and queue the HANDLE that names it."""
+        handle = FileHandle(path, flags, opened)
+        descriptor = self.storage.fileno(opened)
+        if descriptor is not None:
+            handle.takes_views = self._writes_views
+            if self._reads_descriptors and not flags & os.O_WRONLY:
+                handle.descriptor = descriptor
+        self._add_handle(request_id, handle)
+
+    def add_directory(
+        self, request_id: int, path: bytes, entries: Iterator[tuple[bytes, SFTPAttributes]]
+    ) -> None:
+        """Keep a listing that the storage began, and queue the HANDLE that names it."""
+        self._add_handle(request_id, DirectoryHandle(path, iter(entries)))
+
+    def _add_handle(self, request_id: int, handle: FileHandle | DirectoryHandle) -> None:
+        # Numbers are not used again, so that a client that mixes up its handles is told so.
+        self._last_handle += 1
+        name = wire.encode_u32(self._last_handle & 0xFFFFFFFF)
+        self._handles[name] = handle
+        self.send(wire.SSH2_FXP_HANDLE, request_id, wire.encode_string(name))
+
+    def path_of(self, name: bytes) -> bytes | None:
+        """The path that a handle was opened with, as the client sent it; None when it is not open."""
+        handle = self._handles.get(name)
+        return handle.path if handle is not None else None
+
+    def file(self, name: bytes) -> FileHandle:
+        """The open file of that handle. Raises SFTPFailure when it is none."""
+        handle = self._handles.get(name)
+        if not isinstance(handle, FileHandle):
+            raise SFTPFailure("Not the handle of an open file")
+        return handle
+
+    def directory(self, name: bytes) -> DirectoryHandle:
+        """The open directory of that handle. Raises SFTPFailure when it is none."""
+        handle = self._handles.get(name)
+        if not isinstance(handle, DirectoryHandle):
+            raise SFTPFailure("Not the handle of an open directory")
+        return handle
+
+    def close_handle(self, name: bytes, manner: str = "") -> None:
+        """Close and forget a handle. Raises SFTPFailure when it is not open, or what closing raised."""
+        handle = self._handles.pop(name, None)
+        if handle is None:
+            raise SFTPFailure("Not an open handle")
+        if isinstance(handle, DirectoryHandle):
+            self.log.info(f'{manner}closedir "{show(handle.path)}"')
+            close = getattr(handle.entries, "close", None)
+            if close is not None:
+                close()
+        else:
+            counts = f"bytes read {handle.bytes_read} written {handle.bytes_written}"
+            self.log.info(f'{manner}close "{show(handle.path)}" {counts}')
+            self.storage.close(handle.object)
+
+    def close(self) -> None:
+        """The session is over: close every handle that the client left open. May be called twice."""
+        for name in list(self._handles):
+            try:
+                self.close_handle(name, "forced ")
+            except BaseException as error:
+                if not isinstance(error, SFTPUnsupported):
+                    self.log.fault(error)
+        self.output.clear()
+        if self.hook is not None and not self._closed:
+            self.hook.ended()
+        self._closed = True
+
+
+def _descriptor_limit() -> int:
+    available = os.sysconf("SC_OPEN_MAX") - RESERVED_DESCRIPTORS
+    return max(1, min(available, MOST_HANDLES))
+
+
+def _speaks_for(storage: SFTPAbstractServerStorage, method: str) -> bool:
+    """Whether moving bytes through fileno() means the same as calling that method.
+
+    It does not when a subclass overrides the method and leaves fileno() as its base class has it: a
+    storage that decrypts in read() must not be passed by.
+    """
+    if method in getattr(storage, "__dict__", ()):
+        return False
+    for cls in type(storage).__mro__:
+        if "fileno" in vars(cls):
+            return True
+        if method in vars(cls):
+            return False
+    return False
+
+
+def _refusals(read_only: bool, allow: Collection[str] | None, deny: Collection[str]) -> dict[str, str]:
+    """The names of the requests that this session refuses, each with a line for the log."""
+    refused = {}
+    known = [*REQUESTS.values(), *EXTENDED_REQUESTS.values()]
+    for name in (*deny, *(allow or ())):
+        if not any(name == request.name for request in known):
+            raise ValueError(f"unknown request {name!r}")
+    for request in known:
+        if read_only and request.writes:
+            refused[request.name] = f"Refusing {request.name} request in read-only mode"
+        elif request.name in deny:
+            refused[request.name] = f"Refusing denylisted {request.name} request"
+        elif allow is not None and request.name not in allow:
+            refused[request.name] = f"Refusing non-allowlisted {request.name} request"
+    return refused

@@ -1,0 +1,252 @@
+"""The stdio door: one session on a pair of descriptors, as sshd hands them to a subsystem.
+
+Sockets, pipes, terminals and files all do. One buffer is filled and emptied for the whole session;
+replies leave in batches (writev) and file content without passing through Python (sendfile). Neither
+direction ever waits for the other: the descriptors do not block, and poll says which can move. Memory
+is bounded by the buffer and the engine's queue_limit: while replies wait, requests are read until the
+buffer is full, and then wait in the client. What may not enter: packets, storages.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+
+from pysftpserver.log import DEBUG1, INFO, show
+from pysftpserver.pysftpexceptions import SFTPSessionEnd
+from pysftpserver.segments import FileSpan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pysftpserver.segments import OutputQueue
+    from pysftpserver.server import SFTPServer
+
+BUFFER = 1 << 19  # bytes; must hold the largest packet, and more saves reads
+SEGMENTS_A_CALL = 512  # within every system's IOV_MAX
+GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
+EXIT_CLEAN = 0
+EXIT_BROKEN = 11  # what the client sent was no SFTP: sftp-server(8)'s exit status for it
+
+
+def serve(server: SFTPServer) -> int:
+    """Serve server.fd_in and server.fd_out until the client is gone or a signal ends it.
+
+    Returns an exit status. Every handle is closed, and the descriptors are as they were found.
+    """
+    who = f"local user {_user()} from [{_peer()}]"
+    server.log.write(INFO, f"session opened for {who}")
+    with _Signals(server) as signals, _Unblocked(server.fd_in, server.fd_out):
+        try:
+            _pump(server, signals.wakeup)
+        except SFTPSessionEnd as error:
+            server.end(str(error))
+        except (BrokenPipeError, ConnectionError):
+            server.log.write(DEBUG1, "the client is gone")
+        finally:
+            server.close()
+    server.log.write(INFO, f"session closed for {who}")
+    return EXIT_CLEAN if server.ended is None else EXIT_BROKEN
+
+
+def _pump(server: SFTPServer, wakeup: int) -> None:
+    """Move bytes until there are no more. Raises ConnectionError, BrokenPipeError or SFTPSessionEnd."""
+    output = server.output
+    view = memoryview(bytearray(BUFFER))
+    start = end = 0
+    waiting = _Waiting(server.fd_in, server.fd_out, wakeup)
+    at_eof = False
+    while not server.stopping:
+        if start < end:
+            start = server.consume(view, start, end)
+            if start == end:
+                start = end = 0
+        paused = output.size > server.queue_limit
+        if output.size and _send(output, server.fd_out) and paused:
+            continue  # there may be more complete packets in the buffer
+        if server.ended is not None or (at_eof and not output.size):
+            return
+        if end == BUFFER and start:
+            view[: end - start] = view[start:end]
+            start, end = 0, end - start
+        readable = waiting.wait(receive=not at_eof and end < BUFFER, send=output.size > 0)
+        if readable:
+            received = _receive(server.fd_in, view[end:])
+            if received == 0:
+                server.log.write(DEBUG1, "read eof")
+                at_eof = True
+            end += received or 0
+
+
+def _receive(descriptor: int, room: memoryview) -> int | None:
+    """Read once: bytes received, 0 at the end, None when there is nothing yet."""
+    try:
+        return os.readv(descriptor, [room])
+    except BlockingIOError:
+        return None
+
+
+def _send(output: OutputQueue, descriptor: int) -> bool:
+    """Write until the queue is empty (True) or the descriptor takes no more (False)."""
+    try:
+        while output.size:
+            first = output.segments[0]
+            if isinstance(first, FileSpan):
+                _send_span(output, first, descriptor)
+            else:
+                output.sent(os.writev(descriptor, _batch(output)))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _batch(output: OutputQueue) -> list[Any]:
+    """The segments up to the first span of a file."""
+    batch = []
+    for segment in output.segments[:SEGMENTS_A_CALL]:
+        if isinstance(segment, FileSpan):
+            break
+        batch.append(segment)
+    return batch
+
+
+def _send_span(output: OutputQueue, span: FileSpan, descriptor: int) -> None:
+    try:
+        sent = os.sendfile(descriptor, span.descriptor, span.offset, span.length)
+    except (BlockingIOError, BrokenPipeError, ConnectionError):
+        raise
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EOVERFLOW):
+            output.settle()  # not between these two kinds of files: read and write will do
+            return
+        raise SFTPSessionEnd(
+            f"sending a file failed after its data was announced: {error.strerror}"
+        ) from error
+    if not sent:
+        raise SFTPSessionEnd("a file shrank while its data was being sent")
+    output.sent(sent)
+
+
+class _Waiting:
+    """poll() on the three descriptors, asked again only when what is wanted has changed."""
+
+    def __init__(self, fd_in: int, fd_out: int, wakeup: int) -> None:
+        self._in = fd_in
+        self._out = fd_out
+        self._poll = select.poll()
+        self._wanted: tuple[bool, bool] | None = None
+        if wakeup >= 0:
+            self._poll.register(wakeup, select.POLLIN)
+
+    def wait(self, receive: bool, send: bool) -> bool:
+        """Wait for one of the two, or a signal; return whether there is something to read.
+
+        Raises BrokenPipeError when nobody is left to read replies.
+        """
+        if (receive, send) != self._wanted:
+            self._want(receive, send)
+        readable = False
+        for descriptor, events in self._poll.poll():
+            if descriptor == self._in and receive and events & (select.POLLIN | GONE):
+                readable = True  # at the end or on an error as well: reading says which
+            elif descriptor == self._out and events & GONE:
+                raise BrokenPipeError
+        return readable
+
+    def _want(self, receive: bool, send: bool) -> None:
+        self._wanted = receive, send
+        reading = select.POLLIN if receive else 0
+        writing = select.POLLOUT if send else 0
+        if self._in == self._out:
+            self._poll.register(self._in, reading | writing)
+            return
+        self._poll.register(self._out, writing)  # even for no event, to learn when the reader is gone
+        if receive:
+            self._poll.register(self._in, reading)
+        elif self._is_registered():
+            self._poll.unregister(self._in)  # or its hang-up would be reported for ever
+
+    def _is_registered(self) -> bool:
+        try:
+            self._poll.modify(self._in, 0)
+        except FileNotFoundError:
+            return False
+        return True
+
+
+class _Unblocked:
+    """Descriptors that do not block for the time being. The flag may be shared with other processes
+    (a terminal's is), so it is put back."""
+
+    def __init__(self, *descriptors: int) -> None:
+        self._blocking = [descriptor for descriptor in set(descriptors) if os.get_blocking(descriptor)]
+
+    def __enter__(self) -> None:
+        for descriptor in self._blocking:
+            os.set_blocking(descriptor, False)
+
+    def __exit__(self, *exception: object) -> None:
+        for descriptor in self._blocking:
+            try:
+                os.set_blocking(descriptor, True)
+            except OSError:
+                pass  # closed by somebody else meanwhile
+
+
+class _Signals:
+    """While a session runs, the ending signals set server.stopping and wake the poll.
+
+    Outside the main thread there are no signals to handle, and nothing is changed.
+    """
+
+    def __init__(self, server: SFTPServer) -> None:
+        self._server = server
+        self._before: dict[signal.Signals, Any] = {}
+        self._pipe: tuple[int, int] | None = None
+        self.wakeup = -1
+
+    def __enter__(self) -> _Signals:
+        reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            self._old_wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        except ValueError:
+            os.close(reading)
+            os.close(writing)
+            return self
+        self._pipe = reading, writing
+        self.wakeup = reading
+        for number in ENDING_SIGNALS:
+            self._before[number] = signal.signal(number, self._stop)
+        return self
+
+    def _stop(self, number: int, frame: object) -> None:
+        self._server.stopping = True
+
+    def __exit__(self, *exception: object) -> None:
+        if self._pipe is None:
+            return
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._old_wakeup)
+        for descriptor in self._pipe:
+            os.close(descriptor)
+
+
+def _user() -> str:
+    import pwd
+
+    try:
+        return show(os.fsencode(pwd.getpwuid(os.getuid()).pw_name))
+    except KeyError:
+        return str(os.getuid())
+
+
+def _peer() -> str:
+    """The client's address as sshd tells it, or UNKNOWN."""
+    words = os.environb.get(b"SSH_CONNECTION", b"").split()
+    return show(words[0]) if words else "UNKNOWN"

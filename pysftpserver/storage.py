@@ -1,0 +1,428 @@
+"""SFTPServerStorage: the file system as the process sees it, starting in a home directory.
+
+Handles are descriptors. Everything that has to do with how a path becomes a file is in three small
+methods (_open, _place, stat), so that the jail (virtualchroot.py) is this storage with those replaced.
+The working directory is never changed, and never used. What may not enter: wire formats, sessions.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from stat import S_ISDIR, S_ISLNK, S_ISREG
+
+from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+from pysftpserver.attributes import SFTPAttributes
+from pysftpserver.pysftpexceptions import SFTPNotFound
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    Target = int | bytes | str
+
+MOST_LINKS = 40  # followed in one path, as in the kernel
+BILLION = 1_000_000_000  # nanoseconds in a second
+MAX_OFFSET = (1 << 63) - 1  # bytes, as the kernel counts
+FAR_OUT = 1 << 40  # bytes; nearer offsets are valid on every file system
+
+
+class Place:
+    """Where a directory entry is: for calls that work on the entry itself and do not follow it.
+
+    directory: the descriptor that name is relative to, or None for a full path. must_be_directory: the
+    path ended in a slash that name no longer has. A context manager: leaving it closes the descriptor.
+    """
+
+    __slots__ = ("directory", "must_be_directory", "name", "owned")
+
+    def __init__(
+        self, directory: int | None, name: bytes, owned: bool = False, must_be_directory: bool = False
+    ) -> None:
+        self.directory = directory
+        self.name = name
+        self.owned = owned
+        self.must_be_directory = must_be_directory
+
+    def __enter__(self) -> Place:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self.owned and self.directory is not None:
+            os.close(self.directory)
+
+    def lstat(self) -> os.stat_result:
+        """What is there, links not followed."""
+        return os.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
+
+    def exists(self) -> bool:
+        """Whether anything is there."""
+        try:
+            self.lstat()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def for_a_new_file(self) -> Place:
+        """Itself. Raises what the kernel says to `name/` where something else than a directory is made."""
+        if self.must_be_directory:
+            number = errno.EEXIST if self.exists() else errno.ENOENT
+            raise OSError(number, os.strerror(number))
+        return self
+
+
+class Listing:
+    """The entries of an open directory with their attributes; closing it closes the descriptor."""
+
+    def __init__(self, descriptor: int, parent: SFTPAttributes) -> None:
+        self._descriptor = descriptor
+        own = SFTPAttributes.from_stat(os.fstat(descriptor))
+        self._dots = [(b"..", parent), (b".", own)]
+        self._entries = os.scandir(descriptor)
+        self._closed = False
+
+    def __iter__(self) -> Iterator[tuple[bytes, SFTPAttributes]]:
+        return self
+
+    def __next__(self) -> tuple[bytes, SFTPAttributes]:
+        if self._dots:
+            return self._dots.pop()
+        for entry in self._entries:
+            try:
+                # The entry's own stat is relative to the open directory, and follows nothing.
+                return os.fsencode(entry.name), SFTPAttributes.from_stat(entry.stat(follow_symlinks=False))
+            except OSError:
+                continue  # gone since the directory was read
+        raise StopIteration
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._dots.clear()
+            self._entries.close()
+            os.close(self._descriptor)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_closed"):
+            self.close()
+
+
+class SFTPServerStorage(SFTPAbstractServerStorage):
+    """The plain storage: whatever the process may reach.
+
+    home: the directory where sessions start. umask: applied to what this storage creates, whatever the
+    process's umask is; None leaves it to the process's.
+    """
+
+    home: bytes
+
+    def __init__(self, home: str | bytes | os.PathLike[str], umask: int | None = None) -> None:
+        self.home = os.path.abspath(os.fsencode(home))
+        self.umask = umask
+        self._process_umask = 0 if umask is None else _process_umask()
+
+    # --- how a path becomes a file: what the jail replaces -------------------------------------------
+
+    def _open(self, path: bytes, flags: int, mode: int = 0) -> int:
+        """A descriptor for path, links followed unless flags say otherwise."""
+        return os.open(path, flags | os.O_CLOEXEC, mode)
+
+    def _place(self, path: bytes, new: bool = False) -> Place:
+        """The directory entry that path names; new: the call it is for would make it."""
+        return Place(None, path)
+
+    def stat(self, path: bytes) -> SFTPAttributes:
+        return SFTPAttributes.from_stat(os.stat(path))
+
+    # --- names ------------------------------------------------------------------------------------
+
+    def realpath(self, path: bytes) -> bytes:
+        names: list[bytes] = []
+        todo = path.split(b"/")[::-1]
+        links = 0
+        while todo:
+            name = todo.pop()
+            if name in (b"", b"."):
+                continue
+            if name == b"..":
+                del names[-1:]
+                continue
+            names.append(name)
+            try:
+                target = self.readlink(b"/" + b"/".join(names))
+            except FileNotFoundError:
+                if todo:
+                    raise
+                break  # the last component may be missing
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                continue  # not a link
+            links += 1
+            if links > MOST_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            names = [] if target.startswith(b"/") else names[:-1]
+            todo += target.split(b"/")[::-1]
+        return b"/" + b"/".join(names)
+
+    def userhome(self, user: bytes) -> bytes:
+        if not user:
+            return self.home
+        import pwd
+
+        try:
+            return os.fsencode(pwd.getpwnam(os.fsdecode(user)).pw_dir)
+        except (KeyError, ValueError):
+            raise SFTPNotFound("No such user") from None
+
+    def username(self, uid: int) -> bytes | None:
+        import pwd
+
+        try:
+            return os.fsencode(pwd.getpwuid(uid).pw_name)
+        except (KeyError, OverflowError):
+            return None
+
+    def groupname(self, gid: int) -> bytes | None:
+        import grp
+
+        try:
+            return os.fsencode(grp.getgrgid(gid).gr_name)
+        except (KeyError, OverflowError):
+            return None
+
+    # --- attributes -------------------------------------------------------------------------------
+
+    def lstat(self, path: bytes) -> SFTPAttributes:
+        with self._place(path) as place:
+            return SFTPAttributes.from_stat(place.lstat())
+
+    def fstat(self, handle: int) -> SFTPAttributes:
+        return SFTPAttributes.from_stat(os.fstat(handle))
+
+    def setstat(self, path: bytes, attrs: SFTPAttributes) -> None:
+        self._change(path, os.O_PATH, attrs)
+
+    def lsetstat(self, path: bytes, attrs: SFTPAttributes) -> None:
+        self._change(path, os.O_PATH | os.O_NOFOLLOW, attrs)
+
+    def _change(self, path: bytes, flags: int, attrs: SFTPAttributes) -> None:
+        descriptor = self._open(path, flags)
+        try:
+            # An O_PATH descriptor asks no permission of the file, as a path does not; the calls that
+            # change attributes take it by its name in /proc, which is the kernel's and not the user's.
+            change_attributes(f"/proc/self/fd/{descriptor}", attrs)
+        finally:
+            os.close(descriptor)
+
+    def fsetstat(self, handle: int, attrs: SFTPAttributes) -> None:
+        change_attributes(handle, attrs)
+
+    # --- directories ------------------------------------------------------------------------------
+
+    def opendir(self, path: bytes) -> Listing:
+        descriptor = self._open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK)
+        try:
+            try:
+                parent = self.stat(path + b"/..")
+            except OSError:  # a directory that may be read and not searched
+                parent = SFTPAttributes.from_stat(os.fstat(descriptor))
+            return Listing(descriptor, parent)
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def mkdir(self, path: bytes, mode: int) -> None:
+        with self._place(path, new=True) as place:
+            if self.umask is None:
+                os.mkdir(place.name, mode, dir_fd=place.directory)
+                return
+            mode &= ~self.umask
+            os.mkdir(place.name, mode, dir_fd=place.directory)
+        if mode & self._process_umask:
+            self.setstat(path, SFTPAttributes(permissions=mode))
+
+    def rmdir(self, path: bytes) -> None:
+        with self._place(path) as place:
+            os.rmdir(place.name, dir_fd=place.directory)
+
+    # --- files ------------------------------------------------------------------------------------
+
+    def open(self, path: bytes, flags: int, mode: int) -> int:
+        # Without O_NONBLOCK, opening a FIFO would hold up the whole session until its other end comes.
+        flags |= os.O_NONBLOCK | os.O_NOCTTY
+        if not flags & os.O_CREAT:
+            return self._open(path, flags)
+        if self.umask is None:
+            return self._open(path, flags, mode)
+        mode &= ~self.umask
+        if not mode & self._process_umask:
+            return self._open(path, flags, mode)
+        # The process's umask would take away more than this storage's. Only O_EXCL tells whether the
+        # file is new and its mode ours to set. (New at the end of a dangling link: the process's rules.)
+        try:
+            descriptor = self._open(path, flags | os.O_EXCL, mode)
+        except FileExistsError:
+            if flags & os.O_EXCL:
+                raise
+            return self._open(path, flags, mode)
+        os.fchmod(descriptor, mode)
+        return descriptor
+
+    def read(self, handle: int, off: int, size: int) -> bytes:
+        if off >= FAR_OUT:
+            _check_offset(handle, off)
+        return os.pread(handle, size, off)
+
+    def write(self, handle: int, off: int, chunk: bytes | memoryview) -> None:
+        if off >= FAR_OUT:
+            _check_offset(handle, off)
+        done = os.pwrite(handle, chunk, off)
+        while done < len(chunk):  # a full disk or a limit: the next call says which
+            done += os.pwrite(handle, memoryview(chunk)[done:], off + done)
+
+    def close(self, handle: int) -> None:
+        os.close(handle)
+
+    def fsync(self, handle: int) -> None:
+        os.fsync(handle)
+
+    def fileno(self, handle: int) -> int | None:
+        return handle
+
+    # --- the tree ---------------------------------------------------------------------------------
+
+    def rm(self, path: bytes) -> None:
+        with self._place(path) as place:
+            os.unlink(place.name, dir_fd=place.directory)
+
+    def rename(self, old: bytes, new: bytes, replace: bool = False) -> None:
+        with self._place(old) as source, self._place(new, new=True) as target:
+            if target.must_be_directory and not S_ISDIR(source.lstat().st_mode):
+                number = errno.EEXIST if not replace and target.exists() else errno.ENOTDIR
+                raise OSError(number, os.strerror(number))
+            if replace:
+                os.rename(source.name, target.name, src_dir_fd=source.directory, dst_dir_fd=target.directory)
+            else:
+                _rename_to_free_name(source, target)
+
+    def symlink(self, linkpath: bytes, target: bytes) -> None:
+        with self._place(linkpath, new=True) as place:
+            os.symlink(target, place.for_a_new_file().name, dir_fd=place.directory)
+
+    def readlink(self, path: bytes) -> bytes:
+        with self._place(path) as place:
+            return os.readlink(place.name, dir_fd=place.directory)
+
+    def link(self, old: bytes, new: bytes) -> None:
+        with self._place(old) as source, self._place(new, new=True) as target:
+            os.link(
+                source.name,
+                target.for_a_new_file().name,
+                src_dir_fd=source.directory,
+                dst_dir_fd=target.directory,
+                follow_symlinks=False,
+            )
+
+    def statvfs(self, path: bytes) -> os.statvfs_result:
+        descriptor = self._open(path, os.O_PATH)
+        try:
+            return os.statvfs(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def fstatvfs(self, handle: int) -> os.statvfs_result:
+        return os.statvfs(handle)
+
+
+def change_attributes(target: Target, attrs: SFTPAttributes) -> None:
+    """Change the fields that are set: size, permissions, times, owner, in this order.
+
+    target: a descriptor or a path. One failure does not keep the rest from being tried; the last one
+    is raised. This is what OpenSSH does, and what `put -p` by another owner relies on.
+    """
+    failure = None
+    steps = (_change_size, _change_permissions, _change_times, _change_owner)
+    for step in steps:
+        try:
+            step(target, attrs)
+        except OSError as error:
+            failure = error
+    if failure is not None:
+        raise failure
+
+
+def _change_size(target: Target, attrs: SFTPAttributes) -> None:
+    if attrs.size is not None:
+        if attrs.size > MAX_OFFSET:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        os.truncate(target, attrs.size)
+
+
+def _change_permissions(target: Target, attrs: SFTPAttributes) -> None:
+    if attrs.permissions is not None:
+        if S_ISLNK(os.stat(target).st_mode):  # some file systems would do it, and nothing honours it
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        os.chmod(target, attrs.permissions & 0o7777)
+
+
+def _change_times(target: Target, attrs: SFTPAttributes) -> None:
+    if attrs.mtime is not None or attrs.atime is not None:
+        os.utime(target, ns=_times(attrs, os.stat(target)))
+
+
+def _change_owner(target: Target, attrs: SFTPAttributes) -> None:
+    if attrs.uid is not None or attrs.gid is not None:
+        os.chown(target, *_owner(attrs))
+
+
+def _times(attrs: SFTPAttributes, st: os.stat_result) -> tuple[int, int]:
+    """Both times in nanoseconds; the one that is not set stays as it is."""
+    atime = st.st_atime_ns if attrs.atime is None else attrs.atime * BILLION
+    mtime = st.st_mtime_ns if attrs.mtime is None else attrs.mtime * BILLION
+    return atime, mtime
+
+
+def _owner(attrs: SFTPAttributes) -> tuple[int, int]:
+    """uid and gid, -1 for the one that stays; the wire's 2**32 - 1 is -1 too, as in chown(2)."""
+    numbers = (-1 if number is None else number for number in (attrs.uid, attrs.gid))
+    uid, gid = (-1 if number == 0xFFFFFFFF else number for number in numbers)
+    return uid, gid
+
+
+def _check_offset(handle: int, offset: int) -> None:
+    """Raises OSError(EINVAL) for an offset that the file system cannot have, as OpenSSH's seek does."""
+    if offset > MAX_OFFSET:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    os.lseek(handle, offset, os.SEEK_SET)
+
+
+def _rename_to_free_name(source: Place, target: Place) -> None:
+    """Rename; an existing target is an error, with no moment in which it could be lost."""
+    from pysftpserver.linux import rename_noreplace
+
+    try:
+        rename_noreplace(source.directory, source.name, target.directory, target.name)
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
+            raise
+    # A file system without that call. A file: link, then unlink, which is free of races too.
+    ends = {"src_dir_fd": source.directory, "dst_dir_fd": target.directory}
+    if S_ISREG(source.lstat().st_mode):
+        os.link(source.name, target.name, follow_symlinks=False, **ends)
+        os.unlink(source.name, dir_fd=source.directory)
+        return
+    if target.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+    os.rename(source.name, target.name, **ends)
+
+
+def _process_umask() -> int:
+    # There is no call that only asks. The moment in between is strict, not lax.
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

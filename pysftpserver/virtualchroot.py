@@ -1,0 +1,209 @@
+"""SFTPServerVirtualChroot: the jail. `/` is its root, and there is no way out.
+
+Containment is the kernel's, for each operation: openat2(2) with RESOLVE_IN_ROOT resolves a whole path
+inside the root, links and `..` included, starting from a descriptor that was opened once; operations on
+a directory entry then use that entry's last name, relative to the descriptor of its directory, and
+follow nothing. No path is checked first and used afterwards. Where the kernel has no openat2 (before
+5.6), walk() does the same step by step with O_NOFOLLOW descriptors. No root, no special owner or mode.
+What may not enter: host paths; nothing here ever learns one after the root was opened.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from stat import S_ISDIR, S_ISLNK
+
+from pysftpserver.attributes import SFTPAttributes
+from pysftpserver.linux import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, has_openat2, openat2
+from pysftpserver.pysftpexceptions import SFTPNotFound
+from pysftpserver.storage import MOST_LINKS, Place, SFTPServerStorage
+
+RESOLVE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
+DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class SFTPServerVirtualChroot(SFTPServerStorage):
+    """A directory tree as a jail.
+
+    chroot: the directory that becomes `/`. umask: as in SFTPServerStorage. home: where sessions start,
+    a path in the jail. use_openat2: None takes what the kernel has; False walks, True insists.
+    Raises OSError when chroot cannot be opened as a directory, or openat2 is asked for and missing.
+    """
+
+    def __init__(
+        self,
+        chroot: str | bytes | os.PathLike[str],
+        umask: int | None = None,
+        *,
+        home: bytes = b"/",
+        use_openat2: bool | None = None,
+    ) -> None:
+        super().__init__(b"/", umask)
+        self._root = os.open(chroot, DIRECTORY)
+        available = use_openat2 is not False and has_openat2()
+        if use_openat2 and not available:
+            raise OSError(errno.ENOSYS, "this kernel has no openat2")
+        self._openat2 = available
+        self.home = self.realpath(home)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_root"):
+            os.close(self._root)
+
+    # --- how a path becomes a file ------------------------------------------------------------------
+
+    def _open(self, path: bytes, flags: int, mode: int = 0) -> int:
+        if self._openat2:
+            return openat2(self._root, path, flags | os.O_CLOEXEC, mode, RESOLVE)
+        return walk(self._root, path, flags | os.O_CLOEXEC, mode)
+
+    def _place(self, path: bytes, new: bool = False) -> Place:
+        stripped = path.rstrip(b"/")
+        parent, _, name = stripped.rpartition(b"/")
+        if name in (b"", b".", b".."):
+            # No name that could be used relative to a parent: the directory itself, as ".".
+            return Place(self._open(path, DIRECTORY), b".", owned=True)
+        if parent:
+            place = Place(self._open(parent, DIRECTORY), name, owned=True)
+        else:
+            place = Place(self._root, name)
+        if len(stripped) < len(path):
+            # The name must go to the kernel without its slash: with it, a link would be followed there,
+            # out of the jail. So what the slash means is decided here.
+            place.must_be_directory = True
+            if not new and not self._is_directory(place):
+                place.__exit__(None, None, None)
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        return place
+
+    @staticmethod
+    def _is_directory(place: Place) -> bool:
+        """Whether a directory is there, or nothing, which the call itself will find out."""
+        try:
+            return S_ISDIR(place.lstat().st_mode)
+        except OSError:
+            return True
+
+    def stat(self, path: bytes) -> SFTPAttributes:
+        descriptor = self._open(path, os.O_PATH)
+        try:
+            return SFTPAttributes.from_stat(os.fstat(descriptor))
+        finally:
+            os.close(descriptor)
+
+    # --- where the plain storage's answer would be wrong in a jail ------------------------------------
+
+    def lstat(self, path: bytes) -> SFTPAttributes:
+        return self.stat(path) if path.endswith(b"/") else super().lstat(path)
+
+    def rmdir(self, path: bytes) -> None:
+        last = path.rstrip(b"/").rpartition(b"/")[2]
+        if last == b".." or (path and not last):
+            self.stat(path)  # what is missing is missing first
+            error = errno.ENOTEMPTY if last else errno.EBUSY
+            raise OSError(error, os.strerror(error))
+        super().rmdir(path)
+
+    def readlink(self, path: bytes) -> bytes:
+        if path.endswith(b"/"):
+            self.stat(path)
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))  # a directory is no link
+        with self._place(path) as place:
+            target = os.readlink(place.name, dir_fd=place.directory)
+            st = place.lstat()
+        # A magic link of a /proc inside the jail tells host paths. Only a real link has its text's
+        # length as its size and mode 0777.
+        if not S_ISLNK(st.st_mode) or st.st_size != len(target) or st.st_mode & 0o777 != 0o777:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return target
+
+    def userhome(self, user: bytes) -> bytes:
+        if user and user != self.username(os.getuid()):
+            raise SFTPNotFound("No such user")  # others' homes are outside, or not theirs
+        return self.home
+
+
+def walk(root: int, path: bytes, flags: int, mode: int = 0) -> int:
+    """What openat2 does with RESOLVE_IN_ROOT, step by step: open path with the directory root as `/`.
+
+    Every step opens one name with O_NOFOLLOW, so a link that appears between two calls is an error and
+    never a way out; the text of a link is walked like the path itself; `..` goes back to the root and
+    down again, because the parent of a directory that was moved meanwhile could be anywhere.
+    """
+    if not path:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    todo = path.split(b"/")[::-1]
+    names: list[bytes] = []
+    links = 0
+    directory = os.dup(root)
+    try:
+        while todo:
+            name = todo.pop()
+            if name in (b"", b"."):
+                continue
+            if name == b"..":
+                del names[-1:]
+                os.close(directory)
+                directory = -1
+                directory = _descend(root, names)
+                continue
+            if not flags & os.O_NOFOLLOW or todo:
+                target = _link_text(directory, name)
+                if target is not None:
+                    links += 1
+                    if links > MOST_LINKS:
+                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                    if flags & os.O_EXCL and flags & os.O_CREAT and not todo:
+                        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+                    if target.startswith(b"/"):
+                        names.clear()
+                        os.close(directory)
+                        directory = -1
+                        directory = os.dup(root)
+                    todo += target.split(b"/")[::-1]
+                    continue
+            if not todo:
+                return _open_last(directory, name, flags, mode)
+            below = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+            os.close(directory)
+            directory = below
+            names.append(name)
+        if flags & os.O_CREAT:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        return os.open(b".", flags, mode, dir_fd=directory)
+    finally:
+        if directory >= 0:
+            os.close(directory)
+
+
+def _open_last(directory: int, name: bytes, flags: int, mode: int) -> int:
+    """Open the last name of a path, which was no link a moment ago."""
+    descriptor = os.open(name, flags | os.O_NOFOLLOW, mode, dir_fd=directory)
+    if flags & os.O_PATH and not flags & os.O_NOFOLLOW and S_ISLNK(os.fstat(descriptor).st_mode):
+        # O_PATH opens a link that has just appeared itself, where any other open fails.
+        os.close(descriptor)
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return descriptor
+
+
+def _link_text(directory: int, name: bytes) -> bytes | None:
+    """The text of a link, or None for anything else, and for nothing."""
+    try:
+        return os.readlink(name, dir_fd=directory)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOENT):
+            return None
+        raise
+
+
+def _descend(root: int, names: list[bytes]) -> int:
+    """The directory at the end of names, none of which may be a link."""
+    directory = os.dup(root)
+    for name in names:
+        try:
+            below = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+        finally:
+            os.close(directory)
+        directory = below
+    return directory
