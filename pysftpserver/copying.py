@@ -12,7 +12,8 @@ from pysftpserver.pysftpexceptions import SFTPEndOfFile, SFTPFailure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pysftpserver.server import FileHandle, SFTPServer
+    from pysftpserver.handles import FileHandle
+    from pysftpserver.server import SFTPServer
 
 KERNEL_STEP = 16 << 20  # bytes a call; between two calls a session that has to end can do so
 STORAGE_STEP = 256 << 10  # bytes

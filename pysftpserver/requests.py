@@ -1,32 +1,19 @@
 """ONE table: every request and every extension, what it is called, how it is served, whether it writes.
 
 Dispatch, read-only mode, allow and deny lists, the announced extensions, hooks and the log all come
-from this table: adding a request is adding a row. A handler does three things: parse (the row's decoder
-did), act (through the storage), reply. It raises what goes wrong; it returns how many bytes of file
-content it moved, if that is what it does. What may not enter: I/O other than the storage's.
-Facts: draft-ietf-secsh-filexfer-02, sections 4 to 8; OpenSSH's PROTOCOL, section 4, and sftp-server.c's
-behaviour where the draft is silent.
+from this table: adding a request is adding a row (and its function in handlers.py). The order, the
+names, what counts as writing and the words of the log are sftp-server(8)'s.
+What may not enter: I/O, sessions, how a request is served.
 """
 
 from __future__ import annotations
 
-import os
 import time
 
-from pysftpserver import wire
+from pysftpserver import handlers, wire
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
-from pysftpserver.copying import copy_data
 from pysftpserver.log import DEBUG1, INFO, VERBOSE, show
-from pysftpserver.pysftpexceptions import (
-    SFTPBadMessage,
-    SFTPEndOfFile,
-    SFTPException,
-    SFTPFailure,
-    SFTPForbidden,
-    SFTPNotFound,
-)
-from pysftpserver.segments import FileSpan
-from pysftpserver.wire import MAX_DATA, MAX_PACKET
+from pysftpserver.pysftpexceptions import SFTPException
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,246 +74,6 @@ def _has(cls: type, need: str) -> bool:
     )
 
 
-# --- files --------------------------------------------------------------------------------------------
-
-_OPEN_FLAGS = (
-    (wire.SSH2_FXF_APPEND, os.O_APPEND),
-    (wire.SSH2_FXF_CREAT, os.O_CREAT),
-    (wire.SSH2_FXF_TRUNC, os.O_TRUNC),
-    (wire.SSH2_FXF_EXCL, os.O_EXCL),
-)
-
-
-def open_flags(pflags: int) -> int:
-    """The os.O_* flags for the SSH2_FXF_* ones. Neither READ nor WRITE opens for reading."""
-    writes = pflags & wire.SSH2_FXF_WRITE
-    if pflags & wire.SSH2_FXF_READ and writes:
-        flags = os.O_RDWR
-    else:
-        flags = os.O_WRONLY if writes else os.O_RDONLY
-    for portable, native in _OPEN_FLAGS:
-        if pflags & portable:
-            flags |= native
-    return flags
-
-
-def serve_open(server: SFTPServer, rid: int, path: bytes, pflags: int, attrs: SFTPAttributes) -> None:
-    flags = open_flags(pflags)
-    if server.read_only and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC):
-        server.log.write(VERBOSE, "Refusing open request in read-only mode")
-        raise SFTPForbidden
-    mode = 0o666 if attrs.permissions is None else attrs.permissions & 0o7777
-    server.check_room()
-    server.add_file(rid, path, flags, server.storage.open(server.path(path), flags, mode))
-
-
-def serve_close(server: SFTPServer, rid: int, handle: bytes) -> None:
-    server.close_handle(handle)
-    server.send_status(rid)
-
-
-def serve_read(server: SFTPServer, rid: int, handle: bytes, offset: int, length: int) -> int:
-    file = server.file(handle)
-    size = min(length, MAX_DATA)
-    if not size:
-        server.send_data(rid, b"")  # odd, but no error: OpenSSH does not even look at the file
-        return 0
-    if file.descriptor is not None:
-        span = FileSpan.of(file.descriptor, offset, size)
-        if span is not None:
-            server.send_span(rid, span)
-            file.bytes_read += span.length
-            return span.length
-    data = server.storage.read(file.object, offset, size)
-    if not data:
-        raise SFTPEndOfFile
-    if len(data) > size:
-        data = data[:size]
-    server.send_data(rid, data)
-    file.bytes_read += len(data)
-    return len(data)
-
-
-def serve_write(server: SFTPServer, rid: int, handle: bytes, offset: int, chunk: memoryview) -> int:
-    file = server.file(handle)
-    if file.flags & os.O_APPEND:
-        offset = 0  # whatever the client sent: the end of the file is meant
-    server.storage.write(file.object, offset, chunk if file.takes_views else bytes(chunk))
-    file.bytes_written += len(chunk)
-    server.send_status(rid)
-    return len(chunk)
-
-
-def serve_fsync(server: SFTPServer, rid: int, handle: bytes) -> None:
-    server.storage.fsync(server.file(handle).object)
-    server.send_status(rid)
-
-
-def serve_copy_data(
-    server: SFTPServer, rid: int, source: bytes, offset: int, length: int, *target: Any
-) -> int:
-    copied = copy_data(server, server.file(source), offset, length, server.file(target[0]), target[1])
-    server.send_status(rid)
-    return copied
-
-
-# --- attributes ---------------------------------------------------------------------------------------
-
-
-def serve_stat(server: SFTPServer, rid: int, path: bytes) -> None:
-    server.send_attrs(rid, server.storage.stat(server.path(path)))
-
-
-def serve_lstat(server: SFTPServer, rid: int, path: bytes) -> None:
-    server.send_attrs(rid, server.storage.lstat(server.path(path)))
-
-
-def serve_fstat(server: SFTPServer, rid: int, handle: bytes) -> None:
-    server.send_attrs(rid, server.storage.fstat(server.file(handle).object))
-
-
-def serve_setstat(server: SFTPServer, rid: int, path: bytes, attrs: SFTPAttributes) -> None:
-    if not attrs.is_empty():
-        server.storage.setstat(server.path(path), attrs)
-    server.send_status(rid)
-
-
-def serve_lsetstat(server: SFTPServer, rid: int, path: bytes, attrs: SFTPAttributes) -> None:
-    if attrs.size is not None:
-        raise SFTPBadMessage("lsetstat takes no size")
-    if not attrs.is_empty():
-        server.storage.lsetstat(server.path(path), attrs)
-    server.send_status(rid)
-
-
-def serve_fsetstat(server: SFTPServer, rid: int, handle: bytes, attrs: SFTPAttributes) -> None:
-    server.storage.fsetstat(server.file(handle).object, attrs)
-    server.send_status(rid)
-
-
-# --- directories --------------------------------------------------------------------------------------
-
-
-def serve_opendir(server: SFTPServer, rid: int, path: bytes) -> None:
-    server.check_room()
-    server.add_directory(rid, path, server.storage.opendir(server.path(path)))
-
-
-def serve_readdir(server: SFTPServer, rid: int, handle: bytes) -> None:
-    directory = server.directory(handle)
-    room = MAX_PACKET - 9  # what NAME has before its first entry
-    entries = []
-    if directory.waiting is not None:
-        entries.append(directory.waiting)
-        room -= len(directory.waiting)
-        directory.waiting = None
-    else:
-        server.longnames.refresh()
-    longname = server.longnames.longname
-    for name, attrs in directory.entries:
-        entry = wire.encode_name_entry(name, longname(name, attrs), attrs)
-        room -= len(entry)
-        if room < 0:
-            directory.waiting = entry
-            break
-        entries.append(entry)
-    if not entries:
-        raise SFTPEndOfFile
-    server.output.append(wire.encode_names(rid, entries))
-
-
-def serve_mkdir(server: SFTPServer, rid: int, path: bytes, attrs: SFTPAttributes) -> None:
-    mode = 0o777 if attrs.permissions is None else attrs.permissions & 0o7777
-    server.storage.mkdir(server.path(path), mode)
-    server.send_status(rid)
-
-
-def serve_rmdir(server: SFTPServer, rid: int, path: bytes) -> None:
-    server.storage.rmdir(server.path(path))
-    server.send_status(rid)
-
-
-# --- the tree -----------------------------------------------------------------------------------------
-
-
-def serve_remove(server: SFTPServer, rid: int, path: bytes) -> None:
-    server.storage.rm(server.path(path))
-    server.send_status(rid)
-
-
-def serve_rename(server: SFTPServer, rid: int, path: bytes, target: bytes) -> None:
-    server.storage.rename(server.path(path), server.path(target))
-    server.send_status(rid)
-
-
-def serve_posix_rename(server: SFTPServer, rid: int, path: bytes, target: bytes) -> None:
-    server.storage.rename(server.path(path), server.path(target), replace=True)
-    server.send_status(rid)
-
-
-def serve_symlink(server: SFTPServer, rid: int, target: bytes, path: bytes) -> None:
-    # OpenSSH's order of arguments, not the draft's, is what every client sends.
-    server.storage.symlink(server.path(path), target)
-    server.send_status(rid)
-
-
-def serve_hardlink(server: SFTPServer, rid: int, path: bytes, target: bytes) -> None:
-    server.storage.link(server.path(path), server.path(target))
-    server.send_status(rid)
-
-
-def serve_readlink(server: SFTPServer, rid: int, path: bytes) -> None:
-    server.send_name(rid, server.storage.readlink(server.path(path)))
-
-
-# --- names --------------------------------------------------------------------------------------------
-
-
-def serve_realpath(server: SFTPServer, rid: int, path: bytes) -> None:
-    server.send_name(rid, server.storage.realpath(server.path(path or b".")))
-
-
-def expanded(server: SFTPServer, path: bytes) -> bytes:
-    """The path to give to the storage, for one that may begin with `~` or `~user`."""
-    if path.startswith(b"~"):
-        user, slash, rest = path[1:].partition(b"/")
-        path = server.storage.userhome(user) + slash + rest
-    return server.path(path or b".")
-
-
-def serve_expand_path(server: SFTPServer, rid: int, path: bytes) -> None:
-    server.send_name(rid, server.storage.realpath(expanded(server, path)))
-
-
-def serve_home_directory(server: SFTPServer, rid: int, user: bytes) -> None:
-    try:
-        server.send_name(rid, server.storage.userhome(user))
-    except SFTPNotFound as error:
-        raise SFTPFailure(str(error)) from None  # OpenSSH's status here; `~user` keeps its own
-
-
-def serve_users_groups(server: SFTPServer, rid: int, uids: tuple[int, ...], gids: tuple[int, ...]) -> None:
-    users = wire.encode_string_list(server.storage.username(uid) or b"" for uid in uids)
-    groups = wire.encode_string_list(server.storage.groupname(gid) or b"" for gid in gids)
-    server.send(wire.SSH2_FXP_EXTENDED_REPLY, rid, users + groups)
-
-
-# --- figures ------------------------------------------------------------------------------------------
-
-
-def serve_statvfs(server: SFTPServer, rid: int, path: bytes) -> None:
-    server.send_statvfs(rid, server.storage.statvfs(server.path(path)))
-
-
-def serve_fstatvfs(server: SFTPServer, rid: int, handle: bytes) -> None:
-    server.send_statvfs(rid, server.storage.fstatvfs(server.file(handle).object))
-
-
-def serve_limits(server: SFTPServer, rid: int) -> None:
-    body = wire.encode_limits(MAX_PACKET, MAX_DATA, MAX_DATA, server.max_handles)
-    server.send(wire.SSH2_FXP_EXTENDED_REPLY, rid, body)
-
-
 # --- the log's lines, in the words of sftp-server(8) ---------------------------------------------------
 
 
@@ -343,7 +90,7 @@ def _says_path(level: int, template: str) -> tuple[int, Callable[..., Iterator[s
     """A line made of the path that a handle was opened with; none for a handle that is not open."""
 
     def line(server: SFTPServer, handle: bytes, *arguments: Any) -> Iterator[str]:
-        path = server.path_of(handle)
+        path = server.handles.path_of(handle)
         if path is not None:
             yield template.format(show(path))
 
@@ -380,7 +127,7 @@ def _lset_lines(server: SFTPServer, path: bytes, attrs: SFTPAttributes) -> Itera
 
 def _expand_line(server: SFTPServer, path: bytes) -> Iterator[str]:
     try:
-        yield f'expand "{show(expanded(server, path))}"'
+        yield f'expand "{show(handlers.expanded(server, path))}"'
     except SFTPException:
         pass  # the reply will say so
 
@@ -394,7 +141,7 @@ def _ids_line(server: SFTPServer, uids: tuple[int, ...], gids: tuple[int, ...]) 
 
 
 def _fset_lines(server: SFTPServer, handle: bytes, attrs: SFTPAttributes) -> Iterator[str]:
-    path = server.path_of(handle)
+    path = server.handles.path_of(handle)
     return iter(()) if path is None else _set_lines(server, path, attrs)
 
 
@@ -402,56 +149,63 @@ def _fset_lines(server: SFTPServer, handle: bytes, attrs: SFTPAttributes) -> Ite
 
 REQUESTS = {
     wire.SSH2_FXP_OPEN: Request(
-        "open", "path flags attributes", wire.decode_open, serve_open, log=(INFO, _open_line)
+        "open", "path flags attributes", wire.decode_open, handlers.serve_open, log=(INFO, _open_line)
     ),
-    wire.SSH2_FXP_CLOSE: Request("close", "handle", wire.decode_string, serve_close),
-    wire.SSH2_FXP_READ: Request("read", "handle offset length", wire.decode_read, serve_read),
-    wire.SSH2_FXP_WRITE: Request("write", "handle offset data", wire.decode_write, serve_write, writes=True),
+    wire.SSH2_FXP_CLOSE: Request("close", "handle", wire.decode_string, handlers.serve_close),
+    wire.SSH2_FXP_READ: Request("read", "handle offset length", wire.decode_read, handlers.serve_read),
+    wire.SSH2_FXP_WRITE: Request(
+        "write", "handle offset data", wire.decode_write, handlers.serve_write, writes=True
+    ),
     wire.SSH2_FXP_LSTAT: Request(
-        "lstat", "path", wire.decode_path, serve_lstat, log=_says(VERBOSE, 'lstat name "{}"')
+        "lstat", "path", wire.decode_path, handlers.serve_lstat, log=_says(VERBOSE, 'lstat name "{}"')
     ),
-    wire.SSH2_FXP_FSTAT: Request("fstat", "handle", wire.decode_string, serve_fstat),
+    wire.SSH2_FXP_FSTAT: Request("fstat", "handle", wire.decode_string, handlers.serve_fstat),
     wire.SSH2_FXP_SETSTAT: Request(
-        "setstat", "path attributes", wire.decode_path_attrs, serve_setstat, True, (INFO, _set_lines)
+        "setstat", "path attributes", wire.decode_path_attrs, handlers.serve_setstat, True, (INFO, _set_lines)
     ),
     wire.SSH2_FXP_FSETSTAT: Request(
-        "fsetstat", "handle attributes", wire.decode_handle_attrs, serve_fsetstat, True, (INFO, _fset_lines)
+        "fsetstat",
+        "handle attributes",
+        wire.decode_handle_attrs,
+        handlers.serve_fsetstat,
+        True,
+        (INFO, _fset_lines),
     ),
     wire.SSH2_FXP_OPENDIR: Request(
-        "opendir", "path", wire.decode_path, serve_opendir, log=_says(INFO, 'opendir "{}"')
+        "opendir", "path", wire.decode_path, handlers.serve_opendir, log=_says(INFO, 'opendir "{}"')
     ),
-    wire.SSH2_FXP_READDIR: Request("readdir", "handle", wire.decode_string, serve_readdir),
+    wire.SSH2_FXP_READDIR: Request("readdir", "handle", wire.decode_string, handlers.serve_readdir),
     wire.SSH2_FXP_REMOVE: Request(
-        "remove", "path", wire.decode_path, serve_remove, True, _says(INFO, 'remove name "{}"')
+        "remove", "path", wire.decode_path, handlers.serve_remove, True, _says(INFO, 'remove name "{}"')
     ),
     wire.SSH2_FXP_MKDIR: Request(
-        "mkdir", "path attributes", wire.decode_path_attrs, serve_mkdir, True, (INFO, _mkdir_line)
+        "mkdir", "path attributes", wire.decode_path_attrs, handlers.serve_mkdir, True, (INFO, _mkdir_line)
     ),
     wire.SSH2_FXP_RMDIR: Request(
-        "rmdir", "path", wire.decode_path, serve_rmdir, True, _says(INFO, 'rmdir name "{}"')
+        "rmdir", "path", wire.decode_path, handlers.serve_rmdir, True, _says(INFO, 'rmdir name "{}"')
     ),
     wire.SSH2_FXP_REALPATH: Request(
-        "realpath", "path", wire.decode_path, serve_realpath, log=_says(VERBOSE, 'realpath "{}"')
+        "realpath", "path", wire.decode_path, handlers.serve_realpath, log=_says(VERBOSE, 'realpath "{}"')
     ),
     wire.SSH2_FXP_STAT: Request(
-        "stat", "path", wire.decode_path, serve_stat, log=_says(VERBOSE, 'stat name "{}"')
+        "stat", "path", wire.decode_path, handlers.serve_stat, log=_says(VERBOSE, 'stat name "{}"')
     ),
     wire.SSH2_FXP_RENAME: Request(
         "rename",
         "path target",
         wire.decode_two_paths,
-        serve_rename,
+        handlers.serve_rename,
         True,
         _says(INFO, 'rename old "{}" new "{}"'),
     ),
     wire.SSH2_FXP_READLINK: Request(
-        "readlink", "path", wire.decode_path, serve_readlink, log=_says(VERBOSE, 'readlink "{}"')
+        "readlink", "path", wire.decode_path, handlers.serve_readlink, log=_says(VERBOSE, 'readlink "{}"')
     ),
     wire.SSH2_FXP_SYMLINK: Request(
         "symlink",
         "target path",
         wire.decode_two_paths,
-        serve_symlink,
+        handlers.serve_symlink,
         True,
         _says(INFO, 'symlink old "{}" new "{}"'),
     ),
@@ -462,7 +216,7 @@ EXTENDED_REQUESTS = {
         "posix-rename",
         "path target",
         wire.decode_two_paths,
-        serve_posix_rename,
+        handlers.serve_posix_rename,
         True,
         _says(INFO, 'posix-rename old "{}" new "{}"'),
         b"1",
@@ -472,19 +226,19 @@ EXTENDED_REQUESTS = {
         "statvfs",
         "path",
         wire.decode_path,
-        serve_statvfs,
+        handlers.serve_statvfs,
         log=_says(INFO, 'statvfs "{}"'),
         version=b"2",
         needs=("statvfs",),
     ),
     b"fstatvfs@openssh.com": Request(
-        "fstatvfs", "handle", wire.decode_string, serve_fstatvfs, version=b"2", needs=("fstatvfs",)
+        "fstatvfs", "handle", wire.decode_string, handlers.serve_fstatvfs, version=b"2", needs=("fstatvfs",)
     ),
     b"hardlink@openssh.com": Request(
         "hardlink",
         "path target",
         wire.decode_two_paths,
-        serve_hardlink,
+        handlers.serve_hardlink,
         True,
         _says(INFO, 'hardlink old "{}" new "{}"'),
         b"1",
@@ -494,7 +248,7 @@ EXTENDED_REQUESTS = {
         "fsync",
         "handle",
         wire.decode_string,
-        serve_fsync,
+        handlers.serve_fsync,
         True,
         _says_path(VERBOSE, 'fsync "{}"'),
         b"1",
@@ -504,18 +258,18 @@ EXTENDED_REQUESTS = {
         "lsetstat",
         "path attributes",
         wire.decode_path_attrs,
-        serve_lsetstat,
+        handlers.serve_lsetstat,
         True,
         (INFO, _lset_lines),
         b"1",
         ("lsetstat",),
     ),
-    b"limits@openssh.com": Request("limits", "", wire.decode_nothing, serve_limits, version=b"1"),
+    b"limits@openssh.com": Request("limits", "", wire.decode_nothing, handlers.serve_limits, version=b"1"),
     b"expand-path@openssh.com": Request(
         "expand-path",
         "path",
         wire.decode_path,
-        serve_expand_path,
+        handlers.serve_expand_path,
         log=(VERBOSE, _expand_line),
         version=b"1",
     ),
@@ -523,7 +277,7 @@ EXTENDED_REQUESTS = {
         "copy-data",
         "handle offset length target target_offset",
         wire.decode_copy_data,
-        serve_copy_data,
+        handlers.serve_copy_data,
         True,
         version=b"1",
         needs=("read", "write"),
@@ -532,7 +286,7 @@ EXTENDED_REQUESTS = {
         "home-directory",
         "user",
         wire.decode_path,
-        serve_home_directory,
+        handlers.serve_home_directory,
         log=(VERBOSE, _home_line),
         version=b"1",
     ),
@@ -540,7 +294,7 @@ EXTENDED_REQUESTS = {
         "users-groups-by-id",
         "uids gids",
         wire.decode_ids,
-        serve_users_groups,
+        handlers.serve_users_groups,
         log=(VERBOSE, _ids_line),
         version=b"1",
         needs=("username", "groupname"),

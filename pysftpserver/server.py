@@ -14,10 +14,10 @@ import time
 
 from pysftpserver import wire
 from pysftpserver.attributes import LongnameFormatter
+from pysftpserver.handles import HandleTable
 from pysftpserver.hook import SFTPEvent
-from pysftpserver.log import VERBOSE, SFTPLog, file_sink, show
+from pysftpserver.log import VERBOSE, SFTPLog, file_sink
 from pysftpserver.pysftpexceptions import (
-    SFTPFailure,
     SFTPForbidden,
     SFTPSessionEnd,
     SFTPUnsupported,
@@ -52,34 +52,6 @@ if TYPE_CHECKING:
 __all__ = ["SFTPServer"] + [name for name in vars(wire) if name.startswith("SSH2_")]
 
 QUEUE_LIMIT = 1 << 20  # bytes of replies queued before consume() pauses
-RESERVED_DESCRIPTORS = 32  # descriptors left to the interpreter, the log and one request's own work
-MOST_HANDLES = 4096  # open handles of one session, where the process could have more
-
-
-class FileHandle:
-    """An open file: the storage's own object, and what was moved through it (bytes)."""
-
-    __slots__ = ("bytes_read", "bytes_written", "descriptor", "flags", "object", "path", "takes_views")
-
-    def __init__(self, path: bytes, flags: int, opened: Any) -> None:
-        self.path = path
-        self.flags = flags
-        self.object = opened
-        self.descriptor: int | None = None  # set only where reading it means the same as storage.read()
-        self.takes_views = False
-        self.bytes_read = 0
-        self.bytes_written = 0
-
-
-class DirectoryHandle:
-    """An open directory: the storage's iterator, and an encoded entry that did not fit the last reply."""
-
-    __slots__ = ("entries", "path", "waiting")
-
-    def __init__(self, path: bytes, entries: Iterator[tuple[bytes, SFTPAttributes]]) -> None:
-        self.path = path
-        self.entries = entries
-        self.waiting: bytes | None = None
 
 
 class SFTPServer:
@@ -116,17 +88,13 @@ class SFTPServer:
         self.fd_out = fd_out
         self.raise_on_error = raise_on_error
         self.read_only = read_only
-        self.max_handles = max_handles or _descriptor_limit()
         self.output = OutputQueue()
         self.queue_limit = QUEUE_LIMIT
         self.ended: str | None = None  # why the session has to end, once it has to
         self.stopping = False  # a door sets it: long requests give up
+        self.handles = HandleTable(storage, self.log, max_handles)
         self.longnames = LongnameFormatter(storage.username, storage.groupname)
-        self._reads_descriptors = _speaks_for(storage, "read")
-        self._writes_views = _speaks_for(storage, "write")
         self._refused = _refusals(read_only, allow, deny)
-        self._handles: dict[bytes, FileHandle | DirectoryHandle] = {}
-        self._last_handle = 0
         self._initialized = raise_on_error
         self._input = b""
         self._position = 0
@@ -249,7 +217,7 @@ class SFTPServer:
         named = dict(zip(request.fields, arguments, strict=True))
         event = SFTPEvent(request.name, named, named.get("path"))
         if "handle" in named:
-            event.path = self.path_of(named["handle"])
+            event.path = self.handles.path_of(named["handle"])
         began = time.perf_counter()
         try:
             self.hook.before(event)
@@ -327,6 +295,10 @@ class SFTPServer:
             self.log.info(f"sent status {text.decode()}")
         self.output.append(wire.encode_status(request_id, status, message))
 
+    def send_handle(self, request_id: int, name: bytes) -> None:
+        """Queue a HANDLE."""
+        self.send(wire.SSH2_FXP_HANDLE, request_id, wire.encode_string(name))
+
     def send(self, kind: int, request_id: int, body: bytes) -> None:
         """Queue a reply of any kind."""
         self.output.append(wire.encode_packet(kind, request_id, body))
@@ -369,7 +341,7 @@ class SFTPServer:
         self.output.append(wire.encode_data_header(request_id, span.length))
         self.output.append_span(span)
 
-    # --- paths and handles ----------------------------------------------------------------------------
+    # --- the rest ----------------------------------------------------------------------------
 
     def path(self, path: bytes) -> bytes:
         """The path to give to the storage, for one that the client sent."""
@@ -378,101 +350,13 @@ class SFTPServer:
             return path
         return home + path if home.endswith(b"/") else home + b"/" + path
 
-    def check_room(self) -> None:
-        """Raises SFTPFailure when no more handles may be opened."""
-        if len(self._handles) >= self.max_handles:
-            raise SFTPFailure(f"Too many open handles: close some of the {self.max_handles} first")
-
-    def add_file(self, request_id: int, path: bytes, flags: int, opened: Any) -> None:
-        """Keep a file that the storage opened, and queue the HANDLE that names it."""
-        handle = FileHandle(path, flags, opened)
-        descriptor = self.storage.fileno(opened)
-        if descriptor is not None:
-            handle.takes_views = self._writes_views
-            if self._reads_descriptors and not flags & os.O_WRONLY:
-                handle.descriptor = descriptor
-        self._add_handle(request_id, handle)
-
-    def add_directory(
-        self, request_id: int, path: bytes, entries: Iterator[tuple[bytes, SFTPAttributes]]
-    ) -> None:
-        """Keep a listing that the storage began, and queue the HANDLE that names it."""
-        self._add_handle(request_id, DirectoryHandle(path, iter(entries)))
-
-    def _add_handle(self, request_id: int, handle: FileHandle | DirectoryHandle) -> None:
-        # Numbers are not used again, so that a client that mixes up its handles is told so.
-        self._last_handle += 1
-        name = wire.encode_u32(self._last_handle & 0xFFFFFFFF)
-        self._handles[name] = handle
-        self.send(wire.SSH2_FXP_HANDLE, request_id, wire.encode_string(name))
-
-    def path_of(self, name: bytes) -> bytes | None:
-        """The path that a handle was opened with, as the client sent it; None when it is not open."""
-        handle = self._handles.get(name)
-        return handle.path if handle is not None else None
-
-    def file(self, name: bytes) -> FileHandle:
-        """The open file of that handle. Raises SFTPFailure when it is none."""
-        handle = self._handles.get(name)
-        if not isinstance(handle, FileHandle):
-            raise SFTPFailure("Not the handle of an open file")
-        return handle
-
-    def directory(self, name: bytes) -> DirectoryHandle:
-        """The open directory of that handle. Raises SFTPFailure when it is none."""
-        handle = self._handles.get(name)
-        if not isinstance(handle, DirectoryHandle):
-            raise SFTPFailure("Not the handle of an open directory")
-        return handle
-
-    def close_handle(self, name: bytes, manner: str = "") -> None:
-        """Close and forget a handle. Raises SFTPFailure when it is not open, or what closing raised."""
-        handle = self._handles.pop(name, None)
-        if handle is None:
-            raise SFTPFailure("Not an open handle")
-        if isinstance(handle, DirectoryHandle):
-            self.log.info(f'{manner}closedir "{show(handle.path)}"')
-            close = getattr(handle.entries, "close", None)
-            if close is not None:
-                close()
-        else:
-            counts = f"bytes read {handle.bytes_read} written {handle.bytes_written}"
-            self.log.info(f'{manner}close "{show(handle.path)}" {counts}')
-            self.storage.close(handle.object)
-
     def close(self) -> None:
         """The session is over: close every handle that the client left open. May be called twice."""
-        for name in list(self._handles):
-            try:
-                self.close_handle(name, "forced ")
-            except BaseException as error:
-                if not isinstance(error, SFTPUnsupported):
-                    self.log.fault(error)
+        self.handles.close_all()
         self.output.clear()
         if self.hook is not None and not self._closed:
             self.hook.ended()
         self._closed = True
-
-
-def _descriptor_limit() -> int:
-    available = os.sysconf("SC_OPEN_MAX") - RESERVED_DESCRIPTORS
-    return max(1, min(available, MOST_HANDLES))
-
-
-def _speaks_for(storage: SFTPAbstractServerStorage, method: str) -> bool:
-    """Whether moving bytes through fileno() means the same as calling that method.
-
-    It does not when a subclass overrides the method and leaves fileno() as its base class has it: a
-    storage that decrypts in read() must not be passed by.
-    """
-    if method in getattr(storage, "__dict__", ()):
-        return False
-    for cls in type(storage).__mro__:
-        if "fileno" in vars(cls):
-            return True
-        if method in vars(cls):
-            return False
-    return False
 
 
 def _refusals(read_only: bool, allow: Collection[str] | None, deny: Collection[str]) -> dict[str, str]:

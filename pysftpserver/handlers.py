@@ -1,0 +1,272 @@
+"""How each request is served: one short function a request.
+
+A handler does three things: parse (the decoder in its row of the table did), act (through the storage),
+reply. It raises what goes wrong, and the engine answers it; it returns how many bytes of file content
+it moved, if that is what it does. What may not enter: I/O other than the storage's, wire encodings.
+Facts: draft-ietf-secsh-filexfer-02, sections 6 and 8; OpenSSH's PROTOCOL, section 4, and what its
+sftp-server does where the draft is silent.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pysftpserver import wire
+from pysftpserver.copying import copy_data
+from pysftpserver.log import VERBOSE
+from pysftpserver.pysftpexceptions import (
+    SFTPBadMessage,
+    SFTPEndOfFile,
+    SFTPFailure,
+    SFTPForbidden,
+    SFTPNotFound,
+)
+from pysftpserver.segments import FileSpan
+from pysftpserver.wire import MAX_DATA, MAX_PACKET
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pysftpserver.attributes import SFTPAttributes
+    from pysftpserver.server import SFTPServer
+
+# --- files --------------------------------------------------------------------------------------------
+
+_OPEN_FLAGS = (
+    (wire.SSH2_FXF_APPEND, os.O_APPEND),
+    (wire.SSH2_FXF_CREAT, os.O_CREAT),
+    (wire.SSH2_FXF_TRUNC, os.O_TRUNC),
+    (wire.SSH2_FXF_EXCL, os.O_EXCL),
+)
+
+
+def open_flags(pflags: int) -> int:
+    """The os.O_* flags for the SSH2_FXF_* ones. Neither READ nor WRITE opens for reading."""
+    writes = pflags & wire.SSH2_FXF_WRITE
+    if pflags & wire.SSH2_FXF_READ and writes:
+        flags = os.O_RDWR
+    else:
+        flags = os.O_WRONLY if writes else os.O_RDONLY
+    for portable, native in _OPEN_FLAGS:
+        if pflags & portable:
+            flags |= native
+    return flags
+
+
+def serve_open(server: SFTPServer, rid: int, path: bytes, pflags: int, attrs: SFTPAttributes) -> None:
+    flags = open_flags(pflags)
+    if server.read_only and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC):
+        server.log.write(VERBOSE, "Refusing open request in read-only mode")
+        raise SFTPForbidden
+    mode = 0o666 if attrs.permissions is None else attrs.permissions & 0o7777
+    server.handles.check_room()
+    opened = server.storage.open(server.path(path), flags, mode)
+    server.send_handle(rid, server.handles.add_file(path, flags, opened))
+
+
+def serve_close(server: SFTPServer, rid: int, handle: bytes) -> None:
+    server.handles.close(handle)
+    server.send_status(rid)
+
+
+def serve_read(server: SFTPServer, rid: int, handle: bytes, offset: int, length: int) -> int:
+    file = server.handles.file(handle)
+    size = min(length, MAX_DATA)
+    if not size:
+        server.send_data(rid, b"")  # odd, but no error: OpenSSH does not even look at the file
+        return 0
+    if file.descriptor is not None:
+        span = FileSpan.of(file.descriptor, offset, size)
+        if span is not None:
+            server.send_span(rid, span)
+            file.bytes_read += span.length
+            return span.length
+    data = server.storage.read(file.object, offset, size)
+    if not data:
+        raise SFTPEndOfFile
+    if len(data) > size:
+        data = data[:size]
+    server.send_data(rid, data)
+    file.bytes_read += len(data)
+    return len(data)
+
+
+def serve_write(server: SFTPServer, rid: int, handle: bytes, offset: int, chunk: memoryview) -> int:
+    file = server.handles.file(handle)
+    if file.flags & os.O_APPEND:
+        offset = 0  # whatever the client sent: the end of the file is meant
+    server.storage.write(file.object, offset, chunk if file.takes_views else bytes(chunk))
+    file.bytes_written += len(chunk)
+    server.send_status(rid)
+    return len(chunk)
+
+
+def serve_fsync(server: SFTPServer, rid: int, handle: bytes) -> None:
+    server.storage.fsync(server.handles.file(handle).object)
+    server.send_status(rid)
+
+
+def serve_copy_data(
+    server: SFTPServer, rid: int, source: bytes, offset: int, length: int, target: bytes, target_offset: int
+) -> int:
+    file = server.handles.file
+    copied = copy_data(server, file(source), offset, length, file(target), target_offset)
+    server.send_status(rid)
+    return copied
+
+
+# --- attributes ---------------------------------------------------------------------------------------
+
+
+def serve_stat(server: SFTPServer, rid: int, path: bytes) -> None:
+    server.send_attrs(rid, server.storage.stat(server.path(path)))
+
+
+def serve_lstat(server: SFTPServer, rid: int, path: bytes) -> None:
+    server.send_attrs(rid, server.storage.lstat(server.path(path)))
+
+
+def serve_fstat(server: SFTPServer, rid: int, handle: bytes) -> None:
+    server.send_attrs(rid, server.storage.fstat(server.handles.file(handle).object))
+
+
+def serve_setstat(server: SFTPServer, rid: int, path: bytes, attrs: SFTPAttributes) -> None:
+    if not attrs.is_empty():
+        server.storage.setstat(server.path(path), attrs)
+    server.send_status(rid)
+
+
+def serve_lsetstat(server: SFTPServer, rid: int, path: bytes, attrs: SFTPAttributes) -> None:
+    if attrs.size is not None:
+        raise SFTPBadMessage("lsetstat takes no size")
+    if not attrs.is_empty():
+        server.storage.lsetstat(server.path(path), attrs)
+    server.send_status(rid)
+
+
+def serve_fsetstat(server: SFTPServer, rid: int, handle: bytes, attrs: SFTPAttributes) -> None:
+    server.storage.fsetstat(server.handles.file(handle).object, attrs)
+    server.send_status(rid)
+
+
+# --- directories --------------------------------------------------------------------------------------
+
+
+def serve_opendir(server: SFTPServer, rid: int, path: bytes) -> None:
+    server.handles.check_room()
+    entries = iter(server.storage.opendir(server.path(path)))
+    server.send_handle(rid, server.handles.add_directory(path, entries))
+
+
+def serve_readdir(server: SFTPServer, rid: int, handle: bytes) -> None:
+    directory = server.handles.directory(handle)
+    room = MAX_PACKET - 9  # what NAME has before its first entry
+    entries = []
+    if directory.waiting is not None:
+        entries.append(directory.waiting)
+        room -= len(directory.waiting)
+        directory.waiting = None
+    else:
+        server.longnames.refresh()
+    longname = server.longnames.longname
+    for name, attrs in directory.entries:
+        entry = wire.encode_name_entry(name, longname(name, attrs), attrs)
+        room -= len(entry)
+        if room < 0:
+            directory.waiting = entry
+            break
+        entries.append(entry)
+    if not entries:
+        raise SFTPEndOfFile
+    server.output.append(wire.encode_names(rid, entries))
+
+
+def serve_mkdir(server: SFTPServer, rid: int, path: bytes, attrs: SFTPAttributes) -> None:
+    mode = 0o777 if attrs.permissions is None else attrs.permissions & 0o7777
+    server.storage.mkdir(server.path(path), mode)
+    server.send_status(rid)
+
+
+def serve_rmdir(server: SFTPServer, rid: int, path: bytes) -> None:
+    server.storage.rmdir(server.path(path))
+    server.send_status(rid)
+
+
+# --- the tree -----------------------------------------------------------------------------------------
+
+
+def serve_remove(server: SFTPServer, rid: int, path: bytes) -> None:
+    server.storage.rm(server.path(path))
+    server.send_status(rid)
+
+
+def serve_rename(server: SFTPServer, rid: int, path: bytes, target: bytes) -> None:
+    server.storage.rename(server.path(path), server.path(target))
+    server.send_status(rid)
+
+
+def serve_posix_rename(server: SFTPServer, rid: int, path: bytes, target: bytes) -> None:
+    server.storage.rename(server.path(path), server.path(target), replace=True)
+    server.send_status(rid)
+
+
+def serve_symlink(server: SFTPServer, rid: int, target: bytes, path: bytes) -> None:
+    # OpenSSH's order of arguments, not the draft's, is what every client sends.
+    server.storage.symlink(server.path(path), target)
+    server.send_status(rid)
+
+
+def serve_hardlink(server: SFTPServer, rid: int, path: bytes, target: bytes) -> None:
+    server.storage.link(server.path(path), server.path(target))
+    server.send_status(rid)
+
+
+def serve_readlink(server: SFTPServer, rid: int, path: bytes) -> None:
+    server.send_name(rid, server.storage.readlink(server.path(path)))
+
+
+# --- names --------------------------------------------------------------------------------------------
+
+
+def serve_realpath(server: SFTPServer, rid: int, path: bytes) -> None:
+    server.send_name(rid, server.storage.realpath(server.path(path or b".")))
+
+
+def expanded(server: SFTPServer, path: bytes) -> bytes:
+    """The path to give to the storage, for one that may begin with `~` or `~user`."""
+    if path.startswith(b"~"):
+        user, slash, rest = path[1:].partition(b"/")
+        path = server.storage.userhome(user) + slash + rest
+    return server.path(path or b".")
+
+
+def serve_expand_path(server: SFTPServer, rid: int, path: bytes) -> None:
+    server.send_name(rid, server.storage.realpath(expanded(server, path)))
+
+
+def serve_home_directory(server: SFTPServer, rid: int, user: bytes) -> None:
+    try:
+        server.send_name(rid, server.storage.userhome(user))
+    except SFTPNotFound as error:
+        raise SFTPFailure(str(error)) from None  # OpenSSH's status here; `~user` keeps its own
+
+
+def serve_users_groups(server: SFTPServer, rid: int, uids: tuple[int, ...], gids: tuple[int, ...]) -> None:
+    users = wire.encode_string_list(server.storage.username(uid) or b"" for uid in uids)
+    groups = wire.encode_string_list(server.storage.groupname(gid) or b"" for gid in gids)
+    server.send(wire.SSH2_FXP_EXTENDED_REPLY, rid, users + groups)
+
+
+# --- figures ------------------------------------------------------------------------------------------
+
+
+def serve_statvfs(server: SFTPServer, rid: int, path: bytes) -> None:
+    server.send_statvfs(rid, server.storage.statvfs(server.path(path)))
+
+
+def serve_fstatvfs(server: SFTPServer, rid: int, handle: bytes) -> None:
+    server.send_statvfs(rid, server.storage.fstatvfs(server.handles.file(handle).object))
+
+
+def serve_limits(server: SFTPServer, rid: int) -> None:
+    body = wire.encode_limits(MAX_PACKET, MAX_DATA, MAX_DATA, server.handles.limit)
+    server.send(wire.SSH2_FXP_EXTENDED_REPLY, rid, body)
