@@ -140,6 +140,7 @@ class _Waiting:
         self._out = fd_out
         self._poll = select.poll()
         self._wanted: tuple[bool, bool] | None = None
+        self._listens = False
         if wakeup >= 0:
             self._poll.register(wakeup, select.POLLIN)
 
@@ -168,15 +169,9 @@ class _Waiting:
         self._poll.register(self._out, writing)  # even for no event, to learn when the reader is gone
         if receive:
             self._poll.register(self._in, reading)
-        elif self._is_registered():
+        elif self._listens:
             self._poll.unregister(self._in)  # or its hang-up would be reported for ever
-
-    def _is_registered(self) -> bool:
-        try:
-            self._poll.modify(self._in, 0)
-        except FileNotFoundError:
-            return False
-        return True
+        self._listens = receive
 
 
 class _Unblocked:
@@ -201,7 +196,9 @@ class _Unblocked:
 class _Signals:
     """While a session runs, the ending signals set server.stopping and wake the poll.
 
-    Outside the main thread there are no signals to handle, and nothing is changed.
+    A signal that was ignored stays so: `sftp -D` ignores SIGINT for its server, so that Ctrl-C ends a
+    transfer and not the session. Outside the main thread there are no signals to handle, and nothing
+    is changed.
     """
 
     def __init__(self, server: SFTPServer) -> None:
@@ -221,7 +218,8 @@ class _Signals:
         self._pipe = reading, writing
         self.wakeup = reading
         for number in ENDING_SIGNALS:
-            self._before[number] = signal.signal(number, self._stop)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._stop)
         return self
 
     def _stop(self, number: int, frame: object) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import NoReturn
 
+OTHER_PROTOCOLS = ("scp", "rsync")  # first words of the commands that such clients ask sshd for
 USAGE_ERROR = 2
 INTERNAL_ERROR = 1
 
@@ -149,8 +150,16 @@ def set_umask(umask: int | None) -> None:
         os.umask(umask)
 
 
-def note_terminal(prog: str) -> None:
-    """Somebody typed the command: say what it waits for."""
+def check_client(prog: str) -> None:
+    """Turn away who does not speak SFTP and would wait for ever, as `scp -O` does; sshd names it.
+
+    Only programs known not to speak it: the command of a Subsystem may have any name. Somebody who
+    typed the command is told what it waits for.
+    Raises CommandError.
+    """
+    words = os.environ.get("SSH_ORIGINAL_COMMAND", "").split()
+    if words and os.path.basename(words[0]) in OTHER_PROTOCOLS:
+        raise CommandError("this service allows sftp connections only")
     if os.isatty(0) and "SSH_CONNECTION" not in os.environ:
         print(
             f"{prog}: this speaks SFTP on standard input and output; it is for sshd to start", file=sys.stderr

@@ -86,7 +86,7 @@ def serve(arguments: Sequence[str]) -> int:
         log = common.syslog(options.log_level, PROG)
     jail = open_jail(options.chroot, options.start_directory)
     common.set_umask(options.umask)
-    common.note_terminal(PROG)
+    common.check_client(PROG)
     return SFTPServer(
         jail,
         log=log,

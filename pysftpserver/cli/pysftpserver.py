@@ -123,7 +123,7 @@ def serve(arguments: Sequence[str]) -> int:
         log = common.syslog(options.log_level, PROG, options.log_facility)
     storage = SFTPServerStorage(home(options.start_directory, log))
     common.set_umask(options.umask)
-    common.note_terminal(PROG)
+    common.check_client(PROG)
     return SFTPServer(
         storage,
         log=log,

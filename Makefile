@@ -1,0 +1,52 @@
+# What a person types. The work is done by the scripts in tools/.
+
+SHELL := /bin/sh
+BIN := .venv/bin
+# For "make test": what to hand to nose2, e.g. ARGS="-v tests.test_wire".
+ARGS ?=
+# For "make test": a file to write the counts to as well.
+COUNTS ?=
+
+.DEFAULT_GOAL := help
+# Two of the steps may want apt-get, which runs alone.
+.NOTPARALLEL:
+.PHONY: help venv venv-test debian-try debian-test try test lint format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+venv: ## make .venv and install the project there
+	@tools/venv.sh
+
+try: debian-try venv ## open an sftp session on a throw-away jail
+	@tools/try.sh
+
+test: debian-test venv-test ## install what the tests need and run them
+	@$(BIN)/python tools/run_tests.py $(if $(COUNTS),--counts $(COUNTS)) -- $(ARGS)
+
+lint: venv-test ## check style (ruff) and types (mypy)
+	@status=0; \
+	$(BIN)/ruff check . || status=1; \
+	$(BIN)/ruff format --check . || status=1; \
+	$(BIN)/mypy || status=1; \
+	exit $$status
+
+format: venv-test ## format the code, and fix what can be fixed
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean: ## remove .venv and everything generated
+	@rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+venv-test:
+	@tools/venv.sh test
+
+debian-try:
+	@tools/debian.sh try
+
+# Run by root, sshd wants this directory even for a configuration of one's own; an sshd started as a
+# service has it made.
+debian-test:
+	@tools/debian.sh test
+	@[ -d /run/sshd ] || [ "$$(id -u)" != 0 ] || install -d -m 755 /run/sshd

@@ -1,0 +1,15 @@
+"""The commands, installed as plain scripts; everything else is in pyproject.toml.
+
+They are scripts and not entry points because the wrapper that an entry point generates imports more
+than the command itself, and an SFTP server starts once for every session. pip writes the interpreter of
+the environment it installs into on their first line. Add your own command to the list.
+"""
+
+from setuptools import setup
+
+SCRIPTS = [
+    "bin/pysftpjail",
+    "bin/pysftpserver",
+]
+
+setup(scripts=SCRIPTS)

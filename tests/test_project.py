@@ -1,0 +1,42 @@
+"""What the README promises and the packaging lists is there."""
+
+import ast
+import os
+import re
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+class Project(unittest.TestCase):
+    def test_every_make_target_in_the_documents_exists(self):
+        targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+        for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+            named = set(re.findall(r"(?:^|`)make ([a-z-]+)", document.read_text(), re.MULTILINE))
+            with self.subTest(document.name):
+                self.assertLessEqual(named, targets)
+            if document.name == "README.md":
+                self.assertLessEqual({"try", "test"}, named)
+
+    def test_every_command_is_installed_and_every_installed_command_exists(self):
+        tree = ast.parse((ROOT / "setup.py").read_text())
+        listed = {
+            element.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.List)
+            for element in node.elts
+            if isinstance(element, ast.Constant)
+        }
+        present = {f"bin/{path.name}" for path in (ROOT / "bin").iterdir() if path.is_file()}
+        self.assertEqual(listed, present)
+        for command in present:
+            with self.subTest(command):
+                self.assertTrue(os.access(ROOT / command, os.X_OK))
+                self.assertTrue((ROOT / command).read_text().startswith("#!/usr/bin/env python3\n"))
+
+    def test_every_link_in_the_documents_leads_to_a_file(self):
+        for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+            for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
+                with self.subTest(document=document.name, link=link):
+                    self.assertTrue((document.parent / link).exists())

@@ -1,0 +1,141 @@
+"""tools/run_tests.py: the line that closes a test run counts what happened, and the exit status agrees."""
+
+import subprocess
+import sys
+import tempfile
+import textwrap
+import unittest
+from pathlib import Path
+
+RUNNER = Path(__file__).parents[1] / "tools" / "run_tests.py"
+
+
+class ClosingLine(unittest.TestCase):
+    """Each test writes one module of tests and has the runner run it in a directory of its own."""
+
+    def run_module(self, source: str) -> tuple[str, int]:
+        """The last line on standard output, and the exit status, for a module of tests."""
+        with tempfile.TemporaryDirectory() as directory:
+            Path(directory, "test_sample.py").write_text("import unittest\n" + textwrap.dedent(source))
+            counts = Path(directory, "counts")
+            done = subprocess.run(
+                [sys.executable, RUNNER, "--counts", counts, "--", "--no-user-config"],
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            line = done.stdout.splitlines()[-1]
+            self.assertEqual(counts.read_text(), line + "\n")
+            return line, done.returncode
+
+    def test_counts_passed_skipped_and_expected_failures(self):
+        line, status = self.run_module("""
+            class Sample(unittest.TestCase):
+                def test_passes(self):
+                    pass
+
+                @unittest.expectedFailure
+                def test_fails_as_expected(self):
+                    self.fail()
+
+                @unittest.skip("why not")
+                def test_is_skipped(self):
+                    pass
+
+                def test_skips_itself(self):
+                    self.skipTest("why not")
+            """)
+        self.assertEqual((line, status), ("2 passed, 0 failed, 2 skipped", 0))
+
+    def test_counts_failures_errors_and_unexpected_successes_as_failed(self):
+        line, status = self.run_module("""
+            class Sample(unittest.TestCase):
+                def test_passes(self):
+                    pass
+
+                def test_fails(self):
+                    self.fail()
+
+                def test_errs(self):
+                    raise RuntimeError
+
+                def test_exits(self):
+                    raise SystemExit(0)
+
+                @unittest.expectedFailure
+                def test_succeeds_unexpectedly(self):
+                    pass
+            """)
+        self.assertEqual((line, status), ("1 passed, 4 failed, 0 skipped", 1))
+
+    def test_counts_a_test_once_whatever_its_subtests_and_its_tear_down_do(self):
+        line, status = self.run_module("""
+            class Sample(unittest.TestCase):
+                def tearDown(self):
+                    if "errs" in self.id():
+                        raise RuntimeError
+
+                def test_passes_in_all_subtests(self):
+                    for number in range(3):
+                        with self.subTest(number=number):
+                            pass
+
+                def test_fails_in_two_subtests(self):
+                    for number in range(4):
+                        with self.subTest(number=number):
+                            self.assertLess(number, 2)
+
+                def test_skips_a_subtest(self):
+                    for number in range(2):
+                        with self.subTest(number=number):
+                            if number:
+                                self.skipTest("why not")
+
+                def test_fails_and_errs(self):
+                    self.fail()
+
+                def test_passes_and_errs(self):
+                    pass
+            """)
+        self.assertEqual((line, status), ("1 passed, 3 failed, 1 skipped", 1))
+
+    def test_counts_a_broken_class_fixture_as_failed(self):
+        line, status = self.run_module("""
+            class Sample(unittest.TestCase):
+                @classmethod
+                def setUpClass(cls):
+                    raise RuntimeError
+
+                def test_is_never_reached(self):
+                    pass
+
+            class Other(unittest.TestCase):
+                @classmethod
+                def tearDownClass(cls):
+                    raise RuntimeError
+
+                def test_passes(self):
+                    pass
+            """)
+        self.assertEqual((line, status), ("1 passed, 2 failed, 0 skipped", 1))
+
+    def test_counts_a_broken_module_fixture_as_failed(self):
+        line, status = self.run_module("""
+            def setUpModule():
+                raise RuntimeError
+
+            class Sample(unittest.TestCase):
+                def test_is_never_reached(self):
+                    pass
+            """)
+        self.assertEqual((line, status), ("0 passed, 1 failed, 0 skipped", 1))
+
+    def test_counts_a_module_that_cannot_be_imported_as_failed(self):
+        line, status = self.run_module("import no_such_module_anywhere")
+        self.assertEqual((line, status), ("0 passed, 1 failed, 0 skipped", 1))
+
+    def test_fails_when_no_test_ran(self):
+        line, status = self.run_module("")
+        self.assertEqual((line, status), ("0 passed, 0 failed, 0 skipped", 1))

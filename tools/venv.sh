@@ -1,0 +1,50 @@
+#!/bin/sh
+# Makes .venv and installs the project there, editable: tools/venv.sh [EXTRA]
+#
+# Does nothing when that was done before and the inputs are unchanged: the packaging files, the commands
+# in bin/ (an install copies them), the interpreter, and the directory itself, whose path is written into
+# every script of a virtual environment.
+# $PYTHON is the interpreter to use; without it, the first in $PATH that is 3.11 or newer.
+set -eu
+cd "$(dirname "$0")/.."
+extra=${1:-}
+
+suitable() {
+    command -v "$1" > /dev/null &&
+        "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null < /dev/null
+}
+
+find_python() {
+    for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
+        if suitable "$candidate"; then
+            echo "$candidate"
+            return
+        fi
+    done
+    echo "Python 3.11 or newer is needed: none of ${PYTHON:-python3, python3.11 ...} is it" >&2
+    return 1
+}
+
+python=$(find_python)
+key=$({ pwd -P; "$python" -VV; sha256sum pyproject.toml setup.py bin/*; } < /dev/null | sha256sum)
+
+done_for() {
+    [ "$(cat ".venv/.done-$1" 2> /dev/null)" = "$key" ] && .venv/bin/python -c '' 2> /dev/null
+}
+
+# The environment with an extra serves who needs none.
+if done_for "$extra" || { [ -z "$extra" ] && done_for test; }; then
+    exit 0
+fi
+
+if ! cat .venv/.done-* 2> /dev/null | grep -qxF "$key"; then
+    echo "Making the virtual environment .venv"
+    # Debian keeps what venv needs in a package of its own.
+    "$python" -c 'import ensurepip, venv' 2> /dev/null < /dev/null || tools/debian.sh venv
+    "$python" -m venv --clear .venv < /dev/null
+fi
+
+echo "Installing the project${extra:+ and what '$extra' needs} into .venv"
+.venv/bin/python -m pip -qq --disable-pip-version-check --no-input install \
+    --editable ".${extra:+[$extra]}" < /dev/null
+echo "$key" > ".venv/.done-$extra"
