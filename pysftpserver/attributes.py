@@ -123,7 +123,10 @@ class LongnameFormatter:
         return text
 
     def _date(self, mtime: int | None) -> bytes:
-        moment = time.localtime(mtime or 0)
+        try:
+            moment = time.localtime(mtime or 0)
+        except (OSError, OverflowError, ValueError):  # a storage's own idea of time
+            moment = time.localtime(0)
         text = f"{MONTHS[moment.tm_mon - 1]} {moment.tm_mday:2d} "
         # Clocks differ a little, so up to a day ahead is recent too; further ahead needs its year.
         if -A_DAY < self._now - (mtime or 0) < HALF_A_YEAR:

@@ -7,8 +7,9 @@ Facts: draft-ietf-secsh-filexfer-extensions-00, section 7, and sftp-server.c's b
 from __future__ import annotations
 
 import os
+import sys
 
-from pysftpserver.pysftpexceptions import SFTPEndOfFile, SFTPFailure
+from pysftpserver.pysftpexceptions import SFTPEndOfFile, SFTPFailure, SFTPUnsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,11 +32,14 @@ def copy_data(
         raise SFTPFailure("Cannot copy a file onto itself")
     copied = 0
     to_the_end = length == 0
+    if to_the_end:
+        # The end as it is now: a target that is the same file under another name would move it away.
+        length = max(0, _size(server, source) - offset)
     step = _kernel_step(server, source, target)
-    while to_the_end or copied < length:
+    while copied < length:
         if server.stopping:
             raise SFTPFailure("The server is going down")
-        wanted = KERNEL_STEP if to_the_end else min(KERNEL_STEP, length - copied)
+        wanted = min(KERNEL_STEP, length - copied)
         count = step(offset + copied, wanted, target_offset + copied) if step else None
         if count is None:
             step = None
@@ -45,9 +49,17 @@ def copy_data(
         copied += count
     source.bytes_read += copied
     target.bytes_written += copied
-    if copied < length:
+    if copied < length and not to_the_end:
         raise SFTPEndOfFile
     return copied
+
+
+def _size(server: SFTPServer, file: FileHandle) -> int:
+    """The size of a file, or the largest there is where only reading tells."""
+    try:
+        return server.storage.fstat(file.object).size or sys.maxsize
+    except SFTPUnsupported:
+        return sys.maxsize
 
 
 def _kernel_step(server: SFTPServer, source: FileHandle, target: FileHandle):  # type: ignore[no-untyped-def]

@@ -13,7 +13,7 @@ import os
 
 from pysftpserver import wire
 from pysftpserver.copying import copy_data
-from pysftpserver.log import VERBOSE
+from pysftpserver.log import VERBOSE, show
 from pysftpserver.pysftpexceptions import (
     SFTPBadMessage,
     SFTPEndOfFile,
@@ -37,6 +37,16 @@ _OPEN_FLAGS = (
     (wire.SSH2_FXF_TRUNC, os.O_TRUNC),
     (wire.SSH2_FXF_EXCL, os.O_EXCL),
 )
+
+
+MAX_OFFSET = (1 << 63) - 1  # bytes
+MAX_NAMES = MAX_PACKET - 9  # bytes that a NAME has for its entries
+
+
+def check_offset(offset: int) -> None:
+    """Raises SFTPBadMessage for an offset that no file can have."""
+    if offset > MAX_OFFSET:
+        raise SFTPBadMessage("The offset is beyond any file's end")
 
 
 def open_flags(pflags: int) -> int:
@@ -71,6 +81,7 @@ def serve_close(server: SFTPServer, rid: int, handle: bytes) -> None:
 def serve_read(server: SFTPServer, rid: int, handle: bytes, offset: int, length: int) -> int:
     file = server.handles.file(handle)
     size = min(length, MAX_DATA)
+    check_offset(offset)
     if not size:
         server.send_data(rid, b"")  # odd, but no error: OpenSSH does not even look at the file
         return 0
@@ -83,6 +94,8 @@ def serve_read(server: SFTPServer, rid: int, handle: bytes, offset: int, length:
     data = server.storage.read(file.object, offset, size)
     if not data:
         raise SFTPEndOfFile
+    if type(data) is not bytes:
+        data = bytes(memoryview(data))  # the storage may use its buffer again before this is sent
     if len(data) > size:
         data = data[:size]
     server.send_data(rid, data)
@@ -94,6 +107,7 @@ def serve_write(server: SFTPServer, rid: int, handle: bytes, offset: int, chunk:
     file = server.handles.file(handle)
     if file.flags & os.O_APPEND:
         offset = 0  # whatever the client sent: the end of the file is meant
+    check_offset(offset)
     server.storage.write(file.object, offset, chunk if file.takes_views else bytes(chunk))
     file.bytes_written += len(chunk)
     server.send_status(rid)
@@ -108,8 +122,12 @@ def serve_fsync(server: SFTPServer, rid: int, handle: bytes) -> None:
 def serve_copy_data(
     server: SFTPServer, rid: int, source: bytes, offset: int, length: int, target: bytes, target_offset: int
 ) -> int:
-    file = server.handles.file
-    copied = copy_data(server, file(source), offset, length, file(target), target_offset)
+    reading, writing = server.handles.file(source), server.handles.file(target)
+    if writing.flags & os.O_APPEND:
+        target_offset = 0
+    check_offset(offset)
+    check_offset(target_offset)
+    copied = copy_data(server, reading, offset, length, writing, target_offset)
     server.send_status(rid)
     return copied
 
@@ -153,13 +171,13 @@ def serve_fsetstat(server: SFTPServer, rid: int, handle: bytes, attrs: SFTPAttri
 
 def serve_opendir(server: SFTPServer, rid: int, path: bytes) -> None:
     server.handles.check_room()
-    entries = iter(server.storage.opendir(server.path(path)))
-    server.send_handle(rid, server.handles.add_directory(path, entries))
+    listing = server.storage.opendir(server.path(path))
+    server.send_handle(rid, server.handles.add_directory(path, listing))
 
 
 def serve_readdir(server: SFTPServer, rid: int, handle: bytes) -> None:
     directory = server.handles.directory(handle)
-    room = MAX_PACKET - 9  # what NAME has before its first entry
+    room = MAX_NAMES
     entries = []
     if directory.waiting is not None:
         entries.append(directory.waiting)
@@ -170,6 +188,9 @@ def serve_readdir(server: SFTPServer, rid: int, handle: bytes) -> None:
     longname = server.longnames.longname
     for name, attrs in directory.entries:
         entry = wire.encode_name_entry(name, longname(name, attrs), attrs)
+        if len(entry) > MAX_NAMES:
+            server.log.error(f"a name of {len(name)} bytes does not fit into a packet, and is left out")
+            continue
         room -= len(entry)
         if room < 0:
             directory.waiting = entry
@@ -177,7 +198,7 @@ def serve_readdir(server: SFTPServer, rid: int, handle: bytes) -> None:
         entries.append(entry)
     if not entries:
         raise SFTPEndOfFile
-    server.output.append(wire.encode_names(rid, entries))
+    server.send(wire.SSH2_FXP_NAME, rid, wire.encode_names(entries))
 
 
 def serve_mkdir(server: SFTPServer, rid: int, path: bytes, attrs: SFTPAttributes) -> None:
@@ -240,7 +261,13 @@ def expanded(server: SFTPServer, path: bytes) -> bytes:
 
 
 def serve_expand_path(server: SFTPServer, rid: int, path: bytes) -> None:
-    server.send_name(rid, server.storage.realpath(expanded(server, path)))
+    try:
+        full = expanded(server, path)
+    except SFTPNotFound:
+        user = path[1:].partition(b"/")[0]
+        server.log.error(f"tilde_expand: No such user {show(user)}")
+        raise
+    server.send_name(rid, server.storage.realpath(full))
 
 
 def serve_home_directory(server: SFTPServer, rid: int, user: bytes) -> None:

@@ -12,7 +12,7 @@ from pysftpserver.pysftpexceptions import SFTPFailure, SFTPUnsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
     from typing import Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pysftpserver.log import SFTPLog
 
 RESERVED_DESCRIPTORS = 32  # descriptors left to the interpreter, the log and one request's own work
+DESCRIPTORS_A_HANDLE = 2  # what a listing needs; a file has one
 MOST_HANDLES = 4096  # open handles of one session, where the process could have more
 
 
@@ -39,13 +40,14 @@ class FileHandle:
 
 
 class DirectoryHandle:
-    """An open directory: the storage's iterator, and an encoded entry that did not fit the last reply."""
+    """An open directory: what the storage lists, and an encoded entry that did not fit the last reply."""
 
-    __slots__ = ("entries", "path", "waiting")
+    __slots__ = ("entries", "listing", "path", "waiting")
 
-    def __init__(self, path: bytes, entries: Iterator[tuple[bytes, SFTPAttributes]]) -> None:
+    def __init__(self, path: bytes, listing: Iterable[tuple[bytes, SFTPAttributes]]) -> None:
         self.path = path
-        self.entries = entries
+        self.listing = listing
+        self.entries = iter(listing)
         self.waiting: bytes | None = None
 
 
@@ -83,9 +85,9 @@ class HandleTable:
                 handle.descriptor = descriptor
         return self._add(handle)
 
-    def add_directory(self, path: bytes, entries: Iterator[tuple[bytes, SFTPAttributes]]) -> bytes:
+    def add_directory(self, path: bytes, listing: Iterable[tuple[bytes, SFTPAttributes]]) -> bytes:
         """Keep a listing that the storage began; return its handle."""
-        return self._add(DirectoryHandle(path, entries))
+        return self._add(DirectoryHandle(path, listing))
 
     def _add(self, handle: FileHandle | DirectoryHandle) -> bytes:
         # Numbers are not used again, so that a client that mixes up its handles is told so.
@@ -120,7 +122,7 @@ class HandleTable:
             raise SFTPFailure("Not an open handle")
         if isinstance(handle, DirectoryHandle):
             self._log.info(f'{manner}closedir "{show(handle.path)}"')
-            close = getattr(handle.entries, "close", None)
+            close = getattr(handle.listing, "close", None)
             if close is not None:
                 close()
         else:
@@ -141,7 +143,7 @@ class HandleTable:
 
 def _descriptor_limit() -> int:
     available = os.sysconf("SC_OPEN_MAX") - RESERVED_DESCRIPTORS
-    return max(1, min(available, MOST_HANDLES))
+    return max(1, min(available // DESCRIPTORS_A_HANDLE, MOST_HANDLES))
 
 
 def _speaks_for(storage: SFTPAbstractServerStorage, method: str) -> bool:

@@ -42,11 +42,11 @@ class SFTPEvent:
 class SFTPHook:
     """The base class of hooks. Override before() and after(), or methods for single requests.
 
-    A method called `before_` or `after_` and the name of a request, with `_` for `-` and without what
-    follows an `@` (before_remove, after_close, before_posix_rename), is called with the event of that
-    request. Raising an SFTPException before a request vetoes it, and the client gets its status; any
-    other exception vetoes it too, as a FAILURE. An exception after a request is logged. SFTPSessionEnd,
-    before or after, ends the session.
+    A method called `before_` or `after_` and the name of a request, with `_` for `-` (before_remove,
+    after_close, before_posix_rename), is called with the event of that request. Raising an SFTPException
+    or an OSError before a request vetoes it, and the client gets its status; any other exception vetoes
+    it too, as a FAILURE. An exception after a request is logged. SFTPSessionEnd, before or after, ends
+    the session.
     """
 
     def started(self) -> None:

@@ -10,6 +10,8 @@ import os
 import sys
 import time
 
+from pysftpserver.pysftpexceptions import words_of
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +32,7 @@ LEVELS = {
 }
 FACILITIES = ("DAEMON", "USER", "AUTH") + tuple(f"LOCAL{number}" for number in range(8))
 
+MOST_CALLS = 30  # of a traceback in the log, the innermost ones
 _PREFIXES = {FATAL: "fatal: ", ERROR: "error: ", DEBUG1: "debug1: ", DEBUG2: "debug2: ", DEBUG3: "debug3: "}
 _PLAIN = {byte: chr(byte) for byte in range(32, 127)} | {92: "\\\\"}
 
@@ -66,13 +69,20 @@ class SFTPLog:
 
         Calls are named by module and line: where the code lies on this host is nobody's business.
         """
-        self.error(f"{type(error).__name__}: {show(str(error).encode('utf-8', 'backslashreplace'))}")
+        words = words_of(error).encode("utf-8", "backslashreplace")
+        self.error(f"{type(error).__name__}: {show(words)}")
+        calls = []
         trace = error.__traceback__
         while trace is not None:
             frame = trace.tb_frame
             module = frame.f_globals.get("__name__", "?")
-            self.error(f"  in {module}, line {trace.tb_lineno}, {frame.f_code.co_name}")
+            calls.append(f"  in {module}, line {trace.tb_lineno}, {frame.f_code.co_name}")
             trace = trace.tb_next
+        for call in calls[-MOST_CALLS:]:
+            self.error(call)
+        if error.__cause__ is not None:
+            self.error("  because of:")
+            self.fault(error.__cause__)
 
 
 def file_sink(path: str | os.PathLike[str], ident: str = "") -> Sink:

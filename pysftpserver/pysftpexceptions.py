@@ -67,6 +67,7 @@ class SFTPSessionEnd(Exception):
     """The whole session has to end; the text is for the log only."""
 
 
+MOST_WORDS = 1000  # characters of a message; a packet holds no more than so much
 _STATUS_OF_ERRNO = {
     errno.ENOENT: SSH2_FX_NO_SUCH_FILE,
     errno.ENOTDIR: SSH2_FX_NO_SUCH_FILE,
@@ -84,15 +85,18 @@ _STATUS_OF_ERRNO = {
 def status_of(error: BaseException) -> tuple[int, bytes]:
     """The status code and the message (UTF-8) that a client gets for an exception."""
     if isinstance(error, SFTPException):
-        text = str(error).encode("utf-8", "replace")
-        return error.status, text or STATUS_MESSAGES[error.status]
+        text = words_of(error)[:MOST_WORDS].encode("utf-8", "replace")
+        return error.status, text or STATUS_MESSAGES.get(error.status, b"Failure")
     if isinstance(error, MalformedPacket):
         return SSH2_FX_BAD_MESSAGE, f"Bad message: the request {error}".encode()
-    if isinstance(error, OSError) and error.errno is not None:
+    if isinstance(error, OSError) and isinstance(error.errno, int):
         status = _STATUS_OF_ERRNO.get(error.errno, SSH2_FX_FAILURE)
-        if status == SSH2_FX_FAILURE:
+        if status != SSH2_FX_FAILURE:
+            return status, STATUS_MESSAGES[status]
+        try:
             return status, os.strerror(error.errno).encode()
-        return status, STATUS_MESSAGES[status]
+        except (OverflowError, ValueError):  # no number of this system's
+            return status, STATUS_MESSAGES[status]
     name = type(error).__name__
     return SSH2_FX_FAILURE, f"The storage failed ({name}); the server's log says more".encode()
 
@@ -101,4 +105,12 @@ def is_expected(error: BaseException) -> bool:
     """Whether an exception is an answer; any other is a fault, and logged with its traceback."""
     if isinstance(error, (SFTPException, MalformedPacket)):
         return True
-    return isinstance(error, OSError) and error.errno is not None
+    return isinstance(error, OSError) and isinstance(error.errno, int)
+
+
+def words_of(error: BaseException) -> str:
+    """The text of an exception, even of one that cannot say it."""
+    try:
+        return str(error)
+    except Exception:
+        return ""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pysftpserver.attributes import SFTPAttributes
     from pysftpserver.server import SFTPServer
 
+TAKES_ANY_KEYWORD = 0x08  # inspect.CO_VARKEYWORDS, without importing inspect
+
 
 class Request:
     """A row of the table.
@@ -67,11 +69,9 @@ def _has(cls: type, need: str) -> bool:
     if own is getattr(SFTPAbstractServerStorage, method):
         return False
     code = getattr(own, "__code__", None)
-    return (
-        not argument
-        or code is None
-        or argument in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    )
+    if not argument or code is None or code.co_flags & TAKES_ANY_KEYWORD:
+        return True
+    return argument in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
 
 # --- the log's lines, in the words of sftp-server(8) ---------------------------------------------------
@@ -133,7 +133,14 @@ def _expand_line(server: SFTPServer, path: bytes) -> Iterator[str]:
 
 
 def _home_line(server: SFTPServer, user: bytes) -> Iterator[str]:
-    yield f'home-directory "{show(user)}"'
+    try:
+        yield f'home-directory "{show(server.storage.userhome(user))}"'
+    except SFTPException:
+        pass  # the reply will say so
+
+
+def _realpath_line(server: SFTPServer, path: bytes) -> Iterator[str]:
+    yield f'realpath "{show(path or b".")}"'
 
 
 def _ids_line(server: SFTPServer, uids: tuple[int, ...], gids: tuple[int, ...]) -> Iterator[str]:
@@ -185,7 +192,7 @@ REQUESTS = {
         "rmdir", "path", wire.decode_path, handlers.serve_rmdir, True, _says(INFO, 'rmdir name "{}"')
     ),
     wire.SSH2_FXP_REALPATH: Request(
-        "realpath", "path", wire.decode_path, handlers.serve_realpath, log=_says(VERBOSE, 'realpath "{}"')
+        "realpath", "path", wire.decode_path, handlers.serve_realpath, log=(VERBOSE, _realpath_line)
     ),
     wire.SSH2_FXP_STAT: Request(
         "stat", "path", wire.decode_path, handlers.serve_stat, log=_says(VERBOSE, 'stat name "{}"')

@@ -16,8 +16,9 @@ from pysftpserver import wire
 from pysftpserver.attributes import LongnameFormatter
 from pysftpserver.handles import HandleTable
 from pysftpserver.hook import SFTPEvent
-from pysftpserver.log import VERBOSE, SFTPLog, file_sink
+from pysftpserver.log import VERBOSE, SFTPLog, file_sink, show
 from pysftpserver.pysftpexceptions import (
+    SFTPFailure,
     SFTPForbidden,
     SFTPSessionEnd,
     SFTPUnsupported,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage, StatVFS
     from pysftpserver.attributes import SFTPAttributes
     from pysftpserver.hook import SFTPHook
-    from pysftpserver.segments import FileSpan, Segment
+    from pysftpserver.segments import FileSpan
 
 __all__ = ["SFTPServer"] + [name for name in vars(wire) if name.startswith("SSH2_")]
 
@@ -94,6 +95,7 @@ class SFTPServer:
         self.stopping = False  # a door sets it: long requests give up
         self.handles = HandleTable(storage, self.log, max_handles)
         self.longnames = LongnameFormatter(storage.username, storage.groupname)
+        self._extensions = {name: row for name, row in EXTENDED_REQUESTS.items() if row.is_offered(storage)}
         self._refused = _refusals(read_only, allow, deny)
         self._initialized = raise_on_error
         self._input = b""
@@ -115,8 +117,15 @@ class SFTPServer:
 
     @property
     def output_queue(self) -> bytes:
-        """All replies that wait to be sent. Assign b"" once they are."""
-        return bytes(self.output)
+        """All replies that wait to be sent. Assign b"" once they are.
+
+        Raises SFTPSessionEnd when a file no longer holds what a reply promised: the session is over.
+        """
+        try:
+            return bytes(self.output)
+        except SFTPSessionEnd as error:
+            self.end(str(error))
+            raise
 
     @output_queue.setter
     def output_queue(self, data: bytes) -> None:
@@ -188,9 +197,13 @@ class SFTPServer:
         try:
             if kind == SSH2_FXP_EXTENDED:
                 name, pos = string_at(buffer, pos, stop)
-                request = EXTENDED_REQUESTS.get(name)
+                request = self._extensions.get(name)
+                if name not in EXTENDED_REQUESTS:
+                    self.log.error(f'Unknown extended request "{show(name)}"')
             else:
                 request = REQUESTS.get(kind)
+                if request is None:
+                    self.log.error(f"Unknown message {kind}")
             if request is None:
                 raise SFTPUnsupported
             if self.output.spans and kind != SSH2_FXP_READ:
@@ -205,13 +218,9 @@ class SFTPServer:
 
     def _serve_watched(self, request: Request, request_id: int, arguments: tuple[Any, ...]) -> None:
         """Call the handler, with everybody who wants to know: log, lists and hook."""
-        if request.line is None:
-            self.log.write(request.level, f"request {request_id}: {request.name}")
-        elif request.level <= self.log.level:
-            for line in request.line(self, *arguments):
-                self.log.write(request.level, line)
         if self.hook is None:
             self._check(request)
+            self._log_request(request, request_id, arguments)
             request.handler(self, request_id, *arguments)
             return
         named = dict(zip(request.fields, arguments, strict=True))
@@ -222,6 +231,7 @@ class SFTPServer:
         try:
             self.hook.before(event)
             self._check(request)
+            self._log_request(request, request_id, arguments)
             event.size = request.handler(self, request_id, *arguments) or 0
         except BaseException as error:
             event.status, event.message = status_of(error)
@@ -229,6 +239,13 @@ class SFTPServer:
         finally:
             event.seconds = time.perf_counter() - began
             self._observe(event)
+
+    def _log_request(self, request: Request, request_id: int, arguments: tuple[Any, ...]) -> None:
+        if request.line is None:
+            self.log.write(request.level, f"request {request_id}: {request.name}")
+        elif request.level <= self.log.level:
+            for line in request.line(self, *arguments):
+                self.log.write(request.level, line)
 
     def _serve_init(self, buffer: memoryview, pos: int, stop: int) -> None:
         """INIT has a version and no request id; sent again, it is answered again."""
@@ -245,13 +262,13 @@ class SFTPServer:
             self.end(f"INIT refused ({type(error).__name__})")
             return
         self._initialized = True
-        self.output.append(wire.encode_version(self._extensions()))
+        self.output.append(wire.encode_version(self._announced()))
 
-    def _extensions(self) -> Iterator[tuple[bytes, bytes]]:
-        for name, request in EXTENDED_REQUESTS.items():
+    def _announced(self) -> Iterator[tuple[bytes, bytes]]:
+        for name, request in self._extensions.items():
             if request.name in self._refused:
                 self.log.write(VERBOSE, self._refused[request.name])
-            elif request.is_offered(self.storage):
+            else:
                 yield name, request.version
 
     def _check(self, request: Request) -> None:
@@ -265,7 +282,9 @@ class SFTPServer:
             self.hook.after(event)  # type: ignore[union-attr]
         except SFTPSessionEnd as error:
             self.end(str(error))
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             self.log.fault(error)
 
     def _answer_error(self, request_id: int, request: Request | None, error: BaseException) -> None:
@@ -275,10 +294,9 @@ class SFTPServer:
         if isinstance(error, SFTPSessionEnd):
             self.end(str(error))
             return
-        if request is None:
-            self.log.error("a request of unknown type")
-        elif not is_expected(error):
-            self.log.error(f"{request.name} failed, and the session goes on:")
+        if not is_expected(error):
+            name = request.name if request is not None else "a request"
+            self.log.error(f"{name} failed, and the session goes on:")
             self.log.fault(error)
         self.send_status(request_id, *status_of(error))
         if self.raise_on_error:
@@ -291,7 +309,7 @@ class SFTPServer:
         if message is None:
             message = wire.STATUS_MESSAGES[status]
         if status > wire.SSH2_FX_EOF:
-            text = wire.STATUS_MESSAGES[status] if status in wire.STATUS_MESSAGES else b"Unknown error"
+            text = wire.STATUS_MESSAGES.get(status, b"Unknown error")
             self.log.info(f"sent status {text.decode()}")
         self.output.append(wire.encode_status(request_id, status, message))
 
@@ -300,7 +318,9 @@ class SFTPServer:
         self.send(wire.SSH2_FXP_HANDLE, request_id, wire.encode_string(name))
 
     def send(self, kind: int, request_id: int, body: bytes) -> None:
-        """Queue a reply of any kind."""
+        """Queue a reply of any kind. Raises SFTPFailure for one that no client would take."""
+        if len(body) > MAX_PACKET - REQUEST_HEADER:
+            raise SFTPFailure("The reply does not fit into a packet")
         self.output.append(wire.encode_packet(kind, request_id, body))
 
     def send_attrs(self, request_id: int, attrs: SFTPAttributes) -> None:
@@ -309,7 +329,7 @@ class SFTPServer:
 
     def send_name(self, request_id: int, name: bytes) -> None:
         """Queue a NAME with one entry that has no attributes."""
-        self.output.append(wire.encode_names(request_id, [wire.encode_bare_name(name)]))
+        self.send(wire.SSH2_FXP_NAME, request_id, wire.encode_names([wire.encode_bare_name(name)]))
 
     def send_statvfs(self, request_id: int, figures: StatVFS) -> None:
         """Queue the reply of statvfs@openssh.com."""
@@ -330,7 +350,7 @@ class SFTPServer:
         )
         self.send(wire.SSH2_FXP_EXTENDED_REPLY, request_id, wire.encode_statvfs(numbers))
 
-    def send_data(self, request_id: int, data: Segment) -> None:
+    def send_data(self, request_id: int, data: bytes) -> None:
         """Queue a DATA with bytes."""
         self.output.append(wire.encode_data_header(request_id, len(data)))
         if data:

@@ -141,6 +141,7 @@ class _Waiting:
         self._poll = select.poll()
         self._wanted: tuple[bool, bool] | None = None
         self._listens = False
+        self._wakeup = wakeup
         if wakeup >= 0:
             self._poll.register(wakeup, select.POLLIN)
 
@@ -157,6 +158,8 @@ class _Waiting:
                 readable = True  # at the end or on an error as well: reading says which
             elif descriptor == self._out and events & GONE:
                 raise BrokenPipeError
+            elif descriptor == self._wakeup:
+                os.read(descriptor, 64)  # also another's signal, which must not wake us for ever
         return readable
 
     def _want(self, receive: bool, send: bool) -> None:

@@ -17,13 +17,14 @@ from pysftpserver.pysftpexceptions import SFTPNotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     Target = int | bytes | str
 
 MOST_LINKS = 40  # followed in one path, as in the kernel
 BILLION = 1_000_000_000  # nanoseconds in a second
+PATH_MAX = 4096  # bytes, the NUL byte that a path ends with in the kernel included
 MAX_OFFSET = (1 << 63) - 1  # bytes, as the kernel counts
 FAR_OUT = 1 << 40  # bytes; nearer offsets are valid on every file system
 
@@ -66,6 +67,12 @@ class Place:
             return False
         return True
 
+    def existing(self) -> Place:
+        """Itself. Raises NotADirectoryError for `name/` where something else than a directory is."""
+        if self.must_be_directory and self.exists() and not S_ISDIR(self.lstat().st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        return self
+
     def for_a_new_file(self) -> Place:
         """Itself. Raises what the kernel says to `name/` where something else than a directory is made."""
         if self.must_be_directory:
@@ -75,12 +82,15 @@ class Place:
 
 
 class Listing:
-    """The entries of an open directory with their attributes; closing it closes the descriptor."""
+    """The entries of an open directory with their attributes; closing it closes the descriptor.
 
-    def __init__(self, descriptor: int, parent: SFTPAttributes) -> None:
+    parent: asked for the attributes of `..`, when they are due.
+    """
+
+    def __init__(self, descriptor: int, parent: Callable[[], SFTPAttributes]) -> None:
         self._descriptor = descriptor
-        own = SFTPAttributes.from_stat(os.fstat(descriptor))
-        self._dots = [(b"..", parent), (b".", own)]
+        self._parent = parent
+        self._dots = [b"..", b"."]
         self._entries = os.scandir(descriptor)
         self._closed = False
 
@@ -89,7 +99,8 @@ class Listing:
 
     def __next__(self) -> tuple[bytes, SFTPAttributes]:
         if self._dots:
-            return self._dots.pop()
+            name = self._dots.pop()
+            return name, self._attributes_of_dot() if name == b"." else self._attributes_of_parent()
         for entry in self._entries:
             try:
                 # The entry's own stat is relative to the open directory, and follows nothing.
@@ -97,6 +108,15 @@ class Listing:
             except OSError:
                 continue  # gone since the directory was read
         raise StopIteration
+
+    def _attributes_of_dot(self) -> SFTPAttributes:
+        return SFTPAttributes.from_stat(os.fstat(self._descriptor))
+
+    def _attributes_of_parent(self) -> SFTPAttributes:
+        try:
+            return self._parent()
+        except OSError:  # of a directory that may be read and not searched, or is gone
+            return self._attributes_of_dot()
 
     def close(self) -> None:
         if not self._closed:
@@ -130,8 +150,8 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
         """A descriptor for path, links followed unless flags say otherwise."""
         return os.open(path, flags | os.O_CLOEXEC, mode)
 
-    def _place(self, path: bytes, new: bool = False) -> Place:
-        """The directory entry that path names; new: the call it is for would make it."""
+    def _place(self, path: bytes) -> Place:
+        """The directory entry that path names."""
         return Place(None, path)
 
     def stat(self, path: bytes) -> SFTPAttributes:
@@ -140,6 +160,8 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
     # --- names ------------------------------------------------------------------------------------
 
     def realpath(self, path: bytes) -> bytes:
+        if len(path) >= PATH_MAX:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         names: list[bytes] = []
         todo = path.split(b"/")[::-1]
         links = 0
@@ -210,6 +232,8 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
         self._change(path, os.O_PATH | os.O_NOFOLLOW, attrs)
 
     def _change(self, path: bytes, flags: int, attrs: SFTPAttributes) -> None:
+        if attrs == SFTPAttributes(size=attrs.size):
+            _check_size(attrs.size)  # truncate(2) looks at the size before the path
         descriptor = self._open(path, flags)
         try:
             # An O_PATH descriptor asks no permission of the file, as a path does not; the calls that
@@ -226,28 +250,25 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
     def opendir(self, path: bytes) -> Listing:
         descriptor = self._open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK)
         try:
-            try:
-                parent = self.stat(path + b"/..")
-            except OSError:  # a directory that may be read and not searched
-                parent = SFTPAttributes.from_stat(os.fstat(descriptor))
-            return Listing(descriptor, parent)
+            return Listing(descriptor, lambda: self.stat(path + b"/.."))
         except BaseException:
             os.close(descriptor)
             raise
 
     def mkdir(self, path: bytes, mode: int) -> None:
-        with self._place(path, new=True) as place:
+        with self._place(path) as place:
             if self.umask is None:
                 os.mkdir(place.name, mode, dir_fd=place.directory)
                 return
             mode &= ~self.umask
             os.mkdir(place.name, mode, dir_fd=place.directory)
         if mode & self._process_umask:
-            self.setstat(path, SFTPAttributes(permissions=mode))
+            # Whatever took the new directory's place meanwhile, no link is followed.
+            self.lsetstat(path, SFTPAttributes(permissions=mode))
 
     def rmdir(self, path: bytes) -> None:
         with self._place(path) as place:
-            os.rmdir(place.name, dir_fd=place.directory)
+            os.rmdir(place.existing().name, dir_fd=place.directory)
 
     # --- files ------------------------------------------------------------------------------------
 
@@ -297,20 +318,24 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
 
     def rm(self, path: bytes) -> None:
         with self._place(path) as place:
-            os.unlink(place.name, dir_fd=place.directory)
+            os.unlink(place.existing().name, dir_fd=place.directory)
 
     def rename(self, old: bytes, new: bytes, replace: bool = False) -> None:
-        with self._place(old) as source, self._place(new, new=True) as target:
-            if target.must_be_directory and not S_ISDIR(source.lstat().st_mode):
-                number = errno.EEXIST if not replace and target.exists() else errno.ENOTDIR
-                raise OSError(number, os.strerror(number))
+        if not replace:
+            self.lstat(old)  # what is missing is missing first, whatever is wrong with the new name
+        with self._place(old) as source, self._place(new) as target:
+            if source.must_be_directory or target.must_be_directory:
+                _check_slashes(source, target, replace)
             if replace:
                 os.rename(source.name, target.name, src_dir_fd=source.directory, dst_dir_fd=target.directory)
             else:
                 _rename_to_free_name(source, target)
 
     def symlink(self, linkpath: bytes, target: bytes) -> None:
-        with self._place(linkpath, new=True) as place:
+        if not target or len(target) >= PATH_MAX:  # before the path is looked at, as in symlink(2)
+            number = errno.ENAMETOOLONG if target else errno.ENOENT
+            raise OSError(number, os.strerror(number))
+        with self._place(linkpath) as place:
             os.symlink(target, place.for_a_new_file().name, dir_fd=place.directory)
 
     def readlink(self, path: bytes) -> bytes:
@@ -318,10 +343,14 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
             return os.readlink(place.name, dir_fd=place.directory)
 
     def link(self, old: bytes, new: bytes) -> None:
-        with self._place(old) as source, self._place(new, new=True) as target:
+        self.lstat(old)
+        with self._place(old) as source, self._place(new) as target:
+            target.for_a_new_file()
+            if source.must_be_directory:
+                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
             os.link(
                 source.name,
-                target.for_a_new_file().name,
+                target.name,
                 src_dir_fd=source.directory,
                 dst_dir_fd=target.directory,
                 follow_symlinks=False,
@@ -357,8 +386,7 @@ def change_attributes(target: Target, attrs: SFTPAttributes) -> None:
 
 def _change_size(target: Target, attrs: SFTPAttributes) -> None:
     if attrs.size is not None:
-        if attrs.size > MAX_OFFSET:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        _check_size(attrs.size)
         os.truncate(target, attrs.size)
 
 
@@ -393,11 +421,28 @@ def _owner(attrs: SFTPAttributes) -> tuple[int, int]:
     return uid, gid
 
 
+def _check_size(size: int | None) -> None:
+    """Raises OSError(EINVAL) for a size that no file can have."""
+    if size is not None and size > MAX_OFFSET:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+
 def _check_offset(handle: int, offset: int) -> None:
     """Raises OSError(EINVAL) for an offset that the file system cannot have, as OpenSSH's seek does."""
     if offset > MAX_OFFSET:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     os.lseek(handle, offset, os.SEEK_SET)
+
+
+def _check_slashes(source: Place, target: Place, replace: bool) -> None:
+    """What the kernel says to `name/` in a rename, for places whose names go there without the slash."""
+    if b"." in (source.name, target.name):
+        return  # the kernel says enough
+    if not replace and target.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+    source.existing()
+    if target.must_be_directory and not S_ISDIR(source.lstat().st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
 
 
 def _rename_to_free_name(source: Place, target: Place) -> None:

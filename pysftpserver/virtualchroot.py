@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import errno
 import os
-from stat import S_ISDIR, S_ISLNK
+from stat import S_ISLNK
 
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.linux import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, has_openat2, openat2
 from pysftpserver.pysftpexceptions import SFTPNotFound
-from pysftpserver.storage import MOST_LINKS, Place, SFTPServerStorage
+from pysftpserver.storage import MOST_LINKS, PATH_MAX, Place, SFTPServerStorage
 
 RESOLVE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
@@ -58,32 +58,16 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
             return openat2(self._root, path, flags | os.O_CLOEXEC, mode, RESOLVE)
         return walk(self._root, path, flags | os.O_CLOEXEC, mode)
 
-    def _place(self, path: bytes, new: bool = False) -> Place:
+    def _place(self, path: bytes) -> Place:
         stripped = path.rstrip(b"/")
         parent, _, name = stripped.rpartition(b"/")
         if name in (b"", b".", b".."):
             # No name that could be used relative to a parent: the directory itself, as ".".
             return Place(self._open(path, DIRECTORY), b".", owned=True)
-        if parent:
-            place = Place(self._open(parent, DIRECTORY), name, owned=True)
-        else:
-            place = Place(self._root, name)
-        if len(stripped) < len(path):
-            # The name must go to the kernel without its slash: with it, a link would be followed there,
-            # out of the jail. So what the slash means is decided here.
-            place.must_be_directory = True
-            if not new and not self._is_directory(place):
-                place.__exit__(None, None, None)
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        return place
-
-    @staticmethod
-    def _is_directory(place: Place) -> bool:
-        """Whether a directory is there, or nothing, which the call itself will find out."""
-        try:
-            return S_ISDIR(place.lstat().st_mode)
-        except OSError:
-            return True
+        directory = self._open(parent, DIRECTORY) if parent else self._root
+        # The name goes to the kernel without its slash: with it, a link would be followed there, out of
+        # the jail. What the slash means is decided by who uses the place.
+        return Place(directory, name, owned=bool(parent), must_be_directory=len(stripped) < len(path))
 
     def stat(self, path: bytes) -> SFTPAttributes:
         descriptor = self._open(path, os.O_PATH)
@@ -111,11 +95,8 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))  # a directory is no link
         with self._place(path) as place:
             target = os.readlink(place.name, dir_fd=place.directory)
-            st = place.lstat()
-        # A magic link of a /proc inside the jail tells host paths. Only a real link has its text's
-        # length as its size and mode 0777.
-        if not S_ISLNK(st.st_mode) or st.st_size != len(target) or st.st_mode & 0o777 != 0o777:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            if _is_magic(place.lstat(), target):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return target
 
     def userhome(self, user: bytes) -> bytes:
@@ -131,8 +112,9 @@ def walk(root: int, path: bytes, flags: int, mode: int = 0) -> int:
     never a way out; the text of a link is walked like the path itself; `..` goes back to the root and
     down again, because the parent of a directory that was moved meanwhile could be anywhere.
     """
-    if not path:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    if not path or len(path) >= PATH_MAX:
+        number = errno.ENAMETOOLONG if path else errno.ENOENT
+        raise OSError(number, os.strerror(number))
     todo = path.split(b"/")[::-1]
     names: list[bytes] = []
     links = 0
@@ -142,6 +124,8 @@ def walk(root: int, path: bytes, flags: int, mode: int = 0) -> int:
             name = todo.pop()
             if name in (b"", b"."):
                 continue
+            if flags & os.O_CREAT and todo and not any(todo) and name != b"..":
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))  # `name/` makes no file
             if name == b"..":
                 del names[-1:]
                 os.close(directory)
@@ -188,13 +172,27 @@ def _open_last(directory: int, name: bytes, flags: int, mode: int) -> int:
 
 
 def _link_text(directory: int, name: bytes) -> bytes | None:
-    """The text of a link, or None for anything else, and for nothing."""
+    """The text of a link, or None for anything else, and for nothing. Magic links are refused."""
     try:
-        return os.readlink(name, dir_fd=directory)
+        target = os.readlink(name, dir_fd=directory)
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.ENOENT):
             return None
         raise
+    if _is_magic(os.stat(name, dir_fd=directory, follow_symlinks=False), target):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return target
+
+
+def _is_magic(st: os.stat_result, target: bytes) -> bool:
+    """Whether a link is one of procfs's that lead elsewhere than their text says, and tell host paths.
+
+    A real link has its text's length as its size and mode 0777. (So has not procfs's `self`, whose text
+    is harmless, nor a link of some network file systems; theirs are real when they are relative.)
+    """
+    if st.st_size == len(target) and st.st_mode & 0o777 == 0o777:
+        return False
+    return target.startswith(b"/") or b":[" in target
 
 
 def _descend(root: int, names: list[bytes]) -> int:

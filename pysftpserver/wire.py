@@ -352,10 +352,9 @@ def encode_bare_name(name: bytes) -> bytes:
     return text + text + _NO_ATTRS
 
 
-def encode_names(request_id: int, entries: list[bytes]) -> bytes:
-    """NAME with entries that are encoded already."""
-    body = b"".join(entries)
-    return _HEADER_U32.pack(len(body) + 9, SSH2_FXP_NAME, request_id, len(entries)) + body
+def encode_names(entries: list[bytes]) -> bytes:
+    """The body of NAME, with entries that are encoded already."""
+    return _U32.pack(len(entries)) + b"".join(entries)
 
 
 def encode_version(extensions: Iterable[tuple[bytes, bytes]]) -> bytes:

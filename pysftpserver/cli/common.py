@@ -26,19 +26,20 @@ INTERNAL_ERROR = 1
 
 
 class CommandError(Exception):
-    """Bad input. message: what is wrong and what to do, with {path} where the path belongs."""
+    """Bad input. message: what is wrong and what to do, in one line. public: the same in words that may
+    reach a client, when message names something of this host."""
 
-    def __init__(self, message: str, path: str = "") -> None:
+    def __init__(self, message: str, public: str | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.path = path
+        self.public = message if public is None else f"{public} (syslog says more)"
 
 
 class OneLineParser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        raise CommandError(f"{message} (try {self.prog} --help)".replace("{", "{{").replace("}", "}}"))
+        raise CommandError(f"{message} (try {self.prog} --help)", "bad arguments")
 
 
 def request_names() -> list[str]:
@@ -129,9 +130,8 @@ def file_log(path: str, level: int, ident: str) -> SFTPLog:
     try:
         return SFTPLog(file_sink(path, ident), level)
     except OSError as error:
-        raise CommandError(
-            f"log file {{path}}: {error.strerror}; name a file that can be written", path
-        ) from None
+        message = f"log file {path}: {error.strerror}; name a file that can be written"
+        raise CommandError(message, "the log file cannot be written") from None
 
 
 def syslog(level: int, ident: str, facility: str = "AUTH") -> SFTPLog:
@@ -182,10 +182,14 @@ def run(prog: str, command: Callable[[Sequence[str]], int], arguments: Sequence[
 
 
 def _complain(prog: str, error: CommandError) -> None:
-    full = error.message.format(path=error.path)
-    if "SSH_CONNECTION" not in os.environ:
-        print(f"{prog}: {full}", file=sys.stderr)
-        return
-    syslog(LEVELS["ERROR"], prog).error(full)
-    shown = error.message.format(path="(see syslog)")
-    print(f"{prog}: {shown}", file=sys.stderr)
+    text = error.message
+    if "SSH_CONNECTION" in os.environ:
+        syslog(LEVELS["ERROR"], prog).error(_one_line(text))
+        text = error.public
+    print(f"{prog}: {_one_line(text)}", file=sys.stderr)
+
+
+def _one_line(text: str) -> str:
+    """Whatever is not printable, line ends among it, as an escape."""
+    parts = (letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    return "".join(parts)

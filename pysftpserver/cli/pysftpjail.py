@@ -62,18 +62,20 @@ def open_jail(chroot: str, start_directory: str) -> SFTPServerVirtualChroot:
     """The jail. Raises CommandError when it or its start directory is not there."""
     try:
         jail = SFTPServerVirtualChroot(chroot)
+        jail.stat(b"/.")  # to hold a descriptor of a directory is not yet to be allowed into it
     except OSError as error:
         reason = {errno.ENOENT: "no such directory", errno.ENOTDIR: "not a directory"}
         text = reason.get(error.errno or 0, error.strerror)
-        raise common.CommandError(f"chroot {{path}}: {text}; name an existing directory", chroot) from None
+        message = f"chroot {chroot}: {text}; name an existing directory that this user may enter"
+        raise common.CommandError(message, "the chroot directory cannot be used") from None
     try:
         jail.home = jail.realpath(b"/" + os.fsencode(start_directory))
-        is_directory = S_ISDIR(jail.stat(jail.home).permissions or 0)
+        is_directory = S_ISDIR(jail.stat(jail.home + b"/.").permissions or 0)
     except (OSError, ValueError):
         is_directory = False
     if not is_directory:
-        text = "start directory {path}: no such directory in the jail"
-        raise common.CommandError(text, start_directory)
+        message = f"start directory {start_directory}: no such directory in the jail"
+        raise common.CommandError(message, "the start directory cannot be used")
     return jail
 
 

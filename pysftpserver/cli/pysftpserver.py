@@ -93,8 +93,8 @@ def expand(template: str, user: pwd.struct_passwd) -> str:
         if letter == "%":
             token = next(letters, "")
             if token not in values:
-                text = f"start directory {{path}}: unknown %{token}; there are %d, %u and %%"
-                raise common.CommandError(text, template)
+                message = f"start directory {template}: unknown %{token}; there are %d, %u and %%"
+                raise common.CommandError(message, "the start directory cannot be used")
             letter = values[token]
         expanded.append(letter)
     return "".join(expanded)

@@ -1,0 +1,253 @@
+"""What the rules of the contract have in common: the storage under test, and ways to ask it.
+
+What may not enter: rules.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+
+from pysftpserver.attributes import SFTPAttributes
+from pysftpserver.contract.packets import SFTPTestClient, get_sftphandle, get_sftpstatus
+from pysftpserver.log import ERROR, SFTPLog
+from pysftpserver.pysftpexceptions import is_expected, status_of
+from pysftpserver.wire import (
+    SSH2_FX_BAD_MESSAGE,
+    SSH2_FX_FAILURE,
+    SSH2_FX_NO_SUCH_FILE,
+    SSH2_FX_OK,
+    SSH2_FX_OP_UNSUPPORTED,
+    SSH2_FX_PERMISSION_DENIED,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import unittest
+    from collections.abc import Callable
+    from typing import Any
+
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+
+    Base = unittest.TestCase
+else:
+    Base = object  # the author's class brings TestCase: this one must not be collected by itself
+
+NOT_FOUND = SSH2_FX_NO_SUCH_FILE
+DENIED = SSH2_FX_PERMISSION_DENIED
+FAILED = SSH2_FX_FAILURE
+SENSELESS = SSH2_FX_BAD_MESSAGE
+UNSUPPORTED = SSH2_FX_OP_UNSUPPORTED
+
+READ_SIZE = 1 << 20  # bytes
+METHODS = frozenset(
+    "stat lstat fstat setstat lsetstat fsetstat opendir mkdir rmdir open read write close fsync rm rename "
+    "symlink readlink link statvfs fstatvfs".split()
+)
+#: Fields that a storage may be unable to set; each with attributes that would set it.
+FIELDS = {
+    "owner": SFTPAttributes(uid=1000, gid=1000),
+    "permissions": SFTPAttributes(permissions=0o640),
+    "times": SFTPAttributes(atime=1_000_000_000, mtime=1_000_000_000),
+}
+
+
+class ContractBase(Base):
+    """The author's part of the contract, and what the rules are written with.
+
+    make_storage: override it; a fresh and empty storage each time (self.addCleanup() removes what has to
+    be removed). unsupported: the methods that the storage leaves out, and "owner", "permissions" or
+    "times" where setstat() cannot set these. Every rule that needs one of them then checks that clients
+    are told OP_UNSUPPORTED; what is missing and not declared fails. seed: of everything random.
+    """
+
+    unsupported: frozenset[str] = frozenset()
+    seed = 1
+
+    def make_storage(self) -> SFTPAbstractServerStorage:
+        """A storage, fresh and empty."""
+        raise NotImplementedError("override make_storage(): return a fresh and empty storage")
+
+    def put(self, path: bytes, content: bytes) -> None:
+        """Put a file into the storage. Override it for a storage that has no write()."""
+        if {"open", "write", "close"} & self.unsupported:
+            raise NotImplementedError("override put(path, content): this storage cannot be written to")
+        handle = self.storage.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            self.storage.write(handle, 0, content)
+        finally:
+            self.storage.close(handle)
+
+    # --- for the rules ------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def storage(self) -> SFTPAbstractServerStorage:
+        """The storage of this test."""
+        return self.make_storage()
+
+    @functools.cached_property
+    def client(self) -> SFTPTestClient:
+        """A client of the storage. A fault (an exception that is no answer) in its session fails the test."""
+        faults: list[str] = []
+        log = SFTPLog(lambda level, text: faults.append(text), ERROR)
+        client = SFTPTestClient(self.storage, log=log)
+        self.addCleanup(lambda: self.assertEqual(faults, [], "the session logged faults"))
+        self.addCleanup(client.close)
+        return client
+
+    def path(self, name: bytes) -> bytes:
+        """A path of the storage: a name below its home; without a home, the name as a client sends it."""
+        home = self.storage.home
+        return name if home is None else home.rstrip(b"/") + b"/" + name
+
+    def content(self, path: bytes) -> bytes:
+        """All that is in a file, read from the storage itself."""
+        handle = self.storage.open(path, os.O_RDONLY, 0)
+        try:
+            content = bytearray()
+            while len(content) % READ_SIZE == 0:  # fewer bytes than asked for come only before the end
+                part = self.storage.read(handle, len(content), READ_SIZE)
+                if not part:
+                    break
+                content += part
+            return bytes(content)
+        finally:
+            self.storage.close(handle)
+
+    def opened(self, path: bytes, flags: int, mode: int = 0o666) -> Any:
+        """A handle of the storage itself, closed when the test ends."""
+        handle = self.storage.open(path, flags, mode)
+        self.addCleanup(self.storage.close, handle)
+        return handle
+
+    def exists(self, path: bytes) -> bool:
+        """Whether something has that name."""
+        try:
+            self.storage.lstat(path)
+        except Exception as error:
+            self.assertEqual(self.status(error), NOT_FOUND, f"lstat of {path!r} raised {error!r}")
+            return False
+        return True
+
+    def listing(self, path: bytes) -> list[tuple[bytes, SFTPAttributes]]:
+        """All entries of a directory; the listing is closed."""
+        entries = self.storage.opendir(path)
+        try:
+            return list(entries)
+        finally:
+            close(entries)
+
+    def names(self, path: bytes) -> list[bytes]:
+        """The names in a directory, sorted, without `.` and `..`."""
+        return sorted(name for name, _ in self.listing(path) if name not in (b".", b".."))
+
+    def status(self, error: BaseException) -> int:
+        """The status of an exception, which must be an answer and no fault."""
+        if not is_expected(error):
+            raise error
+        return status_of(error)[0]
+
+    def assert_refused(self, expected: int | None, method: str, *arguments: Any) -> None:
+        """A method raises what has that status (None: any), and a client that asks sees the same."""
+        status = self.raised(getattr(self.storage, method), *arguments)
+        self.assertIsNotNone(status, f"{method}{arguments} raised nothing")
+        if expected is not None:
+            self.assertEqual(status, expected, f"{method}{arguments}: status")
+        if method not in ("read", "write", "close", "fsync", "fstat", "fsetstat", "fstatvfs"):
+            seen = get_sftpstatus(self.client.call(method, *arguments))
+            self.assertEqual(seen, status, f"{method}{arguments}: status that a client sees")
+
+    def raised(self, function: Callable[..., Any], *arguments: Any) -> int | None:
+        """The status of what a call raises, or None if it returns."""
+        try:
+            result = function(*arguments)
+        except Exception as error:
+            return self.status(error)
+        if result is not None and getattr(function, "__name__", "") == "open":
+            self.storage.close(result)
+        elif result is not None:
+            close(result)
+        return None
+
+    def assert_unsupported(self, what: str) -> None:
+        """A method, or a field, that is declared as unsupported: the storage and a client agree."""
+        storage, client = self.storage, self.client
+        path = self.path(b"of-unsupported")
+        if what in FIELDS:
+            if "setstat" not in self.unsupported:
+                self.put(path, b"")
+                self.assert_refused(UNSUPPORTED, "setstat", path, FIELDS[what])
+            return
+        arguments = _ARGUMENTS[what]
+        paths = [self.path(a) if a in (b"a", b"b") else a for a in arguments]
+        if what not in _OF_A_HANDLE:
+            self.assert_refused(UNSUPPORTED, what, *paths)
+            return
+        if "open" in self.unsupported:
+            self.assertEqual(self.raised(getattr(storage, what), object(), *arguments), UNSUPPORTED)
+            return
+        self.put(path, b"")
+        opened = storage.open(path, os.O_RDONLY, 0)
+        self.assertEqual(self.raised(getattr(storage, what), opened, *arguments), UNSUPPORTED)
+        if what != "close" and "close" not in self.unsupported:
+            storage.close(opened)
+        handle = get_sftphandle(client.call("open", path, os.O_RDONLY, 0))
+        self.assertEqual(get_sftpstatus(client.call(what, handle, *arguments)), UNSUPPORTED)
+
+    def assert_ok(self, reply: bytes) -> None:
+        """A STATUS reply says OK."""
+        self.assertEqual(get_sftpstatus(reply), SSH2_FX_OK)
+
+
+# Arguments to try an unsupported method with; a and b stand for paths that nothing has.
+_ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "stat": (b"a",),
+    "lstat": (b"a",),
+    "fstat": (),
+    "setstat": (b"a", FIELDS["permissions"]),
+    "lsetstat": (b"a", FIELDS["permissions"]),
+    "fsetstat": (FIELDS["permissions"],),
+    "opendir": (b"a",),
+    "mkdir": (b"a", 0o777),
+    "rmdir": (b"a",),
+    "open": (b"a", os.O_RDONLY, 0),
+    "read": (0, 1),
+    "write": (0, b"x"),
+    "close": (),
+    "fsync": (),
+    "rm": (b"a",),
+    "rename": (b"a", b"b"),
+    "symlink": (b"a", b"b"),
+    "readlink": (b"a",),
+    "link": (b"a", b"b"),
+    "statvfs": (b"a",),
+    "fstatvfs": (),
+}
+_OF_A_HANDLE = ("fstat", "fsetstat", "read", "write", "close", "fsync", "fstatvfs")
+
+
+def close(entries: object) -> None:
+    """Close what has a close()."""
+    method = getattr(entries, "close", None)
+    if method is not None:
+        method()
+
+
+def needs(*what: str) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
+    """A rule for storages that have all of these methods and fields.
+
+    For any other it becomes the rule that clients are told so: no rule is ever skipped.
+    """
+
+    def decorate(rule: Callable[[Any], None]) -> Callable[[Any], None]:
+        @functools.wraps(rule)
+        def run(case: Any) -> None:
+            missing = [name for name in what if name in case.unsupported]
+            for name in missing:
+                case.assert_unsupported(name)
+            if not missing:
+                rule(case)
+
+        return run
+
+    return decorate

@@ -1,0 +1,93 @@
+"""Rules for sessions: when handles are closed, which extensions are announced, what is declared."""
+
+from __future__ import annotations
+
+import os
+
+from pysftpserver.contract.base import FIELDS, METHODS, ContractBase, needs
+from pysftpserver.contract.packets import (
+    get_sftpextended,
+    get_sftphandle,
+    get_sftpint64,
+    get_sftppackets,
+    get_sftpstatus,
+    sftpcmd,
+    sftpstring,
+)
+from pysftpserver.wire import SSH2_FX_EOF, SSH2_FX_FAILURE, SSH2_FX_OK, SSH2_FXP_READ
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+EXTENSIONS = {
+    b"posix-rename@openssh.com": ("rename",),
+    b"statvfs@openssh.com": ("statvfs",),
+    b"fstatvfs@openssh.com": ("fstatvfs",),
+    b"hardlink@openssh.com": ("link",),
+    b"fsync@openssh.com": ("fsync",),
+    b"lsetstat@openssh.com": ("lsetstat",),
+    b"copy-data": ("read", "write"),
+}
+
+
+class SessionRules(ContractBase):
+    """Handles over a session, extensions, and the author's own declarations."""
+
+    def test_only_what_exists_is_declared_unsupported(self) -> None:
+        self.assertEqual(set(self.unsupported) - METHODS - set(FIELDS), set())
+
+    def test_everything_declared_unsupported_is_refused_as_such(self) -> None:
+        for what in sorted(self.unsupported):
+            with self.subTest(what):
+                self.assert_unsupported(what)
+
+    def test_an_extension_is_announced_if_the_storage_has_its_methods(self) -> None:
+        for name, methods in EXTENSIONS.items():
+            expected = not self.unsupported.intersection(methods)
+            self.assertEqual(name in self.client.extensions, expected, name)
+
+    @needs("open", "close", "read")
+    def test_every_handle_is_closed_exactly_once(self) -> None:
+        closed: list[Any] = []
+        close_it = self.storage.close
+
+        def counted(handle: Any) -> None:
+            closed.append(handle)
+            close_it(handle)
+
+        self.storage.close = counted  # type: ignore[method-assign]
+        self.put(self.path(b"f"), b"content")
+        closed.clear()
+        handles = [
+            get_sftphandle(self.client.call("open", self.path(b"f"), os.O_RDONLY, 0)) for _ in range(4)
+        ]
+        self.assertEqual(len(set(handles)), 4)
+        self.assertEqual(get_sftpstatus(self.client.call("close", handles[0])), SSH2_FX_OK)
+        self.assertEqual(get_sftpstatus(self.client.call("close", handles[0])), SSH2_FX_FAILURE)
+        self.assertEqual(len(closed), 1)
+        self.client.close()
+        self.client.close()
+        self.assertEqual(len(closed), 4)
+
+    @needs("open", "close", "read")
+    def test_replies_come_in_the_order_of_the_requests(self) -> None:
+        self.put(self.path(b"f"), b"0123456789")
+        handle = get_sftphandle(self.client.call("open", self.path(b"f"), os.O_RDONLY, 0))
+        asked = b"".join(
+            sftpcmd(SSH2_FXP_READ, sftpstring(handle), off.to_bytes(8, "big"), b"\0\0\0\1", request_id=off)
+            for off in range(12)
+        )
+        replies = get_sftppackets(self.client.send(asked))
+        self.assertEqual([int.from_bytes(reply[5:9], "big") for reply in replies], list(range(12)))
+        self.assertEqual([reply[13:] for reply in replies[:10]], [b"%d" % off for off in range(10)])
+        self.assertEqual([get_sftpstatus(reply) for reply in replies[10:]], [SSH2_FX_EOF] * 2)
+
+    @needs("statvfs")
+    def test_a_client_gets_the_eleven_figures_of_the_file_system(self) -> None:
+        self.put(self.path(b"f"), b"")
+        body = get_sftpextended(self.client.call("statvfs", self.path(b"f")))
+        self.assertEqual(len(body), 11 * 8)
+        figures = self.storage.statvfs(self.path(b"f"))
+        self.assertEqual(get_sftpint64(body), figures.f_bsize)
+        self.assertEqual(get_sftpint64(body[-8:]), figures.f_namemax)

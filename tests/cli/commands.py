@@ -1,0 +1,102 @@
+"""Running a command of bin/ with everything around it under control."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any
+
+from tests.packets import HELLO, Reply, replies
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = "/usr/lib/openssh/sftp-server"
+PATIENCE = 30.0  # seconds
+BAD_UMASKS = ("9", "999", "abc", "-1", "01777", "", "0o22", "1_0", "+22", " 22", "\u0662", "1000")
+
+
+class CommandCase(unittest.TestCase):
+    """A test case with a place for files: place/jail is an empty directory."""
+
+    prog = ""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-cli-"))
+        self.addCleanup(shutil.rmtree, self.place)
+        self.jail = self.place / "jail"
+        self.jail.mkdir()
+
+    def run_it(self, *arguments: Any, **how: Any) -> subprocess.CompletedProcess[bytes]:
+        """Run the command to its end; how: as in run_argv()."""
+        return self.run_argv([str(ROOT / "bin" / self.prog), *map(os.fspath, arguments)], **how)
+
+    def run_argv(
+        self,
+        argv: list[str],
+        stdin: bytes = b"",
+        under_sshd: bool = False,
+        cwd: Path | None = None,
+        obedient: bool = False,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run Python on a script or on -c to its end.
+
+        under_sshd: as if sshd had started it. obedient: permissions of files count, even for root.
+        """
+        argv = [sys.executable, *argv]
+        if obedient and os.getuid() == 0:
+            argv = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *argv]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SSH_")}
+        environment |= {"PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+        if under_sshd:
+            environment["SSH_CONNECTION"] = "192.0.2.7 50000 192.0.2.1 22"
+        return subprocess.run(
+            argv,
+            input=stdin,
+            capture_output=True,
+            env=environment,
+            cwd=cwd or self.place,
+            timeout=PATIENCE,
+        )
+
+    def serve(self, *arguments: Any, requests: bytes = b"", cwd: Path | None = None) -> list[Reply]:
+        """Serve requests behind an INIT, which must end well; the replies."""
+        done = self.run_it(*arguments, stdin=HELLO + requests, cwd=cwd)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        return [reply for _, reply in replies(done.stdout)]
+
+    def assert_refused(self, done: subprocess.CompletedProcess[bytes], *words: str) -> str:
+        """Exit status 2, one line on standard error with those words in it, and nothing served."""
+        text = done.stderr.decode()
+        self.assertEqual((done.returncode, done.stdout), (2, b""), text)
+        self.assertRegex(text, rf"\A{self.prog}: [^\n]+\n\Z")
+        for word in words:
+            self.assertIn(word, text)
+        return text
+
+    def help_text(self) -> str:
+        done = self.run_it("--help")
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        return done.stdout.decode()
+
+    def assert_help_is_complete(self, parser: Any) -> None:
+        """Every option has a sentence, and says what happens without it."""
+        actions = [action for action in parser._actions if action.dest != "help"]
+        self.assertGreater(len(actions), 8)
+        for action in actions:
+            with self.subTest(action.option_strings or action.dest):
+                self.assertRegex(action.help, r"\A[A-Z][^\n]*\.\Z")
+                exits = action.help.endswith("and exit.")
+                if action.option_strings and not exits:
+                    self.assertIn(" default is ", action.help)
+        for text in (parser.description, parser.epilog):
+            self.assertRegex(text, r"(?s)\A[A-Z].*\.\Z")
+        printed = re.sub(r"\s+", " ", self.help_text())
+        for action in actions:
+            for option in action.option_strings:
+                self.assertIn(option, printed)

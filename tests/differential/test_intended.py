@@ -1,0 +1,51 @@
+"""The intended differences are differences: the reference does what `intended` says, and ours otherwise."""
+
+import unittest
+from typing import ClassVar
+from unittest import mock
+
+from . import session
+from .compare import DROP_IN, JAIL, REFERENCE, Pair, Server
+from .intended import ENDS, INTENDED, SILENT
+from .model import step
+
+
+class OfTheReference(unittest.TestCase):
+    def test_the_reference_still_differs(self):
+        for row in INTENDED:
+            if row.reference is not None:
+                with self.subTest(row.difference):
+                    self.assertNotEqual(row.reference, row.ours)
+                    self.assertEqual(self.reaction(row), row.reference)
+
+    def reaction(self, row) -> object:
+        with Pair(REFERENCE) as pair, mock.patch.object(session, "PATIENCE", 1.0):
+            try:
+                reply = pair.ask_reference(row.example)
+            except session.NoAnswer:
+                return SILENT
+            except session.SessionEnded:
+                return ENDS
+            return reply.content
+
+
+class Ours:
+    candidate: ClassVar[Server]
+
+    def test_the_status_is_the_one_written_down_and_the_session_goes_on(self):
+        for row in INTENDED:
+            with self.subTest(row.difference), Pair(self.candidate) as pair:
+                for taken in row.example:
+                    reply = pair.take(taken)
+                if row.ours is not None:
+                    self.assertEqual((reply.kind, reply.content), ("status", row.ours))
+                self.assertEqual(pair.take(step("stat", b"f")).kind, "attrs")
+                pair.finish()
+
+
+class OfTheDropIn(Ours, unittest.TestCase):
+    candidate = DROP_IN
+
+
+class OfTheJail(Ours, unittest.TestCase):
+    candidate = JAIL

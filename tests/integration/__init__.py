@@ -1,0 +1,1 @@
+"""Tests that start a real ``sshd`` and drive it with the clients people use."""

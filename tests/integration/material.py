@@ -1,0 +1,157 @@
+"""What the tests transfer: random data, awkward names, sparse files; and how they compare it.
+
+Random data comes from a seed that every failure shows: put the seed in a ``Material`` to see the
+same bytes again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import stat
+import unittest
+from collections.abc import Iterable
+from pathlib import Path
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+# Around the sizes at which a transfer takes one request more: 32 KiB is what most clients ask for,
+# 255 KiB the most OpenSSH's client asks for, 256 KiB the longest packet.
+ODD_SIZES = sorted(
+    {0, 1, 3 * MIB + 7}
+    | {base + step for base in (32 * KIB, 255 * KIB, 256 * KIB) for step in (-1, 0, 1)}
+    | {32 * KIB * 64 + 1}
+)
+
+# Names that a line of sftp's batch can hold, in one way of quoting or another.
+PRINTABLE_NAMES = [
+    b"two words",
+    b"  leading and trailing  ",
+    b"it's",
+    b'say "hello"',
+    b"back\\slash",
+    b"-rf",
+    b".hidden",
+    b"star*question?[bracket]",
+    b"semi;colon&dollar$HOME`id`",
+    "žluťoučký kůň 漢字 🐎".encode(),
+    b"n" * 255,
+    ("é" * 127 + "x").encode(),
+]
+# Names that only a program can type.
+UNPRINTABLE_NAMES = [
+    b"new\nline",
+    b"tab\tbell\x07escape\x1b[31m",
+    b"latin1 \xe9t\xe9",
+    b"\xff\xfe\x80",
+    b"cut short \xe2\x82",
+    b"\xfe" * 255,
+]
+AWKWARD_NAMES = PRINTABLE_NAMES + UNPRINTABLE_NAMES
+
+
+class Material:
+    """Random bytes, reproducible from ``seed``."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        self.seed = random.randrange(2**32) if seed is None else seed
+        self._random = random.Random(self.seed)
+
+    def bytes(self, size: int) -> bytes:
+        return self._random.randbytes(size)
+
+    def odd_files(self, directory: Path, sizes: Iterable[int] = ODD_SIZES) -> None:
+        """Make a file of each size, named after it."""
+        directory.mkdir(parents=True, exist_ok=True)
+        for size in sizes:
+            (directory / f"{size}.bin").write_bytes(self.bytes(size))
+
+    def tree(self, top: Path) -> None:
+        """Make a small tree: directories in directories, empty ones, files of a few sizes."""
+        for directory in ("a/b/c", "a/empty", "d e", "f"):
+            (top / directory).mkdir(parents=True)
+        for index, place in enumerate(("", "a", "a/b", "a/b/c", "d e", "f", "f")):
+            size = self._random.choice((0, 1, 1000, 33_000, 70_001))
+            (top / place / f"file {index}").write_bytes(self.bytes(size))
+
+
+def awkward_files(directory: Path, names: Iterable[bytes] = AWKWARD_NAMES) -> None:
+    """Make a file under each name, whose content is its name."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        with open(os.path.join(os.fsencode(directory), name), "wb") as file:
+            file.write(b"I am " + name)
+
+
+def many_files(directory: Path, count: int) -> list[str]:
+    """Make empty files and return their names, sorted."""
+    directory.mkdir()
+    names = [f"entry {number:05}" for number in range(count)]
+    for name in names:
+        (directory / name).touch()
+    return names
+
+
+def sparse(path: Path, size: int, tail: bytes = b"") -> None:
+    """Make a file of this size that is a hole, but for its last bytes."""
+    with path.open("wb") as file:
+        file.truncate(size)
+        file.seek(size - len(tail))
+        file.write(tail)
+
+
+def tail(path: Path, size: int) -> bytes:
+    """Return the last bytes of a file."""
+    with path.open("rb") as file:
+        file.seek(-size, os.SEEK_END)
+        return file.read()
+
+
+def contents(top: Path) -> dict[bytes, bytes]:
+    """Return every path under a directory with a digest of what is there.
+
+    Symbolic links give their target, directories nothing.
+    """
+    found: dict[bytes, bytes] = {}
+    waiting = [os.fsencode(top)]
+    while waiting:
+        for entry in os.scandir(waiting.pop()):
+            path = os.path.relpath(entry.path, os.fsencode(top))
+            if entry.is_symlink():
+                found[path] = b"link to " + os.readlink(entry.path)
+            elif entry.is_dir():
+                found[path] = b"directory"
+                waiting.append(entry.path)
+            else:
+                with open(entry.path, "rb") as file:
+                    found[path] = hashlib.file_digest(file, "sha256").hexdigest().encode()
+    return found
+
+
+def snapshot(top: Path) -> dict[bytes, tuple[int, ...] | bytes]:
+    """Return all that a client could have changed under a directory, the directory included."""
+    state: dict[bytes, tuple[int, ...] | bytes] = dict(contents(top))
+    for path in [b"", *contents(top)]:
+        status = os.lstat(os.path.join(os.fsencode(top), path))
+        state[path + b" (status)"] = (
+            status.st_mode,
+            status.st_nlink,
+            status.st_uid,
+            status.st_gid,
+            status.st_size,
+            status.st_mtime_ns,
+        )
+    return state
+
+
+def permissions(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def assert_same_trees(case: unittest.TestCase, first: Path, second: Path, seed: int = 0) -> None:
+    """Fail unless two directories hold the same names with the same contents."""
+    case.maxDiff = None
+    case.assertEqual(contents(first), contents(second), f"seed {seed}")

@@ -1,0 +1,161 @@
+"""The three ways into the jail: authorized_keys, ForceCommand and Subsystem.
+
+The forced commands also have to hold against a client that asks for something else.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from tests.integration import harness, material
+from tests.integration.clients import asynchronous, asyncssh_client, lftp, paramiko_client, psftp
+from tests.integration.harness import ANY, Argument, Hook, ServedCase, command
+from tests.integration.material import Material, permissions
+
+
+def setUpModule() -> None:
+    harness.require("sftp", "scp", "lftp", "psftp", "puttygen")
+
+
+if TYPE_CHECKING:
+    Mixin = ServedCase
+else:
+    # No test case by itself, or it would be run without a hook.
+    Mixin = object
+
+
+class RoundTrips(Mixin):
+    """What has to work through each hook; mixed into a ``ServedCase``."""
+
+    def test_sftp_works_in_the_jail(self) -> None:
+        data = Material()
+        data.tree(self.local / "tree")
+        data.odd_files(self.local / "tree" / "odd")
+        run = self.sftp(
+            "pwd",
+            "put -rp tree",
+            "get -rp tree back",
+            "rename tree/f tree/g",
+            "ln -s /tree/g link",
+            "chmod 600 tree/odd/1.bin",
+            "mkdir d",
+            "cp tree/odd/1.bin d/copy",
+            "ls -1",
+            "df",
+            "rm link",
+            "ls -1 /",
+        )
+        material.assert_same_trees(self, self.local / "tree", self.local / "back", data.seed)
+        self.assertEqual(run.lines[0], "Remote working directory: /")
+        self.assertEqual(permissions(self.jail / "tree" / "odd" / "1.bin"), 0o600)
+        self.assertEqual((self.jail / "d" / "copy").stat().st_size, 1)
+        self.assertEqual(run.lines[-2:], ["/d", "/tree"])
+
+    def test_scp_works_in_the_jail(self) -> None:
+        data = Material()
+        data.tree(self.local / "tree")
+        scp: list[Argument] = ["scp", "-F", self.sshd.ssh_config, "-rp"]
+        self.client([*scp, "tree", "server:/"])
+        self.client([*scp, "server:/tree", "back"])
+        material.assert_same_trees(self, self.local / "tree", self.jail / "tree", data.seed)
+        material.assert_same_trees(self, self.local / "tree", self.local / "back", data.seed)
+
+    def test_lftp_works_in_the_jail(self) -> None:
+        data = Material()
+        data.tree(self.local / "tree")
+        lftp(self, "mirror -R tree", "mv tree moved", "mirror /moved back")
+        material.assert_same_trees(self, self.local / "tree", self.local / "back", data.seed)
+
+    def test_psftp_works_in_the_jail(self) -> None:
+        data = Material()
+        data.tree(self.local / "tree")
+        psftp(self, "put -r tree", "mv tree moved", "get -r /moved back")
+        material.assert_same_trees(self, self.local / "tree", self.local / "back", data.seed)
+
+    def test_paramiko_works_in_the_jail(self) -> None:
+        data = Material()
+        data.odd_files(self.local, [300_001])
+        with paramiko_client(self.sshd) as client:
+            self.assertEqual(client.normalize("."), "/")
+            client.put(str(self.local / "300001.bin"), "f")
+            client.get("f", str(self.outside / "300001.bin"))
+        material.assert_same_trees(self, self.local, self.outside, data.seed)
+
+    @asynchronous
+    async def test_asyncssh_works_in_the_jail(self) -> None:
+        data = Material()
+        data.tree(self.local / "tree")
+        async with asyncssh_client(self.sshd) as client:
+            self.assertEqual(await client.realpath("."), "/")
+            await client.put(str(self.local / "tree"), "tree", recurse=True)
+            await client.get("tree", str(self.local / "back"), recurse=True)
+        material.assert_same_trees(self, self.local / "tree", self.local / "back", data.seed)
+
+
+class ForcedCommands(Mixin):
+    """What a client must not get when a command is forced; mixed into a ``ServedCase``."""
+
+    def test_a_client_that_asks_for_a_command_does_not_run_it(self) -> None:
+        trace = self.outside / "trace"
+        argv: list[Argument] = ["ssh", "-F", self.sshd.ssh_config, harness.TARGET]
+        for wanted in ([f"touch {trace}"], [f"; touch {trace}"], []):
+            with self.subTest(wanted=wanted):
+                run = self.client([*argv, *wanted], stdin=f"touch {trace}\n".encode(), status=ANY)
+                self.assertEqual(run.out, "")
+        self.assertEqual(os.listdir(self.outside), [])
+        self.wait_until_no_server_is_left()
+
+    def test_sftp_over_a_command_instead_of_a_subsystem_is_in_the_jail_too(self) -> None:
+        (self.jail / "f").touch()
+        run = self.sftp("pwd", "ls -1", flags=["-s", "/any/command"])
+        self.assertEqual(run.lines, ["Remote working directory: /", "f"])
+        self.assertEqual(run.err, "")
+
+
+class TestAuthorizedKeys(RoundTrips, ForcedCommands, ServedCase):
+    hook = Hook.AUTHORIZED_KEYS
+
+
+class TestForceCommand(RoundTrips, ForcedCommands, ServedCase):
+    hook = Hook.FORCE_COMMAND
+
+
+class TestSubsystem(RoundTrips, ServedCase):
+    hook = Hook.SUBSYSTEM
+
+
+class TestStartupErrors(ServedCase):
+    """A server that cannot start: the client gets one line, which names no path of the host."""
+
+    def commands(self) -> dict[str, list[str]]:
+        missing = self.jail / "missing"
+        file = self.jail / "file"
+        file.touch()
+        log = self.server_log
+        return {
+            "missing chroot": command("pysftpjail", "--logfile", log, missing),
+            "chroot is a file": command("pysftpjail", "--logfile", log, file),
+            "missing start directory": self.jail_command("-d", "missing"),
+            "umask is not octal": self.jail_command("--umask", "089"),
+            "log file cannot be written": command("pysftpjail", "--logfile", missing / "l", self.jail),
+            "unknown request": self.jail_command("-P", "no-such-request"),
+            "unknown option": self.jail_command("--no-such-option"),
+        }
+
+    def test_the_client_gets_status_2_and_one_line(self) -> None:
+        argv: list[Argument] = ["ssh", "-F", self.sshd.ssh_config, harness.TARGET]
+        for what, server in self.commands().items():
+            with self.subTest(what):
+                self.serve(server)
+                run = self.client(argv, status=2)
+                self.assertEqual(run.out, "")
+                self.assertRegex(run.err, r"\Apysftpjail: [^\n]+\n\Z")
+
+    def test_an_sftp_client_is_turned_away(self) -> None:
+        for what, server in self.commands().items():
+            with self.subTest(what):
+                self.serve(server)
+                run = self.sftp("pwd", status=255)
+                self.assertIn("Connection closed", run.err)
+        self.wait_until_no_server_is_left()

@@ -1,0 +1,117 @@
+"""lftp, which pipelines everything and mirrors trees; it runs OpenSSH's ``ssh`` underneath."""
+
+from __future__ import annotations
+
+import os
+
+from tests.integration import harness, material
+from tests.integration.clients import lftp
+from tests.integration.harness import ServedCase
+from tests.integration.material import GIB, MIB, Material, permissions
+
+
+def setUpModule() -> None:
+    harness.require("lftp")
+
+
+class TestLftp(ServedCase):
+    def test_get_and_put_are_identical(self) -> None:
+        data = Material()
+        data.odd_files(self.local)
+        names = sorted(os.listdir(self.local))
+        lftp(self, f"mput {' '.join(names)}")
+        material.assert_same_trees(self, self.local, self.jail, data.seed)
+        lftp(self, f"mget -O {self.outside} *")
+        material.assert_same_trees(self, self.local, self.outside, data.seed)
+
+    def test_mirror_copies_trees_both_ways(self) -> None:
+        data = Material()
+        data.tree(self.local / "tree")
+        (self.local / "tree" / "link").symlink_to("f")
+        lftp(self, "mirror -R tree", "mirror tree back")
+        material.assert_same_trees(self, self.local / "tree", self.jail / "tree", data.seed)
+        material.assert_same_trees(self, self.local / "tree", self.local / "back", data.seed)
+
+    def test_mirror_deletes_what_the_source_has_not(self) -> None:
+        (self.local / "tree").mkdir()
+        (self.local / "tree" / "new").write_text("new")
+        (self.jail / "tree" / "old" / "deep").mkdir(parents=True)
+        (self.jail / "tree" / "old" / "f").touch()
+        lftp(self, "mirror -R --delete tree")
+        material.assert_same_trees(self, self.local / "tree", self.jail / "tree")
+
+    def test_ls_cls_cat_and_pwd(self) -> None:
+        (self.jail / "d").mkdir()
+        (self.jail / "d" / "f").write_text("content\n")
+        os.chmod(self.jail / "d" / "f", 0o640)
+        run = lftp(self, "cd d", "ls", "cls -1", "cat f", "pwd")
+        *listing, name, content, place = run.out.splitlines()
+        self.assertRegex("\n".join(listing), r"(?m)^-rw-r----- .* 8 .* f$")
+        self.assertEqual((name, content), ("f", "content"))
+        self.assertTrue(place.endswith("/d"), place)
+
+    def test_mkdir_mv_chmod_ln_rm_and_rmdir(self) -> None:
+        (self.jail / "f").write_text("content")
+        lftp(
+            self,
+            "mkdir -p a/b",
+            "mv f a/g",
+            "chmod 600 a/g",
+            "ln -s a/g link",
+            "mkdir gone",
+            "rmdir gone",
+        )
+        self.assertEqual((self.jail / "a" / "g").read_text(), "content")
+        self.assertEqual(permissions(self.jail / "a" / "g"), 0o600)
+        self.assertEqual(os.readlink(self.jail / "link"), "a/g")
+        lftp(self, "rm -r a", "rm link")
+        self.assertEqual(os.listdir(self.jail), [])
+
+    def test_c_continues_partial_files_both_ways(self) -> None:
+        data = Material()
+        content = data.bytes(500_000)
+        (self.jail / "down").write_bytes(content)
+        (self.local / "down").write_bytes(b"#" * 123_457)
+        (self.local / "up").write_bytes(content)
+        (self.jail / "up").write_bytes(b"#" * 123_457)
+        lftp(self, "get -c down", "put -c up")
+        # The wrong beginning is still there: only the rest was sent.
+        expected = b"#" * 123_457 + content[123_457:]
+        self.assertEqual((self.local / "down").read_bytes(), expected, data.seed)
+        self.assertEqual((self.jail / "up").read_bytes(), expected, data.seed)
+
+    def test_c_continues_files_over_4_gib_both_ways(self) -> None:
+        data = Material()
+        size, end = 4 * GIB + MIB, data.bytes(MIB)
+        material.sparse(self.jail / "down", size, end)
+        material.sparse(self.local / "down", 4 * GIB)
+        material.sparse(self.local / "up", size, end)
+        material.sparse(self.jail / "up", 4 * GIB)
+        lftp(self, "get -c down", "put -c up")
+        for copy in (self.local / "down", self.jail / "up"):
+            self.assertEqual(copy.stat().st_size, size)
+            self.assertEqual(material.tail(copy, MIB), end, data.seed)
+
+    def test_pget_reads_one_file_in_several_places_at_once(self) -> None:
+        data = Material()
+        (self.jail / "f").write_bytes(data.bytes(3 * MIB + 1))
+        lftp(self, "pget -n 3 f")
+        self.assertEqual((self.local / "f").read_bytes(), (self.jail / "f").read_bytes(), data.seed)
+
+    def test_any_name_survives_a_mirror_both_ways(self) -> None:
+        material.awkward_files(self.local / "names")
+        raw = 'set sftp:charset ""'
+        lftp(self, raw, "mirror -R names", "mirror names back")
+        material.assert_same_trees(self, self.local / "names", self.jail / "names")
+        material.assert_same_trees(self, self.local / "names", self.local / "back")
+
+    def test_a_listing_of_thousands_is_complete(self) -> None:
+        names = material.many_files(self.jail / "many", 3000)
+        self.assertEqual(lftp(self, "cd many", "cls -1").out.splitlines(), names)
+
+    def test_errors_reach_the_user(self) -> None:
+        self.assertIn("No such file", lftp(self, "get missing", status=1).err)
+        lftp(self, "rmdir missing", status=1)
+        (self.jail / "d" / "full").mkdir(parents=True)
+        lftp(self, "rmdir d", status=1)
+        self.assertTrue((self.jail / "d" / "full").is_dir())

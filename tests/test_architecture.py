@@ -1,0 +1,156 @@
+"""The arrows of docs/architecture.md: who may import whom. Read from the source, not from memory."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "pysftpserver"
+ENGINE = """server requests handlers handles wire segments copying attributes pysftpexceptions hook
+abstractstorage log""".split()
+STORAGES = ["storage", "virtualchroot", "linux"]
+DOORS = ["stdio"]
+CORE = [*ENGINE, *STORAGES, *DOORS]
+OTHER_STORAGES = ["mongostorage"]
+OTHER_DOORS = ["sshd", "sksync", "remo", "laboratory"]
+MOST_LINES = 500
+STARTS_WITHOUT = {"asyncio", "logging", "typing", "dataclasses", "inspect", "socket", "subprocess"}
+
+
+def only_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def imports(path: Path) -> set[tuple[str, str]]:
+    """(function it is in or "", full module name) of each import that runs."""
+    found = set()
+
+    def visit(node: ast.AST, function: str) -> None:
+        if only_for_types(node):
+            return
+        if isinstance(node, ast.Import):
+            found.update((function, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                package = path.relative_to(ROOT).parts[: -node.level]
+                base = ".".join((*package, base)).rstrip(".")
+            found.add((function, base))
+            found.update((function, f"{base}.{alias.name}") for alias in node.names)
+        inside = node.name if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else function
+        for child in ast.iter_child_nodes(node):
+            visit(child, inside)
+
+    visit(ast.parse(path.read_text()), "")
+    return found
+
+
+def own(path: Path) -> set[tuple[str, str]]:
+    """The imports of this package: (function, module or sub-package of pysftpserver)."""
+    found = {
+        (function, name.split(".")[1]) for function, name in imports(path) if name.startswith("pysftpserver.")
+    }
+    # `from pysftpserver import __version__` names no module.
+    return {(function, name) for function, name in found if is_module(PACKAGE / name)}
+
+
+def is_module(path: Path) -> bool:
+    return path.with_suffix(".py").exists() or path.is_dir()
+
+
+class Arrows(unittest.TestCase):
+    def test_every_module_has_its_place_here(self):
+        known = {*CORE, *OTHER_STORAGES, *OTHER_DOORS, "__init__", "testing", "contract", "cli"}
+        found = [path for path in PACKAGE.iterdir() if path.name != "__pycache__"]
+        present = {path.stem for path in found if path.suffix == ".py" or path.is_dir()}
+        self.assertEqual(present - known, set())
+        self.assertEqual(set(CORE) - present, set())
+
+    def test_the_core_imports_the_standard_library_and_itself_only(self):
+        for name in CORE:
+            for _, module in imports(PACKAGE / f"{name}.py"):
+                top = module.split(".")[0]
+                with self.subTest(name, module=module):
+                    self.assertIn(top, {*sys.stdlib_module_names, "pysftpserver", "__future__"})
+
+    def test_the_engine_knows_no_storage_no_command_and_no_door_but_the_one_that_run_starts(self):
+        forbidden = {*STORAGES, *OTHER_STORAGES, *DOORS, *OTHER_DOORS, "cli", "testing", "contract"}
+        found = {
+            (name, function, module)
+            for name in ENGINE
+            for function, module in own(PACKAGE / f"{name}.py")
+            if module in forbidden
+        }
+        self.assertEqual(found, {("server", "run", "stdio")})
+
+    def test_storages_know_no_wire_format_no_session_and_no_door(self):
+        forbidden = {
+            "wire",
+            "server",
+            "requests",
+            "handlers",
+            "handles",
+            "segments",
+            *DOORS,
+            *OTHER_DOORS,
+            "cli",
+        }
+        for name in [*STORAGES, *(n for n in OTHER_STORAGES if (PACKAGE / f"{n}.py").exists())]:
+            with self.subTest(name):
+                self.assertEqual({module for _, module in own(PACKAGE / f"{name}.py")} & forbidden, set())
+
+    def test_doors_know_no_concrete_storage(self):
+        for door in (*DOORS, *OTHER_DOORS):
+            for path in [PACKAGE / f"{door}.py", *(PACKAGE / door).glob("**/*.py")]:
+                if path.exists():
+                    with self.subTest(path.name):
+                        used = {module for _, module in own(path)}
+                        self.assertEqual(used & {"storage", "virtualchroot", *OTHER_STORAGES}, set())
+
+    def test_nothing_knows_the_commands_but_the_commands(self):
+        for path in PACKAGE.glob("**/*.py"):
+            if "cli" not in path.relative_to(PACKAGE).parts:
+                with self.subTest(path.name):
+                    self.assertNotIn("cli", {module for _, module in own(path)})
+
+    def test_only_the_wire_module_calls_struct(self):
+        users = {
+            path.relative_to(PACKAGE).as_posix()
+            for path in PACKAGE.glob("**/*.py")
+            for _, module in imports(path)
+            if module.split(".")[0] == "struct"
+        }
+        self.assertEqual({user for user in users if user.removesuffix(".py") in CORE}, {"wire.py"})
+
+    def test_no_core_module_is_too_long_to_be_read_in_one_sitting(self):
+        for name in CORE:
+            with self.subTest(name):
+                lines = len((PACKAGE / f"{name}.py").read_text().splitlines())
+                self.assertLessEqual(lines, MOST_LINES)
+
+    def test_every_module_says_what_it_is_for(self):
+        for path in PACKAGE.glob("**/*.py"):
+            with self.subTest(path.relative_to(ROOT).as_posix()):
+                self.assertTrue(ast.get_docstring(ast.parse(path.read_text())))
+
+    def test_a_command_starts_without_what_makes_starting_slow(self):
+        for module in ("pysftpserver.cli.pysftpjail", "pysftpserver.cli.pysftpserver", "pysftpserver.stdio"):
+            code = (
+                f"import sys; sys.path.insert(0, {os.fspath(ROOT)!r}); import {module}; print(*sys.modules)"
+            )
+            done = subprocess.run(
+                [sys.executable, "-I", "-S", "-c", code],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=30,
+            )
+            loaded = set(done.stdout.split())
+            with self.subTest(module):
+                self.assertIn(module, loaded)
+                self.assertEqual(loaded & STARTS_WITHOUT, set())
