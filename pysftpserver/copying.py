@@ -6,18 +6,27 @@ Facts: draft-ietf-secsh-filexfer-extensions-00, section 7, and sftp-server.c's b
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
-from pysftpserver.pysftpexceptions import SFTPEndOfFile, SFTPFailure, SFTPUnsupported
+from pysftpserver.pysftpexceptions import SFTPBadMessage, SFTPEndOfFile, SFTPFailure, SFTPUnsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pysftpserver.handles import FileHandle
     from pysftpserver.server import SFTPServer
 
+MAX_OFFSET = (1 << 63) - 1  # bytes
 KERNEL_STEP = 16 << 20  # bytes a call; between two calls a session that has to end can do so
 STORAGE_STEP = 256 << 10  # bytes
+TOLERANCE = 64 << 10  # bytes that may be missing at the end of a file: sftp-server's buffer, its status OK
+
+
+def check_offset(offset: int) -> None:
+    """Raises SFTPBadMessage for an offset that no file can have."""
+    if offset > MAX_OFFSET:
+        raise SFTPBadMessage("The offset is beyond any file's end")
 
 
 def copy_data(
@@ -26,10 +35,19 @@ def copy_data(
     """Copy length bytes (0: up to the end of the file); return how many were copied.
 
     Raises SFTPFailure for a file onto itself, SFTPEndOfFile when the file has fewer bytes than asked
-    for (those that it has are copied).
+    for by more than TOLERANCE (those that it has are copied).
     """
     if source is target or source.path == target.path:
         raise SFTPFailure("Cannot copy a file onto itself")
+    if target.flags & os.O_APPEND:
+        target_offset = 0
+    check_offset(offset)
+    check_offset(target_offset)
+    if source.flags & os.O_WRONLY or not target.flags & (os.O_WRONLY | os.O_RDWR):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    # Nothing from here, nothing to there: what cannot work is found out before anything has moved.
+    server.storage.read(source.object, offset, 0)
+    server.storage.write(target.object, target_offset, b"")
     copied = 0
     to_the_end = length == 0
     if to_the_end:
@@ -49,7 +67,7 @@ def copy_data(
         copied += count
     source.bytes_read += copied
     target.bytes_written += copied
-    if copied < length and not to_the_end:
+    if length - copied > TOLERANCE and not to_the_end:
         raise SFTPEndOfFile
     return copied
 

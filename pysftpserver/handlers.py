@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from pysftpserver import wire
-from pysftpserver.copying import copy_data
+from pysftpserver.copying import check_offset, copy_data
 from pysftpserver.log import VERBOSE, show
 from pysftpserver.pysftpexceptions import (
     SFTPBadMessage,
@@ -39,14 +39,7 @@ _OPEN_FLAGS = (
 )
 
 
-MAX_OFFSET = (1 << 63) - 1  # bytes
 MAX_NAMES = MAX_PACKET - 9  # bytes that a NAME has for its entries
-
-
-def check_offset(offset: int) -> None:
-    """Raises SFTPBadMessage for an offset that no file can have."""
-    if offset > MAX_OFFSET:
-        raise SFTPBadMessage("The offset is beyond any file's end")
 
 
 def open_flags(pflags: int) -> int:
@@ -82,9 +75,6 @@ def serve_read(server: SFTPServer, rid: int, handle: bytes, offset: int, length:
     file = server.handles.file(handle)
     size = min(length, MAX_DATA)
     check_offset(offset)
-    if not size:
-        server.send_data(rid, b"")  # odd, but no error: OpenSSH does not even look at the file
-        return 0
     if file.descriptor is not None:
         span = FileSpan.of(file.descriptor, offset, size)
         if span is not None:
@@ -92,10 +82,10 @@ def serve_read(server: SFTPServer, rid: int, handle: bytes, offset: int, length:
             file.bytes_read += span.length
             return span.length
     data = server.storage.read(file.object, offset, size)
-    if not data:
+    if not data and size:  # to ask for nothing is odd, but no error
         raise SFTPEndOfFile
     if type(data) is not bytes:
-        data = bytes(memoryview(data))  # the storage may use its buffer again before this is sent
+        data = bytes(memoryview(data or b""))  # the storage may use its buffer again before this is sent
     if len(data) > size:
         data = data[:size]
     server.send_data(rid, data)
@@ -123,10 +113,6 @@ def serve_copy_data(
     server: SFTPServer, rid: int, source: bytes, offset: int, length: int, target: bytes, target_offset: int
 ) -> int:
     reading, writing = server.handles.file(source), server.handles.file(target)
-    if writing.flags & os.O_APPEND:
-        target_offset = 0
-    check_offset(offset)
-    check_offset(target_offset)
     copied = copy_data(server, reading, offset, length, writing, target_offset)
     server.send_status(rid)
     return copied
@@ -271,6 +257,8 @@ def serve_expand_path(server: SFTPServer, rid: int, path: bytes) -> None:
 
 
 def serve_home_directory(server: SFTPServer, rid: int, user: bytes) -> None:
+    if not user:
+        raise SFTPFailure("No such user")
     try:
         server.send_name(rid, server.storage.userhome(user))
     except SFTPNotFound as error:

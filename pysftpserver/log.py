@@ -32,6 +32,7 @@ LEVELS = {
 }
 FACILITIES = ("DAEMON", "USER", "AUTH") + tuple(f"LOCAL{number}" for number in range(8))
 
+MOST_LINE = 1021  # characters; sftp-server(8) cuts its lines there too
 MOST_CALLS = 30  # of a traceback in the log, the innermost ones
 _PREFIXES = {FATAL: "fatal: ", ERROR: "error: ", DEBUG1: "debug1: ", DEBUG2: "debug2: ", DEBUG3: "debug3: "}
 _PLAIN = {byte: chr(byte) for byte in range(32, 127)} | {92: "\\\\"}
@@ -45,7 +46,7 @@ def show(text: bytes) -> str:
 
 
 class SFTPLog:
-    """Lines up to a level, handed to a sink: a function of (level, text) that never raises."""
+    """Lines up to a level and a length, handed to a sink: a function of (level, text) that never raises."""
 
     def __init__(self, sink: Sink | None = None, level: int = INFO) -> None:
         self.sink = sink
@@ -54,7 +55,7 @@ class SFTPLog:
     def write(self, level: int, text: str) -> None:
         """Log one line, if the level lets it through."""
         if level <= self.level and self.sink is not None:
-            self.sink(level, text)
+            self.sink(level, text[:MOST_LINE])
 
     def error(self, text: str) -> None:
         """Something is wrong on the server's side."""

@@ -134,7 +134,8 @@ def _expand_line(server: SFTPServer, path: bytes) -> Iterator[str]:
 
 def _home_line(server: SFTPServer, user: bytes) -> Iterator[str]:
     try:
-        yield f'home-directory "{show(server.storage.userhome(user))}"'
+        if user:
+            yield f'home-directory "{show(server.storage.userhome(user))}"'
     except SFTPException:
         pass  # the reply will say so
 

@@ -296,7 +296,8 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
     def read(self, handle: int, off: int, size: int) -> bytes:
         if off >= FAR_OUT:
             _check_offset(handle, off)
-        return os.pread(handle, size, off)
+        # OpenSSH does not look at the file for nothing, even where it may not be read.
+        return os.pread(handle, size, off) if size else b""
 
     def write(self, handle: int, off: int, chunk: bytes | memoryview) -> None:
         if off >= FAR_OUT:
@@ -325,11 +326,29 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
             self.lstat(old)  # what is missing is missing first, whatever is wrong with the new name
         with self._place(old) as source, self._place(new) as target:
             if source.must_be_directory or target.must_be_directory:
-                _check_slashes(source, target, replace)
+                self._check_slashes(source, target, new, replace)
             if replace:
                 os.rename(source.name, target.name, src_dir_fd=source.directory, dst_dir_fd=target.directory)
             else:
                 _rename_to_free_name(source, target)
+
+    def _check_slashes(self, source: Place, target: Place, new: bytes, replace: bool) -> None:
+        """What `name/` means in a rename, for places whose names go to the kernel without the slash."""
+        if b"." in (source.name, target.name):
+            return  # the kernel says enough
+        kind = source.lstat().st_mode
+        if not replace and target.exists():
+            if target.must_be_directory and not S_ISREG(kind):
+                try:
+                    self.stat(new)
+                except NotADirectoryError:
+                    raise
+                except OSError:
+                    pass
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        source.existing()
+        if target.must_be_directory and not S_ISDIR(kind):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
 
     def symlink(self, linkpath: bytes, target: bytes) -> None:
         if not target or len(target) >= PATH_MAX:  # before the path is looked at, as in symlink(2)
@@ -347,6 +366,8 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
         with self._place(old) as source, self._place(new) as target:
             target.for_a_new_file()
             if source.must_be_directory:
+                if target.exists():
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
                 raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
             os.link(
                 source.name,
@@ -432,17 +453,6 @@ def _check_offset(handle: int, offset: int) -> None:
     if offset > MAX_OFFSET:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     os.lseek(handle, offset, os.SEEK_SET)
-
-
-def _check_slashes(source: Place, target: Place, replace: bool) -> None:
-    """What the kernel says to `name/` in a rename, for places whose names go there without the slash."""
-    if b"." in (source.name, target.name):
-        return  # the kernel says enough
-    if not replace and target.exists():
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-    source.existing()
-    if target.must_be_directory and not S_ISDIR(source.lstat().st_mode):
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
 
 
 def _rename_to_free_name(source: Place, target: Place) -> None:

@@ -199,6 +199,7 @@ class Pair:
         for step in steps:
             names = [self._choose(value).names for value in step.arguments if isinstance(value, Handle)]
             reply = self.sides[0].session.ask(*self._encode(0, step, names))
+            self._remember(step, (reply, reply), names)
         return reply
 
     def _is_comparable(self, step: Step) -> bool:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from . import packets
 from .model import Handle, OpenHandle, Step, step
-from .packets import FAILURE, NO_SUCH_FILE, OK, READ
+from .packets import FAILURE, NO_SUCH_FILE, OK, READ, WRITE
 
 ENDS = "ends the session"
 SILENT = "does not reply"
@@ -67,7 +67,7 @@ def _onto_dangling_link(situation: Situation) -> bool:
         return False
     old, new = situation.step.paths
     source = situation.mode(old, follow=False)
-    target = situation.mode(new, follow=False)
+    target = situation.mode(new.rstrip(b"/"), follow=False)
     return (
         source is not None
         and not stat.S_ISREG(source)
@@ -82,6 +82,31 @@ def _opens_fifo(situation: Situation) -> bool:
         return False
     mode = situation.mode(situation.step.paths[0], follow=True)
     return mode is not None and stat.S_ISFIFO(mode)
+
+
+def _moved_directory(situation: Situation) -> bool:
+    """READDIR on a handle whose directory is no longer where it was opened."""
+    handle = situation.handles[0] if situation.step.request == "readdir" else None
+    if handle is None or handle.kind != "directory":
+        return False
+    try:
+        return os.stat(situation.inside(handle.opened.paths[0])).st_ino != handle.inode
+    except OSError:
+        return True
+
+
+def _forgotten_error(situation: Situation) -> bool:
+    """copy-data with a handle that cannot be read or written."""
+    if situation.step.request != "copy-data" or None in situation.handles:
+        return False
+    source, target = situation.handles
+    if not _is_file(source) or not _is_file(target):
+        return False
+    if source.opened.paths[0] == target.opened.paths[0]:
+        return False
+    reads, writes = (handle.opened.argument("u32") & 3 for handle in situation.handles)
+    is_directory = stat.S_ISDIR(situation.mode(source.opened.paths[0], follow=True) or 0)
+    return reads == WRITE or not writes & WRITE or is_directory
 
 
 INTENDED = (
@@ -136,5 +161,26 @@ INTENDED = (
         None,
         (step("open", b"fifo", READ),),
         None,
+    ),
+    Intended(
+        "READDIR lists a directory that was renamed after OPENDIR",
+        "The reference looks every name up by the path that was opened, and skips what it does not find.",
+        _moved_directory,
+        None,
+        (step("opendir", b"d"), step("rename", b"d", b"e"), step("readdir", Handle("directory"))),
+        packets.EOF,
+    ),
+    Intended(
+        "copy-data always reports that a handle cannot be read or written",
+        "The reference overwrites the error with OK when what was left fits its buffer of 64 KiB, and does "
+        "not notice when there is nothing to copy: a copy that cannot happen must not look like one.",
+        _forgotten_error,
+        None,  # NO_SUCH_FILE or FAILURE
+        (
+            step("open", b"f", READ),
+            step("open", b"g", READ),
+            step("copy-data", Handle("file"), 0, 5, Handle("file", 1), 0),
+        ),
+        OK,
     ),
 )
