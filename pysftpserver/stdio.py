@@ -9,10 +9,12 @@ buffer is full, and then wait in the client. What may not enter: packets, storag
 
 from __future__ import annotations
 
+# The module signal wraps this one in enumerations, whose import takes longer than that of all the rest
+# here together; every session would wait for it.
+import _signal as signal  # type: ignore[import-not-found]
 import errno
 import os
 import select
-import signal
 
 from pysftpserver.log import DEBUG1, INFO, show
 from pysftpserver.pysftpexceptions import SFTPSessionEnd
@@ -206,7 +208,7 @@ class _Signals:
 
     def __init__(self, server: SFTPServer) -> None:
         self._server = server
-        self._before: dict[signal.Signals, Any] = {}
+        self._before: dict[int, Any] = {}
         self._pipe: tuple[int, int] | None = None
         self.wakeup = -1
 

@@ -13,13 +13,11 @@ from stat import S_ISDIR, S_ISLNK, S_ISREG
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.attributes import SFTPAttributes
+from pysftpserver.entries import Listing, Place
 from pysftpserver.pysftpexceptions import SFTPNotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import TracebackType
-
     Target = int | bytes | str
 
 MOST_LINKS = 40  # followed in one path, as in the kernel
@@ -27,107 +25,6 @@ BILLION = 1_000_000_000  # nanoseconds in a second
 PATH_MAX = 4096  # bytes, the NUL byte that a path ends with in the kernel included
 MAX_OFFSET = (1 << 63) - 1  # bytes, as the kernel counts
 FAR_OUT = 1 << 40  # bytes; nearer offsets are valid on every file system
-
-
-class Place:
-    """Where a directory entry is: for calls that work on the entry itself and do not follow it.
-
-    directory: the descriptor that name is relative to, or None for a full path. must_be_directory: the
-    path ended in a slash that name no longer has. A context manager: leaving it closes the descriptor.
-    """
-
-    __slots__ = ("directory", "must_be_directory", "name", "owned")
-
-    def __init__(
-        self, directory: int | None, name: bytes, owned: bool = False, must_be_directory: bool = False
-    ) -> None:
-        self.directory = directory
-        self.name = name
-        self.owned = owned
-        self.must_be_directory = must_be_directory
-
-    def __enter__(self) -> Place:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        if self.owned and self.directory is not None:
-            os.close(self.directory)
-
-    def lstat(self) -> os.stat_result:
-        """What is there, links not followed."""
-        return os.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
-
-    def exists(self) -> bool:
-        """Whether anything is there."""
-        try:
-            self.lstat()
-        except FileNotFoundError:
-            return False
-        return True
-
-    def existing(self) -> Place:
-        """Itself. Raises NotADirectoryError for `name/` where something else than a directory is."""
-        if self.must_be_directory and self.exists() and not S_ISDIR(self.lstat().st_mode):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        return self
-
-    def for_a_new_file(self) -> Place:
-        """Itself. Raises what the kernel says to `name/` where something else than a directory is made."""
-        if self.must_be_directory:
-            number = errno.EEXIST if self.exists() else errno.ENOENT
-            raise OSError(number, os.strerror(number))
-        return self
-
-
-class Listing:
-    """The entries of an open directory with their attributes; closing it closes the descriptor.
-
-    parent: asked for the attributes of `..`, when they are due.
-    """
-
-    def __init__(self, descriptor: int, parent: Callable[[], SFTPAttributes]) -> None:
-        self._descriptor = descriptor
-        self._parent = parent
-        self._dots = [b"..", b"."]
-        self._entries = os.scandir(descriptor)
-        self._closed = False
-
-    def __iter__(self) -> Iterator[tuple[bytes, SFTPAttributes]]:
-        return self
-
-    def __next__(self) -> tuple[bytes, SFTPAttributes]:
-        if self._dots:
-            name = self._dots.pop()
-            return name, self._attributes_of_dot() if name == b"." else self._attributes_of_parent()
-        for entry in self._entries:
-            try:
-                # The entry's own stat is relative to the open directory, and follows nothing.
-                return os.fsencode(entry.name), SFTPAttributes.from_stat(entry.stat(follow_symlinks=False))
-            except OSError:
-                continue  # gone since the directory was read
-        raise StopIteration
-
-    def _attributes_of_dot(self) -> SFTPAttributes:
-        return SFTPAttributes.from_stat(os.fstat(self._descriptor))
-
-    def _attributes_of_parent(self) -> SFTPAttributes:
-        try:
-            return self._parent()
-        except OSError:  # of a directory that may be read and not searched, or is gone
-            return self._attributes_of_dot()
-
-    def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._dots.clear()
-            self._entries.close()
-            os.close(self._descriptor)
-
-    def __del__(self) -> None:
-        if hasattr(self, "_closed"):
-            self.close()
 
 
 class SFTPServerStorage(SFTPAbstractServerStorage):
@@ -151,8 +48,11 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
         return os.open(path, flags | os.O_CLOEXEC, mode)
 
     def _place(self, path: bytes) -> Place:
-        """The directory entry that path names."""
-        return Place(None, path)
+        """The directory entry that path names, without its slash, which some calls take in odd ways."""
+        stripped = path.rstrip(b"/")
+        if stripped.rpartition(b"/")[2] in (b"", b".", b".."):
+            return Place(None, path)
+        return Place(None, stripped, must_be_directory=len(stripped) < len(path))
 
     def stat(self, path: bytes) -> SFTPAttributes:
         return SFTPAttributes.from_stat(os.stat(path))
@@ -219,6 +119,8 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
     # --- attributes -------------------------------------------------------------------------------
 
     def lstat(self, path: bytes) -> SFTPAttributes:
+        if path.endswith(b"/"):
+            return self.stat(path)
         with self._place(path) as place:
             return SFTPAttributes.from_stat(place.lstat())
 
@@ -358,8 +260,14 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
             os.symlink(target, place.for_a_new_file().name, dir_fd=place.directory)
 
     def readlink(self, path: bytes) -> bytes:
+        if path.endswith(b"/"):
+            self.stat(path)
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))  # a directory is no link
         with self._place(path) as place:
-            return os.readlink(place.name, dir_fd=place.directory)
+            return self._link_at(place)
+
+    def _link_at(self, place: Place) -> bytes:
+        return os.readlink(place.name, dir_fd=place.directory)
 
     def link(self, old: bytes, new: bytes) -> None:
         self.lstat(old)

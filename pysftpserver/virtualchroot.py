@@ -15,9 +15,10 @@ import os
 from stat import S_ISLNK
 
 from pysftpserver.attributes import SFTPAttributes
+from pysftpserver.entries import Place
 from pysftpserver.linux import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, has_openat2, openat2
 from pysftpserver.pysftpexceptions import SFTPNotFound
-from pysftpserver.storage import MOST_LINKS, PATH_MAX, Place, SFTPServerStorage
+from pysftpserver.storage import MOST_LINKS, PATH_MAX, SFTPServerStorage
 
 RESOLVE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
@@ -78,9 +79,6 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
 
     # --- where the plain storage's answer would be wrong in a jail ------------------------------------
 
-    def lstat(self, path: bytes) -> SFTPAttributes:
-        return self.stat(path) if path.endswith(b"/") else super().lstat(path)
-
     def rmdir(self, path: bytes) -> None:
         last = path.rstrip(b"/").rpartition(b"/")[2]
         if last == b".." or (path and not last):
@@ -89,14 +87,10 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
             raise OSError(error, os.strerror(error))
         super().rmdir(path)
 
-    def readlink(self, path: bytes) -> bytes:
-        if path.endswith(b"/"):
-            self.stat(path)
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))  # a directory is no link
-        with self._place(path) as place:
-            target = os.readlink(place.name, dir_fd=place.directory)
-            if _is_magic(place.lstat(), target):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    def _link_at(self, place: Place) -> bytes:
+        target = super()._link_at(place)
+        if _is_magic(place.lstat(), target):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return target
 
     def userhome(self, user: bytes) -> bytes:

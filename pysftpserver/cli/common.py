@@ -7,18 +7,20 @@ syslog in full.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 
-from pysftpserver import __version__
+from pysftpserver.cli.options import BadValue, Option
 from pysftpserver.log import FACILITIES, LEVELS, SFTPLog, file_sink, stderr_sink, syslog_sink
 from pysftpserver.requests import EXTENDED_REQUESTS, REQUESTS
+from pysftpserver.server import SFTPServer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import NoReturn
+    from typing import Any
+
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 
 OTHER_PROTOCOLS = ("scp", "rsync")  # first words of the commands that such clients ask sshd for
 USAGE_ERROR = 2
@@ -35,94 +37,74 @@ class CommandError(Exception):
         self.public = message if public is None else f"{public} (syslog says more)"
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise CommandError(f"{message} (try {self.prog} --help)", "bad arguments")
-
-
 def request_names() -> list[str]:
     """The names of all requests, in the order of sftp-server(8)."""
     return [request.name for request in (*REQUESTS.values(), *EXTENDED_REQUESTS.values())]
 
 
 def request_list(text: str) -> list[str]:
-    """A comma-separated list of request names. Raises ArgumentTypeError for an unknown one."""
+    """A comma-separated list of request names. Raises BadValue for an unknown one."""
     names = text.split(",")
     for name in names:
         if name not in request_names():
-            raise argparse.ArgumentTypeError(f"unknown request {name!r}; -Q lists them")
+            raise BadValue(f"unknown request {name!r}; -Q lists them")
     return names
 
 
 def octal_umask(text: str) -> int:
-    """A umask in octal, 0 to 777. Raises ArgumentTypeError for anything else."""
+    """A umask in octal, 0 to 777. Raises BadValue for anything else."""
     if not text or set(text) - set("01234567") or int(text, 8) > 0o777:
-        raise argparse.ArgumentTypeError(f"invalid umask {text!r}: give an octal number up to 777")
+        raise BadValue(f"invalid umask {text!r}: give an octal number up to 777")
     return int(text, 8)
 
 
 def log_level(text: str) -> int:
-    """The number of a log level. Raises ArgumentTypeError for an unknown name."""
+    """The number of a log level. Raises BadValue for an unknown name."""
     try:
         return LEVELS[text.upper()]
     except KeyError:
-        raise argparse.ArgumentTypeError(f"invalid log level {text!r}: one of {', '.join(LEVELS)}") from None
+        raise BadValue(f"invalid log level {text!r}: one of {', '.join(LEVELS)}") from None
 
 
 def log_facility(text: str) -> str:
-    """A syslog facility. Raises ArgumentTypeError for an unknown name."""
+    """A syslog facility. Raises BadValue for an unknown name."""
     if text.upper() not in FACILITIES:
-        raise argparse.ArgumentTypeError(f"invalid log facility {text!r}: one of {', '.join(FACILITIES)}")
+        raise BadValue(f"invalid log facility {text!r}: one of {', '.join(FACILITIES)}")
     return text.upper()
 
 
-def add_access_options(parser: argparse.ArgumentParser) -> None:
-    """The options that say what a session may do."""
-    parser.add_argument(
+#: What a session may do.
+ACCESS_OPTIONS = (
+    Option(
         "-R",
         "--read-only",
-        action="store_true",
         help="Refuse every request that would change anything. The default is to allow them.",
-    )
-    parser.add_argument(
+    ),
+    Option(
         "-p",
         "--allow-requests",
         metavar="LIST",
-        type=request_list,
+        convert=request_list,
         help="Allow only these requests, a comma-separated list of names. The default is to allow all.",
-    )
-    parser.add_argument(
+    ),
+    Option(
         "-P",
         "--deny-requests",
         metavar="LIST",
-        type=request_list,
-        default=[],
+        convert=request_list,
+        default=(),
         help="Refuse these requests, a comma-separated list of names, even if they are allowed by -p. "
         "The default is to refuse none.",
-    )
-    parser.add_argument(
+    ),
+    Option(
         "-u",
         "--umask",
-        type=octal_umask,
+        metavar="UMASK",
+        convert=octal_umask,
         help="Set the umask, an octal number, for new files and directories. The default is the umask "
         "that the command was started with.",
-    )
-
-
-def add_version_option(parser: argparse.ArgumentParser) -> None:
-    """--version"""
-    text = f"%(prog)s {__version__}"
-    parser.add_argument("--version", action="version", version=text, help="Print the version and exit.")
-
-
-class ListRequests(argparse.Action):
-    """Prints the names of all requests, a line each, and ends the command."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *ignored: object) -> None:
-        print("\n".join(request_names()))
-        parser.exit()
+    ),
+)
 
 
 def file_log(path: str, level: int, ident: str) -> SFTPLog:
@@ -144,10 +126,19 @@ def stderr_log(level: int) -> SFTPLog:
     return SFTPLog(stderr_sink(), level)
 
 
-def set_umask(umask: int | None) -> None:
-    """A command is a process of its own: its umask is the session's, and costs nothing per file."""
-    if umask is not None:
-        os.umask(umask)
+def serve(prog: str, storage: SFTPAbstractServerStorage, log: SFTPLog, options: dict[str, Any]) -> int:
+    """Serve one session of a command with ACCESS_OPTIONS; return the exit status."""
+    check_client(prog)
+    if options["umask"] is not None:
+        os.umask(options["umask"])  # the process is the session's own, and this costs nothing per file
+    server = SFTPServer(
+        storage,
+        log=log,
+        read_only=options["read_only"],
+        allow=options["allow_requests"],
+        deny=options["deny_requests"],
+    )
+    return server.run()
 
 
 def check_client(prog: str) -> None:

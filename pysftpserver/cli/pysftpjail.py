@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
 import os
 from stat import S_ISDIR
 
 from pysftpserver.cli import common
-from pysftpserver.server import SFTPServer
+from pysftpserver.cli.options import Command, Option
+from pysftpserver.log import INFO
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
 TYPE_CHECKING = False
@@ -18,44 +18,42 @@ if TYPE_CHECKING:
 PROG = "pysftpjail"
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command's options."""
-    parser = common.OneLineParser(
-        prog=PROG,
-        description="An OpenSSH SFTP server wrapper that jails the user in a chroot directory.",
-        epilog='It is started by sshd, for example by command="pysftpjail /srv/jail",restrict before a '
-        "key in authorized_keys.",
-    )
-    parser.add_argument("chroot", help="The directory that becomes the root of all the client can see.")
-    parser.add_argument(
-        "-l",
-        "--logfile",
-        help="Append the log to this file. The default is to log to syslog, facility AUTH.",
-    )
-    parser.add_argument(
-        "--log-level",
-        metavar="LEVEL",
-        type=common.log_level,
-        default="INFO",
-        help="Log up to this level: QUIET, FATAL, ERROR, INFO, VERBOSE or DEBUG. The default is INFO.",
-    )
-    parser.add_argument(
-        "-d",
-        "--start-directory",
-        metavar="DIR",
-        default="/",
-        help="Start sessions in this directory of the jail. The default is its root.",
-    )
-    common.add_access_options(parser)
-    parser.add_argument(
-        "-Q",
-        "--list-requests",
-        action=common.ListRequests,
-        nargs=0,
-        help="Print the names of all requests, for -p and -P, and exit.",
-    )
-    common.add_version_option(parser)
-    return parser
+COMMAND = Command(
+    PROG,
+    description="An OpenSSH SFTP server wrapper that jails the user in a chroot directory.",
+    epilog='It is started by sshd, for example by command="pysftpjail /srv/jail",restrict before a key in '
+    "authorized_keys.",
+    arguments=[("chroot", "The directory that becomes the root of all the client can see.")],
+    options=(
+        Option(
+            "-l",
+            "--logfile",
+            metavar="LOGFILE",
+            help="Append the log to this file. The default is to log to syslog, facility AUTH.",
+        ),
+        Option(
+            "--log-level",
+            metavar="LEVEL",
+            convert=common.log_level,
+            default=INFO,
+            help="Log up to this level: QUIET, FATAL, ERROR, INFO, VERBOSE or DEBUG. The default is INFO.",
+        ),
+        Option(
+            "-d",
+            "--start-directory",
+            metavar="DIR",
+            default="/",
+            help="Start sessions in this directory of the jail. The default is its root.",
+        ),
+        *common.ACCESS_OPTIONS,
+        Option(
+            "-Q",
+            "--list-requests",
+            instead=lambda _: "\n".join(common.request_names()),
+            help="Print the names of all requests, for -p and -P, and exit.",
+        ),
+    ),
+)
 
 
 def open_jail(chroot: str, start_directory: str) -> SFTPServerVirtualChroot:
@@ -81,21 +79,13 @@ def open_jail(chroot: str, start_directory: str) -> SFTPServerVirtualChroot:
 
 def serve(arguments: Sequence[str]) -> int:
     """Parse the arguments and serve the session."""
-    options = build_parser().parse_args(arguments)
-    if options.logfile is not None:
-        log = common.file_log(options.logfile, options.log_level, PROG)
+    options = COMMAND.parse(arguments)
+    if options["logfile"] is not None:
+        log = common.file_log(options["logfile"], options["log_level"], PROG)
     else:
-        log = common.syslog(options.log_level, PROG)
-    jail = open_jail(options.chroot, options.start_directory)
-    common.set_umask(options.umask)
-    common.check_client(PROG)
-    return SFTPServer(
-        jail,
-        log=log,
-        read_only=options.read_only,
-        allow=options.allow_requests,
-        deny=options.deny_requests,
-    ).run()
+        log = common.syslog(options["log_level"], PROG)
+    jail = open_jail(options["chroot"], options["start_directory"])
+    return common.serve(PROG, jail, log, options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import pwd
 
 from pysftpserver.cli import common
-from pysftpserver.log import SFTPLog
-from pysftpserver.server import SFTPServer
+from pysftpserver.cli.options import BadValue, Command, Option
+from pysftpserver.log import ERROR, SFTPLog
 from pysftpserver.storage import SFTPServerStorage
 
 TYPE_CHECKING = False
@@ -18,70 +17,58 @@ if TYPE_CHECKING:
 PROG = "pysftpserver"
 
 
-class Query(argparse.Action):
-    """-Q requests"""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: object,
-        option: str | None = None,
-    ) -> None:
-        if values != "requests":
-            parser.error(f"-Q {values}: the only thing to ask for is requests")
-        common.ListRequests(["-Q"], "query", nargs=0)(parser)
+def query(feature: str) -> str:
+    """What -Q prints. Raises BadValue for anything but requests."""
+    if feature != "requests":
+        raise BadValue(f"{feature!r}: the only thing to ask for is requests")
+    return "\n".join(common.request_names())
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command's options: sftp-server(8)'s letters, and long names for people."""
-    parser = common.OneLineParser(
-        prog=PROG,
-        description="A drop-in for OpenSSH's sftp-server: all files that the user may reach, over SFTP on "
-        "standard input and output.",
-        epilog="It is started by sshd, for example by Subsystem sftp /usr/local/bin/pysftpserver in "
-        "sshd_config.",
-    )
-    parser.add_argument(
-        "-d",
-        "--start-directory",
-        metavar="DIR",
-        help="Start sessions in this directory; %%d in it is the user's home directory, %%u the user's "
-        "name, %%%% a percent sign. The default is the directory that the command was started in.",
-    )
-    parser.add_argument(
-        "-e",
-        dest="to_stderr",
-        action="store_true",
-        help="Log to standard error. The default is to log to syslog.",
-    )
-    parser.add_argument(
-        "-f",
-        "--log-facility",
-        metavar="FACILITY",
-        type=common.log_facility,
-        default="AUTH",
-        help="Log to this syslog facility: DAEMON, USER, AUTH or LOCAL0 to LOCAL7. The default is AUTH.",
-    )
-    parser.add_argument(
-        "-l",
-        "--log-level",
-        metavar="LEVEL",
-        type=common.log_level,
-        default="ERROR",
-        help="Log up to this level: QUIET, FATAL, ERROR, INFO, VERBOSE, DEBUG, DEBUG1, DEBUG2 or DEBUG3. "
-        "The default is ERROR.",
-    )
-    common.add_access_options(parser)
-    parser.add_argument(
-        "-Q",
-        dest="query",
-        metavar="requests",
-        action=Query,
-        help="Print the names of all requests, for -p and -P, and exit.",
-    )
-    common.add_version_option(parser)
-    return parser
+COMMAND = Command(
+    PROG,
+    description="A drop-in for OpenSSH's sftp-server: all files that the user may reach, over SFTP on "
+    "standard input and output.",
+    epilog="It is started by sshd, for example by Subsystem sftp /usr/local/bin/pysftpserver in sshd_config.",
+    options=(
+        Option(
+            "-d",
+            "--start-directory",
+            metavar="DIR",
+            help="Start sessions in this directory; %%d in it is the user's home directory, %%u the user's "
+            "name, %%%% a percent sign. The default is the directory that the command was started in.",
+        ),
+        Option(
+            "-e",
+            name="to_stderr",
+            help="Log to standard error. The default is to log to syslog.",
+        ),
+        Option(
+            "-f",
+            "--log-facility",
+            metavar="FACILITY",
+            convert=common.log_facility,
+            default="AUTH",
+            help="Log to this syslog facility: DAEMON, USER, AUTH or LOCAL0 to LOCAL7. The default is AUTH.",
+        ),
+        Option(
+            "-l",
+            "--log-level",
+            metavar="LEVEL",
+            convert=common.log_level,
+            default=ERROR,
+            help="Log up to this level: QUIET, FATAL, ERROR, INFO, VERBOSE, DEBUG, DEBUG1, DEBUG2 or "
+            "DEBUG3. The default is ERROR.",
+        ),
+        *common.ACCESS_OPTIONS,
+        Option(
+            "-Q",
+            name="query",
+            metavar="requests",
+            instead=query,
+            help="Print the names of all requests, for -p and -P, and exit.",
+        ),
+    ),
+)
 
 
 def expand(template: str, user: pwd.struct_passwd) -> str:
@@ -116,21 +103,13 @@ def home(start_directory: str | None, log: SFTPLog) -> str:
 
 def serve(arguments: Sequence[str]) -> int:
     """Parse the arguments and serve the session."""
-    options = build_parser().parse_args(arguments)
-    if options.to_stderr:
-        log = common.stderr_log(options.log_level)
+    options = COMMAND.parse(arguments)
+    if options["to_stderr"]:
+        log = common.stderr_log(options["log_level"])
     else:
-        log = common.syslog(options.log_level, PROG, options.log_facility)
-    storage = SFTPServerStorage(home(options.start_directory, log))
-    common.set_umask(options.umask)
-    common.check_client(PROG)
-    return SFTPServer(
-        storage,
-        log=log,
-        read_only=options.read_only,
-        allow=options.allow_requests,
-        deny=options.deny_requests,
-    ).run()
+        log = common.syslog(options["log_level"], PROG, options["log_facility"])
+    storage = SFTPServerStorage(home(options["start_directory"], log))
+    return common.serve(PROG, storage, log, options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

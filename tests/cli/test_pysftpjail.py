@@ -7,6 +7,7 @@ import subprocess
 
 from pysftpserver import __version__
 from pysftpserver.cli import pysftpjail
+from pysftpserver.cli.parser import build_parser
 from pysftpserver.requests import REQUESTS
 from tests.cli.commands import BAD_UMASKS, REFERENCE, CommandCase
 from tests.packets import (
@@ -56,7 +57,7 @@ class Jail(CommandCase):
         self.assertEqual(done.stderr, b"")
 
     def test_help_is_sentences_that_name_defaults(self):
-        self.assert_help_is_complete(pysftpjail.build_parser())
+        self.assert_help_is_complete(build_parser(pysftpjail.COMMAND))
 
     def test_the_umask_is_effective_and_octal(self):
         for option, file, directory in (("027", 0o640, 0o750), ("0", 0o666, 0o777), ("777", 0, 0)):

@@ -8,6 +8,7 @@ import subprocess
 
 from pysftpserver import __version__
 from pysftpserver.cli import pysftpserver
+from pysftpserver.cli.parser import build_parser
 from tests.cli.commands import BAD_UMASKS, REFERENCE, CommandCase
 from tests.packets import (
     CREAT,
@@ -77,12 +78,12 @@ class Server(CommandCase):
         self.assertEqual(self.run_it("-h").stdout, self.run_it("--help").stdout)
 
     def test_help_is_sentences_that_name_defaults(self):
-        self.assert_help_is_complete(pysftpserver.build_parser())
+        self.assert_help_is_complete(build_parser(pysftpserver.COMMAND))
 
     def test_every_letter_of_the_reference_is_an_option(self):
         letters = {
             option[1]
-            for action in pysftpserver.build_parser()._actions
+            for action in build_parser(pysftpserver.COMMAND)._actions
             for option in action.option_strings
             if len(option) == 2
         }

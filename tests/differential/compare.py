@@ -282,9 +282,9 @@ class Pair:
     def _remember(self, step: Step, replies: Sequence[Reply], names: Sequence[tuple[bytes, bytes]]) -> None:
         if replies[0].kind == "handle":
             kind = "directory" if step.request == "opendir" else "file"
-            inode = os.stat(self.sides[0].root / os.fsdecode(step.paths[0].lstrip(b"/"))).st_ino
+            opened = os.stat(self.sides[0].root / os.fsdecode(step.paths[0].lstrip(b"/")))
             issued = replies[0].content, replies[1].content
-            self._open.append(OpenHandle(kind, issued, step, inode))
+            self._open.append(OpenHandle(kind, issued, step, opened.st_ino, stat.S_ISDIR(opened.st_mode)))
         elif step.request == "close" and replies[0].content == packets.OK:
             closed = next(known for known in self._open if known.names == names[0])
             self._open.remove(closed)

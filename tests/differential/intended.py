@@ -105,8 +105,7 @@ def _forgotten_error(situation: Situation) -> bool:
     if source.opened.paths[0] == target.opened.paths[0]:
         return False
     reads, writes = (handle.opened.argument("u32") & 3 for handle in situation.handles)
-    is_directory = stat.S_ISDIR(situation.mode(source.opened.paths[0], follow=True) or 0)
-    return reads == WRITE or not writes & WRITE or is_directory
+    return reads == WRITE or not writes & WRITE or source.directory
 
 
 INTENDED = (

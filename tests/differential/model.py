@@ -102,13 +102,14 @@ class OpenHandle(NamedTuple):
     """A handle that both servers issued.
 
     `names` are the reference's and our name for it, `opened` the step that opened it, `inode` that of the
-    reference's file.
+    reference's file, `directory` whether that is one, opened as a file.
     """
 
     kind: str
     names: tuple[bytes, bytes]
     opened: Step | None = None
     inode: int = 0
+    directory: bool = False
 
 
 NO_HANDLE = OpenHandle("none", (b"never issued", b"never issued"))

@@ -1,0 +1,107 @@
+"""A command's options, declared once, and parsed without argparse while they are plain.
+
+A session is a process, and importing argparse takes longer than most of what else it does before it
+answers. So ordinary command lines (every option known, spelled out and well-formed) are parsed here; at
+anything else, help and errors among it, argparse is loaded and decides. Both read the same declaration.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+
+class BadValue(ValueError):
+    """An option's value that does not do; the text says what would."""
+
+
+class Option:
+    """One option.
+
+    flags: its spellings, the long one last ("-u", "--umask"); the long one names the value it gives.
+    help: complete sentences, with the default. metavar: what the help calls its value; None: it takes
+    none, and gives True. convert: makes a value of the text, or raises BadValue. name: the value's, when
+    there is no long spelling. instead: for an option that ends the command, what to do (run by argparse).
+    """
+
+    def __init__(
+        self,
+        *flags: str,
+        help: str,
+        metavar: str | None = None,
+        convert: Callable[[str], Any] = str,
+        default: Any = None,
+        name: str = "",
+        instead: Callable[[str], str] | None = None,
+    ) -> None:
+        self.flags = flags
+        self.help = help
+        self.metavar = metavar
+        self.convert = convert
+        self.default = default if metavar is not None else False
+        self.name = name or flags[-1].lstrip("-").replace("-", "_")
+        self.instead = instead
+
+
+class Command:
+    """What a command is called, what it takes, and what it says of itself.
+
+    arguments: (name, help) of the positional ones, all of them required.
+    """
+
+    def __init__(
+        self,
+        prog: str,
+        description: str,
+        epilog: str,
+        options: Sequence[Option],
+        arguments: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        self.prog = prog
+        self.description = description
+        self.epilog = epilog
+        self.options = options
+        self.arguments = arguments
+
+    def parse(self, words: Sequence[str]) -> dict[str, Any]:
+        """The values of all options and arguments, by name.
+
+        Raises CommandError for bad input, SystemExit when help or the like was asked for.
+        """
+        values = self._parse_plain(words)
+        if values is None:
+            from pysftpserver.cli.parser import build_parser
+
+            values = vars(build_parser(self).parse_args(words))
+        return values
+
+    def _parse_plain(self, words: Sequence[str]) -> dict[str, Any] | None:
+        """The same, or None for whatever is not plain."""
+        known = {flag: option for option in self.options for flag in option.flags if not option.instead}
+        values = {option.name: option.default for option in self.options if not option.instead}
+        given = []
+        rest = iter(words)
+        for word in rest:
+            if not word.startswith("-"):
+                given.append(word)
+                continue
+            flag, equals, text = word.partition("=") if word.startswith("--") else (word, "", "")
+            option = known.get(flag)
+            if option is None or bool(equals) and option.metavar is None:
+                return None
+            if option.metavar is None:
+                values[option.name] = True
+                continue
+            text = text if equals else next(rest, "-")
+            if text.startswith("-"):
+                return None
+            try:
+                values[option.name] = option.convert(text)
+            except BadValue:
+                return None
+        if len(given) != len(self.arguments):
+            return None
+        values.update((name, word) for (name, _), word in zip(self.arguments, given, strict=True))
+        return values

@@ -1,0 +1,90 @@
+"""The argparse side of options.py: help, abbreviations, clustered letters and errors."""
+
+from __future__ import annotations
+
+import argparse
+
+from pysftpserver import __version__
+from pysftpserver.cli.common import CommandError
+from pysftpserver.cli.options import BadValue
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+    from pysftpserver.cli.options import Command, Option
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(f"{message} (try {self.prog} --help)", "bad arguments")
+
+
+class Instead(argparse.Action):
+    """Prints what an option asks for, and ends the command."""
+
+    def __init__(self, option: Option, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._option = option
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        text = ""
+        try:
+            if self._option.instead is not None:
+                text = self._option.instead(values or "")
+        except BadValue as error:
+            parser.error(f"argument {option_string}: {error}")
+        print(text)
+        parser.exit()
+
+
+def build_parser(command: Command) -> argparse.ArgumentParser:
+    """The parser that a command's declaration describes."""
+    parser = OneLineParser(prog=command.prog, description=command.description, epilog=command.epilog)
+    for name, text in command.arguments:
+        parser.add_argument(name, help=text)
+    for option in command.options:
+        _add(parser, option)
+    version = f"%(prog)s {__version__}"
+    parser.add_argument("--version", action="version", version=version, help="Print the version and exit.")
+    return parser
+
+
+def _add(parser: argparse.ArgumentParser, option: Option) -> None:
+    names: dict[str, Any] = {"dest": option.name, "help": option.help}
+    if option.instead is not None:
+        nargs = 0 if option.metavar is None else None
+        parser.add_argument(
+            *option.flags, action=Instead, option=option, nargs=nargs, metavar=option.metavar, **names
+        )
+    elif option.metavar is None:
+        parser.add_argument(*option.flags, action="store_true", **names)
+    else:
+        parser.add_argument(
+            *option.flags,
+            metavar=option.metavar,
+            type=_converter(option.convert),
+            default=option.default,
+            **names,
+        )
+
+
+def _converter(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A converter that fails as argparse wants it to."""
+
+    def converted(text: str) -> Any:
+        try:
+            return convert(text)
+        except BadValue as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return converted

@@ -1,0 +1,53 @@
+"""Plain command lines are parsed without argparse, and mean what argparse says they mean."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import unittest
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pysftpserver.cli import pysftpjail, pysftpserver
+from pysftpserver.cli.common import CommandError
+from pysftpserver.cli.parser import build_parser
+
+WORDS = (
+    ["-R", "--read-only", "-u", "--umask", "022", "-u022", "--umask=7", "--uma", "999", "-d", "/in", "-e"]
+    + ["-l", "log", "--logfile=", "--log-level", "debug", "-P", "mkdir,rmdir", "-p", "open", "nope", "-Re"]
+    + ["--", "-", "", "/srv/jail", "--nope", "-f", "LOCAL0", "--start-directory=-x", "--read-only=1"]
+)
+
+
+class PlainCommandLines(unittest.TestCase):
+    @settings(max_examples=2000, derandomize=True, database=None)
+    @given(st.sampled_from([pysftpjail, pysftpserver]), st.lists(st.sampled_from(WORDS), max_size=6))
+    def test_mean_what_argparse_makes_of_them(self, module, words):
+        command = module.COMMAND
+        plain = command._parse_plain(words)
+        if plain is None:
+            return
+        try:
+            expected = vars(build_parser(command).parse_args(words))
+        except (CommandError, SystemExit) as error:
+            self.fail(f"{words}: argparse refuses what was plain: {error!r}")
+        expected = {name: value for name, value in expected.items() if name in plain}
+        self.assertEqual(plain, expected, words)
+
+    def test_of_every_option_spelled_out_need_no_argparse(self):
+        words = ["-R", "--umask", "022", "--log-level=QUIET", "-P", "mkdir", "-p", "open,close", "/srv/jail"]
+        values = pysftpjail.COMMAND._parse_plain(words)
+        self.assertIsNotNone(values)
+        self.assertEqual((values["chroot"], values["umask"], values["read_only"]), ("/srv/jail", 0o22, True))
+        self.assertEqual(pysftpjail.COMMAND.parse(words), values)
+
+    def test_start_a_session_without_argparse_and_what_it_imports(self):
+        code = "import sys; from pysftpserver.cli.pysftpjail import main; main(['.'])\n"
+        code += "print(*sys.modules, file=sys.stderr)"
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdin=subprocess.DEVNULL, capture_output=True, check=True
+        )
+        loaded = set(done.stderr.decode().split())
+        self.assertIn("pysftpserver.stdio", loaded)
+        self.assertLessEqual(loaded & {"argparse", "re", "enum", "shutil", "logging", "typing"}, set())
