@@ -47,6 +47,10 @@ class Place:
         """What is there, links not followed."""
         return os.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
 
+    def is_dots(self) -> bool:
+        """Whether the name is no name of an entry: `.`, `..`, or the top."""
+        return self.name.rpartition(b"/")[2] in (b"", b".", b"..")
+
     def exists(self) -> bool:
         """Whether anything is there."""
         try:

@@ -236,7 +236,7 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
 
     def _check_slashes(self, source: Place, target: Place, new: bytes, replace: bool) -> None:
         """What `name/` means in a rename, for places whose names go to the kernel without the slash."""
-        if b"." in (source.name, target.name):
+        if source.is_dots() or target.is_dots():
             return  # the kernel says enough
         kind = source.lstat().st_mode
         if not replace and target.exists():

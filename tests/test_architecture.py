@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "pysftpserver"
 ENGINE = """server requests handlers handles wire segments copying attributes pysftpexceptions hook
 abstractstorage log""".split()
-STORAGES = ["storage", "virtualchroot", "linux"]
+STORAGES = ["storage", "virtualchroot", "entries", "linux"]
 DOORS = ["stdio"]
 CORE = [*ENGINE, *STORAGES, *DOORS]
 OTHER_STORAGES = ["mongostorage"]
