@@ -8,7 +8,8 @@ Paths are bytes, `/`-separated and rooted at the storage: b"/" is its top. The s
 path to `home` and hands every path over otherwise untouched; what `..` and links mean is the storage's
 business. A storage that leaves `home` at None gets paths exactly as the client sent them.
 
-Nothing here knows a wire format, a door or a session.
+What may not enter: wire formats, doors, sessions. Facts: the requests of draft-ietf-secsh-filexfer-02,
+section 6, and of OpenSSH's extensions, which these methods serve; POSIX for what the calls mean.
 """
 
 from __future__ import annotations
@@ -62,7 +63,14 @@ if TYPE_CHECKING:
 
 
 class SFTPAbstractServerStorage:
-    """The base class of all storages. Subclass it and write the methods that your storage has."""
+    """The base class of all storages. Subclass it and write the methods that your storage has.
+
+    What every method raises: SFTPNotFound (or FileNotFoundError, NotADirectoryError) for what is not
+    there, SFTPForbidden (or PermissionError) for what this user may not do, SFTPFailure (or the OSError
+    that names it: EEXIST, ENOTEMPTY, EISDIR, ENOSPC, ...) for what is there and in the way, SFTPBadMessage
+    (or EINVAL, ENAMETOOLONG) for what makes no sense, SFTPUnsupported for what the storage does not do.
+    Sizes and offsets are bytes, times whole seconds since the epoch, modes POSIX permission bits.
+    """
 
     #: Where sessions start, an absolute path of the storage; None: paths arrive as the client sent them.
     home: bytes | None = None

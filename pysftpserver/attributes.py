@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 HALF_A_YEAR = 365 * 24 * 3600 // 2  # seconds
 A_DAY = 24 * 3600  # seconds
-CACHED_DATES = 4096  # entries; a directory rarely holds more distinct times
+CACHED_PARTS = 4096  # of each kind; a directory rarely holds more distinct times
 
 
 class SFTPAttributes:
@@ -79,7 +79,7 @@ class LongnameFormatter:
     """Makes the longname of directory entries, and remembers the parts that repeat.
 
     username, groupname: functions from a number to a name, or to None where there is none.
-    Listings of any size stay flat in memory: the dates kept are bounded, owners and modes are few.
+    Listings of any size stay flat in memory: what is kept is bounded.
     """
 
     def __init__(self, username: NameOfId, groupname: NameOfId) -> None:
@@ -109,6 +109,8 @@ class LongnameFormatter:
         return b"%b  %3d %b %8d %b %b" % (mode, attrs.nlink, owner, attrs.size or 0, date, name)
 
     def _mode(self, permissions: int | None) -> bytes:
+        if len(self._modes) >= CACHED_PARTS:
+            self._modes.clear()
         text = b"?---------" if permissions is None else filemode(permissions).encode()
         self._modes[permissions] = text
         return text
@@ -119,6 +121,8 @@ class LongnameFormatter:
             column = b"?" if number is None else lookup(number) or b"%d" % number
             columns.append(column.ljust(8))
         text = b" ".join(columns)
+        if len(self._owners) >= CACHED_PARTS:
+            self._owners.clear()
         self._owners[uid, gid] = text
         return text
 
@@ -133,7 +137,7 @@ class LongnameFormatter:
             text += f"{moment.tm_hour:02d}:{moment.tm_min:02d}"
         else:
             text += f" {moment.tm_year:4d}"
-        if len(self._dates) >= CACHED_DATES:
+        if len(self._dates) >= CACHED_PARTS:
             self._dates.clear()
         self._dates[mtime] = text.encode()
         return self._dates[mtime]

@@ -1,7 +1,8 @@
 """copy-data: from one open file into another without a round trip to the client.
 
-Through the kernel (copy_file_range) where both are real files, through the storage otherwise.
-Facts: draft-ietf-secsh-filexfer-extensions-00, section 7, and sftp-server.c's behaviour.
+Through the kernel (copy_file_range) where both are real files, through the storage otherwise. What may
+not enter: packets. Facts: draft-ietf-secsh-filexfer-extensions-00, section 7, copy_file_range(2), and
+sftp-server.c's behaviour.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pysftpserver.pysftpexceptions import SFTPBadMessage, SFTPEndOfFile, SFTPFai
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pysftpserver.handles import FileHandle
     from pysftpserver.server import SFTPServer
 
@@ -48,16 +51,15 @@ def copy_data(
     # Nothing from here, nothing to there: what cannot work is found out before anything has moved.
     server.storage.read(source.object, offset, 0)
     server.storage.write(target.object, target_offset, b"")
+    # No further than the end as it is now: a target that is the same file by another name would move
+    # it away. At least one byte is asked for, in case the size is out of date.
+    todo = min(length or sys.maxsize, max(1, _size(server, source) - offset))
     copied = 0
-    to_the_end = length == 0
-    if to_the_end:
-        # The end as it is now: a target that is the same file under another name would move it away.
-        length = max(0, _size(server, source) - offset)
     step = _kernel_step(server, source, target)
-    while copied < length:
+    while copied < todo:
         if server.stopping:
             raise SFTPFailure("The server is going down")
-        wanted = min(KERNEL_STEP, length - copied)
+        wanted = min(KERNEL_STEP, todo - copied)
         count = step(offset + copied, wanted, target_offset + copied) if step else None
         if count is None:
             step = None
@@ -67,7 +69,7 @@ def copy_data(
         copied += count
     source.bytes_read += copied
     target.bytes_written += copied
-    if length - copied > TOLERANCE and not to_the_end:
+    if length - copied > TOLERANCE:
         raise SFTPEndOfFile
     return copied
 
@@ -80,7 +82,9 @@ def _size(server: SFTPServer, file: FileHandle) -> int:
         return sys.maxsize
 
 
-def _kernel_step(server: SFTPServer, source: FileHandle, target: FileHandle):  # type: ignore[no-untyped-def]
+def _kernel_step(
+    server: SFTPServer, source: FileHandle, target: FileHandle
+) -> Callable[[int, int, int], int | None] | None:
     """A function that copies once by descriptor, or returns None where the kernel will not; or None."""
     reading = source.descriptor
     writing = server.storage.fileno(target.object) if target.takes_views else None

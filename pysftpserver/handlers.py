@@ -39,7 +39,7 @@ _OPEN_FLAGS = (
 )
 
 
-MAX_NAMES = MAX_PACKET - 9  # bytes that a NAME has for its entries
+ROOM_FOR_NAMES = MAX_PACKET - 9  # bytes that a NAME has for its entries
 
 
 def open_flags(pflags: int) -> int:
@@ -56,6 +56,7 @@ def open_flags(pflags: int) -> int:
 
 
 def serve_open(server: SFTPServer, rid: int, path: bytes, pflags: int, attrs: SFTPAttributes) -> None:
+    """SSH_FXP_OPEN, section 6.3: a HANDLE."""
     flags = open_flags(pflags)
     if server.read_only and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC):
         server.log.write(VERBOSE, "Refusing open request in read-only mode")
@@ -67,11 +68,13 @@ def serve_open(server: SFTPServer, rid: int, path: bytes, pflags: int, attrs: SF
 
 
 def serve_close(server: SFTPServer, rid: int, handle: bytes) -> None:
+    """SSH_FXP_CLOSE, section 6.3: a STATUS."""
     server.handles.close(handle)
     server.send_status(rid)
 
 
 def serve_read(server: SFTPServer, rid: int, handle: bytes, offset: int, length: int) -> int:
+    """SSH_FXP_READ, section 6.4: a DATA, shorter than asked for only at the end of the file."""
     file = server.handles.file(handle)
     size = min(length, MAX_DATA)
     check_offset(offset)
@@ -94,6 +97,7 @@ def serve_read(server: SFTPServer, rid: int, handle: bytes, offset: int, length:
 
 
 def serve_write(server: SFTPServer, rid: int, handle: bytes, offset: int, chunk: memoryview) -> int:
+    """SSH_FXP_WRITE, section 6.4: a STATUS when all of the chunk is stored."""
     file = server.handles.file(handle)
     if file.flags & os.O_APPEND:
         offset = 0  # whatever the client sent: the end of the file is meant
@@ -105,6 +109,7 @@ def serve_write(server: SFTPServer, rid: int, handle: bytes, offset: int, chunk:
 
 
 def serve_fsync(server: SFTPServer, rid: int, handle: bytes) -> None:
+    """fsync@openssh.com: a STATUS."""
     server.storage.fsync(server.handles.file(handle).object)
     server.send_status(rid)
 
@@ -112,6 +117,7 @@ def serve_fsync(server: SFTPServer, rid: int, handle: bytes) -> None:
 def serve_copy_data(
     server: SFTPServer, rid: int, source: bytes, offset: int, length: int, target: bytes, target_offset: int
 ) -> int:
+    """copy-data: a STATUS when the bytes are copied."""
     reading, writing = server.handles.file(source), server.handles.file(target)
     copied = copy_data(server, reading, offset, length, writing, target_offset)
     server.send_status(rid)
@@ -122,24 +128,29 @@ def serve_copy_data(
 
 
 def serve_stat(server: SFTPServer, rid: int, path: bytes) -> None:
+    """SSH_FXP_STAT, section 6.8: ATTRS, links followed."""
     server.send_attrs(rid, server.storage.stat(server.path(path)))
 
 
 def serve_lstat(server: SFTPServer, rid: int, path: bytes) -> None:
+    """SSH_FXP_LSTAT, section 6.8: ATTRS of a link itself."""
     server.send_attrs(rid, server.storage.lstat(server.path(path)))
 
 
 def serve_fstat(server: SFTPServer, rid: int, handle: bytes) -> None:
+    """SSH_FXP_FSTAT, section 6.8: ATTRS of an open file."""
     server.send_attrs(rid, server.storage.fstat(server.handles.file(handle).object))
 
 
 def serve_setstat(server: SFTPServer, rid: int, path: bytes, attrs: SFTPAttributes) -> None:
+    """SSH_FXP_SETSTAT, section 6.9: a STATUS; with no attribute there is nothing to fail."""
     if not attrs.is_empty():
         server.storage.setstat(server.path(path), attrs)
     server.send_status(rid)
 
 
 def serve_lsetstat(server: SFTPServer, rid: int, path: bytes, attrs: SFTPAttributes) -> None:
+    """lsetstat@openssh.com: SETSTAT that follows no link."""
     if attrs.size is not None:
         raise SFTPBadMessage("lsetstat takes no size")
     if not attrs.is_empty():
@@ -148,6 +159,7 @@ def serve_lsetstat(server: SFTPServer, rid: int, path: bytes, attrs: SFTPAttribu
 
 
 def serve_fsetstat(server: SFTPServer, rid: int, handle: bytes, attrs: SFTPAttributes) -> None:
+    """SSH_FXP_FSETSTAT, section 6.9: SETSTAT of an open file."""
     server.storage.fsetstat(server.handles.file(handle).object, attrs)
     server.send_status(rid)
 
@@ -156,14 +168,16 @@ def serve_fsetstat(server: SFTPServer, rid: int, handle: bytes, attrs: SFTPAttri
 
 
 def serve_opendir(server: SFTPServer, rid: int, path: bytes) -> None:
+    """SSH_FXP_OPENDIR, section 6.7: a HANDLE."""
     server.handles.check_room()
     listing = server.storage.opendir(server.path(path))
     server.send_handle(rid, server.handles.add_directory(path, listing))
 
 
 def serve_readdir(server: SFTPServer, rid: int, handle: bytes) -> None:
+    """SSH_FXP_READDIR, section 6.7: a NAME with as many entries as fit a packet."""
     directory = server.handles.directory(handle)
-    room = MAX_NAMES
+    room = ROOM_FOR_NAMES
     entries = []
     if directory.waiting is not None:
         entries.append(directory.waiting)
@@ -174,7 +188,7 @@ def serve_readdir(server: SFTPServer, rid: int, handle: bytes) -> None:
     longname = server.longnames.longname
     for name, attrs in directory.entries:
         entry = wire.encode_name_entry(name, longname(name, attrs), attrs)
-        if len(entry) > MAX_NAMES:
+        if len(entry) > ROOM_FOR_NAMES:
             server.log.error(f"a name of {len(name)} bytes does not fit into a packet, and is left out")
             continue
         room -= len(entry)
@@ -188,12 +202,14 @@ def serve_readdir(server: SFTPServer, rid: int, handle: bytes) -> None:
 
 
 def serve_mkdir(server: SFTPServer, rid: int, path: bytes, attrs: SFTPAttributes) -> None:
+    """SSH_FXP_MKDIR, section 6.6: a STATUS."""
     mode = 0o777 if attrs.permissions is None else attrs.permissions & 0o7777
     server.storage.mkdir(server.path(path), mode)
     server.send_status(rid)
 
 
 def serve_rmdir(server: SFTPServer, rid: int, path: bytes) -> None:
+    """SSH_FXP_RMDIR, section 6.6: a STATUS."""
     server.storage.rmdir(server.path(path))
     server.send_status(rid)
 
@@ -202,32 +218,38 @@ def serve_rmdir(server: SFTPServer, rid: int, path: bytes) -> None:
 
 
 def serve_remove(server: SFTPServer, rid: int, path: bytes) -> None:
+    """SSH_FXP_REMOVE, section 6.5: a STATUS."""
     server.storage.rm(server.path(path))
     server.send_status(rid)
 
 
 def serve_rename(server: SFTPServer, rid: int, path: bytes, target: bytes) -> None:
+    """SSH_FXP_RENAME, section 6.5: a STATUS; an existing target is a failure."""
     server.storage.rename(server.path(path), server.path(target))
     server.send_status(rid)
 
 
 def serve_posix_rename(server: SFTPServer, rid: int, path: bytes, target: bytes) -> None:
+    """posix-rename@openssh.com: RENAME that replaces."""
     server.storage.rename(server.path(path), server.path(target), replace=True)
     server.send_status(rid)
 
 
 def serve_symlink(server: SFTPServer, rid: int, target: bytes, path: bytes) -> None:
+    """SSH_FXP_SYMLINK, section 6.10: a STATUS."""
     # OpenSSH's order of arguments, not the draft's, is what every client sends.
     server.storage.symlink(server.path(path), target)
     server.send_status(rid)
 
 
 def serve_hardlink(server: SFTPServer, rid: int, path: bytes, target: bytes) -> None:
+    """hardlink@openssh.com: a STATUS."""
     server.storage.link(server.path(path), server.path(target))
     server.send_status(rid)
 
 
 def serve_readlink(server: SFTPServer, rid: int, path: bytes) -> None:
+    """SSH_FXP_READLINK, section 6.10: a NAME without attributes."""
     server.send_name(rid, server.storage.readlink(server.path(path)))
 
 
@@ -235,10 +257,11 @@ def serve_readlink(server: SFTPServer, rid: int, path: bytes) -> None:
 
 
 def serve_realpath(server: SFTPServer, rid: int, path: bytes) -> None:
+    """SSH_FXP_REALPATH, section 6.11: a NAME without attributes; no path is the start directory."""
     server.send_name(rid, server.storage.realpath(server.path(path or b".")))
 
 
-def expanded(server: SFTPServer, path: bytes) -> bytes:
+def expand_tilde(server: SFTPServer, path: bytes) -> bytes:
     """The path to give to the storage, for one that may begin with `~` or `~user`."""
     if path.startswith(b"~"):
         user, slash, rest = path[1:].partition(b"/")
@@ -247,8 +270,9 @@ def expanded(server: SFTPServer, path: bytes) -> bytes:
 
 
 def serve_expand_path(server: SFTPServer, rid: int, path: bytes) -> None:
+    """expand-path@openssh.com: REALPATH that knows `~` and `~user`."""
     try:
-        full = expanded(server, path)
+        full = expand_tilde(server, path)
     except SFTPNotFound:
         user = path[1:].partition(b"/")[0]
         server.log.error(f"tilde_expand: No such user {show(user)}")
@@ -257,6 +281,7 @@ def serve_expand_path(server: SFTPServer, rid: int, path: bytes) -> None:
 
 
 def serve_home_directory(server: SFTPServer, rid: int, user: bytes) -> None:
+    """home-directory: a NAME with where a user starts."""
     if not user:
         raise SFTPFailure("No such user")
     try:
@@ -266,6 +291,7 @@ def serve_home_directory(server: SFTPServer, rid: int, user: bytes) -> None:
 
 
 def serve_users_groups(server: SFTPServer, rid: int, uids: tuple[int, ...], gids: tuple[int, ...]) -> None:
+    """users-groups-by-id@openssh.com: names, empty for unknown numbers."""
     users = wire.encode_string_list(server.storage.username(uid) or b"" for uid in uids)
     groups = wire.encode_string_list(server.storage.groupname(gid) or b"" for gid in gids)
     server.send(wire.SSH2_FXP_EXTENDED_REPLY, rid, users + groups)
@@ -275,13 +301,16 @@ def serve_users_groups(server: SFTPServer, rid: int, uids: tuple[int, ...], gids
 
 
 def serve_statvfs(server: SFTPServer, rid: int, path: bytes) -> None:
+    """statvfs@openssh.com: figures of a file system."""
     server.send_statvfs(rid, server.storage.statvfs(server.path(path)))
 
 
 def serve_fstatvfs(server: SFTPServer, rid: int, handle: bytes) -> None:
+    """fstatvfs@openssh.com: the same of an open file's."""
     server.send_statvfs(rid, server.storage.fstatvfs(server.handles.file(handle).object))
 
 
 def serve_limits(server: SFTPServer, rid: int) -> None:
+    """limits@openssh.com: what this server takes, in bytes and handles."""
     body = wire.encode_limits(MAX_PACKET, MAX_DATA, MAX_DATA, server.handles.limit)
     server.send(wire.SSH2_FXP_EXTENDED_REPLY, rid, body)

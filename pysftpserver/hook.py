@@ -1,7 +1,7 @@
 """Hooks: watch or veto any request. The audit log is one hook; quotas and notifications are others.
 
-A hook sees requests by their names in the table of requests, with decoded arguments. It knows no wire
-format and no storage.
+A hook sees requests by their names in the table of requests, with decoded arguments. What may not enter:
+wire formats, storages.
 """
 
 from __future__ import annotations

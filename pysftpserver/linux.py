@@ -1,7 +1,7 @@
-"""System calls that the standard library does not have: openat2(2) and renameat2(2).
+"""System calls that the standard library does not have: openat2(2), renameat2(2), the type in fstatfs(2).
 
-Only the calls, as thin as they can be; what they are used for is said where they are used. Each raises
-OSError like its relatives in os.
+Only the calls, as thin as they can be: what they are for is said where they are used, and may not enter.
+Each raises OSError like its relatives in os. Facts: openat2(2), rename(2).
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_IN_ROOT = 0x10
 RENAME_NOREPLACE = 1
 
+PROC_SUPER_MAGIC = 0x9FA0  # statfs(2)'s type of procfs
+
 _ATTEMPTS = 128  # openat2 gives EAGAIN when a rename elsewhere made it unsure; trying again is the cure
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -25,6 +27,10 @@ _syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_char
 _renameat2 = getattr(_libc, "renameat2", None)
 if _renameat2 is not None:
     _renameat2.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+
+_fstatfs = _libc.fstatfs
+_fstatfs.argtypes = (ctypes.c_int, ctypes.c_void_p)
+_statfs = (ctypes.c_long * 64)()  # struct statfs, with room to spare; its first field is the type
 
 _hows: dict[tuple[int, int, int], bytes] = {}
 
@@ -55,6 +61,11 @@ def has_openat2() -> bool:
     except OSError:
         return False
     return True
+
+
+def is_on_procfs(descriptor: int) -> bool:
+    """Whether an open file is procfs's."""
+    return _fstatfs(descriptor, _statfs) == 0 and _statfs[0] == PROC_SUPER_MAGIC
 
 
 def rename_noreplace(old_dir: int | None, old: bytes, new_dir: int | None, new: bytes) -> None:

@@ -2,6 +2,7 @@
 
 Not the logging module: importing that costs more than the rest of a session's start. Whatever a client
 chose (names above all) goes through show(), so that no name can forge a line or drive a terminal.
+What may not enter: what the lines say. Facts: sftp-server(8), syslog(3).
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ LEVELS = {
 FACILITIES = ("DAEMON", "USER", "AUTH") + tuple(f"LOCAL{number}" for number in range(8))
 
 MOST_LINE = 1021  # characters; sftp-server(8) cuts its lines there too
+MOST_CAUSES = 5  # of a fault in the log
 MOST_CALLS = 30  # of a traceback in the log, the innermost ones
 _PREFIXES = {FATAL: "fatal: ", ERROR: "error: ", DEBUG1: "debug1: ", DEBUG2: "debug2: ", DEBUG3: "debug3: "}
 _PLAIN = {byte: chr(byte) for byte in range(32, 127)} | {92: "\\\\"}
@@ -55,7 +57,10 @@ class SFTPLog:
     def write(self, level: int, text: str) -> None:
         """Log one line, if the level lets it through."""
         if level <= self.level and self.sink is not None:
-            self.sink(level, text[:MOST_LINE])
+            text = text[:MOST_LINE]
+            if not (text.isascii() and text.isprintable()):  # not everybody's words went through show()
+                text = "".join(_PLAIN.get(ord(letter)) or ascii(letter)[1:-1] for letter in text)
+            self.sink(level, text)
 
     def error(self, text: str) -> None:
         """Something is wrong on the server's side."""
@@ -66,10 +71,20 @@ class SFTPLog:
         self.write(INFO, text)
 
     def fault(self, error: BaseException) -> None:
-        """An exception that nobody expected, with the calls that led to it, a line each.
+        """An exception that nobody expected, with the calls that led to it and its causes, a line each.
 
         Calls are named by module and line: where the code lies on this host is nobody's business.
         """
+        seen: list[BaseException] = []
+        cause: BaseException | None = error
+        while cause is not None and len(seen) < MOST_CAUSES and all(cause is not one for one in seen):
+            if seen:
+                self.error("  because of:")
+            seen.append(cause)
+            self._one_fault(cause)
+            cause = cause.__cause__
+
+    def _one_fault(self, error: BaseException) -> None:
         words = words_of(error).encode("utf-8", "backslashreplace")
         self.error(f"{type(error).__name__}: {show(words)}")
         calls = []
@@ -81,14 +96,12 @@ class SFTPLog:
             trace = trace.tb_next
         for call in calls[-MOST_CALLS:]:
             self.error(call)
-        if error.__cause__ is not None:
-            self.error("  because of:")
-            self.fault(error.__cause__)
 
 
 def file_sink(path: str | os.PathLike[str], ident: str = "") -> Sink:
     """Appends to a file, made with mode 0600. Raises OSError when it cannot be opened."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
+    # O_NONBLOCK: a FIFO that nobody reads is an error now, and not a wait for ever.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
     descriptor = os.open(path, flags, 0o600)
     who = f"{ident or 'pysftpserver'}[{os.getpid()}]"
 

@@ -3,6 +3,7 @@
 A storage may raise these, or the OSError that the system gave it, or anything else: status_of() is the
 one place that turns an exception into a status and a message. A message that goes to a client comes
 from the raiser's own words or from the system's text for an errno, never from an exception's filename.
+What may not enter: sessions, logs.
 Facts: section 7 of the draft; errno to status as OpenSSH's sftp-server does it.
 """
 
@@ -67,7 +68,7 @@ class SFTPSessionEnd(Exception):
     """The whole session has to end; the text is for the log only."""
 
 
-MOST_WORDS = 1000  # characters of a message; a packet holds no more than so much
+MOST_WORDS = 1000  # characters of a message that a client gets
 _STATUS_OF_ERRNO = {
     errno.ENOENT: SSH2_FX_NO_SUCH_FILE,
     errno.ENOTDIR: SSH2_FX_NO_SUCH_FILE,
@@ -85,8 +86,11 @@ _STATUS_OF_ERRNO = {
 def status_of(error: BaseException) -> tuple[int, bytes]:
     """The status code and the message (UTF-8) that a client gets for an exception."""
     if isinstance(error, SFTPException):
+        status = error.status
+        if not isinstance(status, int) or not 0 <= status < 1 << 32:
+            status = SSH2_FX_FAILURE
         text = words_of(error)[:MOST_WORDS].encode("utf-8", "replace")
-        return error.status, text or STATUS_MESSAGES.get(error.status, b"Failure")
+        return status, text or STATUS_MESSAGES.get(status, b"Failure")
     if isinstance(error, MalformedPacket):
         return SSH2_FX_BAD_MESSAGE, f"Bad message: the request {error}".encode()
     if isinstance(error, OSError) and isinstance(error.errno, int):
@@ -112,5 +116,5 @@ def words_of(error: BaseException) -> str:
     """The text of an exception, even of one that cannot say it."""
     try:
         return str(error)
-    except Exception:
+    except BaseException:
         return ""

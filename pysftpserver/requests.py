@@ -2,7 +2,8 @@
 
 Dispatch, read-only mode, allow and deny lists, the announced extensions, hooks and the log all come
 from this table: adding a request is adding a row (and its function in handlers.py). The order, the
-names, what counts as writing and the words of the log are sftp-server(8)'s.
+names, what counts as writing and the words of the log are sftp-server(8)'s; the numbers and names are the
+draft's, section 4, and OpenSSH's PROTOCOL's, section 4.
 What may not enter: I/O, sessions, how a request is served.
 """
 
@@ -30,9 +31,9 @@ class Request:
     """A row of the table.
 
     name: as allow and deny lists, hooks and `-Q` have it. decode: the body's decoder in wire.py; fields
-    names what it returns. handler: serves it. writes: whether read-only mode refuses it. level, line:
-    the log's. version: what VERSION announces, for extensions. needs: storage methods without which an
-    extension is not announced.
+    names what it returns. handler: serves it. writes: whether read-only mode refuses it (open decides by
+    its flags). log: level and line. version: what VERSION announces, for extensions. needs: storage
+    methods without which an extension is not announced.
     """
 
     __slots__ = ("decode", "fields", "handler", "level", "line", "name", "needs", "version", "writes")
@@ -86,15 +87,10 @@ def _says(level: int, template: str) -> tuple[int, Callable[..., Iterator[str]]]
     return level, line
 
 
-def _says_path(level: int, template: str) -> tuple[int, Callable[..., Iterator[str]]]:
-    """A line made of the path that a handle was opened with; none for a handle that is not open."""
-
-    def line(server: SFTPServer, handle: bytes, *arguments: Any) -> Iterator[str]:
-        path = server.handles.path_of(handle)
-        if path is not None:
-            yield template.format(show(path))
-
-    return level, line
+def _fsync_line(server: SFTPServer, handle: bytes) -> Iterator[str]:
+    path = server.handles.path_of(handle)
+    if path is not None:
+        yield f'fsync "{show(path)}"'
 
 
 def _open_line(server: SFTPServer, path: bytes, pflags: int, attrs: SFTPAttributes) -> Iterator[str]:
@@ -127,7 +123,7 @@ def _lset_lines(server: SFTPServer, path: bytes, attrs: SFTPAttributes) -> Itera
 
 def _expand_line(server: SFTPServer, path: bytes) -> Iterator[str]:
     try:
-        yield f'expand "{show(handlers.expanded(server, path))}"'
+        yield f'expand "{show(handlers.expand_tilde(server, path))}"'
     except SFTPException:
         pass  # the reply will say so
 
@@ -258,7 +254,7 @@ EXTENDED_REQUESTS = {
         wire.decode_string,
         handlers.serve_fsync,
         True,
-        _says_path(VERBOSE, 'fsync "{}"'),
+        (VERBOSE, _fsync_line),
         b"1",
         ("fsync",),
     ),

@@ -1,8 +1,8 @@
 """The output queue: segments on their way to the client, in order.
 
-A segment is bytes, or a span of an open file that a door may send without copying. The queue does no
-writing of its own; reading a span is its only I/O. No invented bytes: a file that no longer holds what
-was announced of it ends the session.
+A segment is bytes, or a span of an open file that a door may send without copying. No invented bytes: a
+file that no longer holds what was announced of it ends the session. What may not enter: packets, writing;
+reading a span is the queue's only I/O.
 """
 
 from __future__ import annotations
@@ -117,7 +117,9 @@ class OutputQueue:
 
     def clear(self) -> None:
         """Forget everything."""
-        self.__init__()  # type: ignore[misc]
+        self.segments.clear()
+        self.size = 0
+        self.spans = 0
 
     def __bytes__(self) -> bytes:
         """Everything that is queued; the queue stays as it is."""

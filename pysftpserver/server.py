@@ -4,6 +4,7 @@ A door hands received bytes to consume() (or to input_queue and process()), and 
 `output`. Every request goes the same way: framing, look-up in the table of requests, decoding, hooks,
 handler, reply; whatever is raised on the way becomes a reply in one place. What may not enter: sockets,
 concrete storages, wire encodings (wire.py), single requests (requests.py).
+Facts: draft-ietf-secsh-filexfer-02, sections 3 and 4; sftp-server(8)'s behaviour beyond.
 """
 
 from __future__ import annotations
@@ -152,7 +153,9 @@ class SFTPServer:
         is set, everything is consumed and nothing served.
         """
         self._position = start  # kept up to date for process(), which must know it after an exception
-        while self.output.size <= self.queue_limit and self.ended is None and end - start > PACKET_HEADER:
+        while self.ended is None and not self.stopping and end - start > PACKET_HEADER:
+            if self.output.size > self.queue_limit:
+                break
             length = u32_at(buffer, start, end)
             if not 0 < length <= MAX_PACKET:
                 self.end(f"a packet of {length} bytes")
@@ -256,7 +259,12 @@ class SFTPServer:
                 event = SFTPEvent("init", {"version": version}, None)
                 self.hook.before(event)
                 self._observe(event)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except SFTPSessionEnd as error:
+            self.end(str(error))
+            return
+        except BaseException as error:
             if not is_expected(error):
                 self.log.fault(error)
             self.end(f"INIT refused ({type(error).__name__})")
@@ -374,9 +382,15 @@ class SFTPServer:
         """The session is over: close every handle that the client left open. May be called twice."""
         self.handles.close_all()
         self.output.clear()
-        if self.hook is not None and not self._closed:
-            self.hook.ended()
+        if self.hook is None or self._closed:
+            return
         self._closed = True
+        try:
+            self.hook.ended()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self.log.fault(error)
 
 
 def _refusals(read_only: bool, allow: Collection[str] | None, deny: Collection[str]) -> dict[str, str]:

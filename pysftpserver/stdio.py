@@ -5,6 +5,7 @@ replies leave in batches (writev) and file content without passing through Pytho
 direction ever waits for the other: the descriptors do not block, and poll says which can move. Memory
 is bounded by the buffer and the engine's queue_limit: while replies wait, requests are read until the
 buffer is full, and then wait in the client. What may not enter: packets, storages.
+Facts: poll(2), sendfile(2), sshd(8) on subsystems.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 EXIT_CLEAN = 0
-EXIT_BROKEN = 11  # what the client sent was no SFTP: sftp-server(8)'s exit status for it
+EXIT_BROKEN = 11  # the session could not go on: sftp-server(8)'s exit status for what is no SFTP
 
 
 def serve(server: SFTPServer) -> int:
@@ -48,16 +49,18 @@ def serve(server: SFTPServer) -> int:
             _pump(server, signals.wakeup)
         except SFTPSessionEnd as error:
             server.end(str(error))
-        except (BrokenPipeError, ConnectionError):
+        except ConnectionError:
             server.log.write(DEBUG1, "the client is gone")
+        except OSError as error:
+            server.end(f"the connection failed: {error.strerror}")
         finally:
             server.close()
-    server.log.write(INFO, f"session closed for {who}")
+            server.log.write(INFO, f"session closed for {who}")
     return EXIT_CLEAN if server.ended is None else EXIT_BROKEN
 
 
 def _pump(server: SFTPServer, wakeup: int) -> None:
-    """Move bytes until there are no more. Raises ConnectionError, BrokenPipeError or SFTPSessionEnd."""
+    """Move bytes until there are no more. Raises ConnectionError or SFTPSessionEnd."""
     output = server.output
     view = memoryview(bytearray(BUFFER))
     start = end = 0
@@ -120,7 +123,7 @@ def _batch(output: OutputQueue) -> list[Any]:
 def _send_span(output: OutputQueue, span: FileSpan, descriptor: int) -> None:
     try:
         sent = os.sendfile(descriptor, span.descriptor, span.offset, span.length)
-    except (BlockingIOError, BrokenPipeError, ConnectionError):
+    except (BlockingIOError, ConnectionError):
         raise
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EOVERFLOW):

@@ -3,6 +3,7 @@
 Handles are descriptors. Everything that has to do with how a path becomes a file is in three small
 methods (_open, _place, stat), so that the jail (virtualchroot.py) is this storage with those replaced.
 The working directory is never changed, and never used. What may not enter: wire formats, sessions.
+Facts: POSIX and the Linux manual's section 2 for what calls do; sftp-server.c for the order of errors.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 MOST_LINKS = 40  # followed in one path, as in the kernel
 BILLION = 1_000_000_000  # nanoseconds in a second
+MOST_STEPS = 3_000_000  # names looked up for one realpath; the longest path without links takes 2.1 million
 PATH_MAX = 4096  # bytes, the NUL byte that a path ends with in the kernel included
 MAX_OFFSET = (1 << 63) - 1  # bytes, as the kernel counts
 FAR_OUT = 1 << 40  # bytes; nearer offsets are valid on every file system
@@ -64,7 +66,7 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         names: list[bytes] = []
         todo = path.split(b"/")[::-1]
-        links = 0
+        links = steps = 0
         while todo:
             name = todo.pop()
             if name in (b"", b"."):
@@ -73,6 +75,9 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
                 del names[-1:]
                 continue
             names.append(name)
+            steps += len(names)
+            if steps > MOST_STEPS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
             try:
                 target = self.readlink(b"/" + b"/".join(names))
             except FileNotFoundError:
@@ -206,7 +211,10 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
             _check_offset(handle, off)
         done = os.pwrite(handle, chunk, off)
         while done < len(chunk):  # a full disk or a limit: the next call says which
-            done += os.pwrite(handle, memoryview(chunk)[done:], off + done)
+            count = os.pwrite(handle, memoryview(chunk)[done:], off + done)
+            if not count:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            done += count
 
     def close(self, handle: int) -> None:
         os.close(handle)
@@ -385,7 +393,7 @@ def _rename_to_free_name(source: Place, target: Place) -> None:
 
 
 def _process_umask() -> int:
-    # There is no call that only asks. The moment in between is strict, not lax.
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+    # To ask umask(2) is to change it for a moment, for every thread; /proc only tells.
+    with open("/proc/self/status", "rb") as status:
+        line = next(line for line in status if line.startswith(b"Umask:"))
+    return int(line.split()[1], 8)

@@ -6,6 +6,7 @@ a directory entry then use that entry's last name, relative to the descriptor of
 follow nothing. No path is checked first and used afterwards. Where the kernel has no openat2 (before
 5.6), walk() does the same step by step with O_NOFOLLOW descriptors. No root, no special owner or mode.
 What may not enter: host paths; nothing here ever learns one after the root was opened.
+Facts: openat2(2), path_resolution(7), symlink(7), proc(5).
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from stat import S_ISLNK
 
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.entries import Place
-from pysftpserver.linux import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, has_openat2, openat2
+from pysftpserver.linux import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, has_openat2, is_on_procfs, openat2
 from pysftpserver.pysftpexceptions import SFTPNotFound
 from pysftpserver.storage import MOST_LINKS, PATH_MAX, SFTPServerStorage
 
 RESOLVE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
+MOST_STEPS = 20_000  # opens in one walk(); five times what the longest path without `..` needs
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -56,8 +58,15 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
 
     def _open(self, path: bytes, flags: int, mode: int = 0) -> int:
         if self._openat2:
-            return openat2(self._root, path, flags | os.O_CLOEXEC, mode, RESOLVE)
-        return walk(self._root, path, flags | os.O_CLOEXEC, mode)
+            descriptor = openat2(self._root, path, flags | os.O_CLOEXEC, mode, RESOLVE)
+        else:
+            descriptor = walk(self._root, path, flags | os.O_CLOEXEC, mode)
+        if not flags & os.O_PATH and is_on_procfs(descriptor):
+            # A /proc mounted inside the jail: its files are this process's memory and other processes'
+            # secrets. They can be seen to be there, and neither opened nor listed.
+            os.close(descriptor)
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return descriptor
 
     def _place(self, path: bytes) -> Place:
         stripped = path.rstrip(b"/")
@@ -88,10 +97,11 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
         super().rmdir(path)
 
     def _link_at(self, place: Place) -> bytes:
-        target = super()._link_at(place)
-        if _is_magic(place.lstat(), target):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        return target
+        for _ in range(3):  # a link that is replaced between the two calls looks odd, once
+            target = super()._link_at(place)
+            if not _is_magic(place.lstat(), target):
+                return target
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     def userhome(self, user: bytes) -> bytes:
         if user and user != self.username(os.getuid()):
@@ -111,10 +121,13 @@ def walk(root: int, path: bytes, flags: int, mode: int = 0) -> int:
         raise OSError(number, os.strerror(number))
     todo = path.split(b"/")[::-1]
     names: list[bytes] = []
-    links = 0
+    links = steps = 0
     directory = os.dup(root)
     try:
         while todo:
+            steps += 1
+            if steps > MOST_STEPS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
             name = todo.pop()
             if name in (b"", b"."):
                 continue
@@ -122,6 +135,7 @@ def walk(root: int, path: bytes, flags: int, mode: int = 0) -> int:
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))  # `name/` makes no file
             if name == b"..":
                 del names[-1:]
+                steps += len(names)
                 os.close(directory)
                 directory = -1
                 directory = _descend(root, names)

@@ -1,6 +1,6 @@
 """The SFTP version 3 wire format: constants, and packets to values and back.
 
-The only file that calls struct. It knows no storage, no session and does no I/O: decoders take a
+The only file that calls struct. What may not enter: storages, sessions, I/O. Decoders take a
 buffer and two offsets and return values, encoders return bytes. Nothing here slices a receive buffer
 except to copy out the few bytes it returns; the chunk of a WRITE is a view.
 Facts: draft-ietf-secsh-filexfer-02; OpenSSH's PROTOCOL, section 4, for the extensions.
@@ -195,7 +195,7 @@ def decode_nothing(buf: Buffer, pos: int, end: int) -> tuple[()]:
 
 
 def decode_string(buf: Buffer, pos: int, end: int) -> tuple[bytes]:
-    """string (a handle or a user name)"""
+    """string (a handle)"""
     return (string_at(buf, pos, end)[0],)
 
 

@@ -24,8 +24,8 @@ from tests.differential.packets import (
     parse,
     string,
     u32,
+    u64,
 )
-from tests.differential.packets import u64 as u64  # for the tests, which find all of it here
 
 OK, EOF, NO_SUCH_FILE, PERMISSION_DENIED, FAILURE, BAD_MESSAGE, OP_UNSUPPORTED = 0, 1, 2, 3, 4, 5, 8
 READ, WRITE, APPEND, CREAT, TRUNC, EXCL = 1, 2, 4, 8, 16, 32
@@ -47,6 +47,69 @@ EXTENSIONS = {
     b"users-groups-by-id@openssh.com": b"1",
 }
 EXTENDED_NAMES = {name.decode().partition("@")[0]: name for name in EXTENSIONS}
+# A body for every row of the table but limits, which has none; 00000001 is the handle of a file,
+# 00000002 of a directory.
+_FILE, _DIRECTORY = string(u32(1)), string(u32(2))
+BODIES = {
+    "open": string(b"f") + u32(READ | WRITE) + NO_ATTRS,
+    "close": _FILE,
+    "read": _FILE + u64(0) + u32(5),
+    "write": _FILE + u64(0) + string(b"x"),
+    "lstat": string(b"f"),
+    "fstat": _FILE,
+    "setstat": string(b"f") + attrs(Attributes(permissions=0o600)),
+    "fsetstat": _FILE + attrs(Attributes(permissions=0o600)),
+    "opendir": string(b"d"),
+    "readdir": _DIRECTORY,
+    "remove": string(b"f"),
+    "mkdir": string(b"new") + NO_ATTRS,
+    "rmdir": string(b"d"),
+    "realpath": string(b"f"),
+    "stat": string(b"f"),
+    "rename": string(b"f") + string(b"g"),
+    "readlink": string(b"l"),
+    "symlink": string(b"f") + string(b"l"),
+    "posix-rename": string(b"f") + string(b"g"),
+    "statvfs": string(b"f"),
+    "fstatvfs": _FILE,
+    "hardlink": string(b"f") + string(b"g"),
+    "fsync": _FILE,
+    "lsetstat": string(b"f") + attrs(Attributes(permissions=0o600)),
+    "expand-path": string(b"f"),
+    "copy-data": _FILE + u64(0) + u64(0) + string(u32(3)) + u64(0),
+    "home-directory": string(b"x"),
+    "users-groups-by-id": string(u32(1)) + string(u32(1)),
+}
+
+# How each method of a storage is reached. {h}: a file's handle.
+WAYS: dict[str, tuple[str, tuple[bytes | str, ...]]] = {
+    "realpath": ("realpath", (string(b"x"),)),
+    "userhome": ("home-directory", (string(b"x"),)),
+    "username": ("users-groups-by-id", (string(u32(1)), string(b""))),
+    "groupname": ("users-groups-by-id", (string(b""), string(u32(1)))),
+    "stat": ("stat", (string(b"x"),)),
+    "lstat": ("lstat", (string(b"x"),)),
+    "fstat": ("fstat", ("{h}",)),
+    "setstat": ("setstat", (string(b"x"), attrs(Attributes(size=1)))),
+    "lsetstat": ("lsetstat", (string(b"x"), attrs(Attributes(permissions=1)))),
+    "fsetstat": ("fsetstat", ("{h}", attrs(Attributes(size=1)))),
+    "opendir": ("opendir", (string(b"x"),)),
+    "mkdir": ("mkdir", (string(b"x"), NO_ATTRS)),
+    "rmdir": ("rmdir", (string(b"x"),)),
+    "open": ("open", (string(b"x"), u32(READ), NO_ATTRS)),
+    "fileno": ("open", (string(b"x"), u32(READ), NO_ATTRS)),
+    "read": ("read", ("{h}", u64(0), u32(5))),
+    "write": ("write", ("{h}", u64(0), string(b"x"))),
+    "close": ("close", ("{h}",)),
+    "fsync": ("fsync", ("{h}",)),
+    "rm": ("remove", (string(b"x"),)),
+    "rename": ("rename", (string(b"x"), string(b"y"))),
+    "symlink": ("symlink", (string(b"x"), string(b"y"))),
+    "readlink": ("readlink", (string(b"x"),)),
+    "link": ("hardlink", (string(b"x"), string(b"y"))),
+    "statvfs": ("statvfs", (string(b"x"),)),
+    "fstatvfs": ("fstatvfs", ("{h}",)),
+}
 
 
 def request(name: str, number: int, *parts: bytes) -> bytes:

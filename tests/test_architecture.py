@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import unittest
 from pathlib import Path
+from typing import TypeGuard
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "pysftpserver"
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
 ENGINE = """server requests handlers handles wire segments copying attributes pysftpexceptions hook
 abstractstorage log""".split()
 STORAGES = ["storage", "virtualchroot", "entries", "linux"]
@@ -18,11 +21,13 @@ DOORS = ["stdio"]
 CORE = [*ENGINE, *STORAGES, *DOORS]
 OTHER_STORAGES = ["mongostorage"]
 OTHER_DOORS = ["sshd", "sksync", "remo", "laboratory"]
+WIRE_AND_SESSIONS = {"wire", "server", "requests", "handlers", "handles", "segments", "copying", "hook"}
+FOR_TESTS = {"testing", "contract"}
 MOST_LINES = 500
 STARTS_WITHOUT = {"asyncio", "logging", "typing", "dataclasses", "inspect", "socket", "subprocess"}
 
 
-def only_for_types(node: ast.AST) -> bool:
+def only_for_types(node: ast.AST) -> TypeGuard[ast.If]:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
@@ -32,6 +37,8 @@ def imports(path: Path) -> set[tuple[str, str]]:
 
     def visit(node: ast.AST, function: str) -> None:
         if only_for_types(node):
+            for child in node.orelse:
+                visit(child, function)
             return
         if isinstance(node, ast.Import):
             found.update((function, alias.name) for alias in node.names)
@@ -63,13 +70,34 @@ def is_module(path: Path) -> bool:
     return path.with_suffix(".py").exists() or path.is_dir()
 
 
+def rooms() -> set[str]:
+    """The modules and sub-packages that are there, as the table names them."""
+    modules = {path.name for path in PACKAGE.glob("*.py")} - {"__init__.py"}
+    return modules | {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
+
+
+def section(title: str) -> str:
+    """The text of docs/architecture.md below a heading."""
+    return PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
 class Arrows(unittest.TestCase):
     def test_every_module_has_its_place_here(self):
-        known = {*CORE, *OTHER_STORAGES, *OTHER_DOORS, "__init__", "testing", "contract", "cli"}
-        found = [path for path in PACKAGE.iterdir() if path.name != "__pycache__"]
-        present = {path.stem for path in found if path.suffix == ".py" or path.is_dir()}
+        known = {*CORE, *OTHER_STORAGES, *OTHER_DOORS, *FOR_TESTS, "cli"}
+        present = {room.removesuffix("/").removesuffix(".py") for room in rooms()}
         self.assertEqual(present - known, set())
         self.assertEqual(set(CORE) - present, set())
+
+    def test_the_table_of_rooms_has_every_module_that_is_there_and_no_other(self):
+        table = re.findall(r"^\| `([\w./]+)` \|", section("The rooms"), re.MULTILINE)
+        self.assertEqual(sorted(table), sorted(rooms()))
+
+    def test_the_page_names_every_method_that_the_jail_replaces(self):
+        tree = ast.parse((PACKAGE / "virtualchroot.py").read_text())
+        (jail,) = (node for node in tree.body if isinstance(node, ast.ClassDef))
+        replaced = {node.name for node in jail.body if isinstance(node, ast.FunctionDef)}
+        named = set(re.findall(r"`(\w+)(?:\(path\))?`", section("From a path to a file")))
+        self.assertEqual({name for name in replaced if not name.startswith("__")} - named, set())
 
     def test_the_core_imports_the_standard_library_and_itself_only(self):
         for name in CORE:
@@ -79,7 +107,7 @@ class Arrows(unittest.TestCase):
                     self.assertIn(top, {*sys.stdlib_module_names, "pysftpserver", "__future__"})
 
     def test_the_engine_knows_no_storage_no_command_and_no_door_but_the_one_that_run_starts(self):
-        forbidden = {*STORAGES, *OTHER_STORAGES, *DOORS, *OTHER_DOORS, "cli", "testing", "contract"}
+        forbidden = {*STORAGES, *OTHER_STORAGES, *DOORS, *OTHER_DOORS, *FOR_TESTS, "cli"}
         found = {
             (name, function, module)
             for name in ENGINE
@@ -89,20 +117,39 @@ class Arrows(unittest.TestCase):
         self.assertEqual(found, {("server", "run", "stdio")})
 
     def test_storages_know_no_wire_format_no_session_and_no_door(self):
-        forbidden = {
-            "wire",
-            "server",
-            "requests",
-            "handlers",
-            "handles",
-            "segments",
-            *DOORS,
-            *OTHER_DOORS,
-            "cli",
-        }
+        forbidden = {*WIRE_AND_SESSIONS, *DOORS, *OTHER_DOORS, *FOR_TESTS, "cli"}
         for name in [*STORAGES, *(n for n in OTHER_STORAGES if (PACKAGE / f"{n}.py").exists())]:
             with self.subTest(name):
                 self.assertEqual({module for _, module in own(PACKAGE / f"{name}.py")} & forbidden, set())
+
+    def test_the_plugin_interface_and_hooks_know_no_wire_format_no_session_and_no_door(self):
+        forbidden = {*WIRE_AND_SESSIONS, *DOORS, *OTHER_DOORS, "cli"}
+        for name in ("abstractstorage", "hook"):
+            with self.subTest(name):
+                self.assertEqual({module for _, module in own(PACKAGE / f"{name}.py")} & forbidden, set())
+
+    def test_the_stdio_door_knows_no_packets_and_nothing_of_storages(self):
+        used = {module for _, module in own(PACKAGE / "stdio.py")}
+        forbidden = {"wire", "requests", "handlers", "handles", "attributes", "abstractstorage", *STORAGES}
+        self.assertEqual(used & forbidden, set())
+
+    def test_what_is_for_tests_knows_no_concrete_storage_and_no_door(self):
+        forbidden = {*STORAGES, *OTHER_STORAGES, *DOORS, *OTHER_DOORS, "cli"}
+        for path in (PACKAGE / "testing.py", *(PACKAGE / "contract").glob("*.py")):
+            with self.subTest(path.name):
+                self.assertEqual({module for _, module in own(path)} & forbidden, set())
+
+    def test_nothing_that_is_served_needs_what_is_for_tests(self):
+        for path in PACKAGE.glob("**/*.py"):
+            if FOR_TESTS.isdisjoint((path.stem, *path.relative_to(PACKAGE).parts)):
+                with self.subTest(path.relative_to(PACKAGE).as_posix()):
+                    self.assertEqual({module for _, module in own(path)} & FOR_TESTS, set())
+
+    def test_no_module_is_imported_by_a_name_that_the_source_does_not_show(self):
+        for path in PACKAGE.glob("**/*.py"):
+            with self.subTest(path.relative_to(PACKAGE).as_posix()):
+                self.assertNotIn("__import__", path.read_text())
+                self.assertNotIn("importlib", {module.split(".")[0] for _, module in imports(path)})
 
     def test_doors_know_no_concrete_storage(self):
         for door in (*DOORS, *OTHER_DOORS):
@@ -110,7 +157,7 @@ class Arrows(unittest.TestCase):
                 if path.exists():
                     with self.subTest(path.name):
                         used = {module for _, module in own(path)}
-                        self.assertEqual(used & {"storage", "virtualchroot", *OTHER_STORAGES}, set())
+                        self.assertEqual(used & {*STORAGES, *OTHER_STORAGES}, set())
 
     def test_nothing_knows_the_commands_but_the_commands(self):
         for path in PACKAGE.glob("**/*.py"):
@@ -127,11 +174,10 @@ class Arrows(unittest.TestCase):
         }
         self.assertEqual({user for user in users if user.removesuffix(".py") in CORE}, {"wire.py"})
 
-    def test_no_core_module_is_too_long_to_be_read_in_one_sitting(self):
-        for name in CORE:
-            with self.subTest(name):
-                lines = len((PACKAGE / f"{name}.py").read_text().splitlines())
-                self.assertLessEqual(lines, MOST_LINES)
+    def test_no_module_is_too_long_to_be_read_in_one_sitting(self):
+        for path in PACKAGE.glob("**/*.py"):
+            with self.subTest(path.relative_to(PACKAGE).as_posix()):
+                self.assertLessEqual(len(path.read_text().splitlines()), MOST_LINES)
 
     def test_every_module_says_what_it_is_for(self):
         for path in PACKAGE.glob("**/*.py"):

@@ -26,10 +26,25 @@ ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs" / "plugins.md").read_text()
 
 
+MEMORY_STORAGE = ROOT / "examples" / "memory_storage" / "memorystorage.py"
+
+
+def python_blocks() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
+
+
 def programs() -> dict[str, str]:
-    """The Python blocks of the guide, by the file name in their first line."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
-    return {block.split("\n")[0].removeprefix("# "): block for block in blocks}
+    """The whole files in the guide, by the file name in their first line."""
+    found = {}
+    for block in python_blocks():
+        if name := re.match(r"# (\w+\.py)\n", block):
+            found[name[1]] = block
+    return found
+
+
+def excerpts() -> list[str]:
+    """All other Python in the guide."""
+    return [block for block in python_blocks() if block not in programs().values()]
 
 
 class Tables(unittest.TestCase):
@@ -77,6 +92,24 @@ class Tables(unittest.TestCase):
                 self.assertEqual(
                     pysftpexceptions.status_of(OSError(getattr(errno, word), ""))[0], status, word
                 )
+
+
+class Excerpts(unittest.TestCase):
+    def test_every_excerpt_is_in_the_memory_storage_word_for_word(self) -> None:
+        source = MEMORY_STORAGE.read_text()
+        for excerpt in excerpts():
+            with self.subTest(excerpt.splitlines()[0]):
+                self.assertEqual(source.count("\n" + excerpt), 1)
+
+    def test_they_show_the_nodes_an_error_the_handles_a_listing_and_a_rename(self) -> None:
+        shown = "".join(excerpts())
+        for name in ("class Node", "def fail", "class OpenFile", "def opendir", "def rename"):
+            self.assertEqual(len(re.findall(rf"^ *{name}\b", shown, re.MULTILINE)), 1, name)
+
+    def test_the_memory_storage_lacks_the_methods_that_the_guide_says_it_lacks(self) -> None:
+        methods = {name for name in vars(SFTPAbstractServerStorage) if not name.startswith("_")} - {"home"}
+        missing = methods - vars(SFTPServerMemoryStorage).keys()
+        self.assertEqual(missing, {"fileno", "userhome", "username", "groupname"})
 
 
 class Programs(unittest.TestCase):

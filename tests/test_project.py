@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import tomllib
 import unittest
 from pathlib import Path
 
@@ -35,8 +36,19 @@ class Project(unittest.TestCase):
                 self.assertTrue(os.access(ROOT / command, os.X_OK))
                 self.assertTrue((ROOT / command).read_text().startswith("#!/usr/bin/env python3\n"))
 
+    def test_the_core_depends_on_nothing_and_every_other_part_has_an_extra(self):
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        self.assertEqual(project["dependencies"], [])
+        self.assertEqual(project["requires-python"], ">=3.11")
+        parts = {"mongo", "embedded", "sksync", "sshd", "remo", "laboratory"}
+        self.assertEqual(set(project["optional-dependencies"]), {*parts, "all", "test"})
+        (everything,) = project["optional-dependencies"]["all"]
+        named = re.fullmatch(r"pysftpserver\[(.*)\]", everything)
+        self.assertIsNotNone(named, everything)
+        self.assertEqual(set(named[1].split(",")), parts)
+
     def test_every_link_in_the_documents_leads_to_a_file(self):
-        for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for document in [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/*.md")]:
             for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
                 with self.subTest(document=document.name, link=link):
                     self.assertTrue((document.parent / link).exists())

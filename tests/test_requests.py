@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import pwd
-import random
-import shutil
 import subprocess
 import tempfile
 import unittest
 from pathlib import Path
 from typing import Any
 
-from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.log import VERBOSE
 from pysftpserver.requests import EXTENDED_REQUESTS, REQUESTS
 from pysftpserver.storage import SFTPServerStorage
 from tests import packets
+from tests.cases import OnFiles
 from tests.packets import (
     APPEND,
     BAD_MESSAGE,
+    BODIES,
     CREAT,
-    EOF,
     EXCL,
     FAILURE,
     MAX_DATA,
-    MAX_PACKET,
     NO_ATTRS,
     NO_SUCH_FILE,
     OK,
@@ -39,46 +35,13 @@ from tests.packets import (
     Client,
     Reader,
     attrs,
-    request,
     string,
     u32,
     u64,
 )
-from tests.storages import Listed, Whole
+from tests.storages import Whole
 
 REFERENCE = "/usr/lib/openssh/sftp-server"
-# A body for every row of the table; 00000001 is the handle of a file, 00000002 of a directory.
-FILE, DIRECTORY = string(u32(1)), string(u32(2))
-BODIES = {
-    "open": string(b"f") + u32(READ | WRITE) + NO_ATTRS,
-    "close": FILE,
-    "read": FILE + u64(0) + u32(5),
-    "write": FILE + u64(0) + string(b"x"),
-    "lstat": string(b"f"),
-    "fstat": FILE,
-    "setstat": string(b"f") + attrs(Attributes(permissions=0o600)),
-    "fsetstat": FILE + attrs(Attributes(permissions=0o600)),
-    "opendir": string(b"d"),
-    "readdir": DIRECTORY,
-    "remove": string(b"f"),
-    "mkdir": string(b"new") + NO_ATTRS,
-    "rmdir": string(b"d"),
-    "realpath": string(b"f"),
-    "stat": string(b"f"),
-    "rename": string(b"f") + string(b"g"),
-    "readlink": string(b"l"),
-    "symlink": string(b"f") + string(b"l"),
-    "posix-rename": string(b"f") + string(b"g"),
-    "statvfs": string(b"f"),
-    "fstatvfs": FILE,
-    "hardlink": string(b"f") + string(b"g"),
-    "fsync": FILE,
-    "lsetstat": string(b"f") + attrs(Attributes(permissions=0o600)),
-    "expand-path": string(b"f"),
-    "copy-data": FILE + u64(0) + u64(0) + string(u32(3)) + u64(0),
-    "home-directory": string(b"x"),
-    "users-groups-by-id": string(u32(1)) + string(u32(1)),
-}
 ROWS = [*REQUESTS.values(), *EXTENDED_REQUESTS.values()]
 NAMES = [row.name for row in ROWS]
 # What sftp-server(8) refuses in read-only mode, besides an OPEN that could change something.
@@ -196,19 +159,6 @@ class Access(unittest.TestCase):
         client = Client(storage, deny=["expand-path"])
         self.assertEqual(client.status("expand-path", string(b"~someone")), PERMISSION_DENIED)
         self.assertEqual(storage.calls, [])
-
-
-class OnFiles(unittest.TestCase):
-    """A plain storage on a directory with the file f, the directory d and the link l."""
-
-    def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp(prefix="pysftpserver-requests-"))
-        self.addCleanup(shutil.rmtree, self.root)
-        (self.root / "f").write_bytes(b"0123456789")
-        (self.root / "d").mkdir()
-        (self.root / "l").symlink_to("f")
-        self.client = Client(SFTPServerStorage(self.root))
-        self.addCleanup(self.client.server.close)
 
 
 class Requests(OnFiles):
@@ -382,249 +332,6 @@ class Requests(OnFiles):
         self.assertEqual(listed, {*names, b".", b"..", b"f", b"d", b"l"})
         for name in names:
             self.assertEqual(self.client.status("remove", string(name)), OK)
-
-
-class Listings(unittest.TestCase):
-    def read_all(self, client: Client) -> list[bytes]:
-        """All names of a directory; no reply over the packet limit, and none smaller than it need be."""
-        handle = client.opendir(b"d")
-        names: list[bytes] = []
-        sizes = []
-        while True:
-            client.number += 1
-            output = client.feed(request("readdir", client.number, handle))
-            self.assertLessEqual(len(output), MAX_PACKET + 4)
-            ((_, reply),) = packets.replies(output)
-            if reply.kind == "status":
-                self.assertEqual(reply.content, EOF)
-                break
-            self.assertTrue(reply.content)
-            sizes.append(len(output))
-            names += [entry.name for entry in reply.content]
-        self.assertEqual(client.status("readdir", handle), EOF, "again")
-        for size in sizes[:-1]:
-            self.assertGreater(size, MAX_PACKET - 1024)
-        return names
-
-    def test_fill_replies_up_to_the_packet_limit_with_5000_long_names_and_lose_none(self):
-        names = [b"%05d" % number + b"n" * 250 for number in range(5000)]
-        entries = [(name, SFTPAttributes(1, 0, 0, 0o100644, 0, 0)) for name in names]
-        self.assertEqual(self.read_all(Client(Listed(entries))), names)
-
-    def test_fill_replies_whatever_the_lengths_of_the_names(self):
-        seed = random.randrange(2**32)
-        order = random.Random(seed)
-        names = [b"%06d" % n + b"x" * order.randrange(250) for n in range(3000)]
-        got = self.read_all(Client(Listed([(name, SFTPAttributes()) for name in names])))
-        self.assertEqual(got, names, f"seed {seed}")
-
-    def test_an_entry_that_fits_exactly_is_not_pushed_into_the_next_reply(self):
-        wide = SFTPAttributes(size=10**8)  # one column more, for an even number of bytes to fill
-        probe = Client(Listed([(b"", wide)]))
-        empty = probe.feed(request("readdir", 1, probe.opendir(b"d")))
-        spare = MAX_PACKET + 4 - len(empty)
-        self.assertEqual(spare % 2, 0)
-        client = Client(Listed([(b"n" * (spare // 2), wide), (b"next", wide)]))
-        handle = client.opendir(b"d")
-        output = client.feed(request("readdir", 1, handle))
-        self.assertEqual(len(output), MAX_PACKET + 4)
-        self.assertEqual([e.name for e in client.content("name", "readdir", handle)], [b"next"])
-
-    def test_an_entry_that_is_one_byte_too_long_waits_for_the_next_reply(self):
-        wide, narrow = SFTPAttributes(size=10**8), SFTPAttributes(size=1)
-        for first in (wide, narrow):
-            probe = Client(Listed([(b"first", first), (b"", wide)]))
-            together = probe.feed(request("readdir", 1, probe.opendir(b"d")))
-            spare = MAX_PACKET + 4 - len(together)
-            if spare % 2:  # a name counts twice, so the total is one byte too many for one of the two
-                name = b"n" * ((spare + 1) // 2)
-                client = Client(Listed([(b"first", first), (name, wide)]))
-                handle = client.opendir(b"d")
-                for expected in (b"first", name):
-                    self.assertEqual([e.name for e in client.content("name", "readdir", handle)], [expected])
-                return
-        self.fail("neither total is odd")
-
-    def test_a_name_that_no_packet_holds_hides_no_other_and_makes_no_packet_too_long(self):
-        entries = [(b"a", SFTPAttributes()), (b"n" * 200_000, SFTPAttributes()), (b"z", SFTPAttributes())]
-        for order in (entries, entries[1:], entries[::-1]):
-            client = Client(Listed(order))
-            handle = client.opendir(b"d")
-            seen: list[bytes] = []
-            for _ in range(6):
-                client.number += 1
-                output = client.feed(request("readdir", client.number, handle))
-                self.assertLessEqual(len(output), MAX_PACKET + 4)
-                ((_, reply),) = packets.replies(output)
-                if reply.kind == "name":
-                    seen += [entry.name for entry in reply.content]
-                elif reply.content == EOF:
-                    break
-            with self.subTest([name[:5] for name, _ in order]):
-                self.assertEqual(set(seen) - {b"n" * 200_000}, {name for name, _ in order if len(name) == 1})
-
-    def test_an_empty_listing_is_the_end_at_once(self):
-        client = Client(Listed([]))
-        self.assertEqual(client.status("readdir", client.opendir(b"d")), EOF)
-
-    def test_are_read_lazily(self):
-        taken = []
-
-        def entries():
-            for number in range(100_000):
-                taken.append(number)
-                yield b"%0100d" % number, SFTPAttributes()
-
-        storage = Whole()
-        storage.opendir = lambda path: entries()
-        client = Client(storage)
-        handle = client.opendir(b"d")
-        self.assertEqual(taken, [])
-        names = client.content("name", "readdir", handle)
-        self.assertEqual(len(taken), len(names) + 1)
-
-
-class CopyData(OnFiles):
-    """Through the kernel, and through a storage whose handles have no descriptors."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.content = os.urandom(1 << 20) + b"end"
-        (self.root / "f").write_bytes(self.content)
-
-    def clients(self) -> list[tuple[str, Client]]:
-        class NoDescriptors(SFTPServerStorage):
-            def fileno(self, handle: int) -> None:
-                return None
-
-        other = Client(NoDescriptors(self.root))
-        self.addCleanup(other.server.close)
-        return [("kernel", self.client), ("storage", other)]
-
-    def copy(self, client: Client, offset: int, length: int, target_offset: int, flags: int = 0) -> object:
-        """copy-data from f to a fresh `new` that holds `old`."""
-        (self.root / "new").write_bytes(b"old")
-        source, target = client.open(b"f"), client.open(b"new", WRITE | flags)
-        status = client.status("copy-data", source, u64(offset), u64(length), target, u64(target_offset))
-        client.status("close", source)
-        client.status("close", target)
-        return status
-
-    def test_copies_ranges_to_where_they_are_wanted(self):
-        size = len(self.content)
-        for way, client in self.clients():
-            for offset, length, target in (
-                (0, 0, 0),
-                (0, size, 0),
-                (5, 0, 0),
-                (5, 1, 2),
-                (5, 700_000, 100),
-                (size - 3, 3, 1),
-                (size - 3, 0, 1),
-            ):
-                with self.subTest(way, offset=offset, length=length, target=target):
-                    self.assertEqual(self.copy(client, offset, length, target), OK)
-                    wanted = self.content[offset : offset + length] if length else self.content[offset:]
-                    expected = b"old"[:target].ljust(target, b"\0") + wanted + b"old"[target + len(wanted) :]
-                    self.assertEqual((self.root / "new").read_bytes(), expected)
-
-    def test_from_beyond_the_end_copies_nothing(self):
-        for way, client in self.clients():
-            with self.subTest(way):
-                self.assertEqual(self.copy(client, 2**21, 0, 0), OK)
-                self.assertEqual((self.root / "new").read_bytes(), b"old")
-
-    def test_of_more_than_there_is_copies_what_there_is_and_says_eof(self):
-        for way, client in self.clients():
-            with self.subTest(way):
-                self.assertEqual(self.copy(client, 3, 2**63, 0), EOF)
-                self.assertEqual((self.root / "new").read_bytes(), self.content[3:])
-
-    def test_to_an_append_handle_appends(self):
-        for way, client in self.clients():
-            with self.subTest(way):
-                self.assertEqual(self.copy(client, 5, 600_000, 0, APPEND), OK)
-                self.assertEqual((self.root / "new").read_bytes(), b"old" + self.content[5:600_005])
-
-    def test_onto_itself_is_a_failure_by_handle_and_by_name(self):
-        for way, client in self.clients():
-            handle, same = client.open(b"f", READ | WRITE), client.open(b"f", READ | WRITE)
-            for target in (handle, same):
-                with self.subTest(way):
-                    self.assertEqual(
-                        client.status("copy-data", handle, u64(0), u64(5), target, u64(100)), FAILURE
-                    )
-        self.assertEqual((self.root / "f").read_bytes(), self.content)
-
-    def test_between_two_names_of_a_file_works_in_either_direction(self):
-        os.link(self.root / "f", self.root / "same")
-        for way, client in self.clients():
-            (self.root / "f").write_bytes(self.content)
-            source, target = client.open(b"f"), client.open(b"same", WRITE)
-            with self.subTest(way):
-                self.assertEqual(client.status("copy-data", source, u64(0), u64(10), target, u64(100)), OK)
-                self.assertEqual((self.root / "f").read_bytes()[100:110], self.content[:10])
-
-    def test_with_impossible_offsets_is_a_bad_message(self):
-        for way, client in self.clients():
-            for offset, target in ((2**63, 0), (2**64 - 1, 0), (0, 2**63)):
-                with self.subTest(way, offset=offset, target=target):
-                    self.assertEqual(self.copy(client, offset, 10, target), BAD_MESSAGE)
-
-    def test_without_the_right_to_read_or_write_is_no_such_file_as_ebadf_always_is(self):
-        for way, client in self.clients():
-            (self.root / "new").write_bytes(b"old")
-            deaf, mute = client.open(b"f", WRITE), client.open(b"new", READ)
-            good = client.open(b"new", WRITE)
-            with self.subTest(way):
-                self.assertEqual(client.status("copy-data", deaf, u64(0), u64(0), good, u64(0)), NO_SUCH_FILE)
-                self.assertEqual(
-                    client.status("copy-data", client.open(b"f"), u64(0), u64(0), mute, u64(0)), NO_SUCH_FILE
-                )
-
-    def test_counts_for_both_files_when_they_are_closed(self):
-        for way, client in self.clients():
-            client.log.clear()
-            self.copy(client, 0, 1000, 0)
-            with self.subTest(way):
-                self.assertIn('close "f" bytes read 1000 written 0', client.lines())
-                self.assertIn('close "new" bytes read 0 written 1000', client.lines())
-
-    def test_stops_when_the_session_has_to_end(self):
-        class Endless(Whole):
-            def fstat(self, handle: object) -> SFTPAttributes:
-                return SFTPAttributes(size=2**40)
-
-            def read(self, handle: object, off: int, size: int) -> bytes:
-                self.act("read")
-                if len(self.calls) > 100:
-                    client.server.stopping = True
-                return bytes(1000)
-
-        client = Client(Endless())
-        source, target = client.open(b"a"), client.open(b"b", WRITE)
-        self.assertEqual(client.status("copy-data", source, u64(0), u64(0), target, u64(0)), FAILURE)
-
-    def test_to_the_end_of_its_own_file_under_another_name_ends(self):
-        os.link(self.root / "f", self.root / "same")
-        (self.root / "f").write_bytes(b"0123456789")
-        for way, client in self.clients():
-            source, target = client.open(b"f"), client.open(b"same", WRITE)
-            storage = client.server.storage
-            storage.write = self.stopping_after(1000, client, storage.write)
-            with self.subTest(way):
-                client.ask("copy-data", source, u64(0), u64(0), target, u64(5))
-                self.assertFalse(client.server.stopping, "it chases its own tail")
-
-    def stopping_after(self, most: int, client: Client, write: Any) -> Any:
-        """A write() that ends the session when it has been called too often."""
-        calls = itertools.count()
-
-        def counting(handle: int, off: int, chunk: Any) -> None:
-            client.server.stopping = next(calls) > most
-            write(handle, off, chunk)
-
-        return counting
 
 
 class MadeUpStorages(unittest.TestCase):

@@ -152,13 +152,12 @@ def check_client(prog: str) -> None:
     if words and os.path.basename(words[0]) in OTHER_PROTOCOLS:
         raise CommandError("this service allows sftp connections only")
     if os.isatty(0) and "SSH_CONNECTION" not in os.environ:
-        print(
-            f"{prog}: this speaks SFTP on standard input and output; it is for sshd to start", file=sys.stderr
-        )
+        _tell(f"{prog}: this speaks SFTP on standard input and output; it is for sshd to start")
 
 
 def run(prog: str, command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None) -> int:
     """Run a command; turn what goes wrong into a line and an exit status."""
+    _open_closed_descriptors()
     try:
         return command(sys.argv[1:] if arguments is None else arguments)
     except CommandError as error:
@@ -168,7 +167,7 @@ def run(prog: str, command: Callable[[Sequence[str]], int], arguments: Sequence[
         return 130
     except Exception as error:
         syslog(LEVELS["ERROR"], prog).fault(error)
-        print(f"{prog}: internal error ({type(error).__name__}); syslog says more", file=sys.stderr)
+        _tell(f"{prog}: internal error ({type(error).__name__}); syslog says more")
         return INTERNAL_ERROR
 
 
@@ -177,7 +176,24 @@ def _complain(prog: str, error: CommandError) -> None:
     if "SSH_CONNECTION" in os.environ:
         syslog(LEVELS["ERROR"], prog).error(_one_line(text))
         text = error.public
-    print(f"{prog}: {_one_line(text)}", file=sys.stderr)
+    _tell(f"{prog}: {_one_line(text)}")
+
+
+def _tell(line: str) -> None:
+    """One line to standard error; print() would take standard output where that was closed."""
+    try:
+        os.write(2, line.encode("utf-8", "backslashreplace") + b"\n")
+    except OSError:
+        pass
+
+
+def _open_closed_descriptors() -> None:
+    """Standard descriptors that were closed lead nowhere, before a file opened later takes their place."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
 
 
 def _one_line(text: str) -> str:

@@ -71,9 +71,11 @@ COMMAND = Command(
 )
 
 
-def expand(template: str, user: pwd.struct_passwd) -> str:
-    """%d, %u and %% in a start directory. Raises CommandError for any other."""
-    values = {"%": "%", "d": user.pw_dir, "u": user.pw_name}
+def expand(template: str) -> str:
+    """%d, %u and %% in a start directory. Raises CommandError for any other, and for no user."""
+    values = {"%": "%"}
+    if "%d" in template or "%u" in template:
+        values.update(_user())
     expanded = []
     letters = iter(template)
     for letter in letters:
@@ -87,12 +89,24 @@ def expand(template: str, user: pwd.struct_passwd) -> str:
     return "".join(expanded)
 
 
+def _user() -> dict[str, str]:
+    try:
+        user = pwd.getpwuid(os.getuid())
+    except KeyError:
+        message = f"no user found for uid {os.getuid()}: name a start directory without %d and %u"
+        raise common.CommandError(message) from None
+    return {"d": user.pw_dir, "u": user.pw_name}
+
+
 def home(start_directory: str | None, log: SFTPLog) -> str:
     """Where sessions start. A directory that is not there is logged and, as in OpenSSH, passed over."""
-    here = os.getcwd()
+    try:
+        here = os.getcwd()
+    except OSError:  # it was removed
+        here = "/"
     if start_directory is None:
         return here
-    wanted = os.path.join(here, expand(start_directory, pwd.getpwuid(os.getuid())))
+    wanted = os.path.join(here, expand(start_directory))
     try:
         os.close(os.open(wanted, os.O_PATH | os.O_DIRECTORY))
     except OSError as error:

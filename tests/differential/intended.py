@@ -73,7 +73,7 @@ def _onto_dangling_link(situation: Situation) -> bool:
         and not stat.S_ISREG(source)
         and target is not None
         and stat.S_ISLNK(target)
-        and situation.mode(new, follow=True) is None
+        and situation.mode(new.rstrip(b"/"), follow=True) is None
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import re
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -17,9 +18,17 @@ from typing import TypeVar
 import asyncssh
 import paramiko
 
-from tests.integration.harness import HOST, PATIENCE, TARGET, Argument, Finished, ServedCase, Sshd, program
+from tests.integration.harness import PATIENCE, Finished, ServedCase
+from tests.integration.programs import Argument, program
+from tests.integration.sshd import HOST, TARGET, Sshd
 
 Case = TypeVar("Case")
+
+# A line of `ls -l` in sftp.
+LONGNAME = re.compile(
+    r"(?P<mode>[-dlcbps][-rwxsStT]{9}) +(?P<links>\d+|\?) +(?P<user>\S+) +(?P<group>\S+) +"
+    r"(?P<size>\d+) (?P<date>[A-Z][a-z]{2} [ \d]\d (?:\d\d:\d\d| \d{4})) (?P<name>.+)"
+)
 
 
 def asynchronous(test: Callable[[Case], Awaitable[None]]) -> Callable[[Case], None]:

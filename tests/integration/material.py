@@ -11,12 +11,15 @@ import os
 import random
 import stat
 import unittest
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
+
+# Well before any clock skew or daylight saving: 2001-09-09 01:46:40 UTC.
+LONG_AGO = 1_000_000_000
 
 # Around the sizes at which a transfer takes one request more: 32 KiB is what most clients ask for,
 # 255 KiB the most OpenSSH's client asks for, 256 KiB the longest packet.
@@ -155,3 +158,34 @@ def assert_same_trees(case: unittest.TestCase, first: Path, second: Path, seed: 
     """Fail unless two directories hold the same names with the same contents."""
     case.maxDiff = None
     case.assertEqual(contents(first), contents(second), f"seed {seed}")
+
+
+def assert_resumes(case: unittest.TestCase, jail: Path, local: Path, resume: Callable[[], object]) -> None:
+    """Fail unless `resume` sends what is missing of `down` in local and of `up` in the jail, and no more."""
+    data = Material()
+    content = data.bytes(500_000)
+    (jail / "down").write_bytes(content)
+    (local / "down").write_bytes(b"#" * 123_457)
+    (local / "up").write_bytes(content)
+    (jail / "up").write_bytes(b"#" * 123_457)
+    resume()
+    # The wrong beginning is still there: only the rest was sent.
+    expected = b"#" * 123_457 + content[123_457:]
+    case.assertEqual((local / "down").read_bytes(), expected, data.seed)
+    case.assertEqual((jail / "up").read_bytes(), expected, data.seed)
+
+
+def assert_resumes_over_4_gib(
+    case: unittest.TestCase, jail: Path, local: Path, resume: Callable[[], object]
+) -> None:
+    """Fail unless `resume` sends the end of `down` to local and of `up` to the jail, beyond 4 GiB."""
+    data = Material()
+    size, end = 4 * GIB + MIB, data.bytes(MIB)
+    sparse(jail / "down", size, end)
+    sparse(local / "down", 4 * GIB)
+    sparse(local / "up", size, end)
+    sparse(jail / "up", 4 * GIB)
+    resume()
+    for copy in (local / "down", jail / "up"):
+        case.assertEqual(copy.stat().st_size, size)
+        case.assertEqual(tail(copy, MIB), end, data.seed)

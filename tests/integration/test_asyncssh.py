@@ -7,16 +7,17 @@ import os
 
 import asyncssh
 
-from tests.integration import harness, material
+from tests.integration import material
 from tests.integration.clients import asynchronous, asyncssh_client, asyncssh_connection
 from tests.integration.harness import ServedCase
 from tests.integration.material import GIB, KIB, MIB, Material, permissions
+from tests.integration.programs import require
 
 LONG_AGO = 1_000_000_000
 
 
 def setUpModule() -> None:
-    harness.require()
+    require()
 
 
 class TestAsyncssh(ServedCase):

@@ -7,14 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration import harness, test_containment, without_openat2
+from tests.integration import test_containment, without_openat2
 from tests.integration.harness import ServedCase
+from tests.integration.programs import require
 
 RUNNER = [sys.executable, str(Path(without_openat2.__file__).resolve())]
 
 
 def setUpModule() -> None:
-    harness.require("sftp", "scp", "lftp")
+    require("sftp", "scp", "lftp")
     # Were openat2 still there, these tests would be those of test_containment.
     probe = f"import ctypes; c = ctypes.CDLL(None, use_errno=True); c.syscall({without_openat2.OPENAT2}, 0)"
     seen = subprocess.run([*RUNNER, sys.executable, "-c", f"{probe}; exit(ctypes.get_errno())"], check=False)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 
-from tests.integration import harness, material
+from tests.integration import material
 from tests.integration.clients import lftp
 from tests.integration.harness import ServedCase
-from tests.integration.material import GIB, MIB, Material, permissions
+from tests.integration.material import MIB, Material, permissions
+from tests.integration.programs import require
 
 
 def setUpModule() -> None:
-    harness.require("lftp")
+    require("lftp")
 
 
 class TestLftp(ServedCase):
@@ -68,29 +69,12 @@ class TestLftp(ServedCase):
         self.assertEqual(os.listdir(self.jail), [])
 
     def test_c_continues_partial_files_both_ways(self) -> None:
-        data = Material()
-        content = data.bytes(500_000)
-        (self.jail / "down").write_bytes(content)
-        (self.local / "down").write_bytes(b"#" * 123_457)
-        (self.local / "up").write_bytes(content)
-        (self.jail / "up").write_bytes(b"#" * 123_457)
-        lftp(self, "get -c down", "put -c up")
-        # The wrong beginning is still there: only the rest was sent.
-        expected = b"#" * 123_457 + content[123_457:]
-        self.assertEqual((self.local / "down").read_bytes(), expected, data.seed)
-        self.assertEqual((self.jail / "up").read_bytes(), expected, data.seed)
+        material.assert_resumes(self, self.jail, self.local, lambda: lftp(self, "get -c down", "put -c up"))
 
     def test_c_continues_files_over_4_gib_both_ways(self) -> None:
-        data = Material()
-        size, end = 4 * GIB + MIB, data.bytes(MIB)
-        material.sparse(self.jail / "down", size, end)
-        material.sparse(self.local / "down", 4 * GIB)
-        material.sparse(self.local / "up", size, end)
-        material.sparse(self.jail / "up", 4 * GIB)
-        lftp(self, "get -c down", "put -c up")
-        for copy in (self.local / "down", self.jail / "up"):
-            self.assertEqual(copy.stat().st_size, size)
-            self.assertEqual(material.tail(copy, MIB), end, data.seed)
+        material.assert_resumes_over_4_gib(
+            self, self.jail, self.local, lambda: lftp(self, "get -c down", "put -c up")
+        )
 
     def test_pget_reads_one_file_in_several_places_at_once(self) -> None:
         data = Material()

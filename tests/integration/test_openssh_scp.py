@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 
-from tests.integration import harness, material
-from tests.integration.harness import FAILS, PATIENCE, Argument, Finished, ServedCase
+from tests.integration import material
+from tests.integration.harness import FAILS, PATIENCE, Finished, ServedCase
 from tests.integration.material import MIB, Material, permissions
+from tests.integration.programs import Argument, require
 
 LONG_AGO = 1_000_000_000
 
 
 def setUpModule() -> None:
-    harness.require("scp")
+    require("scp")
 
 
 class ScpCase(ServedCase):

@@ -5,16 +5,17 @@ from __future__ import annotations
 import io
 import os
 
-from tests.integration import harness, material
+from tests.integration import material
 from tests.integration.clients import paramiko_client
 from tests.integration.harness import ServedCase
 from tests.integration.material import GIB, MIB, Material, permissions
+from tests.integration.programs import require
 
 LONG_AGO = 1_000_000_000
 
 
 def setUpModule() -> None:
-    harness.require()
+    require()
 
 
 def is_utf8(name: bytes) -> bool:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import re
 
-from tests.integration import harness, material
+from tests.integration import material
 from tests.integration.clients import psftp
 from tests.integration.harness import ServedCase
-from tests.integration.material import GIB, MIB, Material, permissions
+from tests.integration.material import Material, permissions
+from tests.integration.programs import require
 
 
 def setUpModule() -> None:
-    harness.require("psftp", "puttygen")
+    require("psftp", "puttygen")
 
 
 class TestPsftp(ServedCase):
@@ -32,28 +33,12 @@ class TestPsftp(ServedCase):
         material.assert_same_trees(self, self.local / "tree" / "f", self.jail / "d", data.seed)
 
     def test_reget_and_reput_continue_partial_files(self) -> None:
-        data = Material()
-        content = data.bytes(500_000)
-        (self.jail / "down").write_bytes(content)
-        (self.local / "down").write_bytes(b"#" * 123_457)
-        (self.local / "up").write_bytes(content)
-        (self.jail / "up").write_bytes(b"#" * 123_457)
-        psftp(self, "reget down", "reput up")
-        expected = b"#" * 123_457 + content[123_457:]
-        self.assertEqual((self.local / "down").read_bytes(), expected, data.seed)
-        self.assertEqual((self.jail / "up").read_bytes(), expected, data.seed)
+        material.assert_resumes(self, self.jail, self.local, lambda: psftp(self, "reget down", "reput up"))
 
     def test_reget_and_reput_continue_files_over_4_gib(self) -> None:
-        data = Material()
-        size, end = 4 * GIB + MIB, data.bytes(MIB)
-        material.sparse(self.jail / "down", size, end)
-        material.sparse(self.local / "down", 4 * GIB)
-        material.sparse(self.local / "up", size, end)
-        material.sparse(self.jail / "up", 4 * GIB)
-        psftp(self, "reget down", "reput up")
-        for copy in (self.local / "down", self.jail / "up"):
-            self.assertEqual(copy.stat().st_size, size)
-            self.assertEqual(material.tail(copy, MIB), end, data.seed)
+        material.assert_resumes_over_4_gib(
+            self, self.jail, self.local, lambda: psftp(self, "reget down", "reput up")
+        )
 
     def test_pwd_cd_dir_and_ls(self) -> None:
         (self.jail / "d").mkdir()

@@ -12,14 +12,16 @@ from pathlib import Path
 
 from tests.integration import harness, material
 from tests.integration.clients import asynchronous, asyncssh_connection
-from tests.integration.harness import TARGET, ServedCase, is_alive, peak_memory, wait_for
+from tests.integration.harness import ServedCase
 from tests.integration.material import GIB, KIB, MIB, Material
+from tests.integration.programs import is_alive, peak_memory, program, require, wait_for
+from tests.integration.sshd import TARGET
 
 MEMORY_LIMIT = 20 * MIB
 
 
 def setUpModule() -> None:
-    harness.require("sftp", "ssh")
+    require("sftp", "ssh")
 
 
 class TestEnds(ServedCase):
@@ -118,7 +120,7 @@ class TestMemory(ServedCase):
             packet(3, number_of(1) + text(b"f") + number_of(1) + number_of(0)),
         ]
         client = subprocess.Popen(
-            [harness.program("ssh"), "-F", self.sshd.ssh_config, "-s", TARGET, "sftp"],
+            [program("ssh"), "-F", self.sshd.ssh_config, "-s", TARGET, "sftp"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,

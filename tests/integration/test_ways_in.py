@@ -8,25 +8,27 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from tests.integration import harness, material
+from tests.integration import material
 from tests.integration.clients import asynchronous, asyncssh_client, lftp, paramiko_client, psftp
-from tests.integration.harness import ANY, Argument, Hook, ServedCase, command
+from tests.integration.harness import ANY, ServedCase
 from tests.integration.material import Material, permissions
+from tests.integration.programs import Argument, command, require
+from tests.integration.sshd import TARGET, Way
 
 
 def setUpModule() -> None:
-    harness.require("sftp", "scp", "lftp", "psftp", "puttygen")
+    require("sftp", "scp", "lftp", "psftp", "puttygen")
 
 
 if TYPE_CHECKING:
     Mixin = ServedCase
 else:
-    # No test case by itself, or it would be run without a hook.
+    # No test case by itself, or it would be run without a way in.
     Mixin = object
 
 
 class RoundTrips(Mixin):
-    """What has to work through each hook; mixed into a ``ServedCase``."""
+    """What has to work each way; mixed into a ``ServedCase``."""
 
     def test_sftp_works_in_the_jail(self) -> None:
         data = Material()
@@ -98,7 +100,7 @@ class ForcedCommands(Mixin):
 
     def test_a_client_that_asks_for_a_command_does_not_run_it(self) -> None:
         trace = self.outside / "trace"
-        argv: list[Argument] = ["ssh", "-F", self.sshd.ssh_config, harness.TARGET]
+        argv: list[Argument] = ["ssh", "-F", self.sshd.ssh_config, TARGET]
         for wanted in ([f"touch {trace}"], [f"; touch {trace}"], []):
             with self.subTest(wanted=wanted):
                 run = self.client([*argv, *wanted], stdin=f"touch {trace}\n".encode(), status=ANY)
@@ -114,15 +116,15 @@ class ForcedCommands(Mixin):
 
 
 class TestAuthorizedKeys(RoundTrips, ForcedCommands, ServedCase):
-    hook = Hook.AUTHORIZED_KEYS
+    way = Way.AUTHORIZED_KEYS
 
 
 class TestForceCommand(RoundTrips, ForcedCommands, ServedCase):
-    hook = Hook.FORCE_COMMAND
+    way = Way.FORCE_COMMAND
 
 
 class TestSubsystem(RoundTrips, ServedCase):
-    hook = Hook.SUBSYSTEM
+    way = Way.SUBSYSTEM
 
 
 class TestStartupErrors(ServedCase):
@@ -144,7 +146,7 @@ class TestStartupErrors(ServedCase):
         }
 
     def test_the_client_gets_status_2_and_one_line(self) -> None:
-        argv: list[Argument] = ["ssh", "-F", self.sshd.ssh_config, harness.TARGET]
+        argv: list[Argument] = ["ssh", "-F", self.sshd.ssh_config, TARGET]
         for what, server in self.commands().items():
             with self.subTest(what):
                 self.serve(server)

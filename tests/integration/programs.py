@@ -1,0 +1,118 @@
+"""The programs that the tests run, and the processes that they become.
+
+``PYSFTPSERVER_BIN`` may name a directory with installed commands to test instead of this checkout's.
+Facts: proc(5).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PACKAGES = {
+    "setpriv": "util-linux",
+    "sshd": "openssh-server",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "sftp": "openssh-client",
+    "scp": "openssh-client",
+    "lftp": "lftp",
+    "psftp": "putty-tools",
+    "puttygen": "putty-tools",
+}
+Argument = str | bytes | Path
+T = TypeVar("T")
+
+
+def program(name: str) -> str:
+    """Return the absolute path of a program, or say which Debian package has it.
+
+    Raises:
+        RuntimeError: the program is not installed.
+    """
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise RuntimeError(f"these tests need the program {name!r}: apt-get install {PACKAGES[name]}")
+    return found
+
+
+def require(*names: str) -> None:
+    """Raise, naming the Debian package, unless sshd and these programs are installed."""
+    for name in ("setpriv", "sshd", "ssh", "ssh-keygen", *names):
+        program(name)
+
+
+def command(name: str, *arguments: Argument) -> list[str]:
+    """Return the argv that runs ``bin/name`` of this checkout with this interpreter."""
+    installed = os.environ.get("PYSFTPSERVER_BIN")
+    if installed:
+        return [os.path.join(installed, name), *map(os.fsdecode, arguments)]
+    return [
+        "/usr/bin/env",
+        f"PYTHONPATH={CHECKOUT}",
+        sys.executable,
+        str(CHECKOUT / "bin" / name),
+        *map(os.fsdecode, arguments),
+    ]
+
+
+def wait_for(what: str, condition: Callable[[], T], seconds: float = 10.0) -> T:
+    """Return the first true result of the condition.
+
+    Raises:
+        AssertionError: it stayed false for this long.
+    """
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds:g} s in vain until {what}")
+        time.sleep(0.01)
+    return result
+
+
+# Processes, read from /proc so that only descendants of our own sshd are ever touched.
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process exists and is no zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def descendants(ancestor: int) -> Iterator[tuple[int, str, bool]]:
+    """Yield (pid, command name, whether it has children) of all descendants of a process."""
+    names: dict[int, str] = {}
+    children: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            stat = Path(f"/proc/{entry}/stat").read_text(errors="replace")
+        except OSError:
+            continue
+        head, _, tail = stat.rpartition(")")
+        names[int(entry)] = head.partition("(")[2]
+        children.setdefault(int(tail.split()[1]), []).append(int(entry))
+    waiting = list(children.get(ancestor, []))
+    while waiting:
+        pid = waiting.pop()
+        yield pid, names[pid], pid in children
+        waiting += children.get(pid, [])
+
+
+def peak_memory(pid: int) -> int:
+    """Return the highest resident size a process has had, in bytes (VmHWM)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(f"/proc/{pid}/status has no VmHWM")

@@ -1,0 +1,114 @@
+"""docs/openssh.md: it names every message and every option of the commands, taken from the code."""
+
+from __future__ import annotations
+
+import ast
+import re
+import unittest
+from pathlib import Path
+
+from pysftpserver.cli import common, pysftpjail, pysftpserver
+from pysftpserver.cli.options import Command
+from pysftpserver.log import FACILITIES, LEVELS
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "openssh.md").read_text()
+SECTIONS = {pysftpjail.COMMAND: "Options of pysftpjail", pysftpserver.COMMAND: "The whole host: Subsystem"}
+SYSLOG = common.CommandError("in full", "").public  # what follows a text that leaves out something
+HELP_AND_VERSION = ("-h", "--help", "--version")  # argparse's own, which no command declares
+
+
+def section(title: str) -> str:
+    return PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def public_messages() -> set[str]:
+    """What a client may be shown: of each CommandError, the public text, or the only one that it has.
+
+    As regular expressions, because a text may have places for values.
+    """
+    found = set()
+    for path in (ROOT / "pysftpserver" / "cli").glob("*.py"):
+        tree = ast.parse(path.read_text())
+        for function in ast.walk(tree):
+            if isinstance(function, ast.FunctionDef):
+                for node in ast.walk(function):
+                    if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "CommandError":
+                        texts = [*node.args, *(keyword.value for keyword in node.keywords)]
+                        text = pattern(texts[-1], function)
+                        found.add(text if len(texts) == 1 else text + re.escape(SYSLOG))
+    return found
+
+
+def pattern(text: ast.expr, function: ast.FunctionDef) -> str:
+    """The regular expression of a literal, an f-string, or the variable that one was just given to."""
+    if isinstance(text, ast.Constant):
+        return re.escape(str(text.value))
+    if isinstance(text, ast.JoinedStr):
+        return "".join(
+            pattern(part, function) if isinstance(part, ast.Constant) else "[^`]+" for part in text.values
+        )
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == ast.unparse(text):
+            return pattern(node.value, function)
+    raise AssertionError(f"line {text.lineno}: what does {ast.unparse(text)} say?")
+
+
+def mentions(text: str, flag: str) -> bool:
+    return re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", text) is not None
+
+
+class OpenSSHPage(unittest.TestCase):
+    def test_every_message_that_a_client_may_be_shown_is_in_the_troubleshooting_table(self) -> None:
+        messages = public_messages()
+        self.assertGreaterEqual(len(messages), 5)
+        table = section("When it does not work")
+        for message in messages:
+            with self.subTest(message):
+                self.assertRegex(table, f"`pysftp(jail|server): {message}`")
+
+    def test_the_table_has_no_message_that_the_commands_do_not_print(self) -> None:
+        table = section("When it does not work")
+        messages = [*public_messages(), "command not found", r"internal error \(.*\); syslog says more"]
+        for shown in re.findall(r"^\| [^|]*`pysftp(?:jail|server): ([^`]*)`", table, re.MULTILINE):
+            with self.subTest(shown):
+                self.assertTrue(any(re.fullmatch(message, shown) for message in messages))
+
+    def test_every_option_of_every_command_is_explained(self) -> None:
+        for command, title in SECTIONS.items():
+            declared = [flag for option in command.options for flag in option.flags]
+            for flag in (*declared, *(HELP_AND_VERSION if command is pysftpserver.COMMAND else ("--help",))):
+                with self.subTest(command=command.prog, flag=flag):
+                    self.assertTrue(mentions(section(title), flag))
+
+    def test_no_option_is_explained_that_the_command_does_not_have(self) -> None:
+        for command, title in SECTIONS.items():
+            known = {flag for option in command.options for flag in option.flags} | set(HELP_AND_VERSION)
+            named = set(re.findall(r"(?<![\w-])--[a-z][\w-]*|`-\w(?=[` ])", self.own_words(command, title)))
+            with self.subTest(command.prog):
+                self.assertEqual({flag.lstrip("`") for flag in named} - known, set())
+
+    def own_words(self, command: Command, title: str) -> str:
+        """The section without what it says about the options of OpenSSH's clients, in a table of its own."""
+        rows = section(title).splitlines()
+        return "\n".join(row for row in rows if not (command is pysftpjail.COMMAND and row.startswith("|")))
+
+    def test_every_log_level_and_facility_is_named(self) -> None:
+        text = section("The whole host: Subsystem")
+        for level in LEVELS:
+            self.assertTrue(mentions(text, level), level)
+        for facility in FACILITIES:
+            if not facility.startswith("LOCAL"):
+                self.assertTrue(mentions(text, facility), facility)
+        self.assertIn("LOCAL0 to LOCAL7", text)
+
+    def test_every_request_in_its_lists_exists(self) -> None:
+        text = section("Options of pysftpjail").split("\n### Request lists\n")[1]
+        lists = re.findall(r"--allow-requests (\S+) /", text)
+        self.assertEqual(len(lists), 1)
+        for row in re.findall(r"^\| (?!to )[^|]+\| ([^|]*`[^|]*) \|$", text, re.MULTILINE):
+            lists += re.findall(r"`([^`]+)`", row)
+        self.assertGreater(len(lists), 15)
+        for names in lists:
+            with self.subTest(names):
+                self.assertTrue(common.request_list(names))

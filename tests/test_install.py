@@ -1,0 +1,137 @@
+"""What README.md promises of an installation, on one that is made here: the commands, and `make try`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from importlib import metadata
+from pathlib import Path
+
+from pysftpserver import __version__
+from pysftpserver.cli.common import request_names
+
+ROOT = Path(__file__).parents[1]
+PACKAGED = ("pysftpserver", "bin", "tools", "pyproject.toml", "setup.py", "README.md", "LICENSE")
+COMMANDS = ("pysftpjail", "pysftpserver")
+TRIED = (
+    "ls -la",
+    "get welcome.txt",
+    "!cat welcome.txt",
+    "get passwd",
+    "cd /../..",
+    "pwd",
+    "put notes.txt",
+    "bye\n",
+)
+BUILDS_WITH = 77  # setuptools, as pyproject.toml has it; pip fetches that where it is not there
+
+
+def setuptools_is_here() -> bool:
+    try:
+        return int(metadata.version("setuptools").split(".")[0]) >= BUILDS_WITH
+    except metadata.PackageNotFoundError:
+        return False
+
+
+class Installation(unittest.TestCase):
+    """A copy of the checkout, installed into a fresh virtual environment in the place of `make venv`'s.
+
+    The package is built and installed in two steps of pip, so that the environment needs no pip of its own,
+    which would take longer than all the rest.
+    """
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        holder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(holder.cleanup)
+        # The environment of whoever runs the tests is not to help: no PYTHONPATH, no working directory.
+        cls.top = Path(holder.name).resolve()
+        cls.checkout = cls.top / "checkout"
+        cls.environment = cls.checkout / ".venv"
+        cls.checkout.mkdir()
+        for name in PACKAGED:
+            if (ROOT / name).is_dir():
+                ignored = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(ROOT / name, cls.checkout / name, ignore=ignored)
+            else:
+                shutil.copy2(ROOT / name, cls.checkout)
+        python = cls.environment / "bin" / "python"
+        cls.call(sys.executable, "-m", "venv", "--without-pip", cls.environment)
+        isolation = ["--no-build-isolation"] if setuptools_is_here() else []
+        cls.pip("wheel", "--no-deps", *isolation, "--wheel-dir", cls.top / "wheels", cls.checkout)
+        (wheel,) = (cls.top / "wheels").iterdir()
+        cls.pip("--python", python, "install", "--no-deps", "--no-index", wheel)
+
+    @classmethod
+    def pip(cls, *arguments: str | Path) -> None:
+        cls.call(sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "--no-input", *arguments)
+
+    @classmethod
+    def call(cls, *words: str | Path, text: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a program in an empty place; what it says is in the error when it fails."""
+        temporary = cls.top / "tmp"
+        temporary.mkdir(exist_ok=True)
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        done = subprocess.run(
+            words,
+            input=text,
+            cwd=cls.top,
+            env={**inherited, "TMPDIR": str(temporary)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=120,
+        )
+        if done.returncode:
+            raise AssertionError(f"{words} ended with {done.returncode}:\n{done.stdout}")
+        return done
+
+    def test_the_commands_start_with_the_interpreter_they_were_installed_for(self) -> None:
+        for command in COMMANDS:
+            with self.subTest(command):
+                path = self.environment / "bin" / command
+                self.assertEqual(path.read_text().splitlines()[0], f"#!{self.environment / 'bin' / 'python'}")
+                self.assertTrue(os.access(path, os.X_OK))
+
+    def test_the_commands_are_there_and_tell_their_version(self) -> None:
+        for command in COMMANDS:
+            with self.subTest(command):
+                done = self.call(self.environment / "bin" / command, "--version")
+                self.assertEqual(done.stdout, f"{command} {__version__}\n")
+
+    def test_the_commands_list_the_requests(self) -> None:
+        for command, question in (("pysftpjail", ["-Q"]), ("pysftpserver", ["-Q", "requests"])):
+            with self.subTest(command):
+                done = self.call(self.environment / "bin" / command, *question)
+                self.assertEqual(done.stdout.split(), request_names())
+
+    def test_the_installed_package_is_whole_and_says_that_it_is_typed(self) -> None:
+        (installed,) = self.environment.glob("lib/python*/site-packages/pysftpserver")
+        self.assertTrue((installed / "py.typed").is_file())
+        present = {path.relative_to(installed) for path in installed.glob("**/*.py")}
+        package = self.checkout / "pysftpserver"
+        self.assertEqual(present, {path.relative_to(package) for path in package.glob("**/*.py")})
+
+    def test_the_installation_brings_nothing_else_with_it(self) -> None:
+        (packages,) = self.environment.glob("lib/python*/site-packages")
+        names = {path.name.split("-")[0] for path in packages.iterdir()}
+        self.assertEqual(names - {"__pycache__"}, {"pysftpserver"})
+
+    def test_make_try_shows_a_jail_that_nobody_can_leave_and_removes_it(self) -> None:
+        done = self.call(
+            self.checkout / "tools" / "try.sh",
+            text="\n".join(TRIED),
+        )
+        self.assertIn("welcome.txt", done.stdout)
+        self.assertIn("This is a jail", done.stdout)
+        self.assertRegex(done.stdout, r"(?m)^l[rwx-]{9} .* passwd")
+        # The link leads to /etc/passwd in the jail, and there is none; nothing of the host's is shown.
+        self.assertRegex(done.stdout, r"stat remote: No such file or directory|File .* not found")
+        self.assertNotIn("root:", done.stdout)
+        self.assertIn("Remote working directory: /\n", done.stdout)
+        self.assertIn("Uploading notes.txt to /notes.txt", done.stdout)
+        self.assertEqual(list((self.top / "tmp").iterdir()), [])
