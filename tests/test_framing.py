@@ -142,3 +142,8 @@ class Framing(InADirectory):
         client = self.client()
         self.assertEqual(client.ask("stat", string(b"."), b"more").kind, "attrs")
         self.assertEqual(client.ask("limits", b"more").kind, "extended")
+
+    def test_nothing_more_is_served_once_the_door_is_stopping(self):
+        client = Client(Whole())
+        client.server.stopping = True
+        self.assertEqual(client.feed(request("stat", 1, string(b"/")) * 3), b"")

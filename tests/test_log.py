@@ -64,6 +64,16 @@ NASTY = [
 ]
 
 
+class WordsOfOthers(unittest.TestCase):
+    """Not every line is made here: a hook's reason to end the session goes to the log too."""
+
+    def test_become_one_printable_line(self):
+        lines = []
+        whole = SFTPLog(lambda level, text: lines.append(text))
+        whole.error("a\nforged line \x1b[31m \udc80 \u00e4")
+        self.assertEqual(lines, ["a\\nforged line \\x1b[31m \\udc80 \\xe4"])
+
+
 class Lines(unittest.TestCase):
     def test_only_lines_up_to_the_level_are_written(self):
         levels = list(log.LEVELS.values())

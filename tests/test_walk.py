@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import tempfile
@@ -121,3 +122,20 @@ class TheWalkIsOpenat2(unittest.TestCase):
                 by_kernel = where(top, lambda d, a=(path, flags): openat2(d, *a, 0, RESOLVE))
                 by_walk = where(top, lambda d, a=(path, flags): walk(d, *a))
                 self.assertEqual(by_walk, by_kernel, (path[:10], len(path)))
+
+
+class TheWalkEnds(unittest.TestCase):
+    """Every `..` makes the walk begin again at the top: a path may ask for only so much of that."""
+
+    def test_a_path_that_goes_up_and_down_for_ever_is_refused(self):
+        with tempfile.TemporaryDirectory() as top:
+            deep = Path(top, *(["d"] * 200))
+            deep.mkdir(parents=True)
+            root = os.open(top, os.O_PATH | os.O_DIRECTORY)
+            self.addCleanup(os.close, root)
+            below = b"d/" * 200
+            os.close(walk(root, below, os.O_PATH))
+            os.close(walk(root, below + b"../d/" * 50, os.O_PATH))
+            with self.assertRaises(OSError) as raised:
+                walk(root, below + b"../d/" * 700, os.O_PATH)
+            self.assertEqual(raised.exception.errno, errno.ELOOP)

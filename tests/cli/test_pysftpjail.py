@@ -256,15 +256,15 @@ class Jail(CommandCase):
         done = self.run_it(self.jail, stdin=b"GET / HTTP/1.0\r\n\r\n", under_sshd=True)
         self.assertEqual((done.returncode, done.stdout, done.stderr), (11, b"", b""))
 
-    def test_a_session_without_descriptors_ends_without_a_traceback(self):
-        done = self.run_argv(
-            [
-                "-c",
-                "import os, sys; os.close(0); os.close(1); from pysftpserver.cli.pysftpjail import main; "
-                "sys.exit(main([sys.argv[1]]))",
-                str(self.jail),
-            ]
-        )
-        self.assertNotIn(b"Traceback", done.stderr)
-        self.assertLessEqual(done.stderr.count(b"\n"), 1)
-        self.assertNotEqual(done.returncode, 0)
+    def test_standard_descriptors_that_were_closed_lead_nowhere(self):
+        # Else the next file that is opened takes their number: the log would get the replies.
+        log = self.jail.parent / "closed.log"
+        code = "import os, sys; from pysftpserver.cli.pysftpjail import main\n"
+        code += "[os.close(int(number)) for number in sys.argv[1]]\nsys.exit(main(sys.argv[2:]))"
+        for closed in ("0", "1", "01", "012"):
+            with self.subTest(closed):
+                done = self.run_argv(["-c", code, closed, "-l", str(log), str(self.jail)], stdin=HELLO)
+                self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"", b""))
+                self.assertNotIn(b"posix-rename@openssh.com", log.read_bytes())
+        done = self.run_argv(["-c", code, "2", str(self.jail / "missing")], stdin=HELLO)
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (2, b"", b""))
