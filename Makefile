@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 BIN := .venv/bin
-# For "make test": what to hand to nose2, e.g. ARGS="-v tests.test_wire".
+# For "make test": what to hand to nose2, e.g. ARGS="-v tests.test_wire". For "make bench": its options.
 ARGS ?=
 # For "make test": a file to write the counts to as well.
 COUNTS ?=
@@ -10,7 +10,7 @@ COUNTS ?=
 .DEFAULT_GOAL := help
 # Two of the steps may want apt-get, which runs alone.
 .NOTPARALLEL:
-.PHONY: help venv venv-test debian-try debian-test try test lint format clean
+.PHONY: help venv venv-test debian-try debian-test try test bench lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +23,9 @@ try: debian-try venv ## open an sftp session on a throw-away jail
 
 test: debian-test venv-test ## install what the tests need and run them
 	@$(BIN)/python tools/run_tests.py $(if $(COUNTS),--counts $(COUNTS)) -- $(ARGS)
+
+bench: debian-test venv-test ## measure beside OpenSSH's sftp-server (a few minutes, on an idle machine)
+	@$(BIN)/python -m bench.run $(ARGS)
 
 lint: venv-test ## check style (ruff) and types (mypy)
 	@status=0; \

@@ -1,0 +1,205 @@
+"""What makes a server work and stops the time: OpenSSH's sftp, raw packets, and no server at all.
+
+Every driver returns seconds. The raw ones send packets that were made before the clock starts and look
+at nothing in the replies but their number and size, so that the client is not what is measured.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shlex
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pysftpserver import wire
+from pysftpserver.testing import sftpcmd, sftpint, sftpint64, sftpstring
+
+INIT = sftpint(5) + bytes((wire.SSH2_FXP_INIT,)) + sftpint(wire.SFTP_VERSION)
+CHUNK = 1 << 18  # bytes
+
+
+def sftp(server: Sequence[str], commands: str, options: Sequence[str] = ()) -> float:
+    """Seconds that `sftp -D server` takes for a batch of commands.
+
+    Raises RuntimeError with what it said when it fails.
+    """
+    argv = ["sftp", "-q", *options, "-b", "-", "-D", shlex.join(server)]
+    return _timed(argv, commands)
+
+
+def sftp_over_ssh(config: Path, host: str, commands: str, options: Sequence[str] = ()) -> float:
+    """Seconds that sftp takes through a real sshd, logging in included."""
+    return _timed(["sftp", "-q", "-F", str(config), *options, "-b", "-", host], commands)
+
+
+def _timed(argv: list[str], commands: str) -> float:
+    began = time.perf_counter()
+    done = subprocess.run(argv, input=commands.encode(), capture_output=True)
+    seconds = time.perf_counter() - began
+    if done.returncode:
+        raise RuntimeError(f"{shlex.join(argv)} ended with {done.returncode}: {done.stderr.decode()[-500:]}")
+    return seconds
+
+
+class RawSession:
+    """A server on one end of a socket pair, and packets on the other."""
+
+    def __init__(self, server: Sequence[str]) -> None:
+        self.socket, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen(server, stdin=theirs, stdout=theirs)
+        self.socket.sendall(INIT)
+        self.version = self.packet()
+
+    def __enter__(self) -> RawSession:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.socket.close()
+        self.process.wait()
+
+    def packet(self) -> bytes:
+        """The next reply, without its length."""
+        length = int.from_bytes(self._exactly(4), "big")
+        return self._exactly(length)
+
+    def _exactly(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            part = self.socket.recv(count - len(data))
+            if not part:
+                raise RuntimeError("the server closed the connection")
+            data += part
+        return data
+
+    def exchange(self, requests: bytes, expected: int) -> float:
+        """Seconds until `expected` bytes of replies to these requests are there."""
+        self.socket.setblocking(False)
+        poll = select.poll()
+        view = memoryview(requests)
+        room = bytearray(CHUNK)
+        began = time.perf_counter()
+        while expected > 0:
+            poll.register(self.socket, select.POLLIN | (select.POLLOUT if view else 0))
+            for _, events in poll.poll():
+                if events & select.POLLIN:
+                    received = self.socket.recv_into(room)
+                    if not received:
+                        raise RuntimeError("the server closed the connection")
+                    expected -= received
+                if events & select.POLLOUT:
+                    view = view[self.socket.send(view[:CHUNK]) :]
+        seconds = time.perf_counter() - began
+        self.socket.setblocking(True)
+        if expected:
+            raise RuntimeError("the replies have another size than expected")
+        return seconds
+
+
+def pipelined_stats(server: Sequence[str], paths: Sequence[bytes], count: int, kind: int) -> float:
+    """Seconds for `count` STAT or LSTAT requests, all sent without waiting, on paths that exist."""
+    requests = b"".join(sftpcmd(kind, sftpstring(paths[number % len(paths)])) for number in range(count))
+    attrs = 4 + 1 + 4 + 32  # an ATTRS packet with every field
+    with RawSession(server) as session:
+        return session.exchange(requests, count * attrs)
+
+
+def small_reads(server: Sequence[str], paths: Sequence[bytes], count: int) -> float:
+    """Seconds for `count` times OPEN, READ of 1 KiB and CLOSE, each sent after the reply before it."""
+    with RawSession(server) as session:
+        send = session.socket.sendall
+        began = time.perf_counter()
+        for number in range(count):
+            path = sftpstring(paths[number % len(paths)])
+            send(sftpcmd(wire.SSH2_FXP_OPEN, path, sftpint(wire.SSH2_FXF_READ), sftpint(0)))
+            handle = sftpstring(session.packet()[9:])
+            send(sftpcmd(wire.SSH2_FXP_READ, handle, sftpint64(0), sftpint(1024)))
+            if len(session.packet()) != 9 + 1024:
+                raise RuntimeError("a read came back with another size")
+            send(sftpcmd(wire.SSH2_FXP_CLOSE, handle))
+            session.packet()
+        return time.perf_counter() - began
+
+
+def session_start(server: Sequence[str]) -> float:
+    """Seconds from starting the server to its VERSION reply."""
+    began = time.perf_counter()
+    with RawSession(server):
+        return time.perf_counter() - began
+
+
+def bare_python(python: str) -> float:
+    """Seconds from starting to the end of a Python that does nothing."""
+    began = time.perf_counter()
+    subprocess.run([python, "-c", "pass"], check=True, stdin=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def limit_of_get(source: Path) -> float:
+    """Seconds to move a file through a socket pair by sendfile, without any protocol."""
+    ours, theirs = socket.socketpair()
+    size = source.stat().st_size
+    with ours, theirs, source.open("rb") as file:
+        reader = threading.Thread(target=_drain, args=(theirs, size))
+        began = time.perf_counter()
+        reader.start()
+        sent = 0
+        while sent < size:
+            sent += os.sendfile(ours.fileno(), file.fileno(), sent, size - sent)
+        reader.join()
+        return time.perf_counter() - began
+
+
+def _drain(end: socket.socket, size: int) -> None:
+    room = bytearray(CHUNK)
+    while size:
+        size -= end.recv_into(room)
+
+
+def limit_of_put(source: Path, target: Path) -> float:
+    """Seconds to move a file through a socket pair by read and write on both sides, no protocol."""
+    ours, theirs = socket.socketpair()
+    size = source.stat().st_size
+    with ours, theirs:
+        writer = threading.Thread(target=_pour, args=(theirs, source))
+        began = time.perf_counter()
+        writer.start()
+        room = memoryview(bytearray(CHUNK))
+        with target.open("wb", buffering=0) as file:
+            while size:
+                count = ours.recv_into(room)
+                file.write(room[:count])
+                size -= count
+        writer.join()
+        return time.perf_counter() - began
+
+
+def _pour(end: socket.socket, source: Path) -> None:
+    room = memoryview(bytearray(CHUNK))
+    with source.open("rb", buffering=0) as file:
+        while count := file.readinto(room):
+            end.sendall(room[:count])
+
+
+def peak_memory(server: Sequence[str], commands: str, report: Path, options: Sequence[str] = ()) -> int:
+    """The highest resident size (bytes) of a server while sftp drives it.
+
+    The server runs below a shell of its own, whose only other work is to wait for it and tell.
+    """
+    script = "import os,sys\npid=os.spawnvp(os.P_NOWAIT,sys.argv[2],sys.argv[2:])\n"
+    script += 'usage=os.wait4(pid,0)[2]\nopen(sys.argv[1],"w").write(str(usage.ru_maxrss))\n'
+    sftp([sys.executable, "-c", script, str(report), *server], commands, options)
+    # sftp does not wait for its server to end, so the report may be a moment late.
+    deadline = time.monotonic() + 10
+    while not (report.exists() and (text := report.read_text())):
+        if time.monotonic() > deadline:
+            raise RuntimeError("no report on the server's memory")
+        time.sleep(0.01)
+    report.unlink()
+    return int(text) * 1024
