@@ -37,7 +37,7 @@ from tests.storages import Whole
 class Reading(InADirectory):
     """READ, from the queue of bytes and from spans of files that are read only when they are sent."""
 
-    SIZE = 4 * SPAN_FROM
+    SIZE = 1 << 18  # more than the longest READ, and many spans
 
     def setUp(self) -> None:
         super().setUp()
