@@ -162,29 +162,31 @@ def _drain(end: socket.socket, size: int) -> None:
         size -= end.recv_into(room)
 
 
-def limit_of_put(source: Path, target: Path) -> float:
-    """Seconds to move a file through a socket pair by read and write on both sides, no protocol."""
+def limit_of_put(source: Path, target: Path, times: int) -> float:
+    """Seconds to move a file so often through a socket pair by read and write on both sides, no protocol."""
     ours, theirs = socket.socketpair()
-    size = source.stat().st_size
     with ours, theirs:
-        writer = threading.Thread(target=_pour, args=(theirs, source))
+        writer = threading.Thread(target=_pour, args=(theirs, source, times))
         began = time.perf_counter()
         writer.start()
         room = memoryview(bytearray(CHUNK))
-        with target.open("wb", buffering=0) as file:
-            while size:
-                count = ours.recv_into(room)
-                file.write(room[:count])
-                size -= count
+        for _ in range(times):
+            size = source.stat().st_size
+            with target.open("wb", buffering=0) as file:
+                while size:
+                    count = ours.recv_into(room[: min(size, CHUNK)])
+                    file.write(room[:count])
+                    size -= count
         writer.join()
         return time.perf_counter() - began
 
 
-def _pour(end: socket.socket, source: Path) -> None:
+def _pour(end: socket.socket, source: Path, times: int) -> None:
     room = memoryview(bytearray(CHUNK))
-    with source.open("rb", buffering=0) as file:
-        while count := file.readinto(room):
-            end.sendall(room[:count])
+    for _ in range(times):
+        with source.open("rb", buffering=0) as file:
+            while count := file.readinto(room):
+                end.sendall(room[:count])
 
 
 def peak_memory(server: Sequence[str], commands: str, report: Path, options: Sequence[str] = ()) -> int:

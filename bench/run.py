@@ -117,6 +117,11 @@ def versions() -> str:
     return f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}, {ssh}"
 
 
+def shared_memory() -> str | None:
+    """A tmpfs for the data, where there is one."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
 def say(text: str) -> None:
     """Progress, for people only."""
     if sys.stderr.isatty():
@@ -126,7 +131,8 @@ def say(text: str) -> None:
 def measure_all(top: Path, pairs: int, only: str) -> tuple[list[Result], dict[str, int]]:
     """Every row whose name has `only` in it, and the memory (bytes) after the bulk rows."""
     material = Material(top)
-    ours = [*command("pysftpjail"), "--log-level", "QUIET", str(material.jail)]
+    # The log level that sftp-server has when it is not told another.
+    ours = [*command("pysftpjail"), "--log-level", "ERROR", str(material.jail)]
     theirs = [REFERENCE]
     results: list[Result] = []
     memory = {}
@@ -166,9 +172,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measures pysftpjail beside OpenSSH's sftp-server.")
     parser.add_argument("--pairs", type=int, default=5, help="Counted pairs of runs a row. The default is 5.")
     parser.add_argument("--only", default="", help="Run only rows with this in their name. Default: all.")
-    parser.add_argument("--json", type=Path, help="Write the results to this file too.")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        default=CHECKOUT / "bench.json",
+        help="Write the results to this file too. The default is bench.json in the checkout.",
+    )
     options = parser.parse_args()
-    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    place = shared_memory()
     with tempfile.TemporaryDirectory(dir=place, prefix="pysftpserver-bench-") as top:
         results, memory = measure_all(Path(top), options.pairs, options.only)
     say("")
@@ -178,9 +189,8 @@ def main() -> int:
     print()
     for name, size in memory.items():
         print(f"Resident memory at the end of {name}: {size / (1 << 20):.1f} MiB")
-    if options.json:
-        report = {"machine": versions(), "rows": [asdict(r) for r in results], "memory": memory}
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    report = {"machine": versions(), "rows": [asdict(r) for r in results], "memory": memory}
+    options.json.write_text(json.dumps(report, indent=1) + "\n")
     return 0
 
 

@@ -21,7 +21,6 @@ from pysftpserver.pysftpexceptions import (
     SFTPForbidden,
     SFTPNotFound,
 )
-from pysftpserver.segments import FileSpan
 from pysftpserver.wire import MAX_DATA, MAX_PACKET
 
 TYPE_CHECKING = False
@@ -42,7 +41,7 @@ _OPEN_FLAGS = (
 ROOM_FOR_NAMES = MAX_PACKET - 9  # bytes that a NAME has for its entries
 
 
-def open_flags(pflags: int) -> int:
+def _open_flags(pflags: int) -> int:
     """The os.O_* flags for the SSH2_FXF_* ones. Neither READ nor WRITE opens for reading."""
     writes = pflags & wire.SSH2_FXF_WRITE
     if pflags & wire.SSH2_FXF_READ and writes:
@@ -55,9 +54,12 @@ def open_flags(pflags: int) -> int:
     return flags
 
 
+OPEN_FLAGS = tuple(map(_open_flags, range(2 * wire.SSH2_FXF_EXCL)))
+
+
 def serve_open(server: SFTPServer, rid: int, path: bytes, pflags: int, attrs: SFTPAttributes) -> None:
     """SSH_FXP_OPEN, section 6.3: a HANDLE."""
-    flags = open_flags(pflags)
+    flags = OPEN_FLAGS[pflags % len(OPEN_FLAGS)]
     if server.read_only and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC):
         server.log.write(VERBOSE, "Refusing open request in read-only mode")
         raise SFTPForbidden
@@ -78,12 +80,6 @@ def serve_read(server: SFTPServer, rid: int, handle: bytes, offset: int, length:
     file = server.handles.file(handle)
     size = min(length, MAX_DATA)
     check_offset(offset)
-    if file.descriptor is not None:
-        span = FileSpan.of(file.descriptor, offset, size)
-        if span is not None:
-            server.send_span(rid, span)
-            file.bytes_read += span.length
-            return span.length
     data = server.storage.read(file.object, offset, size)
     if not data and size:  # to ask for nothing is odd, but no error
         raise SFTPEndOfFile

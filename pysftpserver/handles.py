@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from pysftpserver.log import show
+from pysftpserver.log import INFO, show
 from pysftpserver.pysftpexceptions import SFTPFailure, SFTPUnsupported
 
 TYPE_CHECKING = False
@@ -27,7 +27,15 @@ MOST_HANDLES = 4096  # open handles of one session, where the process could have
 class FileHandle:
     """An open file: the storage's own object, and what was moved through it (bytes)."""
 
-    __slots__ = ("bytes_read", "bytes_written", "descriptor", "flags", "object", "path", "takes_views")
+    __slots__ = (
+        "bytes_read",
+        "bytes_written",
+        "descriptor",
+        "flags",
+        "object",
+        "path",
+        "takes_views",
+    )
 
     def __init__(self, path: bytes, flags: int, opened: Any) -> None:
         self.path = path
@@ -63,12 +71,12 @@ class HandleTable:
         self._log = log
         self._reads_descriptors = _speaks_for(storage, "read")
         self._writes_views = _speaks_for(storage, "write")
-        self._open: dict[bytes, FileHandle | DirectoryHandle] = {}
+        self.opened: dict[bytes, FileHandle | DirectoryHandle] = {}
         self._last = 0
 
     def check_room(self) -> None:
         """Raises SFTPFailure when no more may be opened."""
-        if len(self._open) >= self.limit:
+        if len(self.opened) >= self.limit:
             raise SFTPFailure(f"Too many open handles: close some of the {self.limit} first")
 
     def add_file(self, path: bytes, flags: int, opened: Any) -> bytes:
@@ -93,31 +101,31 @@ class HandleTable:
         # Numbers are not used again, so that a client that mixes up its handles is told so.
         self._last = (self._last + 1) & 0xFFFFFFFF
         name = self._last.to_bytes(4, "big")
-        self._open[name] = handle
+        self.opened[name] = handle
         return name
 
     def file(self, name: bytes) -> FileHandle:
         """The open file of that handle. Raises SFTPFailure when it is none."""
-        handle = self._open.get(name)
+        handle = self.opened.get(name)
         if type(handle) is not FileHandle:
             raise SFTPFailure("Not the handle of an open file")
         return handle
 
     def directory(self, name: bytes) -> DirectoryHandle:
         """The open directory of that handle. Raises SFTPFailure when it is none."""
-        handle = self._open.get(name)
+        handle = self.opened.get(name)
         if type(handle) is not DirectoryHandle:
             raise SFTPFailure("Not the handle of an open directory")
         return handle
 
     def path_of(self, name: bytes) -> bytes | None:
         """The path that a handle was opened with, as the client sent it; None when it is not open."""
-        handle = self._open.get(name)
+        handle = self.opened.get(name)
         return handle.path if handle is not None else None
 
     def close(self, name: bytes, manner: str = "") -> None:
         """Close and forget a handle. Raises SFTPFailure when it is not open, or what closing raised."""
-        handle = self._open.pop(name, None)
+        handle = self.opened.pop(name, None)
         if handle is None:
             raise SFTPFailure("Not an open handle")
         if isinstance(handle, DirectoryHandle):
@@ -126,13 +134,14 @@ class HandleTable:
             if close is not None:
                 close()
         else:
-            counts = f"bytes read {handle.bytes_read} written {handle.bytes_written}"
-            self._log.info(f'{manner}close "{show(handle.path)}" {counts}')
+            if self._log.level >= INFO:
+                counts = f"bytes read {handle.bytes_read} written {handle.bytes_written}"
+                self._log.info(f'{manner}close "{show(handle.path)}" {counts}')
             self._storage.close(handle.object)
 
     def close_all(self) -> None:
         """Close what the client left open. What goes wrong is logged, and the rest closed all the same."""
-        for name in list(self._open):
+        for name in list(self.opened):
             try:
                 self.close(name, "forced ")
             except SFTPUnsupported:

@@ -12,6 +12,7 @@ import os
 import sys
 
 OPENAT2 = 437  # the same number on every architecture
+RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_IN_ROOT = 0x10
 RENAME_NOREPLACE = 1
@@ -22,8 +23,9 @@ _ATTEMPTS = 128  # openat2 gives EAGAIN when a rename elsewhere made it unsure; 
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
+# No argtypes: to check five arguments by them takes a third of the whole call, which every OPEN and STAT
+# make. Small integers and bytes arrive as they are, and nothing else is passed.
 _syscall.restype = ctypes.c_long
-_syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t)
 _renameat2 = getattr(_libc, "renameat2", None)
 if _renameat2 is not None:
     _renameat2.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)

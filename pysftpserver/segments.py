@@ -1,128 +1,134 @@
-"""The output queue: segments on their way to the client, in order.
+"""The output queue: replies on their way to the client, in order.
 
-A segment is bytes, or a span of an open file that a door may send without copying. No invented bytes: a
-file that no longer holds what was announced of it ends the session. What may not enter: packets, writing;
-reading a span is the queue's only I/O.
+A segment is bytes, or a READ that is answered when its turn to be sent comes: until then it holds no
+memory, and then it is read into a buffer that the door uses again and again. No invented bytes: a reply
+holds what one read of the file returned, and its length is made from that. (sendfile would spare a copy.
+It queues references to the file's pages, so that bytes which are "sent" still become zeros when somebody
+truncates the file before the client takes them: docs/performance.md.) What may not enter: writing; the
+late reads are the queue's only I/O.
 """
 
 from __future__ import annotations
 
 import os
-from stat import S_ISREG
 
-from pysftpserver.pysftpexceptions import SFTPSessionEnd
+from pysftpserver.wire import DATA_HEADER, MAX_DATA, SSH2_FX_EOF, encode_usual_status, put_data_header
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pysftpserver.handles import FileHandle
+
     Segment = bytes | bytearray | memoryview
 
-# Bytes from which sendfile is cheaper than a read and a write. Measured with reads of 32 KiB, where the
-# pages of a fresh buffer for each cost more than the second system call.
-SPAN_FROM = 32 * 1024
+
+LONGEST_READ = DATA_HEADER + MAX_DATA  # bytes of room that every late read fits into
 
 
-class FileSpan:
-    """length bytes at offset of the file behind descriptor, which stays open until they are sent."""
+class LateRead:
+    """A READ of up to size bytes at offset of an open file with a descriptor.
 
-    __slots__ = ("descriptor", "length", "offset")
+    failed: makes the reply for an exception; called with the request id and the exception.
+    """
 
-    def __init__(self, descriptor: int, offset: int, length: int) -> None:
-        self.descriptor = descriptor
+    __slots__ = ("failed", "file", "offset", "request_id", "size")
+
+    def __init__(
+        self,
+        request_id: int,
+        file: FileHandle,
+        offset: int,
+        size: int,
+        failed: Callable[[int, BaseException], bytes],
+    ) -> None:
+        self.request_id = request_id
+        self.file = file
         self.offset = offset
-        self.length = length
+        self.size = size
+        self.failed = failed
 
-    @classmethod
-    def of(cls, descriptor: int, offset: int, size: int) -> FileSpan | None:
-        """The span of up to size bytes at offset, or None where it is no gain or no safe promise.
-
-        Only a regular file with blocks of its own is promised from: the files of sysfs and the like
-        announce a size that they do not hold.
-        """
-        if size < SPAN_FROM:
-            return None
-        st = os.fstat(descriptor)
-        length = min(size, st.st_size - offset)
-        if length < SPAN_FROM or not st.st_blocks or not S_ISREG(st.st_mode):
-            return None
-        return cls(descriptor, offset, length)
-
-    def read(self) -> bytes:
-        """The bytes themselves. Raises SFTPSessionEnd when the file no longer has them."""
-        parts = []
-        offset, missing = self.offset, self.length
-        while missing:
-            try:
-                part = os.pread(self.descriptor, missing, offset)
-            except OSError as error:
-                raise SFTPSessionEnd(
-                    f"reading a file failed after its data was announced: {error.strerror}"
-                ) from error
-            if not part:
-                raise SFTPSessionEnd("a file shrank while its data was being sent")
-            parts.append(part)
-            offset += len(part)
-            missing -= len(part)
-        return b"".join(parts)
+    def reply(self, room: memoryview) -> Segment:
+        """Read now: the whole reply, made in room (DATA_HEADER and size bytes, or more) if it is DATA."""
+        end = DATA_HEADER + self.size
+        try:
+            count = os.preadv(self.file.descriptor, [room[DATA_HEADER:end]], self.offset)  # type: ignore[arg-type]
+        except OSError as error:
+            return self.failed(self.request_id, error)
+        if not count:
+            return encode_usual_status(self.request_id, SSH2_FX_EOF)
+        self.file.bytes_read += count
+        put_data_header(room, self.request_id, count)
+        return room[: DATA_HEADER + count]
 
 
 class OutputQueue:
     """Segments in order, and how many bytes they stand for.
 
-    segments: a list that a door reads from its front; it calls sent() with what it got rid of.
-    size: bytes that are still to be sent. spans: how many of the segments are spans.
+    segments: a list that a door sends from its front; it calls sent() with what it got rid of.
+    size: bytes that are still to be sent, late reads with all that they may bring. late: how many of the
+    segments are late reads.
     """
 
-    __slots__ = ("segments", "size", "spans")
+    __slots__ = ("late", "segments", "size")
 
     def __init__(self) -> None:
-        self.segments: list[Segment | FileSpan] = []
+        self.segments: list[Segment | LateRead] = []
         self.size = 0
-        self.spans = 0
+        self.late = 0
 
     def append(self, segment: Segment) -> None:
         """Queue bytes."""
         self.segments.append(segment)
         self.size += len(segment)
 
-    def append_span(self, span: FileSpan) -> None:
-        """Queue a span of a file."""
-        self.segments.append(span)
-        self.size += span.length
-        self.spans += 1
+    def append_late(self, read: LateRead) -> None:
+        """Queue a READ."""
+        self.segments.append(read)
+        self.size += DATA_HEADER + read.size
+        self.late += 1
+
+    def first(self, room: memoryview) -> Segment:
+        """The bytes to be sent next, read into room if they are late; they stay in the queue."""
+        segment = self.segments[0]
+        return self._answer(0, segment, room) if isinstance(segment, LateRead) else segment
+
+    def _answer(self, index: int, read: LateRead, room: memoryview) -> Segment:
+        reply = self.segments[index] = read.reply(room)
+        self.size += len(reply) - DATA_HEADER - read.size
+        self.late -= 1
+        return reply
 
     def sent(self, count: int) -> None:
-        """The first count bytes are gone."""
+        """The first count bytes are gone. None of them are late."""
         self.size -= count
         segments = self.segments
+        if count == len(segments[0]):  # type: ignore[arg-type]
+            del segments[0]
+            return
         done = 0
-        for segment in segments:
-            is_span = type(segment) is FileSpan
-            length = segment.length if is_span else len(segment)  # type: ignore[union-attr,arg-type]
+        while count:
+            length = len(segments[done])  # type: ignore[arg-type]
             if count < length:
-                if count and is_span:
-                    segment.offset += count  # type: ignore[union-attr]
-                    segment.length -= count  # type: ignore[union-attr]
-                elif count:
-                    segments[done] = memoryview(segment)[count:]  # type: ignore[arg-type]
+                segments[done] = memoryview(segments[done])[count:]  # type: ignore[arg-type]
                 break
             count -= length
             done += 1
-            self.spans -= is_span
         del segments[:done]
 
     def settle(self) -> None:
-        """Read every span now, because what comes next might change or close its file."""
+        """Read everything that is late now, because what comes next might change or close its file."""
         for index, segment in enumerate(self.segments):
-            if isinstance(segment, FileSpan):
-                self.segments[index] = segment.read()
-        self.spans = 0
+            if type(segment) is LateRead:
+                self._answer(index, segment, memoryview(bytearray(DATA_HEADER + segment.size)))
 
     def clear(self) -> None:
         """Forget everything."""
         self.segments.clear()
         self.size = 0
-        self.spans = 0
+        self.late = 0
 
     def __bytes__(self) -> bytes:
-        """Everything that is queued; the queue stays as it is."""
-        return b"".join(s.read() if isinstance(s, FileSpan) else s for s in self.segments)
+        """Everything that is queued; what was late is read by this."""
+        self.settle()
+        return b"".join(self.segments)  # type: ignore[arg-type]

@@ -15,9 +15,10 @@ import time
 
 from pysftpserver import wire
 from pysftpserver.attributes import LongnameFormatter
+from pysftpserver.bulk import TRANSFERS, serve_transfers
 from pysftpserver.handles import HandleTable
 from pysftpserver.hook import SFTPEvent
-from pysftpserver.log import VERBOSE, SFTPLog, file_sink, show
+from pysftpserver.log import DEBUG1, VERBOSE, SFTPLog, file_sink, show
 from pysftpserver.pysftpexceptions import (
     SFTPFailure,
     SFTPForbidden,
@@ -36,7 +37,7 @@ from pysftpserver.wire import (
     SSH2_FX_OK,
     SSH2_FXP_EXTENDED,
     SSH2_FXP_INIT,
-    SSH2_FXP_READ,
+    TRANSFER_HEADER,
     string_at,
     u32_at,
 )
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage, StatVFS
     from pysftpserver.attributes import SFTPAttributes
     from pysftpserver.hook import SFTPHook
-    from pysftpserver.segments import FileSpan
 
 __all__ = ["SFTPServer"] + [name for name in vars(wire) if name.startswith("SSH2_")]
 
@@ -98,9 +98,11 @@ class SFTPServer:
         self.longnames = LongnameFormatter(storage.username, storage.groupname)
         self._extensions = {name: row for name, row in EXTENDED_REQUESTS.items() if row.is_offered(storage)}
         self._refused = _refusals(read_only, allow, deny)
+        # bulk.py knows of no refusals, and of no handles that are open before INIT.
+        self._serves_transfers = not raise_on_error and not self._refused.keys() & {"read", "write"}
         self._initialized = raise_on_error
         self._input = b""
-        self._position = 0
+        self.position = 0
         self._closed = False
         if hook is not None:
             hook.started()
@@ -118,15 +120,8 @@ class SFTPServer:
 
     @property
     def output_queue(self) -> bytes:
-        """All replies that wait to be sent. Assign b"" once they are.
-
-        Raises SFTPSessionEnd when a file no longer holds what a reply promised: the session is over.
-        """
-        try:
-            return bytes(self.output)
-        except SFTPSessionEnd as error:
-            self.end(str(error))
-            raise
+        """All replies that wait to be sent. Assign b"" once they are."""
+        return bytes(self.output)
 
     @output_queue.setter
     def output_queue(self, data: bytes) -> None:
@@ -142,8 +137,8 @@ class SFTPServer:
             self.consume(memoryview(data), 0, len(data))
         finally:
             self.queue_limit = limit
-            self._input = data[self._position :]
-            self._position = 0
+            self._input = data[self.position :]
+            self.position = 0
 
     def consume(self, buffer: memoryview, start: int, end: int) -> int:
         """Serve the complete packets in buffer[start:end]; return where the rest begins.
@@ -152,10 +147,16 @@ class SFTPServer:
         once they are sent. Nothing of the buffer is referred to after the return. Once `ended`
         is set, everything is consumed and nothing served.
         """
-        self._position = start  # kept up to date for process(), which must know it after an exception
+        self.position = start  # kept up to date for process(), which must know it after an exception
+        transfers = self._serves_transfers and self.hook is None and self.log.level < DEBUG1
         while self.ended is None and not self.stopping and end - start > PACKET_HEADER:
             if self.output.size > self.queue_limit:
                 break
+            if transfers and end - start >= TRANSFER_HEADER and buffer[start + PACKET_HEADER] in TRANSFERS:
+                self.position = serve_transfers(self, buffer, start, end)
+                if self.position > start:
+                    start = self.position
+                    continue
             length = u32_at(buffer, start, end)
             if not 0 < length <= MAX_PACKET:
                 self.end(f"a packet of {length} bytes")
@@ -164,14 +165,15 @@ class SFTPServer:
             stop = body + length
             if stop > end:
                 break
-            self._position = start = stop
+            self.position = start = stop
             self._serve(buffer, body, stop)
         if self.ended is not None:
-            self._position = end
-        return self._position
+            self.position = end
+        return self.position
 
     def end(self, reason: str) -> None:
         """The session cannot go on: nothing more is served. The reason goes to the log."""
+        self.output.settle()  # what was asked before is answered, and logged, before
         self.ended = reason
         self.log.error(f"session ends: {reason}")
 
@@ -209,15 +211,15 @@ class SFTPServer:
                     self.log.error(f"Unknown message {kind}")
             if request is None:
                 raise SFTPUnsupported
-            if self.output.spans and kind != SSH2_FXP_READ:
+            if self.output.late:
                 self.output.settle()
             arguments = request.decode(buffer, pos, stop)
-            if self.hook is not None or self._refused or request.level <= self.log.level:
+            if self.hook is not None or request.level <= self.log.level or request.name in self._refused:
                 self._serve_watched(request, request_id, arguments)
             else:
                 request.handler(self, request_id, *arguments)
         except BaseException as error:
-            self._answer_error(request_id, request, error)
+            self.answer_error(request_id, request, error)
 
     def _serve_watched(self, request: Request, request_id: int, arguments: tuple[Any, ...]) -> None:
         """Call the handler, with everybody who wants to know: log, lists and hook."""
@@ -295,7 +297,7 @@ class SFTPServer:
         except BaseException as error:
             self.log.fault(error)
 
-    def _answer_error(self, request_id: int, request: Request | None, error: BaseException) -> None:
+    def answer_error(self, request_id: int, request: Request | None, error: BaseException) -> None:
         """The one way out for whatever went wrong: log it, answer it, and go on."""
         if isinstance(error, KeyboardInterrupt):
             raise error
@@ -314,12 +316,19 @@ class SFTPServer:
 
     def send_status(self, request_id: int, status: int = SSH2_FX_OK, message: bytes | None = None) -> None:
         """Queue a STATUS; message: UTF-8, the code's usual text where it is None."""
-        if message is None:
-            message = wire.STATUS_MESSAGES[status]
+        self.output.append(self._status(request_id, status, message))
+
+    def _status(self, request_id: int, status: int, message: bytes | None) -> bytes:
         if status > wire.SSH2_FX_EOF:
             text = wire.STATUS_MESSAGES.get(status, b"Unknown error")
             self.log.info(f"sent status {text.decode()}")
-        self.output.append(wire.encode_status(request_id, status, message))
+        if message is None:
+            return wire.encode_usual_status(request_id, status)
+        return wire.encode_status(request_id, status, message)
+
+    def failed_read(self, request_id: int, error: BaseException) -> bytes:
+        """The reply for a late READ that could not be done."""
+        return self._status(request_id, *status_of(error))
 
     def send_handle(self, request_id: int, name: bytes) -> None:
         """Queue a HANDLE."""
@@ -363,11 +372,6 @@ class SFTPServer:
         self.output.append(wire.encode_data_header(request_id, len(data)))
         if data:
             self.output.append(data)
-
-    def send_span(self, request_id: int, span: FileSpan) -> None:
-        """Queue a DATA with bytes that are still in their file."""
-        self.output.append(wire.encode_data_header(request_id, span.length))
-        self.output.append_span(span)
 
     # --- the rest ----------------------------------------------------------------------------
 

@@ -1,11 +1,11 @@
 """The stdio door: one session on a pair of descriptors, as sshd hands them to a subsystem.
 
 Sockets, pipes, terminals and files all do. One buffer is filled and emptied for the whole session;
-replies leave in batches (writev) and file content without passing through Python (sendfile). Neither
+replies leave in batches (writev), file content one reply at a time through another buffer. Neither
 direction ever waits for the other: the descriptors do not block, and poll says which can move. Memory
 is bounded by the buffer and the engine's queue_limit: while replies wait, requests are read until the
 buffer is full, and then wait in the client. What may not enter: packets, storages.
-Facts: poll(2), sendfile(2), sshd(8) on subsystems.
+Facts: poll(2), sshd(8) on subsystems.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from __future__ import annotations
 # The module signal wraps this one in enumerations, whose import takes longer than that of all the rest
 # here together; every session would wait for it.
 import _signal as signal  # type: ignore[import-not-found]
-import errno
 import os
 import select
+import sys
+import time
+from stat import S_ISSOCK
 
 from pysftpserver.log import DEBUG1, INFO, show
 from pysftpserver.pysftpexceptions import SFTPSessionEnd
-from pysftpserver.segments import FileSpan
+from pysftpserver.segments import LONGEST_READ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 BUFFER = 1 << 19  # bytes; must hold the largest packet, and more saves reads
 SEGMENTS_A_CALL = 512  # within every system's IOV_MAX
+SMALL = 4096  # bytes; whoever moves more at once is busy, and so are the processors
+EAGERNESS = 50e-6  # seconds for which a wait does not sleep
+MOST_IN_VAIN = 10  # doublings; then one wait in 1024 is eager
 GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
@@ -64,7 +69,9 @@ def _pump(server: SFTPServer, wakeup: int) -> None:
     output = server.output
     view = memoryview(bytearray(BUFFER))
     start = end = 0
+    room = memoryview(bytearray(LONGEST_READ))
     waiting = _Waiting(server.fd_in, server.fd_out, wakeup)
+    moved = 0  # bytes since the last wait, both ways
     at_eof = False
     while not server.stopping:
         if start < end:
@@ -72,20 +79,25 @@ def _pump(server: SFTPServer, wakeup: int) -> None:
             if start == end:
                 start = end = 0
         paused = output.size > server.queue_limit
-        if output.size and _send(output, server.fd_out) and paused:
-            continue  # there may be more complete packets in the buffer
+        if output.size:
+            moved += _send(output, server.fd_out, room)
+            if paused and not output.size:
+                continue  # there may be more complete packets in the buffer
         if server.ended is not None or (at_eof and not output.size):
             return
         if end == BUFFER and start:
             view[: end - start] = view[start:end]
             start, end = 0, end - start
-        readable = waiting.wait(receive=not at_eof and end < BUFFER, send=output.size > 0)
+        is_small = moved < SMALL and start == end and not output.size
+        readable = waiting.wait(not at_eof and end < BUFFER, output.size > 0, is_small)
+        moved = 0
         if readable:
             received = _receive(server.fd_in, view[end:])
             if received == 0:
                 server.log.write(DEBUG1, "read eof")
                 at_eof = True
-            end += received or 0
+            moved = received or 0
+            end += moved
 
 
 def _receive(descriptor: int, room: memoryview) -> int | None:
@@ -96,45 +108,25 @@ def _receive(descriptor: int, room: memoryview) -> int | None:
         return None
 
 
-def _send(output: OutputQueue, descriptor: int) -> bool:
-    """Write until the queue is empty (True) or the descriptor takes no more (False)."""
+def _send(output: OutputQueue, descriptor: int, room: memoryview) -> int:
+    """Write until the queue is empty or the descriptor takes no more; return how many bytes.
+
+    room: where late reads are read into. What was written in part stays there, and no other is read
+    before it is gone.
+    """
+    segments = output.segments
+    total = 0
     try:
-        while output.size:
-            first = output.segments[0]
-            if isinstance(first, FileSpan):
-                _send_span(output, first, descriptor)
+        while segments:
+            if output.late or len(segments) == 1:
+                count = os.write(descriptor, output.first(room))
             else:
-                output.sent(os.writev(descriptor, _batch(output)))
+                count = os.writev(descriptor, segments[:SEGMENTS_A_CALL])  # type: ignore[arg-type]
+            output.sent(count)
+            total += count
     except BlockingIOError:
-        return False
-    return True
-
-
-def _batch(output: OutputQueue) -> list[Any]:
-    """The segments up to the first span of a file."""
-    batch = []
-    for segment in output.segments[:SEGMENTS_A_CALL]:
-        if isinstance(segment, FileSpan):
-            break
-        batch.append(segment)
-    return batch
-
-
-def _send_span(output: OutputQueue, span: FileSpan, descriptor: int) -> None:
-    try:
-        sent = os.sendfile(descriptor, span.descriptor, span.offset, span.length)
-    except (BlockingIOError, ConnectionError):
-        raise
-    except OSError as error:
-        if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EOVERFLOW):
-            output.settle()  # not between these two kinds of files: read and write will do
-            return
-        raise SFTPSessionEnd(
-            f"sending a file failed after its data was announced: {error.strerror}"
-        ) from error
-    if not sent:
-        raise SFTPSessionEnd("a file shrank while its data was being sent")
-    output.sent(sent)
+        pass
+    return total
 
 
 class _Waiting:
@@ -142,23 +134,28 @@ class _Waiting:
 
     def __init__(self, fd_in: int, fd_out: int, wakeup: int) -> None:
         self._in = fd_in
-        self._out = fd_out
+        # sshd hands one socket over as both: to ask for it once is enough.
+        self._out = fd_in if _is_same_socket(fd_in, fd_out) else fd_out
         self._poll = select.poll()
         self._wanted: tuple[bool, bool] | None = None
         self._listens = False
         self._wakeup = wakeup
+        # With one processor, the client cannot run while this process looks whether it did.
+        self._in_vain = 0  # eager waits in a row that brought nothing
+        self._pauses = 0 if len(os.sched_getaffinity(0)) > 1 else sys.maxsize  # waits until the next one
         if wakeup >= 0:
             self._poll.register(wakeup, select.POLLIN)
 
-    def wait(self, receive: bool, send: bool) -> bool:
+    def wait(self, receive: bool, send: bool, is_small: bool = False) -> bool:
         """Wait for one of the two, or a signal; return whether there is something to read.
 
+        is_small: whether little was moved since the last wait, and nothing is under way.
         Raises BrokenPipeError when nobody is left to read replies.
         """
         if (receive, send) != self._wanted:
             self._want(receive, send)
         readable = False
-        for descriptor, events in self._poll.poll():
+        for descriptor, events in (is_small and self._eager()) or self._poll.poll():
             if descriptor == self._in and receive and events & (select.POLLIN | GONE):
                 readable = True  # at the end or on an error as well: reading says which
             elif descriptor == self._out and events & GONE:
@@ -166,6 +163,26 @@ class _Waiting:
             elif descriptor == self._wakeup:
                 os.read(descriptor, 64)  # also another's signal, which must not wake us for ever
         return readable
+
+    def _eager(self) -> list[tuple[int, int]] | None:
+        """What is ready within EAGERNESS, asked over and over; None when nothing is, or it is no use.
+
+        A client on this host that waits for each reply sends the next request some microseconds later,
+        and to fall asleep and be woken for it takes longer than to serve it. A client behind a network
+        never answers that soon: every try in vain doubles the number of waits without one.
+        """
+        if self._pauses:
+            self._pauses -= 1
+            return None
+        deadline = time.perf_counter() + EAGERNESS
+        poll = self._poll.poll
+        while not (ready := poll(0)):
+            if time.perf_counter() > deadline:
+                self._in_vain = min(self._in_vain + 1, MOST_IN_VAIN)
+                self._pauses = (1 << self._in_vain) - 1
+                return None
+        self._in_vain = 0
+        return ready
 
     def _want(self, receive: bool, send: bool) -> None:
         self._wanted = receive, send
@@ -180,6 +197,11 @@ class _Waiting:
         elif self._listens:
             self._poll.unregister(self._in)  # or its hang-up would be reported for ever
         self._listens = receive
+
+
+def _is_same_socket(one: int, other: int) -> bool:
+    first, second = os.fstat(one), os.fstat(other)
+    return S_ISSOCK(first.st_mode) and os.path.samestat(first, second)
 
 
 class _Unblocked:

@@ -17,7 +17,14 @@ from stat import S_ISLNK
 
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.entries import Place
-from pysftpserver.linux import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, has_openat2, is_on_procfs, openat2
+from pysftpserver.linux import (
+    RESOLVE_IN_ROOT,
+    RESOLVE_NO_MAGICLINKS,
+    RESOLVE_NO_XDEV,
+    has_openat2,
+    is_on_procfs,
+    openat2,
+)
 from pysftpserver.pysftpexceptions import SFTPNotFound
 from pysftpserver.storage import MOST_LINKS, PATH_MAX, SFTPServerStorage
 
@@ -48,6 +55,9 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
         if use_openat2 and not available:
             raise OSError(errno.ENOSYS, "this kernel has no openat2")
         self._openat2 = available
+        # As long as no path has led to another mount, everything is on the root's file system, and need
+        # not be asked one by one whether it is procfs's. The first path that does ends that.
+        self._is_one_mount = available and not is_on_procfs(self._root)
         self.home = self.realpath(home)
 
     def __del__(self) -> None:
@@ -57,10 +67,18 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
     # --- how a path becomes a file ------------------------------------------------------------------
 
     def _open(self, path: bytes, flags: int, mode: int = 0) -> int:
+        flags |= os.O_CLOEXEC
+        if self._is_one_mount:
+            try:
+                return openat2(self._root, path, flags, mode, RESOLVE | RESOLVE_NO_XDEV)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+            self._is_one_mount = False
         if self._openat2:
-            descriptor = openat2(self._root, path, flags | os.O_CLOEXEC, mode, RESOLVE)
+            descriptor = openat2(self._root, path, flags, mode, RESOLVE)
         else:
-            descriptor = walk(self._root, path, flags | os.O_CLOEXEC, mode)
+            descriptor = walk(self._root, path, flags, mode)
         if not flags & os.O_PATH and is_on_procfs(descriptor):
             # A /proc mounted inside the jail: its files are this process's memory and other processes'
             # secrets. They can be seen to be there, and neither opened nor listed.

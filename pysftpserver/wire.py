@@ -85,6 +85,13 @@ MAX_DATA = 261120  # the largest READ or WRITE chunk: MAX_PACKET less 1 KiB for 
 PACKET_HEADER = 4  # the length field itself
 REQUEST_HEADER = 5  # type and request id
 
+# READ and WRITE with a handle of this many bytes (this server's have them) share a layout: header, type,
+# id, handle, offset, and a length, which is what READ asks for and how much data follows in WRITE.
+HANDLE_SIZE = 4
+TRANSFER_LENGTH = 25  # the length field of such a READ, and of such a WRITE without its data
+TRANSFER_HEADER = PACKET_HEADER + TRANSFER_LENGTH
+DATA_HEADER = 13  # a DATA packet up to its data
+
 STATUS_MESSAGES = {
     SSH2_FX_OK: b"Success",
     SSH2_FX_EOF: b"End of file",
@@ -103,6 +110,7 @@ _U64_U32 = Struct(">QI")
 _U64_U64 = Struct(">QQ")
 _HEADER = Struct(">IBI")
 _HEADER_U32 = Struct(">IBII")
+_TRANSFER = Struct(">IBII4sQI")
 _ALL_ATTRS = Struct(">IQIIIII")
 _TWO_U32 = Struct(">II")
 _LIMITS = Struct(">4Q")
@@ -115,6 +123,10 @@ _ALL_FLAGS = (
     | SSH2_FILEXFER_ATTR_PERMISSIONS
     | SSH2_FILEXFER_ATTR_ACMODTIME
 )
+_USUAL_STATUS = {
+    status: _TWO_U32.pack(status, len(message)) + message + b"\0\0\0\0"
+    for status, message in STATUS_MESSAGES.items()
+}
 _MASK32 = 0xFFFFFFFF
 _MASK64 = 0xFFFFFFFFFFFFFFFF
 
@@ -268,6 +280,11 @@ def decode_ids(buf: Buffer, pos: int, end: int) -> tuple[tuple[int, ...], tuple[
     return users, Struct(f">{len(gids) // 4}I").unpack(gids)
 
 
+transfer_at = _TRANSFER.unpack_from
+"""READ or WRITE at an offset of a buffer, as far as they are alike: length, type, id, length of the handle,
+the handle, offset, length of the data. Needs TRANSFER_HEADER bytes, and checks none of it."""
+
+
 # --- encoding -----------------------------------------------------------------------------------------
 
 
@@ -328,6 +345,17 @@ def encode_status(request_id: int, status: int, message: bytes) -> bytes:
     """STATUS with its message (UTF-8) and an empty language tag: version 3 has no short form."""
     body = encode_string(message) + b"\0\0\0\0"
     return _HEADER_U32.pack(len(body) + 9, SSH2_FXP_STATUS, request_id, status) + body
+
+
+def encode_usual_status(request_id: int, status: int) -> bytes:
+    """STATUS with the usual message of a status that has one."""
+    tail = _USUAL_STATUS[status]
+    return _HEADER.pack(len(tail) + REQUEST_HEADER, SSH2_FXP_STATUS, request_id) + tail
+
+
+def put_data_header(room: memoryview, request_id: int, size: int) -> None:
+    """Write what encode_data_header() returns to the beginning of a buffer."""
+    _HEADER_U32.pack_into(room, 0, size + 9, SSH2_FXP_DATA, request_id, size)
 
 
 def encode_data_header(request_id: int, size: int) -> bytes:

@@ -14,14 +14,14 @@ from typing import TypeGuard
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "pysftpserver"
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
-ENGINE = """server requests handlers handles wire segments copying attributes pysftpexceptions hook
+ENGINE = """server bulk requests handlers handles wire segments copying attributes pysftpexceptions hook
 abstractstorage log""".split()
 STORAGES = ["storage", "virtualchroot", "entries", "linux"]
 DOORS = ["stdio"]
 CORE = [*ENGINE, *STORAGES, *DOORS]
 OTHER_STORAGES = ["mongostorage"]
 OTHER_DOORS = ["sshd", "sksync", "remo", "laboratory"]
-WIRE_AND_SESSIONS = {"wire", "server", "requests", "handlers", "handles", "segments", "copying", "hook"}
+WIRE_AND_SESSIONS = set("wire server bulk requests handlers handles segments copying hook".split())
 FOR_TESTS = {"testing", "contract"}
 MOST_LINES = 500
 STARTS_WITHOUT = {"asyncio", "logging", "typing", "dataclasses", "inspect", "socket", "subprocess"}

@@ -1,4 +1,4 @@
-"""READ, from the queue of bytes and from spans of files that are read only when they are sent."""
+"""READ, at once and late: many are read only when they are sent."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-from pysftpserver.log import ERROR
-from pysftpserver.pysftpexceptions import SFTPSessionEnd
-from pysftpserver.segments import SPAN_FROM
+from pysftpserver.bulk import LATE_FROM
+from pysftpserver.log import INFO
 from pysftpserver.storage import SFTPServerStorage
 from tests import packets
 from tests.cases import InADirectory
@@ -35,9 +34,9 @@ from tests.storages import Whole
 
 
 class Reading(InADirectory):
-    """READ, from the queue of bytes and from spans of files that are read only when they are sent."""
+    """READ, at once and late: many are read only when they are sent."""
 
-    SIZE = 1 << 18  # more than the longest READ, and many spans
+    SIZE = 1 << 18  # more than the longest READ, and many late ones
 
     def setUp(self) -> None:
         super().setUp()
@@ -67,7 +66,7 @@ class Reading(InADirectory):
         for offset in (self.SIZE, self.SIZE + 1, 2**33, 2**40):
             for length in (1, MAX_DATA):
                 self.assertEqual(client.status("read", handle, u64(offset), u32(length)), EOF)
-        for tail in (1, SPAN_FROM - 1, SPAN_FROM, SPAN_FROM + 1, MAX_DATA - 1):
+        for tail in (1, LATE_FROM - 1, LATE_FROM, LATE_FROM + 1, MAX_DATA - 1):
             got = client.content("data", "read", handle, u64(self.SIZE - tail), u32(MAX_DATA))
             self.assertEqual(got, self.content[-tail:])
 
@@ -113,25 +112,31 @@ class Reading(InADirectory):
         )
         self.assertEqual(replies(output)[0][1].content, self.content[:MAX_DATA])
 
-    def test_a_file_that_shrinks_before_it_is_settled_ends_the_session_without_filler(self):
+    def test_a_file_that_shrinks_before_the_next_request_is_read_as_that_request_finds_it(self):
         client = self.client()
         handle = client.open(b"f")
+        client.server.log.level = INFO  # with more, READs are not late
         client.server.input_queue = request("read", 1, handle, u64(0), u32(MAX_DATA))
         client.server.process()
         os.truncate(self.file, 100)
         client.server.input_queue = request("stat", 2, string(b"f"))
         client.server.process()
-        self.assertTrue(client.server.ended)
-        self.assertEqual(len([line for line in client.lines(ERROR) if "shrank" in line]), 1)
+        answers = replies(client.server.output_queue)
+        self.assertEqual(answers[0], (1, ("data", self.content[:100], b"")))
+        self.assertEqual(answers[1][1].kind, "attrs")
 
     def test_a_file_that_shrinks_before_its_reply_is_taken_gives_no_filler(self):
-        client = self.client()
-        handle = client.open(b"f")
-        client.server.input_queue = request("read", 1, handle, u64(0), u32(MAX_DATA))
-        client.server.process()
-        os.truncate(self.file, 100)
-        with self.assertRaises(SFTPSessionEnd):
-            client.server.output_queue  # noqa: B018 -- reading it is what is tested
+        for size, expected in (
+            (100, ("data", self.content[:100], b"")),
+            (0, ("status", EOF, b"End of file")),
+        ):
+            client = self.client()
+            handle = client.open(b"f")
+            client.server.log.level = INFO
+            client.server.input_queue = request("read", 1, handle, u64(0), u32(MAX_DATA))
+            client.server.process()
+            os.truncate(self.file, size)
+            self.assertEqual(replies(client.server.output_queue)[0], (1, expected))
 
     def test_files_that_announce_a_wrong_size_are_read_as_they_are(self):
         client = Client(SFTPServerStorage("/"))

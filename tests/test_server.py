@@ -12,8 +12,8 @@ from typing import Any
 from pysftpserver import server as server_module
 from pysftpserver import wire
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+from pysftpserver.bulk import LATE_FROM
 from pysftpserver.pysftpexceptions import SFTPNotFound
-from pysftpserver.segments import SPAN_FROM
 from pysftpserver.server import SFTPServer
 from tests import packets
 from tests.cases import InADirectory
@@ -120,13 +120,13 @@ class Replies(InADirectory):
     def test_come_in_the_order_of_their_requests_with_their_ids(self):
         seed = random.randrange(2**32)
         order = random.Random(seed)
-        (self.root / "big").write_bytes(order.randbytes(SPAN_FROM * 3))
+        (self.root / "big").write_bytes(order.randbytes(LATE_FROM * 3))
         client = self.client()
         handle = client.open(b"big")
         shapes = [
             lambda number: request("stat", number, string(b"big")),
             lambda number: request("stat", number, string(b"missing")),
-            lambda number: request("read", number, handle, u64(0), u32(SPAN_FROM * 2)),
+            lambda number: request("read", number, handle, u64(0), u32(LATE_FROM * 2)),
             lambda number: request("read", number, handle, u64(5), u32(10)),
             lambda number: request("read", number, handle, u64(2**40), u32(10)),
             lambda number: packet(99, u32(number)),
@@ -231,7 +231,7 @@ class BackPressure(InADirectory):
         self.assertEqual((self.root / "f").read_bytes(), b"kept")
 
     def test_sending_in_pieces_of_any_size_gives_the_same_bytes(self):
-        content = random.Random(3).randbytes(2 * SPAN_FROM)
+        content = random.Random(3).randbytes(2 * LATE_FROM)
         (self.root / "f").write_bytes(content)
         client = self.client()
         handle = client.open(b"f")
@@ -239,7 +239,7 @@ class BackPressure(InADirectory):
         order = random.Random(seed)
         server = client.server
         server.input_queue = (
-            request("read", 1, handle, u64(0), u32(SPAN_FROM + 5))
+            request("read", 1, handle, u64(0), u32(LATE_FROM + 5))
             + request("read", 2, handle, u64(9), u32(3))
             + request("read", 3, handle, u64(1), u32(MAX_DATA))
         )
@@ -253,4 +253,4 @@ class BackPressure(InADirectory):
             sent += now[:count]
             server.output.sent(count)
         self.assertEqual(sent, whole, f"seed {seed}")
-        self.assertEqual((server.output.segments, server.output.spans), ([], 0))
+        self.assertEqual((server.output.segments, server.output.late), ([], 0))
