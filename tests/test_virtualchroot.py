@@ -305,6 +305,23 @@ class Containment:
             with self.assertRaises(PermissionError):
                 jail.opendir(path)
 
+    def test_files_of_a_proc_mounted_below_the_root_are_not_opened_first_or_later(self: Any) -> None:
+        link = self.root / "link"
+        link.symlink_to("/proc/uptime")
+        jail = self.make("/")  # whatever is mounted on this machine is mounted inside
+        for _ in range(2):  # the first look at another mount, and one when that is known
+            for path in (b"/proc/uptime", b"/dev/../proc/self/environ", os.fsencode(link)):
+                with self.subTest(path), self.assertRaises(PermissionError):
+                    jail.open(path, os.O_RDONLY, 0)
+            with self.assertRaises(PermissionError):
+                jail.opendir(b"/proc")
+            for path in (
+                os.fsencode(Path(__file__).resolve()),
+                b"/dev/null",
+            ):  # what is on other mounts is there
+                jail.close(jail.open(path, os.O_RDONLY, 0))
+            self.assertTrue(jail.stat(b"/proc/uptime").permissions)
+
     # --- while others move things -----------------------------------------------------------------
 
     def test_a_directory_moved_out_of_the_jail_is_gone_from_it(self: Any) -> None:
