@@ -15,7 +15,7 @@ is asked:
 Only the ordinary case is served. Anything else (a handle or a length that is odd, a file that only its
 storage can read, an offset far out) is left where it is, for the engine to serve in its usual way, and a
 session with a hook, or with a log that wants every request, never comes here. Both ways give the same
-replies; tests hold them against each other. What may not enter: other requests, storages, sockets.
+replies; tests hold them against each other. What may not enter: other requests, concrete storages, sockets.
 """
 
 from __future__ import annotations

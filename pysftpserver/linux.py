@@ -32,7 +32,7 @@ if _renameat2 is not None:
 
 _fstatfs = _libc.fstatfs
 _fstatfs.argtypes = (ctypes.c_int, ctypes.c_void_p)
-_statfs = (ctypes.c_long * 64)()  # struct statfs, with room to spare; its first field is the type
+_Statfs = ctypes.c_long * 64  # struct statfs, with room to spare; its first field is the type
 
 _hows: dict[tuple[int, int, int], bytes] = {}
 
@@ -67,7 +67,8 @@ def has_openat2() -> bool:
 
 def is_on_procfs(descriptor: int) -> bool:
     """Whether an open file is procfs's."""
-    return _fstatfs(descriptor, _statfs) == 0 and _statfs[0] == PROC_SUPER_MAGIC
+    statfs = _Statfs()  # one for each call: there may be sessions in other threads
+    return _fstatfs(descriptor, statfs) == 0 and statfs[0] == PROC_SUPER_MAGIC
 
 
 def rename_noreplace(old_dir: int | None, old: bytes, new_dir: int | None, new: bytes) -> None:

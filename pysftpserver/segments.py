@@ -12,7 +12,14 @@ from __future__ import annotations
 
 import os
 
-from pysftpserver.wire import DATA_HEADER, MAX_DATA, SSH2_FX_EOF, encode_usual_status, put_data_header
+from pysftpserver.wire import (
+    DATA_HEADER,
+    MAX_DATA,
+    SSH2_FX_EOF,
+    encode_data_header,
+    encode_usual_status,
+    put_data_header,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,13 +60,25 @@ class LateRead:
         end = DATA_HEADER + self.size
         try:
             count = os.preadv(self.file.descriptor, [room[DATA_HEADER:end]], self.offset)  # type: ignore[arg-type]
-        except OSError as error:
+        except Exception as error:
             return self.failed(self.request_id, error)
         if not count:
             return encode_usual_status(self.request_id, SSH2_FX_EOF)
         self.file.bytes_read += count
         put_data_header(room, self.request_id, count)
         return room[: DATA_HEADER + count]
+
+    def kept_reply(self) -> bytes:
+        """Read now: the whole reply, with no more memory than it needs, however much was asked for."""
+        try:
+            data = os.pread(self.file.descriptor, self.size, self.offset)  # type: ignore[arg-type]
+            if not data:
+                return encode_usual_status(self.request_id, SSH2_FX_EOF)
+            reply = encode_data_header(self.request_id, len(data)) + data
+        except Exception as error:
+            return self.failed(self.request_id, error)
+        self.file.bytes_read += len(data)
+        return reply
 
 
 class OutputQueue:
@@ -91,10 +110,18 @@ class OutputQueue:
     def first(self, room: memoryview) -> Segment:
         """The bytes to be sent next, read into room if they are late; they stay in the queue."""
         segment = self.segments[0]
-        return self._answer(0, segment, room) if isinstance(segment, LateRead) else segment
+        return self._answered(0, segment, segment.reply(room)) if isinstance(segment, LateRead) else segment
 
-    def _answer(self, index: int, read: LateRead, room: memoryview) -> Segment:
-        reply = self.segments[index] = read.reply(room)
+    def batch(self, most: int) -> list[Segment]:
+        """The segments at the front that are bytes, up to so many of them."""
+        segments = self.segments[:most]
+        if self.late:
+            late = (index for index, segment in enumerate(segments) if type(segment) is LateRead)
+            del segments[next(late, most) :]
+        return segments  # type: ignore[return-value]
+
+    def _answered(self, index: int, read: LateRead, reply: Segment) -> Segment:
+        self.segments[index] = reply
         self.size += len(reply) - DATA_HEADER - read.size
         self.late -= 1
         return reply
@@ -118,9 +145,17 @@ class OutputQueue:
 
     def settle(self) -> None:
         """Read everything that is late now, because what comes next might change or close its file."""
-        for index, segment in enumerate(self.segments):
-            if type(segment) is LateRead:
-                self._answer(index, segment, memoryview(bytearray(DATA_HEADER + segment.size)))
+        # Late reads are younger than the last settle(): looked for from the end, they are found at a cost
+        # that does not grow with a queue that nobody takes from. They are read in their order.
+        indexes: list[int] = []
+        index = len(self.segments)
+        while len(indexes) < self.late:
+            index -= 1
+            if type(self.segments[index]) is LateRead:
+                indexes.append(index)
+        for index in reversed(indexes):
+            read: LateRead = self.segments[index]  # type: ignore[assignment]
+            self._answered(index, read, read.kept_reply())
 
     def clear(self) -> None:
         """Forget everything."""

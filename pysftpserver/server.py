@@ -37,6 +37,7 @@ from pysftpserver.wire import (
     SSH2_FX_OK,
     SSH2_FXP_EXTENDED,
     SSH2_FXP_INIT,
+    SSH2_FXP_READ,
     TRANSFER_HEADER,
     string_at,
     u32_at,
@@ -304,13 +305,16 @@ class SFTPServer:
         if isinstance(error, SFTPSessionEnd):
             self.end(str(error))
             return
+        self.output.append(self._error_reply(request_id, request, error))
+        if self.raise_on_error:
+            raise error
+
+    def _error_reply(self, request_id: int, request: Request | None, error: BaseException) -> bytes:
         if not is_expected(error):
             name = request.name if request is not None else "a request"
             self.log.error(f"{name} failed, and the session goes on:")
             self.log.fault(error)
-        self.send_status(request_id, *status_of(error))
-        if self.raise_on_error:
-            raise error
+        return self._status(request_id, *status_of(error))
 
     # --- replies: every handler ends with one of these, or raises -----------------------------------
 
@@ -328,7 +332,7 @@ class SFTPServer:
 
     def failed_read(self, request_id: int, error: BaseException) -> bytes:
         """The reply for a late READ that could not be done."""
-        return self._status(request_id, *status_of(error))
+        return self._error_reply(request_id, REQUESTS[SSH2_FXP_READ], error)
 
     def send_handle(self, request_id: int, name: bytes) -> None:
         """Queue a HANDLE."""

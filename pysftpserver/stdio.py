@@ -21,7 +21,7 @@ from stat import S_ISSOCK
 
 from pysftpserver.log import DEBUG1, INFO, show
 from pysftpserver.pysftpexceptions import SFTPSessionEnd
-from pysftpserver.segments import LONGEST_READ
+from pysftpserver.segments import LONGEST_READ, LateRead
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,10 +118,10 @@ def _send(output: OutputQueue, descriptor: int, room: memoryview) -> int:
     total = 0
     try:
         while segments:
-            if output.late or len(segments) == 1:
+            if len(segments) == 1 or type(segments[0]) is LateRead:
                 count = os.write(descriptor, output.first(room))
             else:
-                count = os.writev(descriptor, segments[:SEGMENTS_A_CALL])  # type: ignore[arg-type]
+                count = os.writev(descriptor, output.batch(SEGMENTS_A_CALL))
             output.sent(count)
             total += count
     except BlockingIOError:
