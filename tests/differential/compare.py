@@ -84,7 +84,7 @@ class Side:
     def __init__(self, server: Server, outer: Path, flags: Sequence[str]) -> None:
         self.server = server
         self.outer = outer
-        self.root = outer / "root"
+        self.root = outer / "tree"
         twins.plant(self.root)
         self._flags = flags
         self.session = self.start()

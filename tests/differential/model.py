@@ -158,7 +158,7 @@ _ODD_NAMES = (
     b"d/to-loop",
     b"nope/x",
     b"../x",
-    b"../root/f",
+    b"../tree/f",
     b"fifo",
     b"a b",
     b"a b/c d",

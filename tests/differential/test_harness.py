@@ -44,7 +44,7 @@ class Comparing(unittest.TestCase):
     def test_a_different_tree_is_found(self):
         other_umask = Server((*REFERENCE.program, "-u", "077"))
         text = compare.disagreement(other_umask, [step("open", b"new", WRITE | CREAT)])
-        self.assertIn("'./root/new': mode '0o100644' (reference), '0o100600' (ours)", text or "no difference")
+        self.assertIn("'./tree/new': mode '0o100644' (reference), '0o100600' (ours)", text or "no difference")
 
     def test_a_server_that_ends_is_found(self):
         with self.assertRaises((SessionEnded, Disagreement)):
@@ -108,7 +108,7 @@ class Climbing(unittest.TestCase):
 
     def test_levels_above_the_root_are_counted_through_links(self):
         with tempfile.TemporaryDirectory() as directory:
-            root = Path(os.path.realpath(directory)) / "root"
+            root = Path(os.path.realpath(directory)) / "tree"
             twins.plant(root)
             os.symlink(b"..", root / "d" / "parent")
             os.symlink(b"/", root / "top")
@@ -121,7 +121,7 @@ class Climbing(unittest.TestCase):
                 (b"loop/..", 0),
                 (b"d/parent", 0),
                 (b"..", 1),
-                (b"d/../../root/f", 1),
+                (b"d/../../tree/f", 1),
                 (b"d/parent/..", 1),
                 (b"../x", 1),
                 (b"../../x", 2),
