@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 HALF_A_YEAR = 365 * 24 * 3600 // 2  # seconds
 A_DAY = 24 * 3600  # seconds
+FIELDS = ("atime", "gid", "mtime", "nlink", "permissions", "size", "uid")
 CACHED_PARTS = 4096  # of each kind; a directory rarely holds more distinct times
 
 
@@ -27,10 +28,11 @@ class SFTPAttributes:
 
     size: bytes. uid, gid: numbers; they travel only together. permissions: the POSIX st_mode, file
     type bits included. atime, mtime: whole seconds since the epoch; they travel only together.
-    nlink: number of hard links, shown in listings and never sent as a field.
+    nlink: number of hard links, shown in listings and never sent as a field. extended: how many extended
+    attributes came with these from a client; they are passed over.
     """
 
-    __slots__ = ("atime", "gid", "mtime", "nlink", "permissions", "size", "uid")
+    __slots__ = ("atime", "extended", "gid", "mtime", "nlink", "permissions", "size", "uid")
 
     def __init__(
         self,
@@ -49,6 +51,7 @@ class SFTPAttributes:
         self.atime = atime
         self.mtime = mtime
         self.nlink = nlink
+        self.extended = 0
 
     @classmethod
     def from_stat(cls, st: os.stat_result) -> SFTPAttributes:
@@ -65,12 +68,12 @@ class SFTPAttributes:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SFTPAttributes):
             return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+        return all(getattr(self, name) == getattr(other, name) for name in FIELDS)
 
     __hash__ = None  # type: ignore[assignment]  # mutable
 
     def __repr__(self) -> str:
-        known = ((name, getattr(self, name)) for name in self.__slots__)
+        known = ((name, getattr(self, name)) for name in FIELDS)
         fields = ", ".join(f"{name}={value}" for name, value in known if value is not None)
         return f"SFTPAttributes({fields})"
 

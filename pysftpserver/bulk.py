@@ -27,8 +27,6 @@ from pysftpserver.requests import REQUESTS
 from pysftpserver.segments import LateRead
 from pysftpserver.wire import (
     HANDLE_SIZE,
-    MAX_DATA,
-    MAX_PACKET,
     SSH2_FX_EOF,
     SSH2_FX_OK,
     SSH2_FXP_READ,
@@ -55,6 +53,7 @@ def serve_transfers(server: SFTPServer, buffer: memoryview, start: int, end: int
     That is `start` when the first packet is nothing for this path. Pauses where consume() would.
     """
     output, limit = server.output, server.queue_limit
+    most_data, most_packet = server.limits.data, server.limits.packet
     handles, write = server.handles.opened, server.storage.write
     while end - start >= TRANSFER_HEADER and output.size <= limit and not server.stopping:
         length, kind, request_id, name_size, name, offset, count = transfer_at(buffer, start)
@@ -68,7 +67,7 @@ def serve_transfers(server: SFTPServer, buffer: memoryview, start: int, end: int
                     break
                 server.position = stop
                 if count >= LATE_FROM:
-                    wanted = count if count < MAX_DATA else MAX_DATA
+                    wanted = count if count < most_data else most_data
                     output.append_late(LateRead(request_id, file, offset, wanted, server.failed_read))
                 elif data := os.pread(file.descriptor, count, offset):
                     output.append(encode_data_header(request_id, len(data)) + data)
@@ -77,7 +76,7 @@ def serve_transfers(server: SFTPServer, buffer: memoryview, start: int, end: int
                     output.append(encode_usual_status(request_id, SSH2_FX_EOF))
             elif kind == SSH2_FXP_WRITE and length == TRANSFER_LENGTH + count:
                 stop += count
-                if stop > end or length > MAX_PACKET or not file.takes_views or file.flags & os.O_APPEND:
+                if stop > end or length > most_packet or not file.takes_views or file.flags & os.O_APPEND:
                     break
                 server.position = stop
                 if output.late:

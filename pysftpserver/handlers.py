@@ -10,6 +10,7 @@ sftp-server does where the draft is silent.
 from __future__ import annotations
 
 import os
+from itertools import islice
 
 from pysftpserver import wire
 from pysftpserver.copying import check_offset, copy_data
@@ -21,7 +22,6 @@ from pysftpserver.pysftpexceptions import (
     SFTPForbidden,
     SFTPNotFound,
 )
-from pysftpserver.wire import MAX_DATA, MAX_PACKET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _OPEN_FLAGS = (
 )
 
 
-ROOM_FOR_NAMES = MAX_PACKET - 9  # bytes that a NAME has for its entries
+NAMES_HEADER = 9  # bytes of a NAME in front of its entries
 
 
 def _open_flags(pflags: int) -> int:
@@ -78,7 +78,7 @@ def serve_close(server: SFTPServer, rid: int, handle: bytes) -> None:
 def serve_read(server: SFTPServer, rid: int, handle: bytes, offset: int, length: int) -> int:
     """SSH_FXP_READ, section 6.4: a DATA, shorter than asked for only at the end of the file."""
     file = server.handles.file(handle)
-    size = min(length, MAX_DATA)
+    size = min(length, server.limits.data)
     check_offset(offset)
     data = server.storage.read(file.object, offset, size)
     if not data and size:  # to ask for nothing is odd, but no error
@@ -173,7 +173,7 @@ def serve_opendir(server: SFTPServer, rid: int, path: bytes) -> None:
 def serve_readdir(server: SFTPServer, rid: int, handle: bytes) -> None:
     """SSH_FXP_READDIR, section 6.7: a NAME with as many entries as fit a packet."""
     directory = server.handles.directory(handle)
-    room = ROOM_FOR_NAMES
+    room = most = server.limits.packet - NAMES_HEADER
     entries = []
     if directory.waiting is not None:
         entries.append(directory.waiting)
@@ -182,9 +182,9 @@ def serve_readdir(server: SFTPServer, rid: int, handle: bytes) -> None:
     else:
         server.longnames.refresh()
     longname = server.longnames.longname
-    for name, attrs in directory.entries:
+    for name, attrs in islice(directory.entries, server.limits.entries - len(entries)):
         entry = wire.encode_name_entry(name, longname(name, attrs), attrs)
-        if len(entry) > ROOM_FOR_NAMES:
+        if len(entry) > most:
             server.log.error(f"a name of {len(name)} bytes does not fit into a packet, and is left out")
             continue
         room -= len(entry)
@@ -308,5 +308,6 @@ def serve_fstatvfs(server: SFTPServer, rid: int, handle: bytes) -> None:
 
 def serve_limits(server: SFTPServer, rid: int) -> None:
     """limits@openssh.com: what this server takes, in bytes and handles."""
-    body = wire.encode_limits(MAX_PACKET, MAX_DATA, MAX_DATA, server.handles.limit)
+    limits = server.limits
+    body = wire.encode_limits(limits.packet, limits.data, limits.data, limits.handles)
     server.send(wire.SSH2_FXP_EXTENDED_REPLY, rid, body)

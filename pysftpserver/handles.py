@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from pysftpserver.log import INFO, show
-from pysftpserver.pysftpexceptions import SFTPFailure, SFTPUnsupported
+from pysftpserver.pysftpexceptions import SFTPFailure, SFTPLimitReached, SFTPUnsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.attributes import SFTPAttributes
     from pysftpserver.log import SFTPLog
-
-RESERVED_DESCRIPTORS = 32  # descriptors left to the interpreter, the log and one request's own work
-DESCRIPTORS_A_HANDLE = 2  # what a listing needs; a file has one
-MOST_HANDLES = 4096  # open handles of one session, where the process could have more
 
 
 class FileHandle:
@@ -62,11 +58,11 @@ class DirectoryHandle:
 class HandleTable:
     """Handles, and what they stand for.
 
-    limit: how many may be open at once; None: what the process's descriptor limit leaves.
+    limit: how many may be open at once.
     """
 
-    def __init__(self, storage: SFTPAbstractServerStorage, log: SFTPLog, limit: int | None = None) -> None:
-        self.limit = limit or _descriptor_limit()
+    def __init__(self, storage: SFTPAbstractServerStorage, log: SFTPLog, limit: int) -> None:
+        self.limit = limit
         self._storage = storage
         self._log = log
         self._reads_descriptors = _speaks_for(storage, "read")
@@ -75,9 +71,9 @@ class HandleTable:
         self._last = 0
 
     def check_room(self) -> None:
-        """Raises SFTPFailure when no more may be opened."""
+        """Raises SFTPLimitReached when no more may be opened."""
         if len(self.opened) >= self.limit:
-            raise SFTPFailure(f"Too many open handles: close some of the {self.limit} first")
+            raise SFTPLimitReached(f"{self.limit} open handles; close some of them first")
 
     def add_file(self, path: bytes, flags: int, opened: Any) -> bytes:
         """Keep what the storage opened; return its handle. flags: the os.O_* it was opened with."""
@@ -148,11 +144,6 @@ class HandleTable:
                 pass  # a storage without close() has nothing to close
             except BaseException as error:
                 self._log.fault(error)
-
-
-def _descriptor_limit() -> int:
-    available = os.sysconf("SC_OPEN_MAX") - RESERVED_DESCRIPTORS
-    return max(1, min(available // DESCRIPTORS_A_HANDLE, MOST_HANDLES))
 
 
 def _speaks_for(storage: SFTPAbstractServerStorage, method: str) -> bool:

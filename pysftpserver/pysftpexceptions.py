@@ -64,6 +64,14 @@ class SFTPUnsupported(SFTPException):
     status = SSH2_FX_OP_UNSUPPORTED
 
 
+class SFTPLimitReached(SFTPException):
+    """The request asks for more than one session may have (limits.py). status: what the client gets."""
+
+    def __init__(self, text: str, status: int = SSH2_FX_FAILURE) -> None:
+        super().__init__(f"Limit reached: {text}")
+        self.status = status
+
+
 class SFTPSessionEnd(Exception):
     """The whole session has to end; the text is for the log only."""
 

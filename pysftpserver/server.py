@@ -18,10 +18,12 @@ from pysftpserver.attributes import LongnameFormatter
 from pysftpserver.bulk import TRANSFERS, serve_transfers
 from pysftpserver.handles import HandleTable
 from pysftpserver.hook import SFTPEvent
+from pysftpserver.limits import Limits
 from pysftpserver.log import DEBUG1, VERBOSE, SFTPLog, file_sink, show
 from pysftpserver.pysftpexceptions import (
     SFTPFailure,
     SFTPForbidden,
+    SFTPLimitReached,
     SFTPSessionEnd,
     SFTPUnsupported,
     is_expected,
@@ -31,7 +33,6 @@ from pysftpserver.requests import EXTENDED_REQUESTS, REQUESTS, Request
 from pysftpserver.segments import OutputQueue
 from pysftpserver.wire import *  # noqa: F403 -- the constants are part of this module's interface
 from pysftpserver.wire import (
-    MAX_PACKET,
     PACKET_HEADER,
     REQUEST_HEADER,
     SSH2_FX_OK,
@@ -54,8 +55,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SFTPServer"] + [name for name in vars(wire) if name.startswith("SSH2_")]
 
-QUEUE_LIMIT = 1 << 20  # bytes of replies queued before consume() pauses
-
 
 class SFTPServer:
     """One session: a storage on one side, packets on the other.
@@ -64,8 +63,7 @@ class SFTPServer:
     log: a SFTPLog instead, when the caller has one. fd_in, fd_out: the descriptors that run() serves.
     raise_on_error: for tests of storages: process() raises what a request raised, after queueing its
     reply, and no INIT is needed first. read_only: refuse every request that changes anything. allow,
-    deny: names of requests; deny wins. max_handles: how many files and directories may be open at once;
-    None: what the process's descriptor limit leaves.
+    deny: names of requests; deny wins. limits: what the session may take; None: the defaults.
     Raises ValueError for a request name that does not exist, OSError for a logfile that cannot be opened.
     """
 
@@ -82,7 +80,7 @@ class SFTPServer:
         read_only: bool = False,
         allow: Collection[str] | None = None,
         deny: Collection[str] = (),
-        max_handles: int | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.storage = storage
         self.hook = hook
@@ -92,15 +90,17 @@ class SFTPServer:
         self.raise_on_error = raise_on_error
         self.read_only = read_only
         self.output = OutputQueue()
-        self.queue_limit = QUEUE_LIMIT
+        self.limits = limits or Limits()
+        self.queue_limit = self.limits.queue
         self.ended: str | None = None  # why the session has to end, once it has to
         self.stopping = False  # a door sets it: long requests give up
-        self.handles = HandleTable(storage, self.log, max_handles)
+        self.handles = HandleTable(storage, self.log, self.limits.handles)
         self.longnames = LongnameFormatter(storage.username, storage.groupname)
         self._extensions = {name: row for name, row in EXTENDED_REQUESTS.items() if row.is_offered(storage)}
         self._refused = _refusals(read_only, allow, deny)
         # bulk.py knows of no refusals, and of no handles that are open before INIT.
         self._serves_transfers = not raise_on_error and not self._refused.keys() & {"read", "write"}
+        self._harmless = self.limits.harmless
         self._initialized = raise_on_error
         self._input = b""
         self.position = 0
@@ -159,7 +159,7 @@ class SFTPServer:
                     start = self.position
                     continue
             length = u32_at(buffer, start, end)
-            if not 0 < length <= MAX_PACKET:
+            if not 0 < length <= self.limits.packet:
                 self.end(f"a packet of {length} bytes")
                 break
             body = start + PACKET_HEADER
@@ -215,6 +215,8 @@ class SFTPServer:
             if self.output.late:
                 self.output.settle()
             arguments = request.decode(buffer, pos, stop)
+            if stop - pos > self._harmless:
+                self.limits.check(request.fields, arguments)
             if self.hook is not None or request.level <= self.log.level or request.name in self._refused:
                 self._serve_watched(request, request_id, arguments)
             else:
@@ -314,6 +316,8 @@ class SFTPServer:
             name = request.name if request is not None else "a request"
             self.log.error(f"{name} failed, and the session goes on:")
             self.log.fault(error)
+        elif isinstance(error, SFTPLimitReached):
+            self.log.info(str(error))
         return self._status(request_id, *status_of(error))
 
     # --- replies: every handler ends with one of these, or raises -----------------------------------
@@ -340,7 +344,7 @@ class SFTPServer:
 
     def send(self, kind: int, request_id: int, body: bytes) -> None:
         """Queue a reply of any kind. Raises SFTPFailure for one that no client would take."""
-        if len(body) > MAX_PACKET - REQUEST_HEADER:
+        if len(body) > self.limits.packet - REQUEST_HEADER:
             raise SFTPFailure("The reply does not fit into a packet")
         self.output.append(wire.encode_packet(kind, request_id, body))
 

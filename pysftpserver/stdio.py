@@ -70,7 +70,7 @@ def _pump(server: SFTPServer, wakeup: int) -> None:
     view = memoryview(bytearray(BUFFER))
     start = end = 0
     room = memoryview(bytearray(LONGEST_READ))
-    waiting = _Waiting(server.fd_in, server.fd_out, wakeup)
+    waiting = _Waiting(server.fd_in, server.fd_out, wakeup, server.limits.idle)
     moved = 0  # bytes since the last wait, both ways
     at_eof = False
     while not server.stopping:
@@ -90,6 +90,9 @@ def _pump(server: SFTPServer, wakeup: int) -> None:
             start, end = 0, end - start
         is_small = moved < SMALL and start == end and not output.size
         readable = waiting.wait(not at_eof and end < BUFFER, output.size > 0, is_small)
+        if readable is None:
+            server.log.write(INFO, f"session ends: nothing moved for {server.limits.idle} seconds")
+            return
         moved = 0
         if readable:
             received = _receive(server.fd_in, view[end:])
@@ -132,7 +135,7 @@ def _send(output: OutputQueue, descriptor: int, room: memoryview) -> int:
 class _Waiting:
     """poll() on the three descriptors, asked again only when what is wanted has changed."""
 
-    def __init__(self, fd_in: int, fd_out: int, wakeup: int) -> None:
+    def __init__(self, fd_in: int, fd_out: int, wakeup: int, idle: int | None) -> None:
         self._in = fd_in
         # sshd hands one socket over as both: to ask for it once is enough.
         self._out = fd_in if _is_same_socket(fd_in, fd_out) else fd_out
@@ -140,14 +143,17 @@ class _Waiting:
         self._wanted: tuple[bool, bool] | None = None
         self._listens = False
         self._wakeup = wakeup
+        self._patience = None if idle is None else idle * 1000  # milliseconds
         # With one processor, the client cannot run while this process looks whether it did.
         self._in_vain = 0  # eager waits in a row that brought nothing
         self._pauses = 0 if len(os.sched_getaffinity(0)) > 1 else sys.maxsize  # waits until the next one
         if wakeup >= 0:
             self._poll.register(wakeup, select.POLLIN)
 
-    def wait(self, receive: bool, send: bool, is_small: bool = False) -> bool:
+    def wait(self, receive: bool, send: bool, is_small: bool = False) -> bool | None:
         """Wait for one of the two, or a signal; return whether there is something to read.
+
+        None: for as long as a session may be idle, there was nothing at all.
 
         is_small: whether little was moved since the last wait, and nothing is under way.
         Raises BrokenPipeError when nobody is left to read replies.
@@ -155,7 +161,10 @@ class _Waiting:
         if (receive, send) != self._wanted:
             self._want(receive, send)
         readable = False
-        for descriptor, events in (is_small and self._eager()) or self._poll.poll():
+        ready = (is_small and self._eager()) or self._poll.poll(self._patience)
+        if not ready:
+            return None
+        for descriptor, events in ready:
             if descriptor == self._in and receive and events & (select.POLLIN | GONE):
                 readable = True  # at the end or on an error as well: reading says which
             elif descriptor == self._out and events & GONE:

@@ -172,7 +172,7 @@ def path_at(buf: Buffer, pos: int, end: int) -> tuple[bytes, int]:
 
 
 def attributes_at(buf: Buffer, pos: int, end: int) -> SFTPAttributes:
-    """The ATTRS structure at pos. Extended pairs are checked and passed over."""
+    """The ATTRS structure at pos. Extended pairs are counted and passed over."""
     flags = u32_at(buf, pos, end)
     pos += 4
     attrs = SFTPAttributes()
@@ -191,7 +191,7 @@ def attributes_at(buf: Buffer, pos: int, end: int) -> SFTPAttributes:
         attrs.mtime = u32_at(buf, pos + 4, end)
         pos += 8
     if flags & SSH2_FILEXFER_ATTR_EXTENDED:
-        count = u32_at(buf, pos, end)
+        attrs.extended = count = u32_at(buf, pos, end)
         pos += 4
         for _ in range(2 * count):  # bounded by the packet: every string takes four bytes of it
             _, pos = string_at(buf, pos, end)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "pysftpserver"
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 ENGINE = """server bulk requests handlers handles wire segments copying attributes pysftpexceptions hook
-abstractstorage log""".split()
+abstractstorage limits log""".split()
 STORAGES = ["storage", "virtualchroot", "entries", "linux"]
 DOORS = ["stdio"]
 CORE = [*ENGINE, *STORAGES, *DOORS]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from pysftpserver.limits import Limits
 from tests import packets
 from tests.cases import InADirectory
 from tests.packets import (
@@ -63,7 +64,7 @@ class Handles(InADirectory):
         self.assertEqual((self.root / "f").read_bytes(), b"x")
 
     def test_too_many_are_a_failure_before_anything_is_opened_and_closing_makes_room(self):
-        client = self.client(max_handles=3)
+        client = self.client(limits=Limits(handles=3))
         flags = u32(WRITE | CREAT)
         handles = [client.opendir(b"."), client.open(b"a", WRITE | CREAT), client.open(b"b", WRITE | CREAT)]
         self.assertEqual(client.status("open", string(b"c"), flags, NO_ATTRS), FAILURE)
@@ -75,7 +76,7 @@ class Handles(InADirectory):
 
     def test_limits_tells_how_many_there_may_be(self):
         for limit in (1, 77):
-            body = self.client(max_handles=limit).content("extended", "limits")
+            body = self.client(limits=Limits(handles=limit)).content("extended", "limits")
             self.assertEqual(body, u64(262144) + u64(261120) + u64(261120) + u64(limit))
         reader = packets.Reader(self.client().content("extended", "limits"))
         reader.take(24)

@@ -11,6 +11,7 @@ import os
 import sys
 
 from pysftpserver.cli.options import BadValue, Option
+from pysftpserver.limits import LIMITS, Limits
 from pysftpserver.log import FACILITIES, LEVELS, SFTPLog, file_sink, stderr_sink, syslog_sink
 from pysftpserver.requests import EXTENDED_REQUESTS, REQUESTS
 from pysftpserver.server import SFTPServer
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.limits import Limit
 
 OTHER_PROTOCOLS = ("scp", "rsync")  # first words of the commands that such clients ask sshd for
 USAGE_ERROR = 2
@@ -72,6 +74,31 @@ def log_facility(text: str) -> str:
         raise BadValue(f"invalid log facility {text!r}: one of {', '.join(FACILITIES)}")
     return text.upper()
 
+
+def _number(limit: Limit) -> Callable[[str], int]:
+    """A converter for the value of a limit. It raises BadValue for anything out of its range."""
+
+    def convert(text: str) -> int:
+        # int() takes more than digits, and may take long over very many of them.
+        if text.isdecimal() and text.isascii() and len(text) < 12 and limit.least <= int(text) <= limit.most:
+            return int(text)
+        raise BadValue(f"invalid number {text!r}: {limit.least} to {limit.most} {limit.unit}")
+
+    return convert
+
+
+def _limit_option(limit: Limit) -> Option:
+    default = "" if limit.default is None else f" The default is {limit.default}."
+    return Option(
+        limit.flag,
+        metavar=limit.unit.upper(),
+        convert=_number(limit),
+        help=f"{limit.text}{default} {limit.least} to {limit.most} {limit.unit} can be asked for.",
+    )
+
+
+#: What a session may take.
+LIMIT_OPTIONS = tuple(map(_limit_option, LIMITS))
 
 #: What a session may do.
 ACCESS_OPTIONS = (
@@ -127,16 +154,18 @@ def stderr_log(level: int) -> SFTPLog:
 
 
 def serve(prog: str, storage: SFTPAbstractServerStorage, log: SFTPLog, options: dict[str, Any]) -> int:
-    """Serve one session of a command with ACCESS_OPTIONS; return the exit status."""
+    """Serve one session of a command with ACCESS_OPTIONS and LIMIT_OPTIONS; return the exit status."""
     check_client(prog)
     if options["umask"] is not None:
         os.umask(options["umask"])  # the process is the session's own, and this costs nothing per file
+    limits = zip(LIMITS, LIMIT_OPTIONS, strict=True)
     server = SFTPServer(
         storage,
         log=log,
         read_only=options["read_only"],
         allow=options["allow_requests"],
         deny=options["deny_requests"],
+        limits=Limits(**{limit.name: options[option.name] for limit, option in limits}),
     )
     return server.run()
 

@@ -46,6 +46,7 @@ COMMAND = Command(
             help="Start sessions in this directory of the jail. The default is its root.",
         ),
         *common.ACCESS_OPTIONS,
+        *common.LIMIT_OPTIONS,
         Option(
             "-Q",
             "--list-requests",

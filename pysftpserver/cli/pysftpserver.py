@@ -60,6 +60,7 @@ COMMAND = Command(
             "DEBUG3. The default is ERROR.",
         ),
         *common.ACCESS_OPTIONS,
+        *common.LIMIT_OPTIONS,
         Option(
             "-Q",
             name="query",
