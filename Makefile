@@ -6,11 +6,13 @@ BIN := .venv/bin
 ARGS ?=
 # For "make test": a file to write the counts to as well.
 COUNTS ?=
+# For "make fuzz": how long each target is fuzzed.
+SECONDS ?= 60
 
 .DEFAULT_GOAL := help
 # Two of the steps may want apt-get, which runs alone.
 .NOTPARALLEL:
-.PHONY: help venv venv-test debian-try debian-test try test bench lint format clean
+.PHONY: help venv venv-test debian-try debian-test try test fuzz bench lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +25,9 @@ try: debian-try venv ## open an sftp session on a throw-away jail
 
 test: debian-test venv-test ## install what the tests need and run them
 	@$(BIN)/python tools/run_tests.py $(if $(COUNTS),--counts $(COUNTS)) -- $(ARGS)
+
+fuzz: venv-test ## fuzz every parser that a client can reach, SECONDS=60 each
+	@tools/fuzz.sh "$(SECONDS)"
 
 bench: debian-test venv-test ## measure beside OpenSSH's sftp-server (a few minutes, on an idle machine)
 	@$(BIN)/python -m bench.run $(ARGS)

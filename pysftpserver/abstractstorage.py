@@ -20,7 +20,7 @@ from pysftpserver.pysftpexceptions import SFTPNotFound, SFTPUnsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Any, Protocol
 
     from pysftpserver.attributes import SFTPAttributes
@@ -74,6 +74,17 @@ class SFTPAbstractServerStorage:
 
     #: Where sessions start, an absolute path of the storage; None: paths arrive as the client sent them.
     home: bytes | None = None
+
+    #: Whether it talks to other hosts, or may: then a sandbox leaves it the network.
+    uses_network: bool = True
+
+    def territory(self) -> Sequence[int] | None:
+        """Descriptors of the directories beneath which it opens, makes, removes and renames files.
+
+        A capability, not a duty: a door that confines its process asks for it, once, just before nothing
+        else can be opened any more, modules to import included. None: it may need any file.
+        """
+        return None
 
     # --- names ------------------------------------------------------------------------------------
 
@@ -168,8 +179,15 @@ class SFTPAbstractServerStorage:
         raise SFTPUnsupported
 
     def close(self, handle: Any) -> None:
-        """The client is done with the handle, or gone. Called exactly once for each handle."""
+        """The client is done with the handle. Called exactly once for each handle, or else abandon() is."""
         raise SFTPUnsupported
+
+    def abandon(self, handle: Any) -> None:
+        """The session ends, and the client has not closed this handle: what was written may be half a file.
+
+        By default, closed is closed.
+        """
+        self.close(handle)
 
     def fsync(self, handle: Any) -> None:
         """Return when all that was written is safe from a crash."""

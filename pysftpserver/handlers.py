@@ -25,7 +25,9 @@ from pysftpserver.pysftpexceptions import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pysftpserver.attributes import SFTPAttributes
+    from collections.abc import Iterator
+
+    from pysftpserver.attributes import NameOfId, SFTPAttributes
     from pysftpserver.server import SFTPServer
 
 # --- files --------------------------------------------------------------------------------------------
@@ -286,10 +288,17 @@ def serve_home_directory(server: SFTPServer, rid: int, user: bytes) -> None:
         raise SFTPFailure(str(error)) from None  # OpenSSH's status here; `~user` keeps its own
 
 
+def _names(server: SFTPServer, name: NameOfId, numbers: tuple[int, ...]) -> Iterator[bytes]:
+    for number in numbers:
+        if server.stopping:  # there may be tens of thousands, each of them asked of the host
+            raise SFTPFailure("The server is going down")
+        yield name(number) or b""
+
+
 def serve_users_groups(server: SFTPServer, rid: int, uids: tuple[int, ...], gids: tuple[int, ...]) -> None:
     """users-groups-by-id@openssh.com: names, empty for unknown numbers."""
-    users = wire.encode_string_list(server.storage.username(uid) or b"" for uid in uids)
-    groups = wire.encode_string_list(server.storage.groupname(gid) or b"" for gid in gids)
+    users = wire.encode_string_list(_names(server, server.storage.username, uids))
+    groups = wire.encode_string_list(_names(server, server.storage.groupname, gids))
     server.send(wire.SSH2_FXP_EXTENDED_REPLY, rid, users + groups)
 
 

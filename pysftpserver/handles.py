@@ -12,7 +12,7 @@ from pysftpserver.pysftpexceptions import SFTPFailure, SFTPLimitReached, SFTPUns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
@@ -81,7 +81,7 @@ class HandleTable:
         try:
             descriptor = self._storage.fileno(opened)
         except BaseException:
-            self._storage.close(opened)
+            self._storage.abandon(opened)
             raise
         if descriptor is not None:
             handle.takes_views = self._writes_views
@@ -119,11 +119,16 @@ class HandleTable:
         handle = self.opened.get(name)
         return handle.path if handle is not None else None
 
-    def close(self, name: bytes, manner: str = "") -> None:
+    def close(self, name: bytes) -> None:
         """Close and forget a handle. Raises SFTPFailure when it is not open, or what closing raised."""
         handle = self.opened.pop(name, None)
         if handle is None:
             raise SFTPFailure("Not an open handle")
+        self._close(handle, "", self._storage.close)
+
+    def _close(
+        self, handle: FileHandle | DirectoryHandle, manner: str, close_file: Callable[[Any], None]
+    ) -> None:
         if isinstance(handle, DirectoryHandle):
             self._log.info(f'{manner}closedir "{show(handle.path)}"')
             close = getattr(handle.listing, "close", None)
@@ -133,13 +138,14 @@ class HandleTable:
             if self._log.level >= INFO:
                 counts = f"bytes read {handle.bytes_read} written {handle.bytes_written}"
                 self._log.info(f'{manner}close "{show(handle.path)}" {counts}')
-            self._storage.close(handle.object)
+            close_file(handle.object)
 
     def close_all(self) -> None:
         """Close what the client left open. What goes wrong is logged, and the rest closed all the same."""
         for name in list(self.opened):
+            handle = self.opened.pop(name)
             try:
-                self.close(name, "forced ")
+                self._close(handle, "forced ", self._storage.abandon)
             except SFTPUnsupported:
                 pass  # a storage without close() has nothing to close
             except BaseException as error:

@@ -6,8 +6,11 @@ wire formats, storages.
 
 from __future__ import annotations
 
+from pysftpserver.pysftpexceptions import SFTPSessionEnd
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 
@@ -17,6 +20,7 @@ class SFTPEvent:
     name: as `pysftpjail -Q` prints it ("open", "read", "posix-rename", ...), or "init".
     arguments: the decoded arguments by name; paths and handles are bytes as the client sent them.
     path: the path that the request is about, or that its handle was opened with; None if there is none.
+    target: the other path, where there are two: a new name, a link's text, what copy-data copies to.
     Set when the request has been served:
     status: the SSH2_FX_* code; SSH2_FX_OK as well where the reply carries data instead of a status.
     message: the text that went with a failure.
@@ -24,12 +28,15 @@ class SFTPEvent:
     seconds: how long it took.
     """
 
-    __slots__ = ("arguments", "message", "name", "path", "seconds", "size", "status")
+    __slots__ = ("arguments", "message", "name", "path", "seconds", "size", "status", "target")
 
-    def __init__(self, name: str, arguments: dict[str, Any], path: bytes | None) -> None:
+    def __init__(
+        self, name: str, arguments: dict[str, Any], path: bytes | None, target: bytes | None = None
+    ) -> None:
         self.name = name
         self.arguments = arguments
         self.path = path
+        self.target = target
         self.status = 0
         self.message = b""
         self.size = 0
@@ -63,7 +70,49 @@ class SFTPHook:
         """A request was served, refused or failed; its reply is on its way."""
         self._call("after_", event)
 
+    def rejected(self, event: SFTPEvent) -> None:
+        """A request could not be served, because it is unknown ("unknown" is its name then), malformed or
+        over a limit. There was no before() for it, and there is no after()."""
+
     def _call(self, prefix: str, event: SFTPEvent) -> None:
         method = getattr(self, prefix + event.name.replace("-", "_"), None)
         if method is not None:
             method(event)
+
+
+class SFTPHooks(SFTPHook):
+    """Several hooks as one. Each is told of every request; the first veto counts, and is the last to be
+    asked before that request."""
+
+    def __init__(self, *hooks: SFTPHook) -> None:
+        self.hooks = hooks
+
+    def started(self) -> None:
+        for hook in self.hooks:
+            hook.started()
+
+    def ended(self) -> None:
+        _call_all([hook.ended for hook in self.hooks])
+
+    def before(self, event: SFTPEvent) -> None:
+        for hook in self.hooks:
+            hook.before(event)
+
+    def after(self, event: SFTPEvent) -> None:
+        _call_all([hook.after for hook in self.hooks], event)
+
+    def rejected(self, event: SFTPEvent) -> None:
+        _call_all([hook.rejected for hook in self.hooks], event)
+
+
+def _call_all(methods: list[Callable[..., None]], *arguments: object) -> None:
+    """Call all, whatever one of them raises; then raise it. To end the session goes before the rest."""
+    failure: BaseException | None = None
+    for method in methods:
+        try:
+            method(*arguments)
+        except BaseException as error:
+            if failure is None or isinstance(error, SFTPSessionEnd):
+                failure = error
+    if failure is not None:
+        raise failure

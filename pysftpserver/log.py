@@ -98,11 +98,16 @@ class SFTPLog:
             self.error(call)
 
 
-def file_sink(path: str | os.PathLike[str], ident: str = "") -> Sink:
-    """Appends to a file, made with mode 0600. Raises OSError when it cannot be opened."""
+def open_for_appending(path: str | os.PathLike[str]) -> int:
+    """A descriptor of a file, made with mode 0600. Raises OSError."""
     # O_NONBLOCK: a FIFO that nobody reads is an error now, and not a wait for ever.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-    descriptor = os.open(path, flags, 0o600)
+    return os.open(path, flags, 0o600)
+
+
+def file_sink(path: str | os.PathLike[str], ident: str = "") -> Sink:
+    """Appends to a file, made with mode 0600. Raises OSError when it cannot be opened."""
+    descriptor = open_for_appending(path)
     who = f"{ident or 'pysftpserver'}[{os.getpid()}]"
 
     def sink(level: int, text: str) -> None:

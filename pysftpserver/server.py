@@ -46,7 +46,7 @@ from pysftpserver.wire import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from typing import Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage, StatVFS
@@ -178,11 +178,14 @@ class SFTPServer:
         self.ended = reason
         self.log.error(f"session ends: {reason}")
 
-    def run(self) -> int:
-        """Serve fd_in and fd_out until the client is gone; return an exit status."""
+    def run(self, sandbox: bool = False) -> int:
+        """Serve fd_in and fd_out until the client is gone; return an exit status.
+
+        sandbox: confine this process to what the storage needs, for good (sandbox.py).
+        """
         from pysftpserver.stdio import serve
 
-        return serve(self)
+        return serve(self, sandbox)
 
     # --- one request ------------------------------------------------------------------------------
 
@@ -217,6 +220,14 @@ class SFTPServer:
             arguments = request.decode(buffer, pos, stop)
             if stop - pos > self._harmless:
                 self.limits.check(request.fields, arguments)
+        except BaseException as error:
+            if self.hook is not None:
+                event = SFTPEvent(request.name if request is not None else "unknown", {}, None)
+                event.status, event.message = status_of(error)
+                self._tell(self.hook.rejected, event)
+            self.answer_error(request_id, request, error)
+            return
+        try:
             if self.hook is not None or request.level <= self.log.level or request.name in self._refused:
                 self._serve_watched(request, request_id, arguments)
             else:
@@ -232,9 +243,11 @@ class SFTPServer:
             request.handler(self, request_id, *arguments)
             return
         named = dict(zip(request.fields, arguments, strict=True))
-        event = SFTPEvent(request.name, named, named.get("path"))
+        event = SFTPEvent(request.name, named, named.get("path"), named.get("target"))
         if "handle" in named:
             event.path = self.handles.path_of(named["handle"])
+            if event.target is not None:
+                event.target = self.handles.path_of(event.target)
         began = time.perf_counter()
         try:
             self.hook.before(event)
@@ -246,7 +259,7 @@ class SFTPServer:
             raise
         finally:
             event.seconds = time.perf_counter() - began
-            self._observe(event)
+            self._tell(self.hook.after, event)
 
     def _log_request(self, request: Request, request_id: int, arguments: tuple[Any, ...]) -> None:
         if request.line is None:
@@ -263,7 +276,7 @@ class SFTPServer:
             if self.hook is not None:
                 event = SFTPEvent("init", {"version": version}, None)
                 self.hook.before(event)
-                self._observe(event)
+                self._tell(self.hook.after, event)
         except KeyboardInterrupt:
             raise
         except SFTPSessionEnd as error:
@@ -290,9 +303,10 @@ class SFTPServer:
             self.log.write(VERBOSE, refusal)
             raise SFTPForbidden
 
-    def _observe(self, event: SFTPEvent) -> None:
+    def _tell(self, method: Callable[[SFTPEvent], None], event: SFTPEvent) -> None:
+        """Tell the hook what happened; only SFTPSessionEnd changes anything by now."""
         try:
-            self.hook.after(event)  # type: ignore[union-attr]
+            method(event)
         except SFTPSessionEnd as error:
             self.end(str(error))
         except KeyboardInterrupt:

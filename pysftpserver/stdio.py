@@ -42,13 +42,19 @@ EXIT_CLEAN = 0
 EXIT_BROKEN = 11  # the session could not go on: sftp-server(8)'s exit status for what is no SFTP
 
 
-def serve(server: SFTPServer) -> int:
+def serve(server: SFTPServer, sandbox: bool = False) -> int:
     """Serve server.fd_in and server.fd_out until the client is gone or a signal ends it.
 
-    Returns an exit status. Every handle is closed, and the descriptors are as they were found.
+    Returns an exit status. Every handle is closed, and the descriptors are as they were found. sandbox:
+    confine this process to what the storage needs, before anything the client says is heard.
     """
-    who = f"local user {_user()} from [{_peer()}]"
+    who = f"local user {user()} from [{peer()[0] or 'UNKNOWN'}]"
     server.log.write(INFO, f"session opened for {who}")
+    if sandbox:
+        from pysftpserver.sandbox import confine
+
+        storage = server.storage
+        server.log.write(INFO, confine(storage.territory(), server.read_only, storage.uses_network))
     with _Signals(server) as signals, _Unblocked(server.fd_in, server.fd_out):
         try:
             _pump(server, signals.wakeup)
@@ -274,7 +280,8 @@ class _Signals:
             os.close(descriptor)
 
 
-def _user() -> str:
+def user() -> str:
+    """The name of the user that this process runs as, or the number of one without a name."""
     import pwd
 
     try:
@@ -283,7 +290,8 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _peer() -> str:
-    """The client's address as sshd tells it, or UNKNOWN."""
+def peer() -> tuple[str | None, int | None]:
+    """The client's address and port as sshd tells them, where it does."""
     words = os.environb.get(b"SSH_CONNECTION", b"").split()
-    return show(words[0]) if words else "UNKNOWN"
+    port = words[1].decode("latin-1") if len(words) > 1 else ""
+    return show(words[0]) if words else None, int(port) if port.isdecimal() and port.isascii() else None

@@ -12,6 +12,7 @@ import errno
 import os
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 
+from pysftpserver import accounts
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.entries import Listing, Place
@@ -37,6 +38,7 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
     """
 
     home: bytes
+    uses_network = False
 
     def __init__(self, home: str | bytes | os.PathLike[str], umask: int | None = None) -> None:
         self.home = os.path.abspath(os.fsencode(home))
@@ -106,20 +108,10 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
             raise SFTPNotFound("No such user") from None
 
     def username(self, uid: int) -> bytes | None:
-        import pwd
-
-        try:
-            return os.fsencode(pwd.getpwuid(uid).pw_name)
-        except (KeyError, OverflowError):
-            return None
+        return accounts.username(uid)
 
     def groupname(self, gid: int) -> bytes | None:
-        import grp
-
-        try:
-            return os.fsencode(grp.getgrgid(gid).gr_name)
-        except (KeyError, OverflowError):
-            return None
+        return accounts.groupname(gid)
 
     # --- attributes -------------------------------------------------------------------------------
 

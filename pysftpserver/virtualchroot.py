@@ -15,6 +15,7 @@ import errno
 import os
 from stat import S_ISLNK
 
+from pysftpserver import accounts
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.entries import Place
 from pysftpserver.linux import (
@@ -63,6 +64,10 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
     def __del__(self) -> None:
         if hasattr(self, "_root"):
             os.close(self._root)
+
+    def territory(self) -> list[int]:
+        accounts.keep()
+        return [self._root]
 
     # --- how a path becomes a file ------------------------------------------------------------------
 

@@ -15,9 +15,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "pysftpserver"
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 ENGINE = """server bulk requests handlers handles wire segments copying attributes pysftpexceptions hook
-abstractstorage limits log""".split()
-STORAGES = ["storage", "virtualchroot", "entries", "linux"]
-DOORS = ["stdio"]
+abstractstorage limits log audit""".split()
+STORAGES = ["storage", "virtualchroot", "entries", "linux", "accounts", "atomic"]
+DOORS = ["stdio", "sandbox"]
 CORE = [*ENGINE, *STORAGES, *DOORS]
 OTHER_STORAGES = ["mongostorage"]
 OTHER_DOORS = ["sshd", "sksync", "remo", "laboratory"]

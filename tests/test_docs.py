@@ -7,7 +7,7 @@ import re
 import unittest
 from pathlib import Path
 
-from pysftpserver.cli import common, pysftpjail, pysftpserver
+from pysftpserver.cli import common, pysftpjail, pysftpserver, session
 from pysftpserver.cli.options import Command
 from pysftpserver.log import FACILITIES, LEVELS
 
@@ -103,7 +103,7 @@ class OpenSSHPage(unittest.TestCase):
         self.assertIn("LOCAL0 to LOCAL7", text)
 
     def test_every_request_in_its_lists_exists(self) -> None:
-        text = section("Options of pysftpjail").split("\n### Request lists\n")[1]
+        text = section("Options of pysftpjail").split("\n### Request lists\n")[1].split("\n### ")[0]
         lists = re.findall(r"--allow-requests (\S+) /", text)
         self.assertEqual(len(lists), 1)
         for row in re.findall(r"^\| (?!to )[^|]+\| ([^|]*`[^|]*) \|$", text, re.MULTILINE):
@@ -111,4 +111,4 @@ class OpenSSHPage(unittest.TestCase):
         self.assertGreater(len(lists), 15)
         for names in lists:
             with self.subTest(names):
-                self.assertTrue(common.request_list(names))
+                self.assertTrue(session.request_list(names))

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from pysftpserver import __version__
-from pysftpserver.cli.common import request_names
+from pysftpserver.cli.session import request_names
 
 ROOT = Path(__file__).parents[1]
 PACKAGED = ("pysftpserver", "bin", "tools", "pyproject.toml", "setup.py", "README.md", "LICENSE")

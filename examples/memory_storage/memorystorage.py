@@ -30,6 +30,7 @@ class Node:
         self.uid, self.gid = os.getuid(), os.getgid()
         self.atime = self.mtime = int(time.time())
         self.nlink = 2 if S_ISDIR(mode) else 1
+        self.opened = 0  # handles; the bytes of a file count until it has neither names nor handles
 
     def attributes(self) -> SFTPAttributes:
         size = BLOCK if S_ISDIR(self.mode) else len(self.content)
@@ -137,11 +138,15 @@ class SFTPServerMemoryStorage(SFTPAbstractServerStorage):
         directory.nlink -= S_ISDIR(place.node.mode)
 
     def _forget(self, place: Place) -> None:
-        """Take what is at a place away for good. (An open file keeps its bytes, uncounted.)"""
+        """Take what is at a place away for good. (An open file keeps its bytes until it is closed.)"""
         self._leave(place)
         place.node.nlink -= 1
-        if S_ISREG(place.node.mode) and not place.node.nlink:
-            self._used -= len(place.node.content)
+        self._free(place.node)
+
+    def _free(self, node: Node) -> None:
+        """Stop counting the bytes of a file that nobody can reach any more."""
+        if S_ISREG(node.mode) and not node.nlink and not node.opened:
+            self._used -= len(node.content)
 
     def mkdir(self, path: bytes, mode: int) -> None:
         self._enter(self._get_free(path.rstrip(b"/") or path), Node(S_IFDIR | mode, {}))
@@ -278,6 +283,7 @@ class SFTPServerMemoryStorage(SFTPAbstractServerStorage):
             fail(errno.EISDIR)
         elif flags & os.O_TRUNC:
             self._resize(node, 0)
+        node.opened += 1
         return OpenFile(node, flags)
 
     def read(self, handle: OpenFile, off: int, size: int) -> bytes:
@@ -297,7 +303,8 @@ class SFTPServerMemoryStorage(SFTPAbstractServerStorage):
         handle.node.mtime = int(time.time())
 
     def close(self, handle: OpenFile) -> None:
-        pass  # nothing to give back: the node goes when nothing refers to it
+        handle.node.opened -= 1
+        self._free(handle.node)
 
     def fsync(self, handle: OpenFile) -> None:
         pass  # memory does not get any safer

@@ -30,7 +30,11 @@ class Capacity(unittest.TestCase):
             storage.write(handle, 8, b"901")
         self.assertEqual(status_of(raised.exception), (4, b"No space left on device"))
         storage.rm(b"/f")
-        storage.write(storage.open(b"/g", 0o1 | 0o100, 0o666), 0, b"1234567890")
+        other = storage.open(b"/g", 0o1 | 0o100, 0o666)
+        with self.assertRaises(OSError):
+            storage.write(other, 0, b"123")  # what is open still takes its room
+        storage.close(handle)
+        storage.write(other, 0, b"1234567890")
 
 
 class RealClient(unittest.TestCase):

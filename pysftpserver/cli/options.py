@@ -94,8 +94,8 @@ class Command:
             if option.metavar is None:
                 values[option.name] = True
                 continue
-            text = text if equals else next(rest, "-")
-            if text.startswith("-"):
+            text = text if equals else next(rest, "--")
+            if text.startswith("-") and text != "-":
                 return None
             try:
                 values[option.name] = option.convert(text)

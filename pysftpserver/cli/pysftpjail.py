@@ -6,7 +6,7 @@ import errno
 import os
 from stat import S_ISDIR
 
-from pysftpserver.cli import common
+from pysftpserver.cli import common, session
 from pysftpserver.cli.options import Command, Option
 from pysftpserver.log import INFO
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
@@ -34,7 +34,7 @@ COMMAND = Command(
         Option(
             "--log-level",
             metavar="LEVEL",
-            convert=common.log_level,
+            convert=session.log_level,
             default=INFO,
             help="Log up to this level: QUIET, FATAL, ERROR, INFO, VERBOSE or DEBUG. The default is INFO.",
         ),
@@ -45,22 +45,25 @@ COMMAND = Command(
             default="/",
             help="Start sessions in this directory of the jail. The default is its root.",
         ),
-        *common.ACCESS_OPTIONS,
-        *common.LIMIT_OPTIONS,
+        *session.ACCESS_OPTIONS,
+        *session.LIMIT_OPTIONS,
+        *session.SECURITY_OPTIONS,
         Option(
             "-Q",
             "--list-requests",
-            instead=lambda _: "\n".join(common.request_names()),
+            instead=lambda _: "\n".join(session.request_names()),
             help="Print the names of all requests, for -p and -P, and exit.",
         ),
     ),
 )
 
 
-def open_jail(chroot: str, start_directory: str) -> SFTPServerVirtualChroot:
+def open_jail(
+    chroot: str, start_directory: str, kind: type[SFTPServerVirtualChroot] = SFTPServerVirtualChroot
+) -> SFTPServerVirtualChroot:
     """The jail. Raises CommandError when it or its start directory is not there."""
     try:
-        jail = SFTPServerVirtualChroot(chroot)
+        jail = kind(chroot)
         jail.stat(b"/.")  # to hold a descriptor of a directory is not yet to be allowed into it
     except OSError as error:
         reason = {errno.ENOENT: "no such directory", errno.ENOTDIR: "not a directory"}
@@ -85,8 +88,14 @@ def serve(arguments: Sequence[str]) -> int:
         log = common.file_log(options["logfile"], options["log_level"], PROG)
     else:
         log = common.syslog(options["log_level"], PROG)
-    jail = open_jail(options["chroot"], options["start_directory"])
-    return common.serve(PROG, jail, log, options)
+    if options["atomic_uploads"] and not options["read_only"]:
+        from pysftpserver.atomic import SFTPAtomicVirtualChroot
+
+        jail = open_jail(options["chroot"], options["start_directory"], SFTPAtomicVirtualChroot)
+        session.remove_leftovers(jail, log)
+    else:
+        jail = open_jail(options["chroot"], options["start_directory"])
+    return session.serve(PROG, jail, log, options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

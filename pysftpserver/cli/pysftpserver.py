@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 
-from pysftpserver.cli import common
+from pysftpserver.cli import common, session
 from pysftpserver.cli.options import BadValue, Command, Option
 from pysftpserver.log import ERROR, SFTPLog
 from pysftpserver.storage import SFTPServerStorage
@@ -21,7 +21,7 @@ def query(feature: str) -> str:
     """What -Q prints. Raises BadValue for anything but requests."""
     if feature != "requests":
         raise BadValue(f"{feature!r}: the only thing to ask for is requests")
-    return "\n".join(common.request_names())
+    return "\n".join(session.request_names())
 
 
 COMMAND = Command(
@@ -46,7 +46,7 @@ COMMAND = Command(
             "-f",
             "--log-facility",
             metavar="FACILITY",
-            convert=common.log_facility,
+            convert=session.log_facility,
             default="AUTH",
             help="Log to this syslog facility: DAEMON, USER, AUTH or LOCAL0 to LOCAL7. The default is AUTH.",
         ),
@@ -54,13 +54,14 @@ COMMAND = Command(
             "-l",
             "--log-level",
             metavar="LEVEL",
-            convert=common.log_level,
+            convert=session.log_level,
             default=ERROR,
             help="Log up to this level: QUIET, FATAL, ERROR, INFO, VERBOSE, DEBUG, DEBUG1, DEBUG2 or "
             "DEBUG3. The default is ERROR.",
         ),
-        *common.ACCESS_OPTIONS,
-        *common.LIMIT_OPTIONS,
+        *session.ACCESS_OPTIONS,
+        *session.LIMIT_OPTIONS,
+        *session.SECURITY_OPTIONS,
         Option(
             "-Q",
             name="query",
@@ -123,8 +124,15 @@ def serve(arguments: Sequence[str]) -> int:
         log = common.stderr_log(options["log_level"])
     else:
         log = common.syslog(options["log_level"], PROG, options["log_facility"])
-    storage = SFTPServerStorage(home(options["start_directory"], log))
-    return common.serve(PROG, storage, log, options)
+    start = home(options["start_directory"], log)
+    if options["atomic_uploads"] and not options["read_only"]:
+        from pysftpserver.atomic import SFTPAtomicStorage
+
+        storage: SFTPServerStorage = SFTPAtomicStorage(start)
+        session.remove_leftovers(storage, log)
+    else:
+        storage = SFTPServerStorage(start)
+    return session.serve(PROG, storage, log, options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

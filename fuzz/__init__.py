@@ -1,0 +1,1 @@
+"""Fuzzing: README.md says what there is and how to run it."""

@@ -1,0 +1,81 @@
+"""Names of users and groups by their numbers, as the host has them.
+
+Storages of real files show them in listings. A process in a sandbox can open the host's databases no more:
+keep() makes what they need beforehand. What may not enter: storages, anything but names and numbers.
+Facts: getpwuid(3), nsswitch.conf(5), passwd(5), group(5).
+"""
+
+from __future__ import annotations
+
+import os
+
+USERS, GROUPS = "/etc/passwd", "/etc/group"
+
+
+def username(uid: int) -> bytes | None:
+    """The name of a user, or None."""
+    import pwd
+
+    try:
+        return os.fsencode(pwd.getpwuid(uid).pw_name)
+    except (KeyError, OverflowError):
+        return _kept_name(USERS, uid)
+
+
+def groupname(gid: int) -> bytes | None:
+    """The name of a group, or None."""
+    import grp
+
+    try:
+        return os.fsencode(grp.getgrgid(gid).gr_name)
+    except (KeyError, OverflowError):
+        return _kept_name(GROUPS, gid)
+
+
+def keep() -> None:
+    """Go on knowing names when no more files can be opened.
+
+    The local files are held open. Other databases (LDAP, for one) are asked once, so that what asks them
+    is loaded and connected; whether they answer in a sandbox is their affair, and numbers are the answer
+    where they do not.
+    """
+    for path, known, number in ((USERS, username, os.getuid()), (GROUPS, groupname, os.getgid())):
+        known(number)
+        if path not in _kept:
+            try:
+                _kept[path] = _Database(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            except OSError:
+                pass  # a host without it
+
+
+def _kept_name(path: str, number: int) -> bytes | None:
+    database = _kept.get(path)
+    return database.name(number) if database is not None else None
+
+
+class _Database:
+    """passwd(5) or group(5) behind a descriptor, read when it is first needed."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._names: dict[int, bytes] | None = None
+
+    def name(self, number: int) -> bytes | None:
+        if self._names is None:
+            self._names = _parse(self._descriptor)
+        return self._names.get(number)
+
+
+_kept: dict[str, _Database] = {}
+
+
+def _parse(descriptor: int) -> dict[int, bytes]:
+    """Names by number, of lines `name:password:number:...`; the first of a number counts."""
+    names: dict[int, bytes] = {}
+    with open(os.dup(descriptor), "rb") as lines:
+        lines.seek(0)
+        for line in lines:
+            fields = line.split(b":", 3)
+            if len(fields) > 3 and fields[2].isdigit():
+                names.setdefault(int(fields[2]), fields[0])
+    return names

@@ -1,0 +1,376 @@
+"""The fuzzers' targets without a fuzzer: the fixed corpus, some mutations of it, and bugs they must find.
+
+`PYSFTP_FUZZ_MUTATIONS` sets the number of mutations for each target (a long run: 100000), and
+`PYSFTP_FUZZ_SEED` the seed, a number or "random"; the ordinary run is the same every time.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import unittest
+from pathlib import Path
+from typing import Any
+
+from fuzz import corpus, mutator
+from fuzz.storages import CountingStorage, InJail, InMemory
+from fuzz.targets import TARGETS, Run, SessionTarget, Ways, check_line
+from pysftpserver.server import SFTPServer
+from pysftpserver.virtualchroot import SFTPServerVirtualChroot
+from tests.packets import CREAT, HELLO, NO_ATTRS, READ, TRUNC, WRITE, request, string, u32, u64
+
+MUTATIONS = int(os.environ.get("PYSFTP_FUZZ_MUTATIONS", "1500"))
+LONGEST = 1024  # bytes of a mutated input
+MOST_TEXT = 150 << 10  # bytes of all of the corpus
+WAYS = [1 << bit for bit in range(8)] + [Ways.PIECES | Ways.TIGHT, Ways.PIECES | Ways.TIGHT | Ways.WALKS]
+
+OPEN = request("open", 1, string(b"f"), u32(READ | WRITE), NO_ATTRS)
+FIRST = string(u32(1))
+A_SESSION = [
+    HELLO + OPEN,
+    request("read", 2, FIRST, u64(0), u32(40_000)),
+    request("write", 3, FIRST, u64(2), string(b"new")),
+    request("fstat", 4, FIRST),
+    request("mkdir", 5, string(b"made"), NO_ATTRS),
+    request("opendir", 6, string(b"d")),
+    request("readdir", 7, string(u32(2))),
+    request("readlink", 8, string(b"l")),
+    request("statvfs", 9, string(b".")),
+]
+SESSION = b"".join(A_SESSION)
+
+
+def made(case: unittest.TestCase, name: str) -> Run:
+    """A target that is removed at the end of the test."""
+    run = TARGETS[name].make()
+    if isinstance(run, SessionTarget) and isinstance(run.place, InJail):
+        case.addCleanup(run.place.close)
+    return run
+
+
+def raw(chance: random.Random) -> mutator.Raw:
+    """A mutator of plain bytes, in libFuzzer's place."""
+
+    def mutate(data: bytes, most: int) -> bytes:
+        changed = bytearray(data)
+        for _ in range(chance.randint(1, 3)):
+            at = chance.randrange(len(changed) + 1)
+            changed[at : at + chance.randrange(3)] = chance.randbytes(chance.randrange(3))
+        return bytes(changed[:most])
+
+    return mutate
+
+
+class TheFixedCorpus(unittest.TestCase):
+    def test_every_target_takes_every_input_of_its_corpus_in_every_way(self) -> None:
+        for name, target in TARGETS.items():
+            run = made(self, name)
+            for origin, data in corpus.entries(*target.corpora):
+                for ways in {data[0], *WAYS}:
+                    with self.subTest(target=name, input=origin, ways=ways):
+                        run(bytes([ways]) + data[1:])
+
+    def test_every_target_takes_mutations_of_its_corpus(self) -> None:
+        wanted = os.environ.get("PYSFTP_FUZZ_SEED", "3")
+        seed = random.randrange(1 << 32) if wanted == "random" else int(wanted)
+        for name, target in TARGETS.items():
+            chance = random.Random(seed)
+            run = made(self, name)
+            mutate, cross = target.mutate or no_mutator, target.cross
+            inputs = [data for _, data in corpus.entries(*target.corpora)]
+            for number in range(MUTATIONS):
+                data = mutate(chance.choice(inputs), LONGEST, chance, raw(chance))
+                if cross is not None and number % 8 == 0:
+                    data = cross(data, chance.choice(inputs), LONGEST, chance)
+                try:
+                    run(data)
+                except AssertionError as error:
+                    text = corpus.to_text(data, f"{name}: {error}")
+                    self.fail(f"PYSFTP_FUZZ_SEED={seed}, mutation {number}:\n{text}")
+                inputs[chance.randrange(len(inputs))] = data
+
+    def test_every_target_has_seeds(self) -> None:
+        for name, target in TARGETS.items():
+            with self.subTest(name):
+                self.assertTrue(list(corpus.entries(*target.corpora)))
+
+    def test_it_is_short_readable_text(self) -> None:
+        size = 0
+        for path in corpus.HERE.rglob("*"):
+            if path.is_file():
+                text = path.read_text("ascii")
+                size += len(text)
+                with self.subTest(path.name):
+                    self.assertEqual(path.suffix, ".txt")
+                    self.assertLessEqual(max(map(len, text.splitlines())), corpus.COLUMNS)
+                    self.assertTrue(text.startswith("# "))
+        self.assertLessEqual(size, MOST_TEXT)
+
+    def test_inputs_survive_being_written_as_text(self) -> None:
+        inputs = [b"\0", bytes(range(256)), b"x" * 50]
+        text = "# A file.\n\n" + "\n".join(corpus.to_text(data, "what it is " * 20) for data in inputs)
+        self.assertEqual(corpus.from_text(text), inputs)
+        with self.assertRaises(ValueError):
+            corpus.from_text("no digits\n")
+
+
+def no_mutator(data: bytes, most: int, chance: random.Random, plain: mutator.Raw) -> bytes:
+    """For targets without a mutator of their own."""
+    return plain(data, most)
+
+
+class TheMutator(unittest.TestCase):
+    def test_it_gives_the_same_for_the_same_seed_and_keeps_the_length(self) -> None:
+        data = b"\0" + SESSION
+        for seed in range(300):
+            one, other = (
+                mutator.mutate(data, 200, chance, raw(chance)) for chance in map(random.Random, (seed, seed))
+            )
+            self.assertEqual(one, other)
+            self.assertLessEqual(len(one), 200)
+            self.assertLessEqual(len(mutator.cross(data, one, 150, random.Random(seed))), 150)
+
+    def test_most_of_what_it_makes_is_framed_and_begins_with_init(self) -> None:
+        chance = random.Random(1)
+        framed = 0
+        for _ in range(300):
+            packets, rest = mutator.cut(mutator.mutate(b"\0" + SESSION, 4096, chance, raw(chance))[1:])
+            framed += bool(packets) and packets[0][:1] == HELLO[4:5] and not rest
+        self.assertGreater(framed, 200)
+
+    def test_it_makes_every_request(self) -> None:
+        chance = random.Random(1)
+        seen = set()
+        data = b"\0"
+        for _ in range(2000):
+            data = mutator.mutate(data, 2000, chance, raw(chance))
+            seen |= {packet[0] for packet in mutator.cut(data[1:])[0] if packet}
+        self.assertLessEqual({kind for kind, _, _ in mutator.KINDS}, seen)
+
+
+class PlantedBugs(unittest.TestCase):
+    """Each invariant can fail."""
+
+    def finds(self, words: str, run: Run, ways: int = 0, stream: bytes = SESSION) -> None:
+        with self.assertRaisesRegex(AssertionError, words):
+            run(bytes([ways]) + stream)
+
+    def memory(self, server_class: type[SFTPServer] = SFTPServer) -> SessionTarget:
+        target = SessionTarget(InMemory())
+        target.server_class = server_class
+        return target
+
+    def jail(self, storage_class: type[SFTPServerVirtualChroot]) -> SessionTarget:
+        place = InJail()
+        self.addCleanup(place.close)
+        place._storages = [storage_class(place.jail)]
+        place._storages[0].place = place  # type: ignore[attr-defined]
+        return SessionTarget(place)
+
+    def test_without_any_the_session_passes_in_every_way(self) -> None:
+        run = self.jail(SFTPServerVirtualChroot)
+        for ways in (0, *WAYS):
+            self.memory()(bytes([ways]) + SESSION)
+            run(bytes([ways & ~Ways.WALKS]) + SESSION)
+
+    def test_a_second_reply_is_found(self) -> None:
+        class Server(SFTPServer):
+            def send_status(self, *arguments: Any) -> None:
+                super().send_status(*arguments)
+                super().send_status(*arguments)
+
+        self.finds("was answered as|more than", self.memory(Server))
+
+    def test_a_missing_reply_is_found(self) -> None:
+        class Server(SFTPServer):
+            def send_status(self, *arguments: Any) -> None:
+                pass
+
+        self.finds("was answered as|no reply", self.memory(Server))
+
+    def test_a_reply_with_another_id_is_found(self) -> None:
+        class Server(SFTPServer):
+            def send_handle(self, request_id: int, name: bytes) -> None:
+                super().send_handle(request_id + 1, name)
+
+        self.finds("request 1 was answered as 2", self.memory(Server))
+
+    def test_a_reply_of_another_kind_is_found(self) -> None:
+        class Server(SFTPServer):
+            def send_handle(self, request_id: int, name: bytes) -> None:
+                self.send_status(request_id)
+
+        self.finds("bare OK", self.memory(Server))
+
+    def test_a_reply_that_is_not_well_formed_is_found(self) -> None:
+        class Server(SFTPServer):
+            def send_data(self, request_id: int, data: bytes) -> None:
+                self.send(103, request_id, string(data) + b"x")
+
+        self.finds("left over", self.memory(Server))
+
+    def test_more_data_than_was_asked_for_is_found(self) -> None:
+        class Server(SFTPServer):
+            def send_data(self, request_id: int, data: bytes) -> None:
+                super().send_data(request_id, data + bytes(50_000))
+
+        self.finds("more data", self.memory(Server))
+
+    def test_a_reply_that_is_too_long_is_found(self) -> None:
+        class Server(SFTPServer):
+            def send_data(self, request_id: int, data: bytes) -> None:
+                super().send_data(request_id, bytes(300_000))
+
+        self.finds("a reply of 300009 bytes", self.memory(Server))
+
+    def test_an_exception_that_comes_out_is_found(self) -> None:
+        class Storage(CountingStorage):
+            def mkdir(self, path: bytes, mode: int) -> None:
+                raise KeyboardInterrupt
+
+        target = self.memory()
+        target.place.storage_class = Storage
+        self.finds("KeyboardInterrupt came out", target)
+        self.finds("KeyboardInterrupt came out", target, Ways.PIECES)
+
+    def test_a_session_that_ends_too_early_or_not_at_all_is_found(self) -> None:
+        class EndsEarly(SFTPServer):
+            def send_handle(self, request_id: int, name: bytes) -> None:
+                super().send_handle(request_id, name)
+                self.end("enough")
+
+        class GoesOn(SFTPServer):
+            def end(self, reason: str) -> None:
+                self.stopping = True
+
+        self.finds("ended: enough", self.memory(EndsEarly))
+        self.finds("ended: None", self.memory(GoesOn), stream=SESSION + bytes(8))
+
+    def test_bytes_that_are_passed_over_or_left_are_found(self) -> None:
+        class Server(SFTPServer):
+            def consume(self, buffer: memoryview, start: int, end: int) -> int:
+                return max(start, super().consume(buffer, start, end) - 1)
+
+        self.finds("consumed|was answered|ended|came out", self.memory(Server), Ways.PIECES)
+
+    def test_a_wrong_account_of_the_queue_is_found(self) -> None:
+        class Server(SFTPServer):
+            def send_handle(self, request_id: int, name: bytes) -> None:
+                super().send_handle(request_id, name)
+                self.output.size += 1
+
+        self.finds("the queue's size is", self.memory(Server))
+        self.finds("an empty queue counts", self.memory(Server), Ways.PIECES)
+
+    def test_a_queue_without_a_limit_is_found(self) -> None:
+        class Server(SFTPServer):
+            def consume(self, buffer: memoryview, start: int, end: int) -> int:
+                limit, self.queue_limit = self.queue_limit, 1 << 40
+                try:
+                    return super().consume(buffer, start, end)
+                finally:
+                    self.queue_limit = limit
+
+        reads = HELLO + request("open", 1, string(b"big"), u32(READ), NO_ATTRS)
+        reads += request("read", 2, FIRST, u64(0), u32(40_000)) * 400
+        self.finds("bytes are queued", self.memory(Server), Ways.PIECES | Ways.TIGHT, reads)
+
+    def test_pieces_that_are_answered_otherwise_than_the_whole_are_found(self) -> None:
+        class Server(SFTPServer):
+            def send_handle(self, request_id: int, name: bytes) -> None:
+                super().send_handle(request_id, name + b"x" * (self.log.level > 0))
+
+        self.finds("in one piece .*, in pieces", self.memory(Server), Ways.TWICE)
+
+    def test_handles_that_stay_open_are_found(self) -> None:
+        class Storage(CountingStorage):
+            def close(self, handle: Any) -> None:
+                pass
+
+        class Server(SFTPServer):
+            def close(self) -> None:
+                pass
+
+        target = self.memory()
+        target.place._tree.opened = 0  # type: ignore[union-attr]
+        target.place.storage_class = Storage
+        self.finds("1 files were left open", target)
+        self.finds("handles were left open", self.memory(Server))
+
+    def test_memory_that_is_not_counted_is_found(self) -> None:
+        class Storage(CountingStorage):
+            def write(self, handle: Any, off: int, chunk: bytes) -> None:
+                handle.node.content += chunk
+
+        target = self.memory()
+        target.place.storage_class = Storage
+        self.finds("bytes are held", target)
+
+    def test_descriptors_that_leak_are_found(self) -> None:
+        class Storage(SFTPServerVirtualChroot):
+            def mkdir(self, path: bytes, mode: int) -> None:
+                self.leaked = os.dup(0)
+
+        target = self.jail(Storage)
+        self.finds("1 descriptors leaked", target)
+        os.close(target.place._storages[0].leaked)  # type: ignore[union-attr]
+
+    def test_changes_outside_the_jail_are_found(self) -> None:
+        class Storage(SFTPServerVirtualChroot):
+            def mkdir(self, path: bytes, mode: int) -> None:
+                (self.place.canary / "new").touch()  # type: ignore[attr-defined]
+
+        self.finds("outside the jail was changed", self.jail(Storage))
+
+    def test_replies_that_tell_what_is_outside_the_jail_are_found(self) -> None:
+        class Storage(SFTPServerVirtualChroot):
+            def readlink(self, path: bytes) -> bytes:
+                return os.fsencode(self.place.jail)  # type: ignore[attr-defined]
+
+        self.finds("tells what is outside", self.jail(Storage))
+
+    def test_changes_in_a_read_only_session_are_found(self) -> None:
+        class Server(SFTPServer):
+            def __init__(self, *arguments: Any, read_only: bool, **options: Any) -> None:
+                super().__init__(*arguments, **options)
+
+        self.finds("a read-only session", self.memory(Server), Ways.READ_ONLY)
+        target = self.jail(SFTPServerVirtualChroot)
+        target.server_class = Server
+        self.finds("a read-only session", target, Ways.READ_ONLY)
+
+    def test_log_lines_that_drive_a_terminal_are_found(self) -> None:
+        for text in ("two\nlines", "\x1b[2J", "x" * 2000):
+            with self.assertRaises(AssertionError):
+                check_line(0, text)
+
+
+class TheJail(unittest.TestCase):
+    def test_it_is_mended_after_whatever_was_done_to_it(self) -> None:
+        place = InJail()
+        self.addCleanup(place.close)
+        before = place.snapshot()
+        requests = [
+            request("open", 1, string(b"f"), u32(WRITE | CREAT | TRUNC), NO_ATTRS),
+            request("rename", 2, string(b"d"), string(b"e")),
+            request("symlink", 3, string(b"e"), string(b"d")),
+            request("mkdir", 4, string(b"new"), NO_ATTRS),
+            request("rename", 5, string(b"e"), string(b"new/e")),
+            request("remove", 6, string(b"big")),
+            request("mkdir", 7, string(b"big"), NO_ATTRS),
+            request("setstat", 8, string(b"/"), u32(4) + u32(0)),
+        ]
+        SessionTarget(place)(b"\0" + HELLO + b"".join(requests))
+        self.assertNotEqual(place.snapshot(), before)
+        place.fresh(False)
+        self.assertEqual(place.snapshot(), before)
+
+    def test_nothing_is_left_of_it(self) -> None:
+        place = InJail()
+        self.assertTrue(Path(place.place).is_dir())
+        place.close()
+        self.assertFalse(Path(place.place).exists())
+
+
+if __name__ == "__main__":
+    unittest.main()
