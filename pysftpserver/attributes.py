@@ -114,7 +114,7 @@ class LongnameFormatter:
     def _mode(self, permissions: int | None) -> bytes:
         if len(self._modes) >= CACHED_PARTS:
             self._modes.clear()
-        text = b"?---------" if permissions is None else filemode(permissions).encode()
+        text = b"?---------" if permissions is None else filemode(permissions & 0xFFFFFFFF).encode()
         self._modes[permissions] = text
         return text
 

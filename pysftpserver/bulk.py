@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import os
 
+from pysftpserver.handlers import check_count
 from pysftpserver.handles import FileHandle
 from pysftpserver.requests import REQUESTS
 from pysftpserver.segments import LateRead
@@ -81,7 +82,9 @@ def serve_transfers(server: SFTPServer, buffer: memoryview, start: int, end: int
                 server.position = stop
                 if output.late:
                     output.settle()
-                write(file.object, offset, buffer[stop - count : stop])
+                answer = write(file.object, offset, buffer[stop - count : stop])
+                if answer is not None:
+                    check_count(answer, count)
                 file.bytes_written += count
                 output.append(encode_usual_status(request_id, SSH2_FX_OK))
             else:

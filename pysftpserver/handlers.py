@@ -94,16 +94,25 @@ def serve_read(server: SFTPServer, rid: int, handle: bytes, offset: int, length:
     return len(data)
 
 
-def serve_write(server: SFTPServer, rid: int, handle: bytes, offset: int, chunk: memoryview) -> int:
+def serve_write(server: SFTPServer, rid: int, handle: bytes, offset: int, chunk: bytes | memoryview) -> int:
     """SSH_FXP_WRITE, section 6.4: a STATUS when all of the chunk is stored."""
     file = server.handles.file(handle)
     if file.flags & os.O_APPEND:
         offset = 0  # whatever the client sent: the end of the file is meant
     check_offset(offset)
-    server.storage.write(file.object, offset, chunk if file.takes_views else bytes(chunk))
+    chunk = chunk if file.takes_views else bytes(chunk)
+    answer = server.storage.write(file.object, offset, chunk)  # type: ignore[func-returns-value]
+    if answer is not None:
+        check_count(answer, len(chunk))
     file.bytes_written += len(chunk)
     server.send_status(rid)
     return len(chunk)
+
+
+def check_count(answer: object, count: int) -> None:
+    """Raises SFTPFailure for a storage that hands on os.write()'s answer, where that is a part only."""
+    if isinstance(answer, int) and answer < count:
+        raise SFTPFailure(f"The storage has stored {answer} bytes of {count}")
 
 
 def serve_fsync(server: SFTPServer, rid: int, handle: bytes) -> None:

@@ -91,7 +91,12 @@ class HandleTable:
 
     def add_directory(self, path: bytes, listing: Iterable[tuple[bytes, SFTPAttributes]]) -> bytes:
         """Keep a listing that the storage began; return its handle."""
-        return self._add(DirectoryHandle(path, listing))
+        try:
+            handle = DirectoryHandle(path, listing)
+        except BaseException:
+            _close_listing(listing)
+            raise
+        return self._add(handle)
 
     def _add(self, handle: FileHandle | DirectoryHandle) -> bytes:
         # Numbers are not used again, so that a client that mixes up its handles is told so.
@@ -131,9 +136,7 @@ class HandleTable:
     ) -> None:
         if isinstance(handle, DirectoryHandle):
             self._log.info(f'{manner}closedir "{show(handle.path)}"')
-            close = getattr(handle.listing, "close", None)
-            if close is not None:
-                close()
+            _close_listing(handle.listing)
         else:
             if self._log.level >= INFO:
                 counts = f"bytes read {handle.bytes_read} written {handle.bytes_written}"
@@ -150,6 +153,12 @@ class HandleTable:
                 pass  # a storage without close() has nothing to close
             except BaseException as error:
                 self._log.fault(error)
+
+
+def _close_listing(listing: Any) -> None:
+    close = getattr(listing, "close", None)
+    if close is not None:
+        close()
 
 
 def _speaks_for(storage: SFTPAbstractServerStorage, method: str) -> bool:

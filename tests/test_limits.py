@@ -1,4 +1,5 @@
-"""Limits: what reaching one does, with the engine alone. tests/security/ has the processes and the memory."""
+"""Limits: what reaching one does, with the engine alone. tests/cli/test_limits.py has
+the commands, tests/resident/ the memory."""
 
 from __future__ import annotations
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
+import tempfile
 import unittest
 from pathlib import Path
+from typing import Any
 
 import pysftpserver
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.attributes import SFTPAttributes
-from pysftpserver.log import ERROR
+from pysftpserver.log import DEBUG3, ERROR
 from pysftpserver.pysftpexceptions import SFTPException, SFTPForbidden, SFTPNotFound, SFTPSessionEnd
+from pysftpserver.storage import SFTPServerStorage
 from tests import packets
 from tests.packets import (
     BAD_MESSAGE,
@@ -26,6 +30,7 @@ from tests.packets import (
     replies,
     request,
     string,
+    u64,
 )
 from tests.storages import METHODS, Failing, Listed, Whole
 
@@ -253,3 +258,25 @@ class StoragesThatFail(unittest.TestCase):
 
         client = Client(Homeless())
         self.assertEqual(client.status("stat", string(b"x")), FAILURE)
+
+
+class ShortWrites(unittest.TestCase):
+    def test_a_storage_that_hands_on_a_short_count_of_os_write_is_not_believed(self):
+        class Short(SFTPServerStorage):
+            def write(self, handle: int, off: int, chunk: Any) -> Any:
+                return os.pwrite(handle, chunk[: self.most], off)
+
+            def fileno(self, handle: int) -> int | None:
+                return handle if self.fast else None
+
+        place = tempfile.TemporaryDirectory()
+        self.addCleanup(place.cleanup)
+        for fast in (False, True):
+            storage = Short(place.name)
+            storage.fast, storage.most = fast, 5
+            client = Client(storage, level=0 if fast else DEBUG3)
+            handle = client.open(b"f", packets.WRITE | packets.CREAT)
+            with self.subTest(fast=fast):
+                self.assertEqual(client.status("write", handle, u64(0), string(b"0123456789")), FAILURE)
+                self.assertEqual(client.status("write", handle, u64(0), string(b"01234")), packets.OK)
+            client.server.close()

@@ -1,6 +1,7 @@
 """Run a command as on a kernel without openat2(2): ``python without_openat2.py COMMAND ...``.
 
-A seccomp filter answers ENOSYS to that system call, in the command and in all that it starts.
+A seccomp filter answers ENOSYS to that system call, in the command and in all that it starts. (hide() does it
+for others, too.)
 Facts: seccomp(2), prctl(2), linux/filter.h; openat2 has the same number on every architecture.
 """
 
@@ -24,17 +25,17 @@ SECCOMP_RET_ALLOW = 0x7FFF0000
 LOAD_WORD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
 
 
-def hide_openat2() -> None:
-    """Install the filter in this process.
+def hide(*numbers: int) -> None:
+    """Install a filter in this process that hides those system calls.
 
     Raises:
         OSError: the kernel refuses it.
     """
     instructions = (
         (LOAD_WORD, 0, 0, 0),  # the number of the system call
-        (JUMP_IF_EQUAL, 0, 1, OPENAT2),
-        (RETURN, 0, 0, SECCOMP_RET_ERRNO | errno.ENOSYS),
+        *((JUMP_IF_EQUAL, len(numbers) - index, 0, number) for index, number in enumerate(numbers)),
         (RETURN, 0, 0, SECCOMP_RET_ALLOW),
+        (RETURN, 0, 0, SECCOMP_RET_ERRNO | errno.ENOSYS),
     )
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in instructions))
     # struct sock_fprog: the padding between length and pointer is the native alignment's.
@@ -51,5 +52,5 @@ def hide_openat2() -> None:
 
 
 if __name__ == "__main__":
-    hide_openat2()
+    hide(OPENAT2)
     os.execvp(sys.argv[1], sys.argv[1:])

@@ -1,0 +1,1 @@
+"""Resident memory of real server processes, whatever their clients do."""
