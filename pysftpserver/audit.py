@@ -8,10 +8,12 @@ may not enter: storages, wire formats, where the records go (a sink says that).
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import select
 import time
+from stat import S_ISREG
 
 from pysftpserver.attributes import FIELDS, SFTPAttributes
 from pysftpserver.hook import SFTPHook
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     Sink = Callable[[bytes], None]
 
 PATIENCE = 10_000  # milliseconds that a sink which takes nothing is waited for
+PAUSE = 0.0005  # seconds between two looks at a file that another session is writing to
+AT_ONCE = select.PIPE_BUF  # bytes for which there is room wherever poll(2) says that there is some
+PIECE = 900  # characters of a record in one line of the log, which cuts longer ones
 RESULTS = (
     "OK",
     "EOF",
@@ -77,16 +82,19 @@ class AuditLog(SFTPHook):
 
     def after(self, event: SFTPEvent) -> None:
         self._moved += event.size
-        self._write(self.record(event))
+        self._write(self.record, event)
 
     rejected = after
 
     def ended(self) -> None:
-        record = self._record("end", time.time(), "OK", self._moved, time.perf_counter() - self._began)
         try:
-            self._write(record)
+            self._write(
+                self._record, "end", time.time(), "OK", self._moved, time.perf_counter() - self._began
+            )
         except SFTPSessionEnd:
             pass  # it is over, and the log has what was not recorded
+        if self._lost:
+            self._log.error(f"audit: {self._lost} records were lost")
 
     def record(self, event: SFTPEvent) -> dict[str, Any]:
         """What is recorded of an operation: names and values, in their order."""
@@ -106,6 +114,8 @@ class AuditLog(SFTPHook):
                 record[name] = ",".join(flag for bit, flag in enumerate(OPEN_FLAGS) if value >> bit & 1)
             elif isinstance(value, int):
                 record[name] = value
+            elif name == "data":
+                record["length"] = len(value)
             elif name == "user":
                 record.update(_text("name", value))
         return {name: value for name, value in record.items() if value is not None or name in self._always}
@@ -122,20 +132,28 @@ class AuditLog(SFTPHook):
             "duration": round(seconds, 6),
         }
 
-    def _write(self, record: dict[str, Any]) -> None:
-        text = json.dumps(record, separators=(",", ":")).replace(DELETE, "\\u007f")
+    def _write(self, make: Callable[..., dict[str, Any]], *arguments: object) -> None:
+        text = ""
         try:
+            text = json.dumps(make(*arguments), separators=(",", ":")).replace(DELETE, "\\u007f")
             self._sink(text.encode() + b"\n")
-        except OSError as error:
-            if not self._lost or not self._best_effort:
-                self._log.error(f"audit: {error.strerror or 'failed'}; not recorded: {text}")
-            self._lost += 1
-            if not self._best_effort:
-                raise SFTPSessionEnd("the audit log cannot be written") from None
+        except Exception as error:  # not OSError only: whatever went wrong, there is no record
+            self._lose(error, text or repr(arguments))
             return
         if self._lost:
             self._log.error(f"audit: {self._lost} records were lost; now it can be written again")
             self._lost = 0
+
+    def _lose(self, error: Exception, text: str) -> None:
+        if not self._lost or not self._best_effort:
+            reason = isinstance(error, OSError) and error.strerror or type(error).__name__
+            for start in range(0, len(text), PIECE):  # each with our words first: it is the client's text
+                self._log.error(f"audit: {reason}; not recorded: {text[start : start + PIECE]}")
+            if not isinstance(error, OSError):
+                self._log.fault(error)
+        self._lost += 1
+        if not self._best_effort:
+            raise SFTPSessionEnd("the audit log cannot be written") from None
 
 
 def _text(name: str, value: bytes) -> dict[str, str]:
@@ -147,39 +165,94 @@ def _text(name: str, value: bytes) -> dict[str, str]:
 
 
 def file_sink(path: str | os.PathLike[str]) -> Sink:
-    """Appends to a file, made with mode 0600. Raises OSError when it cannot be opened."""
-    return descriptor_sink(open_for_appending(path))
+    """Appends to a file, made with mode 0600. Raises OSError when it cannot be opened.
+
+    Sessions that write to one file take turns, so that a record is there whole or not at all.
+    """
+    return _Sink(open_for_appending(path), is_own=True)
 
 
 def descriptor_sink(descriptor: int) -> Sink:
-    """Writes to an open descriptor: a whole line in one call, where there is room for it.
+    """Writes to an open descriptor that somebody else may be writing to as well."""
+    return _Sink(descriptor)
 
-    A line that could be written in part only is ended before the next one, so that no other is lost by it.
+
+class _Sink:
+    """Stores lines. is_own: nobody else has this descriptor, though others may have the file open.
+
+    Of a line that could be written in part only, the part is taken back; where that is not possible, it is
+    ended before the next one. A sink that takes nothing is waited for once, until it takes something again.
     """
-    torn = False
 
-    def sink(line: bytes) -> None:
-        nonlocal torn
-        rest = memoryview(b"\n" + line if torn else line)
-        whole = len(rest)
+    def __init__(self, descriptor: int, is_own: bool = False) -> None:
+        self._descriptor = descriptor
+        self._is_own = is_own
+        self._is_file = S_ISREG(os.fstat(descriptor).st_mode)
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+        self._patience = PATIENCE
+        self._torn = False
+
+    def __call__(self, line: bytes) -> None:
+        try:
+            locked = self._is_own and self._lock()
+            try:
+                self._store(memoryview(b"\n" + line if self._torn else line))
+            finally:
+                if locked:
+                    fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        except OSError:
+            self._patience = 0
+            raise
+        self._patience = PATIENCE
+        self._torn = False
+
+    def _store(self, line: memoryview) -> None:
+        rest = line
         try:
             while rest:
-                rest = rest[_write(descriptor, rest) :]
+                rest = rest[self._write(rest) :]
         except OSError:
-            torn = torn or len(rest) < whole
+            written = len(line) - len(rest)
+            if written and not self._take_back(written):
+                self._torn = True
             raise
-        torn = False
 
-    return sink
-
-
-def _write(descriptor: int, data: memoryview) -> int:
-    """write(2) that waits for a while where there is no room now."""
-    while True:
+    def _write(self, data: memoryview) -> int:
+        """write(2): a file takes all at once; for room in anything else one waits here, and not in there."""
+        if self._is_file:
+            return os.write(self._descriptor, data)
+        if not self._poll.poll(self._patience):
+            raise _timeout()
         try:
-            return os.write(descriptor, data)
-        except BlockingIOError:
-            poll = select.poll()
-            poll.register(descriptor, select.POLLOUT)
-            if not poll.poll(PATIENCE):
-                raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
+            return os.write(self._descriptor, data[:AT_ONCE])
+        except BlockingIOError:  # somebody else was quicker
+            return 0
+
+    def _take_back(self, count: int) -> bool:
+        """Cut off again what was written last; False where that cannot be done."""
+        if not (self._is_own and self._is_file):
+            return False
+        try:
+            os.ftruncate(self._descriptor, os.lseek(self._descriptor, 0, os.SEEK_CUR) - count)
+        except OSError:
+            return False  # a file that may only grow, for one
+        return True
+
+    def _lock(self) -> bool:
+        """Wait for the turn of this session; False where there are no locks."""
+        deadline = time.monotonic() + self._patience / 1000
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise _timeout() from None
+                time.sleep(PAUSE)
+            except OSError:
+                return False
+
+
+def _timeout() -> OSError:
+    return OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))

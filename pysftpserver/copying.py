@@ -67,8 +67,8 @@ def copy_data(
         if not count:
             break
         copied += count
-    source.bytes_read += copied
-    target.bytes_written += copied
+        source.bytes_read += count
+        target.bytes_written += count
     if length - copied > TOLERANCE:
         raise SFTPEndOfFile
     return copied

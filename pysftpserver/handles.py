@@ -124,6 +124,11 @@ class HandleTable:
         handle = self.opened.get(name)
         return handle.path if handle is not None else None
 
+    def bytes_read(self, name: bytes) -> int:
+        """How many bytes were read through a handle, or copied from it; 0 when it is no open file's."""
+        handle = self.opened.get(name)
+        return handle.bytes_read if type(handle) is FileHandle else 0
+
     def close(self, name: bytes) -> None:
         """Close and forget a handle. Raises SFTPFailure when it is not open, or what closing raised."""
         handle = self.opened.pop(name, None)

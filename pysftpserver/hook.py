@@ -72,7 +72,8 @@ class SFTPHook:
 
     def rejected(self, event: SFTPEvent) -> None:
         """A request could not be served, because it is unknown ("unknown" is its name then), malformed or
-        over a limit. There was no before() for it, and there is no after()."""
+        over a limit, or because what came is no SFTP. There was no before() for it, and there is no
+        after()."""
 
     def _call(self, prefix: str, event: SFTPEvent) -> None:
         method = getattr(self, prefix + event.name.replace("-", "_"), None)
@@ -112,7 +113,7 @@ def _call_all(methods: list[Callable[..., None]], *arguments: object) -> None:
         try:
             method(*arguments)
         except BaseException as error:
-            if failure is None or isinstance(error, SFTPSessionEnd):
+            if failure is None or isinstance(error, (SFTPSessionEnd, KeyboardInterrupt)):
                 failure = error
     if failure is not None:
         raise failure

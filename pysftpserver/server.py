@@ -21,6 +21,7 @@ from pysftpserver.hook import SFTPEvent
 from pysftpserver.limits import Limits
 from pysftpserver.log import DEBUG1, VERBOSE, SFTPLog, file_sink, show
 from pysftpserver.pysftpexceptions import (
+    SFTPBadMessage,
     SFTPFailure,
     SFTPForbidden,
     SFTPLimitReached,
@@ -40,6 +41,7 @@ from pysftpserver.wire import (
     SSH2_FXP_INIT,
     SSH2_FXP_READ,
     TRANSFER_HEADER,
+    MalformedPacket,
     string_at,
     u32_at,
 )
@@ -160,7 +162,7 @@ class SFTPServer:
                     continue
             length = u32_at(buffer, start, end)
             if not 0 < length <= self.limits.packet:
-                self.end(f"a packet of {length} bytes")
+                self._break_off(f"a packet of {length} bytes")
                 break
             body = start + PACKET_HEADER
             stop = body + length
@@ -195,10 +197,10 @@ class SFTPServer:
             self._serve_init(buffer, pos + 1, stop)
             return
         if not self._initialized:
-            self.end(f"request {kind} before INIT")
+            self._break_off(f"request {kind} before INIT")
             return
         if stop - pos < REQUEST_HEADER:
-            self.end("a packet without a request id")
+            self._break_off("a packet without a request id")
             return
         request_id = u32_at(buffer, pos + 1, stop)
         pos += REQUEST_HEADER
@@ -221,10 +223,7 @@ class SFTPServer:
             if stop - pos > self._harmless:
                 self.limits.check(request.fields, arguments)
         except BaseException as error:
-            if self.hook is not None:
-                event = SFTPEvent(request.name if request is not None else "unknown", {}, None)
-                event.status, event.message = status_of(error)
-                self._tell(self.hook.rejected, event)
+            self._tell_rejected(request.name if request is not None else "unknown", error)
             self.answer_error(request_id, request, error)
             return
         try:
@@ -244,8 +243,10 @@ class SFTPServer:
             return
         named = dict(zip(request.fields, arguments, strict=True))
         event = SFTPEvent(request.name, named, named.get("path"), named.get("target"))
+        read = 0
         if "handle" in named:
             event.path = self.handles.path_of(named["handle"])
+            read = self.handles.bytes_read(named["handle"])
             if event.target is not None:
                 event.target = self.handles.path_of(event.target)
         began = time.perf_counter()
@@ -256,6 +257,8 @@ class SFTPServer:
             event.size = request.handler(self, request_id, *arguments) or 0
         except BaseException as error:
             event.status, event.message = status_of(error)
+            if "handle" in named:  # copy-data may have come a part of the way
+                event.size = max(0, self.handles.bytes_read(named["handle"]) - read)
             raise
         finally:
             event.seconds = time.perf_counter() - began
@@ -272,23 +275,36 @@ class SFTPServer:
         """INIT has a version and no request id; sent again, it is answered again."""
         try:
             version = u32_at(buffer, pos, stop)
-            self.log.write(VERBOSE, f"received client version {version}")
-            if self.hook is not None:
-                event = SFTPEvent("init", {"version": version}, None)
-                self.hook.before(event)
-                self._tell(self.hook.after, event)
-        except KeyboardInterrupt:
-            raise
-        except SFTPSessionEnd as error:
-            self.end(str(error))
+        except MalformedPacket as error:
+            self._refuse_init(error)
+            self._tell_rejected("init", error)
             return
-        except BaseException as error:
-            if not is_expected(error):
-                self.log.fault(error)
-            self.end(f"INIT refused ({type(error).__name__})")
+        self.log.write(VERBOSE, f"received client version {version}")
+        if self.hook is not None and not self._may_begin(self.hook, version):
             return
         self._initialized = True
         self.output.append(wire.encode_version(self._announced()))
+
+    def _may_begin(self, hook: SFTPHook, version: int) -> bool:
+        """Ask the hook about INIT, and tell it what became of that."""
+        event = SFTPEvent("init", {"version": version}, None)
+        try:
+            hook.before(event)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            event.status, event.message = status_of(error)
+            self._refuse_init(error)
+        self._tell(hook.after, event)
+        return event.status == SSH2_FX_OK
+
+    def _refuse_init(self, error: BaseException) -> None:
+        if isinstance(error, SFTPSessionEnd):
+            self.end(str(error))
+            return
+        if not is_expected(error):
+            self.log.fault(error)
+        self.end(f"INIT refused ({type(error).__name__})")
 
     def _announced(self) -> Iterator[tuple[bytes, bytes]]:
         for name, request in self._extensions.items():
@@ -313,6 +329,18 @@ class SFTPServer:
             raise
         except BaseException as error:
             self.log.fault(error)
+
+    def _tell_rejected(self, name: str, error: BaseException) -> None:
+        """Tell the hook of what is not served."""
+        if self.hook is not None:
+            event = SFTPEvent(name, {}, None)
+            event.status, event.message = status_of(error)
+            self._tell(self.hook.rejected, event)
+
+    def _break_off(self, reason: str) -> None:
+        """What came is no SFTP, and after that nothing can be."""
+        self.end(reason)
+        self._tell_rejected("unknown", SFTPBadMessage(reason))
 
     def answer_error(self, request_id: int, request: Request | None, error: BaseException) -> None:
         """The one way out for whatever went wrong: log it, answer it, and go on."""

@@ -294,4 +294,8 @@ def peer() -> tuple[str | None, int | None]:
     """The client's address and port as sshd tells them, where it does."""
     words = os.environb.get(b"SSH_CONNECTION", b"").split()
     port = words[1].decode("latin-1") if len(words) > 1 else ""
-    return show(words[0]) if words else None, int(port) if port.isdecimal() and port.isascii() else None
+    return show(words[0]) if words else None, int(port) if _is_port(port) else None
+
+
+def _is_port(text: str) -> bool:
+    return text.isdecimal() and text.isascii() and len(text) < 6  # int() refuses very many digits

@@ -87,7 +87,9 @@ def _open_closed_descriptors() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+            # The lowest free number: this one. Standard error is not opened for writing, so that an audit
+            # log there fails and is not lost; everything else that goes there may fail.
+            os.open(os.devnull, os.O_RDWR if descriptor < 2 else os.O_RDONLY)
 
 
 def _one_line(text: str) -> str:

@@ -152,12 +152,13 @@ def serve(prog: str, storage: SFTPAbstractServerStorage, log: SFTPLog, options: 
     Raises CommandError.
     """
     check_client(prog)
+    hook = audit_log(options, log)  # before the umask, which is for what clients make
     if options["umask"] is not None:
         os.umask(options["umask"])  # the process is the session's own, and this costs nothing per file
     limits = zip(LIMITS, LIMIT_OPTIONS, strict=True)
     server = SFTPServer(
         storage,
-        audit_log(options, log),
+        hook,
         log=log,
         read_only=options["read_only"],
         allow=options["allow_requests"],
