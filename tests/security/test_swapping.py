@@ -1,0 +1,67 @@
+"""Clients work on paths whose directories turn into links out and back, as fast as a process can do it."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+
+from tests.security.attempts import BATCH, KINDS, ON_DIRECTORIES, ON_FILES, Attempts
+from tests.security.clients import Session, race
+from tests.security.layout import PLACES
+from tests.security.premises import Premises
+
+OPERATIONS = 100_000  # with paths, for each way to resolve them; those with handles come on top
+SWAPS = 20_000  # while they are served
+FLIPS = 40  # times that a place is seen to change between a request and the very next
+BOTH_WAYS = 20  # times that each place is seen in each of its two states
+MOST_ROUNDS = 4 * OPERATIONS // BATCH  # on a machine that is so busy that little is swapped
+
+
+class TestSwapping(Premises):
+    def contain(self, way: str) -> None:
+        swapper = self.swapper()
+        sessions = [self.session(way), self.session(way)]
+        batches = Attempts(PLACES, self.outside, self.rng).batches()
+        before = swapper.counts()
+        for _ in range(MOST_ROUNDS):
+            race(sessions, batches, self.rng)
+            swaps = {path: number - before[path] for path, number in swapper.counts().items()}
+            operations = sum(session.served(*KINDS) for session in sessions)
+            flips = sum(sum(session.flips.values()) for session in sessions)
+            if operations >= OPERATIONS and sum(swaps.values()) >= SWAPS and flips >= FLIPS:
+                break
+        self.assertIsNone(swapper.process.poll(), f"the swapper has ended; seed {self.seed}")
+        swapper.end()
+        on_handles = sum(session.served(*ON_FILES, *ON_DIRECTORIES) for session in sessions)
+        print(
+            f"{way}: {operations} operations on paths, {on_handles} on handles, {sum(swaps.values())} swaps, "
+            f"{flips} times seen to change between two requests",
+            file=sys.stderr,
+        )
+        self.assert_contained()
+        self.assert_raced(sessions, operations, swaps, flips)
+
+    def assert_raced(
+        self, sessions: list[Session], operations: int, swaps: dict[str, int], flips: int
+    ) -> None:
+        """It was a race: all was tried and all was swapped, and the clients have seen both."""
+        note = f"seed {self.seed}"
+        self.assertGreaterEqual(operations, OPERATIONS, note)
+        self.assertGreaterEqual(sum(swaps.values()), SWAPS, note)
+        self.assertGreaterEqual(flips, FLIPS, note)
+        counts = sum((session.counts for session in sessions), start=Counter())
+        for kind in (*KINDS, *ON_FILES, *ON_DIRECTORIES):
+            self.assertGreater(counts[kind, True], 0, f"{kind} has never succeeded; {note}")
+        for kind in KINDS:
+            self.assertGreater(counts[kind, False], 0, f"{kind} has never failed; {note}")
+        for place in PLACES:
+            self.assertGreater(swaps[place.path], BOTH_WAYS, f"{place} stayed as it was; {note}")
+            for there in (True, False):
+                seen = sum(session.probes[place.path, there] for session in sessions)
+                self.assertGreater(seen, BOTH_WAYS, f"{place}: answers that it is there, {there}; {note}")
+
+    def test_openat2_lets_nothing_out_of_a_jail_whose_directories_turn_into_links(self) -> None:
+        self.contain("openat2")
+
+    def test_the_walk_lets_nothing_out_of_a_jail_whose_directories_turn_into_links(self) -> None:
+        self.contain("walk")
