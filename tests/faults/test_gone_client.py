@@ -10,13 +10,11 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from tests.doors import PATIENCE
-from tests.faults.sessions import KIB, MIB, NEW, VARIANTS, FaultCase, Session, Upload, content_of, environment
+from tests.faults.sessions import KIB, MIB, NEW, VARIANTS, FaultCase, Session, Upload, content_of
+from tests.faults.transfers import TransferCase
 from tests.integration.programs import descendants, is_alive, wait_for
 from tests.packets import MAX_DATA, OK, Reply, request, u32, u64
 
@@ -24,8 +22,6 @@ PUTS = 16
 GETS = 12
 OPENSSH_RUNS = 8
 LENGTHS = (1000, 32 * KIB, MAX_DATA)
-# Of sftp -l: some 20 MB a second, so that a transfer of this many bytes is killed long before its end.
-KILOBITS = "160000"
 BIG = 24 * MIB
 
 
@@ -114,28 +110,7 @@ class GoneClient(FaultCase):
         self.assert_next_session_works(files={"f"})
 
 
-class GoneOpenSSH(FaultCase):
-    @contextmanager
-    def transfer(self, command: str, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-        """sftp at work, and the log of its server. At the end neither is left."""
-        argv, log = self.command(*options)
-        client = subprocess.Popen(
-            self.sftp_argv(argv, "-l", KILOBITS),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=self.local,
-            env=environment(),
-        )
-        try:
-            assert client.stdin is not None
-            client.stdin.write(f"{command}\n".encode())
-            client.stdin.close()
-            yield client, log
-        finally:
-            client.kill()
-            client.wait()
-
+class GoneOpenSSH(TransferCase):
     def kill_when(self, file: Path, point: int, command: str, *options: str) -> str:
         """Kill an sftp when so much of a file has arrived; the log of its server, which ends by itself."""
         with self.transfer(command, *options) as (client, log):

@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 
 from tests.doors import PATIENCE
-from tests.faults.sessions import KIB, MIB, NEW, VARIANTS, FaultCase, Session, Upload, content_of, environment
+from tests.faults.sessions import KIB, MIB, NEW, VARIANTS, Session, Upload, content_of
+from tests.faults.transfers import TransferCase
 from tests.integration.programs import descendants, is_alive, wait_for
 from tests.packets import CREAT, MAX_DATA, OK, WRITE, Attributes, attrs, request
 
 RUNS = 44  # and as many of OpenSSH's as make them 50
 OPENSSH_RUNS = 6
 LENGTHS = (1, 100, 4096, 32 * KIB, 100_000, MAX_DATA)
-# Of sftp -l: some 20 MB a second, so that a transfer of this many bytes is killed long before its end.
-KILOBITS = "160000"
 BIG = 24 * MIB
 
 
-class KilledServer(FaultCase):
+class KilledServer(TransferCase):
     def test_at_random_points_keeps_what_it_acknowledged_and_the_next_session_resumes(self):
         killed_inside = 0
         for run in range(RUNS):
@@ -134,27 +132,12 @@ class KilledServer(FaultCase):
 
     def put_and_kill(self, point: int, *options: str) -> int:
         """sftp puts, and its server is killed when so much of the file is there; sftp's exit status."""
-        argv, log = self.command(*options)
-        client = subprocess.Popen(
-            self.sftp_argv(argv, "-l", KILOBITS),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=self.local,
-            env=environment(),
-        )
-        try:
-            assert client.stdin is not None
-            client.stdin.write(b"put upload\nput upload again\n")
-            client.stdin.close()
+        with self.transfer("put upload\nput upload again", *options) as (client, log):
             file = self.served / "upload"
             wait_for("so much has arrived", lambda: file.exists() and file.stat().st_size >= point)
             (server,) = [pid for pid, _, _ in descendants(client.pid)]
             os.kill(server, signal.SIGKILL)
             status = client.wait(PATIENCE)
-        finally:
-            client.kill()  # with it the server's connection, if that is still there
-            client.wait()
         wait_for("the server is gone", lambda: not is_alive(server))
         self.assertNotIn("session closed", log.read_text())
         return status
