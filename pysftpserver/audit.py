@@ -52,7 +52,7 @@ DELETE = "\x7f"  # the one control character that JSON in ASCII leaves as it is
 class AuditLog(SFTPHook):
     """Records every operation of one session.
 
-    sink: stores one line, or raises OSError. user, peer, port: who the session is for, and where that
+    sink: stores one line, or raises. user, peer, port: who the session is for, and where that
     client is; None where it is not known. best_effort: lost records are counted in the session's log, and
     the session goes on. log: the session's.
     """
@@ -146,7 +146,7 @@ class AuditLog(SFTPHook):
 
     def _lose(self, error: Exception, text: str) -> None:
         if not self._lost or not self._best_effort:
-            reason = isinstance(error, OSError) and error.strerror or type(error).__name__
+            reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
             for start in range(0, len(text), PIECE):  # each with our words first: it is the client's text
                 self._log.error(f"audit: {reason}; not recorded: {text[start : start + PIECE]}")
             if not isinstance(error, OSError):

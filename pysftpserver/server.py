@@ -286,7 +286,7 @@ class SFTPServer:
         self.output.append(wire.encode_version(self._announced()))
 
     def _may_begin(self, hook: SFTPHook, version: int) -> bool:
-        """Ask the hook about INIT, and tell it what became of that."""
+        """Ask the hook about INIT, and tell it what became of that; whether the session goes on."""
         event = SFTPEvent("init", {"version": version}, None)
         try:
             hook.before(event)
@@ -296,7 +296,7 @@ class SFTPServer:
             event.status, event.message = status_of(error)
             self._refuse_init(error)
         self._tell(hook.after, event)
-        return event.status == SSH2_FX_OK
+        return self.ended is None
 
     def _refuse_init(self, error: BaseException) -> None:
         if isinstance(error, SFTPSessionEnd):
