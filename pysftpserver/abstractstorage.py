@@ -189,6 +189,11 @@ class SFTPAbstractServerStorage:
         """
         self.close(handle)
 
+    def spoil(self, handle: Any) -> None:
+        """Something that the client wanted to be in this file will not be: a hook refused a WRITE, or a copy
+        broke off. Many clients close the file all the same. By default, that is their affair.
+        """
+
     def fsync(self, handle: Any) -> None:
         """Return when all that was written is safe from a crash."""
         raise SFTPUnsupported

@@ -7,7 +7,7 @@ opened, whatever has become of the path. A file goes away of which a part could 
 the client has not closed when the session ends. A server that is killed leaves the file beside, with no
 lock on it, and remove_leftovers() of a later session takes it away. What may not enter: sessions, wire
 formats, how a path is resolved.
-Facts: rename(2), flock(2), open(2).
+Facts: rename(2), flock(2), open(2), close(2), acl(5).
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import time
-from stat import S_IMODE, S_ISREG
+from stat import S_IMODE, S_IRWXU, S_ISGID, S_ISREG, S_ISUID
 
 from pysftpserver.linux import rename_noreplace
 from pysftpserver.pysftpexceptions import SFTPFailure
@@ -25,11 +26,14 @@ from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
 PREFIX = b".pysftpserver-upload-"  # of the names beside; the rest is chance
 CHANCE = 8  # bytes
+LEFTOVER = re.compile(re.escape(PREFIX) + rb"[0-9a-f]{%d}" % (2 * CHANCE))  # and nothing that is only like it
 ATTEMPTS = 100  # at a name of one's own
 WRITABLE = os.O_WRONLY | os.O_RDWR
 DIRECTORY = os.O_DIRECTORY | os.O_CLOEXEC
 TIME_TO_LOOK = 2.0  # seconds for leftovers; a client is waiting
 MOST_TO_DO = 100_000  # directories that wait to be looked through: memory
+MOST_LOOKED_AT = 10_000  # directories that open() remembers: memory
+ACCESS_LIST = "system.posix_acl_access"
 
 
 class Upload:
@@ -53,6 +57,7 @@ class AtomicUploads(SFTPServerStorage):
 
     _uploads: dict[int, Upload] = {}  # by descriptor; every storage has its own from the first on
     _looked_everywhere = False
+    _looked_at: frozenset[bytes] | set[bytes] = frozenset()  # directories; as above
 
     # --- files that are made or emptied ---------------------------------------------------------------
 
@@ -60,14 +65,38 @@ class AtomicUploads(SFTPServerStorage):
         if not flags & WRITABLE or not flags & (os.O_CREAT | os.O_TRUNC) or path.endswith(b"/"):
             return super().open(path, flags, mode)
         existing = self._existing(path, flags)
-        if existing is not None and not (flags & os.O_TRUNC and S_ISREG(existing.st_mode)):
-            return super().open(path, flags, mode)  # to go on with a file, or no file: nothing to make whole
+        try:
+            if existing is None or (flags & os.O_TRUNC and S_ISREG(os.fstat(existing).st_mode)):
+                return self._open_upload(path, flags, mode, existing)
+            opened, existing = existing, None
+            return opened  # to go on with a file, or no file: nothing to make whole
+        finally:
+            if existing is not None:
+                os.close(existing)
+
+    def _existing(self, path: bytes, flags: int) -> int | None:
+        """A descriptor of what is there, opened for the same; None for nothing. Raises what opening does."""
+        if flags & os.O_EXCL and flags & os.O_CREAT:
+            try:
+                self.lstat(path)
+            except FileNotFoundError:
+                return None
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        try:
+            return super().open(path, flags & ~(os.O_TRUNC | os.O_CREAT), 0)
+        except FileNotFoundError:
+            if flags & os.O_CREAT:
+                return None
+            raise
+
+    def _open_upload(self, path: bytes, flags: int, mode: int, existing: int | None) -> int:
         # Links are followed now: the file that a link leads to is replaced, and not the link.
         parent, _, name = self.realpath(path).rpartition(b"/")
+        if not path or not name:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         directory = self._open(parent or b"/", os.O_PATH | DIRECTORY)
         try:
-            if not self._looked_everywhere:
-                self._look_through(parent or b"/")
+            self._look_once(parent or b"/")
             descriptor, beside = self._open_beside(directory, flags, mode, existing)
         except BaseException:
             os.close(directory)
@@ -77,64 +106,53 @@ class AtomicUploads(SFTPServerStorage):
         self._uploads[descriptor] = Upload(directory, name, beside, bool(flags & os.O_EXCL))
         return descriptor
 
-    def _existing(self, path: bytes, flags: int) -> os.stat_result | None:
-        """What is there, if it may be opened so; None for nothing. Raises what opening it would."""
-        if flags & os.O_EXCL and flags & os.O_CREAT:
-            try:
-                self.lstat(path)
-            except FileNotFoundError:
-                return None
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        try:
-            descriptor = super().open(path, flags & ~(os.O_TRUNC | os.O_CREAT), 0)
-        except FileNotFoundError:
-            if flags & os.O_CREAT:
-                return None
-            raise
-        try:
-            return os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def _open_beside(
-        self, directory: int, flags: int, mode: int, existing: os.stat_result | None
-    ) -> tuple[int, bytes]:
+    def _open_beside(self, directory: int, flags: int, mode: int, existing: int | None) -> tuple[int, bytes]:
         """A new, locked file in a directory, and its name."""
         flags = flags & ~os.O_TRUNC | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        mode = mode if self.umask is None else mode & ~self.umask
+        if existing is not None:
+            mode = os.fstat(existing).st_mode & S_IRWXU  # nobody else may open it before it is like the old
+        elif self.umask is not None:
+            mode &= ~self.umask
         for _ in range(ATTEMPTS):
             beside = PREFIX + os.urandom(CHANCE).hex().encode()
             descriptor = os.open(beside, flags, mode, dir_fd=directory)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.fstat(descriptor).st_nlink:
-                    if existing is not None:
-                        _make_alike(descriptor, existing)
-                    elif self.umask is not None:
-                        os.fchmod(descriptor, mode)  # the process's umask may have taken more away
-                    return descriptor, beside
-            except BlockingIOError:
-                pass  # another session was quicker, and takes it for a leftover
-            except BaseException:
-                os.unlink(beside, dir_fd=directory)
-                os.close(descriptor)
-                raise
-            os.close(descriptor)
+                if not os.fstat(descriptor).st_nlink:
+                    raise BlockingIOError
+                if existing is not None:
+                    _make_alike(descriptor, existing)
+                elif mode & self._process_umask:
+                    os.fchmod(descriptor, mode)  # the process's umask has taken more away
+                return descriptor, beside
+            except BaseException as error:
+                _unlink_and_close(directory, beside, descriptor)
+                if not isinstance(error, BlockingIOError):
+                    raise
+                # Another session was quicker, and takes it for a leftover.
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     def write(self, handle: int, off: int, chunk: bytes | memoryview) -> None:
         try:
             super().write(handle, off, chunk)
         except BaseException:
-            if handle in self._uploads:
-                self._uploads[handle].broken = True
+            self.spoil(handle)
             raise
+
+    def spoil(self, handle: int) -> None:
+        upload = self._uploads.get(handle)
+        if upload is not None:
+            upload.broken = True
 
     def fileno(self, handle: int) -> int | None:
         return handle  # and so says that to read and write there is as good
 
     def fsync(self, handle: int) -> None:
-        super().fsync(handle)
+        try:
+            super().fsync(handle)
+        except BaseException:
+            self.spoil(handle)  # what was written is lost, and the next fsync would not say so
+            raise
         upload = self._uploads.get(handle)
         if upload is not None:
             upload.synced = True
@@ -143,7 +161,7 @@ class AtomicUploads(SFTPServerStorage):
         upload = self._uploads.pop(handle, None)
         try:
             if upload is not None:
-                self._put_in_place(upload)
+                self._put_in_place(handle, upload)
         finally:
             super().close(handle)  # and with it the lock, when the name is gone
 
@@ -153,13 +171,14 @@ class AtomicUploads(SFTPServerStorage):
             if upload is not None:
                 _take_away(upload)
         finally:
-            super().close(handle)
+            self.close(handle)
 
-    def _put_in_place(self, upload: Upload) -> None:
+    def _put_in_place(self, handle: int, upload: Upload) -> None:
         directory = upload.directory
         try:
             if upload.broken:  # many clients close what they could not write
                 raise SFTPFailure("Not put in place: a part of it could not be written")
+            os.close(os.dup(handle))  # where a file system reports a full disk only at the end (NFS), it does
             if upload.exclusive:
                 _link_in_place(upload)
             else:
@@ -184,18 +203,29 @@ class AtomicUploads(SFTPServerStorage):
         deadline = time.monotonic() + TIME_TO_LOOK
         removed, todo = 0, [self._top()]
         while todo:
-            if time.monotonic() > deadline or len(todo) > MOST_TO_DO:
+            if len(todo) > MOST_TO_DO:
                 return removed, False
-            count, below = self._look_through(todo.pop())
+            count, below = self._look_through(todo.pop(), deadline)
             removed += count
             todo += below
+            if time.monotonic() > deadline:
+                return removed, False
         self._looked_everywhere = self._top() == b"/"
         return removed, True
 
     def _top(self) -> bytes:
         return self.home
 
-    def _look_through(self, path: bytes) -> tuple[int, list[bytes]]:
+    def _look_once(self, path: bytes) -> None:
+        """Remove the leftovers in one directory, if this session has not looked there yet."""
+        if self._looked_everywhere or path in self._looked_at:
+            return
+        if not self._looked_at or len(self._looked_at) >= MOST_LOOKED_AT:
+            self._looked_at = set()
+        self._looked_at |= {path}
+        self._look_through(path, time.monotonic() + TIME_TO_LOOK)
+
+    def _look_through(self, path: bytes, deadline: float) -> tuple[int, list[bytes]]:
         """Remove the leftovers in one directory: how many there were, and the directories in it."""
         removed, below = 0, []
         try:
@@ -206,10 +236,12 @@ class AtomicUploads(SFTPServerStorage):
             with os.scandir(directory) as entries:
                 for entry in entries:
                     name = os.fsencode(entry.name)
-                    if name.startswith(PREFIX):
-                        removed += _remove_if_left(directory, name)
-                    elif entry.is_dir(follow_symlinks=False):
+                    if entry.is_dir(follow_symlinks=False):
                         below.append(path.rstrip(b"/") + b"/" + name)
+                    elif LEFTOVER.fullmatch(name) and entry.is_file(follow_symlinks=False):
+                        removed += _remove_if_left(directory, name)
+                    if time.monotonic() > deadline:
+                        break
         except OSError:
             pass  # a disk's fault; whoever needs this directory will be told
         finally:
@@ -228,14 +260,53 @@ class SFTPAtomicVirtualChroot(AtomicUploads, SFTPServerVirtualChroot):
         return b"/"
 
 
-def _make_alike(descriptor: int, existing: os.stat_result) -> None:
-    """Give the new file the owner and the permissions of the one it will replace, as far as this user may."""
-    for uid, gid in ((-1, existing.st_gid), (existing.st_uid, -1)):
-        try:
-            os.fchown(descriptor, uid, gid)
-        except PermissionError:
-            pass
-    os.fchmod(descriptor, S_IMODE(existing.st_mode))
+def _make_alike(new: int, old: int) -> None:
+    """Give the new file the owner and the permissions of the one it will replace, as far as this user may.
+
+    Nobody gets more than the old file gave him: what cannot be given to its owner or its group is not
+    given to another one.
+    """
+    st = os.fstat(old)
+    mode = S_IMODE(st.st_mode)
+    has_group = _change_owner(new, -1, st.st_gid)
+    if not has_group:
+        mode = mode & ~(0o070 | S_ISGID) | (mode & 0o007) << 3  # to another group, what everybody has
+    if not _change_owner(new, st.st_uid, -1):
+        mode &= ~S_ISUID
+    _copy_access_list(new, old if has_group else None)
+    os.fchmod(new, mode)
+
+
+def _change_owner(descriptor: int, uid: int, gid: int) -> bool:
+    """Whether that could be done: for the rest of the reasons too (EINVAL), the upload need not fail."""
+    try:
+        os.fchown(descriptor, uid, gid)
+    except OSError:
+        return False
+    return True
+
+
+def _copy_access_list(new: int, old: int | None) -> None:
+    """Give the new file the access control list of the old one, or none, whatever its directory's says.
+
+    The permission bits of a file with such a list mean something else without it.
+    """
+    try:
+        access = None if old is None else os.getxattr(old, ACCESS_LIST)
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            return
+        if error.errno != errno.ENODATA:
+            raise
+        access = None
+    try:
+        if access is not None:
+            os.setxattr(new, ACCESS_LIST, access)
+        else:
+            os.removexattr(new, ACCESS_LIST)
+    except OSError as error:
+        if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+            raise
 
 
 def _link_in_place(upload: Upload) -> None:
@@ -260,6 +331,16 @@ def _take_away(upload: Upload) -> None:
         os.close(upload.directory)
 
 
+def _unlink_and_close(directory: int, name: bytes, descriptor: int) -> None:
+    """Undo the making of a file that another session may have removed already."""
+    try:
+        os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
 def _sync_directory(directory: int) -> None:
     """Make the new name safe from a crash; the client wanted that for the content."""
     try:
@@ -273,16 +354,19 @@ def _sync_directory(directory: int) -> None:
 
 
 def _remove_if_left(directory: int, name: bytes) -> int:
-    """Remove the file of that name if no session has it locked; 1 if that was done, else 0."""
+    """Remove the file of that name if it is this user's and no session has it locked; 1 if done, else 0."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(name, flags, dir_fd=directory)
     except OSError:
         return 0
     try:
-        if not S_ISREG(os.fstat(descriptor).st_mode):
+        st = os.fstat(descriptor)
+        # Root's uploads may belong to others.
+        if not S_ISREG(st.st_mode) or os.geteuid() not in (0, st.st_uid):
             return 0
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Shared is enough to find one that is locked, and all that NFS gives to who only reads.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         # Put in place just now, it has this name no more, and this removes nothing.
         os.unlink(name, dir_fd=directory)
     except OSError:

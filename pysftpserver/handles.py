@@ -136,6 +136,15 @@ class HandleTable:
             raise SFTPFailure("Not an open handle")
         self._close(handle, "", self._storage.close)
 
+    def spoil(self, name: bytes) -> None:
+        """Something that was to be in a file will not be: the storage may want to know. Raises nothing."""
+        handle = self.opened.get(name)
+        if type(handle) is FileHandle:
+            try:
+                self._storage.spoil(handle.object)
+            except BaseException as error:
+                self._log.fault(error)
+
     def _close(
         self, handle: FileHandle | DirectoryHandle, manner: str, close_file: Callable[[Any], None]
     ) -> None:

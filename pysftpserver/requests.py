@@ -33,10 +33,22 @@ class Request:
     name: as allow and deny lists, hooks and `-Q` have it. decode: the body's decoder in wire.py; fields
     names what it returns. handler: serves it. writes: whether read-only mode refuses it (open decides by
     its flags). log: level and line. version: what VERSION announces, for extensions. needs: storage
-    methods without which an extension is not announced.
+    methods without which an extension is not announced. fills: the field with the handle of the file that
+    it puts content into.
     """
 
-    __slots__ = ("decode", "fields", "handler", "level", "line", "name", "needs", "version", "writes")
+    __slots__ = (
+        "decode",
+        "fields",
+        "fills",
+        "handler",
+        "level",
+        "line",
+        "name",
+        "needs",
+        "version",
+        "writes",
+    )
 
     def __init__(
         self,
@@ -48,6 +60,7 @@ class Request:
         log: tuple[int, Callable[..., Iterator[str]] | None] = (DEBUG1, None),
         version: bytes = b"",
         needs: tuple[str, ...] = (),
+        fills: str = "",
     ) -> None:
         self.name = name
         self.fields = fields.split()
@@ -57,6 +70,7 @@ class Request:
         self.level, self.line = log
         self.version = version
         self.needs = needs
+        self.fills = fills
 
     def is_offered(self, storage: SFTPAbstractServerStorage) -> bool:
         """Whether the storage has what this extension needs."""
@@ -158,7 +172,7 @@ REQUESTS = {
     wire.SSH2_FXP_CLOSE: Request("close", "handle", wire.decode_string, handlers.serve_close),
     wire.SSH2_FXP_READ: Request("read", "handle offset length", wire.decode_read, handlers.serve_read),
     wire.SSH2_FXP_WRITE: Request(
-        "write", "handle offset data", wire.decode_write, handlers.serve_write, writes=True
+        "write", "handle offset data", wire.decode_write, handlers.serve_write, writes=True, fills="handle"
     ),
     wire.SSH2_FXP_LSTAT: Request(
         "lstat", "path", wire.decode_path, handlers.serve_lstat, log=_says(VERBOSE, 'lstat name "{}"')
@@ -285,6 +299,7 @@ EXTENDED_REQUESTS = {
         True,
         version=b"1",
         needs=("read", "write"),
+        fills="target",
     ),
     b"home-directory": Request(
         "home-directory",

@@ -22,6 +22,7 @@ from pysftpserver.limits import Limits
 from pysftpserver.log import DEBUG1, VERBOSE, SFTPLog, file_sink, show
 from pysftpserver.pysftpexceptions import (
     SFTPBadMessage,
+    SFTPEndOfFile,
     SFTPFailure,
     SFTPForbidden,
     SFTPLimitReached,
@@ -232,6 +233,10 @@ class SFTPServer:
             else:
                 request.handler(self, request_id, *arguments)
         except BaseException as error:
+            # Refused by a hook or a list, or broken off: many clients close the file all the same. (The end
+            # of the source is no failure to a client that copies piece by piece.)
+            if request.fills and not isinstance(error, SFTPEndOfFile):
+                self.handles.spoil(arguments[request.fields.index(request.fills)])
             self.answer_error(request_id, request, error)
 
     def _serve_watched(self, request: Request, request_id: int, arguments: tuple[Any, ...]) -> None:

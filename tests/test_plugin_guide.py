@@ -112,7 +112,9 @@ class Excerpts(unittest.TestCase):
             "uses_network",
         }
         missing = methods - vars(SFTPServerMemoryStorage).keys()
-        self.assertEqual(missing, {"abandon", "fileno", "groupname", "territory", "userhome", "username"})
+        self.assertEqual(
+            missing, {"abandon", "fileno", "groupname", "spoil", "territory", "userhome", "username"}
+        )
 
 
 class Programs(unittest.TestCase):
