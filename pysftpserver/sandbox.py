@@ -2,12 +2,12 @@
 
 Storages keep their promises by how they are written; here the kernel keeps them again, whatever a mistake
 in Python code would do. Landlock confines opening, making, removing, renaming and linking of files to the
-directories that a storage names, and allows no program to be started from them; seccomp allows no socket
-but local ones, which syslog needs. Neither needs root, and neither can be undone. Landlock does not know
-of looking at attributes, and of changing them by path (stat, chmod, chown, utime): docs/security.md.
+directories that a storage names; seccomp refuses sockets but local ones, which syslog needs, programs, and
+what ends other processes. Neither needs root, and neither can be undone. What they do not know of is in
+docs/security.md.
 
-Whatever this kernel lacks is left out, and the line that confine() returns says so. What may not enter:
-storages, sessions, logs; nothing here is imported unless a sandbox is asked for.
+Whatever this kernel lacks is left out, and said. What may not enter: storages, sessions, logs; nothing here
+is imported unless a sandbox is asked for.
 Facts: landlock(7), linux/landlock.h, seccomp(2), linux/filter.h, linux/audit.h.
 """
 
@@ -45,42 +45,81 @@ PR_SET_NO_NEW_PRIVS = 38
 SECCOMP_SET_MODE_FILTER = 1
 SPEC_ALLOW = 1 << 2  # no mitigations for code that runs other people's programs: it costs, and here is none
 AF_UNIX = 1
-# What of an architecture the filter must know: AUDIT_ARCH_*, the numbers of socket(2) and seccomp(2).
+
+
+class Architecture:
+    """What of an architecture the filter must know: AUDIT_ARCH_*, and numbers of system calls."""
+
+    __slots__ = ("audit", "execute", "limits", "seccomp", "sockets")
+
+    def __init__(
+        self, audit: int, seccomp: int, sockets: tuple[int, ...], execute: tuple[int, ...], limits: int
+    ) -> None:
+        self.audit = audit
+        self.seccomp = seccomp
+        self.sockets = sockets  # socket and socketpair, whose first argument is the family
+        self.execute = execute  # execve and execveat
+        self.limits = limits  # prlimit64, whose first argument is a process, 0 for this one
+
+
 ARCHITECTURES = {
-    "x86_64": (0xC000003E, 41, 317),
-    "aarch64": (0xC00000B7, 198, 277),
+    "x86_64": Architecture(0xC000003E, 317, (41, 53), (59, 322), 302),
+    "aarch64": Architecture(0xC00000B7, 277, (198, 199), (221, 281), 261),
 }
 X32 = 0x40000000  # numbers of x86_64's other set of system calls begin here
 # Instructions of the filter, and what it may return.
 LOAD, IS_EQUAL, IS_AT_LEAST, RETURN = 0x20, 0x15, 0x35, 0x06
 ALLOW, REFUSE = 0x7FFF0000, 0x00050000
 NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data, little-endian
+INSTRUCTION = 8  # bytes
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def confine(directories: Iterable[int] | None, read_only: bool = False, network: bool = False) -> str:
-    """Confine this process to what is beneath directories; return in words what is in force now.
+class Level:
+    """What is in force. lacks: what this kernel or this process keeps from it."""
 
-    directories: descriptors, None for no confinement of files. read_only: nothing may be changed there
-    either. network: whether sockets are needed. Files that are open stay so. It holds for the calling
-    thread, what it starts, and for ever.
+    def __init__(self) -> None:
+        self.holds: list[str] = []
+        self.lacks: list[str] = []
+
+    def __str__(self) -> str:
+        return f"sandbox: {'; '.join(self.holds) or 'none'}" + "".join(f" (without {x})" for x in self.lacks)
+
+
+def confine(directories: Iterable[int] | None, read_only: bool = False, network: bool = False) -> Level:
+    """Confine this process to what is beneath directories; return what is in force now.
+
+    directories: descriptors, None for no confinement of files and programs. read_only: nothing may be changed
+    there either. network: whether sockets are needed. Files that are open stay so. It holds for the calling
+    thread and all that it starts, for ever; what a thread does that runs already is not confined by Landlock.
+    Raises ValueError for a descriptor that is none of a directory.
     """
-    done, missing = [], []
+    level = Level()
+    if len(os.listdir("/proc/self/task")) > 1:
+        level.lacks.append("other threads: they run already")
     zero = ctypes.c_ulong(0)
     # Without it, the kernel lets only root give something up. (It always works; what needs it would say.)
     _libc.prctl(PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), zero, zero, zero)
+    if directories is not None and "threading" in sys.modules:
+        _load_what_threads_end_with()
     try:
-        done += _landlock(landlock_abi(), directories, read_only, network)
+        level.holds += _landlock(landlock_abi(), directories, read_only, network)
     except OSError as error:
-        missing.append(f"Landlock: {_reason(error)}")
-    if not network:
-        try:
-            _allow_local_sockets_only()
-            done.append("no network sockets")
-        except OSError as error:
-            missing.append(f"seccomp: {_reason(error)}")
-    return f"sandbox: {'; '.join(done) or 'none'}{''.join(f' (without {text})' for text in missing)}"
+        level.lacks.append(f"Landlock: {_reason(error)}")
+    try:
+        level.holds += _filter(directories is not None, network)
+    except OSError as error:
+        level.lacks.append(f"seccomp: {_reason(error)}")
+    return level
+
+
+def _load_what_threads_end_with() -> None:
+    """The C library loads this library when a thread is ended, and aborts when it cannot."""
+    try:
+        ctypes.CDLL("libgcc_s.so.1")
+    except OSError:
+        pass  # one that does not
 
 
 def _reason(error: OSError) -> str:
@@ -91,23 +130,22 @@ def _reason(error: OSError) -> str:
 
 
 def landlock_abi() -> int:
-    """The version of Landlock that this kernel has; 0: none, or not for us."""
-    abi: int = _libc.syscall(LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), ASK_FOR_ABI)
-    return max(0, abi)
+    """The version of Landlock that this kernel has. Raises OSError when it has none, or not for us."""
+    return _call(LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), ASK_FOR_ABI)
 
 
 def _landlock(abi: int, directories: Iterable[int] | None, read_only: bool, network: bool) -> list[str]:
     """Restrict this process as far as that version can; what is in force then, in words."""
     if abi < LEAST_ABI:
-        raise OSError(
-            errno.ENOSYS, f"this kernel has version {abi}" if abi else "this kernel does not have it"
-        )
+        raise OSError(errno.ENOSYS, f"this kernel has version {abi}")
     handled = sum(rights for since, rights in RIGHTS_OF_ABI if since <= abi) if directories is not None else 0
     tcp = BIND_TCP | CONNECT_TCP if abi >= NETWORK_ABI and not network else 0
     scope = ABSTRACT_UNIX_SOCKET | SIGNAL if abi >= SCOPE_ABI else 0
     words = []
     if handled:
         words.append("files beneath the storage only" + (", and only to be read" if read_only else ""))
+    if handled and not handled & TRUNCATE:
+        words.append("but others can be truncated")
     if tcp:
         words.append("no TCP")
     if scope:
@@ -120,50 +158,76 @@ def _landlock(abi: int, directories: Iterable[int] | None, read_only: bool, netw
     try:
         allowed = handled & (READING if read_only else ~NOT_NEEDED)
         for directory in directories or ():
-            rule = allowed.to_bytes(8, sys.byteorder) + directory.to_bytes(4, sys.byteorder)
-            _call(LANDLOCK_ADD_RULE, ruleset, PATH_BENEATH, rule, 0)
+            _allow(ruleset, allowed, directory)
         _call(LANDLOCK_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)
     return [f"Landlock {abi}: {', '.join(words)}"]
 
 
+def _allow(ruleset: int, rights: int, directory: int) -> None:
+    rule = rights.to_bytes(8, sys.byteorder) + directory.to_bytes(4, sys.byteorder, signed=True)
+    try:
+        _call(LANDLOCK_ADD_RULE, ruleset, PATH_BENEATH, rule, 0)
+    except OSError as error:  # a mistake of the storage's, and nothing to go on without
+        raise ValueError(f"a territory that is no directory: {_reason(error)}") from error
+
+
 # --- seccomp ------------------------------------------------------------------------------------------
 
 
-def _allow_local_sockets_only() -> None:
-    """Refuse socket(2) for every family but AF_UNIX, and the one way past a filter, io_uring.
+def _filter(no_programs: bool, network: bool) -> list[str]:
+    """Refuse what Landlock does not know of; what is in force then, in words.
 
-    Landlock's own network rights know of TCP only.
+    Its network rights are about TCP, and it takes no notice of programs in memory, nor of prlimit(2), which
+    can end another process. io_uring would be a way past any filter.
     """
     known = ARCHITECTURES.get(os.uname().machine)
     if known is None or sys.maxsize < 1 << 32:
         raise OSError(errno.ENOSYS, "the numbers of this architecture's system calls are not known here")
-    architecture, socket, seccomp = known
-    # Each: code, how many instructions to pass over if true, and if false, operand.
-    program = (
-        (LOAD, 0, 0, ARCHITECTURE),
-        (IS_EQUAL, 0, 7, architecture),  # 32-bit calls have other numbers: none of them
-        (LOAD, 0, 0, NUMBER),
-        (IS_AT_LEAST, 5, 0, X32),
-        (IS_EQUAL, 4, 0, IO_URING_SETUP),
-        (IS_EQUAL, 0, 2, socket),
-        (LOAD, 0, 0, FIRST_ARGUMENT),
-        (IS_EQUAL, 0, 1, AF_UNIX),
-        (RETURN, 0, 0, ALLOW),
-        (RETURN, 0, 0, REFUSE | errno.EACCES),
-    )
-    code = b"".join(
-        op.to_bytes(2, sys.byteorder) + bytes((yes, no)) + operand.to_bytes(4, sys.byteorder)
-        for op, yes, no, operand in program
-    )
-    buffer = ctypes.create_string_buffer(code)
+    refused = {IO_URING_SETUP, *(known.execute if no_programs else ())}
+    only_with = {known.limits: 0}  # calls that are allowed with this as their first argument
+    if not network:
+        only_with |= dict.fromkeys(known.sockets, AF_UNIX)
+    buffer = ctypes.create_string_buffer(_program(known.audit, refused, only_with))
 
     class Program(ctypes.Structure):  # struct sock_fprog
         _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
-    fprog = Program(len(program), ctypes.addressof(buffer))
-    _call(seccomp, SECCOMP_SET_MODE_FILTER, SPEC_ALLOW, ctypes.byref(fprog))
+    program = Program(len(buffer) // INSTRUCTION, ctypes.addressof(buffer))
+    _call(known.seccomp, SECCOMP_SET_MODE_FILTER, SPEC_ALLOW, ctypes.byref(program))
+    return (["no programs"] if no_programs else []) + (
+        ["the network is left open"] if network else ["no network sockets"]
+    )
+
+
+def _program(audit: int, refused: Iterable[int], only_with: dict[int, int]) -> bytes:
+    """The filter. A call takes the first check that is about it: three instructions, or one."""
+    # Each instruction: code, how many to pass over if it is true, and if it is false, operand.
+    refuse = (RETURN, 0, 0, REFUSE | errno.EACCES)
+    program = [
+        (LOAD, 0, 0, ARCHITECTURE),
+        (IS_EQUAL, 1, 0, audit),
+        refuse,  # 32-bit calls have other numbers: none of them
+        (LOAD, 0, 0, NUMBER),
+        (IS_AT_LEAST, 0, 1, X32),
+        refuse,
+    ]
+    for number in sorted(refused):
+        program += [(IS_EQUAL, 0, 1, number), refuse]
+    for number, argument in sorted(only_with.items()):
+        program += [
+            (IS_EQUAL, 0, 4, number),
+            (LOAD, 0, 0, FIRST_ARGUMENT),
+            (IS_EQUAL, 0, 1, argument),
+            (RETURN, 0, 0, ALLOW),
+            refuse,
+        ]
+    program.append((RETURN, 0, 0, ALLOW))
+    return b"".join(
+        code.to_bytes(2, sys.byteorder) + bytes((yes, no)) + operand.to_bytes(4, sys.byteorder)
+        for code, yes, no, operand in program
+    )
 
 
 # --- system calls -------------------------------------------------------------------------------------

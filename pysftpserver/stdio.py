@@ -19,7 +19,7 @@ import sys
 import time
 from stat import S_ISSOCK
 
-from pysftpserver.log import DEBUG1, INFO, show
+from pysftpserver.log import DEBUG1, ERROR, INFO, show
 from pysftpserver.pysftpexceptions import SFTPSessionEnd
 from pysftpserver.segments import LONGEST_READ, LateRead
 
@@ -50,13 +50,10 @@ def serve(server: SFTPServer, sandbox: bool = False) -> int:
     """
     who = f"local user {user()} from [{peer()[0] or 'UNKNOWN'}]"
     server.log.write(INFO, f"session opened for {who}")
-    if sandbox:
-        from pysftpserver.sandbox import confine
-
-        storage = server.storage
-        server.log.write(INFO, confine(storage.territory(), server.read_only, storage.uses_network))
     with _Signals(server) as signals, _Unblocked(server.fd_in, server.fd_out):
         try:
+            if sandbox:
+                _confine(server)
             _pump(server, signals.wakeup)
         except SFTPSessionEnd as error:
             server.end(str(error))
@@ -68,6 +65,15 @@ def serve(server: SFTPServer, sandbox: bool = False) -> int:
             server.close()
             server.log.write(INFO, f"session closed for {who}")
     return EXIT_CLEAN if server.ended is None else EXIT_BROKEN
+
+
+def _confine(server: SFTPServer) -> None:
+    """Give up what the storage does not need, and say what is in force; louder where something is missing."""
+    from pysftpserver.sandbox import confine
+
+    storage = server.storage
+    level = confine(storage.territory(), server.read_only, storage.uses_network)
+    server.log.write(ERROR if level.lacks else INFO, str(level))
 
 
 def _pump(server: SFTPServer, wakeup: int) -> None:

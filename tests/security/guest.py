@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -25,6 +26,8 @@ from pysftpserver.server import SFTPServer
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
 IO_URING_SETUP = 425
+PR_GET_NO_NEW_PRIVS = 39
+PROGRAM = Path("/bin/true").read_bytes()
 ATTEMPTS: dict[str, Callable[..., object]] = {}
 
 
@@ -109,6 +112,46 @@ def execute(path: str) -> object:
 @attempt
 def run_shell(_: str) -> object:
     return subprocess.run("true", shell=True, check=True).returncode
+
+
+@attempt
+def execute_from_memory(path: str) -> object:
+    """Start a program that is in no directory."""
+    descriptor = os.memfd_create("program")
+    os.write(descriptor, PROGRAM)
+    pid = os.fork()
+    if not pid:
+        try:
+            os.execve(descriptor, ["true"], {})
+        finally:
+            os._exit(99)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    os.close(descriptor)
+    if status == 99:
+        raise PermissionError(13, "refused")
+    return status
+
+
+@attempt
+def limits_of(pid: str) -> object:
+    """prlimit(2), which can also set a limit that ends the process."""
+    return len(resource.prlimit(int(pid), resource.RLIMIT_CPU))
+
+
+@attempt
+def own_limits(_: str) -> object:
+    return len(resource.getrlimit(resource.RLIMIT_NOFILE))
+
+
+@attempt
+def pair_of_others(_: str) -> object:
+    one, other = socket.socketpair(socket.AF_INET)
+    return one, other
+
+
+@attempt
+def no_new_privileges(_: str) -> object:
+    return ctypes.CDLL(None).prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
 
 
 @attempt
