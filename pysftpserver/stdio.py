@@ -147,7 +147,7 @@ def _send(output: OutputQueue, descriptor: int, room: memoryview) -> int:
 class _Waiting:
     """poll() on the three descriptors, asked again only when what is wanted has changed."""
 
-    def __init__(self, fd_in: int, fd_out: int, wakeup: int, idle: int | None) -> None:
+    def __init__(self, fd_in: int, fd_out: int, wakeup: int, idle: int | None = None) -> None:
         self._in = fd_in
         # sshd hands one socket over as both: to ask for it once is enough.
         self._out = fd_in if _is_same_socket(fd_in, fd_out) else fd_out

@@ -298,7 +298,7 @@ class BadValues(CommandCase):
 
     def test_the_converter_behind_every_flag_takes_whole_numbers_in_its_range_and_nothing_else(self):
         """What the processes above leave out of all combinations of flag and text."""
-        from pysftpserver.cli.common import LIMIT_OPTIONS
+        from pysftpserver.cli.session import LIMIT_OPTIONS
         from pysftpserver.cli.options import BadValue
 
         self.assertEqual([option.flags for option in LIMIT_OPTIONS], [(flag,) for flag in FLAGS])

@@ -13,7 +13,7 @@ from tests.doors import Wire
 from tests.packets import MAX_PACKET, request, string, u32
 
 MOST = 20 << 10  # KiB resident, for any session with few open handles
-GROWTH = 512  # KiB between two points far apart: the allocator's whims, and no leak
+GROWTH = 1024  # KiB between two points far apart: the allocator's whims, and no leak
 TAKEN = 4 << 20  # bytes of requests; who takes more from a client that reads nothing takes everything
 BLOCK = 1 << 16  # bytes
 
