@@ -298,8 +298,8 @@ class BadValues(CommandCase):
 
     def test_the_converter_behind_every_flag_takes_whole_numbers_in_its_range_and_nothing_else(self):
         """What the processes above leave out of all combinations of flag and text."""
-        from pysftpserver.cli.session import LIMIT_OPTIONS
         from pysftpserver.cli.options import BadValue
+        from pysftpserver.cli.session import LIMIT_OPTIONS
 
         self.assertEqual([option.flags for option in LIMIT_OPTIONS], [(flag,) for flag in FLAGS])
         for option, (least, most, _) in zip(LIMIT_OPTIONS, FLAGS.values(), strict=True):
