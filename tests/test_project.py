@@ -47,6 +47,18 @@ class Project(unittest.TestCase):
         self.assertIsNotNone(named, everything)
         self.assertEqual(set(named[1].split(",")), parts)
 
+    def test_the_security_page_names_tests_that_exist_and_figures_that_meet_the_aim(self):
+        page = (ROOT / "docs" / "security.md").read_text()
+        for modules in re.findall(r'make test ARGS="?([a-z_. ]+)"?`', page):
+            for module in modules.split():
+                path = ROOT.joinpath(*module.split("."))
+                with self.subTest(module):
+                    self.assertTrue(path.is_dir() or path.with_suffix(".py").exists())
+        rows = re.findall(r"^\| [^|]+ \| ([0-9,]+) \| 0 \|$", page, re.MULTILINE)
+        *parts, together = (int(figure.replace(",", "")) for figure in rows)
+        self.assertEqual(sum(parts), together)
+        self.assertGreaterEqual(together, 10_000_000)
+
     def test_every_link_in_the_documents_leads_to_a_file(self):
         for document in [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/*.md")]:
             for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
