@@ -19,7 +19,7 @@ abstractstorage limits log audit""".split()
 STORAGES = ["storage", "virtualchroot", "entries", "linux", "accounts", "atomic"]
 DOORS = ["stdio", "sandbox"]
 CORE = [*ENGINE, *STORAGES, *DOORS]
-OTHER_STORAGES = ["mongostorage"]
+OTHER_STORAGES = ["mongostorage", "embedded"]
 OTHER_DOORS = ["sshd", "sksync", "remo", "laboratory"]
 WIRE_AND_SESSIONS = set("wire server bulk requests handlers handles segments copying hook".split())
 FOR_TESTS = {"testing", "contract"}

@@ -7,7 +7,7 @@ import unittest
 from pathlib import Path
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-TESTED = ("memory_storage", "minimal_plugin")
+TESTED = ("memory_storage", "minimal_plugin", "mongodb_gridfs")
 
 
 def load_tests(
