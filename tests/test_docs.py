@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pysftpserver.cli import common, pysftpjail, pysftpserver, session
 from pysftpserver.cli.options import Command
+from pysftpserver.limits import LIMITS, MOST_HANDLES
 from pysftpserver.log import FACILITIES, LEVELS
 
 ROOT = Path(__file__).parents[1]
@@ -101,6 +102,17 @@ class OpenSSHPage(unittest.TestCase):
             if not facility.startswith("LOCAL"):
                 self.assertTrue(mentions(text, facility), facility)
         self.assertIn("LOCAL0 to LOCAL7", text)
+
+    def test_the_table_of_limits_has_every_limit_with_its_default(self) -> None:
+        table = PAGE.split("\n### Limits\n")[1].split("\n### ")[0]
+        rows = dict(re.findall(r"^\| `(--[a-z-]+) [A-Z]+` \| ([^|]+) \|", table, re.MULTILINE))
+        self.assertEqual(list(rows), [limit.flag for limit in LIMITS])
+        for limit in LIMITS:
+            with self.subTest(limit.name):
+                if limit.default is not None:
+                    self.assertEqual(rows[limit.flag], str(limit.default))
+        self.assertIn(f"at most {MOST_HANDLES}", rows["--max-handles"])
+        self.assertEqual(rows["--idle-timeout"], "none")
 
     def test_every_request_in_its_lists_exists(self) -> None:
         text = section("Options of pysftpjail").split("\n### Request lists\n")[1].split("\n### ")[0]
