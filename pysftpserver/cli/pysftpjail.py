@@ -92,7 +92,6 @@ def serve(arguments: Sequence[str]) -> int:
         from pysftpserver.atomic import SFTPAtomicVirtualChroot
 
         jail = open_jail(options["chroot"], options["start_directory"], SFTPAtomicVirtualChroot)
-        session.remove_leftovers(jail, log)
     else:
         jail = open_jail(options["chroot"], options["start_directory"])
     return session.serve(PROG, jail, log, options)

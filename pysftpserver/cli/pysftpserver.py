@@ -129,7 +129,6 @@ def serve(arguments: Sequence[str]) -> int:
         from pysftpserver.atomic import SFTPAtomicStorage
 
         storage: SFTPServerStorage = SFTPAtomicStorage(start)
-        session.remove_leftovers(storage, log)
     else:
         storage = SFTPServerStorage(start)
     return session.serve(PROG, storage, log, options)

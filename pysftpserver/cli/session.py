@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.hook import SFTPHook
     from pysftpserver.limits import Limit
-    from pysftpserver.storage import SFTPServerStorage
 
 OTHER_PROTOCOLS = ("scp", "rsync")  # first words of the commands that such clients ask sshd for
 STANDARD_ERROR = "-"  # as the name of an audit log
@@ -155,6 +154,8 @@ def serve(prog: str, storage: SFTPAbstractServerStorage, log: SFTPLog, options: 
     hook = audit_log(options, log)  # before the umask, which is for what clients make
     if options["umask"] is not None:
         os.umask(options["umask"])  # the process is the session's own, and this costs nothing per file
+    if options["atomic_uploads"]:
+        remove_leftovers(storage, log)  # when it is certain that there will be a session
     limits = zip(LIMITS, LIMIT_OPTIONS, strict=True)
     server = SFTPServer(
         storage,
@@ -168,8 +169,8 @@ def serve(prog: str, storage: SFTPAbstractServerStorage, log: SFTPLog, options: 
     return server.run(sandbox=not options["no_sandbox"])
 
 
-def remove_leftovers(storage: SFTPServerStorage, log: SFTPLog) -> None:
-    """Tidy up behind servers that were killed, if that is the storage's business."""
+def remove_leftovers(storage: SFTPAbstractServerStorage, log: SFTPLog) -> None:
+    """Tidy up behind servers that were killed, if that is the storage's business (not for one that reads)."""
     from pysftpserver.atomic import AtomicUploads
 
     if not isinstance(storage, AtomicUploads):

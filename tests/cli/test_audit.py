@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,8 @@ def mkdirs(*names: str) -> bytes:
 class TheAuditLogOf:
     """The tests for both commands: a subclass says how the command is run."""
 
-    def arguments(self, *options: Any) -> list[Any]:
-        """The arguments of a command whose clients start in self.jail."""
-        raise NotImplementedError
-
+    #: The arguments, behind the options it is called with, of a command whose clients start in self.jail.
+    arguments: Callable[..., list[Any]]
     log_path: Path | None = None
 
     def setUp(self) -> None:
