@@ -43,6 +43,7 @@ SCOPE_ABI = 6
 
 PR_SET_NO_NEW_PRIVS = 38
 SECCOMP_SET_MODE_FILTER = 1
+ALL_THREADS = 1 << 0  # of this process take the filter
 SPEC_ALLOW = 1 << 2  # no mitigations for code that runs other people's programs: it costs, and here is none
 AF_UNIX = 1
 
@@ -92,11 +93,13 @@ def confine(directories: Iterable[int] | None, read_only: bool = False, network:
 
     directories: descriptors, None for no confinement of files and programs. read_only: nothing may be changed
     there either. network: whether sockets are needed. Files that are open stay so. It holds for the calling
-    thread and all that it starts, for ever; what a thread does that runs already is not confined by Landlock.
+    thread and all that it starts, for ever; what a thread does that runs already is not confined by Landlock,
+    which is said where files are to be.
     Raises ValueError for a descriptor that is none of a directory.
     """
     level = Level()
-    if len(os.listdir("/proc/self/task")) > 1:
+    has_threads = len(os.listdir("/proc/self/task")) > 1
+    if has_threads and directories is not None:
         level.lacks.append("other threads: they run already")
     zero = ctypes.c_ulong(0)
     # Without it, the kernel lets only root give something up. (It always works; what needs it would say.)
@@ -108,7 +111,7 @@ def confine(directories: Iterable[int] | None, read_only: bool = False, network:
     except OSError as error:
         level.lacks.append(f"Landlock: {_reason(error)}")
     try:
-        level.holds += _filter(directories is not None, network)
+        level.holds += _filter(directories is not None, network, has_threads)
     except OSError as error:
         level.lacks.append(f"seccomp: {_reason(error)}")
     return level
@@ -176,7 +179,7 @@ def _allow(ruleset: int, rights: int, directory: int) -> None:
 # --- seccomp ------------------------------------------------------------------------------------------
 
 
-def _filter(no_programs: bool, network: bool) -> list[str]:
+def _filter(no_programs: bool, network: bool, has_threads: bool) -> list[str]:
     """Refuse what Landlock does not know of; what is in force then, in words.
 
     Its network rights are about TCP, and it takes no notice of programs in memory, nor of prlimit(2), which
@@ -195,7 +198,9 @@ def _filter(no_programs: bool, network: bool) -> list[str]:
         _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
     program = Program(len(buffer) // INSTRUCTION, ctypes.addressof(buffer))
-    _call(known.seccomp, SECCOMP_SET_MODE_FILTER, SPEC_ALLOW, ctypes.byref(program))
+    flags = SPEC_ALLOW | (ALL_THREADS if has_threads else 0)
+    if _call(known.seccomp, SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(program)):
+        raise OSError(errno.EBUSY, "another thread has a filter of its own")
     return (["no programs"] if no_programs else []) + (
         ["the network is left open"] if network else ["no network sockets"]
     )

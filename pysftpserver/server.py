@@ -30,6 +30,7 @@ from pysftpserver.pysftpexceptions import (
     SFTPUnsupported,
     is_expected,
     status_of,
+    words_of,
 )
 from pysftpserver.requests import EXTENDED_REQUESTS, REQUESTS, Request
 from pysftpserver.segments import OutputQueue
@@ -359,12 +360,15 @@ class SFTPServer:
             raise error
 
     def _error_reply(self, request_id: int, request: Request | None, error: BaseException) -> bytes:
+        name = request.name if request is not None else "a request"
         if not is_expected(error):
-            name = request.name if request is not None else "a request"
             self.log.error(f"{name} failed, and the session goes on:")
             self.log.fault(error)
         elif isinstance(error, SFTPLimitReached):
             self.log.info(str(error))
+        elif error.__cause__ is not None:  # what the storage knows and the client is not told
+            cause = error.__cause__
+            self.log.error(f"{name} failed because of {type(cause).__name__}: {words_of(cause)}")
         return self._status(request_id, *status_of(error))
 
     # --- replies: every handler ends with one of these, or raises -----------------------------------

@@ -19,7 +19,7 @@ abstractstorage limits log audit""".split()
 STORAGES = ["storage", "virtualchroot", "entries", "linux", "accounts", "atomic"]
 DOORS = ["stdio", "sandbox"]
 CORE = [*ENGINE, *STORAGES, *DOORS]
-OTHER_STORAGES = ["mongostorage", "embedded"]
+OTHER_STORAGES = ["mongostorage", "mongo", "embedded"]
 OTHER_DOORS = ["sshd", "sksync", "remo", "laboratory"]
 WIRE_AND_SESSIONS = set("wire server bulk requests handlers handles segments copying hook".split())
 FOR_TESTS = {"testing", "contract"}
@@ -118,9 +118,11 @@ class Arrows(unittest.TestCase):
 
     def test_storages_know_no_wire_format_no_session_and_no_door(self):
         forbidden = {*WIRE_AND_SESSIONS, *DOORS, *OTHER_DOORS, *FOR_TESTS, "cli"}
-        for name in [*STORAGES, *(n for n in OTHER_STORAGES if (PACKAGE / f"{n}.py").exists())]:
-            with self.subTest(name):
-                self.assertEqual({module for _, module in own(PACKAGE / f"{name}.py")} & forbidden, set())
+        for name in (*STORAGES, *OTHER_STORAGES):
+            for path in (PACKAGE / f"{name}.py", *(PACKAGE / name).glob("*.py")):
+                if path.exists():
+                    with self.subTest(path.name):
+                        self.assertEqual({module for _, module in own(path)} & forbidden, set())
 
     def test_the_plugin_interface_and_hooks_know_no_wire_format_no_session_and_no_door(self):
         forbidden = {*WIRE_AND_SESSIONS, *DOORS, *OTHER_DOORS, "cli"}

@@ -1,0 +1,120 @@
+"""The client of a MongoDB deployment: made from a host and a port or from a URI, and reached in time.
+
+No exception from here, and none of its texts, has a password in it. What may not enter: collections.
+Facts: MongoDB's connection string specification, pymongo.MongoClient.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pymongo
+from pymongo import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+SCHEMES = ("mongodb://", "mongodb+srv://")
+APPLICATION = "pysftpserver"  # what the server's own logs call this client
+PORTS = range(1, 65536)
+# As MongoDB takes them on every system it runs on; a bucket is a part of names of collections.
+_DATABASE = re.compile(r"[^\0 /\\.\"$*<>:|?]{1,63}")
+_BUCKET = re.compile(r"(?!system\.)[^\0$\s.][^\0$\s]{0,99}")
+
+
+class MongoUnavailable(Exception):
+    """The deployment cannot be reached, or does not let us in. The text is one line and names no host."""
+
+
+def is_uri(remote: str) -> bool:
+    """Whether that is a URI and no host."""
+    return remote.startswith(SCHEMES)
+
+
+def open_client(remote: str, port: int | None) -> tuple[pymongo.MongoClient[Any], str | None]:
+    """A client, and the database that the URI names. It connects when it is first used.
+
+    remote: a host, or a URI, which has its ports in itself. Raises ValueError for what cannot be one.
+    """
+    if is_uri(remote):
+        return _client(remote, None), _database_of(remote)
+    if not remote or re.search(r"[\s/@?,]", remote):
+        raise ValueError(f"invalid host {remote!r}: give a name, an address or a mongodb:// URI")
+    if port is not None and port not in PORTS:
+        raise ValueError(f"invalid port {port}: {PORTS[0]} to {PORTS[-1]}")
+    return _client(remote, port), None
+
+
+def _client(remote: str, port: int | None) -> pymongo.MongoClient[Any]:
+    options: dict[str, Any] = {"connect": False, "tz_aware": True, "appname": APPLICATION}
+    # What is odd in somebody's document (no UTF-8, the year 20000) must not keep anybody from the rest.
+    options |= {"unicode_decode_error_handler": "replace", "datetime_conversion": "DATETIME_CLAMP"}
+    try:
+        return pymongo.MongoClient(remote, port, **options)
+    except errors.ConfigurationError as error:  # InvalidURI is one
+        raise ValueError(_reason(error)) from None
+    except (errors.PyMongoError, ValueError, TypeError, OSError) as error:
+        raise ValueError(f"the driver takes no such URI ({type(error).__name__})") from None
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a URI: the driver's words where they quote no part of it, or at least a kind."""
+    text = str(error)
+    if re.fullmatch(r"[\w .,()-]+", text) and len(text) < 200:
+        return f"invalid URI: {text}"
+    if "escaped" in text or "RFC 3986" in text:
+        return "invalid URI: user and password must be percent-encoded"
+    return f"invalid URI ({type(error).__name__}): see MongoDB's connection string format"
+
+
+def _database_of(uri: str) -> str | None:
+    """The database that a URI names. (The driver has checked the URI; to ask it again may ask the DNS.)"""
+    path = uri.split("://", 1)[1].partition("?")[0].partition("/")[2]
+    from urllib.parse import unquote
+
+    return unquote(path) or None
+
+
+def check_database(name: str) -> str:
+    """Raises ValueError for what no database is called."""
+    if not _DATABASE.fullmatch(name):
+        raise ValueError(f'invalid database name {name!r}: up to 63 characters, none of /\\. "$*<>:|?')
+    return name
+
+
+def check_bucket(name: str) -> str:
+    """Raises ValueError for what no bucket is called."""
+    if not _BUCKET.fullmatch(name) or name.endswith(".") or ".." in name:
+        raise ValueError(f"invalid bucket {name!r}: a part of a collection's name, such as fs")
+    return name
+
+
+def reach(client: pymongo.MongoClient[Any], patience: float) -> None:
+    """Connect and log in. patience: seconds. Raises MongoUnavailable."""
+    try:
+        with pymongo.timeout(patience):
+            client.admin.command("ping")
+    except errors.OperationFailure as error:
+        raise MongoUnavailable(_refusal(error)) from error
+    except errors.ConfigurationError as error:
+        raise MongoUnavailable("the database and this driver do not agree on how to talk") from error
+    except (errors.PyMongoError, OSError) as error:
+        refusal = _authentication(error)
+        raise MongoUnavailable(refusal or f"no answer from the database within {patience:g} s") from error
+
+
+def _refusal(error: errors.OperationFailure) -> str:
+    if error.code == 18:
+        return "the database refuses user and password"
+    return f"the database refuses to talk (error {error.code})"
+
+
+def _authentication(error: BaseException) -> str | None:
+    """With a time limit, the driver wraps what it was told."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, errors.OperationFailure):
+            return _refusal(cause)
+        cause = cause.__cause__
+    return None

@@ -1,0 +1,66 @@
+"""What goes wrong between this host and the database, in words that a client may see.
+
+The driver's own messages name hosts and ports, so none of them is handed on; they stay the cause of the
+exception. What may not enter: requests, documents.
+Facts: pymongo.errors, MongoDB's error codes.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+
+from pymongo import errors
+
+from pysftpserver.pysftpexceptions import SFTPFailure, SFTPForbidden
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    Method = TypeVar("Method", bound=Callable[..., Any])
+
+UNAUTHORIZED = (13, 8000)  # the second is Atlas's
+OUT_OF_DISK_SPACE = 14031
+WRITE_CONFLICT = 112
+
+
+def spoken(error: errors.PyMongoError) -> Exception:
+    """What a client gets for a driver's exception."""
+    # The specific before the general: NotPrimaryError is an AutoReconnect is a ConnectionFailure.
+    if isinstance(error, errors.NotPrimaryError):
+        return SFTPFailure("The database is changing its primary; try again")
+    if isinstance(error, (errors.ConnectionFailure, errors.WaitQueueTimeoutError)):
+        return SFTPFailure("The connection to the database was lost; try again")
+    if isinstance(error, (errors.WTimeoutError, errors.WriteConcernError)):
+        return SFTPFailure("The database could not yet make that safe on a majority of its members")
+    if isinstance(error, errors.ExecutionTimeout):
+        return SFTPFailure("The database took too long; try again")
+    code = getattr(error, "code", None)
+    if code in UNAUTHORIZED:
+        return SFTPForbidden("The database does not allow that")
+    if code == OUT_OF_DISK_SPACE:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if code == WRITE_CONFLICT or error.has_error_label("TransientTransactionError"):
+        return SFTPFailure("Somebody else has changed the same at the same time; try again")
+    return SFTPFailure("The database has refused that")
+
+
+def answers(method: Method) -> Method:
+    """A method of a storage: what the driver raises becomes what a client may see."""
+
+    @functools.wraps(method)
+    def answered(*arguments: Any, **named: Any) -> Any:
+        try:
+            return method(*arguments, **named)
+        except errors.PyMongoError as error:
+            raise spoken(error) from error
+
+    return answered  # type: ignore[return-value]
+
+
+def fail(number: int) -> OSError:
+    """The OSError for an errno, to be raised."""
+    return OSError(number, os.strerror(number))

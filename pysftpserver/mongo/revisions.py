@@ -1,0 +1,208 @@
+"""The documents of files: how one takes the place of another, moves, or goes.
+
+GridFS may have many files of one name, and the newest is the one. So a file is replaced by inserting the
+document of the new one, which is a single change whatever server it is; what it replaces is removed after
+that. Files that SFTP stores are numbered per name (metadata.revision), and a unique index makes sure that of
+two servers that store, or rename to, the same name at the same time, only one can do it without having seen
+the other. What may not enter: paths, open files, chunks but to remove them.
+Facts: GridFS's specification on revisions; MongoDB's manual: changes of one document are atomic.
+"""
+
+from __future__ import annotations
+
+import datetime
+import errno
+
+from bson import Int64
+
+from pysftpserver.mongo.bucket import (
+    ONE_MILLISECOND,
+    Bucket,
+    DuplicateKeyError,
+    delete_chunks,
+    metadata,
+    revision,
+    uploaded,
+)
+from pysftpserver.mongo.errors import fail
+from pysftpserver.pysftpexceptions import SFTPFailure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from pymongo.client_session import ClientSession
+
+    Document = dict[str, Any]
+
+ATTEMPTS = 20  # at a name that others store to all the time
+NOT_TAKEN_OVER = ("_id", "md5", "length", "chunkSize", "uploadDate", "filename", "metadata")
+ANYTHING = object()  # as what is expected at a name
+
+
+class Conflict(SFTPFailure):
+    """Somebody else was faster."""
+
+
+def publish(
+    bucket: Bucket, name: str, content: Document, fields: Document, expected: object, keep: bool
+) -> tuple[Document, list[Any]]:
+    """Make finished chunks the newest revision of a name.
+
+    content: _id, length and chunkSize. fields: of the metadata; the others stay as they are in what is
+    replaced. expected: the _id of what must be there now, None for nothing, ANYTHING. keep: whether what is
+    replaced stays, as a revision. Returns the document, and the _ids of those that are gone: their chunks are
+    to be removed. Raises FileExistsError, IsADirectoryError, Conflict.
+    """
+    for _ in range(ATTEMPTS):
+        current = bucket.newest(name)
+        check_expected(current, expected)
+        doc = _document(name, content, fields, current)
+        try:
+            bucket.files.insert_one(doc)
+        except DuplicateKeyError:
+            continue  # another server has just stored its own
+        if current is None and not keeps_its_name(bucket, name):
+            bucket.files.delete_one({"_id": doc["_id"]})
+            raise fail(errno.EEXIST if expected is None else errno.EISDIR)
+        return doc, [] if current is None or keep else _remove_older(bucket, doc)
+    raise Conflict("Others store to this name all the time; nothing was stored")
+
+
+def check_expected(current: Document | None, expected: object) -> None:
+    """Raises FileExistsError or Conflict when something else is there."""
+    if expected is ANYTHING or (current["_id"] if current is not None else None) == expected:
+        return
+    if expected is None:
+        raise fail(errno.EEXIST)
+    raise Conflict("Somebody else has changed or removed this file meanwhile; nothing was stored")
+
+
+def _document(name: str, content: Document, fields: Document, current: Document | None) -> Document:
+    now = datetime.datetime.now(datetime.UTC)
+    now = now.replace(microsecond=now.microsecond // 1000 * 1000)
+    known: Document = {}
+    if current is not None:
+        known = {key: value for key, value in current.items() if key not in NOT_TAKEN_OVER}
+        now = max(now, uploaded(current) + ONE_MILLISECOND)  # whatever the other one's clock said
+    return {
+        **known,
+        "_id": content["_id"],
+        "length": Int64(content["length"]),
+        "chunkSize": content["chunkSize"],
+        "uploadDate": now,
+        "filename": name,
+        "metadata": {**metadata(current or {}), **fields, "revision": revision(current) + 1},
+    }
+
+
+def keeps_its_name(bucket: Bucket, name: str) -> bool:
+    """Whether a name that was free is still that of no directory and no link, now that a file has it.
+
+    Who makes one of those asks the same about files afterwards: one of the two sees the other.
+    """
+    return bucket.nodes.find_one({"path": name}, {"_id": 1}) is None
+
+
+def _remove_older(bucket: Bucket, doc: Document) -> list[Any]:
+    condition = {"filename": doc["filename"], "uploadDate": {"$lt": doc["uploadDate"]}}
+    older = [other["_id"] for other in bucket.files.find(condition, {"_id": 1})]
+    if older:
+        bucket.files.delete_many({"_id": {"$in": older}, "filename": doc["filename"]})
+    return older
+
+
+def remove(bucket: Bucket, name: str) -> list[Any]:
+    """Remove all revisions of a file; their _ids. Raises FileNotFoundError when another was faster."""
+    ids = [doc["_id"] for doc in bucket.files.find({"filename": name}, {"_id": 1})]
+    if not ids or not bucket.files.delete_many({"_id": {"$in": ids}, "filename": name}).deleted_count:
+        raise fail(errno.ENOENT)
+    return ids
+
+
+def move(bucket: Bucket, old: str, new: str, replace: bool, keep: bool) -> list[Any]:
+    """Rename a file with its revisions, and replace what is there only if asked; the _ids of what is gone.
+
+    The newest moves first, in one change: from then on it is at the new name. Raises FileNotFoundError,
+    FileExistsError, Conflict.
+    """
+
+    def change(session: ClientSession | None) -> list[Any]:
+        return _move(bucket, old, new, replace, keep, session)
+
+    for _ in range(ATTEMPTS):
+        try:
+            gone = bucket.atomically(change)
+        except DuplicateKeyError:
+            if not replace:
+                raise fail(errno.EEXIST) from None
+            continue
+        return gone
+    raise Conflict("Others store to this name all the time; nothing was renamed")
+
+
+def _move(
+    bucket: Bucket, old: str, new: str, replace: bool, keep: bool, session: ClientSession | None
+) -> list[Any]:
+    revisions = bucket.revisions(old, session)
+    if not revisions:
+        raise fail(errno.ENOENT)
+    newest = revisions[-1]
+    there = bucket.revisions(new, session)
+    if there and not replace:
+        raise fail(errno.EEXIST)
+    fields = _fields_to_move(newest, new, there)
+    if not bucket.files.update_one(
+        {"_id": newest["_id"], "filename": old}, {"$set": fields}, session=session
+    ).matched_count:
+        raise fail(errno.ENOENT)
+    if len(revisions) > 1:
+        # They follow; without their numbers, for these are the new name's.
+        others = {"_id": {"$in": [doc["_id"] for doc in revisions[:-1]]}}
+        bucket.files.update_many(
+            others, {"$set": {"filename": new}, "$unset": {"metadata.revision": ""}}, session=session
+        )
+    gone = [] if keep else [doc["_id"] for doc in there]
+    if gone:
+        bucket.files.delete_many({"_id": {"$in": gone}, "filename": new}, session=session)
+    return gone
+
+
+def _fields_to_move(doc: Document, new: str, there: list[Document]) -> Document:
+    """What changes in the document of a file that takes a new name, from those that have it already."""
+    fields: Document = {"filename": new}
+    number = max((revision(other) for other in there), default=0) + 1
+    known = doc.get("metadata")
+    if known is None or isinstance(known, dict):
+        # A field of what is null cannot be set.
+        prefix = "metadata." if known is not None or "metadata" not in doc else ""
+    else:
+        prefix, known = "", {"value": known}
+    inner: Document = {"revision": number}
+    if there and uploaded(there[-1]) >= uploaded(doc):
+        inner |= {"mtime": (known or {}).get("mtime", uploaded(doc))}
+        fields["uploadDate"] = uploaded(there[-1]) + ONE_MILLISECOND
+    if prefix:
+        return fields | {prefix + key: value for key, value in inner.items()}
+    return fields | {"metadata": {**(known or {}), **inner}}
+
+
+def set_fields(bucket: Bucket, doc: Document, fields: Document) -> bool:
+    """Change fields of a file's metadata; whether it is still there."""
+    known = doc.get("metadata")
+    if isinstance(known, dict) or "metadata" not in doc:
+        change: Document = {f"metadata.{key}": value for key, value in fields.items()}
+    else:
+        change = {"metadata": fields if known is None else {"value": known, **fields}}
+    return bool(bucket.files.update_one({"_id": doc["_id"]}, {"$set": change}).matched_count)
+
+
+def remove_chunks(bucket: Bucket, ids: Iterable[Any], is_needed: Callable[[Any], bool]) -> list[Any]:
+    """Remove the chunks of files that are gone, but for those that are still read here; the latter's _ids."""
+    needed: list[Any] = []
+    free: list[Any] = []
+    for identity in ids:
+        (needed if is_needed(identity) else free).append(identity)
+    delete_chunks(bucket, free)
+    return needed

@@ -1,0 +1,490 @@
+"""A storage on MongoDB's GridFS: everything that a client can do on a directory, on a database.
+
+Many servers may serve one bucket, and other programs may read and write it through GridFS: its files are
+ordinary ones, and only directories and links are in a collection of their own. The parts are in mongo/:
+names (paths and filenames), bucket (documents and indexes), paths (links and `..`), listing, chunks
+(reading), draft (writing), openfiles (what a session has open), revisions and tree (changes of names).
+docs/gridfs.md tells what all that promises. What may not enter: wire formats, sessions of clients.
+Facts: GridFS's specification; POSIX for what the calls mean.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+from pysftpserver import accounts
+from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+
+try:
+    import pymongo.errors  # noqa: F401
+except ModuleNotFoundError as error:  # pragma: no cover
+    raise ModuleNotFoundError(
+        "pymongo is missing: pip install 'pysftpserver[mongo]'", name=error.name
+    ) from None
+
+from pysftpserver.mongo import revisions, tree
+from pysftpserver.mongo.bucket import DIRECTORY, SYMLINK, Bucket, Entry, changes
+from pysftpserver.mongo.connection import check_bucket, check_database, open_client, reach
+from pysftpserver.mongo.errors import answers, fail
+from pysftpserver.mongo.listing import entries, oddities
+from pysftpserver.mongo.names import below, component, name_of, parent_of, to_bytes, to_text
+from pysftpserver.mongo.openfiles import Handle, OpenFile, OpenFiles
+from pysftpserver.mongo.paths import Place, Resolver, target_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from pysftpserver.attributes import SFTPAttributes
+
+    Document = dict[str, Any]
+
+PATIENCE = 4.0  # seconds for the first answer of the database
+ATTEMPTS = 5  # at an attribute of a file that others replace all the time
+FIGURES_LAST = 5.0  # seconds; a database counts for a while
+MOST_LINK = 4095  # bytes of a link's text
+
+
+class SFTPServerMongoStorage(SFTPAbstractServerStorage):
+    """The files of one bucket, or of one directory of it.
+
+    remote, port: a host and its port; or a MongoDB URI, and None. db_name: the database. bucket: the prefix
+    of GridFS's collections. prefix: the directory of the bucket that becomes the top, which clients cannot
+    leave. keep_revisions: whether a file that is replaced stays in the database, as an older revision.
+    It connects when it is first used, or by connect(). Raises ValueError for what makes no sense.
+    """
+
+    uses_network = True
+
+    def __init__(
+        self,
+        remote: str,
+        port: int | None,
+        db_name: str | None,
+        *,
+        bucket: str = "fs",
+        prefix: str = "",
+        keep_revisions: bool = False,
+    ) -> None:
+        top = _top(prefix)
+        check_bucket(bucket)
+        self.client, named = open_client(remote, port)
+        try:
+            database = db_name or named
+            if not database:
+                raise ValueError("no database: name one, in the URI after the host's slash or beside it")
+            check_database(database)
+            owner = os.getuid(), os.getgid()
+            self.bucket = Bucket(self.client, database, bucket, owner)
+        except BaseException:
+            self.client.close()
+            raise
+        self.home = b"/"
+        self._top = top
+        self._files = OpenFiles(self.bucket, keep_revisions)
+        self._resolver = Resolver(top, self._lookup, self.bucket.implied, self._top_entry)
+        self._keep = keep_revisions
+        self._figures: tuple[float, os.statvfs_result] | None = None
+
+    @classmethod
+    def from_uri(cls, uri: str, db_name: str | None = None, **options: Any) -> SFTPServerMongoStorage:
+        """The storage at a MongoDB URI. db_name: instead of the URI's. options: as above."""
+        return cls(uri, None, db_name, **options)
+
+    # --- the database -----------------------------------------------------------------------------------
+
+    def connect(self, patience: float = PATIENCE) -> None:
+        """Reach the database now, within some seconds. Raises MongoUnavailable."""
+        reach(self.client, patience)
+
+    @answers
+    def prepare(self) -> None:
+        """Create the indexes that are missing. Raises SFTPForbidden or SFTPFailure where that cannot be."""
+        self.bucket.create_indexes()
+
+    @answers
+    def check(self) -> list[str]:
+        """What is missing or odd, a sentence each."""
+        return [
+            f"Index {name} of {collection} is missing; pysftpmongo creates it when it serves."
+            for collection, name in self.bucket.missing_indexes()
+        ]
+
+    @answers
+    def remarks(self) -> list[str]:
+        """What is in the bucket and has no path here, a sentence each. It looks at every name there is."""
+        return oddities(self.bucket, self._top)
+
+    def close_client(self) -> None:
+        """Be done with the database."""
+        self._files.end()
+        self.client.close()
+
+    # --- names ------------------------------------------------------------------------------------------
+
+    def _lookup(self, names: list[str]) -> dict[str, Entry]:
+        """What is at some names, as this session sees it."""
+        found = self.bucket.lookup(names)
+        for name in names:
+            file = self._files.changed(name)
+            if file is not None:
+                found[name] = self._entry_of(file)
+        return found
+
+    def _entry_of(self, file: OpenFile) -> Entry:
+        entry = self.bucket.file_entry(file.as_document())
+        return Entry(entry.name, "", file.doc, entry.attrs)
+
+    def _top_entry(self) -> Entry:
+        doc = self.bucket.nodes.find_one({"path": self._top})
+        if doc is not None and doc.get("kind") == DIRECTORY:
+            return self.bucket.node_entry(doc)
+        return self.bucket.implied_entry(self._top, self.bucket.began)
+
+    def _find(self, path: bytes, follow: bool = True) -> Place:
+        return self._resolver.resolve(path, follow)
+
+    def _get(self, path: bytes, follow: bool = True) -> Entry:
+        return self._find(path, follow).existing()
+
+    def _in_here(self, name: str) -> bytes:
+        """The path of a filename."""
+        return b"/" + to_bytes(name[len(below(self._top)) :])
+
+    @answers
+    def realpath(self, path: bytes) -> bytes:
+        return self._in_here(self._find(path).name)
+
+    def username(self, uid: int) -> bytes | None:
+        return accounts.username(uid)
+
+    def groupname(self, gid: int) -> bytes | None:
+        return accounts.groupname(gid)
+
+    # --- attributes -------------------------------------------------------------------------------------
+
+    @answers
+    def stat(self, path: bytes) -> SFTPAttributes:
+        return self._get(path).attrs
+
+    @answers
+    def lstat(self, path: bytes) -> SFTPAttributes:
+        return self._get(path, follow=False).attrs
+
+    def fstat(self, handle: Handle) -> SFTPAttributes:
+        return self.bucket.file_entry({"filename": "", **handle.file.as_document()}).attrs
+
+    @answers
+    def setstat(self, path: bytes, attrs: SFTPAttributes) -> None:
+        self._change(path, attrs, follow=True)
+
+    @answers
+    def lsetstat(self, path: bytes, attrs: SFTPAttributes) -> None:
+        self._change(path, attrs, follow=False)
+
+    @answers
+    def fsetstat(self, handle: Handle, attrs: SFTPAttributes) -> None:
+        if attrs.size is not None:
+            if not handle.flags & (os.O_WRONLY | os.O_RDWR):
+                raise fail(errno.EINVAL)
+            _check_size(attrs.size)
+            self._files.resize(handle.file, attrs.size)
+        self._files.set_attributes(handle.file, attrs)
+
+    def _change(self, path: bytes, attrs: SFTPAttributes, follow: bool) -> None:
+        for attempt in range(ATTEMPTS):
+            entry = self._get(path, follow)
+            if attrs.size is not None:
+                if entry.kind:
+                    raise fail(errno.EISDIR if entry.kind == DIRECTORY else errno.EINVAL)
+                _check_size(attrs.size)
+            try:
+                if entry.kind:
+                    self._change_node(entry, attrs)
+                else:
+                    self._change_file(entry, attrs)
+                return
+            except revisions.Conflict:
+                if attempt == ATTEMPTS - 1:
+                    raise
+
+    def _change_node(self, entry: Entry, attrs: SFTPAttributes) -> None:
+        fields = changes(attrs)
+        if entry.kind == SYMLINK:
+            fields.pop("permissions", None)  # a link's own mean nothing
+        elif entry.doc is None:
+            tree.settle(self.bucket, self._top, entry.name)
+            if entry.name == self._top:
+                self.bucket.nodes.insert_one(self.bucket.node(self._top, DIRECTORY, 0o755))
+        if fields:
+            self.bucket.nodes.update_one({"path": entry.name}, {"$set": fields})
+
+    def _change_file(self, entry: Entry, attrs: SFTPAttributes) -> None:
+        file = self._files.changed(entry.name)
+        if file is not None:
+            if attrs.size is not None:
+                self._files.resize(file, attrs.size)
+            self._files.set_attributes(file, attrs)
+            return
+        if attrs.size is None or attrs.size == entry.attrs.size:
+            self._files.set_attributes(OpenFile(entry.name, entry.doc), attrs)
+            return
+        handle = self._files.open(entry.name, entry.doc, os.O_WRONLY, {})
+        try:
+            self._files.resize(handle.file, attrs.size)
+            self._files.set_attributes(handle.file, attrs)
+        except BaseException:
+            self.abandon(handle)
+            raise
+        self.close(handle)
+
+    # --- directories ------------------------------------------------------------------------------------
+
+    @answers
+    def opendir(self, path: bytes) -> Iterator[tuple[bytes, SFTPAttributes]]:
+        place = self._find(path)
+        entry = place.existing()
+        if entry.kind != DIRECTORY:
+            raise fail(errno.ENOTDIR)
+        parent = entry
+        if place.name != self._top:
+            parent = self._get(self._in_here(place.name) + b"/..")
+        return self._entries(entry, parent)
+
+    def _entries(self, entry: Entry, parent: Entry) -> Iterator[tuple[bytes, SFTPAttributes]]:
+        yield b".", entry.attrs
+        yield b"..", parent.attrs
+        new = {file.name: file for file in self._files.new_in(entry.name)}
+        listing = entries(self.bucket, entry.name)
+        while True:
+            try:
+                name, child = _next(listing)
+            except StopIteration:
+                break
+            file = self._files.changed(child.name)
+            new.pop(child.name, None)
+            yield name, child.attrs if file is None else self._entry_of(file).attrs
+        for filename, file in new.items():
+            own = name_of(str(filename)[len(below(entry.name)) :])
+            if own is not None:
+                yield own, self._entry_of(file).attrs
+
+    @answers
+    def mkdir(self, path: bytes, mode: int) -> None:
+        place = self._free(path)
+        tree.make(self.bucket, self._top, place.name, DIRECTORY, mode & ~_umask())
+
+    def _free(self, path: bytes) -> Place:
+        """A place where nothing is, in a directory that is there."""
+        place = self._find(path.rstrip(b"/") or path, follow=False)
+        if place.entry is not None:
+            raise fail(errno.EEXIST)
+        return place
+
+    @answers
+    def rmdir(self, path: bytes) -> None:
+        place = self._find(path, follow=False)
+        entry = place.existing()
+        if entry.kind != DIRECTORY:
+            raise fail(errno.ENOTDIR)
+        if place.name == self._top:
+            raise fail(errno.EBUSY)
+        if self._files.has_new_below(place.name):
+            raise fail(errno.ENOTEMPTY)
+        tree.remove_directory(self.bucket, place.name)
+
+    # --- files ------------------------------------------------------------------------------------------
+
+    @answers
+    def open(self, path: bytes, flags: int, mode: int) -> Handle:
+        only_new = bool(flags & os.O_CREAT and flags & os.O_EXCL)
+        place = self._find(path, follow=not only_new)
+        entry = place.entry
+        if entry is None:
+            if not flags & os.O_CREAT:
+                raise fail(errno.ENOENT)
+            if path.endswith(b"/"):
+                raise fail(errno.EISDIR)
+            uid, gid = self.bucket.owner
+            fields = {"permissions": mode & 0o7777 & ~_umask(), "uid": uid, "gid": gid}
+            return self._files.open(place.name, None, flags, fields)
+        if only_new:
+            raise fail(errno.EEXIST)
+        if entry.kind:
+            raise fail(errno.EISDIR)
+        return self._files.open(place.name, entry.doc, flags, {})
+
+    @answers
+    def read(self, handle: Handle, off: int, size: int) -> bytes:
+        return self._files.read(handle, off, size)
+
+    @answers
+    def write(self, handle: Handle, off: int, chunk: bytes | memoryview) -> None:
+        self._files.write(handle, off, chunk if isinstance(chunk, bytes) else bytes(chunk))
+
+    @answers
+    def close(self, handle: Handle) -> None:
+        self._files.close(handle)
+
+    def abandon(self, handle: Handle) -> None:
+        self._give_up(handle)
+        self.close(handle)
+
+    @answers
+    def _give_up(self, handle: Handle) -> None:
+        self._files.give_up(handle)
+
+    def spoil(self, handle: Handle) -> None:
+        if handle.file.draft is not None:
+            handle.file.is_spoilt = True
+
+    @answers
+    def fsync(self, handle: Handle) -> None:
+        self._files.store(handle.file)
+
+    # --- the tree ---------------------------------------------------------------------------------------
+
+    @answers
+    def rm(self, path: bytes) -> None:
+        place = self._find(path, follow=False)
+        entry = place.existing()
+        if entry.kind == DIRECTORY:
+            raise fail(errno.EISDIR)
+        self._settle_parent(place)
+        if entry.kind == SYMLINK:
+            tree.remove_link(self.bucket, place.name)
+        else:
+            gone = revisions.remove(self.bucket, place.name) if entry.doc is not None else []
+            self._files.removed(place.name, gone)
+
+    def _settle_parent(self, place: Place) -> None:
+        """Something leaves a directory, which stays all the same."""
+        if any(entry is None or entry.doc is None for _, entry in place.way):
+            tree.settle(self.bucket, self._top, parent_of(place.name))
+
+    @answers
+    def rename(self, old: bytes, new: bytes, replace: bool = False) -> None:
+        source = self._find(old, follow=False)
+        entry = source.existing()
+        is_directory = entry.kind == DIRECTORY
+        target = self._find(new.rstrip(b"/") or new if is_directory else new, follow=False)
+        if source.name == self._top or is_directory and target.name.startswith(below(source.name)):
+            raise fail(errno.EINVAL)  # the top, or into itself
+        if new.endswith(b"/") and not is_directory and target.entry is None:
+            raise fail(errno.ENOTDIR)
+        there = target.entry
+        if there is not None:
+            self._check_replace(entry, there, replace)
+            if target.name == source.name:
+                return
+        self._settle_parent(source)
+        if is_directory:
+            tree.settle(self.bucket, self._top, parent_of(target.name))
+            tree.move_directory(self.bucket, source.name, target.name, there is not None)
+            self._files.renamed(source.name, target.name)
+        elif entry.kind == SYMLINK:
+            self._rename_link(source, target, replace)
+        else:
+            self._rename_file(source, target, replace)
+
+    def _check_replace(self, entry: Entry, there: Entry, replace: bool) -> None:
+        """Raises what speaks against putting something where something is."""
+        if not replace:
+            raise fail(errno.EEXIST)
+        if (entry.kind == DIRECTORY) != (there.kind == DIRECTORY):
+            raise fail(errno.ENOTDIR if entry.kind == DIRECTORY else errno.EISDIR)
+        if entry.kind == DIRECTORY and self._files.has_new_below(there.name):
+            raise fail(errno.ENOTEMPTY)
+
+    def _rename_link(self, source: Place, target: Place, replace: bool) -> None:
+        tree.settle(self.bucket, self._top, parent_of(target.name))
+        # A file of the new name hides the link, and goes when the link is there.
+        tree.move_link(self.bucket, source.name, target.name, replace)
+        there = target.entry
+        if there is not None and not there.kind:
+            gone = revisions.remove(self.bucket, target.name) if there.doc is not None else []
+            self._files.removed(target.name, gone)
+
+    def _rename_file(self, source: Place, target: Place, replace: bool) -> None:
+        entry, there = source.existing(), target.entry
+        gone: list[Any] = []
+        if entry.doc is not None:
+            gone = revisions.move(self.bucket, source.name, target.name, replace, self._keep)
+            if there is None and not revisions.keeps_its_name(self.bucket, target.name):
+                revisions.move(self.bucket, target.name, source.name, True, self._keep)
+                raise fail(errno.EEXIST)
+        elif there is not None and there.doc is not None:
+            gone = revisions.remove(self.bucket, target.name)
+        self._files.removed(target.name, gone)
+        self._files.renamed(source.name, target.name)
+        if there is not None and there.kind == SYMLINK:
+            tree.remove_link(self.bucket, target.name)  # which the file hides already
+
+    @answers
+    def symlink(self, linkpath: bytes, target: bytes) -> None:
+        if not linkpath or linkpath.endswith(b"/"):
+            raise fail(errno.ENOENT)
+        if not target or b"\0" in target:
+            raise fail(errno.ENOENT if not target else errno.EINVAL)
+        if len(target) > MOST_LINK:
+            raise fail(errno.ENAMETOOLONG)
+        place = self._free(linkpath)
+        tree.make(self.bucket, self._top, place.name, SYMLINK, 0o777, target=to_text(target))
+
+    @answers
+    def readlink(self, path: bytes) -> bytes:
+        entry = self._get(path, follow=False)
+        if entry.kind != SYMLINK:
+            raise fail(errno.EINVAL)
+        return target_of(entry)
+
+    # --- figures ----------------------------------------------------------------------------------------
+
+    @answers
+    def statvfs(self, path: bytes) -> os.statvfs_result:
+        self._get(path)
+        return self._figures_now()
+
+    @answers
+    def fstatvfs(self, handle: Handle) -> os.statvfs_result:
+        return self._figures_now()
+
+    def _figures_now(self) -> os.statvfs_result:
+        """The database's figures; those of a few seconds ago will do."""
+        now = time.monotonic()
+        if self._figures is None or now - self._figures[0] > FIGURES_LAST:
+            self._figures = now, self.bucket.figures()
+        return self._figures[1]
+
+
+@answers
+def _next(listing: Iterator[tuple[bytes, Entry]]) -> tuple[bytes, Entry]:
+    return next(listing)
+
+
+def _check_size(size: int) -> None:
+    if size >= 1 << 63:
+        raise fail(errno.EFBIG)
+
+
+def _top(prefix: str) -> str:
+    """The filename of a prefix. Raises ValueError for one that is no path."""
+    parts = [part for part in prefix.split("/") if part]
+    for part in parts:
+        try:
+            raw = component(os.fsencode(part))
+        except OSError as error:
+            raise ValueError(f"invalid prefix {prefix!r}: {error.strerror}") from None
+        if name_of(raw) is None:
+            raise ValueError(f"invalid prefix {prefix!r}: a path without . and ..")
+    return "/".join(component(os.fsencode(part)) for part in parts)
+
+
+def _umask() -> int:
+    """This process's, which can only be read by setting it."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask

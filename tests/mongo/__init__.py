@@ -1,0 +1,1 @@
+"""The storage on GridFS, against a real server over TCP."""

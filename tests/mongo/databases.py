@@ -1,0 +1,59 @@
+"""A database for tests: of the server that PYSFTP_TEST_MONGO_URI names, or of a SecantusDB of their own.
+
+One SecantusDB serves a whole run; it ends with the process that runs the tests.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import tempfile
+import unittest
+import uuid
+from typing import Any
+
+import gridfs
+import pymongo
+
+from pysftpserver.embedded import LOOPBACK, EmbeddedMongo
+from pysftpserver.mongostorage import SFTPServerMongoStorage
+
+VARIABLE = "PYSFTP_TEST_MONGO_URI"
+_running: list[EmbeddedMongo] = []
+
+
+def uri() -> str:
+    """A URI of the server."""
+    given = os.environ.get(VARIABLE)
+    if given:
+        return given
+    if not _running:
+        directory = tempfile.TemporaryDirectory(prefix="pysftpserver-mongo-")
+        atexit.register(directory.cleanup)
+        _running.append(EmbeddedMongo(directory.name))
+        atexit.register(_running[0].stop)
+    return f"mongodb://{LOOPBACK}:{_running[0].port}"
+
+
+class DatabaseCase(unittest.TestCase):
+    """A database of the test's own, and what another program would use to reach it."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.db_name = f"pysftpserver_{uuid.uuid4().hex[:16]}"
+        self.other: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(uri(), tz_aware=True)
+        self.addCleanup(self.other.close)
+        self.addCleanup(self.other.drop_database, self.db_name)
+        self.database = self.other[self.db_name]
+        self.gridfs = gridfs.GridFS(self.database)
+
+    def open_storage(self, **options: Any) -> SFTPServerMongoStorage:
+        """A storage on that database, with its indexes."""
+        storage = SFTPServerMongoStorage.from_uri(uri(), self.db_name, **options)
+        self.addCleanup(storage.close_client)
+        storage.prepare()
+        return storage
+
+    def chunk_count(self, bucket: str = "fs") -> int:
+        """How many chunks there are, of whatever file."""
+        return self.database[f"{bucket}.chunks"].count_documents({})
