@@ -216,9 +216,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         if entry.kind == SYMLINK:
             fields.pop("permissions", None)  # a link's own mean nothing
         elif entry.doc is None:
-            tree.settle(self.bucket, self._top, entry.name)
-            if entry.name == self._top:
-                self.bucket.nodes.insert_one(self.bucket.node(self._top, DIRECTORY, 0o755))
+            tree.give_document(self.bucket, entry.name)
         if fields:
             self.bucket.nodes.update_one({"path": entry.name}, {"$set": fields})
 
@@ -275,7 +273,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
     @answers
     def mkdir(self, path: bytes, mode: int) -> None:
         place = self._free(path)
-        tree.make(self.bucket, self._top, place.name, DIRECTORY, mode & ~_umask())
+        tree.make(self.bucket, place.name, DIRECTORY, mode & ~_umask())
 
     def _free(self, path: bytes) -> Place:
         """A place where nothing is, in a directory that is there."""
@@ -363,7 +361,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
     def _settle_parent(self, place: Place) -> None:
         """Something leaves a directory, which stays all the same."""
         if any(entry is None or entry.doc is None for _, entry in place.way):
-            tree.settle(self.bucket, self._top, parent_of(place.name))
+            tree.settle(self.bucket, parent_of(place.name))
 
     @answers
     def rename(self, old: bytes, new: bytes, replace: bool = False) -> None:
@@ -382,7 +380,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
                 return
         self._settle_parent(source)
         if is_directory:
-            tree.settle(self.bucket, self._top, parent_of(target.name))
+            tree.settle(self.bucket, parent_of(target.name))
             tree.move_directory(self.bucket, source.name, target.name, there is not None)
             self._files.renamed(source.name, target.name)
         elif entry.kind == SYMLINK:
@@ -400,7 +398,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
             raise fail(errno.ENOTEMPTY)
 
     def _rename_link(self, source: Place, target: Place, replace: bool) -> None:
-        tree.settle(self.bucket, self._top, parent_of(target.name))
+        tree.settle(self.bucket, parent_of(target.name))
         # A file of the new name hides the link, and goes when the link is there.
         tree.move_link(self.bucket, source.name, target.name, replace)
         there = target.entry
@@ -432,7 +430,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         if len(target) > MOST_LINK:
             raise fail(errno.ENAMETOOLONG)
         place = self._free(linkpath)
-        tree.make(self.bucket, self._top, place.name, SYMLINK, 0o777, target=to_text(target))
+        tree.make(self.bucket, place.name, SYMLINK, 0o777, target=to_text(target))
 
     @answers
     def readlink(self, path: bytes) -> bytes:

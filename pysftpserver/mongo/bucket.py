@@ -87,7 +87,7 @@ class Bucket:
         self.owner = owner
         self.began = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
         concern = client.write_concern
-        if concern.is_server_default:
+        if concern.is_server_default or not concern.acknowledged:
             concern = WriteConcern(w="majority")
         self.database = client.get_database(
             database, read_preference=ReadPreference.PRIMARY, write_concern=concern

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SCHEMES = ("mongodb://", "mongodb+srv://")
 APPLICATION = "pysftpserver"  # what the server's own logs call this client
+ELECTION = 15  # seconds for which a request waits for a primary; they take ten or so to elect one
+SILENCE = 120  # seconds without an answer, after which a connection is given up
 PORTS = range(1, 65536)
 # As MongoDB takes them on every system it runs on; a bucket is a part of names of collections.
 _DATABASE = re.compile(r"[^\0 /\\.\"$*<>:|?]{1,63}")
@@ -49,6 +51,10 @@ def open_client(remote: str, port: int | None) -> tuple[pymongo.MongoClient[Any]
 def _client(remote: str, port: int | None) -> pymongo.MongoClient[Any]:
     options: dict[str, Any] = {"connect": False, "tz_aware": True, "appname": APPLICATION}
     # What is odd in somebody's document (no UTF-8, the year 20000) must not keep anybody from the rest.
+    if "serverselectiontimeoutms=" not in remote.lower():
+        options["serverSelectionTimeoutMS"] = ELECTION * 1000
+    if "sockettimeoutms=" not in remote.lower():
+        options["socketTimeoutMS"] = SILENCE * 1000
     options |= {"unicode_decode_error_handler": "replace", "datetime_conversion": "DATETIME_CLAMP"}
     try:
         return pymongo.MongoClient(remote, port, **options)

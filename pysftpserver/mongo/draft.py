@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 BATCH = 2 << 20  # bytes of chunks that are written at once
 MOST_IN_A_BATCH = 512  # chunks; other programs may have made small ones
+MOST_COPIED = 1024  # chunks by one command, which must not take for ever
 MOST_ZEROS = 16 << 30  # bytes between what is written: they take room, and time when the file is stored
 LONG = 3600.0  # seconds; no --gc takes anything that is younger
 NOT_UNDERSTOOD = (40324, 40415, 59, 115)  # errors of a server that has no $merge
@@ -216,8 +217,8 @@ class Draft:
         whole = min(self._kept // self.chunk_size, count) if self.base is not None else 0
         is_copied = False
         for first, stop in self._stored.gaps(count):
-            if first < whole:
-                self._copy(first, min(stop, whole))
+            for start in range(first, min(stop, whole), MOST_COPIED):
+                self._copy(start, min(start + MOST_COPIED, stop, whole))
                 is_copied = True
             if stop > whole:
                 self._fill(max(first, whole), stop)

@@ -126,6 +126,8 @@ class OpenFiles:
         if file is None or file.draft is None and _identity(file.doc) != _identity(doc):
             file = OpenFile(name, doc)
             file.expected = _identity(doc)
+        elif file.draft is None:
+            file.doc = doc  # its attributes may be others by now
         handle = Handle(file, flags)
         if file.doc is None and file.draft is None:
             self._begin(file, None)

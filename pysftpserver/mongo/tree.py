@@ -32,9 +32,9 @@ MOST_AT_ONCE = 20_000  # documents that one transaction moves; more are moved in
 BATCH = 1000  # changes sent at once
 
 
-def make(bucket: Bucket, top: str, name: str, kind: str, mode: int, **more: Any) -> None:
+def make(bucket: Bucket, name: str, kind: str, mode: int, **more: Any) -> None:
     """Make a directory or a link where nothing is. Raises FileExistsError."""
-    settle(bucket, top, parent_of(name))
+    settle(bucket, parent_of(name))
     doc = bucket.node(name, kind, mode, **more)
     try:
         bucket.nodes.insert_one(doc)
@@ -43,21 +43,26 @@ def make(bucket: Bucket, top: str, name: str, kind: str, mode: int, **more: Any)
     if bucket.files.find_one({"filename": name}, {"_id": 1}) is not None:
         bucket.nodes.delete_one({"_id": doc["_id"]})
         raise fail(errno.EEXIST)
-    settle(bucket, top, parent_of(name))  # if somebody has removed it meanwhile
+    settle(bucket, parent_of(name))  # if somebody has removed it meanwhile
 
 
-def settle(bucket: Bucket, top: str, name: str) -> None:
-    """Give a directory, and those that it is in up to the top, documents if they have none."""
-    if not name or name == top:
+def settle(bucket: Bucket, name: str) -> None:
+    """Give a directory, and those that it is in, documents if they have none. The bucket's top needs none."""
+    if not name:
         return
-    wanted = [other for other in (*ancestors(name), name) if other.startswith(below(top))]
+    wanted = [*ancestors(name), name]
     there = {doc["path"] for doc in bucket.nodes.find({"path": {"$in": wanted}}, {"path": 1})}
     for other in wanted:
         if other not in there:
-            try:
-                bucket.nodes.insert_one(bucket.node(other, DIRECTORY, DEFAULT_MODE))
-            except DuplicateKeyError:
-                pass  # somebody else has
+            give_document(bucket, other)
+
+
+def give_document(bucket: Bucket, name: str) -> None:
+    """Give a directory a document, if nobody else has just done so."""
+    try:
+        bucket.nodes.insert_one(bucket.node(name, DIRECTORY, DEFAULT_MODE))
+    except DuplicateKeyError:
+        pass
 
 
 def remove_link(bucket: Bucket, name: str) -> None:
@@ -97,6 +102,7 @@ def move_link(bucket: Bucket, old: str, new: str, replace: bool) -> None:
         bucket.atomically(change)
     except DuplicateKeyError:
         raise fail(errno.EEXIST) from None
+    settle(bucket, parent_of(new))
 
 
 def move_directory(bucket: Bucket, old: str, new: str, replace: bool) -> None:
@@ -121,6 +127,11 @@ def move_directory(bucket: Bucket, old: str, new: str, replace: bool) -> None:
             change(None)
     except DuplicateKeyError:
         raise fail(errno.EEXIST) from None
+    if bucket.files.find_one({"filename": new}, {"_id": 1}) is not None:
+        # It was made just now, and hides the directory: back, then, as if the file had been first.
+        _move_directory(bucket, new, old, False, None)
+        raise fail(errno.EEXIST)
+    settle(bucket, parent_of(new))
 
 
 def _move_directory(bucket: Bucket, old: str, new: str, replace: bool, session: ClientSession | None) -> None:
