@@ -185,7 +185,7 @@ class Bucket:
         if not isinstance(permissions, int):
             permissions = DEFAULT_MODES[kind]
         uid, gid = known.get("uid"), known.get("gid")
-        if not isinstance(uid, int) or not isinstance(gid, int):
+        if not is_number(uid) or not is_number(gid):
             uid, gid = self.owner
         mtime = seconds(known.get("mtime"), moment)
         atime = seconds(known.get("atime"), None)
@@ -267,6 +267,11 @@ def length(doc: Document) -> int:
     """The size of a file in bytes; some drivers store it as a double."""
     size = doc.get("length")
     return max(0, int(size)) if isinstance(size, (int, float)) else 0
+
+
+def is_number(value: object) -> bool:
+    """Whether that is one of a user or a group, as SFTP can say it."""
+    return isinstance(value, int) and 0 <= value < 1 << 32
 
 
 def chunk_size(doc: Document) -> int:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     Document = dict[str, Any]
 
 KEPT = 8 << 20  # bytes of chunks, in all files together
-AHEAD = 2 << 20  # bytes that are fetched at once from who reads in order
+AHEAD = 2 << 20  # bytes that are fetched at once for who reads in order
+MOST_AHEAD = 1024  # chunks, where others have made them small
 
 
 class Span:
@@ -47,7 +48,7 @@ class Reading:
         """The chunks from first to last are wanted: how many from first on are worth fetching."""
         if first in (self.last, self.last + 1):
             if last > self.last:
-                self.window *= 2
+                self.window = min(2 * self.window, MOST_AHEAD)
         else:
             self.window = 1
         self.last = last

@@ -134,7 +134,7 @@ def move(bucket: Bucket, old: str, new: str, replace: bool, keep: bool) -> list[
     for _ in range(ATTEMPTS):
         # With one revision there is one change that counts. With several, an older one would be seen at the
         # old name while they move.
-        has_older = bucket.files.count_documents({"filename": old}, limit=2) > 1
+        has_older = len(list(bucket.files.find({"filename": old}, {"_id": 1}).limit(2))) > 1
         try:
             return bucket.atomically(change) if has_older else change(None)
         except DuplicateKeyError:
