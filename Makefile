@@ -12,16 +12,19 @@ SECONDS ?= 60
 .DEFAULT_GOAL := help
 # Two of the steps may want apt-get, which runs alone.
 .NOTPARALLEL:
-.PHONY: help venv venv-test debian-try debian-test try test fuzz bench lint format clean
+.PHONY: help venv venv-gridfs venv-test debian-try debian-test try try-gridfs test fuzz bench lint format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 venv: ## make .venv and install the project there
 	@tools/venv.sh
 
 try: debian-try venv ## open an sftp session on a throw-away jail
 	@tools/try.sh
+
+try-gridfs: debian-try venv-gridfs ## open one on files in a throw-away database, for trying out and tests
+	@tools/try-gridfs.sh
 
 test: debian-test venv-test ## install what the tests need and run them
 	@$(BIN)/python tools/run_tests.py $(if $(COUNTS),--counts $(COUNTS)) -- $(ARGS)
@@ -46,6 +49,9 @@ format: venv-test ## format the code, and fix what can be fixed
 clean: ## remove .venv and everything generated
 	@rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+venv-gridfs:
+	@tools/venv.sh mongo,embedded
 
 venv-test:
 	@tools/venv.sh test

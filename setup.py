@@ -9,6 +9,7 @@ from setuptools import setup
 
 SCRIPTS = [
     "bin/pysftpjail",
+    "bin/pysftpmongo",
     "bin/pysftpserver",
 ]
 

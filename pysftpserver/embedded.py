@@ -8,6 +8,7 @@ Facts: SecantusDB's own help (python -m secantus --help), prctl(2).
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import re
 import signal
@@ -31,6 +32,10 @@ class EmbeddedFailed(Exception):
     """The server cannot be started. The text is one line, and says what to do where that is known."""
 
 
+class EmbeddedMissing(EmbeddedFailed):
+    """It is not installed."""
+
+
 class EmbeddedMongo:
     """A server whose data is in a directory, from its making until stop(). A context manager.
 
@@ -51,7 +56,8 @@ class EmbeddedMongo:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                preexec_fn=_end_with_the_parent,
+                preexec_fn=functools.partial(_end_with, os.getpid()),
+                process_group=0,  # Ctrl-C on a terminal is not for it
             )
         try:
             self.port = self._wait_for_its_port(log)
@@ -87,19 +93,21 @@ class EmbeddedMongo:
             if listens:
                 return int(listens[1])
             if has_ended:
-                raise EmbeddedFailed(_reason(said))
+                raise _failure(said)
             time.sleep(PAUSE)
         raise EmbeddedFailed(f"SecantusDB has not started within {PATIENCE:g} seconds")
 
 
-def _reason(said: bytes) -> str:
-    """What a server that has ended at once said last."""
+def _failure(said: bytes) -> EmbeddedFailed:
+    """Why a server ended at once: what it said last."""
     if b"No module named secantus" in said:
-        return "SecantusDB is missing: pip install 'pysftpserver[embedded]'"
+        return EmbeddedMissing("SecantusDB is missing: pip install 'pysftpserver[embedded]'")
     last = said.strip().rpartition(b"\n")[2].decode(errors="replace")
-    return f"SecantusDB does not start: {last or 'it said nothing'}"
+    return EmbeddedFailed(f"SecantusDB does not start: {last or 'it said nothing'}")
 
 
-def _end_with_the_parent() -> None:
+def _end_with(parent: int) -> None:
     """In the new process: whoever is killed cannot stop it any more."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(1)  # that was too late to be told

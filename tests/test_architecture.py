@@ -187,7 +187,8 @@ class Arrows(unittest.TestCase):
                 self.assertTrue(ast.get_docstring(ast.parse(path.read_text())))
 
     def test_a_command_starts_without_what_makes_starting_slow(self):
-        for module in ("pysftpserver.cli.pysftpjail", "pysftpserver.cli.pysftpserver", "pysftpserver.stdio"):
+        commands = [f"pysftpserver.cli.{path.name}" for path in (ROOT / "bin").iterdir() if path.is_file()]
+        for module in (*commands, "pysftpserver.stdio"):
             code = (
                 f"import sys; sys.path.insert(0, {os.fspath(ROOT)!r}); import {module}; print(*sys.modules)"
             )

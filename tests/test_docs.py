@@ -1,4 +1,5 @@
-"""docs/openssh.md: it names every message and every option of the commands, taken from the code."""
+"""docs/openssh.md and docs/gridfs.md: they name every message and every option of the commands, taken from
+the code."""
 
 from __future__ import annotations
 
@@ -7,34 +8,44 @@ import re
 import unittest
 from pathlib import Path
 
-from pysftpserver.cli import common, pysftpjail, pysftpserver, session
+from pysftpserver.cli import common, pysftpjail, pysftpmongo, pysftpserver, session
 from pysftpserver.cli.options import Command
 from pysftpserver.limits import LIMITS, MOST_HANDLES
 from pysftpserver.log import FACILITIES, LEVELS
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "openssh.md").read_text()
-SECTIONS = {pysftpjail.COMMAND: "Options of pysftpjail", pysftpserver.COMMAND: "The whole host: Subsystem"}
+GRIDFS_PAGE = (ROOT / "docs" / "gridfs.md").read_text()
+SECTIONS = {
+    pysftpjail.COMMAND: (PAGE, "Options of pysftpjail"),
+    pysftpserver.COMMAND: (PAGE, "The whole host: Subsystem"),
+    pysftpmongo.COMMAND: (GRIDFS_PAGE, "pysftpmongo"),
+}
+OF_GRIDFS = ("pysftpmongo.py",)  # modules whose messages are in the other page
+ERRORS = (common.CommandError.__name__, common.ServiceError.__name__)
 SYSLOG = common.CommandError("in full", "").public  # what follows a text that leaves out something
 HELP_AND_VERSION = ("-h", "--help", "--version")  # argparse's own, which no command declares
 
 
-def section(title: str) -> str:
-    return PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
+def section(title: str, page: str = PAGE) -> str:
+    return page.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
-def public_messages() -> set[str]:
+def public_messages(of_gridfs: bool = False) -> set[str]:
     """What a client may be shown: of each CommandError, the public text, or the only one that it has.
 
-    As regular expressions, because a text may have places for values.
+    As regular expressions, because a text may have places for values. of_gridfs: of pysftpmongo only, and
+    otherwise of all but that.
     """
     found = set()
     for path in (ROOT / "pysftpserver" / "cli").glob("*.py"):
+        if (path.name in OF_GRIDFS) != of_gridfs:
+            continue
         tree = ast.parse(path.read_text())
         for function in ast.walk(tree):
             if isinstance(function, ast.FunctionDef):
                 for node in ast.walk(function):
-                    if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "CommandError":
+                    if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ERRORS:
                         texts = [*node.args, *(keyword.value for keyword in node.keywords)]
                         text = pattern(texts[-1], function)
                         found.add(text if len(texts) == 1 else text + re.escape(SYSLOG))
@@ -76,22 +87,23 @@ class OpenSSHPage(unittest.TestCase):
                 self.assertTrue(any(re.fullmatch(message, shown) for message in messages))
 
     def test_every_option_of_every_command_is_explained(self) -> None:
-        for command, title in SECTIONS.items():
+        for command, (page, title) in SECTIONS.items():
             declared = [flag for option in command.options for flag in option.flags]
-            for flag in (*declared, *(HELP_AND_VERSION if command is pysftpserver.COMMAND else ("--help",))):
+            for flag in (*declared, *(("--help",) if command is pysftpjail.COMMAND else HELP_AND_VERSION)):
                 with self.subTest(command=command.prog, flag=flag):
-                    self.assertTrue(mentions(section(title), flag))
+                    self.assertTrue(mentions(section(title, page), flag))
 
     def test_no_option_is_explained_that_the_command_does_not_have(self) -> None:
-        for command, title in SECTIONS.items():
+        for command in SECTIONS:
             known = {flag for option in command.options for flag in option.flags} | set(HELP_AND_VERSION)
-            named = set(re.findall(r"(?<![\w-])--[a-z][\w-]*|`-\w(?=[` ])", self.own_words(command, title)))
+            named = set(re.findall(r"(?<![\w-])--[a-z][\w-]*|`-\w(?=[` ])", self.own_words(command)))
             with self.subTest(command.prog):
                 self.assertEqual({flag.lstrip("`") for flag in named} - known, set())
 
-    def own_words(self, command: Command, title: str) -> str:
+    def own_words(self, command: Command) -> str:
         """The section without what it says about the options of OpenSSH's clients, in a table of its own."""
-        rows = section(title).splitlines()
+        page, title = SECTIONS[command]
+        rows = section(title, page).splitlines()
         return "\n".join(row for row in rows if not (command is pysftpjail.COMMAND and row.startswith("|")))
 
     def test_every_log_level_and_facility_is_named(self) -> None:
@@ -124,3 +136,29 @@ class OpenSSHPage(unittest.TestCase):
         for names in lists:
             with self.subTest(names):
                 self.assertTrue(session.request_list(names))
+
+
+class GridFSPage(unittest.TestCase):
+    def test_every_message_that_a_client_may_be_shown_is_in_the_troubleshooting_table(self) -> None:
+        messages = public_messages(of_gridfs=True)
+        self.assertGreaterEqual(len(messages), 8)
+        table = section("When it does not work", GRIDFS_PAGE)
+        for message in messages:
+            with self.subTest(message):
+                self.assertRegex(table, f"`pysftpmongo: {message}`")
+
+    def test_the_table_has_no_message_that_the_command_does_not_print(self) -> None:
+        messages = public_messages(of_gridfs=True) | public_messages()
+        shown = re.findall(r"`pysftpmongo: ([^`]*)`", section("When it does not work", GRIDFS_PAGE))
+        self.assertGreaterEqual(len(shown), 8)
+        for message in shown:
+            with self.subTest(message):
+                self.assertTrue(any(re.fullmatch(one, message) for one in messages))
+
+    def test_every_way_to_name_a_database_is_explained_with_its_figures(self) -> None:
+        text = section("pysftpmongo", GRIDFS_PAGE)
+        for words in ("REMOTE PORT DB_NAME", *pysftpmongo.SCHEMES, f"`{pysftpmongo.VARIABLE}`"):
+            self.assertIn(words, text)
+        self.assertIn(f"`--embedded DIR`, for trying out and tests | `{pysftpmongo.EMBEDDED_DATABASE}`", text)
+        self.assertIn(f"within {pysftpmongo.PATIENCE:g} seconds", text)
+        self.assertIn(f"({pysftpmongo.OLD:g} by\ndefault", text)

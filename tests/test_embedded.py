@@ -14,7 +14,7 @@ from unittest import mock
 import pymongo
 
 from pysftpserver import embedded
-from pysftpserver.embedded import LOOPBACK, EmbeddedFailed, EmbeddedMongo
+from pysftpserver.embedded import LOOPBACK, EmbeddedFailed, EmbeddedMissing, EmbeddedMongo
 from tests.doors import PATIENCE, wait_for
 
 ROOT = Path(__file__).parents[1]
@@ -57,6 +57,11 @@ class Embedded(unittest.TestCase):
             self.assertEqual(ours.partition(":")[0], "0100007F")
             self.assertEqual(self.directory.stat().st_mode & 0o777, 0o700)
 
+    def test_what_is_typed_on_a_terminal_to_end_a_transfer_does_not_end_it(self):
+        with EmbeddedMongo(self.directory) as server:
+            pid = server._process.pid
+            self.assertEqual(os.getpgid(pid), pid, "signals of the terminal go to another process group")
+
     def test_it_ends_when_the_process_that_started_it_is_killed(self):
         code = (
             "import sys; from pysftpserver.embedded import EmbeddedMongo\n"
@@ -81,7 +86,7 @@ class Embedded(unittest.TestCase):
             wrong.write_text("raise SystemExit('No module named secantus')\n")
             with (
                 mock.patch.dict(os.environ, PYTHONPATH=elsewhere),
-                self.assertRaises(EmbeddedFailed) as raised,
+                self.assertRaises(EmbeddedMissing) as raised,
             ):
                 EmbeddedMongo(self.directory)
             self.assertIn("pip install 'pysftpserver[embedded]'", str(raised.exception))

@@ -1,4 +1,4 @@
-"""What README.md promises of an installation, on one that is made here: the commands, and `make try`."""
+"""What README.md promises of an installation, on one that is made here: commands, `make try` and the like."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import unittest
 from importlib import metadata
 from pathlib import Path
 
+import pymongo
+
 from pysftpserver import __version__
 from pysftpserver.cli.session import request_names
 
 ROOT = Path(__file__).parents[1]
 PACKAGED = ("pysftpserver", "bin", "tools", "pyproject.toml", "setup.py", "README.md", "LICENSE")
-COMMANDS = ("pysftpjail", "pysftpserver")
+COMMANDS = ("pysftpjail", "pysftpmongo", "pysftpserver")
 TRIED = (
     "ls -la",
     "get welcome.txt",
@@ -24,6 +26,16 @@ TRIED = (
     "get passwd",
     "cd /../..",
     "pwd",
+    "put notes.txt",
+    "bye\n",
+)
+TRIED_ON_GRIDFS = (
+    "ls -la",
+    "get welcome.txt",
+    "!cat welcome.txt",
+    "cd reports",
+    "pwd",
+    "ls",
     "put notes.txt",
     "bye\n",
 )
@@ -104,7 +116,11 @@ class Installation(unittest.TestCase):
                 self.assertEqual(done.stdout, f"{command} {__version__}\n")
 
     def test_the_commands_list_the_requests(self) -> None:
-        for command, question in (("pysftpjail", ["-Q"]), ("pysftpserver", ["-Q", "requests"])):
+        for command, question in (
+            ("pysftpjail", ["-Q"]),
+            ("pysftpmongo", ["-Q"]),  # without what else it needs
+            ("pysftpserver", ["-Q", "requests"]),
+        ):
             with self.subTest(command):
                 done = self.call(self.environment / "bin" / command, *question)
                 self.assertEqual(done.stdout.split(), request_names())
@@ -134,4 +150,19 @@ class Installation(unittest.TestCase):
         self.assertNotIn("root:", done.stdout)
         self.assertIn("Remote working directory: /\n", done.stdout)
         self.assertIn("Uploading notes.txt to /notes.txt", done.stdout)
+        self.assertEqual(list((self.top / "tmp").iterdir()), [])
+
+    def test_make_try_gridfs_shows_files_in_a_database_and_removes_it(self) -> None:
+        # What the extras would install is here already, for the tests.
+        (packages,) = self.environment.glob("lib/python*/site-packages")
+        lent = packages / "lent.pth"
+        lent.write_text(f"{Path(pymongo.__file__).parents[1]}\n")
+        self.addCleanup(lent.unlink)
+        done = self.call(self.checkout / "tools" / "try-gridfs.sh", text="\n".join(TRIED_ON_GRIDFS))
+        self.assertIn("for trying out and tests", done.stdout)
+        self.assertRegex(done.stdout, r"(?m)^-[rwx-]{9} .* welcome.txt")
+        self.assertIn("This file is in a MongoDB-compatible database", done.stdout)
+        self.assertIn("Remote working directory: /reports\n", done.stdout)
+        self.assertIn("visits.csv", done.stdout)
+        self.assertIn("Uploading notes.txt to /reports/notes.txt", done.stdout)
         self.assertEqual(list((self.top / "tmp").iterdir()), [])

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes .venv and installs the project there, editable: tools/venv.sh [EXTRA]
+# Makes .venv and installs the project there, editable: tools/venv.sh [EXTRA[,EXTRA...]]
 #
 # Does nothing when that was done before and the inputs are unchanged: the packaging files, the commands
 # in bin/ (an install copies them), the interpreter, and the directory itself, whose path is written into
@@ -32,10 +32,17 @@ done_for() {
     [ "$(cat ".venv/.done-$1" 2> /dev/null)" = "$key" ] && .venv/bin/python -c '' 2> /dev/null
 }
 
-# The environment with an extra serves who needs none.
-if done_for "$extra" || { [ -z "$extra" ] && done_for test; }; then
-    exit 0
-fi
+# The environment with an extra serves who needs none, and the one for the tests has a database too.
+case $extra in
+    '') enough="test mongo,embedded" ;;
+    mongo,embedded) enough=test ;;
+    *) enough= ;;
+esac
+for one in "$extra" $enough; do
+    if done_for "$one"; then
+        exit 0
+    fi
+done
 
 if ! cat .venv/.done-* 2> /dev/null | grep -qxF "$key"; then
     echo "Making the virtual environment .venv"

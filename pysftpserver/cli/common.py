@@ -1,6 +1,7 @@
 """What every command shares: how it starts, how it logs, and how it fails.
 
-Bad input ends a command with one line on standard error and exit status 2. Under sshd, standard error
+Bad input ends a command with one line on standard error and exit status 2; what the command needs and does
+not get, with exit status 1. Under sshd, standard error
 goes to the client; a line that would tell it a path of this host goes there without the path, and to
 syslog in full.
 """
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 USAGE_ERROR = 2
+SERVICE_ERROR = 1
 INTERNAL_ERROR = 1
 
 
@@ -24,10 +26,18 @@ class CommandError(Exception):
     """Bad input. message: what is wrong and what to do, in one line. public: the same in words that may
     reach a client, when message names something of this host."""
 
+    status = USAGE_ERROR
+
     def __init__(self, message: str, public: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.public = message if public is None else f"{public} (syslog says more)"
+
+
+class ServiceError(CommandError):
+    """Good input, and something is not there now that the command needs, such as another server."""
+
+    status = SERVICE_ERROR
 
 
 def file_log(path: str, level: int, ident: str) -> SFTPLog:
@@ -56,7 +66,7 @@ def run(prog: str, command: Callable[[Sequence[str]], int], arguments: Sequence[
         return command(sys.argv[1:] if arguments is None else arguments)
     except CommandError as error:
         _complain(prog, error)
-        return USAGE_ERROR
+        return error.status
     except KeyboardInterrupt:
         return 130
     except Exception as error:
@@ -68,9 +78,9 @@ def run(prog: str, command: Callable[[Sequence[str]], int], arguments: Sequence[
 def _complain(prog: str, error: CommandError) -> None:
     text = error.message
     if "SSH_CONNECTION" in os.environ:
-        syslog(LEVELS["ERROR"], prog).error(_one_line(text))
+        syslog(LEVELS["ERROR"], prog).error(one_line(text))
         text = error.public
-    tell(f"{prog}: {_one_line(text)}")
+    tell(f"{prog}: {one_line(text)}")
 
 
 def tell(line: str) -> None:
@@ -92,7 +102,7 @@ def _open_closed_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR if descriptor < 2 else os.O_RDONLY)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Whatever is not printable, line ends among it, as an escape."""
     parts = (letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
     return "".join(parts)

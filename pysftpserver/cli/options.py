@@ -48,7 +48,8 @@ class Option:
 class Command:
     """What a command is called, what it takes, and what it says of itself.
 
-    arguments: (name, help) of the positional ones, all of them required.
+    arguments: (name, help) of the positional ones, all of them required. rest: the same of any number of
+    further ones, whose value is a list; None: there may be none.
     """
 
     def __init__(
@@ -58,12 +59,14 @@ class Command:
         epilog: str,
         options: Sequence[Option],
         arguments: Sequence[tuple[str, str]] = (),
+        rest: tuple[str, str] | None = None,
     ) -> None:
         self.prog = prog
         self.description = description
         self.epilog = epilog
         self.options = options
         self.arguments = arguments
+        self.rest = rest
 
     def parse(self, words: Sequence[str]) -> dict[str, Any]:
         """The values of all options and arguments, by name.
@@ -72,9 +75,9 @@ class Command:
         """
         values = self._parse_plain(words)
         if values is None:
-            from pysftpserver.cli.parser import build_parser
+            from pysftpserver.cli.parser import parse
 
-            values = vars(build_parser(self).parse_args(words))
+            values = parse(self, words)
         return values
 
     def _parse_plain(self, words: Sequence[str]) -> dict[str, Any] | None:
@@ -101,7 +104,10 @@ class Command:
                 values[option.name] = option.convert(text)
             except BadValue:
                 return None
-        if len(given) != len(self.arguments):
+        count = len(self.arguments)
+        if len(given) < count or len(given) > count and self.rest is None:
             return None
-        values.update((name, word) for (name, _), word in zip(self.arguments, given, strict=True))
+        values.update((name, word) for (name, _), word in zip(self.arguments, given, strict=False))
+        if self.rest is not None:
+            values[self.rest[0]] = given[count:]
         return values

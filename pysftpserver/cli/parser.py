@@ -10,7 +10,7 @@ from pysftpserver.cli.options import BadValue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 
     from pysftpserver.cli.options import Command, Option
@@ -47,11 +47,26 @@ class Instead(argparse.Action):
         parser.exit()
 
 
+def parse(command: Command, words: Sequence[str]) -> dict[str, Any]:
+    """The values of all options and arguments, by name.
+
+    Raises CommandError for bad input, SystemExit when help or the like was asked for.
+    """
+    parser = build_parser(command)
+    if command.rest is None:
+        return vars(parser.parse_args(words))
+    # Otherwise, an option between two words would end the list.
+    return vars(parser.parse_intermixed_args(words))
+
+
 def build_parser(command: Command) -> argparse.ArgumentParser:
     """The parser that a command's declaration describes."""
     parser = OneLineParser(prog=command.prog, description=command.description, epilog=command.epilog)
     for name, text in command.arguments:
         parser.add_argument(name, help=text)
+    if command.rest is not None:
+        name, text = command.rest
+        parser.add_argument(name, nargs="*", help=text)
     for option in command.options:
         _add(parser, option)
     version = f"%(prog)s {__version__}"

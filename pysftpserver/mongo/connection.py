@@ -42,7 +42,8 @@ def open_client(remote: str, port: int | None) -> tuple[pymongo.MongoClient[Any]
     if is_uri(remote):
         return _client(remote, None), _database_of(remote)
     if not remote or re.search(r"[\s/@?,]", remote):
-        raise ValueError(f"invalid host {remote!r}: give a name, an address or a mongodb:// URI")
+        shown = repr(remote) if "@" not in remote else "with a user"  # and perhaps a password
+        raise ValueError(f"invalid host {shown}: give a name, an address or a mongodb:// URI")
     if port is not None and port not in PORTS:
         raise ValueError(f"invalid port {port}: {PORTS[0]} to {PORTS[-1]}")
     return _client(remote, port), None
@@ -104,7 +105,9 @@ def reach(client: pymongo.MongoClient[Any], patience: float) -> None:
     except errors.OperationFailure as error:
         raise MongoUnavailable(_refusal(error)) from error
     except errors.ConfigurationError as error:
-        raise MongoUnavailable("the database and this driver do not agree on how to talk") from error
+        raise MongoUnavailable(
+            "its name cannot be looked up, or it speaks otherwise than this driver"
+        ) from error
     except (errors.PyMongoError, OSError) as error:
         refusal = _authentication(error)
         raise MongoUnavailable(refusal or f"no answer from the database within {patience:g} s") from error

@@ -43,16 +43,18 @@ class CommandCase(unittest.TestCase):
         under_sshd: bool = False,
         cwd: Path | None = None,
         obedient: bool = False,
+        variables: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
         """Run Python on a script or on -c to its end.
 
         under_sshd: as if sshd had started it. obedient: permissions of files count, even for root.
+        variables: of the environment.
         """
         argv = [sys.executable, *argv]
         if obedient and os.getuid() == 0:
             argv = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *argv]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SSH_")}
-        environment |= {"PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+        environment |= {"PYTHONPATH": str(ROOT), "COLUMNS": "100"} | (variables or {})
         if under_sshd:
             environment["SSH_CONNECTION"] = "192.0.2.7 50000 192.0.2.1 22"
         return subprocess.run(
@@ -64,16 +66,16 @@ class CommandCase(unittest.TestCase):
             timeout=PATIENCE,
         )
 
-    def serve(self, *arguments: Any, requests: bytes = b"", cwd: Path | None = None) -> list[Reply]:
-        """Serve requests behind an INIT, which must end well; the replies."""
-        done = self.run_it(*arguments, stdin=HELLO + requests, cwd=cwd)
+    def serve(self, *arguments: Any, requests: bytes = b"", **how: Any) -> list[Reply]:
+        """Serve requests behind an INIT, which must end well; the replies. how: as in run_argv()."""
+        done = self.run_it(*arguments, stdin=HELLO + requests, **how)
         self.assertEqual((done.returncode, done.stderr), (0, b""))
         return [reply for _, reply in replies(done.stdout)]
 
-    def assert_refused(self, done: subprocess.CompletedProcess[bytes], *words: str) -> str:
-        """Exit status 2, one line on standard error with those words in it, and nothing served."""
+    def assert_refused(self, done: subprocess.CompletedProcess[bytes], *words: str, status: int = 2) -> str:
+        """That exit status, one line on standard error with those words in it, and nothing served."""
         text = done.stderr.decode()
-        self.assertEqual((done.returncode, done.stdout), (2, b""), text)
+        self.assertEqual((done.returncode, done.stdout), (status, b""), text)
         self.assertRegex(text, rf"\A{self.prog}: [^\n]+\n\Z")
         for word in words:
             self.assertIn(word, text)

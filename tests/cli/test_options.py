@@ -9,27 +9,30 @@ import unittest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pysftpserver.cli import pysftpjail, pysftpserver
+from pysftpserver.cli import pysftpjail, pysftpmongo, pysftpserver
 from pysftpserver.cli.common import CommandError
-from pysftpserver.cli.parser import build_parser
+from pysftpserver.cli.parser import parse
 
 WORDS = (
     ["-R", "--read-only", "-u", "--umask", "022", "-u022", "--umask=7", "--uma", "999", "-d", "/in", "-e"]
     + ["-l", "log", "--logfile=", "--log-level", "debug", "-P", "mkdir,rmdir", "-p", "open", "nope", "-Re"]
     + ["--", "-", "", "/srv/jail", "--nope", "-f", "LOCAL0", "--start-directory=-x", "--read-only=1"]
+    + ["mongodb://h/db", "27017", "--gc", "--older-than", "1.5", "--bucket=", "--prefix"]
 )
 
 
 class PlainCommandLines(unittest.TestCase):
     @settings(max_examples=2000, derandomize=True, database=None)
-    @given(st.sampled_from([pysftpjail, pysftpserver]), st.lists(st.sampled_from(WORDS), max_size=6))
+    @given(
+        st.sampled_from([pysftpjail, pysftpserver, pysftpmongo]), st.lists(st.sampled_from(WORDS), max_size=6)
+    )
     def test_mean_what_argparse_makes_of_them(self, module, words):
         command = module.COMMAND
         plain = command._parse_plain(words)
         if plain is None:
             return
         try:
-            expected = vars(build_parser(command).parse_args(words))
+            expected = parse(command, words)
         except (CommandError, SystemExit) as error:
             self.fail(f"{words}: argparse refuses what was plain: {error!r}")
         expected = {name: value for name, value in expected.items() if name in plain}
@@ -41,6 +44,15 @@ class PlainCommandLines(unittest.TestCase):
         self.assertIsNotNone(values)
         self.assertEqual((values["chroot"], values["umask"], values["read_only"]), ("/srv/jail", 0o22, True))
         self.assertEqual(pysftpjail.COMMAND.parse(words), values)
+
+    def test_with_any_number_of_words_have_them_in_a_list_options_among_them_or_not(self):
+        command = pysftpmongo.COMMAND
+        for words in (["host", "27017", "db"], ["host", "-R", "27017", "--bucket", "b", "db"]):
+            with self.subTest(words):
+                self.assertEqual(command._parse_plain(words)["address"], ["host", "27017", "db"])
+                self.assertEqual(parse(command, words)["address"], ["host", "27017", "db"])
+        for read in (command._parse_plain, lambda words: parse(command, words)):
+            self.assertEqual(read(["--gc"])["address"], [])
 
     def test_start_a_session_without_argparse_and_what_it_imports(self):
         code = "import sys; from pysftpserver.cli.pysftpjail import main; main(['.'])\n"
