@@ -6,6 +6,8 @@ BIN := .venv/bin
 ARGS ?=
 # For "make test": a file to write the counts to as well.
 COUNTS ?=
+# For "make test": how many processes run tests at once, where all of them are run.
+JOBS ?= $(shell nproc)
 # For "make fuzz": how long each target is fuzzed.
 SECONDS ?= 60
 
@@ -27,7 +29,7 @@ try-gridfs: debian-try venv-gridfs ## open one on files in a throw-away database
 	@tools/try-gridfs.sh
 
 test: debian-test venv-test ## install what the tests need and run them
-	@$(BIN)/python tools/run_tests.py $(if $(COUNTS),--counts $(COUNTS)) -- $(ARGS)
+	@$(BIN)/python tools/run_tests.py --jobs $(JOBS) $(if $(COUNTS),--counts $(COUNTS)) -- $(ARGS)
 
 fuzz: venv-test ## fuzz every parser that a client can reach, SECONDS=60 each
 	@tools/fuzz.sh "$(SECONDS)"

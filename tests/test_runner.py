@@ -136,6 +136,47 @@ class ClosingLine(unittest.TestCase):
         line, status = self.run_module("import no_such_module_anywhere")
         self.assertEqual((line, status), ("0 passed, 1 failed, 0 skipped", 1))
 
+    def run_tree(self, **modules: str) -> tuple[str, int, str]:
+        """Last line, exit status and all that was printed, for modules below tests/ in two processes."""
+        with tempfile.TemporaryDirectory() as directory:
+            for name, source in {"__init__": "", "deep/__init__": "", **modules}.items():
+                path = Path(directory, "tests", f"{name.replace('__in_', '/')}.py")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text("import unittest\n" + textwrap.dedent(source))
+            done = subprocess.run(
+                [sys.executable, RUNNER, "--jobs", "2"],
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            return done.stdout.splitlines()[-1], done.returncode, done.stdout
+
+    def test_adds_up_what_several_processes_count(self):
+        sample = """
+            class Sample(unittest.TestCase):
+                def test_passes(self):
+                    pass
+
+                @unittest.skip("why not")
+                def test_is_skipped(self):
+                    pass
+            """
+        line, status, _ = self.run_tree(test_a=sample, test_b=sample, deep__in_test_c=sample)
+        self.assertEqual((line, status), ("3 passed, 0 failed, 3 skipped", 0))
+
+    def test_a_process_that_fails_or_dies_fails_the_run(self):
+        dies = "import os\nos._exit(0)"
+        fails = """
+            class Sample(unittest.TestCase):
+                def test_fails(self):
+                    self.fail("so it is said")
+            """
+        line, status, printed = self.run_tree(test_a=fails, deep__in_test_b=dies)
+        self.assertEqual((line, status), ("0 passed, 2 failed, 0 skipped", 1))
+        self.assertIn("so it is said", printed)
+
     def test_fails_when_no_test_ran(self):
         line, status = self.run_module("")
         self.assertEqual((line, status), ("0 passed, 0 failed, 0 skipped", 1))
