@@ -34,7 +34,7 @@ test: debian-test venv-test ## install what the tests need and run them
 fuzz: venv-test ## fuzz every parser that a client can reach, SECONDS=60 each
 	@tools/fuzz.sh "$(SECONDS)"
 
-bench: debian-test venv-test ## measure beside OpenSSH's sftp-server (a few minutes, on an idle machine)
+bench: debian-test venv-test ## measure beside OpenSSH's sftp-server and GridFS's driver (a quarter of an hour, idle)
 	@$(BIN)/python -m bench.run $(ARGS)
 
 lint: venv-test ## check style (ruff) and types (mypy)

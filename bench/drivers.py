@@ -20,8 +20,15 @@ from pathlib import Path
 from pysftpserver import wire
 from pysftpserver.testing import sftpcmd, sftpint, sftpint64, sftpstring
 
+CHECKOUT = Path(__file__).resolve().parents[1]
 INIT = sftpint(5) + bytes((wire.SSH2_FXP_INIT,)) + sftpint(wire.SFTP_VERSION)
 CHUNK = 1 << 18  # bytes
+
+
+def command(name: str) -> list[str]:
+    """The command line of one of our commands, installed beside this interpreter or in the checkout."""
+    installed = Path(sys.executable).parent / name
+    return [sys.executable, str(installed if installed.exists() else CHECKOUT / "bin" / name)]
 
 
 def sftp(server: Sequence[str], commands: str, options: Sequence[str] = ()) -> float:
@@ -30,15 +37,19 @@ def sftp(server: Sequence[str], commands: str, options: Sequence[str] = ()) -> f
     Raises RuntimeError with what it said when it fails.
     """
     argv = ["sftp", "-q", *options, "-b", "-", "-D", shlex.join(server)]
-    return _timed(argv, commands)
+    return timed(argv, commands)
 
 
 def sftp_over_ssh(config: Path, host: str, commands: str, options: Sequence[str] = ()) -> float:
     """Seconds that sftp takes through a real sshd, logging in included."""
-    return _timed(["sftp", "-q", "-F", str(config), *options, "-b", "-", host], commands)
+    return timed(["sftp", "-q", "-F", str(config), *options, "-b", "-", host], commands)
 
 
-def _timed(argv: list[str], commands: str) -> float:
+def timed(argv: list[str], commands: str = "") -> float:
+    """Seconds from the start of a program to its end. commands: its standard input.
+
+    Raises RuntimeError with what it said when it fails.
+    """
     began = time.perf_counter()
     done = subprocess.run(argv, input=commands.encode(), capture_output=True)
     seconds = time.perf_counter() - began

@@ -54,7 +54,7 @@ class Material:
 
     def big(self, size: int) -> Path:
         """A file in the jail with that many random bytes."""
-        return self._random(self.jail / f"big-{size}", size)
+        return random_file(self.jail / f"big-{size}", size)
 
     def part(self) -> Path:
         """A file of PART bytes outside the jail, for puts.
@@ -63,15 +63,7 @@ class Material:
         of the time would go to the first touch of two gigabytes of memory that are new to a tmpfs: in a
         virtual machine that is the host's work, and takes 1 to 7 seconds by its mood.
         """
-        return self._random(self.local / "part", PART)
-
-    def _random(self, path: Path, size: int) -> Path:
-        if not path.exists():
-            block = os.urandom(1 << 22)
-            with path.open("wb") as file:
-                for _ in range(size // len(block)):
-                    file.write(block)
-        return path
+        return random_file(self.local / "part", PART)
 
     def small_files(self, directory: Path, count: int, size: int = 1024) -> Path:
         """A directory with that many files."""
@@ -95,6 +87,16 @@ class Material:
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir()
         return path
+
+
+def random_file(path: Path, size: int) -> Path:
+    """The file of that path, made if it is not there yet. size: bytes, a multiple of 4 MiB."""
+    if not path.exists():
+        block = os.urandom(1 << 22)
+        with path.open("wb") as file:
+            for _ in range(size // len(block)):
+                file.write(block)
+    return path
 
 
 def rows(material: Material, jailed: Callable[[Server], bool]) -> Iterator[Row]:

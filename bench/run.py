@@ -1,17 +1,23 @@
-"""`make bench`: pysftpjail, with the jail on, beside OpenSSH's sftp-server, in turn in the same run.
+"""`make bench`: what this project serves beside what is there already, in turn in the same run.
+
+That is pysftpjail, with the jail on, beside OpenSSH's sftp-server, and the storage on GridFS beside pymongo's
+GridFSBucket.
 
     python -m bench.run [--pairs N] [--only WORDS] [--json FILE]
 
 Every row is measured A B A B ..., after a warm-up pair that does not count, so that whatever else the
-machine does falls on both. The table has medians, their ratio (sftp-server's time / ours: above 1 is
-faster than C), the spread of each and, where there is one, the time of the same bytes without any
-protocol. A row whose spread is larger than what it would tell is marked.
+machine does falls on both. The tables have medians, their ratio (the other's time / ours: above 1 we are
+faster), the spread of each and, where there is one, the time of the same bytes without any protocol. A row
+whose spread is larger than what it would tell is marked.
 """
 
 from __future__ import annotations
 
 import argparse
 import compileall
+import functools
+import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -24,40 +30,52 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench import drivers
+from bench.gridfs import GROUP, MIB, Sizes, contests
 from bench.rows import Material, Row, rows, ssh_rows
+from pysftpserver.embedded import EmbeddedFailed
 from tests.integration.sshd import Sshd, Way
 
-CHECKOUT = Path(__file__).resolve().parents[1]
 REFERENCE = "/usr/lib/openssh/sftp-server"
 UNSTEADY = 0.25  # of the median: the distance between the quartiles that makes a row unusable
 
 START = "session start (beside a bare python3 -c pass)"
 STARTS = 20  # pairs
+SERVERS = ("sftp-server", "pysftpjail")
 
 
 @dataclass
 class Result:
-    """A measured row: medians in seconds, spreads as a share of the median."""
+    """A measured row: medians in seconds, spreads as a share of the median.
+
+    target: what the ratio is to reach; most: what it is not to exceed. contenders: what the two are called.
+    """
 
     name: str
     reference: float
     ours: float
     ratio: float
     target: float | None
+    most: float | None
     spread_reference: float
     spread_ours: float
     limit: float | None
     note: str
+    contenders: tuple[str, str]
 
 
-def command(name: str) -> list[str]:
-    """The command line of one of our commands, installed beside this interpreter or in the checkout."""
-    installed = Path(sys.executable).parent / name
-    return [sys.executable, str(installed if installed.exists() else CHECKOUT / "bin" / name)]
+@dataclass
+class Memory:
+    """Bytes of memory, what they are, and what they are to stay below."""
+
+    name: str
+    size: int
+    most: int | None = None
 
 
 def spread(times: Sequence[float]) -> float:
-    """The distance between the quartiles as a share of the median."""
+    """The distance between the quartiles as a share of the median; of a single time, none."""
+    if len(times) == 1:
+        return 0.0
     lower, _, upper = statistics.quantiles(times, n=4, method="inclusive")
     return (upper - lower) / statistics.median(times)
 
@@ -69,6 +87,8 @@ def compare(
     pairs: int,
     target: float | None = None,
     limit: Callable[[], float] | None = None,
+    most: float | None = None,
+    contenders: tuple[str, str] = SERVERS,
 ) -> Result:
     """Measure two contenders in turn."""
     taken: tuple[list[float], list[float]] = ([], [])
@@ -88,34 +108,70 @@ def compare(
         ours=medians[1],
         ratio=medians[0] / medians[1],
         target=target,
+        most=most,
         spread_reference=spreads[0],
         spread_ours=spreads[1],
         limit=min(limits) if limits else None,
         note="unsteady" if max(spreads) > UNSTEADY else "",
+        contenders=contenders,
     )
 
 
-def table(results: Sequence[Result]) -> str:
-    """The results in Markdown."""
-    lines = [
-        "| work | sftp-server | pysftpjail | ratio | target | spread | no protocol |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+def tables(results: Sequence[Result]) -> str:
+    """The results in Markdown: a table for all rows that follow each other with the same contenders."""
+    groups = itertools.groupby(results, key=lambda r: r.contenders)
+    return "\n\n".join("\n".join(_table(contenders, list(rows))) for contenders, rows in groups)
+
+
+def _table(contenders: tuple[str, str], results: Sequence[Result]) -> list[str]:
+    heads = ["work", *contenders, "ratio", "target", "spread"]
+    has_limits = any(r.limit is not None for r in results)
+    if has_limits:
+        heads.append("no protocol")
+    lines = [f"| {' | '.join(heads)} |", f"| {' | '.join('---' for _ in heads)} |"]
     for r in results:
-        target = f"{r.target:.2f}" if r.target is not None else ""
-        if r.target is not None:
-            target += "" if r.ratio >= r.target else " missed"
-        limit = f"{r.limit:.3f} s" if r.limit is not None else ""
         spreads = f"{r.spread_reference:.0%} / {r.spread_ours:.0%}" + (f" {r.note}" if r.note else "")
-        cells = (r.name, f"{r.reference:.3f} s", f"{r.ours:.3f} s", f"{r.ratio:.2f}", target, spreads, limit)
+        times = durations(r.reference, r.ours)
+        cells = [r.name, *times, f"{r.ratio:.2f}", target(r), spreads]
+        if has_limits:
+            cells.append(f"{r.limit:.3f} s" if r.limit is not None else "")
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return lines
+
+
+def durations(*seconds: float) -> list[str]:
+    """Times in seconds, or all in microseconds if one is very short."""
+    if min(seconds) < 0.005:
+        return [f"{each * 1e6:,.0f} µs" for each in seconds]
+    return [f"{each:.3f} s" for each in seconds]
+
+
+def target(result: Result) -> str:
+    """What was wanted of the ratio, and whether it was missed; empty: nothing."""
+    if result.most is not None:
+        return f"at most {result.most:.2f}" + (" missed" if result.ratio > result.most else "")
+    if result.target is not None:
+        return f"{result.target:.2f}" + (" missed" if result.ratio < result.target else "")
+    return ""
+
+
+def memory_line(memory: Memory) -> str:
+    """The same of some memory."""
+    line = f"{memory.name}: {memory.size / MIB:.1f} MiB"
+    if memory.most is None:
+        return line
+    return f"{line}, target below {memory.most / MIB:.0f}" + (" missed" if memory.size >= memory.most else "")
 
 
 def versions() -> str:
     """What was measured on: processors, kernel, Python and OpenSSH."""
     ssh = subprocess.run(["ssh", "-V"], capture_output=True, text=True).stderr.strip()
     return f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}, {ssh}"
+
+
+def database_versions() -> str:
+    """What the rows on GridFS were measured on besides."""
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("pymongo", "SecantusDB"))
 
 
 def shared_memory() -> str | None:
@@ -129,14 +185,16 @@ def say(text: str) -> None:
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
-def measure_all(top: Path, pairs: int, only: str) -> tuple[list[Result], dict[str, int]]:
-    """Every row whose name has `only` in it, and the memory (bytes) after the bulk rows."""
+def measure_servers(top: Path, pairs: int, only: str) -> tuple[list[Result], list[Memory]]:
+    """Every row beside sftp-server whose name has `only` in it, and the memory after the bulk rows."""
+    if GROUP in only:
+        return [], []  # no name here has that word, and the files take a while to make
     material = Material(top)
     # The log level that sftp-server has when it is not told another.
-    ours = [*command("pysftpjail"), "--log-level", "ERROR", str(material.jail)]
+    ours = [*drivers.command("pysftpjail"), "--log-level", "ERROR", str(material.jail)]
     theirs = [REFERENCE]
     results: list[Result] = []
-    memory = {}
+    memory: list[Memory] = []
 
     def jailed(server: Sequence[str]) -> bool:
         return server is ours
@@ -147,7 +205,8 @@ def measure_all(top: Path, pairs: int, only: str) -> tuple[list[Result], dict[st
         results.append(compare(row.name, *contenders, pairs, row.target, row.limit))
         if row.commands:
             commands = row.commands.format(root="")
-            memory[row.name] = drivers.peak_memory(ours, commands, top / "memory", row.options)
+            size = drivers.peak_memory(ours, commands, top / "memory", row.options)
+            memory.append(Memory(f"Resident memory at the end of {row.name}", size))
 
     for row in rows(material, jailed):
         if only in row.name:
@@ -168,32 +227,94 @@ def measure_all(top: Path, pairs: int, only: str) -> tuple[list[Result], dict[st
     return results, memory
 
 
+def measure_gridfs(
+    top: Path, pairs: int, only: str, sizes: Sizes | None = None
+) -> tuple[list[Result], list[Memory]]:
+    """The same for the rows on GridFS.
+
+    Raises ModuleNotFoundError or EmbeddedFailed when the driver or the database is not installed.
+    """
+    sizes = sizes or Sizes()
+    results: list[Result] = []
+    memory: list[Memory] = []
+    for contest in contests(sizes):
+        if only in contest.name:
+            say(contest.name)
+            from bench.gridfs_sides import started
+
+            # Its data grows with all that was ever written, so every row has a database of its own.
+            with tempfile.TemporaryDirectory(dir=top) as place, started(Path(place), sizes) as sides:
+                results.append(
+                    compare(
+                        contest.name,
+                        functools.partial(contest.reference, sides),
+                        functools.partial(contest.ours, sides),
+                        pairs,
+                        contest.target,
+                        most=contest.most,
+                        contenders=contest.contenders,
+                    )
+                )
+                if contest.resident is not None:
+                    name = f"{contest.memory} in {contest.name}"
+                    memory.append(Memory(name, contest.resident(sides), contest.most_resident))
+    return results, memory
+
+
+def missing(error: Exception) -> str:
+    """What is to be installed; a database that is not there says so itself."""
+    return f"{error}: pip install 'pysftpserver[mongo]'" if isinstance(error, ImportError) else str(error)
+
+
 def main() -> int:
     """Run the benchmark; print the table and write it as JSON."""
-    parser = argparse.ArgumentParser(description="Measures pysftpjail beside OpenSSH's sftp-server.")
+    parser = argparse.ArgumentParser(
+        description="Measures pysftpjail beside sftp-server, and the storage on GridFS beside its driver."
+    )
     parser.add_argument("--pairs", type=int, default=5, help="Counted pairs of runs a row. The default is 5.")
     parser.add_argument("--only", default="", help="Run only rows with this in their name. Default: all.")
     parser.add_argument(
         "--json",
         type=Path,
-        default=CHECKOUT / "bench.json",
+        default=drivers.CHECKOUT / "bench.json",
         help="Write the results to this file too. The default is bench.json in the checkout.",
     )
     options = parser.parse_args()
     # As where it is installed: a server that compiled its modules at every start would be measured else.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    compileall.compile_dir(CHECKOUT / "pysftpserver", quiet=1)
+    compileall.compile_dir(drivers.CHECKOUT / "pysftpserver", quiet=1)
     place = shared_memory()
-    with tempfile.TemporaryDirectory(dir=place, prefix="pysftpserver-bench-") as top:
-        results, memory = measure_all(Path(top), options.pairs, options.only)
+    machine = versions()
+    results: list[Result] = []
+    memory: list[Memory] = []
+    left_out = ""
+    for measure in (measure_servers, measure_gridfs):
+        with tempfile.TemporaryDirectory(dir=place, prefix="pysftpserver-bench-") as top:
+            try:
+                found = measure(Path(top), options.pairs, options.only)
+            except (ModuleNotFoundError, EmbeddedFailed) as error:
+                left_out = f"The rows on {GROUP} are left out: {missing(error)}"
+                continue
+        results += found[0]
+        memory += found[1]
     say("")
+    if left_out or not results:
+        print(left_out or f"No row has {options.only!r} in its name", file=sys.stderr)
+    if not results:
+        return 1
+    if results[-1].name.startswith(GROUP):
+        machine += f", {database_versions()}"
     where = "a tmpfs" if place else "the page cache"
-    print(f"{versions()}; data in {where}; {options.pairs} pairs after a warm-up, medians\n")
-    print(table(results))
+    print(f"{machine}; data in {where}; {options.pairs} pairs after a warm-up, medians\n")
+    print(tables(results))
     print()
-    for name, size in memory.items():
-        print(f"Resident memory at the end of {name}: {size / (1 << 20):.1f} MiB")
-    report = {"machine": versions(), "rows": [asdict(r) for r in results], "memory": memory}
+    for known in memory:
+        print(memory_line(known))
+    report = {
+        "machine": machine,
+        "rows": [asdict(result) for result in results],
+        "memory": [asdict(known) for known in memory],
+    }
     options.json.write_text(json.dumps(report, indent=1) + "\n")
     return 0
 

@@ -247,10 +247,14 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         entry = place.existing()
         if entry.kind != DIRECTORY:
             raise fail(errno.ENOTDIR)
-        parent = entry
-        if place.name != self._top:
-            parent = self._get(self._in_here(place.name) + b"/..")
-        return self._entries(entry, parent)
+        return self._entries(entry, self._parent(place))
+
+    def _parent(self, place: Place) -> Entry:
+        """The directory that a directory is in; the top is its own."""
+        if not place.way:
+            return self._top_entry()
+        name, entry = place.way[-1]
+        return entry or self.bucket.implied(name) or self.bucket.implied_entry(name, self.bucket.began)
 
     def _entries(self, entry: Entry, parent: Entry) -> Iterator[tuple[bytes, SFTPAttributes]]:
         yield b".", entry.attrs

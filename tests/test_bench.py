@@ -1,0 +1,133 @@
+"""The benchmark: its tables say what was missed, and its rows on GridFS work, on very little."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+from bench.gridfs import GROUP, MIB, Sizes, contests
+from bench.run import SERVERS, Memory, Result, durations, measure_gridfs, memory_line, tables
+
+ROOT = Path(__file__).parents[1]
+LITTLE = Sizes(transfer=4 * MIB, sought=4 * MIB, reads=20, names=20, others=400, many=1_500)
+WITHOUT_A_DRIVER = "import sys; sys.modules['pymongo'] = sys.modules['gridfs'] = None; "
+WITHOUT_A_DATABASE = """
+from bench import gridfs_sides
+from pysftpserver.embedded import EmbeddedFailed
+def no_database(directory):
+    raise EmbeddedFailed("SecantusDB is missing: install it")
+gridfs_sides.EmbeddedMongo = no_database
+"""
+RUN = "import sys; from bench.run import main; sys.exit(main())"
+
+
+def result(name: str, ratio: float, **known) -> Result:
+    """Ours took two seconds."""
+    given = {"target": None, "most": None, "limit": None, "contenders": SERVERS, **known}
+    spreads = {"spread_reference": 0.1, "spread_ours": 0.2, "note": ""}
+    return Result(name=name, reference=2 * ratio, ours=2.0, ratio=ratio, **spreads, **given)
+
+
+class Tables(unittest.TestCase):
+    def test_a_target_that_was_missed_is_called_that(self):
+        rows = tables(
+            [
+                result("reached", 0.81, target=0.80),
+                result("too slow", 0.79, target=0.80),
+                result("small enough", 1.30, most=1.30),
+                result("too large", 1.31, most=1.30),
+                result("without", 0.10),
+            ]
+        ).splitlines()[2:]
+        cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+        self.assertEqual(
+            {row[0]: row[4] for row in cells},
+            {
+                "reached": "0.80",
+                "too slow": "0.80 missed",
+                "small enough": "at most 1.30",
+                "too large": "at most 1.30 missed",
+                "without": "",
+            },
+        )
+
+    def test_every_pair_of_contenders_has_a_table_and_only_one_with_limits_has_their_column(self):
+        text = tables(
+            [
+                result("one", 1.5, limit=0.5),
+                result("two", 1.5),
+                result("three", 1.5, contenders=("their", "our")),
+            ]
+        )
+        one, two = (table.splitlines() for table in text.split("\n\n"))
+        self.assertEqual(
+            one[0], "| work | sftp-server | pysftpjail | ratio | target | spread | no protocol |"
+        )
+        self.assertEqual(two[0], "| work | their | our | ratio | target | spread |")
+        self.assertEqual(one[2], "| one | 3.000 s | 2.000 s | 1.50 |  | 10% / 20% | 0.500 s |")
+        for table in (one, two):
+            self.assertEqual(len({row.count("|") for row in table}), 1)
+
+    def test_very_short_times_are_in_microseconds(self):
+        self.assertEqual(durations(0.05, 0.000_5), ["50,000 µs", "500 µs"])
+        self.assertEqual(durations(0.05, 0.005), ["0.050 s", "0.005 s"])
+
+    def test_memory_has_to_stay_below_its_target(self):
+        self.assertEqual(
+            memory_line(Memory("here", 60 * MIB - 1, 60 * MIB)), "here: 60.0 MiB, target below 60"
+        )
+        self.assertTrue(memory_line(Memory("here", 60 * MIB, 60 * MIB)).endswith("below 60 missed"))
+        self.assertEqual(memory_line(Memory("here", 3 * MIB // 2)), "here: 1.5 MiB")
+
+
+class OnGridFS(unittest.TestCase):
+    def test_every_row_can_be_measured(self):
+        with tempfile.TemporaryDirectory() as directory:
+            results, memory = measure_gridfs(Path(directory), 1, GROUP, LITTLE)
+        self.assertEqual([row.name for row in results], [contest.name for contest in contests(LITTLE)])
+        for row in results:
+            with self.subTest(row.name):
+                self.assertIn(GROUP, row.name)
+                self.assertGreater(min(row.reference, row.ours), 0)
+        self.assertEqual(len(memory), 3)
+        for known in memory:
+            with self.subTest(known.name):
+                self.assertGreater(known.size, 0)
+                self.assertLess(known.size, 200 * MIB)
+
+    def test_no_database_is_started_for_rows_that_are_not_wanted(self):
+        with tempfile.TemporaryDirectory() as directory:
+            self.assertEqual(measure_gridfs(Path(directory), 1, "session start", LITTLE), ([], []))
+
+    def test_a_word_that_no_row_has_is_said_to_be_one(self):
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, "--only", f"{GROUP} nothing"],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        self.assertEqual(
+            (done.returncode, done.stdout, done.stderr),
+            (1, "", f"No row has '{GROUP} nothing' in its name\n"),
+        )
+
+    def test_what_is_not_installed_is_one_line_and_no_traceback(self):
+        for name, code in (("driver", WITHOUT_A_DRIVER), ("database", WITHOUT_A_DATABASE)):
+            with self.subTest(name), tempfile.TemporaryDirectory() as directory:
+                report = Path(directory, "bench.json")
+                done = subprocess.run(
+                    [sys.executable, "-c", code + RUN, "--only", GROUP, "--json", report],
+                    cwd=ROOT,
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    timeout=60,
+                )
+                self.assertEqual((done.returncode, done.stdout), (1, ""))
+                self.assertRegex(done.stderr, r"\AThe rows on gridfs are left out: .*install.*\n\Z")
+                self.assertFalse(report.exists())
