@@ -216,7 +216,9 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         if entry.kind == SYMLINK:
             fields.pop("permissions", None)  # a link's own mean nothing
         elif entry.doc is None:
-            tree.give_document(self.bucket, entry.name)
+            tree.settle(self.bucket, entry.name)
+            if not entry.name:
+                tree.give_document(self.bucket, "")
         if fields:
             self.bucket.nodes.update_one({"path": entry.name}, {"$set": fields})
 
@@ -247,14 +249,11 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         entry = place.existing()
         if entry.kind != DIRECTORY:
             raise fail(errno.ENOTDIR)
-        return self._entries(entry, self._parent(place))
+        return self._entries(entry, self._parent(place) or entry)
 
-    def _parent(self, place: Place) -> Entry:
-        """The directory that a directory is in; the top is its own."""
-        if not place.way:
-            return self._top_entry()
-        name, entry = place.way[-1]
-        return entry or self.bucket.implied(name) or self.bucket.implied_entry(name, self.bucket.began)
+    def _parent(self, place: Place) -> Entry | None:
+        """The directory that a directory is in; the top is its own. None: one that this one implies."""
+        return place.way[-1][1] if place.way else self._top_entry()
 
     def _entries(self, entry: Entry, parent: Entry) -> Iterator[tuple[bytes, SFTPAttributes]]:
         yield b".", entry.attrs
@@ -364,7 +363,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
 
     def _settle_parent(self, place: Place) -> None:
         """Something leaves a directory, which stays all the same."""
-        if any(entry is None or entry.doc is None for _, entry in place.way):
+        if not place.way or any(entry is None or entry.doc is None for _, entry in place.way):
             tree.settle(self.bucket, parent_of(place.name))
 
     @answers

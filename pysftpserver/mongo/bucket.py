@@ -10,11 +10,14 @@ Facts: GridFS's specification; MongoDB's manual on indexes, read and write conce
 from __future__ import annotations
 
 import datetime
+import math
 import os
 from stat import S_IFDIR, S_IFLNK, S_IFREG
 
+import bson
 from bson import Int64
-from pymongo import ASCENDING, DESCENDING, ReadPreference, WriteConcern, errors
+from bson.datetime_ms import DatetimeMS
+from pymongo import ASCENDING, ReadPreference, WriteConcern, errors
 from pymongo.read_concern import ReadConcern
 
 from pysftpserver.attributes import SFTPAttributes
@@ -22,7 +25,7 @@ from pysftpserver.mongo.names import NAME_MAX, after, below, parent_of, to_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Hashable, Iterable
     from typing import Any, TypeVar
 
     from pymongo import MongoClient
@@ -39,9 +42,9 @@ UNKNOWN_ROOM = 1 << 40  # bytes that are said to be free where the database does
 DEFAULT_MODES = {DIRECTORY: 0o755, SYMLINK: 0o777, "": 0o644}  # of what SFTP did not make
 TYPES = {DIRECTORY: S_IFDIR, SYMLINK: S_IFLNK, "": S_IFREG}
 BY_NAME = [("filename", ASCENDING), ("uploadDate", ASCENDING)]
-NEWEST_FIRST = [("uploadDate", DESCENDING)]
 ONE_MILLISECOND = datetime.timedelta(milliseconds=1)  # BSON's resolution
 EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
+MOST_INT64 = (1 << 63) - 1
 MOST_SECONDS = (1 << 32) - 1  # what SFTP's version 3 can say
 #: (collection, name, keys, what else): what GridFS asks for, and what this storage does.
 INDEXES: tuple[tuple[str, str, list[tuple[str, int]], Document], ...] = (
@@ -95,6 +98,9 @@ class Bucket:
         self.files: Collection[Document] = self.database[f"{name}.files"]
         self.chunks: Collection[Document] = self.database[f"{name}.chunks"]
         self.nodes: Collection[Document] = self.database[f"{name}.nodes"]
+        # A filename that is no UTF-8 must be told from one that has U+FFFD in it.
+        options = self.files.codec_options.with_options(unicode_decode_error_handler="surrogateescape")
+        self.names: Collection[Document] = self.files.with_options(codec_options=options)
         self._has_transactions: bool | None = None
 
     # --- indexes ----------------------------------------------------------------------------------------
@@ -118,10 +124,6 @@ class Bucket:
 
     # --- questions --------------------------------------------------------------------------------------
 
-    def newest(self, name: str, session: ClientSession | None = None) -> Document | None:
-        """The newest revision of a file."""
-        return self.files.find_one({"filename": name}, sort=NEWEST_FIRST, session=session)
-
     def revisions(self, name: str, session: ClientSession | None = None) -> list[Document]:
         """All revisions of a file, the newest last."""
         return list(self.files.find({"filename": name}, session=session).sort(BY_NAME))
@@ -135,9 +137,11 @@ class Bucket:
         found = {doc["path"]: self.node_entry(doc) for doc in self.nodes.find({"path": wanted})}
         newest: dict[str, Document] = {}
         for doc in self.files.find({"filename": wanted}):
-            before = newest.setdefault(doc["filename"], doc)
-            if uploaded(doc) > uploaded(before):
-                newest[doc["filename"]] = doc
+            filename = doc["filename"]
+            if not isinstance(filename, str):
+                continue  # a list with such a name in it
+            if uploaded(doc) >= uploaded(newest.get(filename, doc)):
+                newest[filename] = doc
         found.update((name, self.file_entry(doc)) for name, doc in newest.items())
         return found
 
@@ -176,11 +180,13 @@ class Bucket:
         kind = DIRECTORY if kind == DIRECTORY else SYMLINK
         return Entry(doc["path"], kind, doc, self._attributes(kind, size, doc, self.began))
 
-    def implied_entry(self, name: str, moment: datetime.datetime) -> Entry:
+    def implied_entry(self, name: str, moment: datetime.datetime | int) -> Entry:
         """A directory without a document."""
         return Entry(name, DIRECTORY, None, self._attributes(DIRECTORY, BLOCK, {}, moment))
 
-    def _attributes(self, kind: str, size: int, known: Document, moment: datetime.datetime) -> SFTPAttributes:
+    def _attributes(
+        self, kind: str, size: int, known: Document, moment: datetime.datetime | int
+    ) -> SFTPAttributes:
         permissions = known.get("permissions")
         if not isinstance(permissions, int):
             permissions = DEFAULT_MODES[kind]
@@ -254,19 +260,32 @@ def metadata(doc: Document) -> Document:
 def revision(doc: Document | None) -> int:
     """The number of a revision; 0 for what SFTP has not stored."""
     number = metadata(doc).get("revision") if doc is not None else None
-    return number if isinstance(number, int) else 0
+    return _whole(number)
 
 
-def uploaded(doc: Document) -> datetime.datetime:
-    """When a file was stored; GridFS calls the newest the current one."""
-    moment = doc.get("uploadDate")
-    return moment if isinstance(moment, datetime.datetime) else EPOCH
+def uploaded(doc: Document) -> int:
+    """When a file was stored, in milliseconds since the epoch; GridFS calls the newest the current one."""
+    moment = milliseconds(doc.get("uploadDate"))
+    return moment if moment is not None else -MOST_INT64
+
+
+def milliseconds(moment: object) -> int | None:
+    """A time of BSON's, since the epoch; None for what is none. The driver has two types for them."""
+    if isinstance(moment, datetime.datetime):
+        return (moment - EPOCH) // ONE_MILLISECOND
+    return int(moment) if isinstance(moment, DatetimeMS) else None
+
+
+def _whole(number: object) -> int:
+    """A number of at most 64 bits without its fraction, 0 for what is none; some drivers store doubles."""
+    if not isinstance(number, (int, float)) or not math.isfinite(number):
+        return 0
+    return min(max(0, int(number)), MOST_INT64)
 
 
 def length(doc: Document) -> int:
     """The size of a file in bytes; some drivers store it as a double."""
-    size = doc.get("length")
-    return max(0, int(size)) if isinstance(size, (int, float)) else 0
+    return _whole(doc.get("length"))
 
 
 def is_number(value: object) -> bool:
@@ -276,8 +295,7 @@ def is_number(value: object) -> bool:
 
 def chunk_size(doc: Document) -> int:
     """The size of a file's chunks in bytes, but the last one's."""
-    size = doc.get("chunkSize")
-    return int(size) if isinstance(size, (int, float)) and size >= 1 else CHUNK_SIZE
+    return _whole(doc.get("chunkSize")) or CHUNK_SIZE
 
 
 def moment_of(number: int) -> datetime.datetime:
@@ -285,13 +303,12 @@ def moment_of(number: int) -> datetime.datetime:
     return EPOCH + datetime.timedelta(seconds=number)
 
 
-def seconds(moment: object, otherwise: datetime.datetime | None) -> int | None:
-    """The other way round; of what is no time, otherwise's."""
-    if not isinstance(moment, datetime.datetime):
-        moment = otherwise
-    if moment is None:
-        return None
-    return min(max(0, int((moment - EPOCH).total_seconds())), MOST_SECONDS)
+def seconds(moment: object, otherwise: datetime.datetime | int | None) -> int | None:
+    """The other way round; of what is no time, otherwise's, which may be in milliseconds."""
+    number = milliseconds(moment)
+    if number is None:
+        number = otherwise if isinstance(otherwise, int) else milliseconds(otherwise)
+    return None if number is None else min(max(0, number // 1000), MOST_SECONDS)
 
 
 def changes(attrs: SFTPAttributes) -> Document:
@@ -306,6 +323,11 @@ def changes(attrs: SFTPAttributes) -> Document:
         if getattr(attrs, name) is not None:
             fields[name] = moment_of(getattr(attrs, name))
     return fields
+
+
+def key_of(identity: object) -> Hashable:
+    """What an _id can be looked up by, whatever it is: other programs may have made documents of theirs."""
+    return bson.encode({"_id": identity})
 
 
 def delete_chunks(bucket: Bucket, ids: Iterable[Any]) -> None:

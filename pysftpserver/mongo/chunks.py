@@ -10,18 +10,20 @@ from __future__ import annotations
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from pysftpserver.mongo.bucket import Bucket, chunk_size, length
+from pysftpserver.mongo.bucket import Bucket, chunk_size, key_of, length
 from pysftpserver.pysftpexceptions import SFTPFailure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Hashable
     from typing import Any
 
     Document = dict[str, Any]
 
 KEPT = 8 << 20  # bytes of chunks, in all files together
 AHEAD = 2 << 20  # bytes that are fetched at once for who reads in order
-MOST_AHEAD = 1024  # chunks, where others have made them small
+MOST_AT_ONCE = 512  # chunks; other programs may have made small ones
+OVERHEAD = 256  # bytes that it takes to keep one
 
 
 class Span:
@@ -48,7 +50,7 @@ class Reading:
         """The chunks from first to last are wanted: how many from first on are worth fetching."""
         if first in (self.last, self.last + 1):
             if last > self.last:
-                self.window = min(2 * self.window, MOST_AHEAD)
+                self.window = min(2 * self.window, MOST_AT_ONCE)
         else:
             self.window = 1
         self.last = last
@@ -61,33 +63,33 @@ class Chunks:
     def __init__(self, bucket: Bucket, workers: ThreadPoolExecutor) -> None:
         self._bucket = bucket
         self._workers = workers
-        self._kept: OrderedDict[tuple[Any, int], bytes] = OrderedDict()
+        self._kept: OrderedDict[tuple[Hashable, int], bytes] = OrderedDict()
         self._size = 0
-        self._spans: dict[Any, Span] = {}  # by file
+        self._spans: dict[Hashable, Span] = {}  # by file
 
     def get(self, doc: Document, number: int, window: int = 1) -> bytes:
         """One chunk of a file. window: how many, with it, will probably be asked for soon.
 
         Raises SFTPFailure when the database has it no more: the file was replaced or removed meanwhile.
         """
-        identity = doc["_id"]
+        identity = key_of(doc["_id"])
         chunk = self._kept.get((identity, number))
         if chunk is None:
-            chunk = self._fetch(doc, number, window)
+            chunk = self._fetch(doc, identity, number, window)
         else:
             self._kept.move_to_end((identity, number))
         if window > 1:
-            self._go_ahead(doc, number, window)
+            self._go_ahead(doc, identity, number, window)
         return chunk
 
     def forget(self, identity: Any) -> None:
         """A file will not be read any more."""
-        self._spans.pop(identity, None)
-        for key in [key for key in self._kept if key[0] == identity]:
-            self._size -= len(self._kept.pop(key))
+        wanted = key_of(identity)
+        self._spans.pop(wanted, None)
+        for key in [key for key in self._kept if key[0] == wanted]:
+            self._size -= len(self._kept.pop(key)) + OVERHEAD
 
-    def _fetch(self, doc: Document, number: int, window: int) -> bytes:
-        identity = doc["_id"]
+    def _fetch(self, doc: Document, identity: Hashable, number: int, window: int) -> bytes:
         span = self._spans.pop(identity, None)
         if span is not None and span.first <= number < span.stop:
             found = span.future.result()
@@ -97,9 +99,8 @@ class Chunks:
             self._keep(identity, other, chunk)
         return found[number]
 
-    def _go_ahead(self, doc: Document, number: int, window: int) -> None:
+    def _go_ahead(self, doc: Document, identity: Hashable, number: int, window: int) -> None:
         """Have what comes next fetched in the background, when half of what is here has been read."""
-        identity = doc["_id"]
         if identity in self._spans:
             return
         stop = _stop(doc, number, window)
@@ -111,12 +112,15 @@ class Chunks:
             future = self._workers.submit(fetch, self._bucket, doc, first, further)
             self._spans[identity] = Span(first, further, future)
 
-    def _keep(self, identity: Any, number: int, chunk: bytes) -> None:
-        self._size += len(chunk) - len(self._kept.pop((identity, number), b""))
+    def _keep(self, identity: Hashable, number: int, chunk: bytes) -> None:
+        before = self._kept.pop((identity, number), None)
+        if before is not None:
+            self._size -= len(before) + OVERHEAD
         self._kept[identity, number] = chunk
+        self._size += len(chunk) + OVERHEAD
         while self._size > KEPT and len(self._kept) > 1:
             _, old = self._kept.popitem(last=False)
-            self._size -= len(old)
+            self._size -= len(old) + OVERHEAD
 
 
 def fetch(bucket: Bucket, doc: Document, first: int, stop: int) -> dict[int, bytes]:
@@ -141,5 +145,5 @@ def _count(doc: Document) -> int:
 
 def _stop(doc: Document, number: int, window: int) -> int:
     """Behind the last of the chunks that are to be fetched from number on."""
-    most = max(1, AHEAD // chunk_size(doc))
+    most = min(max(1, AHEAD // chunk_size(doc)), MOST_AT_ONCE)
     return min(_count(doc), number + max(1, min(window, most)))

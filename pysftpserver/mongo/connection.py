@@ -56,7 +56,7 @@ def _client(remote: str, port: int | None) -> pymongo.MongoClient[Any]:
         options["serverSelectionTimeoutMS"] = ELECTION * 1000
     if "sockettimeoutms=" not in remote.lower():
         options["socketTimeoutMS"] = SILENCE * 1000
-    options |= {"unicode_decode_error_handler": "replace", "datetime_conversion": "DATETIME_CLAMP"}
+    options |= {"unicode_decode_error_handler": "replace", "datetime_conversion": "DATETIME_AUTO"}
     try:
         return pymongo.MongoClient(remote, port, **options)
     except errors.ConfigurationError as error:  # InvalidURI is one

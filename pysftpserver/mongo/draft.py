@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     Change = InsertOne[Document] | ReplaceOne[Document]
 
 BATCH = 2 << 20  # bytes of chunks that are written at once
+MOST_CHUNK = (16 << 20) - 1024  # bytes; MongoDB's documents are not longer, so larger ones come alone
 MOST_IN_A_BATCH = 512  # chunks; other programs may have made small ones
 MOST_COPIED = 1024  # chunks by one command, which must not take for ever
 MOST_ZEROS = 16 << 30  # bytes between what is written: they take room, and time when the file is stored
@@ -65,6 +66,14 @@ class Draft:
         self._flight: Future[None] | None = None
         self._is_finished = False
         self._began = time.monotonic()
+        if base is not None and self.chunk_size > MOST_CHUNK:
+            self._take_over(base)
+
+    def _take_over(self, base: Document) -> None:
+        """Write anew what is in a single chunk of less than the file's chunk size."""
+        content = self._chunks.get(base, 0) if self.length else b""
+        self.base, self.length, self.chunk_size, self._kept = None, 0, CHUNK_SIZE, 0
+        self.write(0, content)
 
     # --- reading ------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import datetime
 
 from bson import ObjectId
 
-from pysftpserver.mongo.bucket import delete_chunks
+from pysftpserver.mongo.bucket import delete_chunks, key_of
 from pysftpserver.mongo.errors import answers
 
 TYPE_CHECKING = False
@@ -43,9 +43,9 @@ def collect(
     looked_at = 0
     latest = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=older_than)
     for ids in _batches(bucket):
-        there = {doc["_id"] for doc in bucket.files.find({"_id": {"$in": ids}}, {"_id": 1})}
+        there = {key_of(doc["_id"]) for doc in bucket.files.find({"_id": {"$in": ids}}, {"_id": 1})}
         for identity in ids:
-            if identity not in there:
+            if key_of(identity) not in there:
                 _collect(bucket, identity, latest, dry_run, found)
         looked_at += len(ids)
         if progress is not None:

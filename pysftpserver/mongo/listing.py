@@ -10,19 +10,22 @@ Facts: MongoDB's order of strings is that of their UTF-8, so of their code point
 from __future__ import annotations
 
 import heapq
+from contextlib import closing
 
 from pysftpserver.mongo.bucket import BY_NAME, DIRECTORY, SYMLINK, Bucket, Entry, uploaded
 from pysftpserver.mongo.names import after, below, is_reachable, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from typing import Any
 
+    Document = dict[str, Any]
     Keyed = tuple[str, Entry]
 
 BATCH = 1000  # documents at a time: memory, and round trips
-BATCH_BEHIND_A_RUN = 50  # where the next run may be near
+NEAR = 8  # documents; where the next run may be near. It grows as long as there is none
+GROWTH = 8
 
 
 def entries(bucket: Bucket, directory: str) -> Iterator[tuple[bytes, Entry]]:
@@ -61,39 +64,67 @@ def _files_and_directories(bucket: Bucket, first: str) -> Iterator[Keyed]:
 
     Directories with documents divide what is there: what is in them is never asked for.
     """
-    low, end = first, after(first)
+    low, end, batch = first, after(first), BATCH
     for key, entry in _nodes(bucket, first[:-1], DIRECTORY):
-        yield from _files(bucket, first, low, key)
+        yield from _files(bucket, first, low, key, batch)
         yield key, entry
-        low = str(after(key))
-    yield from _files(bucket, first, low, end)
+        low, batch = str(after(key)), NEAR
+    yield from _files(bucket, first, low, end, batch)
 
 
-def _files(bucket: Bucket, first: str, low: str, end: str | None) -> Iterator[Keyed]:
-    """The files from one name up to another, and the directories without documents among them."""
-    batch = BATCH
+def _files(bucket: Bucket, first: str, low: str, end: str | None, batch: int) -> Iterator[Keyed]:
+    """The files from one name up to another, and the directories without documents among them.
+
+    batch: how many documents to ask for at first.
+    """
     while end is None or low < end:
-        condition: dict[str, Any] = {"$gte": low} if end is None else {"$gte": low, "$lt": end}
-        cursor = bucket.files.find({"filename": condition}, batch_size=batch).sort(BY_NAME)
         newest = None  # revisions of a name follow each other, the newest last
-        with cursor:
-            for doc in cursor:
+        with closing(_in_order(bucket, low, end, batch)) as docs:
+            for doc in docs:
                 filename = doc["filename"]
+                child, slash, _ = _rest(filename, first).partition("/")
+                if not child and not slash or not _is_text(child):
+                    continue  # no path leads there, and its place in the order may not be that of text
                 if newest is not None and newest["filename"] != filename:
                     yield newest["filename"], bucket.file_entry(newest)
                     newest = None
-                child, slash, _ = filename[len(first) :].partition("/")
                 if slash:
                     run = f"{first}{child}/"
                     yield run, bucket.implied_entry(run[:-1], uploaded(doc))
-                    low = str(after(run))
-                    batch = BATCH_BEHIND_A_RUN
+                    low, batch = str(after(run)), NEAR
                     break
                 newest = doc
             else:
                 if newest is not None:
                     yield newest["filename"], bucket.file_entry(newest)
                 return
+
+
+def _in_order(bucket: Bucket, low: str, end: str | None, batch: int) -> Generator[Document]:
+    """The documents of the files from one name up to another, more at a time the more of them are wanted."""
+    condition = {"$gte": low} if end is None else {"$gte": low, "$lt": end}
+    # find() would do, but its cursor does not let the size of its batches be changed.
+    pipeline: list[Document] = [{"$match": {"filename": condition}}, {"$sort": dict(BY_NAME)}]
+    with bucket.names.aggregate(pipeline, batchSize=batch) as cursor:
+        for count, doc in enumerate(cursor, 1):
+            if count % batch == 0:
+                batch = min(batch * GROWTH, BATCH)
+                cursor.batch_size(batch)
+            yield doc
+
+
+def _rest(filename: object, first: str) -> str:
+    """What follows the directory in a filename; "" for a list of names, of which one is in the directory."""
+    return filename[len(first) :] if isinstance(filename, str) else ""
+
+
+def _is_text(name: str) -> bool:
+    """Whether it is UTF-8 in the database."""
+    try:
+        name.isascii() or name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def oddities(bucket: Bucket, directory: str) -> list[str]:
@@ -103,12 +134,18 @@ def oddities(bucket: Bucket, directory: str) -> list[str]:
     odd, hidden = _Count(), _Count()
     hiding: list[str] = []
     last = None
-    with bucket.files.find({"filename": condition}, {"filename": 1, "_id": 0}, batch_size=BATCH).sort(
+    if not first:
+        for doc in bucket.files.find({"filename": {"$not": {"$type": "string"}}}, {"filename": 1}):
+            odd.add(doc.get("filename"))
+    with bucket.names.find({"filename": condition}, {"filename": 1, "_id": 0}, batch_size=BATCH).sort(
         BY_NAME
     ) as cursor:
         for doc in cursor:
             filename = doc["filename"]
             if filename == last:
+                continue
+            if not isinstance(filename, str):
+                odd.add(filename)
                 continue
             last = filename
             # A file's name may be the beginning of names that do not go on with a slash.
@@ -133,11 +170,11 @@ class _Count:
 
     def __init__(self) -> None:
         self.number = 0
-        self.example = ""
+        self.example: object = None
 
     def __str__(self) -> str:
         return f"{self.number}, such as {self.example!r}"
 
-    def add(self, name: str) -> None:
-        self.example = self.example or name
+    def add(self, name: object) -> None:
+        self.example = self.example if self.number else name
         self.number += 1

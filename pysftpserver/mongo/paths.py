@@ -117,8 +117,12 @@ class Resolver:
     ) -> Entry | None:
         """A directory that the path goes on from; None: without a document. Raises OSError for none."""
         if entry is None:
-            if any(other in found for other in further):
-                return None  # what is in it makes it one
+            # What is in it makes it one; the further down, the less there is for the database to look at.
+            for other in reversed(further):
+                below_it = found.get(other) or self._implied(other)
+                if below_it is not None:
+                    found[other] = below_it
+                    return None
             entry = self._implied(name)
             if entry is None:
                 raise fail(errno.ENOENT)

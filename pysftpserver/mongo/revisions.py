@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import datetime
 import errno
+import zlib
 
 from bson import Int64
+from bson.datetime_ms import DatetimeMS
 
 from pysftpserver.mongo.bucket import (
-    ONE_MILLISECOND,
+    MOST_INT64,
     Bucket,
     DuplicateKeyError,
     delete_chunks,
     metadata,
+    milliseconds,
     revision,
     uploaded,
 )
@@ -56,9 +59,10 @@ def publish(
     to be removed. Raises FileExistsError, IsADirectoryError, Conflict.
     """
     for _ in range(ATTEMPTS):
-        current = bucket.newest(name)
+        there = bucket.revisions(name)
+        current = there[-1] if there else None
         check_expected(current, expected)
-        doc = _document(name, content, fields, current)
+        doc = _document(name, content, {**fields, "revision": _next_number(name, there)}, current)
         try:
             bucket.files.insert_one(doc)
         except DuplicateKeyError:
@@ -80,21 +84,35 @@ def check_expected(current: Document | None, expected: object) -> None:
 
 
 def _document(name: str, content: Document, fields: Document, current: Document | None) -> Document:
-    now = datetime.datetime.now(datetime.UTC)
-    now = now.replace(microsecond=now.microsecond // 1000 * 1000)
+    now = milliseconds(datetime.datetime.now(datetime.UTC)) or 0
     known: Document = {}
     if current is not None:
         known = {key: value for key, value in current.items() if key not in NOT_TAKEN_OVER}
-        now = max(now, uploaded(current) + ONE_MILLISECOND)  # whatever the other one's clock said
+        now = max(now, min(uploaded(current) + 1, MOST_INT64))  # whatever the other one's clock said
     return {
         **known,
         "_id": content["_id"],
         "length": Int64(content["length"]),
         "chunkSize": content["chunkSize"],
-        "uploadDate": now,
+        "uploadDate": DatetimeMS(now),
         "filename": name,
-        "metadata": {**metadata(current or {}), **fields, "revision": revision(current) + 1},
+        "metadata": {**_kept_metadata(current or {}), **fields},
     }
+
+
+def _next_number(name: str, there: list[Document]) -> Int64:
+    """The number of what is stored over some revisions; other programs' have none.
+
+    Those of a name begin where no other name's do, so that another program may rename one file to another.
+    """
+    highest = max(map(revision, there), default=0)
+    return Int64((highest or zlib.crc32(name.encode()) << 20) + 1)
+
+
+def _kept_metadata(doc: Document) -> Document:
+    """The metadata of a file, to be changed; what another program has there instead of fields becomes one."""
+    known = doc.get("metadata")
+    return metadata(doc) if known is None or isinstance(known, dict) else {"value": known}
 
 
 def keeps_its_name(bucket: Bucket, name: str) -> bool:
@@ -106,7 +124,8 @@ def keeps_its_name(bucket: Bucket, name: str) -> bool:
 
 
 def _remove_older(bucket: Bucket, doc: Document) -> list[Any]:
-    condition = {"filename": doc["filename"], "uploadDate": {"$lt": doc["uploadDate"]}}
+    # What has no date at all is older, too.
+    condition = {"filename": doc["filename"], "uploadDate": {"$not": {"$gte": doc["uploadDate"]}}}
     older = [other["_id"] for other in bucket.files.find(condition, {"_id": 1})]
     if older:
         bucket.files.delete_many({"_id": {"$in": older}, "filename": doc["filename"]})
@@ -173,29 +192,22 @@ def _move(
 def _fields_to_move(doc: Document, new: str, there: list[Document]) -> Document:
     """What changes in the document of a file that takes a new name, from those that have it already."""
     fields: Document = {"filename": new}
-    number = max((revision(other) for other in there), default=0) + 1
-    known = doc.get("metadata")
-    if known is None or isinstance(known, dict):
-        # A field of what is null cannot be set.
-        prefix = "metadata." if known is not None or "metadata" not in doc else ""
-    else:
-        prefix, known = "", {"value": known}
-    inner: Document = {"revision": number}
+    known = _kept_metadata(doc)
+    inner: Document = {"revision": _next_number(new, there)}
     if there and uploaded(there[-1]) >= uploaded(doc):
-        inner |= {"mtime": (known or {}).get("mtime", uploaded(doc))}
-        fields["uploadDate"] = uploaded(there[-1]) + ONE_MILLISECOND
-    if prefix:
-        return fields | {prefix + key: value for key, value in inner.items()}
-    return fields | {"metadata": {**(known or {}), **inner}}
+        inner |= {"mtime": known.get("mtime", doc.get("uploadDate"))}
+        fields["uploadDate"] = DatetimeMS(min(uploaded(there[-1]) + 1, MOST_INT64))
+    if isinstance(doc.get("metadata", {}), dict):
+        return fields | {f"metadata.{key}": value for key, value in inner.items()}
+    return fields | {"metadata": {**known, **inner}}  # a field of what is none cannot be set
 
 
 def set_fields(bucket: Bucket, doc: Document, fields: Document) -> bool:
     """Change fields of a file's metadata; whether it is still there."""
-    known = doc.get("metadata")
-    if isinstance(known, dict) or "metadata" not in doc:
+    if isinstance(doc.get("metadata", {}), dict):
         change: Document = {f"metadata.{key}": value for key, value in fields.items()}
     else:
-        change = {"metadata": fields if known is None else {"value": known, **fields}}
+        change = {"metadata": {**_kept_metadata(doc), **fields}}
     return bool(bucket.files.update_one({"_id": doc["_id"]}, {"$set": change}).matched_count)
 
 

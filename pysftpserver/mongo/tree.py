@@ -47,7 +47,10 @@ def make(bucket: Bucket, name: str, kind: str, mode: int, **more: Any) -> None:
 
 
 def settle(bucket: Bucket, name: str) -> None:
-    """Give a directory, and those that it is in, documents if they have none. The bucket's top needs none."""
+    """Give a directory, and those that it is in, documents if they have none.
+
+    A storage's top and what that is in are among them: others see the bucket from further up.
+    """
     if not name:
         return
     wanted = [*ancestors(name), name]
