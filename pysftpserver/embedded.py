@@ -39,20 +39,21 @@ class EmbeddedMissing(EmbeddedFailed):
 class EmbeddedMongo:
     """A server whose data is in a directory, from its making until stop(). A context manager.
 
-    port: where it listens. It ends when the process that made it does, however that ends.
-    Raises EmbeddedFailed.
+    options: more of SecantusDB's own, such as --enable-test-commands. port: where it listens. It ends when
+    the process that made it does, however that ends. Raises EmbeddedFailed.
     """
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
+    def __init__(self, directory: str | os.PathLike[str], *options: str) -> None:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         log = os.path.join(directory, LOG)
         config = os.path.join(directory, CONFIG)
         with open(config, "wb"):
             pass  # empty: with none, it would take one that it finds elsewhere
         command = [sys.executable, "-m", "secantus", "--config", config, "--host", LOOPBACK, "--port", "0"]
+        command += ["--storage-path", os.path.join(directory, "data"), "--log-level", "INFO"]
         with open(log, "wb") as output:
             self._process = subprocess.Popen(
-                [*command, "--storage-path", os.path.join(directory, "data"), "--log-level", "INFO"],
+                [*command, *options],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

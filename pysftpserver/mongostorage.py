@@ -32,10 +32,11 @@ from pysftpserver.mongo.listing import entries, oddities
 from pysftpserver.mongo.names import below, component, name_of, parent_of, to_bytes, to_text
 from pysftpserver.mongo.openfiles import Handle, OpenFile, OpenFiles
 from pysftpserver.mongo.paths import Place, Resolver, target_of
+from pysftpserver.pysftpexceptions import SFTPFailure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from typing import Any
 
     from pysftpserver.attributes import SFTPAttributes
@@ -249,13 +250,13 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         entry = place.existing()
         if entry.kind != DIRECTORY:
             raise fail(errno.ENOTDIR)
-        return self._entries(entry, self._parent(place) or entry)
+        return _Listing(self._entries(entry, self._parent(place) or entry))
 
     def _parent(self, place: Place) -> Entry | None:
         """The directory that a directory is in; the top is its own. None: one that this one implies."""
         return place.way[-1][1] if place.way else self._top_entry()
 
-    def _entries(self, entry: Entry, parent: Entry) -> Iterator[tuple[bytes, SFTPAttributes]]:
+    def _entries(self, entry: Entry, parent: Entry) -> Generator[tuple[bytes, SFTPAttributes], None, None]:
         yield b".", entry.attrs
         yield b"..", parent.attrs
         new = {file.name: file for file in self._files.new_in(entry.name)}
@@ -331,8 +332,10 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         self._files.close(handle)
 
     def abandon(self, handle: Handle) -> None:
-        self._give_up(handle)
-        self.close(handle)
+        try:
+            self._give_up(handle)
+        finally:
+            self.close(handle)
 
     @answers
     def _give_up(self, handle: Handle) -> None:
@@ -415,7 +418,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         if entry.doc is not None:
             gone = revisions.move(self.bucket, source.name, target.name, replace, self._keep)
             if there is None and not revisions.keeps_its_name(self.bucket, target.name):
-                revisions.move(self.bucket, target.name, source.name, True, self._keep)
+                revisions.move(self.bucket, target.name, source.name, False, self._keep)
                 raise fail(errno.EEXIST)
         elif there is not None and there.doc is not None:
             gone = revisions.remove(self.bucket, target.name)
@@ -459,6 +462,33 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         if self._figures is None or now - self._figures[0] > FIGURES_LAST:
             self._figures = now, self.bucket.figures()
         return self._figures[1]
+
+
+class _Listing:
+    """Entries of a directory. Once it has failed it goes on failing: a generator would end, and what a client
+    has of the directory then look like all that there is."""
+
+    def __init__(self, entries: Generator[tuple[bytes, SFTPAttributes], None, None]) -> None:
+        self._entries = entries
+        self._failure = ""
+
+    def __iter__(self) -> _Listing:
+        return self
+
+    def __next__(self) -> tuple[bytes, SFTPAttributes]:
+        if self._failure:
+            raise SFTPFailure(self._failure)
+        try:
+            return next(self._entries)
+        except StopIteration:
+            raise
+        except Exception:
+            self._failure = "The listing broke off; open the directory again"
+            raise
+
+    def close(self) -> None:
+        """Be done with it."""
+        self._entries.close()
 
 
 @answers

@@ -15,6 +15,7 @@ import os
 from stat import S_IFDIR, S_IFLNK, S_IFREG
 
 import bson
+import pymongo
 from bson import Int64
 from bson.datetime_ms import DatetimeMS
 from pymongo import ASCENDING, ReadPreference, WriteConcern, errors
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 CHUNK_SIZE = 255 * 1024  # bytes; GridFS's default, and what OpenSSH's client sends at once
+TRANSACTION_LASTS = 30.0  # seconds, all attempts at it included; as long as the driver looks for a server
 DIRECTORY, SYMLINK = "directory", "symlink"
 BLOCK = 4096  # bytes; in figures, and the size of a directory in listings
 UNKNOWN_ROOM = 1 << 40  # bytes that are said to be free where the database does not tell
@@ -222,7 +224,8 @@ class Bucket:
             self._has_transactions = "setName" in hello or hello.get("msg") == "isdbgrid"
         if not self._has_transactions:
             return change(None)
-        with self.client.start_session() as session:
+        # The driver alone would go on trying for two minutes, with a database that is gone.
+        with pymongo.timeout(TRANSACTION_LASTS), self.client.start_session() as session:
             return session.with_transaction(
                 change,
                 read_concern=ReadConcern("snapshot"),

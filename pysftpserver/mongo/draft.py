@@ -273,5 +273,5 @@ class Draft:
         if self._flight is not None:
             self._flight.exception()  # what is under way must not arrive later
             self._flight = None
-        if len(self._stored) or self._flying:
+        if len(self._stored) or self._flying or self._is_finished:
             delete_chunks(self._bucket, [self.identity])

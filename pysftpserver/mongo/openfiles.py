@@ -12,13 +12,16 @@ import datetime
 import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
-from pysftpserver.mongo.bucket import Bucket, changes, chunk_size, delete_chunks, length, metadata
+from pymongo.errors import PyMongoError
+
+from pysftpserver.mongo.bucket import Bucket, changes, chunk_size, length, metadata
 from pysftpserver.mongo.chunks import Chunks, Reading
 from pysftpserver.mongo.draft import Draft
 from pysftpserver.mongo.errors import fail
 from pysftpserver.mongo.names import below, moved
-from pysftpserver.mongo.revisions import ANYTHING, Conflict, publish, remove_chunks, set_fields
+from pysftpserver.mongo.revisions import ANYTHING, Conflict, publish, remove_chunks, revoke, set_fields
 from pysftpserver.pysftpexceptions import SFTPFailure
 
 TYPE_CHECKING = False
@@ -44,7 +47,17 @@ class OpenFile:
     with that. expected: what must be at its name when it is stored.
     """
 
-    __slots__ = ("doc", "draft", "expected", "fields", "handles", "is_spoilt", "name")
+    __slots__ = (
+        "doc",
+        "draft",
+        "expected",
+        "fields",
+        "handles",
+        "is_in_doubt",
+        "is_spoilt",
+        "name",
+        "writers",
+    )
 
     def __init__(self, name: str, doc: Document | None) -> None:
         self.name: str | None = name
@@ -53,7 +66,9 @@ class OpenFile:
         self.fields: Document = {}
         self.expected: object = None
         self.handles = 0
+        self.writers = 0  # of the handles, those that may change it
         self.is_spoilt = False
+        self.is_in_doubt = False  # whether the draft's document may be in the database
 
     @property
     def length(self) -> int:
@@ -139,11 +154,12 @@ class OpenFiles:
         self._by_name[name] = file
         self._all.add(file)
         file.handles += 1
+        file.writers += handle.may_change
         return handle
 
     def _truncate(self, file: OpenFile) -> None:
         if file.draft is not None:
-            file.draft.resize(0)
+            self._resize(file, file.draft, 0)
         else:
             self._begin(file, None)
         _touch(file)
@@ -162,19 +178,28 @@ class OpenFiles:
         try:
             if handle.may_change and file.draft is not None and file.name is not None:
                 self.store(file)
+        except BaseException:
+            if file.writers == 1:  # nobody is left who could be told of it
+                with suppress(PyMongoError):
+                    self.give_up(handle)
+            raise
         finally:
             self._let_go(handle)
 
     def give_up(self, handle: Handle) -> None:
         """Throw away what was written to its file, if it may have been through this handle."""
         file = handle.file
-        if handle.may_change:
+        if not handle.may_change:
+            return
+        try:
             self._discard(file)
+        finally:
             if file.doc is None and file.name is not None:
                 self.removed(file.name, [])
 
     def _let_go(self, handle: Handle) -> None:
         file = handle.file
+        file.writers -= handle.may_change
         file.handles -= 1
         if file.handles:
             return
@@ -186,14 +211,17 @@ class OpenFiles:
         try:
             self._discard(file)
         finally:
-            self._doomed = remove_chunks(self._bucket, self._doomed, self._is_read)
+            self._remove_chunks([])
 
     def _discard(self, file: OpenFile) -> None:
+        if file.is_in_doubt:
+            self._revoke(file)
         draft, file.draft = file.draft, None
         file.fields = {}
         file.is_spoilt = False
-        if draft is not None:
+        if draft is not None and not file.is_in_doubt:
             draft.discard()
+        file.is_in_doubt = False
 
     # --- content ----------------------------------------------------------------------------------------
 
@@ -240,8 +268,16 @@ class OpenFiles:
         """Cut a file off, or have zeros follow. Raises OSError (EFBIG)."""
         if size != file.length:
             draft = self._begin(file, file.doc if size else None)
-            draft.resize(size)
+            self._resize(file, draft, size)
             _touch(file)
+
+    def _resize(self, file: OpenFile, draft: Draft, size: int) -> None:
+        try:
+            draft.resize(size)
+        except BaseException as error:
+            # A size that no file can have has changed nothing.
+            file.is_spoilt = file.is_spoilt or getattr(error, "errno", None) != errno.EFBIG
+            raise
 
     def store(self, file: OpenFile) -> None:
         """Make what was written the file, for everybody. Raises what keeps it from that."""
@@ -254,12 +290,29 @@ class OpenFiles:
         draft.finish()
         content = {"_id": draft.identity, "length": draft.length, "chunkSize": draft.chunk_size}
         before = file.doc
-        file.doc, gone = publish(self._bucket, name, content, file.fields, file.expected, self._keep)
+        try:
+            file.doc, gone = publish(self._bucket, name, content, file.fields, file.expected, self._keep)
+        except PyMongoError:
+            file.is_in_doubt = True
+            self._revoke(file)
+            raise
         file.draft, file.fields, file.is_spoilt = None, {}, False
         file.expected = file.doc["_id"]
         if before is not None:
             self.chunks.forget(before["_id"])
-        self._doomed += remove_chunks(self._bucket, gone, self._is_read)
+        self._remove_chunks(gone)
+
+    def _revoke(self, file: OpenFile) -> None:
+        """Take back what may have been stored; where not even that can be done, its chunks have to stay."""
+        assert file.draft is not None
+        with suppress(PyMongoError):
+            file.is_in_doubt = not revoke(self._bucket, file.draft.identity, str(file.name))
+
+    def _remove_chunks(self, gone: list[Any]) -> None:
+        """Remove the chunks of files that are gone, now or when nobody here reads them any more."""
+        self._doomed += gone
+        with suppress(PyMongoError):  # the change itself is done, and --gc finds what is left over
+            self._doomed = remove_chunks(self._bucket, self._doomed, self._is_read)
 
     def _is_read(self, identity: Any) -> bool:
         """Whether the chunks of a file are still what somebody reads here."""
@@ -292,9 +345,7 @@ class OpenFiles:
         file = self._by_name.pop(name, None)
         if file is not None:
             file.name = None
-            self._doomed += remove_chunks(self._bucket, gone, self._is_read)
-        else:
-            delete_chunks(self._bucket, gone)
+        self._remove_chunks(gone)
 
     def renamed(self, old: str, new: str) -> None:
         """A file or a directory was renamed; what was at the new name is not there any more."""

@@ -4,7 +4,9 @@ GridFS may have many files of one name, and the newest is the one. So a file is 
 document of the new one, which is a single change whatever server it is; what it replaces is removed after
 that. Files that SFTP stores are numbered per name (metadata.revision), and a unique index makes sure that of
 two servers that store, or rename to, the same name at the same time, only one can do it without having seen
-the other. What may not enter: paths, open files, chunks but to remove them.
+the other. That number alone does not tell of what came and went in between, so whoever takes a file's place
+also has to be the one that removes it (or, where revisions are kept, takes its number away): two cannot both.
+What may not enter: paths, open files, chunks but to remove them.
 Facts: GridFS's specification on revisions; MongoDB's manual: changes of one document are atomic.
 """
 
@@ -16,12 +18,14 @@ import zlib
 
 from bson import Int64
 from bson.datetime_ms import DatetimeMS
+from pymongo.errors import PyMongoError
 
 from pysftpserver.mongo.bucket import (
     MOST_INT64,
     Bucket,
     DuplicateKeyError,
     delete_chunks,
+    key_of,
     metadata,
     milliseconds,
     revision,
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
 ATTEMPTS = 20  # at a name that others store to all the time
 NOT_TAKEN_OVER = ("_id", "md5", "length", "chunkSize", "uploadDate", "filename", "metadata")
 ANYTHING = object()  # as what is expected at a name
+CHANGED = "Somebody else has changed or removed this file meanwhile; nothing was stored"
 
 
 class Conflict(SFTPFailure):
@@ -56,7 +61,8 @@ def publish(
     content: _id, length and chunkSize. fields: of the metadata; the others stay as they are in what is
     replaced. expected: the _id of what must be there now, None for nothing, ANYTHING. keep: whether what is
     replaced stays, as a revision. Returns the document, and the _ids of those that are gone: their chunks are
-    to be removed. Raises FileExistsError, IsADirectoryError, Conflict.
+    to be removed. Raises FileExistsError, IsADirectoryError, Conflict; and with what the driver raises, it is
+    not known whether the document is there: see revoke().
     """
     for _ in range(ATTEMPTS):
         there = bucket.revisions(name)
@@ -68,10 +74,99 @@ def publish(
         except DuplicateKeyError:
             continue  # another server has just stored its own
         if current is None and not keeps_its_name(bucket, name):
-            bucket.files.delete_one({"_id": doc["_id"]})
+            _withdraw(bucket, doc)
             raise fail(errno.EEXIST if expected is None else errno.EISDIR)
-        return doc, [] if current is None or keep else _remove_older(bucket, doc)
+        try:
+            gone = _take_the_place(bucket, doc, current, expected, keep)
+        except PyMongoError:
+            return doc, []  # it is stored; what it replaces is hidden, and goes with the next one
+        if gone is not None:
+            return doc, gone
     raise Conflict("Others store to this name all the time; nothing was stored")
+
+
+def _take_the_place(
+    bucket: Bucket, doc: Document, current: Document | None, expected: object, keep: bool
+) -> list[Any] | None:
+    """Have what was there make way for a document that has just been stored; the _ids of what is gone.
+
+    None: somebody has stored something else meanwhile, and the document is gone again.
+    """
+    name = doc["filename"]
+    latest = uploaded(current) if current is not None else None
+    condition: Document = {"filename": name, "_id": {"$ne": doc["_id"]}}
+    if keep and latest is not None:
+        condition["uploadDate"] = {"$gt": DatetimeMS(latest)}  # there may be any number of older ones
+    older = []
+    for other in bucket.files.find(condition, {"uploadDate": 1}):
+        if latest is None or uploaded(other) > latest:
+            return None if _withdraw(bucket, doc) else []
+        if current is not None and other["_id"] != current["_id"]:
+            older.append(other["_id"])
+    if current is None:
+        return []
+    last = _supersede(bucket, name, current, keep)
+    if last is None:
+        if expected is not ANYTHING and _withdraw(bucket, doc):
+            raise Conflict(CHANGED)
+    else:
+        _take_over(bucket, doc, current, last)
+    if keep:
+        return []
+    # Only now: were the others gone before, and that one somebody else's, nothing would be left.
+    if last is None:
+        return _clear(bucket, doc["_id"], name, [*older, current["_id"]])
+    return [current["_id"], *_clear(bucket, doc["_id"], name, older)]
+
+
+def _clear(bucket: Bucket, newest: Any, name: str, ids: list[Any]) -> list[Any]:
+    """Remove what a document has replaced; the _ids of those that are gone."""
+    gone = delete(bucket, name, ids)
+    if len(gone) < len(ids):
+        # Who renames the file now takes them along.
+        moved = bucket.files.find_one({"_id": newest, "filename": {"$ne": name}}, {"filename": 1})
+        if moved is not None:
+            gone += delete(bucket, moved["filename"], [other for other in ids if other not in gone])
+    return gone
+
+
+def _withdraw(bucket: Bucket, doc: Document) -> bool:
+    """Take a document back; False when others have already replaced, renamed or removed it."""
+    return bool(bucket.files.delete_one({"_id": doc["_id"], "filename": doc["filename"]}).deleted_count)
+
+
+def revoke(bucket: Bucket, identity: Any, name: str) -> bool:
+    """Take back a document of which it is not known whether it is there; whether it is not."""
+    bucket.files.delete_one({"_id": identity, "filename": name})
+    return bucket.files.find_one({"_id": identity}, {"_id": 1}) is None
+
+
+def _supersede(bucket: Bucket, name: str, doc: Document, keep: bool) -> Document | None:
+    """Take a revision's place; it, as it was at last. None: others have replaced, moved or removed it."""
+    if not keep:
+        return bucket.files.find_one_and_delete({"_id": doc["_id"], "filename": name})
+    return bucket.files.find_one_and_update(_as_it_is(doc, name), {"$unset": {"metadata.revision": ""}})
+
+
+def _as_it_is(doc: Document, name: str) -> Document:
+    """The condition that a document has that name, and its number, still. What is no document has none."""
+    here = {"_id": doc["_id"], "filename": name}
+    if isinstance(doc.get("metadata", {}), dict):
+        here["metadata.revision"] = metadata(doc).get("revision")  # None is that of what has none, too
+    return here
+
+
+def _take_over(bucket: Bucket, doc: Document, before: Document, last: Document) -> None:
+    """What somebody has changed of a file's metadata while it was being replaced holds for its successor."""
+    known, new = metadata(before), metadata(doc)
+    late = {
+        key: value
+        for key, value in metadata(last).items()
+        if key != "revision" and value != known.get(key) and new.get(key) == known.get(key)
+    }
+    if late:
+        set_fields(bucket, doc, late)
+        new.update(late)
 
 
 def check_expected(current: Document | None, expected: object) -> None:
@@ -80,7 +175,7 @@ def check_expected(current: Document | None, expected: object) -> None:
         return
     if expected is None:
         raise fail(errno.EEXIST)
-    raise Conflict("Somebody else has changed or removed this file meanwhile; nothing was stored")
+    raise Conflict(CHANGED)
 
 
 def _document(name: str, content: Document, fields: Document, current: Document | None) -> Document:
@@ -123,21 +218,31 @@ def keeps_its_name(bucket: Bucket, name: str) -> bool:
     return bucket.nodes.find_one({"path": name}, {"_id": 1}) is None
 
 
-def _remove_older(bucket: Bucket, doc: Document) -> list[Any]:
-    # What has no date at all is older, too.
-    condition = {"filename": doc["filename"], "uploadDate": {"$not": {"$gte": doc["uploadDate"]}}}
-    older = [other["_id"] for other in bucket.files.find(condition, {"_id": 1})]
-    if older:
-        bucket.files.delete_many({"_id": {"$in": older}, "filename": doc["filename"]})
-    return older
+def delete(bucket: Bucket, name: str, ids: list[Any], session: ClientSession | None = None) -> list[Any]:
+    """Remove documents of a name; the _ids of those that are gone. Others may have renamed some meanwhile."""
+    if not ids:
+        return []
+    wanted = {"$in": ids}
+    if bucket.files.delete_many({"_id": wanted, "filename": name}, session=session).deleted_count == len(ids):
+        return ids
+    left = {key_of(doc["_id"]) for doc in bucket.files.find({"_id": wanted}, {"_id": 1}, session=session)}
+    return [identity for identity in ids if key_of(identity) not in left]
 
 
 def remove(bucket: Bucket, name: str) -> list[Any]:
     """Remove all revisions of a file; their _ids. Raises FileNotFoundError when another was faster."""
-    ids = [doc["_id"] for doc in bucket.files.find({"filename": name}, {"_id": 1})]
-    if not ids or not bucket.files.delete_many({"_id": {"$in": ids}, "filename": name}).deleted_count:
-        raise fail(errno.ENOENT)
-    return ids
+    gone: list[Any] = []
+    for _ in range(ATTEMPTS):
+        ids = [doc["_id"] for doc in bucket.revisions(name)]
+        if not ids and gone:
+            return gone  # what was the newest has been taken back, or replaced and removed, by others
+        if not ids:
+            raise fail(errno.ENOENT)
+        # The newest last: who is killed in between has not brought back an older one.
+        gone += delete(bucket, name, ids[:-1])
+        if bucket.files.delete_one({"_id": ids[-1], "filename": name}).deleted_count:
+            return [*gone, ids[-1]]
+    raise Conflict("Others store to this name all the time; it was not removed")
 
 
 def move(bucket: Bucket, old: str, new: str, replace: bool, keep: bool) -> list[Any]:
@@ -147,7 +252,7 @@ def move(bucket: Bucket, old: str, new: str, replace: bool, keep: bool) -> list[
     FileExistsError, Conflict.
     """
 
-    def change(session: ClientSession | None) -> list[Any]:
+    def change(session: ClientSession | None) -> list[Any] | None:
         return _move(bucket, old, new, replace, keep, session)
 
     for _ in range(ATTEMPTS):
@@ -155,16 +260,20 @@ def move(bucket: Bucket, old: str, new: str, replace: bool, keep: bool) -> list[
         # old name while they move.
         has_older = len(list(bucket.files.find({"filename": old}, {"_id": 1}).limit(2))) > 1
         try:
-            return bucket.atomically(change) if has_older else change(None)
+            gone = bucket.atomically(change) if has_older else change(None)
         except DuplicateKeyError:
             if not replace:
                 raise fail(errno.EEXIST) from None
+            continue
+        if gone is not None:
+            return gone
     raise Conflict("Others store to this name all the time; nothing was renamed")
 
 
 def _move(
     bucket: Bucket, old: str, new: str, replace: bool, keep: bool, session: ClientSession | None
-) -> list[Any]:
+) -> list[Any] | None:
+    """None: somebody has replaced, moved or removed the newest revision meanwhile."""
     revisions = bucket.revisions(old, session)
     if not revisions:
         raise fail(errno.ENOENT)
@@ -173,20 +282,19 @@ def _move(
     if there and not replace:
         raise fail(errno.EEXIST)
     fields = _fields_to_move(newest, new, there)
-    if not bucket.files.update_one(
-        {"_id": newest["_id"], "filename": old}, {"$set": fields}, session=session
-    ).matched_count:
-        raise fail(errno.ENOENT)
+    here = _as_it_is(newest, old)
+    if not bucket.files.update_one(here, {"$set": fields}, session=session).matched_count:
+        return None
     if len(revisions) > 1:
         # They follow; without their numbers, for these are the new name's.
-        others = {"_id": {"$in": [doc["_id"] for doc in revisions[:-1]]}}
+        others = {"_id": {"$in": [doc["_id"] for doc in revisions[:-1]]}, "filename": old}
         bucket.files.update_many(
             others, {"$set": {"filename": new}, "$unset": {"metadata.revision": ""}}, session=session
         )
-    gone = [] if keep else [doc["_id"] for doc in there]
-    if gone:
-        bucket.files.delete_many({"_id": {"$in": gone}, "filename": new}, session=session)
-    return gone
+    replaced = [] if keep else [doc["_id"] for doc in there]
+    if session is not None:
+        return delete(bucket, new, replaced, session)
+    return _clear(bucket, newest["_id"], new, replaced)
 
 
 def _fields_to_move(doc: Document, new: str, there: list[Document]) -> Document:

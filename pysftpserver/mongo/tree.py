@@ -111,8 +111,8 @@ def move_link(bucket: Bucket, old: str, new: str, replace: bool) -> None:
 def move_directory(bucket: Bucket, old: str, new: str, replace: bool) -> None:
     """Rename a directory with all that is in it, and replace an empty one if asked.
 
-    Everything at once where the server has transactions, and there is not too much of it; else the new name
-    comes first and the old one goes last, and whoever is killed in between leaves a part under each of them.
+    Everything at once where the server has transactions, and there is not too much of it; else the directory
+    itself goes first, which only one can do, and whoever is killed in between leaves a part under each name.
     Raises FileNotFoundError, FileExistsError, OSError (ENOTEMPTY).
     """
     if replace and bucket.has_children(new):
@@ -142,20 +142,22 @@ def _move_directory(bucket: Bucket, old: str, new: str, replace: bool, session: 
     if replace:
         nodes.delete_one({"path": new, "kind": DIRECTORY}, session=session)
     doc = nodes.find_one({"path": old, "kind": DIRECTORY}, session=session)
-    taken: Document = doc if doc is not None else bucket.node(old, DIRECTORY, DEFAULT_MODE)
     is_there = doc is not None
-    doc = {**taken, **placed(new, DIRECTORY)}
-    if is_there and session is not None:
-        nodes.update_one({"_id": doc["_id"]}, {"$set": placed(new, DIRECTORY)}, session=session)
+    if doc is None:
+        nodes.insert_one(bucket.node(new, DIRECTORY, DEFAULT_MODE), session=session)
     else:
-        doc.pop("_id", None)
-        nodes.insert_one(doc, session=session)
+        here = {"_id": doc["_id"], "path": old}
+        if not nodes.update_one(here, {"$set": placed(new, DIRECTORY)}, session=session).matched_count:
+            raise fail(errno.ENOENT)  # another was faster
     is_empty = not is_there
     for inner in _batches(_below(nodes, "path", old, session)):
         is_empty = False
         nodes.bulk_write(
             [
-                UpdateOne({"_id": one["_id"]}, {"$set": placed(moved(one["path"], old, new), one["kind"])})
+                UpdateOne(
+                    {"_id": one["_id"], "path": one["path"]},
+                    {"$set": placed(moved(one["path"], old, new), one["kind"])},
+                )
                 for one in inner
             ],
             session=session,
@@ -172,8 +174,6 @@ def _move_directory(bucket: Bucket, old: str, new: str, replace: bool, session: 
             ],
             session=session,
         )
-    if is_there and session is None:
-        nodes.delete_one({"_id": taken["_id"]})
     if is_empty:
         if session is None:
             nodes.delete_one({"path": new})

@@ -30,7 +30,7 @@ def uri() -> str:
     if not _running:
         directory = tempfile.TemporaryDirectory(prefix="pysftpserver-mongo-")
         atexit.register(directory.cleanup)
-        _running.append(EmbeddedMongo(directory.name))
+        _running.append(EmbeddedMongo(directory.name, "--enable-test-commands"))  # failpoints
         atexit.register(_running[0].stop)
     return f"mongodb://{LOOPBACK}:{_running[0].port}"
 

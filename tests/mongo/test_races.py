@@ -1,0 +1,186 @@
+"""Two servers at one path: one wins, the other gets a clean status, and nothing is torn or lost.
+
+First in every order that one can come between the other's commands (interleaving.py); then many at once,
+for as long as it takes, in whatever order there is.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections.abc import Callable
+
+from pysftpserver.mongostorage import SFTPServerMongoStorage
+from pysftpserver.pysftpexceptions import is_expected
+from tests.mongo.databases import DatabaseCase
+from tests.mongo.interleaving import (
+    MOST_COMMANDS,
+    InterleavingCase,
+    Operation,
+    append,
+    both,
+    chmod,
+    create,
+    mkdir,
+    remove,
+    rename,
+    rmdir,
+    upload,
+)
+from tests.mongo.sessions import get, orphans, put
+
+ROUNDS = 25
+PATIENCE = 60.0
+X = b"x" * 300_000  # two chunks
+
+
+class InEveryOrder(InterleavingCase):
+    """The second of each pair comes whole, before each of the commands of the first."""
+
+    pairs: tuple[tuple[Operation, Operation], ...] = (
+        (upload(b"f", b"one"), upload(b"f", b"two")),
+        (upload(b"f", b"one"), both(upload(b"f", b"two"), upload(b"f", b"three"))),
+        (append(b"f", b"+"), upload(b"f", b"two")),
+        (append(b"f", b"+"), remove(b"f")),
+        (append(b"f", b"+"), rename(b"f", b"n", False)),
+        (create(b"n", b"one"), both(create(b"n", b"two"), upload(b"n", b"three"))),
+        (create(b"n", b"one"), mkdir(b"n")),
+        (mkdir(b"n"), create(b"n", b"one")),
+        (mkdir(b"n"), mkdir(b"n")),
+        (remove(b"f"), remove(b"f")),
+        (remove(b"f"), upload(b"f", b"two")),
+        (upload(b"f", b"one"), rename(b"f", b"g", True)),
+        (upload(b"f", b"one"), chmod(b"f", 0o600)),
+    )
+
+    def test_one_wins_and_the_other_gets_a_clean_status(self):
+        for number, (one, other) in enumerate(self.pairs):
+            with self.subTest(pair=number, has_transactions=self.has_transactions):
+                self.assertEqual(list(self.problems(one, other)), [])
+
+
+class RenamesInEveryOrder(InEveryOrder):
+    pairs = (
+        (rename(b"f", b"g", True), upload(b"g", b"two")),
+        (rename(b"f", b"g", True), upload(b"f", b"two")),
+        (rename(b"f", b"g", True), rename(b"g", b"n", False)),
+        (rename(b"f", b"n", False), rename(b"g", b"n", False)),
+        (rename(b"f", b"n", False), create(b"n", b"two")),
+        (rename(b"f", b"n", False), remove(b"f")),
+        (rename(b"empty", b"n", False), rmdir(b"empty")),
+        (rename(b"d", b"n", False), create(b"d/y", b"two")),
+        (rename(b"d", b"n", False), rename(b"d", b"o", False)),
+    )
+
+
+class RenamesWithoutTransactionsInEveryOrder(RenamesInEveryOrder):
+    pairs = RenamesInEveryOrder.pairs[:-2]
+    has_transactions = False
+
+    def test_of_two_that_rename_a_directory_at_once_each_may_get_a_part_and_no_file_is_lost(self):
+        for at in range(1, MOST_COMMANDS):
+            (_, state), was_there = self.interrupted(rename(b"d", b"n", False), rename(b"d", b"o", False), at)
+            self.assertEqual([content for _, _, content in state if content == b"old d/x"], [b"old d/x"])
+            self.assertEqual(self.damage(), [])
+            if not was_there:
+                return
+
+
+class ManyAtOnce(DatabaseCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.storages = [self.open_storage() for _ in range(4)]
+        self.seed = random.randrange(1 << 32)
+
+    def together(self, work: Callable[[SFTPServerMongoStorage, int, random.Random], None]) -> None:
+        """Have each storage do something, in a thread of its own, all at once."""
+        errors: list[BaseException] = []
+        barrier = threading.Barrier(len(self.storages))
+
+        def run(storage: SFTPServerMongoStorage, number: int) -> None:
+            try:
+                barrier.wait(PATIENCE)
+                work(storage, number, random.Random(self.seed + number))
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [
+            threading.Thread(target=run, args=pair) for pair in zip(self.storages, range(4), strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+            self.assertFalse(thread.is_alive(), f"seed {self.seed}")
+        self.assertEqual(errors, [], f"seed {self.seed}")
+        self.assertEqual(orphans(self.database), 0, f"seed {self.seed}")
+        for file in self.gridfs.find():
+            self.assertEqual(len(file.read()), file.length, f"seed {self.seed}")
+
+    def tries(self, call: Callable[..., object], *arguments: object) -> bool:
+        """Whether it went well; if not, it has to say so cleanly."""
+        try:
+            call(*arguments)
+        except Exception as error:
+            if not is_expected(error):
+                raise
+            return False
+        return True
+
+    def test_of_many_that_create_a_file_one_does(self):
+        won: list[tuple[int, int]] = []
+
+        def work(storage: SFTPServerMongoStorage, number: int, order: random.Random) -> None:
+            for turn in range(ROUNDS):
+                path, flags = b"/%d" % turn, os.O_WRONLY | os.O_CREAT | os.O_EXCL
+                if self.tries(put, storage, path, b"%d" % number, flags):
+                    won.append((turn, number))
+
+        self.together(work)
+        self.assertEqual(sorted(turn for turn, _ in won), list(range(ROUNDS)), f"seed {self.seed}")
+        for turn, number in won:
+            self.assertEqual(get(self.storages[0], b"/%d" % turn), b"%d" % number)
+
+    def test_no_append_that_was_said_to_be_stored_is_lost(self):
+        put(self.storages[0], b"/f", b"")
+        stored: list[bytes] = []
+
+        def work(storage: SFTPServerMongoStorage, number: int, order: random.Random) -> None:
+            for turn in range(ROUNDS):
+                text = b"%d %d" % (number, turn)
+                if self.tries(put, storage, b"/f", text + b"\n", os.O_WRONLY | os.O_APPEND):
+                    stored.append(text)
+
+        self.together(work)
+        content = get(self.storages[0], b"/f")
+        self.assertEqual(sorted(content.splitlines()), sorted(stored), f"seed {self.seed}")
+
+    def test_who_reads_what_many_write_rename_and_remove_gets_one_file_whole(self):
+        contents = [X.replace(b"x", b"%d" % number) for number in range(4)]
+
+        def read(storage: SFTPServerMongoStorage) -> None:
+            content = get(storage, b"/f")
+            if content not in contents:
+                raise AssertionError(f"a mix of {set(content)}")
+
+        def work(storage: SFTPServerMongoStorage, number: int, order: random.Random) -> None:
+            own = b"/own%d" % number
+            for _ in range(ROUNDS):
+                kind = order.randrange(5)
+                if kind == 0:
+                    self.tries(lambda: put(storage, b"/f", contents[number]))
+                elif kind == 1:
+                    put(storage, own, contents[number])
+                    self.tries(lambda: storage.rename(own, b"/f", True))
+                elif kind == 2:
+                    self.tries(lambda: storage.rename(b"/f", b"/g%d" % number, True))
+                elif kind == 3:
+                    self.tries(lambda: storage.rm(b"/f"))
+                else:
+                    self.tries(lambda: read(storage))
+
+        self.together(work)
+        for name, _ in self.storages[0].opendir(b"/"):
+            if name not in (b".", b".."):
+                self.assertIn(get(self.storages[0], b"/" + name), contents, f"seed {self.seed}")
