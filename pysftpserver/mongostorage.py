@@ -28,11 +28,10 @@ from pysftpserver.mongo import revisions, tree
 from pysftpserver.mongo.bucket import DIRECTORY, SYMLINK, Bucket, Entry, changes
 from pysftpserver.mongo.connection import check_bucket, check_database, open_client, reach
 from pysftpserver.mongo.errors import answers, fail
-from pysftpserver.mongo.listing import entries, oddities
+from pysftpserver.mongo.listing import Listing, entries, next_entry, oddities
 from pysftpserver.mongo.names import below, component, name_of, parent_of, to_bytes, to_text
 from pysftpserver.mongo.openfiles import Handle, OpenFile, OpenFiles
 from pysftpserver.mongo.paths import Place, Resolver, target_of
-from pysftpserver.pysftpexceptions import SFTPFailure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -250,7 +249,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         entry = place.existing()
         if entry.kind != DIRECTORY:
             raise fail(errno.ENOTDIR)
-        return _Listing(self._entries(entry, self._parent(place) or entry))
+        return Listing(self._entries(entry, self._parent(place) or entry))
 
     def _parent(self, place: Place) -> Entry | None:
         """The directory that a directory is in; the top is its own. None: one that this one implies."""
@@ -263,7 +262,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         listing = entries(self.bucket, entry.name)
         while True:
             try:
-                name, child = _next(listing)
+                name, child = next_entry(listing)
             except StopIteration:
                 break
             file = self._files.changed(child.name)
@@ -462,38 +461,6 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         if self._figures is None or now - self._figures[0] > FIGURES_LAST:
             self._figures = now, self.bucket.figures()
         return self._figures[1]
-
-
-class _Listing:
-    """Entries of a directory. Once it has failed it goes on failing: a generator would end, and what a client
-    has of the directory then look like all that there is."""
-
-    def __init__(self, entries: Generator[tuple[bytes, SFTPAttributes], None, None]) -> None:
-        self._entries = entries
-        self._failure = ""
-
-    def __iter__(self) -> _Listing:
-        return self
-
-    def __next__(self) -> tuple[bytes, SFTPAttributes]:
-        if self._failure:
-            raise SFTPFailure(self._failure)
-        try:
-            return next(self._entries)
-        except StopIteration:
-            raise
-        except Exception:
-            self._failure = "The listing broke off; open the directory again"
-            raise
-
-    def close(self) -> None:
-        """Be done with it."""
-        self._entries.close()
-
-
-@answers
-def _next(listing: Iterator[tuple[bytes, Entry]]) -> tuple[bytes, Entry]:
-    return next(listing)
 
 
 def _check_size(size: int) -> None:

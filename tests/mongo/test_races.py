@@ -128,6 +128,15 @@ class ManyAtOnce(DatabaseCase):
             return False
         return True
 
+    def test_what_another_program_has_put_over_a_file_is_replaced(self):
+        for options in ({}, {"keep_revisions": True}):
+            storage = self.open_storage(**options)
+            put(storage, b"/f", b"ours")
+            self.gridfs.put(b"theirs", filename="f")
+            self.assertEqual(get(storage, b"/f"), b"theirs")
+            put(storage, b"/f", b"ours again")
+            self.assertEqual(get(storage, b"/f"), b"ours again")
+
     def test_of_many_that_create_a_file_one_does(self):
         won: list[tuple[int, int]] = []
 
