@@ -132,7 +132,7 @@ def _clear(bucket: Bucket, newest: Any, name: str, ids: list[Any]) -> list[Any]:
 
 def _withdraw(bucket: Bucket, doc: Document) -> bool:
     """Take a document back; False when others have already replaced, renamed or removed it."""
-    return bool(bucket.files.delete_one({"_id": doc["_id"], "filename": doc["filename"]}).deleted_count)
+    return bool(bucket.files.delete_one(_as_it_is(doc, doc["filename"])).deleted_count)
 
 
 def revoke(bucket: Bucket, identity: Any, name: str) -> bool:
@@ -233,15 +233,15 @@ def remove(bucket: Bucket, name: str) -> list[Any]:
     """Remove all revisions of a file; their _ids. Raises FileNotFoundError when another was faster."""
     gone: list[Any] = []
     for _ in range(ATTEMPTS):
-        ids = [doc["_id"] for doc in bucket.revisions(name)]
-        if not ids and gone:
+        there = bucket.revisions(name)
+        if not there and gone:
             return gone  # what was the newest has been taken back, or replaced and removed, by others
-        if not ids:
+        if not there:
             raise fail(errno.ENOENT)
         # The newest last: who is killed in between has not brought back an older one.
-        gone += delete(bucket, name, ids[:-1])
-        if bucket.files.delete_one({"_id": ids[-1], "filename": name}).deleted_count:
-            return [*gone, ids[-1]]
+        gone += delete(bucket, name, [doc["_id"] for doc in there[:-1]])
+        if bucket.files.delete_one(_as_it_is(there[-1], name)).deleted_count:
+            return [*gone, there[-1]["_id"]]
     raise Conflict("Others store to this name all the time; it was not removed")
 
 

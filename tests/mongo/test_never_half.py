@@ -11,6 +11,7 @@ from bson import ObjectId
 
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.mongo.bucket import CHUNK_SIZE
+from pysftpserver.mongo.draft import BATCH
 from pysftpserver.mongo.gc import collect
 from pysftpserver.pysftpexceptions import SFTPFailure
 from tests.doors import wait_for
@@ -174,7 +175,9 @@ class KilledServers(HalfCase):
         handle = served.handle
         for off in range(0, 5 * MIB, 1 << 17):
             self.assertTrue(served.writes(handle, off, b"x" * (1 << 17)))
-        wait_for("chunks of the upload", lambda: self.chunk_count() > before)
+        # All that it has sent: what is under way would arrive after its end.
+        sent = 5 * MIB // BATCH * (BATCH // CHUNK_SIZE)
+        wait_for("chunks of the upload", lambda: self.chunk_count() == before + sent)
         served.kill()
 
     def test_one_in_the_middle_of_an_upload_leaves_the_old_file_and_orphans_for_gc(self):

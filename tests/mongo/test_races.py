@@ -87,6 +87,17 @@ class RenamesWithoutTransactionsInEveryOrder(RenamesInEveryOrder):
                 return
 
 
+class KeptRevisionsInEveryOrder(InEveryOrder):
+    keeps_revisions = True
+    pairs = (
+        (remove(b"f"), append(b"f", b"+")),
+        (append(b"f", b"+"), append(b"f", b"-")),
+        (append(b"f", b"+"), remove(b"f")),
+        (append(b"f", b"+"), rename(b"f", b"n", False)),
+        (rename(b"f", b"n", False), append(b"f", b"+")),
+    )
+
+
 class ManyAtOnce(DatabaseCase):
     def setUp(self) -> None:
         super().setUp()
