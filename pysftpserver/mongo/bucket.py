@@ -126,9 +126,9 @@ class Bucket:
 
     # --- questions --------------------------------------------------------------------------------------
 
-    def revisions(self, name: str, session: ClientSession | None = None) -> list[Document]:
+    def revisions(self, name: str) -> list[Document]:
         """All revisions of a file, the newest last."""
-        return list(self.files.find({"filename": name}, session=session).sort(BY_NAME))
+        return list(self.files.find({"filename": name}).sort(BY_NAME))
 
     def lookup(self, names: list[str]) -> dict[str, Entry]:
         """What is at each of some names. A directory that only its files imply is not among it.

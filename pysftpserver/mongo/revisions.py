@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from pymongo.client_session import ClientSession
-
     Document = dict[str, Any]
 
 ATTEMPTS = 20  # at a name that others store to all the time
@@ -218,14 +216,14 @@ def keeps_its_name(bucket: Bucket, name: str) -> bool:
     return bucket.nodes.find_one({"path": name}, {"_id": 1}) is None
 
 
-def delete(bucket: Bucket, name: str, ids: list[Any], session: ClientSession | None = None) -> list[Any]:
+def delete(bucket: Bucket, name: str, ids: list[Any]) -> list[Any]:
     """Remove documents of a name; the _ids of those that are gone. Others may have renamed some meanwhile."""
     if not ids:
         return []
     wanted = {"$in": ids}
-    if bucket.files.delete_many({"_id": wanted, "filename": name}, session=session).deleted_count == len(ids):
+    if bucket.files.delete_many({"_id": wanted, "filename": name}).deleted_count == len(ids):
         return ids
-    left = {key_of(doc["_id"]) for doc in bucket.files.find({"_id": wanted}, {"_id": 1}, session=session)}
+    left = {key_of(doc["_id"]) for doc in bucket.files.find({"_id": wanted}, {"_id": 1})}
     return [identity for identity in ids if key_of(identity) not in left]
 
 
@@ -248,19 +246,13 @@ def remove(bucket: Bucket, name: str) -> list[Any]:
 def move(bucket: Bucket, old: str, new: str, replace: bool, keep: bool) -> list[Any]:
     """Rename a file with its revisions, and replace what is there only if asked; the _ids of what is gone.
 
-    The newest moves first, in one change: from then on it is at the new name. Raises FileNotFoundError,
-    FileExistsError, Conflict.
+    The newest moves first, in one change: from then on it is at the new name. (If there are older ones, the
+    last of them is seen at the old name until it has followed.) Raises FileNotFoundError, FileExistsError,
+    Conflict.
     """
-
-    def change(session: ClientSession | None) -> list[Any] | None:
-        return _move(bucket, old, new, replace, keep, session)
-
     for _ in range(ATTEMPTS):
-        # With one revision there is one change that counts. With several, an older one would be seen at the
-        # old name while they move.
-        has_older = len(list(bucket.files.find({"filename": old}, {"_id": 1}).limit(2))) > 1
         try:
-            gone = bucket.atomically(change) if has_older else change(None)
+            gone = _move(bucket, old, new, replace, keep)
         except DuplicateKeyError:
             if not replace:
                 raise fail(errno.EEXIST) from None
@@ -270,31 +262,23 @@ def move(bucket: Bucket, old: str, new: str, replace: bool, keep: bool) -> list[
     raise Conflict("Others store to this name all the time; nothing was renamed")
 
 
-def _move(
-    bucket: Bucket, old: str, new: str, replace: bool, keep: bool, session: ClientSession | None
-) -> list[Any] | None:
+def _move(bucket: Bucket, old: str, new: str, replace: bool, keep: bool) -> list[Any] | None:
     """None: somebody has replaced, moved or removed the newest revision meanwhile."""
-    revisions = bucket.revisions(old, session)
+    revisions = bucket.revisions(old)
     if not revisions:
         raise fail(errno.ENOENT)
     newest = revisions[-1]
-    there = bucket.revisions(new, session)
+    there = bucket.revisions(new)
     if there and not replace:
         raise fail(errno.EEXIST)
     fields = _fields_to_move(newest, new, there)
-    here = _as_it_is(newest, old)
-    if not bucket.files.update_one(here, {"$set": fields}, session=session).matched_count:
+    if not bucket.files.update_one(_as_it_is(newest, old), {"$set": fields}).matched_count:
         return None
     if len(revisions) > 1:
         # They follow; without their numbers, for these are the new name's.
         others = {"_id": {"$in": [doc["_id"] for doc in revisions[:-1]]}, "filename": old}
-        bucket.files.update_many(
-            others, {"$set": {"filename": new}, "$unset": {"metadata.revision": ""}}, session=session
-        )
-    replaced = [] if keep else [doc["_id"] for doc in there]
-    if session is not None:
-        return delete(bucket, new, replaced, session)
-    return _clear(bucket, newest["_id"], new, replaced)
+        bucket.files.update_many(others, {"$set": {"filename": new}, "$unset": {"metadata.revision": ""}})
+    return _clear(bucket, newest["_id"], new, [] if keep else [doc["_id"] for doc in there])
 
 
 def _fields_to_move(doc: Document, new: str, there: list[Document]) -> Document:
