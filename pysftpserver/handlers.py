@@ -184,6 +184,8 @@ def serve_opendir(server: SFTPServer, rid: int, path: bytes) -> None:
 def serve_readdir(server: SFTPServer, rid: int, handle: bytes) -> None:
     """SSH_FXP_READDIR, section 6.7: a NAME with as many entries as fit a packet."""
     directory = server.handles.directory(handle)
+    if directory.is_broken:
+        raise SFTPFailure("The listing broke off; open the directory again")
     room = most = server.limits.packet - NAMES_HEADER
     entries = []
     if directory.waiting is not None:
@@ -193,16 +195,21 @@ def serve_readdir(server: SFTPServer, rid: int, handle: bytes) -> None:
     else:
         server.longnames.refresh()
     longname = server.longnames.longname
-    for name, attrs in islice(directory.entries, server.limits.entries - len(entries)):
-        entry = wire.encode_name_entry(name, longname(name, attrs), attrs)
-        if len(entry) > most:
-            server.log.error(f"a name of {len(name)} bytes does not fit into a packet, and is left out")
-            continue
-        room -= len(entry)
-        if room < 0:
-            directory.waiting = entry
-            break
-        entries.append(entry)
+    try:
+        for name, attrs in islice(directory.entries, server.limits.entries - len(entries)):
+            entry = wire.encode_name_entry(name, longname(name, attrs), attrs)
+            if len(entry) > most:
+                server.log.error(f"a name of {len(name)} bytes does not fit into a packet, and is left out")
+                continue
+            room -= len(entry)
+            if room < 0:
+                directory.waiting = entry
+                break
+            entries.append(entry)
+    except BaseException:
+        # A generator that has raised would just end now, and what the client has would look like all.
+        directory.is_broken = getattr(directory.entries, "gi_frame", directory) is None
+        raise
     if not entries:
         raise SFTPEndOfFile
     server.send(wire.SSH2_FXP_NAME, rid, wire.encode_names(entries))

@@ -46,13 +46,14 @@ class FileHandle:
 class DirectoryHandle:
     """An open directory: what the storage lists, and an encoded entry that did not fit the last reply."""
 
-    __slots__ = ("entries", "listing", "path", "waiting")
+    __slots__ = ("entries", "is_broken", "listing", "path", "waiting")
 
     def __init__(self, path: bytes, listing: Iterable[tuple[bytes, SFTPAttributes]]) -> None:
         self.path = path
         self.listing = listing
         self.entries = iter(listing)
         self.waiting: bytes | None = None
+        self.is_broken = False  # whether the storage has failed to list on
 
 
 class HandleTable:

@@ -28,14 +28,14 @@ from pysftpserver.mongo import revisions, tree
 from pysftpserver.mongo.bucket import DIRECTORY, SYMLINK, Bucket, Entry, changes
 from pysftpserver.mongo.connection import check_bucket, check_database, open_client, reach
 from pysftpserver.mongo.errors import answers, fail
-from pysftpserver.mongo.listing import Listing, entries, next_entry, oddities
+from pysftpserver.mongo.listing import entries, next_entry, oddities
 from pysftpserver.mongo.names import below, component, name_of, parent_of, to_bytes, to_text
 from pysftpserver.mongo.openfiles import Handle, OpenFile, OpenFiles
 from pysftpserver.mongo.paths import Place, Resolver, target_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
     from typing import Any
 
     from pysftpserver.attributes import SFTPAttributes
@@ -230,7 +230,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
             self._files.set_attributes(file, attrs)
             return
         if attrs.size is None or attrs.size == entry.attrs.size:
-            self._files.set_attributes(OpenFile(entry.name, entry.doc), attrs)
+            self._files.set_attributes(self._files.known(entry.name, entry.doc), attrs)
             return
         handle = self._files.open(entry.name, entry.doc, os.O_WRONLY, {})
         try:
@@ -249,13 +249,13 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         entry = place.existing()
         if entry.kind != DIRECTORY:
             raise fail(errno.ENOTDIR)
-        return Listing(self._entries(entry, self._parent(place) or entry))
+        return self._entries(entry, self._parent(place) or entry)
 
     def _parent(self, place: Place) -> Entry | None:
         """The directory that a directory is in; the top is its own. None: one that this one implies."""
         return place.way[-1][1] if place.way else self._top_entry()
 
-    def _entries(self, entry: Entry, parent: Entry) -> Generator[tuple[bytes, SFTPAttributes], None, None]:
+    def _entries(self, entry: Entry, parent: Entry) -> Iterator[tuple[bytes, SFTPAttributes]]:
         yield b".", entry.attrs
         yield b"..", parent.attrs
         new = {file.name: file for file in self._files.new_in(entry.name)}
@@ -283,6 +283,8 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         place = self._find(path.rstrip(b"/") or path, follow=False)
         if place.entry is not None:
             raise fail(errno.EEXIST)
+        if path.rstrip(b"/").endswith(b"/."):
+            raise fail(errno.ENOENT)
         return place
 
     @answers
@@ -307,8 +309,8 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         if entry is None:
             if not flags & os.O_CREAT:
                 raise fail(errno.ENOENT)
-            if path.endswith(b"/"):
-                raise fail(errno.EISDIR)
+            if path.endswith((b"/", b"/.")):
+                raise fail(errno.EISDIR if path.endswith(b"/") else errno.ENOENT)
             uid, gid = self.bucket.owner
             fields = {"permissions": mode & 0o7777 & ~_umask(), "uid": uid, "gid": gid}
             return self._files.open(place.name, None, flags, fields)
@@ -419,10 +421,10 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
             if there is None and not revisions.keeps_its_name(self.bucket, target.name):
                 revisions.move(self.bucket, target.name, source.name, False, self._keep)
                 raise fail(errno.EEXIST)
-        elif there is not None and there.doc is not None:
-            gone = revisions.remove(self.bucket, target.name)
         self._files.removed(target.name, gone)
         self._files.renamed(source.name, target.name)
+        if entry.doc is None and there is not None:
+            self._files.will_replace(target.name, there.doc)  # when it is stored, and not before
         if there is not None and there.kind == SYMLINK:
             tree.remove_link(self.bucket, target.name)  # which the file hides already
 

@@ -90,6 +90,19 @@ class Listings(unittest.TestCase):
             with self.subTest([name[:5] for name, _ in order]):
                 self.assertEqual(set(seen) - {b"n" * 200_000}, {name for name, _ in order if len(name) == 1})
 
+    def test_a_listing_that_broke_off_never_looks_like_all_there_is(self):
+        class Breaks(Whole):
+            def opendir(self, path):
+                yield b"one", SFTPAttributes()
+                raise OSError(5, "Input/output error")
+
+        client = Client(Breaks())
+        handle = client.opendir(b"d")
+        for _ in range(3):
+            self.assertNotIn(client.status("readdir", handle), (EOF, 0))
+        again = client.opendir(b"d")
+        self.assertNotIn(client.status("readdir", again), (EOF, 0))
+
     def test_an_empty_listing_is_the_end_at_once(self):
         client = Client(Listed([]))
         self.assertEqual(client.status("readdir", client.opendir(b"d")), EOF)

@@ -31,15 +31,21 @@ EMBEDDED_DATABASE = "sftp"
 PATIENCE = 3.5  # seconds for the server's first answer: whoever waits is told within 5
 LONGEST_URI = 1 << 16  # bytes
 OLD = 24.0  # hours
+MOST_HOURS = 100_000
 PAUSE = 0.1  # seconds from one line of progress to the next
 DRIVER = ("pymongo", "gridfs", "bson")  # what the package pymongo brings
 
 
 def hours(text: str) -> float:
     """A number of hours. Raises BadValue for anything but digits, with a point among them or not."""
-    if len(text) < 12 and text.isascii() and text.replace(".", "", 1).isdecimal():
+    if (
+        len(text) < 12
+        and text.isascii()
+        and text.replace(".", "", 1).isdecimal()
+        and float(text) <= MOST_HOURS
+    ):
         return float(text)
-    raise BadValue(f"invalid number {text!r}: hours, 0 or more")
+    raise BadValue(f"invalid number {text!r}: hours, 0 to {MOST_HOURS}")
 
 
 def database_name(text: str) -> str:

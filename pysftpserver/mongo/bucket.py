@@ -128,7 +128,13 @@ class Bucket:
 
     def revisions(self, name: str) -> list[Document]:
         """All revisions of a file, the newest last."""
-        return list(self.files.find({"filename": name}).sort(BY_NAME))
+        found = self.files.find({"filename": name}).sort(BY_NAME)
+        return [doc for doc in found if isinstance(doc["filename"], str)]  # no list with that name in it
+
+    def has_file(self, name: str) -> bool:
+        """Whether there is a file of that name."""
+        with self.files.find({"filename": name}, {"filename": 1}) as found:
+            return any(isinstance(doc["filename"], str) for doc in found)
 
     def lookup(self, names: list[str]) -> dict[str, Entry]:
         """What is at each of some names. A directory that only its files imply is not among it.

@@ -131,7 +131,9 @@ def fetch(bucket: Bucket, doc: Document, first: int, stop: int) -> dict[int, byt
     found: dict[int, bytes] = {}
     with bucket.chunks.find(condition, {"_id": 0, "n": 1, "data": 1}) as cursor:
         for chunk in cursor:
-            found[int(chunk["n"])] = bytes(chunk["data"])
+            data = chunk.get("data")
+            if isinstance(data, bytes):
+                found[int(chunk["n"])] = bytes(data)
     size, whole = chunk_size(doc), length(doc)
     for number in range(first, stop):
         if len(found.get(number, b"")) != min(size, whole - number * size):

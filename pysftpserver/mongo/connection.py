@@ -7,6 +7,7 @@ Facts: MongoDB's connection string specification, pymongo.MongoClient.
 from __future__ import annotations
 
 import re
+import warnings
 
 import pymongo
 from pymongo import errors
@@ -40,7 +41,8 @@ def open_client(remote: str, port: int | None) -> tuple[pymongo.MongoClient[Any]
     remote: a host, or a URI, which has its ports in itself. Raises ValueError for what cannot be one.
     """
     if is_uri(remote):
-        return _client(remote, None), _database_of(remote)
+        database = _database_of(remote)
+        return _client(remote, None), database
     if not remote or re.search(r"[\s/@?,]", remote):
         shown = repr(remote) if "@" not in remote else "with a user"  # and perhaps a password
         raise ValueError(f"invalid host {shown}: give a name, an address or a mongodb:// URI")
@@ -58,7 +60,9 @@ def _client(remote: str, port: int | None) -> pymongo.MongoClient[Any]:
         options["socketTimeoutMS"] = SILENCE * 1000
     options |= {"unicode_decode_error_handler": "replace", "datetime_conversion": "DATETIME_AUTO"}
     try:
-        return pymongo.MongoClient(remote, port, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they would go to the client, with paths of this host
+            return pymongo.MongoClient(remote, port, **options)
     except errors.ConfigurationError as error:  # InvalidURI is one
         raise ValueError(_reason(error)) from None
     except (errors.PyMongoError, ValueError, TypeError, OSError) as error:
@@ -76,8 +80,10 @@ def _reason(error: Exception) -> str:
 
 
 def _database_of(uri: str) -> str | None:
-    """The database that a URI names. (The driver has checked the URI; to ask it again may ask the DNS.)"""
+    """The database that a URI names. (The driver knows, too, but to ask it may be to ask the DNS.)"""
     path = uri.split("://", 1)[1].partition("?")[0].partition("/")[2]
+    if "@" in path:  # a password with a slash in it, of which the driver would make a host and a database
+        raise ValueError("invalid URI: user and password must be percent-encoded")
     from urllib.parse import unquote
 
     return unquote(path) or None

@@ -71,16 +71,19 @@ def _collect(
     bucket: Bucket, identity: Any, latest: datetime.datetime, dry_run: bool, found: Collected
 ) -> None:
     count = {"_id": None, "count": {"$sum": 1}, "newest": {"$max": "$_id"}}
-    size = {"bytes": {"$sum": {"$binarySize": "$data"}}}
+    is_data = {"$eq": [{"$type": "$data"}, "binData"]}
+    size = {"bytes": {"$sum": {"$cond": [is_data, {"$binarySize": "$data"}, 0]}}}
     pipeline = [{"$match": {"files_id": identity}}, {"$group": {**count, **size}}]
     for group in bucket.chunks.aggregate(pipeline):
         newest = group["newest"]
         if not isinstance(newest, ObjectId) or newest.generation_time > latest:
             found.young += 1  # or of unknown age
             return
+        # Once more: numbers of several types are one _id, and it may have become a file since.
+        if bucket.files.find_one({"_id": identity}, {"_id": 1}) is not None:
+            return
         found.orphans += 1
         found.chunks += int(group["count"])
         found.bytes += int(group["bytes"])
-        # Once more: with little patience asked for, it may have become a file since.
-        if not dry_run and bucket.files.find_one({"_id": identity}, {"_id": 1}) is None:
+        if not dry_run:
             delete_chunks(bucket, [identity])

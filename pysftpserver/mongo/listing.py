@@ -15,14 +15,11 @@ from contextlib import closing
 from pysftpserver.mongo.bucket import BY_NAME, DIRECTORY, SYMLINK, Bucket, Entry, uploaded
 from pysftpserver.mongo.errors import answers
 from pysftpserver.mongo.names import after, below, is_reachable, name_of
-from pysftpserver.pysftpexceptions import SFTPFailure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from typing import Any
-
-    from pysftpserver.attributes import SFTPAttributes
 
     Document = dict[str, Any]
     Keyed = tuple[str, Entry]
@@ -30,33 +27,6 @@ if TYPE_CHECKING:
 BATCH = 1000  # documents at a time: memory, and round trips
 NEAR = 8  # documents; where the next run may be near. It grows as long as there is none
 GROWTH = 8
-
-
-class Listing:
-    """Entries of a directory. Once it has failed it goes on failing: a generator would end, and what a client
-    has of the directory then look like all that there is."""
-
-    def __init__(self, entries: Generator[tuple[bytes, SFTPAttributes], None, None]) -> None:
-        self._entries = entries
-        self._failure = ""
-
-    def __iter__(self) -> Listing:
-        return self
-
-    def __next__(self) -> tuple[bytes, SFTPAttributes]:
-        if self._failure:
-            raise SFTPFailure(self._failure)
-        try:
-            return next(self._entries)
-        except StopIteration:
-            raise
-        except Exception:
-            self._failure = "The listing broke off; open the directory again"
-            raise
-
-    def close(self) -> None:
-        """Be done with it."""
-        self._entries.close()
 
 
 @answers

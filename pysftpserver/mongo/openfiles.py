@@ -133,6 +133,17 @@ class OpenFiles:
         first = below(directory)
         return any(file.doc is None and name.startswith(first) for name, file in self._by_name.items())
 
+    def known(self, name: str, doc: Document | None) -> OpenFile:
+        """The session's open file of that document, or one that nobody has open."""
+        file = self._by_name.get(name)
+        return file if file is not None and _identity(file.doc) == _identity(doc) else OpenFile(name, doc)
+
+    def will_replace(self, name: str, doc: Document | None) -> None:
+        """A file that is not stored yet has taken the name of one that is: that one has to be there still."""
+        file = self._by_name[name]
+        if file.expected is not ANYTHING:
+            file.expected = _identity(doc)
+
     # --- opening and closing ----------------------------------------------------------------------------
 
     def open(self, name: str, doc: Document | None, flags: int, fields: Document) -> Handle:
@@ -147,8 +158,10 @@ class OpenFiles:
         if file.doc is None and file.draft is None:
             self._begin(file, None)
             file.fields.update(fields)
-        elif flags & os.O_TRUNC and handle.may_change and file.length:
+        elif flags & os.O_TRUNC:
             self._truncate(file)
+        elif file.draft is None:
+            file.expected = _identity(doc)
         if flags & os.O_TRUNC and not flags & os.O_EXCL:
             file.expected = ANYTHING
         self._by_name[name] = file
@@ -267,8 +280,14 @@ class OpenFiles:
     def resize(self, file: OpenFile, size: int) -> None:
         """Cut a file off, or have zeros follow. Raises OSError (EFBIG)."""
         if size != file.length:
+            is_new = file.draft is None
             draft = self._begin(file, file.doc if size else None)
-            self._resize(file, draft, size)
+            try:
+                self._resize(file, draft, size)
+            except OSError:
+                if is_new:
+                    self._discard(file)
+                raise
             _touch(file)
 
     def _resize(self, file: OpenFile, draft: Draft, size: int) -> None:

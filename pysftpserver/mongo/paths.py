@@ -18,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+MOST_COMPONENTS = 1024  # asked for at once, with all that is before each
+MOST_LOOKUPS = 256  # for one path; each link takes one, and each ".." behind a name
 MOST_LINKS = 40  # followed in one path; as Linux has it
 
 
@@ -73,7 +75,9 @@ class Resolver:
         todo = _parts(path)
         done: list[tuple[str, Entry | None]] = []
         links = 0
-        while True:
+        for _ in range(MOST_LOOKUPS):
+            if len(todo) > MOST_COMPONENTS:
+                raise fail(errno.ENAMETOOLONG)
             while todo and todo[0] == b"..":
                 del todo[0], done[-1:]
             if not todo:
@@ -102,6 +106,7 @@ class Resolver:
                 done.append((name, self._on_the_way(name, entry, names[number + 1 :], found)))
             else:
                 del todo[:count]
+        raise fail(errno.ELOOP)
 
     def _names(self, done: list[tuple[str, Entry | None]], parts: list[bytes]) -> list[str]:
         """The filenames of some components, each in the one before, the first in what was reached."""

@@ -96,7 +96,9 @@ def _take_the_place(
     if keep and latest is not None:
         condition["uploadDate"] = {"$gt": DatetimeMS(latest)}  # there may be any number of older ones
     older = []
-    for other in bucket.files.find(condition, {"uploadDate": 1}):
+    for other in bucket.files.find(condition, {"uploadDate": 1, "filename": 1}):
+        if not isinstance(other["filename"], str):
+            continue
         if latest is None or uploaded(other) > latest:
             return None if _withdraw(bucket, doc) else []
         if current is not None and other["_id"] != current["_id"]:
@@ -199,6 +201,7 @@ def _next_number(name: str, there: list[Document]) -> Int64:
     Those of a name begin where no other name's do, so that another program may rename one file to another.
     """
     highest = max(map(revision, there), default=0)
+    highest = highest if highest < MOST_INT64 else 0  # somebody's idea of a number
     return Int64((highest or zlib.crc32(name.encode()) << 20) + 1)
 
 

@@ -12,6 +12,7 @@ import errno
 from itertools import islice
 
 from pymongo import UpdateOne
+from pymongo.errors import BulkWriteError
 
 from pysftpserver.mongo.bucket import DIRECTORY, SYMLINK, Bucket, DuplicateKeyError, placed
 from pysftpserver.mongo.errors import fail
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 DEFAULT_MODE = 0o755
 MOST_AT_ONCE = 20_000  # documents that one transaction moves; more are moved in several
 BATCH = 1000  # changes sent at once
+DUPLICATE_KEY = 11000  # an error's code
 
 
 def make(bucket: Bucket, name: str, kind: str, mode: int, **more: Any) -> None:
@@ -40,7 +42,7 @@ def make(bucket: Bucket, name: str, kind: str, mode: int, **more: Any) -> None:
         bucket.nodes.insert_one(doc)
     except DuplicateKeyError:
         raise fail(errno.EEXIST) from None
-    if bucket.files.find_one({"filename": name}, {"_id": 1}) is not None:
+    if bucket.has_file(name):
         bucket.nodes.delete_one({"_id": doc["_id"]})
         raise fail(errno.EEXIST)
     settle(bucket, parent_of(name))  # if somebody has removed it meanwhile
@@ -130,7 +132,11 @@ def move_directory(bucket: Bucket, old: str, new: str, replace: bool) -> None:
             change(None)
     except DuplicateKeyError:
         raise fail(errno.EEXIST) from None
-    if bucket.files.find_one({"filename": new}, {"_id": 1}) is not None:
+    except BulkWriteError as error:
+        if any(one.get("code") == DUPLICATE_KEY for one in (error.details or {}).get("writeErrors", ())):
+            raise fail(errno.EEXIST) from error  # somebody has made a directory below the new name just now
+        raise
+    if bucket.has_file(new):
         # It was made just now, and hides the directory: back, then, as if the file had been first.
         _move_directory(bucket, new, old, False, None)
         raise fail(errno.EEXIST)
