@@ -14,6 +14,7 @@ from pymongo.errors import OperationFailure
 
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.mongo import bucket as buckets
+from pysftpserver.mongo import revisions
 from tests.mongo.clients import get, names, put
 from tests.mongo.databases import DatabaseCase
 
@@ -221,6 +222,13 @@ class DatesOutOfPythonsRange(ProgramsCase):
         self.assertEqual(buckets.seconds(before, None), 0)
         self.assertLess(buckets.uploaded({"uploadDate": before}), buckets.uploaded({"uploadDate": NOW}))
         self.assertLess(buckets.uploaded({"uploadDate": NOW}), buckets.uploaded({"uploadDate": far}))
+
+    def test_are_passed_by_what_replaces_them_and_kept_as_they_are(self) -> None:
+        far = DatetimeMS(10**15)
+        there = {"uploadDate": far, "metadata": {"until": far}}
+        new = revisions._document("f", {"_id": 1, "length": 1, "chunkSize": 1}, {"revision": 1}, there)
+        self.assertEqual(new["uploadDate"], DatetimeMS(10**15 + 1))
+        self.assertEqual(new["metadata"], {"until": far, "revision": 1})
 
     def test_hinder_nobody_and_stay_as_they_are_in_what_others_store(self) -> None:
         try:
