@@ -11,6 +11,7 @@ SCRIPTS = [
     "bin/pysftpjail",
     "bin/pysftpmongo",
     "bin/pysftpserver",
+    "bin/pysksync",
 ]
 
 setup(scripts=SCRIPTS)

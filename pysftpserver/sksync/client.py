@@ -1,0 +1,295 @@
+"""The client: sync() brings a directory of a storage and one of a server up to date with each other.
+
+It blocks, and needs no event loop. What may not enter: concrete storages, configuration files, how progress
+is shown. Facts: docs/sksync.md, "What is said".
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.sksync import plan, wire
+from pysftpserver.sksync.dialogue import Dialogue, SyncError
+from pysftpserver.sksync.listing import listing, reason
+from pysftpserver.sksync.parsing import Damaged, DownloadParser
+from pysftpserver.sksync.patience import OutOfPatience
+from pysftpserver.sksync.receiving import Receiver, remove_leftovers
+from pysftpserver.sksync.sending import BLOCK, CannotSend, Sender
+from pysftpserver.sksync.shares import directory
+from pysftpserver.sksync.tls import ClientTLS, TLSError
+from pysftpserver.sksync.wire import DEFAULT_PORT, Dialect, Malformed, SyncType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.sksync.listing import Listing
+
+__all__ = ["ClientTLS", "Dialect", "Observer", "Request", "Summary", "SyncError", "SyncType", "sync"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which sync is wanted.
+
+    host, port: the server's. server_path: a directory there. sync_type, is_recursive: what goes where.
+    dialect: the protocol's name. login: (user, password), None for no login. tls: None for no encryption.
+    excluded: shell patterns of names that are left out. ignores_time_errors: whether a modification time that
+    cannot be set is no failure. timeout: seconds that the server may be silent. client_path: what the server
+    is told of this side.
+    """
+
+    host: str
+    server_path: str
+    port: int = DEFAULT_PORT
+    sync_type: SyncType = SyncType.FROM_SERVER_USE_TIME
+    is_recursive: bool = False
+    dialect: Dialect = Dialect.PYSKSYNC_2
+    login: tuple[str, str] | None = None
+    tls: ClientTLS | None = None
+    excluded: Sequence[str] = ()
+    ignores_time_errors: bool = False
+    timeout: float = 120
+    client_path: str = "/"
+
+
+@dataclass
+class Summary:
+    """What a sync did, or in a dry run would do.
+
+    sent, received: bytes of each file, by name. failed: why files were not sent or received, by name.
+    skipped: paths that the protocol's encoding cannot say. unchanged: how many files of the client's
+    stayed as they are. time_errors: how many modification times could not be set. seconds: how long it took.
+    """
+
+    sent: dict[str, int] = field(default_factory=dict)
+    received: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    skipped: list[bytes] = field(default_factory=list)
+    unchanged: int = 0
+    time_errors: int = 0
+    seconds: float = 0.0
+
+    @property
+    def bytes(self) -> int:
+        """Of the contents of all files that were sent and received."""
+        return sum(self.sent.values()) + sum(self.received.values())
+
+
+class Observer:
+    """Is told how a sync goes on. Each method does nothing, until a subclass says what."""
+
+    def listed(self, files: int) -> None:
+        """This side's directory was read."""
+
+    def moved(self, size: int) -> None:
+        """That many bytes were sent or received."""
+
+    def sent(self, name: str, size: int) -> None:
+        """A file was sent."""
+
+    def received(self, name: str, size: int) -> None:
+        """A file was received, and is in its place."""
+
+    def failed(self, name: str, why: str) -> None:
+        """A file could not be sent or received; the sync goes on."""
+
+
+def sync(
+    storage: SFTPAbstractServerStorage,
+    request: Request,
+    path: str = "/",
+    observer: Observer | None = None,
+    is_dry: bool = False,
+) -> Summary:
+    """Bring a directory of a storage and one of a server up to date with each other.
+
+    path: the directory in the storage. is_dry: find out what would be sent and received, and touch nothing.
+    Raises SyncError when it did not come to its end; its attribute `summary` tells what was done until then.
+    Files that failed alone are in the summary, and raise nothing.
+    """
+    run = _Run(storage, directory(path), request, observer or Observer())
+    began = time.monotonic()
+    try:
+        if is_dry:
+            from pysftpserver.sksync.dry import find_out
+
+            find_out(run)
+        else:
+            run.sync()
+    except (Malformed, Damaged) as error:
+        raise _ended(f"ended: the server sent {error}", run.summary) from None
+    except OutOfPatience as error:
+        raise _ended(f"ended: waiting for the server, {error}", run.summary) from None
+    except (SyncError, TLSError) as error:
+        raise _ended(str(error), run.summary) from None
+    except (OSError, SFTPException) as error:
+        raise _ended(f"ended: {reason(error)}", run.summary) from error
+    finally:
+        run.summary.seconds = time.monotonic() - began
+    return run.summary
+
+
+def _ended(text: str, summary: Summary) -> SyncError:
+    error = SyncError(text)
+    error.summary = summary
+    return error
+
+
+class _Run:
+    """One sync, in as many connections as it takes: one, unless files turn out to be unreadable."""
+
+    def __init__(
+        self, storage: SFTPAbstractServerStorage, top: bytes, request: Request, observer: Observer
+    ) -> None:
+        self.storage = storage
+        self.top = top
+        self.request = request
+        self.observer = observer
+        self.summary = Summary()
+
+    def list(self) -> Listing:
+        """What there is on this side."""
+        request = self.request
+        here = listing(
+            self.storage,
+            self.top,
+            request.is_recursive,
+            request.dialect,
+            request.excluded,
+            may_be_missing=request.sync_type.from_server,
+        )
+        self.summary.skipped = here.unsayable
+        for name, why in here.unlisted.items():
+            self.fail(name, why)
+        self.observer.listed(len(here.files))
+        return here
+
+    def fail(self, name: str, why: str) -> None:
+        """Take note of a file that cannot be had."""
+        self.summary.failed[name] = why
+        self.observer.failed(name, why)
+
+    def sync(self) -> None:
+        """Do it all."""
+        here = self.list()
+        remove_leftovers(self.storage, self.top, here)
+        before = len(here.files)
+        while True:
+            try:
+                self._in_one_connection(here)
+                break
+            except CannotSend as error:
+                # The server waits for that file and takes nothing else instead. So: again, without it.
+                here.withhold(error.name, error.why)
+                self.fail(error.name, error.why)
+        replaced = sum(1 for name in self.summary.received if name in here.files)
+        self.summary.unchanged = before - len(self.summary.sent) - replaced
+
+    def _in_one_connection(self, here: Listing) -> None:
+        dialogue = Dialogue(self.request)
+        try:
+            open_sync(dialogue, self.request, self.request.sync_type, here.files)
+            self._upload(dialogue, here)
+            self._download(dialogue, here)
+        finally:
+            dialogue.close()
+
+    # --- to the server ------------------------------------------------------------------------------------
+
+    def _upload(self, dialogue: Dialogue, here: Listing) -> None:
+        offered = dict(here.files) if self.request.sync_type.to_server else {}
+        sender = Sender(self.storage, self.top, self.request.dialect, self._on_sent)
+        while True:
+            wanted = dialogue.lines_at_hand()
+            names = [taken(offered, line, self.request.dialect) for line in wanted if line]
+            for block in sender.uploads(names):
+                dialogue.send(block)
+                self.observer.moved(len(block))
+            if not wanted[-1]:
+                return
+
+    def _on_sent(self, name: str, size: int) -> None:
+        self.summary.sent[name] = size
+        self.observer.sent(name, size)
+
+    # --- from the server ----------------------------------------------------------------------------------
+
+    def _download(self, dialogue: Dialogue, here: Listing) -> None:
+        receiver = Receiver(
+            self.storage, self.top, here, self.request.ignores_time_errors, self._on_received, self.fail
+        )
+        check = DownloadCheck(self.request.sync_type, self.request.is_recursive, here)
+        parser = DownloadParser(self.request.dialect, receiver, check)
+        try:
+            while not parser.is_done:
+                self.observer.moved(dialogue.feed(parser))
+        finally:
+            receiver.give_up()
+            self.summary.time_errors += receiver.time_errors
+
+    def _on_received(self, name: str, size: int) -> None:
+        self.summary.received[name] = size
+        self.observer.received(name, size)
+
+
+def open_sync(dialogue: Dialogue, request: Request, sync_type: SyncType, files: dict[str, int]) -> None:
+    """Say which sync is wanted, and what there is on this side. Raises SyncError, Malformed."""
+    dialect = request.dialect
+    paths = [dialect.encode(path) for path in (request.server_path, request.client_path)]
+    if None in paths:
+        raise SyncError(f"server_path and client_path: not to be said in {dialect.title}")
+    head = wire.number(sync_type) + wire.number(0 if request.is_recursive else 1)
+    dialogue.send(head + b"".join(path for path in paths if path is not None))
+    if dialect.has_digests and dialogue.line() + b"\n" != wire.WITH_DIGESTS:
+        raise Malformed("no word about digests")
+    for block in _entries(files, dialect):
+        dialogue.send(block)
+
+
+def _entries(files: dict[str, int], dialect: Dialect) -> Iterator[bytes]:
+    """A listing and its end, in blocks."""
+    lines: list[bytes] = []
+    size = 0
+    for name, mtime in files.items():
+        line = wire.entry(name, mtime, dialect)
+        if line is not None:
+            lines.append(line)
+            size += len(line)
+        if size > BLOCK:
+            yield b"".join(lines)
+            lines.clear()
+            size = 0
+    yield b"".join([*lines, wire.END])
+
+
+def taken(offered: dict[str, int], line: bytes, dialect: Dialect) -> str:
+    """The name of a file that the server wants, which is not offered any more then. Raises Malformed."""
+    name = wire.parse_name(line, dialect)
+    if offered.pop(name, None) is None:
+        raise Malformed("the name of a file that it was not offered, or had already")
+    return name
+
+
+class DownloadCheck:
+    """Whether what a server sends was asked for."""
+
+    def __init__(self, sync_type: SyncType, is_recursive: bool, here: Listing) -> None:
+        self._sync_type = sync_type
+        self._is_recursive = is_recursive
+        self._here = here
+        self._seen: set[str] = set()
+
+    def __call__(self, name: str, mtime: int) -> None:
+        """Raises Malformed for a file that has no business here. mtime: in seconds."""
+        own = self._here.files.get(name)
+        if not plan.sends_from_server(own, mtime, self._sync_type):
+            raise Malformed("a file that it was not asked for")
+        if "/" in name and not self._is_recursive:
+            raise Malformed("a file in a directory, where only one directory was asked for")
+        if name in self._seen:
+            raise Malformed("a file for the second time")
+        self._seen.add(name)

@@ -1,0 +1,197 @@
+"""A server's side of one connection, for asyncio: pieces in, pieces out, with limits to memory and patience.
+
+What may not enter: what is said on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+
+from pysftpserver.sksync.parsing import LineParser
+from pysftpserver.sksync.patience import Patience
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MOST_WAITING = 1 << 20  # bytes that were received and not yet taken, before the peer has to wait
+MOST_UNSENT = 512 << 10  # bytes that may wait to be sent
+LINGER = 5.0  # seconds, for the peer to close
+MOST_AFTER = 1 << 20  # bytes that are passed over after the end
+
+
+class ConnectionEnded(Exception):
+    """The peer has gone. The text is for the log."""
+
+
+class Connection(asyncio.Protocol):
+    """One connection. timeout: seconds. on_made: called with this when the connection is there."""
+
+    def __init__(self, timeout: float, on_made: Callable[[Connection], None]) -> None:
+        self._timeout = timeout
+        self._patience = Patience(timeout)
+        self._on_made = on_made
+        self._pieces: deque[bytes] = deque()
+        self._waiting = 0
+        self._is_paused = False
+        self._has_ended = False
+        self._is_lost = False
+        self._wake: asyncio.Future[None] | None = None
+        self._may_write: asyncio.Future[None] | None = None
+        self._is_full = False
+        self._lost = asyncio.get_running_loop().create_future()
+        self._lines = LineParser()
+
+    # --- what asyncio calls -------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()  # until it is clear whether there is to be TLS
+        self._is_paused = True
+        self._use(transport)
+        self._on_made(self)
+
+    def _use(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+        transport.set_write_buffer_limits(high=MOST_UNSENT)
+
+    def data_received(self, data: bytes) -> None:
+        self._pieces.append(data)
+        self._waiting += len(data)
+        if self._waiting > MOST_WAITING and not self._is_paused:
+            self._is_paused = True
+            self.transport.pause_reading()
+        self._wake_up()
+
+    def eof_received(self) -> bool:
+        self._has_ended = True
+        self._wake_up()
+        return self.transport.get_extra_info("sslcontext") is None  # TLS cannot stay half open
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._has_ended = self._is_lost = True
+        self._wake_up()
+        self.resume_writing()
+        if not self._lost.done():
+            self._lost.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        if self._may_write is not None and not self._may_write.done():
+            self._may_write.set_result(None)
+
+    def _wake_up(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    # --- what a session calls -----------------------------------------------------------------------------
+
+    @property
+    def peer(self) -> str:
+        """The address of the other side."""
+        address = self.transport.get_extra_info("peername")
+        return f"{address[0]}:{address[1]}" if address else "?"
+
+    async def start_tls(self, context: ssl.SSLContext) -> None:
+        """Encrypt all that follows. Raises ssl.SSLError, OSError, TimeoutError."""
+        loop = asyncio.get_running_loop()
+        self._is_paused = False
+        async with asyncio.timeout(self._timeout):  # which ends handshakes that are slow and not silent
+            encrypted = await loop.start_tls(self.transport, self, context, server_side=True)
+        if encrypted is None:
+            raise ConnectionResetError("the connection was closed")
+        self._use(encrypted)
+
+    async def receive(self) -> bytes:
+        """The next piece; b"" when the peer sends no more. Raises OutOfPatience."""
+        if self._is_paused and self._waiting <= MOST_WAITING // 2 and not self._is_lost:
+            self._is_paused = False
+            self.transport.resume_reading()
+        if not self._pieces:
+            await self._wait()
+        if not self._pieces:
+            return b""
+        piece = self._pieces.popleft()
+        self._waiting -= len(piece)
+        return piece
+
+    async def _wait(self) -> None:
+        if self._has_ended:
+            return
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        self._wake = loop.create_future()
+        try:
+            async with asyncio.timeout(self._patience.left()):
+                await self._wake
+        except TimeoutError:
+            raise self._patience.lost() from None
+        finally:
+            self._wake = None
+            self._patience.waited(loop.time() - start, self._waiting)
+
+    async def receive_all(self) -> list[bytes]:
+        """The next piece, and those that have come with it; empty when the peer sends no more.
+
+        Raises OutOfPatience.
+        """
+        pieces = [await self.receive(), *self._pieces]
+        self._pieces.clear()
+        self._waiting = 0
+        return [piece for piece in pieces if piece]
+
+    def put_back(self, rest: bytes) -> None:
+        """Have a piece's rest received again."""
+        if rest:
+            self._pieces.appendleft(rest)
+            self._waiting += len(rest)
+
+    async def line(self) -> bytes:
+        """A line without its end. Raises Malformed, OutOfPatience, and ConnectionEnded where none comes."""
+        while True:
+            piece = await self.receive()
+            if not piece:
+                raise ConnectionEnded("it has gone")
+            line, after = self._lines.feed(piece, 0, len(piece))
+            if line is not None:
+                self.put_back(piece[after:])
+                return line
+
+    def send(self, data: bytes | bytearray) -> None:
+        """Send, some time."""
+        self.transport.write(data)
+
+    async def sent(self) -> None:
+        """Wait until not much is left to be sent. Raises OutOfPatience, ConnectionEnded."""
+        if self._is_full and not self._is_lost:
+            self._may_write = asyncio.get_running_loop().create_future()
+            try:
+                async with asyncio.timeout(self._timeout):
+                    await self._may_write
+            except TimeoutError:
+                raise self._patience.lost() from None
+            finally:
+                self._may_write = None
+        if self._is_lost:
+            raise ConnectionEnded("it has gone")
+
+    async def end(self) -> None:
+        """Say good-bye: what was sent arrives, even if the peer sent something that nobody read."""
+        try:
+            async with asyncio.timeout(LINGER):
+                if self.transport.can_write_eof() and not self._is_lost:
+                    self.transport.write_eof()
+                    passed = 0
+                    while passed < MOST_AFTER and (piece := await self.receive()):
+                        passed += len(piece)
+                self.transport.close()
+                await asyncio.shield(self._lost)
+        except Exception:  # it was over before
+            pass
+        finally:
+            self.transport.abort()

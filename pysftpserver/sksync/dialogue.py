@@ -1,0 +1,160 @@
+"""A client's side of one connection, blocking: connecting, the login, lines and pieces.
+
+What may not enter: storages, what is planned.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+
+from pysftpserver.sksync import wire
+from pysftpserver.sksync.parsing import LineParser
+from pysftpserver.sksync.patience import Patience
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pysftpserver.sksync.client import Request, Summary
+    from pysftpserver.sksync.parsing import ContentParser
+
+PIECE = 256 << 10  # bytes
+
+
+class SyncError(Exception):
+    """A sync could not be done, or not to its end. The text is one line, for the user.
+
+    summary: what was done until then.
+    """
+
+    summary: Summary
+
+
+class Dialogue:
+    """One connection, through the login and the greetings. Raises SyncError, Malformed, OutOfPatience,
+    TLSError.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._patience = Patience(request.timeout)
+        self._lines = LineParser()
+        self._data = bytearray(PIECE)
+        self._start = self._end = 0
+        where = f"{request.host} port {request.port}"
+        try:
+            self._socket = socket.create_connection((request.host, request.port), request.timeout)
+        except OSError as error:
+            why = error.strerror or str(error) or "failure"
+            raise SyncError(f"cannot connect to {where}: {why.lower()}") from None
+        try:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if request.tls is not None:
+                self._encrypt(request)
+            self._greet()
+        except BaseException:
+            self.close()
+            raise
+
+    def _encrypt(self, request: Request) -> None:
+        assert request.tls is not None
+        try:
+            self._socket = request.tls.wrap(self._socket, request.host)
+        except OSError as error:
+            why = (error.strerror or str(error) or "failure").lower()
+            raise SyncError(f"TLS: the handshake failed: {why}") from None
+
+    def _greet(self) -> None:
+        request = self._request
+        if request.login is not None:
+            self._log_in(*request.login)
+        self.send(f"{request.dialect.title}\n".encode())
+        answer = self.line_or_end()
+        if answer is None or answer + b"\n" != wire.ESTABLISHED:
+            login = " or wants a login" if request.login is None else ""
+            raise SyncError(f"the server does not speak {request.dialect.title}{login}")
+
+    def _log_in(self, user: str, password: str) -> None:
+        from pysftpserver.sksync import srp  # not everybody logs in, and it takes its time
+
+        login = srp.ClientLogin(user, password)
+        self.send(wire.srp_start(user, login.public))
+        try:
+            self.send(wire.srp_proof(login.prove(*wire.parse_srp_challenge(self._login_line()))))
+            login.check(wire.parse_hex(self._login_line()))
+        except srp.Refused:
+            raise SyncError("the login failed: this is not the server that knows the password") from None
+
+    def _login_line(self) -> bytes:
+        line = self.line_or_end()
+        if not line:
+            raise SyncError("the server refused the login: check username and password")
+        return line
+
+    # --- what is said -------------------------------------------------------------------------------------
+
+    def send(self, data: bytes | bytearray) -> None:
+        """Send all of it. Raises SyncError."""
+        try:
+            self._socket.settimeout(self._request.timeout)
+            self._socket.sendall(data)
+        except TimeoutError:
+            raise SyncError("the server stopped reading") from None
+        except OSError:
+            raise SyncError("the server ended the connection; its log says why") from None
+
+    def _receive(self) -> bool:
+        """Wait for more; whether there is any."""
+        began = time.monotonic()
+        self._start = self._end = 0
+        try:
+            self._socket.settimeout(self._patience.left())
+            self._end = self._socket.recv_into(self._data)
+        except TimeoutError:
+            raise self._patience.lost() from None
+        except OSError:
+            pass
+        finally:
+            self._patience.waited(time.monotonic() - began, self._end)
+        return self._end > 0
+
+    def line_or_end(self) -> bytes | None:
+        """The next line without its end, or None where the server has ended. Raises Malformed."""
+        while True:
+            if self._start == self._end and not self._receive():
+                return None
+            line, self._start = self._lines.feed(self._data, self._start, self._end)
+            if line is not None:
+                return line
+
+    def line(self) -> bytes:
+        """The next line without its end. Raises Malformed, OutOfPatience, SyncError."""
+        line = self.line_or_end()
+        if line is None:
+            raise SyncError("the server ended the connection early; its log says why")
+        return line
+
+    def lines_at_hand(self) -> list[bytes]:
+        """The next line, and those that have come with it, up to an empty one.
+
+        Raises Malformed, OutOfPatience, SyncError.
+        """
+        found = [self.line()]
+        while found[-1] and self._data.find(b"\n", self._start, self._end) >= 0:
+            found.append(self.line())
+        return found
+
+    def feed(self, parser: ContentParser) -> int:
+        """Give a parser what comes next; return how many bytes. Raises what it does, OutOfPatience,
+        SyncError.
+        """
+        if self._start == self._end and not self._receive():
+            raise SyncError("the server ended the connection early; its log says why")
+        start, self._start = self._start, parser.feed(self._data, self._start, self._end)
+        return self._start - start
+
+    def close(self) -> None:
+        """End the connection."""
+        try:
+            self._socket.close()
+        except OSError:
+            pass

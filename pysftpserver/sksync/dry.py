@@ -1,0 +1,125 @@
+"""A dry run: finding out what a sync would do, of a server that knows no such thing.
+
+What the server wants is asked for and not sent: it gets something else than the length of the first file, and
+ends the connection. What the server would send is read and thrown away; where that is more than asking again
+costs, the connection is ended, and the next one says that the file is here already. Nothing is written on
+either side. What may not enter: the storage, but for its listing and sizes.
+"""
+
+from __future__ import annotations
+
+from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.sksync.client import DownloadCheck, open_sync, taken
+from pysftpserver.sksync.dialogue import Dialogue, SyncError
+from pysftpserver.sksync.parsing import DownloadParser
+from pysftpserver.sksync.wire import SyncType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pysftpserver.sksync.client import Request, _Run
+    from pysftpserver.sksync.listing import Listing
+
+NO_LENGTH = b"dry run\n"  # instead of a length
+CHEAP = 256 << 10  # bytes of content that are rather read than passed over by a new connection
+
+
+def find_out(run: _Run) -> None:
+    """Put into the run's summary what would be sent and received, and with which failures."""
+    here = run.list()
+    sync_type = run.request.sync_type
+    if sync_type.to_server:
+        kind = SyncType.TO_SERVER_USE_TIME if sync_type.by_time else SyncType.TO_SERVER_NO_TIME
+        for name in _wanted(run.request, kind, dict(here.files)):
+            run.summary.sent[name] = _size(run, name)
+    if sync_type.from_server:
+        kind = SyncType.FROM_SERVER_USE_TIME if sync_type.by_time else SyncType.FROM_SERVER_NO_TIME
+        for name, size in _offered(run.request, kind, here).items():
+            why = here.refuses(name)
+            if why is not None:
+                run.fail(name, why)
+            elif not here.is_excluded(name):
+                run.summary.received[name] = size
+    replaced = sum(1 for name in run.summary.received if name in here.files)
+    run.summary.unchanged = len(here.files) - len(run.summary.sent) - replaced
+
+
+def _size(run: _Run, name: str) -> int:
+    try:
+        return run.storage.lstat(run.top + name.encode()).size or 0
+    except (OSError, SFTPException):
+        return 0
+
+
+def _wanted(request: Request, kind: SyncType, offered: dict[str, int]) -> list[str]:
+    """Names of what the server wants. offered: times by name."""
+    names: list[str] = []
+    while True:
+        before = len(names)
+        dialogue = Dialogue(request)
+        try:
+            open_sync(dialogue, request, kind, offered)
+            line: bytes | None = dialogue.line()
+            if line:
+                names.append(taken(offered, line, request.dialect))
+                dialogue.send(NO_LENGTH)
+            while line:
+                line = dialogue.line_or_end()
+                if line:
+                    names.append(taken(offered, line, request.dialect))
+        finally:
+            dialogue.close()
+        if line is not None:
+            return names
+        if len(names) == before:
+            raise SyncError("the server ended the connection early; its log says why")
+
+
+def _offered(request: Request, kind: SyncType, here: Listing) -> dict[str, int]:
+    """Bytes of each file that the server would send, by name."""
+    known = dict(here.files)
+    found: dict[str, int] = {}
+    while True:
+        sink = _Nowhere(CHEAP + sum(map(len, known)))
+        dialogue = Dialogue(request)
+        try:
+            open_sync(dialogue, request, kind, known)
+            if dialogue.line():
+                raise SyncError("the server wants files in a sync from the server")
+            check = DownloadCheck(kind, request.is_recursive, here)
+            parser = DownloadParser(request.dialect, sink, check)
+            while not parser.is_done:
+                dialogue.feed(parser)
+        except _TooMuch:
+            pass
+        finally:
+            dialogue.close()
+        found.update((name, size) for name, (_, size) in sink.files.items())
+        known.update((name, mtime) for name, (mtime, _) in sink.files.items())
+        if parser.is_done:
+            return found
+
+
+class _TooMuch(Exception):
+    """The rest of a file is not worth to be read."""
+
+
+class _Nowhere:
+    """A sink that keeps names. files: (time in seconds, bytes) by name. most: bytes of a file that are
+    read.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.files: dict[str, tuple[int, int]] = {}
+        self._most = most
+
+    def begin(self, name: str, mtime: int, length: int) -> None:
+        """Take note of a file."""
+        self.files[name] = (mtime, length)
+        if length > self._most:
+            raise _TooMuch
+
+    def write(self, piece: memoryview) -> None:
+        """Not kept."""
+
+    def end(self) -> None:
+        """Nothing to do."""

@@ -1,0 +1,147 @@
+"""What a storage has below a directory, as a sync sees it: regular files, by name, with their times.
+
+What may not enter: sockets, what is done about it. Links are not followed: what they lead to has a name of
+its own, or is none of the sync's business.
+"""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+from stat import S_ISDIR, S_ISREG
+
+from pysftpserver.pysftpexceptions import SFTPException, SFTPNotFound
+from pysftpserver.sksync import temporary
+from pysftpserver.sksync.wire import MOST_TIME
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.attributes import SFTPAttributes
+    from pysftpserver.sksync.wire import Dialect
+
+MOST_DEEP = 100  # directories in each other
+
+
+class Listing:
+    """What was found.
+
+    files: modification times in whole seconds, by name. others: names of what is no regular file. unlisted:
+    directories that could not be read, and why. unsayable: paths that the dialect cannot say. leftovers:
+    paths of temporary files that nobody writes to.
+    """
+
+    def __init__(self, excluded: Sequence[str] = (), is_recursive: bool = True) -> None:
+        self.files: dict[str, int] = {}
+        self.others: set[str] = set()
+        self.unlisted: dict[str, str] = {}
+        self.unsayable: list[bytes] = []
+        self.leftovers: list[bytes] = []
+        self._withheld: dict[str, str] = {}
+        self._excluded = excluded
+        self._is_recursive = is_recursive
+
+    def is_excluded(self, name: str) -> bool:
+        """Whether a name is one of those that are left out, or below a directory that is."""
+        if not self._excluded:
+            return False
+        parts = name.split("/")
+        paths = ["/".join(parts[: count + 1]) for count in range(len(parts))]
+        return any(
+            fnmatch.fnmatchcase(text, pattern) for text in {*parts, *paths} for pattern in self._excluded
+        )
+
+    def withhold(self, name: str, why: str) -> None:
+        """Take a file out that cannot be read; nor is it to be replaced by one that is not newer."""
+        self._withheld[name] = why
+        del self.files[name]
+
+    def refuses(self, name: str) -> str | None:
+        """Why a file of that name cannot be received here, or None."""
+        if name in self._withheld:
+            return self._withheld[name]
+        if name in self.others:
+            return "a directory, a link or the like has that name here"
+        if any(part.encode().startswith(temporary.PREFIX) for part in name.split("/")):
+            return "names like this are for temporary files"
+        if "/" in name:
+            if not self._is_recursive:
+                return "it is in a directory, and the sync is of one directory only"
+            above = name
+            while "/" in above and (self.unlisted or self.others):
+                above = above.rpartition("/")[0]
+                if above in self.unlisted:
+                    return f"its directory cannot be read ({self.unlisted[above]})"
+        return None
+
+
+def listing(
+    storage: SFTPAbstractServerStorage,
+    top: bytes,
+    is_recursive: bool,
+    dialect: Dialect,
+    excluded: Sequence[str] = (),
+    may_be_missing: bool = False,
+) -> Listing:
+    """What is below a directory of a storage.
+
+    excluded: shell patterns of names that are left out: of a file, of a directory, or of a whole path.
+    may_be_missing: whether a directory that is not there is an empty one. Raises what the storage does for
+    the top.
+    """
+    found = Listing(excluded, is_recursive)
+    todo: list[tuple[bytes, int]] = [(b"", 0)]
+    while todo:
+        directory, depth = todo.pop()
+        try:
+            if depth > MOST_DEEP:
+                raise OSError(errno.ELOOP, f"more than {MOST_DEEP} directories in each other")
+            for name, attrs in storage.opendir(top + directory):
+                if name in (b".", b".."):
+                    continue
+                if _add(found, directory + name, attrs, dialect) and is_recursive:
+                    todo.append((directory + name + b"/", depth + 1))
+        except (OSError, SFTPException) as error:
+            if directory:
+                # Files in it are not known, so none may be put there either: they might replace newer ones.
+                found.unlisted[directory.decode("utf-8", "backslashreplace").rstrip("/")] = reason(error)
+            elif not (may_be_missing and is_missing(error)):
+                raise
+    return found
+
+
+def _add(found: Listing, path: bytes, attrs: SFTPAttributes, dialect: Dialect) -> bool:
+    """Take note of what is there. Whether it is a directory to look into."""
+    mode = attrs.permissions or 0
+    if path.rpartition(b"/")[2].startswith(temporary.PREFIX):
+        if S_ISREG(mode) and temporary.is_dead(path.rpartition(b"/")[2], attrs.mtime or 0):
+            found.leftovers.append(path)
+        return False
+    try:
+        name = path.decode()
+    except UnicodeDecodeError:
+        name = None
+    if name is not None and found.is_excluded(name):
+        return False
+    if S_ISREG(mode):
+        if name is None or dialect.encode(name) is None:
+            found.unsayable.append(path)
+        else:
+            found.files[name] = min(max(0, attrs.mtime or 0), MOST_TIME // 1000)
+    elif name is not None:
+        found.others.add(name)
+    return S_ISDIR(mode)
+
+
+def is_missing(error: Exception) -> bool:
+    """Whether an exception of a storage's says that something is not there."""
+    return isinstance(error, SFTPNotFound | FileNotFoundError)
+
+
+def reason(error: Exception) -> str:
+    """Why a storage did not do something, in words that name no path of the host."""
+    if isinstance(error, OSError):
+        return (error.strerror or "failure").lower()
+    return str(error) or "failure"

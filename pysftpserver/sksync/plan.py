@@ -1,0 +1,47 @@
+"""Which files go where: two listings and a type in, the actions out. What may not enter: I/O, wire formats.
+
+Facts: by time, a file that is missing on one side goes there, and one that is on both goes from the newer
+side to the older where they differ by a second or more. Ignoring time, only what is missing goes. Nothing is
+ever deleted.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pysftpserver.sksync.wire import SyncType
+
+    Listing = Mapping[str, int]
+
+
+class Plan:
+    """Names of files, in order. to_server: those that the server wants. from_server: those that the client
+    lacks. unchanged: how many are on both sides and stay as they are."""
+
+    __slots__ = ("from_server", "to_server", "unchanged")
+
+    def __init__(self, to_server: list[str], from_server: list[str], unchanged: int) -> None:
+        self.to_server = to_server
+        self.from_server = from_server
+        self.unchanged = unchanged
+
+
+def plan(client: Listing, server: Listing, sync_type: SyncType) -> Plan:
+    """What a sync of that type does. client, server: modification times in whole seconds, by name."""
+    to_server = [name for name in client if sends_to_server(client[name], server.get(name), sync_type)]
+    from_server = [name for name in server if sends_from_server(client.get(name), server[name], sync_type)]
+    moving = {*to_server, *from_server}
+    unchanged = sum(1 for name in client if name in server and name not in moving)
+    return Plan(sorted(to_server), sorted(from_server), unchanged)
+
+
+def sends_to_server(client: int, server: int | None, sync_type: SyncType) -> bool:
+    """Whether a file of the client's goes to the server. server: its time there, None where it is missing."""
+    return sync_type.to_server and (server is None or sync_type.by_time and client > server)
+
+
+def sends_from_server(client: int | None, server: int, sync_type: SyncType) -> bool:
+    """Whether a file of the server's goes to the client. client: its time there, None where it is missing."""
+    return sync_type.from_server and (client is None or sync_type.by_time and server > client)

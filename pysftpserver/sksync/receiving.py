@@ -1,0 +1,227 @@
+"""Files that come in: each of them beside its target, and there whole or not at all.
+
+Blocking calls of the storage's. What may not enter: sockets, wire formats, what is planned.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from stat import S_ISDIR
+
+from pysftpserver.attributes import SFTPAttributes
+from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.sksync import temporary
+from pysftpserver.sksync.listing import is_missing, reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.sksync.listing import Listing
+
+FOR_OWNER = 0o600  # until a file is whole
+NEW = 0o666  # what the umask leaves of it
+DIRECTORY = 0o777
+#: What no other file would fare better with.
+FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+class Receiver:
+    """Puts files into a directory of a storage, one after the other: a sink of parsing.py.
+
+    top: the directory, with a slash at its end; it is made when the first file comes. here: what was there
+    before. ignores_time_errors: whether a time that cannot be set is no failure. on_file: called with name
+    and bytes for each file that is in its place. on_failure: called with name and reason for each that is
+    not to be had; the others are received all the same, unless the reason is one for them, too.
+    """
+
+    def __init__(
+        self,
+        storage: SFTPAbstractServerStorage,
+        top: bytes,
+        here: Listing,
+        ignores_time_errors: bool,
+        on_file: Callable[[str, int], None],
+        on_failure: Callable[[str, str], None],
+    ) -> None:
+        self.count = 0
+        self.bytes = 0
+        self.failures = 0
+        self.time_errors = 0
+        self._storage = storage
+        self._top = top
+        self._here = here
+        self._ignores_time_errors = ignores_time_errors
+        self._on_file = on_file
+        self._on_failure = on_failure
+        self._directories: set[bytes] = set()
+        self._incoming: Incoming | None = None
+
+    # --- a sink -------------------------------------------------------------------------------------------
+
+    def begin(self, name: str, mtime: int, length: int) -> None:
+        """Begin with a file, or find out why it cannot be had."""
+        self._name = name
+        self._mtime = mtime
+        if self._here.is_excluded(name):
+            return
+        refusal = self._here.refuses(name)
+        if refusal is not None:
+            self._fail(refusal)
+            return
+        try:
+            self._incoming = self._open(name)
+        except (OSError, SFTPException) as error:
+            self._fail_for(error)
+
+    def write(self, piece: memoryview) -> None:
+        """Its next piece; of a file that failed, nowhere."""
+        if self._incoming is not None:
+            try:
+                self._incoming.write(piece)
+            except (OSError, SFTPException) as error:
+                self._fail_for(error)
+
+    def end(self) -> None:
+        """Put it in its place, with its time."""
+        if self._incoming is None:
+            return
+        try:
+            self._set_attributes(self._incoming)
+            size = self._incoming.put_in_place()
+        except (OSError, SFTPException) as error:
+            self._fail_for(error)
+            return
+        self._incoming = None
+        self.count += 1
+        self.bytes += size
+        self._on_file(self._name, size)
+
+    def give_up(self) -> None:
+        """Remove what is half there."""
+        if self._incoming is not None:
+            incoming, self._incoming = self._incoming, None
+            incoming.give_up()
+
+    # --- the steps ----------------------------------------------------------------------------------------
+
+    def _fail_for(self, error: Exception) -> None:
+        self.give_up()
+        self._fail(reason(error))
+        if isinstance(error, OSError) and error.errno in FATAL:
+            raise error
+
+    def _fail(self, why: str) -> None:
+        self.failures += 1
+        self._on_failure(self._name, why)
+
+    def _open(self, name: str) -> Incoming:
+        path = self._top + name.encode()
+        parent = path.rpartition(b"/")[0] + b"/"
+        self._make_directory(parent)
+        permissions = None
+        if name in self._here.files:  # it keeps who may do what with it
+            permissions = self._storage.lstat(path).permissions
+        beside = parent + temporary.new_name()
+        mode = NEW if permissions is None else FOR_OWNER
+        handle = self._storage.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        return Incoming(self._storage, handle, beside, path, permissions)
+
+    def _make_directory(self, path: bytes) -> None:
+        """path: with a slash at its end. Raises what the storage does, and NotADirectoryError for a link."""
+        if path in self._directories:
+            return
+        stripped = path.rstrip(b"/")
+        is_top = len(path) <= len(self._top)
+        if not is_top:
+            self._make_directory(stripped.rpartition(b"/")[0] + b"/")
+        try:
+            # The top is the user's own words, and may be a link; what a peer names is not followed.
+            attrs = self._storage.stat(path) if is_top else self._storage.lstat(stripped)
+            if not S_ISDIR(attrs.permissions or 0):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        except (OSError, SFTPException) as error:
+            if not is_missing(error):
+                raise
+            try:
+                self._storage.mkdir(stripped, DIRECTORY)
+            except FileExistsError:
+                self._make_directory(path)  # another session's; a link again is seen
+                return
+        self._directories.add(path)
+
+    def _set_attributes(self, incoming: Incoming) -> None:
+        try:
+            incoming.set_time(self._mtime)
+        except (OSError, SFTPException):
+            if not self._ignores_time_errors:
+                raise
+            self.time_errors += 1
+
+
+class Incoming:
+    """A file that is being received, beside its target. permissions: what it is to get, None for a new
+    one's.
+    """
+
+    def __init__(
+        self,
+        storage: SFTPAbstractServerStorage,
+        handle: Any,
+        beside: bytes,
+        path: bytes,
+        permissions: int | None,
+    ) -> None:
+        self._storage = storage
+        self._handle = handle
+        self._beside = beside
+        self._path = path
+        self._permissions = permissions
+        self._size = 0
+        self._is_open = True
+
+    def write(self, piece: memoryview) -> None:
+        """The next piece."""
+        self._storage.write(self._handle, self._size, piece)
+        self._size += len(piece)
+
+    def set_time(self, mtime: int) -> None:
+        """The modification time, in seconds since the epoch."""
+        self._storage.fsetstat(self._handle, SFTPAttributes(atime=mtime, mtime=mtime))
+
+    def put_in_place(self) -> int:
+        """Close it and have it replace what is there; return how many bytes it has."""
+        if self._permissions is not None:
+            try:
+                wanted = SFTPAttributes(permissions=self._permissions & 0o777)
+                self._storage.fsetstat(self._handle, wanted)
+            except (OSError, SFTPException):
+                pass  # a storage without modes: the file matters more
+        self._is_open = False
+        self._storage.close(self._handle)
+        self._storage.rename(self._beside, self._path, replace=True)
+        return self._size
+
+    def give_up(self) -> None:
+        """Remove it."""
+        try:
+            if self._is_open:
+                self._is_open = False
+                self._storage.abandon(self._handle)
+            self._storage.rm(self._beside)
+        except Exception:  # whatever it is: the reason why it is given up is the one to be told
+            pass
+
+
+def remove_leftovers(storage: SFTPAbstractServerStorage, top: bytes, here: Listing) -> None:
+    """Remove the files that dead sessions have left."""
+    for path in here.leftovers:
+        try:
+            name = path.rpartition(b"/")[2]
+            if temporary.is_dead(name, storage.lstat(top + path).mtime or 0):
+                storage.rm(top + path)
+        except (OSError, SFTPException):
+            pass  # somebody else was faster, or it is not for us

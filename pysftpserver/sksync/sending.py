@@ -1,0 +1,155 @@
+"""Files that go out, as blocks to be sent: many small files in one block, a large one in many.
+
+Blocking calls of the storage's. What may not enter: sockets, what is planned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from stat import S_ISREG
+
+from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.sksync import wire
+from pysftpserver.sksync.listing import is_missing, reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable
+    from typing import Any
+
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.sksync.wire import Dialect
+
+BLOCK = 256 << 10  # bytes that are sent at once
+
+
+class CannotSend(Exception):
+    """A file cannot be read, or not to the end that was announced.
+
+    has_begun: whether part of it was sent. is_missing: whether it is not there any more.
+    """
+
+    def __init__(self, name: str, why: str, has_begun: bool, is_missing: bool = False) -> None:
+        super().__init__(f"{name!r}: {why}")
+        self.name = name
+        self.why = why
+        self.has_begun = has_begun
+        self.is_missing = is_missing
+
+
+class Sender:
+    """Contents of files in a directory of a storage.
+
+    top: the directory, with a slash at its end. on_file: called with name and bytes for each file that was
+    read to its end.
+    """
+
+    def __init__(
+        self,
+        storage: SFTPAbstractServerStorage,
+        top: bytes,
+        dialect: Dialect,
+        on_file: Callable[[str, int], None],
+    ) -> None:
+        self.count = 0
+        self.bytes = 0
+        self._storage = storage
+        self._top = top
+        self._dialect = dialect
+        self._on_file = on_file
+
+    def uploads(self, names: Iterable[str]) -> Generator[bytes | bytearray, None, None]:
+        """What a client sends for names that were asked for. Raises CannotSend."""
+        return self._blocks((name, b"") for name in names)
+
+    def downloads(
+        self, files: Iterable[tuple[str, int]], on_skipped: Callable[[str, str, bool], None]
+    ) -> Generator[bytes | bytearray, None, None]:
+        """What a server sends for files, (name, modification time in seconds).
+
+        on_skipped: called for a file that cannot be read with its name, the reason, and whether that is
+        that it went away. Raises CannotSend for one that had begun.
+        """
+        heads = ((name, self._head(name, mtime)) for name, mtime in files)
+        return self._blocks(heads, on_skipped)
+
+    def _head(self, name: str, mtime: int) -> bytes:
+        line = self._dialect.encode(name)
+        assert line is not None  # or it would not have been listed
+        return line + wire.number(mtime * 1000)
+
+    def _blocks(
+        self, files: Iterable[tuple[str, bytes]], on_skipped: Callable[[str, str, bool], None] | None = None
+    ) -> Generator[bytes | bytearray, None, None]:
+        ready = bytearray()
+        for name, head in files:
+            try:
+                for piece in self._file(name, head):
+                    # A large file's pieces are not copied once more.
+                    if len(piece) >= BLOCK // 2:
+                        if ready:
+                            yield ready
+                            ready = bytearray()
+                        yield piece
+                    else:
+                        ready += piece
+                        if len(ready) >= BLOCK:
+                            yield ready
+                            ready = bytearray()
+            except CannotSend as error:
+                if ready:
+                    yield ready
+                    ready = bytearray()
+                if on_skipped is None or error.has_begun:
+                    raise
+                on_skipped(name, error.why, error.is_missing)
+        if ready:
+            yield ready
+
+    def _file(self, name: str, head: bytes) -> Generator[bytes, None, None]:
+        """All that is sent for one file."""
+        has_begun = False
+        try:
+            handle = self._storage.open(self._top + name.encode(), os.O_RDONLY | os.O_NOFOLLOW, 0)
+            try:
+                attrs = self._storage.fstat(handle)
+                if attrs.permissions is not None and not S_ISREG(attrs.permissions):
+                    raise CannotSend(name, "it is no regular file any more", has_begun)
+                size = attrs.size or 0
+                first = self._read(handle, 0, min(size, BLOCK))
+                if len(first) < min(size, BLOCK):
+                    size = len(first)  # it is shorter now, which nobody was told otherwise yet
+                has_begun = True
+                yield head + wire.number(size) + (first if len(first) < BLOCK else b"")
+                if len(first) == BLOCK:
+                    yield first
+                digest = hashlib.md5(first, usedforsecurity=False) if self._dialect.has_digests else None
+                done = len(first)
+                while done < size:
+                    piece = self._read(handle, done, min(size - done, BLOCK))
+                    if not piece:
+                        raise CannotSend(name, "it became shorter while it was sent", has_begun)
+                    if digest is not None:
+                        digest.update(piece)
+                    done += len(piece)
+                    yield piece
+                if digest is not None:
+                    yield wire.digest(digest.hexdigest())
+            finally:
+                self._storage.close(handle)
+        except (OSError, SFTPException) as error:
+            raise CannotSend(name, reason(error), has_begun, is_missing(error)) from error
+        self.count += 1
+        self.bytes += size
+        self._on_file(name, size)
+
+    def _read(self, handle: Any, offset: int, size: int) -> bytes:
+        """That many bytes, or fewer where the file ends."""
+        found = bytes(self._storage.read(handle, offset, size))
+        while 0 < len(found) < size:
+            more = self._storage.read(handle, offset + len(found), size - len(found))
+            if not more:
+                break
+            found += bytes(more)
+        return found

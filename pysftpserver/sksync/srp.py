@@ -1,0 +1,174 @@
+"""SRP-6a as this protocol has it: SHA-1, RFC 5054's group of 2048 bits, and none of RFC 5054's padding.
+
+srptools does the arithmetic. It differs from this protocol in three places, each of which is overridden
+here: it pads g in k, and A and B in u, and it turns digests in M into integers, which lose their leading
+zeros. What may not enter: lines, sockets, where users are kept.
+Facts: k = H(N | g), u = H(A | B), x = H(s | H(I ":" P)), v = g^x, K = H(S),
+M = H((H(N) xor H(g)) | H(I) | s | A | B | K), HAMK = H(A | M | K); integers as minimal big-endian bytes,
+digests as their 20 bytes. RFC 5054 has the group, and the reasons for refusing A, B and u.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+
+from srptools import SRPContext, constants
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SALT = 16  # bytes of a new user's
+PRIVATE = 256  # bits of a and b
+EXPONENT = 20  # bytes of x, and of what takes its place for an unknown user
+PRIME = int(constants.PRIME_2048, 16)
+_MADE_UP = 64  # bytes of what an unknown user is made from, before the salt
+
+
+class Refused(Exception):
+    """The other side has not proved what it should. The text is for the log; the other side gets none."""
+
+
+class _Context(SRPContext):  # type: ignore[misc]
+    """The formulas of one login."""
+
+    def __init__(self, user: str, password: str | None = None) -> None:
+        super().__init__(
+            user,
+            password,
+            prime=constants.PRIME_2048,
+            generator=constants.PRIME_2048_GEN,
+            hash_func=hashlib.sha1,
+            bits_random=PRIVATE,
+        )
+
+    def pad(self, val: int) -> bytes:
+        return minimal(val)  # k and u
+
+    def get_common_session_key_proof(
+        self, *, session_key: bytes, salt: bytes, server_public: int, client_public: int
+    ) -> bytes:
+        digests = (hashlib.sha1(minimal(number)).digest() for number in (self._prime, self._gen))
+        mixed = bytes(one ^ other for one, other in zip(*digests, strict=True))
+        user = hashlib.sha1(self._user.encode()).digest()
+        parts = (mixed, user, salt, minimal(client_public), minimal(server_public), session_key)
+        return hashlib.sha1(b"".join(parts)).digest()
+
+
+def minimal(number: int) -> bytes:
+    """A number as the fewest bytes, big-endian."""
+    return number.to_bytes(max(1, -(-number.bit_length() // 8)), "big")
+
+
+def verifier(user: str, password: str, salt: bytes) -> int:
+    """v, which a server keeps in the place of the password."""
+    context = _Context(user, password)
+    found: int = context.get_common_password_verifier(context.get_common_password_hash(salt))
+    return found
+
+
+def new_salt() -> bytes:
+    """s, by chance."""
+    return secrets.token_bytes(SALT)
+
+
+class ServerLogin:
+    """A server's side of one login. Whatever is wrong, answer() refuses, and nothing before it.
+
+    users: (salt, verifier) by name. decoy: a secret of the server's, from which what an unknown user gets is
+    made: always the same for a name, as a real user's salt would be. The server that makes a new decoy at
+    each start tells who is unknown to whoever asks before and after.
+    """
+
+    def __init__(self, users: Mapping[str, tuple[bytes, int]], decoy: bytes) -> None:
+        self._users = users
+        self._decoy = decoy
+
+    def challenge(self, user: str, public: int) -> tuple[bytes, int]:
+        """(s, B) for the client's A. What can only be refused goes the same way, at the same cost.
+
+        A known user pays for a made-up one's verifier, too, and an A that is no number of the group is
+        computed with as if it were another: to stop here would tell, by time, what was wrong.
+        """
+        made_up = self._made_up(user)
+        known = self._users.get(user)
+        self._salt, stored = known or made_up
+        # A verifier of zero makes a key that everybody knows. None comes from a password.
+        self._is_sound = known is not None and stored % PRIME != 0 and 0 < public < PRIME
+        self._client_public = public if 0 < public < PRIME else made_up[1]
+        self._context = _Context(user)
+        private = self._context.generate_server_private()
+        self._public: int = self._context.get_server_public(password_verifier=stored, server_private=private)
+        common = self._context.get_common_secret(self._public, self._client_public)
+        self._is_sound = self._is_sound and self._public != 0 and common != 0
+        secret = self._context.get_server_premaster_secret(
+            password_verifier=stored,
+            server_private=private,
+            client_public=self._client_public,
+            common_secret=common,
+        )
+        self._key: bytes = self._context.get_common_session_key(secret)
+        return self._salt, self._public
+
+    def _made_up(self, user: str) -> tuple[bytes, int]:
+        """(salt, verifier) of a user that is not there; its salt is as long as one of the others'."""
+        lengths = sorted(len(salt) for salt, _ in self._users.values()) or [SALT]
+        seed = hashlib.shake_256(b"%b\0%b" % (self._decoy, user.encode())).digest(_MADE_UP + lengths[-1])
+        length = lengths[int.from_bytes(seed[EXPONENT:_MADE_UP], "big") % len(lengths)]
+        exponent = int.from_bytes(seed[:EXPONENT], "big")
+        return seed[_MADE_UP : _MADE_UP + length], pow(int(constants.PRIME_2048_GEN, 16), exponent, PRIME)
+
+    def answer(self, proof: bytes) -> bytes:
+        """HAMK for the client's M, once. Raises Refused, in the same words and time whatever was wrong."""
+        expected = self._context.get_common_session_key_proof(
+            session_key=self._key,
+            salt=self._salt,
+            server_public=self._public,
+            client_public=self._client_public,
+        )
+        is_right = hmac.compare_digest(expected, proof)
+        answer: bytes = self._context.get_common_session_key_proof_hash(
+            session_key=self._key, session_key_proof=proof, client_public=self._client_public
+        )
+        is_sound, self._is_sound = self._is_sound, False  # one guess for one challenge
+        if not (is_right and is_sound):
+            raise Refused("user and password do not fit")
+        return answer
+
+
+class ClientLogin:
+    """A client's side of one login."""
+
+    def __init__(self, user: str, password: str) -> None:
+        self._context = _Context(user, password)
+        self._private: int = self._context.generate_client_private()
+        self.public: int = self._context.get_client_public(client_private=self._private)  # A
+
+    def prove(self, salt: bytes, public: int) -> bytes:
+        """M for the server's s and B. Raises Refused."""
+        if not 0 < public < PRIME:
+            raise Refused("B is no number of the group")
+        common = self._context.get_common_secret(public, self.public)
+        if common == 0:
+            raise Refused("u is zero")
+        secret = self._context.get_client_premaster_secret(
+            password_hash=self._context.get_common_password_hash(salt),
+            server_public=public,
+            client_private=self._private,
+            common_secret=common,
+        )
+        self._key: bytes = self._context.get_common_session_key(secret)
+        self._proof = self._context.get_common_session_key_proof(
+            session_key=self._key, salt=salt, server_public=public, client_public=self.public
+        )
+        return self._proof
+
+    def check(self, answer: bytes) -> None:
+        """HAMK of the server's. Raises Refused when it does not know the verifier."""
+        expected: bytes = self._context.get_common_session_key_proof_hash(
+            session_key=self._key, session_key_proof=self._proof, client_public=self.public
+        )
+        if not hmac.compare_digest(expected, answer):
+            raise Refused("the server does not know the password")

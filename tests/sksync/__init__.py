@@ -1,0 +1,1 @@
+"""The SK Sync door, from its formulas to its commands."""
