@@ -1,27 +1,43 @@
-"""docs/openssh.md and docs/gridfs.md: they name every message and every option of the commands, taken from
-the code."""
+"""docs/openssh.md, docs/gridfs.md and docs/sksync.md: they name every message and every option of the
+commands, taken from the code."""
 
 from __future__ import annotations
 
 import ast
+import json
 import re
 import unittest
 from pathlib import Path
 
-from pysftpserver.cli import common, pysftpjail, pysftpmongo, pysftpserver, session
+from pysftpserver.cli import (
+    common,
+    pysftpjail,
+    pysftpmongo,
+    pysftpserver,
+    pysksync,
+    pysksync_cert,
+    pysksync_users,
+    session,
+)
 from pysftpserver.cli.options import Command
 from pysftpserver.limits import LIMITS, MOST_HANDLES
 from pysftpserver.log import FACILITIES, LEVELS
+from pysftpserver.sksync import config
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "openssh.md").read_text()
 GRIDFS_PAGE = (ROOT / "docs" / "gridfs.md").read_text()
+SKSYNC_PAGE = (ROOT / "docs" / "sksync.md").read_text()
 SECTIONS = {
     pysftpjail.COMMAND: (PAGE, "Options of pysftpjail"),
     pysftpserver.COMMAND: (PAGE, "The whole host: Subsystem"),
     pysftpmongo.COMMAND: (GRIDFS_PAGE, "pysftpmongo"),
+    pysksync.COMMAND: (SKSYNC_PAGE, "pysksync"),
+    pysksync_users.COMMAND: (SKSYNC_PAGE, "Users"),
+    pysksync_cert.COMMAND: (SKSYNC_PAGE, "Certificates"),
 }
 OF_GRIDFS = ("pysftpmongo.py",)  # modules whose messages are in the other page
+NOT_UNDER_SSHD = "pysksync*.py"  # whose messages no SFTP client is shown
 ERRORS = (common.CommandError.__name__, common.ServiceError.__name__)
 SYSLOG = common.CommandError("in full", "").public  # what follows a text that leaves out something
 HELP_AND_VERSION = ("-h", "--help", "--version")  # argparse's own, which no command declares
@@ -39,7 +55,7 @@ def public_messages(of_gridfs: bool = False) -> set[str]:
     """
     found = set()
     for path in (ROOT / "pysftpserver" / "cli").glob("*.py"):
-        if (path.name in OF_GRIDFS) != of_gridfs:
+        if (path.name in OF_GRIDFS) != of_gridfs or path.match(NOT_UNDER_SSHD):
             continue
         tree = ast.parse(path.read_text())
         for function in ast.walk(tree):
@@ -162,3 +178,39 @@ class GridFSPage(unittest.TestCase):
         self.assertIn(f"`--embedded DIR`, for trying out and tests | `{pysftpmongo.EMBEDDED_DATABASE}`", text)
         self.assertIn(f"within {pysftpmongo.PATIENCE:g} seconds", text)
         self.assertIn(f"({pysftpmongo.OLD:g} by\ndefault", text)
+
+
+class SKSyncPage(unittest.TestCase):
+    def rows(self, title: str) -> dict[str, str]:
+        """The defaults in the table that begins with those keys, by key."""
+        text = section("The configuration", SKSYNC_PAGE)
+        table = next(part for part in re.split(r"\n\n", text) if f"| `{title}` |" in part)
+        return dict(re.findall(r"^\| `(\w+)` \| ([^|]*)\|", table, re.MULTILINE))
+
+    def test_every_key_of_the_configuration_is_in_a_table_with_its_default(self) -> None:
+        for first, keys in (
+            ("host", config.KEYS),
+            ("server_path", {key: value for key, value in config.CLIENT_KEYS.items() if key != "storage"}),
+            ("type", config.STORAGE_KEYS),
+        ):
+            rows = self.rows(first)
+            self.assertEqual(set(rows), set(keys))
+            for key, (_, default) in keys.items():
+                with self.subTest(key):
+                    if key == "require_auth":
+                        self.assertTrue(rows[key].startswith("`true`"))
+                    elif rows[key].strip():
+                        self.assertEqual(json.loads(rows[key].strip("` ")), default)
+                    else:
+                        self.assertIsNone(default)
+
+    def test_every_key_that_a_section_of_a_client_shares_says_so(self) -> None:
+        text = section("The configuration", SKSYNC_PAGE)
+        for key in config.SHARED_KEYS:
+            with self.subTest(key):
+                (row,) = re.findall(rf"^\| (`(?:\w+`, `)*{key}`.*)$", text, re.MULTILINE)
+                self.assertRegex(row, "section|the same")
+
+    def test_every_sync_type_is_explained(self) -> None:
+        text = section("What goes where", SKSYNC_PAGE)
+        self.assertEqual(set(re.findall(r"^\| `(\w+_time)`", text, re.MULTILINE)), set(config.SYNC_TYPES))

@@ -1,0 +1,81 @@
+"""Changing one member of an object in a JSON text, and not a byte besides.
+
+The texts are those that config.parse() takes: commas after last items among them. What may not enter: what
+the members mean. Facts: RFC 8259.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from pysftpserver.sksync.config import without_trailing_commas
+
+_DECODER = json.JSONDecoder()
+_SPACE = re.compile(r"[ \t\n\r]*")
+
+
+class Member:
+    """Where a member is in its text: from the quote before its key to the end of its value."""
+
+    def __init__(self, start: int, value: int, end: int) -> None:
+        self.start = start
+        self.value = value
+        self.end = end
+
+
+def members(text: str, start: int = 0) -> dict[str, Member]:
+    """Where the members of the object are that begins at start, in their order. The text has to be valid."""
+    plain = without_trailing_commas(text)
+    found: dict[str, Member] = {}
+    at = _skip(plain, _skip(plain, start) + 1)
+    while plain[at] != "}":
+        key, end = _DECODER.raw_decode(plain, at)
+        value = _skip(plain, _skip(plain, end) + 1)
+        _, end = _DECODER.raw_decode(plain, value)
+        found[key] = Member(at, value, end)
+        at = _skip(plain, end)
+        if plain[at] == ",":
+            at = _skip(plain, at + 1)
+    return found
+
+
+def with_member(text: str, start: int, key: str, value: str) -> str:
+    """The text with a value, which is JSON, for a key of the object that begins at start."""
+    start = _skip(text, start)
+    known = members(text, start)
+    if key in known:
+        return text[: known[key].value] + value + text[known[key].end :]
+    member = f"{json.dumps(key, ensure_ascii=False)}: {value}"
+    if not known:
+        end = text.index("}", start)
+        line = "\r\n" if "\r\n" in text else "\n"
+        indent = re.match(r"[ \t]*", text[text.rfind("\n", 0, start) + 1 :])
+        before = indent[0] if indent is not None else ""
+        return f"{text[: start + 1]}{line}{before}    {member}{line}{before}{text[end:]}"
+    last = list(known.values())[-1]
+    space = re.search(r"[ \t\n\r]*\Z", text[: last.start])
+    return f"{text[: last.end]},{space[0] if space is not None else ''}{member}{text[last.end :]}"
+
+
+def without_member(text: str, start: int, key: str) -> str:
+    """The text without a member of the object that begins at start."""
+    start = _skip(text, start)
+    known = members(text, start)
+    places = list(known.values())
+    at = places.index(known[key])
+    if at + 1 < len(places):
+        return text[: places[at].start] + text[places[at + 1].start :]
+    if at:
+        return text[: places[at - 1].end] + text[places[at].end :]
+    return text[: start + 1] + text[_closing(text, places[at].end) :]
+
+
+def _closing(text: str, at: int) -> int:
+    """Where an object ends after its last member, a comma or not."""
+    return _skip(text, _skip(text, at) + 1) if text[_skip(text, at)] == "," else _skip(text, at)
+
+
+def _skip(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return at if found is None else found.end()

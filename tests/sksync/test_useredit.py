@@ -1,0 +1,171 @@
+"""pysksync useredit: by options, and typed at on a terminal."""
+
+from __future__ import annotations
+
+import os
+
+from pysftpserver.cli import pysksync_users
+from pysftpserver.sksync import config, srp
+from tests.sksync.commands import CommandCase, code
+from tests.sksync.terminals import Terminal
+
+MENU = "q quit: "
+WITHOUT_SRPTOOLS = "import sys; sys.modules['srptools'] = None\n" + code("pysksync_users")
+
+
+class UserEdit(CommandCase):
+    module = "pysksync_users"
+
+    def names(self, name: str = "sksync.json") -> list[str]:
+        return list(config.read((self.place / name).read_text(), name).users)
+
+    def assert_lets_in(self, name: str, password: str) -> None:
+        users = config.read((self.place / "sksync.json").read_text(), "f").users
+        server, client = srp.ServerLogin(users, b""), srp.ClientLogin(name, password)
+        client.check(server.answer(client.prove(*server.challenge(name, client.public))))
+
+    def add(self, name: str, password: str = "old") -> None:
+        done = self.run_it("--add", name, "--password-file", "-", stdin=password.encode())
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+
+
+class Options(UserEdit):
+    def test_add_change_list_and_remove_users(self) -> None:
+        (self.place / "pw").write_bytes(b"p\xc3\xa4ss word \r\nsecond line\n")
+        done = self.run_it("--add", "tom", "--password-file", "pw")
+        self.assertEqual((done.returncode, done.stdout), (0, b"tom: added to sksync.json\n"), done.stderr)
+        self.assert_lets_in("tom", "p\u00e4ss word ")
+        done = self.run_it("--change=tom", "--password-file=-", stdin=b"new\n")
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assert_lets_in("tom", "new")
+        self.add("\u00e4nne")
+        self.assertEqual(self.run_it("--list").stdout.decode(), "tom\n\u00e4nne\n")
+        self.assertEqual(self.run_it("--remove", "tom").returncode, 0)
+        self.assertEqual(self.names(), ["\u00e4nne"])
+
+    def test_work_in_this_process_and_on_another_file(self) -> None:
+        (self.place / "pw").write_text("secret")
+        file, password = str(self.place / "other.json"), str(self.place / "pw")
+        words = ("--add", "tom", file, "--password-file", password)
+        self.assertEqual(self.run_here(pysksync_users.serve, *words), (0, f"tom: added to {file}\n"))
+        self.assertEqual(self.run_here(pysksync_users.serve, "--list", file), (0, "tom\n"))
+
+    def test_that_do_not_go_together_are_refused(self) -> None:
+        for words in (
+            ["--list", "--add", "a"],
+            ["--add", "a", "--remove", "b"],
+            ["--list", "--password-file", "f"],
+            ["--password-file", "f"],
+            ["--remove", "a", "--password-file", "f"],
+        ):
+            with self.subTest(words):
+                self.assert_refused(*words, says="--")
+        self.assert_refused("--list", "a.json", "b.json", says="more than one configuration")
+        self.assert_refused("--nope", says="--help")
+
+    def test_without_a_terminal_need_a_password_file(self) -> None:
+        self.assert_refused("--add", "tom", says="--password-file", stdin=b"pw\npw\n")
+        self.add("tom")
+        self.assert_refused("--change", "tom", says="--password-file")
+        self.assert_refused(says="--list")
+        self.assertEqual(self.names(), ["tom"])
+
+    def test_with_a_password_file_that_does_not_do_are_refused(self) -> None:
+        self.assert_refused("--add", "tom", "--password-file", "none", says="No such file")
+        self.assert_refused("--add", "tom", "--password-file", ".", says="directory")
+        for content in (b"", b"\nsecond\n", b"s3cr3t\xff\n", b"s3cr3t\0\n"):
+            said = self.assert_refused("--add", "tom", "--password-file", "-", says="", stdin=content)
+            self.assertNotIn("s3cr3t", said)
+        self.assertEqual(os.listdir(self.place), [])
+
+    def test_say_what_to_do_about_users_that_are_there_or_not(self) -> None:
+        self.add("tom")
+        self.assert_refused("--add", "tom", "--password-file", "-", says="--change", stdin=b"x")
+        self.assert_refused("--change", "ann", "--password-file", "-", says="--add", stdin=b"x")
+        self.assert_refused("--remove", "ann", says="--list")
+        self.assert_refused("--list", "none.json", says="none.json: no such file")
+        self.assert_refused("--add", "a\nb", "--password-file", "-", says="a\\nb", stdin=b"x")
+        self.assert_lets_in("tom", "old")
+
+    def test_name_the_extra_that_is_missing(self) -> None:
+        self.assert_refused("--list", says="pip install 'pysftpserver[sksync]'", program=WITHOUT_SRPTOOLS)
+        self.assertEqual(self.run_it("--help", program=WITHOUT_SRPTOOLS).returncode, 0)
+
+    def test_start_without_what_makes_starting_slow(self) -> None:
+        self.assert_starts_quickly()
+
+
+class OnATerminal(UserEdit):
+    def terminal(self, *words: str) -> Terminal:
+        return Terminal(code(self.module), *words, cwd=self.place)
+
+    def test_a_password_is_asked_for_twice_and_not_shown(self) -> None:
+        screen = self.terminal("--add", "tom")
+        screen.answer("Password for tom: ", "s3cr3t")
+        screen.answer("again: ", "s3cr3t")
+        self.assertEqual(screen.end(), 0, screen.text)
+        self.assert_lets_in("tom", "s3cr3t")
+        self.assertNotIn("s3cr3t", screen.text)
+        self.assertIn("tom: added to sksync.json", screen.text)
+
+    def test_two_passwords_that_differ_change_nothing(self) -> None:
+        self.add("tom")
+        screen = self.terminal("--change", "tom")
+        screen.answer("Password for tom: ", "s3cr3t")
+        screen.answer("again: ", "s3cr3d")
+        self.assertEqual(screen.end(), 2)
+        self.assertIn("differ", screen.text)
+        self.assertNotIn("s3cr3", screen.text)
+        self.assert_lets_in("tom", "old")
+
+    def test_what_cannot_be_is_said_before_a_password_is_asked_for(self) -> None:
+        self.add("tom")
+        for words, says in (
+            (("--add", "tom"), "--change"),
+            (("--change", "ann"), "--add"),
+            (("--add", ""), ""),
+        ):
+            screen = self.terminal(*words)
+            self.assertEqual(screen.end(), 2)
+            self.assertNotIn("Password", screen.text)
+            self.assertIn(says, screen.text)
+
+    def test_an_end_of_input_and_an_interrupt_at_the_password_change_nothing(self) -> None:
+        for typed, status in ((b"\x04", 2), (b"\x03", 130)):
+            screen = self.terminal("--add", "tom")
+            screen.type("Password for tom: ", typed)
+            self.assertEqual(screen.end(), status, screen.text)
+        self.assertEqual(os.listdir(self.place), [])
+
+    def test_the_menu_makes_each_change_at_once_and_goes_on_after_errors(self) -> None:
+        screen = self.terminal()
+        screen.answer(MENU, "l")
+        screen.answer("no such file", "")
+        screen.answer(MENU, "a")
+        screen.answer("Name: ", "tom")
+        screen.answer("Password for tom: ", "s3cr3t")
+        screen.answer("again: ", "s3cr3t")
+        screen.answer("tom: added to sksync.json", "")
+        self.assert_lets_in("tom", "s3cr3t")
+        screen.answer(MENU, "x")
+        screen.answer("'x' is none of", "")
+        screen.answer(MENU, "a")
+        screen.answer("Name: ", "tom")
+        screen.answer("already", "c")
+        screen.answer("Name: ", "tom")
+        screen.answer("Password for tom: ", "n3w")
+        screen.answer("again: ", "n3w")
+        screen.answer("tom: has another password", "l")
+        self.assert_lets_in("tom", "n3w")
+        screen.answer("\ntom\r\n", "r")
+        screen.answer("Name: ", "tom")
+        screen.answer("tom: removed", "q")
+        self.assertEqual(screen.end(), 0, screen.text)
+        self.assertEqual(self.names(), [])
+        self.assertNotIn("s3cr3t", screen.text)
+        self.assertNotIn("n3w", screen.text)
+
+    def test_the_menu_ends_at_the_end_of_input(self) -> None:
+        screen = self.terminal()
+        screen.type(MENU, b"\x04")
+        self.assertEqual(screen.end(), 0, screen.text)
