@@ -1,7 +1,7 @@
 """`make bench`: what this project serves beside what is there already, in turn in the same run.
 
-That is pysftpjail, with the jail on, beside OpenSSH's sftp-server, and the storage on GridFS beside pymongo's
-GridFSBucket.
+That is pysftpjail, with the jail on, beside OpenSSH's sftp-server, the storage on GridFS beside pymongo's
+GridFSBucket, and pysksync beside cp.
 
     python -m bench.run [--pairs N] [--only WORDS] [--json FILE]
 
@@ -29,7 +29,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench import drivers
+from bench import drivers, sksync
 from bench.gridfs import GROUP, MIB, Sizes, contests
 from bench.rows import Material, Row, rows, ssh_rows
 from pysftpserver.embedded import EmbeddedFailed
@@ -187,7 +187,7 @@ def say(text: str) -> None:
 
 def measure_servers(top: Path, pairs: int, only: str) -> tuple[list[Result], list[Memory]]:
     """Every row beside sftp-server whose name has `only` in it, and the memory after the bulk rows."""
-    if GROUP in only:
+    if GROUP in only or sksync.GROUP in only:
         return [], []  # no name here has that word, and the files take a while to make
     material = Material(top)
     # The log level that sftp-server has when it is not told another.
@@ -261,6 +261,31 @@ def measure_gridfs(
     return results, memory
 
 
+def measure_sksync(
+    top: Path, pairs: int, only: str, sizes: sksync.Sizes | None = None
+) -> tuple[list[Result], list[Memory]]:
+    """The same for the rows on SK Sync, and the two directions beside each other."""
+    sizes = sizes or sksync.Sizes()
+    chosen = [contest for contest in sksync.contests(sizes) if only in contest.name]
+    results: list[Result] = []
+    if not chosen:
+        return results, []
+    from bench.sksync_sides import started
+
+    with started(top, sizes) as sides:
+        for contest in chosen:
+            say(contest.name)
+            result = compare(
+                contest.name,
+                functools.partial(contest.reference, sides),
+                functools.partial(contest.ours, sides),
+                pairs,
+                contenders=sksync.CONTENDERS,
+            )
+            results.append(sksync.with_target(contest, result))
+    return results + sksync.pairs_of_directions(results), []
+
+
 def missing(error: Exception) -> str:
     """What is to be installed; a database that is not there says so itself."""
     return f"{error}: pip install 'pysftpserver[mongo]'" if isinstance(error, ImportError) else str(error)
@@ -269,7 +294,8 @@ def missing(error: Exception) -> str:
 def main() -> int:
     """Run the benchmark; print the table and write it as JSON."""
     parser = argparse.ArgumentParser(
-        description="Measures pysftpjail beside sftp-server, and the storage on GridFS beside its driver."
+        description="Measures pysftpjail beside sftp-server, the storage on GridFS beside its driver, and "
+        "pysksync beside cp."
     )
     parser.add_argument("--pairs", type=int, default=5, help="Counted pairs of runs a row. The default is 5.")
     parser.add_argument("--only", default="", help="Run only rows with this in their name. Default: all.")
@@ -288,7 +314,7 @@ def main() -> int:
     results: list[Result] = []
     memory: list[Memory] = []
     left_out = ""
-    for measure in (measure_servers, measure_gridfs):
+    for measure in (measure_servers, measure_gridfs, measure_sksync):
         with tempfile.TemporaryDirectory(dir=place, prefix="pysftpserver-bench-") as top:
             try:
                 found = measure(Path(top), options.pairs, options.only)
@@ -302,7 +328,7 @@ def main() -> int:
         print(left_out or f"No row has {options.only!r} in its name", file=sys.stderr)
     if not results:
         return 1
-    if results[-1].name.startswith(GROUP):
+    if any(result.name.startswith(GROUP) for result in results):
         machine += f", {database_versions()}"
     where = "a tmpfs" if place else "the page cache"
     print(f"{machine}; data in {where}; {options.pairs} pairs after a warm-up, medians\n")

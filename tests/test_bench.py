@@ -8,8 +8,9 @@ import tempfile
 import unittest
 from pathlib import Path
 
+from bench import sksync
 from bench.gridfs import GROUP, MIB, Sizes, contests
-from bench.run import SERVERS, Memory, Result, durations, measure_gridfs, memory_line, tables
+from bench.run import SERVERS, Memory, Result, durations, measure_gridfs, measure_sksync, memory_line, tables
 
 ROOT = Path(__file__).parents[1]
 LITTLE = Sizes(transfer=4 * MIB, sought=4 * MIB, reads=20, names=20, others=400, many=1_500)
@@ -81,6 +82,28 @@ class Tables(unittest.TestCase):
         )
         self.assertTrue(memory_line(Memory("here", 60 * MIB, 60 * MIB)).endswith("below 60 missed"))
         self.assertEqual(memory_line(Memory("here", 3 * MIB // 2)), "here: 1.5 MiB")
+
+
+class OnSKSync(unittest.TestCase):
+    def test_every_row_can_be_measured_and_directions_are_compared(self):
+        little = sksync.Sizes(files=9, each=1000, big=4 * MIB)
+        with tempfile.TemporaryDirectory() as directory:
+            results, memory = measure_sksync(Path(directory), 1, sksync.GROUP, little)
+        names = [contest.name for contest in sksync.contests(little)]
+        self.assertEqual([row.name for row in results[: len(names)]], names)
+        self.assertEqual(memory, [])
+        for row in results:
+            with self.subTest(row.name):
+                self.assertIn(sksync.GROUP, row.name)
+                self.assertGreater(min(row.reference, row.ours), 0)
+        compared = [row for row in results if row.contenders == sksync.DIRECTIONS[:2]]
+        self.assertEqual(len(compared), 5)
+        for row in compared:
+            self.assertAlmostEqual(row.ratio, row.reference / row.ours)
+
+    def test_small_files_may_take_four_times_as_long_and_what_two_interpreters_take(self):
+        for seconds in (0.02, 0.1, 3.0):
+            self.assertAlmostEqual(seconds / sksync.small_target(seconds), 4 * seconds + 0.15)
 
 
 class OnGridFS(unittest.TestCase):
