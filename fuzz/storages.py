@@ -9,9 +9,12 @@ import atexit
 import errno
 import gc
 import os
+import resource
 import secrets
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISDIR
 
@@ -45,6 +48,17 @@ def scratch() -> str:
     if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK | os.X_OK):
         return MEMORY
     return tempfile.gettempdir()
+
+
+@contextmanager
+def small_files() -> Iterator[None]:
+    """No file grows over CAPACITY: a copy of the empty terabytes of a sparse file would take its time."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (CAPACITY, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def descriptors() -> int:

@@ -4,23 +4,22 @@ One row of TARGETS for each parser that a client can reach. A door that adds a p
 fuzz/run.py, the corpus test and `make fuzz` know it. A row says how the target is made, how its inputs
 are mutated, and which directories of fuzz/corpus have seeds for it.
 
-An input of the packet processor's targets is one byte of ways (see `Ways`) and what a client sends. What
-may not enter: atheris; the package under test is imported here, so import this module when it is
-instrumented.
+The SK Sync door's are in sksync.py. An input of the packet processor's targets is one byte of ways (see
+`Ways`) and what a client sends. What may not enter: atheris; the package under test is imported here, so
+import this module when it is instrumented.
 """
 
 from __future__ import annotations
 
 import json
-import resource
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import NamedTuple
 
 from fuzz import mutator
 from fuzz.oracle import MAX_PACKET, Expected, check_replies, expected
-from fuzz.storages import CAPACITY, InJail, InMemory
+from fuzz.sksync import ParserTarget, SyncTarget
+from fuzz.storages import InJail, InMemory, small_files
 from pysftpserver.audit import AuditLog
 from pysftpserver.hook import SFTPEvent, SFTPHook, SFTPHooks
 from pysftpserver.limits import Limits
@@ -92,17 +91,6 @@ def check_record(line: bytes) -> None:
     """The audit log's sink: one object a line, and nothing in it that a terminal would obey."""
     assert line.endswith(b"\n") and line[:-1].decode("ascii").isprintable(), f"recorded {line!r}"
     assert {"time", "session", "request", "path", "result"} <= json.loads(line).keys(), f"recorded {line!r}"
-
-
-@contextmanager
-def small_files() -> Iterator[None]:
-    """No file grows over CAPACITY: a copy of the empty terabytes of a sparse file would take its time."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (CAPACITY, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 class SessionTarget:
@@ -243,4 +231,6 @@ class Target(NamedTuple):
 TARGETS = {
     "memory": Target(lambda: SessionTarget(InMemory()), mutator.mutate, mutator.cross, ("common", "memory")),
     "jail": Target(lambda: SessionTarget(InJail()), mutator.mutate, mutator.cross, ("common", "jail")),
+    "sksync-parsers": Target(ParserTarget, None, None, ("sksync-parsers",)),
+    "sksync": Target(SyncTarget, None, None, ("sksync",)),
 }

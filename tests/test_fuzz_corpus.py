@@ -11,11 +11,18 @@ import random
 import unittest
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from fuzz import corpus, mutator
+from fuzz.sksync import ParserTarget, SyncTarget
 from fuzz.storages import CountingStorage, InJail, InMemory
 from fuzz.targets import TARGETS, Run, SessionTarget, Ways, check_line
+from pysftpserver.log import SFTPLog
 from pysftpserver.server import SFTPServer
+from pysftpserver.sksync import wire
+from pysftpserver.sksync.parsing import ContentParser, ListingParser
+from pysftpserver.sksync.receiving import Incoming, Receiver
+from pysftpserver.sksync.session import Session
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.packets import CREAT, HELLO, NO_ATTRS, READ, TRUNC, WRITE, request, string, u32, u64
 
@@ -43,8 +50,10 @@ SESSION = b"".join(A_SESSION)
 def made(case: unittest.TestCase, name: str) -> Run:
     """A target that is removed at the end of the test."""
     run = TARGETS[name].make()
-    if isinstance(run, SessionTarget) and isinstance(run.place, InJail):
-        case.addCleanup(run.place.close)
+    if isinstance(place := getattr(run, "place", None), InJail):
+        case.addCleanup(place.close)
+    if isinstance(run, SyncTarget):
+        case.addCleanup(run.loop.close)
     return run
 
 
@@ -343,6 +352,68 @@ class PlantedBugs(unittest.TestCase):
         for text in ("two\nlines", "\x1b[2J", "x" * 2000):
             with self.assertRaises(AssertionError):
                 check_line(0, text)
+
+
+class PlantedBugsInSync(unittest.TestCase):
+    """Each invariant of the SK Sync targets can fail."""
+
+    UPLOAD = b"\0pysksync 1\n1\n0\n/\n/c\n1000000100000 new\n\n3\nabc"
+    LISTING = bytes([1 | 1 << 2 | 32 | 64]) + b"1000 a\n2000 b/c\n\nrest"
+    DOWNLOAD = bytes([3 | 2 << 2 | 64]) + b"a\n1000\n3\nabc" + b"0" * 32 + b"\n"
+
+    def finds(self, words: str, run: Run, data: bytes, planted: tuple[object, str, object]) -> None:
+        run(data)
+        with mock.patch.object(*planted), self.assertRaisesRegex(AssertionError, words):
+            run(data)
+
+    def test_what_a_parser_takes_and_should_not_is_found(self) -> None:
+        self.finds(
+            "ended: False", ParserTarget(), self.DOWNLOAD, (ContentParser, "_on_digest", lambda *_: None)
+        )
+        self.finds("ended: True", ParserTarget(), self.LISTING, (wire, "MOST_LINE", 5))
+
+    def test_what_a_parser_makes_of_it_is_compared(self) -> None:
+        self.finds("a second reading has", ParserTarget(), self.LISTING, (wire, "parse_time", lambda _: 7))
+
+    def test_an_exception_that_comes_out_is_found(self) -> None:
+        self.finds("KeyError came out", ParserTarget(), self.LISTING, (wire, "parse_time", {}.__getitem__))
+
+    def test_bytes_that_are_passed_over_are_found(self) -> None:
+        def feed(parser: ListingParser, data: bytes, start: int, end: int) -> int:
+            before(parser, data, start, end)
+            return end
+
+        before = ListingParser.feed
+        self.finds("were left", ParserTarget(), self.LISTING, (ListingParser, "feed", feed))
+
+    def sync(self) -> SyncTarget:
+        target = SyncTarget()
+        self.addCleanup(target.place.close)
+        self.addCleanup(target.loop.close)
+        return target
+
+    def test_faults_of_a_session_are_found(self) -> None:
+        self.finds("a fault was logged", self.sync(), self.UPLOAD, (Receiver, "begin", None))
+        self.finds("nothing was logged", self.sync(), self.UPLOAD, (SFTPLog, "write", lambda *_: None))
+        self.finds(
+            "SystemError came out",
+            self.sync(),
+            self.UPLOAD,
+            (Session, "run", mock.Mock(side_effect=SystemError)),
+        )
+
+    def test_what_a_session_leaves_is_found(self) -> None:
+        broken = self.UPLOAD[:-1]
+        self.finds("left behind", self.sync(), broken, (Incoming, "give_up", lambda _: None))
+
+    def test_changes_outside_the_jail_are_found(self) -> None:
+        target = self.sync()
+
+        def mkdir(*_: object) -> None:
+            (target.place.canary / "new").touch()
+
+        deep = self.UPLOAD.replace(b"new", b"new/new")
+        self.finds("outside the jail", target, deep, (SFTPServerVirtualChroot, "mkdir", mkdir))
 
 
 class TheJail(unittest.TestCase):
