@@ -131,7 +131,7 @@ class OpenFiles:
     def has_new_below(self, directory: str) -> bool:
         """Whether a file that has not been stored yet is in a directory, or further down."""
         first = below(directory)
-        return any(file.doc is None and name.startswith(first) for name, file in self._by_name.items())
+        return any(file.doc is None and name.startswith(first) for name, file in list(self._by_name.items()))
 
     def known(self, name: str, doc: Document | None) -> OpenFile:
         """The session's open file of that document, or one that nobody has open."""
@@ -339,7 +339,7 @@ class OpenFiles:
             _identity(file.doc) == identity
             or file.draft is not None
             and _identity(file.draft.base) == identity
-            for file in self._all
+            for file in list(self._all)  # another thread may be opening one
             if file.handles
         )
 
@@ -369,7 +369,7 @@ class OpenFiles:
     def renamed(self, old: str, new: str) -> None:
         """A file or a directory was renamed; what was at the new name is not there any more."""
         inside = below(old)
-        for name in [name for name in self._by_name if name == old or name.startswith(inside)]:
+        for name in [name for name in list(self._by_name) if name == old or name.startswith(inside)]:
             file = self._by_name.pop(name)
             file.name = moved(name, old, new)
             self._by_name[file.name] = file
