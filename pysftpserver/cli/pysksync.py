@@ -7,7 +7,6 @@ when it is clear what is wanted. What may not enter: the protocol.
 from __future__ import annotations
 
 import os
-import sys
 
 from pysftpserver.cli import common, session
 from pysftpserver.cli.options import Command, Option
@@ -16,7 +15,7 @@ from pysftpserver.log import INFO
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
@@ -95,7 +94,9 @@ def serve(arguments: Sequence[str]) -> int:
 
 def meaning(words: list[str]) -> tuple[str | None, str | None]:
     """(CONFIG or None, NAME or None for the server). Raises CommandError."""
-    if len(words) < 2 and words != ["client"]:
+    if words == ["client"]:
+        return None, "client"
+    if len(words) < 2:
         return (words[0] if words else None), None
     if len(words) == 2 and "client" in words:
         # One of them is left out: CONFIG, or the NAME of the client in a lone section "client".
@@ -147,8 +148,8 @@ def jail(path: str, key: str) -> SFTPAbstractServerStorage:
     return storage
 
 
-def bucket(settings: StorageSettings) -> SFTPAbstractServerStorage:
-    """The files in a database. Raises CommandError, ServiceError."""
+def bucket(settings: StorageSettings, is_touched: bool = True) -> SFTPAbstractServerStorage:
+    """The files in a database. is_touched: whether to make its indexes. Raises CommandError, ServiceError."""
     from pysftpserver.cli import pysftpmongo
 
     uri = settings.uri if settings.uri_file is None else pysftpmongo.first_line(settings.uri_file)
@@ -160,7 +161,8 @@ def bucket(settings: StorageSettings) -> SFTPAbstractServerStorage:
     try:
         storage = address.storage(kind, bucket=settings.bucket, prefix=settings.prefix)
         storage.connect(pysftpmongo.PATIENCE)
-        storage.prepare()
+        if is_touched:
+            storage.prepare()
     except ValueError as error:
         raise common.CommandError(f"storage: {error}") from None
     except MongoUnavailable as error:
@@ -267,7 +269,9 @@ async def serve_until_told(
     try:
         addresses = await server.start()
     except OSError as error:
-        reason = (error.strerror or "failure").lower()
+        # asyncio's own words name the address again.
+        known = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        reason = (known or "failure").lower()
         raise common.ServiceError(f"host {config.host}, port {config.port}: {reason}") from None
     encrypted = " with TLS" if context is not None else ""
     for host, port in addresses:
@@ -308,12 +312,22 @@ def tell(summary: Summary, failure: str | None, is_dry: bool) -> int:
     """Print what was done; return the exit status."""
     from pysftpserver.cli import pysksync_display as display
 
-    for line in display.report(summary, is_dry):
-        print(line)
-    sys.stdout.flush()
+    is_printed = put_out(display.report(summary, is_dry))
     if failure is not None:
         common.tell(f"{PROG}: {common.one_line(failure)}")
-    return 1 if failure is not None or summary.failed else 0
+    return 0 if is_printed and failure is None and not summary.failed else 1
+
+
+def put_out(lines: Iterable[str]) -> bool:
+    """Lines to standard output, in UTF-8 as all lines of ours, whatever the locale; whether that worked."""
+    text = "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
+    try:
+        while text:
+            text = text[os.write(1, text) :]
+    except OSError as error:
+        common.tell(f"{PROG}: standard output: {(error.strerror or 'failure').lower()}")
+        return False
+    return True
 
 
 def request_of(settings: ClientSettings) -> Request:
@@ -346,6 +360,7 @@ def request_of(settings: ClientSettings) -> Request:
         ignores_time_errors=settings.ignore_time_errors,
         timeout=settings.timeout,
         client_path=settings.client_path,
+        max_names=settings.max_names,
     )
 
 
@@ -353,7 +368,7 @@ def client_storage(settings: ClientSettings, is_dry: bool) -> tuple[SFTPAbstract
     """The client's side: a storage, and the directory in it. Raises CommandError, ServiceError."""
     key = f"clients.{settings.name}.client_path"
     if settings.storage is not None:
-        return bucket(settings.storage), settings.client_path
+        return bucket(settings.storage, not is_dry), settings.client_path
     path = settings.client_path
     if os.path.lexists(path) or not settings.sync_type.from_server:
         return jail(path, key), "/"

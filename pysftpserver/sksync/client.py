@@ -39,7 +39,8 @@ class Request:
     dialect: the protocol's name. login: (user, password), None for no login. tls: None for no encryption.
     excluded: shell patterns of names that are left out. ignores_time_errors: whether a modification time that
     cannot be set is no failure. timeout: seconds that the server may be silent. client_path: what the server
-    is told of this side.
+    is told of this side. max_names, max_name_bytes: of how many files the server may send, and how long their
+    names may be in all.
     """
 
     host: str
@@ -54,6 +55,8 @@ class Request:
     ignores_time_errors: bool = False
     timeout: float = 120
     client_path: str = "/"
+    max_names: int = 1_000_000
+    max_name_bytes: int = 256 << 20
 
 
 @dataclass
@@ -61,8 +64,10 @@ class Summary:
     """What a sync did, or in a dry run would do.
 
     sent, received: bytes of each file, by name. failed: why files were not sent or received, by name.
-    skipped: paths that the protocol's encoding cannot say. unchanged: how many files of the client's
-    stayed as they are. time_errors: how many modification times could not be set. seconds: how long it took.
+    A file counts as sent when it was handed to the connection; what came to its end is what was received.
+    skipped: paths that the protocol's encoding cannot say. unchanged: how many other files of the client's
+    there are, which stayed as they are. time_errors: how many modification times could not be set. seconds:
+    how long it took.
     """
 
     sent: dict[str, int] = field(default_factory=dict)
@@ -177,7 +182,6 @@ class _Run:
         """Do it all."""
         here = self.list()
         remove_leftovers(self.storage, self.top, here)
-        before = len(here.files)
         while True:
             try:
                 self._in_one_connection(here)
@@ -186,8 +190,13 @@ class _Run:
                 # The server waits for that file and takes nothing else instead. So: again, without it.
                 here.withhold(error.name, error.why)
                 self.fail(error.name, error.why)
-        replaced = sum(1 for name in self.summary.received if name in here.files)
-        self.summary.unchanged = before - len(self.summary.sent) - replaced
+        self.count_unchanged(here)
+
+    def count_unchanged(self, here: Listing) -> None:
+        """Find out how many files of this side's stayed as they are, and were meant to."""
+        summary = self.summary
+        touched = (summary.sent, summary.received, summary.failed)
+        summary.unchanged = sum(1 for name in here.files if not any(name in names for names in touched))
 
     def _in_one_connection(self, here: Listing) -> None:
         dialogue = Dialogue(self.request)
@@ -222,7 +231,7 @@ class _Run:
         receiver = Receiver(
             self.storage, self.top, here, self.request.ignores_time_errors, self._on_received, self.fail
         )
-        check = DownloadCheck(self.request.sync_type, self.request.is_recursive, here)
+        check = DownloadCheck(self.request, self.request.sync_type, here)
         parser = DownloadParser(self.request.dialect, receiver, check)
         try:
             while not parser.is_done:
@@ -277,11 +286,13 @@ def taken(offered: dict[str, int], line: bytes, dialect: Dialect) -> str:
 class DownloadCheck:
     """Whether what a server sends was asked for."""
 
-    def __init__(self, sync_type: SyncType, is_recursive: bool, here: Listing) -> None:
+    def __init__(self, request: Request, sync_type: SyncType, here: Listing) -> None:
         self._sync_type = sync_type
-        self._is_recursive = is_recursive
+        self._is_recursive = request.is_recursive
         self._here = here
         self._seen: set[str] = set()
+        self._names_left = request.max_names
+        self._bytes_left = request.max_name_bytes
 
     def __call__(self, name: str, mtime: int) -> None:
         """Raises Malformed for a file that has no business here. mtime: in seconds."""
@@ -292,4 +303,8 @@ class DownloadCheck:
             raise Malformed("a file in a directory, where only one directory was asked for")
         if name in self._seen:
             raise Malformed("a file for the second time")
+        self._names_left -= 1
+        self._bytes_left -= len(name)
+        if self._names_left < 0 or self._bytes_left < 0:
+            raise Malformed("too many files (max_names)")
         self._seen.add(name)

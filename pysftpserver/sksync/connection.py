@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MOST_WAITING = 1 << 20  # bytes that were received and not yet taken, before the peer has to wait
 MOST_UNSENT = 512 << 10  # bytes that may wait to be sent
 LINGER = 5.0  # seconds, for the peer to close
+GLANCE = 0.02  # seconds between looks at whether all was sent
 MOST_AFTER = 1 << 20  # bytes that are passed over after the end
 
 
@@ -41,6 +42,7 @@ class Connection(asyncio.Protocol):
         self._wake: asyncio.Future[None] | None = None
         self._may_write: asyncio.Future[None] | None = None
         self._is_full = False
+        self._reads = True
         self._lost = asyncio.get_running_loop().create_future()
         self._lines = LineParser()
 
@@ -48,6 +50,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
+        self._raw = transport
         transport.pause_reading()  # until it is clear whether there is to be TLS
         self._is_paused = True
         self._use(transport)
@@ -174,6 +177,7 @@ class Connection(asyncio.Protocol):
                 async with asyncio.timeout(self._timeout):
                     await self._may_write
             except TimeoutError:
+                self._reads = False
                 raise self._patience.lost() from None
             finally:
                 self._may_write = None
@@ -183,6 +187,8 @@ class Connection(asyncio.Protocol):
     async def end(self) -> None:
         """Say good-bye: what was sent arrives, even if the peer sent something that nobody read."""
         try:
+            if self._reads:
+                await self._all_sent()
             async with asyncio.timeout(LINGER):
                 if self.transport.can_write_eof() and not self._is_lost:
                     self.transport.write_eof()
@@ -195,3 +201,12 @@ class Connection(asyncio.Protocol):
             pass
         finally:
             self.transport.abort()
+
+    async def _all_sent(self) -> None:
+        """Wait until nothing is left to be sent, which takes a slow peer its time. Raises TimeoutError."""
+        async with asyncio.timeout(self._timeout):
+            # Below TLS is another buffer, which asyncio tells nobody about.
+            while not self._is_lost and any(
+                transport.get_write_buffer_size() for transport in (self.transport, self._raw)
+            ):
+                await asyncio.sleep(GLANCE)

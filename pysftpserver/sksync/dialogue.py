@@ -97,6 +97,7 @@ class Dialogue:
         try:
             self._socket.settimeout(self._request.timeout)
             self._socket.sendall(data)
+            self._patience.waited(0, len(data))  # whoever takes much may be slow to ask for more
         except TimeoutError:
             raise SyncError("the server stopped reading") from None
         except OSError:

@@ -39,8 +39,7 @@ def find_out(run: _Run) -> None:
                 run.fail(name, why)
             elif not here.is_excluded(name):
                 run.summary.received[name] = size
-    replaced = sum(1 for name in run.summary.received if name in here.files)
-    run.summary.unchanged = len(here.files) - len(run.summary.sent) - replaced
+    run.count_unchanged(here)
 
 
 def _size(run: _Run, name: str) -> int:
@@ -78,6 +77,7 @@ def _offered(request: Request, kind: SyncType, here: Listing) -> dict[str, int]:
     """Bytes of each file that the server would send, by name."""
     known = dict(here.files)
     found: dict[str, int] = {}
+    check = DownloadCheck(request, kind, here)  # of all connections: what was offered is not offered again
     while True:
         sink = _Nowhere(CHEAP + sum(map(len, known)))
         dialogue = Dialogue(request)
@@ -85,7 +85,6 @@ def _offered(request: Request, kind: SyncType, here: Listing) -> dict[str, int]:
             open_sync(dialogue, request, kind, known)
             if dialogue.line():
                 raise SyncError("the server wants files in a sync from the server")
-            check = DownloadCheck(kind, request.is_recursive, here)
             parser = DownloadParser(request.dialect, sink, check)
             while not parser.is_done:
                 dialogue.feed(parser)

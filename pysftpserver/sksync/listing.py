@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import errno
 import fnmatch
-from stat import S_ISDIR, S_ISREG
+import itertools
+from stat import S_IFREG, S_ISDIR, S_ISREG
 
 from pysftpserver.pysftpexceptions import SFTPException, SFTPNotFound
 from pysftpserver.sksync import temporary
-from pysftpserver.sksync.wire import MOST_TIME
+from pysftpserver.sksync.wire import MOST_DEEP, MOST_TIME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.attributes import SFTPAttributes
     from pysftpserver.sksync.wire import Dialect
-
-MOST_DEEP = 100  # directories in each other
 
 
 class Listing:
@@ -48,9 +47,12 @@ class Listing:
         if not self._excluded:
             return False
         parts = name.split("/")
-        paths = ["/".join(parts[: count + 1]) for count in range(len(parts))]
+        # One path at a time: all of them would be a hundred times the name, which a peer chose.
+        paths = ("/".join(parts[: count + 1]) for count in range(1, len(parts)))
         return any(
-            fnmatch.fnmatchcase(text, pattern) for text in {*parts, *paths} for pattern in self._excluded
+            fnmatch.fnmatchcase(text, pattern)
+            for text in itertools.chain(parts, paths)
+            for pattern in self._excluded
         )
 
     def withhold(self, name: str, why: str) -> None:
@@ -114,7 +116,7 @@ def listing(
 
 def _add(found: Listing, path: bytes, attrs: SFTPAttributes, dialect: Dialect) -> bool:
     """Take note of what is there. Whether it is a directory to look into."""
-    mode = attrs.permissions or 0
+    mode = S_IFREG if attrs.permissions is None else attrs.permissions  # a small plugin may not say
     if path.rpartition(b"/")[2].startswith(temporary.PREFIX):
         if S_ISREG(mode) and temporary.is_dead(path.rpartition(b"/")[2], attrs.mtime or 0):
             found.leftovers.append(path)

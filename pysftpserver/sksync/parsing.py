@@ -7,6 +7,7 @@ Where contents go is the sink's business.
 from __future__ import annotations
 
 import hashlib
+import sys
 
 from pysftpserver.sksync import wire
 from pysftpserver.sksync.wire import Malformed
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
         def end(self) -> None:
             """It is whole, and its digest is right, if there was one."""
+
+
+OBJECT = 100  # bytes that a text takes in memory beside its letters, or less
 
 
 class Damaged(Exception):
@@ -100,6 +104,8 @@ class ListingParser:
             return
         if "/" in name and not self._is_recursive:
             raise Malformed("a name in a directory, where only one directory was asked for")
+        # One rare letter makes a text take four times its bytes.
+        self._bytes_left -= max(0, sys.getsizeof(name) - OBJECT - len(line))
         self.files[name] = mtime
 
 

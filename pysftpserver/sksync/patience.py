@@ -29,7 +29,7 @@ class Patience:
         return left
 
     def waited(self, seconds: float, received: int) -> None:
-        """A wait is over. received: bytes that it brought."""
+        """A wait is over. received: bytes that it brought; or without one, bytes that the peer took."""
         self._waited += seconds
         self._received += received
 

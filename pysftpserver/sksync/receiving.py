@@ -122,13 +122,20 @@ class Receiver:
         path = self._top + name.encode()
         parent = path.rpartition(b"/")[0] + b"/"
         self._make_directory(parent)
-        permissions = None
-        if name in self._here.files:  # it keeps who may do what with it
-            permissions = self._storage.lstat(path).permissions
+        permissions = self._permissions_of(path) if name in self._here.files else None
         beside = parent + temporary.new_name()
         mode = NEW if permissions is None else FOR_OWNER
         handle = self._storage.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         return Incoming(self._storage, handle, beside, path, permissions)
+
+    def _permissions_of(self, path: bytes) -> int | None:
+        """Who may do what with a file that is replaced; None where it went away since it was listed."""
+        try:
+            return self._storage.lstat(path).permissions
+        except (OSError, SFTPException) as error:
+            if not is_missing(error):
+                raise
+            return None
 
     def _make_directory(self, path: bytes) -> None:
         """path: with a slash at its end. Raises what the storage does, and NotADirectoryError for a link."""
@@ -138,19 +145,20 @@ class Receiver:
         is_top = len(path) <= len(self._top)
         if not is_top:
             self._make_directory(stripped.rpartition(b"/")[0] + b"/")
+        # The top is the user's own words, and may be a link; what a peer names is not followed.
+        look = self._storage.stat if is_top else self._storage.lstat
         try:
-            # The top is the user's own words, and may be a link; what a peer names is not followed.
-            attrs = self._storage.stat(path) if is_top else self._storage.lstat(stripped)
-            if not S_ISDIR(attrs.permissions or 0):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            attrs = look(path if is_top else stripped)
         except (OSError, SFTPException) as error:
             if not is_missing(error):
                 raise
             try:
                 self._storage.mkdir(stripped, DIRECTORY)
             except FileExistsError:
-                self._make_directory(path)  # another session's; a link again is seen
-                return
+                pass  # another session's, or a link that leads nowhere: then the next line raises
+            attrs = look(path if is_top else stripped)
+        if not S_ISDIR(attrs.permissions or 0):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         self._directories.add(path)
 
     def _set_attributes(self, incoming: Incoming) -> None:

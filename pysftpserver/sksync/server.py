@@ -69,7 +69,6 @@ class Server:
     def _on_made(self, connection: Connection) -> None:
         if len(self._sessions) >= self._config.max_clients:
             others = len(self._sessions)
-            others = len(self._sessions)
             self._log.error(f"{connection.peer}: refused, there are {others} others (max_clients)")
             connection.transport.abort()
             return

@@ -78,6 +78,7 @@ class Session:
         self._in_thread = in_thread
         self._who = connection.peer
         self._failed = 0
+        self._told: dict[str, int] = {}  # how often each reason was one for a failure
 
     async def run(self) -> None:
         """Serve the client to its end."""
@@ -140,8 +141,10 @@ class Session:
         return dialect
 
     async def _login(self, line: bytes) -> None:
-        from pysftpserver.sksync import srp  # not every server has users, and then it needs no srptools
-
+        try:
+            from pysftpserver.sksync import srp  # not every server has users, and then it needs no srptools
+        except ModuleNotFoundError:
+            raise LoginFailed("srptools is not installed") from None
         known = "no login of ours"
         try:
             user, public = wire.parse_srp_start(line)
@@ -149,8 +152,11 @@ class Session:
             known = f"user {user!r}" if user in self._config.users else "an unknown user"
             login = srp.ServerLogin(self._config.users, self._decoy)
             salt, own_public = await self._in_thread(login.challenge, user, public)
-            self._connection.send(wire.srp_challenge(salt, own_public))
-            answer = login.answer(wire.parse_hex(await self._connection.line()))
+            proof = b""
+            if not login.must_abort:
+                self._connection.send(wire.srp_challenge(salt, own_public))
+                proof = wire.parse_hex(await self._connection.line())
+            answer = login.answer(proof)
         except (srp.Refused, Malformed):
             raise LoginFailed(known) from None
         self._connection.send(wire.srp_proof(answer))
@@ -192,18 +198,19 @@ class Session:
         planned = plan.plan(theirs, here.files, self._type)
         refused = {name: why for name in planned.to_server if (why := here.refuses(name)) is not None}
         planned.to_server = [name for name in planned.to_server if name not in refused]
-        for number, (name, why) in enumerate(refused.items()):
-            self._fail(name, why, number)
-        for number, (directory, why) in enumerate(here.unlisted.items()):
-            self._fail(directory, why, number)
+        for name, why in refused.items():
+            self._fail(name, why)
+        for directory, why in here.unlisted.items():
+            self._fail(directory, why)
         if here.unsayable:
             shown = ", ".join(repr(path) for path in here.unsayable[:MOST_TOLD])
             self._tell(f"{len(here.unsayable)} names cannot be said in {self._dialect.title}: {shown}")
         return planned
 
-    def _fail(self, name: str, why: str, number: int = 0) -> None:
+    def _fail(self, name: str, why: str) -> None:
         self._failed += 1
-        if number < MOST_TOLD:
+        told = self._told[why] = self._told.get(why, 0) + 1
+        if told <= MOST_TOLD:
             self._tell(f"{name!r}: {why}")
 
     # --- the files ----------------------------------------------------------------------------------------
@@ -212,7 +219,7 @@ class Session:
         """Ask for files and receive them. What was done, in words."""
         ignores = self._config.ignore_time_errors
         receiver = Receiver(share.storage, share.top, here, ignores, self._on_received, self._fail)
-        parser = UploadParser(self._dialect, receiver, [(name, times[name]) for name in names])
+        parser = UploadParser(self._dialect, receiver, ((name, times[name]) for name in names))
         requests = Requests(line for name in names if (line := self._dialect.encode(name)) is not None)
         try:
             came = 0
@@ -225,7 +232,7 @@ class Session:
                 await self._feed(parser, f"before all of {names[before]!r} was there")
                 came = parser.count - before
         finally:
-            receiver.give_up()
+            await self._in_thread(receiver.give_up)
         if receiver.time_errors:
             self._tell(f"{receiver.time_errors} modification times could not be set")
         return f"received {receiver.count} files, {receiver.bytes} bytes"
@@ -233,7 +240,7 @@ class Session:
     async def _send(self, names: list[str], share: Share, here: Listing) -> str:
         """Send files; while one block is on its way, the next is read. What was done, in words."""
         sender = Sender(share.storage, share.top, self._dialect, self._on_sent)
-        files = [(name, here.files[name]) for name in names]
+        files = ((name, here.files[name]) for name in names)
         blocks = sender.downloads(files, self._on_unreadable)
         reading = asyncio.ensure_future(self._in_thread(next, blocks, None))
         try:
@@ -245,7 +252,7 @@ class Session:
             if not reading.done():
                 await asyncio.wait([reading])
             reading.cancelled() or reading.exception()
-            blocks.close()
+            await self._in_thread(blocks.close)
         return f"sent {sender.count} files, {sender.bytes} bytes"
 
     def _on_received(self, name: str, size: int) -> None:

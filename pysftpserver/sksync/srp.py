@@ -77,6 +77,9 @@ def new_salt() -> bytes:
 class ServerLogin:
     """A server's side of one login. Whatever is wrong, answer() refuses, and nothing before it.
 
+    must_abort: after challenge(), whether A was zero in the group. Then the protocol has no challenge sent;
+    it is the client's own doing, and tells him nothing. answer() refuses here as well, after the usual work.
+
     users: (salt, verifier) by name. decoy: a secret of the server's, from which what an unknown user gets is
     made: always the same for a name, as a real user's salt would be. The server that makes a new decoy at
     each start tells who is unknown to whoever asks before and after.
@@ -92,6 +95,7 @@ class ServerLogin:
         A known user pays for a made-up one's verifier, too, and an A that is no number of the group is
         computed with as if it were another: to stop here would tell, by time, what was wrong.
         """
+        self.must_abort = public % PRIME == 0
         made_up = self._made_up(user)
         known = self._users.get(user)
         self._salt, stored = known or made_up

@@ -95,19 +95,25 @@ class ClientTLS:
 
 def _names(kind: str, value: str, host: str) -> bool:
     """Whether a name in a certificate is that of a host; a star stands for one whole label (RFC 6125)."""
-    if kind == "IP Address":
-        import ipaddress
-
-        try:
-            return ipaddress.ip_address(value.strip()) == ipaddress.ip_address(host)
-        except ValueError:
-            return False
+    address = _address(host)
+    if address is not None:  # which no name is, however much a star may look like it
+        return kind == "IP Address" and _address(value.strip()) == address
     if kind != "DNS":
         return False
     pattern, name = value.lower().rstrip("."), host.lower().rstrip(".")
     if pattern.startswith("*."):
         return name.partition(".")[2] == pattern[2:] and "." in pattern[2:]
     return name == pattern
+
+
+def _address(text: str) -> object:
+    """The IP address that a text is, or None."""
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
 
 
 def _set_version(context: ssl.SSLContext, minimum: str) -> None:

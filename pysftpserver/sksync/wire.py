@@ -14,6 +14,7 @@ import re
 DEFAULT_PORT = 23456
 MOST_LINE = 64 << 10  # bytes, the line feed included
 MOST_LENGTH = (1 << 63) - 1  # bytes of a file
+MOST_DEEP = 100  # directories in each other
 MOST_TIME = 253_402_300_799_999  # milliseconds: the end of the year 9999
 ESTABLISHED = b"Protocol Established\n"
 WITH_DIGESTS = b"md5\n"
@@ -154,6 +155,8 @@ def check_name(name: str) -> str:
     """The name, if it is one of a file below the directory that is synced. Raises Malformed."""
     if "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
         raise Malformed("a name that leads elsewhere")
+    if name.count("/") > MOST_DEEP:
+        raise Malformed(f"a name in more than {MOST_DEEP} directories")
     return name
 
 

@@ -1,0 +1,87 @@
+"""pysksync with a database on either side."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+from tests.cli.commands import PATIENCE, ROOT
+from tests.cli.test_pysksync import COMMAND, SkSyncCase
+from tests.doors import wait_for
+from tests.mongo.databases import DatabaseCase, uri
+from tests.sksync import oldstyle
+from tests.sksync.serving import HOST, NOW, put, tree
+
+
+class WithADatabase(DatabaseCase, SkSyncCase):
+    def storage(self, **keys: str) -> dict[str, str]:
+        return {"type": "gridfs", "uri": uri(), "database": self.db_name, **keys}
+
+    def test_a_server_shares_a_database(self) -> None:
+        put(self.here, "d/\u03b1", b"content")
+        server = self.serve(storage=self.storage())
+        self.assertIn("sharing a database", server.wait("listening"))
+        self.assertEqual(oldstyle.client(server.port, self.here), (["d/\u03b1"], []))
+        self.assertEqual(oldstyle.client(server.port, self.here), ([], []))
+        other = self.place / "other"
+        other.mkdir()
+        self.assertEqual(oldstyle.client(server.port, other), ([], ["d/\u03b1"]))
+        self.assertEqual(tree(other), tree(self.here))
+        self.assertEqual(server.end(), 0)
+
+    def test_a_client_keeps_a_directory_in_a_database_and_its_dry_run_leaves_no_trace_there(self) -> None:
+        put(self.there, "d/f", b"content", NOW)
+        server = self.serve(server_root=str(self.jail))
+        uri_file = self.place / "uri"
+        uri_file.write_text(uri() + "\n")
+        storage = {"type": "gridfs", "uri_file": str(uri_file), "database": self.db_name}
+        config = self.client(server.port, client_path="backup", storage=storage)
+        done = self.run_it("-n", config, "client", "me")
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertTrue(done.stdout.startswith(b"would receive d/f, 7 bytes\n"))
+        self.assertEqual(self.database.list_collection_names(), [])
+        for expected in ("received 1, unchanged 0", "received 0, unchanged 1"):
+            done = self.run_it(config, "client", "me")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn(expected, done.stdout.decode())
+        self.assertEqual(self.gridfs.find_one({"filename": "backup/d/f"}).read(), b"content")
+
+    def test_a_database_that_is_not_there_is_exit_status_1_in_one_line_without_secrets(self) -> None:
+        with socket.socket() as closed:
+            closed.bind((HOST, 0))
+            address = f"mongodb://me:hush@{HOST}:{closed.getsockname()[1]}"
+            storage = {"type": "gridfs", "uri": address, "database": "d"}
+            config = self.configure("s.json", storage=storage)
+            text = self.assert_refused(self.run_it(config), "storage: ", status=1)
+        self.assertNotIn("hush", text)
+
+
+class Interrupted(SkSyncCase):
+    def test_a_client_that_is_interrupted_in_a_file_leaves_nothing_of_it(self) -> None:
+        put(self.here, "f", b"old", NOW)
+        with socket.create_server((HOST, 0)) as listener:
+            config = self.client(listener.getsockname()[1], protocol="pysksync 1")
+            process = subprocess.Popen(
+                [sys.executable, COMMAND, config, "client", "me"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=self.place,
+                env={"PYTHONPATH": str(ROOT)},
+            )
+            watchdog = threading.Timer(PATIENCE, process.kill)
+            watchdog.start()
+            self.addCleanup(watchdog.cancel)
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rb") as stream:
+                self.assertEqual(stream.readline(), b"pysksync 1\n")
+                connection.sendall(b"Protocol Established\n")
+                while stream.readline() != b"\n":
+                    pass
+                connection.sendall(b"\nf\n%d000\n1000\nhalf" % (NOW + 1))
+                wait_for("a half of a file", lambda: len(list(self.here.iterdir())) == 2)
+                process.send_signal(signal.SIGINT)
+                process.communicate(timeout=PATIENCE)
+        self.assertEqual((process.returncode, tree(self.here)), (130, {"f": (b"old", NOW)}))

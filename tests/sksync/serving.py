@@ -1,0 +1,194 @@
+"""The SK Sync server in a thread, directories for both sides, and a client that says what it is told to.
+
+Everything that is started here is ended by the test case that started it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import socket
+import ssl
+import tempfile
+import threading
+import unittest
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+from pysftpserver.log import VERBOSE, SFTPLog
+from pysftpserver.sksync import config
+from pysftpserver.sksync.client import Request, Summary, sync
+from pysftpserver.sksync.server import Server
+from pysftpserver.sksync.shares import WholeStorage
+from pysftpserver.virtualchroot import SFTPServerVirtualChroot
+
+HOST = "127.0.0.1"
+PATIENCE = 20.0  # seconds for what takes milliseconds
+NOW = 1_700_000_000  # seconds since the epoch, of files whose time does not matter
+
+
+class Lines:
+    """The lines of a log, and waiting for one."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._changed = threading.Condition()
+
+    def __call__(self, level: int, text: str) -> None:
+        with self._changed:
+            self.lines.append(text)
+            self._changed.notify_all()
+
+    def wait(self, words: str, count: int = 1) -> str:
+        """The first line with those words in it, when there are count of them."""
+
+        def found() -> list[str]:
+            return [line for line in self.lines if words in line]
+
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(found()) >= count, PATIENCE):
+                raise AssertionError(f"no {words!r} in the log:\n" + "\n".join(self.lines))
+        return found()[0]
+
+
+class Served:
+    """A server in a thread of its own. keys: of the configuration."""
+
+    def __init__(self, shares: Any, context: ssl.SSLContext | None = None, **keys: Any) -> None:
+        self._config = config.checked({"require_auth": False, "host": HOST, "timeout": PATIENCE, **keys})
+        self._config.port = 0
+        self.log = Lines()
+        self._server = (self._config, shares, SFTPLog(self.log, VERBOSE), context)
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="served", daemon=True)
+        self._thread.start()
+        if not self._ready.wait(PATIENCE):
+            raise AssertionError("the server does not start")
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        server = Server(*self._server)
+        self.port = (await server.start())[0][1]
+        self._loop = asyncio.get_running_loop()
+        self._told = asyncio.Event()
+        self._ready.set()
+        await self._told.wait()
+        await server.stop()
+
+    def stop(self) -> None:
+        """End it, and all of its sessions."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._told.set)
+            self._thread.join(PATIENCE)
+            if self._thread.is_alive():
+                raise AssertionError("the server does not end")
+
+
+class Directories(unittest.TestCase):
+    """Two directories: here is the client's, there is the server's, in its root."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-sksync-"))
+        self.addCleanup(shutil.rmtree, self.place)
+        self.here = self.place / "here"
+        self.root = self.place / "root"
+        self.there = self.root / "there"
+        self.here.mkdir()
+        self.there.mkdir(parents=True)
+
+    def serve(
+        self,
+        storage: SFTPAbstractServerStorage | None = None,
+        shares: Any = None,
+        context: ssl.SSLContext | None = None,
+        **keys: Any,
+    ) -> Served:
+        """A server on self.root, if nothing else is said."""
+        share = shares or WholeStorage(storage or SFTPServerVirtualChroot(self.root))
+        served = Served(share, context, **keys)
+        self.addCleanup(served.stop)
+        return served
+
+    def sync(self, port: int, is_dry: bool = False, **wanted: Any) -> Summary:
+        """Our client, between self.here and there. wanted: of the request, and storage, observer, path."""
+        storage = wanted.pop("storage", None) or SFTPServerVirtualChroot(self.here)
+        given = {"is_recursive": True, "timeout": PATIENCE, "server_path": "there"} | wanted
+        path, observer = given.pop("path", "/"), given.pop("observer", None)
+        return sync(storage, Request(HOST, port=port, **given), path, observer, is_dry)
+
+    def raw(self, port: int, **how: Any) -> RawClient:
+        """A client that says what it is told to."""
+        client = RawClient(port, **how)
+        self.addCleanup(client.close)
+        return client
+
+
+class RawClient:
+    """A connection on which a test says what it wants, in pieces as it wants."""
+
+    def __init__(self, port: int, context: ssl.SSLContext | None = None) -> None:
+        self.socket = socket.create_connection((HOST, port), PATIENCE)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if context is not None:
+            self.socket = context.wrap_socket(self.socket, server_hostname=HOST)
+        self._file = self.socket.makefile("rb")
+
+    def say(self, *data: bytes) -> None:
+        """Each of data in a call of its own."""
+        for piece in data:
+            self.socket.sendall(piece)
+
+    def line(self) -> bytes:
+        """The next line, with its end."""
+        return self._file.readline()
+
+    def take(self, size: int) -> bytes:
+        """That many bytes, or fewer at the end."""
+        return self._file.read(size)
+
+    def rest(self) -> bytes:
+        """All that comes until the server ends."""
+        return self._file.read()
+
+    def close(self) -> None:
+        """End the connection."""
+        self._file.close()
+        self.socket.close()
+
+
+def cuts(data: bytes, how: int | None) -> Iterator[bytes]:
+    """data in pieces. how: bytes of each; 0 for all of it at once; a negative seed for random ones."""
+    if not how:
+        yield data
+        return
+    chance = random.Random(how)
+    start = 0
+    while start < len(data):
+        size = how if how > 0 else chance.choice((1, 1, 2, 3, 7, 30, 400))
+        yield data[start : start + size]
+        start += size
+
+
+def put(directory: Path, name: str, content: bytes = b"", mtime: float = NOW) -> Path:
+    """A file with a time, in seconds since the epoch."""
+    path = directory / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    os.utime(path, ns=(round(mtime * 1000) * 1_000_000,) * 2)
+    return path
+
+
+def tree(directory: Path) -> dict[str, tuple[bytes, int]]:
+    """(content, whole seconds) of each file below a directory."""
+    files = (path for path in directory.rglob("*") if path.is_file())
+    return {
+        path.relative_to(directory).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns // 10**9)
+        for path in files
+    }
