@@ -88,7 +88,7 @@ def serve(arguments: Sequence[str]) -> int:
         for flag in ("dry_run", "quiet"):
             if options[flag]:
                 raise common.CommandError(f"--{flag.replace('_', '-')} goes with client NAME only")
-        return run_server(read_config(file), options)
+        return run_server(read_config(file), options, file)
     return run_client(read_config(file), name, options)
 
 
@@ -198,8 +198,8 @@ def shares_of(config: Config, log: SFTPLog) -> Shares:
 # --- the server -------------------------------------------------------------------------------------------
 
 
-def run_server(config: Config, options: dict[str, Any]) -> int:
-    """Serve until a signal comes; return the exit status. Raises CommandError."""
+def run_server(config: Config, options: dict[str, Any], file: str | None = None) -> int:
+    """Serve until a signal comes; return the exit status. file: the configuration's. Raises CommandError."""
     from pysftpserver.sksync.config import ConfigError
 
     if options["logfile"] is not None:
@@ -213,6 +213,8 @@ def run_server(config: Config, options: dict[str, Any]) -> int:
     context = server_tls(config)
     shares = shares_of(config, log)
     remark(config, log)
+    for path in exposed(config, file or DEFAULT_FILE):
+        log.error(f"{path}: clients can read and replace it, for it is in what is shared")
     import asyncio
 
     return asyncio.run(serve_until_told(config, shares, log, context))
@@ -244,6 +246,20 @@ def remark(config: Config, log: SFTPLog) -> None:
         log.error("no login is required: everybody who reaches this port can read and write what is shared")
 
 
+def exposed(config: Config, file: str) -> list[str]:
+    """Files of the server's own that are in a directory that it shares."""
+    if config.storage is not None:
+        return []
+    root = os.getcwd() if config.server_root is None else config.server_root
+    shared = [root]
+    if config.whitelist:
+        inside = config.server_root is not None
+        shared = [f"{root}/{path}" if inside else path for path in config.whitelist]
+    tops = [os.path.join(os.path.realpath(path), "") for path in shared]
+    own = [path for path in (file, config.keyfile) if path is not None and os.path.exists(path)]
+    return [path for path in own if os.path.realpath(path).startswith(tuple(tops))]
+
+
 def need_srptools() -> None:
     """Raises CommandError where logins are not possible."""
     try:
@@ -268,6 +284,8 @@ async def serve_until_told(
     server = Server(config, shares, log, context)
     try:
         addresses = await server.start()
+    except UnicodeError:
+        raise common.ServiceError(f"host {config.host}: the name of no host") from None
     except OSError as error:
         # asyncio's own words name the address again.
         known = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror

@@ -6,6 +6,7 @@ is shown. Facts: docs/sksync.md, "What is said".
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field
 
@@ -215,11 +216,25 @@ class _Run:
         while True:
             wanted = dialogue.lines_at_hand()
             names = [taken(offered, line, self.request.dialect) for line in wanted if line]
-            for block in sender.uploads(names):
-                dialogue.send(block)
-                self.observer.moved(len(block))
+            try:
+                for block in sender.uploads(names):
+                    dialogue.send(block)
+                    self.observer.moved(len(block))
+            except CannotSend as error:
+                self._withhold_unreadable(here, [name for name in names if name != error.name])
+                raise
             if not wanted[-1]:
                 return
+
+    def _withhold_unreadable(self, here: Listing, names: Sequence[str]) -> None:
+        """Find the others that cannot be read: each would cost one more connection."""
+        for name in names:
+            try:
+                handle = self.storage.open(self.top + name.encode(), os.O_RDONLY | os.O_NOFOLLOW, 0)
+                self.storage.close(handle)
+            except (OSError, SFTPException) as error:
+                here.withhold(name, reason(error))
+                self.fail(name, reason(error))
 
     def _on_sent(self, name: str, size: int) -> None:
         self.summary.sent[name] = size
@@ -228,11 +243,19 @@ class _Run:
     # --- from the server ----------------------------------------------------------------------------------
 
     def _download(self, dialogue: Dialogue, here: Listing) -> None:
+        request = self.request
         receiver = Receiver(
-            self.storage, self.top, here, self.request.ignores_time_errors, self._on_received, self.fail
+            self.storage,
+            self.top,
+            here,
+            request.sync_type,
+            request.ignores_time_errors,
+            self._on_received,
+            self.fail,
+            self.fail,
         )
-        check = DownloadCheck(self.request, self.request.sync_type, here)
-        parser = DownloadParser(self.request.dialect, receiver, check)
+        check = DownloadCheck(request, request.sync_type, here)
+        parser = DownloadParser(request.dialect, receiver, check)
         try:
             while not parser.is_done:
                 self.observer.moved(dialogue.feed(parser))

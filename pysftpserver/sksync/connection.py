@@ -11,10 +11,11 @@ from collections import deque
 
 from pysftpserver.sksync.parsing import LineParser
 from pysftpserver.sksync.patience import Patience
+from pysftpserver.sksync.unsent import unsent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
 MOST_WAITING = 1 << 20  # bytes that were received and not yet taken, before the peer has to wait
 MOST_UNSENT = 512 << 10  # bytes that may wait to be sent
@@ -148,6 +149,10 @@ class Connection(asyncio.Protocol):
         self._waiting = 0
         return [piece for piece in pieces if piece]
 
+    def credit(self, size: int) -> None:
+        """Count so many bytes for the peer's patience that were not sent."""
+        self._patience.waited(0, size)
+
     def put_back(self, rest: bytes) -> None:
         """Have a piece's rest received again."""
         if rest:
@@ -171,18 +176,48 @@ class Connection(asyncio.Protocol):
 
     async def sent(self) -> None:
         """Wait until not much is left to be sent. Raises OutOfPatience, ConnectionEnded."""
-        if self._is_full and not self._is_lost:
-            self._may_write = asyncio.get_running_loop().create_future()
-            try:
-                async with asyncio.timeout(self._timeout):
-                    await self._may_write
-            except TimeoutError:
-                self._reads = False
-                raise self._patience.lost() from None
-            finally:
-                self._may_write = None
+        while self._is_full and not self._is_lost:
+            await self._some_taken(self._room())
         if self._is_lost:
             raise ConnectionEnded("it has gone")
+
+    async def _room(self) -> None:
+        self._may_write = asyncio.get_running_loop().create_future()
+        try:
+            await self._may_write
+        finally:
+            self._may_write = None
+
+    async def _some_taken(self, what: Coroutine[None, None, None]) -> None:
+        """Wait for what comes of the peer's reading: a while, and no longer where it reads nothing.
+
+        Raises OutOfPatience.
+        """
+        loop = asyncio.get_running_loop()
+        start, before = loop.time(), self._unsent()
+        taken = 0
+        try:
+            async with asyncio.timeout(self._patience.left()):
+                await what
+            taken = before - self._unsent()
+        except TimeoutError:
+            taken = before - self._unsent()
+            if taken <= 0:
+                self._reads = False
+                raise self._patience.lost() from None
+        finally:
+            what.close()
+            self._patience.waited(loop.time() - start, max(0, taken))
+
+    def _buffered(self) -> int:
+        """Bytes that are still to be handed to the system."""
+        # Below TLS is another buffer, which asyncio tells nobody about.
+        buffers = {self.transport, self._raw}
+        return 0 if self._is_lost else sum(transport.get_write_buffer_size() for transport in buffers)
+
+    def _unsent(self) -> int:
+        """Bytes that the peer has not taken."""
+        return self._buffered() + unsent(self._raw.get_extra_info("socket").fileno())
 
     async def end(self) -> None:
         """Say good-bye: what was sent arrives, even if the peer sent something that nobody read."""
@@ -203,10 +238,10 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
     async def _all_sent(self) -> None:
-        """Wait until nothing is left to be sent, which takes a slow peer its time. Raises TimeoutError."""
-        async with asyncio.timeout(self._timeout):
-            # Below TLS is another buffer, which asyncio tells nobody about.
-            while not self._is_lost and any(
-                transport.get_write_buffer_size() for transport in (self.transport, self._raw)
-            ):
-                await asyncio.sleep(GLANCE)
+        """Wait until nothing is left to be sent, which takes a slow peer its time. Raises OutOfPatience."""
+        while self._buffered():
+            await self._some_taken(self._nothing_buffered())
+
+    async def _nothing_buffered(self) -> None:
+        while self._buffered():
+            await asyncio.sleep(GLANCE)

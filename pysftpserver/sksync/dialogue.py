@@ -6,11 +6,13 @@ What may not enter: storages, what is planned.
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 
 from pysftpserver.sksync import wire
 from pysftpserver.sksync.parsing import LineParser
 from pysftpserver.sksync.patience import Patience
+from pysftpserver.sksync.unsent import unsent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from pysftpserver.sksync.parsing import ContentParser
 
 PIECE = 256 << 10  # bytes
+MOST_ENCRYPTED = 64 << 10  # bytes that are sent in one call with TLS
 
 
 class SyncError(Exception):
@@ -43,6 +46,8 @@ class Dialogue:
         where = f"{request.host} port {request.port}"
         try:
             self._socket = socket.create_connection((request.host, request.port), request.timeout)
+        except UnicodeError:
+            raise SyncError(f"cannot connect to {where}: the name of no host") from None
         except OSError as error:
             why = error.strerror or str(error) or "failure"
             raise SyncError(f"cannot connect to {where}: {why.lower()}") from None
@@ -71,7 +76,8 @@ class Dialogue:
         answer = self.line_or_end()
         if answer is None or answer + b"\n" != wire.ESTABLISHED:
             login = " or wants a login" if request.login is None else ""
-            raise SyncError(f"the server does not speak {request.dialect.title}{login}")
+            or_else = self._or_else(answer)
+            raise SyncError(f"the server does not speak {request.dialect.title}{login}{or_else}")
 
     def _log_in(self, user: str, password: str) -> None:
         from pysftpserver.sksync import srp  # not everybody logs in, and it takes its time
@@ -87,36 +93,70 @@ class Dialogue:
     def _login_line(self) -> bytes:
         line = self.line_or_end()
         if not line:
-            raise SyncError("the server refused the login: check username and password")
+            or_else = self._or_else(line)
+            raise SyncError(f"the server refused the login: check username and password{or_else}")
         return line
+
+    def _or_else(self, answer: bytes | None) -> str:
+        """What else may be the reason, where a server ends without a word."""
+        if answer is not None:
+            return ""
+        if self._request.tls is None:
+            return "; or it wants TLS"
+        return "; or it does not accept this client's certificate"
 
     # --- what is said -------------------------------------------------------------------------------------
 
     def send(self, data: bytes | bytearray) -> None:
-        """Send all of it. Raises SyncError."""
-        try:
-            self._socket.settimeout(self._request.timeout)
-            self._socket.sendall(data)
-            self._patience.waited(0, len(data))  # whoever takes much may be slow to ask for more
-        except TimeoutError:
-            raise SyncError("the server stopped reading") from None
-        except OSError:
-            raise SyncError("the server ended the connection; its log says why") from None
+        """Send all of it. Raises SyncError, OutOfPatience."""
+        left = memoryview(data)
+        # One call, and one timeout, is for all of a piece where there is TLS.
+        most = len(left) if self._request.tls is None else MOST_ENCRYPTED
+        while left:
+            began, before = time.monotonic(), unsent(self._socket.fileno())
+            sent = 0
+            try:
+                self._socket.settimeout(self._patience.left())
+                sent = self._socket.send(left[:most])
+            except TimeoutError:
+                if self._request.tls is not None or unsent(self._socket.fileno()) >= before:
+                    raise SyncError("the server stopped reading") from None
+            except OSError:
+                raise SyncError("the server ended the connection; its log says why") from None
+            # Whoever takes much may be slow to ask for more.
+            taken = before + sent - unsent(self._socket.fileno())
+            self._patience.waited(time.monotonic() - began, max(0, taken))
+            left = left[sent:]
 
     def _receive(self) -> bool:
         """Wait for more; whether there is any."""
-        began = time.monotonic()
         self._start = self._end = 0
+        while not self._has_received():
+            pass  # but the server has taken something, and may be slow with that
+        return self._end > 0
+
+    def _has_received(self) -> bool:
+        """Wait a while; whether the server has sent something, or ended."""
+        began, before = time.monotonic(), unsent(self._socket.fileno())
+        taken = 0
         try:
             self._socket.settimeout(self._patience.left())
             self._end = self._socket.recv_into(self._data)
         except TimeoutError:
-            raise self._patience.lost() from None
+            taken = before - unsent(self._socket.fileno())
+            if taken <= 0 or self._request.tls is not None:
+                raise self._patience.lost() from None
+            return False
+        except ssl.SSLEOFError:
+            pass
+        except ssl.SSLError as error:
+            # A server that does not like a certificate says so when the handshake is over here.
+            raise SyncError(f"TLS: the server says {tls_words(error)}") from None
         except OSError:
             pass
         finally:
-            self._patience.waited(time.monotonic() - began, self._end)
-        return self._end > 0
+            self._patience.waited(time.monotonic() - began, self._end or taken)
+        return True
 
     def line_or_end(self) -> bytes | None:
         """The next line without its end, or None where the server has ended. Raises Malformed."""
@@ -159,3 +199,8 @@ class Dialogue:
             self._socket.close()
         except OSError:
             pass
+
+
+def tls_words(error: ssl.SSLError) -> str:
+    """Why TLS failed, in a few words."""
+    return (error.reason or "failure").lower().replace("_", " ")

@@ -131,10 +131,15 @@ def _add(found: Listing, path: bytes, attrs: SFTPAttributes, dialect: Dialect) -
         if name is None or dialect.encode(name) is None:
             found.unsayable.append(path)
         else:
-            found.files[name] = min(max(0, attrs.mtime or 0), MOST_TIME // 1000)
+            found.files[name] = seconds(attrs)
     elif name is not None:
         found.others.add(name)
     return S_ISDIR(mode)
+
+
+def seconds(attrs: SFTPAttributes) -> int:
+    """A modification time as listings have it."""
+    return min(max(0, attrs.mtime or 0), MOST_TIME // 1000)
 
 
 def is_missing(error: Exception) -> bool:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import errno
 import os
-from stat import S_ISDIR
+from stat import S_ISDIR, S_ISREG
 
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.sksync import temporary
-from pysftpserver.sksync.listing import is_missing, reason
+from pysftpserver.sksync.listing import is_missing, reason, seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.sksync.listing import Listing
+    from pysftpserver.sksync.wire import SyncType
 
 FOR_OWNER = 0o600  # until a file is whole
 NEW = 0o666  # what the umask leaves of it
@@ -29,13 +30,19 @@ DIRECTORY = 0o777
 FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
+class Overtaken(Exception):
+    """What has the name of a file is not what was listed, and not to be lost: planned now, it would stay."""
+
+
 class Receiver:
     """Puts files into a directory of a storage, one after the other: a sink of parsing.py.
 
     top: the directory, with a slash at its end; it is made when the first file comes. here: what was there
-    before. ignores_time_errors: whether a time that cannot be set is no failure. on_file: called with name
-    and bytes for each file that is in its place. on_failure: called with name and reason for each that is
-    not to be had; the others are received all the same, unless the reason is one for them, too.
+    before. sync_type: says what may be replaced of what came there meanwhile. ignores_time_errors: whether a
+    time that cannot be set is no failure. on_file: called with name and bytes for each file that is in its
+    place. on_failure: called with name and reason for each that is not to be had; the others are received all
+    the same, unless the reason is one for them, too. on_overtaken: the same for each that was changed here
+    since it was listed, and so stays as it is.
     """
 
     def __init__(
@@ -43,9 +50,11 @@ class Receiver:
         storage: SFTPAbstractServerStorage,
         top: bytes,
         here: Listing,
+        sync_type: SyncType,
         ignores_time_errors: bool,
         on_file: Callable[[str, int], None],
         on_failure: Callable[[str, str], None],
+        on_overtaken: Callable[[str, str], None],
     ) -> None:
         self.count = 0
         self.bytes = 0
@@ -54,9 +63,11 @@ class Receiver:
         self._storage = storage
         self._top = top
         self._here = here
+        self._by_time = sync_type.by_time
         self._ignores_time_errors = ignores_time_errors
         self._on_file = on_file
         self._on_failure = on_failure
+        self._on_overtaken = on_overtaken
         self._directories: set[bytes] = set()
         self._incoming: Incoming | None = None
 
@@ -91,9 +102,14 @@ class Receiver:
             return
         try:
             self._set_attributes(self._incoming)
+            self._check_unchanged(self._name)
             size = self._incoming.put_in_place()
         except (OSError, SFTPException) as error:
             self._fail_for(error)
+            return
+        except Overtaken as why:
+            self.give_up()
+            self._on_overtaken(self._name, str(why))
             return
         self._incoming = None
         self.count += 1
@@ -122,20 +138,37 @@ class Receiver:
         path = self._top + name.encode()
         parent = path.rpartition(b"/")[0] + b"/"
         self._make_directory(parent)
-        permissions = self._permissions_of(path) if name in self._here.files else None
+        replaced = self._attributes_of(path) if name in self._here.files else None
         beside = parent + temporary.new_name()
-        mode = NEW if permissions is None else FOR_OWNER
+        mode = NEW if replaced is None or replaced.permissions is None else FOR_OWNER
         handle = self._storage.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        return Incoming(self._storage, handle, beside, path, permissions)
+        return Incoming(self._storage, handle, beside, path, replaced)
 
-    def _permissions_of(self, path: bytes) -> int | None:
-        """Who may do what with a file that is replaced; None where it went away since it was listed."""
+    def _attributes_of(self, path: bytes) -> SFTPAttributes | None:
+        """Of a file that is replaced; None where it went away since it was listed."""
         try:
-            return self._storage.lstat(path).permissions
+            return self._storage.lstat(path)
         except (OSError, SFTPException) as error:
             if not is_missing(error):
                 raise
             return None
+
+    def _check_unchanged(self, name: str) -> None:
+        """Find out whether the plan, which may be hours old, still holds.
+
+        Raises Overtaken, and what the storage does.
+        """
+        try:
+            attrs = self._storage.lstat(self._top + name.encode())
+        except (OSError, SFTPException) as error:
+            if not is_missing(error):
+                raise
+            return
+        if attrs.permissions is not None and not S_ISREG(attrs.permissions):
+            raise FileExistsError(errno.EEXIST, "a directory, a link or the like has that name by now")
+        now = seconds(attrs)
+        if now != self._here.files.get(name) and (now > self._mtime or not self._by_time):
+            raise Overtaken("it was changed here meanwhile")
 
     def _make_directory(self, path: bytes) -> None:
         """path: with a slash at its end. Raises what the storage does, and NotADirectoryError for a link."""
@@ -171,8 +204,8 @@ class Receiver:
 
 
 class Incoming:
-    """A file that is being received, beside its target. permissions: what it is to get, None for a new
-    one's.
+    """A file that is being received, beside its target. replaced: the attributes of what it replaces, whose
+    owner and permissions it gets; None for a new one.
     """
 
     def __init__(
@@ -181,13 +214,13 @@ class Incoming:
         handle: Any,
         beside: bytes,
         path: bytes,
-        permissions: int | None,
+        replaced: SFTPAttributes | None,
     ) -> None:
         self._storage = storage
         self._handle = handle
         self._beside = beside
         self._path = path
-        self._permissions = permissions
+        self._replaced = replaced
         self._size = 0
         self._is_open = True
 
@@ -202,16 +235,27 @@ class Incoming:
 
     def put_in_place(self) -> int:
         """Close it and have it replace what is there; return how many bytes it has."""
-        if self._permissions is not None:
-            try:
-                wanted = SFTPAttributes(permissions=self._permissions & 0o777)
-                self._storage.fsetstat(self._handle, wanted)
-            except (OSError, SFTPException):
-                pass  # a storage without modes: the file matters more
+        if self._replaced is not None:
+            self._keep_attributes(self._replaced)
         self._is_open = False
         self._storage.close(self._handle)
         self._storage.rename(self._beside, self._path, replace=True)
         return self._size
+
+    def _keep_attributes(self, replaced: SFTPAttributes) -> None:
+        """Owner before permissions, which the owner's change may take away."""
+        kept = []
+        if replaced.uid is not None and replaced.gid is not None:
+            mine = self._storage.fstat(self._handle)
+            if (mine.uid, mine.gid) != (replaced.uid, replaced.gid):
+                kept.append(SFTPAttributes(uid=replaced.uid, gid=replaced.gid))
+        if replaced.permissions is not None:
+            kept.append(SFTPAttributes(permissions=replaced.permissions & 0o777))
+        for wanted in kept:
+            try:
+                self._storage.fsetstat(self._handle, wanted)
+            except (OSError, SFTPException):
+                pass  # a storage without it, or not ours to give: the file matters more
 
     def give_up(self) -> None:
         """Remove it."""

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 
 ASKED_AHEAD = 64 << 10  # bytes of names that were asked for and whose contents did not come yet
+EACH = 64  # bytes that a file counts as beside its content, for a peer that sends many empty ones slowly
 MOST_TOLD = 20  # of each kind of thing that is logged for a session
 
 
@@ -78,6 +79,7 @@ class Session:
         self._in_thread = in_thread
         self._who = connection.peer
         self._failed = 0
+        self._what = ""
         self._told: dict[str, int] = {}  # how often each reason was one for a failure
 
     async def run(self) -> None:
@@ -90,7 +92,7 @@ class Session:
         except (Malformed, Damaged, NotShared, OutOfPatience, ConnectionEnded, CannotSend, Incomplete) as why:
             self._tell(f"ended: {why}")
         except (OSError, SFTPException) as error:
-            self._tell(f"ended: {listing.reason(error)}")
+            self._tell(f"ended: {self._what}{listing.reason(error)}")
         except Exception as error:  # a storage's fault, or ours
             self._tell("ended by a fault:")
             self._log.fault(error)
@@ -110,21 +112,21 @@ class Session:
         if "\0" in path:
             raise Malformed("a path with a zero in it")
         share = self._shares.find(path)
+        self._what = f"{self._type.name.lower()} of {path!r}: "
         dialect.decode(await connection.line())  # the client's path, which is its own business
         if dialect.has_digests:
             connection.send(wire.WITH_DIGESTS)
         theirs = await self._their_listing()
         here = await self._in_thread(self._own_listing, share)
-        self._what = f"{self._type.name.lower()} of {path!r}"
         planned = await self._in_thread(self._plan, theirs.files, here)
         received = await self._receive(planned.to_server, theirs.files, share, here)
         connection.send(wire.END)
         sent = await self._send(planned.from_server, share, here)
         if self._failed:
             # The client is to know; there is no other way to say it.
-            raise Incomplete(f"{self._what}: {self._failed} failed; {received}, {sent}")
+            raise Incomplete(f"{self._what}{self._failed} failed; {received}, {sent}")
         connection.send(wire.END)
-        self._log.info(f"{self._who}: {self._what}: {received}, {sent}")
+        self._log.info(f"{self._who}: {self._what}{received}, {sent}")
 
     async def _introduction(self) -> Dialect:
         """The login, where there is one, and the name of the protocol."""
@@ -218,7 +220,16 @@ class Session:
     async def _receive(self, names: list[str], times: dict[str, int], share: Share, here: Listing) -> str:
         """Ask for files and receive them. What was done, in words."""
         ignores = self._config.ignore_time_errors
-        receiver = Receiver(share.storage, share.top, here, ignores, self._on_received, self._fail)
+        receiver = Receiver(
+            share.storage,
+            share.top,
+            here,
+            self._type,
+            ignores,
+            self._on_received,
+            self._fail,
+            self._on_overtaken,
+        )
         parser = UploadParser(self._dialect, receiver, ((name, times[name]) for name in names))
         requests = Requests(line for name in names if (line := self._dialect.encode(name)) is not None)
         try:
@@ -231,6 +242,7 @@ class Session:
                 before = parser.count
                 await self._feed(parser, f"before all of {names[before]!r} was there")
                 came = parser.count - before
+                self._connection.credit(came * EACH)
         finally:
             await self._in_thread(receiver.give_up)
         if receiver.time_errors:
@@ -257,6 +269,10 @@ class Session:
 
     def _on_received(self, name: str, size: int) -> None:
         self._log.write(VERBOSE, f"{self._who}: received {name!r}, {size} bytes")
+
+    def _on_overtaken(self, name: str, why: str) -> None:
+        # No failure: another client's file, often; a sync that began now would not ask for this one.
+        self._log.info(f"{self._who}: {name!r}: {why}, and stays")
 
     def _on_sent(self, name: str, size: int) -> None:
         self._log.write(VERBOSE, f"{self._who}: sent {name!r}, {size} bytes")

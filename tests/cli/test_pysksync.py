@@ -144,6 +144,13 @@ class Serving(SkSyncCase):
         with self.assertRaises(oldstyle.Ended):
             oldstyle.client(server.port, self.here, path=str(self.jail))
 
+    def test_a_configuration_or_key_in_what_is_shared_is_told(self) -> None:
+        words = "clients can read and replace it"
+        server = self.serve(server_root=str(self.jail), server_dir_whitelist=["/there"])
+        self.assertNotIn(words, server.wait("listening on"))
+        server = self.serve(server_root="/")
+        self.assertIn(words, server.wait("listening on"))
+
     def test_a_signal_ends_it_well_and_leaves_no_half_of_a_file(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             server = self.serve(server_root=str(self.jail))

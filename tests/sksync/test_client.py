@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from pysftpserver.sksync.client import Dialect, Observer, SyncError, SyncType
+from pysftpserver.sksync.client import Dialect, Observer, Request, SyncError, SyncType, sync
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.sksync import oldstyle
 from tests.sksync.serving import NOW, Directories, Served, put, tree
@@ -212,6 +212,16 @@ class Failures(Clients):
                 self.assertEqual(set(tree(self.there)), {"a", "z", "same"})
                 self.assertEqual(notes.told.count(("failed", "locked", "permission denied")), 1)
 
+    def test_many_that_cannot_be_read_do_not_cost_a_connection_each(self) -> None:
+        for number in range(30):
+            put(self.here, f"{number}/locked")
+        put(self.here, "readable")
+        served = self.serve()
+        done = self.sync(served.port, storage=Unreadable(self.here), sync_type=SyncType.TO_SERVER_USE_TIME)
+        self.assertEqual((list(done.sent), len(done.failed)), (["readable"], 30))
+        served.log.wait("received 1 files")
+        self.assertEqual(sum(": ended: " in line for line in served.log.lines), 1)
+
     def test_a_file_that_vanishes_fails_and_the_others_are_sent(self) -> None:
         for who, server in self.servers().items():
             with self.subTest(who):
@@ -287,6 +297,10 @@ class Failures(Clients):
             SyncError, r"\Acannot connect to 127\.0\.0\.1 port \d+: connection refused\Z"
         ):
             self.sync(served.port)
+
+    def test_a_name_that_no_host_can_have_is_refused_in_one_line(self) -> None:
+        with self.assertRaisesRegex(SyncError, "the name of no host"):
+            sync(SFTPServerVirtualChroot(self.here), Request("a" * 70 + ".example", "/"))
 
     def test_a_server_that_wants_a_login_is_told_apart(self) -> None:
         served = self.serve(require_auth=True)

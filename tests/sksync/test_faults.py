@@ -13,7 +13,17 @@ from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.sksync import client, wire
 from pysftpserver.sksync.client import SyncType, sync
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
-from tests.sksync.peers import NEWER, TEMPORARY, PeerCase, Serving, opening, read_line, rest, until
+from tests.sksync.peers import (
+    NEWER,
+    TEMPORARY,
+    PeerCase,
+    Serving,
+    opening,
+    read_line,
+    read_listing,
+    rest,
+    until,
+)
 from tests.sksync.processes import ProcessCase
 
 TIME = b"%d" % (NEWER * 1000)
@@ -105,6 +115,68 @@ class FullDisks(FaultCase):
         self.assertEqual(caught.exception.summary.received, {"a": 5})
         self.assertEqual(caught.exception.summary.failed, {"old": "no space left on device"})
         self.assertEqual((self.share / "old").read_bytes(), b"the old content")
+        self.assert_no_leftovers()
+
+
+class Meanwhile(FaultCase):
+    """What somebody here does to a file between the listing and its turn."""
+
+    def request_after(self, change: Any) -> Any:
+        """A server that sends a file `old` after something was done here."""
+
+        def script(raw: socket.socket) -> None:
+            raw.sendall(wire.ESTABLISHED)
+            read_listing(raw)
+            change()
+            raw.sendall(b"\nold\n" + TIME + b"\n5\ntheir\n")
+            rest(raw)
+
+        return self.fake(script).port
+
+    def received(self, sync_type: SyncType, change: Any) -> client.Summary:
+        request = self.request(self.request_after(change), sync_type, dialect=wire.Dialect.PYSKSYNC_1)
+        return sync(self.jailed(self.share), request)
+
+    def test_a_newer_file_is_not_replaced_at_the_client(self) -> None:
+        summary = self.received(FROM, lambda: self.put("old", b"written meanwhile", NEWER + 1))
+        self.assertEqual((self.share / "old").read_bytes(), b"written meanwhile")
+        self.assertEqual(summary.failed, {"old": "it was changed here meanwhile"})
+        self.assertEqual(summary.received, {})
+        self.assert_no_leftovers()
+
+    def test_nor_a_new_one_where_only_what_is_missing_goes(self) -> None:
+        (self.share / "old").unlink()
+        kind = SyncType.FROM_SERVER_NO_TIME
+        summary = self.received(kind, lambda: self.put("old", b"written meanwhile", 1))
+        self.assertEqual((self.share / "old").read_bytes(), b"written meanwhile")
+        self.assertEqual(list(summary.failed), ["old"])
+
+    def test_nor_a_link(self) -> None:
+        def link() -> None:
+            (self.share / "old").unlink()
+            (self.share / "old").symlink_to("../beside/secret")
+
+        summary = self.received(FROM, link)
+        self.assertTrue((self.share / "old").is_symlink())
+        self.assertEqual(list(summary.failed), ["old"])
+        self.assert_no_leftovers()
+
+    def test_an_older_or_missing_one_is_replaced_by_time(self) -> None:
+        for change in (lambda: self.put("old", b"x", NEWER - 1), (self.share / "old").unlink):
+            self.put("old", b"the old content")
+            self.assertEqual(self.received(FROM, change).received, {"old": 5})
+            self.assertEqual((self.share / "old").read_bytes(), b"their")
+
+    def test_a_newer_file_is_not_replaced_at_the_server_which_says_so(self) -> None:
+        serving = self.serve()
+        with serving.connect() as raw:
+            raw.sendall(opening(1, "/share") + TIME + b" old\n\n")
+            self.assertEqual([read_line(raw), read_line(raw)], [wire.ESTABLISHED, b"old\n"])
+            self.put("old", b"written meanwhile", NEWER + 1)
+            raw.sendall(b"5\ntheir")
+            self.assertEqual(rest(raw), b"\n\n")
+        self.assertEqual((self.share / "old").read_bytes(), b"written meanwhile")
+        serving.said("'old': it was changed here meanwhile, and stays")
         self.assert_no_leftovers()
 
 

@@ -138,10 +138,17 @@ class WhatIsLeftOut(ListingCase):
         self.assertEqual((found.files, found.leftovers), ({}, []))
         self.assertIsNotNone(found.refuses(name.decode()))
 
+    def test_what_an_earlier_process_of_the_same_number_left_is_removed(self) -> None:
+        """A container's only process has the number 1 each time."""
+        place, process = temporary.new_name().split(b"-")[1:3]
+        earlier = b".pysksync-%b-%b-1-%b" % (place, process, b"0" * 16)
+        put(self.root, earlier.decode(), mtime=time.time())
+        self.assertEqual(self.list().leftovers, [earlier])
+
     def test_what_a_dead_process_left_is_removed_and_what_a_live_one_writes_is_not(self) -> None:
         own = temporary.new_name()
         place = own.split(b"-")[1]
-        dead = b".pysksync-%b-%d-%b" % (place, 4_000_000_000, b"0" * 16)
+        dead = b".pysksync-%b-%d-1-%b" % (place, 4_000_000_000, b"0" * 16)
         elsewhere = b".pysksync-%b-1-%b" % (b"0" * 12, b"0" * 16)
         old = b".pysksync-%b-1-%b" % (b"0" * 12, b"1" * 16)
         now = time.time()

@@ -320,6 +320,16 @@ class Receiving(Directories):
             self.assertEqual((path.stat().st_mode & 0o7777, path.read_bytes()), (mode, b"new"))
         self.assertEqual((self.there / "fresh").stat().st_mode & 0o7777, 0o640)
 
+    @unittest.skipUnless(os.geteuid() == 0, "root alone gives files away")
+    def test_a_replaced_file_keeps_its_owner(self) -> None:
+        put(self.here, "f", b"new", NOW + 1)
+        os.chown(put(self.there, "f", b"old"), 65534, 65533)
+        os.chmod(self.there / "f", 0o600)
+        oldstyle.client(self.serve().port, self.here, kind=1)
+        found = (self.there / "f").stat()
+        self.assertEqual((found.st_uid, found.st_gid, found.st_mode & 0o777), (65534, 65533, 0o600))
+        self.assertEqual((self.there / "f").read_bytes(), b"new")
+
     def test_a_file_of_which_only_a_part_came_leaves_the_old_one_and_nothing_else(self) -> None:
         put(self.there, "f", b"old", NOW - 10)
         served = self.serve()

@@ -137,6 +137,14 @@ class ClientCertificates(Encrypted):
         signed = self.pair("signed", signer=authority)
         self.assert_good(self.tls(self.server, authority.certfile), self.shown(signed))
 
+    def test_the_client_is_told_that_its_certificate_may_be_the_reason(self) -> None:
+        served = self.tls(self.server, self.client.certfile)
+        words = "TLS: the server says|does not accept this client's certificate"
+        for pair in (None, self.pair("other")):
+            for login in (None, ("user", "password")):
+                with self.assertRaisesRegex(SyncError, words):
+                    self.sync(served.port, tls=self.shown(pair), login=login)
+
     def test_none_or_a_wrong_one_ends_the_connection_before_anything_is_said(self) -> None:
         served = self.tls(self.server, self.client.certfile)
         wrong = (None, self.pair("other"), self.pair("client-2", signer=self.client), self.server)
