@@ -28,6 +28,10 @@ class Terminal:
             finally:
                 os._exit(127)
 
+    def read(self, words: str) -> None:
+        """Wait for words."""
+        self._read_until(words)
+
     def answer(self, prompt: str, line: str) -> None:
         """Wait for a prompt, and type a line."""
         self._read_until(prompt)

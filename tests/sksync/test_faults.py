@@ -100,7 +100,7 @@ class FullDisks(FaultCase):
         self.assertEqual((self.share / "a").read_bytes(), b"new a")
         self.assertFalse((self.share / "z").exists())
         serving.said("'old': no space left on device")
-        serving.said("ended: no space left on device")
+        serving.said("ended: to_server_use_time of '/share': no space left on device")
         storage.room = 1 << 40
         summary = sync(Failing(self.other), self.request(serving.port, TO))
         self.assertEqual(set(summary.sent), {"old", "z"})
