@@ -14,7 +14,7 @@ SECONDS ?= 60
 .DEFAULT_GOAL := help
 # Two of the steps may want apt-get, which runs alone.
 .NOTPARALLEL:
-.PHONY: help venv venv-gridfs venv-test debian-try debian-test try try-gridfs test fuzz bench lint format clean
+.PHONY: help venv venv-gridfs venv-server venv-test debian-try debian-test try try-gridfs try-server test fuzz bench lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,9 @@ try: debian-try venv ## open an sftp session on a throw-away jail
 
 try-gridfs: debian-try venv-gridfs ## open one on files in a throw-away database, for trying out and tests
 	@tools/try-gridfs.sh
+
+try-server: debian-try venv-server ## start an SSH server of its own with a temporary user, for trying out
+	@tools/try-server.sh
 
 test: debian-test venv-test ## install what the tests need and run them
 	@$(BIN)/python tools/run_tests.py --jobs $(JOBS) $(if $(COUNTS),--counts $(COUNTS)) -- $(ARGS)
@@ -54,6 +57,9 @@ clean: ## remove .venv and everything generated
 
 venv-gridfs:
 	@tools/venv.sh mongo,embedded
+
+venv-server:
+	@tools/venv.sh sshd
 
 venv-test:
 	@tools/venv.sh test

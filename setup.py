@@ -8,6 +8,9 @@ the environment it installs into on their first line. Add your own command to th
 from setuptools import setup
 
 SCRIPTS = [
+    "bin/pysftp-keys",
+    "bin/pysftpctl",
+    "bin/pysftpd",
     "bin/pysftpjail",
     "bin/pysftpmongo",
     "bin/pysftpserver",

@@ -1,7 +1,7 @@
 """`make bench`: what this project serves beside what is there already, in turn in the same run.
 
 That is pysftpjail, with the jail on, beside OpenSSH's sftp-server, the storage on GridFS beside pymongo's
-GridFSBucket, and pysksync beside cp.
+GridFSBucket, pysksync beside cp, and pysftpd beside sshd.
 
     python -m bench.run [--pairs N] [--only WORDS] [--json FILE]
 
@@ -29,7 +29,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench import drivers, sksync
+from bench import drivers, pysftpd, sksync
 from bench.gridfs import GROUP, MIB, Sizes, contests
 from bench.rows import Material, Row, rows, ssh_rows
 from pysftpserver.embedded import EmbeddedFailed
@@ -187,7 +187,7 @@ def say(text: str) -> None:
 
 def measure_servers(top: Path, pairs: int, only: str) -> tuple[list[Result], list[Memory]]:
     """Every row beside sftp-server whose name has `only` in it, and the memory after the bulk rows."""
-    if GROUP in only or sksync.GROUP in only:
+    if any(group in only for group in (GROUP, sksync.GROUP, pysftpd.GROUP)):
         return [], []  # no name here has that word, and the files take a while to make
     material = Material(top)
     # The log level that sftp-server has when it is not told another.
@@ -286,6 +286,40 @@ def measure_sksync(
     return results + sksync.pairs_of_directions(results), []
 
 
+def measure_pysftpd(
+    top: Path, pairs: int, only: str, sizes: pysftpd.Sizes | None = None
+) -> tuple[list[Result], list[Memory]]:
+    """The same for the rows on the standalone server, and its memory with idle sessions."""
+    sizes = sizes or pysftpd.Sizes()
+    chosen = [contest for contest in pysftpd.contests(sizes) if only in contest.name]
+    idle = f"{pysftpd.GROUP}: {sizes.idle:,} idle sessions"
+    results: list[Result] = []
+    memory: list[Memory] = []
+    if not chosen and only not in idle:
+        return results, memory
+    from bench.pysftpd_sides import started
+
+    with started(top, sizes) as sides:
+        for contest in chosen:
+            say(contest.name)
+            results.append(
+                compare(
+                    contest.name,
+                    functools.partial(contest.reference, sides),
+                    functools.partial(contest.ours, sides),
+                    pairs,
+                    contest.target,
+                    contenders=contest.contenders,
+                )
+            )
+        if only in idle:
+            say(idle)
+            resident, seconds = sides.idle()
+            worked = f"; {sizes.working} of them at work at once took {seconds:.2f} s"
+            memory.append(Memory(f"Resident memory with {idle}{worked}", resident, pysftpd.MOST_IDLE))
+    return results, memory
+
+
 def missing(error: Exception) -> str:
     """What is to be installed; a database that is not there says so itself."""
     return f"{error}: pip install 'pysftpserver[mongo]'" if isinstance(error, ImportError) else str(error)
@@ -295,7 +329,7 @@ def main() -> int:
     """Run the benchmark; print the table and write it as JSON."""
     parser = argparse.ArgumentParser(
         description="Measures pysftpjail beside sftp-server, the storage on GridFS beside its driver, and "
-        "pysksync beside cp."
+        "pysksync beside cp, and pysftpd beside sshd."
     )
     parser.add_argument("--pairs", type=int, default=5, help="Counted pairs of runs a row. The default is 5.")
     parser.add_argument("--only", default="", help="Run only rows with this in their name. Default: all.")
@@ -314,7 +348,7 @@ def main() -> int:
     results: list[Result] = []
     memory: list[Memory] = []
     left_out = ""
-    for measure in (measure_servers, measure_gridfs, measure_sksync):
+    for measure in (measure_servers, measure_gridfs, measure_sksync, measure_pysftpd):
         with tempfile.TemporaryDirectory(dir=place, prefix="pysftpserver-bench-") as top:
             try:
                 found = measure(Path(top), options.pairs, options.only)

@@ -1,7 +1,8 @@
-"""System calls that the standard library does not have: openat2(2), renameat2(2), the type in fstatfs(2).
+"""System calls that the standard library does not have: openat2(2), renameat2(2), the type in fstatfs(2),
+a part of prctl(2).
 
 Only the calls, as thin as they can be: what they are for is said where they are used, and may not enter.
-Each raises OSError like its relatives in os. Facts: openat2(2), rename(2).
+Each raises OSError like its relatives in os. Facts: openat2(2), rename(2), prctl(2).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_IN_ROOT = 0x10
 RENAME_NOREPLACE = 1
+
+PR_SET_PDEATHSIG = 1
 
 PROC_SUPER_MAGIC = 0x9FA0  # statfs(2)'s type of procfs
 
@@ -79,3 +82,12 @@ def rename_noreplace(old_dir: int | None, old: bytes, new_dir: int | None, new: 
     if _renameat2(directories[0], old, directories[1], new, RENAME_NOREPLACE) != 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
+
+
+def end_with_parent(parent: int, number: int) -> None:
+    """Get this signal when the parent, whose process id is given, ends; at once if it has ended."""
+    if _libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(number)) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    if os.getppid() != parent:
+        os.kill(os.getpid(), number)

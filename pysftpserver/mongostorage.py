@@ -10,6 +10,7 @@ Facts: GridFS's specification; POSIX for what the calls mean.
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import time
@@ -83,16 +84,25 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
             self.client.close()
             raise
         self.home = b"/"
-        self._top = top
-        self._files = OpenFiles(self.bucket, keep_revisions)
-        self._resolver = Resolver(top, self._lookup, self.bucket.implied, self._top_entry)
         self._keep = keep_revisions
         self._figures: tuple[float, os.statvfs_result] | None = None
+        self._begin(top)
+
+    def _begin(self, top: str) -> None:
+        self._top = top
+        self._files = OpenFiles(self.bucket, self._keep)
+        self._resolver = Resolver(top, self._lookup, self.bucket.implied, self._top_entry)
 
     @classmethod
     def from_uri(cls, uri: str, db_name: str | None = None, **options: Any) -> SFTPServerMongoStorage:
         """The storage at a MongoDB URI. db_name: instead of the URI's. options: as above."""
         return cls(uri, None, db_name, **options)
+
+    def beside(self, prefix: str) -> SFTPServerMongoStorage:
+        """A storage for another session, on the same connections. prefix: its root. Raises ValueError."""
+        other = copy.copy(self)
+        other._begin(_top(prefix))
+        return other
 
     # --- the database -----------------------------------------------------------------------------------
 

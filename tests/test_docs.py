@@ -11,6 +11,8 @@ from pathlib import Path
 
 from pysftpserver.cli import (
     common,
+    pysftp_keys,
+    pysftpd,
     pysftpjail,
     pysftpmongo,
     pysftpserver,
@@ -28,16 +30,20 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "openssh.md").read_text()
 GRIDFS_PAGE = (ROOT / "docs" / "gridfs.md").read_text()
 SKSYNC_PAGE = (ROOT / "docs" / "sksync.md").read_text()
+SSHD_PAGE = (ROOT / "docs" / "sshd.md").read_text()
 SECTIONS = {
     pysftpjail.COMMAND: (PAGE, "Options of pysftpjail"),
     pysftpserver.COMMAND: (PAGE, "The whole host: Subsystem"),
     pysftpmongo.COMMAND: (GRIDFS_PAGE, "pysftpmongo"),
+    pysftpd.COMMAND: (SSHD_PAGE, "pysftpd"),
+    pysftp_keys.COMMAND: (SSHD_PAGE, "pysftp-keys"),
     pysksync.COMMAND: (SKSYNC_PAGE, "pysksync"),
     pysksync_users.COMMAND: (SKSYNC_PAGE, "Users"),
     pysksync_cert.COMMAND: (SKSYNC_PAGE, "Certificates"),
 }
 OF_GRIDFS = ("pysftpmongo.py",)  # modules whose messages are in the other page
-NOT_UNDER_SSHD = "pysksync*.py"  # whose messages no SFTP client is shown
+#: Modules whose messages no SFTP client is shown.
+NOT_UNDER_SSHD = ("pysksync*.py", "pysftpd*.py", "pysftpctl*.py", "pysftp_keys.py")
 ERRORS = (common.CommandError.__name__, common.ServiceError.__name__)
 SYSLOG = common.CommandError("in full", "").public  # what follows a text that leaves out something
 HELP_AND_VERSION = ("-h", "--help", "--version")  # argparse's own, which no command declares
@@ -55,7 +61,7 @@ def public_messages(of_gridfs: bool = False) -> set[str]:
     """
     found = set()
     for path in (ROOT / "pysftpserver" / "cli").glob("*.py"):
-        if (path.name in OF_GRIDFS) != of_gridfs or path.match(NOT_UNDER_SSHD):
+        if (path.name in OF_GRIDFS) != of_gridfs or any(map(path.match, NOT_UNDER_SSHD)):
             continue
         tree = ast.parse(path.read_text())
         for function in ast.walk(tree):

@@ -70,3 +70,10 @@ case " $missing " in *" openssh-server "*)
     root update-rc.d ssh disable > /dev/null 2>&1 || true
     ;;
 esac
+case " $missing " in *" redis-server "*)
+    if command -v systemctl > /dev/null; then
+        root systemctl --quiet disable redis-server.service > /dev/null 2>&1 || true
+    fi
+    root update-rc.d redis-server disable > /dev/null 2>&1 || true
+    ;;
+esac

@@ -22,8 +22,9 @@ class Option:
 
     flags: its spellings, the long one last ("-u", "--umask"); the long one names the value it gives.
     help: complete sentences, with the default. metavar: what the help calls its value; None: it takes
-    none, and gives True. convert: makes a value of the text, or raises BadValue. name: the value's, when
-    there is no long spelling. instead: for an option that ends the command, what to do (run by argparse).
+    none, and gives True. is_repeated: it may be given several times, and gives a list, or None. convert:
+    makes a value of the text, or raises BadValue. name: the value's, when there is no long spelling.
+    instead: for an option that ends the command, what to do (run by argparse).
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Option:
         convert: Callable[[str], Any] = str,
         default: Any = None,
         name: str = "",
+        is_repeated: bool = False,
         instead: Callable[[str], str] | None = None,
     ) -> None:
         self.flags = flags
@@ -42,6 +44,7 @@ class Option:
         self.convert = convert
         self.default = default if metavar is not None else False
         self.name = name or flags[-1].lstrip("-").replace("-", "_")
+        self.is_repeated = is_repeated
         self.instead = instead
 
 
@@ -101,9 +104,13 @@ class Command:
             if text.startswith("-") and text != "-":
                 return None
             try:
-                values[option.name] = option.convert(text)
+                value = option.convert(text)
             except BadValue:
                 return None
+            if option.is_repeated:
+                earlier: list[Any] = values[option.name] or []  # type: ignore[assignment]
+                value = [*earlier, value]
+            values[option.name] = value
         count = len(self.arguments)
         if len(given) < count or len(given) > count and self.rest is None:
             return None

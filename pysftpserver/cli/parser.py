@@ -86,6 +86,7 @@ def _add(parser: argparse.ArgumentParser, option: Option) -> None:
     else:
         parser.add_argument(
             *option.flags,
+            action="append" if option.is_repeated else "store",
             metavar=option.metavar,
             type=_converter(option.convert),
             default=option.default,

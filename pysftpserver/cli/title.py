@@ -13,12 +13,14 @@ import re
 ARG_START = 48 - 3  # what follows the program's name begins with field 3
 # A password that should have been percent-encoded may hold any character: it ends at the last @.
 _IN_USERINFO = re.compile(r"://[^:]*:(.*)@", re.DOTALL)
+_AS_OPTION = re.compile(r"\A--redis[-_]pass=(.*)", re.DOTALL)
+OPTIONS = (b"--redis-pass", b"--redis_pass")  # whose value may be the next word
 _IN_OPTIONS = re.compile(r"[?&;][^=&;]*(?:password|properties)=([^&;]*)", re.IGNORECASE)
 
 
 def without_passwords(text: str) -> str:
     """The text with stars, one for each character, for the passwords of URIs in it."""
-    for pattern in (_IN_USERINFO, _IN_OPTIONS):
+    for pattern in (_IN_USERINFO, _IN_OPTIONS, _AS_OPTION):
         for found in pattern.finditer(text):
             start, end = found.span(1)
             text = text[:start] + "*" * (end - start) + text[end:]
@@ -36,6 +38,10 @@ def hide_passwords() -> bool:
     if not 0 < start < end:
         return False
     words = ctypes.string_at(start, end - start).split(b"\0")
-    hidden = b"\0".join(without_passwords(word.decode("latin-1")).encode("latin-1") for word in words)
+    after = (b"", *words)
+    hidden = b"\0".join(
+        b"*" * len(word) if before in OPTIONS else without_passwords(word.decode("latin-1")).encode("latin-1")
+        for before, word in zip(after, words, strict=False)
+    )
     ctypes.memmove(start, hidden, end - start)
     return True

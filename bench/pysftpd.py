@@ -1,0 +1,67 @@
+"""Rows for the standalone server: `pysftpd` beside OpenSSH's sshd with its internal-sftp, in turn.
+
+Here are names, sizes and targets. What is timed is in pysftpd_sides.py, which is imported when a row is
+wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from bench.pysftpd_sides import Sides
+
+GROUP = "pysftpd"  # the word that all names of rows have here, and no others
+MIB = 1 << 20
+CONTENDERS = ("sshd", "pysftpd")
+PROCESSES = ("one worker", "two workers")
+MOST_IDLE = 120 * MIB  # resident, with all idle sessions
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much there is: bytes of a transfer and of each of the clients' at once, logins, and sessions."""
+
+    transfer: int = 512 * MIB
+    part: int = 128 * MIB
+    clients: int = 4
+    logins: int = 40
+    idle: int = 1_000
+    working: int = 100
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One line of the table."""
+
+    name: str
+    reference: Callable[[Sides], float]
+    ours: Callable[[Sides], float]
+    target: float | None
+    contenders: tuple[str, str] = CONTENDERS
+
+
+def contests(sizes: Sizes) -> Iterator[Contest]:
+    """All rows."""
+    for verb in ("get", "put"):
+        yield Contest(
+            f"{GROUP}: {verb} {sizes.transfer // MIB} MiB, aes128-gcm",
+            lambda sides, verb=verb: sides.transfer("sshd", verb),  # type: ignore[misc]
+            lambda sides, verb=verb: sides.transfer("pysftpd", verb),  # type: ignore[misc]
+            1.0,
+        )
+    yield Contest(
+        f"{GROUP}: {sizes.logins} logins, 4 at once",
+        lambda sides: sides.logins("sshd"),
+        lambda sides: sides.logins("pysftpd"),
+        None,
+    )
+    yield Contest(
+        f"{GROUP}: {sizes.clients} clients, get {sizes.part // MIB} MiB each",
+        lambda sides: sides.at_once("pysftpd"),
+        lambda sides: sides.at_once("two workers"),
+        1.6,
+        PROCESSES,
+    )

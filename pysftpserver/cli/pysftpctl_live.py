@@ -1,0 +1,229 @@
+"""What pysftpctl shows of a running server: sessions and transfers, as a table, a moving one, or JSON.
+
+What may not enter: users' directories, what a command's arguments mean.
+"""
+
+from __future__ import annotations
+
+import time
+
+from pysftpserver.cli import common
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from rich.table import Table
+
+PAUSE = 1.0  # seconds between two looks
+EXTRA = "pip install 'pysftpserver[sshd]'"
+UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+WIDE = 110  # columns of a terminal where there is room for all
+
+
+# --- asking -----------------------------------------------------------------------------------------------
+
+
+def ask_all(path: str, question: dict[str, Any]) -> list[dict[str, Any]]:
+    """The answers of all processes that answer; what others say goes to standard error.
+
+    Raises ServiceError when there is no answer at all.
+    """
+    from pysftpserver.sshd.admin_client import AdminError, NobodyThere, ask, found
+
+    answers, failures = [], []
+    try:
+        for one in found(path):
+            try:
+                answers.append(ask(one, question))
+            except NobodyThere:
+                pass  # an earlier server's
+            except AdminError as error:
+                failures.append(str(error))
+    except AdminError as error:
+        failures.append(str(error))
+    if not answers:
+        raise common.ServiceError((failures or [f"admin_socket {path}: no server listens there"])[0])
+    for failure in failures:
+        common.tell(f"pysftpctl: {common.one_line(failure)}")
+    return answers
+
+
+def sessions_at(path: str) -> list[dict[str, Any]]:
+    """All sessions of a server, the oldest first. Raises ServiceError."""
+    answers = ask_all(path, {"ask": "sessions"})
+    sessions = [session for answer in answers for session in answer["sessions"]]
+    return sorted(sessions, key=lambda session: (session["since"], session["number"]))
+
+
+# --- figures in words -------------------------------------------------------------------------------------
+
+
+def amount(count: float) -> str:
+    """Bytes, in a unit that makes them short."""
+    for unit in UNITS:
+        if count < 1024 or unit == UNITS[-1]:
+            break
+        count /= 1024
+    return f"{count:.0f} {unit}" if unit == UNITS[0] else f"{count:.1f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, as 3s, 2m05s, 1h02m or 4d03h."""
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def session_rows(sessions: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """A table of sessions, with its heading."""
+    now = time.time()
+    rows: list[tuple[str, ...]] = [
+        ("NUMBER", "USER", "ADDRESS", "SINCE", "IDLE", "RECEIVED", "SENT", "FILES")
+    ]
+    for one in sessions:
+        times = duration(now - one["since"]), duration(one["idle"])
+        count = len(one["files"]) + one["more_files"]
+        moved = amount(one["received"]), amount(one["sent"])
+        rows.append((str(one["number"]), one["user"], one["address"], *times, *moved, str(count)))
+    return rows
+
+
+class Row:
+    """A line of the live view: an open file, or a session that has none.
+
+    done, size: bytes; size: None where nobody knows it. rate: bytes a second, None at the first look.
+    """
+
+    def __init__(
+        self, session: dict[str, Any], what: str, done: int, size: int | None, rate: float | None
+    ) -> None:
+        self.number = str(session["number"])
+        self.user = common.one_line(session["user"])
+        self.address = common.one_line(session["address"])
+        self.what = common.one_line(what)
+        self.done = done
+        self.size = size
+        self.rate = rate
+
+    @property
+    def part(self) -> float | None:
+        """How much of it is done, from 0 to 1; None where that is not known."""
+        return min(1.0, self.done / self.size) if self.size else None
+
+    def progress(self, in_full: bool) -> str:
+        """The same in words."""
+        if self.part is None or self.size is None:
+            return amount(self.done)
+        if not in_full:
+            return f"{int(self.part * 100)}%"
+        return f"{amount(self.done)} of {amount(self.size)}, {int(self.part * 100)}%"
+
+    def speed(self) -> str:
+        return "" if self.rate is None else f"{amount(self.rate)}/s"
+
+
+class View:
+    """Looks again and again, and knows what has moved between."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._last: dict[tuple[int, str], int] = {}
+        self._at = 0.0
+
+    def look(self) -> list[Row]:
+        """What there is now. Raises ServiceError."""
+        sessions = sessions_at(self._path)
+        now = time.monotonic()
+        passed, self._at = now - self._at, now
+        before, self._last = self._last, {}
+        rows = []
+        for session in sessions:
+            if not session["files"]:
+                idle = f"(idle for {duration(session['idle'])})"
+                rows.append(Row(session, idle, session["received"] + session["sent"], None, None))
+            for file in session["files"]:
+                key = (session["number"], file["id"])
+                done = self._last[key] = file["read"] + file["written"]
+                rate = max(0, done - before[key]) / passed if key in before else None
+                verb = "put" if file["written"] > file["read"] else "get"
+                rows.append(Row(session, f"{verb} {file['path']}", done, file["size"], rate))
+            if session["more_files"]:
+                rows.append(Row(session, f"({session['more_files']} more files)", 0, None, None))
+        return rows
+
+
+# --- showing ----------------------------------------------------------------------------------------------
+
+
+def show_json(path: str, again: bool) -> int:
+    """Print the sessions as JSON, once or each second until Ctrl-C; the exit status. Raises ServiceError."""
+    import json
+
+    try:
+        while True:
+            print(json.dumps(sessions_at(path)), flush=True)
+            if not again:
+                return 0
+            time.sleep(PAUSE)
+    except KeyboardInterrupt:
+        return 0
+
+
+def show_once(path: str) -> int:
+    """Print what moves now, as text; the exit status. It takes two looks. Raises ServiceError."""
+    view = View(path)
+    if any(row.rate is None and not row.what.startswith("(") for row in view.look()):
+        time.sleep(PAUSE)
+    for row in view.look():
+        words = (row.number, row.user, row.address, row.what, row.progress(True), row.speed())
+        print("  ".join(filter(None, words)))
+    return 0
+
+
+def show_table(path: str) -> int:
+    """Show what moves on the terminal, until Ctrl-C; the exit status. Raises CommandError, ServiceError."""
+    try:
+        from rich.live import Live
+    except ModuleNotFoundError:
+        raise common.CommandError(f"rich is missing: {EXTRA}") from None
+    view = View(path)
+    rows = view.look()
+    try:
+        with Live(auto_refresh=False) as live:
+            while True:
+                live.update(table_of(rows, live.console.width), refresh=True)
+                time.sleep(PAUSE)
+                rows = view.look()
+    except KeyboardInterrupt:
+        return 0
+
+
+def table_of(rows: Sequence[Row], width: int) -> Table:
+    """The rows for a terminal; what comes from clients is shown as it is, and never obeyed."""
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, expand=True, title_justify="left")
+    bar_width = 20 if width >= WIDE else 8
+    for heading in ("NUMBER", "USER", "ADDRESS"):
+        table.add_column(heading, no_wrap=True, overflow="ellipsis")
+    table.add_column("FILE", ratio=1, min_width=16, no_wrap=True, overflow="ellipsis")
+    table.add_column("", width=bar_width)
+    table.add_column("DONE", no_wrap=True, justify="right")
+    table.add_column("RATE", no_wrap=True, justify="right")
+    for row in rows:
+        part = row.part
+        bar = ProgressBar(total=1.0, completed=part, width=bar_width) if part is not None else Text("")
+        texts = (Text(row.number), Text(row.user), Text(row.address), Text(row.what))
+        table.add_row(*texts, bar, Text(row.progress(width >= WIDE)), Text(row.speed()))
+    if not rows:
+        table.caption = "nobody is logged in"
+    return table

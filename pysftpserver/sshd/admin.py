@@ -1,0 +1,244 @@
+"""The local door for pysftpctl: a socket in the file system, where a line of JSON is answered by another.
+
+{"ask": "sessions"}, {"ask": "end", "number": N} or {"ask": "end", "user": NAME}, {"ask": "figures"}; whatever
+else comes is answered by {"error": TEXT}. Only the account that the server runs as and root may ask. The
+sockets are opened before there is a second process, and stay while a process is replaced.
+What may not enter: commands, HTTP, SSH. Facts: unix(7) on SO_PEERCRED, flock(2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import socket
+import stat
+import struct
+from contextlib import contextmanager, suppress
+
+from pysftpserver.sshd.admin_client import LONGEST_QUESTION, AdminError, path_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+
+    from pysftpserver.log import SFTPLog
+    from pysftpserver.sshd.sessions import Sessions
+
+BACKLOG = 16
+PATIENCE = 10.0  # seconds for a question to come, and for an answer to be taken
+HEARING = 1.0  # seconds for the question of somebody who may not ask
+MOST_ASKING = 16  # at once
+CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
+LONGEST_USER = 1024  # characters
+
+
+# --- before there is a second process ---------------------------------------------------------------------
+
+
+def listening(path: str, processes: int) -> list[socket.socket]:
+    """A socket for each process, in their order. Raises AdminError where another server has one of them."""
+    sockets: list[socket.socket] = []
+    try:
+        with _turn(path):
+            for process in range(processes):
+                sockets.append(_listen(path_of(path, process, processes)))
+    except BaseException:
+        remove(sockets, path, processes)
+        raise
+    return sockets
+
+
+def remove(sockets: Sequence[socket.socket], path: str, processes: int) -> None:
+    """Close what listening() has opened, and remove it from the file system."""
+    for process, one in enumerate(sockets):
+        one.close()
+        try:
+            os.unlink(path_of(path, process, processes))
+        except OSError:
+            pass
+
+
+@contextmanager
+def _turn(path: str) -> Iterator[None]:
+    """Of servers that start at the same moment, one after the other."""
+    directory = os.path.dirname(os.path.abspath(path))
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise AdminError(f"admin_socket {path}: {(error.strerror or 'failure').lower()}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _listen(path: str) -> socket.socket:
+    """A socket with that name, which listens. Raises AdminError."""
+    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(path)
+        mask = os.umask(0o177)  # from the first moment on
+        try:
+            one.bind(path)
+        finally:
+            os.umask(mask)
+        one.listen(BACKLOG)
+        one.setblocking(False)
+    except OSError as error:
+        one.close()
+        raise AdminError(f"admin_socket {path}: {(error.strerror or str(error)).lower()}") from None
+    except BaseException:
+        one.close()
+        raise
+    return one
+
+
+def _remove_stale(path: str) -> None:
+    """Remove what a server left behind that lives no more. Raises OSError, AdminError."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise AdminError(f"admin_socket {path}: there is something that is no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except BlockingIOError:
+            pass  # somebody listens, and has much to do
+    raise AdminError(f"admin_socket {path}: another server listens there")
+
+
+# --- in each process --------------------------------------------------------------------------------------
+
+
+class Admin:
+    """Answers questions in one process. sessions: its own."""
+
+    def __init__(self, sessions: Sessions, process: int, log: SFTPLog) -> None:
+        self._sessions = sessions
+        self._process = process
+        self._log = log
+        self._asking: set[asyncio.StreamWriter] = set()
+        self._listener: asyncio.Server | None = None
+        self._questions: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
+            "sessions": (self._all, ()),
+            "end": (self._end, ("number", "user")),
+            "figures": (self._figures, ()),
+        }
+
+    async def start(self, listening: socket.socket) -> None:
+        """Answer on a socket that listens."""
+        self._listener = await asyncio.start_server(self._serve, sock=listening, limit=LONGEST_QUESTION)
+
+    async def close(self) -> None:
+        """Answer no more."""
+        if self._listener is not None:
+            self._listener.close()
+        for writer in list(self._asking):
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        refusal = self._refusal(writer)
+        self._asking.add(writer)
+        try:
+            if refusal is not None:
+                await _hear(reader)
+                await _say(writer, {"error": refusal})
+            else:
+                await self._talk(reader, writer)
+            writer.close()
+        except (OSError, TimeoutError):
+            writer.transport.abort()
+        finally:
+            self._asking.discard(writer)
+
+    def _refusal(self, writer: asyncio.StreamWriter) -> str | None:
+        """Why somebody may not ask, or None."""
+        raw = writer.get_extra_info("socket").getsockopt(
+            socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size
+        )
+        uid = CREDENTIALS.unpack(raw)[1]
+        if uid not in (0, os.geteuid()):
+            self._log.error(f"admin socket: user {uid} was refused")
+            return "you are neither the server's account nor root"
+        return f"there are {MOST_ASKING} who ask already" if len(self._asking) >= MOST_ASKING else None
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer question after question, until there are no more. Raises OSError, TimeoutError."""
+        while True:
+            try:
+                line = await asyncio.wait_for(reader.readuntil(b"\n"), PATIENCE)
+            except asyncio.LimitOverrunError:
+                await _say(writer, {"error": f"the question is longer than {LONGEST_QUESTION} bytes"})
+                return
+            except TimeoutError:
+                await _say(writer, {"error": f"no question in {PATIENCE:g} seconds"})
+                return
+            except asyncio.IncompleteReadError as error:
+                if error.partial.strip():
+                    await _say(writer, self.answer(error.partial))
+                return
+            await _say(writer, self.answer(line))
+
+    def answer(self, line: bytes) -> dict[str, Any]:
+        """What is answered to a line."""
+        try:
+            question = json.loads(line)
+        except (ValueError, RecursionError):
+            return {"error": "the question is no JSON"}
+        if not isinstance(question, dict):
+            return {"error": "the question is no JSON object"}
+        asked = question.pop("ask", None)
+        if not isinstance(asked, str) or asked not in self._questions:
+            return {"error": f"ask has to be one of {', '.join(self._questions)}"}
+        method, fields = self._questions[asked]
+        unknown = sorted(question.keys() - set(fields))
+        if unknown:
+            return {"error": f"{asked} does not go with {ascii(unknown[0])[:80]}"}
+        try:
+            return {"process": self._process, "pid": os.getpid(), **method(**question)}
+        except BadQuestion as error:
+            return {"error": str(error)}
+        except Exception as error:
+            self._log.fault(error)
+            return {"error": f"internal error ({type(error).__name__}); the log says more"}
+
+    def _all(self) -> dict[str, Any]:
+        return {"sessions": self._sessions.all()}
+
+    def _figures(self) -> dict[str, Any]:
+        return {"figures": self._sessions.figures()}
+
+    def _end(self, number: Any = None, user: Any = None) -> dict[str, Any]:
+        if (number is None) == (user is None):
+            raise BadQuestion("end goes with a number or a user")
+        if number is not None and type(number) is not int:
+            raise BadQuestion("number has to be a whole number")
+        if user is not None and (not isinstance(user, str) or len(user) > LONGEST_USER):
+            raise BadQuestion(f"user has to be a text of up to {LONGEST_USER} characters")
+        return {"ended": self._sessions.end(number, user)}
+
+
+class BadQuestion(Exception):
+    """A question that cannot be answered; the text says why."""
+
+
+async def _hear(reader: asyncio.StreamReader) -> None:
+    """Take a question that will not be answered: closed before, the socket would throw the refusal away."""
+    with suppress(TimeoutError, asyncio.LimitOverrunError, asyncio.IncompleteReadError):
+        await asyncio.wait_for(reader.readuntil(b"\n"), HEARING)
+
+
+async def _say(writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
+    """Raises OSError, TimeoutError for somebody who does not take it."""
+    writer.write(json.dumps(answer).encode() + b"\n")
+    await asyncio.wait_for(writer.drain(), PATIENCE)

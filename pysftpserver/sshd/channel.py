@@ -1,0 +1,264 @@
+"""One SFTP session on an SSH channel: asyncssh on one side, the engine on the other.
+
+Requests that a local file system answers at once are served where they arrive. What may take longer (all of a
+storage that talks to another host; on a local one copies, removals, syncs and the like) is served in a
+thread, a session at a time, so that nobody waits for somebody else. What may not enter: users, logins,
+single requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncssh
+
+from pysftpserver.segments import LONGEST_READ, LateRead
+from pysftpserver.wire import (
+    PACKET_HEADER,
+    SSH2_FXP_CLOSE,
+    SSH2_FXP_FSTAT,
+    SSH2_FXP_INIT,
+    SSH2_FXP_LSTAT,
+    SSH2_FXP_OPEN,
+    SSH2_FXP_OPENDIR,
+    SSH2_FXP_READ,
+    SSH2_FXP_READDIR,
+    SSH2_FXP_READLINK,
+    SSH2_FXP_REALPATH,
+    SSH2_FXP_STAT,
+    SSH2_FXP_WRITE,
+    u32_at,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+    from pysftpserver.server import SFTPServer
+
+SUBSYSTEM = "sftp"
+MOST_WAITING = 512 << 10  # bytes that were received and not served yet, before the client has to wait
+MOST_UNSENT = 512 << 10  # bytes of replies in the channel
+SEGMENTS_AT_ONCE = 64
+QUICK = frozenset(
+    (
+        SSH2_FXP_INIT,
+        SSH2_FXP_OPEN,
+        SSH2_FXP_CLOSE,
+        SSH2_FXP_READ,
+        SSH2_FXP_WRITE,
+        SSH2_FXP_LSTAT,
+        SSH2_FXP_FSTAT,
+        SSH2_FXP_OPENDIR,
+        SSH2_FXP_READDIR,
+        SSH2_FXP_REALPATH,
+        SSH2_FXP_STAT,
+        SSH2_FXP_READLINK,
+    )
+)
+
+EXIT_CLEAN, EXIT_BROKEN = 0, 255
+
+#: Where late reads are read into. One for all: what is in it is copied into the channel at once.
+_ROOM = memoryview(bytearray(LONGEST_READ))
+
+
+def quick_part(data: memoryview, start: int, end: int, longest: int) -> tuple[int, int]:
+    """(end of the complete packets that are quick, end of the one that is not behind them, or the same).
+
+    A length that no packet has (longest: bytes) is left to the engine to complain of: it counts as quick.
+    """
+    position = start
+    while end - position > PACKET_HEADER:
+        length = u32_at(data, position, end)
+        if not 0 < length <= longest:
+            return end, end
+        stop = position + PACKET_HEADER + length
+        if stop > end:
+            break
+        if data[position + PACKET_HEADER] not in QUICK:
+            return position, stop
+        position = stop
+    return position, position
+
+
+class Channel(asyncssh.SSHServerSession[bytes]):
+    """One channel. begin: makes the engine when SFTP was asked for; called once. on_end: called at the
+    end.
+    """
+
+    def __init__(
+        self,
+        begin: Callable[[Channel], SFTPServer | None],
+        on_end: Callable[[Channel], None],
+        threads: Executor,
+    ) -> None:
+        self.server: SFTPServer | None = None
+        self._has_begun = False
+        self.received = 0  # bytes
+        self.sent = 0
+        self.moved_at = asyncio.get_running_loop().time()
+        self._begin = begin
+        self._on_end = on_end
+        self._threads = threads
+        self._rest = bytearray()
+        self._is_full = False
+        self._is_paused = False
+        self._is_busy = False
+        self._in_vain = 0  # bytes of the rest that a thread has seen and that hold no whole packet
+        self._at_eof = False
+        self._is_closed = False
+
+    # --- what asyncssh calls ------------------------------------------------------------------------------
+
+    def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
+        self.chan = chan
+
+    def subsystem_requested(self, subsystem: str) -> bool:
+        if subsystem != SUBSYSTEM or self.server is not None:
+            return False
+        self.server = self._begin(self)
+        if self.server is None:
+            return False
+        self._has_begun = True
+        self._serves_inline = not self.server.storage.uses_network
+        return True
+
+    def pty_requested(self, term_type: str, term_size: object, term_modes: object) -> bool:
+        return False
+
+    def session_started(self) -> None:
+        self.chan.set_write_buffer_limits(high=MOST_UNSENT, low=MOST_UNSENT // 4)
+
+    def data_received(self, data: bytes, datatype: int | None) -> None:
+        self.received += len(data)
+        self.moved_at = asyncio.get_running_loop().time()
+        self._rest += data
+        self._go_on()
+
+    def eof_received(self) -> bool:
+        self._at_eof = True
+        self._go_on()
+        return True
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        self.moved_at = asyncio.get_running_loop().time()
+        self._go_on()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_closed = True
+        if self.server is not None:
+            self.server.stopping = True
+            if not self._is_busy:
+                self._close()
+        elif not self._has_begun:
+            self._on_end(self)
+
+    # --- serving ------------------------------------------------------------------------------------------
+
+    def _go_on(self) -> None:
+        """Serve what is there, as far as the client takes replies."""
+        server = self.server
+        while server is not None and not self._is_busy and not self._is_closed:
+            self._flush(server)
+            if server.ended is not None:
+                self._finish(EXIT_BROKEN)
+                break
+            if self._is_full or not self._serve(server):
+                break
+        self._pause_or_resume()
+        if self._at_eof and not self._is_busy and not self._is_full and not self._is_closed:
+            self._finish(EXIT_CLEAN)
+
+    def _serve(self, server: SFTPServer) -> bool:
+        """Serve some of what is there. Whether more may be served now."""
+        rest = self._rest
+        with memoryview(rest) as data:
+            if self._serves_inline:
+                start, stop = quick_part(data, 0, len(rest), server.limits.packet)
+            else:
+                start, stop = 0, len(rest)
+            used = server.consume(data, 0, start) if start else 0
+        if used:
+            del rest[:used]
+            return True
+        if start < stop and len(rest) > max(PACKET_HEADER, self._in_vain):
+            self._serve_in_thread(server, bytes(rest[:stop]))
+        return False
+
+    def _serve_in_thread(self, server: SFTPServer, data: bytes) -> None:
+        self._is_busy = True
+        loop = asyncio.get_running_loop()
+        done = loop.run_in_executor(self._threads, _serve_all, server, data)
+        done.add_done_callback(self._served)
+
+    def _served(self, done: asyncio.Future[tuple[int, int, bytes]]) -> None:
+        self._is_busy = False
+        seen, used, replies = done.result()
+        del self._rest[:used]
+        self._in_vain = 0 if used else seen
+        if self._is_closed:
+            self._close()
+            return
+        if replies:
+            self._write(replies)
+        self._go_on()
+
+    def _flush(self, server: SFTPServer) -> None:
+        """Write replies, until there are no more or the channel is full."""
+        output = server.output
+        while output.segments and not self._is_full:
+            if isinstance(output.segments[0], LateRead):
+                reply = bytes(output.first(_ROOM))
+            else:
+                reply = b"".join(output.batch(SEGMENTS_AT_ONCE))
+            output.sent(len(reply))
+            self._write(reply)
+
+    def _write(self, data: bytes) -> None:
+        self.sent += len(data)
+        self.chan.write(data)
+
+    def _pause_or_resume(self) -> None:
+        wants_pause = len(self._rest) > MOST_WAITING
+        if wants_pause and not self._is_paused:
+            self._is_paused = True
+            self.chan.pause_reading()
+        elif self._is_paused and not wants_pause and not self._is_closed:
+            self._is_paused = False
+            self.chan.resume_reading()
+
+    def is_at_work(self) -> bool:
+        """Whether something is open or under way."""
+        return (
+            self._is_busy
+            or bool(self._rest)
+            or (self.server is not None and bool(len(self.server.handles.opened)))
+        )
+
+    # --- the end ------------------------------------------------------------------------------------------
+
+    def _finish(self, status: int) -> None:
+        self._is_closed = True
+        self.chan.exit(status)
+        self._close()
+
+    def _close(self) -> None:
+        """Close what the session has open, in a thread: some storages talk to others for it."""
+        server, self.server = self.server, None
+        if server is not None:
+            loop = asyncio.get_running_loop()
+            loop.run_in_executor(self._threads, server.close).add_done_callback(lambda _: self._on_end(self))
+
+
+def _serve_all(server: SFTPServer, data: bytes) -> tuple[int, int, bytes]:
+    """In a thread: (bytes handed over, bytes consumed, replies)."""
+    used = server.consume(memoryview(data), 0, len(data))
+    replies = server.output_queue
+    server.output_queue = b""
+    return len(data), used, replies

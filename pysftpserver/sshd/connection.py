@@ -1,0 +1,170 @@
+"""One SSH connection: who is there, whether he may, and his channels.
+
+What may not enter: where users are kept, which storage somebody has, how the server listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import itertools
+import time
+
+import asyncssh
+
+from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.sshd.channel import Channel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pysftpserver.server import SFTPServer
+    from pysftpserver.sshd.server import Server
+    from pysftpserver.sshd.users import User
+
+MOST_CHANNELS = 10  # on one connection, as in OpenSSH
+_numbers = itertools.count(1)
+
+
+class Connection(asyncssh.SSHServer):
+    """A client, from the first byte to the last. number: what pysftpctl calls it."""
+
+    def __init__(self, server: Server) -> None:
+        self.number = next(_numbers)
+        self.user: User | None = None
+        self.key = b""  # that he came in with
+        self.address = ""
+        self.port: int | None = None
+        self.name = ""
+        self.began = asyncio.get_running_loop().time()
+        self.channels: set[Channel] = set()
+        self._server = server
+        self._tries = 0
+        self._tried: set[bytes] = set()
+        self._place = -1
+        self._moved = (0, 0)  # bytes received and sent on channels that have ended
+        self._reason = ""
+
+    # --- coming and going ---------------------------------------------------------------------------------
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self.conn = conn
+        peer = conn.get_extra_info("peername")
+        self.address, self.port = peer[:2] if peer else ("?", None)
+        self._place, refusal = self._server.gate.enter(self.address)
+        if refusal is not None:
+            self._reason = refusal
+            # Our version comes first: before it, no client understands a packet.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(self.end, "Too many connections", asyncssh.DISC_TOO_MANY_CONNECTIONS)
+            return
+        self._server.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        server = self._server
+        server.connections.discard(self)
+        server.metrics.count_moved(*self.moved())
+        if self._place >= 0:
+            server.gate.leave(self._place)
+        if self.user is not None:
+            server.log.info(f"{self}: gone")
+        elif self._reason:
+            server.log.error(f"{self}: refused: {self._reason}")
+        elif self.name or self._tries:
+            self._failed()
+
+    def end(self, words: str, code: int = asyncssh.DISC_BY_APPLICATION) -> None:
+        """End the connection. words: what the client is told."""
+        self.conn.disconnect(code, words)
+
+    def moved(self) -> tuple[int, int]:
+        """Bytes (received, sent) on all channels until now."""
+        received, sent = self._moved
+        return (
+            received + sum(channel.received for channel in self.channels),
+            sent + sum(channel.sent for channel in self.channels),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.address} {self.name!r}" if self.name else self.address
+
+    # --- logging in ---------------------------------------------------------------------------------------
+
+    async def begin_auth(self, username: str) -> bool:
+        """Whoever it says it is, it needs a key; and it waits, where others from there have failed."""
+        if not self.name:
+            delay = self._server.penalties.delay(self.address, time.monotonic())
+            if delay:
+                await asyncio.sleep(delay)
+        self.name = username
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        """Whether a key is the user's. One that nobody has costs the same as one of somebody else's."""
+        self._tries += 1
+        blob = key.public_data
+        self._tried.add(blob)
+        most = self._server.options.auth_tries
+        if len(self._tried) > most or self._tries > 2 * most:  # each is asked about, and then signed with
+            self._reason = "too many keys"
+            self._failed()
+            self.end("Too many authentication failures", asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE)
+            return False
+        user = self._server.directory.find(username)
+        known = user.keys if user is not None else frozenset()
+        is_known = sum(hmac.compare_digest(blob, one) for one in known) > 0  # all of them, always
+        if user is None or not user.is_active or not is_known:
+            return False
+        self._candidate, self.key = user, blob
+        return True
+
+    def auth_completed(self) -> None:
+        """Somebody has proved to have the key."""
+        user = self._candidate
+        refusal = self._server.gate.log_in(self._place, user.name)
+        if refusal is not None:
+            self._reason = refusal
+            self.end("Too many connections", asyncssh.DISC_TOO_MANY_CONNECTIONS)
+            return
+        self.user = user
+        self._server.metrics.logins["accepted"] += 1
+        self._server.log.info(f"{self}: logged in with {self._server.fingerprint(self.key)}")
+
+    def _failed(self) -> None:
+        server = self._server
+        server.penalties.failed(self.address, time.monotonic())
+        server.metrics.logins["refused"] += 1
+        server.log.error(f"{self}: login failed")
+
+    def is_still_welcome(self) -> bool:
+        """Whether the directory still lets this user in with the key that he has used."""
+        if self.user is None:
+            return True
+        user = self._server.directory.find(self.user.name)
+        return user is not None and user.id == self.user.id and user.is_active and self.key in user.keys
+
+    # --- sessions -----------------------------------------------------------------------------------------
+
+    def session_requested(self) -> Channel | bool:
+        if self.user is None or len(self.channels) >= MOST_CHANNELS or self._server.is_draining:
+            return False
+        channel = Channel(self._begin, self._on_end, self._server.threads)
+        self.channels.add(channel)
+        return channel
+
+    def _begin(self, channel: Channel) -> SFTPServer | None:
+        """The engine of a session; None where the user's storage is not to be had."""
+        try:
+            return self._server.engine(self)
+        except (OSError, ValueError, SFTPException) as error:
+            self._server.log.error(f"{self}: no session, because of the storage: {error}")
+        except Exception as error:  # a class of somebody's own
+            self._server.log.error(f"{self}: no session, because of the storage:")
+            self._server.log.fault(error)
+        return None
+
+    def _on_end(self, channel: Channel) -> None:
+        self.channels.discard(channel)
+        self._moved = (self._moved[0] + channel.received, self._moved[1] + channel.sent)

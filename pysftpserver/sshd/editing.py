@@ -1,0 +1,126 @@
+"""Changing who may log in: one small interface for every directory, and what its editors share.
+
+It is for commands and waits: no event loop. Every method finds things as they are now, and changes all or
+nothing; two editors at once do not mix. A server learns of a change by itself.
+What may not enter: asyncio, where a directory keeps its users (redis_editing.py, file_editing.py).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from pysftpserver.sshd.keys import BadKey, fingerprint, key_line, parse_key, parse_line
+from pysftpserver.sshd.records import folder_problem, name_problem, storage_problem
+from pysftpserver.sshd.users import DirectoryError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Self
+
+    from pysftpserver.sshd.records import Record
+    from pysftpserver.sshd.users import User
+
+
+class UsersEditor(ABC):
+    """Users in some directory, to be changed. A context manager.
+
+    All methods but close() raise DirectoryError: the directory cannot be used, there is no such user, or what
+    is wanted cannot be; the text is one line. Keys are texts as in keys.py; a key to be removed may be its
+    fingerprint (SHA256:...) as well.
+    """
+
+    @abstractmethod
+    def records(self) -> list[Record]:
+        """All users in the order of their names, those who are unusable as well, with what is wrong."""
+
+    @abstractmethod
+    def add(
+        self, name: str, keys: Iterable[str], folder: str | None = None, storage: str | None = None
+    ) -> User:
+        """Add an active user. folder: None: a new one, or the name, as the directory has it."""
+
+    @abstractmethod
+    def change(
+        self,
+        name: str,
+        *,
+        add_keys: Iterable[str] = (),
+        remove_keys: Iterable[str] = (),
+        folder: str | None = None,
+        storage: str | None = None,
+        is_active: bool | None = None,
+    ) -> User:
+        """Change what is given. storage: "": the folder again. A key that the user has is not added again."""
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Forget a user. The files stay."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of what the editor holds."""
+
+    def deactivate(self, name: str) -> User:
+        """Let a user log in no more, and end what sessions there are; keys and folder stay."""
+        return self.change(name, is_active=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def check(name: str | None = None, folder: str | None = None, storage: str | None = None) -> None:
+    """Raises DirectoryError for what could be written and not be used."""
+    problems = (
+        name_problem(name) if name is not None else None,
+        folder_problem(folder) if folder is not None else None,
+        storage_problem(storage) if storage is not None else None,
+    )
+    for problem in problems:
+        if problem:
+            raise DirectoryError(problem)
+
+
+def clean_keys(texts: Iterable[str]) -> dict[bytes, str]:
+    """Lines to be written, by blob. Raises DirectoryError for a bad key."""
+    lines = {}
+    for number, text in enumerate(texts, 1):
+        try:
+            blob, comment = parse_line(text)
+        except BadKey as error:
+            raise DirectoryError(f"key {number}: {error}") from None
+        lines[blob] = key_line(blob, comment if comment.isprintable() else "")
+    return lines
+
+
+def with_keys(texts: Iterable[str], add: Iterable[str], remove: Iterable[str]) -> list[str]:
+    """A user's keys after a change; those that are no keys stay. Raises DirectoryError."""
+    kept: list[tuple[bytes | None, str]] = [(_blob(text), text) for text in texts]
+    for number, wanted in enumerate(remove, 1):
+        blobs = [blob for blob, _ in kept if blob is not None and _means(wanted, blob, number)]
+        if not blobs:
+            raise DirectoryError(f"key {number} to be removed: the user has no such key")
+        kept = [(blob, text) for blob, text in kept if blob not in blobs]
+    present = {blob for blob, _ in kept}
+    new = (line for blob, line in clean_keys(add).items() if blob not in present)
+    return [text for _, text in kept] + list(new)
+
+
+def _means(wanted: str, blob: bytes, number: int) -> bool:
+    """Whether a text names that key."""
+    if wanted.startswith("SHA256:"):
+        return wanted.rstrip("=") == fingerprint(blob)
+    try:
+        return parse_key(wanted) == blob
+    except BadKey as error:
+        raise DirectoryError(f"key {number} to be removed: {error}") from None
+
+
+def _blob(text: str) -> bytes | None:
+    try:
+        return parse_key(text)
+    except BadKey:
+        return None

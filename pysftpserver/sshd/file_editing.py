@@ -1,0 +1,214 @@
+"""The editor of a TOML file of users: only the user's own table changes, and the file as a whole.
+
+Two editors take turns by a lock on the file; a person's text editor knows none, so the file is compared once
+more before it is replaced. What may not enter: asyncio, TOML's grammar (toml_edit.py).
+Facts: flock(2), rename(2), fsync(2).
+"""
+
+from __future__ import annotations
+
+import copy
+import fcntl
+import os
+import tempfile
+from contextlib import contextmanager
+
+from pysftpserver.sshd import toml_edit, users_file
+from pysftpserver.sshd.editing import UsersEditor, check, clean_keys, with_keys
+from pysftpserver.sshd.roster import shown
+from pysftpserver.sshd.users import DirectoryError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+    from pysftpserver.sshd.records import Record
+    from pysftpserver.sshd.toml_edit import Value
+    from pysftpserver.sshd.users import User
+
+MODE = 0o600  # of a file that is made here
+
+
+class FileEditor(UsersEditor):
+    """Users in a TOML file. add() makes the file where there is none."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        # Behind a link: the link stays, and what it leads to is replaced.
+        self._path = os.path.realpath(path)
+
+    def records(self) -> list[Record]:
+        return sorted(users_file.load(self._path).records, key=lambda record: record.name)
+
+    def add(
+        self, name: str, keys: Iterable[str], folder: str | None = None, storage: str | None = None
+    ) -> User:
+        folder = name if folder is None else folder
+        check(name, folder, storage)
+        values: dict[str, Value] = {"folder": folder, "keys": list(clean_keys(keys).values())}
+        if storage:
+            values["storage"] = storage
+        self._make()
+        with self._edited() as edit:
+            if name in edit.users:
+                raise DirectoryError(f"there is a user {shown(name)} already")
+            edit.wanted.setdefault("users", {})[name] = dict(values)
+            edit.new = toml_edit.append(edit.old, ("users", name), values)
+        return self._user(name)
+
+    def change(
+        self,
+        name: str,
+        *,
+        add_keys: Iterable[str] = (),
+        remove_keys: Iterable[str] = (),
+        folder: str | None = None,
+        storage: str | None = None,
+        is_active: bool | None = None,
+    ) -> User:
+        check(None, folder, storage)
+        with self._edited() as edit:
+            table = edit.table(name)
+            values: dict[str, Value | None] = {}
+            keys = with_keys(table.get("keys", []), add_keys, remove_keys)
+            if keys != table.get("keys", []):
+                values["keys"] = keys
+            if folder is not None:
+                values["folder"] = folder
+            if storage is not None:
+                values["storage"] = storage or None
+            if is_active is not None:
+                values["active"] = is_active
+            merged = {**table, **values}
+            edit.wanted["users"][name] = {key: value for key, value in merged.items() if value is not None}
+            edit.new = toml_edit.set_values(edit.old, ("users", name), values)
+        return self._user(name)
+
+    def remove(self, name: str) -> None:
+        with self._edited() as edit:
+            if name not in edit.users:
+                raise DirectoryError(f"there is no user {shown(name)}")
+            del edit.wanted["users"][name]
+            edit.new = toml_edit.remove(edit.old, ("users", name))
+            if edit.new is not None and not edit.wanted["users"] and "[users]" not in edit.new:
+                # The server takes a file without it for half of one.
+                edit.new = toml_edit.append(edit.new, ("users",), {})
+
+    def close(self) -> None:
+        pass  # nothing is held between two changes
+
+    def _user(self, name: str) -> User:
+        """What the file says of a user now. Raises DirectoryError."""
+        for record in self.records():
+            if record.name == name:
+                if record.user is not None:
+                    return record.user
+                raise DirectoryError(
+                    f"written, but user {shown(name)} cannot be used: {'; '.join(record.problems)}"
+                )
+        raise DirectoryError(f"there is no user {shown(name)}")
+
+    def _make(self) -> None:
+        """Make the file where there is none."""
+        try:
+            os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE))
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise DirectoryError(f"users file {self._path}: {error.strerror}") from None
+
+    @contextmanager
+    def _edited(self) -> Iterator[_Edit]:
+        """What there is, locked; written at the end of the block, if it means what was wanted."""
+        with self._locked():
+            text, seen = users_file.read_trusted(self._path, "users file")
+            edit = _Edit(self._path, text)
+            yield edit
+            new = edit.checked()
+            if new == text:
+                return
+            try:
+                self._replace(new, seen)
+            except OSError as error:
+                raise DirectoryError(f"users file {self._path}: {error.strerror}") from None
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """The only editor of the file, until the end of the block."""
+        while True:
+            try:
+                descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            except OSError as error:
+                raise DirectoryError(f"users file {self._path}: {error.strerror}") from None
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if not self._is_still(descriptor):
+                    continue  # another editor has replaced it while this one waited
+                yield
+                return
+            finally:
+                os.close(descriptor)
+
+    def _is_still(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), os.stat(self._path))
+        except FileNotFoundError:
+            return False
+
+    def _replace(self, text: str, seen: users_file.Signature) -> None:
+        """Put another file in this one's place, with its owner and mode. Raises OSError."""
+        directory = os.path.dirname(self._path)
+        descriptor, temporary = tempfile.mkstemp(prefix=".users-", dir=directory)
+        try:
+            with open(descriptor, "wb") as file:
+                was = os.stat(self._path)
+                if (was.st_uid, was.st_gid) != (os.geteuid(), os.getegid()):
+                    os.fchown(file.fileno(), was.st_uid, was.st_gid)
+                os.fchmod(file.fileno(), was.st_mode & 0o7777)
+                file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+            if users_file.signature(self._path) != seen:
+                raise DirectoryError(f"users file {self._path}: somebody changed it just now; try again")
+            os.replace(temporary, self._path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        parent = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(parent)
+        finally:
+            os.close(parent)
+
+
+class _Edit:
+    """A change in the making. wanted: what the new text has to mean; new: None: it could not be written."""
+
+    def __init__(self, path: str, text: str) -> None:
+        self._path = path
+        self.old = text
+        self.new: str | None = text
+        parsed = users_file.parse(path, text)
+        self.users: dict[str, Any] = parsed.get("users", {})
+        self.wanted = copy.deepcopy(parsed)
+
+    def table(self, name: str) -> dict[str, Any]:
+        """A user's fields. Raises DirectoryError for none, or for fields that are not what they should be."""
+        if name not in self.users:
+            raise DirectoryError(f"there is no user {shown(name)}")
+        table = self.users[name]
+        problems = users_file.field_problems(table) if isinstance(table, dict) else ["it is no table"]
+        if problems:
+            raise DirectoryError(f"user {shown(name)}: {'; '.join(problems)}")
+        return dict(table)
+
+    def checked(self) -> str:
+        """The new text. Raises DirectoryError unless it means what was wanted."""
+        try:
+            if self.new is not None and users_file.parse(self._path, self.new) == self.wanted:
+                return self.new
+        except DirectoryError:
+            pass
+        raise DirectoryError(
+            f"users file {self._path}: the user has no plain table [users.NAME] there; edit it by hand"
+        )

@@ -1,0 +1,122 @@
+"""Users in a TOML file, in memory: loaded at the start, and anew when the file has changed.
+
+The file and the authorized_keys files that it names are looked at once a second, in a thread: by time, size
+and inode, which also shows an editor's new file under the old name, and works on every file system. A new
+version that cannot be used changes nothing.
+What may not enter: SSH, what is in the file (users_file.py).
+Facts: stat(2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from pysftpserver.sshd import users_file
+from pysftpserver.sshd.roster import Roster, shown
+from pysftpserver.sshd.updating import announce, in_steps
+from pysftpserver.sshd.users import DirectoryError, UserDirectory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from pysftpserver.log import SFTPLog
+    from pysftpserver.sshd.users import User
+    from pysftpserver.sshd.users_file import Loaded, Signature
+
+INTERVAL = 1.0  # seconds from one look to the next
+SETTLING = 0.1  # seconds that a file must stay as it is before it is read: someone may be writing it
+MOST_LOOKS = 20  # for it to settle
+
+
+class FileUsers(UserDirectory):
+    """The users in a TOML file. interval: seconds from one look at it to the next."""
+
+    def __init__(self, path: str | os.PathLike[str], log: SFTPLog, *, interval: float = INTERVAL) -> None:
+        self._path = os.path.abspath(path)
+        self._log = log
+        self._interval = interval
+        self._roster = Roster(log)
+        self._signatures: dict[str, Signature | None] = {}
+        self._trouble: str | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, on_change: Callable[[str], None]) -> None:
+        """As the interface says. Raises DirectoryError: the file is missing, broken or not to be trusted."""
+        self._on_change = on_change
+        loaded = await asyncio.to_thread(users_file.load, self._path)
+        await in_steps(self._roster.replacing(loaded.records))
+        await in_steps(self._roster.telling())
+        self._signatures = loaded.signatures
+        self._task = asyncio.create_task(self._watch(), name="users in a file")
+
+    def find(self, name: str) -> User | None:
+        return self._roster.find(name)
+
+    def users(self) -> Iterable[User]:
+        return self._roster.users()
+
+    def trouble(self) -> str | None:
+        return self._trouble
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def look(self) -> None:
+        """Look now, as a signal to reload asks for."""
+        seen = await asyncio.to_thread(self._look)
+        if seen == self._signatures:
+            return
+        seen = await self._settled(seen)
+        try:
+            loaded = await asyncio.to_thread(users_file.load, self._path)
+            self._check(loaded)
+        except DirectoryError as error:
+            # Not tried again before it changes again.
+            self._signatures = seen
+            self._say(f"{error}; the last good users are served")
+            return
+        self._signatures = loaded.signatures
+        if self._trouble is not None:
+            self._trouble = None
+            self._log.info(f"users file {shown(self._path)}: it is in order again")
+        names = await in_steps(self._roster.replacing(loaded.records))
+        announce(names, self._on_change, self._log)
+        await in_steps(self._roster.telling())
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            try:
+                await self.look()
+            except Exception as error:  # a fault of this program must not end the updates of users for good
+                self._log.fault(error)
+
+    def _look(self) -> dict[str, Signature | None]:
+        return {path: users_file.signature(path) for path in self._signatures}
+
+    async def _settled(self, seen: dict[str, Signature | None]) -> dict[str, Signature | None]:
+        """What is seen when nothing has changed for a moment."""
+        for _ in range(MOST_LOOKS):
+            await asyncio.sleep(min(SETTLING, self._interval))
+            now = await asyncio.to_thread(self._look)
+            if now == seen:
+                break
+            seen = now
+        return seen
+
+    def _check(self, loaded: Loaded) -> None:
+        """Raises DirectoryError for what looks like half a file: nobody can be meant only by saying so."""
+        if not loaded.has_table and self._roster.users():
+            raise DirectoryError(
+                f"users file {self._path}: there is no user in it; [users] alone says that this is meant"
+            )
+
+    def _say(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self._log.error(trouble)

@@ -1,0 +1,189 @@
+"""Public keys as people write them, and the binary blobs that SSH compares.
+
+What may not enter: files, logs, asyncio, users; pysftp-keys loads this for every login under OpenSSH. A key's
+text is in no message: people paste the wrong half of a pair.
+Facts: RFC 4253 section 6.6, RFC 5656 section 3.1, RFC 8709 section 4, OpenSSH's PROTOCOL.u2f, sshd(8) on
+authorized_keys.
+"""
+
+from __future__ import annotations
+
+import binascii
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LEAST_RSA_BITS = 2048
+MOST_RSA_BITS = 16384  # what OpenSSH takes
+LONGEST_LINE = 16384  # characters
+ED25519_BYTES = 32
+UNCOMPRESSED = 4  # first byte of a point on a curve, the only form that RFC 5656 implementations must take
+COORDINATE_BYTES = {b"nistp256": 32, b"nistp384": 48, b"nistp521": 66}
+
+
+class BadKey(ValueError):
+    """No public key of a known kind. The text says why, in a few words, without the key."""
+
+
+class _Fields:
+    """What is left of a blob: strings with a length before each."""
+
+    def __init__(self, blob: bytes) -> None:
+        self._rest = blob
+
+    def string(self) -> bytes:
+        length = int.from_bytes(self._rest[:4], "big")
+        if len(self._rest) < 4 + length:
+            raise BadKey("the key is cut off")
+        field, self._rest = self._rest[4 : 4 + length], self._rest[4 + length :]
+        return field
+
+    def number(self) -> int:
+        field = self.string()
+        if not field or field[0] & 0x80 or (field[0] == 0 and not (len(field) > 1 and field[1] & 0x80)):
+            raise BadKey("a number in the key is not written as SSH wants it")
+        return int.from_bytes(field, "big")
+
+    def end(self) -> None:
+        if self._rest:
+            raise BadKey("something follows the key")
+
+
+def _check_ed25519(fields: _Fields) -> None:
+    if len(fields.string()) != ED25519_BYTES:
+        raise BadKey("the key's length is wrong")
+
+
+def _check_ecdsa(curve: bytes) -> Callable[[_Fields], None]:
+    def check(fields: _Fields) -> None:
+        if fields.string() != curve:
+            raise BadKey("the curve is another than the key's type says")
+        point = fields.string()
+        if len(point) != 1 + 2 * COORDINATE_BYTES[curve] or point[0] != UNCOMPRESSED:
+            raise BadKey("the key's length is wrong")
+
+    return check
+
+
+def _check_rsa(fields: _Fields) -> None:
+    exponent, bits = fields.number(), fields.number().bit_length()
+    if exponent < 3 or exponent % 2 == 0:
+        raise BadKey("the exponent is wrong")
+    if not LEAST_RSA_BITS <= bits <= MOST_RSA_BITS:
+        raise BadKey(f"RSA with {bits} bits: {LEAST_RSA_BITS} to {MOST_RSA_BITS} are taken")
+
+
+def _with_application(check: Callable[[_Fields], None]) -> Callable[[_Fields], None]:
+    """A security key's blob: the ordinary one, and what the key was made for (usually "ssh:")."""
+
+    def check_both(fields: _Fields) -> None:
+        check(fields)
+        if not fields.string():
+            raise BadKey("the security key names no application")
+
+    return check_both
+
+
+TYPES = {
+    b"ssh-ed25519": _check_ed25519,
+    b"ecdsa-sha2-nistp256": _check_ecdsa(b"nistp256"),
+    b"ecdsa-sha2-nistp384": _check_ecdsa(b"nistp384"),
+    b"ecdsa-sha2-nistp521": _check_ecdsa(b"nistp521"),
+    b"ssh-rsa": _check_rsa,
+    b"sk-ssh-ed25519@openssh.com": _with_application(_check_ed25519),
+    b"sk-ecdsa-sha2-nistp256@openssh.com": _with_application(_check_ecdsa(b"nistp256")),
+}
+
+
+def key_type(blob: bytes) -> str:
+    """The type that a checked blob names, such as ssh-ed25519."""
+    return blob[4 : 4 + int.from_bytes(blob[:4], "big")].decode("ascii")
+
+
+def check_blob(blob: bytes) -> None:
+    """Raises BadKey unless a blob is a public key of a known type, and nothing else."""
+    fields = _Fields(blob)
+    check = TYPES.get(fields.string())
+    if check is None:
+        raise BadKey(f"a type that is not taken; taken are {', '.join(name.decode() for name in TYPES)}")
+    check(fields)
+    fields.end()
+
+
+def parse_key(text: str) -> bytes:
+    """The blob of a key: base64 alone, or a line `type base64 comment`. Raises BadKey."""
+    return parse_line(text)[0]
+
+
+def parse_line(text: str) -> tuple[bytes, str]:
+    """The same with the comment, which is empty where there is none. Raises BadKey."""
+    if len(text) > LONGEST_LINE:
+        raise BadKey(f"longer than {LONGEST_LINE} characters")
+    if "PRIVATE KEY" in text:
+        raise BadKey("this is a private key; the public one is in the file that ends in .pub")
+    if "\n" in text.strip() or "\r" in text.strip():
+        raise BadKey("more than one line")
+    words = text.split(None, 2)
+    if not words:
+        raise BadKey("empty")
+    if words[0].encode() in TYPES:
+        if len(words) < 2:
+            raise BadKey("nothing follows the type")
+        blob = _decode(words[1])
+        outer = words[0]
+        comment = words[2].rstrip() if len(words) > 2 else ""
+    else:
+        if len(words) > 1:
+            raise BadKey(_why_no_type(words))
+        blob, outer, comment = _decode(words[0]), None, ""
+    check_blob(blob)
+    if outer is not None and key_type(blob) != outer:
+        raise BadKey(f"the line says {outer}, and the key itself {key_type(blob)}")
+    return blob, comment
+
+
+def _why_no_type(words: list[str]) -> str:
+    """What is wrong with a line whose first word is no type of a key."""
+    types = [name.decode() for name in TYPES]
+    if any(word in types for word in " ".join(words[1:]).split()) or "=" in words[0] or "," in words[0]:
+        return "there are options before the key; they would not be obeyed here, so take them out"
+    if words[0].startswith(("ssh-", "ecdsa-", "sk-")):
+        return f"a type that is not taken; taken are {', '.join(types)}"
+    return "neither base64 alone nor a line that begins with a type of key"
+
+
+def _decode(text: str) -> bytes:
+    try:
+        return binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
+    except ValueError:
+        raise BadKey("no base64") from None
+
+
+def fingerprint(blob: bytes) -> str:
+    """SHA256:... as ssh-keygen -l prints it."""
+    import hashlib
+
+    digest = binascii.b2a_base64(hashlib.sha256(blob).digest(), newline=False)
+    return f"SHA256:{digest.decode().rstrip('=')}"
+
+
+def key_line(blob: bytes, comment: str = "") -> str:
+    """The line `type base64 comment` of a checked blob, without a line end."""
+    line = f"{key_type(blob)} {binascii.b2a_base64(blob, newline=False).decode()}"
+    return f"{line} {comment}" if comment else line
+
+
+def parse_authorized_keys(text: str) -> tuple[list[bytes], list[str]]:
+    """The blobs of a file in the form of authorized_keys, and what is wrong with its other lines.
+
+    Empty lines and those that begin with # say nothing. A bad line keeps no good one from being read.
+    """
+    blobs, problems = [], []
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            try:
+                blobs.append(parse_key(line))
+            except BadKey as error:
+                problems.append(f"line {number}: {error}")
+    return blobs, problems

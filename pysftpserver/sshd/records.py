@@ -1,0 +1,106 @@
+"""From what a directory holds of a user to a User, or to the reasons why there is none.
+
+A bad record makes its own user unusable and nobody else's. What may not enter: Redis, files, asyncio, logs.
+Facts: shared/protocols/users-redis.md for the fields, passwd(5) and path_resolution(7) for names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pysftpserver.sshd.keys import BadKey, parse_key
+from pysftpserver.sshd.users import User
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+LONGEST_NAME = 255  # bytes: of a user, and what file systems take for a folder
+LONGEST_STORAGE = 4096  # characters
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One user as a directory holds them.
+
+    user: None: unusable, although the name is taken. problems: what is wrong, a few words each.
+    """
+
+    id: str
+    name: str
+    user: User | None
+    problems: tuple[str, ...] = ()
+
+
+def parse_active(text: str) -> bool | None:
+    """True, False, 1 or 0 in any letter case; None for anything else."""
+    return _TRUTH.get(text.strip().lower())
+
+
+def name_problem(name: str) -> str | None:
+    """What is wrong with a user's name; None: nothing."""
+    if not name:
+        return "the name is empty"
+    if not name.isprintable() or name != name.strip():
+        return "the name has blanks around it, or letters that cannot be printed"
+    return None if _fits(name) else f"the name is longer than {LONGEST_NAME} bytes, or no text"
+
+
+def folder_problem(folder: str) -> str | None:
+    """Why a folder is no single safe name; None: it is one."""
+    if not folder:
+        return "the folder is empty"
+    if "/" in folder or folder.startswith("."):
+        return "the folder is no single name: / and a leading . are not allowed"
+    if not folder.isprintable():
+        return "the folder has letters that cannot be printed"
+    return None if _fits(folder) else f"the folder is longer than {LONGEST_NAME} bytes, or no text"
+
+
+def storage_problem(storage: str) -> str | None:
+    """What is wrong with the text of a storage; what it means is for others to say."""
+    if not storage.isprintable() or len(storage) > LONGEST_STORAGE:
+        return f"the storage has letters that cannot be printed, or more than {LONGEST_STORAGE}"
+    return None
+
+
+def _fits(name: str) -> bool:
+    try:
+        return len(name.encode()) <= LONGEST_NAME
+    except UnicodeEncodeError:
+        return False
+
+
+def build(
+    id: str,
+    name: str,
+    folder: str,
+    is_active: bool,
+    keys: Iterable[bytes],
+    storage: str | None = None,
+    problems: Iterable[str] = (),
+) -> Record:
+    """The record of a user. problems: those already known, which do not make the user unusable."""
+    found = list(problems)
+    fatal = [name_problem(name), folder_problem(folder), storage_problem(storage) if storage else None]
+    if any(fatal):
+        return unusable(id, name, *found, *filter(None, fatal))
+    user = User(id, name, folder, is_active, frozenset(keys), storage or None)
+    return Record(id, name, user, tuple(found))
+
+
+def unusable(id: str, name: str, *problems: str) -> Record:
+    """A record that is no user."""
+    return Record(id, name, None, problems)
+
+
+def parse_keys(texts: Iterable[str]) -> tuple[list[bytes], list[str]]:
+    """The blobs of keys, and what is wrong with those that are left out, in their order."""
+    blobs, problems = [], []
+    for number, text in enumerate(texts, 1):
+        try:
+            blobs.append(parse_key(text))
+        except BadKey as error:
+            problems.append(f"key {number} is left out: {error}")
+    return blobs, problems

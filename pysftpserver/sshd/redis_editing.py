@@ -1,0 +1,255 @@
+"""The editor of users in Redis: optimistic transactions, whose last command tells the servers.
+
+A new id is above all that there are, and above what a script takes that counts the set's members; ids are
+watched until it is written. A script that counted before and writes afterwards can take the same one: nothing
+here can hinder that.
+What may not enter: asyncio, what the fields mean (redis_records.py).
+Facts: shared/protocols/users-redis.md, Redis's documentation of transactions (WATCH).
+"""
+
+from __future__ import annotations
+
+try:
+    import redis
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "redis":
+        raise
+    from pysftpserver.sshd.redis_records import MISSING
+    from pysftpserver.sshd.users import DirectoryError
+
+    raise DirectoryError(MISSING) from None
+
+from contextlib import contextmanager
+
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from pysftpserver.sshd import redis_records as records
+from pysftpserver.sshd.editing import UsersEditor, check, clean_keys, with_keys
+from pysftpserver.sshd.roster import id_order, shown
+from pysftpserver.sshd.users import DirectoryError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Any
+
+    from pysftpserver.sshd.records import Record
+    from pysftpserver.sshd.redis_records import RedisAddress
+    from pysftpserver.sshd.users import User
+
+PATIENCE = 5.0  # seconds for an answer
+MOST_TRIES = 100  # of a transaction into which others write
+
+
+def connect(address: RedisAddress) -> redis.Redis:
+    """A client that waits, and tries nothing twice: whoever waits for it wants an answer."""
+    return redis.Redis(
+        host=address.host,
+        port=address.port,
+        db=address.db,
+        password=address.password,
+        socket_timeout=PATIENCE,
+        socket_connect_timeout=PATIENCE,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+    )
+
+
+@contextmanager
+def told(address: RedisAddress) -> Iterator[None]:
+    """Failures of Redis as DirectoryError, one line without secrets."""
+    try:
+        yield
+    except (redis.RedisError, OSError) as error:
+        words, is_refusal = records.words_of_failure(error)
+        kind = records.Refused if is_refusal else DirectoryError
+        raise kind(f"users in Redis at {address}: {words}") from None
+
+
+class Reader:
+    """Questions about users, asked once and not kept."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def ids(self) -> list[str]:
+        """All ids, lowest first."""
+        raw: Any = self._client.smembers(records.USERS)
+        return sorted(records.parse_ids(raw)[0], key=id_order)
+
+    def record(self, id: str) -> Record:
+        """One user's, as of one moment, with a new folder where there was none."""
+        values, members = self._ask([id])[0]
+        if records.wants_folder(values):
+            self._client.hsetnx(records.hash_key(id), "folder", records.new_folder())
+            values, members = self._ask([id])[0]
+        return records.parse_record(id, values, members)
+
+    def all(self) -> list[Record]:
+        """Every user's, in the order of names. A user without a folder is unusable here."""
+        found: list[Record] = []
+        for some in records.chunks(self.ids()):
+            answers = zip(some, self._ask(some), strict=True)
+            found += [records.parse_record(id, values, members) for id, (values, members) in answers]
+        return sorted(found, key=lambda record: (record.name, id_order(record.id)))
+
+    def id_of(self, name: str) -> str | None:
+        """The lowest id with that name."""
+        for some in records.chunks(self.ids()):
+            with self._client.pipeline(transaction=False) as pipe:
+                for id in some:
+                    pipe.hget(records.hash_key(id), "name")
+                answers = pipe.execute(raise_on_error=False)
+            for id, answer in zip(some, answers, strict=True):
+                if answer == name.encode("utf-8", "surrogateescape"):
+                    return id
+                if isinstance(answer, Exception) and "WRONGTYPE" not in str(answer):
+                    raise answer
+        return None
+
+    def _ask(self, ids: Sequence[str]) -> list[tuple[Any, Any]]:
+        with self._client.pipeline(transaction=True) as pipe:
+            for id in ids:
+                pipe.hmget(records.hash_key(id), records.FIELDS)
+                pipe.smembers(records.set_key(id))
+            answers = pipe.execute(raise_on_error=False)
+        for answer in answers:
+            if isinstance(answer, Exception) and "WRONGTYPE" not in str(answer):
+                raise answer
+        return list(zip(answers[::2], answers[1::2], strict=True))
+
+
+class RedisEditor(UsersEditor):
+    """Users in a Redis database. A Redis that is away is a DirectoryError, at once."""
+
+    def __init__(self, address: RedisAddress) -> None:
+        self._address = address
+        self._client = connect(address)
+        self._reader = Reader(self._client)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def records(self) -> list[Record]:
+        with told(self._address):
+            return self._reader.all()
+
+    def add(
+        self, name: str, keys: Iterable[str], folder: str | None = None, storage: str | None = None
+    ) -> User:
+        folder = records.new_folder() if folder is None else folder
+        check(name, folder, storage)
+        fields = {
+            "name": name,
+            "folder": folder,
+            "active": "True",
+            **({"storage": storage} if storage else {}),
+        }
+        lines = list(clean_keys(keys).values())
+
+        def write(pipe: Any) -> str:
+            pipe.watch(records.USERS)
+            if self._reader.id_of(name) is not None:
+                raise DirectoryError(f"there is a user {shown(name)} already")
+            id = self._free_id(pipe)
+            pipe.multi()
+            pipe.sadd(records.USERS, id)
+            pipe.hset(records.hash_key(id), mapping=fields)
+            if lines:
+                pipe.sadd(records.set_key(id), *lines)
+            return id
+
+        return self._user(self._transaction(write))
+
+    def change(
+        self,
+        name: str,
+        *,
+        add_keys: Iterable[str] = (),
+        remove_keys: Iterable[str] = (),
+        folder: str | None = None,
+        storage: str | None = None,
+        is_active: bool | None = None,
+    ) -> User:
+        check(None, folder, storage)
+        add, remove = list(add_keys), list(remove_keys)
+        fields = {
+            "folder": folder,
+            "storage": storage,
+            "active": None if is_active is None else str(is_active),
+        }
+        new = {field: value for field, value in fields.items() if value}
+
+        def write(pipe: Any) -> str:
+            id = self._watched(pipe, name)
+            members = {raw.decode("utf-8", "surrogateescape") for raw in pipe.smembers(records.set_key(id))}
+            wanted = set(with_keys(sorted(members), add, remove))
+            pipe.multi()
+            if new:
+                pipe.hset(records.hash_key(id), mapping=new)
+            if storage == "":
+                pipe.hdel(records.hash_key(id), "storage")
+            for command, keys in ((pipe.srem, members - wanted), (pipe.sadd, wanted - members)):
+                if keys:
+                    command(records.set_key(id), *(key.encode("utf-8", "surrogateescape") for key in keys))
+            return id
+
+        return self._user(self._transaction(write))
+
+    def remove(self, name: str) -> None:
+        def write(pipe: Any) -> str:
+            id = self._watched(pipe, name)
+            pipe.multi()
+            pipe.srem(records.USERS, id)
+            pipe.delete(records.hash_key(id), records.set_key(id))
+            return id
+
+        self._transaction(write)
+
+    def _transaction(self, write: Callable[[Any], str]) -> str:
+        """Watch, look and write until nobody else has written meanwhile, and tell the servers; the id."""
+        with told(self._address):
+            for _ in range(MOST_TRIES):
+                with self._client.pipeline(transaction=True) as pipe:
+                    id = write(pipe)
+                    pipe.publish(self._address.channel, id)
+                    try:
+                        pipe.execute()
+                    except redis.WatchError:
+                        continue
+                    return id
+        raise DirectoryError("others change the users all the time; try again")
+
+    def _watched(self, pipe: Any, name: str) -> str:
+        """The id of a user, whose data is watched from now on."""
+        pipe.watch(records.USERS)
+        id = self._reader.id_of(name)
+        if id is None:
+            raise DirectoryError(f"there is no user {shown(name)}")
+        pipe.watch(records.hash_key(id), records.set_key(id))
+        if pipe.hget(records.hash_key(id), "name") != name.encode():
+            raise DirectoryError(f"user {shown(name)} was renamed just now; try again")
+        return id
+
+    def _free_id(self, pipe: Any) -> str:
+        """An id that nobody has, nor data that somebody left behind."""
+        ids = self._reader.ids()
+        numbers = [int(id) for id in ids if id.isascii() and id.isdecimal()]
+        id = max([*numbers, pipe.scard(records.USERS)]) + 1
+        while True:
+            keys = records.hash_key(str(id)), records.set_key(str(id))
+            pipe.watch(*keys)
+            if not pipe.exists(*keys):
+                return str(id)
+            id += 1
+
+    def _user(self, id: str) -> User:
+        """What Redis says of a user now. Raises DirectoryError."""
+        with told(self._address):
+            record = self._reader.record(id)
+        if record.user is None:
+            raise DirectoryError(
+                f"written, but user {shown(id)} cannot be used: {'; '.join(record.problems)}"
+            )
+        return record.user

@@ -1,0 +1,159 @@
+"""Users as Redis holds them: the names of the keys, and a user's record from their values.
+
+For the server (asyncio), and for the commands that ask and edit (not asyncio). What may not enter: a
+connection's making and losing, asyncio.
+Facts: shared/protocols/users-redis.md.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import uuid
+from dataclasses import dataclass, field
+
+from pysftpserver.sshd.records import Record, build, parse_active, parse_keys, unusable
+from pysftpserver.sshd.users import DirectoryError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+USERS = "solt.sftp.users"
+USER = "solt.sftp.user."
+FIELDS = ("name", "folder", "active", "storage")
+MISSING = "redis is missing: pip install 'pysftpserver[sshd]'"
+LONGEST_ID = 128  # characters
+# What the library says of a password, and of Redis's access lists, in its several classes of errors.
+_REFUSALS = {
+    "WRONGPASS": "the password is wrong",
+    "invalid username-password": "the password is wrong",
+    "invalid password": "the password is wrong",
+    "NOAUTH": "it wants a password: set redis_pass",
+    "Authentication required": "it wants a password: set redis_pass",
+    "already authenticated": "it wants a password: set redis_pass",
+    "called without any password configured": "it has no password, and redis_pass is set",
+    "DB index is out of range": "it has no database of that number: redis_dbindex is wrong",
+    "invalid DB index": "it has no database of that number: redis_dbindex is wrong",
+    "No permissions": "its access list forbids what is needed here",
+    "no permissions": "its access list forbids what is needed here",
+    "NOPERM": "its access list forbids what is needed here",
+}
+
+
+@dataclass(frozen=True)
+class RedisAddress:
+    """Where the users are. The password is in no text that this gives."""
+
+    host: str = "localhost"
+    port: int = 6379
+    db: int = 1
+    password: str | None = field(default=None, repr=False)
+    channel: str = "sftp_users"
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}, database {self.db}"
+
+
+class Refused(DirectoryError):
+    """Redis is there and does not let us in: the options are wrong."""
+
+
+def hash_key(id: str) -> str:
+    """The key of a user's fields."""
+    return f"{USER}{id}"
+
+
+def set_key(id: str) -> str:
+    """The key of a user's SSH keys."""
+    return f"{USER}{id}.keys"
+
+
+def new_folder() -> str:
+    """A folder for a user without one."""
+    return uuid.uuid4().hex
+
+
+def parse_id(raw: object) -> str | None:
+    """A user's id; None for what is none: a message on the channel may be anything."""
+    text = _text(raw)
+    if text is None or not 0 < len(text) <= LONGEST_ID or not text.isprintable() or re.search(r"\s", text):
+        return None
+    # Its hash would have the name of another user's set of keys.
+    return None if text.endswith(".keys") else text
+
+
+def parse_record(id: str, values: Any, members: Any) -> Record:
+    """A user's record.
+
+    values: what HMGET of FIELDS gives, members: SMEMBERS of the keys; or the exceptions that they gave. The
+    folder must have been filled in.
+    """
+    if isinstance(values, Exception) or isinstance(members, Exception):
+        return unusable(id, "", "the keys of this user in Redis are of another type than they should be")
+    texts = [None if value is None else _text(value) for value in values]
+    for field_name, raw, text in zip(FIELDS, values, texts, strict=True):
+        if raw is not None and text is None:
+            return unusable(id, texts[0] or "", f"the field {field_name} is no text")
+    name, folder, active, storage = texts
+    if name is None:
+        return unusable(id, "", "there is no name")
+    if folder is None:
+        return unusable(id, name, "there is no folder")
+    is_active = parse_active(active) if active is not None else None
+    problems = [] if is_active is not None else ["active is neither True nor False: taken for False"]
+    blobs, left_out = parse_keys(_text(member) or "?" for member in sorted(members))
+    return build(id, name, folder, bool(is_active), blobs, storage, problems + left_out)
+
+
+def wants_folder(values: Any) -> bool:
+    """Whether a user lacks nothing but a folder to have one made."""
+    return not isinstance(values, Exception) and values[0] is not None and values[1] is None
+
+
+def parse_ids(raw: Iterable[object]) -> tuple[list[str], int]:
+    """The ids in the set of users, and how many of its members are none."""
+    every = [parse_id(one) for one in raw]
+    ids = sorted(id for id in every if id is not None)
+    return ids, len(every) - len(ids)
+
+
+def chunks(ids: Sequence[str], size: int = 100) -> Iterable[Sequence[str]]:
+    """Ids in portions, so that nobody else waits long: neither in Redis, nor for this process."""
+    return (ids[start : start + size] for start in range(0, len(ids), size))
+
+
+def words_of_failure(error: BaseException) -> tuple[str, bool]:
+    """What failed, in a few words without secrets, and whether it is the options' fault."""
+    text = " ".join(str(error).split())
+    for sign, words in _REFUSALS.items():
+        if sign in text:
+            return words, True
+    if isinstance(error, TimeoutError):
+        return "no answer in time", False
+    cause = error.__cause__ or error.__context__
+    number = next((one.errno for one in (error, cause) if isinstance(one, OSError) and one.errno), None)
+    if number is not None and number > 0:
+        return os.strerror(number), False
+    known = (
+        ("Connection refused", os.strerror(errno.ECONNREFUSED)),
+        ("loading the dataset", "it is loading its data"),
+        ("Name or service not known", "there is no host of that name"),
+        ("imeout", "no answer in time"),
+        ("onnection closed", "the connection was closed"),
+    )
+    for sign, words in known:
+        if sign in text:
+            return words, False
+    return f"{type(error).__name__}", False
+
+
+def _text(raw: object) -> str | None:
+    if isinstance(raw, str):
+        return raw
+    try:
+        return raw.decode() if isinstance(raw, bytes) else None
+    except UnicodeDecodeError:
+        return None

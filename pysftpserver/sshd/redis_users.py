@@ -1,0 +1,259 @@
+"""Users in Redis, in memory: loaded at the start, and anew when the channel says so.
+
+One task has one connection that listens and one that asks. It subscribes before it loads, so that no change
+falls between, and when either connection fails it begins again from there: what was missed is in the data.
+Meanwhile, the last known users are served.
+What may not enter: SSH, what the fields mean (redis_records.py).
+Facts: shared/protocols/users-redis.md, Redis's documentation of pub/sub and transactions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+try:
+    from redis.asyncio import Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+    from redis.exceptions import NoPermissionError, ReadOnlyError, RedisError, WatchError
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "redis":
+        raise
+    from pysftpserver.sshd.redis_records import MISSING
+    from pysftpserver.sshd.users import DirectoryError
+
+    raise DirectoryError(MISSING) from None
+
+from pysftpserver.sshd import redis_records as records
+from pysftpserver.sshd.redis_records import Refused
+from pysftpserver.sshd.roster import Roster, shown
+from pysftpserver.sshd.updating import announce, in_steps
+from pysftpserver.sshd.users import UserDirectory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any
+
+    from pysftpserver.log import SFTPLog
+    from pysftpserver.sshd.records import Record
+    from pysftpserver.sshd.redis_records import RedisAddress
+    from pysftpserver.sshd.users import User
+
+PATIENCE = 5.0  # seconds for an answer
+SHORTEST_PAUSE = 0.1  # seconds before the second try; each further pause is twice as long
+LONGEST_PAUSE = 5.0
+SILENCE = 15.0  # seconds after which a connection that listens has to show that it is alive
+MOST_TRIES = 20  # at giving a user a folder while others write the same record
+
+
+class RedisUsers(UserDirectory):
+    """The users in a Redis database.
+
+    A Redis that is away is no error: start() returns, trouble() says so, and nobody is known until it is
+    there. A Redis that refuses the password, the database or a command at the start is one, since only other
+    options help there. silence: seconds without a message until the connection is tested.
+    """
+
+    def __init__(
+        self,
+        address: RedisAddress,
+        log: SFTPLog,
+        *,
+        patience: float = PATIENCE,
+        longest_pause: float = LONGEST_PAUSE,
+        silence: float = SILENCE,
+    ) -> None:
+        self._address = address
+        self._log = log
+        self._longest_pause = longest_pause
+        self._silence = silence
+        self._patience = patience
+        self._roster = Roster(log)
+        self._trouble: str | None = None
+        self._is_loaded = False
+        self._bad_ids = 0
+        self._task: asyncio.Task[None] | None = None
+        self._tried = asyncio.Event()
+        self._refusal: str | None = None
+
+    async def start(self, on_change: Callable[[str], None]) -> None:
+        """As the interface says. Raises Refused, a DirectoryError, where the options are wrong."""
+        self._on_change = on_change
+        self._task = asyncio.create_task(self._run(), name="users in Redis")
+        try:
+            await self._tried.wait()
+        except asyncio.CancelledError:
+            await self.close()
+            raise
+        if self._refusal is not None:
+            await self.close()
+            raise Refused(self._refusal)
+
+    def find(self, name: str) -> User | None:
+        return self._roster.find(name)
+
+    def users(self) -> Iterable[User]:
+        return self._roster.users()
+
+    def trouble(self) -> str | None:
+        return self._trouble
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _run(self) -> None:
+        """Listen for ever, over one connection after the other."""
+        pause = SHORTEST_PAUSE
+        while True:
+            self._is_connected = False
+            try:
+                await self._listen()
+            except (RedisError, OSError, TimeoutError) as error:
+                self._lost(error)
+            except Exception as error:  # a fault of this program must not end the updates of users for good
+                self._log.fault(error)
+                self._lost(error)
+            self._tried.set()
+            if self._is_connected:
+                pause = SHORTEST_PAUSE
+            # Servers that lost the same Redis do not come back in step.
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, self._longest_pause)
+
+    async def _listen(self) -> None:
+        """Connect, load, and follow the channel until that fails."""
+        address = self._address
+        client = Redis(
+            host=address.host,
+            port=address.port,
+            db=address.db,
+            password=address.password,
+            socket_timeout=self._patience,
+            socket_connect_timeout=self._patience,
+            # The library would connect and subscribe again by itself, and the messages between were lost.
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,  # Redis before 6 knows no other
+        )
+        try:
+            async with client.pubsub() as subscription:
+                await subscription.subscribe(address.channel)
+                if await subscription.get_message(timeout=self._patience) is None:
+                    raise TimeoutError
+                await self._load(client)
+                self._back()
+                await self._follow(client, subscription)
+        finally:
+            await client.aclose()
+
+    async def _follow(self, client: Redis, subscription: Any) -> None:
+        """Load each user that the channel names. A connection that is silent has to answer a ping."""
+        is_asked = False
+        while True:
+            message = await subscription.get_message(timeout=self._silence)
+            if message is None:
+                if is_asked:
+                    raise TimeoutError
+                await subscription.ping()
+                is_asked = True
+                continue
+            is_asked = False
+            if message["type"] == "message":
+                await self._changed(client, message["data"])
+
+    async def _changed(self, client: Redis, data: object) -> None:
+        id = records.parse_id(data)
+        if id is None:
+            self._log.error("users in Redis: a message that is no user's id; it changes nothing")
+            return
+        if await client.sismember(records.USERS, id):
+            (record,) = await self._records(client, [id])
+        else:
+            record = None
+        announce(self._roster.put(id, record), self._on_change, self._log)
+
+    async def _load(self, client: Redis) -> None:
+        """Load all users, and forget those that are gone."""
+        ids, bad = records.parse_ids(await client.smembers(records.USERS))
+        if bad and bad != self._bad_ids:
+            self._log.error(f"users in Redis: {bad} members of {records.USERS} are no ids; they are left out")
+        self._bad_ids = bad
+        found: list[Record] = []
+        for some in records.chunks(ids):
+            found += await self._records(client, some)
+        names = await in_steps(self._roster.replacing(found))
+        if self._is_loaded or self._trouble is not None:
+            announce(names, self._on_change, self._log)
+        self._is_loaded = True
+        await in_steps(self._roster.telling())
+
+    async def _records(self, client: Redis, ids: Sequence[str]) -> list[Record]:
+        """The records of some ids, with new folders for those who have none."""
+        answers = await self._ask(client, ids)
+        found = []
+        for id, (values, members) in zip(ids, answers, strict=True):
+            if records.wants_folder(values):
+                values = await self._with_folder(client, id)
+            found.append(records.parse_record(id, values, members))
+        return found
+
+    async def _ask(self, client: Redis, ids: Sequence[str]) -> list[tuple[Any, Any]]:
+        """Fields and keys of some ids, each user's as of one moment."""
+        async with client.pipeline(transaction=True) as pipe:
+            for id in ids:
+                pipe.hmget(records.hash_key(id), records.FIELDS)
+                pipe.smembers(records.set_key(id))
+            # One user's data of a wrong type is that user's affair.
+            answers = await pipe.execute(raise_on_error=False)
+        for answer in answers:
+            if isinstance(answer, Exception) and "WRONGTYPE" not in str(answer):
+                raise answer
+        return list(zip(answers[::2], answers[1::2], strict=True))
+
+    async def _with_folder(self, client: Redis, id: str) -> Any:
+        """Give a user a folder, unless somebody else just did, and return the fields."""
+        key = records.hash_key(id)
+        async with client.pipeline(transaction=True) as pipe:
+            for _ in range(MOST_TRIES):
+                try:
+                    await pipe.watch(key)
+                    if not await pipe.hexists(key, "name"):  # gone meanwhile: nothing is to be left behind
+                        return [None] * len(records.FIELDS)
+                    pipe.multi()  # type: ignore[no-untyped-call]
+                    pipe.hsetnx(key, "folder", records.new_folder())
+                    pipe.hmget(key, records.FIELDS)
+                    is_new, values = await pipe.execute()
+                except WatchError:
+                    continue
+                except (NoPermissionError, ReadOnlyError):
+                    break  # Redis lets it be read only: that user lacks a folder, and no other user suffers
+                if is_new:
+                    self._log.info(f"user {shown(id)}: new folder {values[1].decode()}")
+                return values
+        return await client.hmget(key, records.FIELDS)
+
+    def _lost(self, error: BaseException) -> None:
+        words, is_refusal = records.words_of_failure(error)
+        trouble = f"users in Redis at {self._address}: {words}"
+        if is_refusal and not self._tried.is_set():
+            self._refusal = trouble
+            return
+        trouble += (
+            "; the last known users are served"
+            if self._is_loaded
+            else "; nobody can log in until it is there"
+        )
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self._log.error(trouble)
+
+    def _back(self) -> None:
+        self._is_connected = True
+        if self._trouble is not None:
+            self._log.info(f"users in Redis at {self._address}: it is back, and all users are loaded anew")
+            self._trouble = None
+        self._tried.set()

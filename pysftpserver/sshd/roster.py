@@ -1,0 +1,137 @@
+"""All users that a directory knows, by id and by name, and what changes when some of them do.
+
+Two ids with one name: the lowest id has it, numbers before anything else, whatever the order in which
+they came. An id that is unusable keeps its name, so that a mistake in a record makes nobody else that user.
+What may not enter: where users come from, asyncio.
+"""
+
+from __future__ import annotations
+
+from pysftpserver.log import show
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from typing import TypeVar
+
+    from pysftpserver.log import SFTPLog
+    from pysftpserver.sshd.records import Record
+    from pysftpserver.sshd.users import User
+
+    T = TypeVar("T")
+
+PORTION = 500  # users; some milliseconds
+
+
+def id_order(id: str) -> tuple[bool, int, str]:
+    """Numbers first, by value."""
+    is_number = id.isascii() and id.isdecimal()
+    return not is_number, int(id) if is_number else 0, id
+
+
+class _Index:
+    """Records by id, and ids by name."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Record] = {}
+        self.ids: dict[str, set[str]] = {}
+
+    def find(self, name: str) -> User | None:
+        ids = self.ids.get(name)
+        return self.records[min(ids, key=id_order)].user if ids else None
+
+    def store(self, id: str, record: Record | None) -> None:
+        before = self.records.pop(id, None)
+        if before is not None:
+            self.ids[before.name].discard(id)
+            if not self.ids[before.name]:
+                del self.ids[before.name]
+        if record is not None:
+            self.records[id] = record
+            self.ids.setdefault(record.name, set()).add(id)
+
+
+class Roster:
+    """Users in memory. log: is told of problems, each once as long as it lasts."""
+
+    def __init__(self, log: SFTPLog) -> None:
+        self._log = log
+        self._index = _Index()
+        self._told: dict[str, list[str]] = {}
+
+    def find(self, name: str) -> User | None:
+        """The user of that name."""
+        return self._index.find(name)
+
+    def users(self) -> list[User]:
+        """All of them, by name."""
+        found = (self.find(name) for name in sorted(self._index.ids))
+        return [user for user in found if user is not None]
+
+    def put(self, id: str, record: Record | None) -> list[str]:
+        """Know this of one id, None: that there is no such user; the names whose user has changed."""
+        before = self._index.records.get(id)
+        names = sorted({entry.name for entry in (before, record) if entry is not None})
+        known = {name: self.find(name) for name in names}
+        self._index.store(id, record)
+        self._tell({id} | {other for name in names for other in self._index.ids.get(name, ())})
+        return [name for name in names if self.find(name) != known[name]]
+
+    def replacing(self, records: Iterable[Record]) -> Generator[None, None, list[str]]:
+        """Know these and no others; the names whose user has changed.
+
+        In short steps, between which an event loop does other things; find() knows all of it with the last.
+        Nothing else may change the roster meanwhile. telling() has to follow.
+        """
+        old, new = self._index, _Index()
+        for some in _portions(records):
+            for record in some:
+                new.store(record.id, record)
+            yield
+        changed = []
+        for names in _portions(old.ids.keys() | new.ids.keys()):
+            changed += [name for name in names if old.find(name) != new.find(name)]
+            yield
+        self._index = new
+        return sorted(changed)
+
+    def telling(self) -> Generator[None, None, None]:
+        """Log what is wrong with anybody and has not been told yet, in short steps too."""
+        for ids in _portions(self._index.records.keys() | self._told.keys()):
+            self._tell(ids)
+            yield
+
+    def _tell(self, ids: Iterable[str]) -> None:
+        for id in sorted(ids, key=id_order):
+            record = self._index.records.get(id)
+            lines = [] if record is None else self._lines(record)
+            if lines != self._told.get(id, []):
+                for line in lines:
+                    self._log.error(line)
+            if lines:
+                self._told[id] = lines
+            else:
+                self._told.pop(id, None)
+
+    def _lines(self, record: Record) -> list[str]:
+        who = f"user {shown(record.id)}"
+        if record.name not in ("", record.id):
+            who += f" ({shown(record.name)})"
+        end = "; nobody can log in as this user" if record.user is None else ""
+        lines = [f"{who}: {problem}{end}" for problem in record.problems]
+        first = min(self._index.ids[record.name], key=id_order)
+        if record.name and first != record.id:
+            lines.append(
+                f"{who}: the name belongs to user {shown(first)}, whose id is lower; this one is left out"
+            )
+        return lines
+
+
+def _portions(things: Iterable[T]) -> Iterator[Sequence[T]]:
+    every = list(things)
+    return (every[start : start + PORTION] for start in range(0, len(every), PORTION))
+
+
+def shown(text: str) -> str:
+    """Somebody else's words, fit for a log."""
+    return show(text.encode("utf-8", "backslashreplace"))

@@ -1,0 +1,166 @@
+"""What the processes of one server know together: who is there, and where logins have failed.
+
+One piece of memory that all share. Each process writes to its own part alone and reads all of them, so
+there is nothing to lock, and what a process leaves that was killed is wiped by the one that starts the next.
+What may not enter: SSH, clocks; the time is handed in, in seconds of a clock that all processes share.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import mmap
+import secrets
+
+DIGEST = 16  # bytes, of an address or a user's name
+FAILURES = 1024  # that each process remembers
+TIME = 4  # bytes of a moment, in seconds
+FREE = 3  # failures that cost nothing: most people try a wrong key first
+FIRST = 0.5  # seconds of waiting for the next one; each doubles it
+MOST = 30.0  # seconds of waiting
+WINDOW = 600  # seconds, after which a failure is forgotten
+_NOBODY = bytes(DIGEST)
+
+
+class Shared:
+    """The memory. processes: how many there will be. most: connections that one of them may have."""
+
+    def __init__(self, processes: int, most: int) -> None:
+        self.most = most
+        self._places = most * 2 * DIGEST
+        self._part = self._places + FAILURES * (DIGEST + TIME)
+        self.processes = processes
+        self._memory = mmap.mmap(-1, self._part * processes)
+        self._secret = secrets.token_bytes(16)
+
+    def digest(self, kind: str, text: str) -> bytes:
+        """What stands for an address or a user's name; nobody can choose names that look like another's."""
+        return hashlib.blake2b(f"{kind} {text}".encode(), digest_size=DIGEST, key=self._secret).digest()
+
+    def wipe(self, process: int) -> None:
+        """Forget what a process had written. Only when it is not running."""
+        start = process * self._part
+        self._memory[start : start + self._part] = bytes(self._part)
+
+    def write(self, process: int, place: int, data: bytes) -> None:
+        """Put bytes into a process's part."""
+        start = process * self._part + place
+        self._memory[start : start + len(data)] = data
+
+    def present(self, digest: bytes) -> int:
+        """How many connections have that digest, in all processes."""
+        parts = (self._of(process)[: self._places] for process in range(self.processes))
+        return sum(part.count(digest) for part in parts)
+
+    def occupied(self, process: int) -> int:
+        """How many connections a process has."""
+        part = self._of(process)
+        return sum(part[at : at + DIGEST] != _NOBODY for at in range(0, self._places, 2 * DIGEST))
+
+    def failures(self, digest: bytes, since: int) -> int:
+        """How many failures from there are not older than that, in all processes."""
+        found = 0
+        for process in range(self.processes):
+            part = self._of(process)[self._places :]
+            at = part.find(digest)
+            while at >= 0:
+                found += int.from_bytes(part[at + DIGEST : at + DIGEST + TIME], "big") >= since
+                at = part.find(digest, at + DIGEST)
+        return found
+
+    def _of(self, process: int) -> bytes:
+        return self._memory[process * self._part : (process + 1) * self._part]
+
+    @property
+    def places(self) -> int:
+        """Where failures begin in each part."""
+        return self._places
+
+
+class Gate:
+    """How many may be there at once: in all, from one address, of one user. A limit of None is none.
+
+    process: which part of the memory is this process's. Two processes that let somebody in at the same moment
+    may go over a limit by one each.
+    """
+
+    def __init__(
+        self, shared: Shared, process: int, most: int, per_address: int | None, per_user: int | None
+    ) -> None:
+        self._shared = shared
+        self.limit(most, per_address, per_user)
+        self._process = process
+        self._free = list(range(shared.most))
+        self._anybody = shared.digest("", "anybody")
+
+    def limit(self, most: int, per_address: int | None, per_user: int | None) -> None:
+        """From now on. One process cannot have more than the memory was made for."""
+        self.most = most
+        self.per_address = per_address
+        self.per_user = per_user
+
+    def enter(self, address: str) -> tuple[int, str | None]:
+        """A connection comes: (its place, None), or (-1, why it cannot stay)."""
+        digest = self._shared.digest("address", network_of(address))
+        if self.per_address is not None and self._shared.present(digest) >= self.per_address:
+            return -1, f"there are {self.per_address} connections from there (max_per_address)"
+        if not self._free or self._total() >= self.most:
+            return -1, f"there are {self.most} connections (max_connections)"
+        place = self._free.pop()
+        self._shared.write(self._process, place * 2 * DIGEST, digest)
+        return place, None
+
+    def _total(self) -> int:
+        """Connections in all; only this process's are counted exactly, by its free places."""
+        shared = self._shared
+        own = shared.most - len(self._free)
+        return own + sum(
+            shared.occupied(process) for process in range(shared.processes) if process != self._process
+        )
+
+    def log_in(self, place: int, user: str) -> str | None:
+        """Somebody there is a user; why he cannot stay, or None."""
+        digest = self._shared.digest("user", user)
+        if self.per_user is not None and self._shared.present(digest) >= self.per_user:
+            return f"the user has {self.per_user} connections (max_per_user)"
+        self._shared.write(self._process, place * 2 * DIGEST + DIGEST, digest)
+        return None
+
+    def leave(self, place: int) -> None:
+        """A connection that was let in has gone."""
+        self._shared.write(self._process, place * 2 * DIGEST, 2 * _NOBODY)
+        self._free.append(place)
+
+
+class Penalties:
+    """Who has to wait, because logins have failed from there."""
+
+    def __init__(self, shared: Shared, process: int) -> None:
+        self._shared = shared
+        self._process = process
+        self._next = 0
+
+    def failed(self, address: str, now: float) -> None:
+        """A login from there has failed."""
+        record = self._shared.digest("failure", network_of(address)) + int(now).to_bytes(TIME, "big")
+        self._shared.write(self._process, self._shared.places + self._next * len(record), record)
+        self._next = (self._next + 1) % FAILURES
+
+    def delay(self, address: str, now: float) -> float:
+        """Seconds that the next login from there has to wait."""
+        digest = self._shared.digest("failure", network_of(address))
+        count = self._shared.failures(digest, max(0, int(now) - WINDOW))
+        return float(min(MOST, FIRST * 2 ** (count - FREE))) if count >= FREE else 0.0
+
+
+def network_of(address: str) -> str:
+    """What an address is counted as: of IPv6 the network of 64 bits, which is what one person has."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((parsed, 64), strict=False))

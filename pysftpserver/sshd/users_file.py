@@ -1,0 +1,204 @@
+"""A TOML file of users, read once: who is in it, and what is wrong with it.
+
+For the server, which reads it again when it changes, and for the commands, which read it once. What may not
+enter: asyncio, logs, writing.
+Facts: the TOML specification 1.0; sshd_config(5) on StrictModes, whose reasons hold here too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tomllib
+from dataclasses import dataclass
+
+from pysftpserver.sshd.keys import parse_authorized_keys
+from pysftpserver.sshd.records import build, folder_problem, parse_keys, unusable
+from pysftpserver.sshd.users import DirectoryError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pysftpserver.sshd.records import Record
+
+LARGEST = 64 << 20  # bytes; a file of users that is larger is no file of users
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+FIELDS: dict[str, tuple[type, str]] = {
+    "folder": (str, "text"),
+    "keys": (list, "a list of texts"),
+    "active": (bool, "true or false"),
+    "authorized_keys": (str, "text"),
+    "storage": (str, "text"),
+}
+Signature = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a file said. has_table: whether there is a users table, be it empty.
+
+    signatures: of each file that was read, by its path, as signature() gives them.
+    """
+
+    records: tuple[Record, ...]
+    has_table: bool
+    signatures: dict[str, Signature | None]
+
+
+def signature(path: str) -> Signature | None:
+    """What changes when a file does: its time, size, inode, mode and owner; None: it cannot be looked at."""
+    try:
+        return _signature(os.stat(path))
+    except (OSError, ValueError):
+        return None
+
+
+def _signature(found: os.stat_result) -> Signature:
+    return (
+        found.st_mtime_ns,
+        found.st_ctime_ns,
+        found.st_size,
+        found.st_ino,
+        found.st_dev,
+        found.st_mode,
+        found.st_uid,
+    )
+
+
+def load(path: str) -> Loaded:
+    """Read a file of users. Raises DirectoryError, with line and column where TOML is to blame."""
+    text, found = read_trusted(path, "users file")
+    tables = parse(path, text)
+    signatures: dict[str, Signature | None] = {path: found}
+    records = []
+    for name, table in tables.get("users", {}).items():
+        read = _reader(path, signatures)
+        records.append(_record(name, table, read))
+    return Loaded(tuple(records), "users" in tables, signatures)
+
+
+def parse(path: str, text: str) -> dict[str, Any]:
+    """The tables of a file of users. Raises DirectoryError."""
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise DirectoryError(f"users file {path}: {_where(str(error), text)}") from None
+    except RecursionError:
+        raise DirectoryError(f"users file {path}: nested too deeply") from None
+    for name in tables:
+        if name != "users":
+            raise DirectoryError(f"users file {path}: {name!r} is no part of it; users are in [users.NAME]")
+    users = tables.get("users", {})
+    if not isinstance(users, dict):
+        raise DirectoryError(f"users file {path}: users are in tables, [users.NAME]")
+    return tables
+
+
+def read_trusted(path: str, what: str) -> tuple[str, Signature]:
+    """A file's text, and its signature then.
+
+    Raises DirectoryError when it cannot be read, or when others could have written it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        try:
+            found = os.fstat(descriptor)
+            problem = distrust(found) or _distrust_directory(path)
+            if problem:
+                raise DirectoryError(f"{what} {path}: {problem}")
+            with open(descriptor, "rb", closefd=False) as file:
+                content = file.read(LARGEST + 1)
+        finally:
+            os.close(descriptor)
+        if len(content) > LARGEST:
+            raise DirectoryError(f"{what} {path}: larger than {LARGEST >> 20} MiB")
+        return content.decode(), _signature(found)
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise DirectoryError(f"{what} {path}: line {line}: no UTF-8") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no name of a file"
+        raise DirectoryError(f"{what} {path}: {reason}") from None
+
+
+def distrust(found: os.stat_result) -> str | None:
+    """Why a file is not to be believed; None: it is."""
+    if not stat.S_ISREG(found.st_mode):
+        return "no regular file"
+    if found.st_mode & OTHERS_WRITE:
+        return f"others may write it (mode {stat.S_IMODE(found.st_mode):04o}); chmod go-w it"
+    if found.st_uid not in (0, os.geteuid()):
+        return f"it belongs to user number {found.st_uid}, neither to root nor to who runs this"
+    return None
+
+
+def _distrust_directory(path: str) -> str | None:
+    """Who may write the directory can put another file there. /tmp and its like forbid that by their mode."""
+    mode = os.stat(os.path.dirname(os.path.realpath(path))).st_mode
+    if mode & OTHERS_WRITE and not mode & stat.S_ISVTX:
+        return f"others may write its directory (mode {stat.S_IMODE(mode):04o}); chmod go-w that"
+    return None
+
+
+def _reader(path: str, signatures: dict[str, Signature | None]) -> Callable[[str], str]:
+    """A reader of the authorized_keys files that a users file names. It raises DirectoryError."""
+
+    def read(name: str) -> str:
+        full = os.path.join(os.path.dirname(path), name)
+        signatures[full] = signature(full)
+        text, signatures[full] = read_trusted(full, "authorized_keys file")
+        return text
+
+    return read
+
+
+def _record(name: str, table: Any, read: Callable[[str], str]) -> Record:
+    """One user. Whatever cannot be meant makes that user unusable: a typing error opens no door."""
+    if not isinstance(table, dict):
+        return unusable(name, name, "no table: users are in [users.NAME]")
+    problems = list(field_problems(table))
+    if problems:
+        return unusable(name, name, *problems)
+    folder = table.get("folder")
+    if folder is None:
+        folder = name
+        if folder_problem(name):
+            return unusable(name, name, "there is no folder, and the name is none that is safe")
+    blobs, problems = parse_keys(table.get("keys", []))
+    if "authorized_keys" in table:
+        try:
+            more, wrong = parse_authorized_keys(read(table["authorized_keys"]))
+            blobs += more
+            problems += [f"authorized_keys file {table['authorized_keys']}, {one}" for one in wrong]
+        except DirectoryError as error:
+            problems.append(str(error))
+    return build(name, name, folder, table.get("active", True), blobs, table.get("storage"), problems)
+
+
+def field_problems(table: dict[str, Any]) -> list[str]:
+    """What is wrong with the names and types of a user's fields."""
+    problems = []
+    for field, value in table.items():
+        if field not in FIELDS:
+            problems.append(f"{field!r} is no field of a user; there are {', '.join(FIELDS)}")
+            continue
+        kind, words = FIELDS[field]
+        is_right = isinstance(value, kind)
+        if kind is list and is_right:
+            is_right = all(isinstance(one, str) for one in value)
+        if not is_right:
+            problems.append(f"{field} is not {words}")
+    return problems
+
+
+def _where(message: str, text: str) -> str:
+    """tomllib's words with the place in front; at the end of the file it gives none."""
+    found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message, re.DOTALL)
+    if found:
+        return f"line {found[2]}, column {found[3]}: {found[1]}"
+    words = message.removesuffix(" (at end of document)")
+    lines = text.split("\n")
+    return f"line {len(lines)}, column {len(lines[-1]) + 1}: {words} (at the end)"

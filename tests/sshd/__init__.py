@@ -1,0 +1,1 @@
+"""The standalone SSH server and its user directories, against real servers and clients."""

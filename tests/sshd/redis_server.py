@@ -1,0 +1,124 @@
+"""A real redis-server on a free port of loopback, which a test may kill and start again on the same port."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import tempfile
+import unittest
+from functools import partial
+from typing import Any
+
+import redis
+
+from pysftpserver.sshd.redis_records import RedisAddress
+from tests.integration.programs import wait_for
+
+HOST = "127.0.0.1"
+DATABASE = 1
+
+
+def redis_program() -> str:
+    """The server's path. Raises RuntimeError, naming the Debian package, where it is missing."""
+    found = shutil.which("redis-server")
+    if found is None:
+        raise RuntimeError("these tests need the program 'redis-server': apt-get install redis-server")
+    return found
+
+
+class RedisServer:
+    """One redis-server that keeps nothing on disk. options: of redis.conf, as words of its command line."""
+
+    def __init__(self, *options: str, password: str | None = None) -> None:
+        self.options = [*options, *(["--requirepass", password] if password else [])]
+        self.password = password
+        self.port = 0
+        self._directory = tempfile.mkdtemp(prefix="pysftpserver-redis-")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, on the port it had before, and return when it answers."""
+        for _ in range(5):
+            port = self.port or free_port()
+            self._process = subprocess.Popen(
+                # With setpriv(1) it ends even when the tests are killed before their clean-up.
+                ["setpriv", "--pdeathsig", "KILL", redis_program(), "--bind", HOST, "--port", str(port)]
+                + ["--save", "", "--appendonly", "no", "--dir", self._directory, *self.options],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            if wait_for("redis-server answers or ends", partial(self._state, port)) == "answers":
+                self.port = port
+                return
+        raise RuntimeError("redis-server does not start")
+
+    def kill(self) -> None:
+        """End it at once, without a word to its clients; its data is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
+
+    def stop(self) -> None:
+        """End it, and remove its directory."""
+        self.kill()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def client(self, db: int = DATABASE, **options: Any) -> redis.Redis:
+        """What other people's programs would use."""
+        return redis.Redis(HOST, self.port, db, self.password, decode_responses=True, **options)
+
+    def address(self, **fields: Any) -> RedisAddress:
+        return RedisAddress(
+            **{"host": HOST, "port": self.port, "db": DATABASE, "password": self.password, **fields}
+        )
+
+    def _state(self, port: int) -> str:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            return "ended"
+        try:
+            with socket.create_connection((HOST, port), timeout=5) as connection:
+                connection.sendall(b"PING\r\n")
+                return "answers" if connection.recv(1) in (b"+", b"-") else ""
+        except OSError:
+            return ""
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+class RedisCase(unittest.TestCase):
+    """One server for the class, and an empty database for each test. self.r: another program's client."""
+
+    server: RedisServer
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.server = RedisServer()
+        cls.addClassCleanup(cls.server.stop)
+        cls.server.start()
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.r = self.server.client()
+        self.addCleanup(self.r.close)
+        self.r.flushall()
+
+    def put_user(self, id: Any, name: str, *keys: str, **fields: str) -> None:
+        """A user as people write one, without a message; folder=...: with one."""
+        put_user(self.r, id, name, *keys, **fields)
+
+
+def put_user(r: redis.Redis, id: Any, name: str, *keys: str, **fields: str) -> None:
+    r.sadd("solt.sftp.users", id)
+    r.hset(f"solt.sftp.user.{id}", mapping={"name": name, "active": "True", **fields})
+    if keys:
+        r.sadd(f"solt.sftp.user.{id}.keys", *keys)

@@ -1,0 +1,301 @@
+"""A real ``pysftpd`` on a free port of loopback, with users in a file, and the keys they log in with.
+
+A ``Login`` has the attributes of the integration tests' ``Sshd`` that their clients ask for, so that
+clients.py there runs its clients against this server too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import unittest
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from tests.integration.harness import ServedCase
+from tests.integration.programs import Argument, command, descendants, is_alive, program, wait_for
+from tests.integration.sshd import HOST, TARGET
+
+# PEM, because paramiko reads no ECDSA key in the newer format.
+KINDS = {"ed25519": [], "ecdsa": ["-b", "256", "-m", "PEM"], "rsa": ["-b", "3072"]}
+PATIENCE = 20.0  # seconds for a start or an end
+
+
+def make_key(path: Path, kind: str = "ed25519") -> str:
+    """Make a user's key with ssh-keygen; return the public one's line."""
+    argv = [program("ssh-keygen"), "-q", "-t", kind, *KINDS[kind], "-N", "", "-C", "", "-f", str(path)]
+    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
+    return path.with_suffix(".pub").read_text().strip()
+
+
+class Login:
+    """A user's key and the files that clients want. directory: where those go; it is made."""
+
+    def __init__(self, directory: Path, user: str, kind: str = "ed25519") -> None:
+        directory.mkdir()
+        self.directory = directory
+        self.user = user
+        self.client_key = directory / "client_key"
+        self.public = make_key(self.client_key, kind)
+        self.known_hosts = directory / "known_hosts"
+        self.ssh_config = directory / "ssh_config"
+
+    def meet(self, server: Pysftpd) -> None:
+        """Write the files for a server that is running."""
+        self.server = server
+        self.port = server.port
+        self.host_key = server.host_keys / "ssh_host_ed25519_key"
+        made = [program("ssh-keygen"), "-y", "-f"]
+        keys = [
+            subprocess.run([*made, path], check=True, capture_output=True, text=True).stdout.strip()
+            for path in sorted(server.host_keys.iterdir())
+        ]
+        self.known_hosts.write_text("".join(f"[{HOST}]:{self.port} {key}\n" for key in keys))
+        lines = [
+            f"Host {TARGET}",
+            f"HostName {HOST}",
+            f"Port {self.port}",
+            f"User {self.user}",
+            f"IdentityFile {self.client_key}",
+            "IdentitiesOnly yes",
+            "IdentityAgent none",
+            f"UserKnownHostsFile {self.known_hosts}",
+            "GlobalKnownHostsFile /dev/null",
+            "StrictHostKeyChecking yes",
+            "BatchMode yes",
+            "LogLevel ERROR",
+        ]
+        self.ssh_config.write_text("\n".join(lines) + "\n")
+
+    def log(self) -> str:
+        return self.server.log()
+
+
+class Pysftpd:
+    """One pysftpd. directory: where its files go; must exist. options: for its command line, after those
+    that every test wants. workers: how many lines say "ready"."""
+
+    def __init__(self, directory: Path, *options: Argument, workers: int = 1) -> None:
+        self.directory = directory
+        self.users = directory / "users.toml"
+        self.files = directory / "files"
+        self.host_keys = directory / "host-keys"
+        self.stderr = directory / "stderr"
+        self.workers = workers
+        self.port = 0
+        self.process: subprocess.Popen[bytes] | None = None
+        words = ["--sftp-port", "0", "--listen-address", HOST, "--sftp-path", self.files]
+        words += ["--users", self.users, "--host-key-dir", self.host_keys, "--workers", str(workers)]
+        self.argv = pysftpd(*words, *options)
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def log(self) -> str:
+        """What it has written to standard error so far, in all its starts."""
+        return self.stderr.read_text(errors="replace") if self.stderr.exists() else ""
+
+    def write_users(self, users: Mapping[str, Mapping[str, object]]) -> None:
+        """Put users into the file, whole or not at all."""
+        lines = []
+        for name, fields in users.items():
+            lines.append(f"[users.{json.dumps(name)}]")
+            lines += [f"{field} = {json.dumps(value)}" for field, value in fields.items()]
+        write_private(self.users, "\n".join(["[users]", *lines]) + "\n")
+
+    def start(self, **popen: object) -> None:
+        """Start it, and return when it is ready."""
+        before = len(self.log())
+        with self.stderr.open("ab") as log:
+            self.process = subprocess.Popen(
+                # It ends even when the tests are killed before their clean-up.
+                [program("setpriv"), "--pdeathsig", "TERM", *self.argv],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+                **popen,  # type: ignore[call-overload]
+            )
+        wait_for("pysftpd is ready", lambda: self._is_ready(before), PATIENCE)
+        found = re.search(r"listening on \S+ port (\d+)", self.log()[before:])
+        assert found is not None, self.log()
+        self.port = int(found[1])
+
+    def _is_ready(self, before: int) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise AssertionError(f"pysftpd ended with status {self.process.returncode}:\n{self.log()}")
+        return len(re.findall(r"\bready\b", self.log()[before:])) >= self.workers
+
+    def processes(self) -> list[int]:
+        """The workers of a server that has some."""
+        return [pid for pid, _, _ in descendants(self.pid)]
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self, seconds: float = PATIENCE) -> int:
+        """Wait for its end; return the exit status."""
+        assert self.process is not None
+        return self.process.wait(seconds)
+
+    def stop(self, seconds: float = PATIENCE) -> None:
+        """End it as a service manager does; its status must be 0, and no process may be left."""
+        if self.process is None:
+            return
+        every = [self.pid, *self.processes()]
+        try:
+            if self.process.poll() is None:
+                self.process.terminate()
+            status = self.process.wait(seconds)
+        finally:
+            self.process = None
+            left = [pid for pid in every if is_alive(pid)]
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+        assert not left, f"processes {left} are left:\n{self.log()}"
+        assert status == 0, f"status {status}:\n{self.log()}"
+
+
+def pysftpd(*words: Argument) -> list[str]:
+    """The argv of pysftpd, which may be root here."""
+    return command("pysftpd", *words, *(["--allow-root"] if os.geteuid() == 0 else []))
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that nobody else reads, whole or not at all."""
+    beside = path.with_name(path.name + ".new")
+    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    beside.replace(path)
+
+
+class Place(unittest.TestCase):
+    """A case with a directory of its own for each test, self.place."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-sshd-"))
+        self.addCleanup(shutil.rmtree, self.place, ignore_errors=True)
+
+    def server(self, *options: Argument, workers: int = 1, start: bool = True) -> Pysftpd:
+        """A server with the user alice, self.alice; it runs until the test ends."""
+        server = Pysftpd(self.place, *options, workers=workers)
+        self.alice = Login(self.place / "alice", "alice")
+        server.write_users({"alice": {"folder": "a", "keys": [self.alice.public]}})
+        if start:
+            self.addCleanup(server.stop)
+            server.start()
+            self.alice.meet(server)
+        return server
+
+    def fails(self, *words: Argument, seconds: float = 30.0, **run: object) -> tuple[int, str]:
+        """Run pysftpd, which must end by itself: (its status, what it wrote to standard error)."""
+        done = subprocess.run(
+            [program("setpriv"), "--pdeathsig", "TERM", *map(os.fsdecode, words)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            cwd=self.place,
+            **run,  # type: ignore[call-overload]
+        )
+        return done.returncode, done.stderr
+
+    def sftp(
+        self, login: Login, *lines: str, flags: Sequence[Argument] = (), seconds: float = 30.0
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a batch with OpenSSH's sftp."""
+        return subprocess.run(
+            [program("sftp"), "-F", login.ssh_config, "-b", "-", *flags, TARGET],
+            input="".join(f"{line}\n" for line in lines),
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            cwd=self.place,
+        )
+
+    def start_client(self, *words: Argument) -> subprocess.Popen[bytes]:
+        """Start a client in a process group of its own, which is killed at the end."""
+        process = subprocess.Popen(
+            [program(os.fsdecode(words[0])), *words[1:]],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=self.place,
+            start_new_session=True,
+        )
+        self.addCleanup(kill_group, process)
+        return process
+
+    def start_idle(self, login: Login) -> subprocess.Popen[bytes]:
+        """Start a session that does nothing, and ends when the connection does."""
+        return self.start_client("ssh", "-F", login.ssh_config, "-s", TARGET, "sftp")
+
+    def start_sftp(
+        self, login: Login, *lines: str, flags: Sequence[Argument] = ()
+    ) -> subprocess.Popen[bytes]:
+        """Start an sftp that goes on with these lines."""
+        process = self.start_client("sftp", "-F", login.ssh_config, "-b", "-", *flags, TARGET)
+        assert process.stdin is not None
+        process.stdin.write("".join(f"{line}\n" for line in lines).encode())
+        process.stdin.flush()
+        return process
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill a client and what it has started, and wait for it."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            try:
+                pipe.close()
+            except BrokenPipeError:
+                pass
+
+
+class DaemonCase(ServedCase):
+    """The integration tests' case with pysftpd in the place of sshd; the user has a key of each kind."""
+
+    options: ClassVar[Sequence[Argument]] = ()
+    server: ClassVar[Pysftpd]
+    logins: ClassVar[dict[str, Login]]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.place = Path(tempfile.mkdtemp(prefix="pysftpserver-sshd-"))
+        cls.addClassCleanup(shutil.rmtree, cls.place, ignore_errors=True)
+        cls.server = Pysftpd(cls.place, *cls.options)
+        # The jail's name cannot appear in a client's output by chance.
+        cls.jail = cls.server.files / f"jail-{secrets.token_hex(8)}"
+        cls.local, cls.outside, cls.home = (cls.place / name for name in ("local", "outside", "home"))
+        for directory in (cls.server.files, cls.jail, cls.local, cls.outside, cls.home):
+            directory.mkdir()
+        cls.server_log = cls.server.stderr
+        cls.logins = {kind: Login(cls.place / kind, "alice", kind) for kind in KINDS}
+        keys = [login.public for login in cls.logins.values()]
+        cls.server.write_users({"alice": {"folder": cls.jail.name, "keys": keys}})
+        cls.addClassCleanup(cls.server.stop)
+        cls.server.start()
+        for login in cls.logins.values():
+            login.meet(cls.server)
+        cls.sshd = cls.logins["ed25519"]  # type: ignore[assignment]
+
+    def with_each_key(self) -> Iterable[str]:
+        """Let the clients use one kind of key after the other; yields its name."""
+        for kind, login in self.logins.items():
+            self.sshd = login  # type: ignore[misc, assignment]
+            yield kind

@@ -1,0 +1,194 @@
+"""A pysftpd that really runs, OpenSSH's sftp as its client, and pysftpctl."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import unittest
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pysftpserver.sshd.admin_client import ask, found
+from tests.integration.programs import command, program, wait_for
+
+HOST = "127.0.0.1"
+PATIENCE = 20.0  # seconds
+SLOW = 4000  # kilobits a second
+SIZE = 16 << 20  # bytes of a file that takes half a minute at that pace
+
+
+class Daemon:
+    """A pysftpd in a directory of its own, with a key, a file of users alice and bob, and their files."""
+
+    def __init__(self, *options: str, workers: int = 1, users: bool = True) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="pysftpserver-ctl-"))
+        self.workers = workers
+        self.options = options
+        self.key = self.directory / "key"
+        self.users = self.directory / "users.toml"
+        self.socket = self.directory / "admin"
+        self.log = self.directory / "log"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._in_file = users
+        self._clients: list[subprocess.Popen[bytes]] = []
+        subprocess.run(
+            [program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", os.fspath(self.key)], check=True
+        )
+        self.public = self.key.with_suffix(".pub").read_text().strip()
+        if users:
+            lines = [f'[users.{name}]\nfolder = "{name}"\nkeys = ["{self.public}"]\n' for name in NAMES]
+            self.users.write_text("\n".join(lines))
+            self.users.chmod(0o600)
+        for name in NAMES:
+            (self.directory / "files" / name).mkdir(parents=True)
+            (self.directory / "files" / name / "large").write_bytes(bytes(SIZE))
+
+    def argv(self) -> list[str]:
+        return [
+            *[program("setpriv"), "--pdeathsig", "KILL"],  # it ends even when the tests are killed
+            *command("pysftpd", "--allow-root", "--sftp-port", "0", "--listen-address", HOST),
+            *["--sftp-path", f"{self.directory}/files", "--host-key-dir", f"{self.directory}/host-keys"],
+            *["--workers", str(self.workers), "--logfile", os.fspath(self.log), "--drain-seconds", "1"],
+            *(["--users", os.fspath(self.users)] if self._in_file else []),
+            *self.options,
+        ]
+
+    def start(self) -> None:
+        """Return when all processes are ready."""
+        self.log.write_text("")
+        self.process = subprocess.Popen(self.argv(), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        wait_for("the server is ready", self._is_ready, PATIENCE)
+        self.port = self.number_in_log(r"listening on \S+ port (\d+)")
+
+    def _is_ready(self) -> bool:
+        assert self.process is not None and self.process.stderr is not None
+        if self.process.poll() is not None:
+            raise AssertionError(self.process.stderr.read().decode() + self.log.read_text())
+        return self.log.read_text().count(" ready\n") >= self.workers
+
+    def number_in_log(self, pattern: str) -> int:
+        match = re.search(pattern, self.log.read_text())
+        assert match is not None, self.log.read_text()
+        return int(match[1])
+
+    def refused(self) -> tuple[int, str]:
+        """(exit status, what it says) of a server that does not start."""
+        done = subprocess.run(self.argv(), stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE)
+        return done.returncode, done.stderr.decode()
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send the signal, and wait for the end; the status."""
+        assert self.process is not None and self.process.stderr is not None
+        self.process.send_signal(number)
+        status = self.process.wait(PATIENCE)
+        self.process.stderr.close()
+        self.process = None
+        return status
+
+    def stop(self) -> None:
+        """End everything, and remove the directory."""
+        for client in self._clients:
+            client.kill()
+            client.wait(PATIENCE)
+            if client.stdin is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    client.stdin.close()
+        if self.process is not None:
+            self.end()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    # --- clients ------------------------------------------------------------------------------------------
+
+    def sftp(self, *words: str, user: str = "alice") -> list[str]:
+        options = [f"IdentityFile={self.key}", "IdentitiesOnly=yes", "StrictHostKeyChecking=no"]
+        options += ["UserKnownHostsFile=/dev/null", "GlobalKnownHostsFile=/dev/null", "LogLevel=ERROR"]
+        before = [word for option in options for word in ("-o", option)]
+        argv = [program("sftp"), "-F", "none", *before, "-P", str(self.port), *words]
+        return [*argv, f"{user}@{HOST}"]
+
+    def client(self, *words: str, user: str = "alice", say: str = "") -> subprocess.Popen[bytes]:
+        """A client that goes on until it is ended. say: what is typed there."""
+        process = subprocess.Popen(
+            self.sftp("-q", *words, user=user),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self._clients.append(process)
+        if say:
+            self.type(process, say)
+        return process
+
+    def type(self, process: subprocess.Popen[bytes], line: str) -> None:
+        """Give a client something to do."""
+        assert process.stdin is not None
+        process.stdin.write(f"{line}\n".encode())
+        process.stdin.flush()
+
+    def get_slowly(self, user: str = "alice") -> subprocess.Popen[bytes]:
+        target = self.directory / "downloaded"
+        return self.client("-l", str(SLOW), user=user, say=f"get large {target}")
+
+    def put_slowly(self, user: str = "alice") -> subprocess.Popen[bytes]:
+        source = self.directory / "files" / "bob" / "large"
+        return self.client("-l", str(SLOW), user=user, say=f"put {source} uploaded")
+
+    def do(self, *lines: str, user: str = "alice") -> subprocess.CompletedProcess[bytes]:
+        """A whole session with these commands."""
+        text = "".join(f"{line}\n" for line in lines).encode()
+        return subprocess.run(
+            [*self.sftp("-b", "-", user=user)], input=text, capture_output=True, timeout=PATIENCE
+        )
+
+    # --- whoever looks ------------------------------------------------------------------------------------
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """What the processes tell of their sessions."""
+        answers = [ask(path, {"ask": "sessions"}) for path in found(os.fspath(self.socket))]
+        return [session for answer in answers for session in answer["sessions"]]
+
+    def ctl(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """pysftpctl, with the options that name this server."""
+        where = ["--admin-socket", os.fspath(self.socket)]
+        if self._in_file and "--config" not in words:
+            where += ["--users", os.fspath(self.users)]
+        return subprocess.run(
+            command("pysftpctl", *where, *words), capture_output=True, text=True, timeout=PATIENCE
+        )
+
+    def json(self, *words: str) -> Any:
+        done = self.ctl("--json", *words)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+NAMES = ("alice", "bob")
+
+
+class DaemonCase(unittest.TestCase):
+    """Tests that start servers of their own."""
+
+    maxDiff = None
+
+    def daemon(self, *options: str, workers: int = 1, admin: bool = True, users: bool = True) -> Daemon:
+        """One that is not started yet."""
+        daemon = Daemon(*options, workers=workers, users=users)
+        self.addCleanup(daemon.stop)
+        if admin:
+            daemon.options += ("--admin-socket", os.fspath(daemon.socket))
+        return daemon
+
+    def started(self, *options: str, workers: int = 1, admin: bool = True) -> Daemon:
+        daemon = self.daemon(*options, workers=workers, admin=admin)
+        daemon.start()
+        return daemon
+
+    def until(self, what: str, condition: Callable[[], Any]) -> Any:
+        return wait_for(what, condition, PATIENCE)

@@ -1,0 +1,298 @@
+"""The clients that people use, against pysftpd."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import unittest
+from pathlib import Path
+
+import asyncssh
+
+from tests.integration import material
+from tests.integration.clients import (
+    asynchronous,
+    asyncssh_client,
+    lftp,
+    paramiko_client,
+    psftp,
+)
+from tests.integration.material import AWKWARD_NAMES, MIB, Material
+from tests.integration.programs import program, require, wait_for
+from tests.integration.sshd import HOST, TARGET
+from tests.sshd.running import DaemonCase, kill_group
+
+SIZES = (0, 1, MIB - 1, MIB, MIB + 1, 64 * MIB)
+LIMIT = 120.0  # seconds for what moves 64 MiB
+
+
+def setUpModule() -> None:
+    require("sftp", "scp", "lftp", "psftp", "puttygen")
+
+
+class TestOpenSSHSftp(DaemonCase):
+    def test_files_of_all_sizes_arrive_whole_both_ways(self) -> None:
+        data = Material()
+        data.odd_files(self.local / "odd", SIZES)
+        self.sftp("put -r odd", "get -r odd back", seconds=LIMIT)
+        material.assert_same_trees(self, self.local / "odd", self.jail / "odd", data.seed)
+        material.assert_same_trees(self, self.local / "odd", self.local / "back", data.seed)
+
+    def test_trees_go_both_ways(self) -> None:
+        data = Material()
+        data.tree(self.local / "tree")
+        self.sftp("put -rp tree", "get -rp tree back")
+        material.assert_same_trees(self, self.local / "tree", self.jail / "tree", data.seed)
+        material.assert_same_trees(self, self.local / "tree", self.local / "back", data.seed)
+
+    def test_reget_and_reput_continue_partial_files(self) -> None:
+        material.assert_resumes(self, self.jail, self.local, lambda: self.sftp("reget down", "reput up"))
+
+    def test_rename_links_modes_and_df_work(self) -> None:
+        (self.jail / "f").write_text("content")
+        run = self.sftp(
+            "rename f g", "ln -s g soft", "ln g hard", "chmod 600 g", "df -h", "ls -l g", "rm hard"
+        )
+        self.assertEqual(os.readlink(self.jail / "soft"), "g")
+        self.assertEqual(material.permissions(self.jail / "g"), 0o600)
+        self.assertFalse((self.jail / "hard").exists())
+        self.assertRegex(run.out, r"%Capacity|Avail")
+
+    def test_any_name_survives(self) -> None:
+        material.awkward_files(self.local / "names")
+        self.sftp("put -r names", "get -r names back")
+        material.assert_same_trees(self, self.local / "names", self.jail / "names")
+        material.assert_same_trees(self, self.local / "names", self.local / "back")
+
+    def test_each_kind_of_key_opens(self) -> None:
+        for kind in self.with_each_key():
+            (self.local / kind).write_text(kind)
+            self.sftp(f"put {kind}")
+            self.assertEqual((self.jail / kind).read_text(), kind)
+            self.assertIn("logged in with SHA256:", self.server.log())
+
+    def test_many_requests_at_once_and_small_ones_both_work(self) -> None:
+        data = Material()
+        data.odd_files(self.local / "odd", (3 * MIB + 7,))
+        for flags in (["-R", "1024"], ["-B", "1000", "-R", "1"], ["-B", "261120"]):
+            with self.subTest(flags):
+                self.sftp("put -r odd", "get -r odd back", flags=flags)
+                material.assert_same_trees(self, self.local / "odd", self.local / "back", data.seed)
+                shutil.rmtree(self.local / "back")
+
+
+class TestScp(DaemonCase):
+    def scp(self, *words: str | Path) -> None:
+        self.client(["scp", "-F", self.sshd.ssh_config, *words], seconds=LIMIT)
+
+    def test_files_and_trees_go_both_ways(self) -> None:
+        data = Material()
+        data.odd_files(self.local / "odd", SIZES)
+        self.scp("-r", "odd", f"{TARGET}:")
+        self.scp("-rp", f"{TARGET}:odd", "back")
+        material.assert_same_trees(self, self.local / "odd", self.jail / "odd", data.seed)
+        material.assert_same_trees(self, self.local / "odd", self.local / "back", data.seed)
+
+    def test_each_kind_of_key_opens(self) -> None:
+        for kind in self.with_each_key():
+            (self.local / kind).write_text(kind)
+            self.scp(kind, f"{TARGET}:")
+            self.assertEqual((self.jail / kind).read_text(), kind)
+
+    def test_the_old_protocol_is_refused(self) -> None:
+        (self.local / "f").write_text("content")
+        run = self.client(["scp", "-O", "-F", self.sshd.ssh_config, "f", f"{TARGET}:"], status=None)
+        self.assertNotEqual(run.status, 0)
+        self.assertEqual(os.listdir(self.jail), [])
+
+
+class TestLftp(DaemonCase):
+    def test_mirrors_go_both_ways(self) -> None:
+        data = Material()
+        data.odd_files(self.local / "odd", SIZES)
+        data.tree(self.local / "odd" / "tree")
+        lftp(self, "mirror -R odd", "mirror odd back")
+        material.assert_same_trees(self, self.local / "odd", self.jail / "odd", data.seed)
+        material.assert_same_trees(self, self.local / "odd", self.local / "back", data.seed)
+
+    def test_several_connections_at_once_read_one_file(self) -> None:
+        data = Material()
+        (self.jail / "f").write_bytes(data.bytes(8 * MIB + 1))
+        lftp(self, "pget -n 4 f")
+        self.assertEqual((self.local / "f").read_bytes(), (self.jail / "f").read_bytes(), data.seed)
+
+    def test_any_name_survives(self) -> None:
+        material.awkward_files(self.local / "names")
+        lftp(self, 'set sftp:charset ""', "mirror -R names", "mirror names back")
+        material.assert_same_trees(self, self.local / "names", self.jail / "names")
+        material.assert_same_trees(self, self.local / "names", self.local / "back")
+
+    def test_each_kind_of_key_opens(self) -> None:
+        for kind in self.with_each_key():
+            (self.local / kind).write_text(kind)
+            lftp(self, f"put {kind}")
+            self.assertEqual((self.jail / kind).read_text(), kind)
+
+
+class TestPsftp(DaemonCase):
+    def test_files_and_names_go_both_ways(self) -> None:
+        data = Material()
+        data.odd_files(self.local / "odd", SIZES)
+        material.awkward_files(self.local / "odd" / "names")
+        psftp(self, "put -r odd", "get -r odd back")
+        material.assert_same_trees(self, self.local / "odd", self.jail / "odd", data.seed)
+        material.assert_same_trees(self, self.local / "odd", self.local / "back", data.seed)
+
+    def test_each_kind_of_key_opens(self) -> None:
+        for kind in self.with_each_key():
+            (self.local / kind).write_text(kind)
+            psftp(self, f"put {kind}")
+            self.assertEqual((self.jail / kind).read_text(), kind)
+
+
+class TestParamiko(DaemonCase):
+    def test_files_go_both_ways(self) -> None:
+        data = Material()
+        data.odd_files(self.local / "odd", SIZES)
+        with paramiko_client(self.sshd) as client:
+            client.get_channel().settimeout(LIMIT)
+            for size in SIZES:
+                client.put(str(self.local / "odd" / f"{size}.bin"), f"{size}.bin")
+                client.get(f"{size}.bin", str(self.local / f"{size}.bin"))
+                back = (self.local / f"{size}.bin").read_bytes()
+                self.assertEqual(back, (self.local / "odd" / f"{size}.bin").read_bytes(), data.seed)
+
+    def test_names_in_utf_8_survive(self) -> None:
+        with paramiko_client(self.sshd) as client:
+            client.mkdir("kůň 漢字 🐎")
+            self.assertEqual(client.listdir("."), ["kůň 漢字 🐎"])
+
+    def test_each_kind_of_key_opens(self) -> None:
+        for kind in self.with_each_key():
+            with paramiko_client(self.sshd) as client:
+                client.mkdir(kind)
+            self.assertTrue((self.jail / kind).is_dir())
+
+
+class TestAsyncssh(DaemonCase):
+    @asynchronous
+    async def test_files_go_both_ways(self) -> None:
+        data = Material()
+        data.odd_files(self.local / "odd", SIZES)
+        async with asyncssh_client(self.sshd) as client:
+            await client.put(str(self.local / "odd"), "odd", recurse=True)
+            await client.get("odd", str(self.local / "back"), recurse=True)
+        material.assert_same_trees(self, self.local / "odd", self.jail / "odd", data.seed)
+        material.assert_same_trees(self, self.local / "odd", self.local / "back", data.seed)
+
+    @asynchronous
+    async def test_any_name_survives(self) -> None:
+        async with asyncssh_client(self.sshd) as client:
+            for name in AWKWARD_NAMES:
+                async with client.open(name, asyncssh.FXF_WRITE | asyncssh.FXF_CREAT) as file:
+                    await file.write("I am here")
+            listed = {name for name in await client.listdir(b".") if name not in (b".", b"..")}
+        self.assertEqual(listed, set(AWKWARD_NAMES))
+        self.assertEqual(set(os.listdir(os.fsencode(self.jail))), set(AWKWARD_NAMES))
+
+    def test_each_kind_of_key_opens(self) -> None:
+        for kind in self.with_each_key():
+            self.make(kind)
+            self.assertTrue((self.jail / kind).is_dir())
+
+    def make(self, name: str) -> None:
+        @asynchronous
+        async def run(case: TestAsyncssh) -> None:
+            async with asyncssh_client(case.sshd) as client:
+                await client.mkdir(name)
+
+        run(self)
+
+
+@unittest.skipUnless(shutil.which("rclone"), "rclone is missing: apt-get install rclone")
+class TestRclone(DaemonCase):
+    def rclone(self, *words: str | Path) -> None:
+        config = self.sshd.directory / "rclone.conf"
+        config.write_text(
+            f"[there]\ntype = sftp\nhost = {HOST}\nport = {self.sshd.port}\nuser = {self.sshd.user}\n"
+            f"key_file = {self.sshd.client_key}\nknown_hosts_file = {self.sshd.known_hosts}\n"
+            "shell_type = none\n"
+        )
+        words = ("rclone", "--config", config, "--retries", "1", *words)
+        run = subprocess.run(
+            words, capture_output=True, text=True, timeout=LIMIT, cwd=self.local, stdin=subprocess.DEVNULL
+        )
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assert_hides_the_jail(run.stdout + run.stderr)
+
+    def test_copy_sync_and_check_agree(self) -> None:
+        data = Material()
+        data.odd_files(self.local / "odd", SIZES)
+        data.tree(self.local / "odd" / "tree")
+        self.rclone("copy", "odd", "there:odd", "--create-empty-src-dirs")
+        material.assert_same_trees(self, self.local / "odd", self.jail / "odd", data.seed)
+        self.rclone("check", "--download", "odd", "there:odd")
+        (self.local / "odd" / "1.bin").unlink()
+        (self.local / "odd" / "new").write_text("new")
+        self.rclone("sync", "odd", "there:odd", "--create-empty-src-dirs")
+        material.assert_same_trees(self, self.local / "odd", self.jail / "odd", data.seed)
+        self.rclone("copy", "there:odd", "back", "--create-empty-src-dirs")
+        material.assert_same_trees(self, self.local / "odd", self.local / "back", data.seed)
+
+    def test_each_kind_of_key_opens(self) -> None:
+        for kind in self.with_each_key():
+            (self.local / kind).write_text(kind)
+            self.rclone("copy", kind, "there:")
+            self.assertEqual((self.jail / kind).read_text(), kind)
+
+
+def why_no_fuse() -> str | None:
+    """What this machine lacks for sshfs."""
+    if shutil.which("sshfs") is None:
+        return "sshfs is missing: apt-get install sshfs"
+    try:
+        os.close(os.open("/dev/fuse", os.O_RDWR))
+    except OSError as error:
+        return f"/dev/fuse cannot be opened here: {error.strerror}"
+    return None
+
+
+class TestSshfs(DaemonCase):
+    def setUp(self) -> None:
+        super().setUp()
+        lacking = why_no_fuse()
+        if lacking:
+            self.skipTest(lacking)
+
+    def mount(self) -> Path:
+        there = self.local / "there"
+        there.mkdir()
+        words = ["sshfs", "-f", "-F", self.sshd.ssh_config, f"{TARGET}:/", there]
+        process = subprocess.Popen(
+            [program("sshfs"), *words[1:]],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self.addCleanup(kill_group, process)
+        self.addCleanup(subprocess.run, ["fusermount3", "-u", "-z", there], capture_output=True)
+        wait_for("it is mounted or cannot be", lambda: os.path.ismount(there) or process.poll() is not None)
+        if process.poll() is not None:
+            assert process.stdout is not None
+            self.skipTest(f"this machine does not mount FUSE: {process.stdout.read().decode().strip()}")
+        return there
+
+    def test_a_mounted_tree_is_worked_on_as_files_are(self) -> None:
+        data = Material()
+        data.odd_files(self.local / "odd", SIZES)
+        there = self.mount()
+        shutil.copytree(self.local / "odd", there / "odd")
+        (there / "odd" / "1.bin").rename(there / "one")
+        os.symlink("one", there / "link")
+        self.assertEqual(os.readlink(there / "link"), "one")
+        (there / "one").rename(there / "odd" / "1.bin")
+        shutil.copytree(there / "odd", self.local / "back")
+        material.assert_same_trees(self, self.local / "odd", self.jail / "odd", data.seed)
+        material.assert_same_trees(self, self.local / "odd", self.local / "back", data.seed)

@@ -1,0 +1,262 @@
+"""Who may log in, who may stay, and that nobody learns from a refusal why it was one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import time
+import unittest
+from pathlib import Path
+
+import asyncssh
+
+from pysftpserver.sshd.connection import Connection
+from pysftpserver.virtualchroot import SFTPServerVirtualChroot
+from tests.integration.programs import wait_for
+from tests.sshd.inprocess import KEY, OTHER_KEY, asynchronous, raw, running, until, user
+from tests.sshd.running import Login, Place, Pysftpd
+
+MIB = 1 << 20
+
+
+def files(user: object) -> SFTPServerVirtualChroot:
+    """Somewhere; these tests write nothing by it."""
+    return SFTPServerVirtualChroot(Path.cwd())
+
+
+class TestRefusals(Place):
+    """A wrong key, an unknown user and an inactive one: nobody can tell which it was."""
+
+    def attempt(self, login: Login, name: str) -> str:
+        """What ssh sees of a login, without what differs by chance: numbers, times and the name."""
+        run = self.sftp(login, "pwd", flags=["-vvv", "-o", f"User={name}", "-o", "LogLevel=DEBUG3"])
+        self.assertEqual(run.returncode, 255, run.stderr)
+        lines = [
+            line for line in run.stderr.splitlines() if re.search("receive|send|auth|Permission|closed", line)
+        ]
+        text = "\n".join(lines).replace(name, "NAME")
+        return re.sub(r"[0-9a-f]{16,}|\d+ bytes|port \d+|rekey\S*|fd \d+|length \d+", "", text)
+
+    def test_they_look_the_same_on_the_wire(self) -> None:
+        server = self.server(start=False)
+        wrong = Login(self.place / "wrong", "wrong")
+        server.write_users(
+            {
+                "known": {"folder": "a", "keys": [self.alice.public]},
+                "former": {"folder": "b", "keys": [wrong.public], "active": False},
+            }
+        )
+        self.addCleanup(server.stop)
+        server.start()
+        wrong.meet(server)
+        seen = {name: self.attempt(wrong, name) for name in ("known", "former", "nobody")}
+        self.assertIn("Permission denied (publickey)", seen["known"])
+        self.assertEqual(seen["known"], seen["former"])
+        self.assertEqual(seen["known"], seen["nobody"])
+        wait_for("all are logged", lambda: server.log().count("login failed") == 3)
+        for name in seen:
+            self.assertIn(f"127.0.0.1 '{name}': login failed", server.log())
+
+    @asynchronous
+    async def test_they_cost_the_same_look_into_the_directory(self) -> None:
+        people = user("known"), user("former", OTHER_KEY, is_active=False)
+        async with running(files, *people) as server:
+            asked = []
+            for name in ("known", "former", "nobody"):
+                server.users.asked.clear()
+                with self.assertRaises(asyncssh.PermissionDenied) as caught:
+                    await server.connect(name, OTHER_KEY)
+                asked.append((len(server.users.asked), str(caught.exception).replace(name, "")))
+            self.assertEqual(len(set(asked)), 1, asked)
+            await until(lambda: server.server.metrics.logins["refused"] == 3)
+
+    @asynchronous
+    async def test_repeated_failures_are_slowed_and_logins_from_elsewhere_are_not(self) -> None:
+        async with running(files) as server:
+            penalties = server.server.penalties
+            for count in range(1, 4):
+                with self.assertRaises(asyncssh.PermissionDenied):
+                    await server.connect("nobody", OTHER_KEY)
+                await until(lambda: server.server.metrics.logins["refused"] == count)  # noqa: B023
+            self.assertEqual(penalties.delay("127.0.0.1", time.monotonic()), 0.5)
+            self.assertEqual(penalties.delay("192.0.2.1", time.monotonic()), 0)
+            began = time.monotonic()
+            (await server.connect()).close()
+            self.assertGreaterEqual(time.monotonic() - began, 0.5)
+
+
+class TestTries(unittest.TestCase):
+    """How many keys a client may try, and how long."""
+
+    async def tries(self, server: object, wrong: int) -> None:
+        keys = [asyncssh.generate_private_key("ssh-ed25519") for _ in range(wrong)]
+        connection = await asyncssh.connect(
+            "127.0.0.1",
+            server.port,
+            username="alice",
+            client_keys=[*keys, KEY],
+            known_hosts=None,
+            agent_path=None,
+            config=None,
+        )
+        connection.close()
+        await connection.wait_closed()
+
+    @asynchronous
+    async def test_as_many_keys_as_auth_tries_says_may_be_tried(self) -> None:
+        async with running(files, options={"auth_tries": "3"}) as server:
+            await self.tries(server, 2)
+            with self.assertRaises(asyncssh.DisconnectError):
+                await self.tries(server, 3)
+            await until(lambda: any("too many keys" in line for line in server.lines))
+            self.assertEqual(server.server.metrics.logins["refused"], 1)
+
+    @asynchronous
+    async def test_who_tries_too_many_keys_again_and_again_is_slowed(self) -> None:
+        async with running(files, options={"auth_tries": "1"}) as server:
+            for _ in range(3):
+                with self.assertRaises(asyncssh.DisconnectError):
+                    await self.tries(server, 2)
+            self.assertGreater(server.server.penalties.delay("127.0.0.1", time.monotonic()), 0)
+
+    @asynchronous
+    async def test_who_says_nothing_is_gone_after_login_grace(self) -> None:
+        async with running(files, options={"login_grace": "1"}) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            await asyncio.wait_for(reader.read(), 10)
+            writer.close()
+            await until(lambda: not server.server.connections)
+
+
+class TestLimits(unittest.TestCase):
+    async def is_refused(self, server: object, name: str) -> None:
+        """Whose user has too many, learns it when the login is over."""
+        with self.assertRaises((asyncssh.Error, OSError)):
+            await raw(await server.connect(name))
+
+    @asynchronous
+    async def test_one_connection_too_many_is_refused_and_another_has_its_place_later(self) -> None:
+        for option, others in (
+            ("max_connections", "bob"),
+            ("max_per_user", "alice"),
+            ("max_per_address", "bob"),
+        ):
+            people = user("alice"), user("bob")
+            async with running(files, *people, options={option: "2"}) as server:
+                first = await server.connect("alice")
+                second = await server.connect(others)
+                await self.is_refused(server, others)
+                await until(lambda: any(option in line for line in server.lines))  # noqa: B023
+                first.close()
+                await first.wait_closed()
+                await until(lambda: len(server.server.connections) == 1)
+                third = await server.connect(others)
+                for one in (second, third):
+                    one.close()
+                    await one.wait_closed()
+
+    @asynchronous
+    async def test_a_client_that_is_one_too_many_is_told_so(self) -> None:
+        async with running(files, options={"max_connections": "1"}) as server:
+            async with await server.connect():
+                with self.assertRaises(asyncssh.DisconnectError) as caught:
+                    await server.connect()
+                self.assertIn("Too many connections", str(caught.exception))
+
+    @asynchronous
+    async def test_another_users_place_is_free_while_one_has_his_full(self) -> None:
+        async with running(files, user("alice"), user("bob"), options={"max_per_user": "1"}) as server:
+            async with await server.connect("alice"), await server.connect("bob"):
+                await self.is_refused(server, "alice")
+
+
+class TestUsersWhoGo(unittest.TestCase):
+    @asynchronous
+    async def test_whoever_is_not_welcome_any_more_goes_at_once_and_others_stay(self) -> None:
+        changes = (user("alice", is_active=False), user("alice", OTHER_KEY))
+        for changed in changes:
+            async with running(files, user("alice"), user("bob")) as server:
+                async with await server.connect("alice") as alice, await server.connect("bob") as bob:
+                    await raw(alice)
+                    server.users.put(changed)
+                    await asyncio.wait_for(alice.wait_closed(), 5)
+                    await raw(bob)
+                    self.assertEqual([one.name for one in server.server.connections], ["bob"])
+
+    @asynchronous
+    async def test_a_change_that_leaves_the_key_leaves_the_session(self) -> None:
+        async with running(files) as server, await server.connect() as connection:
+            server.users.put(user("alice", KEY, OTHER_KEY))
+            await raw(connection)
+
+    @asynchronous
+    async def test_who_has_gone_between_key_and_login_is_not_taken_for_welcome(self) -> None:
+        async with running(files) as server, await server.connect() as connection:
+            (there,) = server.server.connections
+            assert isinstance(there, Connection)
+            self.assertTrue(there.is_still_welcome())
+            del server.users.by_name["alice"]
+            self.assertFalse(there.is_still_welcome())
+            del connection
+
+
+class TestUsersFile(Place):
+    """The same with a file and real clients, in the middle of a transfer."""
+
+    def two(self, server: Pysftpd) -> Login:
+        bob = Login(self.place / "bob", "bob")
+        self.both = {
+            "alice": {"folder": "a", "keys": [self.alice.public]},
+            "bob": {"folder": "b", "keys": [bob.public]},
+        }
+        server.write_users(self.both)
+        self.addCleanup(server.stop)
+        server.start()
+        for login in (self.alice, bob):
+            login.meet(server)
+        (self.place / "big").write_bytes(bytes(8 * MIB))
+        return bob
+
+    def test_a_deactivated_users_upload_ends_and_anothers_goes_on(self) -> None:
+        for change in ({"active": False}, {"keys": []}):
+            with self.subTest(change):
+                self.setUp()
+                server = self.server(start=False)
+                bob = self.two(server)
+                slow = ["-l", "8000"]  # kbit/s: about 8 s
+                one = self.start_sftp(self.alice, "put big", flags=slow)
+                other = self.start_sftp(bob, "put big", flags=slow)
+                for folder in ("a", "b"):
+                    wait_for("the upload runs", lambda f=server.files / folder: any(f.glob("*")))
+                self.both["alice"].update(change)
+                server.write_users(self.both)
+                self.assertNotEqual(one.wait(6), 0)
+                assert other.stdin is not None
+                other.stdin.close()
+                self.assertEqual(other.wait(40), 0)
+                self.assertEqual((server.files / "b" / "big").stat().st_size, 8 * MIB)
+                self.assertIn("not active any more", server.log())
+                self.assertEqual(self.sftp(self.alice, "pwd").returncode, 255)
+
+    def test_a_client_that_is_killed_in_the_middle_of_an_upload_leaves_nothing_open(self) -> None:
+        server = self.server(start=False)
+        self.two(server)
+        upload = self.start_sftp(self.alice, "put big", flags=["-l", "8000"])
+        wait_for("the upload runs", lambda: any((server.files / "a").glob("*")))
+        opened = Path(f"/proc/{server.pid}/fd")
+
+        def of_alice() -> list[str]:
+            links = []
+            for link in opened.iterdir():
+                try:
+                    links.append(str(link.readlink()))
+                except OSError:
+                    continue
+            return [link for link in links if link.startswith(str(server.files))]
+
+        wait_for("the file is open", of_alice)
+        os.killpg(upload.pid, signal.SIGKILL)
+        wait_for("nothing is open", lambda: not of_alice())
+        self.assertEqual(self.sftp(self.alice, "pwd").returncode, 0)

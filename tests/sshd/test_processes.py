@@ -1,0 +1,246 @@
+"""The processes of pysftpd: signals, workers, sockets that are handed over, and a good end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.integration.programs import is_alive, wait_for
+from tests.integration.sshd import HOST
+from tests.sshd.running import Place, Pysftpd, write_private
+
+MIB = 1 << 20
+
+
+def refuses(port: int) -> bool:
+    """Whether nobody listens there."""
+    try:
+        socket.create_connection((HOST, port), timeout=5).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+class TestStarting(Place):
+    def test_the_pid_file_is_there_while_it_runs(self) -> None:
+        for workers in (1, 2):
+            with self.subTest(workers):
+                self.setUp()
+                server = self.server("--pid-file", "pid", workers=workers)
+                self.assertEqual((self.place / "pid").read_text(), f"{server.pid}\n")
+                server.stop()
+                self.assertFalse((self.place / "pid").exists())
+
+    def test_a_socket_that_is_handed_over_is_served(self) -> None:
+        for workers in (1, 2):
+            with self.subTest(workers), socket.create_server((HOST, 0)) as listening:
+                self.setUp()
+                server = self.server(workers=workers, start=False)
+                # LISTEN_PID is known when the process is there: as systemd does it.
+                code = "import os, sys; os.dup2(int(sys.argv[1]), 3)\n"
+                code += "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))\n"
+                code += "os.execv(sys.argv[2], sys.argv[2:])"
+                server.argv = [sys.executable, "-c", code, str(listening.fileno()), *server.argv]
+                self.addCleanup(server.stop)
+                server.start(pass_fds=(listening.fileno(), 3) if listening.fileno() != 3 else (3,))
+                self.assertEqual(server.port, listening.getsockname()[1])
+                self.alice.meet(server)
+                for _ in range(3):
+                    self.assertEqual(self.sftp(self.alice, "pwd").returncode, 0)
+
+    def test_an_idle_connection_is_ended_and_a_busy_one_is_not(self) -> None:
+        server = self.server("--idle-timeout", "1")
+        (self.place / "f").write_bytes(bytes(4 * MIB))
+        # About 4 s, in bursts of a quarter of a second at most.
+        busy = self.start_sftp(self.alice, "put f", flags=["-l", "8000"])
+        idle = self.start_idle(self.alice)
+        self.assertNotEqual(idle.wait(10), 0)
+        self.assertIn("nothing moved for 1 seconds", server.log())
+        assert busy.stdin is not None
+        busy.stdin.close()
+        self.assertEqual(busy.wait(20), 0)
+
+
+class TestReloading(Place):
+    def reload(self, server: Pysftpd, word: str = "reloaded") -> None:
+        before = server.log().count(word)
+        server.signal(signal.SIGHUP)
+        wait_for("it is reloaded", lambda: server.log().count(word) >= before + server.workers)
+
+    def test_sighup_reloads_options_and_a_broken_file_changes_nothing(self) -> None:
+        for workers in (1, 2):
+            with self.subTest(workers):
+                self.setUp()
+                config = self.place / "conf"
+                write_private(config, "[options]\nread_only = no\n")
+                server = self.server("--config", config, workers=workers)
+                self.assertEqual(self.sftp(self.alice, "mkdir one").returncode, 0)
+                write_private(config, "[options]\nread_only = yes\nmax_per_user = 1\n")
+                self.reload(server)
+                self.assertEqual(self.sftp(self.alice, "mkdir two").returncode, 1)
+                write_private(config, "[options]\nread_only = perhaps\n")
+                self.reload(server, "not reloaded: read_only")
+                self.assertEqual(self.sftp(self.alice, "mkdir two").returncode, 1)
+                there = self.start_sftp(self.alice, "ls")
+                wait_for("it is logged in", lambda s=server: s.log().count("logged in") >= 4)
+                self.assertEqual(self.sftp(self.alice, "ls").returncode, 255)
+                self.assertIn("max_per_user", server.log())
+                there.communicate()
+
+    def test_a_worker_that_comes_later_has_the_options_of_the_last_reload(self) -> None:
+        config = self.place / "conf"
+        write_private(config, "[options]\nread_only = no\n")
+        server = self.server("--config", config, workers=2)
+        write_private(config, "[options]\nread_only = yes\n")
+        self.reload(server)
+        ready = server.log().count("ready")
+        for pid in server.processes():
+            os.kill(pid, signal.SIGKILL)
+        wait_for("others have taken their places", lambda: server.log().count("ready") == ready + 2, 20)
+        for _ in range(4):
+            self.assertEqual(self.sftp(self.alice, "mkdir d").returncode, 1)
+
+    def test_sighup_goes_on_in_a_new_log_and_one_that_cannot_be_made_costs_nothing(self) -> None:
+        path = self.place / "logs" / "log"
+        path.parent.mkdir()
+        server = self.server("--logfile", path, start=False)
+        server.stderr = path
+        self.addCleanup(server.stop)
+        server.start()
+        self.alice.meet(server)
+        path.rename(path.with_name("old"))
+        server.signal(signal.SIGHUP)
+        wait_for("there is a new log", lambda: "reloaded" in server.log())
+        path.parent.rename(self.place / "moved")
+        server.signal(signal.SIGHUP)
+        for _ in range(3):
+            self.assertEqual(self.sftp(self.alice, "pwd").returncode, 0)
+
+
+class TestEnding(Place):
+    def uploading(
+        self, *options: str, size: int, workers: int = 1
+    ) -> tuple[Pysftpd, subprocess.Popen[bytes]]:
+        server = self.server(*options, workers=workers)
+        (self.place / "f").write_bytes(bytes(size))
+        upload = self.start_sftp(self.alice, "put f", flags=["-l", "4000"])  # 0.5 MiB a second
+        wait_for("the upload runs", lambda: any((server.files / "a").glob("*")))
+        return server, upload
+
+    def test_a_running_transfer_ends_well_and_nobody_else_comes_in(self) -> None:
+        for workers in (1, 2):
+            with self.subTest(workers):
+                self.setUp()
+                server, upload = self.uploading("--drain-seconds", "20", size=2 * MIB, workers=workers)
+                idle = self.start_idle(self.alice)
+                wait_for("both are there", lambda s=server: s.log().count("logged in") == 2)
+                server.signal(signal.SIGTERM)
+                self.assertNotEqual(idle.wait(10), 0)
+                wait_for("nobody listens", lambda s=server: refuses(s.port))
+                self.assertIsNone(upload.poll(), "the upload has to run meanwhile")
+                began = time.monotonic()
+                self.assertEqual(server.wait(20), 0)
+                self.assertLess(time.monotonic() - began, 15)
+                self.assertEqual((server.files / "a" / "f").stat().st_size, 2 * MIB)
+
+    def test_a_transfer_that_takes_too_long_is_cut(self) -> None:
+        for workers in (1, 2):
+            with self.subTest(workers):
+                self.setUp()
+                server, upload = self.uploading("--drain-seconds", "1", size=16 * MIB, workers=workers)
+                began = time.monotonic()
+                server.signal(signal.SIGTERM)
+                self.assertEqual(server.wait(10), 0)
+                self.assertGreaterEqual(time.monotonic() - began, 0.9)
+                self.assertNotEqual(upload.wait(10), 0)
+
+    def test_a_client_that_has_stopped_does_not_hold_up_the_end(self) -> None:
+        server = self.server("--drain-seconds", "1")
+        (server.files / "a").mkdir(parents=True)
+        with (server.files / "a" / "f").open("wb") as file:
+            file.truncate(256 * MIB)
+        client = self.start_sftp(self.alice, "get f /dev/null")
+        wait_for("it is logged in", lambda: "logged in" in server.log())
+        os.killpg(client.pid, signal.SIGSTOP)
+        server.signal(signal.SIGTERM)
+        self.assertEqual(server.wait(10), 0)
+
+    def test_signals_during_the_start_are_obeyed(self) -> None:
+        server = self.server(workers=2)
+        for _ in range(20):
+            server.signal(signal.SIGHUP)
+        server.signal(signal.SIGINT)
+        self.assertEqual(server.wait(20), 0)
+        self.assertNotIn("another takes its place", server.log())
+
+
+class TestWorkers(Place):
+    def test_one_that_is_killed_is_replaced_and_its_places_are_free_again(self) -> None:
+        server = self.server("--max-per-user", "1", workers=2)
+        held = self.start_idle(self.alice)
+        wait_for("it is logged in", lambda: "logged in" in server.log())
+        before = server.processes()
+        ready = server.log().count("ready")
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        self.assertNotEqual(held.wait(10), 0)
+        wait_for("others have taken their places", lambda: server.log().count("ready") == ready + 2, 20)
+        self.assertEqual(len(server.processes()), 2)
+        self.assertFalse(set(before) & set(server.processes()))
+        self.assertEqual(self.sftp(self.alice, "pwd").returncode, 0)
+
+    def test_none_is_left_when_the_one_that_looks_after_them_is_killed(self) -> None:
+        server = self.server(workers=2)
+        workers = server.processes()
+        self.assertEqual(len(workers), 2)
+        server.signal(signal.SIGKILL)
+        self.assertEqual(server.wait(), -signal.SIGKILL)
+        server.process = None
+        wait_for("the workers have ended", lambda: not any(map(is_alive, workers)))
+
+    def test_a_change_of_users_reaches_them_all(self) -> None:
+        server = self.server(workers=2)
+        clients = [self.start_idle(self.alice) for _ in range(6)]
+        wait_for("all are logged in", lambda: server.log().count("logged in") == 6)
+        server.write_users({"alice": {"folder": "a", "keys": [self.alice.public], "active": False}})
+        for client in clients:
+            self.assertNotEqual(client.wait(10), 0)
+
+
+class TestMemory(Place):
+    def test_clients_that_take_nothing_and_clients_that_are_killed_cost_little(self) -> None:
+        server = self.server()
+        (server.files / "a").mkdir(parents=True)
+        with (server.files / "a" / "f").open("wb") as file:
+            file.truncate(1024 * MIB)
+        self.assertEqual(self.sftp(self.alice, "pwd").returncode, 0)
+        before = resident(server.pid)
+        clients = []
+        for number in range(8):
+            client = self.start_sftp(self.alice, "get f /dev/null", flags=["-R", "256", "-B", "261120"])
+            wait_for("it is logged in", lambda n=number: server.log().count("logged in") == n + 2)
+            os.killpg(client.pid, signal.SIGSTOP)
+            clients.append(client)
+        # Another session is served meanwhile, and shows that the server goes round.
+        for _ in range(3):
+            self.assertEqual(self.sftp(self.alice, "ls").returncode, 0)
+            self.assertLess(resident(server.pid) - before, 48 * MIB)
+        for client in clients:
+            os.killpg(client.pid, signal.SIGKILL)
+        wait_for("all are gone", lambda: server.log().count(": gone") == 8 + 1 + 3)
+        self.assertLess(resident(server.pid) - before, 48 * MIB)
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process has now."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) << 10
+    raise AssertionError("no VmRSS")

@@ -1,0 +1,217 @@
+"""bin/pysftp-keys: what sshd gets to read, and when it gets nothing."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from pysftpserver.cli.parser import build_parser
+from pysftpserver.cli.pysftp_keys import COMMAND
+from tests.cli.commands import ROOT, CommandCase
+from tests.sshd.material import base64_alone, line
+from tests.sshd.redis_server import RedisCase, RedisServer, free_port, put_user
+
+
+def forced_command(printed: str) -> tuple[str, str]:
+    """The command in a line as sshd reads it (opt_dequote() in OpenSSH's misc.c), and the key behind it."""
+    prefix = 'restrict,command="'
+    assert printed.startswith(prefix), printed
+    at, found = len(prefix), ""
+    while printed[at] != '"':
+        at += printed.startswith('\\"', at)
+        found += printed[at]
+        at += 1
+    assert printed[at + 1] == " "
+    return found, printed[at + 2 :]
+
+
+class Case(CommandCase):
+    prog = "pysftp-keys"
+
+    def lines(self, *arguments: Any, **how: Any) -> list[str]:
+        done = self.run_it(*arguments, **how)
+        self.assertEqual((done.returncode, done.stderr), (0, b""), done)
+        return done.stdout.decode().splitlines()
+
+
+class FromAFile(Case):
+    def setUp(self) -> None:
+        super().setUp()
+        self.file = self.place / "users.toml"
+        self.write(
+            f"[users.alice]\nfolder = 'a'\nkeys = ['{line()} her laptop', '{line(1)}']\n"
+            f"[users.bob]\nactive = false\nkeys = ['{line(2)}']\n[users.carol]\n"
+            f"[users.dave]\nkeys = ['{line(3)}']\nstorage = 'gridfs:dave'\n"
+            f"[users.eve]\nfolder = '..'\nkeys = ['{line(4)}']\n"
+        )
+
+    def write(self, text: str) -> None:
+        self.file.write_text(text)
+        self.file.chmod(0o644)
+
+    def test_an_active_user_gets_a_line_for_each_key(self) -> None:
+        lines = self.lines(
+            "--users", self.file, "--sftp-path", "/srv/sftp", "--command", "pysftpjail", "alice"
+        )
+        expected = {f'restrict,command="pysftpjail /srv/sftp/a" {key}' for key in (line(), line(1))}
+        self.assertEqual(set(lines), expected)
+
+    def test_nobody_else_gets_anything_and_that_is_no_error(self) -> None:
+        for name in ("bob", "carol", "nobody", "eve", "", "Alice", "alice ", "a", "caf\u00e9"):
+            with self.subTest(name):
+                done = self.run_it("--users", self.file, name)
+                self.assertEqual((done.returncode, done.stdout), (0, b""))
+
+    def test_the_jail_beside_this_command_is_run_and_the_seeds_path_used_unless_told_otherwise(self) -> None:
+        command, _ = forced_command(self.lines("--users", self.file, "alice")[0])
+        self.assertEqual(shlex.split(command), [str(ROOT / "bin" / "pysftpjail"), "/opt/solt_sftp/files/a"])
+
+    def test_the_shell_that_sshd_starts_gets_every_name_as_it_is(self) -> None:
+        names = [
+            "a b",
+            "it's",
+            'say "x"',
+            "$HOME",
+            "back\\slash",
+            "`id`",
+            "a;b",
+            'q\\"',
+            "end\\",
+            "*",
+            "\u00e9",
+            "-r",
+        ]
+        for name in names:
+            with self.subTest(name):
+                self.write(f"[users.alice]\nfolder = '''{name}'''\nkeys = ['{line()}']\n")
+                (printed,) = self.lines(
+                    "--users", self.file, "--sftp-path", "/s p", "--command", "printf %s", "alice"
+                )
+                command, key = forced_command(printed)
+                self.assertEqual(key, line())
+                shown = subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=True)
+                self.assertEqual(shown.stdout.decode(), f"/s p/{name}")
+
+    def test_what_authorized_keys_cannot_hold_is_refused(self) -> None:
+        for options in (["--command", "a\nb"], ["--command", ""], ["--sftp-path", "/a\nb"]):
+            self.assert_refused(self.run_it("--users", self.file, *options, "alice"))
+
+    def test_files_that_are_in_no_directory_are_refused(self) -> None:
+        self.assert_refused(self.run_it("--users", self.file, "dave"), "gridfs:dave", status=1)
+
+    def test_a_file_that_cannot_be_used_is_one_line_and_status_1(self) -> None:
+        self.write("[users.alice]\nkeys =\n")
+        self.assert_refused(self.run_it("--users", self.file, "alice"), "line 2, column 7", status=1)
+        self.file.chmod(0o666)
+        self.assert_refused(self.run_it("--users", self.file, "alice"), "others may write", status=1)
+        self.file.unlink()
+        self.assert_refused(self.run_it("--users", self.file, "alice"), "No such file", status=1)
+
+    def test_bad_arguments_are_one_line_and_status_2(self) -> None:
+        for arguments in (
+            [],
+            ["a", "b"],
+            ["--users", self.file, "--redis-host", "h", "a"],
+            ["--no-such-option", "a"],
+        ):
+            self.assert_refused(self.run_it(*arguments))
+
+    def test_it_starts_without_what_makes_starting_slow(self) -> None:
+        code = (
+            "import sys; from pysftpserver.cli.pysftp_keys import main; main(sys.argv[1:]); "
+            "print(*sys.modules, file=sys.stderr)"
+        )
+        done = self.run_argv(["-c", code, "--users", str(self.file), "alice"])
+        self.assertEqual(done.stdout.count(b"\n"), 2)
+        loaded = set(done.stderr.decode().split())
+        slow = {"asyncio", "logging", "socket", "subprocess", "argparse", "redis", "asyncssh", "configparser"}
+        self.assertEqual(loaded & slow, set())
+
+    def test_the_help_is_complete(self) -> None:
+        parser = build_parser(COMMAND)
+        for action in parser._actions:
+            self.assertRegex(str(action.help), r"\A(show|[A-Z])")
+            if action.option_strings and not str(action.help).endswith("exit.") and action.dest != "help":
+                self.assertIn(" default is ", str(action.help))
+        self.assertIn("no folder is made here", " ".join(self.help_text().split()))
+
+
+class FromRedis(RedisCase, Case):
+    def where(self) -> list[str]:
+        return ["--redis-host", "127.0.0.1", "--redis_port", str(self.server.port)]
+
+    def test_an_active_user_gets_a_line_for_each_key_and_the_others_nothing(self) -> None:
+        self.put_user(5, "alice", base64_alone(5), folder="five")
+        self.put_user(1, "alice", base64_alone(), line(1) + " x", "rubbish", folder="one")
+        self.put_user(3, "bob", base64_alone(2), folder="b", active="0")
+        done = self.run_it(*self.where(), "--sftp_path=/s", "--command=pysftpjail", "alice")
+        expected = {f'restrict,command="pysftpjail /s/one" {key}' for key in (line(), line(1))}
+        self.assertEqual((done.returncode, set(done.stdout.decode().splitlines())), (0, expected))
+        for name in ("bob", "nobody"):
+            self.assertEqual(self.lines(*self.where(), name), [])
+
+    def test_a_missing_folder_is_filled_in_as_the_server_does_it(self) -> None:
+        self.put_user(1, "alice", base64_alone())
+        (printed,) = self.lines(*self.where(), "--command", "j", "alice")
+        folder = self.r.hget("solt.sftp.user.1", "folder")
+        self.assertEqual(forced_command(printed)[0], f"j /opt/solt_sftp/files/{folder}")
+        self.assertRegex(str(folder), r"\A[0-9a-f]{32}\Z")
+
+    def test_the_servers_configuration_is_read_and_the_command_line_wins(self) -> None:
+        self.put_user(1, "alice", base64_alone(), folder="a")
+        config = self.configuration(
+            redis_host="localhost", redis_port=self.server.port, sftp_path="/from/config"
+        )
+        command, _ = forced_command(self.lines("--config", config, "--command", "j", "alice")[0])
+        self.assertEqual(command, "j /from/config/a")
+        command, _ = forced_command(
+            self.lines("--config", config, "--command", "j", "--sftp-path", "/x", "alice")[0]
+        )
+        self.assertEqual(command, "j /x/a")
+        self.assertEqual(self.lines("--config", config, "--redis-dbindex", "2", "alice"), [])
+        users = self.place / "users.toml"
+        users.write_text("[users.zoe]\n")
+        users.chmod(0o644)
+        self.assertEqual(self.lines("--config", config, "--users", users, "alice"), [])
+
+    def test_a_password_comes_from_the_configuration_and_is_in_no_message(self) -> None:
+        server = RedisServer(password="50%hunter2")
+        server.start()
+        self.addCleanup(server.stop)
+        with server.client() as r:
+            put_user(r, 1, "alice", base64_alone(), folder="a")
+        config = self.configuration(redis_port=server.port, redis_pass="50%hunter2")
+        self.assertEqual(len(self.lines("--config", config, "alice")), 1)
+        config = self.configuration(redis_port=server.port, redis_pass="hunter3")
+        text = self.assert_refused(self.run_it("--config", config, "alice"), "password is wrong", status=1)
+        self.assertNotIn("hunter", text)
+        config.write_text("[options]\nredis_pass=hunter2\nhunter2\n")
+        text = self.assert_refused(self.run_it("--config", config, "alice"), "line 3")
+        self.assertNotIn("hunter", text)
+
+    def test_redis_being_away_is_one_line_and_status_1(self) -> None:
+        done = self.run_it("--redis-host", "127.0.0.1", "--redis-port", str(free_port()), "alice")
+        self.assert_refused(done, "refused", status=1)
+
+    def test_without_the_library_it_names_the_command_that_installs_it(self) -> None:
+        code = "import sys; sys.modules['redis'] = None\n"
+        code += "from pysftpserver.cli.pysftp_keys import main; exit(main())"
+        done = self.run_argv(["-c", code, *self.where(), "alice"])
+        self.assert_refused(done, "pip install 'pysftpserver[sshd]'", status=1)
+
+    def test_options_that_are_no_numbers_are_refused(self) -> None:
+        for name, value in (
+            ("redis-port", "70000"),
+            ("redis-port", "x"),
+            ("redis-dbindex", "-1"),
+            ("redis_port", "0"),
+        ):
+            self.assert_refused(self.run_it(f"--{name}={value}", "alice"))
+
+    def configuration(self, **options: Any) -> Path:
+        options = {"sftp_port": 2200, "logfile": False, "redis_pass": None, **options}
+        path = self.place / "pysftpd.conf"
+        path.write_text("[options]\n" + "".join(f"{name}={value}\n" for name, value in options.items()))
+        return path

@@ -1,0 +1,275 @@
+"""pysftpctl: users in a file and in Redis, and what a server that runs makes of a change."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any
+
+from tests.integration.programs import command
+from tests.sshd.material import line
+from tests.sshd.redis_server import RedisCase
+from tests.sshd.serving import PATIENCE, DaemonCase
+
+EDITS = ("list", "add", "change", "activate", "deactivate", "remove")
+
+
+def pysftpctl(*words: str, cwd: str | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command("pysftpctl", *words), capture_output=True, text=True, timeout=PATIENCE, cwd=cwd
+    )
+
+
+class Editing:
+    """The same for every directory. where: the options that name it."""
+
+    where: tuple[str, ...]
+
+    def say(self: Any, *words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+        done = pysftpctl(*self.where, *words)
+        self.assertEqual((done.returncode, done.stderr if not status else ""), (status, ""))
+        return done
+
+    def complaint(self: Any, *words: str, status: int) -> str:
+        done = self.say(*words, status=status)
+        self.assertEqual(done.stdout, "")
+        (said,) = done.stderr.splitlines()
+        self.assertTrue(said.startswith("pysftpctl: "), said)
+        return said
+
+    def users(self: Any) -> dict[str, Any]:
+        return {user["name"]: user for user in json.loads(self.say("list", "--json").stdout)}
+
+    def test_a_user_is_added_listed_changed_deactivated_activated_and_removed(self: Any) -> None:
+        said = self.say("add", "carol", "--key", line(1), "--folder", "c").stdout
+        self.assertEqual(said, "carol: active, 1 key, folder c\n")
+        carol = self.users()["carol"]
+        self.assertEqual((carol["folder"], carol["active"], carol["storage"]), ("c", True, None))
+        self.assertEqual([key["line"] for key in carol["keys"]], [line(1)])
+        fingerprint = carol["keys"][0]["fingerprint"]
+        self.say("change", "carol", "--add-key", line(2), "--remove-key", fingerprint, "--folder", "d")
+        carol = self.users()["carol"]
+        self.assertEqual((carol["folder"], [key["line"] for key in carol["keys"]]), ("d", [line(2)]))
+        self.assertEqual(self.say("deactivate", "carol").stdout, "carol: not active, 1 key, folder d\n")
+        self.assertFalse(self.users()["carol"]["active"])
+        self.say("activate", "carol")
+        self.assertTrue(self.users()["carol"]["active"])
+        self.say("change", "carol", "--active", "no")
+        self.assertFalse(self.users()["carol"]["active"])
+        self.assertEqual(self.say("remove", "carol").stdout, "removed carol; the files are still there\n")
+        self.assertNotIn("carol", self.users())
+
+    def test_several_keys_are_taken_from_options_and_files(self: Any) -> None:
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write(f"# mine\n{line(1)} laptop\n\n{line(2)}\n")
+            file.flush()
+            self.say("add", "carol", "--key", line(3), f"--key={file.name}")
+            keys = {key["line"] for key in self.users()["carol"]["keys"]}
+            self.assertEqual(keys, {line(1), line(2), line(3)})
+            self.say("change", "carol", "--remove-key", file.name)
+        self.assertEqual([key["line"] for key in self.users()["carol"]["keys"]], [line(3)])
+
+    def test_a_storage_is_set_and_taken_away(self: Any) -> None:
+        self.assertIn("storage gridfs:x", self.say("add", "carol", "--storage", "gridfs:x").stdout)
+        self.assertEqual(self.users()["carol"]["storage"], "gridfs:x")
+        self.say("change", "carol", "--storage", "none")
+        self.assertIsNone(self.users()["carol"]["storage"])
+
+    def test_each_change_says_as_json_what_the_user_is_now(self: Any) -> None:
+        for words in (("add", "carol", "--key", line(1)), ("deactivate", "carol"), ("activate", "carol")):
+            user = json.loads(self.say("--json", *words).stdout)
+            with self.subTest(words[0]):
+                self.assertEqual(user["name"], "carol")
+                self.assertEqual(user["active"], words[0] != "deactivate")
+        self.assertEqual(json.loads(self.say("--json", "remove", "carol").stdout), {"removed": "carol"})
+
+    def test_the_list_for_people_has_a_line_for_each_user(self: Any) -> None:
+        self.say("add", "carol", "--folder", "c")
+        self.say("add", "dave", "--folder", "d", "--storage", "gridfs:x")
+        self.say("deactivate", "dave")
+        heading, *lines = self.say("list").stdout.splitlines()
+        self.assertEqual(heading.split(), ["USER", "ACTIVE", "KEYS", "FOLDER", "STORAGE"])
+        self.assertIn(["carol", "yes", "0", "c"], [one.split() for one in lines])
+        self.assertIn(["dave", "no", "0", "d", "gridfs:x"], [one.split() for one in lines])
+
+    def test_what_the_directory_refuses_is_one_line_and_status_1(self: Any) -> None:
+        self.say("add", "carol")
+        for words, said in (
+            (("add", "carol"), "already"),
+            (("remove", "nobody"), "no user"),
+            (("change", "nobody", "--folder", "x"), "no user"),
+            (("add", "eve", "--folder", "../up"), "folder"),
+            (("add", "eve", "--key", "ssh-ed25519 AAAA"), "key 1"),
+        ):
+            with self.subTest(words):
+                self.assertIn(said, self.complaint(*words, status=1))
+        self.assertNotIn("eve", self.users())
+
+
+class UsersInAFile(Editing, unittest.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        self.where = ("--users", f"{directory}/users.toml")
+        self.say("add", "first")
+
+    def test_the_file_is_named_by_the_server_s_configuration_as_well(self) -> None:
+        with tempfile.NamedTemporaryFile("w", suffix=".ini") as file:
+            file.write(f"[options]\nsftp_port = 2200\nusers = {self.where[1]}\nworkers = 2\n")
+            file.flush()
+            done = pysftpctl("--config", file.name, "list", "--json")
+        self.assertEqual([user["name"] for user in json.loads(done.stdout)], ["first"])
+
+    def test_without_any_option_it_is_users_toml_in_the_current_directory(self) -> None:
+        done = pysftpctl("list", "--json", cwd=os.path.dirname(self.where[1]))
+        self.assertEqual([user["name"] for user in json.loads(done.stdout)], ["first"])
+
+    def test_a_user_that_is_unusable_is_listed_with_the_reason(self) -> None:
+        with open(self.where[1], "a") as file:
+            file.write('[users.broken]\nfolder = "../x"\n')
+        done = pysftpctl(*self.where, "list")
+        self.assertEqual(done.returncode, 0)
+        self.assertIn(["broken", "unusable"], [one.split() for one in done.stdout.splitlines()])
+        self.assertIn("user broken: the folder is no single name", done.stderr)
+        self.assertIn("problems", self.users()["broken"])
+
+
+class UsersInRedis(Editing, RedisCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.where = ("--redis-port", str(self.server.port), "--redis_host", "127.0.0.1")
+        self.say("add", "first")
+
+    def test_a_change_is_published(self) -> None:
+        listener = self.r.pubsub(ignore_subscribe_messages=True)
+        self.addCleanup(listener.close)
+        listener.subscribe("other_channel")
+        listener.get_message(timeout=PATIENCE)
+        self.say("--redis-channel", "other_channel", "add", "carol")
+        id = self.users()["carol"]["id"]
+        message = listener.get_message(timeout=PATIENCE)
+        assert message is not None
+        self.assertEqual(message["data"], id)
+
+    def test_typed_options_win_over_a_file_of_users_in_the_configuration(self) -> None:
+        with tempfile.NamedTemporaryFile("w", suffix=".ini") as file:
+            file.write("[options]\nusers = /nowhere/users.toml\n")
+            file.flush()
+            done = pysftpctl("--config", file.name, *self.where, "list", "--json")
+        self.assertEqual([user["name"] for user in json.loads(done.stdout)], ["first"])
+
+    def test_a_redis_that_is_away_is_one_line_and_status_1(self) -> None:
+        done = pysftpctl("--redis-port", "1", "--redis-host", "127.0.0.1", "list")
+        self.assertEqual((done.returncode, done.stdout, done.stderr.count("\n")), (1, "", 1))
+        self.assertIn("users in Redis at 127.0.0.1", done.stderr)
+
+
+class BadArguments(unittest.TestCase):
+    def test_each_is_one_line_and_status_2(self) -> None:
+        for words, said in (
+            ((), "do"),
+            (("dance",), "say one of list, add"),
+            (("add",), "one name"),
+            (("add", "a", "b"), "one name"),
+            (("list", "a"), "no name"),
+            (("list", "--folder", "x"), "--folder does not go with list"),
+            (("add", "a", "--active", "no"), "--active does not go with add"),
+            (("change", "a"), "say what"),
+            (("change", "a", "--active", "perhaps"), "yes or no"),
+            (("change", "a", "--by-name", "--folder", "x"), "--by-name does not go"),
+            (("add", "a", "--key", "/nowhere/key.pub"), "no such file"),
+            (("add", "a", "--key", "/dev/null"), "no key in it"),
+            (("--users", "u", "--redis-host", "h", "list"), "give one of them"),
+            (("--config", "/nowhere.ini", "list"), "no such file"),
+            (("sessions",), "--admin-socket"),
+            (("end", "1"), "--admin-socket"),
+            (("live",), "--admin-socket"),
+        ):
+            with self.subTest(words):
+                done = pysftpctl(*words, cwd="/")
+                self.assertEqual((done.returncode, done.stdout), (2, ""))
+                self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+                self.assertIn(said, done.stderr)
+
+    def test_a_socket_where_nobody_listens_is_status_1(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            for path in (f"{directory}/none", f"{directory}/none/at/all"):
+                for words in (("sessions",), ("end", "1"), ("live",)):
+                    with self.subTest(words, path=path):
+                        done = pysftpctl("--admin-socket", path, *words)
+                        self.assertEqual((done.returncode, done.stdout), (1, ""))
+                        self.assertEqual(done.stderr.count("\n"), 1)
+
+    def test_the_help_names_every_word_and_the_defaults(self) -> None:
+        said = " ".join(pysftpctl("--help").stdout.split())
+        for word in (*EDITS, "sessions", "end", "live"):
+            with self.subTest(word):
+                self.assertIn(word, said)
+        self.assertIn("The default is users.toml, or Redis if an option says where that is.", said)
+
+
+class WithAServer(DaemonCase):
+    def test_a_user_who_is_added_can_log_in_and_one_who_is_deactivated_is_sent_away(self) -> None:
+        daemon = self.started()
+        key = os.fspath(daemon.key.with_suffix(".pub"))
+        self.assertEqual(daemon.ctl("add", "carol", "--key", key).returncode, 0)
+        self.until("carol can log in", lambda: daemon.do("pwd", user="carol").returncode == 0)
+        daemon.client(user="carol")
+        self.until("carol is there", lambda: [one["user"] for one in daemon.json("sessions")] == ["carol"])
+        self.assertEqual(daemon.ctl("deactivate", "carol").returncode, 0)
+        self.until("carol is gone", lambda: daemon.json("sessions") == [])
+        self.assertEqual(daemon.do("pwd", user="carol").returncode, 255)
+
+    def test_sessions_are_shown_and_ended(self) -> None:
+        for workers in (1, 2):
+            with self.subTest(workers=workers):
+                daemon = self.started(workers=workers)
+                for user in ("alice", "alice", "bob"):
+                    daemon.client(user=user)
+                self.until("all are there", lambda daemon=daemon: len(daemon.json("sessions")) == 3)
+                heading, *lines = daemon.ctl("sessions").stdout.splitlines()
+                self.assertEqual(heading.split()[:3], ["NUMBER", "USER", "ADDRESS"])
+                self.assertEqual(sorted(one.split()[1] for one in lines), ["alice", "alice", "bob"])
+                number = next(one.split()[0] for one in lines if "bob" in one)
+                self.assertEqual(daemon.ctl("end", number).stdout, f"ended {number}\n")
+                self.until("bob is gone", lambda daemon=daemon: len(daemon.json("sessions")) == 2)
+                again = daemon.ctl("end", number)
+                self.assertEqual((again.returncode, again.stdout), (1, ""))
+                self.assertEqual(again.stderr, f"pysftpctl: {number}: there is no such session\n")
+                self.assertEqual(len(daemon.json("end", "alice")["ended"]), 2)
+                self.until("nobody is there", lambda daemon=daemon: daemon.json("sessions") == [])
+
+    def test_a_user_whose_name_is_a_number_is_ended_by_name(self) -> None:
+        daemon = self.started()
+        key = os.fspath(daemon.key.with_suffix(".pub"))
+        daemon.ctl("add", "77", "--key", key)
+        self.until("77 can log in", lambda: daemon.do("pwd", user="77").returncode == 0)
+        self.until("it is gone", lambda: daemon.json("sessions") == [])
+        daemon.client(user="77")
+        self.until("77 is there", lambda: daemon.json("sessions"))
+        self.assertEqual(daemon.ctl("end", "77").returncode, 1)
+        self.assertEqual(daemon.ctl("end", "--by-name", "77").returncode, 0)
+
+
+class WithAServerOnRedis(DaemonCase, RedisCase):
+    def test_one_file_of_options_is_enough_for_both(self) -> None:
+        daemon = self.daemon(users=False, admin=False)
+        config = daemon.directory / "pysftpd.ini"
+        config.write_text(
+            f"[options]\nredis_host = 127.0.0.1\nredis_port = {self.server.port}\n"
+            f"admin_socket = {daemon.socket}\n"
+        )
+        daemon.options += ("--config", os.fspath(config))
+        daemon.start()
+        where = ("--config", os.fspath(config))
+        key = os.fspath(Path(f"{daemon.key}.pub"))
+        self.assertEqual(pysftpctl(*where, "add", "carol", "--key", key).returncode, 0)
+        self.until("carol can log in", lambda: daemon.do("pwd", user="carol").returncode == 0)
+        daemon.client(user="carol")
+        self.until("carol is there", lambda: "carol" in pysftpctl(*where, "sessions").stdout)
+        self.assertEqual(pysftpctl(*where, "remove", "carol").returncode, 0)
+        self.until("carol is gone", lambda: "carol" not in pysftpctl(*where, "sessions").stdout)
