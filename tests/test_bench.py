@@ -8,9 +8,19 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from bench import sksync
+from bench import pysftpd, sksync
 from bench.gridfs import GROUP, MIB, Sizes, contests
-from bench.run import SERVERS, Memory, Result, durations, measure_gridfs, measure_sksync, memory_line, tables
+from bench.run import (
+    SERVERS,
+    Memory,
+    Result,
+    durations,
+    measure_gridfs,
+    measure_pysftpd,
+    measure_sksync,
+    memory_line,
+    tables,
+)
 
 ROOT = Path(__file__).parents[1]
 LITTLE = Sizes(transfer=4 * MIB, sought=4 * MIB, reads=20, names=20, others=400, many=1_500)
@@ -104,6 +114,23 @@ class OnSKSync(unittest.TestCase):
     def test_small_files_may_take_four_times_as_long_and_what_two_interpreters_take(self):
         for seconds in (0.02, 0.1, 3.0):
             self.assertAlmostEqual(seconds / sksync.small_target(seconds), 4 * seconds + 0.15)
+
+
+class OnPysftpd(unittest.TestCase):
+    def test_every_row_can_be_measured_and_the_memory_of_idle_sessions(self):
+        little = pysftpd.Sizes(transfer=4 * MIB, part=4 * MIB, clients=2, logins=4, idle=20, working=5)
+        with tempfile.TemporaryDirectory() as directory:
+            results, memory = measure_pysftpd(Path(directory), 1, pysftpd.GROUP, little)
+        self.assertEqual(
+            [row.name for row in results], [contest.name for contest in pysftpd.contests(little)]
+        )
+        for row in results:
+            with self.subTest(row.name):
+                self.assertIn(pysftpd.GROUP, row.name)
+                self.assertGreater(min(row.reference, row.ours), 0)
+        (idle,) = memory
+        self.assertIn("20 idle sessions", idle.name)
+        self.assertGreater(idle.size, 10 * MIB)
 
 
 class OnGridFS(unittest.TestCase):

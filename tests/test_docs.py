@@ -12,6 +12,7 @@ from pathlib import Path
 from pysftpserver.cli import (
     common,
     pysftp_keys,
+    pysftpctl,
     pysftpd,
     pysftpjail,
     pysftpmongo,
@@ -25,6 +26,7 @@ from pysftpserver.cli.options import Command
 from pysftpserver.limits import LIMITS, MOST_HANDLES
 from pysftpserver.log import FACILITIES, LEVELS
 from pysftpserver.sksync import config
+from pysftpserver.sshd.config import SETTINGS, WHILE_RUNNING
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "openssh.md").read_text()
@@ -220,3 +222,34 @@ class SKSyncPage(unittest.TestCase):
     def test_every_sync_type_is_explained(self) -> None:
         text = section("What goes where", SKSYNC_PAGE)
         self.assertEqual(set(re.findall(r"^\| `(\w+_time)`", text, re.MULTILINE)), set(config.SYNC_TYPES))
+
+
+class SSHDPage(unittest.TestCase):
+    def test_the_table_of_options_is_the_one_in_the_code(self) -> None:
+        rows = re.findall(
+            r"^\| `--([\w-]+)`(?:, `--\w+`)? \| `?([^|`]*)`? \| (.*) \|$",
+            section("pysftpd", SSHD_PAGE),
+            re.MULTILINE,
+        )
+        wanted = [
+            (
+                setting.name.replace("_", "-"),
+                "" if setting.default is None else str(setting.default),
+                setting.help,
+            )
+            for setting in SETTINGS
+        ]
+        self.assertEqual([(name, default.strip(), text) for name, default, text in rows], wanted)
+
+    def test_the_options_that_can_change_while_it_runs_are_named(self) -> None:
+        text = section("pysftpd", SSHD_PAGE).split("**SIGHUP**")[1].split("Users need")[0]
+        self.assertEqual(re.findall(r"`(\w+)`", text), WHILE_RUNNING)
+
+    def test_every_word_and_own_option_of_pysftpctl_is_explained(self) -> None:
+        text = section("pysftpctl", SSHD_PAGE)
+        for word in pysftpctl.ACTIONS:
+            self.assertIn(word, text)
+        for option in pysftpctl.COMMAND.options:
+            if not option.name.startswith("redis_"):
+                with self.subTest(option.name):
+                    self.assertTrue(any(mentions(text, flag) for flag in option.flags))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,7 +20,9 @@ from pysftpserver.cli.session import request_names
 
 ROOT = Path(__file__).parents[1]
 PACKAGED = ("pysftpserver", "bin", "tools", "pyproject.toml", "setup.py", "README.md", "LICENSE")
-COMMANDS = ("pysftpjail", "pysftpmongo", "pysftpserver")
+COMMANDS = tuple(
+    sorted(path.name for path in (Path(__file__).parents[1] / "bin").iterdir() if path.is_file())
+)
 TRIED = (
     "ls -la",
     "get welcome.txt",
@@ -166,3 +170,35 @@ class Installation(unittest.TestCase):
         self.assertIn("visits.csv", done.stdout)
         self.assertIn("Uploading notes.txt to /reports/notes.txt", done.stdout)
         self.assertEqual(list((self.top / "tmp").iterdir()), [])
+
+    def test_make_try_server_prints_a_command_that_gets_in_and_removes_everything(self) -> None:
+        (packages,) = self.environment.glob("lib/python*/site-packages")
+        lent = packages / "lent.pth"
+        lent.write_text(f"{Path(pymongo.__file__).parents[1]}\n")
+        self.addCleanup(lent.unlink)
+        temporary = self.top / "server"
+        temporary.mkdir()
+        self.addCleanup(shutil.rmtree, temporary, ignore_errors=True)
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        served = subprocess.Popen(
+            [self.checkout / "tools" / "try-server.sh"],
+            cwd=self.top,
+            env={**inherited, "TMPDIR": str(temporary)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            assert served.stdout is not None
+            lines = iter(served.stdout)
+            words = next(shlex.split(line) for line in lines if line.strip().startswith("sftp -i "))
+            done = self.call(words[0], "-b", "-", *words[1:], text="ls\n")
+            self.assertIn("welcome.txt", done.stdout)
+        finally:
+            os.killpg(served.pid, signal.SIGINT)  # as Ctrl-C does
+            said = "".join(lines)
+            self.assertEqual(served.wait(30), 0, said)
+            served.stdout.close()
+        self.assertEqual(list(temporary.iterdir()), [])

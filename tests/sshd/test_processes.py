@@ -172,7 +172,7 @@ class TestEnding(Place):
         server.signal(signal.SIGTERM)
         self.assertEqual(server.wait(10), 0)
 
-    def test_signals_during_the_start_are_obeyed(self) -> None:
+    def test_many_signals_at_once_end_it_in_good_order(self) -> None:
         server = self.server(workers=2)
         for _ in range(20):
             server.signal(signal.SIGHUP)

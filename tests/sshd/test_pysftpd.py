@@ -263,3 +263,18 @@ class TestLogs(Place):
             for line in one.read_text().splitlines():
                 self.assertRegex(line, r"^\d{4}-\d\d-\d\dT\S+Z pysftpd\[\d+\] ")
         server.stderr = self.place / "stderr"
+
+
+class TestAudit(Place):
+    def test_the_audit_log_has_who_did_what_from_where(self) -> None:
+        self.server("--audit", self.place / "audit", "--metrics", "0")
+        (self.place / "sent").write_bytes(b"content")
+        self.assertEqual(self.sftp(self.alice, f"put {self.place}/sent name", "rm name").returncode, 0)
+        records = [json.loads(line) for line in (self.place / "audit").read_text().splitlines()]
+        self.assertEqual({(record["user"], record["peer"]) for record in records}, {("alice", HOST)})
+        self.assertIn("remove", {record.get("request") for record in records})
+
+    def test_a_session_whose_audit_log_cannot_be_written_is_refused(self) -> None:
+        server = self.server("--audit", self.place / "missing" / "audit")
+        self.assertNotEqual(self.sftp(self.alice, "pwd").returncode, 0)
+        wait_for("the reason is in the log", lambda: "no session" in server.log())
