@@ -65,13 +65,14 @@ class Service:
         except UnknownAlgorithm as error:
             raise common.CommandError(str(error)) from None
 
-    def directory(self) -> UserDirectory:
-        """Where the users are. Raises CommandError."""
+    def directory(self, log: SFTPLog | None = None) -> UserDirectory:
+        """Where the users are. log: the server's, if it is None. Raises CommandError."""
         options = self.options
+        log = log or self.log
         if options.users is not None or not any(name.startswith("redis_") for name in options.given):
             from pysftpserver.sshd.file_users import FileUsers
 
-            return FileUsers(options.users or DEFAULT_USERS, self.log)
+            return FileUsers(options.users or DEFAULT_USERS, log)
         from pysftpserver.sshd.redis_records import RedisAddress
         from pysftpserver.sshd.redis_users import RedisUsers
 
@@ -82,17 +83,20 @@ class Service:
             options.redis_pass,
             options.redis_channel,
         )
-        return RedisUsers(address, self.log)
+        return RedisUsers(address, log)
 
     def check_users(self) -> None:
-        """Whether the users' file can be read: better one process says no than all, again and again.
+        """Whether the users can be read: better one process says no than all, again and again.
 
         Raises DirectoryError.
         """
         from pysftpserver.sshd import file_users, users_file
 
-        if isinstance(self.directory(), file_users.FileUsers):
+        directory = self.directory(SFTPLog(lambda level, text: None, self.log.level))
+        if isinstance(directory, file_users.FileUsers):
             users_file.load(os.path.abspath(self.options.users or DEFAULT_USERS))
+        else:
+            asyncio.run(_try(directory))
 
     def reload(self) -> None:
         """SIGHUP: the log's file, and what options can change while it runs. Raises CommandError."""
@@ -105,6 +109,12 @@ class Service:
         new = self.again()
         self.log.level = LEVELS[new.log_level]
         self.options.take_over(new)
+
+
+async def _try(directory: UserDirectory) -> None:
+    """Raises DirectoryError for options that cannot be right."""
+    await directory.start(lambda name: None)
+    await directory.close()
 
 
 def run(options: Options, again: Callable[[], Options]) -> int:
@@ -220,11 +230,14 @@ def listen(address: str, port: int, is_shared: bool) -> socket.socket:
 
 
 def passed_sockets() -> list[socket.socket]:
-    """The sockets that systemd has opened for this process."""
+    """The sockets that systemd has opened for this process. Raises ServiceError."""
     if os.environ.pop("LISTEN_PID", "") != str(os.getpid()):
         return []
-    count = int(os.environ.pop("LISTEN_FDS", "0"))
-    sockets = [socket.socket(fileno=FIRST_PASSED + number) for number in range(count)]
+    count = os.environ.pop("LISTEN_FDS", "0")
+    try:
+        sockets = [socket.socket(fileno=FIRST_PASSED + number) for number in range(int(count))]
+    except (OSError, ValueError):
+        raise common.ServiceError(f"LISTEN_FDS: {count} sockets were not handed over") from None
     for one in sockets:
         one.setblocking(False)
         os.set_inheritable(one.fileno(), False)

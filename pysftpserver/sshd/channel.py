@@ -9,6 +9,7 @@ single requests.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import asyncssh
 
@@ -33,9 +34,9 @@ from pysftpserver.wire import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Executor
 
     from pysftpserver.server import SFTPServer
+    from pysftpserver.sshd.threads import Threads
 
 SUBSYSTEM = "sftp"
 MOST_WAITING = 512 << 10  # bytes that were received and not served yet, before the client has to wait
@@ -85,14 +86,16 @@ def quick_part(data: memoryview, start: int, end: int, longest: int) -> tuple[in
 
 class Channel(asyncssh.SSHServerSession[bytes]):
     """One channel. begin: makes the engine when SFTP was asked for; called once. on_end: called at the
-    end.
+    end. is_full: whether the connection takes no more; go_on() has to be called when it does again.
     """
 
     def __init__(
         self,
         begin: Callable[[Channel], SFTPServer | None],
         on_end: Callable[[Channel], None],
-        threads: Executor,
+        threads: Threads,
+        user: str,
+        is_full: Callable[[], bool] = lambda: False,
     ) -> None:
         self.server: SFTPServer | None = None
         self._has_begun = False
@@ -102,6 +105,8 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         self._begin = begin
         self._on_end = on_end
         self._threads = threads
+        self._user = user
+        self._is_connection_full = is_full
         self._rest = bytearray()
         self._is_full = False
         self._is_paused = False
@@ -109,6 +114,8 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         self._in_vain = 0  # bytes of the rest that a thread has seen and that hold no whole packet
         self._at_eof = False
         self._is_closed = False
+        self._is_closing = False  # what was open is being closed in a thread
+        self._is_lost = False  # the client has closed the channel as well
 
     # --- what asyncssh calls ------------------------------------------------------------------------------
 
@@ -116,7 +123,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         self.chan = chan
 
     def subsystem_requested(self, subsystem: str) -> bool:
-        if subsystem != SUBSYSTEM or self.server is not None:
+        if subsystem != SUBSYSTEM or self._has_begun:
             return False
         self.server = self._begin(self)
         if self.server is None:
@@ -147,16 +154,21 @@ class Channel(asyncssh.SSHServerSession[bytes]):
 
     def resume_writing(self) -> None:
         self._is_full = False
+        self.go_on()
+
+    def go_on(self) -> None:
+        """The client has taken something."""
         self.moved_at = asyncio.get_running_loop().time()
         self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_closed = True
+        self._is_lost = True
         if self.server is not None:
             self.server.stopping = True
             if not self._is_busy:
                 self._close()
-        elif not self._has_begun:
+        elif not self._is_closing:
             self._on_end(self)
 
     # --- serving ------------------------------------------------------------------------------------------
@@ -169,10 +181,10 @@ class Channel(asyncssh.SSHServerSession[bytes]):
             if server.ended is not None:
                 self._finish(EXIT_BROKEN)
                 break
-            if self._is_full or not self._serve(server):
+            if self._takes_no_more() or not self._serve(server):
                 break
         self._pause_or_resume()
-        if self._at_eof and not self._is_busy and not self._is_full and not self._is_closed:
+        if self._at_eof and not self._is_busy and not self._takes_no_more() and not self._is_closed:
             self._finish(EXIT_CLEAN)
 
     def _serve(self, server: SFTPServer) -> bool:
@@ -193,12 +205,13 @@ class Channel(asyncssh.SSHServerSession[bytes]):
 
     def _serve_in_thread(self, server: SFTPServer, data: bytes) -> None:
         self._is_busy = True
-        loop = asyncio.get_running_loop()
-        done = loop.run_in_executor(self._threads, _serve_all, server, data)
+        done = self._threads.run(self._user, partial(_serve_all, server, data))
         done.add_done_callback(self._served)
 
     def _served(self, done: asyncio.Future[tuple[int, int, bytes]]) -> None:
         self._is_busy = False
+        if done.cancelled():  # the event loop ends
+            return
         seen, used, replies = done.result()
         del self._rest[:used]
         self._in_vain = 0 if used else seen
@@ -212,13 +225,16 @@ class Channel(asyncssh.SSHServerSession[bytes]):
     def _flush(self, server: SFTPServer) -> None:
         """Write replies, until there are no more or the channel is full."""
         output = server.output
-        while output.segments and not self._is_full:
+        while output.segments and not self._takes_no_more():
             if isinstance(output.segments[0], LateRead):
                 reply = bytes(output.first(_ROOM))
             else:
                 reply = b"".join(output.batch(SEGMENTS_AT_ONCE))
             output.sent(len(reply))
             self._write(reply)
+
+    def _takes_no_more(self) -> bool:
+        return self._is_full or self._is_connection_full()
 
     def _write(self, data: bytes) -> None:
         self.sent += len(data)
@@ -252,8 +268,13 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         """Close what the session has open, in a thread: some storages talk to others for it."""
         server, self.server = self.server, None
         if server is not None:
-            loop = asyncio.get_running_loop()
-            loop.run_in_executor(self._threads, server.close).add_done_callback(lambda _: self._on_end(self))
+            self._is_closing = True
+            self._threads.run_now(server.close).add_done_callback(self._closed)
+
+    def _closed(self, done: asyncio.Future[None]) -> None:
+        self._is_closing = False
+        if self._is_lost:  # before, the channel is there, and counts
+            self._on_end(self)
 
 
 def _serve_all(server: SFTPServer, data: bytes) -> tuple[int, int, bytes]:

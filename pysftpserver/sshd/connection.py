@@ -37,10 +37,13 @@ class Connection(asyncssh.SSHServer):
         self.name = ""
         self.began = asyncio.get_running_loop().time()
         self.channels: set[Channel] = set()
+        self.is_full = False  # more waits in the transport than the peer takes
         self._server = server
         self._tries = 0
+        self._begun: str | None = None  # the name that the login began with
         self._tried: set[bytes] = set()
         self._place = -1
+        self._moved_at = self.began  # on channels that have ended
         self._moved = (0, 0)  # bytes received and sent on channels that have ended
         self._reason = ""
 
@@ -50,6 +53,8 @@ class Connection(asyncssh.SSHServer):
         self.conn = conn
         peer = conn.get_extra_info("peername")
         self.address, self.port = peer[:2] if peer else ("?", None)
+        if self._server.gate.is_full():
+            self._server.make_room()
         self._place, refusal = self._server.gate.enter(self.address)
         if refusal is not None:
             self._reason = refusal
@@ -58,6 +63,16 @@ class Connection(asyncssh.SSHServer):
             loop.call_soon(self.end, "Too many connections", asyncssh.DISC_TOO_MANY_CONNECTIONS)
             return
         self._server.connections.add(self)
+        # asyncssh keeps all that a peer does not take: it ignores these two calls of the transport's.
+        conn.pause_writing = self._on_full  # type: ignore[method-assign]
+        conn.resume_writing = self._on_taken  # type: ignore[method-assign]
+
+    def make_room(self) -> None:
+        """Go, because others are waiting, and this one has not logged in."""
+        self._reason = "others are waiting (max_connections)"
+        self._server.gate.leave(self._place)
+        self._place = -1
+        self.conn.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         server = self._server
@@ -72,6 +87,18 @@ class Connection(asyncssh.SSHServer):
         elif self.name or self._tries:
             self._failed()
 
+    def _on_full(self) -> None:
+        """The peer does not take what is sent."""
+        self.is_full = True
+        if self.user is None:  # nobody waits for so many answers before the login
+            self._reason = "it takes no answers"
+            asyncio.get_running_loop().call_soon(self.conn.abort)
+
+    def _on_taken(self) -> None:
+        self.is_full = False
+        for channel in list(self.channels):
+            channel.go_on()
+
     def end(self, words: str, code: int = asyncssh.DISC_BY_APPLICATION) -> None:
         """End the connection. words: what the client is told."""
         self.conn.disconnect(code, words)
@@ -84,6 +111,10 @@ class Connection(asyncssh.SSHServer):
             sent + sum(channel.sent for channel in self.channels),
         )
 
+    def moved_at(self) -> float:
+        """When something was moved the last time, by the event loop's clock."""
+        return max([self._moved_at, *(channel.moved_at for channel in self.channels)])
+
     def __str__(self) -> str:
         return f"{self.address} {self.name!r}" if self.name else self.address
 
@@ -91,10 +122,24 @@ class Connection(asyncssh.SSHServer):
 
     async def begin_auth(self, username: str) -> bool:
         """Whoever it says it is, it needs a key; and it waits, where others from there have failed."""
-        if not self.name:
+        if self._begun is not None and username != self._begun:
+            # As in OpenSSH: the log would name the last one only. False would mean that no key is needed.
+            self._reason = "another user's name"
+            self._failed()
+            self.end("Change of username not allowed", asyncssh.DISC_PROTOCOL_ERROR)
+            return True
+        if self._begun is None:
+            self._begun = username
             delay = self._server.penalties.delay(self.address, time.monotonic())
             if delay:
-                await asyncio.sleep(delay)
+                transport = self.conn._transport
+                assert transport is not None
+                transport.pause_reading()  # asyncssh would keep all that comes meanwhile
+                try:
+                    await asyncio.sleep(delay)
+                finally:
+                    if not transport.is_closing():
+                        transport.resume_reading()
         self.name = username
         return True
 
@@ -103,6 +148,8 @@ class Connection(asyncssh.SSHServer):
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
         """Whether a key is the user's. One that nobody has costs the same as one of somebody else's."""
+        if self._reason:  # it has been told to go
+            return False
         self._tries += 1
         blob = key.public_data
         self._tried.add(blob)
@@ -150,7 +197,9 @@ class Connection(asyncssh.SSHServer):
     def session_requested(self) -> Channel | bool:
         if self.user is None or len(self.channels) >= MOST_CHANNELS or self._server.is_draining:
             return False
-        channel = Channel(self._begin, self._on_end, self._server.threads)
+        channel = Channel(
+            self._begin, self._on_end, self._server.threads, self.user.name, lambda: self.is_full
+        )
         self.channels.add(channel)
         return channel
 
@@ -167,4 +216,5 @@ class Connection(asyncssh.SSHServer):
 
     def _on_end(self, channel: Channel) -> None:
         self.channels.discard(channel)
+        self._moved_at = max(self._moved_at, channel.moved_at)
         self._moved = (self._moved[0] + channel.received, self._moved[1] + channel.sent)

@@ -6,6 +6,7 @@ What may not enter: users, connections.
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 
 import asyncssh
@@ -48,7 +49,7 @@ def from_directory(path: str) -> tuple[list[asyncssh.SSHKey], list[str]]:
 def _make(path: str, kind: str, bits: int) -> bool:
     """Make a key, whole or not at all. Whether it was this process who did. Raises HostKeyError."""
     key = asyncssh.generate_private_key(kind, key_size=bits) if bits else asyncssh.generate_private_key(kind)
-    beside = f"{path}.{os.getpid()}.new"
+    beside = f"{path}.{secrets.token_hex(8)}.new"
     try:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "wb") as file:

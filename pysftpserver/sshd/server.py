@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from concurrent.futures import ThreadPoolExecutor
 
 import asyncssh
 
@@ -18,6 +17,7 @@ from pysftpserver.sshd import algorithms, keys
 from pysftpserver.sshd.connection import Connection
 from pysftpserver.sshd.metrics import Metrics
 from pysftpserver.sshd.shared import Gate, Penalties, Shared
+from pysftpserver.sshd.threads import Threads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.config import Options
     from pysftpserver.sshd.users import User, UserDirectory
 
-THREADS = 32  # for what takes long
 IDLE_CHECKS = 5.0  # seconds between two looks for idle connections, at most
 KEEPALIVE = 30.0  # seconds of silence, after which a client is asked whether it is there
+QUICK_LOGIN = 2.0  # seconds
 LAST_WORDS = 0.2  # seconds
+CLOSING = 5.0  # seconds for what sessions have open to be closed
 KEEPALIVES = 3  # questions without an answer
 
 EVERYWHERE = ("0.0.0.0", "::")
@@ -67,7 +68,7 @@ class Server:
         self.penalties = Penalties(shared, process)
         self.metrics = Metrics()
         self.connections: set[Connection] = set()
-        self.threads = ThreadPoolExecutor(THREADS, "sftp")
+        self.threads = Threads()
         self.is_draining = False
         self._host_keys = list(host_keys)
         self._storage_of = storage_of
@@ -108,7 +109,21 @@ class Server:
     def obey(self) -> None:
         """Options have changed."""
         options = self.options
+        if options.max_connections > self.gate.room:
+            self.log.error(f"max_connections: one process has room for {self.gate.room} until a restart")
         self.gate.limit(options.max_connections, options.max_per_address, options.max_per_user)
+
+    def make_room(self) -> None:
+        """End the connection that has taken longest to log in, so that strangers cannot take all places.
+
+        Whoever is quick is left alone: a login takes a fraction of a second.
+        """
+        now = asyncio.get_running_loop().time()
+        strangers = [one for one in self.connections if one.user is None and now - one.began > QUICK_LOGIN]
+        if strangers:
+            oldest = min(strangers, key=lambda one: one.began)
+            self.connections.discard(oldest)
+            oldest.make_room()
 
     def on_change(self, name: str) -> None:
         """A user has changed: whoever may not be here any more, has to go."""
@@ -141,8 +156,7 @@ class Server:
             if most is None:
                 continue
             for connection in list(self.connections):
-                moved = max((channel.moved_at for channel in connection.channels), default=connection.began)
-                if connection.user is not None and loop.time() - moved > most:
+                if connection.user is not None and loop.time() - connection.moved_at() > most:
                     self.log.info(f"{connection}: ended: nothing moved for {most} seconds")
                     connection.end("Idle for too long")
 
@@ -157,12 +171,14 @@ class Server:
             self._idle_check.cancel()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.options.drain_seconds
+        everybody = set(self.connections)
         while self.connections and loop.time() < deadline:
             for connection in list(self.connections):
                 if not any(channel.is_at_work() for channel in connection.channels):
                     connection.end("The server ends")
             await asyncio.sleep(0.05)
         left = list(self.connections)
+        everybody |= set(left)
         for connection in left:
             self.log.info(f"{connection}: ended: the server ends")
             connection.end("The server ends")
@@ -171,5 +187,11 @@ class Server:
             await asyncio.sleep(LAST_WORDS)
         for connection in left:
             connection.conn.abort()
+        # What sessions have open is closed in threads; one that hangs must not hold up the others' end.
+        deadline = loop.time() + CLOSING
+        while any(connection.channels for connection in everybody) and loop.time() < deadline:
+            await asyncio.sleep(0.01)
+        if any(connection.channels for connection in everybody):
+            self.log.error("some sessions did not end in time")
         await self.directory.close()
         self.threads.shutdown()

@@ -72,7 +72,6 @@ class Sessions:
     def _told(self, connection: Connection) -> dict[str, Any]:
         now = asyncio.get_running_loop().time()
         received, sent = connection.moved()
-        moved_at = max((channel.moved_at for channel in connection.channels), default=connection.began)
         files = list(_files(connection))
         return {
             "number": self._number(connection),
@@ -80,7 +79,7 @@ class Sessions:
             "user": connection.user.name if connection.user is not None else "",
             "address": connection.address,
             "since": round(time.time() - (now - connection.began), 3),
-            "idle": round(now - moved_at, 3),
+            "idle": round(now - connection.moved_at(), 3),
             "received": received,
             "sent": sent,
             "files": files[:MOST_FILES],

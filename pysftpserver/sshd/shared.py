@@ -99,16 +99,25 @@ class Gate:
         self.per_address = per_address
         self.per_user = per_user
 
+    @property
+    def room(self) -> int:
+        """How many this process can ever have."""
+        return self._shared.most
+
     def enter(self, address: str) -> tuple[int, str | None]:
         """A connection comes: (its place, None), or (-1, why it cannot stay)."""
         digest = self._shared.digest("address", network_of(address))
         if self.per_address is not None and self._shared.present(digest) >= self.per_address:
             return -1, f"there are {self.per_address} connections from there (max_per_address)"
-        if not self._free or self._total() >= self.most:
-            return -1, f"there are {self.most} connections (max_connections)"
+        if self.is_full():
+            return -1, f"there are {min(self.most, self.room)} connections (max_connections)"
         place = self._free.pop()
         self._shared.write(self._process, place * 2 * DIGEST, digest)
         return place, None
+
+    def is_full(self) -> bool:
+        """Whether nobody else can stay, wherever he comes from."""
+        return not self._free or self._total() >= self.most
 
     def _total(self) -> int:
         """Connections in all; only this process's are counted exactly, by its free places."""

@@ -8,12 +8,17 @@ import shutil
 import tempfile
 import threading
 import unittest
+import unittest.mock
 from pathlib import Path
 
 import asyncssh
+from asyncssh.constants import MSG_CHANNEL_CLOSE
 
 from pysftpserver.server import SFTPServer
 from pysftpserver.sshd.channel import MOST_UNSENT, MOST_WAITING, quick_part
+from pysftpserver.sshd.connection import MOST_CHANNELS
+from pysftpserver.sshd.threads import THREADS
+from pysftpserver.sshd.users import User
 from pysftpserver.storage import SFTPServerStorage
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.packets import HELLO, MAX_DATA, NO_ATTRS, replies, request, split, string, u32, u64
@@ -326,12 +331,39 @@ class TestSeveralAtOnce(ChannelCase):
             self.assertEqual((self.root / f"{number}").read_bytes(), b"%d" % number * 1000)
 
     @asynchronous
+    async def test_a_connection_whose_channel_has_ended_counts_from_then_as_idle(self) -> None:
+        async with running(self.jail, options={"idle_timeout": "1"}) as server:
+            async with await server.connect() as connection:
+                channel = await self.opened(connection, b"f", WRITE | CREAT)
+                for number in range(8):  # longer than the time limit
+                    channel.send(request("write", number, FIRST, u64(0), string(b"x")))
+                    await channel.packet()
+                    await asyncio.sleep(0.2)
+                (there,) = server.server.connections
+                channel.writer.channel.close()
+                await until(lambda: not there.channels)
+                self.assertLess(asyncio.get_running_loop().time() - there.moved_at(), 1)
+
+    @asynchronous
     async def test_channels_that_were_refused_leave_room_for_others(self) -> None:
         async with running(self.jail) as server, await server.connect() as connection:
             for _ in range(25):
                 with self.assertRaises(asyncssh.ChannelOpenError):
                     await connection.open_session(subsystem="nothing", encoding=None)
             await self.opened(connection, b"f", WRITE | CREAT)
+
+    @asynchronous
+    async def test_channels_that_the_client_never_closes_count(self) -> None:
+        async with running(self.jail) as server, await server.connect() as connection:
+            with self.assertRaises(asyncssh.ChannelOpenError):
+                for _ in range(MOST_CHANNELS + 1):
+                    channel = await self.opened(connection, b"f", WRITE | CREAT)
+                    there = channel.writer.channel
+                    there._packet_handlers = {**there._packet_handlers, MSG_CHANNEL_CLOSE: lambda *_: True}
+                    channel.writer.write_eof()
+            (ours,) = server.server.connections
+            self.assertEqual(len(ours.channels), MOST_CHANNELS)
+            self.assertEqual(len(ours.conn._channels), MOST_CHANNELS)
 
     @asynchronous
     async def test_a_storage_that_cannot_be_had_refuses_the_session_and_is_logged(self) -> None:
@@ -343,6 +375,46 @@ class TestSeveralAtOnce(ChannelCase):
                 with self.assertRaises(asyncssh.ChannelOpenError):
                     await raw(connection)
             self.assertTrue(any("No space left on device" in line for line in server.lines), server.lines)
+
+
+class TestThreads(ChannelCase):
+    """What takes long is done in threads, which one user cannot have all of."""
+
+    @asynchronous
+    async def test_one_user_who_takes_all_he_can_keeps_nobody_waiting(self) -> None:
+        gate = threading.Event()
+        people = user("alice"), user("bob")
+        slow = SlowStorage(self.root, gate)
+
+        def storage_of(who: User) -> SFTPServerStorage:
+            return slow if who.name == "alice" else RemoteStorage(self.root)
+
+        async with running(storage_of, *people) as server:
+            try:
+                for _ in range(THREADS // MOST_CHANNELS + 1):
+                    connection = await server.connect("alice")
+                    for _ in range(MOST_CHANNELS):
+                        (await raw(connection)).send(HELLO + request("stat", 1, string(b".")))
+                await until(slow.entered.is_set)
+                channel = await raw(await server.connect("bob"))
+                channel.send(HELLO + request("stat", 1, string(b".")))
+                await asyncio.wait_for(channel.packets(2), 10)
+            finally:
+                gate.set()
+
+    @asynchronous
+    async def test_a_storage_that_hangs_does_not_hold_up_the_end_for_ever(self) -> None:
+        gate = threading.Event()
+        self.addCleanup(gate.set)
+        slow = SlowStorage(self.root, gate)
+        with unittest.mock.patch("pysftpserver.sshd.server.CLOSING", 0.5):
+            async with running(lambda who: slow) as server:
+                (await raw(await server.connect())).send(HELLO + request("stat", 1, string(b".")))
+                await until(slow.entered.is_set)
+                began = asyncio.get_running_loop().time()
+                await server.server.stop()
+                self.assertLess(asyncio.get_running_loop().time() - began, 5)
+                self.assertTrue(any("did not end in time" in line for line in server.lines), server.lines)
 
 
 class TestBackpressure(ChannelCase):
@@ -364,6 +436,23 @@ class TestBackpressure(ChannelCase):
                     self.assertLess(there.chan.get_write_buffer_size(), MOST_UNSENT + 12 * MAX_DATA)
                 channel.reader.channel.resume_reading()
                 await asyncio.wait_for(channel.packets(256), 30)
+
+    @asynchronous
+    async def test_a_huge_window_makes_nobody_keep_what_the_peer_does_not_take(self) -> None:
+        (self.root / "f").write_bytes(bytes(256 * MIB))
+        for storage_of in (self.jail, self.remote):
+            async with running(storage_of) as server, await server.connect(window=1 << 30) as connection:
+                channel = await self.opened(connection, b"f", READ)
+                connection._transport.pause_reading()
+                for number in range(1000):
+                    channel.send(request("read", number, FIRST, u64(number * MAX_DATA), u32(MAX_DATA)))
+                there = next(iter(server.server.connections))
+                await until(lambda: there.is_full)  # noqa: B023
+                for _ in range(30):
+                    await asyncio.sleep(0.01)
+                    self.assertLess(there.conn._transport.get_write_buffer_size(), 4 * MIB)
+                connection._transport.resume_reading()
+                await asyncio.wait_for(channel.packets(1000), 30)
 
     @asynchronous
     async def test_a_client_that_sends_faster_than_the_storage_writes_has_to_wait(self) -> None:

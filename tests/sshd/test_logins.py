@@ -13,9 +13,10 @@ from pathlib import Path
 import asyncssh
 
 from pysftpserver.sshd.connection import Connection
+from pysftpserver.sshd.server import QUICK_LOGIN
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.integration.programs import wait_for
-from tests.sshd.inprocess import KEY, OTHER_KEY, asynchronous, raw, running, until, user
+from tests.sshd.inprocess import HOST, KEY, OTHER_KEY, asynchronous, raw, running, until, user
 from tests.sshd.running import Login, Place, Pysftpd
 
 MIB = 1 << 20
@@ -85,6 +86,60 @@ class TestRefusals(Place):
             began = time.monotonic()
             (await server.connect()).close()
             self.assertGreaterEqual(time.monotonic() - began, 0.5)
+
+    @asynchronous
+    async def test_what_comes_while_a_login_is_slowed_is_not_kept(self) -> None:
+        async with running(files) as server:
+            for _ in range(8):
+                server.server.penalties.failed("127.0.0.1", time.monotonic())
+            login = asyncio.create_task(server.connect())
+            (there,) = await until(lambda: list(server.server.connections))
+            await until(lambda: there.conn._auth_in_progress)
+            await asyncio.sleep(0.2)
+            self.assertFalse(there.conn._transport.is_reading())
+            there.conn.abort()
+            with self.assertRaises((asyncssh.Error, OSError)):
+                await login
+
+    @asynchronous
+    async def test_who_takes_no_answers_before_the_login_is_sent_away(self) -> None:
+        async with running(files) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            (there,) = await until(lambda: list(server.server.connections))
+            there.conn.pause_writing()  # as the transport does
+            self.assertTrue(await asyncio.wait_for(reader.read(), 10))
+            writer.close()
+            await until(lambda: not server.server.connections)
+
+    @asynchronous
+    async def test_a_connection_is_for_one_name(self) -> None:
+        class Other(asyncssh.SSHClient):
+            """Its second request is for another user."""
+
+            def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+                self.conn = conn
+                self.keys = [OTHER_KEY, KEY]
+
+            def public_key_auth_requested(self) -> asyncssh.SSHKey | None:
+                if len(self.keys) == 1:
+                    self.conn._username = "bob"
+                return self.keys.pop(0) if self.keys else None
+
+        async with running(files, user("alice"), user("bob")) as server:
+            with self.assertRaises(asyncssh.Error):
+                await asyncssh.connect(
+                    "127.0.0.1",
+                    server.port,
+                    username="alice",
+                    client_factory=Other,
+                    client_keys=[],
+                    known_hosts=None,
+                    agent_path=None,
+                    config=None,
+                )
+            await until(lambda: any("'alice': login failed" in line for line in server.lines))
+            self.assertEqual(server.server.metrics.logins["accepted"], 0)
+            self.assertFalse(any("logged in" in line for line in server.lines), server.lines)
 
 
 class TestTries(unittest.TestCase):
@@ -156,6 +211,20 @@ class TestLimits(unittest.TestCase):
                 for one in (second, third):
                     one.close()
                     await one.wait_closed()
+
+    @asynchronous
+    async def test_strangers_who_take_all_places_make_room_for_who_comes(self) -> None:
+        async with running(files, options={"max_connections": "3"}) as server:
+            async with await server.connect():
+                strangers = [await asyncio.open_connection(HOST, server.port) for _ in range(2)]
+                await until(lambda: len(server.server.connections) == 3)
+                for one in server.server.connections:
+                    one.began -= QUICK_LOGIN + 1  # as if they had been there for that long
+                async with await server.connect():
+                    await until(lambda: any("others are waiting" in line for line in server.lines))
+                    self.assertEqual(len(server.server.connections), 3)
+                for _, writer in strangers:
+                    writer.close()
 
     @asynchronous
     async def test_a_client_that_is_one_too_many_is_told_so(self) -> None:

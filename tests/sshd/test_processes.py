@@ -244,3 +244,20 @@ def resident(pid: int) -> int:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) << 10
     raise AssertionError("no VmRSS")
+
+
+class TestAddresses(Place):
+    def test_it_listens_on_every_address_that_is_asked_for(self) -> None:
+        try:
+            socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+        except OSError:
+            self.skipTest("this machine has no ::1")
+        server = self.server("--listen-address=::1,127.0.0.1")
+        for address in ("::1", "127.0.0.1"):
+            with self.subTest(address):
+                self.assertIn(f"listening on {address} port {server.port}", server.log())
+                done = self.sftp(
+                    self.alice, "pwd", flags=["-o", f"HostName={address}", "-o", "StrictHostKeyChecking=no"]
+                )
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertIn(f"{address} 'alice': logged in", server.log())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.integration.programs import command, program, wait_for
 from tests.integration.sshd import HOST
+from tests.sshd.redis_server import RedisServer
 from tests.sshd.running import Login, Place, Pysftpd, make_key, pysftpd, write_private
 
 #: As the seed has it, word for word.
@@ -129,6 +130,33 @@ class TestOptions(Place):
         for workers in ("1", "2"):
             line = self.refused("--users", self.place / "missing.toml", "--workers", workers)
             self.assertIn("missing.toml", line)
+
+    def test_a_redis_that_refuses_the_password_is_one_line_with_any_number_of_workers(self) -> None:
+        redis = RedisServer(password="right")
+        self.addCleanup(redis.stop)
+        redis.start()
+        config = self.config(f"[options]\nredis_port={redis.port}\nredis_pass=wrong\n")
+        for workers in ("1", "2"):
+            status, text = self.fails(
+                *pysftpd("--config", config, "--sftp-port", "0", "--listen-address", HOST),
+                *("--host-key-dir", self.place / "host-keys", "--workers", workers),
+            )
+            self.assertEqual(status, 2, text)
+            self.assertIn("the password is wrong", text.splitlines()[-1])
+
+    def test_sockets_that_were_not_handed_over_are_one_line(self) -> None:
+        users = self.place / "users.toml"
+        write_private(users, "[users]\n")
+        for count in ("x", "1"):
+            said = ["sh", "-c", f'LISTEN_PID=$$ LISTEN_FDS={count} exec "$@"', "sh"]
+            status, text = self.fails(*said, *pysftpd("--users", users, "--host-key-dir", "keys"))
+            self.assertEqual(status, 1, text)
+            self.assertIn("LISTEN_FDS", text.splitlines()[-1])
+
+    def test_the_unit_refuses_what_it_forbids_and_ends_nothing(self) -> None:
+        """A client may ask for chown(2), which is among @privileged: without an error number, that kills."""
+        unit = (Path(__file__).parents[2] / "examples" / "pysftpd.service").read_text()
+        self.assertIn("SystemCallErrorNumber=EPERM", unit.splitlines())
 
     def test_files_that_cannot_be_written_are_named(self) -> None:
         users = self.place / "users.toml"
