@@ -69,7 +69,7 @@ class Service:
         """Where the users are. log: the server's, if it is None. Raises CommandError."""
         options = self.options
         log = log or self.log
-        if options.users is not None or not any(name.startswith("redis_") for name in options.given):
+        if not is_in_redis(options):
             from pysftpserver.sshd.file_users import FileUsers
 
             return FileUsers(options.users or DEFAULT_USERS, log)
@@ -119,6 +119,7 @@ async def _try(directory: UserDirectory) -> None:
 
 def run(options: Options, again: Callable[[], Options]) -> int:
     """Serve until a signal comes; return the exit status. Raises CommandError."""
+    check_users_file(options)
     try:
         service = Service(options, again)
         service.directory()  # whether it can be had at all
@@ -139,6 +140,19 @@ def run(options: Options, again: Callable[[], Options]) -> int:
             return look_after(service, sockets)
         finally:
             remove_pid(options)
+
+
+def is_in_redis(options: Options) -> bool:
+    """Whether the users are in Redis: an option says where it is, and none names a file."""
+    return options.users is None and any(name.startswith("redis_") for name in options.given)
+
+
+def check_users_file(options: Options) -> None:
+    """Raises CommandError for a file that nobody has made yet, before anything else is."""
+    path = options.users or DEFAULT_USERS
+    if not is_in_redis(options) and not os.path.lexists(path):
+        how = f"pysftpctl --users {path} add NAME --key FILE makes it"
+        raise common.CommandError(f"users file {path}: No such file or directory; {how}")
 
 
 # --- what is there before the first client ----------------------------------------------------------------

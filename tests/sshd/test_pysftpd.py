@@ -194,9 +194,16 @@ class TestHostKeys(Place):
         self.assertEqual([path.read_bytes() for path in paths], before)
         self.assertEqual(server.log().count("made the host key"), 2)
 
+    def test_a_users_file_that_nobody_has_made_is_told_before_anything_is_made(self) -> None:
+        status, text = self.fails(*pysftpd("--sftp-port", "0"))
+        self.assertEqual(status, 2)
+        self.assertIn("pysftpctl --users users.toml add NAME --key FILE makes it", text)
+        self.assertEqual(list(self.place.iterdir()), [])
+
     def test_a_key_that_others_may_read_is_refused(self) -> None:
         key = self.place / "key"
         make_key(key)
+        write_private(self.place / "users.toml", "[users]\n")
         for mode in (0o640, 0o604):
             key.chmod(mode)
             status, text = self.fails(*pysftpd("--sftp-port", "0", "--host_key", key))
