@@ -60,10 +60,6 @@ class Service:
         self.storages = Storages(options)
         self.shared = Shared(options.workers, options.max_connections)
         self.doors: LocalDoors
-        try:
-            chosen(options)
-        except UnknownAlgorithm as error:
-            raise common.CommandError(str(error)) from None
 
     def directory(self, log: SFTPLog | None = None) -> UserDirectory:
         """Where the users are. log: the server's, if it is None. Raises CommandError."""
@@ -119,7 +115,7 @@ async def _try(directory: UserDirectory) -> None:
 
 def run(options: Options, again: Callable[[], Options]) -> int:
     """Serve until a signal comes; return the exit status. Raises CommandError."""
-    check_users_file(options)
+    check(options)
     try:
         service = Service(options, again)
         service.directory()  # whether it can be had at all
@@ -147,8 +143,12 @@ def is_in_redis(options: Options) -> bool:
     return options.users is None and any(name.startswith("redis_") for name in options.given)
 
 
-def check_users_file(options: Options) -> None:
-    """Raises CommandError for a file that nobody has made yet, before anything else is."""
+def check(options: Options) -> None:
+    """Raises CommandError for what is wrong for certain, before any file is made."""
+    try:
+        chosen(options)
+    except UnknownAlgorithm as error:
+        raise common.CommandError(str(error)) from None
     path = options.users or DEFAULT_USERS
     if not is_in_redis(options) and not os.path.lexists(path):
         how = f"pysftpctl --users {path} add NAME --key FILE makes it"
