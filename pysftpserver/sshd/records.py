@@ -1,7 +1,7 @@
 """From what a directory holds of a user to a User, or to the reasons why there is none.
 
 A bad record makes its own user unusable and nobody else's. What may not enter: Redis, files, asyncio, logs.
-Facts: shared/protocols/users-redis.md for the fields, passwd(5) and path_resolution(7) for names.
+Facts: docs/sshd.md for the fields, passwd(5) and path_resolution(7) for names.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A new id is above all that there are, and above what a script takes that counts 
 watched until it is written. A script that counted before and writes afterwards can take the same one: nothing
 here can hinder that.
 What may not enter: asyncio, what the fields mean (redis_records.py).
-Facts: shared/protocols/users-redis.md, Redis's documentation of transactions (WATCH).
+Facts: docs/sshd.md, "In Redis", Redis's documentation of transactions (WATCH).
 """
 
 from __future__ import annotations

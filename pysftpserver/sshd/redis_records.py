@@ -2,7 +2,7 @@
 
 For the server (asyncio), and for the commands that ask and edit (not asyncio). What may not enter: a
 connection's making and losing, asyncio.
-Facts: shared/protocols/users-redis.md.
+Facts: docs/sshd.md, "In Redis".
 """
 
 from __future__ import annotations

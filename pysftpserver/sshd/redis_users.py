@@ -4,7 +4,7 @@ One task has one connection that listens and one that asks. It subscribes before
 falls between, and when either connection fails it begins again from there: what was missed is in the data.
 Meanwhile, the last known users are served.
 What may not enter: SSH, what the fields mean (redis_records.py).
-Facts: shared/protocols/users-redis.md, Redis's documentation of pub/sub and transactions.
+Facts: docs/sshd.md, "In Redis", Redis's documentation of pub/sub and transactions.
 """
 
 from __future__ import annotations
