@@ -90,12 +90,15 @@ def text_of(path: str) -> str:
     """The text of the configuration. Raises CommandError."""
     try:
         with open(path, "rb") as file:
-            return file.read(MOST_CONFIG).decode()
+            text = file.read(MOST_CONFIG + 1).decode()
     except OSError as error:
         reason = (error.strerror or "failure").lower()
         raise common.CommandError(f"config {path}: {reason}; name a file that can be read") from None
     except UnicodeDecodeError as error:
         raise common.CommandError(f"config {path}: no UTF-8 at byte {error.start}") from None
+    if len(text) > MOST_CONFIG:
+        raise common.CommandError(f"config {path}: more than {MOST_CONFIG} bytes")
+    return text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,6 +16,7 @@ import socket
 import time
 
 from pysftpserver.cli import common
+from pysftpserver.cli.pysftpd import DEFAULT_USERS, REDIS
 from pysftpserver.cli.pysftpd_local import LocalDoors
 from pysftpserver.cli.pysftpd_storages import Storages
 from pysftpserver.linux import end_with_parent
@@ -43,7 +44,6 @@ EVERYWHERE = ("0.0.0.0", "::")
 FIRST_PASSED = 3  # the first descriptor that systemd hands over
 DESCRIPTORS_EACH = 12  # that a connection may take, about
 PAUSE = 1.0  # seconds before a process that ended at once is replaced
-DEFAULT_USERS = "users.toml"
 MIB = 1 << 20
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -140,7 +140,7 @@ def run(options: Options, again: Callable[[], Options]) -> int:
 
 def is_in_redis(options: Options) -> bool:
     """Whether the users are in Redis: an option says where it is, and none names a file."""
-    return options.users is None and any(name.startswith("redis_") for name in options.given)
+    return options.users is None and any(name.startswith(REDIS) for name in options.given)
 
 
 def check(options: Options) -> None:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 PROG = "pysksync"
 DEFAULT_FILE = "sksync.json"
 EXTRA = "pip install 'pysftpserver[sksync]'"
-MOST_CONFIG = 16 << 20  # bytes
 
 COMMAND = Command(
     PROG,
@@ -111,21 +110,21 @@ def read_config(file: str | None) -> Config:
 
     Raises CommandError.
     """
-    from pysftpserver.sksync.config import ConfigError, checked, read
+    from pysftpserver.sksync.config import MOST_BYTES, ConfigError, checked, read
 
     if file is None and not os.path.lexists(DEFAULT_FILE):
         return checked({})
     path = DEFAULT_FILE if file is None else file
     try:
         with open(path, "rb") as config:
-            text = config.read(MOST_CONFIG + 1).decode("utf-8-sig")
+            text = config.read(MOST_BYTES + 1).decode("utf-8-sig")
     except OSError as error:
         reason = (error.strerror or "failure").lower()
         raise common.CommandError(f"configuration {path}: {reason}; name a file that can be read") from None
     except UnicodeDecodeError as error:
         raise common.CommandError(f"configuration {path}: no UTF-8 at byte {error.start}") from None
-    if len(text) > MOST_CONFIG:
-        raise common.CommandError(f"configuration {path}: more than {MOST_CONFIG} bytes")
+    if len(text) > MOST_BYTES:
+        raise common.CommandError(f"configuration {path}: more than {MOST_BYTES} bytes")
     try:
         return read(text, path)
     except ConfigError as error:

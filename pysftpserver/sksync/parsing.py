@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from abc import ABC, abstractmethod
 
 from pysftpserver.sksync import wire
 from pysftpserver.sksync.wire import Malformed
@@ -109,7 +110,7 @@ class ListingParser:
         self.files[name] = mtime
 
 
-class ContentParser:
+class ContentParser(ABC):
     """Contents of files, one after the other, to a sink. Its subclasses know what is in front of each.
 
     count: how many files came whole. is_done: whether there are no more.
@@ -170,8 +171,9 @@ class ContentParser:
         self.count += 1
         self._on_line = self._on_first_line
 
+    @abstractmethod
     def _on_first_line(self, line: bytes) -> None:
-        raise NotImplementedError
+        """The first of the lines that are in front of a content."""
 
 
 class UploadParser(ContentParser):

@@ -27,14 +27,6 @@ LOG_LEVELS = {
     "error": "ERROR",
     "critical": "FATAL",
 } | {name.lower(): name for name in LEVELS}
-CIPHERS_WITH_AES = (
-    "aes128-gcm@openssh.com",
-    "aes256-gcm@openssh.com",
-    "chacha20-poly1305@openssh.com",
-    "aes256-ctr",
-    "aes192-ctr",
-    "aes128-ctr",
-)
 
 
 class OptionError(Exception):

@@ -31,11 +31,9 @@ if TYPE_CHECKING:
 IDLE_CHECKS = 5.0  # seconds between two looks for idle connections, at most
 KEEPALIVE = 30.0  # seconds of silence, after which a client is asked whether it is there
 QUICK_LOGIN = 2.0  # seconds
-LAST_WORDS = 0.2  # seconds
+LAST_WORDS = 1.0  # seconds, at most
 CLOSING = 5.0  # seconds for what sessions have open to be closed
 KEEPALIVES = 3  # questions without an answer
-
-EVERYWHERE = ("0.0.0.0", "::")
 
 
 class Server:
@@ -183,8 +181,10 @@ class Server:
             self.log.info(f"{connection}: ended: the server ends")
             connection.end("The server ends")
         if left:
-            # Long enough for the last words to be sent; one whose peer has gone would never be closed.
-            await asyncio.sleep(LAST_WORDS)
+            # The last words are to be sent, but one whose peer has gone would never be closed.
+            closing = [asyncio.ensure_future(connection.conn.wait_closed()) for connection in left]
+            for waiting in (await asyncio.wait(closing, timeout=LAST_WORDS))[1]:
+                waiting.cancel()
         for connection in left:
             connection.conn.abort()
         # What sessions have open is closed in threads; one that hangs must not hold up the others' end.

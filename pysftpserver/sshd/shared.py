@@ -91,7 +91,6 @@ class Gate:
         self.limit(most, per_address, per_user)
         self._process = process
         self._free = list(range(shared.most))
-        self._anybody = shared.digest("", "anybody")
 
     def limit(self, most: int, per_address: int | None, per_user: int | None) -> None:
         """From now on. One process cannot have more than the memory was made for."""

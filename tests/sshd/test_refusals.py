@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import subprocess
+from typing import Any
 
 import asyncssh
 from asyncssh.packet import Boolean, String, UInt32
@@ -31,6 +32,18 @@ COUNTER = ("-o", "Ciphers=aes128-ctr")  # with GCM there is no MAC
 class TestOtherServices(DaemonCase):
     def ssh(self, *words: str, status: int | None = FAILS) -> str:
         return self.client(["ssh", "-F", self.sshd.ssh_config, *words], status=status).text
+
+    def connected(self) -> Any:
+        """A connection of asyncssh's, logged in."""
+        return asyncssh.connect(
+            HOST,
+            self.sshd.port,
+            username="alice",
+            client_keys=[str(self.sshd.client_key)],
+            known_hosts=str(self.sshd.known_hosts),
+            agent_path=None,
+            config=None,
+        )
 
     def test_there_is_no_shell_and_no_command(self) -> None:
         self.ssh(TARGET)
@@ -65,15 +78,7 @@ class TestOtherServices(DaemonCase):
 
     def test_no_connection_is_made_for_a_forwarded_port_or_a_proxy(self) -> None:
         async def attempt() -> None:
-            async with asyncssh.connect(
-                HOST,
-                self.sshd.port,
-                username="alice",
-                client_keys=[str(self.sshd.client_key)],
-                known_hosts=str(self.sshd.known_hosts),
-                agent_path=None,
-                config=None,
-            ) as connection:
+            async with self.connected() as connection:
                 with socket.create_server((HOST, 0)) as target:
                     with self.assertRaises(asyncssh.ChannelOpenError):
                         await connection.open_connection(HOST, target.getsockname()[1])
@@ -88,15 +93,7 @@ class TestOtherServices(DaemonCase):
 
     def test_no_agent_and_no_x11_is_forwarded(self) -> None:
         async def attempt() -> None:
-            async with asyncssh.connect(
-                HOST,
-                self.sshd.port,
-                username="alice",
-                client_keys=[str(self.sshd.client_key)],
-                known_hosts=str(self.sshd.known_hosts),
-                agent_path=None,
-                config=None,
-            ) as connection:
+            async with self.connected() as connection:
                 channel, _ = await connection.create_session(
                     asyncssh.SSHClientSession, subsystem="sftp", encoding=None
                 )
