@@ -295,7 +295,7 @@ class SyncTarget:
         for line in lines:
             assert len(line) <= MOST_LINE and line.isascii() and line.isprintable(), f"logged {line!r}"
             assert "fault" not in line, f"a fault was logged: {lines!r}"
-        left = [entry for entry in self.place.snapshot() if b"/.pysksync-" in entry[0]]  # type: ignore[attr-defined, index]
+        left = [entry for entry in self.place.snapshot() if b"/.pysftp-" in entry[0]]  # type: ignore[attr-defined, index]
         assert not left, f"left behind: {left!r}"
         self.place.check(bytes(sent))
 

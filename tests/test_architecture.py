@@ -18,7 +18,8 @@ ENGINE = """server bulk requests handlers handles wire segments copying attribut
 abstractstorage limits log audit""".split()
 STORAGES = ["storage", "virtualchroot", "entries", "linux", "accounts", "atomic"]
 DOORS = ["stdio", "sandbox"]
-CORE = [*ENGINE, *STORAGES, *DOORS]
+FOR_DOORS = ["incoming", "temporary", "throttle", "wholefiles"]  # what several of the other doors need
+CORE = [*ENGINE, *STORAGES, *DOORS, *FOR_DOORS]
 OTHER_STORAGES = ["mongostorage", "mongo", "embedded"]
 OTHER_DOORS = ["sshd", "sksync", "remo", "laboratory"]
 WIRE_AND_SESSIONS = set("wire server bulk requests handlers handles segments copying hook".split())

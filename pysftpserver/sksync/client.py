@@ -10,10 +10,11 @@ import os
 import time
 from dataclasses import dataclass, field
 
+from pysftpserver.incoming import reason
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.sksync import plan, wire
 from pysftpserver.sksync.dialogue import Dialogue, SyncError
-from pysftpserver.sksync.listing import listing, reason
+from pysftpserver.sksync.listing import listing
 from pysftpserver.sksync.parsing import Damaged, DownloadParser
 from pysftpserver.sksync.patience import OutOfPatience
 from pysftpserver.sksync.receiving import Receiver, remove_leftovers

@@ -11,8 +11,9 @@ import fnmatch
 import itertools
 from stat import S_IFREG, S_ISDIR, S_ISREG
 
-from pysftpserver.pysftpexceptions import SFTPException, SFTPNotFound
-from pysftpserver.sksync import temporary
+from pysftpserver import temporary
+from pysftpserver.incoming import is_missing, reason
+from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.sksync.wire import MOST_DEEP, MOST_TIME
 
 TYPE_CHECKING = False
@@ -140,15 +141,3 @@ def _add(found: Listing, path: bytes, attrs: SFTPAttributes, dialect: Dialect) -
 def seconds(attrs: SFTPAttributes) -> int:
     """A modification time as listings have it."""
     return min(max(0, attrs.mtime or 0), MOST_TIME // 1000)
-
-
-def is_missing(error: Exception) -> bool:
-    """Whether an exception of a storage's says that something is not there."""
-    return isinstance(error, SFTPNotFound | FileNotFoundError)
-
-
-def reason(error: Exception) -> str:
-    """Why a storage did not do something, in words that name no path of the host."""
-    if isinstance(error, OSError):
-        return (error.strerror or "failure").lower()
-    return str(error) or "failure"

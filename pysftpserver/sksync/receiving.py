@@ -9,22 +9,21 @@ import errno
 import os
 from stat import S_ISDIR, S_ISREG
 
-from pysftpserver.attributes import SFTPAttributes
+from pysftpserver import temporary
+from pysftpserver.incoming import is_missing, open_beside, reason
 from pysftpserver.pysftpexceptions import SFTPException
-from pysftpserver.sksync import temporary
-from pysftpserver.sksync.listing import is_missing, reason, seconds
+from pysftpserver.sksync.listing import seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.attributes import SFTPAttributes
+    from pysftpserver.incoming import Incoming
     from pysftpserver.sksync.listing import Listing
     from pysftpserver.sksync.wire import SyncType
 
-FOR_OWNER = 0o600  # until a file is whole
-NEW = 0o666  # what the umask leaves of it
 DIRECTORY = 0o777
 #: What no other file would fare better with.
 FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -139,10 +138,7 @@ class Receiver:
         parent = path.rpartition(b"/")[0] + b"/"
         self._make_directory(parent)
         replaced = self._attributes_of(path) if name in self._here.files else None
-        beside = parent + temporary.new_name()
-        mode = NEW if replaced is None or replaced.permissions is None else FOR_OWNER
-        handle = self._storage.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        return Incoming(self._storage, handle, beside, path, replaced)
+        return open_beside(self._storage, path, replaced)
 
     def _attributes_of(self, path: bytes) -> SFTPAttributes | None:
         """Of a file that is replaced; None where it went away since it was listed."""
@@ -201,71 +197,6 @@ class Receiver:
             if not self._ignores_time_errors:
                 raise
             self.time_errors += 1
-
-
-class Incoming:
-    """A file that is being received, beside its target. replaced: the attributes of what it replaces, whose
-    owner and permissions it gets; None for a new one.
-    """
-
-    def __init__(
-        self,
-        storage: SFTPAbstractServerStorage,
-        handle: Any,
-        beside: bytes,
-        path: bytes,
-        replaced: SFTPAttributes | None,
-    ) -> None:
-        self._storage = storage
-        self._handle = handle
-        self._beside = beside
-        self._path = path
-        self._replaced = replaced
-        self._size = 0
-        self._is_open = True
-
-    def write(self, piece: memoryview) -> None:
-        """The next piece."""
-        self._storage.write(self._handle, self._size, piece)
-        self._size += len(piece)
-
-    def set_time(self, mtime: int) -> None:
-        """The modification time, in seconds since the epoch."""
-        self._storage.fsetstat(self._handle, SFTPAttributes(atime=mtime, mtime=mtime))
-
-    def put_in_place(self) -> int:
-        """Close it and have it replace what is there; return how many bytes it has."""
-        if self._replaced is not None:
-            self._keep_attributes(self._replaced)
-        self._is_open = False
-        self._storage.close(self._handle)
-        self._storage.rename(self._beside, self._path, replace=True)
-        return self._size
-
-    def _keep_attributes(self, replaced: SFTPAttributes) -> None:
-        """Owner before permissions, which the owner's change may take away."""
-        kept = []
-        if replaced.uid is not None and replaced.gid is not None:
-            mine = self._storage.fstat(self._handle)
-            if (mine.uid, mine.gid) != (replaced.uid, replaced.gid):
-                kept.append(SFTPAttributes(uid=replaced.uid, gid=replaced.gid))
-        if replaced.permissions is not None:
-            kept.append(SFTPAttributes(permissions=replaced.permissions & 0o777))
-        for wanted in kept:
-            try:
-                self._storage.fsetstat(self._handle, wanted)
-            except (OSError, SFTPException):
-                pass  # a storage without it, or not ours to give: the file matters more
-
-    def give_up(self) -> None:
-        """Remove it."""
-        try:
-            if self._is_open:
-                self._is_open = False
-                self._storage.abandon(self._handle)
-            self._storage.rm(self._beside)
-        except Exception:  # whatever it is: the reason why it is given up is the one to be told
-            pass
 
 
 def remove_leftovers(storage: SFTPAbstractServerStorage, top: bytes, here: Listing) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from pysftpserver.incoming import reason
 from pysftpserver.log import VERBOSE
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.sksync import listing, plan, wire
@@ -92,7 +93,7 @@ class Session:
         except (Malformed, Damaged, NotShared, OutOfPatience, ConnectionEnded, CannotSend, Incomplete) as why:
             self._tell(f"ended: {why}")
         except (OSError, SFTPException) as error:
-            self._tell(f"ended: {self._what}{listing.reason(error)}")
+            self._tell(f"ended: {self._what}{reason(error)}")
         except Exception as error:  # a storage's fault, or ours
             self._tell("ended by a fault:")
             self._log.fault(error)

@@ -15,7 +15,8 @@ import os
 import stat
 import unicodedata
 
-from pysftpserver.sksync import config, jsontext, srp, wholefiles
+from pysftpserver import wholefiles
+from pysftpserver.sksync import config, jsontext, srp
 from pysftpserver.sksync.config import ConfigError
 
 TYPE_CHECKING = False

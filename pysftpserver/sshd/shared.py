@@ -8,17 +8,15 @@ What may not enter: SSH, clocks; the time is handed in, in seconds of a clock th
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import mmap
 import secrets
+
+from pysftpserver import throttle
+from pysftpserver.throttle import WINDOW, network_of
 
 DIGEST = 16  # bytes, of an address or a user's name
 FAILURES = 1024  # that each process remembers
 TIME = 4  # bytes of a moment, in seconds
-FREE = 3  # failures that cost nothing: most people try a wrong key first
-FIRST = 0.5  # seconds of waiting for the next one; each doubles it
-MOST = 30.0  # seconds of waiting
-WINDOW = 600  # seconds, after which a failure is forgotten
 _NOBODY = bytes(DIGEST)
 
 
@@ -158,17 +156,4 @@ class Penalties:
         """Seconds that the next login from there has to wait."""
         digest = self._shared.digest("failure", network_of(address))
         count = self._shared.failures(digest, max(0, int(now) - WINDOW))
-        return float(min(MOST, FIRST * 2 ** (count - FREE))) if count >= FREE else 0.0
-
-
-def network_of(address: str) -> str:
-    """What an address is counted as: of IPv6 the network of 64 bits, which is what one person has."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.ip_network((parsed, 64), strict=False))
+        return throttle.delay(count)

@@ -32,7 +32,7 @@ OLD = 1_000_000_000  # seconds since the epoch: the time of all files that are t
 NEWER = OLD + 100
 HELLO = b"pysksync 1\n"
 LONG = 1 << 20  # bytes
-TEMPORARY = ".pysksync-"
+TEMPORARY = ".pysftp-"
 LOOPBACK = "127.0.0.1"
 
 

@@ -17,7 +17,8 @@ from unittest import mock
 
 from cryptography import x509
 
-from pysftpserver.sksync import certificates, wholefiles
+from pysftpserver import wholefiles
+from pysftpserver.sksync import certificates
 from pysftpserver.sksync.certificates import CertificateError
 
 PATIENCE = 10.0  # seconds

@@ -71,8 +71,8 @@ class Names(PeerCase):
             b"link/new": "not a directory",
             b"link/new/deeper": "not a directory",
             b"old/new": "not a directory",
-            b".pysksync-0123456789ab-1-0123456789abcdef": "names like this are for temporary files",
-            b"directory/.pysksync-/new": "names like this are for temporary files",
+            b".pysftp-0123456789ab-1-0123456789abcdef": "names like this are for temporary files",
+            b"directory/.pysftp-/new": "names like this are for temporary files",
             b"n" * 300: "file name too long",
         }
         for name, why in names.items():

@@ -70,8 +70,8 @@ class Names(HostileServers):
             b"link": "that name here",
             b"link/new": "not a directory",
             b"old/new": "not a directory",
-            b".pysksync-0123456789ab-1-0123456789abcdef": "temporary files",
-            b"directory/.pysksync-/new": "temporary files",
+            b".pysftp-0123456789ab-1-0123456789abcdef": "temporary files",
+            b"directory/.pysftp-/new": "temporary files",
             b"n" * 300: "file name too long",
         }
         said = b"".join(name + b"\n" + TIME + b"3\nabc" for name in names)

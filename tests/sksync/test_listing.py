@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pysftpserver import temporary
 from pysftpserver.attributes import SFTPAttributes
-from pysftpserver.sksync import temporary
 from pysftpserver.sksync.listing import MOST_DEEP, listing
 from pysftpserver.sksync.receiving import remove_leftovers
 from pysftpserver.sksync.wire import Dialect
@@ -141,16 +141,16 @@ class WhatIsLeftOut(ListingCase):
     def test_what_an_earlier_process_of_the_same_number_left_is_removed(self) -> None:
         """A container's only process has the number 1 each time."""
         place, process = temporary.new_name().split(b"-")[1:3]
-        earlier = b".pysksync-%b-%b-1-%b" % (place, process, b"0" * 16)
+        earlier = b".pysftp-%b-%b-1-%b" % (place, process, b"0" * 16)
         put(self.root, earlier.decode(), mtime=time.time())
         self.assertEqual(self.list().leftovers, [earlier])
 
     def test_what_a_dead_process_left_is_removed_and_what_a_live_one_writes_is_not(self) -> None:
         own = temporary.new_name()
         place = own.split(b"-")[1]
-        dead = b".pysksync-%b-%d-1-%b" % (place, 4_000_000_000, b"0" * 16)
-        elsewhere = b".pysksync-%b-1-%b" % (b"0" * 12, b"0" * 16)
-        old = b".pysksync-%b-1-%b" % (b"0" * 12, b"1" * 16)
+        dead = b".pysftp-%b-%d-1-%b" % (place, 4_000_000_000, b"0" * 16)
+        elsewhere = b".pysftp-%b-1-%b" % (b"0" * 12, b"0" * 16)
+        old = b".pysftp-%b-1-%b" % (b"0" * 12, b"1" * 16)
         now = time.time()
         for name, mtime in ((own, now), (dead, now), (elsewhere, now), (old, now - 2 * temporary.OLD)):
             put(self.root, f"d/{name.decode()}", mtime=mtime)

@@ -357,7 +357,7 @@ class Receiving(Directories):
         client = self.raw(served.port)
         client.say(b"pysksync 1\n1\n0\nthere\nhere\n%d000 d/f\n\n1000\nxyz" % NOW)
         self.assertEqual([client.line(), client.line()], [b"Protocol Established\n", b"d/f\n"])
-        wait_for("a half of a file", lambda: list(self.there.rglob(".pysksync-*")))
+        wait_for("a half of a file", lambda: list(self.there.rglob(".pysftp-*")))
         served.stop()
         self.assertEqual(tree(self.root), {})
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from pysftpserver.sksync import config, jsontext, srp, users, wholefiles
+from pysftpserver import wholefiles
+from pysftpserver.sksync import config, jsontext, srp, users
 from pysftpserver.sksync.config import ConfigError
 
 FIELD = """{

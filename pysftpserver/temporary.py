@@ -15,10 +15,10 @@ import re
 import secrets
 import time
 
-PREFIX = b".pysksync-"  # names that begin like this are nobody's files
+PREFIX = b".pysftp-"  # names that begin like this are nobody's files
 OLD = 24 * 3600  # seconds without a write, for a file of another host's
 
-_NAME = re.compile(rb"\.pysksync-([0-9a-f]{12})-([0-9]{1,10})-([0-9]{1,20})-[0-9a-f]{16}")
+_NAME = re.compile(rb"\.pysftp-([0-9a-f]{12})-([0-9]{1,10})-([0-9]{1,20})-[0-9a-f]{16}")
 
 
 def _place() -> str:

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PREFIX = ".pysksync-"  # of the names beside; the rest is chance
+PREFIX = ".pysftp-"  # of the names beside; the rest is chance
 
 
 @contextlib.contextmanager

@@ -1,0 +1,62 @@
+"""Who has to wait, because logins have failed from there.
+
+For a server that is one process; sshd/shared.py does the same for several. The time is handed in, in seconds
+of any clock that does not go back. What may not enter: sockets, clocks.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+
+ADDRESSES = 4096  # that are remembered; those that failed longest ago are forgotten first
+FREE = 3  # failures that cost nothing: most people try a wrong key first
+FIRST = 0.5  # seconds of waiting for the next one; each doubles it
+MOST = 30.0  # seconds of waiting
+WINDOW = 600  # seconds without a failure, after which all of them are forgotten
+
+
+class Throttle:
+    """The failures of each address. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._failures: dict[str, tuple[int, float]] = {}  # count and time of the last, oldest first
+        self._lock = threading.Lock()
+
+    def failed(self, address: str, now: float) -> None:
+        """A login from there has failed."""
+        network = network_of(address)
+        with self._lock:
+            count, _ = self._current(network, now)
+            self._failures.pop(network, None)
+            self._failures[network] = (count + 1, now)
+            if len(self._failures) > ADDRESSES:
+                del self._failures[next(iter(self._failures))]
+
+    def wait(self, address: str, now: float) -> float:
+        """Seconds until a login from there may be tried; 0.0 is now."""
+        with self._lock:
+            count, last = self._current(network_of(address), now)
+        return max(0.0, last + delay(count) - now)
+
+    def _current(self, network: str, now: float) -> tuple[int, float]:
+        count, last = self._failures.get(network, (0, now))
+        return (count, last) if now - last <= WINDOW else (0, now)
+
+
+def delay(failures: int) -> float:
+    """Seconds to wait after so many failures."""
+    return min(MOST, FIRST * 2.0 ** min(failures - FREE, 60)) if failures >= FREE else 0.0
+
+
+def network_of(address: str) -> str:
+    """What an address is counted as: of IPv6 the network of 64 bits, which is what one person has."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((parsed, 64), strict=False))
