@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-import pkgutil
 
 from pysftpserver.cli import common
+from pysftpserver.cli.storages import named
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
 TYPE_CHECKING = False
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.users import User
 
 GRIDFS = "gridfs"
+CLASSES = "storage_classes"
 FOLDER_MODE = 0o700
 
 
@@ -36,7 +37,7 @@ class Storages:
         self._bucket = options.mongo_bucket
         self._mongo: SFTPServerMongoStorage | None = None
         for name in self._classes:
-            _class(name)
+            named(name, CLASSES)
 
     def of(self, user: User) -> SFTPAbstractServerStorage:
         """The storage of a user, for one session. Raises OSError, ValueError, SFTPException."""
@@ -78,7 +79,7 @@ class Storages:
             raise ValueError(f"storage {name}: what follows it is no JSON") from None
         arguments = given if isinstance(given, list) else [] if isinstance(given, dict) else [given]
         keywords = given if isinstance(given, dict) else {}
-        made = _class(name)(
+        made = named(name, CLASSES)(
             *(_filled(one, user) for one in arguments),
             **{key: _filled(one, user) for key, one in keywords.items()},
         )
@@ -90,14 +91,6 @@ def _filled(value: Any, user: User) -> Any:
     if not isinstance(value, str):
         return value
     return value.replace("{name}", user.name).replace("{folder}", user.folder)
-
-
-def _class(name: str) -> Any:
-    """A class by its name. Raises CommandError."""
-    try:
-        return pkgutil.resolve_name(name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise common.CommandError(f"storage_classes: {name}: {common.one_line(str(error))}") from None
 
 
 def uri_of(options: Options) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from pysftpserver.cli import common, session
+from pysftpserver.cli import common, session, storages
 from pysftpserver.cli.options import Command, Option
 from pysftpserver.log import INFO
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.log import SFTPLog
     from pysftpserver.sksync.client import Request, Summary
-    from pysftpserver.sksync.config import ClientSettings, Config, StorageSettings
+    from pysftpserver.sksync.config import ClientSettings, Config
     from pysftpserver.sksync.session import Shares
 
 PROG = "pysksync"
@@ -134,56 +134,19 @@ def read_config(file: str | None) -> Config:
 # --- storages ---------------------------------------------------------------------------------------------
 
 
-def jail(path: str, key: str) -> SFTPAbstractServerStorage:
-    """A directory of this host. key: what named it. Raises CommandError."""
-    from pysftpserver.virtualchroot import SFTPServerVirtualChroot
-
-    try:
-        storage = SFTPServerVirtualChroot(path)
-        storage.stat(b"/.")  # to hold a descriptor of a directory is not yet to be allowed into it
-    except (OSError, ValueError) as error:
-        reason = (getattr(error, "strerror", None) or "no path").lower()
-        raise common.CommandError(f"{key}: {path}: {reason}; name a directory that can be entered") from None
-    return storage
-
-
-def bucket(settings: StorageSettings, is_touched: bool = True) -> SFTPAbstractServerStorage:
-    """The files in a database. is_touched: whether to make its indexes. Raises CommandError, ServiceError."""
-    from pysftpserver.cli import pysftpmongo
-
-    uri = settings.uri if settings.uri_file is None else pysftpmongo.first_line(settings.uri_file)
-    address = pysftpmongo.Address(uri or "", None, settings.database)
-    kind = pysftpmongo.storage_class()
-    from pysftpserver.mongo.connection import MongoUnavailable
-    from pysftpserver.pysftpexceptions import SFTPException
-
-    try:
-        storage = address.storage(kind, bucket=settings.bucket, prefix=settings.prefix)
-        storage.connect(pysftpmongo.PATIENCE)
-        if is_touched:
-            storage.prepare()
-    except ValueError as error:
-        raise common.CommandError(f"storage: {error}") from None
-    except MongoUnavailable as error:
-        raise common.ServiceError(f"storage: {address}: {error}") from None
-    except SFTPException as error:
-        raise common.ServiceError(f"storage: {address}: {error}") from None
-    return storage
-
-
 def shares_of(config: Config, log: SFTPLog) -> Shares:
     """What a server shares. Raises CommandError."""
     from pysftpserver.sksync.shares import ListedDirectories, Share, WholeStorage, directory
 
     if config.storage is None and config.server_root is None and config.whitelist:
-        listed = [(path, Share(jail(path, "server_dir_whitelist"))) for path in config.whitelist]
+        listed = [(path, Share(storages.jail(path, "server_dir_whitelist"))) for path in config.whitelist]
         log.info(f"sharing {', '.join(config.whitelist)}")
         return ListedDirectories(listed, config.is_silent)
     if config.storage is not None:
-        storage, what = bucket(config.storage), "a database"
+        storage, what = storages.bucket(config.storage), "a database"
     else:
         root = os.getcwd() if config.server_root is None else config.server_root
-        storage, what = jail(root, "server_root"), root
+        storage, what = storages.jail(root, "server_root"), root
     if config.server_root is None and config.storage is None:
         what = f"the current directory, {what}: no server_root is configured"
     if config.whitelist:
@@ -385,13 +348,13 @@ def client_storage(settings: ClientSettings, is_dry: bool) -> tuple[SFTPAbstract
     """The client's side: a storage, and the directory in it. Raises CommandError, ServiceError."""
     key = f"clients.{settings.name}.client_path"
     if settings.storage is not None:
-        return bucket(settings.storage, not is_dry), settings.client_path
+        return storages.bucket(settings.storage, not is_dry), settings.client_path
     path = settings.client_path
     if os.path.lexists(path) or not settings.sync_type.from_server:
-        return jail(path, key), "/"
+        return storages.jail(path, key), "/"
     # It is made when the first file comes, in a directory that has to be there.
     parent, name = os.path.split(os.path.abspath(path))
-    return jail(parent, key), name
+    return storages.jail(parent, key), name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
