@@ -8,11 +8,14 @@ the environment it installs into on their first line. Add your own command to th
 from setuptools import setup
 
 SCRIPTS = [
+    "bin/add_user",
+    "bin/build_key_pair",
     "bin/pysftp-keys",
     "bin/pysftpctl",
     "bin/pysftpd",
     "bin/pysftpjail",
     "bin/pysftpmongo",
+    "bin/pysftpremo",
     "bin/pysftpserver",
     "bin/pysksync",
 ]

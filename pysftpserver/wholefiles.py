@@ -12,6 +12,7 @@ import tempfile
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import BinaryIO
 
 PREFIX = ".pysftp-"  # of the names beside; the rest is chance
 
@@ -35,6 +36,19 @@ def beside(
             file.flush()
             os.fsync(descriptor)
         yield name
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+
+
+@contextlib.contextmanager
+def beside_open(path: str, mode: int) -> Iterator[tuple[BinaryIO, str]]:
+    """A new file in the directory of path, open for writing, and its name; the rest is as for beside()."""
+    descriptor, name = tempfile.mkstemp(prefix=PREFIX, dir=os.path.dirname(os.path.realpath(path)))
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
+            yield file, name
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)

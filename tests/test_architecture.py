@@ -24,6 +24,8 @@ OTHER_STORAGES = ["mongostorage", "mongo", "embedded"]
 OTHER_DOORS = ["sshd", "sksync", "remo", "laboratory"]
 WIRE_AND_SESSIONS = set("wire server bulk requests handlers handles segments copying hook".split())
 FOR_TESTS = {"testing", "contract"}
+#: What a person or a WSGI server names instead of a command, and what only hands over to one.
+ENTRANCES = [PACKAGE / "remo" / "__main__.py", PACKAGE / "remo" / "app.py"]
 MOST_LINES = 500
 STARTS_WITHOUT = {"asyncio", "logging", "typing", "dataclasses", "inspect", "socket", "subprocess"}
 
@@ -167,9 +169,17 @@ class Arrows(unittest.TestCase):
 
     def test_nothing_knows_the_commands_but_the_commands(self):
         for path in PACKAGE.glob("**/*.py"):
-            if "cli" not in path.relative_to(PACKAGE).parts:
+            if "cli" not in path.relative_to(PACKAGE).parts and path not in ENTRANCES:
                 with self.subTest(path.name):
                     self.assertNotIn("cli", {module for _, module in own(path)})
+
+    def test_entrances_hand_over_to_a_command_and_nobody_imports_them(self):
+        for entrance in ENTRANCES:
+            name = ".".join(entrance.relative_to(ROOT).with_suffix("").parts)
+            with self.subTest(name):
+                self.assertEqual({module for _, module in own(entrance)}, {"cli"})
+                for path in PACKAGE.glob("**/*.py"):
+                    self.assertNotIn(name, {module for _, module in imports(path)})
 
     def test_only_the_wire_module_calls_struct(self):
         users = {
@@ -191,11 +201,13 @@ class Arrows(unittest.TestCase):
                 self.assertTrue(ast.get_docstring(ast.parse(path.read_text())))
 
     def test_a_command_starts_without_what_makes_starting_slow(self):
-        commands = [
-            f"pysftpserver.cli.{path.name.replace('-', '_')}"
+        commands = {
+            module
             for path in (ROOT / "bin").iterdir()
             if path.is_file()
-        ]
+            for module in re.findall(r"^from (pysftpserver\.cli\.\w+) import", path.read_text(), re.MULTILINE)
+        }
+        self.assertGreaterEqual(len(commands), 9)
         for module in (*commands, "pysftpserver.stdio"):
             code = (
                 f"import sys; sys.path.insert(0, {os.fspath(ROOT)!r}); import {module}; print(*sys.modules)"

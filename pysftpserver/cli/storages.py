@@ -44,7 +44,7 @@ def by_name(text: str, key: str) -> SFTPAbstractServerStorage:
     """
     kind, colon, rest = text.partition(":")
     if kind == "plain":
-        return plain(rest or "/", key)
+        return plain(rest or ".", key)
     if kind == "jail" and rest:
         return jail(rest, key)
     if kind == "gridfs" and rest:

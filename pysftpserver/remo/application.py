@@ -1,0 +1,295 @@
+"""The remo door as a WSGI application: who asks, what for, and what is answered.
+
+The order of a request: session, tokens, permission, route. What may not enter: concrete storages, how a
+server listens, where the log goes. No answer and no line of the log has a key, a token or what was
+transferred.
+"""
+
+from __future__ import annotations
+
+import http.cookies
+import logging
+import threading
+import time
+
+from pysftpserver.remo import audit, bodies, wire
+from pysftpserver.remo.files import FileProblem
+from pysftpserver.remo.login import Reception, Refused
+from pysftpserver.remo.routes import Answer, Refusal, Routes
+from pysftpserver.remo.sessions import Sessions, TooMany, new_id
+from pysftpserver.remo.users import UserError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.remo.bodies import Exchange
+    from pysftpserver.remo.config import Values
+    from pysftpserver.remo.crypto import PrivateKey
+    from pysftpserver.remo.sessions import Session
+    from pysftpserver.remo.users import Users
+
+    StartResponse = Callable[..., Any]
+
+log = logging.getLogger("pysftpserver.remo")
+SWEEP = 1.0  # seconds between two looks for sessions that are over
+USERS = 5.0  # seconds between two looks at the users
+#: In an environ: what says whether the peer has hung up. Our own server puts it there.
+IS_GONE = "pysftpserver.is_gone"
+MOST_COOKIES = 4096  # characters
+PHRASES = {
+    200: "OK",
+    400: "Bad Request",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    411: "Length Required",
+    413: "Content Too Large",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+
+
+class ReplyBroken(Exception):
+    """A reply that has begun cannot be completed: the connection ends, so that nobody takes it for whole."""
+
+
+class Application:
+    """Call it as WSGI servers do. key: the server's. storage: where files are. may_run: whether commands are
+    for anybody at all.
+    """
+
+    def __init__(
+        self,
+        values: Values,
+        key: PrivateKey,
+        users: Users,
+        storage: SFTPAbstractServerStorage,
+        may_run: bool = True,
+    ) -> None:
+        self._values = values
+        self._users = users
+        self.sessions = Sessions(values.timeout, values.most_sessions, values.most_per_user)
+        self._reception = Reception(key, users, self.sessions)
+        self._routes = Routes(values, self.sessions, storage, may_run)
+        self._closed = threading.Event()
+        self._sweeper: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        if environ.get("wsgi.multiprocess"):
+            log.error("this WSGI server runs several processes: sessions need a single one, with any threads")
+            return _plain(environ, start_response, 500, "the server has to run in a single process", new_id())
+        self._sweep_from_now_on()
+        session = self._session_of(environ)
+        ident = session.id if session is not None else new_id()
+        try:
+            return self._serve(environ, start_response, session, ident)
+        except Refusal as refusal:
+            return _plain(environ, start_response, refusal.status, refusal.text, ident, refusal.headers)
+        except bodies.LengthRequired:
+            return _plain(environ, start_response, 411, "chunked bodies are not taken here", ident)
+        except wire.Tampered as error:
+            if session is not None:
+                self._end(session, f"ended, because a request was not as it should be: {error}")
+            return _plain(environ, start_response, 400, "the session has ended", ident)
+        except wire.ProtocolError as error:
+            log.info("%s: %s", environ.get("REMOTE_ADDR"), error)
+            return _plain(environ, start_response, 400, "the request cannot be read", ident)
+        except TooMany:
+            log.warning("there are %d sessions, and no room for more (most-sessions)", len(self.sessions))
+            return _plain(environ, start_response, 503, "too many sessions", ident)
+
+    def close(self) -> None:
+        """End all sessions and what they have running."""
+        self._closed.set()
+        self.sessions.close()
+
+    # --- requests -----------------------------------------------------------------------------------------
+
+    def _serve(
+        self, environ: dict[str, Any], start_response: StartResponse, session: Session | None, ident: str
+    ) -> Iterable[bytes]:
+        path: str = environ.get("PATH_INFO", "")
+        if path == "/info" and session is None:
+            return _plain(environ, start_response, 200, wire.NAME, ident)
+        if path == "/auth":
+            return self._log_in_or_out(environ, start_response, session, ident)
+        if session is None:
+            raise Refusal(403, "log in first")
+        exchange = self._opened(environ, session, path)
+        exchange.is_gone = environ.get(IS_GONE, exchange.is_gone)
+        try:
+            answer = self._routes.answer(exchange, environ["REQUEST_METHOD"], path)
+        except Refusal as refusal:
+            if exchange.number is None:
+                raise
+            answer = Answer((refusal.text.encode(),), status=refusal.status)
+        if path == "/info" and exchange.number is None:
+            return _plain(environ, start_response, 200, wire.NAME, ident)
+        session.used = time.monotonic()
+        start_response(_status(answer.status), _headers(environ, ident))
+        return _Reply(exchange, answer)
+
+    def _opened(self, environ: dict[str, Any], session: Session, path: str) -> Exchange:
+        paths = {text.encode("latin-1") for text in (path, environ.get("SCRIPT_NAME", "") + path)}
+        now = time.monotonic()
+        return bodies.opened(
+            session, bodies.raw(environ), paths, self._values.most_token, self._values.require_numbered, now
+        )
+
+    def _log_in_or_out(
+        self, environ: dict[str, Any], start_response: StartResponse, session: Session | None, ident: str
+    ) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] != "POST":
+            raise Refusal(405, "not with this method", [("Allow", "POST")])
+        address = self._address(environ)
+        body = bytearray()
+        for piece in bodies.raw(environ):
+            body += piece
+            if len(body) > wire.MOST_LOGIN:
+                raise Refusal(413, "too long for a login")
+        if not body:
+            if session is not None:
+                self._end(session, "logged out")
+            return _plain(environ, start_response, 200, "", new_id())
+        try:
+            self._reception.check(address)
+            opened, said = self._reception.log_in(bytes(body), address)
+        except Refused as refused:
+            if refused.wait:
+                raise Refusal(
+                    429, "too many failed logins", [("Retry-After", f"{int(refused.wait) + 1}")]
+                ) from None
+            raise Refusal(403, "the login is refused") from None
+        if session is not None:
+            self._end(session, "logged in anew")
+        return _plain(environ, start_response, 200, said.decode(), opened.id)
+
+    def _address(self, environ: dict[str, Any]) -> str:
+        if self._values.proxied:
+            forwarded: str = environ.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip()
+            if forwarded:
+                return forwarded
+        return environ.get("REMOTE_ADDR") or ""
+
+    def _session_of(self, environ: dict[str, Any]) -> Session | None:
+        text: str = environ.get("HTTP_COOKIE", "")
+        if len(text) > MOST_COOKIES:
+            return None
+        try:
+            found = http.cookies.SimpleCookie(text).get(wire.COOKIE)
+        except http.cookies.CookieError:
+            return None
+        return self.sessions.find(found.value, time.monotonic()) if found is not None else None
+
+    # --- sessions -----------------------------------------------------------------------------------------
+
+    def _end(self, session: Session, why: str) -> None:
+        log.info("session %s of %s: %s", session.label, session.user.name, why)
+        audit.record("end-session", why, session.address, session)
+        self.sessions.end(session)
+
+    def _sweep_from_now_on(self) -> None:
+        if self._sweeper is None:
+            with self._lock:
+                if self._sweeper is None and not self._closed.is_set():
+                    self._sweeper = threading.Thread(target=self._sweep, name="remo sweeper", daemon=True)
+                    self._sweeper.start()
+
+    def _sweep(self) -> None:
+        """End sessions that are not used any more, and those of users who are not what they were."""
+        looked = time.monotonic()
+        while not self._closed.wait(SWEEP):
+            now = time.monotonic()
+            for session in self.sessions.sweep(now):
+                if session.is_confirmed:
+                    log.info("session %s of %s: timed out", session.label, session.user.name)
+                    audit.record("end-session", "timed out", session.address, session)
+            if now - looked > USERS:
+                looked = now
+                self._look_at_users()
+
+    def _look_at_users(self) -> None:
+        sessions = self.sessions.all()
+        if not sessions:
+            return
+        try:
+            users = {user.name: user for user in self._users.all()}
+        except UserError as error:
+            log.error("%s", error)
+            return
+        for session in sessions:
+            if users.get(session.user.name) != session.user:
+                self._end(session, "the user was removed or changed")
+
+
+class _Reply:
+    """An encrypted reply, as it is sent; what it needs is let go of in any case."""
+
+    def __init__(self, exchange: Exchange, answer: Answer) -> None:
+        self._session = exchange.session
+        self._answer = answer
+        self._tokens = exchange.reply(answer.status, answer.pieces, answer.is_eager)
+        self._is_done = False
+
+    def __iter__(self) -> _Reply:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            if self._session.is_over:
+                raise ReplyBroken("the session has ended")
+            token = next(self._tokens)
+        except StopIteration:
+            self._done(True)
+            raise
+        except FileProblem as error:
+            self._done(False)
+            raise ReplyBroken(str(error)) from None
+        except BaseException:
+            self._done(False)
+            raise
+        self._session.used = time.monotonic()
+        return token
+
+    def close(self) -> None:
+        """What WSGI servers call in the end."""
+        self._done(False)
+
+    def _done(self, is_whole: bool) -> None:
+        if not self._is_done:
+            self._is_done = True
+            self._answer.done(is_whole)
+
+
+def _status(status: int) -> str:
+    return f"{status} {PHRASES[status]}"
+
+
+def _headers(environ: dict[str, Any], ident: str) -> list[tuple[str, str]]:
+    place = environ.get("SCRIPT_NAME") or "/"
+    secure = "; Secure" if environ.get("wsgi.url_scheme") == "https" else ""
+    cookie = f"{wire.COOKIE}={ident}; Path={place}; HttpOnly; SameSite=Strict{secure}"
+    return [
+        ("Content-Type", "text/plain; charset=utf-8"),
+        ("Set-Cookie", cookie),
+        ("Cache-Control", "no-store"),
+    ]
+
+
+def _plain(
+    environ: dict[str, Any],
+    start_response: StartResponse,
+    status: int,
+    text: str,
+    ident: str,
+    headers: Iterable[tuple[str, str]] = (),
+) -> list[bytes]:
+    body = text.encode()
+    length = ("Content-Length", str(len(body)))
+    start_response(_status(status), [*_headers(environ, ident), length, *headers])
+    return [body]

@@ -1,0 +1,169 @@
+"""Bodies of requests and replies: from WSGI to tokens and back, in plain mode and in numbered mode.
+
+What may not enter: what a request does, files, commands.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+from pysftpserver.remo.wire import (
+    END,
+    Lines,
+    Opener,
+    ProtocolError,
+    Tampered,
+    begins_numbered,
+    made_at,
+    path_hash,
+    sealed,
+    status_bound,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, BinaryIO
+
+    from pysftpserver.remo.sessions import Session
+
+READ = 131072  # bytes that are asked of the WSGI server at once
+
+
+class LengthRequired(Exception):
+    """A chunked body behind a WSGI server that does not take chunks apart."""
+
+
+def raw(environ: dict[str, Any]) -> Iterator[bytes]:
+    """A request's body, in pieces. Raises LengthRequired, ProtocolError, OSError."""
+    stream: BinaryIO = environ["wsgi.input"]
+    if "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
+        # mod_wsgi, gunicorn, cheroot and others say so when they do.
+        if not environ.get("wsgi.input_terminated"):
+            raise LengthRequired
+        while piece := stream.read(READ):
+            yield piece
+        return
+    text = environ.get("CONTENT_LENGTH") or "0"
+    if not (text.isascii() and text.isdigit()):
+        raise ProtocolError("the Content-Length is no number")
+    left = int(text)
+    while left:
+        piece = stream.read(min(left, READ))
+        if not piece:
+            raise ProtocolError("the body is shorter than its Content-Length")
+        left -= len(piece)
+        yield piece
+
+
+def tokens(pieces: Iterable[bytes], most: int) -> Iterator[bytes]:
+    """The tokens of a body. Raises ProtocolError."""
+    lines = Lines(most)
+    for piece in pieces:
+        yield from lines.feed(piece)
+    yield from lines.end()
+
+
+class Exchange:
+    """A request of a session, and how it is answered. number: of the request, None in plain mode.
+
+    data: what the body says, in pieces; in numbered mode the last of them comes only when all of it was
+    right. is_proved: whether something in it could be said only by who has the session's key.
+    """
+
+    def __init__(
+        self, session: Session, number: int | None, data: Iterator[bytes], is_proved: bool = True
+    ) -> None:
+        self.session = session
+        self.number = number
+        self.data = data
+        self.is_gone: Callable[[], bool] = lambda: (
+            False
+        )  # whether the peer has hung up, where that can be told
+        self.is_proved = number is not None or is_proved
+
+    def reply(self, status: int, pieces: Iterable[bytes], is_eager: bool) -> Iterator[bytes]:
+        """The body of an encrypted reply, a token and a line end at a time.
+
+        is_eager: send each piece at once; otherwise when the next one is there, which spares a token.
+        """
+        encrypt = self.session.cipher.encrypt
+        if self.number is None:
+            for piece in pieces:
+                yield encrypt(piece) + END
+            return
+        bound = status_bound(status)
+        count = 0
+        for piece, is_last in _ended(pieces) if is_eager else _looking_ahead(pieces):
+            yield encrypt(sealed(self.number, count, piece, is_last, bound)) + END
+            count += 1
+
+
+def _ended(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+    yield from zip(pieces, itertools.repeat(False))
+    yield b"", True
+
+
+def _looking_ahead(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+    before: bytes | None = None
+    for piece in pieces:
+        if before is not None:
+            yield before, False
+        before = piece
+    yield before or b"", True
+
+
+def opened(
+    session: Session,
+    pieces: Iterable[bytes],
+    paths: Iterable[bytes],
+    most: int,
+    needs_numbers: bool,
+    now: float,
+) -> Exchange:
+    """A request, as far as its first token tells. paths: what its URL's path may be taken for.
+
+    Raises Tampered: the session is to end. ProtocolError: the request does not do.
+    """
+    parts = tokens(pieces, most)
+    first = next(parts, None)
+    if first is None:
+        if session.is_numbered or needs_numbers:
+            raise Tampered("a request without numbers")
+        return Exchange(session, None, iter(()), is_proved=False)
+    try:
+        plain = session.cipher.decrypt(first)
+    except ProtocolError:
+        if session.is_numbered:
+            raise Tampered("a token that is not this session's") from None
+        raise
+    bound = begins_numbered(plain, [path_hash(path) for path in paths])
+    if bound is None:
+        if session.is_numbered or needs_numbers:
+            raise Tampered("a request of another path or without numbers")
+        return Exchange(session, None, _plain(session, plain, parts))
+    opener = Opener(session.cipher, bound)
+    data = opener.take(plain, made_at(first))
+    assert opener.number is not None
+    session.count(opener.number, opener.made, now)
+    return Exchange(session, opener.number, _numbered(opener, data, parts))
+
+
+def _plain(session: Session, data: bytes, parts: Iterator[bytes]) -> Iterator[bytes]:
+    yield data
+    for token in parts:
+        yield session.cipher.decrypt(token)
+
+
+def _numbered(opener: Opener, data: bytes, parts: Iterator[bytes]) -> Iterator[bytes]:
+    """Raises Tampered for whatever is wrong."""
+    try:
+        for token in parts:
+            yield data
+            data = opener.open(token)
+        opener.finish()
+    except Tampered:
+        raise
+    except ProtocolError as error:
+        raise Tampered(str(error)) from None
+    yield data

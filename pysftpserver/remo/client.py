@@ -1,0 +1,265 @@
+"""The remo client, as a library: log in, get and put files, run commands.
+
+    with connect("host", user="alice", key="alice_key.pem", server_key="server.pem") as remote:
+        remote.run("df -h").output
+
+What may not enter: the terminal, concrete storages. An object is for one thread at a time. Numbered mode is
+spoken with servers that know it: the first request of a session asks, and does nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+
+from pysftpserver.remo import crypto, wire
+from pysftpserver.remo.talk import NoSuchPath, RemoError, RequestFailed, Security, Talk, Unconnected
+from pysftpserver.remo.transport import Place
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import BinaryIO, Protocol
+
+    class Sink(Protocol):
+        """Somewhere to write to, such as a binary file."""
+
+        def write(self, data: bytes, /) -> object: ...
+
+
+__all__ = [
+    "Client",
+    "Entry",
+    "Interactive",
+    "NoSuchPath",
+    "RemoError",
+    "RequestFailed",
+    "Result",
+    "Security",
+    "Unconnected",
+    "connect",
+]
+TIMEOUT = 60.0  # seconds that a server may be silent
+
+
+def connect(
+    host: str,
+    port: int | None = None,
+    *,
+    user: str,
+    key: str | os.PathLike[str] | crypto.PrivateKey,
+    server_key: str | os.PathLike[str] | crypto.PublicKey,
+    passphrase: str | Callable[[], str] | None = None,
+    require_numbered: bool = False,
+    timeout: float = TIMEOUT,
+) -> Client:
+    """Log in to a server. host: a name, an address or an http:// or https:// URL. key, server_key: files in
+    PEM, or keys. passphrase: of the key's file; asked for only if it is encrypted. timeout: seconds that the
+    server may be silent.
+
+    Raises ValueError for a bad host, crypto.KeyProblem or OSError for keys, and RemoError for the rest.
+    """
+    private = _private(key, passphrase) if isinstance(key, str | os.PathLike) else key
+    public = _public(server_key) if isinstance(server_key, str | os.PathLike) else server_key
+    talk = Talk(Place(host, port), user, private, public, require_numbered, timeout)
+    talk.log_in()
+    return Client(talk)
+
+
+def _private(path: str | os.PathLike[str], passphrase: str | Callable[[], str] | None) -> crypto.PrivateKey:
+    with open(path, "rb") as file:
+        pem = file.read(crypto.MOST_PEM)
+    try:
+        return crypto.load_private(pem)
+    except crypto.PassphraseNeeded:
+        if passphrase is None:
+            raise
+        given = passphrase if isinstance(passphrase, str) else passphrase()
+        return crypto.load_private(pem, given.encode())
+
+
+def _public(path: str | os.PathLike[str]) -> crypto.PublicKey:
+    with open(path, "rb") as file:
+        return crypto.load_public(file.read(crypto.MOST_PEM))
+
+
+class Result:
+    """How a command ended. status: as a shell tells it; None: the server does not say. note: why it was
+    stopped, if it was. output: what it said, unless that went elsewhere.
+    """
+
+    def __init__(self, status: int | None, note: str, output: bytes) -> None:
+        self.status = status
+        self.note = note
+        self.output = output
+
+
+class Entry:
+    """A name in a directory. size: bytes. mtime: seconds since the epoch. mode: with the file type."""
+
+    def __init__(self, name: str, mode: int | None, size: int | None, mtime: int | None, long: str) -> None:
+        self.name = name
+        self.mode = mode
+        self.size = size
+        self.mtime = mtime
+        self.long = long
+
+
+class Client:
+    """A session with a server. Names and command lines are text, which encoding turns into bytes."""
+
+    encoding = "utf-8"
+
+    def __init__(self, talk: Talk) -> None:
+        self._talk = talk
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether the session is in numbered mode."""
+        return self._talk.is_numbered
+
+    def close(self) -> None:
+        """Log out."""
+        self._talk.log_out()
+
+    def info(self) -> str:
+        """What the server calls itself."""
+        return b"".join(self._talk.ask("GET", "/info")).decode("utf-8", "replace")
+
+    # --- files --------------------------------------------------------------------------------------------
+
+    def get(self, remote: str, target: Sink, on_bytes: Callable[[int], object] | None = None) -> int:
+        """Write a remote file to target; return how many bytes. on_bytes: told of each piece's length.
+
+        What target has of a file that broke off is no file: RemoError says so.
+        """
+        count = 0
+        for piece in self._talk.ask("GET", "/get/", self._encoded(remote)):
+            target.write(piece)
+            count += len(piece)
+            if on_bytes is not None:
+                on_bytes(len(piece))
+        return count
+
+    def read(self, remote: str) -> bytes:
+        """A remote file as bytes."""
+        target = io.BytesIO()
+        self.get(remote, target)
+        return target.getvalue()
+
+    def put(
+        self,
+        source: BinaryIO | bytes,
+        remote: str,
+        size: int | None = None,
+        on_bytes: Callable[[int], object] | None = None,
+    ) -> None:
+        """Store a file. size: in bytes, where it is known, so that very long ones go in longer tokens."""
+        if isinstance(source, bytes):
+            size = len(source)
+        pieces = _pieces(source, wire.data_size(size), on_bytes)
+        for _ in self._talk.ask("POST", "/put/", self._encoded(remote), pieces):
+            pass
+
+    def list(self, remote: str = ".") -> list[Entry]:
+        """What a directory has, by name. Raises NoSuchPath from a server that lists nothing."""
+        said = b"".join(self._talk.ask("GET", "/lst/", self._encoded(remote)))
+        found = []
+        for line in said.splitlines():
+            name, mode, size, mtime, long = json.loads(line)
+            found.append(Entry(name, mode, size, mtime, long))
+        return sorted(found, key=lambda entry: entry.name)
+
+    # --- commands -----------------------------------------------------------------------------------------
+
+    def run(self, line: str, given: BinaryIO | bytes | None = None, target: Sink | None = None) -> Result:
+        """Run a command line, which is split as a shell does, by no shell. given: its input. target: where
+        its output and its errors go, as they come; without one, the result has them.
+        """
+        kept = io.BytesIO()
+        sink = kept if target is None else target
+        pieces = None if given is None else _pieces(given, wire.TOKEN_DATA, None)
+        method = "GET" if given is None else "POST"
+        for piece in self._talk.ask(method, "/cmd/", self._encoded(line), pieces, is_eager=True):
+            sink.write(piece)
+        status, note = self.outcome()
+        return Result(status, note, kept.getvalue())
+
+    def outcome(self) -> tuple[int | None, str]:
+        """(status, note) of the latest command; (None, "") from a server that does not say."""
+        if not self._talk.tells_status:
+            return None, ""
+        said = b"".join(self._talk.ask("GET", "/sts")).decode("utf-8", "replace")
+        status, _, note = said.partition(" ")
+        return (int(status), note) if status.isascii() and status.isdigit() else (None, note)
+
+    def start(
+        self, line: str, given: bytes = b"", size: tuple[int, int] | None = None
+    ) -> tuple[Interactive, bytes]:
+        """Start a command that is talked to, and what it says at first. size: columns and rows of a terminal
+        that it gets; None: a pair of sockets. Raises NoSuchPath from a server that has no terminals.
+        """
+        argument = self._encoded(line)
+        if size is not None:
+            argument = b"%dx%d %b" % (*size, argument)
+        path = "/icm/" if size is None else "/pty/"
+        said = b"".join(self._talk.ask("POST", path, argument, _one(given)))
+        return Interactive(self, self._talk), said
+
+    def _encoded(self, text: str) -> bytes:
+        return text.encode(self.encoding, "surrogateescape")
+
+
+class Interactive:
+    """A command that is talked to. is_over: it has ended, and all that it said was read."""
+
+    def __init__(self, client: Client, talk: Talk) -> None:
+        self._client = client
+        self._talk = talk
+        self.is_over = False
+
+    def send(self, given: bytes = b"") -> bytes:
+        """Give it something; return what it says soon, 8 KiB at most."""
+        if self.is_over:
+            return b""
+        try:
+            return b"".join(self._talk.ask("POST", "/idt", pieces=_one(given)))
+        except RequestFailed as error:
+            if error.status != 400:
+                raise
+            self.is_over = True  # what the protocol says of a command that has gone
+            return b""
+
+    def finish(self, given: bytes = b"") -> Iterator[bytes]:
+        """Close its input; all that it says until its end."""
+        self.is_over = True
+        method = "POST" if given else "GET"
+        yield from self._talk.ask(method, "/edt", pieces=_one(given) if given else None, is_eager=True)
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Its terminal has another size."""
+        for _ in self._talk.ask("GET", "/win/", b"%dx%d" % (columns, rows)):
+            pass
+
+    def outcome(self) -> tuple[int | None, str]:
+        """As Client.outcome()."""
+        return self._client.outcome()
+
+
+def _one(data: bytes) -> Iterable[bytes]:
+    return (data,) if data else ()
+
+
+def _pieces(source: BinaryIO | bytes, size: int, on_bytes: Callable[[int], object] | None) -> Iterator[bytes]:
+    stream = io.BytesIO(source) if isinstance(source, bytes) else source
+    while piece := stream.read(size):
+        yield piece
+        if on_bytes is not None:
+            on_bytes(len(piece))

@@ -1,0 +1,184 @@
+"""What get and put do: a file of a storage, from its beginning to its end.
+
+Blocking calls of the storage's. What may not enter: tokens, HTTP, concrete storages.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import posixpath
+from stat import S_ISDIR, S_ISREG
+
+from pysftpserver.attributes import LongnameFormatter
+from pysftpserver.incoming import is_missing, open_beside, reason, remove_leftovers
+from pysftpserver.pysftpexceptions import SFTPException, SFTPUnsupported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.attributes import SFTPAttributes
+    from pysftpserver.incoming import Incoming
+
+
+class FileProblem(Exception):
+    """A file that cannot be had or stored; the text says why, and names nothing of the host."""
+
+
+def path_of(storage: SFTPAbstractServerStorage, name: bytes) -> bytes:
+    """The path of a storage that a client means. Raises FileProblem."""
+    if not name or b"\0" in name:
+        raise FileProblem("no file is named")
+    if storage.home is None or name.startswith(b"/"):
+        return name
+    return posixpath.join(storage.home, name)
+
+
+class Source:
+    """A file to be read. size: None where the storage does not say. Raises FileProblem."""
+
+    def __init__(self, storage: SFTPAbstractServerStorage, name: bytes) -> None:
+        self._storage = storage
+        path = path_of(storage, name)
+        try:
+            _check_is_file(_attributes(storage, path))
+            self._handle: Any = storage.open(path, os.O_RDONLY, 0)
+        except (OSError, SFTPException) as error:
+            raise FileProblem(reason(error)) from None
+        self.size = self._size()
+        self.moved = 0
+
+    def _size(self) -> int | None:
+        try:
+            return self._storage.fstat(self._handle).size
+        except (OSError, SFTPException):
+            return None
+
+    def pieces(self, size: int) -> Iterator[bytes]:
+        """All of it. size: bytes of a piece. Raises FileProblem."""
+        while True:
+            try:
+                piece = self._storage.read(self._handle, self.moved, size)
+            except (OSError, SFTPException) as error:
+                raise FileProblem(reason(error)) from None
+            if not piece:
+                return
+            self.moved += len(piece)
+            yield bytes(piece)
+
+    def close(self) -> None:
+        """It is not needed any more."""
+        try:
+            self._storage.close(self._handle)
+        except (OSError, SFTPException):
+            pass  # all that was asked for has been read
+
+
+class Target:
+    """A file to be stored: beside its place until it is whole. Raises FileProblem."""
+
+    def __init__(self, storage: SFTPAbstractServerStorage, name: bytes) -> None:
+        path = path_of(storage, name)
+        self.moved = 0
+        try:
+            # A link's own target is replaced, and not the link.
+            path = storage.realpath(path)
+            replaced = _attributes(storage, path)
+            _check_is_file(replaced)
+            remove_leftovers(storage, posixpath.dirname(path) or b"/")
+            self._incoming: Incoming = open_beside(storage, path, replaced)
+        except (OSError, SFTPException) as error:
+            raise FileProblem(reason(error)) from None
+
+    def write(self, piece: bytes) -> None:
+        """The next piece. Raises FileProblem."""
+        try:
+            self._incoming.write(memoryview(piece))
+        except (OSError, SFTPException) as error:
+            raise FileProblem(reason(error)) from None
+        self.moved += len(piece)
+
+    def finish(self) -> None:
+        """It is whole. Raises FileProblem."""
+        try:
+            self._incoming.sync()
+            self._incoming.put_in_place()
+        except (OSError, SFTPException) as error:
+            raise FileProblem(reason(error)) from None
+
+    def give_up(self) -> None:
+        """It will not be whole: nothing of it stays."""
+        self._incoming.give_up()
+
+
+class Listing:
+    """The names of a directory. count: of those that were told. Raises FileProblem."""
+
+    def __init__(self, storage: SFTPAbstractServerStorage, name: bytes) -> None:
+        self.count = 0
+        self._is_stopped = False
+        self._formatter = LongnameFormatter(storage.username, storage.groupname)
+        try:
+            self._entries = storage.opendir(path_of(storage, name))
+        except (OSError, SFTPException) as error:
+            raise FileProblem(reason(error)) from None
+
+    def pieces(self, size: int) -> Iterator[bytes]:
+        """Lines of JSON, about size bytes of them at once: [name, mode, size, mtime, line for people].
+
+        Raises FileProblem.
+        """
+        lines: list[str] = []
+        length = 0
+        try:
+            for name, attrs in self._entries:
+                if name in (b".", b".."):
+                    continue
+                if self._is_stopped:
+                    break
+                line = self._line(name, attrs)
+                lines.append(line)
+                length += len(line)
+                self.count += 1
+                if length >= size:
+                    yield "".join(lines).encode()
+                    lines.clear()
+                    length = 0
+        except (OSError, SFTPException) as error:
+            raise FileProblem(reason(error)) from None
+        yield "".join(lines).encode()
+
+    def _line(self, name: bytes, attrs: SFTPAttributes) -> str:
+        shown = self._formatter.longname(name, attrs).decode("utf-8", "surrogateescape")
+        text = name.decode("utf-8", "surrogateescape")
+        return json.dumps([text, attrs.permissions, attrs.size, attrs.mtime, shown]) + "\n"
+
+    def stop(self) -> None:
+        """What is told comes to an end."""
+        self._is_stopped = True
+
+    def close(self) -> None:
+        """It is not needed any more."""
+        close = getattr(self._entries, "close", None)
+        if close is not None:
+            close()
+
+
+def _attributes(storage: SFTPAbstractServerStorage, path: bytes) -> SFTPAttributes | None:
+    """None for what is not there, and from a storage that does not tell."""
+    try:
+        return storage.stat(path)
+    except SFTPUnsupported:
+        return None
+    except (OSError, SFTPException) as error:
+        if not is_missing(error):
+            raise
+        return None
+
+
+def _check_is_file(attrs: SFTPAttributes | None) -> None:
+    if attrs is not None and attrs.permissions is not None and not S_ISREG(attrs.permissions):
+        raise FileProblem("is a directory" if S_ISDIR(attrs.permissions) else "is no regular file")

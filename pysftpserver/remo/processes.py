@@ -1,0 +1,358 @@
+"""Commands: run to their end, or interactively on a pair of sockets or a terminal.
+
+Each is the leader of a process group of its own, which goes as a whole. What may not enter: tokens, HTTP,
+sessions. Facts: killpg(2), setsid(2), ioctl_tty(2), pty(7); statuses are those that a shell would tell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import functools
+import os
+import pty
+import select
+import shlex
+import signal
+import socket
+import subprocess
+import termios
+import threading
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import IO
+
+PIECE = 65536  # bytes of output at once
+AT_ONCE = 8192  # bytes of an interactive reply
+SOON = 0.1  # seconds that an interactive command has to say something
+SETTLE = 0.005  # seconds without more output, after which a terminal's is taken for all
+LOOK = 1.0  # seconds between two looks whether somebody listens
+GRACE = 1.0  # seconds between SIGTERM and SIGKILL
+MOST_PENDING = 1 << 20  # bytes of input that a command has not read
+END_OF_FILE = b"\x04"  # what a terminal makes of Ctrl-D
+STARTED_NOT = 127  # what a shell says of a command that is not there
+TIMED_OUT = 124  # what timeout(1) says
+SIGNALLED = 128
+TERMINAL = "xterm-256color"
+
+
+class CommandProblem(Exception):
+    """The command cannot be started, or takes no more input; the text says why, in words for its user."""
+
+
+class Limits:
+    """What a command may take. seconds: of time. output: bytes."""
+
+    def __init__(self, seconds: float, output: int) -> None:
+        self.seconds = seconds
+        self.output = output
+
+
+def split(line: bytes) -> list[bytes]:
+    """A command line's words, as a shell splits it. Raises CommandProblem."""
+    try:
+        words = shlex.split(line.decode("utf-8", "surrogateescape"))
+    except ValueError as error:
+        raise CommandProblem(f"the command line cannot be split: {str(error).lower()}") from None
+    if not words:
+        raise CommandProblem("the command line is empty")
+    if any("\0" in word for word in words):
+        raise CommandProblem("the command line has a NUL in it")
+    return [word.encode("utf-8", "surrogateescape") for word in words]
+
+
+class Running:
+    """A process and its group, whose output is to be read from a descriptor.
+
+    Its leader is waited for in _reap() only: as long as it has not been, nobody else gets its number, and
+    signals reach the group that they are meant for.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], output: int) -> None:
+        self._process = process
+        self._output = output
+        self._lock = threading.Lock()
+        self._is_stopped = False
+        self.note = ""  # why it did not come to its own end
+
+    def stop(self) -> None:
+        """End the group, from any thread; what is read of its output comes to an end."""
+        with self._lock:
+            if self._is_stopped:
+                return
+            self._is_stopped = True
+            self._signal(signal.SIGTERM)
+        threading.Thread(target=self._kill, daemon=True).start()
+
+    def kill(self) -> None:
+        """The same, and wait for it."""
+        with self._lock:
+            self._is_stopped = True
+            self._signal(signal.SIGTERM)
+        self._kill()
+
+    def _kill(self) -> None:
+        self._has_exited(GRACE)
+        with self._lock:
+            self._signal(signal.SIGKILL)
+        self._reap()
+
+    def _signal(self, number: int) -> None:
+        """With the lock held."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, number)
+
+    def _reap(self) -> int:
+        """Wait for the leader; when it was stopped, the rest of its group goes with it."""
+        self._has_exited(None)
+        with self._lock:
+            if self._is_stopped:
+                self._signal(signal.SIGKILL)
+            return self._process.wait()
+
+    def _has_exited(self, seconds: float | None) -> bool:
+        """Wait for the leader's end, and leave it to be waited for."""
+        if self._process.returncode is not None:
+            return True
+        try:
+            descriptor = os.pidfd_open(self._process.pid)
+        except ProcessLookupError:
+            return True
+        try:
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN)
+            return bool(poll.poll(None if seconds is None else max(0.0, seconds) * 1000))
+        finally:
+            os.close(descriptor)
+
+    def output(self, limits: Limits, is_gone: Callable[[], bool]) -> Iterator[bytes]:
+        """All that it still says, while it comes; a last line tells if it was stopped for taking too much.
+
+        is_gone: whether nobody listens any more.
+        """
+        deadline = time.monotonic() + limits.seconds
+        left = limits.output
+        poll = select.poll()
+        poll.register(self._output, select.POLLIN)
+        while True:
+            wait = deadline - time.monotonic()
+            if wait <= 0:
+                self.note = f"stopped after {limits.seconds:g} seconds"
+                break
+            if not poll.poll(min(wait, LOOK) * 1000):
+                if is_gone():
+                    self.note = "stopped, because nobody listens any more"
+                    self.kill()
+                    return
+                continue
+            try:
+                piece = os.read(self._output, PIECE)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                if error.errno != errno.EIO:  # what a terminal says when nobody has it open any more
+                    raise
+                piece = b""
+            if not piece:
+                if self._has_exited(deadline - time.monotonic()):
+                    return
+                self.note = f"stopped after {limits.seconds:g} seconds"
+                break
+            yield piece[:left]
+            if len(piece) > left:
+                self.note = f"stopped after {limits.output} bytes of output"
+                break
+            left -= len(piece)
+        self.kill()
+        yield f"\n[{self.note}]\n".encode()
+
+    def outcome(self) -> str:
+        """How it ended: a shell's status, and why, if it was stopped. Waits for the end."""
+        status = self._reap()
+        if self.note:
+            return f"{TIMED_OUT} {self.note}"
+        return str(status if status >= 0 else SIGNALLED - status)
+
+
+def _start(words: list[bytes], **settings: object) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(words, start_new_session=True, **settings)  # type: ignore[call-overload, no-any-return]
+    except FileNotFoundError:
+        raise CommandProblem("there is no such command") from None
+    except OSError as error:
+        raise CommandProblem(f"it cannot be started: {(error.strerror or 'failure').lower()}") from None
+    except ValueError:
+        raise CommandProblem("it cannot be started: bad words") from None
+
+
+class Command(Running):
+    """A command that is run to its end. given: what it reads. Raises CommandProblem."""
+
+    def __init__(self, words: list[bytes], given: IO[bytes] | None) -> None:
+        process = _start(
+            words,
+            stdin=subprocess.DEVNULL if given is None else given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert process.stdout is not None
+        self._pipe = process.stdout
+        super().__init__(process, process.stdout.fileno())
+
+    def close(self) -> None:
+        """It is not needed any more: it goes, if it has not come to its end."""
+        if self._process.returncode is None:
+            self.kill()
+        self._pipe.close()
+
+
+class Interactive(Running):
+    """A command that is talked to. Raises CommandProblem.
+
+    size: None for a pair of sockets; the columns and rows of the terminal that it gets otherwise.
+    """
+
+    def __init__(self, words: list[bytes], size: tuple[int, int] | None = None) -> None:
+        self._is_terminal = size is not None
+        self._pending = bytearray()
+        self._is_input_over = False
+        self.is_at_end = False
+        process, self._descriptor = _on_sockets(words) if size is None else _on_terminal(words, size)
+        os.set_blocking(self._descriptor, False)
+        super().__init__(process, self._descriptor)
+
+    def exchange(self, given: bytes) -> bytes:
+        """Give it some input; return what it says soon. Raises CommandProblem when it reads nothing."""
+        if len(self._pending) + len(given) > MOST_PENDING:
+            raise CommandProblem("the command does not read its input")
+        if self._is_input_over and given:
+            raise CommandProblem("the input of the command is closed")
+        self._pending += given
+        deadline = time.monotonic() + SOON
+        said = b""
+        while len(said) < AT_ONCE and not self.is_at_end:
+            wait = deadline - time.monotonic()
+            if said and self._is_terminal:
+                wait = min(wait, SETTLE)
+            if wait <= 0 or not self._wait(wait):
+                break
+            said += self._read(AT_ONCE - len(said))
+        return said
+
+    def finish(self, given: bytes, limits: Limits, is_gone: Callable[[], bool]) -> Iterator[bytes]:
+        """The last input, and all that it says until its end."""
+        said = self.exchange(given)
+        deadline = time.monotonic() + limits.seconds
+        while self._pending and not self.is_at_end and time.monotonic() < deadline:
+            if said:
+                yield said
+            said = self.exchange(b"")
+        self._is_input_over = True
+        self._end_input()
+        if said:
+            yield said
+        if not self.is_at_end:
+            left = Limits(max(0.0, deadline - time.monotonic()), limits.output)
+            yield from self.output(left, is_gone)
+        self.is_at_end = True
+
+    def resize(self, columns: int, rows: int) -> None:
+        """The terminal has another size now."""
+        if self._is_terminal:
+            _set_size(self._descriptor, columns, rows)
+
+    def conclude(self) -> str:
+        """It is not needed any more; how it ended. If it has not come to its end, it goes."""
+        if not (self.is_at_end and self._has_exited(GRACE)):
+            self.kill()
+        outcome = self.outcome()
+        self.close()
+        return outcome
+
+    def close(self) -> None:
+        """The same, without waiting for its own end."""
+        if self._process.returncode is None:
+            self.kill()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait until something can be read, and give it what it takes meanwhile."""
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLIN | (select.POLLOUT if self._pending else 0))
+        events = dict(poll.poll(seconds * 1000)).get(self._descriptor, 0)
+        if events & select.POLLOUT:
+            self._write()
+        return bool(events)
+
+    def _write(self) -> None:
+        try:
+            count = os.write(self._descriptor, memoryview(self._pending)[:PIECE])
+            del self._pending[:count]
+        except BlockingIOError:
+            pass
+        except OSError:  # it does not read any more
+            self._pending.clear()
+
+    def _read(self, most: int) -> bytes:
+        try:
+            piece = os.read(self._descriptor, most)
+        except BlockingIOError:
+            return b""
+        except OSError:
+            piece = b""
+        if not piece:
+            self.is_at_end = True
+        return piece
+
+    def _end_input(self) -> None:
+        try:
+            if self._is_terminal:
+                os.write(self._descriptor, END_OF_FILE)
+            else:
+                with socket.socket(fileno=os.dup(self._descriptor)) as ours:
+                    ours.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # it has gone
+
+
+def _on_sockets(words: list[bytes]) -> tuple[subprocess.Popen[bytes], int]:
+    ours, theirs = socket.socketpair()
+    try:
+        with theirs:
+            process = _start(words, stdin=theirs, stdout=theirs, stderr=theirs)
+    except BaseException:
+        ours.close()
+        raise
+    return process, ours.detach()
+
+
+def _on_terminal(words: list[bytes], size: tuple[int, int]) -> tuple[subprocess.Popen[bytes], int]:
+    ours, theirs = pty.openpty()
+    try:
+        _set_size(ours, *size)
+        process = _start(
+            words,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={**os.environ, "TERM": TERMINAL},
+            # One system call, in the child, on the descriptor that is its standard input by then.
+            preexec_fn=functools.partial(fcntl.ioctl, 0, termios.TIOCSCTTY, 0),
+        )
+    except BaseException:
+        os.close(ours)
+        raise
+    finally:
+        os.close(theirs)
+    return process, ours
+
+
+def _set_size(descriptor: int, columns: int, rows: int) -> None:
+    termios.tcsetwinsize(descriptor, (rows, columns))

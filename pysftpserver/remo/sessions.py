@@ -1,0 +1,213 @@
+"""Sessions: who is logged in, which numbers have been used, and when it is over.
+
+What may not enter: HTTP, tokens, files, how commands run. Times are seconds of time.monotonic().
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+
+from pysftpserver.remo.wire import PAUSE, Tampered, next_number
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from pysftpserver.remo.crypto import SessionCipher
+    from pysftpserver.remo.users import Permissions, User
+
+    class Work(Protocol):
+        """Something that a session has running."""
+
+        def stop(self) -> None:
+            """End it, from another thread; it may be over already."""
+
+
+ID_BYTES = 24
+UNCONFIRMED = 30  # seconds in which a new session has to prove that it knows its key
+MOST_UNCONFIRMED = 256  # sessions of whom nobody knows whether they can
+#: One-time keys that are remembered, so that a login which somebody has recorded makes no session.
+MOST_REMEMBERED = 65536
+
+
+class TooMany(Exception):
+    """There is no room for another session."""
+
+
+class Session:
+    """One login. number: of the latest request, in numbered mode."""
+
+    def __init__(
+        self, ident: str, user: User, may: Permissions, cipher: SessionCipher, address: str, now: float
+    ) -> None:
+        self.id = ident
+        self.label = ident[:6]  # for logs: too little to use it
+        self.user = user
+        self.may = may
+        self.cipher = cipher
+        self.address = address
+        self.began = now
+        self.used = now
+        self.is_confirmed = False
+        self.is_numbered = False
+        self.is_over = False
+        self.command: Work | None = None  # the interactive one
+        self.outcome = "none"  # of the latest command
+        self.lock = threading.Lock()
+        self.turn = threading.Lock()  # of the interactive command
+        self._number = 0
+        self._made = 0
+        self._counted = now
+        self._work: set[Work] = set()
+
+    def count(self, number: int, made: int, now: float) -> None:
+        """A numbered request. made: when its token was, by the peer's clock. Raises Tampered."""
+        with self.lock:
+            expected = next_number(self._number) if self.is_numbered else 1
+            is_new = made > self._made and self.is_numbered and now - self._counted >= PAUSE
+            if number != expected and not is_new:
+                raise Tampered("a request is missing, repeated or not in its place")
+            self.is_numbered = True
+            self._number = number
+            self._made = max(made, self._made)
+            self._counted = now
+
+    def begin(self, work: Work) -> bool:
+        """Something runs now that ends with the session; False: the session is over."""
+        with self.lock:
+            if self.is_over:
+                return False
+            self._work.add(work)
+            return True
+
+    def done(self, work: Work) -> None:
+        """It has ended."""
+        with self.lock:
+            self._work.discard(work)
+
+    def is_busy(self) -> bool:
+        """Whether a transfer or a command of cmd is under way; an interactive one waits for its user."""
+        with self.lock:
+            return bool(self._work - {self.command})
+
+    def end(self) -> None:
+        """It is over, and takes along what it has running."""
+        with self.lock:
+            self.is_over = True
+            work, self._work = self._work, set()
+        for each in work:
+            each.stop()
+
+
+class Sessions:
+    """All of them. timeout: seconds without a request, after which one ends. most: of all users together.
+    most_per_user: of one; a further login ends the one that was used least recently.
+    """
+
+    def __init__(self, timeout: float, most: int, most_per_user: int) -> None:
+        self._timeout = timeout
+        self._most = most
+        self._most_per_user = most_per_user
+        self._sessions: dict[str, Session] = {}
+        self._unconfirmed: dict[str, Session] = {}  # oldest first
+        self._keys: dict[bytes, None] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._sessions) + len(self._unconfirmed)
+
+    def is_new(self, key: bytes) -> bool:
+        """Whether a login's one-time key comes for the first time; it is remembered."""
+        with self._lock:
+            if key in self._keys:
+                return False
+            self._keys[key] = None
+            if len(self._keys) > MOST_REMEMBERED:
+                del self._keys[next(iter(self._keys))]
+            return True
+
+    def add(self, user: User, may: Permissions, cipher: SessionCipher, address: str, now: float) -> Session:
+        """A session that has not yet proved that it knows its key."""
+        session = Session(new_id(), user, may, cipher, address, now)
+        crowded = None
+        with self._lock:
+            self._unconfirmed[session.id] = session
+            if len(self._unconfirmed) > MOST_UNCONFIRMED:
+                crowded = self._unconfirmed.pop(next(iter(self._unconfirmed)))
+        if crowded is not None:
+            crowded.end()
+        return session
+
+    def find(self, ident: str, now: float) -> Session | None:
+        """The session of that id, if it is not over."""
+        with self._lock:
+            session = self._sessions.get(ident) or self._unconfirmed.get(ident)
+        if session is None or session.is_over:
+            return None
+        if self._is_late(session, now):
+            self.end(session)
+            return None
+        return session
+
+    def confirm(self, session: Session, now: float) -> None:
+        """It has said something that only the owner of its key can. Raises TooMany."""
+        session.used = now
+        if session.is_confirmed:
+            return
+        crowded = None
+        with self._lock:
+            if self._unconfirmed.pop(session.id, None) is None:
+                return  # two requests at once, or it is over
+            mine = [each for each in self._sessions.values() if each.user.name == session.user.name]
+            if len(mine) >= self._most_per_user:
+                crowded = min(mine, key=lambda each: each.used)
+                del self._sessions[crowded.id]
+            elif len(self._sessions) >= self._most:
+                raise TooMany
+            session.is_confirmed = True
+            self._sessions[session.id] = session
+        if crowded is not None:
+            crowded.end()
+
+    def end(self, session: Session) -> None:
+        """It is over."""
+        with self._lock:
+            self._sessions.pop(session.id, None)
+            self._unconfirmed.pop(session.id, None)
+        session.end()
+
+    def sweep(self, now: float) -> list[Session]:
+        """End those that nobody uses any more; which ones."""
+        with self._lock:
+            every = [*self._sessions.values(), *self._unconfirmed.values()]
+        late = [session for session in every if self._is_late(session, now)]
+        for session in late:
+            self.end(session)
+        return late
+
+    def all(self) -> list[Session]:
+        """Those that are confirmed."""
+        with self._lock:
+            return list(self._sessions.values())
+
+    def close(self) -> None:
+        """End all of them."""
+        with self._lock:
+            every = [*self._sessions.values(), *self._unconfirmed.values()]
+            self._sessions.clear()
+            self._unconfirmed.clear()
+        for session in every:
+            session.end()
+
+    def _is_late(self, session: Session, now: float) -> bool:
+        if session.is_busy():
+            return False
+        return now - session.used > (
+            self._timeout if session.is_confirmed else min(UNCONFIRMED, self._timeout)
+        )
+
+
+def new_id() -> str:
+    """An id that nobody can guess: 192 bits."""
+    return secrets.token_urlsafe(ID_BYTES)

@@ -1,0 +1,309 @@
+"""A client's side of a session: the login, the mode, and one request after the other.
+
+What may not enter: what requests are for, files, the terminal. In numbered mode, nothing of an answer is
+handed on that is not verified; whatever else happens ends the session, because nobody knows then whether the
+request was served.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import time
+
+from pysftpserver.remo import crypto, wire
+from pysftpserver.remo.transport import Transport, Unreachable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pysftpserver.remo.transport import Place, Reply
+
+IDLE = 60.0  # seconds, after which a session may have timed out
+MOST_TOKEN = 64 << 20  # bytes of a token that a server may send
+FILE_THERE = b"/dev/null"
+_TOKEN = re.compile(rb"[A-Za-z0-9_-]{48,}={0,2}")
+_CHANCE = slice(12, 33)  # of a token: 126 bits of its initialization vector, which no two tokens share
+
+
+class RemoError(Exception):
+    """Something did not work; the text is one line for people."""
+
+
+class Unconnected(RemoError):
+    """The server cannot be reached, or the connection broke."""
+
+
+class LoginRefused(RemoError):
+    """The server does not let this user in with this key."""
+
+
+class Security(RemoError):
+    """Somebody between has changed something, or this is not the server that it should be."""
+
+
+class RequestFailed(RemoError):
+    """The server says no. status: HTTP's."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"{text} ({status})" if text else f"the server says {status}")
+        self.status = status
+
+
+class NoSuchPath(RequestFailed):
+    """The server does not know how to do that: it is an older one, or another program."""
+
+
+class Talk:
+    """A session. is_numbered: its mode. tells_status: whether the server tells how commands ended."""
+
+    def __init__(
+        self,
+        place: Place,
+        user: str,
+        key: crypto.PrivateKey,
+        server_key: crypto.PublicKey,
+        require_numbered: bool,
+        timeout: float,
+    ) -> None:
+        self._user = user
+        self._key = key
+        self._server_key = server_key
+        self._requires_numbered = require_numbered
+        self._transport = Transport(place, timeout)
+        self._place = place
+        self._cookie: str | None = None
+        self._cipher: crypto.SessionCipher | None = None
+        self._number = 0
+        self._used = 0.0
+        self.is_numbered = False
+        self.tells_status = False
+
+    # --- sessions -----------------------------------------------------------------------------------------
+
+    def log_in(self) -> None:
+        """Begin a session, in the best mode that the server knows. Raises RemoError."""
+        # Neither of these does anything, in whichever mode a server takes them. An older server that knows
+        # numbers may answer what it does not know without them.
+        for path, argument in (("/sts", None), ("/get/", FILE_THERE)):
+            self._authenticate()
+            self.is_numbered = True
+            try:
+                status = self._probe(path, argument)
+            except _NotNumbered:
+                self.is_numbered = False
+                continue
+            self.tells_status = path == "/sts" and status == 200
+            return
+        if self._requires_numbered:
+            self.log_out()
+            raise Security("the server does not answer in numbered mode, which is required")
+        self._authenticate()
+
+    def log_out(self) -> None:
+        """End the session; of one that is lost, nothing."""
+        if self._cipher is not None:
+            try:
+                self._transport.request("POST", "/auth", b"", self._cookie)
+            except Unreachable:
+                pass
+        self._forget()
+
+    def _authenticate(self) -> None:
+        self._forget()
+        one_time = crypto.OneTimeKey()
+        signature = crypto.sign(self._key, wire.signed_by_user(self._user, one_time.public))
+        login = wire.Login(self._user, one_time.public, signature)
+        reply = self._request("POST", "/auth", login.encode())
+        if reply.status == 429:
+            raise LoginRefused("too many logins have failed from here: wait half a minute")
+        if reply.status != 200 or reply.is_tokens:
+            raise LoginRefused(f"the server refuses user {self._user!r} with this key ({reply.status})")
+        try:
+            theirs, signature = wire.parse_login_reply(reply.text)
+            if not crypto.is_signed(self._server_key, signature, theirs):
+                raise Security(
+                    "the server has another key than the one that was given: it may be an impostor"
+                )
+            self._cipher = crypto.SessionCipher(one_time.session_key(theirs))
+        except wire.ProtocolError as error:
+            raise Security(f"the server's answer to the login cannot be used: {error}") from None
+        if reply.cookie is None:
+            raise RemoError("the server has given no session id")
+        self._cookie = reply.cookie
+        self._number = 0
+
+    def _probe(self, path: str, argument: bytes | None) -> int:
+        try:
+            for _ in self.ask("GET", path, argument):
+                pass
+        except RequestFailed as error:
+            return error.status
+        return 200
+
+    def _revive(self) -> None:
+        """Begin a session where there is none, or where it may have timed out: that is asked for by what does
+        nothing, because a request that failed must never be made again.
+        """
+        if self._cipher is not None and time.monotonic() - self._used > IDLE:
+            self._used = time.monotonic()
+            try:
+                self._probe("/sts" if self.is_numbered else "/info", None)
+            except Security:
+                pass
+        if self._cipher is None:
+            self.log_in()
+        self._used = time.monotonic()
+
+    def _forget(self) -> None:
+        self._cipher = None
+        self._cookie = None
+        self.is_numbered = False
+        self._transport.close()
+
+    # --- requests -----------------------------------------------------------------------------------------
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        argument: bytes | None = None,
+        pieces: Iterable[bytes] | None = None,
+        is_eager: bool = False,
+    ) -> Iterator[bytes]:
+        """What the server answers. path: ends in a slash if there is an argument. pieces: of the body.
+
+        The request is made when the first piece is asked for; a caller who does not read to the end has to
+        close it. A session that was lost before is begun anew. Raises RemoError.
+        """
+        self._revive()
+        cipher = self._cipher
+        assert cipher is not None
+        if argument is not None:
+            path += cipher.encrypt(argument).decode()
+        is_whole = False
+        try:
+            if self.is_numbered:
+                yield from self._ask_numbered(cipher, method, path, pieces, is_eager)
+            else:
+                yield from self._ask_plainly(cipher, method, path, pieces, is_eager)
+            is_whole = True
+        except RequestFailed:
+            is_whole = True
+            raise
+        except GeneratorExit:  # the rest is not wanted
+            is_whole = True
+            self._transport.close()
+            raise
+        except (KeyboardInterrupt, SystemExit):  # what runs there is not to run on
+            self._transport.close()
+            self.log_out()
+            raise
+        except wire.ProtocolError as error:
+            raise Security(f"an answer was not as it should be: {error}") from None
+        except Unreachable as error:
+            raise Unconnected(f"{error}; the request may have been served") from None
+        finally:
+            if not is_whole:
+                self._forget()
+
+    def _ask_numbered(
+        self,
+        cipher: crypto.SessionCipher,
+        method: str,
+        path: str,
+        pieces: Iterable[bytes] | None,
+        is_eager: bool,
+    ) -> Iterator[bytes]:
+        self._number = wire.next_number(self._number)
+        sent: list[bytes] = []
+        bound = wire.path_hash((self._place.prefix + path).encode())
+        body = self._sealed(cipher, bound, pieces, sent)
+        single = pieces is None or isinstance(pieces, tuple)
+        reply = self._request(method, path, b"".join(body) if single else body)
+        if not reply.is_tokens:
+            raise _NotNumbered(reply)
+        opener = wire.Opener(cipher, wire.status_bound(reply.status), self._number)
+        said = _opened(reply, opener, sent, is_eager)
+        if reply.status != 200:
+            raise _failure(reply.status, b"".join(said))
+        yield from said
+
+    def _sealed(
+        self, cipher: crypto.SessionCipher, bound: bytes, pieces: Iterable[bytes] | None, sent: list[bytes]
+    ) -> Iterator[bytes]:
+        """The tokens of a request. sent: gets what they are known by."""
+        before: bytes | None = None
+        count = 0
+        for piece in itertools.chain(pieces or (), (None,)):
+            if before is not None or piece is None:
+                is_last = piece is None
+                token = cipher.encrypt(wire.sealed(self._number, count, before or b"", is_last, bound))
+                sent.append(token[_CHANCE])
+                count += 1
+                yield token + wire.END
+            before = piece
+
+    def _ask_plainly(
+        self,
+        cipher: crypto.SessionCipher,
+        method: str,
+        path: str,
+        pieces: Iterable[bytes] | None,
+        is_eager: bool,
+    ) -> Iterator[bytes]:
+        body: Iterable[bytes] | bytes | None = None
+        if pieces is not None:
+            body = (cipher.encrypt(piece) + wire.END for piece in pieces)
+            if isinstance(pieces, tuple):
+                body = b"".join(body)
+        reply = self._request(method, path, body)
+        if reply.status != 200:
+            raise _failure(reply.status, b"" if reply.is_tokens else reply.text)
+        if not reply.is_tokens:
+            raise wire.Tampered("an answer that is not encrypted")
+        lines = wire.Lines(MOST_TOKEN)
+        while data := reply.read(is_eager):
+            for token in lines.feed(data):
+                yield cipher.decrypt(token)
+        for token in lines.end():
+            yield cipher.decrypt(token)
+
+    def _request(self, method: str, path: str, body: bytes | Iterable[bytes] | None) -> Reply:
+        try:
+            return self._transport.request(method, path, body, self._cookie)
+        except Unreachable as error:
+            if self._cipher is None:
+                raise Unconnected(str(error)) from None
+            raise
+
+
+class _NotNumbered(Security):
+    """An answer that is not encrypted, in numbered mode: from an older server, or from somebody between."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(f"an answer that nobody has signed ({reply.status}); the session is lost")
+
+
+def _opened(reply: Reply, opener: wire.Opener, sent: list[bytes], is_eager: bool) -> Iterator[bytes]:
+    """The data of a numbered answer. sent: of the request's own tokens, which nobody may send back."""
+    lines = wire.Lines(MOST_TOKEN)
+    count = 0
+    while True:
+        data = reply.read(is_eager)
+        for token in lines.feed(data) if data else lines.end():
+            if not _TOKEN.fullmatch(token):
+                raise wire.BadToken("not a token")
+            if count < len(sent) and token[_CHANCE] == sent[count]:
+                raise wire.Tampered("a part of the request came back as the answer")
+            count += 1
+            yield opener.open(token)
+        if not data:
+            break
+    opener.finish()
+
+
+def _failure(status: int, text: bytes) -> RequestFailed:
+    said = "".join(letter for letter in text[:200].decode("utf-8", "replace") if letter.isprintable())
+    return (NoSuchPath if status == 404 else RequestFailed)(status, said)

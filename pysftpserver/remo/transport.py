@@ -1,0 +1,158 @@
+"""HTTP as the client speaks it: one connection, one request at a time, nothing ever sent twice by itself.
+
+What may not enter: tokens, sessions, files. Facts: RFC 9112; a request whose connection broke may have been
+served, so it is never repeated here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import http.cookies
+import select
+import time
+import urllib.parse
+
+from pysftpserver import __version__
+from pysftpserver.remo.wire import COOKIE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+DEFAULT_PORT = 8080
+KEEP = 30.0  # seconds, after which an idle connection is not trusted any more
+READ = 131072  # bytes at once
+MOST_TEXT = 65536  # bytes of an answer that is no token stream
+AGENT = f"pysftpremo/{__version__}"
+
+
+class Unreachable(Exception):
+    """The server cannot be reached, or the connection broke. The text says which, in one line."""
+
+
+class Place:
+    """Where a server is. text: a host, or an http:// or https:// URL. Raises ValueError."""
+
+    def __init__(self, text: str, port: int | None = None) -> None:
+        parts = urllib.parse.urlsplit(text if "://" in text else f"http://{_bracketed(text)}")
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError(f"{text!r} is no host, and no http:// or https:// URL")
+        if parts.username is not None:
+            raise ValueError("a URL for this has no user in it")
+        self.is_https = parts.scheme == "https"
+        self.host = parts.hostname
+        default = None if "://" in text else DEFAULT_PORT
+        self.port = port or parts.port or default or (443 if self.is_https else 80)
+        self.prefix = parts.path.rstrip("/")
+
+    def __str__(self) -> str:
+        return f"{_bracketed(self.host)}:{self.port}"
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
+
+
+class Reply:
+    """An answer. is_tokens: whether it is a token stream; text: what it says otherwise."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.is_tokens = response.getheader("Content-Length") is None
+        self.cookie = _session_id(response.headers.get_all("Set-Cookie") or [])
+        self.text = b"" if self.is_tokens else self._read(MOST_TEXT)
+
+    def read(self, is_eager: bool) -> bytes:
+        """The next bytes; none at the end. is_eager: as soon as there are any. Raises Unreachable."""
+        read = self._response.read1 if is_eager else self._response.read
+        try:
+            return read(READ)
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(_reason(error)) from None
+
+    def _read(self, most: int) -> bytes:
+        try:
+            return self._response.read(most)
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(_reason(error)) from None
+
+
+class Transport:
+    """A connection to a server, made when it is needed. timeout: seconds that the server may be silent."""
+
+    def __init__(self, place: Place, timeout: float) -> None:
+        self._place = place
+        self._timeout = timeout
+        self._connection: http.client.HTTPConnection | None = None
+        self._used = 0.0
+
+    def request(
+        self, method: str, path: str, body: bytes | Iterable[bytes] | None, cookie: str | None
+    ) -> Reply:
+        """Ask; bytes go with their length, other bodies in chunks. Raises Unreachable."""
+        headers = {"User-Agent": AGENT, "Accept-Encoding": "identity"}
+        if cookie is not None:
+            headers["Cookie"] = f"{COOKIE}={cookie}"
+        is_chunked = body is not None and not isinstance(body, bytes)
+        if is_chunked:
+            headers["Transfer-Encoding"] = "chunked"
+        connection = self._connected()
+        target = self._place.prefix + path
+        try:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                # Refused half-way, the answer may be there all the same.
+                connection.request(method, target, body, headers, encode_chunked=is_chunked)
+            reply = Reply(connection.getresponse())
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise Unreachable(f"{self._place}: {_reason(error)}") from None
+        self._used = time.monotonic()
+        return reply
+
+    def close(self) -> None:
+        """Close the connection; the next request makes another one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _connected(self) -> http.client.HTTPConnection:
+        if self._connection is not None and not self._is_fresh(self._connection):
+            self.close()
+        if self._connection is None:
+            kind = http.client.HTTPSConnection if self._place.is_https else http.client.HTTPConnection
+            connection = kind(self._place.host, self._place.port, timeout=self._timeout)
+            try:
+                connection.connect()
+            except OSError as error:
+                raise Unreachable(f"{self._place}: {_reason(error)}") from None
+            self._connection = connection
+        return self._connection
+
+    def _is_fresh(self, connection: http.client.HTTPConnection) -> bool:
+        """Whether the next request has a chance; a silent end is found here, before anything is sent."""
+        if connection.sock is None or time.monotonic() - self._used > KEEP:
+            return False
+        poll = select.poll()
+        poll.register(connection.sock, select.POLLIN)
+        return not poll.poll(0)
+
+
+def _session_id(cookies: list[str]) -> str | None:
+    for text in cookies:
+        with contextlib.suppress(http.cookies.CookieError):
+            found = http.cookies.SimpleCookie(text).get(COOKIE)
+            if found is not None:
+                return found.value
+    return None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, OSError):
+        return (error.strerror or str(error) or "the connection broke").lower()
+    if isinstance(error, http.client.IncompleteRead):
+        return "the answer breaks off"
+    return "the answer is no HTTP"

@@ -1,0 +1,314 @@
+"""The remo protocol: paths, what a login says, token streams and their numbers.
+
+Both roles. What may not enter: sockets, HTTP, files, keys; a cipher is handed in.
+Facts: a body is Fernet tokens, one a line; numbered mode puts six bytes before the data of each, and
+binds a request to its path and a response to its status.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import struct
+import time
+
+from pysftpserver import __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Protocol
+
+    class Cipher(Protocol):
+        """Makes tokens and opens them."""
+
+        def encrypt(self, data: bytes) -> bytes: ...
+
+        def decrypt(self, token: bytes) -> bytes:
+            """Raises BadToken."""
+
+
+NAME = f"pysftpserver.remo {__version__}"
+COOKIE = "SESSION_ID"
+OTHER_INFO = b"remo_serv"  # of the derivation of session keys
+X448_BYTES = 56
+MOST_LOGIN = 16384  # bytes of a login
+END = b"\r\n"
+LIFETIME = 10  # seconds that a token is taken for fresh, in numbered mode
+AHEAD = 60  # seconds that a peer's clock may be ahead
+PAUSE = 2 * LIFETIME  # seconds without a request, after which any number may follow
+TOKEN_DATA = 65536  # bytes of data in a token of a stream
+MOST_TOKEN_DATA = 1 << 20  # the same of the longest streams
+NUMBERS = 1 << 16
+TURN = 1 << 15  # tokens of one body that are numbered before the numbers turn negative
+_PART = struct.Struct(">2shh")
+_PATH_HASH = 48
+_STATUS = 3
+FIRST, NOT_FIRST = b"B", b"."
+LAST, NOT_LAST = b"E", b"."
+
+
+class ProtocolError(Exception):
+    """The peer, or somebody between, said what nobody should. The text is for people, without secrets."""
+
+
+class BadToken(ProtocolError):
+    """Not a token of this session: forged, of another session, or damaged."""
+
+
+class Tampered(ProtocolError):
+    """In numbered mode: a part is missing, repeated, out of order, too old or of another request."""
+
+
+# --- logins ---------------------------------------------------------------------------------------------
+
+
+class Login:
+    """What a client says to log in. key: its one-time X448 public key, raw."""
+
+    def __init__(self, user: str, key: bytes, signature: bytes) -> None:
+        self.user = user
+        self.key = key
+        self.signature = signature
+
+    def encode(self) -> bytes:
+        """The body of the request."""
+        said = {"user": self.user, "key": b64(self.key), "sign": b64(self.signature)}
+        return json.dumps(said).encode()
+
+
+def signed_by_user(user: str, key: bytes) -> bytes:
+    """What the signature of a login is over."""
+    return user.encode() + key
+
+
+def parse_login(body: bytes) -> Login:
+    """Raises ProtocolError."""
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        raise ProtocolError("the login is no JSON") from None
+    if not isinstance(said, dict):
+        raise ProtocolError("the login is no JSON object")
+    user, key, signature = (said.get(name) for name in ("user", "key", "sign"))
+    if not isinstance(user, str) or not isinstance(key, str) or not isinstance(signature, str):
+        raise ProtocolError('the login needs the texts "user", "key" and "sign"')
+    raw = unb64(key)
+    if len(raw) != X448_BYTES:
+        raise ProtocolError(f"the key of the login has {len(raw)} bytes and not {X448_BYTES}")
+    try:
+        user.encode()
+    except UnicodeEncodeError:
+        raise ProtocolError("the user's name is no text") from None
+    return Login(user, raw, unb64(signature))
+
+
+def login_reply(key: bytes, signature: bytes) -> bytes:
+    """What the server answers: its one-time X448 public key, raw, and the signature over that."""
+    return b64(key).encode() + END + b64(signature).encode()
+
+
+def parse_login_reply(body: bytes) -> tuple[bytes, bytes]:
+    """(key, signature). Raises ProtocolError."""
+    lines = body.split()
+    if len(lines) != 2:
+        raise ProtocolError("the answer to the login has not two lines")
+    key, signature = (unb64(line) for line in lines)
+    if len(key) != X448_BYTES:
+        raise ProtocolError(f"the server's one-time key has {len(key)} bytes and not {X448_BYTES}")
+    return key, signature
+
+
+def b64(data: bytes) -> str:
+    """URL-safe base64 with padding."""
+    return base64.urlsafe_b64encode(data).decode()
+
+
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+
+
+def unb64(text: str | bytes) -> bytes:
+    """The same back, strictly. Raises ProtocolError."""
+    try:
+        raw = text.encode("ascii") if isinstance(text, str) else text
+        if b"+" in raw or b"/" in raw:
+            raise ValueError
+        return binascii.a2b_base64(raw.translate(_URL_SAFE), strict_mode=True)
+    except ValueError:
+        raise ProtocolError("not base64 as URLs have it") from None
+
+
+# --- lines ----------------------------------------------------------------------------------------------
+
+
+class Lines:
+    """Splits what comes into tokens. most: bytes of one; a longer one raises ProtocolError."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._rest = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The tokens that are complete now."""
+        if not self._rest and len(data) <= self._most and data.count(b"\n") == 1 and data.endswith(b"\n"):
+            yield from _token(data)  # most chunks are one line
+            return
+        searched = len(self._rest)
+        self._rest += data
+        start = 0
+        while (end := self._rest.find(b"\n", searched)) >= 0:
+            self._check(end - start)
+            yield from _token(bytes(memoryview(self._rest)[start:end]))
+            start = searched = end + 1
+        if start:
+            del self._rest[:start]
+        self._check(len(self._rest))
+
+    def end(self) -> Iterator[bytes]:
+        """The last one, which needs no line end."""
+        rest, self._rest = bytes(self._rest), bytearray()
+        yield from _token(rest)
+
+    def _check(self, length: int) -> None:
+        if length > self._most:
+            raise ProtocolError(f"a token of more than {self._most} bytes")
+
+
+def _token(line: bytes) -> Iterator[bytes]:
+    stripped = line.strip()
+    if stripped:
+        yield stripped
+
+
+# --- numbered mode --------------------------------------------------------------------------------------
+
+
+def path_hash(path: bytes) -> bytes:
+    """What stands for a path in the first token of a request."""
+    return hashlib.sha384(path).digest()
+
+
+def next_number(number: int, ahead: int = 1) -> int:
+    """The number that follows, in signed 16 bits: after 32767 comes -32768."""
+    return (number + ahead + TURN) % NUMBERS - TURN
+
+
+def sealed(number: int, token: int, data: bytes, is_last: bool, bound: bytes = b"") -> bytes:
+    """The plain text of a token. bound: for the first, what it is bound to (path_hash() or a status)."""
+    magic = (NOT_FIRST if token else FIRST) + (LAST if is_last else NOT_LAST)
+    return b"".join((_PART.pack(magic, number, next_number(token, 0)), bound if not token else b"", data))
+
+
+class Opener:
+    """Takes the tokens of one numbered body apart, in their order. bound: as for sealed().
+
+    number: of the request; None: whatever the first token says, for the caller to judge. now: seconds since
+    the epoch, by this host's clock.
+    """
+
+    def __init__(
+        self,
+        cipher: Cipher,
+        bound: bytes,
+        number: int | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.number = number
+        self.made = 0  # when the newest token was made, seconds since the epoch by the peer's clock
+        self.is_complete = False
+        self._cipher = cipher
+        self._bound = bound
+        self._token = 0
+        self._now = now
+
+    def open(self, token: bytes) -> bytes:
+        """The data of the next token. Raises BadToken, Tampered."""
+        return self.take(self._cipher.decrypt(token), made_at(token))
+
+    def take(self, plain: bytes, made: int) -> bytes:
+        """The same of one that is decrypted."""
+        if self.is_complete:
+            raise Tampered("there is more after the last token")
+        if len(plain) < _PART.size:
+            raise Tampered("a token without its numbers")
+        magic, number, token = _PART.unpack_from(plain)
+        if (
+            magic[:1] != (NOT_FIRST if self._token else FIRST)
+            or magic[1:] not in (LAST, NOT_LAST)
+            or token != next_number(self._token, 0)
+        ):
+            raise Tampered("a token is missing, repeated or not in its place")
+        if self.number is not None and number != self.number:
+            raise Tampered("a token of another request")
+        check_age(made, self._now())
+        # A body's tokens are made one after the other; this is what is left of the order where more of them
+        # are on their way than there are numbers.
+        if made < self.made - 1:
+            raise Tampered("a token that is older than the one before")
+        start = _PART.size
+        if not self._token:
+            start += len(self._bound)
+            if plain[_PART.size : start] != self._bound:
+                raise Tampered("a token of another path or status")
+        self.number = number
+        self.made = max(made, self.made)
+        self._token += 1
+        self.is_complete = magic[1:] == LAST
+        return plain[start:]
+
+    def finish(self) -> None:
+        """The body has ended. Raises Tampered when its last token has not come."""
+        if not self.is_complete:
+            raise Tampered("the end is missing")
+
+
+def begins_numbered(plain: bytes, bounds: Iterable[bytes]) -> bytes | None:
+    """Which of some path hashes the first token of a request is bound to; None: it is no such token."""
+    if len(plain) < _PART.size + _PATH_HASH:
+        return None
+    magic, _, token = _PART.unpack_from(plain)
+    if magic[:1] != FIRST or magic[1:] not in (LAST, NOT_LAST) or token != 0:
+        return None
+    found = plain[_PART.size : _PART.size + _PATH_HASH]
+    return found if found in bounds else None
+
+
+def made_at(token: bytes) -> int:
+    """When a token was made, seconds since the epoch; meant for one that was decrypted. Raises BadToken."""
+    try:
+        head = base64.urlsafe_b64decode(token[:12])
+    except ValueError:
+        raise BadToken("not a token") from None
+    return int.from_bytes(head[1:9], "big")
+
+
+def check_age(made: int, now: float) -> None:
+    """Raises Tampered."""
+    if made + LIFETIME < int(now):
+        raise Tampered(f"a token of {int(now) - made} seconds ago, or the clocks differ")
+    if made > now + AHEAD:
+        raise Tampered("a token of the future: the clocks differ")
+
+
+def status_bound(status: int) -> bytes:
+    """What the first token of a response is bound to."""
+    return b"%03d" % status
+
+
+def parse_status_bound(plain: bytes) -> int | None:
+    """The status in the plain text of a response's first token, if there is one."""
+    found = plain[_PART.size : _PART.size + _STATUS]
+    return int(found) if len(found) == _STATUS and found.isdigit() else None
+
+
+def data_size(length: int | None) -> int:
+    """How much of a stream of so many bytes to put into each token, so that their numbers do not run out.
+
+    length: None: not known.
+    """
+    size = TOKEN_DATA
+    while length is not None and length // size >= TURN - 2 and size < MOST_TOKEN_DATA:
+        size *= 2
+    return size
