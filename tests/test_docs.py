@@ -45,7 +45,14 @@ SECTIONS = {
 }
 OF_GRIDFS = ("pysftpmongo.py",)  # modules whose messages are in the other page
 #: Modules whose messages no SFTP client is shown.
-NOT_UNDER_SSHD = ("pysksync*.py", "pysftpd*.py", "pysftpctl*.py", "pysftp_keys.py", "pysftpremo*.py", "storages.py")
+NOT_UNDER_SSHD = (
+    "pysksync*.py",
+    "pysftpd*.py",
+    "pysftpctl*.py",
+    "pysftp_keys.py",
+    "pysftpremo*.py",
+    "storages.py",
+)
 ERRORS = (common.CommandError.__name__, common.ServiceError.__name__)
 SYSLOG = common.CommandError("in full", "").public  # what follows a text that leaves out something
 HELP_AND_VERSION = ("-h", "--help", "--version")  # argparse's own, which no command declares

@@ -72,6 +72,8 @@ def dispatch(words: Sequence[str]) -> int:
     if not words or words[0].startswith("-"):
         COMMAND.parse(words)  # help and version, or what is wrong
         raise common.CommandError(f"the first word is what to do: {', '.join(VERBS)} (try {PROG} --help)")
+    if list(words[1:]) == ["--version"]:
+        COMMAND.parse(["--version"])  # which needs nothing installed
     return command_of(words[0])(words[1:])
 
 
