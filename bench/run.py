@@ -29,7 +29,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench import drivers, pysftpd, sksync
+from bench import drivers, pysftpd, remo, sksync
 from bench.gridfs import GROUP, MIB, Sizes, contests
 from bench.rows import Material, Row, rows, ssh_rows
 from pysftpserver.embedded import EmbeddedFailed
@@ -187,7 +187,7 @@ def say(text: str) -> None:
 
 def measure_servers(top: Path, pairs: int, only: str) -> tuple[list[Result], list[Memory]]:
     """Every row beside sftp-server whose name has `only` in it, and the memory after the bulk rows."""
-    if any(group in only for group in (GROUP, sksync.GROUP, pysftpd.GROUP)):
+    if any(group in only for group in (GROUP, sksync.GROUP, pysftpd.GROUP, remo.GROUP)):
         return [], []  # no name here has that word, and the files take a while to make
     material = Material(top)
     # The log level that sftp-server has when it is not told another.
@@ -320,6 +320,37 @@ def measure_pysftpd(
     return results, memory
 
 
+def measure_remo(
+    top: Path, pairs: int, only: str, sizes: remo.Sizes | None = None
+) -> tuple[list[Result], list[Memory]]:
+    """The same for the rows on remote administration, and by how much a transfer makes the server grow."""
+    sizes = sizes or remo.Sizes()
+    chosen = [contest for contest in remo.contests(sizes) if only in contest.name]
+    growth = f"{remo.GROUP}: a get and a put of {sizes.transfer // remo.MIB} MiB"
+    results: list[Result] = []
+    memory: list[Memory] = []
+    if not chosen and only not in growth:
+        return results, memory
+    from bench.remo_sides import started
+
+    with started(top, sizes) as sides:
+        if only in growth:
+            say(growth)
+            memory.append(Memory(f"Growth of the server in {growth}", sides.growth(), remo.MOST_GROWTH))
+        for contest in chosen:
+            say(contest.name)
+            result = compare(
+                contest.name,
+                functools.partial(contest.reference, sides),
+                functools.partial(contest.ours, sides),
+                pairs,
+                contest.target,
+                contenders=contest.contenders,
+            )
+            results.append(remo.with_target(contest, result))
+    return results, memory
+
+
 def missing(error: Exception) -> str:
     """What is to be installed; a database that is not there says so itself."""
     return f"{error}: pip install 'pysftpserver[mongo]'" if isinstance(error, ImportError) else str(error)
@@ -329,7 +360,7 @@ def main() -> int:
     """Run the benchmark; print the table and write it as JSON."""
     parser = argparse.ArgumentParser(
         description="Measures pysftpjail beside sftp-server, the storage on GridFS beside its driver, and "
-        "pysksync beside cp, and pysftpd beside sshd."
+        "pysksync beside cp, pysftpd beside sshd, and pysftpremo beside Fernet."
     )
     parser.add_argument("--pairs", type=int, default=5, help="Counted pairs of runs a row. The default is 5.")
     parser.add_argument("--only", default="", help="Run only rows with this in their name. Default: all.")
@@ -348,7 +379,7 @@ def main() -> int:
     results: list[Result] = []
     memory: list[Memory] = []
     left_out = ""
-    for measure in (measure_servers, measure_gridfs, measure_sksync, measure_pysftpd):
+    for measure in (measure_servers, measure_gridfs, measure_sksync, measure_pysftpd, measure_remo):
         with tempfile.TemporaryDirectory(dir=place, prefix="pysftpserver-bench-") as top:
             try:
                 found = measure(Path(top), options.pairs, options.only)

@@ -8,7 +8,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from bench import pysftpd, sksync
+from bench import pysftpd, remo, sksync
 from bench.gridfs import GROUP, MIB, Sizes, contests
 from bench.run import (
     SERVERS,
@@ -17,6 +17,7 @@ from bench.run import (
     durations,
     measure_gridfs,
     measure_pysftpd,
+    measure_remo,
     measure_sksync,
     memory_line,
     tables,
@@ -114,6 +115,26 @@ class OnSKSync(unittest.TestCase):
     def test_small_files_may_take_four_times_as_long_and_what_two_interpreters_take(self):
         for seconds in (0.02, 0.1, 3.0):
             self.assertAlmostEqual(seconds / sksync.small_target(seconds), 4 * seconds + 0.15)
+
+
+class OnRemo(unittest.TestCase):
+    def test_every_row_can_be_measured_and_the_growth_of_the_server(self):
+        little = remo.Sizes(transfer=4 * MIB, commands=3)
+        with tempfile.TemporaryDirectory() as directory:
+            results, memory = measure_remo(Path(directory), 1, remo.GROUP, little)
+        self.assertEqual([row.name for row in results], [contest.name for contest in remo.contests(little)])
+        for row in results:
+            with self.subTest(row.name):
+                self.assertIn(remo.GROUP, row.name)
+                self.assertGreater(min(row.reference, row.ours), 0)
+        self.assertEqual([known.most for known in memory], [remo.MOST_GROWTH])
+
+    def test_commands_are_to_come_to_two_hundred_a_second(self):
+        contest = list(remo.contests(remo.Sizes()))[-1]
+        measured = result(contest.name, 0.5)  # the reference took one second
+        found = remo.with_target(contest, measured)
+        # With that ratio, the 400 of them take two seconds.
+        self.assertAlmostEqual(found.reference / (found.target or 0), 400 / 200)
 
 
 class OnPysftpd(unittest.TestCase):

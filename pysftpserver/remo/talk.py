@@ -293,15 +293,23 @@ def _opened(reply: Reply, opener: wire.Opener, sent: list[bytes], is_eager: bool
     while True:
         data = reply.read(is_eager)
         for token in lines.feed(data) if data else lines.end():
-            if not _TOKEN.fullmatch(token):
-                raise wire.BadToken("not a token")
-            if count < len(sent) and token[_CHANCE] == sent[count]:
-                raise wire.Tampered("a part of the request came back as the answer")
+            if count < len(sent):
+                _check_is_not(token, sent[count])
             count += 1
             yield opener.open(token)
         if not data:
             break
     opener.finish()
+
+
+def _check_is_not(token: bytes, sent: bytes) -> None:
+    """That a token of the answer is not that part of the request, sent back by somebody; the numbers of both
+    are the same. A token has one spelling only, or this would not see another one of the same.
+    """
+    if not _TOKEN.fullmatch(token):
+        raise wire.BadToken("not a token")
+    if token[_CHANCE] == sent:
+        raise wire.Tampered("a part of the request came back as the answer")
 
 
 def _failure(status: int, text: bytes) -> RequestFailed:

@@ -1,0 +1,161 @@
+"""What the rows on remote administration measure: a client in this process and a server in another one.
+
+The server runs already and the client has logged in. Fernet alone is timed with tokens of the same size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from cryptography.fernet import Fernet
+
+from bench import drivers
+from bench.remo import Sizes
+from bench.rows import random_file
+from pysftpserver.remo.client import Client, connect
+from pysftpserver.remo.wire import data_size
+
+USER = "bench"
+
+
+class Nowhere:
+    """Where a get goes."""
+
+    def write(self, data: bytes) -> int:
+        return len(data)
+
+
+@contextlib.contextmanager
+def started(top: Path, sizes: Sizes) -> Iterator[Sides]:
+    """The sides, with the server while they are used."""
+    with contextlib.ExitStack() as stack:
+        yield Sides(top, sizes, stack)
+
+
+class Sides:
+    """The server, and what is done with it."""
+
+    def __init__(self, top: Path, sizes: Sizes, stack: contextlib.ExitStack) -> None:
+        self.top = top
+        self.sizes = sizes
+        base = str(top / "users.sqlite")
+        for prefix in ("server", USER):
+            self._run("keygen", "--no-passphrase", prefix, str(top))
+        self._run("adduser", "--base", base, USER, str(top / f"{USER}.pem"))
+        self.process, port = self._start(base, stack)
+        self._remote: Client = stack.enter_context(
+            connect(
+                "127.0.0.1",
+                port,
+                user=USER,
+                key=top / f"{USER}_key.pem",
+                server_key=top / "server.pem",
+                require_numbered=True,
+            )
+        )
+
+    def _run(self, *words: str) -> None:
+        drivers.timed([*drivers.command("pysftpremo"), *words])
+
+    def _start(self, base: str, stack: contextlib.ExitStack) -> tuple[subprocess.Popen[bytes], int]:
+        log = self.top / "server.log"
+        words = ["--port=0", f"--user-service=SQLiteUserService:{base}"]
+        words += [f"--key-file={self.top / 'server_key.pem'}"]
+        with log.open("wb") as errors:
+            process = subprocess.Popen(
+                [*drivers.command("pysftpremo"), "serve", *words], stderr=errors, stdin=subprocess.DEVNULL
+            )
+        stack.callback(_end, process)
+        deadline = time.monotonic() + 30
+        while not (found := re.search(r"listening on \S+:(\d+)/", log.read_text())):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"pysftpremo did not start: {log.read_text()[-500:]}")
+            time.sleep(0.05)
+        return process, int(found[1])
+
+    # --- what is timed ------------------------------------------------------------------------------------
+
+    def fernet(self) -> float:
+        """Seconds for all of a transfer's tokens, made or opened, whichever takes longer: one side does the
+        one, and the other side the other.
+        """
+        fernet = Fernet(Fernet.generate_key())
+        data = os.urandom(data_size(self.sizes.transfer))
+        token = fernet.encrypt(data)
+        count = self.sizes.transfer // len(data)
+        taken = []
+        for work, given in ((fernet.encrypt, data), (fernet.decrypt, token)):
+            began = time.perf_counter()
+            for _ in range(count):
+                work(given)
+            taken.append(time.perf_counter() - began)
+        return max(taken)
+
+    def transfer(self, verb: str) -> float:
+        """Get a file to nowhere, or put it over and over to one name."""
+        big = random_file(self.top / "big", self.sizes.transfer)
+        began = time.perf_counter()
+        if verb == "get":
+            if self._remote.get(str(big), Nowhere()) != self.sizes.transfer:
+                raise RuntimeError("the get was not whole")
+        else:
+            with big.open("rb") as source:
+                self._remote.put(source, str(self.top / "stored"), self.sizes.transfer)
+        return time.perf_counter() - began
+
+    def commands_here(self) -> float:
+        """The same commands without any protocol, on the same processor."""
+        with self._on_one_processor():
+            began = time.perf_counter()
+            for _ in range(self.sizes.commands):
+                subprocess.run(["true"], stdin=subprocess.DEVNULL, capture_output=True, check=True)
+            return time.perf_counter() - began
+
+    def commands_there(self) -> float:
+        """A command after the other, its output and its status."""
+        with self._on_one_processor():
+            began = time.perf_counter()
+            for _ in range(self.sizes.commands):
+                if self._remote.run("true").status != 0:
+                    raise RuntimeError("a command failed")
+            return time.perf_counter() - began
+
+    @contextlib.contextmanager
+    def _on_one_processor(self) -> Iterator[None]:
+        """This process and every thread of the server's."""
+        tasks = [0, *map(int, os.listdir(f"/proc/{self.process.pid}/task"))]
+        before = os.sched_getaffinity(0)
+        for task in tasks:
+            os.sched_setaffinity(task, {min(before)})
+        try:
+            yield
+        finally:
+            for task in tasks:
+                os.sched_setaffinity(task, before)
+
+    def growth(self) -> int:
+        """Bytes by which the server's resident memory was ever above what it is when nobody asks anything."""
+        place = Path(f"/proc/{self.process.pid}")
+        status = place / "status"
+        (place / "clear_refs").write_text("5")  # peaks so far are forgotten
+        before = _field(status, "VmRSS")
+        for verb in ("get", "put"):
+            self.transfer(verb)
+        return _field(status, "VmHWM") - before
+
+
+def _field(status: Path, name: str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+) kB", status.read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    process.wait()
