@@ -16,6 +16,10 @@ from pysftpserver.cli import (
     pysftpd,
     pysftpjail,
     pysftpmongo,
+    pysftpremo_keys,
+    pysftpremo_once,
+    pysftpremo_serve,
+    pysftpremo_shell,
     pysftpserver,
     pysksync,
     pysksync_cert,
@@ -25,6 +29,9 @@ from pysftpserver.cli import (
 from pysftpserver.cli.options import Command
 from pysftpserver.limits import LIMITS, MOST_HANDLES
 from pysftpserver.log import FACILITIES, LEVELS
+from pysftpserver.remo import config as remo_config
+from pysftpserver.remo.routes import ROUTES
+from pysftpserver.remo.users import WORDS
 from pysftpserver.sksync import config
 from pysftpserver.sshd.config import SETTINGS, WHILE_RUNNING
 
@@ -32,6 +39,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "openssh.md").read_text()
 GRIDFS_PAGE = (ROOT / "docs" / "gridfs.md").read_text()
 SKSYNC_PAGE = (ROOT / "docs" / "sksync.md").read_text()
+REMO_PAGE = (ROOT / "docs" / "remo.md").read_text()
 SSHD_PAGE = (ROOT / "docs" / "sshd.md").read_text()
 SECTIONS = {
     pysftpjail.COMMAND: (PAGE, "Options of pysftpjail"),
@@ -39,6 +47,15 @@ SECTIONS = {
     pysftpmongo.COMMAND: (GRIDFS_PAGE, "pysftpmongo"),
     pysftpd.COMMAND: (SSHD_PAGE, "pysftpd"),
     pysftp_keys.COMMAND: (SSHD_PAGE, "pysftp-keys"),
+    pysftpremo_serve.COMMAND: (REMO_PAGE, "pysftpremo serve"),
+    pysftpremo_keys.KEYGEN: (REMO_PAGE, "Keys and users"),
+    pysftpremo_keys.ADDUSER: (REMO_PAGE, "Keys and users"),
+    pysftpremo_keys.USERS: (REMO_PAGE, "Keys and users"),
+    pysftpremo_keys.DELUSER: (REMO_PAGE, "Keys and users"),
+    pysftpremo_once.EXEC: (REMO_PAGE, "The client"),
+    pysftpremo_once.GET: (REMO_PAGE, "The client"),
+    pysftpremo_once.PUT: (REMO_PAGE, "The client"),
+    pysftpremo_shell.CONNECT: (REMO_PAGE, "The client"),
     pysksync.COMMAND: (SKSYNC_PAGE, "pysksync"),
     pysksync_users.COMMAND: (SKSYNC_PAGE, "Users"),
     pysksync_cert.COMMAND: (SKSYNC_PAGE, "Certificates"),
@@ -126,7 +143,9 @@ class OpenSSHPage(unittest.TestCase):
 
     def test_no_option_is_explained_that_the_command_does_not_have(self) -> None:
         for command in SECTIONS:
-            known = {flag for option in command.options for flag in option.flags} | set(HELP_AND_VERSION)
+            sharing = [other for other in SECTIONS if SECTIONS[other] == SECTIONS[command]]
+            options = [option for other in sharing for option in other.options]
+            known = {flag for option in options for flag in option.flags} | set(HELP_AND_VERSION)
             named = set(re.findall(r"(?<![\w-])--[a-z][\w-]*|`-\w(?=[` ])", self.own_words(command)))
             with self.subTest(command.prog):
                 self.assertEqual({flag.lstrip("`") for flag in named} - known, set())
@@ -229,6 +248,41 @@ class SKSyncPage(unittest.TestCase):
     def test_every_sync_type_is_explained(self) -> None:
         text = section("What goes where", SKSYNC_PAGE)
         self.assertEqual(set(re.findall(r"^\| `(\w+_time)`", text, re.MULTILINE)), set(config.SYNC_TYPES))
+
+
+class RemoPage(unittest.TestCase):
+    def test_the_table_of_settings_is_the_one_in_the_code(self) -> None:
+        rows = re.findall(
+            r"^\| ((?:`-[^`]*`(?:, )?)+) \| `([\w-]+)` \| ([^|]*) \| (.*) \|$",
+            section("pysftpremo serve", REMO_PAGE),
+            re.MULTILINE,
+        )
+        wanted = [
+            (
+                ", ".join(f"`{flag}`" for flag in setting.flags),
+                setting.name,
+                "" if setting.default is None or setting.metavar is None else f"`{setting.default}`",
+                setting.help,
+            )
+            for setting in remo_config.SETTINGS
+        ]
+        self.assertEqual([tuple(cell.strip() for cell in row) for row in rows], wanted)
+
+    def test_every_permission_is_explained(self) -> None:
+        rows = re.findall(r"^\| `(\w+)` \| ", section("Keys and users", REMO_PAGE), re.MULTILINE)
+        self.assertEqual(set(rows), set(WORDS))
+
+    def test_every_verb_of_the_prompt_is_explained(self) -> None:
+        text = section("The client", REMO_PAGE)
+        verbs = [name[3:] for name in dir(pysftpremo_shell.Shell) if name.startswith("do_")]
+        for verb in set(verbs) - {"EOF", "help"}:
+            with self.subTest(verb):
+                self.assertRegex(text, rf"\| `{verb}\b")
+
+    def test_every_path_beyond_the_protocol_is_explained(self) -> None:
+        text = section("The protocol, beyond what others speak", REMO_PAGE)
+        for path in set(ROUTES) - {"info", "get", "put", "cmd", "icm", "idt", "edt"}:
+            self.assertIn(f"`/{path}", text)
 
 
 class SSHDPage(unittest.TestCase):

@@ -56,8 +56,8 @@ COMMAND = Command(
     description="Serve files and commands to those who are in the user database, over plain HTTP, with every "
     "request and answer encrypted and signed.",
     epilog="A configuration file has the same settings, as TOML: port, host (for --interface), user-service, "
-    "key-file, log, timeout (for --session), and the others by the names of their options. Options go before "
-    "the file. The server stops at SIGTERM and SIGINT, and takes running commands along.",
+    "key-file, log, timeout (for --session), and the others by the names of their options. Options win. "
+    "The server stops at SIGTERM and SIGINT, and takes running commands along.",
     options=(
         Option(
             "-c", "--conf", metavar="FILE", help="A configuration file in TOML. There is none by default."

@@ -128,7 +128,7 @@ SETTINGS = (
         "most-token", ("--most-token",), "BYTES", number(1024, 1 << 30), 16 << 20,
         "The longest token that is read; a client that sends no stream puts a whole file into one.",
     ),
-    Setting("most-put", ("--most-put",), "BYTES", SIZE, None, "The longest file that is stored; no limit."),
+    Setting("most-put", ("--most-put",), "BYTES", SIZE, None, "The longest file that is stored."),
     Setting("most-sessions", ("--most-sessions",), "COUNT", number(1, 1_000_000), 1000, "How many sessions."),
     Setting(
         "most-per-user", ("--most-per-user",), "COUNT", number(1, 1_000_000), 64,
