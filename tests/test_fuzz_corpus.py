@@ -17,11 +17,12 @@ from fuzz import corpus, mutator
 from fuzz.sksync import ParserTarget, SyncTarget
 from fuzz.storages import CountingStorage, InJail, InMemory
 from fuzz.targets import TARGETS, Run, SessionTarget, Ways, check_line
+from pysftpserver.incoming import Incoming
 from pysftpserver.log import SFTPLog
 from pysftpserver.server import SFTPServer
 from pysftpserver.sksync import wire
 from pysftpserver.sksync.parsing import ContentParser, ListingParser
-from pysftpserver.sksync.receiving import Incoming, Receiver
+from pysftpserver.sksync.receiving import Receiver
 from pysftpserver.sksync.session import Session
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.packets import CREAT, HELLO, NO_ATTRS, READ, TRUNC, WRITE, request, string, u32, u64
