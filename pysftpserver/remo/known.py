@@ -1,7 +1,8 @@
 """Which servers have spoken numbered mode: from then on the client wants it of them.
 
 Somebody on the path can make a server look like an older one that speaks plain mode only. Of one that was
-met before, he cannot. A file has a line for each of their keys. What may not enter: sessions, what is said there.
+met before, he cannot. A file has a line for each of their keys. What may not enter: sessions, what is said
+there.
 """
 
 from __future__ import annotations
