@@ -120,6 +120,8 @@ class Application:
             return self._log_in_or_out(environ, start_response, session, ident)
         if session is None:
             raise Refusal(403, "log in first")
+        if environ["REQUEST_METHOD"] == "HEAD":  # its answer has no room for tokens
+            raise Refusal(405, "not with this method")
         exchange = self._opened(environ, session, path)
         exchange.is_gone = environ.get(IS_GONE, exchange.is_gone)
         try:
@@ -292,4 +294,4 @@ def _plain(
     body = text.encode()
     length = ("Content-Length", str(len(body)))
     start_response(_status(status), [*_headers(environ, ident), length, *headers])
-    return [body]
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]

@@ -6,9 +6,11 @@ What may not enter: what a request does, files, commands.
 from __future__ import annotations
 
 import itertools
+import time
 
 from pysftpserver.remo.wire import (
     END,
+    BadToken,
     Lines,
     Opener,
     ProtocolError,
@@ -41,7 +43,7 @@ def raw(environ: dict[str, Any]) -> Iterator[bytes]:
         # mod_wsgi, gunicorn, cheroot and others say so when they do.
         if not environ.get("wsgi.input_terminated"):
             raise LengthRequired
-        while piece := stream.read(READ):
+        while piece := _read(stream, READ):
             yield piece
         return
     text = environ.get("CONTENT_LENGTH") or "0"
@@ -49,11 +51,18 @@ def raw(environ: dict[str, Any]) -> Iterator[bytes]:
         raise ProtocolError("the Content-Length is no number")
     left = int(text)
     while left:
-        piece = stream.read(min(left, READ))
+        piece = _read(stream, min(left, READ))
         if not piece:
             raise ProtocolError("the body is shorter than its Content-Length")
         left -= len(piece)
         yield piece
+
+
+def _read(stream: BinaryIO, most: int) -> bytes:
+    try:
+        return stream.read(most)
+    except ValueError as error:  # what our server says of chunks that are none
+        raise ProtocolError(f"the body cannot be read: {error}") from None
 
 
 def tokens(pieces: Iterable[bytes], most: int) -> Iterator[bytes]:
@@ -126,24 +135,27 @@ def opened(
     Raises Tampered: the session is to end. ProtocolError: the request does not do.
     """
     parts = tokens(pieces, most)
-    first = next(parts, None)
-    if first is None:
+    try:
+        first = next(parts, None)
+        plain = None if first is None else session.cipher.decrypt(first)
+    except (ProtocolError, OSError) as error:
+        if session.is_numbered:
+            raise Tampered(_why(error)) from None
+        raise
+    if first is None or plain is None:
         if session.is_numbered or needs_numbers:
             raise Tampered("a request without numbers")
         return Exchange(session, None, iter(()), is_proved=False)
-    try:
-        plain = session.cipher.decrypt(first)
-    except ProtocolError:
-        if session.is_numbered:
-            raise Tampered("a token that is not this session's") from None
-        raise
     bound = begins_numbered(plain, [path_hash(path) for path in paths])
     if bound is None:
         if session.is_numbered or needs_numbers:
             raise Tampered("a request of another path or without numbers")
         return Exchange(session, None, _plain(session, plain, parts))
     opener = Opener(session.cipher, bound)
-    data = opener.take(plain, made_at(first))
+    try:
+        data = opener.take(plain, made_at(first))
+    except BadToken as error:
+        raise Tampered(str(error)) from None
     assert opener.number is not None
     session.count(opener.number, opener.made, now)
     return Exchange(session, opener.number, _numbered(opener, data, parts))
@@ -157,13 +169,25 @@ def _plain(session: Session, data: bytes, parts: Iterator[bytes]) -> Iterator[by
 
 def _numbered(opener: Opener, data: bytes, parts: Iterator[bytes]) -> Iterator[bytes]:
     """Raises Tampered for whatever is wrong."""
-    try:
-        for token in parts:
-            yield data
+    while (token := _next(parts)) is not None:
+        began = time.monotonic()
+        yield data
+        opener.held += time.monotonic() - began
+        try:
             data = opener.open(token)
-        opener.finish()
-    except Tampered:
-        raise
-    except ProtocolError as error:
-        raise Tampered(str(error)) from None
+        except BadToken as error:
+            raise Tampered(str(error)) from None
+    opener.finish()
     yield data
+
+
+def _next(parts: Iterator[bytes]) -> bytes | None:
+    """Raises Tampered: of a body that breaks off nobody knows why."""
+    try:
+        return next(parts, None)
+    except (ProtocolError, OSError) as error:
+        raise Tampered(_why(error)) from None
+
+
+def _why(error: Exception) -> str:
+    return str(error) if isinstance(error, ProtocolError) else "the body breaks off"

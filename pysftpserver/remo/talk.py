@@ -8,7 +8,6 @@ request was served.
 from __future__ import annotations
 
 import itertools
-import re
 import time
 
 from pysftpserver.remo import crypto, wire
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
 IDLE = 60.0  # seconds, after which a session may have timed out
 MOST_TOKEN = 64 << 20  # bytes of a token that a server may send
 FILE_THERE = b"/dev/null"
-_TOKEN = re.compile(rb"[A-Za-z0-9_-]{48,}={0,2}")
-_CHANCE = slice(12, 33)  # of a token: 126 bits of its initialization vector, which no two tokens share
+
+now = time.time  # seconds since the epoch, by this host's clock
 
 
 class RemoError(Exception):
@@ -72,7 +71,6 @@ class Talk:
         self._server_key = server_key
         self._requires_numbered = require_numbered
         self._transport = Transport(place, timeout)
-        self._place = place
         self._cookie: str | None = None
         self._cipher: crypto.SessionCipher | None = None
         self._number = 0
@@ -91,11 +89,15 @@ class Talk:
             self.is_numbered = True
             try:
                 status = self._probe(path, argument)
-            except _NotNumbered:
-                self.is_numbered = False
+            except _NotNumbered as error:
+                if error.status >= 500:  # it serves nobody now, in whichever mode
+                    raise RequestFailed(error.status, "") from None
                 continue
             self.tells_status = path == "/sts" and status == 200
+            # Who has made this session end must not get the next one in the weaker mode.
+            self._requires_numbered = True
             return
+        self.tells_status = False
         if self._requires_numbered:
             self.log_out()
             raise Security("the server does not answer in numbered mode, which is required")
@@ -133,10 +135,11 @@ class Talk:
             raise RemoError("the server has given no session id")
         self._cookie = reply.cookie
         self._number = 0
+        self._used = time.monotonic()
 
     def _probe(self, path: str, argument: bytes | None) -> int:
         try:
-            for _ in self.ask("GET", path, argument):
+            for _ in self._ask("GET", path, argument):
                 pass
         except RequestFailed as error:
             return error.status
@@ -147,9 +150,9 @@ class Talk:
         nothing, because a request that failed must never be made again.
         """
         if self._cipher is not None and time.monotonic() - self._used > IDLE:
-            self._used = time.monotonic()
             try:
-                self._probe("/sts" if self.is_numbered else "/info", None)
+                if self._probe("/sts", None) == 403:  # in plain mode; in numbered mode nobody has signed it
+                    self._forget()
             except Security:
                 pass
         if self._cipher is None:
@@ -178,6 +181,17 @@ class Talk:
         close it. A session that was lost before is begun anew. Raises RemoError.
         """
         self._revive()
+        yield from self._ask(method, path, argument, pieces, is_eager)
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        argument: bytes | None = None,
+        pieces: Iterable[bytes] | None = None,
+        is_eager: bool = False,
+    ) -> Iterator[bytes]:
+        """The same, of the session that there is."""
         cipher = self._cipher
         assert cipher is not None
         if argument is not None:
@@ -200,6 +214,8 @@ class Talk:
             self._transport.close()
             self.log_out()
             raise
+        except wire.Unnumbered:
+            raise _NotNumbered(200) from None
         except wire.ProtocolError as error:
             raise Security(f"an answer was not as it should be: {error}") from None
         except Unreachable as error:
@@ -217,21 +233,21 @@ class Talk:
         is_eager: bool,
     ) -> Iterator[bytes]:
         self._number = wire.next_number(self._number)
-        sent: list[bytes] = []
-        bound = wire.path_hash((self._place.prefix + path).encode())
+        sent: set[bytes] = set()
+        bound = wire.path_hash(path.encode())  # a proxy may take the prefix away
         body = self._sealed(cipher, bound, pieces, sent)
         single = pieces is None or isinstance(pieces, tuple)
         reply = self._request(method, path, b"".join(body) if single else body)
         if not reply.is_tokens:
-            raise _NotNumbered(reply)
-        opener = wire.Opener(cipher, wire.status_bound(reply.status), self._number)
+            raise _NotNumbered(reply.status)
+        opener = wire.Opener(cipher, wire.status_bound(reply.status), self._number, now)
         said = _opened(reply, opener, sent, is_eager)
         if reply.status != 200:
             raise _failure(reply.status, b"".join(said))
         yield from said
 
     def _sealed(
-        self, cipher: crypto.SessionCipher, bound: bytes, pieces: Iterable[bytes] | None, sent: list[bytes]
+        self, cipher: crypto.SessionCipher, bound: bytes, pieces: Iterable[bytes] | None, sent: set[bytes]
     ) -> Iterator[bytes]:
         """The tokens of a request. sent: gets what they are known by."""
         before: bytes | None = None
@@ -240,7 +256,7 @@ class Talk:
             if before is not None or piece is None:
                 is_last = piece is None
                 token = cipher.encrypt(wire.sealed(self._number, count, before or b"", is_last, bound))
-                sent.append(token[_CHANCE])
+                sent.add(wire.known_by(token))
                 count += 1
                 yield token + wire.END
             before = piece
@@ -259,10 +275,17 @@ class Talk:
             if isinstance(pieces, tuple):
                 body = b"".join(body)
         reply = self._request(method, path, body)
+        if reply.status == 403:  # perhaps the session has timed out: the next request asks
+            self._used = float("-inf")
         if reply.status != 200:
-            raise _failure(reply.status, b"" if reply.is_tokens else reply.text)
+            if reply.is_tokens:
+                self._transport.close()  # and with it, what is not read
+            raise _failure(reply.status, reply.text)
         if not reply.is_tokens:
-            raise wire.Tampered("an answer that is not encrypted")
+            if path != "/info":  # which is for everybody
+                raise wire.Tampered("an answer that is not encrypted")
+            yield reply.text
+            return
         lines = wire.Lines(MOST_TOKEN)
         while data := reply.read(is_eager):
             for token in lines.feed(data):
@@ -282,21 +305,33 @@ class Talk:
 class _NotNumbered(Security):
     """An answer that is not encrypted, in numbered mode: from an older server, or from somebody between."""
 
-    def __init__(self, reply: Reply) -> None:
-        super().__init__(f"an answer that nobody has signed ({reply.status}); the session is lost")
+    def __init__(self, status: int) -> None:
+        super().__init__(
+            f"an answer that nobody has signed ({status}), of an older server or of somebody between; the "
+            "session is lost"
+        )
+        self.status = status
 
 
-def _opened(reply: Reply, opener: wire.Opener, sent: list[bytes], is_eager: bool) -> Iterator[bytes]:
+def _opened(reply: Reply, opener: wire.Opener, sent: set[bytes], is_eager: bool) -> Iterator[bytes]:
     """The data of a numbered answer. sent: of the request's own tokens, which nobody may send back."""
     lines = wire.Lines(MOST_TOKEN)
-    count = 0
     while True:
         data = reply.read(is_eager)
         for token in lines.feed(data) if data else lines.end():
+<<<<<<< ours
             if count < len(sent):
                 _check_is_not(token, sent[count])
             count += 1
             yield opener.open(token)
+=======
+            said = opener.open(token)
+            if wire.known_by(token) in sent:
+                raise wire.Tampered("a part of the request came back as the answer")
+            began = time.monotonic()
+            yield said
+            opener.held += time.monotonic() - began
+>>>>>>> theirs
         if not data:
             break
     opener.finish()

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import http.client
 import http.cookies
+import re
 import select
+import socket
 import time
 import urllib.parse
 
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 8080
 KEEP = 30.0  # seconds, after which an idle connection is not trusted any more
 READ = 131072  # bytes at once
+UNSENT = 131072  # bytes that the kernel may keep before they are on their way
 MOST_TEXT = 65536  # bytes of an answer that is no token stream
 AGENT = f"pysftpremo/{__version__}"
+_IDENT = re.compile(r"[!#-+\--:<-\[\]-~]{1,4096}")  # RFC 6265, section 4.1.1
 
 
 class Unreachable(Exception):
@@ -125,6 +129,9 @@ class Transport:
             connection = kind(self._place.host, self._place.port, timeout=self._timeout)
             try:
                 connection.connect()
+                # Tokens have a time: what a slow line cannot take yet is better made later than kept by the
+                # kernel, which likes to keep megabytes.
+                connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
             except OSError as error:
                 raise Unreachable(f"{self._place}: {_reason(error)}") from None
             self._connection = connection
@@ -143,7 +150,7 @@ def _session_id(cookies: list[str]) -> str | None:
     for text in cookies:
         with contextlib.suppress(http.cookies.CookieError):
             found = http.cookies.SimpleCookie(text).get(COOKIE)
-            if found is not None:
+            if found is not None and _IDENT.fullmatch(found.value):
                 return found.value
     return None
 

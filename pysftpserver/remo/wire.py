@@ -11,6 +11,7 @@ import base64
 import binascii
 import hashlib
 import json
+import re
 import struct
 import time
 
@@ -44,6 +45,7 @@ MOST_TOKEN_DATA = 1 << 20  # the same of the longest streams
 NUMBERS = 1 << 16
 TURN = 1 << 15  # tokens of one body that are numbered before the numbers turn negative
 _PART = struct.Struct(">2shh")
+_HEAD = re.compile(rb"[A-Za-z0-9_-]{36}")  # of a token: version, time and initialization vector, in base64
 _PATH_HASH = 48
 _STATUS = 3
 FIRST, NOT_FIRST = b"B", b"."
@@ -60,6 +62,10 @@ class BadToken(ProtocolError):
 
 class Tampered(ProtocolError):
     """In numbered mode: a part is missing, repeated, out of order, too old or of another request."""
+
+
+class Unnumbered(Tampered):
+    """The same of a body that has no numbers at all: from who speaks plain mode only, or from an attacker."""
 
 
 # --- logins ---------------------------------------------------------------------------------------------
@@ -133,9 +139,10 @@ def unb64(text: str | bytes) -> bytes:
     """The same back, strictly. Raises ProtocolError."""
     try:
         raw = text.encode("ascii") if isinstance(text, str) else text
-        if b"+" in raw or b"/" in raw:
+        data = binascii.a2b_base64(raw.translate(_URL_SAFE), strict_mode=True)
+        if base64.urlsafe_b64encode(data) != raw:  # other letters, or padding of which Python thinks little
             raise ValueError
-        return binascii.a2b_base64(raw.translate(_URL_SAFE), strict_mode=True)
+        return data
     except ValueError:
         raise ProtocolError("not base64 as URLs have it") from None
 
@@ -217,6 +224,7 @@ class Opener:
     ) -> None:
         self.number = number
         self.made = 0  # when the newest token was made, seconds since the epoch by the peer's clock
+        self.held = 0.0  # seconds in which nobody here asked for more, and tokens had to wait
         self.is_complete = False
         self._cipher = cipher
         self._bound = bound
@@ -231,6 +239,8 @@ class Opener:
         """The same of one that is decrypted."""
         if self.is_complete:
             raise Tampered("there is more after the last token")
+        if not self._token and not _is_first(plain):
+            raise Unnumbered("a body without numbers")
         if len(plain) < _PART.size:
             raise Tampered("a token without its numbers")
         magic, number, token = _PART.unpack_from(plain)
@@ -242,7 +252,7 @@ class Opener:
             raise Tampered("a token is missing, repeated or not in its place")
         if self.number is not None and number != self.number:
             raise Tampered("a token of another request")
-        check_age(made, self._now())
+        check_age(made, self._now(), self.held)
         # A body's tokens are made one after the other; this is what is left of the order where more of them
         # are on their way than there are numbers.
         if made < self.made - 1:
@@ -260,33 +270,44 @@ class Opener:
 
     def finish(self) -> None:
         """The body has ended. Raises Tampered when its last token has not come."""
+        if not self._token:
+            raise Unnumbered("a body without a token")
         if not self.is_complete:
             raise Tampered("the end is missing")
 
 
 def begins_numbered(plain: bytes, bounds: Iterable[bytes]) -> bytes | None:
     """Which of some path hashes the first token of a request is bound to; None: it is no such token."""
-    if len(plain) < _PART.size + _PATH_HASH:
-        return None
-    magic, _, token = _PART.unpack_from(plain)
-    if magic[:1] != FIRST or magic[1:] not in (LAST, NOT_LAST) or token != 0:
+    if len(plain) < _PART.size + _PATH_HASH or not _is_first(plain):
         return None
     found = plain[_PART.size : _PART.size + _PATH_HASH]
     return found if found in bounds else None
 
 
+def _is_first(plain: bytes) -> bool:
+    """Whether a plain text has the shape of a numbered body's first token."""
+    if len(plain) < _PART.size:
+        return False
+    magic, _, token = _PART.unpack_from(plain)
+    return magic[:1] == FIRST and magic[1:] in (LAST, NOT_LAST) and token == 0
+
+
 def made_at(token: bytes) -> int:
     """When a token was made, seconds since the epoch; meant for one that was decrypted. Raises BadToken."""
-    try:
-        head = base64.urlsafe_b64decode(token[:12])
-    except ValueError:
-        raise BadToken("not a token") from None
-    return int.from_bytes(head[1:9], "big")
+    # Who decrypts skips what is no base64, and so could move the time and what known_by() tells.
+    if not _HEAD.match(token):
+        raise BadToken("not a token")
+    return int.from_bytes(base64.urlsafe_b64decode(token[:12])[1:9], "big")
 
 
-def check_age(made: int, now: float) -> None:
-    """Raises Tampered."""
-    if made + LIFETIME < int(now):
+def known_by(token: bytes) -> bytes:
+    """What no two tokens share: 126 bits of the initialization vector."""
+    return token[12:33]
+
+
+def check_age(made: int, now: float, held: float = 0.0) -> None:
+    """held: seconds that a token may have waited on this side. Raises Tampered."""
+    if made + LIFETIME + held < int(now):
         raise Tampered(f"a token of {int(now) - made} seconds ago, or the clocks differ")
     if made > now + AHEAD:
         raise Tampered("a token of the future: the clocks differ")
