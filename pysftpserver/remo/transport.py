@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 8080
 KEEP = 30.0  # seconds, after which an idle connection is not trusted any more
+#: Whether a host is still there that says nothing: asked after a minute, and given up after another one.
+PROBES = (
+    ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 60),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPINTVL), 20),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPCNT), 3),
+)
 READ = 131072  # bytes at once
 UNSENT = 131072  # bytes that the kernel may keep before they are on their way
 MOST_TEXT = 65536  # bytes of an answer that is no token stream
@@ -93,9 +100,16 @@ class Transport:
         self._used = 0.0
 
     def request(
-        self, method: str, path: str, body: bytes | Iterable[bytes] | None, cookie: str | None
+        self,
+        method: str,
+        path: str,
+        body: bytes | Iterable[bytes] | None,
+        cookie: str | None,
+        may_be_silent: bool = False,
     ) -> Reply:
-        """Ask; bytes go with their length, other bodies in chunks. Raises Unreachable."""
+        """Ask; bytes go with their length, other bodies in chunks. may_be_silent: a command is waited for
+        that has nothing to say, as long as the other host is there. Raises Unreachable.
+        """
         headers = {"User-Agent": AGENT, "Accept-Encoding": "identity"}
         if cookie is not None:
             headers["Cookie"] = f"{COOKIE}={cookie}"
@@ -105,9 +119,12 @@ class Transport:
         connection = self._connected()
         target = self._place.prefix + path
         try:
+            connection.sock.settimeout(self._timeout)
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 # Refused half-way, the answer may be there all the same.
                 connection.request(method, target, body, headers, encode_chunked=is_chunked)
+            if may_be_silent:
+                connection.sock.settimeout(None)
             reply = Reply(connection.getresponse())
         except (OSError, http.client.HTTPException) as error:
             self.close()
@@ -132,6 +149,8 @@ class Transport:
                 # Tokens have a time: what a slow line cannot take yet is better made later than kept by the
                 # kernel, which likes to keep megabytes.
                 connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+                for option, value in PROBES:
+                    connection.sock.setsockopt(*option, value)
             except OSError as error:
                 raise Unreachable(f"{self._place}: {_reason(error)}") from None
             self._connection = connection

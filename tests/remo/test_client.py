@@ -155,6 +155,11 @@ class OurServer(RemoCase):
             remote.run("no-such-command")
         self.assertEqual(remote.outcome()[0], 127)
 
+    def test_a_command_may_be_silent_for_longer_than_a_server_may(self) -> None:
+        with self.connect(timeout=0.3) as remote:
+            self.assertEqual(remote.run("sh -c 'sleep 0.8; echo done'").output, b"done\n")
+            self.assertEqual(remote.run("true").status, 0)
+
     def test_the_rest_of_an_answer_that_nobody_wants_does_not_disturb_the_session(self) -> None:
         (self.place / "large").write_bytes(bytes(3_000_000))
 
