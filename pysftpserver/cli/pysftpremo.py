@@ -36,45 +36,44 @@ COMMAND = Command(
 
 def command_of(verb: str) -> Callable[[Sequence[str]], int]:
     """What runs a verb. Raises CommandError."""
-    try:
-        if verb == "serve":
-            from pysftpserver.cli.pysftpremo_serve import serve
+    if verb == "serve":
+        from pysftpserver.cli.pysftpremo_serve import serve
 
-            return serve
-        if verb in ("keygen", "adduser", "users", "deluser"):
-            from pysftpserver.cli import pysftpremo_keys
+        return serve
+    if verb in ("keygen", "adduser", "users", "deluser"):
+        from pysftpserver.cli import pysftpremo_keys
 
-            return {
-                "keygen": pysftpremo_keys.keygen,
-                "adduser": pysftpremo_keys.adduser,
-                "users": pysftpremo_keys.users,
-                "deluser": pysftpremo_keys.deluser,
-            }[verb]
-        if verb == "connect":
-            from pysftpserver.cli.pysftpremo_shell import connect
+        return {
+            "keygen": pysftpremo_keys.keygen,
+            "adduser": pysftpremo_keys.adduser,
+            "users": pysftpremo_keys.users,
+            "deluser": pysftpremo_keys.deluser,
+        }[verb]
+    if verb == "connect":
+        from pysftpserver.cli.pysftpremo_shell import connect
 
-            return connect
-        if verb in ("exec", "get", "put"):
-            from pysftpserver.cli import pysftpremo_once
+        return connect
+    if verb in ("exec", "get", "put"):
+        from pysftpserver.cli import pysftpremo_once
 
-            return {"exec": pysftpremo_once.execute, "get": pysftpremo_once.get, "put": pysftpremo_once.put}[
-                verb
-            ]
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("cryptography", "cheroot", "rich"):
-            raise
-        raise common.CommandError(f"{error.name} is missing: pip install 'pysftpserver[remo]'") from None
+        return {"exec": pysftpremo_once.execute, "get": pysftpremo_once.get, "put": pysftpremo_once.put}[verb]
     raise common.CommandError(f"{verb}: no such verb; there are {', '.join(VERBS)} (try {PROG} --help)")
 
 
 def dispatch(words: Sequence[str]) -> int:
     """Run the verb that the first word names. Raises CommandError."""
-    if not words or words[0].startswith("-"):
+    if words and words[0].startswith("-"):
         COMMAND.parse(words)  # help and version, or what is wrong
+    if not words or words[0].startswith("-"):
         raise common.CommandError(f"the first word is what to do: {', '.join(VERBS)} (try {PROG} --help)")
     if list(words[1:]) == ["--version"]:
         COMMAND.parse(["--version"])  # which needs nothing installed
-    return command_of(words[0])(words[1:])
+    try:
+        return command_of(words[0])(words[1:])
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("cryptography", "cheroot", "rich"):
+            raise
+        raise common.CommandError(f"{error.name} is missing: pip install 'pysftpserver[remo]'") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,6 +11,7 @@ import getpass
 import glob
 import os
 import posixpath
+import stat
 import sys
 
 from pysftpserver import wholefiles
@@ -18,6 +19,7 @@ from pysftpserver.cli import common
 from pysftpserver.cli.options import BadValue, Option
 from pysftpserver.cli.pysftpremo_keys import PASSPHRASE
 from pysftpserver.remo import client, crypto
+from pysftpserver.remo.known import KnownServers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,22 +114,37 @@ def log_in(options: dict[str, Any], port: int | None) -> client.Client:
             raise common.CommandError(f"--key {key}: it is encrypted: set {PASSPHRASE}, or use a terminal")
         return getpass.getpass(f"Passphrase for {key}: ")
 
+    private = _key(key, "--key", lambda pem: crypto.load_private(pem), passphrase)
+    public = _key(options["server"], "--server", crypto.load_public)
+    known = KnownServers(os.path.join(state_directory(), "numbered"))
+    was_numbered = known.is_numbered(crypto.fingerprint(public))
     try:
         opened = client.connect(
             options["HOST"],
             port,
             user=user,
-            key=_key(key, "--key", lambda pem: crypto.load_private(pem), passphrase),
-            server_key=_key(options["server"], "--server", crypto.load_public),
-            require_numbered=options["require_numbered"],
+            key=private,
+            server_key=public,
+            require_numbered=options["require_numbered"] or was_numbered,
             timeout=options["timeout"],
         )
     except ValueError as error:
         raise common.CommandError(str(error)) from None
+    except client.NotNumbered as error:
+        hint = f"; it did before, and {known.path} says so" if was_numbered else ""
+        raise common.ServiceError(f"{error}{hint}") from None
     except client.RemoError as error:
         raise common.ServiceError(str(error)) from None
+    if opened.is_numbered:
+        known.remember(crypto.fingerprint(public))
     opened.encoding = options["encoding"]
     return opened
+
+
+def state_directory() -> str:
+    """Where this command keeps what it remembers."""
+    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return os.path.join(state, "pysftpremo")
 
 
 def _key(
@@ -149,8 +166,7 @@ def _key(
         raise common.CommandError(f"{option} {path}: {error}") from None
 
 
-# --- files
-# ------------------------------------------------------------------------------------------------------
+# --- files --------------------------------------------------------------------------------------------------
 
 
 def fetch(remote: client.Client, name: str, target: str, progress: Progress) -> None:
@@ -161,8 +177,12 @@ def fetch(remote: client.Client, name: str, target: str, progress: Progress) -> 
         return
     path = os.path.join(target, posixpath.basename(name)) if os.path.isdir(target) else target
     size = _size_of(remote, name) if progress.is_shown else None
-    mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else NEW & ~_umask()
-    with wholefiles.beside_open(path, mode) as (file, beside):
+    mode = os.stat(path).st_mode if os.path.exists(path) else stat.S_IFREG | NEW & ~_umask()
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe or a device: nothing to put in its place
+        with open(path, "wb") as file, progress.of(name, size) as on_bytes:
+            remote.get(name, file, on_bytes)
+        return
+    with wholefiles.beside_open(path, mode & 0o777) as (file, beside):
         with progress.of(name, size) as on_bytes:
             remote.get(name, file, on_bytes)
         file.flush()
@@ -234,6 +254,12 @@ def _umask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
+
+
+def unsayable(error: UnicodeError, encoding: str) -> common.CommandError:
+    """What to tell of a text that the server's encoding cannot say."""
+    text = error.object if isinstance(error, UnicodeEncodeError) else ""
+    return common.CommandError(f"{text}: {encoding} has no such letters; choose another --encoding")
 
 
 class Progress:

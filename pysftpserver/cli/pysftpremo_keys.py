@@ -13,7 +13,7 @@ from pysftpserver import wholefiles
 from pysftpserver.cli import common
 from pysftpserver.cli.options import Command, Option
 from pysftpserver.remo import crypto
-from pysftpserver.remo.users import WORDS, UserError, Users
+from pysftpserver.remo.users import WORDS, User, UserError, Users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -135,8 +135,16 @@ def users(words: Sequence[str]) -> int:
             key = crypto.fingerprint(user.key())
         except crypto.KeyProblem as error:
             key = f"(the key cannot be used: {error})"
-        print(f"{common.one_line(user.name)}\t{user.permissions or 'all'}\t{key}")
+        print(f"{common.one_line(user.name)}\t{_permitted(user)}\t{key}")
     return 0
+
+
+def _permitted(user: User) -> str:
+    try:
+        user.may()
+    except UserError as error:
+        return f"(nothing: {common.one_line(str(error))})"
+    return "all" if user.permissions is None else user.permissions
 
 
 def deluser(words: Sequence[str]) -> int:

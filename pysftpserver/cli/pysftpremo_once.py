@@ -23,6 +23,7 @@ from pysftpserver.cli.pysftpremo_client import (
     log_in,
     remote_names,
     store,
+    unsayable,
 )
 from pysftpserver.remo import client
 
@@ -77,14 +78,15 @@ def execute(words: Sequence[str]) -> int:
     try:
         with log_in(options, options["port"]) as remote:
             given = sys.stdin.buffer if options["input"] else None
-            result = remote.run(line, given, sys.stdout.buffer)
-            sys.stdout.buffer.flush()
+            result = remote.run(line, given, _Output())
     except client.RequestFailed as error:
         common.tell(f"{EXEC.prog}: {common.one_line(str(error))}")
         return 127 if "no such command" in str(error) else OWN_FAILURE
     except (client.RemoError, common.ServiceError) as error:
         common.tell(f"{EXEC.prog}: {common.one_line(str(error))}")
         return OWN_FAILURE
+    except UnicodeError as error:
+        raise unsayable(error, options["encoding"]) from None
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # nobody reads any more, nor the last flush
         return 141
@@ -92,6 +94,14 @@ def execute(words: Sequence[str]) -> int:
         common.tell(f"{EXEC.prog}: this server does not tell how a command ended")
         return 0
     return result.status
+
+
+class _Output:
+    """Standard output, where each piece goes at once: a command may take its time for the next one."""
+
+    def write(self, data: bytes) -> None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
 
 
 def get(words: Sequence[str]) -> int:
@@ -137,6 +147,8 @@ def _with_files(command: Command, options: dict[str, Any], work: Callable[[clien
             work(remote)
     except client.RemoError as error:
         raise common.ServiceError(str(error)) from None
+    except UnicodeError as error:
+        raise unsayable(error, options["encoding"]) from None
     except OSError as error:
         name = f"{error.filename}: " if isinstance(error.filename, str) else ""
         raise common.CommandError(f"{name}{(error.strerror or 'failure').lower()}") from None

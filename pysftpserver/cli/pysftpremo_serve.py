@@ -72,7 +72,9 @@ def serve(words: Sequence[str]) -> int:
     options = COMMAND.parse(words)
     given: dict[str, Any] = _configuration(options["conf"]) if options["conf"] else {}
     for setting in config.SETTINGS:
-        if options[setting.attribute] not in (None, False):
+        is_switch = setting.metavar is None
+        # No and 0 are values too.
+        if options[setting.attribute] is not (False if is_switch else None):
             given[setting.name] = options[setting.attribute]
     values = config.Values(given)
     set_up_logging(values)
@@ -193,14 +195,15 @@ def set_up_logging(values: Values) -> None:
 
 def _set_up_audit(values: Values) -> None:
     logger = logging.getLogger(audit.LOGGER)
-    if values.audit is None:
-        return
+    if values.audit is None or any(handler.name == values.audit for handler in logger.handlers):
+        return  # a WSGI server asks for every combination of settings, and again for those that fail
     try:
         stream = open(open_for_appending(values.audit), "a", encoding="utf-8")
     except OSError as error:
         why = (error.strerror or "failure").lower()
         raise common.CommandError(f"audit: {values.audit}: {why}; name a file that can be written") from None
     handler = logging.StreamHandler(stream)
+    handler.name = values.audit
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

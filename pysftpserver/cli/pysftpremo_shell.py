@@ -9,6 +9,7 @@ import cmd
 import glob
 import os
 import posixpath
+import re
 import shlex
 import sys
 from stat import S_ISDIR
@@ -24,6 +25,7 @@ from pysftpserver.cli.pysftpremo_client import (
     local_names,
     log_in,
     remote_names,
+    state_directory,
     store,
 )
 from pysftpserver.remo import client
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 HISTORY = 1000  # lines
+_WORD = re.compile(r"(?:\\.|[^\s\\])+")
 CONNECT = Command(
     prog="pysftpremo connect",
     description="Open a session with a server and type commands: get, put, ls, exec, iexec, idata, iend, "
@@ -155,8 +158,13 @@ class Shell(cmd.Cmd):
 
     def do_iend(self, line: str) -> None:
         """iend: end the input of the command that iexec has started, and show all that it still says."""
-        for piece in self._running().finish():
-            pysftpremo_terminal.show(piece)
+        try:
+            for piece in self._running().finish():
+                pysftpremo_terminal.show(piece)
+        except client.RequestFailed as error:
+            if error.status != 400:
+                raise
+            # What the protocol says of a command that has come to its end before.
         self._ended()
 
     def do_set_encoding(self, line: str) -> None:
@@ -206,8 +214,8 @@ class Shell(cmd.Cmd):
 
     def complete_get(self, text: str, line: str, begin: int, end: int) -> list[str]:
         """Names there, and then names here."""
-        word = line[:end].rpartition(" ")[2]
-        is_first = len(line[:end].split()) + line[:end].endswith(" ") <= 2
+        word = _last_word(line[:end])
+        is_first = len(_WORD.findall(line[:end])) + (not word) <= 2
         return (self._remote_names if is_first else _local_names)(word, text)
 
     def complete_put(self, text: str, line: str, begin: int, end: int) -> list[str]:
@@ -216,7 +224,7 @@ class Shell(cmd.Cmd):
 
     def complete_ls(self, text: str, line: str, begin: int, end: int) -> list[str]:
         """Names there."""
-        return self._remote_names(line[:end].rpartition(" ")[2], text)
+        return self._remote_names(_last_word(line[:end]), text)
 
     def _remote_names(self, word: str, text: str) -> list[str]:
         if self._command is not None and not self._command.is_over:
@@ -253,12 +261,24 @@ class _Output:
 
 def _completed(entry: client.Entry, text: str, last: str) -> str:
     slash = "/" if entry.mode is not None and S_ISDIR(entry.mode) else ""
-    return text + entry.name[len(last) :] + slash
+    return text + _escaped(entry.name[len(last) :]) + slash
 
 
 def _local_names(word: str, text: str) -> list[str]:
     found = glob.glob(glob.escape(word) + "*")
-    return [text + name[len(word) :] + ("/" if os.path.isdir(name) else "") for name in sorted(found)]
+    return [
+        text + _escaped(name[len(word) :]) + ("/" if os.path.isdir(name) else "") for name in sorted(found)
+    ]
+
+
+def _last_word(line: str) -> str:
+    """What is being typed, without the backslashes that keep it together."""
+    raw = _WORD.findall(line) if line[-1:].strip() or line.endswith("\\ ") else []
+    return re.sub(r"\\(.)", r"\1", raw[-1]) if raw else ""
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"""([\s"'\\*?\[\]])""", r"\\\1", text)
 
 
 def _words(line: str, least: int, most: int | None) -> list[str]:
@@ -275,8 +295,7 @@ class History:
     """What was typed, kept for the next session, where there is readline."""
 
     def __init__(self) -> None:
-        state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-        self._path = os.path.join(state, "pysftpremo", "history")
+        self._path = os.path.join(state_directory(), "history")
 
     def __enter__(self) -> None:
         try:

@@ -35,12 +35,12 @@ def talk(command: Interactive, said: bytes, is_terminal: bool) -> bool:
 
     is_terminal: whether it has a terminal of its own, which echoes and takes Ctrl-C.
     """
-    show(said)
     before = termios.tcgetattr(0) if is_terminal else None
     resized = _Resized()
     try:
         if before is not None:
-            tty.setraw(0)
+            tty.setraw(0, termios.TCSADRAIN)  # what was typed ahead is for the command
+        show(said)
         return _talk(command, is_terminal, resized)
     finally:
         resized.stop()

@@ -14,7 +14,16 @@ import json
 import os
 
 from pysftpserver.remo import crypto, wire
-from pysftpserver.remo.talk import NoSuchPath, RemoError, RequestFailed, Security, Talk, Unconnected
+from pysftpserver.remo.talk import (
+    LoginRefused,
+    NoSuchPath,
+    NotNumbered,
+    RemoError,
+    RequestFailed,
+    Security,
+    Talk,
+    Unconnected,
+)
 from pysftpserver.remo.transport import Place
 
 TYPE_CHECKING = False
@@ -32,7 +41,9 @@ __all__ = [
     "Client",
     "Entry",
     "Interactive",
+    "LoginRefused",
     "NoSuchPath",
+    "NotNumbered",
     "RemoError",
     "RequestFailed",
     "Result",
@@ -174,7 +185,7 @@ class Client:
         found = []
         for line in said.splitlines():
             name, mode, size, mtime, long = json.loads(line)
-            found.append(Entry(name, mode, size, mtime, long))
+            found.append(Entry(self._decoded(name), mode, size, mtime, self._decoded(long)))
         return sorted(found, key=lambda entry: entry.name)
 
     # --- commands -----------------------------------------------------------------------------------------
@@ -212,6 +223,10 @@ class Client:
         path = "/icm/" if size is None else "/pty/"
         said = b"".join(self._talk.ask("POST", path, argument, _one(given)))
         return Interactive(self, self._talk), said
+
+    def _decoded(self, text: str) -> str:
+        """A name of a listing, whose bytes are told as UTF-8 wherever they are."""
+        return text.encode("utf-8", "surrogateescape").decode(self.encoding, "surrogateescape")
 
     def _encoded(self, text: str) -> bytes:
         return text.encode(self.encoding, "surrogateescape")

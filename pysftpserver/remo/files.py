@@ -10,18 +10,32 @@ import os
 import posixpath
 from stat import S_ISDIR, S_ISREG
 
+from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.attributes import LongnameFormatter
 from pysftpserver.incoming import is_missing, open_beside, reason, remove_leftovers
-from pysftpserver.pysftpexceptions import SFTPException, SFTPUnsupported
+from pysftpserver.pysftpexceptions import (
+    SFTPEndOfFile,
+    SFTPException,
+    SFTPForbidden,
+    SFTPNotFound,
+    SFTPUnsupported,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.attributes import SFTPAttributes
     from pysftpserver.incoming import Incoming
+
+
+#: What a storage means that says nothing.
+_MEANINGS = (
+    (SFTPUnsupported, "the storage does not do that"),
+    (SFTPNotFound, "no such file or directory"),
+    (SFTPForbidden, "permission denied"),
+)
 
 
 class FileProblem(Exception):
@@ -47,7 +61,7 @@ class Source:
             _check_is_file(_attributes(storage, path))
             self._handle: Any = storage.open(path, os.O_RDONLY, 0)
         except (OSError, SFTPException) as error:
-            raise FileProblem(reason(error)) from None
+            raise FileProblem(_why(error)) from None
         self.size = self._size()
         self.moved = 0
 
@@ -62,8 +76,10 @@ class Source:
         while True:
             try:
                 piece = self._storage.read(self._handle, self.moved, size)
+            except SFTPEndOfFile:
+                return
             except (OSError, SFTPException) as error:
-                raise FileProblem(reason(error)) from None
+                raise FileProblem(_why(error)) from None
             if not piece:
                 return
             self.moved += len(piece)
@@ -83,6 +99,9 @@ class Target:
     def __init__(self, storage: SFTPAbstractServerStorage, name: bytes) -> None:
         path = path_of(storage, name)
         self.moved = 0
+        if type(storage).rename is SFTPAbstractServerStorage.rename:
+            # What was written beside could not be put in place, nor, perhaps, be removed.
+            raise FileProblem(_why(SFTPUnsupported()))
         try:
             # A link's own target is replaced, and not the link.
             path = storage.realpath(path)
@@ -91,14 +110,14 @@ class Target:
             remove_leftovers(storage, posixpath.dirname(path) or b"/")
             self._incoming: Incoming = open_beside(storage, path, replaced)
         except (OSError, SFTPException) as error:
-            raise FileProblem(reason(error)) from None
+            raise FileProblem(_why(error)) from None
 
     def write(self, piece: bytes) -> None:
         """The next piece. Raises FileProblem."""
         try:
             self._incoming.write(memoryview(piece))
         except (OSError, SFTPException) as error:
-            raise FileProblem(reason(error)) from None
+            raise FileProblem(_why(error)) from None
         self.moved += len(piece)
 
     def finish(self) -> None:
@@ -107,7 +126,7 @@ class Target:
             self._incoming.sync()
             self._incoming.put_in_place()
         except (OSError, SFTPException) as error:
-            raise FileProblem(reason(error)) from None
+            raise FileProblem(_why(error)) from None
 
     def give_up(self) -> None:
         """It will not be whole: nothing of it stays."""
@@ -124,7 +143,7 @@ class Listing:
         try:
             self._entries = storage.opendir(path_of(storage, name))
         except (OSError, SFTPException) as error:
-            raise FileProblem(reason(error)) from None
+            raise FileProblem(_why(error)) from None
 
     def pieces(self, size: int) -> Iterator[bytes]:
         """Lines of JSON, about size bytes of them at once: [name, mode, size, mtime, line for people].
@@ -148,7 +167,7 @@ class Listing:
                     lines.clear()
                     length = 0
         except (OSError, SFTPException) as error:
-            raise FileProblem(reason(error)) from None
+            raise FileProblem(_why(error)) from None
         yield "".join(lines).encode()
 
     def _line(self, name: bytes, attrs: SFTPAttributes) -> str:
@@ -177,6 +196,12 @@ def _attributes(storage: SFTPAbstractServerStorage, path: bytes) -> SFTPAttribut
         if not is_missing(error):
             raise
         return None
+
+
+def _why(error: Exception) -> str:
+    if not isinstance(error, OSError) and not str(error):
+        return next((text for kind, text in _MEANINGS if isinstance(error, kind)), reason(error))
+    return reason(error)
 
 
 def _check_is_file(attrs: SFTPAttributes | None) -> None:

@@ -17,12 +17,12 @@ class KnownServers:
     """The file. path: it is made, for its owner alone, when there is something to remember."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self.path = path
 
     def is_numbered(self, fingerprint: str) -> bool:
         """Whether the server with that key has spoken numbered mode. Else False."""
         try:
-            with open(self._path, encoding="ascii", errors="replace") as file:
+            with open(self.path, encoding="ascii", errors="replace") as file:
                 return fingerprint in file.read(MOST).split("\n")
         except OSError:
             return False
@@ -32,7 +32,7 @@ class KnownServers:
         if self.is_numbered(fingerprint):
             return
         with contextlib.suppress(OSError):
-            os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+            os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            with os.fdopen(os.open(self._path, flags, 0o600), "w") as file:
+            with os.fdopen(os.open(self.path, flags, 0o600), "w") as file:
                 file.write(f"{fingerprint}\n")

@@ -1,7 +1,8 @@
 """Commands: run to their end, or interactively on a pair of sockets or a terminal.
 
-Each is the leader of a process group of its own, which goes as a whole. What may not enter: tokens, HTTP,
-sessions. Facts: killpg(2), setsid(2), ioctl_tty(2), pty(7); statuses are those that a shell would tell.
+Each is the leader of a session of the kernel's own, which goes as a whole: whoever wants to stay leaves it,
+as daemons do. What may not enter: tokens, HTTP, the protocol's sessions. Facts: killpg(2), setsid(2),
+ioctl_tty(2), pty(7), proc(5); statuses are those that a shell would tell.
 """
 
 from __future__ import annotations
@@ -66,10 +67,10 @@ def split(line: bytes) -> list[bytes]:
 
 
 class Running:
-    """A process and its group, whose output is to be read from a descriptor.
+    """A process and its session, whose output is to be read from a descriptor.
 
     Its leader is waited for in _reap() only: as long as it has not been, nobody else gets its number, and
-    signals reach the group that they are meant for.
+    signals reach those that they are meant for. after_stop: called when it was stopped from another thread.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], output: int) -> None:
@@ -78,15 +79,22 @@ class Running:
         self._lock = threading.Lock()
         self._is_stopped = False
         self.note = ""  # why it did not come to its own end
+        self.after_stop: Callable[[], None] = lambda: None
 
     def stop(self) -> None:
-        """End the group, from any thread; what is read of its output comes to an end."""
+        """End it, from any thread; what is read of its output comes to an end."""
         with self._lock:
             if self._is_stopped:
                 return
             self._is_stopped = True
+            self.note = self.note or "stopped, because its session has ended"
             self._signal(signal.SIGTERM)
-        threading.Thread(target=self._kill, daemon=True).start()
+        # A process that ends waits for this thread: what it has started does not outlive it.
+        threading.Thread(target=self._finish_stopping, daemon=False).start()
+
+    def _finish_stopping(self) -> None:
+        self._kill()
+        self.after_stop()
 
     def kill(self) -> None:
         """The same, and wait for it."""
@@ -102,13 +110,14 @@ class Running:
         self._reap()
 
     def _signal(self, number: int) -> None:
-        """With the lock held."""
+        """With the lock held. Jobs of a shell are groups of their own, in the same session."""
         if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, number)
+            for group in {self._process.pid, *_groups(self._process.pid)}:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(group, number)
 
     def _reap(self) -> int:
-        """Wait for the leader; when it was stopped, the rest of its group goes with it."""
+        """Wait for the leader; when it was stopped, the rest of its session goes with it."""
         self._has_exited(None)
         with self._lock:
             if self._is_stopped:
@@ -130,46 +139,51 @@ class Running:
         finally:
             os.close(descriptor)
 
-    def output(self, limits: Limits, is_gone: Callable[[], bool]) -> Iterator[bytes]:
-        """All that it still says, while it comes; a last line tells if it was stopped for taking too much.
+    def output(self, limits: Limits, is_gone: Callable[[], bool], spent: float = 0.0) -> Iterator[bytes]:
+        """All that it still says, while it comes; a last line tells if it was stopped.
 
-        is_gone: whether nobody listens any more.
+        is_gone: whether nobody listens any more. spent: seconds of the limit that are over already.
         """
-        deadline = time.monotonic() + limits.seconds
+        deadline = time.monotonic() + limits.seconds - spent
         left = limits.output
         poll = select.poll()
         poll.register(self._output, select.POLLIN)
-        while True:
-            wait = deadline - time.monotonic()
-            if wait <= 0:
-                self.note = f"stopped after {limits.seconds:g} seconds"
-                break
-            if not poll.poll(min(wait, LOOK) * 1000):
-                if is_gone():
-                    self.note = "stopped, because nobody listens any more"
-                    self.kill()
+        is_silent = False  # it has closed its output, and may run on
+        while (wait := min(LOOK, deadline - time.monotonic())) > 0:
+            if is_silent and self._has_exited(wait):
+                if not self._is_stopped:
                     return
-                continue
-            try:
-                piece = os.read(self._output, PIECE)
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                if error.errno != errno.EIO:  # what a terminal says when nobody has it open any more
-                    raise
-                piece = b""
-            if not piece:
-                if self._has_exited(deadline - time.monotonic()):
-                    return
-                self.note = f"stopped after {limits.seconds:g} seconds"
                 break
-            yield piece[:left]
-            if len(piece) > left:
-                self.note = f"stopped after {limits.output} bytes of output"
-                break
-            left -= len(piece)
+            if not is_silent and poll.poll(wait * 1000):
+                piece = self._piece()
+                if piece:
+                    yield piece[:left]
+                    if len(piece) > left:
+                        self.note = f"stopped after {limits.output} bytes of output"
+                        break
+                    left -= len(piece)
+                is_silent = piece == b""
+            elif self._is_stopped:
+                break  # who has the output open still has left the session
+            elif is_gone():
+                self.note = "stopped, because nobody listens any more"
+                self.kill()
+                return
+        else:
+            self.note = f"stopped after {limits.seconds:g} seconds"
         self.kill()
         yield f"\n[{self.note}]\n".encode()
+
+    def _piece(self) -> bytes | None:
+        """Some output; empty at the end; None: there was none after all."""
+        try:
+            return os.read(self._output, PIECE)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno != errno.EIO:  # what a terminal says when nobody has it open any more
+                raise
+            return b""
 
     def outcome(self) -> str:
         """How it ended: a shell's status, and why, if it was stopped. Waits for the end."""
@@ -177,6 +191,18 @@ class Running:
         if self.note:
             return f"{TIMED_OUT} {self.note}"
         return str(status if status >= 0 else SIGNALLED - status)
+
+
+def _groups(session: int) -> set[int]:
+    """The process groups of a session of the kernel's, as far as /proc tells."""
+    found = set()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as stat:
+                _, _, group, its_session, *_ = stat.read().rpartition(b")")[2].split()
+                if int(its_session) == session:
+                    found.add(int(group))
+    return found
 
 
 def _start(words: list[bytes], **settings: object) -> subprocess.Popen[bytes]:
@@ -245,10 +271,14 @@ class Interactive(Running):
         return said
 
     def finish(self, given: bytes, limits: Limits, is_gone: Callable[[], bool]) -> Iterator[bytes]:
-        """The last input, and all that it says until its end."""
-        said = self.exchange(given)
-        deadline = time.monotonic() + limits.seconds
-        while self._pending and not self.is_at_end and time.monotonic() < deadline:
+        """The last input, and all that it says until its end. Raises CommandProblem as exchange()."""
+        return self._rest(self.exchange(given), limits, is_gone)
+
+    def _rest(self, said: bytes, limits: Limits, is_gone: Callable[[], bool]) -> Iterator[bytes]:
+        began = time.monotonic()
+        while self._pending and not self.is_at_end and not is_gone():
+            if time.monotonic() - began > limits.seconds:
+                break
             if said:
                 yield said
             said = self.exchange(b"")
@@ -257,8 +287,7 @@ class Interactive(Running):
         if said:
             yield said
         if not self.is_at_end:
-            left = Limits(max(0.0, deadline - time.monotonic()), limits.output)
-            yield from self.output(left, is_gone)
+            yield from self.output(limits, is_gone, time.monotonic() - began)
         self.is_at_end = True
 
     def resize(self, columns: int, rows: int) -> None:

@@ -5,6 +5,7 @@ What may not enter: HTTP, cookies, how tokens are made, concrete storages.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import tempfile
 import time
@@ -145,9 +146,10 @@ class Routes:
         session = exchange.session
         transfer, began = Transfer(), time.monotonic()
         target = Target(self._storage, name)
-        session.begin(transfer)
         is_whole = False
         try:
+            if not session.begin(transfer):
+                raise Refusal(403, "the session has ended")
             for piece in exchange.data:
                 if self._values.most_put is not None and target.moved + len(piece) > self._values.most_put:
                     raise Refusal(413, f"a file of more than {self._values.most_put} bytes is not stored")
@@ -222,6 +224,7 @@ class Routes:
         given = self._taken(exchange, MOST_INPUT)
         with session.turn:
             command = Interactive(split(line), size)
+            command.after_stop = functools.partial(self._conclude, session, command)
             if not session.begin(command):
                 command.close()
                 raise Refusal(403, "the session has ended")
@@ -256,6 +259,7 @@ class Routes:
         session.turn.acquire()
         try:
             command = self._running(session)
+            pieces = command.finish(given, self._limits(), exchange.is_gone)
         except BaseException:
             session.turn.release()
             raise
@@ -266,7 +270,7 @@ class Routes:
             finally:
                 session.turn.release()
 
-        return Answer(command.finish(given, self._limits(), exchange.is_gone), is_eager=True, done=done)
+        return Answer(pieces, is_eager=True, done=done)
 
     def sts(self, exchange: Exchange, _: bytes) -> Answer:
         """How the latest command ended: a shell's status, and words if it was stopped."""
@@ -299,6 +303,12 @@ class Routes:
             session.done(command)
             session.outcome = command.conclude()
             audit.record("end", session.outcome, session.address, session)
+
+    def _conclude(self, session: Session, command: Interactive) -> None:
+        """What was stopped because its session has ended lets go of what it has open."""
+        with session.turn:
+            if session.command is command:
+                self._end_command(session)
 
     def _taken(self, exchange: Exchange, most: int) -> bytes:
         """All of a body. Raises Refusal."""

@@ -42,6 +42,10 @@ class Security(RemoError):
     """Somebody between has changed something, or this is not the server that it should be."""
 
 
+class NotNumbered(Security):
+    """Numbered mode is required, and the server does not speak it, or somebody between makes it look so."""
+
+
 class RequestFailed(RemoError):
     """The server says no. status: HTTP's."""
 
@@ -100,7 +104,7 @@ class Talk:
         self.tells_status = False
         if self._requires_numbered:
             self.log_out()
-            raise Security("the server does not answer in numbered mode, which is required")
+            raise NotNumbered("the server does not answer in numbered mode, which is required")
         self._authenticate()
 
     def log_out(self) -> None:

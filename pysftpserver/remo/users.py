@@ -60,6 +60,8 @@ def parse_permissions(text: str | None) -> Permissions:
     """
     if text is None:
         return Permissions.ALL
+    if not isinstance(text, str):  # a database has what was put into it
+        raise UserError(f"{text!r} is no permission; write {', '.join(WORDS)}, with commas between")
     found = Permissions.NONE
     for word in text.split(","):
         if word.strip() not in WORDS:
@@ -127,7 +129,8 @@ class Users:
     def all(self) -> list[User]:
         """Every user, by name. Raises UserError."""
         with self._opened() as database:
-            return [User(*row) for row in database.execute(f"{_select(database)} ORDER BY user")]
+            named = f"{_select(database)} WHERE typeof(user) = 'text' ORDER BY user"
+            return [User(*row) for row in database.execute(named)]
 
     def add(self, name: str, public: str, permissions: str | None) -> None:
         """A new user. Raises UserError for one who is there, a bad name, key or permission."""
@@ -162,6 +165,7 @@ class Users:
             with contextlib.closing(
                 sqlite3.connect(f"file:{quoted}?mode={mode}", uri=True, timeout=BUSY)
             ) as database:
+                database.text_factory = _text
                 with database:
                     yield database
         except sqlite3.IntegrityError:
@@ -172,6 +176,10 @@ class Users:
     def _error(self, error: Exception) -> UserError:
         why = (error.strerror if isinstance(error, OSError) else str(error)) or "failure"
         return UserError(f"users {self._path}: {why}; name a database that adduser has made")
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")  # one bad row is no reason to refuse the others
 
 
 def _columns(database: sqlite3.Connection) -> set[str]:

@@ -1,1 +1,1 @@
-"""The remote administration door, from its tokens to its commands, and who is on the path."""
+"""The remo door: its protocol, its server and its client, driven by real programs of both kinds."""

@@ -1,0 +1,315 @@
+"""The server of the remo door as its real command in a process, users with keys, and looks at what it runs.
+
+Everything that is started here is ended by the test case that started it; what is waited for has a deadline.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import json
+import logging
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from pysftpserver.cli import pysftpremo, pysftpremo_serve
+from pysftpserver.remo import audit, client, crypto
+from pysftpserver.remo.users import Users
+
+ROOT = Path(__file__).parents[2]
+COMMAND = str(ROOT / "bin" / "pysftpremo")
+LOOPBACK = "127.0.0.1"
+PATIENCE = 20.0  # seconds for what takes milliseconds
+LOOPBACK_IN_PROC = "0100007F"
+ESTABLISHED_OR_CLOSING = ("01", "08")  # in /proc/net/tcp: somebody has it open
+HIDDEN = ("PYSFTPREMO", "PYTHONUNBUFFERED")  # of the environment: commands are not to see them
+USER = "alice"
+SERVER_KEY = crypto.new_key()
+USER_KEY = crypto.new_key()
+_LISTENS = re.compile(r"listening on http://127\.0\.0\.1:(\d+)/")
+
+
+def until(what: Callable[[], Any], says: str = "it does not happen", seconds: float = PATIENCE) -> Any:
+    """Wait for something to become true; return it. Raises AssertionError after the deadline."""
+    end = time.monotonic() + seconds
+    while not (found := what()):
+        if time.monotonic() > end:
+            raise AssertionError(says)
+        time.sleep(0.005)
+    return found
+
+
+@functools.cache
+def state_directory() -> str:
+    """Where commands keep what they remember: not with what the person remembers who runs the tests."""
+    place = tempfile.mkdtemp(prefix="pysftpremo-state-")
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return place
+
+
+def environment(**more: str) -> dict[str, str]:
+    """What a command of this project needs."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(HIDDEN)}
+    own = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "XDG_STATE_HOME": state_directory()}
+    return {**kept, **own, **more}
+
+
+def furnish(place: Path) -> None:
+    """Keys and a database with one user, by the names that the command looks for."""
+    for name, key in (("remo_serv", SERVER_KEY), (USER, USER_KEY)):
+        private = place / f"{name}_key.pem"
+        private.touch(0o600)
+        private.write_bytes(crypto.private_pem(key, None))
+        (place / f"{name}.pem").write_bytes(crypto.public_pem(key.public_key()))
+    admit(place, USER)
+
+
+def admit(place: Path, user: str, permissions: str | None = None) -> None:
+    """Another user, with the same key."""
+    public = crypto.public_pem(USER_KEY.public_key()).decode()
+    Users(str(place / "users_db.sqlite")).add(user, public, permissions)
+
+
+class Server:
+    """`pysftpremo serve` on a free port of loopback, in a directory that was furnished.
+
+    program: what Python is told to run. most_file: bytes of the longest file that it can write.
+    """
+
+    def __init__(
+        self,
+        place: Path,
+        *words: str,
+        program: Iterable[str] = (COMMAND,),
+        most_file: int | None = None,
+    ) -> None:
+        self.place = place
+        self.log_path = place / "server.log"
+        self.audit_path = place / "audit.log"
+
+        def limit() -> None:
+            if most_file is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (most_file, most_file))
+
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    *program,
+                    "serve",
+                    "--port=0",
+                    f"--audit={self.audit_path}",
+                    *words,
+                ],
+                cwd=place,
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=limit,
+            )
+        try:
+            self.port = until(self._port, "it does not listen")
+        except AssertionError:
+            self.kill()
+            raise AssertionError(self.log()) from None
+
+    def _port(self) -> int | None:
+        if self.process.poll() is not None:
+            raise AssertionError("it has ended")
+        found = _LISTENS.search(self.log())
+        return int(found[1]) if found else None
+
+    def log(self) -> str:
+        """All that it has logged."""
+        return self.log_path.read_text()
+
+    def audit(self, event: str) -> list[dict[str, Any]]:
+        """The audit lines of one kind of event."""
+        lines = map(json.loads, self.audit_path.read_text().splitlines())
+        return [line for line in lines if line["event"] == event]
+
+    def connect(self, user: str = USER, **options: Any) -> client.Client:
+        """A session."""
+        options = {"user": user, "key": USER_KEY, "server_key": SERVER_KEY.public_key(), **options}
+        return client.connect(LOOPBACK, self.port, **options)
+
+    def descriptors(self) -> list[str]:
+        """What the process has open: sockets, pipes, terminals, files."""
+        place = Path(f"/proc/{self.process.pid}/fd")
+        found = []
+        for name in place.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found.append(os.readlink(name))
+        return sorted(found)
+
+    def connections(self) -> int:
+        """How many clients are connected."""
+        mine = {f"{LOOPBACK_IN_PROC}:{self.port:04X}"}
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return sum(row[1] in mine and row[3] in ESTABLISHED_OR_CLOSING for row in rows)
+
+    def children(self) -> list[str]:
+        """Processes that it has started, zombies too: number and state."""
+        return [f"{number} {state}" for number, state, parent in processes() if parent == self.process.pid]
+
+    def stop(self) -> int:
+        """Ask it to end; its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError("it does not stop") from None
+
+    def kill(self) -> None:
+        """End it at once, if it has not ended."""
+        self.process.kill()
+        self.process.wait()
+
+
+def processes() -> Iterator[tuple[int, str, int]]:
+    """(number, state, parent) of every process."""
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            words = (place / "stat").read_text().rpartition(")")[2].split()
+            yield int(place.name), words[0], int(words[1])
+
+
+def is_running(number: int) -> bool:
+    """Whether there is such a process, and it has not ended."""
+    try:
+        state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
+def called(words: Iterable[str], cwd: Path, given: bytes = b"", **variables: str) -> Any:
+    """What the command does with words: subprocess.CompletedProcess, with bytes. It runs in this process, on
+    standard descriptors of its own, which takes a tenth of the time that one of its own would.
+    """
+    place, kept = os.getcwd(), [os.dup(number) for number in range(3)]
+    streams = sys.stdin, sys.stdout, sys.stderr
+    with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        stdin.write(given)
+        stdin.seek(0)
+        try:
+            for number, file in enumerate((stdin, out, err)):
+                os.dup2(file.fileno(), number)
+            sys.stdin, sys.stdout, sys.stderr = (open(n, "w" if n else "r", closefd=False) for n in range(3))
+            os.chdir(cwd)
+            with mock.patch.dict(os.environ, environment(**variables), clear=True):
+                try:
+                    status = pysftpremo.main(list(words))
+                except SystemExit as error:
+                    status = int(error.code or 0)
+            sys.stdout.flush()
+        finally:
+            sys.stdin, sys.stdout, sys.stderr = streams
+            os.chdir(place)
+            for number, descriptor in enumerate(kept):
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(words, status, out.read(), err.read())
+
+
+def quiet(case: unittest.TestCase) -> None:
+    """Servers that a test makes in this process log nothing, and leave no settings to others."""
+    handler = logging.NullHandler()
+    logging.getLogger().addHandler(handler)
+    case.addCleanup(logging.getLogger().removeHandler, handler)
+    case.addCleanup(_forget)
+    logging.getLogger(pysftpremo_serve.LOGGER).propagate = False
+
+
+def _forget() -> None:
+    for made in pysftpremo_serve._applications.values():
+        made.close()
+    pysftpremo_serve._applications.clear()
+    for name in (audit.LOGGER, pysftpremo_serve.LOGGER):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.NOTSET)
+        logger.propagate = True
+        for handler in list(logger.handlers):
+            logger.removeHandler(handler)
+            if isinstance(handler, logging.StreamHandler):
+                handler.stream.close()
+
+
+class Furnished(unittest.TestCase):
+    """A furnished directory, self.place, for all tests of the class."""
+
+    place: Path
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.place = Path(tempfile.mkdtemp(prefix="pysftpserver-remo-"))
+        cls.addClassCleanup(shutil.rmtree, cls.place, ignore_errors=True)
+        furnish(cls.place)
+
+
+class Served(Furnished):
+    """A server for all tests of the class, and a session for each. words: the server's options."""
+
+    words: Iterable[str] = ()
+    program: Iterable[str] = (COMMAND,)
+    most_file: int | None = None
+    server: Server
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.prepare()
+        cls.server = Server(cls.place, *cls.words, program=cls.program, most_file=cls.most_file)
+        cls.addClassCleanup(cls.server.kill)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.remote = self.login()
+
+    @classmethod
+    def prepare(cls) -> None:
+        """What has to be there before the server starts."""
+
+    def login(self, user: str = USER, **options: Any) -> client.Client:
+        """Another session."""
+        remote = self.server.connect(user, **options)
+        self.addCleanup(remote.close)
+        return remote
+
+    def ask(
+        self, method: str, path: str, argument: bytes | None = None, body: Iterable[bytes] | None = None
+    ) -> bytes:
+        """A request of this test's session, and all of the answer."""
+        return b"".join(self.remote._talk.ask(method, path, argument, body))
+
+    def plainly(self) -> None:
+        """This test's session is in plain mode from now on."""
+        self.remote._talk._authenticate()
+        self.assertFalse(self.remote.is_numbered)
+
+    @contextlib.contextmanager
+    def refused(self, status: int, words: str = "") -> Iterator[None]:
+        """The server says no, in one line with these words."""
+        with self.assertRaises(client.RequestFailed) as caught:
+            yield
+        self.assertEqual(caught.exception.status, status, str(caught.exception))
+        self.assertIn(words, str(caught.exception))
+        self.assertNotIn(str(self.place), str(caught.exception))
