@@ -39,6 +39,7 @@ USERS = 5.0  # seconds between two looks at the users
 #: In an environ: what says whether the peer has hung up. Our own server puts it there.
 IS_GONE = "pysftpserver.is_gone"
 MOST_COOKIES = 4096  # characters
+MOST_ADDRESS = 64  # characters of one that a proxy tells
 PHRASES = {
     200: "OK",
     400: "Bad Request",
@@ -174,7 +175,7 @@ class Application:
     def _address(self, environ: dict[str, Any]) -> str:
         if self._values.proxied:
             forwarded: str = environ.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip()
-            if forwarded:
+            if 0 < len(forwarded) <= MOST_ADDRESS:
                 return forwarded
         return environ.get("REMOTE_ADDR") or ""
 

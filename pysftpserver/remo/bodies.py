@@ -47,7 +47,7 @@ def raw(environ: dict[str, Any]) -> Iterator[bytes]:
             yield piece
         return
     text = environ.get("CONTENT_LENGTH") or "0"
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
         raise ProtocolError("the Content-Length is no number")
     left = int(text)
     while left:

@@ -52,14 +52,19 @@ class Reception:
         """Raises Refused for an address from which too much has failed."""
         wait = self._throttle.wait(address, time.monotonic())
         if wait:
+            audit.record("login", "not looked at: too many have failed", address)
             raise Refused(wait)
 
     def log_in(self, body: bytes, address: str) -> tuple[Session, bytes]:
         """The session, and what is answered. Raises ProtocolError for what is no login, Refused."""
         began = time.monotonic()
-        login = wire.parse_login(body)
         one_time = OneTimeKey()
-        cipher = SessionCipher(one_time.session_key(login.key))
+        try:
+            login = wire.parse_login(body)
+            cipher = SessionCipher(one_time.session_key(login.key))
+        except wire.ProtocolError as error:
+            audit.record("login", str(error), address)
+            raise
         user, may, why = self._look(login)
         if user is None or may is None:
             self._throttle.failed(address, time.monotonic())
@@ -82,7 +87,7 @@ class Reception:
             why = f"the user's key cannot be used: {error}"
         except UserError as error:
             why = str(error)
-            log.error("%s", error)
+            log.error("login of %a: %s", login.user[: wire.X448_BYTES], error)
         data = wire.signed_by_user(login.user, login.key)
         is_right = False
         for kind, nobody in zip(_KINDS, _NOBODY, strict=True):

@@ -1,0 +1,218 @@
+"""Sockets as the web server reads and writes them: within limits of time, and bodies piece by piece.
+
+Bodies are never kept in memory as a whole, and their lengths are taken strictly. What may not enter: cheroot,
+what is asked for. Facts: RFC 9112.
+"""
+
+from __future__ import annotations
+
+import re
+import select
+import socket
+import time
+
+from pysftpserver.remo.wire import ProtocolError
+
+MOST_LINE = 65536  # bytes of a line: a path has a command line in it
+MOST_HEADER = 2 * MOST_LINE
+RECEIVE = 131072  # bytes at once
+FREE = 30.0  # seconds of waiting for a peer before his speed counts
+MOST_DRAINED = 65536  # bytes of a body that nobody wants, for the connection's sake
+_CHUNK = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;.*)?\r\n", re.DOTALL)
+
+
+class TooSlow(TimeoutError):
+    """The peer sends or reads too little."""
+
+    def __init__(self) -> None:
+        super().__init__("timed out")  # the words by which cheroot knows it
+
+
+class Stream:
+    """A socket, to be read and written within limits of time. slowest: bytes a second."""
+
+    def __init__(self, sock: socket.socket, slowest: int) -> None:
+        self._socket = sock
+        self._slowest = slowest
+        self._found = b""
+        # Where what nobody has taken begins: sliced off, each short line would cost a copy of it.
+        self._start = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Another request."""
+        self._waited = 0.0
+        self._moved = 0
+
+    def receive(self, most: int) -> bytes:
+        """Some bytes; none at the end. Raises TooSlow, OSError."""
+        if self.has_data():
+            start = self._start
+            self._start = min(start + most, len(self._found))
+            return self._found[start : self._start]
+        began = time.monotonic()
+        try:
+            found = self._socket.recv(most)
+        except TimeoutError:
+            raise TooSlow from None
+        self._count(time.monotonic() - began, len(found))
+        return found
+
+    def receive_line(self, most: int) -> bytes:
+        """A line with its end; less of it only at the end of all, or if it has more than so many bytes.
+
+        Raises TooSlow, OSError.
+        """
+        line = b""
+        while len(line) < most and not line.endswith(b"\n"):
+            if not self.has_data():
+                self._found, self._start = self.receive(RECEIVE), 0
+                if not self._found:
+                    break
+            stop = self._start + most - len(line)
+            end = self._found.find(b"\n", self._start, stop) + 1
+            line += self.receive((end or stop) - self._start)
+        return line
+
+    def drop(self) -> None:
+        """Nobody wants what was received."""
+        self._found, self._start = b"", 0
+
+    def has_data(self) -> bool:
+        """Whether something was received and not yet taken."""
+        return self._start < len(self._found)
+
+    def has_more(self) -> bool:
+        """The same, or whether something has come and was not yet received."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return self.has_data() or bool(poll.poll(0))
+
+    def send(self, data: bytes) -> None:
+        """All of it. Raises TooSlow, OSError."""
+        rest = memoryview(data)
+        while rest:
+            began = time.monotonic()
+            try:
+                count = self._socket.send(rest)
+            except TimeoutError:
+                raise TooSlow from None
+            self._count(time.monotonic() - began, count)
+            rest = rest[count:]
+
+    def _count(self, seconds: float, moved: int) -> None:
+        self._waited += seconds
+        self._moved += moved
+        if self._waited > FREE and self._moved < self._slowest * self._waited:
+            raise TooSlow
+
+
+class Reader:
+    """What cheroot reads from."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.closed = False
+        self.bytes_read = 0
+
+    def read(self, size: int) -> bytes:
+        """So many bytes; fewer only before the end. For short reads: bodies have classes of their own."""
+        parts = []
+        while size > 0 and (part := self.stream.receive(min(size, RECEIVE))):
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def readline(self, size: int | None = None) -> bytes:
+        """A line, or the first bytes of one that is too long."""
+        return self.stream.receive_line(MOST_LINE if size is None else size)
+
+    def has_data(self) -> bool:
+        return self.stream.has_data()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Writer:
+    """What cheroot writes to."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.bytes_written = 0
+
+    def write(self, data: bytes) -> int:
+        self.stream.send(data)
+        return len(data)
+
+
+class KnownBody:
+    """A body whose length was told."""
+
+    def __init__(self, stream: Stream, length: int) -> None:
+        self._stream = stream
+        self._left = length
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all of it was read."""
+        return not self._left
+
+    def finish(self) -> None:
+        """Read what is left, as far as it is there already and not much."""
+        read = 0
+        while self._left and read < MOST_DRAINED and self._stream.has_more():
+            piece = self.read()
+            if not piece:
+                break
+            read += len(piece)
+
+    def read(self, size: int | None = None) -> bytes:
+        """Some bytes; none at the end."""
+        if not self._left:
+            return b""
+        found = self._stream.receive(min(self._left, RECEIVE if size is None else size))
+        self._left -= len(found)
+        return found
+
+
+class ChunkedBody:
+    """A body in chunks. Raises ProtocolError for what is none."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._left = 0
+        self._is_first = True
+        self.is_finished = False
+
+    def read(self, size: int | None = None) -> bytes:
+        """Some bytes; none at the end."""
+        if not self._left and not self.is_finished:
+            self._next()
+        if self.is_finished:
+            return b""
+        found = self._reader.stream.receive(min(self._left, RECEIVE if size is None else size))
+        if not found:
+            raise ProtocolError("the body ended within a chunk")
+        self._left -= len(found)
+        return found
+
+    def finish(self) -> None:
+        """What is left may be much: it is not read."""
+
+    def _next(self) -> None:
+        if not self._is_first and self._reader.read(2) != b"\r\n":
+            raise ProtocolError("a chunk that is longer than it said")
+        self._is_first = False
+        said = _CHUNK.fullmatch(self._reader.readline())
+        if said is None:
+            raise ProtocolError("a chunk without a length")
+        self._left = int(said[1], 16)
+        if self._left:
+            return
+        size = 0
+        while (line := self._reader.readline()) != b"\r\n":  # trailers, which mean nothing here
+            size += len(line)
+            if not line or size > MOST_HEADER:
+                raise ProtocolError("trailers without an end")
+        self.is_finished = True

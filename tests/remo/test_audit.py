@@ -1,0 +1,215 @@
+"""The audit log: who did what, one object a line, for each login, file and command."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pysftpserver.remo import crypto, wire
+from tests.remo.hosting import LOOPBACK, USER, HereCase, HostCase, Login, Peer, chunked, request, until
+
+KEYS = {"time", "session", "address", "user", "event", "result"}
+
+
+class Lines(HostCase):
+    options = ("--command-seconds", "1")
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.before = len(self.host.audit.read_bytes())
+        self.address = LOOPBACK
+
+    def lines(self, count: int) -> list[dict[str, Any]]:
+        """What this test has added, when there are so many of them."""
+
+        def look() -> list[dict[str, Any]]:
+            added = self.host.audit.read_bytes()[self.before :]
+            return [json.loads(line) for line in added.splitlines()] if added.endswith(b"\n") else []
+
+        until(lambda: len(look()) >= count, f"{count} lines")
+        found = look()
+        self.assertEqual(len(found), count, found)
+        for line in found:
+            self.assertLessEqual(KEYS, line.keys())
+            self.assertRegex(line["time"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
+            self.assertEqual(line["address"], self.address)
+        return found
+
+    def brief(self, count: int) -> list[tuple[str, str]]:
+        return [(line["event"], line["result"]) for line in self.lines(count)]
+
+    def asked(self, peer: Peer, word: str, argument: bytes | None = None, *pieces: bytes) -> int:
+        return self.one(peer.plain(word, argument, *pieces)).status
+
+    def test_every_login_is_in_it_and_why_it_was_refused(self) -> None:
+        good = Login(USER, self.host.user_key)
+        bodies = (
+            good.body,
+            good.body,
+            Login(USER, self.host.server_key).body,
+            b"{}",
+            Login("nobody", self.host.user_key).body,
+            good.body,
+        )
+        for body in bodies:
+            self.one(request("POST", "/auth", body))
+        lines = self.lines(6)
+        self.assertEqual({line["event"] for line in lines}, {"login"})
+        self.assertEqual(
+            [(line["user"], line["result"]) for line in lines],
+            [
+                (USER, "OK"),
+                (USER, "a login that was there before"),
+                (USER, "wrong signature"),
+                (None, 'the login needs the texts "user", "key" and "sign"'),
+                ("nobody", "no such user"),
+                (None, "not looked at: too many have failed"),
+            ],
+        )
+        self.assertEqual([bool(line["session"]) for line in lines], [True] + [False] * 5)
+
+    def log_in(self, user: str = USER, key: crypto.PrivateKey | None = None) -> Peer:
+        """From an address that has not failed; it is the session's from then on."""
+        self.address = "127.0.0.5"
+        with self.host.connect(self.address) as raw:
+            peer = self.host.log_in(raw, user, key)
+        self.before = len(self.host.audit.read_bytes())
+        return peer
+
+    def test_every_file_is_in_it(self) -> None:
+        peer = self.log_in()
+        self.assertEqual(self.asked(peer, "get", b"/small"), 200)
+        self.assertEqual(self.asked(peer, "get", b"/not"), 400)
+        self.assertEqual(self.asked(peer, "put", b"/new", b"12345"), 200)
+        self.assertEqual(self.asked(peer, "put", b"/not/new", b"12345"), 400)
+        self.assertEqual(self.asked(peer, "lst", b"/"), 200)
+        head = peer.request("POST", peer.path("put", b"/cut")).replace(
+            b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        self.one(head + chunked([peer.tokens(b"123")])[:-5] + b"wrong\r\n")
+        path = peer.path("put", b"/numbered")
+        self.one(peer.request("POST", path, peer.sealed(path, b"1", b"2")[0]))
+        found = [
+            {"user": USER, "event": "get", "result": "OK", "path": "/small", "bytes": 13},
+            {"event": "get", "result": "no such file or directory", "path": "/not"},
+            {"event": "put", "result": "OK", "path": "/new", "bytes": 5},
+            {"event": "put", "result": "no such file or directory", "path": "/not/new"},
+            {"event": "lst", "result": "OK", "path": "/", "names": 2},
+            {"event": "put", "result": "broken off", "path": "/cut", "bytes": 3},
+            {"event": "put", "result": "broken off", "path": "/numbered"},
+            {"event": "end-session"},
+        ]
+        for wanted, line in zip(found, self.lines(len(found)), strict=True):
+            with self.subTest(wanted=wanted):
+                self.assertEqual({**line, **wanted}, line)
+                self.assertEqual(line["session"], peer.cookie[:6])
+
+    def test_every_command_is_in_it_and_how_it_ended(self) -> None:
+        peer = self.log_in()
+        for line, said in ((b"sh -c 'exit 3'", b"x"), (b"cat", b"12345"), (b"not-there", b"")):
+            self.asked(peer, "cmd", line, said)
+        self.asked(peer, "cmd", b"sleep 60", b"")
+        self.asked(peer, "icm", b"cat", b"x")
+        self.asked(peer, "edt")
+        self.asked(peer, "pty", b"80x24 cat", b"x")
+        self.asked(peer, "get", b"/small")  # which ends it
+        lines = self.lines(9)
+        self.assertEqual(
+            [(line["event"], line["result"], line.get("command")) for line in lines],
+            [
+                ("cmd", "3", "sh -c 'exit 3'"),
+                ("cmd", "0", "cat"),
+                ("cmd", "there is no such command", "not-there"),
+                ("cmd", "124 stopped after 1 seconds", "sleep 60"),
+                ("icm", "OK", "cat"),
+                ("end", "0", None),
+                ("pty", "OK", "cat"),
+                ("end", lines[7]["result"], None),
+                ("get", "OK", None),
+            ],
+        )
+        self.assertEqual(lines[1]["input"], 5)
+
+    def test_what_is_not_permitted_is_in_it(self) -> None:
+        key = crypto.new_key()
+        self.host.users.add("reader", crypto.public_pem(key.public_key()).decode(), "read")
+        peer = self.log_in("reader", key)
+        asked = {"put": b"/x", "cmd": b"id", "icm": b"id", "pty": b"80x24 id", "idt": None}
+        for word, argument in asked.items():
+            self.assertEqual(self.asked(peer, word, argument, b"x"), 403)
+        lines = self.lines(5)
+        self.assertEqual({(line["user"], line["result"]) for line in lines}, {("reader", "not permitted")})
+        self.assertEqual([line["event"] for line in lines], list(asked))
+        self.assertEqual([line["argument"] for line in lines], ["/x", "id", "id", "80x24 id", ""])
+
+    def test_the_end_of_a_session_is_in_it(self) -> None:
+        for _ in range(2):
+            peer = self.log_in()
+            self.one(request("POST", "/auth", b"", peer.cookie))
+            self.assertEqual(self.brief(1), [("end-session", "logged out")])
+        peer = self.log_in()
+        self.assertEqual(peer.opened(self.one(peer.numbers("sts"))), b"none")
+        self.one(peer.plain("sts"))
+        self.assertEqual(
+            self.brief(1),
+            [("end-session", "ended, because a request was not as it should be: a request without numbers")],
+        )
+
+    def test_names_cannot_forge_a_line_or_drive_a_terminal(self) -> None:
+        peer = self.log_in()
+        names = (
+            b'a\n{"event":"login","result":"OK"}',
+            b"\x1b[2J\x7f\x9b",
+            b"\xff\xfe",
+            "\u2028\u202e".encode(),
+        )
+        for name in names:
+            self.asked(peer, "get", b"/" + name)
+            self.asked(peer, "cmd", b"not-there " + name)
+        self.one(request("POST", "/auth", Login("x\n\x1b\x7f" * 500, self.host.user_key).body))
+        added = self.host.audit.read_bytes()[self.before :]
+        self.assertEqual(len(added.splitlines()), 2 * len(names) + 1)
+        for line in added.splitlines():
+            self.assertTrue(line.decode("ascii").isprintable(), line)
+            self.assertLess(len(line), 2000)
+        log = self.host.log()[self.looked :]
+        self.assertTrue(log.replace("\n", "").isprintable(), log)
+
+    def test_it_is_for_its_owner_alone(self) -> None:
+        self.assertEqual(stat.S_IMODE(os.stat(self.host.audit).st_mode), 0o600)
+
+
+class WithoutCommands(HostCase):
+    @classmethod
+    def setUpClass(cls) -> None:
+        place = cls.enterClassContext(tempfile.TemporaryDirectory(prefix="pysftpserver-remo-"))
+        conf = Path(place) / "conf"
+        conf.write_text("commands = true\nport = 1\n")
+        cls.options = ("--conf", str(conf), "--commands", "no")
+        super().setUpClass()
+
+    def test_where_an_option_says_so_commands_are_for_nobody_whatever_the_file_says(self) -> None:
+        peer = self.host.log_in()
+        for word, argument in (("cmd", b"id"), ("icm", b"id"), ("pty", b"80x24 id")):
+            self.assertEqual(self.one(peer.plain(word, argument)).status, 403)
+        lines = [json.loads(line) for line in self.host.audit.read_text().splitlines()]
+        self.assertEqual([line["result"] for line in lines], ["OK"] + ["not permitted"] * 3)
+
+
+class WithoutAFile(HereCase):
+    def test_it_goes_to_the_log(self) -> None:
+        here = self.serve()
+        with self.assertLogs("pysftpserver.remo.audit", logging.INFO) as log:
+            peer = here.log_in()
+            here.called("GET", peer.path("get", b"users.sqlite"), cookie=peer.cookie)
+        lines = [json.loads(record.getMessage()) for record in log.records]
+        self.assertEqual(
+            [(line["event"], line["result"]) for line in lines], [("login", "OK"), ("get", "OK")]
+        )
+        self.assertEqual({line["session"] for line in lines}, {peer.cookie[:6]})
+        self.assertNotIn(wire.COOKIE, log.output[0])

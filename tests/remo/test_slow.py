@@ -1,0 +1,238 @@
+"""Peers that take their time: silent, slow or never reading. Others are served meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import logging
+import os
+import random
+import time
+from collections.abc import Iterator
+from unittest import mock
+
+from pysftpserver.remo import http, streams
+from tests.remo.hosting import OTHER, USER, HereCase, HostCase, Login, Raw, request, until
+
+IDLE = 0.5  # seconds, of the server here
+THREADS = 6
+PER_ADDRESS = 3
+OPEN = http.OPEN_PER_REQUEST * PER_ADDRESS
+INFO = request("GET", "/info")
+ADDRESSES = itertools.count(1)  # of this host: a test's connections are not another's
+REFUSED = request("POST", "/put/x", None, None, "Content-Length: 1099511627776")
+STEPS = {
+    "in the request line": b"GET /inf",
+    "in the header": b"GET /info HTTP/1.1\r\nHost: ",
+    "in the body": request("POST", "/auth", None, None, "Content-Length: 10") + b"12345",
+    "in the length of a chunk": request("POST", "/auth", None, None, "Transfer-Encoding: chunked") + b"5",
+    "in a chunk": request("POST", "/auth", None, None, "Transfer-Encoding: chunked") + b"5\r\nab",
+    "in the trailers": request("POST", "/auth", None, None, "Transfer-Encoding: chunked") + b"0\r\n",
+}
+
+
+class Crowds(HostCase):
+    options = (
+        *("--idle", str(IDLE), "--threads", str(THREADS), "--most-per-address", str(PER_ADDRESS)),
+        "--debug",
+    )
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.address = f"127.0.1.{next(ADDRESSES)}"
+
+    def mine(self, buffer: int = 0) -> Raw:
+        """A connection from this test's address."""
+        return self.connect(self.address, buffer)
+
+    def serves(self, source: str) -> bool:
+        """Whether somebody is served, at once."""
+        with self.host.connect(source) as raw:
+            raw.say(INFO)
+            return getattr(raw.answer(), "status", None) == 200
+
+    def assert_serves_others_at_once(self, most: float) -> None:
+        began = time.monotonic()
+        for _ in range(5):
+            self.assertTrue(self.serves(OTHER))
+        self.assertLess(time.monotonic() - began, most)
+
+    def test_a_peer_that_falls_silent_at_any_step_is_told_so_and_left(self) -> None:
+        raws = [self.connect(f"127.0.2.{number}") for number, _ in enumerate(STEPS, 1)]
+        for raw, said in zip(raws, STEPS.values(), strict=True):
+            raw.say(said)
+        for raw, step in zip(raws, STEPS, strict=True):
+            with self.subTest(step):
+                self.assertEqual(getattr(raw.answer(), "status", None), 408)
+                raw.close()
+
+    def test_silent_connections_of_one_address_take_no_threads_and_are_not_too_many(self) -> None:
+        raws = [self.mine() for _ in range(OPEN)]
+        self.assert_serves_others_at_once(IDLE)
+        late = self.mine()
+        self.assertEqual(late.answer().status, 503)  # type: ignore[union-attr]
+        self.assertTrue(late.is_over())
+        raws[0].close()
+        until(lambda: self.serves(self.address), "the room of the one that went is not free")
+
+    def test_slow_requests_of_one_address_leave_threads_for_others(self) -> None:
+        raws = [self.mine() for _ in range(PER_ADDRESS)]
+        for raw in raws:
+            raw.say(b"GET /info HT")
+        until(lambda: not self.serves(self.address), "nobody is told that there are too many")
+        self.assert_serves_others_at_once(IDLE)
+        for raw in raws:
+            raw.answer()
+        until(lambda: self.serves(self.address), "the slow ones count when they have gone")
+
+    def test_one_request_too_many_is_503(self) -> None:
+        raws = [self.mine() for _ in range(PER_ADDRESS)]
+        for raw in raws:
+            raw.say(b"GET /info HT")
+        late = self.mine()
+        late.say(INFO)
+        self.assertEqual(late.answer().status, 503)  # type: ignore[union-attr]
+        self.assertTrue(late.is_over())
+
+    def test_answers_that_are_still_to_be_read_take_no_threads(self) -> None:
+        raws = [self.mine() for _ in range(OPEN)]
+        for raw in raws:
+            raw.say(REFUSED)
+        began = time.monotonic()
+        found = [getattr(raw.answer(), "status", None) for raw in raws]
+        self.assertGreaterEqual(found.count(403), PER_ADDRESS)
+        self.assertLessEqual(set(found), {403, 503})
+        self.assertLess(time.monotonic() - began, 0.5 * http.LINGER)
+        self.assert_serves_others_at_once(0.5 * http.LINGER)
+        for raw in raws:
+            raw.say(bytes(100_000))
+            self.assertTrue(raw.is_over())
+        until(lambda: self.serves(self.address), "they are not left")
+
+    def test_a_peer_that_talks_on_when_he_was_refused_is_left(self) -> None:
+        raw = self.mine()
+        self.assertEqual(raw.ask(REFUSED).status, 403)
+        began = time.monotonic()
+        with self.assertRaises(ConnectionError):
+            while time.monotonic() < began + 3 * http.LINGER:
+                raw.socket.sendall(bytes(1000))
+                time.sleep(0.002)  # how fast he talks
+
+    def test_a_client_that_does_not_read_is_left_and_holds_no_memory(self) -> None:
+        os.truncate(self.host.files / "small", 1 << 30)
+        self.addCleanup((self.host.files / "small").write_bytes, b"small content")
+        peer = self.host.log_in()
+        before, descriptors = self.host.memory(), self.host.descriptors_open()
+        raw = self.mine(buffer=4096)
+        raw.say(peer.plain("get", b"/small"))
+
+        def broken() -> bool:
+            lines = map(json.loads, self.host.audit.read_text().splitlines())
+            return any(line["event"] == "get" and line["result"] == "broken off" for line in lines)
+
+        until(broken, "it is not left")
+        until(lambda: self.host.descriptors_open() <= descriptors, "the file stays open")
+        self.assertLess(self.host.memory() - before, 16 << 10)
+
+    def test_a_command_goes_with_the_client_that_waits_for_it_whatever_he_has_said_behind_it(self) -> None:
+        peer = self.host.log_in()
+        raw = self.mine()
+        name = str(1_000_000 + random.randrange(1_000_000))  # seconds
+        raw.say(peer.plain("cmd", f"sleep {name}".encode()), INFO)
+        until(lambda: name in running(), "it does not start")
+        raw.close()
+        until(lambda: name not in running(), "it runs on")
+
+
+class FewDescriptors(HostCase):
+    options = ("--threads", "2", "--most-per-address", "2")
+    descriptors = 100
+
+    def test_it_keeps_some_for_what_it_serves_whoever_connects(self) -> None:
+        raws = [self.connect(f"127.0.3.{number % 30 + 1}") for number in range(150)]
+        for raw in raws:
+            raw.say(INFO)
+        found = [getattr(raw.answer(), "status", None) for raw in raws]
+        self.assertGreaterEqual(found.count(200), http.FEWEST_OPEN)
+        self.assertGreater(found.count(503), 30)
+        for raw in raws:
+            raw.close()
+        until(self.serves_somebody, "they are not closed")
+
+    def serves_somebody(self) -> bool:
+        with self.host.connect(OTHER) as raw:
+            raw.say(INFO)
+            return getattr(raw.answer(), "status", None) == 200
+
+
+def running() -> set[str]:
+    """The words of this user's command lines that are `sleep`."""
+    found: set[str] = set()
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{name}/cmdline", "rb") as file:
+            words = file.read().decode("utf-8", "replace").split("\0")
+            if words[0] == "sleep":
+                found.update(words)
+    return found
+
+
+class Dribbles(HereCase):
+    """Peers that are never silent for long: their speed counts, once they were waited for."""
+
+    @contextlib.contextmanager
+    def listening(self, slowest: int) -> Iterator[int]:
+        logging.getLogger("pysftpserver.remo").setLevel(logging.CRITICAL)
+        self.addCleanup(logging.getLogger("pysftpserver.remo").setLevel, logging.NOTSET)
+        here = self.serve(idle=5, slowest=slowest)
+        with mock.patch.object(streams, "FREE", 0.2):
+            here.listen()
+            yield here.port
+
+    def dribble(self, raw: Raw, data: bytes) -> int:
+        """Say a byte after another, until there is an answer; how many."""
+        for count in range(len(data)):
+            raw.socket.settimeout(0.02)
+            with contextlib.suppress(TimeoutError):
+                if raw.socket.recv(1, 2):  # a look, without taking it
+                    return count
+            raw.say(data[count : count + 1])
+        return len(data)
+
+    def test_a_header_and_a_body_that_come_too_slowly_end_in_408(self) -> None:
+        login = request("POST", "/auth", b"x" * 300)
+        with self.listening(slowest=1024) as port:
+            for said, rest in ((b"", INFO[:-2] + b"X: y\r\n" * 50), (login[:-300], login[-300:])):
+                with self.subTest(said[:10]), Raw(port) as raw:
+                    raw.say(said)
+                    self.assertLess(self.dribble(raw, rest), 100)
+                    raw.socket.settimeout(20)
+                    self.assertEqual(raw.answer().status, 408)  # type: ignore[union-attr]
+
+    def test_where_any_speed_will_do_they_are_served(self) -> None:
+        with self.listening(slowest=0) as port, Raw(port) as raw:
+            self.assertEqual(self.dribble(raw, INFO), len(INFO))
+            raw.socket.settimeout(20)
+            self.assertEqual(raw.answer().status, 200)  # type: ignore[union-attr]
+
+
+class Proxies(HereCase):
+    def test_a_header_that_looks_like_the_proxy_s_does_not_say_who_somebody_is(self) -> None:
+        here = self.serve(proxied=True)
+        here.listen()
+        bad = Login(USER, here.key).body
+        statuses = []
+        for number in range(5):
+            headers = ("X-Forwarded-For: 192.0.2.1", f"X_Forwarded_For: 192.0.2.{number + 10}")
+            with Raw(here.port) as raw:
+                statuses.append(raw.ask(request("POST", "/auth", bad, None, *headers)).status)
+        self.assertEqual(statuses, [403, 403, 403, 429, 429])
+
+    def test_behind_a_proxy_all_threads_are_for_its_address(self) -> None:
+        here = self.serve(proxied=True, threads=4, most_per_address=1, idle=5)
+        here.listen()
+        slow = Raw(here.port)
+        self.addCleanup(slow.close)
+        slow.say(b"GET /info HT")
+        with Raw(here.port) as raw:
+            self.assertEqual(raw.ask(INFO).status, 200)
