@@ -47,6 +47,7 @@ BY_NAME = [("filename", ASCENDING), ("uploadDate", ASCENDING)]
 ONE_MILLISECOND = datetime.timedelta(milliseconds=1)  # BSON's resolution
 EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 MOST_INT64 = (1 << 63) - 1
+NO_TIME = -MOST_INT64  # as when a file was stored that does not say so
 MOST_SECONDS = (1 << 32) - 1  # what SFTP's version 3 can say
 #: (collection, name, keys, what else): what GridFS asks for, and what this storage does.
 INDEXES: tuple[tuple[str, str, list[tuple[str, int]], Document], ...] = (
@@ -275,7 +276,7 @@ def revision(doc: Document | None) -> int:
 def uploaded(doc: Document) -> int:
     """When a file was stored, in milliseconds since the epoch; GridFS calls the newest the current one."""
     moment = milliseconds(doc.get("uploadDate"))
-    return moment if moment is not None else -MOST_INT64
+    return moment if moment is not None else NO_TIME
 
 
 def milliseconds(moment: object) -> int | None:

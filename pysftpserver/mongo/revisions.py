@@ -6,6 +6,9 @@ that. Files that SFTP stores are numbered per name (metadata.revision), and a un
 two servers that store, or rename to, the same name at the same time, only one can do it without having seen
 the other. That number alone does not tell of what came and went in between, so whoever takes a file's place
 also has to be the one that removes it (or, where revisions are kept, takes its number away): two cannot both.
+A document that is gone does not come back, for whoever misses it removes its chunks: one that others have got
+ahead of is numbered anew where it is. It is newer then, so what is to be replaced is removed as long as it is
+as old as it was seen, and not later.
 What may not enter: paths, open files, chunks but to remove them.
 Facts: GridFS's specification on revisions; MongoDB's manual: changes of one document are atomic.
 """
@@ -22,6 +25,7 @@ from pymongo.errors import PyMongoError
 
 from pysftpserver.mongo.bucket import (
     MOST_INT64,
+    NO_TIME,
     Bucket,
     DuplicateKeyError,
     delete_chunks,
@@ -62,25 +66,48 @@ def publish(
     to be removed. Raises FileExistsError, IsADirectoryError, Conflict; and with what the driver raises, it is
     not known whether the document is there: see revoke().
     """
+    doc: Document | None = None  # as an attempt has stored it, which others have got ahead of
     for _ in range(ATTEMPTS):
         there = bucket.revisions(name)
-        current = there[-1] if there else None
-        check_expected(current, expected)
-        doc = _document(name, content, {**fields, "revision": _next_number(name, there)}, current)
+        others = [other for other in there if other["_id"] != content["_id"]]
+        current = others[-1] if others else None
+        error = _unexpected(current, expected)
+        if error is not None:
+            return _taken_back(bucket, doc, error)
+        new = _document(name, content, {**fields, "revision": _next_number(name, there)}, current)
         try:
-            bucket.files.insert_one(doc)
+            if doc is None:
+                bucket.files.insert_one(new)
+            elif not _renew(bucket, doc, new):
+                return doc, []  # others have already replaced, renamed or removed it
         except DuplicateKeyError:
             continue  # another server has just stored its own
+        doc = new
         if current is None and not keeps_its_name(bucket, name):
-            _withdraw(bucket, doc)
-            raise fail(errno.EEXIST if expected is None else errno.EISDIR)
+            return _taken_back(bucket, doc, fail(errno.EEXIST if expected is None else errno.EISDIR))
         try:
             gone = _take_the_place(bucket, doc, current, expected, keep)
         except PyMongoError:
             return doc, []  # it is stored; what it replaces is hidden, and goes with the next one
         if gone is not None:
             return doc, gone
-    raise Conflict("Others store to this name all the time; nothing was stored")
+    return _taken_back(bucket, doc, Conflict("Others store to this name all the time; nothing was stored"))
+
+
+def _taken_back(bucket: Bucket, doc: Document | None, error: Exception) -> tuple[Document, list[Any]]:
+    """Raise what speaks against a document, which is not there afterwards; but if others have done something
+    with it already, it has been the file, and was stored: its chunks have to stay where it is."""
+    if doc is None or _withdraw(bucket, doc):
+        raise error
+    return doc, []
+
+
+def _renew(bucket: Bucket, doc: Document, new: Document) -> bool:
+    """Put a document in its own place; False when others have already replaced, renamed or removed it."""
+    last = bucket.files.find_one_and_replace(_as_it_is(doc, doc["filename"]), new)
+    if last is not None:
+        _take_over(bucket, new, doc, last)
+    return last is not None
 
 
 def _take_the_place(
@@ -88,7 +115,7 @@ def _take_the_place(
 ) -> list[Any] | None:
     """Have what was there make way for a document that has just been stored; the _ids of what is gone.
 
-    None: somebody has stored something else meanwhile, and the document is gone again.
+    None: somebody has stored something else meanwhile, and nothing was done.
     """
     name = doc["filename"]
     latest = uploaded(current) if current is not None else None
@@ -100,7 +127,7 @@ def _take_the_place(
         if not isinstance(other["filename"], str):
             continue
         if latest is None or uploaded(other) > latest:
-            return None if _withdraw(bucket, doc) else []
+            return None
         if current is not None and other["_id"] != current["_id"]:
             older.append(other["_id"])
     if current is None:
@@ -115,18 +142,18 @@ def _take_the_place(
         return []
     # Only now: were the others gone before, and that one somebody else's, nothing would be left.
     if last is None:
-        return _clear(bucket, doc["_id"], name, [*older, current["_id"]])
-    return [current["_id"], *_clear(bucket, doc["_id"], name, older)]
+        return _clear(bucket, doc["_id"], name, [*older, current["_id"]], uploaded(current))
+    return [current["_id"], *_clear(bucket, doc["_id"], name, older, uploaded(current))]
 
 
-def _clear(bucket: Bucket, newest: Any, name: str, ids: list[Any]) -> list[Any]:
-    """Remove what a document has replaced; the _ids of those that are gone."""
-    gone = delete(bucket, name, ids)
+def _clear(bucket: Bucket, newest: Any, name: str, ids: list[Any], latest: int) -> list[Any]:
+    """Remove what a document has replaced and is not newer than latest; the _ids of those that are gone."""
+    gone = delete(bucket, name, ids, latest)
     if len(gone) < len(ids):
         # Who renames the file now takes them along.
         moved = bucket.files.find_one({"_id": newest, "filename": {"$ne": name}}, {"filename": 1})
         if moved is not None:
-            gone += delete(bucket, moved["filename"], [other for other in ids if other not in gone])
+            gone += delete(bucket, moved["filename"], [other for other in ids if other not in gone], latest)
     return gone
 
 
@@ -144,7 +171,8 @@ def revoke(bucket: Bucket, identity: Any, name: str) -> bool:
 def _supersede(bucket: Bucket, name: str, doc: Document, keep: bool) -> Document | None:
     """Take a revision's place; it, as it was at last. None: others have replaced, moved or removed it."""
     if not keep:
-        return bucket.files.find_one_and_delete({"_id": doc["_id"], "filename": name})
+        here = {"_id": doc["_id"], "filename": name, "uploadDate": _not_after(uploaded(doc))}
+        return bucket.files.find_one_and_delete(here)
     return bucket.files.find_one_and_update(_as_it_is(doc, name), {"$unset": {"metadata.revision": ""}})
 
 
@@ -154,6 +182,14 @@ def _as_it_is(doc: Document, name: str) -> Document:
     if isinstance(doc.get("metadata", {}), dict):
         here["metadata.revision"] = metadata(doc).get("revision")  # None is that of what has none, too
     return here
+
+
+def _not_after(latest: int) -> Document:
+    """The condition on uploadDate that a file is not newer than latest.
+
+    One that is has taken the place of what has taken its place. What is no time is older than any.
+    """
+    return {"$not": {"$type": "date"} if latest == NO_TIME else {"$gt": DatetimeMS(latest)}}
 
 
 def _take_over(bucket: Bucket, doc: Document, before: Document, last: Document) -> None:
@@ -169,13 +205,11 @@ def _take_over(bucket: Bucket, doc: Document, before: Document, last: Document) 
         new.update(late)
 
 
-def check_expected(current: Document | None, expected: object) -> None:
-    """Raises FileExistsError or Conflict when something else is there."""
+def _unexpected(current: Document | None, expected: object) -> Exception | None:
+    """FileExistsError or Conflict when something else is there."""
     if expected is ANYTHING or (current["_id"] if current is not None else None) == expected:
-        return
-    if expected is None:
-        raise fail(errno.EEXIST)
-    raise Conflict(CHANGED)
+        return None
+    return fail(errno.EEXIST) if expected is None else Conflict(CHANGED)
 
 
 def _document(name: str, content: Document, fields: Document, current: Document | None) -> Document:
@@ -219,12 +253,16 @@ def keeps_its_name(bucket: Bucket, name: str) -> bool:
     return bucket.nodes.find_one({"path": name}, {"_id": 1}) is None
 
 
-def delete(bucket: Bucket, name: str, ids: list[Any]) -> list[Any]:
-    """Remove documents of a name; the _ids of those that are gone. Others may have renamed some meanwhile."""
+def delete(bucket: Bucket, name: str, ids: list[Any], latest: int) -> list[Any]:
+    """Remove documents of a name that are not newer than latest; the _ids of those that are gone.
+
+    Others may have renamed some meanwhile, or removed them: those are gone for good, too.
+    """
     if not ids:
         return []
     wanted = {"$in": ids}
-    if bucket.files.delete_many({"_id": wanted, "filename": name}).deleted_count == len(ids):
+    condition = {"_id": wanted, "filename": name, "uploadDate": _not_after(latest)}
+    if bucket.files.delete_many(condition).deleted_count == len(ids):
         return ids
     left = {key_of(doc["_id"]) for doc in bucket.files.find({"_id": wanted}, {"_id": 1})}
     return [identity for identity in ids if key_of(identity) not in left]
@@ -240,7 +278,7 @@ def remove(bucket: Bucket, name: str) -> list[Any]:
         if not there:
             raise fail(errno.ENOENT)
         # The newest last: who is killed in between has not brought back an older one.
-        gone += delete(bucket, name, [doc["_id"] for doc in there[:-1]])
+        gone += delete(bucket, name, [doc["_id"] for doc in there[:-1]], uploaded(there[-1]))
         if bucket.files.delete_one(_as_it_is(there[-1], name)).deleted_count:
             return [*gone, there[-1]["_id"]]
     raise Conflict("Others store to this name all the time; it was not removed")
@@ -279,9 +317,15 @@ def _move(bucket: Bucket, old: str, new: str, replace: bool, keep: bool) -> list
         return None
     if len(revisions) > 1:
         # They follow; without their numbers, for these are the new name's.
-        others = {"_id": {"$in": [doc["_id"] for doc in revisions[:-1]]}, "filename": old}
+        others = {
+            "_id": {"$in": [doc["_id"] for doc in revisions[:-1]]},
+            "filename": old,
+            "uploadDate": _not_after(uploaded(newest)),
+        }
         bucket.files.update_many(others, {"$set": {"filename": new}, "$unset": {"metadata.revision": ""}})
-    return _clear(bucket, newest["_id"], new, [] if keep else [doc["_id"] for doc in there])
+    if keep or not there:
+        return []
+    return _clear(bucket, newest["_id"], new, [doc["_id"] for doc in there], uploaded(there[-1]))
 
 
 def _fields_to_move(doc: Document, new: str, there: list[Document]) -> Document:

@@ -4,6 +4,8 @@ An operation is a function of a storage and a directory, and a generator where i
 takes one by one (open and write, then close). What may come out is what comes out when the steps are taken
 in turns, whole; the database's commands of one operation are then interrupted, before each of them in turn,
 by the whole of the other, and nothing else may come out. Or one of them fails and has changed nothing.
+Or the other comes in two parts: up to before one of its commands, and the rest before a later one of the
+first.
 """
 
 from __future__ import annotations
@@ -160,19 +162,24 @@ class InterleavingCase(DatabaseCase):
     def setUp(self) -> None:
         super().setUp()
         self.interruption = Interruption()
-        made = pymongo.MongoClient
-
-        def with_listener(*args: Any, **options: Any) -> pymongo.MongoClient[Any]:
-            return made(*args, event_listeners=[self.interruption], **options)
-
-        with mock.patch("pymongo.MongoClient", with_listener):
-            self.first = self.open_storage(keep_revisions=self.keeps_revisions)
-        self.second = self.open_storage(keep_revisions=self.keeps_revisions)
+        self.pause = Interruption()
+        self.first = self._open_listened(self.interruption)
+        self.second = self._open_listened(self.pause)
         self.looking = self.open_storage()
         if not self.has_transactions:
             for storage in (self.first, self.second, self.looking):
                 storage.bucket._has_transactions = False
         self._numbers = itertools.count()
+        self._counts: dict[Operation, int] = {}
+
+    def _open_listened(self, listener: Interruption) -> SFTPServerMongoStorage:
+        made = pymongo.MongoClient
+
+        def with_listener(*args: Any, **options: Any) -> pymongo.MongoClient[Any]:
+            return made(*args, event_listeners=[listener], **options)
+
+        with mock.patch("pymongo.MongoClient", with_listener):
+            return self.open_storage(keep_revisions=self.keeps_revisions)
 
     def prepare(self) -> bytes:
         """A directory with something in it: a copy of the first one."""
@@ -285,6 +292,85 @@ class InterleavingCase(DatabaseCase):
         else:
             doings[1].finish()
         return self.outcome(base, *doings), was_there
+
+    def crossed(
+        self, one: Operation, other: Operation, at: int, upto: int, further: int
+    ) -> tuple[Any, tuple[bool, bool, bool]]:
+        """What comes out when other comes before command at of one's last step, but only up to before command
+        upto of its own last step; the rest of it comes as many commands of one further on. And whether there
+        were such commands.
+        """
+        base = self.prepare()
+        doings = Doing(one, self.first, base), Doing(other, self.second, base)
+        for doing, operation in zip(doings, (one, other), strict=True):
+            for _ in range(self.counted(operation) - 1):
+                doing.step()
+        stopped, goes_on = threading.Event(), threading.Event()
+
+        def second() -> None:
+            self.pause.thread = threading.get_ident()
+            try:
+                doings[1].finish()
+            finally:
+                self.pause.thread = None
+                stopped.set()
+
+        def stop() -> None:
+            stopped.set()
+            goes_on.wait(PATIENCE)
+
+        def begin() -> None:
+            thread.start()
+            stopped.wait(BLOCKED)
+            self.interruption.call, self.interruption.left = end, further
+
+        def end() -> None:
+            goes_on.set()
+            thread.join(BLOCKED)
+
+        thread = threading.Thread(target=second)
+        self.pause.call, self.pause.left = stop, upto
+        self.interruption.call, self.interruption.left = begin, at
+        self.interruption.thread = threading.get_ident()
+        try:
+            doings[0].finish()
+        finally:
+            self.interruption.thread = None
+            goes_on.set()
+        has_begun = thread.ident is not None
+        if has_begun:
+            thread.join(PATIENCE)
+            self.assertFalse(thread.is_alive(), "they wait for each other")
+        else:
+            doings[1].finish()
+        came_further = has_begun and self.interruption.left <= 0
+        return self.outcome(base, *doings), (has_begun, self.pause.left <= 0, came_further)
+
+    def counted(self, operation: Operation) -> int:
+        """How many steps an operation has; it is only tried once."""
+        if operation not in self._counts:
+            self._counts[operation] = self.count(operation)
+        return self._counts[operation]
+
+    def crossings(self, one: Operation, other: Operation) -> Iterator[str]:
+        """What comes out of all the ways to cross them that no serial order explains."""
+        allowed = self.serial(one, other)
+        allowed |= {((True, False), self.alone(one)), ((False, True), self.alone(other))}
+        self.damage()
+        for at in range(1, MOST_COMMANDS):
+            for upto in range(1, MOST_COMMANDS):
+                for further in range(1, MOST_COMMANDS):
+                    came, (has_begun, has_stopped, came_further) = self.crossed(one, other, at, upto, further)
+                    texts = [] if came in allowed else [str(came)]
+                    for text in texts + self.damage():
+                        yield f"before command {at}, up to {upto}, and {further} further on: {text}"
+                    if not came_further or not has_stopped:
+                        break
+                if not has_begun or not has_stopped:
+                    break
+            if not has_begun:
+                return
+        raise AssertionError(f"more than {MOST_COMMANDS} commands")
 
     def problems(self, one: Operation, other: Operation) -> Iterator[str]:
         """What comes out that no serial order explains."""

@@ -11,6 +11,7 @@ import random
 import threading
 from collections.abc import Callable
 
+from pysftpserver.mongo.bucket import DIRECTORY
 from pysftpserver.mongostorage import SFTPServerMongoStorage
 from pysftpserver.pysftpexceptions import is_expected
 from tests.mongo.databases import DatabaseCase
@@ -96,6 +97,42 @@ class KeptRevisionsInEveryOrder(InEveryOrder):
         (append(b"f", b"+"), rename(b"f", b"n", False)),
         (rename(b"f", b"n", False), append(b"f", b"+")),
     )
+
+
+class EachInTheMiddleOfTheOther(InterleavingCase):
+    """Each sees what the other has done before that one has done all of it."""
+
+    pairs: tuple[tuple[Operation, Operation], ...] = (
+        (upload(b"f", b"one"), upload(b"f", b"two")),
+        (upload(b"f", b"one"), append(b"f", b"+")),
+        (upload(b"f", b"one"), rename(b"g", b"f", True)),
+        (upload(b"f", b"one"), rename(b"f", b"g", True)),
+    )
+
+    def test_one_wins_and_no_file_loses_its_chunks(self):
+        for number, (one, other) in enumerate(self.pairs):
+            with self.subTest(pair=number):
+                self.assertEqual(list(self.crossings(one, other)), [])
+
+    def test_a_file_that_could_not_keep_its_name_and_was_renamed_meanwhile_keeps_its_chunks(self):
+        def insert_directory(storage: SFTPServerMongoStorage, base: bytes) -> None:
+            """As somebody does it who makes one, and has not looked for a file of that name yet."""
+            storage.bucket.nodes.insert_one(
+                storage.bucket.node(f"{base.decode().strip('/')}/n", DIRECTORY, 0o755)
+            )
+
+        renamed = 0
+        for at in range(1, MOST_COMMANDS):
+            came, was_there = self.interrupted(
+                create(b"n", b"one"), both(insert_directory, rename(b"n", b"m", False)), at
+            )
+            (did_create, did_rename), state = came
+            renamed += did_create and did_rename
+            self.assertEqual(did_rename, b"m" in [path for path, _, _ in state])
+            self.assertEqual([text for text in self.damage() if "chunks" in text], [])
+            if not was_there:
+                break
+        self.assertGreater(renamed, 0)
 
 
 class ManyAtOnce(DatabaseCase):
