@@ -15,10 +15,10 @@ SECONDS ?= 60
 .DEFAULT_GOAL := help
 # Two of the steps may want apt-get, which runs alone.
 .NOTPARALLEL:
-.PHONY: help venv venv-gridfs venv-server venv-test debian-try debian-test try try-gridfs try-server test fuzz bench lint format clean
+.PHONY: help venv venv-gridfs venv-server venv-laboratory venv-test debian-try debian-test try try-gridfs try-server try-laboratory test fuzz bench lint format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 venv: ## make .venv and install the project there
 	@tools/venv.sh
@@ -31,6 +31,9 @@ try-gridfs: debian-try venv-gridfs ## open one on files in a throw-away database
 
 try-server: debian-try venv-server ## start an SSH server of its own with a temporary user, for trying out
 	@tools/try-server.sh
+
+try-laboratory: venv-laboratory ## start a message server and a client of it on this terminal, for trying out
+	@tools/try-laboratory.sh
 
 test: debian-test venv-test ## install what the tests need and run them
 	@$(BIN)/python tools/run_tests.py --jobs $(JOBS) $(if $(COUNTS),--counts $(COUNTS)) -- $(ARGS)
@@ -61,6 +64,9 @@ venv-gridfs:
 
 venv-server:
 	@tools/venv.sh sshd
+
+venv-laboratory:
+	@tools/venv.sh laboratory
 
 venv-test:
 	@tools/venv.sh test

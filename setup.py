@@ -14,6 +14,7 @@ SCRIPTS = [
     "bin/pysftpctl",
     "bin/pysftpd",
     "bin/pysftpjail",
+    "bin/pysftplab",
     "bin/pysftpmongo",
     "bin/pysftpremo",
     "bin/pysftpserver",

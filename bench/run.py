@@ -1,7 +1,7 @@
 """`make bench`: what this project serves beside what is there already, in turn in the same run.
 
 That is pysftpjail, with the jail on, beside OpenSSH's sftp-server, the storage on GridFS beside pymongo's
-GridFSBucket, pysksync beside cp, and pysftpd beside sshd.
+GridFSBucket, pysksync beside cp, pysftpd beside sshd, and pysftplab beside a bare echo server.
 
     python -m bench.run [--pairs N] [--only WORDS] [--json FILE]
 
@@ -29,7 +29,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench import drivers, pysftpd, remo, sksync
+from bench import drivers, laboratory, pysftpd, remo, sksync
 from bench.gridfs import GROUP, MIB, Sizes, contests
 from bench.rows import Material, Row, rows, ssh_rows
 from pysftpserver.embedded import EmbeddedFailed
@@ -187,7 +187,8 @@ def say(text: str) -> None:
 
 def measure_servers(top: Path, pairs: int, only: str) -> tuple[list[Result], list[Memory]]:
     """Every row beside sftp-server whose name has `only` in it, and the memory after the bulk rows."""
-    if any(group in only for group in (GROUP, sksync.GROUP, pysftpd.GROUP, remo.GROUP)):
+    groups = (GROUP, *(door.GROUP for door in (sksync, pysftpd, remo, laboratory)))
+    if any(group in only for group in groups):
         return [], []  # no name here has that word, and the files take a while to make
     material = Material(top)
     # The log level that sftp-server has when it is not told another.
@@ -351,6 +352,33 @@ def measure_remo(
     return results, memory
 
 
+def measure_laboratory(
+    top: Path, pairs: int, only: str, sizes: laboratory.Sizes | None = None
+) -> tuple[list[Result], list[Memory]]:
+    """The same for the rows on the message server."""
+    sizes = sizes or laboratory.Sizes()
+    chosen = [contest for contest in laboratory.contests(sizes) if only in contest.name]
+    results: list[Result] = []
+    if not chosen:
+        return results, []
+    from bench.laboratory_sides import started
+
+    with started(top, sizes) as sides:
+        for contest in chosen:
+            say(contest.name)
+            results.append(
+                compare(
+                    contest.name,
+                    functools.partial(contest.reference, sides),
+                    functools.partial(contest.ours, sides),
+                    pairs,
+                    contest.target,
+                    contenders=contest.contenders,
+                )
+            )
+    return results, []
+
+
 def missing(error: Exception) -> str:
     """What is to be installed; a database that is not there says so itself."""
     return f"{error}: pip install 'pysftpserver[mongo]'" if isinstance(error, ImportError) else str(error)
@@ -360,7 +388,8 @@ def main() -> int:
     """Run the benchmark; print the table and write it as JSON."""
     parser = argparse.ArgumentParser(
         description="Measures pysftpjail beside sftp-server, the storage on GridFS beside its driver, and "
-        "pysksync beside cp, pysftpd beside sshd, and pysftpremo beside Fernet."
+        "pysksync beside cp, pysftpd beside sshd, pysftpremo beside Fernet, and pysftplab beside a bare echo "
+        "server."
     )
     parser.add_argument("--pairs", type=int, default=5, help="Counted pairs of runs a row. The default is 5.")
     parser.add_argument("--only", default="", help="Run only rows with this in their name. Default: all.")
@@ -379,7 +408,8 @@ def main() -> int:
     results: list[Result] = []
     memory: list[Memory] = []
     left_out = ""
-    for measure in (measure_servers, measure_gridfs, measure_sksync, measure_pysftpd, measure_remo):
+    doors = (measure_sksync, measure_pysftpd, measure_remo, measure_laboratory)
+    for measure in (measure_servers, measure_gridfs, *doors):
         with tempfile.TemporaryDirectory(dir=place, prefix="pysftpserver-bench-") as top:
             try:
                 found = measure(Path(top), options.pairs, options.only)

@@ -4,9 +4,10 @@ One row of TARGETS for each parser that a client can reach. A door that adds a p
 fuzz/run.py, the corpus test and `make fuzz` know it. A row says how the target is made, how its inputs
 are mutated, and which directories of fuzz/corpus have seeds for it.
 
-The SK Sync door's are in sksync.py, the remote administration door's in remo.py. An input of the packet
-processor's targets is one byte of ways (see `Ways`) and what a client sends. What may not enter: atheris; the
-package under test is imported here, so import this module when it is instrumented.
+The SK Sync door's are in sksync.py, the remote administration door's in remo.py, the message server's in
+laboratory.py. An input of the packet processor's targets is one byte of ways (see `Ways`) and what a client
+sends. What may not enter: atheris; the package under test is imported here, so import this module when it is
+instrumented.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from fuzz import mutator
+from fuzz.laboratory import MessagesTarget, ServerTarget
 from fuzz.oracle import MAX_PACKET, Expected, check_replies, expected
 from fuzz.remo import ParserTarget as RemoParserTarget
 from fuzz.remo import RemoTarget
@@ -235,6 +237,8 @@ TARGETS = {
     "jail": Target(lambda: SessionTarget(InJail()), mutator.mutate, mutator.cross, ("common", "jail")),
     "sksync-parsers": Target(ParserTarget, None, None, ("sksync-parsers",)),
     "sksync": Target(SyncTarget, None, None, ("sksync",)),
+    "laboratory-messages": Target(MessagesTarget, None, None, ("laboratory-messages",)),
+    "laboratory": Target(ServerTarget, None, None, ("laboratory",)),
     "remo-parsers": Target(RemoParserTarget, None, None, ("remo-parsers",)),
     "remo": Target(RemoTarget, None, None, ("remo",)),
 }

@@ -8,7 +8,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from bench import pysftpd, remo, sksync
+from bench import laboratory, pysftpd, remo, sksync
 from bench.gridfs import GROUP, MIB, Sizes, contests
 from bench.run import (
     SERVERS,
@@ -16,6 +16,7 @@ from bench.run import (
     Result,
     durations,
     measure_gridfs,
+    measure_laboratory,
     measure_pysftpd,
     measure_remo,
     measure_sksync,
@@ -152,6 +153,32 @@ class OnPysftpd(unittest.TestCase):
         (idle,) = memory
         self.assertIn("20 idle sessions", idle.name)
         self.assertGreater(idle.size, 10 * MIB)
+
+
+class OnLaboratory(unittest.TestCase):
+    def test_every_row_can_be_measured_and_what_is_lost_is_found(self):
+        little = laboratory.Sizes(clients=5, messages=20, length=100, connections=4)
+        with tempfile.TemporaryDirectory() as directory:
+            results, memory = measure_laboratory(Path(directory), 1, laboratory.GROUP, little)
+        self.assertEqual(
+            [row.name for row in results], [contest.name for contest in laboratory.contests(little)]
+        )
+        self.assertEqual(memory, [])
+        for row in results:
+            with self.subTest(row.name):
+                self.assertIn(laboratory.GROUP, row.name)
+                self.assertGreater(min(row.reference, row.ours), 0)
+
+    def test_an_answer_that_is_lost_or_not_in_its_order_is_found(self):
+        from bench.laboratory_sides import Sides, started
+
+        with tempfile.TemporaryDirectory() as directory:
+            little = laboratory.Sizes(clients=2, messages=3, connections=1)
+            with started(Path(directory), little) as sides:
+                self.assertIsInstance(sides, Sides)
+                sides._answers.reverse()
+                with self.assertRaisesRegex(RuntimeError, "not in its order"):
+                    sides.echoed("encrypted", 3)
 
 
 class OnGridFS(unittest.TestCase):

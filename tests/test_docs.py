@@ -15,6 +15,9 @@ from pysftpserver.cli import (
     pysftpctl,
     pysftpd,
     pysftpjail,
+    pysftplab_connect,
+    pysftplab_serve,
+    pysftplab_window,
     pysftpmongo,
     pysftpremo_keys,
     pysftpremo_once,
@@ -27,6 +30,8 @@ from pysftpserver.cli import (
     session,
 )
 from pysftpserver.cli.options import Command
+from pysftpserver.laboratory import wire as laboratory_wire
+from pysftpserver.laboratory.config import SETTINGS as LABORATORY_SETTINGS
 from pysftpserver.limits import LIMITS, MOST_HANDLES
 from pysftpserver.log import FACILITIES, LEVELS
 from pysftpserver.remo import config as remo_config
@@ -40,6 +45,7 @@ PAGE = (ROOT / "docs" / "openssh.md").read_text()
 GRIDFS_PAGE = (ROOT / "docs" / "gridfs.md").read_text()
 SKSYNC_PAGE = (ROOT / "docs" / "sksync.md").read_text()
 REMO_PAGE = (ROOT / "docs" / "remo.md").read_text()
+LABORATORY_PAGE = (ROOT / "docs" / "laboratory.md").read_text()
 SSHD_PAGE = (ROOT / "docs" / "sshd.md").read_text()
 SECTIONS = {
     pysftpjail.COMMAND: (PAGE, "Options of pysftpjail"),
@@ -56,6 +62,9 @@ SECTIONS = {
     pysftpremo_once.GET: (REMO_PAGE, "The client"),
     pysftpremo_once.PUT: (REMO_PAGE, "The client"),
     pysftpremo_shell.CONNECT: (REMO_PAGE, "The client"),
+    pysftplab_serve.COMMAND: (LABORATORY_PAGE, "pysftplab serve"),
+    pysftplab_connect.COMMAND: (LABORATORY_PAGE, "pysftplab connect"),
+    pysftplab_window.COMMAND: (LABORATORY_PAGE, "pysftplab window"),
     pysksync.COMMAND: (SKSYNC_PAGE, "pysksync"),
     pysksync_users.COMMAND: (SKSYNC_PAGE, "Users"),
     pysksync_cert.COMMAND: (SKSYNC_PAGE, "Certificates"),
@@ -68,6 +77,7 @@ NOT_UNDER_SSHD = (
     "pysftpctl*.py",
     "pysftp_keys.py",
     "pysftpremo*.py",
+    "pysftplab*.py",
     "storages.py",
 )
 ERRORS = (common.CommandError.__name__, common.ServiceError.__name__)
@@ -314,3 +324,52 @@ class SSHDPage(unittest.TestCase):
             if not option.name.startswith("redis_"):
                 with self.subTest(option.name):
                     self.assertTrue(any(mentions(text, flag) for flag in option.flags))
+
+
+class LaboratoryPage(unittest.TestCase):
+    def test_the_table_of_options_is_the_one_in_the_code(self) -> None:
+        rows = re.findall(
+            r"^\| `(?:--)?([\w-]+)` \| `?([^|`]*)`? \| (.*) \|$",
+            section("pysftplab serve", LABORATORY_PAGE),
+            re.MULTILINE,
+        )
+        wanted = []
+        for setting in LABORATORY_SETTINGS:
+            shown = f"{setting.default:g}" if isinstance(setting.default, float) else str(setting.default)
+            default = "" if setting.default in (None, ()) else shown.replace("False", "false")
+            wanted.append((setting.name.replace("_", "-"), default, setting.help))
+        self.assertEqual([(name, default.strip(), text) for name, default, text in rows], wanted)
+
+    def test_the_service_in_ten_lines_is_the_one_that_is_supplied(self) -> None:
+        text = section("A service in ten lines", LABORATORY_PAGE)
+        (code, *_) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+        supplied = (ROOT / "pysftpserver" / "laboratory" / "services" / "clock.py").read_text()
+        self.assertEqual(supplied.split('"""\n\n', 1)[1], code)
+        self.assertLessEqual(len([line for line in code.splitlines() if line.strip()]), 10)
+
+    def test_every_method_that_a_service_may_write_or_call_is_explained(self) -> None:
+        text = section("A service in ten lines", LABORATORY_PAGE)
+        tree = ast.parse((ROOT / "pysftpserver" / "laboratory" / "service.py").read_text())
+        (service,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Service")
+        names = {
+            node.name for node in service.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        }
+        for name in names - {"attach", "detach"}:
+            with self.subTest(name):
+                self.assertRegex(text, rf"`(?:await )?(?:self\.)?{name}\b")
+
+    def test_every_word_of_the_protocol_is_in_its_table(self) -> None:
+        text = section("The protocol", LABORATORY_PAGE)
+        for word in laboratory_wire.Word:
+            with self.subTest(word):
+                self.assertIn(word.value, text)
+
+    def test_every_word_of_the_terminal_client_is_named(self) -> None:
+        text = section("pysftplab connect", LABORATORY_PAGE)
+        words = re.findall(
+            r'": \(self\._\w+, "(:\w+)', (ROOT / "pysftpserver/cli/pysftplab_connect.py").read_text()
+        )
+        self.assertGreater(len(words), 5)
+        for word in words:
+            with self.subTest(word):
+                self.assertIn(f"`{word}", text)

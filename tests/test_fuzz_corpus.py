@@ -14,10 +14,16 @@ from typing import Any
 from unittest import mock
 
 from fuzz import corpus, mutator
+from fuzz.laboratory import MessagesTarget, ServerTarget
 from fuzz.sksync import ParserTarget, SyncTarget
 from fuzz.storages import CountingStorage, InJail, InMemory
 from fuzz.targets import TARGETS, Run, SessionTarget, Ways, check_line
 from pysftpserver.incoming import Incoming
+from pysftpserver.laboratory import wire as laboratory_wire
+from pysftpserver.laboratory.server import Server as LaboratoryServer
+from pysftpserver.laboratory.services.echo import Echo
+from pysftpserver.laboratory.session import Session as LaboratorySession
+from pysftpserver.laboratory.wire import Encrypted, Plain
 from pysftpserver.log import SFTPLog
 from pysftpserver.server import SFTPServer
 from pysftpserver.sksync import wire
@@ -53,7 +59,7 @@ def made(case: unittest.TestCase, name: str) -> Run:
     run = TARGETS[name].make()
     if isinstance(place := getattr(run, "place", None), InJail):
         case.addCleanup(place.close)
-    if isinstance(run, SyncTarget):
+    if isinstance(run, SyncTarget | ServerTarget):
         case.addCleanup(run.loop.close)
     return run
 
@@ -415,6 +421,47 @@ class PlantedBugsInSync(unittest.TestCase):
 
         deep = self.UPLOAD.replace(b"new", b"new/new")
         self.finds("outside the jail", target, deep, (SFTPServerVirtualChroot, "mkdir", mkdir))
+
+
+class PlantedBugsInMessages(unittest.TestCase):
+    """Each invariant of the message server's targets can fail."""
+
+    PLAIN = b"\x08pw\0ann\0hello\0NAME ?\0TEXT = NAME ?\0" + b"x" * 61 + b"\0"
+    TOKENS = b"\1pw\0\nann\0\nhello\0\nKEY = other\0"
+
+    def finds(self, words: str, run: Run, data: bytes, planted: tuple[object, str, object]) -> None:
+        run(data)
+        with mock.patch.object(*planted), self.assertRaisesRegex(AssertionError, words):
+            run(data)
+
+    def server(self) -> ServerTarget:
+        target = ServerTarget()
+        self.addCleanup(target.loop.close)
+        return target
+
+    def test_what_a_codec_takes_and_should_not_is_found(self) -> None:
+        for kind, data in ((Plain, self.PLAIN), (Encrypted, b"\1" + b"x" * 70 + b"\0")):
+            self.finds("failure|second", MessagesTarget(), data, (kind, "_too_long", lambda _: None))
+
+    def test_texts_that_are_not_the_same_escaped_are_found(self) -> None:
+        target = MessagesTarget()
+        self.finds("is not", target, self.PLAIN, (laboratory_wire, "escaped", lambda text: text))
+
+    def test_what_a_session_answers_is_compared(self) -> None:
+        def twice(self: Echo, client: Any, text: str) -> None:
+            client.send(text)
+            client.send(text)
+
+        for data in (self.PLAIN, self.TOKENS):
+            self.finds("and not", self.server(), data, (Echo, "on_message", twice))
+
+    def test_faults_and_what_is_left_are_found(self) -> None:
+        broken = mock.Mock(side_effect=KeyError)
+        self.finds("a fault was logged", self.server(), self.PLAIN, (Echo, "on_message", broken))
+        self.finds("KeyError came out", self.server(), self.PLAIN, (LaboratorySession, "_handle", broken))
+        nothing = mock.Mock()
+        self.finds("still counted", self.server(), self.PLAIN, (LaboratoryServer, "forget", nothing))
+        self.finds("nothing was logged", self.server(), self.PLAIN, (SFTPLog, "write", nothing))
 
 
 class TheJail(unittest.TestCase):

@@ -204,3 +204,14 @@ class Installation(unittest.TestCase):
             self.assertEqual(served.wait(30), 0, said)
             served.stdout.close()
         self.assertEqual(list(temporary.iterdir()), [])
+
+    def test_make_try_laboratory_is_a_server_and_a_client_and_removes_both(self) -> None:
+        (packages,) = self.environment.glob("lib/python*/site-packages")
+        lent = packages / "lent.pth"
+        lent.write_text(f"{Path(pymongo.__file__).parents[1]}\n")
+        self.addCleanup(lent.unlink)
+        text = "hello\n:use files\nget /welcome.txt\n"
+        done = self.call(self.checkout / "tools" / "try-laboratory.sh", text=text)
+        self.assertIn('I received "hello" from you.\n', done.stdout)
+        self.assertRegex(done.stdout, r"(?m)^file \d+ \d+$")
+        self.assertEqual(list((self.top / "tmp").iterdir()), [])

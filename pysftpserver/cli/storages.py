@@ -6,6 +6,7 @@ Only commands know concrete storages; doors are handed one. What may not enter: 
 from __future__ import annotations
 
 import json
+import os
 
 from pysftpserver.cli import common
 
@@ -83,6 +84,19 @@ def named(name: str, key: str) -> Any:
         return pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise common.CommandError(f"{key}: {name}: {common.one_line(str(error))}") from None
+    except (Exception, SystemExit) as error:  # the module's own, while it was imported
+        words = common.one_line(f"{type(error).__name__}: {error}")
+        raise common.CommandError(f"{key}: {name}: {words}{line_of(error)}") from None
+
+
+def line_of(error: BaseException) -> str:
+    """Which line raised it, for who wrote that; nothing for a SyntaxError, whose text has it."""
+    import traceback
+
+    calls = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, SyntaxError) or not calls:
+        return ""
+    return f" ({os.path.basename(calls[-1].filename)}, line {calls[-1].lineno})"
 
 
 def plain(home: str, key: str) -> SFTPAbstractServerStorage:

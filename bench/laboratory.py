@@ -1,0 +1,76 @@
+"""Rows for the message server: `pysftplab` beside a bare asyncio echo server, and beside Fernet itself.
+
+Here are names, sizes and targets. What is timed is in laboratory_sides.py, which is imported when a row is
+wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from bench.laboratory_sides import Sides
+
+GROUP = "laboratory"  # the word that all names of rows have here, and no others
+CONTENDERS = ("asyncio echo", "pysftplab")
+WITH_FERNET = ("Fernet alone", "pysftplab")
+LEAST = 0.25  # of the speed of a bare echo server
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much there is: clients at once, messages of each, their bytes, and connections that are made."""
+
+    clients: int = 500
+    messages: int = 200
+    length: int = 100
+    connections: int = 500
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One line of the table."""
+
+    name: str
+    reference: Callable[[Sides], float]
+    ours: Callable[[Sides], float]
+    target: float | None
+    contenders: tuple[str, str] = CONTENDERS
+
+
+def contests(sizes: Sizes) -> Iterator[Contest]:
+    """All rows."""
+    work = f"{GROUP}: {sizes.clients} clients, {sizes.messages} messages of {sizes.length} bytes each"
+    yield Contest(
+        f"{work}, one at a time",
+        lambda sides: sides.echoed("bare", 1),
+        lambda sides: sides.echoed("plain", 1),
+        LEAST,
+    )
+    yield Contest(
+        f"{work}, all sent at once",
+        lambda sides: sides.echoed("bare", sizes.messages),
+        lambda sides: sides.echoed("plain", sizes.messages),
+        LEAST,
+    )
+    yield Contest(
+        f"{work}, encrypted, one at a time",
+        lambda sides: sides.echoed("bare", 1),
+        lambda sides: sides.echoed("encrypted", 1),
+        None,
+    )
+    yield Contest(
+        f"{work}, encrypted, all sent at once",
+        lambda sides: sides.fernet(),
+        lambda sides: sides.echoed("encrypted", sizes.messages),
+        None,
+        WITH_FERNET,
+    )
+    yield Contest(
+        f"{GROUP}: {sizes.connections} connections, 20 at once, to ACCEPTED (asyncio echo: three answers)",
+        lambda sides: sides.connected("bare"),
+        lambda sides: sides.connected("encrypted"),
+        None,
+    )

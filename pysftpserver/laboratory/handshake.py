@@ -1,0 +1,155 @@
+"""How a connection begins: one table for both sides, and the machine of each, without any I/O.
+
+What may not enter: sockets, clocks, passwords' comparison, what comes once a client is accepted.
+Facts: docs/laboratory.md, "The beginning".
+"""
+
+from __future__ import annotations
+
+import enum
+
+from pysftpserver.laboratory import wire
+from pysftpserver.laboratory.wire import Malformed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pysftpserver.laboratory.wire import Codec
+
+
+class Step(enum.Enum):
+    """What is waited for: by the server from the client, and by the client from the server."""
+
+    KEY = "key"
+    PASSWORD = "password"
+    NAME = "name"
+    ACCEPTED = "accepted"
+
+
+#: What the server says to begin each step, and the step that the client's answer leads to.
+STEPS: Mapping[Step, tuple[str | None, Step | None]] = {
+    Step.KEY: (None, Step.PASSWORD),  # the server's RSA key, which is no message
+    Step.PASSWORD: (wire.PASSWORD_WANTED, Step.NAME),
+    Step.NAME: (wire.NAME_WANTED, Step.ACCEPTED),
+    Step.ACCEPTED: (wire.ACCEPTED, None),
+}
+
+
+class ServerHandshake:
+    """The server's side: what the client's answers lead to. Who judges them calls next()."""
+
+    def __init__(self) -> None:
+        self.step = Step.KEY
+        self._raw = bytearray()
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """(the encrypted key, what came behind it) when the key is there; in the step KEY only."""
+        assert self.step is Step.KEY
+        self._raw += data
+        if len(self._raw) < wire.RSA_BYTES:
+            return None
+        raw = bytes(self._raw)
+        self._raw.clear()
+        return raw[: wire.RSA_BYTES], raw[wire.RSA_BYTES :]
+
+    @property
+    def count(self) -> int:
+        """Bytes of a key that is not whole."""
+        return len(self._raw)
+
+    def next(self) -> str:
+        """The client's answer was good: go to the next step; return what to say."""
+        following = STEPS[self.step][1]
+        assert following is not None
+        self.step = following
+        said = STEPS[following][0]
+        assert said is not None
+        return said
+
+
+class ClientHandshake:
+    """The client's side, from the server's first byte to ACCEPTED.
+
+    answers: to what the server asks in PASSWORD and NAME. key: the symmetric one. most: bytes of a message.
+    """
+
+    def __init__(self, password: str, name: str, key: str, most: int) -> None:
+        self._answers = {Step.PASSWORD: password, Step.NAME: name}
+        self._key = key
+        self._most = most
+        self._raw = bytearray()
+        self._trailing = False
+        self.step = Step.KEY
+        self.codec: Codec | None = None
+        #: The server's own words where it does not want this client.
+        self.refusal: str | None = None
+        #: Messages that came right behind ACCEPTED.
+        self.texts: list[str] = []
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the client is accepted."""
+        return self.step is Step.ACCEPTED and self.codec is not None and self._accepted
+
+    _accepted = False
+
+    def feed(self, data: bytes) -> bytes:
+        """What to send now. Raises Malformed."""
+        if self.step is Step.KEY:
+            self._raw += data
+            return self._on_key()
+        if self._trailing:  # the line end of the key, if it came by itself
+            data = data.lstrip(b"\r\n")
+            self._trailing = not data
+        return self._on_messages(data)
+
+    def _on_key(self) -> bytes:
+        begun = bytes(self._raw[: len(wire.PEM_BEGIN)])
+        if not wire.PEM_BEGIN.startswith(begun):
+            # A server that wants nobody now says so where its key would be.
+            if b"\0" in self._raw:
+                self.refusal = refusal(self._raw.partition(b"\0")[0].decode("utf-8", "replace"))
+            if self.refusal is None and not wire.REFUSED_BEGIN.startswith(begun[: len(wire.REFUSED_BEGIN)]):
+                raise Malformed("no RSA key")
+        if len(self._raw) > wire.MOST_PEM:
+            raise Malformed("a key without end")
+        head, end, rest = self._raw.partition(wire.PEM_END)
+        if not end or self.refusal is not None:
+            return b""
+        answer = wire.encrypted_key(bytes(head + end) + b"\n", self._key)
+        self.step = Step.PASSWORD
+        self.codec = wire.codec(self._key, self._most)
+        rest = rest.lstrip(b"\r\n")
+        self._trailing = not rest
+        return answer + self._on_messages(bytes(rest))
+
+    def _on_messages(self, data: bytes) -> bytes:
+        assert self.codec is not None
+        texts = self.codec.feed(data)
+        answers: list[str] = []
+        for number, text in enumerate(texts):
+            if text != STEPS[self.step][0]:
+                self.refusal = refusal(text)
+                if self.refusal is None:
+                    raise Malformed(f"not {STEPS[self.step][0]!r}")
+                break
+            if self.step is Step.ACCEPTED:
+                self._accepted = True
+                self.texts = texts[number + 1 :]
+                break
+            answers.append(self._answers[self.step])
+            following = STEPS[self.step][1]
+            assert following is not None
+            self.step = following
+        if self.codec.failure is not None and self.refusal is None and not self._accepted:
+            raise Malformed(self.codec.failure)
+        return self.codec.encode(answers) if answers else b""
+
+
+def refusal(text: str) -> str | None:
+    """Why a server does not want a client, where that is what a message says."""
+    if text == wire.STOP:
+        return "the server is going down"
+    beginning = wire.refused(wire.Word.CONNECTION, "")
+    return text.removeprefix(beginning) if text.startswith(beginning) else None

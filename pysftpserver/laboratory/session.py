@@ -1,0 +1,484 @@
+"""The server's side of one connection: bytes to the protocol, messages to a service, and limits to both.
+
+What comes is handled in slices, and what a slice is answered with is one write: a segment with a hundred
+messages costs little more than one with a single message. While a service has not finished with a message, or
+the client does not take its answers, nothing more is read: the client waits, and nobody else does.
+What may not enter: listening, which services there are, how they are made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from time import monotonic
+
+from pysftpserver.laboratory import wire
+from pysftpserver.laboratory.handshake import ServerHandshake, Step
+from pysftpserver.laboratory.outgoing import Outgoing
+from pysftpserver.laboratory.service import Client, finished, work_of
+from pysftpserver.laboratory.wire import Form, Word
+from pysftpserver.log import VERBOSE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+    from pysftpserver.laboratory.server import Server
+    from pysftpserver.laboratory.service import Service
+    from pysftpserver.laboratory.wire import Codec
+
+TURN = 0.02  # seconds that messages of one client take, before others have their turn
+TOGETHER = 64  # messages, before the clock is looked at
+SLICE = 16 << 10  # bytes that are handled before it is looked whether the client takes the answers
+LINGER = 2.0  # seconds for a client to take the last words, and to go
+LEAVING = 10.0  # seconds for a service to say good-bye to a client
+
+KEY_CHANGED = wire.tell(Word.KEY, "changed")
+
+
+class Session(asyncio.BufferedProtocol):
+    """One connection. It ends by itself, with a line in the log that says why."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._options = server.options
+        self._loop = server.loop
+        self._handshake = ServerHandshake()
+        self._codec: Codec | None = None
+        self.client: Client | None = None
+        self._service: Service | None = None
+        self._unread = b""  # what was received and not yet looked at
+        self._texts: deque[str] = deque()  # messages that wait for their turn
+        self._is_pumping = False
+        self._busy: asyncio.Task[None] | None = None  # the service's work on a message
+        self._is_reading = True
+        self._timer: asyncio.TimerHandle | None = None
+        self._last = 0.0  # when something was received
+        self.is_ended = self.is_lost = False
+        self._is_stopping = self._has_ordered = False
+
+    # --- what asyncio calls -------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        address = transport.get_extra_info("peername") or ("?", 0)
+        self.address: tuple[str, int] = (str(address[0]), int(address[1]))
+        host, port = self.address
+        self.peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._outgoing = Outgoing(transport, self._options, self._abort)
+        reason = self._server.admit(self)
+        if reason is not None:
+            self._server.log.error(f"{self.peer}: refused: {reason}")
+            self._close(wire.refused(Word.CONNECTION, reason))
+            return
+        self._key = self._server.keys.get()
+        transport.write(self._key.pem)
+        self._wait()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._server.room  # what is in it is taken out before anybody else gets it
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self.is_ended:
+            return
+        data = bytes(self._server.room[:nbytes])
+        if self._codec is None:
+            found = self._handshake.feed(data)
+            if found is None:
+                return
+            data = found[1]
+            self._begin(found[0])
+        self._last = self._loop.time()
+        self._unread = self._unread + data if self._unread else data
+        self._pump()
+
+    def eof_received(self) -> bool:
+        return False  # and then it is closed; what was being sent is sent
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_lost = True
+        if not self.is_ended:
+            self._finish("gone" if self.client is not None else f"gone, before its {self._awaited()}")
+        if self._timer is not None:
+            self._timer.cancel()
+        self._outgoing.close()
+        self._server.forget(self)
+
+    def pause_writing(self) -> None:
+        self._outgoing.pause()
+
+    def resume_writing(self) -> None:
+        self._outgoing.resume()
+        self._pump()
+
+    # --- the beginning ------------------------------------------------------------------------------------
+
+    def _awaited(self) -> str:
+        if self._handshake.step is Step.KEY and self._handshake.count:
+            return f"key ({self._handshake.count} of its {wire.RSA_BYTES} bytes came)"
+        return self._handshake.step.value
+
+    def _wait(self) -> None:
+        """The client has until then for its next step."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(self._options.step_timeout, self._too_slow)
+
+    def _too_slow(self) -> None:
+        seconds = self._options.step_timeout
+        self._end(f"its {self._awaited()} did not come within {seconds:g} seconds", "too slow")
+
+    def _begin(self, raw: bytes) -> None:
+        """The key has come."""
+        key = wire.decrypted_key(self._key.private, raw)
+        del self._key
+        self._codec = self._outgoing.codec = wire.codec(key, self._options.max_message)
+        if not key:
+            if not self._options.allow_plaintext:
+                reason = "this server wants encryption, and the key is empty"
+                self._end("an empty key, which allow_plaintext would allow", reason)
+                return
+            self._server.log.info(f"{self.peer}: NOT ENCRYPTED: an empty key")
+        self._say_next()
+
+    def _say_next(self) -> None:
+        self._send(self._handshake.next())
+        self._wait()
+
+    def _answer(self, text: str) -> None:
+        """A step of the beginning, after the key."""
+        if self._handshake.step is Step.PASSWORD:
+            reason = self._server.judge(self, text)
+            if reason is not None:
+                self._end(f"login refused: {reason}", reason)
+                return
+            self._say_next()
+            return
+        reason = wire.name_fault(text)
+        if reason is not None:
+            self._end(reason, reason)
+            return
+        assert self._codec is not None
+        self._say_next()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._watch_idle()
+        self.client = Client(self, text, self.address, self._codec.is_encrypted)
+        how = "encrypted" if self._codec.is_encrypted else "NOT ENCRYPTED"
+        self._server.log.info(f"{self.peer}: accepted as {text!r}, {how}")
+        self._join(self._server.services.default)
+
+    # --- messages -----------------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Handle what has come, as far as the service and the client's reading let it."""
+        if self._is_pumping:
+            return
+        self._is_pumping = True
+        try:
+            self._handle_all()
+        finally:
+            self._is_pumping = False
+        self._outgoing.flush()
+        if self._is_stopping and self._busy is None and not self._texts and not self._unread:
+            self.stop_now()
+        should_read = not self._unread and not self._texts and not self._is_stopping
+        if should_read is not self._is_reading and not self.is_ended and not self.is_lost:
+            self._is_reading = should_read
+            if should_read:
+                self.transport.resume_reading()
+            else:
+                self.transport.pause_reading()
+
+    def _handle_all(self) -> None:
+        texts = self._texts
+        outgoing = self._outgoing
+        handled = 0
+        turn_ends = monotonic() + TURN
+        while not self.is_ended:
+            while texts:
+                # As _must_wait(), without a call for each message.
+                if self._busy is not None or outgoing.is_full or self.is_ended:
+                    return
+                if handled == TOGETHER:
+                    if monotonic() > turn_ends:
+                        self._loop.call_soon(self._pump)
+                        return
+                    handled = 0
+                handled += 1
+                self._handle(texts.popleft())
+            codec = self._codec
+            if codec is None or self._must_wait():
+                return
+            if codec.failure is not None:
+                if self.client is None:
+                    self._server.failed(self)
+                self._end(codec.failure, codec.failure)
+                return
+            self._outgoing.flush()  # which shows whether the client takes it
+            if self._must_wait():
+                return
+            piece = self._unread[:SLICE]
+            self._unread = self._unread[SLICE:]
+            texts.extend(codec.feed(piece))
+            if not piece and not texts and codec.failure is None:
+                return
+
+    def _must_wait(self) -> bool:
+        return self._busy is not None or self._outgoing.is_full or self.is_ended
+
+    def _handle(self, text: str) -> None:
+        if self.client is None:
+            self._answer(text)
+            return
+        own = wire.parse(text)
+        if own is None or not self._handle_own(self.client, own):
+            self._to_service(self.client, text)
+
+    def _to_service(self, client: Client, text: str) -> None:
+        assert self._service is not None
+        try:
+            result = self._service.on_message(client, text)
+            if result is not None:
+                self._await(result)
+        except BaseException as error:  # whatever it is: it is the service's, and no more than a message
+            self._fault(error)
+
+    def _handle_own(self, client: Client, own: wire.Own) -> bool:
+        """One of the protocol's own messages; whether it is one that a client may send."""
+        form, word, value = own
+        server = self._server
+        if form is Form.VALUE and word is Word.TEXT:
+            self._to_service(client, value)
+        elif form is Form.QUESTION and word is Word.NAME:
+            self._send(server.name)
+        elif form is Form.QUESTION and word is Word.SERVER:
+            self._send(wire.tell(Word.SERVER, server.name))
+        elif form is Form.QUESTION and word is Word.SERVICE:
+            assert self._service is not None
+            self._send(wire.tell(Word.SERVICES, server.services.listing(self._service)))
+        elif form is Form.VALUE and word is Word.SERVICE:
+            self._choose(value)
+        elif form is Form.VALUE and word is Word.NAME:
+            self._rename(client, value)
+        elif form is Form.VALUE and word is Word.KEY:
+            self._change_key(value)
+        elif form is Form.ORDER:
+            self._stop_server()
+        else:
+            return False
+        return True
+
+    def _choose(self, title: str) -> None:
+        chosen = self._server.services.find(title)
+        if chosen is None:
+            self._send(wire.refused(Word.SERVICE, "there is none of that name; SERVICE ? lists them"))
+            return
+        self._send(wire.tell(Word.SERVICE, self._server.services.title(chosen)))
+        if chosen is not self._service:
+            self._start(self._change_service(chosen))
+
+    def _rename(self, client: Client, name: str) -> None:
+        fault = wire.name_fault(name)
+        if fault is not None:
+            self._send(wire.refused(Word.NAME, fault))
+            return
+        before, client.name = client.name, name
+        self._server.log.info(f"{self.peer}: {before!r} is {name!r} now")
+        self._send(wire.tell(Word.NAME, name))
+        assert self._service is not None
+        self._call(self._service.on_rename, client, before)
+
+    def _change_key(self, key: str) -> None:
+        """The answer is the last message under the old key, and the client's message was, too."""
+        assert self._codec is not None
+        fault = wire.key_fault(key) if key else "an empty key"
+        if not self._codec.is_encrypted:
+            fault = "this connection is not encrypted, and a key would be read on its way"
+        if fault is not None:
+            self._send(wire.refused(Word.KEY, fault))
+            return
+        self._send(KEY_CHANGED)
+        self._outgoing.flush()
+        self._codec.receive_under(key)
+        self._codec.send_under(key)
+        self._server.log.info(f"{self.peer}: has another key")
+
+    def _stop_server(self) -> None:
+        if not self._options.allow_remote_stop:
+            if not self._has_ordered:  # a line for each would let a client fill the disk
+                self._has_ordered = True
+                self._server.log.error(
+                    f"{self.peer}: STOP SERVER, which allow_remote_stop would allow: not obeyed"
+                )
+            self._send(wire.refused(Word.STOP, "clients may not stop this server"))
+            return
+        self._server.log.info(f"{self.peer}: STOP SERVER")
+        self._server.stop_wanted()
+
+    # --- the service --------------------------------------------------------------------------------------
+
+    def _join(self, service: Service) -> None:
+        assert self.client is not None
+        self._service = service
+        self._server.services.members(service).add(self.client)
+        self._call(service.on_join, self.client)
+
+    async def _change_service(self, chosen: Service) -> None:
+        old = self._service
+        assert old is not None and self.client is not None
+        self._service = None
+        # A good-bye is said to its end, even if the client goes away meanwhile.
+        await asyncio.shield(self._server.look_after(self._say_goodbye(old, self.client)))
+        self._service = chosen
+        self._server.services.members(chosen).add(self.client)
+        await finished(chosen.on_join(self.client))
+
+    def _call(self, method: Callable[..., object], *arguments: object) -> None:
+        try:
+            self._await(method(*arguments))
+        except BaseException as error:
+            self._fault(error)
+
+    def _await(self, result: object) -> None:
+        """A service that is not done at once: the client's next message waits for it."""
+        work = work_of(result)
+        if work is not None:
+            self._start(finished(work))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._busy = self._loop.create_task(work)
+        self._busy.add_done_callback(self._on_done)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self._busy = None
+        if not task.cancelled():
+            error = task.exception()
+        else:  # by somebody else than us, if the connection goes on
+            error = None if self.is_ended else asyncio.CancelledError("cancelled")
+        if error is not None:
+            self._fault(error)
+        self._pump()
+
+    def _fault(self, error: BaseException) -> None:
+        """A service that raises loses its client a message, and nothing else."""
+        title = self._server.services.title(self._service) if self._service is not None else "?"
+        self._server.log.error(f"{self.peer}: a fault of the service {title}:")
+        self._server.log.fault(error)
+        self._send(wire.refused(Word.MESSAGE, f"the service {title} failed ({type(error).__name__})"))
+
+    async def _leave(self, client: Client) -> None:
+        """What a service is doing for a client that has gone is cancelled, before it is told so."""
+        if self._busy is not None:
+            self._busy.cancel()
+            await asyncio.wait([self._busy])
+        service, self._service = self._service, None
+        if service is not None:
+            await self._say_goodbye(service, client)
+
+    async def _say_goodbye(self, service: Service, client: Client) -> None:
+        self._server.services.members(service).discard(client)
+        try:
+            async with asyncio.timeout(LEAVING):
+                await finished(service.on_leave(client))
+        except BaseException as error:
+            self._server.log.error(f"{self.peer}: a fault of a service, when it left:")
+            self._server.log.fault(error)
+
+    # --- sending ------------------------------------------------------------------------------------------
+
+    def send(self, text: str) -> None:
+        """A service's text. Raises ValueError for one with a zero in it."""
+        if wire.END in text:
+            raise ValueError("a text with a zero in it")
+        self._outgoing.add(wire.escaped(text), self._is_pumping)
+
+    def _send(self, text: str) -> None:
+        self._outgoing.add(text, self._is_pumping)
+
+    async def drained(self) -> None:
+        """Wait until the client has taken most of what was sent."""
+        await self._outgoing.drained()
+
+    def _watch_idle(self) -> None:
+        seconds = self._options.idle_timeout
+        if seconds is None or self.is_ended:
+            return
+        left = self._last + seconds - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left + 0.001, self._watch_idle)
+            return
+        self._end(f"silent for {seconds:g} seconds (idle_timeout)", "silent for too long")
+
+    # --- the end ------------------------------------------------------------------------------------------
+
+    def disconnect(self, reason: str) -> None:
+        """A service wants the client to go."""
+        self._end(f"disconnected by the service: {reason}", reason.replace(wire.END, " "))
+
+    def stop(self) -> None:
+        """The server is going down: what has come is handled, and then the client is told."""
+        if self.client is None:
+            self._abort("the server is going down")
+        elif not self.is_ended:
+            self._is_stopping = True
+            self._pump()
+
+    def stop_now(self) -> None:
+        """Tell the client, if it was not told."""
+        if not self.is_ended:
+            self._finish("the server is going down")
+            self._close(wire.STOP)
+
+    def _end(self, reason: str, said: str) -> None:
+        """reason: for the log. said: for the client."""
+        if not self.is_ended:
+            self._finish(reason)
+            self._close(wire.refused(Word.CONNECTION, said))
+
+    def _abort(self, reason: str) -> None:
+        """End it without a word."""
+        if not self.is_ended:
+            self._finish(reason)
+        self.transport.abort()
+
+    def _finish(self, reason: str) -> None:
+        self.is_ended = True
+        self._texts.clear()
+        self._unread = b""
+        if self.client is not None:
+            self._server.look_after(self._leave(self.client))
+        level = self._server.log.info if self.client is not None and self.is_lost else self._server.log.error
+        who = self.peer if self.client is None else f"{self.peer} {self.client.name!r}"
+        if self.client is None and self.is_lost:
+            self._server.log.write(VERBOSE, f"{who}: {reason}")
+        else:
+            level(f"{who}: ended: {reason}")
+
+    def _close(self, text: str) -> None:
+        """Say a last word, and close when the client has gone, or soon.
+
+        Who closes while something is unread resets the connection, and the client may lose what it has not
+        read. So nothing more is sent, and what comes is thrown away. Who was not admitted said nothing yet.
+        """
+        if self._codec is not None:
+            self._outgoing.add(text, is_flushed_later=True)
+            self._outgoing.flush()
+        elif self._handshake.step is Step.KEY:
+            self.transport.write(f"{text}\0".encode())  # in place of the server's key, or behind it
+        self._outgoing.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(LINGER, self.transport.abort)
+        if not self._server.has_admitted(self):
+            self.transport.close()
+        elif not self.transport.is_closing():
+            try:
+                self.transport.write_eof()
+            except OSError:
+                self.transport.abort()  # it has gone already
+                return
+            if not self._is_reading:
+                self.transport.resume_reading()
