@@ -1,0 +1,60 @@
+"""How the window starts and ends: the worker, the window on it, and what is remembered between two starts.
+
+What may not enter: command lines, widgets, connections.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import NamedTuple
+
+from pysftpserver.laboratory.window import remembered
+from pysftpserver.laboratory.window.fields import HOST, NAME, PORT
+from pysftpserver.laboratory.window.view import Window
+from pysftpserver.laboratory.window.worker import Worker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pysftpserver.laboratory.window.events import Target
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Started(NamedTuple):
+    """A window, and what talks to the server for it."""
+
+    window: Window
+    worker: Worker
+
+
+def start(given: Mapping[str, str], account: str, environ: Mapping[str, str]) -> Started:
+    """Open the window. given: values of fields. account: a name where there is no other.
+
+    Raises tkinter.TclError where there is no display.
+    """
+    file = remembered.path(environ)
+    values = remembered.beginning(given, remembered.load(file), account)
+
+    def remember(target: Target) -> None:
+        remembered.save(file, {HOST: target.host, PORT: str(target.port), NAME: target.name})
+
+    worker = Worker(remember)
+    try:
+        return Started(Window(worker, values), worker)
+    except BaseException:
+        worker.stop()
+        raise
+
+
+def run(started: Started) -> None:
+    """Until somebody closes the window, or a signal does."""
+    window, worker = started
+    earlier = {number: signal.signal(number, lambda *_: window.leave_soon()) for number in SIGNALS}
+    try:
+        window.run()
+    finally:
+        worker.stop()
+        for number, handler in earlier.items():
+            signal.signal(number, handler or signal.SIG_DFL)

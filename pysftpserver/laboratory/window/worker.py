@@ -1,0 +1,304 @@
+"""The thread that talks to the server, on the client library: orders in, events out.
+
+An order returns at once. The thread has an event loop, in which an attempt can be given up at any moment and
+leaves nothing behind. What may not enter: tkinter, the window's state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import queue
+import socket
+import threading
+import traceback
+
+from pysftpserver.laboratory import client
+from pysftpserver.laboratory.client import (
+    AsyncConnection,
+    LaboratoryError,
+    ProtocolError,
+    Refused,
+    TimedOut,
+    Unreachable,
+)
+from pysftpserver.laboratory.window.events import (
+    Chosen,
+    Connected,
+    Disconnected,
+    Event,
+    Failed,
+    Named,
+    Offered,
+    Received,
+    Remark,
+    Sent,
+    Target,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import Any
+
+    Order = Callable[[AsyncConnection], Awaitable[None]]
+    Events = queue.SimpleQueue[Event]
+
+MOST_EVENTS = 500  # that nobody has looked at yet, before the server has to wait
+REST = 0.02  # seconds, until that is looked at again
+LAST_WORDS = 1.0  # seconds, for what was typed before the end
+FAREWELL = 3.0  # seconds, for the thread to end
+
+
+class Worker:
+    """Talks to one server at a time.
+
+    remember: what to do with a server that has accepted; may block, and raises OSError. timeout: seconds, as
+    the client library has it.
+    """
+
+    def __init__(self, remember: Callable[[Target], None], timeout: float = client.TIMEOUT) -> None:
+        self._remember = remember
+        self._timeout = timeout
+        #: What has happened: for one thread, which takes what is there and never waits.
+        self.events: Events = queue.SimpleQueue()
+        self._conversation: _Conversation | None = None
+        self._loop = _Loop()
+        self._thread = threading.Thread(target=self._run, name="laboratory-window", daemon=True)
+        self._thread.start()
+
+    # --- orders, from any thread --------------------------------------------------------------------------
+
+    def connect(self, attempt: int, target: Target) -> None:
+        """Begin an attempt; what there is of another one is ended."""
+        self._call(self._begin, attempt, target)
+
+    def disconnect(self) -> None:
+        """End what there is: an attempt at once, a connection in order."""
+        self._call(self._end)
+
+    def send(self, text: str) -> None:
+        """Send a text to the service."""
+        self._call(self._order, "send", text)
+
+    def choose(self, title: str) -> None:
+        """Use another service."""
+        self._call(self._order, "choose", title)
+
+    def stop(self) -> None:
+        """End the thread, and wait a moment for it."""
+        self._call(self._loop.stop)
+        self._thread.join(FAREWELL)
+
+    def _call(self, function: Callable[..., object], *arguments: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing is left to be ordered
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    # --- in the thread ------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            tasks = asyncio.all_tasks(self._loop)
+            for task in tasks:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            self._loop.close()
+
+    def _begin(self, attempt: int, target: Target) -> None:
+        self._end()
+        self._conversation = _Conversation(attempt, target, self.events, self._remember)
+        self._conversation.begin(self._timeout)
+
+    def _end(self) -> None:
+        if self._conversation is not None:
+            self._conversation.end()
+
+    def _order(self, what: str, text: str) -> None:
+        if self._conversation is not None:
+            self._conversation.order(what, text)
+
+
+class _Conversation:
+    """One attempt, and the connection that comes of it."""
+
+    def __init__(
+        self, attempt: int, target: Target, events: Events, remember: Callable[[Target], None]
+    ) -> None:
+        self._attempt = attempt
+        self._target = target
+        self._events = events
+        self._remember = remember
+        self._orders: asyncio.Queue[Order] = asyncio.Queue()
+        self._is_connected = False
+        self._end_wanted = asyncio.Event()
+
+    def begin(self, timeout: float) -> None:
+        """Go on by itself, from here to the end."""
+        self._task = asyncio.get_running_loop().create_task(self._run(timeout))
+
+    def end(self) -> None:
+        """See to it that it ends."""
+        self._end_wanted.set()
+        if not self._is_connected:
+            self._task.cancel()
+
+    def order(self, what: str, text: str) -> None:
+        """Send something, or choose a service, when it is the turn of that."""
+        does = self._send if what == "send" else self._choose
+        self._orders.put_nowait(functools.partial(does, text))
+
+    async def _run(self, timeout: float) -> None:
+        try:
+            await self._converse(timeout)
+        except Exception as error:  # a mistake of ours: the window is not left waiting for what never comes
+            traceback.print_exc()
+            reason = f"internal error ({type(error).__name__}); the terminal says more"
+            self._events.put(Disconnected(self._attempt, reason))
+
+    async def _converse(self, timeout: float) -> None:
+        target = self._target
+        try:
+            connection = await client.connect_async(
+                target.host,
+                target.port,
+                password=target.password,
+                name=target.name,
+                key=target.key,
+                timeout=timeout,
+            )
+        except (LaboratoryError, ValueError) as error:
+            self._events.put(Failed(self._attempt, failure(error), isinstance(error, Refused)))
+            return
+        self._is_connected = True
+        self._events.put(Connected(self._attempt, connection.is_encrypted))
+        async with connection:
+            reason = await self._talk(connection)
+        self._events.put(Disconnected(self._attempt, reason))
+
+    async def _talk(self, connection: AsyncConnection) -> str | None:
+        """Until it ends; return why, or None where this side wanted that."""
+        create = asyncio.get_running_loop().create_task
+        self._orders.put_nowait(self._look_around)
+        obeying = create(self._obey(connection))
+        receiving = create(self._receive(connection))
+        remembering = create(self._keep())
+        ending = create(self._end_wanted.wait())
+        everything = (obeying, receiving, remembering, ending)
+        try:
+            await asyncio.wait((receiving, ending, obeying), return_when=asyncio.FIRST_COMPLETED)
+            if obeying.done():
+                obeying.result()  # which it never does but for a mistake
+            if receiving.done():
+                return str(receiving.result())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORDS):
+                    await self._orders.join()
+            return None
+        finally:
+            for task in everything:
+                task.cancel()
+            await asyncio.gather(*everything, return_exceptions=True)
+
+    async def _receive(self, connection: AsyncConnection) -> LaboratoryError:
+        """Hand on what comes, no faster than it is shown; return why it ended."""
+        while True:
+            try:
+                text = await connection.receive()
+            except LaboratoryError as error:
+                return error
+            self._events.put(Received(self._attempt, text))
+            while self._events.qsize() > MOST_EVENTS:
+                await asyncio.sleep(REST)
+
+    async def _obey(self, connection: AsyncConnection) -> None:
+        while True:
+            order = await self._orders.get()
+            try:
+                await order(connection)
+            finally:
+                self._orders.task_done()
+
+    async def _keep(self) -> None:
+        try:
+            await asyncio.to_thread(self._remember, self._target)
+        except OSError as error:
+            reason = (error.strerror or "failure").lower()
+            self._events.put(Remark(self._attempt, f"this server is not remembered: {reason}"))
+
+    # --- orders -------------------------------------------------------------------------------------------
+
+    async def _look_around(self, connection: AsyncConnection) -> None:
+        """What the server is called, and what it offers, as far as it knows words for that."""
+        try:
+            self._events.put(Named(self._attempt, await connection.server_name()))
+            titles = tuple(about.title for about in await connection.services())
+            self._events.put(Offered(self._attempt, titles, await connection.service()))
+        except TimedOut:
+            self._events.put(Remark(self._attempt, "the server does not answer questions about itself"))
+        except ProtocolError:
+            self._events.put(Remark(self._attempt, "the server offers no choice of services"))
+        except LaboratoryError:
+            pass  # it is over, and that is said elsewhere
+
+    async def _send(self, text: str, connection: AsyncConnection) -> None:
+        error = None
+        try:
+            await connection.send(text)
+        except (LaboratoryError, ValueError) as reason:
+            error = str(reason)
+        self._events.put(Sent(self._attempt, text, error))
+
+    async def _choose(self, title: str, connection: AsyncConnection) -> None:
+        error = None
+        try:
+            title = await connection.choose(title)
+        except (LaboratoryError, ValueError) as reason:
+            error = str(reason)
+        self._events.put(Chosen(self._attempt, title, error))
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """An event loop whose look-ups of names can be given up.
+
+    asyncio's own are made in threads that a program waits for when it ends, and a name server that does not
+    answer takes its time.
+    """
+
+    async def getaddrinfo(self, *arguments: Any, **named: Any) -> Any:
+        """As socket has it."""
+        found: asyncio.Future[Any] = self.create_future()
+
+        def look_up() -> None:
+            try:
+                answer, error = socket.getaddrinfo(*arguments, **named), None
+            except (OSError, UnicodeError) as reason:
+                answer, error = [], reason
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self.call_soon_threadsafe(_settle, found, answer, error)
+
+        threading.Thread(target=look_up, name="laboratory-look-up", daemon=True).start()
+        return await found
+
+
+def _settle(waiting: asyncio.Future[Any], answer: Any, error: Exception | None) -> None:
+    if waiting.done():
+        return  # given up
+    if error is None:
+        waiting.set_result(answer)
+    else:
+        waiting.set_exception(error)
+
+
+def failure(error: LaboratoryError | ValueError) -> str:
+    """Why nothing came of an attempt, in one line."""
+    if isinstance(error, Unreachable):
+        return f"the server cannot be reached: {error}"
+    if isinstance(error, Refused):
+        return f"the server refuses the connection: {error}"
+    if isinstance(error, TimedOut):
+        return f"timed out: {error}"
+    return f"not connected: {error}"

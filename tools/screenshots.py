@@ -1,0 +1,121 @@
+"""Take the pictures of the window client that docs/laboratory.md shows: .venv/bin/python tools/screenshots.py
+
+It starts a server, the window on a screen in memory (Xvfb) and a second person in the chat, presses the keys
+that somebody would press (xdotool), and writes docs/images/laboratory-*.png. They are the only files in the
+project that are generated and kept; take them again when the window looks different.
+"""
+
+import struct
+import sys
+import tempfile
+import time
+import zlib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from pysftpserver.laboratory import client  # noqa: E402
+from pysftpserver.laboratory.services.chat import Chat  # noqa: E402
+from pysftpserver.laboratory.services.echo import Echo  # noqa: E402
+from tests.laboratory.serving import PASSWORD, Served  # noqa: E402
+from tests.laboratory.windows import Display, WindowProcess  # noqa: E402
+
+IMAGES = ROOT / "docs" / "images"
+HOST = "127.0.0.1"
+PORT = 12800
+
+
+def picture(directory: Path, width: int, height: int) -> bytes:
+    """The upper left part of Xvfb's screen, as PNG. Facts: XWDFile.h, version 7; the PNG specification."""
+    dump = (directory / "Xvfb_screen0").read_bytes()
+    header = struct.unpack_from(">25I", dump)
+    start, bits, line = header[0] + 12 * header[19], header[11], header[12]
+    if bits != 32 or header[7] != 0:
+        raise SystemExit("the screen is not 32 bits a pixel, the least byte first")
+    rows = []
+    for number in range(height):
+        raw = dump[start + line * number :][: 4 * width]
+        row = bytearray(3 * width)
+        row[0::3], row[1::3], row[2::3] = raw[2::4], raw[1::4], raw[0::4]
+        rows.append(bytes(row))
+    return png(rows, width)
+
+
+def png(rows: list[bytes], width: int) -> bytes:
+    """A picture of rows of red, green and blue; with a palette where that is enough."""
+    pixels = [[row[at : at + 3] for at in range(0, 3 * width, 3)] for row in rows]
+    palette = sorted({pixel for row in pixels for pixel in row})
+    if len(palette) <= 256:
+        place = {pixel: number for number, pixel in enumerate(palette)}
+        kind, lines = 3, [bytes(place[pixel] for pixel in row) for row in pixels]
+    else:
+        kind, lines = 2, rows
+    chunks = [(b"IHDR", struct.pack(">2I5B", width, len(rows), 8, kind, 0, 0, 0))]
+    if kind == 3:
+        chunks.append((b"PLTE", b"".join(palette)))
+    chunks.append((b"IDAT", zlib.compress(b"".join(b"\0" + line for line in lines), 9)))
+    chunks.append((b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+
+
+def take(window: WindowProcess, screen: Path, name: str) -> None:
+    """Write the picture of what is there now."""
+    window.xdotool("mousemove", "990", "790")
+    width, height = window.look()["size"]
+    time.sleep(0.3)  # what was just drawn is on the screen by then
+    content = picture(screen, width, height)
+    (IMAGES / name).write_bytes(content)
+    print(f"docs/images/{name}: {width}x{height}, {len(content)} bytes")
+
+
+def with_a_mistake(window: WindowProcess, screen: Path) -> None:
+    """Somebody mistypes the address, and then writes it well."""
+    window.keys("alt+s", "ctrl+slash")
+    window.type("192.168.1.300")
+    window.wait(lambda seen: seen["marked"] == ["host"])
+    take(window, screen, "laboratory-mistake.png")
+    window.keys("ctrl+slash")
+    window.type(HOST)
+
+
+def with_a_chat(window: WindowProcess, screen: Path) -> None:
+    """Two people talk."""
+    window.keys("Return")
+    window.wait_for_line("information", "in use: Chat")
+    with client.connect(HOST, PORT, password=PASSWORD, name="Grace") as grace:
+        window.wait_for_line("received", "Grace")
+        window.type("Good morning. Has the compiler arrived?", "Return")
+        window.wait_for_line("received", "compiler")
+        for text in ("It has, and so has the first bug:", "a moth, in relay 70 of panel F."):
+            grace.send(text)
+            window.wait_for_line("received", text)
+        window.type("/msg Charles Tea at four?", "Return")
+        window.wait_for_line("received", "nobody has that name")
+        window.type("Keep it for the log book")
+        take(window, screen, "laboratory-chat.png")
+
+
+def main() -> None:
+    """Take them all."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as directory:
+        home, screen = Path(directory, "state"), Path(directory, "screen")
+        screen.mkdir()
+        display = Display(directory=str(screen))
+        served = Served((Chat(), Echo()), port=PORT, name="Analytical Engine")
+        window = WindowProcess(display.name, home, HOST, str(PORT), "--name", "Ada", password=PASSWORD)
+        try:
+            with_a_mistake(window, screen)
+            with_a_chat(window, screen)
+        finally:
+            window.close()
+            served.stop()
+            display.close()
+
+
+if __name__ == "__main__":
+    main()
