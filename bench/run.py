@@ -28,6 +28,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from bench import drivers, laboratory, pysftpd, remo, sksync
 from bench.gridfs import GROUP, MIB, Sizes, contests
@@ -262,6 +263,19 @@ def measure_gridfs(
     return results, memory
 
 
+def measured(contest: Any, sides: object, pairs: int) -> Result:
+    """A row of one of the doors."""
+    say(contest.name)
+    return compare(
+        contest.name,
+        functools.partial(contest.reference, sides),
+        functools.partial(contest.ours, sides),
+        pairs,
+        contest.target,
+        contenders=contest.contenders,
+    )
+
+
 def measure_sksync(
     top: Path, pairs: int, only: str, sizes: sksync.Sizes | None = None
 ) -> tuple[list[Result], list[Memory]]:
@@ -275,14 +289,7 @@ def measure_sksync(
 
     with started(top, sizes) as sides:
         for contest in chosen:
-            say(contest.name)
-            result = compare(
-                contest.name,
-                functools.partial(contest.reference, sides),
-                functools.partial(contest.ours, sides),
-                pairs,
-                contenders=sksync.CONTENDERS,
-            )
+            result = measured(contest, sides, pairs)
             results.append(sksync.with_target(contest, result))
     return results + sksync.pairs_of_directions(results), []
 
@@ -294,25 +301,13 @@ def measure_pysftpd(
     sizes = sizes or pysftpd.Sizes()
     chosen = [contest for contest in pysftpd.contests(sizes) if only in contest.name]
     idle = f"{pysftpd.GROUP}: {sizes.idle:,} idle sessions"
-    results: list[Result] = []
     memory: list[Memory] = []
     if not chosen and only not in idle:
-        return results, memory
+        return [], memory
     from bench.pysftpd_sides import started
 
     with started(top, sizes) as sides:
-        for contest in chosen:
-            say(contest.name)
-            results.append(
-                compare(
-                    contest.name,
-                    functools.partial(contest.reference, sides),
-                    functools.partial(contest.ours, sides),
-                    pairs,
-                    contest.target,
-                    contenders=contest.contenders,
-                )
-            )
+        results = [measured(contest, sides, pairs) for contest in chosen]
         if only in idle:
             say(idle)
             resident, seconds = sides.idle()
@@ -328,27 +323,16 @@ def measure_remo(
     sizes = sizes or remo.Sizes()
     chosen = [contest for contest in remo.contests(sizes) if only in contest.name]
     growth = f"{remo.GROUP}: a get and a put of {sizes.transfer // remo.MIB} MiB"
-    results: list[Result] = []
     memory: list[Memory] = []
     if not chosen and only not in growth:
-        return results, memory
+        return [], memory
     from bench.remo_sides import started
 
     with started(top, sizes) as sides:
         if only in growth:
             say(growth)
             memory.append(Memory(f"Growth of the server in {growth}", sides.growth(), remo.MOST_GROWTH))
-        for contest in chosen:
-            say(contest.name)
-            result = compare(
-                contest.name,
-                functools.partial(contest.reference, sides),
-                functools.partial(contest.ours, sides),
-                pairs,
-                contest.target,
-                contenders=contest.contenders,
-            )
-            results.append(remo.with_target(contest, result))
+        results = [remo.with_target(contest, measured(contest, sides, pairs)) for contest in chosen]
     return results, memory
 
 
@@ -358,25 +342,12 @@ def measure_laboratory(
     """The same for the rows on the message server."""
     sizes = sizes or laboratory.Sizes()
     chosen = [contest for contest in laboratory.contests(sizes) if only in contest.name]
-    results: list[Result] = []
     if not chosen:
-        return results, []
+        return [], []
     from bench.laboratory_sides import started
 
     with started(top, sizes) as sides:
-        for contest in chosen:
-            say(contest.name)
-            results.append(
-                compare(
-                    contest.name,
-                    functools.partial(contest.reference, sides),
-                    functools.partial(contest.ours, sides),
-                    pairs,
-                    contest.target,
-                    contenders=contest.contenders,
-                )
-            )
-    return results, []
+        return [measured(contest, sides, pairs) for contest in chosen], []
 
 
 def missing(error: Exception) -> str:

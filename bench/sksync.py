@@ -36,14 +36,16 @@ class Sizes:
 class Contest:
     """One line of the table.
 
-    target: what the ratio cp / pysksync is to reach, made of the seconds that cp took; None for none.
+    wanted: what the ratio cp / pysksync is to reach, made of the seconds that cp took; None for none.
     """
 
     name: str
     tree: str
     direction: str
     way: str
-    target: Callable[[float], float] | None
+    wanted: Callable[[float], float] | None
+    contenders: tuple[str, str] = CONTENDERS
+    target: float | None = None  # with_target() makes one
 
     def reference(self, sides: Sides) -> float:
         """Seconds that cp takes."""
@@ -74,9 +76,9 @@ def contests(sizes: Sizes) -> Iterator[Contest]:
 
 def with_target(contest: Contest, result: Result) -> Result:
     """The result, and what was wanted of it."""
-    if contest.target is None:
+    if contest.wanted is None:
         return result
-    return dataclasses.replace(result, target=contest.target(result.reference))
+    return dataclasses.replace(result, target=contest.wanted(result.reference))
 
 
 def apart(down: Result, up: Result) -> Result:
