@@ -73,7 +73,7 @@ class Application:
     ) -> None:
         self._values = values
         self._users = users
-        self.sessions = Sessions(values.timeout, values.most_sessions, values.most_per_user)
+        self.sessions = Sessions(values.timeout, values.most_sessions, values.most_per_user, self._has_ended)
         self._reception = Reception(key, users, self.sessions)
         self._routes = Routes(values, self.sessions, storage, may_run)
         self._closed = threading.Event()
@@ -84,6 +84,8 @@ class Application:
         if environ.get("wsgi.multiprocess"):
             log.error("this WSGI server runs several processes: sessions need a single one, with any threads")
             return _plain(environ, start_response, 500, "the server has to run in a single process", new_id())
+        if self._closed.is_set():  # what began now would have nobody to end it
+            return _plain(environ, start_response, 503, "the server ends", new_id())
         self._sweep_from_now_on()
         session = self._session_of(environ)
         ident = session.id if session is not None else new_id()
@@ -95,7 +97,7 @@ class Application:
             return _plain(environ, start_response, 411, "chunked bodies are not taken here", ident)
         except wire.Tampered as error:
             if session is not None:
-                self._end(session, f"ended, because a request was not as it should be: {error}")
+                self.sessions.end(session, f"ended, because a request was not as it should be: {error}")
             return _plain(environ, start_response, 400, "the session has ended", ident)
         except wire.ProtocolError as error:
             log.info("%s: %s", environ.get("REMOTE_ADDR"), error)
@@ -103,6 +105,10 @@ class Application:
         except TooMany:
             log.warning("there are %d sessions, and no room for more (most-sessions)", len(self.sessions))
             return _plain(environ, start_response, 503, "too many sessions", ident)
+
+    def has_session_from(self, network: str) -> bool:
+        """Whether somebody has logged in from there, who has a session still. network: of network_of()."""
+        return self.sessions.has_from(network)
 
     def close(self) -> None:
         """End all sessions and what they have running."""
@@ -157,7 +163,7 @@ class Application:
                 raise Refusal(413, "too long for a login")
         if not body:
             if session is not None:
-                self._end(session, "logged out")
+                self.sessions.end(session, "logged out")
             return _plain(environ, start_response, 200, "", new_id())
         try:
             self._reception.check(address)
@@ -169,7 +175,7 @@ class Application:
                 ) from None
             raise Refusal(403, "the login is refused") from None
         if session is not None:
-            self._end(session, "logged in anew")
+            self.sessions.end(session, "logged in anew")
         return _plain(environ, start_response, 200, said.decode(), opened.id)
 
     def _address(self, environ: dict[str, Any]) -> str:
@@ -191,10 +197,9 @@ class Application:
 
     # --- sessions -----------------------------------------------------------------------------------------
 
-    def _end(self, session: Session, why: str) -> None:
+    def _has_ended(self, session: Session, why: str) -> None:
         log.info("session %s of %s: %s", session.label, session.user.name, why)
         audit.record("end-session", why, session.address, session)
-        self.sessions.end(session)
 
     def _sweep_from_now_on(self) -> None:
         if self._sweeper is None:
@@ -208,10 +213,7 @@ class Application:
         looked = time.monotonic()
         while not self._closed.wait(SWEEP):
             now = time.monotonic()
-            for session in self.sessions.sweep(now):
-                if session.is_confirmed:
-                    log.info("session %s of %s: timed out", session.label, session.user.name)
-                    audit.record("end-session", "timed out", session.address, session)
+            self.sessions.sweep(now)
             if now - looked > USERS:
                 looked = now
                 self._look_at_users()
@@ -227,7 +229,7 @@ class Application:
             return
         for session in sessions:
             if users.get(session.user.name) != session.user:
-                self._end(session, "the user was removed or changed")
+                self.sessions.end(session, "the user was removed or changed")
 
 
 class _Reply:

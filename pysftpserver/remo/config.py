@@ -138,7 +138,10 @@ SETTINGS = (
         "proxied", ("--proxied",), None, switch, False, "Behind a proxy: clients are told apart by the last "
         "word of X-Forwarded-For.",
     ),
-    Setting("threads", ("--threads",), "COUNT", number(2, 1000), 40, "How many requests are served at once."),
+    Setting(
+        "threads", ("--threads",), "COUNT", number(2, 1000), 40, "How many requests are served at once; a "
+        "quarter of them is kept for addresses that sessions come from.",
+    ),
     Setting(
         "most-per-address", ("--most-per-address",), "COUNT", number(1, 1000), 20,
         "How many of them may come from one address.",

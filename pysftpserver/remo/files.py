@@ -157,7 +157,7 @@ class Listing:
                 if name in (b".", b".."):
                     continue
                 if self._is_stopped:
-                    break
+                    raise FileProblem("the session has ended")
                 line = self._line(name, attrs)
                 lines.append(line)
                 length += len(line)
@@ -176,7 +176,7 @@ class Listing:
         return json.dumps([text, attrs.permissions, attrs.size, attrs.mtime, shown]) + "\n"
 
     def stop(self) -> None:
-        """What is told comes to an end."""
+        """What is told breaks off."""
         self._is_stopped = True
 
     def close(self) -> None:

@@ -38,6 +38,7 @@ DRAINED_AT_ONCE = 8  # times RECEIVE, before others have their turn
 NO_ROOM = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
 )
+KEPT = 4  # one thread of so many is kept for addresses that sessions come from
 OPEN_PER_REQUEST = 4  # open connections of an address for each request that it may make at once
 MOST_OPEN = 900  # connections
 FEWEST_OPEN = 16
@@ -139,6 +140,7 @@ class Request(cheroot.HTTPRequest):  # type: ignore[misc, unused-ignore]
 
 class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
     """A connection. is_new: it has said nothing yet. is_unread: there may be a body that nobody wants.
+    is_stranger: it has one of the threads that are for everybody.
     ends_at: it only waits, until then (by time.monotonic()), for the peer to have read the last words.
     """
 
@@ -156,6 +158,7 @@ class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
         self.is_unread = False
         self.is_counted = False
         self.is_busy = False
+        self.is_stranger = False
         self.ends_at: float | None = None
 
     def _file(self, sock: socket.socket, mode: str, size: int) -> Reader | Writer:
@@ -230,6 +233,11 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
         self.slowest = values.slowest
         # Behind a proxy, all of them come from one address.
         self._most_per_address = values.threads if values.proxied else values.most_per_address
+        # Whoever has many addresses must not keep those from their work who are logged in.
+        self._most_strangers = values.threads if values.proxied else values.threads - values.threads // KEPT
+        self._is_known = application.has_session_from
+        self._strangers = 0  # requests of other addresses that have a thread, or are next
+        self._waiting: collections.deque[Connection] = collections.deque()  # of such addresses, for those
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OWN - PER_REQUEST * values.threads
         self._most_open = max(FEWEST_OPEN, min(MOST_OPEN, descriptors))
         self._busy: collections.Counter[str] = collections.Counter()
@@ -275,6 +283,12 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
             if not crowded:
                 self._busy[address] += 1
                 conn.is_busy = True
+                if not self._is_known(address):
+                    if self._strangers >= self._most_strangers:
+                        self._waiting.append(conn)
+                        return
+                    self._strangers += 1
+                    conn.is_stranger = True
         if crowded:
             log.warning("%s: too many requests at once (most-per-address)", conn.remote_addr)
             self._wait_for_end(conn, conn.turn_away())
@@ -298,6 +312,16 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
         if conn.is_busy:
             conn.is_busy = False
             self._subtract(self._busy, conn)
+        if conn.is_stranger:
+            conn.is_stranger = False
+            with self._count_lock:
+                following = self._waiting.popleft() if self._waiting else None
+                if following is None:
+                    self._strangers -= 1
+                else:
+                    following.is_stranger = True
+            if following is not None:
+                super().process_conn(following)
 
     def closed(self, conn: Connection) -> None:
         """A connection is over."""

@@ -81,13 +81,13 @@ class Running:
         self.note = ""  # why it did not come to its own end
         self.after_stop: Callable[[], None] = lambda: None
 
-    def stop(self) -> None:
+    def stop(self, why: str = "stopped, because its session has ended") -> None:
         """End it, from any thread; what is read of its output comes to an end."""
         with self._lock:
             if self._is_stopped:
                 return
             self._is_stopped = True
-            self.note = self.note or "stopped, because its session has ended"
+            self.note = self.note or why
             self._signal(signal.SIGTERM)
         # A process that ends waits for this thread: what it has started does not outlive it.
         threading.Thread(target=self._finish_stopping, daemon=False).start()
@@ -144,6 +144,17 @@ class Running:
 
         is_gone: whether nobody listens any more. spent: seconds of the limit that are over already.
         """
+        late = f"stopped after {limits.seconds:g} seconds"
+        # While a piece is on its way to who reads slowly, nobody here looks at the clock.
+        timer = threading.Timer(limits.seconds - spent + LOOK, self.stop, (late,))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield from self._said(limits, is_gone, spent, late)
+        finally:
+            timer.cancel()
+
+    def _said(self, limits: Limits, is_gone: Callable[[], bool], spent: float, late: str) -> Iterator[bytes]:
         deadline = time.monotonic() + limits.seconds - spent
         left = limits.output
         poll = select.poll()
@@ -170,7 +181,7 @@ class Running:
                 self.kill()
                 return
         else:
-            self.note = f"stopped after {limits.seconds:g} seconds"
+            self.note = late
         self.kill()
         yield f"\n[{self.note}]\n".encode()
 
@@ -196,7 +207,10 @@ class Running:
 def _groups(session: int) -> set[int]:
     """The process groups of a session of the kernel's, as far as /proc tells."""
     found = set()
-    for name in os.listdir("/proc"):
+    names: list[str] = []
+    with contextlib.suppress(OSError):  # it is not there, or there are no descriptors left
+        names = os.listdir("/proc")
+    for name in names:
         if name.isdigit():
             with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as stat:
                 _, _, group, its_session, *_ = stat.read().rpartition(b")")[2].split()

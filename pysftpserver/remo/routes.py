@@ -6,7 +6,6 @@ What may not enter: HTTP, cookies, how tokens are made, concrete storages.
 from __future__ import annotations
 
 import functools
-import itertools
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from pysftpserver.remo.users import Permissions
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import IO
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.remo.bodies import Exchange
@@ -47,6 +47,12 @@ class Transfer:
 
     def stop(self) -> None:
         self.is_stopped = True
+
+    def go_on(self, piece: bytes) -> bytes:
+        """The same piece. Raises FileProblem when it was stopped: nobody may take what was sent for whole."""
+        if self.is_stopped:
+            raise FileProblem("the session has ended")
+        return piece
 
 
 @dataclass
@@ -104,8 +110,7 @@ class Routes:
         if exchange.is_proved:
             self._sessions.confirm(session, time.monotonic())
         if route.ends_command and session.command is not None:
-            with session.turn:
-                self._end_command(session)
+            self._interrupt(session)
         if route.needs not in session.may or route.needs & Permissions.COMMANDS and not self._may_run:
             audit.record(word, "not permitted", session.address, session, argument=argument)
             raise Refusal(403, "not permitted")
@@ -139,7 +144,7 @@ class Routes:
             )
 
         pieces = source.pieces(wire.data_size(source.size))
-        return Answer(itertools.takewhile(lambda _: not transfer.is_stopped, pieces), done=done)
+        return Answer(map(transfer.go_on, pieces), done=done)
 
     def put(self, exchange: Exchange, name: bytes) -> Answer:
         """Store the body."""
@@ -192,13 +197,14 @@ class Routes:
         session = exchange.session
         words = split(line)
         began = time.monotonic()
-        with tempfile.TemporaryFile(prefix="pysftpremo-") as given:
+        with _kept_input() as given:
             count = 0
             for piece in exchange.data:
                 count += len(piece)
                 if count > self._values.command_input:
                     raise Refusal(413, f"a command gets no more than {self._values.command_input} bytes")
-                given.write(piece)
+                _keep(given, piece)
+                session.used = time.monotonic()
             given.seek(0)
             command = Command(words, given if count else None)
         if not session.begin(command):
@@ -223,6 +229,7 @@ class Routes:
         session = exchange.session
         given = self._taken(exchange, MOST_INPUT)
         with session.turn:
+            self._end_command(session)  # of another request, which has come at the same time
             command = Interactive(split(line), size)
             command.after_stop = functools.partial(self._conclude, session, command)
             if not session.begin(command):
@@ -257,15 +264,19 @@ class Routes:
         given = self._taken(exchange, MOST_INPUT)
         session = exchange.session
         session.turn.acquire()
+        waiting = Transfer()  # as long as somebody waits for it, a command may be silent
         try:
             command = self._running(session)
+            session.begin(waiting)
             pieces = command.finish(given, self._limits(), exchange.is_gone)
         except BaseException:
+            session.done(waiting)
             session.turn.release()
             raise
 
         def done(_: bool) -> None:
             try:
+                session.done(waiting)
                 self._end_command(session)
             finally:
                 session.turn.release()
@@ -295,6 +306,18 @@ class Routes:
             raise Refusal(400, "no command is running")
         return session.command
 
+    def _interrupt(self, session: Session) -> None:
+        """End the interactive command, and another request's waiting for it."""
+        command = session.command
+        if not session.turn.acquire(blocking=False):
+            if isinstance(command, Interactive):
+                command.stop("stopped by another request")
+            session.turn.acquire()
+        try:
+            self._end_command(session)
+        finally:
+            session.turn.release()
+
     def _end_command(self, session: Session) -> None:
         """With the turn held."""
         command = session.command
@@ -321,6 +344,29 @@ class Routes:
 
     def _limits(self) -> Limits:
         return Limits(self._values.command_seconds, self._values.command_output)
+
+
+def _kept_input() -> IO[bytes]:
+    """Where a command's input waits. Raises Refusal."""
+    try:
+        return tempfile.TemporaryFile(prefix="pysftpremo-", buffering=0)
+    except OSError as error:
+        raise _no_room(error) from None
+
+
+def _keep(file: IO[bytes], piece: bytes) -> None:
+    """Put a piece there, at once, so that no room is found out here. Raises Refusal."""
+    rest = memoryview(piece)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError as error:
+        raise _no_room(error) from None
+
+
+def _no_room(error: OSError) -> Refusal:
+    why = (error.strerror or "failure").lower()
+    return Refusal(503, f"the input of the command cannot be kept: {why}")
 
 
 def _parse_size(text: bytes) -> tuple[int, int]:

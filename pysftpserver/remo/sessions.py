@@ -5,13 +5,16 @@ What may not enter: HTTP, tokens, files, how commands run. Times are seconds of 
 
 from __future__ import annotations
 
+import collections
 import secrets
 import threading
 
 from pysftpserver.remo.wire import PAUSE, Tampered, next_number
+from pysftpserver.throttle import network_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol
 
     from pysftpserver.remo.crypto import SessionCipher
@@ -47,6 +50,7 @@ class Session:
         self.may = may
         self.cipher = cipher
         self.address = address
+        self.network = network_of(address)
         self.began = now
         self.used = now
         self.is_confirmed = False
@@ -102,15 +106,24 @@ class Session:
 
 class Sessions:
     """All of them. timeout: seconds without a request, after which one ends. most: of all users together.
-    most_per_user: of one; a further login ends the one that was used least recently.
+    most_per_user: of one; a further login ends the one that was used least recently. told: called with each
+    one that has ended, and why, unless nobody ever proved that it was his.
     """
 
-    def __init__(self, timeout: float, most: int, most_per_user: int) -> None:
+    def __init__(
+        self,
+        timeout: float,
+        most: int,
+        most_per_user: int,
+        told: Callable[[Session, str], object] = lambda session, why: None,
+    ) -> None:
+        self._told = told
         self._timeout = timeout
         self._most = most
         self._most_per_user = most_per_user
         self._sessions: dict[str, Session] = {}
         self._unconfirmed: dict[str, Session] = {}  # oldest first
+        self._networks: collections.Counter[str] = collections.Counter()  # of those that are confirmed
         self._keys: dict[bytes, None] = {}
         self._lock = threading.Lock()
 
@@ -146,7 +159,7 @@ class Sessions:
         if session is None or session.is_over:
             return None
         if self._is_late(session, now):
-            self.end(session)
+            self._time_out(session)
             return None
         return session
 
@@ -163,19 +176,40 @@ class Sessions:
             if len(mine) >= self._most_per_user:
                 crowded = min(mine, key=lambda each: each.used)
                 del self._sessions[crowded.id]
+                self._left(crowded)
             elif len(self._sessions) >= self._most:
                 raise TooMany
             session.is_confirmed = True
             self._sessions[session.id] = session
+            self._networks[session.network] += 1
         if crowded is not None:
             crowded.end()
+            self._told(crowded, "its user has too many: the one that was used least recently")
 
-    def end(self, session: Session) -> None:
+    def end(self, session: Session, why: str) -> None:
         """It is over."""
+        if self._remove(session):
+            self._told(session, why)
+
+    def _time_out(self, session: Session) -> None:
+        if self._remove(session) and session.is_confirmed:
+            self._told(session, "timed out")
+
+    def _remove(self, session: Session) -> bool:
+        """Whether it was there until now."""
         with self._lock:
-            self._sessions.pop(session.id, None)
+            was_there = session.id in self._sessions or session.id in self._unconfirmed
             self._unconfirmed.pop(session.id, None)
+            if self._sessions.pop(session.id, None) is not None:
+                self._left(session)
         session.end()
+        return was_there
+
+    def _left(self, session: Session) -> None:
+        """With the lock held."""
+        self._networks[session.network] -= 1
+        if not self._networks[session.network]:
+            del self._networks[session.network]
 
     def sweep(self, now: float) -> list[Session]:
         """End those that nobody uses any more; which ones."""
@@ -183,8 +217,12 @@ class Sessions:
             every = [*self._sessions.values(), *self._unconfirmed.values()]
         late = [session for session in every if self._is_late(session, now)]
         for session in late:
-            self.end(session)
+            self._time_out(session)
         return late
+
+    def has_from(self, network: str) -> bool:
+        """Whether one that is confirmed was begun there."""
+        return network in self._networks
 
     def all(self) -> list[Session]:
         """Those that are confirmed."""
@@ -195,10 +233,9 @@ class Sessions:
         """End all of them."""
         with self._lock:
             every = [*self._sessions.values(), *self._unconfirmed.values()]
-            self._sessions.clear()
-            self._unconfirmed.clear()
         for session in every:
-            session.end()
+            if self._remove(session) and session.is_confirmed:
+                self._told(session, "the server ends")
 
     def _is_late(self, session: Session, now: float) -> bool:
         if session.is_busy():

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 IDLE = 60.0  # seconds, after which a session may have timed out
 MOST_TOKEN = 64 << 20  # bytes of a token that a server may send
 FILE_THERE = b"/dev/null"
+#: What answers that cannot be signed most likely mean.
+_HINTS = {
+    411: ", or of a web server there that takes no chunked bodies, which files and input need",
+    503: ", or of a server that has no room now",
+}
 
 now = time.time  # seconds since the epoch, by this host's clock
 
@@ -313,9 +318,10 @@ class _NotNumbered(Security):
     """An answer that is not encrypted, in numbered mode: from an older server, or from somebody between."""
 
     def __init__(self, status: int) -> None:
+        hint = _HINTS.get(status, "")
         super().__init__(
-            f"an answer that nobody has signed ({status}), of an older server or of somebody between; the "
-            "session is lost"
+            f"an answer that nobody has signed ({status}), of an older server or of somebody between{hint}; "
+            "the session is lost"
         )
         self.status = status
 

@@ -128,7 +128,7 @@ class Lives(Case):
     def test_a_session_that_has_ended_stays_ended(self) -> None:
         every = Sessions(600, 10, 10)
         session = self.add(every, is_confirmed=False)
-        every.end(session)
+        every.end(session, "why")
         every.confirm(session, 0.0)
         self.assertIsNone(every.find(session.id, 0.0))
         self.assertEqual(len(every), 0)

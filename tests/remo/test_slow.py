@@ -16,7 +16,7 @@ from pysftpserver.remo import http, streams
 from tests.remo.hosting import OTHER, USER, HereCase, HostCase, Login, Raw, request, until
 
 IDLE = 0.5  # seconds, of the server here
-THREADS = 6
+THREADS = 8
 PER_ADDRESS = 3
 OPEN = http.OPEN_PER_REQUEST * PER_ADDRESS
 INFO = request("GET", "/info")
