@@ -22,6 +22,7 @@ from pysftpserver.remo.client import Client, connect
 from pysftpserver.remo.wire import data_size
 
 USER = "bench"
+PARTS = 8  # puts to one name
 
 
 class Nowhere:
@@ -98,15 +99,19 @@ class Sides:
         return max(taken)
 
     def transfer(self, verb: str) -> float:
-        """Get a file to nowhere, or put it over and over to one name."""
+        """Get a file to nowhere, or put a smaller one over and over to one name: a put in one piece would be a
+        measurement of how fast this host finds memory that is new to the tmpfs.
+        """
         big = random_file(self.top / "big", self.sizes.transfer)
+        part = random_file(self.top / "part", self.sizes.transfer // PARTS)
         began = time.perf_counter()
         if verb == "get":
             if self._remote.get(str(big), Nowhere()) != self.sizes.transfer:
                 raise RuntimeError("the get was not whole")
         else:
-            with big.open("rb") as source:
-                self._remote.put(source, str(self.top / "stored"), self.sizes.transfer)
+            for _ in range(PARTS):
+                with part.open("rb") as source:
+                    self._remote.put(source, str(self.top / "stored"), part.stat().st_size)
         return time.perf_counter() - began
 
     def commands_here(self) -> float:

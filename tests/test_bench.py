@@ -120,7 +120,7 @@ class OnSKSync(unittest.TestCase):
 
 class OnRemo(unittest.TestCase):
     def test_every_row_can_be_measured_and_the_growth_of_the_server(self):
-        little = remo.Sizes(transfer=4 * MIB, commands=3)
+        little = remo.Sizes(transfer=32 * MIB, commands=3)
         with tempfile.TemporaryDirectory() as directory:
             results, memory = measure_remo(Path(directory), 1, remo.GROUP, little)
         self.assertEqual([row.name for row in results], [contest.name for contest in remo.contests(little)])
