@@ -99,8 +99,8 @@ class Sides:
         return max(taken)
 
     def transfer(self, verb: str) -> float:
-        """Get a file to nowhere, or put a smaller one over and over to one name: a put in one piece would be a
-        measurement of how fast this host finds memory that is new to the tmpfs.
+        """Get a file to nowhere, or put a smaller one over and over to one name: a put in one piece would
+        measure how fast this host finds memory that is new to the tmpfs.
         """
         big = random_file(self.top / "big", self.sizes.transfer)
         part = random_file(self.top / "part", self.sizes.transfer // PARTS)
