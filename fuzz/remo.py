@@ -254,7 +254,8 @@ class RemoTarget:
         given = {"require-numbered": bool(ways & 1), "most-token": 1024, "proxied": bool(ways & 2)}
         values = Values({**given, "most-put": 100 if ways & 4 else None})
         records, logger = Records(), logging.getLogger("pysftpserver.remo")
-        level, logger.level, logger.propagate = logger.level, logging.DEBUG, False
+        level, logger.propagate = logger.level, False
+        logger.setLevel(logging.DEBUG)
         logger.addHandler(records)
         try:
             with small_files(), self.seams():
@@ -267,7 +268,8 @@ class RemoTarget:
             raise AssertionError(f"{type(error).__name__} came out of the connection") from error
         finally:
             logger.removeHandler(records)
-            logger.level, logger.propagate = level, True
+            logger.setLevel(level)
+            logger.propagate = True
             self.place.changed()
         self.check_log(records.found)
         answers = self.answers(sent)

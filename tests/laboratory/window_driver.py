@@ -81,11 +81,13 @@ class Ear:
         """Everything that is to be seen."""
         window = self._window
         root = window.root
-        focus = root.focus_get()
-        names = {id(entry): field for field, entry in window._entries.items()}
-        names[id(window._input)] = "message"
-        names[id(window.log.text)] = "log"
-        names[id(window._connect_button)], names[id(window._end_button)] = "connect", "end"
+        focus = str(root.tk.call("focus"))  # focus_get() does not know the list that drops down
+        names = {str(entry): field for field, entry in window._entries.items()}
+        names[str(window._input)] = "message"
+        names[str(window.log.text)] = "log"
+        names[str(window._connect_button)], names[str(window._end_button)] = "connect", "end"
+        names[str(window._services)] = "services"
+        names[f"{window._services}.popdown.f.l"] = "list of services"
         clipboard = ""
         with contextlib.suppress(tk.TclError):  # nothing is there
             clipboard = root.clipboard_get()
@@ -111,7 +113,7 @@ class Ear:
             "message": window._message.get(),
             "services": list(window._services.cget("values")),
             "service": window._service.get(),
-            "focus": names.get(id(focus), str(focus)),
+            "focus": names.get(focus, focus),
             "lines": self._lines(),
             "count": self._count_lines(),
             "is_at_end": window.log.text.yview()[1] >= 1.0,
