@@ -5,6 +5,7 @@ Blocking calls of the storage's. What may not enter: sockets, wire formats, conc
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
@@ -28,8 +29,13 @@ def open_beside(storage: SFTPAbstractServerStorage, path: bytes, replaced: SFTPA
     parent, slash, _ = path.rpartition(b"/")
     beside = parent + slash + temporary.new_name()
     mode = NEW if replaced is None or replaced.permissions is None else FOR_OWNER
-    handle = storage.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    return Incoming(storage, handle, beside, path, replaced)
+    try:
+        handle = storage.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        return Incoming(storage, handle, beside, path, replaced)
+    except (KeyboardInterrupt, SystemExit):  # it may be there by now, and nobody would know of it
+        with contextlib.suppress(OSError, SFTPException):
+            storage.rm(beside)
+        raise
 
 
 class Incoming:

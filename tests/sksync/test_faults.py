@@ -351,7 +351,7 @@ class Ends(ProcessCase):
 
         faked = self.fake(half)
         process = self.start_client(faked.port)
-        until(self.temporaries, "nothing is received")
+        until(lambda: any((self.share / name).stat().st_size for name in self.temporaries()), "no content")
         process.send_signal(signal.SIGINT)
         self.assertNotEqual(process.wait(20), 0)
         self.assertEqual(self.temporaries(), [])
