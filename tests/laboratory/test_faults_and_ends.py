@@ -168,7 +168,9 @@ class Ends(ServerCase):
         client.send("one", "two", "NAME ?", "three")
         self.assertTrue(begun.wait(PATIENCE))
         served.loop.call_soon_threadsafe(served.server.stop_wanted)
-        time.sleep(0.05)
+        deadline = time.monotonic() + PATIENCE
+        while not served.server._is_stopping and time.monotonic() < deadline:
+            time.sleep(0.002)
         may_go_on.set()
         self.assertEqual(
             [client.receive() for _ in range(5)],
