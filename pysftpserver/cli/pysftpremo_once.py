@@ -10,7 +10,7 @@ import posixpath
 import shlex
 import sys
 
-from pysftpserver.cli import common
+from pysftpserver.cli import common, pysftpremo_terminal
 from pysftpserver.cli.options import Command, Option
 from pysftpserver.cli.pysftpremo_client import (
     HOST,
@@ -44,6 +44,12 @@ EXEC = Command(
         PORT,
         *OPTIONS,
         Option("-i", "--input", help="Hand over standard input, up to its end, before the command starts."),
+        Option(
+            "-t",
+            "--pty",
+            help="Run it on a terminal of its own there, as in this one, for programs that want one. Ctrl-] "
+            "leaves it.",
+        ),
     ),
     arguments=(HOST,),
     rest=("COMMAND", "The command and its words, after --."),
@@ -77,6 +83,8 @@ def execute(words: Sequence[str]) -> int:
         raise common.CommandError("no command is given; write it after --")
     try:
         with log_in(options, options["port"]) as remote:
+            if options["pty"]:
+                return _on_a_terminal(remote, line)
             given = sys.stdin.buffer if options["input"] else None
             result = remote.run(line, given, _Output())
     except client.RequestFailed as error:
@@ -102,6 +110,16 @@ class _Output:
     def write(self, data: bytes) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
+
+
+def _on_a_terminal(remote: client.Client, line: str) -> int:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise common.CommandError("--pty needs a terminal here, too; leave it out in a script")
+    command, said = remote.start(line, size=pysftpremo_terminal.size())
+    if not pysftpremo_terminal.talk(command, said, is_terminal=True):
+        return OWN_FAILURE  # left: the end of the session ends it
+    status, _ = command.outcome()
+    return 0 if status is None else status
 
 
 def get(words: Sequence[str]) -> int:

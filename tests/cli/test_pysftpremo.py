@@ -151,6 +151,17 @@ class Exec(OnceCase):
         self.assertTrue(terminal.text.endswith("in\r\n"), terminal.text)
 
 
+class OnATerminal(OnceCase):
+    def test_a_program_gets_a_terminal_and_its_status_is_passed_on(self) -> None:
+        words = ("exec", "-p", str(self.server.port), "-u", USER, "--pty", LOOPBACK)
+        terminal = Terminal(PROGRAM, *words, "--", "sh", "-c", "tty; read word; exit $word", cwd=self.here)
+        terminal.answer("/dev/pts/", "7")
+        self.assertEqual(terminal.end(), 7)
+
+    def test_without_a_terminal_here_there_is_none_there(self) -> None:
+        self.fails(2, "--pty needs a terminal here", "exec", "--pty", "--", "tty")
+
+
 class Remembered(OnceCase):
     """A server that has spoken numbered mode; then somebody in its place who speaks plain mode."""
 
