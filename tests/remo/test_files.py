@@ -260,7 +260,7 @@ class Jail(Served):
 
     def test_nothing_outside_is_read_listed_or_written(self) -> None:
         outside = ("/etc/passwd", "etc/passwd", "absolute", "relative", "up/secret", "../secret")
-        for name in (*outside, str(self.place / "secret"), "/proc/self/root/etc/passwd"):
+        for name in (*outside, str(self.place / "secret"), "/proc/self/environ"):
             with self.subTest(name), self.refused(400):
                 self.remote.read(name)
         for name in ("/etc", "etc"):
