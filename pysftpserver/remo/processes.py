@@ -35,7 +35,6 @@ LOOK = 1.0  # seconds between two looks whether somebody listens
 GRACE = 1.0  # seconds between SIGTERM and SIGKILL
 MOST_PENDING = 1 << 20  # bytes of input that a command has not read
 END_OF_FILE = b"\x04"  # what a terminal makes of Ctrl-D
-STARTED_NOT = 127  # what a shell says of a command that is not there
 TIMED_OUT = 124  # what timeout(1) says
 SIGNALLED = 128
 TERMINAL = "xterm-256color"

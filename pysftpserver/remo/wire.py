@@ -47,7 +47,6 @@ TURN = 1 << 15  # tokens of one body that are numbered before the numbers turn n
 _PART = struct.Struct(">2shh")
 _HEAD = re.compile(rb"[A-Za-z0-9_-]{36}")  # of a token: version, time and initialization vector, in base64
 _PATH_HASH = 48
-_STATUS = 3
 FIRST, NOT_FIRST = b"B", b"."
 LAST, NOT_LAST = b"E", b"."
 
@@ -316,12 +315,6 @@ def check_age(made: int, now: float, held: float = 0.0) -> None:
 def status_bound(status: int) -> bytes:
     """What the first token of a response is bound to."""
     return b"%03d" % status
-
-
-def parse_status_bound(plain: bytes) -> int | None:
-    """The status in the plain text of a response's first token, if there is one."""
-    found = plain[_PART.size : _PART.size + _STATUS]
-    return int(found) if len(found) == _STATUS and found.isdigit() else None
 
 
 def data_size(length: int | None) -> int:
