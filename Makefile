@@ -6,9 +6,8 @@ BIN := .venv/bin
 ARGS ?=
 # For "make test": a file to write the counts to as well.
 COUNTS ?=
-# For "make test": how many processes run tests at once, where all of them are run. One more than there are
-# processors, because tests of servers wait more than they work.
-JOBS ?= $(shell expr $$(nproc) + 1)
+# For "make test": how many processes run tests at once, where all of them are run.
+JOBS ?= $(shell nproc)
 # For "make fuzz": how long each target is fuzzed.
 SECONDS ?= 60
 
