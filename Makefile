@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 BIN := .venv/bin
-# For "make test": what to hand to nose2, e.g. ARGS="-v tests.test_wire". For "make bench": its options.
+# For "make test": what to hand to nose2, e.g. ARGS="-v tests.engine.test_wire". For "make bench": its options.
 ARGS ?=
 # For "make test": a file to write the counts to as well.
 COUNTS ?=

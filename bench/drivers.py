@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pysftpserver import wire
+from pysftpserver.engine import wire
 from pysftpserver.testing import sftpcmd, sftpint, sftpint64, sftpstring
 
 CHECKOUT = Path(__file__).resolve().parents[1]

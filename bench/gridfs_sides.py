@@ -25,9 +25,9 @@ from bson import Int64
 from bench import drivers
 from bench.gridfs import Sizes
 from bench.rows import random_file
-from pysftpserver.embedded import LOOPBACK, EmbeddedMongo
-from pysftpserver.mongo.bucket import CHUNK_SIZE
 from pysftpserver.mongostorage import SFTPServerMongoStorage
+from pysftpserver.storages.embedded import LOOPBACK, EmbeddedMongo
+from pysftpserver.storages.mongo.bucket import CHUNK_SIZE
 
 PROGRAMS = [sys.executable, "-m", "bench.gridfs_programs"]
 TRANSFERS, ALONE, AMONG_OTHERS, MANY = "transfers", "alone", "among_others", "many"  # databases

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.run import shared_memory, versions
-from pysftpserver import wire
-from pysftpserver.linux import RESOLVE_IN_ROOT, openat2
-from pysftpserver.segments import LONGEST_READ
+from pysftpserver.engine import wire
+from pysftpserver.engine.segments import LONGEST_READ
+from pysftpserver.host.linux import RESOLVE_IN_ROOT, openat2
 from pysftpserver.server import SFTPServer
 from pysftpserver.testing import sftpcmd, sftpint, sftpint64, sftpstring
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot

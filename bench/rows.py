@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import drivers
-from pysftpserver import wire
+from pysftpserver.engine import wire
 from tests.integration.sshd import TARGET, Sshd
 
 GIB = 1 << 30

@@ -33,7 +33,7 @@ from typing import Any
 from bench import drivers, laboratory, pysftpd, remo, sksync
 from bench.gridfs import GROUP, MIB, Sizes, contests
 from bench.rows import Material, Row, rows, ssh_rows
-from pysftpserver.embedded import EmbeddedFailed
+from pysftpserver.storages.embedded import EmbeddedFailed
 from tests.integration.sshd import Sshd, Way
 
 REFERENCE = "/usr/lib/openssh/sftp-server"

@@ -28,7 +28,7 @@ from fuzz.storages import TIMES, Tree
 from tests.integration.clients import asyncssh_client, lftp, paramiko_client, psftp
 from tests.integration.harness import ServedCase, empty
 from tests.integration.sshd import Way
-from tests.packets import string
+from tests.support.packets import string
 
 WRITE = 6
 MOST_DATA = 12  # bytes that are kept of what a WRITE carries

@@ -11,6 +11,7 @@ import asyncio
 import re
 from typing import Any
 
+from pysftpserver.engine.log import MOST_LINE, VERBOSE, SFTPLog
 from pysftpserver.laboratory import wire
 from pysftpserver.laboratory.config import options
 from pysftpserver.laboratory.handshake import ClientHandshake
@@ -19,7 +20,6 @@ from pysftpserver.laboratory.server import Server
 from pysftpserver.laboratory.services.echo import Echo
 from pysftpserver.laboratory.session import Session
 from pysftpserver.laboratory.wire import Malformed
-from pysftpserver.log import MOST_LINE, VERBOSE, SFTPLog
 
 KEY, PASSWORD, NAME = "key", "pw", "Lab"
 MOST = 60  # bytes of a message

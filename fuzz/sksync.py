@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fuzz.storages import InJail, small_files
-from pysftpserver.log import MOST_LINE, VERBOSE, SFTPLog
+from pysftpserver.engine.log import MOST_LINE, VERBOSE, SFTPLog
 from pysftpserver.sksync import config
 from pysftpserver.sksync.connection import Connection
 from pysftpserver.sksync.parsing import (

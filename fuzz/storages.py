@@ -20,7 +20,7 @@ from stat import S_ISDIR
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
-from tests.memory import SFTPServerMemoryStorage
+from tests.support.memory import SFTPServerMemoryStorage
 
 Node = type(SFTPServerMemoryStorage()._root)
 CAPACITY = 512 << 10  # bytes that one file, and all files in memory, may have

@@ -24,15 +24,15 @@ from fuzz.remo import ParserTarget as RemoParserTarget
 from fuzz.remo import RemoTarget
 from fuzz.sksync import ParserTarget, SyncTarget
 from fuzz.storages import InJail, InMemory, small_files
-from pysftpserver.audit import AuditLog
+from pysftpserver.engine.audit import AuditLog
+from pysftpserver.engine.limits import Limits
+from pysftpserver.engine.log import DEBUG3, MOST_LINE, SFTPLog
+from pysftpserver.engine.segments import LONGEST_READ, LateRead
 from pysftpserver.hook import SFTPEvent, SFTPHook, SFTPHooks
-from pysftpserver.limits import Limits
-from pysftpserver.log import DEBUG3, MOST_LINE, SFTPLog
 from pysftpserver.pysftpexceptions import SFTPForbidden
-from pysftpserver.segments import LONGEST_READ, LateRead
 from pysftpserver.server import SFTPServer
 from tests.differential.packets import Reply
-from tests.packets import HELLO
+from tests.support.packets import HELLO
 
 LITTLE = Limits(handles=3, path=40, entries=2, extended=1)
 MOST_PIECES = 16  # that a stream is fed in

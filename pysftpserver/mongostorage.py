@@ -15,8 +15,8 @@ import errno
 import os
 import time
 
-from pysftpserver import accounts
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+from pysftpserver.host import accounts
 
 try:
     import pymongo.errors  # noqa: F401
@@ -25,14 +25,14 @@ except ModuleNotFoundError as error:  # pragma: no cover
         "pymongo is missing: pip install 'pysftpserver[mongo]'", name=error.name
     ) from None
 
-from pysftpserver.mongo import revisions, tree
-from pysftpserver.mongo.bucket import DIRECTORY, SYMLINK, Bucket, Entry, changes
-from pysftpserver.mongo.connection import check_bucket, check_database, open_client, reach
-from pysftpserver.mongo.errors import answers, fail
-from pysftpserver.mongo.listing import entries, next_entry, oddities
-from pysftpserver.mongo.names import below, component, name_of, parent_of, to_bytes, to_text
-from pysftpserver.mongo.openfiles import Handle, OpenFile, OpenFiles
-from pysftpserver.mongo.paths import Place, Resolver, target_of
+from pysftpserver.storages.mongo import revisions, tree
+from pysftpserver.storages.mongo.bucket import DIRECTORY, SYMLINK, Bucket, Entry, changes
+from pysftpserver.storages.mongo.connection import check_bucket, check_database, open_client, reach
+from pysftpserver.storages.mongo.errors import answers, fail
+from pysftpserver.storages.mongo.listing import entries, next_entry, oddities
+from pysftpserver.storages.mongo.names import below, component, name_of, parent_of, to_bytes, to_text
+from pysftpserver.storages.mongo.openfiles import Handle, OpenFile, OpenFiles
+from pysftpserver.storages.mongo.paths import Place, Resolver, target_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

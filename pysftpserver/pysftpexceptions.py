@@ -12,16 +12,32 @@ from __future__ import annotations
 import errno
 import os
 
-from pysftpserver.wire import (
-    SSH2_FX_BAD_MESSAGE,
-    SSH2_FX_EOF,
-    SSH2_FX_FAILURE,
-    SSH2_FX_NO_SUCH_FILE,
-    SSH2_FX_OP_UNSUPPORTED,
-    SSH2_FX_PERMISSION_DENIED,
-    STATUS_MESSAGES,
-    MalformedPacket,
-)
+# Status codes (section 7)
+SSH2_FX_OK = 0
+SSH2_FX_EOF = 1
+SSH2_FX_NO_SUCH_FILE = 2
+SSH2_FX_PERMISSION_DENIED = 3
+SSH2_FX_FAILURE = 4
+SSH2_FX_BAD_MESSAGE = 5
+SSH2_FX_NO_CONNECTION = 6
+SSH2_FX_CONNECTION_LOST = 7
+SSH2_FX_OP_UNSUPPORTED = 8
+
+STATUS_MESSAGES = {
+    SSH2_FX_OK: b"Success",
+    SSH2_FX_EOF: b"End of file",
+    SSH2_FX_NO_SUCH_FILE: b"No such file",
+    SSH2_FX_PERMISSION_DENIED: b"Permission denied",
+    SSH2_FX_FAILURE: b"Failure",
+    SSH2_FX_BAD_MESSAGE: b"Bad message",
+    SSH2_FX_NO_CONNECTION: b"No connection",
+    SSH2_FX_CONNECTION_LOST: b"Connection lost",
+    SSH2_FX_OP_UNSUPPORTED: b"Operation unsupported",
+}
+
+
+class MalformedPacket(Exception):
+    """A body that ends too early, or holds what its type cannot hold."""
 
 
 class SFTPException(Exception):

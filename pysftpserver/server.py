@@ -13,13 +13,29 @@ import os
 import sys
 import time
 
-from pysftpserver import wire
 from pysftpserver.attributes import LongnameFormatter
-from pysftpserver.bulk import TRANSFERS, serve_transfers
-from pysftpserver.handles import HandleTable
+from pysftpserver.engine import wire
+from pysftpserver.engine.bulk import TRANSFERS, serve_transfers
+from pysftpserver.engine.handles import HandleTable
+from pysftpserver.engine.limits import Limits
+from pysftpserver.engine.log import DEBUG1, VERBOSE, SFTPLog, file_sink
+from pysftpserver.engine.requests import EXTENDED_REQUESTS, REQUESTS, Request
+from pysftpserver.engine.segments import OutputQueue
+from pysftpserver.engine.wire import *  # noqa: F403 -- the constants are part of this module's interface
+from pysftpserver.engine.wire import (
+    PACKET_HEADER,
+    REQUEST_HEADER,
+    SSH2_FX_OK,
+    SSH2_FXP_EXTENDED,
+    SSH2_FXP_INIT,
+    SSH2_FXP_READ,
+    TRANSFER_HEADER,
+    MalformedPacket,
+    string_at,
+    u32_at,
+)
+from pysftpserver.failures import show
 from pysftpserver.hook import SFTPEvent
-from pysftpserver.limits import Limits
-from pysftpserver.log import DEBUG1, VERBOSE, SFTPLog, file_sink, show
 from pysftpserver.pysftpexceptions import (
     SFTPBadMessage,
     SFTPEndOfFile,
@@ -31,21 +47,6 @@ from pysftpserver.pysftpexceptions import (
     is_expected,
     status_of,
     words_of,
-)
-from pysftpserver.requests import EXTENDED_REQUESTS, REQUESTS, Request
-from pysftpserver.segments import OutputQueue
-from pysftpserver.wire import *  # noqa: F403 -- the constants are part of this module's interface
-from pysftpserver.wire import (
-    PACKET_HEADER,
-    REQUEST_HEADER,
-    SSH2_FX_OK,
-    SSH2_FXP_EXTENDED,
-    SSH2_FXP_INIT,
-    SSH2_FXP_READ,
-    TRANSFER_HEADER,
-    MalformedPacket,
-    string_at,
-    u32_at,
 )
 
 TYPE_CHECKING = False

@@ -19,15 +19,16 @@ import sys
 import time
 from stat import S_ISSOCK
 
-from pysftpserver.log import DEBUG1, ERROR, INFO, show
+from pysftpserver.engine.log import DEBUG1, ERROR, INFO
+from pysftpserver.engine.segments import LONGEST_READ, LateRead
+from pysftpserver.failures import show
 from pysftpserver.pysftpexceptions import SFTPSessionEnd
-from pysftpserver.segments import LONGEST_READ, LateRead
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pysftpserver.segments import OutputQueue
+    from pysftpserver.engine.segments import OutputQueue
     from pysftpserver.server import SFTPServer
 
 BUFFER = 1 << 19  # bytes; must hold the largest packet, and more saves reads
@@ -69,7 +70,7 @@ def serve(server: SFTPServer, sandbox: bool = False) -> int:
 
 def _confine(server: SFTPServer) -> None:
     """Give up what the storage does not need, and say what is in force; louder where something is missing."""
-    from pysftpserver.sandbox import confine
+    from pysftpserver.host.sandbox import confine
 
     storage = server.storage
     level = confine(storage.territory(), server.read_only, storage.uses_network)

@@ -12,10 +12,10 @@ import errno
 import os
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 
-from pysftpserver import accounts
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.attributes import SFTPAttributes
-from pysftpserver.entries import Listing, Place
+from pysftpserver.host import accounts
+from pysftpserver.host.entries import Listing, Place
 from pysftpserver.pysftpexceptions import SFTPNotFound
 
 TYPE_CHECKING = False
@@ -365,7 +365,7 @@ def _check_offset(handle: int, offset: int) -> None:
 
 def _rename_to_free_name(source: Place, target: Place) -> None:
     """Rename; an existing target is an error, with no moment in which it could be lost."""
-    from pysftpserver.linux import rename_noreplace
+    from pysftpserver.host.linux import rename_noreplace
 
     try:
         rename_noreplace(source.directory, source.name, target.directory, target.name)

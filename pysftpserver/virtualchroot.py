@@ -15,10 +15,10 @@ import errno
 import os
 from stat import S_ISLNK
 
-from pysftpserver import accounts
 from pysftpserver.attributes import SFTPAttributes
-from pysftpserver.entries import Place
-from pysftpserver.linux import (
+from pysftpserver.host import accounts
+from pysftpserver.host.entries import Place
+from pysftpserver.host.linux import (
     RESOLVE_IN_ROOT,
     RESOLVE_NO_MAGICLINKS,
     RESOLVE_NO_XDEV,

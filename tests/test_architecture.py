@@ -1,4 +1,4 @@
-"""The arrows of docs/architecture.md: who may import whom. Read from the source, not from memory."""
+"""The arrows of docs/architecture.md: which room may import which. Read from the source, not from memory."""
 
 from __future__ import annotations
 
@@ -14,19 +14,37 @@ from typing import TypeGuard
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "pysftpserver"
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
-ENGINE = """server bulk requests handlers handles wire segments copying attributes pysftpexceptions hook
-abstractstorage limits log audit""".split()
-STORAGES = ["storage", "virtualchroot", "entries", "linux", "accounts", "atomic"]
-DOORS = ["stdio", "sandbox"]
-FOR_DOORS = ["incoming", "temporary", "throttle", "wholefiles"]  # what several of the other doors need
-CORE = [*ENGINE, *STORAGES, *DOORS, *FOR_DOORS]
-OTHER_STORAGES = ["mongostorage", "mongo", "embedded"]
-OTHER_DOORS = ["sshd", "sksync", "remo", "laboratory"]
-WIRE_AND_SESSIONS = set("wire server bulk requests handlers handles segments copying hook".split())
-FOR_TESTS = {"testing", "contract"}
-#: What a person or a WSGI server names instead of a command, and what only hands over to one.
-ENTRANCES = [PACKAGE / "remo" / "__main__.py", PACKAGE / "remo" / "app.py"]
-MOST_LINES = 500
+
+#: The rooms, and which others each may import (its own modules always). A room is a directory, or a module on
+#: top; modules that share a line are one room. The order is from the floor up: no arrow points upwards.
+FLOOR = {"failures", "pysftpexceptions"}
+API = {"abstractstorage", "attributes", "hook"}
+STORAGES = {"storage", "virtualchroot", "mongostorage"}
+DOORS = {"stdio", "sshd", "sksync", "remo", "laboratory"}
+ARROWS: dict[str, set[str]] = {
+    "failures": set(),
+    "pysftpexceptions": {"failures"},
+    "attributes": {"pysftpexceptions"},
+    "abstractstorage": {"attributes", "pysftpexceptions"},
+    "hook": {"pysftpexceptions"},
+    "host": FLOOR | API,
+    "uploads": FLOOR | API | STORAGES | {"host"},
+    **{name: FLOOR | API | STORAGES | {"host", "storages"} for name in STORAGES},
+    "storages": FLOOR | API | STORAGES | {"host"},
+    "engine": FLOOR | API,
+    "server": FLOOR | API | {"engine"},
+    "service": FLOOR | API | {"engine", "host", "server"},
+    **{door: FLOOR | API | {"engine", "host", "server", "service", "uploads"} for door in DOORS},
+    "contract": FLOOR | API | {"engine", "server"},
+    "testing": FLOOR | API | {"engine", "server", "contract"},
+    "cli": FLOOR | API | STORAGES | DOORS | {"engine", "host", "server", "service", "storages", "uploads"},
+}
+#: Arrows that point upwards all the same, each inside one function that a caller asks for by name.
+ON_CALL = {
+    ("server.py", "run", "stdio"),  # SFTPServer.run(), which the seed's plugins call
+}
+#: Rooms that run where nothing but the standard library is installed.
+CORE = [*FLOOR, *API, "storage", "virtualchroot", "host", "uploads", "engine", "server", "stdio"]
 STARTS_WITHOUT = {"asyncio", "logging", "typing", "dataclasses", "inspect", "socket", "subprocess"}
 
 
@@ -60,23 +78,32 @@ def imports(path: Path) -> set[tuple[str, str]]:
     return found
 
 
-def own(path: Path) -> set[tuple[str, str]]:
-    """The imports of this package: (function, module or sub-package of pysftpserver)."""
+def room_of(path: Path) -> str:
+    """The room that a module of the package is in."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def arrows(path: Path) -> set[tuple[str, str]]:
+    """(function or "", other room) for each import of another room's."""
     found = {
         (function, name.split(".")[1]) for function, name in imports(path) if name.startswith("pysftpserver.")
     }
-    # `from pysftpserver import __version__` names no module.
-    return {(function, name) for function, name in found if is_module(PACKAGE / name)}
-
-
-def is_module(path: Path) -> bool:
-    return path.with_suffix(".py").exists() or path.is_dir()
+    return {(function, room) for function, room in found if room in rooms() and room != room_of(path)}
 
 
 def rooms() -> set[str]:
-    """The modules and sub-packages that are there, as the table names them."""
-    modules = {path.name for path in PACKAGE.glob("*.py")} - {"__init__.py"}
-    return modules | {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
+    """The rooms that are there."""
+    modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+    return modules | {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+
+
+def sources(*names: str) -> list[Path]:
+    """The modules of some rooms, or of all."""
+    return [path for path in sorted(PACKAGE.glob("**/*.py")) if not names or room_of(path) in names]
+
+
+def shown(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
 
 
 def section(title: str) -> str:
@@ -85,15 +112,64 @@ def section(title: str) -> str:
 
 
 class Arrows(unittest.TestCase):
-    def test_every_module_has_its_place_here(self):
-        known = {*CORE, *OTHER_STORAGES, *OTHER_DOORS, *FOR_TESTS, "cli"}
-        present = {room.removesuffix("/").removesuffix(".py") for room in rooms()}
-        self.assertEqual(present - known, set())
-        self.assertEqual(set(CORE) - present, set())
+    def test_every_room_has_its_arrows_here(self):
+        self.assertEqual(rooms(), set(ARROWS))
 
-    def test_the_table_of_rooms_has_every_module_that_is_there_and_no_other(self):
-        table = re.findall(r"^\| `([\w./]+)` \|", section("The rooms"), re.MULTILINE)
+    def test_the_page_lists_every_room_that_is_there_and_no_other(self):
+        table = re.findall(r"^\| `(\w+)(?:\.py|/)`", section("The rooms"), re.MULTILINE)
         self.assertEqual(sorted(table), sorted(rooms()))
+
+    def test_every_arrow_between_rooms_is_an_allowed_one(self):
+        for path in sources():
+            for function, room in arrows(path):
+                with self.subTest(f"{shown(path)} -> {room}"):
+                    if (shown(path), function, room) not in ON_CALL:
+                        self.assertIn(room, ARROWS.get(room_of(path), set()))
+
+    def test_no_two_rooms_import_each_other(self):
+        for room, others in ARROWS.items():
+            for other in others - STORAGES:
+                with self.subTest(f"{room} and {other}"):
+                    self.assertNotIn(room, ARROWS[other] - STORAGES)
+
+    def test_no_door_imports_another(self):
+        for door in DOORS:
+            for path in sources(door):
+                with self.subTest(shown(path)):
+                    self.assertEqual({room for _, room in arrows(path)} & DOORS, set())
+
+    def test_no_module_of_the_engine_imports_one_that_imports_it(self):
+        modules = {f"pysftpserver.{room_of(path)}": path for path in sources("server")}
+        modules |= {f"pysftpserver.engine.{path.stem}": path for path in sources("engine")}
+        known = {
+            name: {module for _, module in imports(path) if module in modules and module != name}
+            for name, path in modules.items()
+        }
+
+        def below(name: str, seen: frozenset[str]) -> set[str]:
+            self.assertNotIn(name, seen, "a circle")
+            return known[name].union(*(below(other, seen | {name}) for other in known[name]))
+
+        for name in known:
+            with self.subTest(name):
+                self.assertNotIn(name, below(name, frozenset()))
+
+    def test_nothing_in_the_engine_knows_the_server(self):
+        for path in sources("engine"):
+            with self.subTest(shown(path)):
+                self.assertNotIn("SFTPServer", path.read_text())
+
+    def test_the_core_imports_the_standard_library_and_itself_only(self):
+        for path in sources(*CORE):
+            for _, module in imports(path):
+                with self.subTest(shown(path), module=module):
+                    top = module.split(".")[0]
+                    self.assertIn(top, {*sys.stdlib_module_names, "pysftpserver", "__future__"})
+
+    def test_the_stdio_door_knows_no_packets(self):
+        used = {module for path in sources("stdio") for _, module in imports(path)}
+        unwanted = {f"pysftpserver.engine.{name}" for name in ("wire", "requests", "handlers", "handles")}
+        self.assertEqual(used & unwanted, set())
 
     def test_the_page_names_every_method_that_the_jail_replaces(self):
         tree = ast.parse((PACKAGE / "virtualchroot.py").read_text())
@@ -102,102 +178,17 @@ class Arrows(unittest.TestCase):
         named = set(re.findall(r"`(\w+)(?:\(path\))?`", section("From a path to a file")))
         self.assertEqual({name for name in replaced if not name.startswith("__")} - named, set())
 
-    def test_the_core_imports_the_standard_library_and_itself_only(self):
-        for name in CORE:
-            for _, module in imports(PACKAGE / f"{name}.py"):
-                top = module.split(".")[0]
-                with self.subTest(name, module=module):
-                    self.assertIn(top, {*sys.stdlib_module_names, "pysftpserver", "__future__"})
-
-    def test_the_engine_knows_no_storage_no_command_and_no_door_but_the_one_that_run_starts(self):
-        forbidden = {*STORAGES, *OTHER_STORAGES, *DOORS, *OTHER_DOORS, *FOR_TESTS, "cli"}
-        found = {
-            (name, function, module)
-            for name in ENGINE
-            for function, module in own(PACKAGE / f"{name}.py")
-            if module in forbidden
-        }
-        self.assertEqual(found, {("server", "run", "stdio")})
-
-    def test_storages_know_no_wire_format_no_session_and_no_door(self):
-        forbidden = {*WIRE_AND_SESSIONS, *DOORS, *OTHER_DOORS, *FOR_TESTS, "cli"}
-        for name in (*STORAGES, *OTHER_STORAGES):
-            for path in (PACKAGE / f"{name}.py", *(PACKAGE / name).glob("*.py")):
-                if path.exists():
-                    with self.subTest(path.name):
-                        self.assertEqual({module for _, module in own(path)} & forbidden, set())
-
-    def test_the_plugin_interface_and_hooks_know_no_wire_format_no_session_and_no_door(self):
-        forbidden = {*WIRE_AND_SESSIONS, *DOORS, *OTHER_DOORS, "cli"}
-        for name in ("abstractstorage", "hook"):
-            with self.subTest(name):
-                self.assertEqual({module for _, module in own(PACKAGE / f"{name}.py")} & forbidden, set())
-
-    def test_the_stdio_door_knows_no_packets_and_nothing_of_storages(self):
-        used = {module for _, module in own(PACKAGE / "stdio.py")}
-        forbidden = {"wire", "requests", "handlers", "handles", "attributes", "abstractstorage", *STORAGES}
-        self.assertEqual(used & forbidden, set())
-
-    def test_what_is_for_tests_knows_no_concrete_storage_and_no_door(self):
-        forbidden = {*STORAGES, *OTHER_STORAGES, *DOORS, *OTHER_DOORS, "cli"}
-        for path in (PACKAGE / "testing.py", *(PACKAGE / "contract").glob("*.py")):
-            with self.subTest(path.name):
-                self.assertEqual({module for _, module in own(path)} & forbidden, set())
-
-    def test_nothing_that_is_served_needs_what_is_for_tests(self):
-        for path in PACKAGE.glob("**/*.py"):
-            if FOR_TESTS.isdisjoint((path.stem, *path.relative_to(PACKAGE).parts)):
-                with self.subTest(path.relative_to(PACKAGE).as_posix()):
-                    self.assertEqual({module for _, module in own(path)} & FOR_TESTS, set())
-
     def test_no_module_is_imported_by_a_name_that_the_source_does_not_show(self):
-        for path in PACKAGE.glob("**/*.py"):
-            with self.subTest(path.relative_to(PACKAGE).as_posix()):
+        for path in sources():
+            with self.subTest(shown(path)):
                 self.assertNotIn("__import__", path.read_text())
                 self.assertNotIn("importlib", {module.split(".")[0] for _, module in imports(path)})
-                # A storage or a service may be a class that options name.
-                if path != PACKAGE / "cli" / "storages.py":
+                if shown(path) != "storages/by_name.py":  # classes that options and configurations name
                     self.assertNotIn("pkgutil", {module.split(".")[0] for _, module in imports(path)})
 
-    def test_doors_know_no_concrete_storage(self):
-        for door in (*DOORS, *OTHER_DOORS):
-            for path in [PACKAGE / f"{door}.py", *(PACKAGE / door).glob("**/*.py")]:
-                if path.exists():
-                    with self.subTest(path.name):
-                        used = {module for _, module in own(path)}
-                        self.assertEqual(used & {*STORAGES, *OTHER_STORAGES}, set())
-
-    def test_nothing_knows_the_commands_but_the_commands(self):
-        for path in PACKAGE.glob("**/*.py"):
-            if "cli" not in path.relative_to(PACKAGE).parts and path not in ENTRANCES:
-                with self.subTest(path.name):
-                    self.assertNotIn("cli", {module for _, module in own(path)})
-
-    def test_entrances_hand_over_to_a_command_and_nobody_imports_them(self):
-        for entrance in ENTRANCES:
-            name = ".".join(entrance.relative_to(ROOT).with_suffix("").parts)
-            with self.subTest(name):
-                self.assertEqual({module for _, module in own(entrance)}, {"cli"})
-                for path in PACKAGE.glob("**/*.py"):
-                    self.assertNotIn(name, {module for _, module in imports(path)})
-
-    def test_only_the_wire_module_calls_struct(self):
-        users = {
-            path.relative_to(PACKAGE).as_posix()
-            for path in PACKAGE.glob("**/*.py")
-            for _, module in imports(path)
-            if module.split(".")[0] == "struct"
-        }
-        self.assertEqual({user for user in users if user.removesuffix(".py") in CORE}, {"wire.py"})
-
-    def test_no_module_is_too_long_to_be_read_in_one_sitting(self):
-        for path in PACKAGE.glob("**/*.py"):
-            with self.subTest(path.relative_to(PACKAGE).as_posix()):
-                self.assertLessEqual(len(path.read_text().splitlines()), MOST_LINES)
-
     def test_every_module_says_what_it_is_for(self):
-        for path in PACKAGE.glob("**/*.py"):
-            with self.subTest(path.relative_to(ROOT).as_posix()):
+        for path in sources():
+            with self.subTest(shown(path)):
                 self.assertTrue(ast.get_docstring(ast.parse(path.read_text())))
 
     def test_a_command_starts_without_what_makes_starting_slow(self):

@@ -29,7 +29,7 @@ LITTLE = Sizes(transfer=4 * MIB, sought=4 * MIB, reads=20, names=20, others=400,
 WITHOUT_A_DRIVER = "import sys; sys.modules['pymongo'] = sys.modules['gridfs'] = None; "
 WITHOUT_A_DATABASE = """
 from bench import gridfs_sides
-from pysftpserver.embedded import EmbeddedFailed
+from pysftpserver.storages.embedded import EmbeddedFailed
 def no_database(directory):
     raise EmbeddedFailed("SecantusDB is missing: install it")
 gridfs_sides.EmbeddedMongo = no_database

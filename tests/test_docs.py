@@ -10,7 +10,6 @@ import unittest
 from pathlib import Path
 
 from pysftpserver.cli import (
-    common,
     pysftp_keys,
     pysftpctl,
     pysftpd,
@@ -30,10 +29,11 @@ from pysftpserver.cli import (
     session,
 )
 from pysftpserver.cli.options import Command
+from pysftpserver.engine.limits import LIMITS, MOST_HANDLES
+from pysftpserver.engine.log import FACILITIES, LEVELS
+from pysftpserver.failures import BadInput, Unavailable
 from pysftpserver.laboratory import wire as laboratory_wire
 from pysftpserver.laboratory.config import SETTINGS as LABORATORY_SETTINGS
-from pysftpserver.limits import LIMITS, MOST_HANDLES
-from pysftpserver.log import FACILITIES, LEVELS
 from pysftpserver.remo import config as remo_config
 from pysftpserver.remo.routes import ROUTES
 from pysftpserver.remo.users import WORDS
@@ -80,8 +80,8 @@ NOT_UNDER_SSHD = (
     "pysftplab*.py",
     "storages.py",
 )
-ERRORS = (common.CommandError.__name__, common.ServiceError.__name__)
-SYSLOG = common.CommandError("in full", "").public  # what follows a text that leaves out something
+ERRORS = (BadInput.__name__, Unavailable.__name__)
+SYSLOG = BadInput("in full", "").public  # what follows a text that leaves out something
 HELP_AND_VERSION = ("-h", "--help", "--version")  # argparse's own, which no command declares
 
 
@@ -90,7 +90,7 @@ def section(title: str, page: str = PAGE) -> str:
 
 
 def public_messages(of_gridfs: bool = False) -> set[str]:
-    """What a client may be shown: of each CommandError, the public text, or the only one that it has.
+    """What a client may be shown: of each BadInput, the public text, or the only one that it has.
 
     As regular expressions, because a text may have places for values. of_gridfs: of pysftpmongo only, and
     otherwise of all but that.

@@ -18,20 +18,20 @@ from fuzz.laboratory import MessagesTarget, ServerTarget
 from fuzz.sksync import ParserTarget, SyncTarget
 from fuzz.storages import CountingStorage, InJail, InMemory
 from fuzz.targets import TARGETS, Run, SessionTarget, Ways, check_line
-from pysftpserver.incoming import Incoming
+from pysftpserver.engine.log import SFTPLog
 from pysftpserver.laboratory import wire as laboratory_wire
 from pysftpserver.laboratory.server import Server as LaboratoryServer
 from pysftpserver.laboratory.services.echo import Echo
 from pysftpserver.laboratory.session import Session as LaboratorySession
 from pysftpserver.laboratory.wire import Encrypted, Plain
-from pysftpserver.log import SFTPLog
 from pysftpserver.server import SFTPServer
 from pysftpserver.sksync import wire
 from pysftpserver.sksync.parsing import ContentParser, ListingParser
 from pysftpserver.sksync.receiving import Receiver
 from pysftpserver.sksync.session import Session
+from pysftpserver.uploads.incoming import Incoming
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
-from tests.packets import CREAT, HELLO, NO_ATTRS, READ, TRUNC, WRITE, request, string, u32, u64
+from tests.support.packets import CREAT, HELLO, NO_ATTRS, READ, TRUNC, WRITE, request, string, u32, u64
 
 MUTATIONS = int(os.environ.get("PYSFTP_FUZZ_MUTATIONS", "1500"))
 LONGEST = 1024  # bytes of a mutated input

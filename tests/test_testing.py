@@ -51,8 +51,7 @@ from pysftpserver.testing import (
     sftpstring,
     t_path,
 )
-
-from .memory import SFTPServerMemoryStorage
+from tests.support.memory import SFTPServerMemoryStorage
 
 
 class OneFile(SFTPAbstractServerStorage):

@@ -13,7 +13,6 @@ import pymongo
 from gridfsstorage import SFTPServerMongoStorage
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
-from pysftpserver.embedded import LOOPBACK, EmbeddedMongo
 from pysftpserver.pysftpexceptions import SFTPNotFound
 from pysftpserver.server import *  # noqa: F403
 from pysftpserver.server import (
@@ -23,6 +22,7 @@ from pysftpserver.server import (
     SSH2_FXP_READ,
     SFTPServer,
 )
+from pysftpserver.storages.embedded import LOOPBACK, EmbeddedMongo
 from pysftpserver.testing import *  # noqa: F403
 from pysftpserver.testing import (
     StorageContract,

@@ -11,52 +11,14 @@ from __future__ import annotations
 import os
 import sys
 
-from pysftpserver.log import LEVELS, SFTPLog, file_sink, stderr_sink, syslog_sink
+from pysftpserver.engine.log import LEVELS, syslog
+from pysftpserver.failures import BadInput, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-USAGE_ERROR = 2
-SERVICE_ERROR = 1
 INTERNAL_ERROR = 1
-
-
-class CommandError(Exception):
-    """Bad input. message: what is wrong and what to do, in one line. public: the same in words that may
-    reach a client, when message names something of this host."""
-
-    status = USAGE_ERROR
-
-    def __init__(self, message: str, public: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.public = message if public is None else f"{public} (syslog says more)"
-
-
-class ServiceError(CommandError):
-    """Good input, and something is not there now that the command needs, such as another server."""
-
-    status = SERVICE_ERROR
-
-
-def file_log(path: str, level: int, ident: str) -> SFTPLog:
-    """A log appended to a file. Raises CommandError when that file cannot be written."""
-    try:
-        return SFTPLog(file_sink(path, ident), level)
-    except OSError as error:
-        message = f"log file {path}: {error.strerror}; name a file that can be written"
-        raise CommandError(message, "the log file cannot be written") from None
-
-
-def syslog(level: int, ident: str, facility: str = "AUTH") -> SFTPLog:
-    """A log to syslog."""
-    return SFTPLog(syslog_sink(ident, facility), level)
-
-
-def stderr_log(level: int) -> SFTPLog:
-    """A log to standard error."""
-    return SFTPLog(stderr_sink(), level)
 
 
 def run(prog: str, command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None) -> int:
@@ -64,7 +26,7 @@ def run(prog: str, command: Callable[[Sequence[str]], int], arguments: Sequence[
     _open_closed_descriptors()
     try:
         return command(sys.argv[1:] if arguments is None else arguments)
-    except CommandError as error:
+    except BadInput as error:
         _complain(prog, error)
         return error.status
     except KeyboardInterrupt:
@@ -75,7 +37,7 @@ def run(prog: str, command: Callable[[Sequence[str]], int], arguments: Sequence[
         return INTERNAL_ERROR
 
 
-def _complain(prog: str, error: CommandError) -> None:
+def _complain(prog: str, error: BadInput) -> None:
     text = error.message
     if "SSH_CONNECTION" in os.environ:
         syslog(LEVELS["ERROR"], prog).error(one_line(text))
@@ -100,9 +62,3 @@ def _open_closed_descriptors() -> None:
             # The lowest free number: this one. Standard error is not opened for writing, so that an audit
             # log there fails and is not lost; everything else that goes there may fail.
             os.open(os.devnull, os.O_RDWR if descriptor < 2 else os.O_RDONLY)
-
-
-def one_line(text: str) -> str:
-    """Whatever is not printable, line ends among it, as an escape."""
-    parts = (letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-    return "".join(parts)

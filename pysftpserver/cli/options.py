@@ -74,7 +74,7 @@ class Command:
     def parse(self, words: Sequence[str]) -> dict[str, Any]:
         """The values of all options and arguments, by name.
 
-        Raises CommandError for bad input, SystemExit when help or the like was asked for.
+        Raises BadInput for bad input, SystemExit when help or the like was asked for.
         """
         values = self._parse_plain(words)
         if values is None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from pysftpserver import __version__
-from pysftpserver.cli.common import CommandError
 from pysftpserver.cli.options import BadValue
+from pysftpserver.failures import BadInput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ class OneLineParser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        raise CommandError(f"{message} (try {self.prog} --help)", "bad arguments")
+        raise BadInput(f"{message} (try {self.prog} --help)", "bad arguments")
 
 
 class Instead(argparse.Action):
@@ -50,7 +50,7 @@ class Instead(argparse.Action):
 def parse(command: Command, words: Sequence[str]) -> dict[str, Any]:
     """The values of all options and arguments, by name.
 
-    Raises CommandError for bad input, SystemExit when help or the like was asked for.
+    Raises BadInput for bad input, SystemExit when help or the like was asked for.
     """
     parser = build_parser(command)
     if command.rest is None:

@@ -12,7 +12,8 @@ import sys
 
 from pysftpserver.cli import common
 from pysftpserver.cli.options import BadValue, Command, Option
-from pysftpserver.log import ERROR
+from pysftpserver.engine.log import ERROR, syslog
+from pysftpserver.failures import BadInput, Unavailable, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,11 +90,11 @@ COMMAND = Command(
 
 
 def settings_of(options: dict[str, Any]) -> dict[str, str | None]:
-    """What is given here, or else in the configuration, or else the default. Raises CommandError."""
+    """What is given here, or else in the configuration, or else the default. Raises BadInput."""
     given = {name: options[name] for name in ("users", "sftp_path", *REDIS_OPTIONS)}
     given = {name: text for name, text in given.items() if text is not None}
     if "users" in given and any(name in given for name in REDIS_OPTIONS):
-        raise common.CommandError("--users and Redis: give one of them")
+        raise BadInput("--users and Redis: give one of them")
     configured = read_config(options["config"]) if options["config"] is not None else {}
     if any(name in given for name in REDIS_OPTIONS):
         configured.pop("users", None)
@@ -104,7 +105,7 @@ def settings_of(options: dict[str, Any]) -> dict[str, str | None]:
 
 
 def read_config(path: str) -> dict[str, str]:
-    """The [options] of an INI file. Raises CommandError."""
+    """The [options] of an INI file. Raises BadInput."""
     import configparser
 
     parser = configparser.ConfigParser(interpolation=None, strict=False)
@@ -113,19 +114,19 @@ def read_config(path: str) -> dict[str, str]:
             parser.read_file(lines)
         return dict(parser.items("options"))
     except configparser.NoSectionError:
-        raise common.CommandError(f"configuration {path}: there is no [options]") from None
+        raise BadInput(f"configuration {path}: there is no [options]") from None
     except configparser.Error as error:
         # Its text repeats the line, which may be the one with the password.
         number = getattr(error, "lineno", None) or next((at for at, _ in getattr(error, "errors", ())), None)
         where = f"line {number}: " if number else ""
-        raise common.CommandError(f"configuration {path}: {where}no INI file") from None
+        raise BadInput(f"configuration {path}: {where}no INI file") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no text"
-        raise common.CommandError(f"configuration {path}: {reason}") from None
+        raise BadInput(f"configuration {path}: {reason}") from None
 
 
 def find(settings: dict[str, str | None], name: str) -> Record | None:
-    """What the directory has of a user; None: nothing. Raises DirectoryError, CommandError."""
+    """What the directory has of a user; None: nothing. Raises DirectoryError, BadInput."""
     if settings["users"] is not None:
         from pysftpserver.sshd import users_file
 
@@ -145,27 +146,27 @@ def find(settings: dict[str, str | None], name: str) -> Record | None:
 
 
 def number(settings: dict[str, str | None], name: str, least: int, most: int) -> int:
-    """An option's number. Raises CommandError."""
+    """An option's number. Raises BadInput."""
     text = settings[name] or ""
     if text.isascii() and text.isdecimal() and len(text) < 12 and least <= int(text) <= most:
         return int(text)
-    raise common.CommandError(f"{name}: invalid number {text!r}: {least} to {most}")
+    raise BadInput(f"{name}: invalid number {text!r}: {least} to {most}")
 
 
 def lines_for(user: User, sftp_path: str, command: str) -> list[str]:
-    """A line for each key of a user. Raises CommandError for what no line can say."""
+    """A line for each key of a user. Raises BadInput for what no line can say."""
     import shlex
 
     from pysftpserver.sshd.keys import key_line
 
     if user.storage is not None:
-        raise common.ServiceError(f"user {user.name}: the files are in {user.storage}, which is no directory")
+        raise Unavailable(f"user {user.name}: the files are in {user.storage}, which is no directory")
     directory = os.path.join(sftp_path, user.folder)
     words = f"{command} {shlex.quote(directory)}"
     # In the quotes of authorized_keys, \" is the only escape: what would end in a backslash has no spelling,
     # and a line end none either.
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in words) or words.endswith("\\"):
-        raise common.CommandError(f"user {user.name}: the command cannot be written in authorized_keys")
+        raise BadInput(f"user {user.name}: the command cannot be written in authorized_keys")
     quoted = words.replace('"', '\\"')
     return [f'restrict,command="{quoted}" {key_line(blob)}' for blob in sorted(user.keys)]
 
@@ -196,8 +197,8 @@ def answer(arguments: Sequence[str]) -> int:
         lines = lines_for(record.user, os.path.abspath(settings["sftp_path"] or ""), command)
     except DirectoryError as error:
         complain(str(error))
-        raise common.ServiceError(str(error)) from None
-    except common.CommandError as error:
+        raise Unavailable(str(error)) from None
+    except BadInput as error:
         complain(error.message)
         raise
     # All at once: half of the lines would be believed.
@@ -209,7 +210,7 @@ def answer(arguments: Sequence[str]) -> int:
 def complain(text: str) -> None:
     """To syslog, unless a person sees standard error: sshd throws that away."""
     if not os.isatty(2) and "SSH_CONNECTION" not in os.environ:
-        common.syslog(ERROR, PROG).error(common.one_line(text))
+        syslog(ERROR, PROG).error(one_line(text))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ import os
 
 from pysftpserver.cli import common, pysftpd
 from pysftpserver.cli.options import BadValue, Command, Option
+from pysftpserver.failures import BadInput, Unavailable, one_line
 from pysftpserver.sshd.config import BY_NAME, NO, UNSET, YES
 
 TYPE_CHECKING = False
@@ -123,7 +124,7 @@ OF_USERS = ("key", "add_key", "remove_key", "folder", "storage", "active")
 
 
 def control(arguments: Sequence[str]) -> int:
-    """Do what the arguments say; return the exit status. Raises CommandError."""
+    """Do what the arguments say; return the exit status. Raises BadInput."""
     values = COMMAND.parse(arguments)
     name = check(values)
     options = read_options(values)
@@ -135,41 +136,41 @@ def control(arguments: Sequence[str]) -> int:
     try:
         return action(options, values, name)
     except DirectoryError as error:
-        raise common.ServiceError(str(error)) from None
+        raise Unavailable(str(error)) from None
 
 
 def check(values: dict[str, Any]) -> str:
-    """The one name, or "". Raises CommandError for words and options that do not go together."""
+    """The one name, or "". Raises BadInput for words and options that do not go together."""
     do, names = values["do"], values["names"]
     if do not in ACTIONS:
-        raise common.CommandError(f"{do}: say one of {', '.join(ACTIONS)}")
+        raise BadInput(f"{do}: say one of {', '.join(ACTIONS)}")
     _, wants_name, takes = ACTIONS[do]
     if len(names) != wants_name:
-        raise common.CommandError(f"{do}: give {'one name' if wants_name else 'no name'} after it")
+        raise BadInput(f"{do}: give {'one name' if wants_name else 'no name'} after it")
     for option in (*OF_USERS, "by_name"):
         if values[option] not in (None, False) or option == "active" and values[option] is False:
             if option not in takes:
-                raise common.CommandError(f"--{option.replace('_', '-')} does not go with {do}")
+                raise BadInput(f"--{option.replace('_', '-')} does not go with {do}")
     if do == "change" and all(values[option] is None for option in takes):
-        raise common.CommandError("change: say what, with --add-key, --remove-key, --folder, ...")
+        raise BadInput("change: say what, with --add-key, --remove-key, --folder, ...")
     return str(names[0]) if names else ""
 
 
 def read_options(values: dict[str, Any]) -> Options:
-    """The options that pysftpd has as well, typed or in its file. Raises CommandError."""
+    """The options that pysftpd has as well, typed or in its file. Raises BadInput."""
     typed = {name: values[name] for name in SHARED}
     in_redis = any(typed[name] is not None for name in SHARED if name.startswith(pysftpd.REDIS))
     if in_redis and typed["users"] is not None:
-        raise common.CommandError("--users and --redis-...: give one of them")
+        raise BadInput("--users and --redis-...: give one of them")
     if in_redis:
         typed["users"] = "none"  # whatever the file says: the command line wins
     return pysftpd.read_options({**dict.fromkeys(BY_NAME), "config": values["config"], **typed})
 
 
 def sockets(options: Options) -> str:
-    """Where the server is to be asked. Raises CommandError."""
+    """Where the server is to be asked. Raises BadInput."""
     if options.admin_socket is None:
-        raise common.CommandError("say which server with --admin-socket, or in the file of --config")
+        raise BadInput("say which server with --admin-socket, or in the file of --config")
     return str(options.admin_socket)
 
 
@@ -202,7 +203,7 @@ def editor(options: Options) -> UsersEditor:
 
 
 def keys_of(given: Iterable[str] | None) -> list[str]:
-    """Keys in files or as they are. Raises CommandError for a file that cannot be read, or has none."""
+    """Keys in files or as they are. Raises BadInput for a file that cannot be read, or has none."""
     found: list[str] = []
     for text in given or ():
         if " " in text.strip() or text.startswith(("AAAA", "SHA256:")) or not text:
@@ -210,21 +211,21 @@ def keys_of(given: Iterable[str] | None) -> list[str]:
             continue
         lines = [line for line in map(str.strip, lines_of(text)) if line and not line.startswith("#")]
         if not lines:
-            raise common.CommandError(f"key file {text}: there is no key in it")
+            raise BadInput(f"key file {text}: there is no key in it")
         found += lines
     return found
 
 
 def lines_of(path: str) -> list[str]:
-    """A file's lines. Raises CommandError."""
+    """A file's lines. Raises BadInput."""
     try:
         with open(path, "rb") as file:
             return file.read(MOST_KEYS).decode().splitlines()
     except OSError as error:
         reason = (error.strerror or "failure").lower()
-        raise common.CommandError(f"key file {path}: {reason}; name a file, or give a key's line") from None
+        raise BadInput(f"key file {path}: {reason}; name a file, or give a key's line") from None
     except UnicodeDecodeError:
-        raise common.CommandError(f"key file {path}: no text") from None
+        raise BadInput(f"key file {path}: no text") from None
 
 
 def list_users(options: Options, values: dict[str, Any], _: str) -> int:
@@ -245,7 +246,7 @@ def list_users(options: Options, values: dict[str, Any], _: str) -> int:
     print_table(rows)
     for record in records:
         for problem in record.problems:
-            common.tell(f"{PROG}: user {common.one_line(record.name or record.id)}: {problem}")
+            common.tell(f"{PROG}: user {one_line(record.name or record.id)}: {problem}")
     return 0
 
 
@@ -272,12 +273,12 @@ def change_users(options: Options, values: dict[str, Any], name: str) -> int:
     if values["json"]:
         print_json({"removed": name} if user is None else described_user(user))
     elif user is None:
-        print(f"removed {common.one_line(name)}; the files are still there")
+        print(f"removed {one_line(name)}; the files are still there")
     else:
         where = f"storage {user.storage}" if user.storage else f"folder {user.folder}"
         active = "active" if user.is_active else "not active"
         keys_said = "1 key" if len(user.keys) == 1 else f"{len(user.keys)} keys"
-        print(common.one_line(f"{user.name}: {active}, {keys_said}, {where}"))
+        print(one_line(f"{user.name}: {active}, {keys_said}, {where}"))
     return 0
 
 
@@ -304,7 +305,7 @@ def described_user(user: User) -> dict[str, Any]:
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
     """Columns, whose width is that of what is in them."""
-    clean = [[common.one_line(cell) for cell in row] for row in rows]
+    clean = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*clean, strict=True)]
     for row in clean:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -338,7 +339,7 @@ def end_sessions(options: Options, values: dict[str, Any], name: str) -> int:
     elif ended:
         print(f"ended {', '.join(map(str, ended))}")
     else:
-        common.tell(f"{PROG}: {common.one_line(name)}: there is no such session")
+        common.tell(f"{PROG}: {one_line(name)}: there is no such session")
     return 0 if ended else NONE_FOUND
 
 

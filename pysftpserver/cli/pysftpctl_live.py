@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 
 from pysftpserver.cli import common
+from pysftpserver.failures import BadInput, Unavailable, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ WIDE = 110  # columns of a terminal where there is room for all
 def ask_all(path: str, question: dict[str, Any]) -> list[dict[str, Any]]:
     """The answers of all processes that answer; what others say goes to standard error.
 
-    Raises ServiceError when there is no answer at all.
+    Raises Unavailable when there is no answer at all.
     """
     from pysftpserver.sshd.admin_client import AdminError, NobodyThere, ask, found
 
@@ -44,14 +45,14 @@ def ask_all(path: str, question: dict[str, Any]) -> list[dict[str, Any]]:
     except AdminError as error:
         failures.append(str(error))
     if not answers:
-        raise common.ServiceError((failures or [f"admin_socket {path}: no server listens there"])[0])
+        raise Unavailable((failures or [f"admin_socket {path}: no server listens there"])[0])
     for failure in failures:
-        common.tell(f"pysftpctl: {common.one_line(failure)}")
+        common.tell(f"pysftpctl: {one_line(failure)}")
     return answers
 
 
 def sessions_at(path: str) -> list[dict[str, Any]]:
-    """All sessions of a server, the oldest first. Raises ServiceError."""
+    """All sessions of a server, the oldest first. Raises Unavailable."""
     answers = ask_all(path, {"ask": "sessions"})
     sessions = [session for answer in answers for session in answer["sessions"]]
     return sorted(sessions, key=lambda session: (session["since"], session["number"]))
@@ -105,9 +106,9 @@ class Row:
         self, session: dict[str, Any], what: str, done: int, size: int | None, rate: float | None
     ) -> None:
         self.number = str(session["number"])
-        self.user = common.one_line(session["user"])
-        self.address = common.one_line(session["address"])
-        self.what = common.one_line(what)
+        self.user = one_line(session["user"])
+        self.address = one_line(session["address"])
+        self.what = one_line(what)
         self.done = done
         self.size = size
         self.rate = rate
@@ -138,7 +139,7 @@ class View:
         self._at = 0.0
 
     def look(self) -> list[Row]:
-        """What there is now. Raises ServiceError."""
+        """What there is now. Raises Unavailable."""
         sessions = sessions_at(self._path)
         now = time.monotonic()
         passed, self._at = now - self._at, now
@@ -163,7 +164,7 @@ class View:
 
 
 def show_json(path: str, again: bool) -> int:
-    """Print the sessions as JSON, once or each second until Ctrl-C; the exit status. Raises ServiceError."""
+    """Print the sessions as JSON, once or each second until Ctrl-C; the exit status. Raises Unavailable."""
     import json
 
     try:
@@ -177,7 +178,7 @@ def show_json(path: str, again: bool) -> int:
 
 
 def show_once(path: str) -> int:
-    """Print what moves now, as text; the exit status. It takes two looks. Raises ServiceError."""
+    """Print what moves now, as text; the exit status. It takes two looks. Raises Unavailable."""
     view = View(path)
     if any(row.rate is None and not row.what.startswith("(") for row in view.look()):
         time.sleep(PAUSE)
@@ -188,11 +189,11 @@ def show_once(path: str) -> int:
 
 
 def show_table(path: str) -> int:
-    """Show what moves on the terminal, until Ctrl-C; the exit status. Raises CommandError, ServiceError."""
+    """Show what moves on the terminal, until Ctrl-C; the exit status. Raises BadInput, Unavailable."""
     try:
         from rich.live import Live
     except ModuleNotFoundError:
-        raise common.CommandError(f"rich is missing: {EXTRA}") from None
+        raise BadInput(f"rich is missing: {EXTRA}") from None
     view = View(path)
     rows = view.look()
     try:

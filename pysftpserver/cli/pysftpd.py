@@ -10,6 +10,7 @@ import os
 
 from pysftpserver.cli import common
 from pysftpserver.cli.options import Command, Option
+from pysftpserver.failures import BadInput
 from pysftpserver.sshd.config import SETTINGS
 
 TYPE_CHECKING = False
@@ -53,25 +54,25 @@ COMMAND = Command(
 
 
 def serve(arguments: Sequence[str]) -> int:
-    """Parse the arguments and serve; return the exit status. Raises CommandError."""
+    """Parse the arguments and serve; return the exit status. Raises BadInput."""
     from pysftpserver.cli import title
 
     values = COMMAND.parse(arguments)
     title.hide_passwords()
     options = read_options(values)
     if os.geteuid() == 0 and not options.allow_root:
-        raise common.CommandError("this is root: start it as a user of its own, or say --allow-root")
+        raise BadInput("this is root: start it as a user of its own, or say --allow-root")
     try:
         import asyncssh  # noqa: F401
     except ModuleNotFoundError:
-        raise common.CommandError(f"asyncssh is missing: {EXTRA}") from None
+        raise BadInput(f"asyncssh is missing: {EXTRA}") from None
     from pysftpserver.cli import pysftpd_processes
 
     return pysftpd_processes.run(options, lambda: read_options(values))
 
 
 def read_options(values: dict[str, Any]) -> Options:
-    """The values of all options. Raises CommandError."""
+    """The values of all options. Raises BadInput."""
     from pysftpserver.sshd.config import OptionError, options_of, parse_file
 
     typed = {
@@ -83,21 +84,21 @@ def read_options(values: dict[str, Any]) -> Options:
         in_file = {} if values["config"] is None else parse_file(text_of(values["config"]), values["config"])
         return options_of(in_file, typed)
     except OptionError as error:
-        raise common.CommandError(str(error)) from None
+        raise BadInput(str(error)) from None
 
 
 def text_of(path: str) -> str:
-    """The text of the configuration. Raises CommandError."""
+    """The text of the configuration. Raises BadInput."""
     try:
         with open(path, "rb") as file:
             text = file.read(MOST_CONFIG + 1).decode()
     except OSError as error:
         reason = (error.strerror or "failure").lower()
-        raise common.CommandError(f"config {path}: {reason}; name a file that can be read") from None
+        raise BadInput(f"config {path}: {reason}; name a file that can be read") from None
     except UnicodeDecodeError as error:
-        raise common.CommandError(f"config {path}: no UTF-8 at byte {error.start}") from None
+        raise BadInput(f"config {path}: no UTF-8 at byte {error.start}") from None
     if len(text) > MOST_CONFIG:
-        raise common.CommandError(f"config {path}: more than {MOST_CONFIG} bytes")
+        raise BadInput(f"config {path}: more than {MOST_CONFIG} bytes")
     return text
 
 

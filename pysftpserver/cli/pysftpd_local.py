@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 
-from pysftpserver.cli import common
+from pysftpserver.failures import Unavailable
 from pysftpserver.sshd import admin, metrics_http
 from pysftpserver.sshd.admin import Admin
 from pysftpserver.sshd.admin_client import AdminError, path_of
@@ -21,13 +21,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
 
-    from pysftpserver.log import SFTPLog
+    from pysftpserver.engine.log import SFTPLog
     from pysftpserver.sshd.config import Options
     from pysftpserver.sshd.server import Server
 
 
 class LocalDoors:
-    """The sockets, and whoever serves on them. Raises CommandError, ServiceError."""
+    """The sockets, and whoever serves on them. Raises BadInput, Unavailable."""
 
     def __init__(self, options: Options, log: SFTPLog) -> None:
         self._processes = options.workers
@@ -48,7 +48,7 @@ class LocalDoors:
                 self._admin = admin.listening(self._path, self._processes)
         except AdminError as error:
             self.remove()
-            raise common.ServiceError(str(error)) from None
+            raise Unavailable(str(error)) from None
         except BaseException:
             self.remove()
             raise
@@ -58,7 +58,7 @@ class LocalDoors:
             one = metrics_http.listening(port)
         except OSError as error:
             reason = (error.strerror or "failure").lower()
-            raise common.ServiceError(f"metrics: port {port} of {metrics_http.HOST}: {reason}") from None
+            raise Unavailable(f"metrics: port {port} of {metrics_http.HOST}: {reason}") from None
         self._log.info(f"metrics on {metrics_http.HOST} port {one.getsockname()[1]}")
         return one
 

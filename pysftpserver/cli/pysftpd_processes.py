@@ -19,8 +19,9 @@ from pysftpserver.cli import common
 from pysftpserver.cli.pysftpd import DEFAULT_USERS, REDIS
 from pysftpserver.cli.pysftpd_local import LocalDoors
 from pysftpserver.cli.pysftpd_storages import Storages
-from pysftpserver.linux import end_with_parent
-from pysftpserver.log import LEVELS, SFTPLog
+from pysftpserver.engine.log import LEVELS, SFTPLog
+from pysftpserver.failures import BadInput, Unavailable
+from pysftpserver.host.linux import end_with_parent
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.sshd import hostkeys
 from pysftpserver.sshd.algorithms import UnknownAlgorithm, chosen
@@ -62,7 +63,7 @@ class Service:
         self.doors: LocalDoors
 
     def directory(self, log: SFTPLog | None = None) -> UserDirectory:
-        """Where the users are. log: the server's, if it is None. Raises CommandError."""
+        """Where the users are. log: the server's, if it is None. Raises BadInput."""
         options = self.options
         log = log or self.log
         if not is_in_redis(options):
@@ -95,13 +96,13 @@ class Service:
             asyncio.run(_try(directory))
 
     def reload(self) -> None:
-        """SIGHUP: the log's file, and what options can change while it runs. Raises CommandError."""
+        """SIGHUP: the log's file, and what options can change while it runs. Raises BadInput."""
         try:
             if self.file is not None:
                 self.file.reopen()
         except OSError as error:
             reason = (error.strerror or "failure").lower()
-            raise common.CommandError(f"logfile {self.options.logfile}: {reason}") from None
+            raise BadInput(f"logfile {self.options.logfile}: {reason}") from None
         new = self.again()
         self.log.level = LEVELS[new.log_level]
         self.options.take_over(new)
@@ -114,7 +115,7 @@ async def _try(directory: UserDirectory) -> None:
 
 
 def run(options: Options, again: Callable[[], Options]) -> int:
-    """Serve until a signal comes; return the exit status. Raises CommandError."""
+    """Serve until a signal comes; return the exit status. Raises BadInput."""
     check(options)
     try:
         service = Service(options, again)
@@ -122,7 +123,7 @@ def run(options: Options, again: Callable[[], Options]) -> int:
         if options.workers > 1:
             service.check_users()
     except DirectoryError as error:
-        raise common.CommandError(str(error)) from None
+        raise BadInput(str(error)) from None
     raise_limit(options)
     sockets = listening(options)
     for address in sorted({one.getsockname()[:2] for group in sockets for one in group}):
@@ -144,22 +145,22 @@ def is_in_redis(options: Options) -> bool:
 
 
 def check(options: Options) -> None:
-    """Raises CommandError for what is wrong for certain, before any file is made."""
+    """Raises BadInput for what is wrong for certain, before any file is made."""
     try:
         chosen(options)
     except UnknownAlgorithm as error:
-        raise common.CommandError(str(error)) from None
+        raise BadInput(str(error)) from None
     path = options.users or DEFAULT_USERS
     if not is_in_redis(options) and not os.path.lexists(path):
         how = f"pysftpctl --users {path} add NAME --key FILE makes it"
-        raise common.CommandError(f"users file {path}: No such file or directory; {how}")
+        raise BadInput(f"users file {path}: No such file or directory; {how}")
 
 
 # --- what is there before the first client ----------------------------------------------------------------
 
 
 def log_file(options: Options) -> LogFile | None:
-    """Where the log goes. Raises CommandError."""
+    """Where the log goes. Raises BadInput."""
     if options.logfile is None:
         return None
     most = None if options.log_size is None else options.log_size * MIB
@@ -167,15 +168,13 @@ def log_file(options: Options) -> LogFile | None:
         return LogFile(options.logfile, most, options.log_keep)
     except OSError as error:
         reason = (error.strerror or "failure").lower()
-        raise common.CommandError(
-            f"logfile {options.logfile}: {reason}; name one that can be written"
-        ) from None
+        raise BadInput(f"logfile {options.logfile}: {reason}; name one that can be written") from None
 
 
 def host_keys(options: Options, log: SFTPLog) -> Sequence[asyncssh.SSHKey]:
-    """The host's keys. Raises CommandError."""
+    """The host's keys. Raises BadInput."""
     if options.host_key is not None and options.host_key_dir is not None:
-        raise common.CommandError("host_key and host_key_dir: give one of them")
+        raise BadInput("host_key and host_key_dir: give one of them")
     try:
         made: list[str] = []
         if options.host_key is not None:
@@ -183,7 +182,7 @@ def host_keys(options: Options, log: SFTPLog) -> Sequence[asyncssh.SSHKey]:
         else:
             keys, made = hostkeys.from_directory(options.host_key_dir or "host-keys")
     except hostkeys.HostKeyError as error:
-        raise common.CommandError(str(error)) from None
+        raise BadInput(str(error)) from None
     for path in made:
         log.info(f"made the host key {path}")
     for key in keys:
@@ -202,7 +201,7 @@ def raise_limit(options: Options) -> None:
 
 
 def listening(options: Options) -> list[list[socket.socket]]:
-    """The sockets of each process. Raises CommandError, ServiceError."""
+    """The sockets of each process. Raises BadInput, Unavailable."""
     passed = passed_sockets()
     if passed:
         return [passed] * options.workers
@@ -218,7 +217,7 @@ def listening(options: Options) -> list[list[socket.socket]]:
                 if options.listen_address is None and address == "::":
                     break  # no IPv6 here
                 reason = (error.strerror or str(error) or "failure").lower()
-                raise common.ServiceError(f"listen_address {address}, port {port}: {reason}") from None
+                raise Unavailable(f"listen_address {address}, port {port}: {reason}") from None
             group.append(one)
             port = one.getsockname()[1]  # if it was 0, now it is the same for all
     return groups
@@ -244,14 +243,14 @@ def listen(address: str, port: int, is_shared: bool) -> socket.socket:
 
 
 def passed_sockets() -> list[socket.socket]:
-    """The sockets that systemd has opened for this process. Raises ServiceError."""
+    """The sockets that systemd has opened for this process. Raises Unavailable."""
     if os.environ.pop("LISTEN_PID", "") != str(os.getpid()):
         return []
     count = os.environ.pop("LISTEN_FDS", "0")
     try:
         sockets = [socket.socket(fileno=FIRST_PASSED + number) for number in range(int(count))]
     except (OSError, ValueError):
-        raise common.ServiceError(f"LISTEN_FDS: {count} sockets were not handed over") from None
+        raise Unavailable(f"LISTEN_FDS: {count} sockets were not handed over") from None
     for one in sockets:
         one.setblocking(False)
         os.set_inheritable(one.fileno(), False)
@@ -259,14 +258,14 @@ def passed_sockets() -> list[socket.socket]:
 
 
 def write_pid(options: Options) -> None:
-    """Raises CommandError."""
+    """Raises BadInput."""
     if options.pid_file is not None:
         try:
             with open(options.pid_file, "w") as file:
                 file.write(f"{os.getpid()}\n")
         except OSError as error:
             reason = (error.strerror or "failure").lower()
-            raise common.CommandError(f"pid_file {options.pid_file}: {reason}") from None
+            raise BadInput(f"pid_file {options.pid_file}: {reason}") from None
 
 
 def remove_pid(options: Options) -> None:
@@ -281,7 +280,7 @@ def remove_pid(options: Options) -> None:
 
 
 async def serve(service: Service, sockets: Sequence[socket.socket], number: int) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit status. Raises CommandError."""
+    """Serve until SIGTERM or SIGINT; return the exit status. Raises BadInput."""
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
     server = Server(
@@ -300,7 +299,7 @@ async def serve(service: Service, sockets: Sequence[socket.socket], number: int)
             service.reload()
             server.obey()
             service.log.info("reloaded")
-        except common.CommandError as error:
+        except BadInput as error:
             service.log.error(f"not reloaded: {error.message}")
 
     loop.add_signal_handler(signal.SIGHUP, reload)
@@ -314,7 +313,7 @@ async def serve(service: Service, sockets: Sequence[socket.socket], number: int)
     try:
         await server.start(sockets)
     except DirectoryError as error:
-        raise common.CommandError(str(error)) from None
+        raise BadInput(str(error)) from None
     await service.doors.start(server, number)
     service.log.info("ready")
     await told.wait()
@@ -363,7 +362,7 @@ def reload_quietly(service: Service) -> None:
     """The options for the processes that will be started; what is wrong is told by those that run."""
     try:
         service.reload()
-    except common.CommandError:
+    except BadInput:
         pass
 
 
@@ -387,7 +386,7 @@ def start(service: Service, sockets: Sequence[Sequence[socket.socket]], number: 
         end_with_parent(parent, signal.SIGTERM)
         close_others(sockets, number)
         status = asyncio.run(serve(service, sockets[number], number))
-    except common.CommandError as error:
+    except BadInput as error:
         service.log.error(error.message)
         status = error.status
     except BaseException as error:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import os
 
-from pysftpserver.cli import common
-from pysftpserver.cli.storages import named
+from pysftpserver.failures import BadInput
+from pysftpserver.storages.by_name import named
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
 TYPE_CHECKING = False
@@ -27,7 +27,7 @@ FOLDER_MODE = 0o700
 
 
 class Storages:
-    """Makes the storages of users. Raises CommandError for options that do not do."""
+    """Makes the storages of users. Raises BadInput for options that do not do."""
 
     def __init__(self, options: Options) -> None:
         self._path = options.sftp_path
@@ -94,12 +94,12 @@ def _filled(value: Any, user: User) -> Any:
 
 
 def uri_of(options: Options) -> str | None:
-    """The URI of the database, if there is one. Raises CommandError."""
+    """The URI of the database, if there is one. Raises BadInput."""
     if options.mongo_uri is not None and options.mongo_uri_file is not None:
-        raise common.CommandError("mongo_uri and mongo_uri_file: give one of them")
+        raise BadInput("mongo_uri and mongo_uri_file: give one of them")
     if options.mongo_uri_file is None:
         uri: str | None = options.mongo_uri
         return uri
-    from pysftpserver.cli.pysftpmongo import first_line
+    from pysftpserver.host.wholefiles import first_line
 
-    return first_line(options.mongo_uri_file)
+    return first_line(options.mongo_uri_file, "URI file")

@@ -8,7 +8,8 @@ from stat import S_ISDIR
 
 from pysftpserver.cli import common, session
 from pysftpserver.cli.options import Command, Option
-from pysftpserver.log import INFO
+from pysftpserver.engine.log import INFO, file_log, syslog
+from pysftpserver.failures import BadInput
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
 TYPE_CHECKING = False
@@ -61,7 +62,7 @@ COMMAND = Command(
 def open_jail(
     chroot: str, start_directory: str, kind: type[SFTPServerVirtualChroot] = SFTPServerVirtualChroot
 ) -> SFTPServerVirtualChroot:
-    """The jail. Raises CommandError when it or its start directory is not there."""
+    """The jail. Raises BadInput when it or its start directory is not there."""
     try:
         jail = kind(chroot)
         jail.stat(b"/.")  # to hold a descriptor of a directory is not yet to be allowed into it
@@ -69,7 +70,7 @@ def open_jail(
         reason = {errno.ENOENT: "no such directory", errno.ENOTDIR: "not a directory"}
         text = reason.get(error.errno or 0, error.strerror)
         message = f"chroot {chroot}: {text}; name an existing directory that this user may enter"
-        raise common.CommandError(message, "the chroot directory cannot be used") from None
+        raise BadInput(message, "the chroot directory cannot be used") from None
     try:
         jail.home = jail.realpath(b"/" + os.fsencode(start_directory))
         is_directory = S_ISDIR(jail.stat(jail.home + b"/.").permissions or 0)
@@ -77,7 +78,7 @@ def open_jail(
         is_directory = False
     if not is_directory:
         message = f"start directory {start_directory}: no such directory in the jail"
-        raise common.CommandError(message, "the start directory cannot be used")
+        raise BadInput(message, "the start directory cannot be used")
     return jail
 
 
@@ -85,11 +86,11 @@ def serve(arguments: Sequence[str]) -> int:
     """Parse the arguments and serve the session."""
     options = COMMAND.parse(arguments)
     if options["logfile"] is not None:
-        log = common.file_log(options["logfile"], options["log_level"], PROG)
+        log = file_log(options["logfile"], options["log_level"], PROG)
     else:
-        log = common.syslog(options["log_level"], PROG)
+        log = syslog(options["log_level"], PROG)
     if options["atomic_uploads"] and not options["read_only"]:
-        from pysftpserver.atomic import SFTPAtomicVirtualChroot
+        from pysftpserver.uploads.atomic import SFTPAtomicVirtualChroot
 
         jail = open_jail(options["chroot"], options["start_directory"], SFTPAtomicVirtualChroot)
     else:

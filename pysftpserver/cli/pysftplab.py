@@ -9,6 +9,7 @@ import os
 
 from pysftpserver.cli import common
 from pysftpserver.cli.options import Command
+from pysftpserver.failures import BadInput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,61 +58,59 @@ COMMAND = Command(
 
 
 def serve(arguments: Sequence[str]) -> int:
-    """Do what the first word says; return the exit status. Raises CommandError."""
+    """Do what the first word says; return the exit status. Raises BadInput."""
     if arguments and arguments[0] in WORDS:
         return WORDS[arguments[0]][0](arguments[1:])
     words = COMMAND.parse(arguments)["words"]
     said = f"{words[0]}: no such word" if words else "nothing to do"
-    raise common.CommandError(f"{said}; write {PROG} {' or '.join(WORDS)} (try {PROG} --help)")
+    raise BadInput(f"{said}; write {PROG} {' or '.join(WORDS)} (try {PROG} --help)")
 
 
 # --- what several of them need ----------------------------------------------------------------------------
 
 
 def need_extra() -> None:
-    """Raises CommandError where the protocol cannot be spoken."""
+    """Raises BadInput where the protocol cannot be spoken."""
     try:
         import cryptography  # noqa: F401
     except ModuleNotFoundError:
-        raise common.CommandError(f"cryptography is missing: {EXTRA}") from None
+        raise BadInput(f"cryptography is missing: {EXTRA}") from None
 
 
 def password_in(path: str) -> str:
-    """The first line of a file. Raises CommandError."""
+    """The first line of a file. Raises BadInput."""
     try:
         with open(path, "rb") as file:
             line = file.read(MOST_PASSWORD).split(b"\n")[0].rstrip(b"\r").decode()
     except OSError as error:
         reason = (error.strerror or "failure").lower()
-        raise common.CommandError(f"password file {path}: {reason}; name a file that can be read") from None
+        raise BadInput(f"password file {path}: {reason}; name a file that can be read") from None
     except UnicodeDecodeError:
-        raise common.CommandError(f"password file {path}: no UTF-8") from None
+        raise BadInput(f"password file {path}: no UTF-8") from None
     return checked(line, f"password file {path}")
 
 
 def checked(password: str, where: str) -> str:
-    """The password, if it may be one. Raises CommandError."""
+    """The password, if it may be one. Raises BadInput."""
     if not password:
-        raise common.CommandError(f"{where}: an empty password; there has to be one")
+        raise BadInput(f"{where}: an empty password; there has to be one")
     if "\0" in password:
-        raise common.CommandError(f"{where}: a password with a zero in it")
+        raise BadInput(f"{where}: a password with a zero in it")
     if any("\ud800" <= letter <= "\udfff" for letter in password):
-        raise common.CommandError(f"{where}: no UTF-8, so nobody could say that password")
+        raise BadInput(f"{where}: no UTF-8, so nobody could say that password")
     return password
 
 
 def asked_password(prompt: str) -> str:
-    """What somebody types. Raises CommandError where nobody can."""
+    """What somebody types. Raises BadInput where nobody can."""
     if not os.isatty(0):
-        raise common.CommandError(
-            f"no password: set {PASSWORD_VARIABLE}, or name a file with --password-file"
-        )
+        raise BadInput(f"no password: set {PASSWORD_VARIABLE}, or name a file with --password-file")
     import getpass
 
     try:
         return checked(getpass.getpass(prompt), "password")
     except EOFError:
-        raise common.CommandError("no password") from None
+        raise BadInput("no password") from None
 
 
 def is_readable_by_others(path: str) -> bool:

@@ -21,6 +21,7 @@ from pysftpserver.cli.pysftplab import (
     need_extra,
     password_in,
 )
+from pysftpserver.failures import BadInput, Unavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ COMMAND = Command(
 
 
 def serve(arguments: Sequence[str]) -> int:
-    """Be a client until the input or the server ends; return the exit status. Raises CommandError."""
+    """Be a client until the input or the server ends; return the exit status. Raises BadInput."""
     values = COMMAND.parse(arguments)
     port = port_of(values["port"])
     name = values["name"] or account()
@@ -96,9 +97,9 @@ def serve(arguments: Sequence[str]) -> int:
             timeout=values["timeout"],
         )
     except ValueError as error:
-        raise common.CommandError(str(error)) from None
+        raise BadInput(str(error)) from None
     except client.LaboratoryError as error:
-        raise common.ServiceError(str(error)) from None
+        raise Unavailable(str(error)) from None
     with connection:
         how = "encrypted" if connection.is_encrypted else "NOT encrypted"
         screen.tell("information", f"accepted by {values['host']} port {port}, {how}; :help helps")
@@ -106,17 +107,17 @@ def serve(arguments: Sequence[str]) -> int:
             try:
                 connection.choose(values["service"])
             except client.LaboratoryError as error:
-                raise common.ServiceError(f"service {values['service']}: {error}") from None
+                raise Unavailable(f"service {values['service']}: {error}") from None
         return Talk(connection, screen).run()
 
 
 def port_of(words: list[str]) -> int:
-    """Raises CommandError."""
+    """Raises BadInput."""
     if not words:
         return DEFAULT_PORT
     word = words[0]
     if len(words) > 1 or not word.isascii() or not word.isdecimal() or not 0 < int(word[:6]) < 65536:
-        raise common.CommandError(f"{' '.join(words)}: no port; give HOST [PORT]")
+        raise BadInput(f"{' '.join(words)}: no port; give HOST [PORT]")
     return int(word)
 
 
@@ -131,7 +132,7 @@ def account() -> str:
 
 
 def password_of(file: str | None) -> str:
-    """Raises CommandError."""
+    """Raises BadInput."""
     if file is not None:
         return password_in(file)
     if PASSWORD_VARIABLE in os.environ:

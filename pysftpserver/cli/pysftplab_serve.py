@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 
-from pysftpserver.cli import common, storages
 from pysftpserver.cli.options import Command, Option
 from pysftpserver.cli.pysftplab import (
     PASSWORD_VARIABLE,
@@ -20,17 +19,19 @@ from pysftpserver.cli.pysftplab import (
     need_extra,
     password_in,
 )
+from pysftpserver.engine.log import LEVELS, file_log, stderr_log
+from pysftpserver.failures import BadInput, Unavailable, one_line
 from pysftpserver.laboratory.config import IN_FILE_ONLY, MOST_FILE, SETTINGS, Options
-from pysftpserver.log import LEVELS
+from pysftpserver.storages import by_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from pysftpserver.engine.log import SFTPLog
     from pysftpserver.laboratory.config import Setting
     from pysftpserver.laboratory.service import Service
-    from pysftpserver.log import SFTPLog
 
 OTHER_DESCRIPTORS = 256
 DESCRIPTORS_EACH = 2  # of a connection: its socket, and a file that Files has open for it
@@ -62,7 +63,7 @@ COMMAND = Command(
 
 
 def serve(arguments: Sequence[str]) -> int:
-    """Serve until a signal comes; return the exit status. Raises CommandError."""
+    """Serve until a signal comes; return the exit status. Raises BadInput."""
     values = COMMAND.parse(arguments)
     options, is_in_config = read_options(values)
     need_extra()
@@ -85,10 +86,10 @@ def serve(arguments: Sequence[str]) -> int:
 
 
 def log_of(options: Options, level: int) -> SFTPLog:
-    """The log. Raises CommandError when its file cannot be written."""
+    """The log. Raises BadInput when its file cannot be written."""
     if options.logfile is None:
-        return common.stderr_log(level)
-    return common.file_log(options.logfile, level, PROG)
+        return stderr_log(level)
+    return file_log(options.logfile, level, PROG)
 
 
 def raise_limit(connections: int) -> None:
@@ -104,7 +105,7 @@ def raise_limit(connections: int) -> None:
 
 
 def read_options(values: dict[str, Any]) -> tuple[Options, bool]:
-    """(the values of all options, whether the file has a password). Raises CommandError."""
+    """(the values of all options, whether the file has a password). Raises BadInput."""
     from pysftpserver.laboratory.config import OptionError, options_of, parse_file
 
     names = (setting.name for setting in TYPED)
@@ -114,26 +115,26 @@ def read_options(values: dict[str, Any]) -> tuple[Options, bool]:
         in_file = {} if path is None else parse_file(text_of(path), path)
         return options_of(in_file, typed), "password" in in_file
     except OptionError as error:
-        raise common.CommandError(str(error)) from None
+        raise BadInput(str(error)) from None
 
 
 def text_of(path: str) -> str:
-    """The text of the configuration. Raises CommandError."""
+    """The text of the configuration. Raises BadInput."""
     try:
         with open(path, "rb") as file:
             text = file.read(MOST_FILE + 1).decode()
     except OSError as error:
         reason = (error.strerror or "failure").lower()
-        raise common.CommandError(f"config {path}: {reason}; name a file that can be read") from None
+        raise BadInput(f"config {path}: {reason}; name a file that can be read") from None
     except UnicodeDecodeError as error:
-        raise common.CommandError(f"config {path}: no UTF-8 at byte {error.start}") from None
+        raise BadInput(f"config {path}: no UTF-8 at byte {error.start}") from None
     if len(text) > MOST_FILE:
-        raise common.CommandError(f"config {path}: more than {MOST_FILE} bytes")
+        raise BadInput(f"config {path}: more than {MOST_FILE} bytes")
     return text
 
 
 def password_of(options: Options, typed_file: str | None) -> str:
-    """The server's password. Raises CommandError."""
+    """The server's password. Raises BadInput."""
     if typed_file is not None:
         return password_in(typed_file)
     if PASSWORD_VARIABLE in os.environ:
@@ -173,15 +174,15 @@ def _http(options: Options) -> Service:
     try:
         return HTTP(options.http_allow, options.http_timeout, options.http_max_bytes)
     except ValueError as error:
-        raise common.CommandError(f"http_allow: {error}") from None
+        raise BadInput(f"http_allow: {error}") from None
 
 
 def _files(options: Options) -> Service:
     from pysftpserver.laboratory.services.files import Files
 
     if options.files is None:
-        raise common.CommandError(f"files: name a storage: {storages.FORMS}")
-    storage = storages.by_name(options.files, "files")
+        raise BadInput(f"files: name a storage: {by_name.FORMS}")
+    storage = by_name.open_storage(options.files, "files")
     return Files(storage, options.files_max_bytes, options.files_read_only)
 
 
@@ -196,7 +197,7 @@ SUPPLIED: dict[str, tuple[Callable[[Options], Service], Callable[[Options], bool
 
 
 def services_of(options: Options) -> list[Service]:
-    """What clients can choose from; the first is what they begin with. Raises CommandError."""
+    """What clients can choose from; the first is what they begin with. Raises BadInput."""
     if not options.service:
         return [make(options) for make, is_offered in SUPPLIED.values() if is_offered(options)]
     found = [service_of(name, options) for name in options.service]
@@ -205,36 +206,36 @@ def services_of(options: Options) -> list[Service]:
     try:
         Services(found)
     except ValueError:
-        raise common.CommandError("service: two services of one name") from None
+        raise BadInput("service: two services of one name") from None
     return found
 
 
 def service_of(name: str, options: Options) -> Service:
-    """One service. Raises CommandError."""
+    """One service. Raises BadInput."""
     if name.lower() in SUPPLIED:
         return SUPPLIED[name.lower()][0](options)
     if ":" not in name:
         known = ", ".join(SUPPLIED)
-        raise common.CommandError(f"service: {name}: none that is supplied; write {known} or module:Class")
+        raise BadInput(f"service: {name}: none that is supplied; write {known} or module:Class")
     from pysftpserver.laboratory.service import Service
 
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # where people try out their own
-    kind = storages.named(name, "service")
+    kind = by_name.named(name, "service")
     if not isinstance(kind, type) or not issubclass(kind, Service):
-        raise common.CommandError(f"service: {name}: no subclass of pysftpserver.laboratory.service.Service")
+        raise BadInput(f"service: {name}: no subclass of pysftpserver.laboratory.service.Service")
     try:
         return kind()
     except (Exception, SystemExit) as error:
-        words = common.one_line(f"{type(error).__name__}: {error}")
-        raise common.CommandError(f"service: {name}: {words}") from None
+        words = one_line(f"{type(error).__name__}: {error}")
+        raise BadInput(f"service: {name}: {words}") from None
 
 
 # --- serving ----------------------------------------------------------------------------------------------
 
 
 async def serve_until_told(options: Options, services: list[Service], log: SFTPLog, password: str) -> int:
-    """Serve until a signal comes, or a client that may stops it. Raises ServiceError."""
+    """Serve until a signal comes, or a client that may stops it. Raises Unavailable."""
     import asyncio
     import signal
 
@@ -244,11 +245,11 @@ async def serve_until_told(options: Options, services: list[Service], log: SFTPL
     try:
         addresses = await server.start()
     except UnicodeError:
-        raise common.ServiceError(f"host {options.host}: the name of no host") from None
+        raise Unavailable(f"host {options.host}: the name of no host") from None
     except OSError as error:
         known = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         reason = (known or "failure").lower()
-        raise common.ServiceError(f"host {options.host}, port {options.port}: {reason}") from None
+        raise Unavailable(f"host {options.host}, port {options.port}: {reason}") from None
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it, and shells in the background

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 
-from pysftpserver.cli import common
 from pysftpserver.cli.options import Command, Option
 from pysftpserver.cli.pysftplab import PASSWORD_VARIABLE, PROG, need_extra
 from pysftpserver.cli.pysftplab_connect import DEFAULT_PORT, account
+from pysftpserver.failures import BadInput, Unavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ COMMAND = Command(
 
 
 def serve(arguments: Sequence[str]) -> int:
-    """Show the window until it is closed; return the exit status. Raises CommandError, ServiceError."""
+    """Show the window until it is closed; return the exit status. Raises BadInput, Unavailable."""
     values = COMMAND.parse(arguments)
     need_extra()
     need_tkinter()
@@ -53,32 +53,32 @@ def serve(arguments: Sequence[str]) -> int:
     try:
         started = start.start(given, account(), os.environ)
     except tkinter.TclError as error:
-        raise common.ServiceError(f"no window: {why_not(str(error))}") from None
+        raise Unavailable(f"no window: {why_not(str(error))}") from None
     start.run(started)
     return 0
 
 
 def given_fields(server: list[str], name: str | None) -> dict[str, str]:
-    """What the command line says of the fields. Raises CommandError."""
+    """What the command line says of the fields. Raises BadInput."""
     from pysftpserver.laboratory.window.fields import FIELDS, fault
 
     if len(server) > 2:
-        raise common.CommandError(f"{' '.join(server)}: give HOST [PORT]")
+        raise BadInput(f"{' '.join(server)}: give HOST [PORT]")
     given = dict(zip(FIELDS, server, strict=False))
     if name is not None:
         given["name"] = name
     for field, text in given.items():
         if (reason := fault(field, text)) is not None:
-            raise common.CommandError(f"{field} {text!r}: {reason[0].lower()}{reason[1:].rstrip('.')}")
+            raise BadInput(f"{field} {text!r}: {reason[0].lower()}{reason[1:].rstrip('.')}")
     return given
 
 
 def need_tkinter() -> None:
-    """Raises ServiceError where Python has no windows."""
+    """Raises Unavailable where Python has no windows."""
     try:
         import tkinter  # noqa: F401
     except ImportError:
-        raise common.ServiceError(
+        raise Unavailable(
             "tkinter is missing: on Debian, apt-get install python3-tk; it is a part of Python elsewhere"
         ) from None
 

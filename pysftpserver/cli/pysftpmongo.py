@@ -13,27 +13,26 @@ from stat import S_ISDIR
 
 from pysftpserver.cli import common, session
 from pysftpserver.cli.options import BadValue, Command, Option
-from pysftpserver.log import INFO, SFTPLog
+from pysftpserver.engine.log import INFO, SFTPLog, file_log, syslog
+from pysftpserver.failures import BadInput, Unavailable, one_line
+from pysftpserver.host.wholefiles import first_line
 from pysftpserver.pysftpexceptions import SFTPException, SFTPNotFound
+from pysftpserver.storages.mongo.address import PATIENCE, SCHEMES, Address, storage_class
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from pysftpserver.embedded import EmbeddedMongo
     from pysftpserver.mongostorage import SFTPServerMongoStorage
+    from pysftpserver.storages.embedded import EmbeddedMongo
 
 PROG = "pysftpmongo"
 VARIABLE = "PYSFTPMONGO_URI"
-SCHEMES = ("mongodb://", "mongodb+srv://")
 EMBEDDED_DATABASE = "sftp"
-PATIENCE = 3.5  # seconds for the server's first answer: whoever waits is told within 5
-LONGEST_URI = 1 << 16  # bytes
 OLD = 24.0  # hours
 MOST_HOURS = 100_000
 PAUSE = 0.1  # seconds from one line of progress to the next
-DRIVER = ("pymongo", "gridfs", "bson")  # what the package pymongo brings
 
 
 def hours(text: str) -> float:
@@ -157,125 +156,81 @@ COMMAND = Command(
 # --- which database -------------------------------------------------------------------------------------
 
 
-class Address:
-    """Where the files are. remote: a host, or a URI, which has no port. database: None: the URI's."""
-
-    def __init__(self, remote: str, port: int | None, database: str | None) -> None:
-        self.remote = remote
-        self.port = port
-        self.database = database
-
-    def __str__(self) -> str:
-        """Hosts and ports, for a complaint: nobody's name, and no password."""
-        if self.port is not None:
-            return f"{self.remote}:{self.port}"
-        authority = self.remote.partition("://")[2].partition("?")[0].partition("/")[0]
-        return authority.rpartition("@")[2]
-
-    def storage(self, kind: type[SFTPServerMongoStorage], **settings: Any) -> SFTPServerMongoStorage:
-        """The storage there. Raises ValueError, with a text without secrets, for a bad address or setting."""
-        if self.port is None:
-            return kind.from_uri(self.remote, self.database, **settings)
-        return kind(self.remote, self.port, self.database or "", **settings)
-
-
 def address_of(options: dict[str, Any]) -> Address | None:
-    """The one address that was given; None: an embedded server's. Raises CommandError."""
+    """The one address that was given; None: an embedded server's. Raises BadInput."""
     in_environment = os.environ.pop(VARIABLE, "")  # whatever this process starts has no use for it
     words, file = options["address"], options["uri_file"]
     sources = bool(words) + (file is not None) + (options["embedded"] is not None)
     if sources > 1:
         message = "an address, --uri-file and --embedded: give one of them"
-        raise common.CommandError(message, "bad arguments")
+        raise BadInput(message, "bad arguments")
     if options["embedded"] is not None:
         return None
     if words and not (len(words) == 1 and words[0].startswith(SCHEMES)):
         return typed_address(words, options["database"])
     if not sources and not in_environment:
         message = f"no database: give REMOTE PORT DB_NAME, a URI, --uri-file, --embedded, or set {VARIABLE}"
-        raise common.CommandError(message, "bad arguments")
-    uri = words[0] if words else in_environment if file is None else first_line(file)
+        raise BadInput(message, "bad arguments")
+    uri = words[0] if words else in_environment if file is None else first_line(file, "URI file")
     if not uri.startswith(SCHEMES):
         where = VARIABLE if file is None else f"URI file {file}"
         message = f"{where} is no URI: it has to begin with {' or '.join(SCHEMES)}"
-        raise common.CommandError(message, "bad arguments")
+        raise BadInput(message, "bad arguments")
     return Address(uri, None, options["database"])
 
 
 def typed_address(words: Sequence[str], database: str | None) -> Address:
-    """The address in three words. Raises CommandError."""
+    """The address in three words. Raises BadInput."""
     if len(words) != 3 or "://" in words[0]:
         message = f"give REMOTE PORT DB_NAME, or one URI that begins with {' or '.join(SCHEMES)}"
-        raise common.CommandError(message, "bad arguments")
+        raise BadInput(message, "bad arguments")
     remote, port, db_name = words
     if "@" in remote:  # and perhaps a password before it, which is not repeated
         message = "REMOTE is a host alone: a user and a password belong in a URI"
-        raise common.CommandError(message, "bad arguments")
+        raise BadInput(message, "bad arguments")
     if not (port.isdecimal() and port.isascii() and len(port) < 6 and 1 <= int(port) <= 65535):
-        raise common.CommandError(f"invalid port {port!r}: 1 to 65535", "bad arguments")
+        raise BadInput(f"invalid port {port!r}: 1 to 65535", "bad arguments")
     if database is not None:
         message = "--database goes with a URI or --embedded: here, DB_NAME is the database"
-        raise common.CommandError(message, "bad arguments")
+        raise BadInput(message, "bad arguments")
     return Address(remote, int(port), db_name)
-
-
-def first_line(file: str) -> str:
-    """The URI in a file. Raises CommandError when it cannot be read, or is no text."""
-    try:
-        with open(file, "rb") as lines:
-            return lines.readline(LONGEST_URI).decode().strip()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no text"
-        message = f"URI file {file}: {reason}; name a file whose first line is a URI"
-        raise common.CommandError(message, "the URI file cannot be read") from None
 
 
 # --- getting there --------------------------------------------------------------------------------------
 
 
 def start_embedded(directory: str) -> EmbeddedMongo:
-    """A database server of this session's own. Raises CommandError."""
-    from pysftpserver.embedded import EmbeddedFailed, EmbeddedMissing, EmbeddedMongo
+    """A database server of this session's own. Raises BadInput."""
+    from pysftpserver.storages.embedded import EmbeddedFailed, EmbeddedMissing, EmbeddedMongo
 
     try:
         return EmbeddedMongo(directory)
     except EmbeddedMissing as error:
-        raise common.CommandError(str(error), "the embedded server is not installed") from None
+        raise BadInput(str(error), "the embedded server is not installed") from None
     except EmbeddedFailed as error:
-        raise common.ServiceError(str(error), "the embedded server does not start") from None
+        raise Unavailable(str(error), "the embedded server does not start") from None
     except OSError as error:
         message = f"directory {directory} of --embedded: {error.strerror}; name one that can be written"
-        raise common.CommandError(message, "the embedded server does not start") from None
-
-
-def storage_class() -> type[SFTPServerMongoStorage]:
-    """The storage, which needs the driver. Raises CommandError where that is not installed."""
-    try:
-        from pysftpserver.mongostorage import SFTPServerMongoStorage
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in DRIVER:
-            raise
-        raise common.CommandError("pymongo is missing: pip install 'pysftpserver[mongo]'") from None
-    return SFTPServerMongoStorage
+        raise BadInput(message, "the embedded server does not start") from None
 
 
 def run_on(address: Address, log: SFTPLog, options: dict[str, Any]) -> int:
-    """Do what was asked for with the storage at an address; return the exit status. Raises CommandError."""
+    """Do what was asked for with the storage at an address; return the exit status. Raises BadInput."""
     kind = storage_class()
-    from pysftpserver.mongo.connection import MongoUnavailable
+    from pysftpserver.storages.mongo.connection import MongoUnavailable
 
     settings = {name: options[name] for name in ("bucket", "prefix", "keep_revisions")}
     try:
         storage = address.storage(kind, **settings)
     except ValueError as error:
-        raise common.CommandError(str(error), "bad arguments") from None
+        raise BadInput(str(error), "bad arguments") from None
     try:
         storage.connect(PATIENCE)
         return purpose(options)(storage, log, options)
     except MongoUnavailable as error:
-        raise common.ServiceError(f"{address}: {error}", "the database cannot be reached") from None
+        raise Unavailable(f"{address}: {error}", "the database cannot be reached") from None
     except SFTPException as error:
-        raise common.ServiceError(f"{address}: {error}", "the database cannot be used") from None
+        raise Unavailable(f"{address}: {error}", "the database cannot be used") from None
     finally:
         storage.close_client()
 
@@ -284,7 +239,7 @@ def run_on(address: Address, log: SFTPLog, options: dict[str, Any]) -> int:
 
 
 def serve_session(storage: SFTPServerMongoStorage, log: SFTPLog, options: dict[str, Any]) -> int:
-    """Serve one session; return the exit status. Raises CommandError, or SFTPException before it begins."""
+    """Serve one session; return the exit status. Raises BadInput, or SFTPException before it begins."""
     if not options["read_only"]:
         try:
             storage.prepare()
@@ -297,7 +252,7 @@ def serve_session(storage: SFTPServerMongoStorage, log: SFTPLog, options: dict[s
 def enter(storage: SFTPServerMongoStorage, start_directory: str) -> None:
     """Let sessions start in a directory.
 
-    Raises CommandError when there is none of that name, SFTPException when the database does not say.
+    Raises BadInput when there is none of that name, SFTPException when the database does not say.
     """
     try:
         storage.home = storage.realpath(b"/" + os.fsencode(start_directory))
@@ -306,7 +261,7 @@ def enter(storage: SFTPServerMongoStorage, start_directory: str) -> None:
         is_directory = False
     if not is_directory:
         message = f"start directory {start_directory}: no such directory in the database"
-        raise common.CommandError(message, "the start directory cannot be used")
+        raise BadInput(message, "the start directory cannot be used")
 
 
 def check(storage: SFTPServerMongoStorage, log: SFTPLog, options: dict[str, Any]) -> int:
@@ -316,13 +271,13 @@ def check(storage: SFTPServerMongoStorage, log: SFTPLog, options: dict[str, Any]
     """
     missing = storage.check()
     for sentence in missing + storage.remarks():
-        print(common.one_line(sentence), flush=True)
+        print(one_line(sentence), flush=True)
     return 1 if missing else 0
 
 
 def collect_garbage(storage: SFTPServerMongoStorage, log: SFTPLog, options: dict[str, Any]) -> int:
     """Remove, or count, the chunks of no file; print what was done. Raises SFTPException."""
-    from pysftpserver.mongo.gc import collect
+    from pysftpserver.storages.mongo.gc import collect
 
     age = OLD if options["older_than"] is None else options["older_than"]
     on_terminal = os.isatty(2)
@@ -369,7 +324,7 @@ def purpose(options: dict[str, Any]) -> Callable[[SFTPServerMongoStorage, SFTPLo
 
 
 def check_purpose(options: dict[str, Any]) -> None:
-    """Raises CommandError for options that do not go together."""
+    """Raises BadInput for options that do not go together."""
     message = ""
     if options["check_only"] and options["gc"]:
         message = "--check-only changes nothing, and --gc does: give one of them"
@@ -378,20 +333,20 @@ def check_purpose(options: dict[str, Any]) -> None:
     elif options["gc"] and options["read_only"] and not options["dry_run"]:
         message = "--gc removes, and --read-only forbids that: --dry-run goes with both"
     if message:
-        raise common.CommandError(message, "bad arguments")
+        raise BadInput(message, "bad arguments")
 
 
 def run(options: dict[str, Any]) -> int:
-    """Run the command with these options; return the exit status. Raises CommandError."""
+    """Run the command with these options; return the exit status. Raises BadInput."""
     check_purpose(options)
     address = address_of(options)
     if options["logfile"] is not None:
-        log = common.file_log(options["logfile"], options["log_level"], PROG)
+        log = file_log(options["logfile"], options["log_level"], PROG)
     else:
-        log = common.syslog(options["log_level"], PROG)
+        log = syslog(options["log_level"], PROG)
     if address is not None:
         return run_on(address, log, options)
-    from pysftpserver.embedded import LOOPBACK
+    from pysftpserver.storages.embedded import LOOPBACK
 
     storage_class()  # whether there is a driver is known sooner than a server is started
     server = start_embedded(options["embedded"])
@@ -412,10 +367,10 @@ def serve(arguments: Sequence[str]) -> int:
 
     if not title.hide_passwords():
         message = f"what was typed cannot be hidden from others on this host: use --uri-file or {VARIABLE}"
-        raise common.CommandError(message, "bad arguments")
+        raise BadInput(message, "bad arguments")
     try:
         return run(COMMAND.parse(arguments))
-    except common.CommandError as error:
+    except BadInput as error:
         error.message = title.without_passwords(error.message)
         raise
 

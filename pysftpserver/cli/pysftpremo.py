@@ -6,6 +6,7 @@ import sys
 
 from pysftpserver.cli import common
 from pysftpserver.cli.options import Command
+from pysftpserver.failures import BadInput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ COMMAND = Command(
 
 
 def command_of(verb: str) -> Callable[[Sequence[str]], int]:
-    """What runs a verb. Raises CommandError."""
+    """What runs a verb. Raises BadInput."""
     if verb == "serve":
         from pysftpserver.cli.pysftpremo_serve import serve
 
@@ -57,15 +58,15 @@ def command_of(verb: str) -> Callable[[Sequence[str]], int]:
         from pysftpserver.cli import pysftpremo_once
 
         return {"exec": pysftpremo_once.execute, "get": pysftpremo_once.get, "put": pysftpremo_once.put}[verb]
-    raise common.CommandError(f"{verb}: no such verb; there are {', '.join(VERBS)} (try {PROG} --help)")
+    raise BadInput(f"{verb}: no such verb; there are {', '.join(VERBS)} (try {PROG} --help)")
 
 
 def dispatch(words: Sequence[str]) -> int:
-    """Run the verb that the first word names. Raises CommandError."""
+    """Run the verb that the first word names. Raises BadInput."""
     if words and words[0].startswith("-"):
         COMMAND.parse(words)  # help and version, or what is wrong
     if not words or words[0].startswith("-"):
-        raise common.CommandError(f"the first word is what to do: {', '.join(VERBS)} (try {PROG} --help)")
+        raise BadInput(f"the first word is what to do: {', '.join(VERBS)} (try {PROG} --help)")
     if list(words[1:]) == ["--version"]:
         COMMAND.parse(["--version"])  # which needs nothing installed
     try:
@@ -73,7 +74,7 @@ def dispatch(words: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("cryptography", "cheroot", "rich"):
             raise
-        raise common.CommandError(f"{error.name} is missing: pip install 'pysftpserver[remo]'") from None
+        raise BadInput(f"{error.name} is missing: pip install 'pysftpserver[remo]'") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,10 +14,10 @@ import posixpath
 import stat
 import sys
 
-from pysftpserver import wholefiles
-from pysftpserver.cli import common
 from pysftpserver.cli.options import BadValue, Option
 from pysftpserver.cli.pysftpremo_keys import PASSPHRASE
+from pysftpserver.failures import BadInput, Unavailable, one_line
+from pysftpserver.host import wholefiles
 from pysftpserver.remo import client, crypto
 from pysftpserver.remo.known import KnownServers
 
@@ -103,7 +103,7 @@ HOST = ("HOST", "The server: a name, an address, or an http:// or https:// URL."
 
 
 def log_in(options: dict[str, Any], port: int | None) -> client.Client:
-    """Raises CommandError, ServiceError."""
+    """Raises BadInput, Unavailable."""
     user = options["user"] or getpass.getuser()
     key = options["key"] or f"{user}_key.pem"
 
@@ -111,7 +111,7 @@ def log_in(options: dict[str, Any], port: int | None) -> client.Client:
         if PASSPHRASE in os.environ:
             return os.environ[PASSPHRASE]
         if not sys.stdin.isatty():
-            raise common.CommandError(f"--key {key}: it is encrypted: set {PASSPHRASE}, or use a terminal")
+            raise BadInput(f"--key {key}: it is encrypted: set {PASSPHRASE}, or use a terminal")
         return getpass.getpass(f"Passphrase for {key}: ")
 
     private = _key(key, "--key", lambda pem: crypto.load_private(pem), passphrase)
@@ -129,12 +129,12 @@ def log_in(options: dict[str, Any], port: int | None) -> client.Client:
             timeout=options["timeout"],
         )
     except ValueError as error:
-        raise common.CommandError(str(error)) from None
+        raise BadInput(str(error)) from None
     except client.NotNumbered as error:
         hint = f"; it did before, and {known.path} says so" if was_numbered else ""
-        raise common.ServiceError(f"{error}{hint}") from None
+        raise Unavailable(f"{error}{hint}") from None
     except client.RemoError as error:
-        raise common.ServiceError(str(error)) from None
+        raise Unavailable(str(error)) from None
     if opened.is_numbered:
         known.remember(crypto.fingerprint(public))
     opened.encoding = options["encoding"]
@@ -161,9 +161,9 @@ def _key(
             return crypto.load_private(pem, passphrase().encode("utf-8", "surrogateescape"))
     except OSError as error:
         reason = (error.strerror or "failure").lower()
-        raise common.CommandError(f"{option} {path}: {reason}; name a file with a key in PEM") from None
+        raise BadInput(f"{option} {path}: {reason}; name a file with a key in PEM") from None
     except crypto.KeyProblem as error:
-        raise common.CommandError(f"{option} {path}: {error}") from None
+        raise BadInput(f"{option} {path}: {error}") from None
 
 
 # --- files --------------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def store(remote: client.Client, source: str, name: str, progress: Progress) -> 
 def remote_names(remote: client.Client, pattern: str) -> list[str]:
     """What a pattern means there, in the last part of a path; a name without * ? [ is itself.
 
-    Raises CommandError where nothing fits, RemoError.
+    Raises BadInput where nothing fits, RemoError.
     """
     directory, slash, last = pattern.rpartition("/")
     if not any(letter in last for letter in MAGIC):
@@ -216,17 +216,17 @@ def remote_names(remote: client.Client, pattern: str) -> list[str]:
         and not (entry.name.startswith(".") and not last.startswith("."))
     ]
     if not found:
-        raise common.CommandError(f"{pattern}: nothing there has such a name")
+        raise BadInput(f"{pattern}: nothing there has such a name")
     return found
 
 
 def local_names(pattern: str) -> list[str]:
-    """What a pattern means here. Raises CommandError where nothing fits."""
+    """What a pattern means here. Raises BadInput where nothing fits."""
     if pattern == "-" or os.path.lexists(pattern) or not any(letter in pattern for letter in MAGIC):
         return [pattern]
     found = sorted(glob.glob(pattern))
     if not found:
-        raise common.CommandError(f"{pattern}: nothing here has such a name")
+        raise BadInput(f"{pattern}: nothing here has such a name")
     return found
 
 
@@ -256,10 +256,10 @@ def _umask() -> int:
     return mask
 
 
-def unsayable(error: UnicodeError, encoding: str) -> common.CommandError:
+def unsayable(error: UnicodeError, encoding: str) -> BadInput:
     """What to tell of a text that the server's encoding cannot say."""
     text = error.object if isinstance(error, UnicodeEncodeError) else ""
-    return common.CommandError(f"{text}: {encoding} has no such letters; choose another --encoding")
+    return BadInput(f"{text}: {encoding} has no such letters; choose another --encoding")
 
 
 class Progress:
@@ -292,5 +292,5 @@ class Progress:
             TimeRemainingColumn(),
         )
         with Bars(*columns, console=Console(stderr=True)) as bars:
-            task = bars.add_task(common.one_line(name), total=size)
+            task = bars.add_task(one_line(name), total=size)
             yield lambda count: bars.advance(task, count)

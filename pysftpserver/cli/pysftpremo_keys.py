@@ -9,9 +9,9 @@ import getpass
 import os
 import sys
 
-from pysftpserver import wholefiles
-from pysftpserver.cli import common
 from pysftpserver.cli.options import Command, Option
+from pysftpserver.failures import BadInput, one_line
+from pysftpserver.host import wholefiles
 from pysftpserver.remo import crypto
 from pysftpserver.remo.users import WORDS, User, UserError, Users
 
@@ -73,13 +73,13 @@ DELUSER = Command(
 
 
 def keygen(words: Sequence[str]) -> int:
-    """Make a pair of keys. Raises CommandError."""
+    """Make a pair of keys. Raises BadInput."""
     options = KEYGEN.parse(words)
     folder = _one_of(options["FOLDER"], ".", KEYGEN)
     base = os.path.join(folder, options["PREFIX"])
     for path in (base + PRIVATE, base + PUBLIC):
         if os.path.lexists(path):
-            raise common.CommandError(f"{path} is there already; remove it, or choose another prefix")
+            raise BadInput(f"{path} is there already; remove it, or choose another prefix")
     passphrase = b"" if options["no_passphrase"] else _new_passphrase(base + PRIVATE)
     key = crypto.new_key()
     try:
@@ -88,7 +88,7 @@ def keygen(words: Sequence[str]) -> int:
         with wholefiles.beside(base + PUBLIC, crypto.public_pem(key.public_key()), 0o644) as name:
             wholefiles.put(name, base + PUBLIC)
     except OSError as error:
-        raise common.CommandError(f"{base}*: {(error.strerror or 'failure').lower()}") from None
+        raise BadInput(f"{base}*: {(error.strerror or 'failure').lower()}") from None
     print(f"{base + PRIVATE}: the private key{'' if passphrase else ', not encrypted'}")
     print(f"{base + PUBLIC}: the public key, {crypto.fingerprint(key.public_key())}")
     return 0
@@ -101,12 +101,12 @@ def _new_passphrase(path: str) -> bytes:
         return b""  # which is said
     first = getpass.getpass(f"Passphrase for {path} (empty for none): ")
     if getpass.getpass("The same again: ") != first:
-        raise common.CommandError("the two passphrases differ; nothing was made")
+        raise BadInput("the two passphrases differ; nothing was made")
     return first.encode("utf-8", "surrogateescape")
 
 
 def adduser(words: Sequence[str]) -> int:
-    """Add a user. Raises CommandError."""
+    """Add a user. Raises BadInput."""
     options = ADDUSER.parse(words)
     path = _one_of(options["PEM"], options["USER"] + PUBLIC, ADDUSER)
     try:
@@ -114,28 +114,28 @@ def adduser(words: Sequence[str]) -> int:
             pem = file.read(crypto.MOST_PEM + 1).decode()
     except (OSError, UnicodeDecodeError) as error:
         why = (error.strerror or "failure").lower() if isinstance(error, OSError) else "no text"
-        raise common.CommandError(f"{path}: {why}; name a file with a public key") from None
+        raise BadInput(f"{path}: {why}; name a file with a public key") from None
     try:
         Users(options["base"]).add(options["USER"], pem, options["permissions"])
         fingerprint = crypto.fingerprint(crypto.load_public(pem))
     except UserError as error:
-        raise common.CommandError(str(error)) from None
+        raise BadInput(str(error)) from None
     print(f"{options['USER']}: added, {options['permissions']}, {fingerprint}")
     return 0
 
 
 def users(words: Sequence[str]) -> int:
-    """List the users. Raises CommandError."""
+    """List the users. Raises BadInput."""
     try:
         every = Users(USERS.parse(words)["base"]).all()
     except UserError as error:
-        raise common.CommandError(str(error)) from None
+        raise BadInput(str(error)) from None
     for user in every:
         try:
             key = crypto.fingerprint(user.key())
         except crypto.KeyProblem as error:
             key = f"(the key cannot be used: {error})"
-        print(f"{common.one_line(user.name)}\t{_permitted(user)}\t{key}")
+        print(f"{one_line(user.name)}\t{_permitted(user)}\t{key}")
     return 0
 
 
@@ -143,22 +143,22 @@ def _permitted(user: User) -> str:
     try:
         user.may()
     except UserError as error:
-        return f"(nothing: {common.one_line(str(error))})"
+        return f"(nothing: {one_line(str(error))})"
     return "all" if user.permissions is None else user.permissions
 
 
 def deluser(words: Sequence[str]) -> int:
-    """Remove a user. Raises CommandError."""
+    """Remove a user. Raises BadInput."""
     options = DELUSER.parse(words)
     try:
         Users(options["base"]).remove(options["USER"])
     except UserError as error:
-        raise common.CommandError(str(error)) from None
+        raise BadInput(str(error)) from None
     print(f"{options['USER']}: removed")
     return 0
 
 
 def _one_of(given: list[str], default: str, command: Command) -> str:
     if len(given) > 1:
-        raise common.CommandError(f"{given[1]}: one word too many (try {command.prog} --help)")
+        raise BadInput(f"{given[1]}: one word too many (try {command.prog} --help)")
     return given[0] if given else default

@@ -25,6 +25,7 @@ from pysftpserver.cli.pysftpremo_client import (
     store,
     unsayable,
 )
+from pysftpserver.failures import BadInput, Unavailable, one_line
 from pysftpserver.remo import client
 
 TYPE_CHECKING = False
@@ -75,12 +76,12 @@ PUT = Command(
 
 
 def execute(words: Sequence[str]) -> int:
-    """Run a command there; its status. Raises CommandError."""
+    """Run a command there; its status. Raises BadInput."""
     own, command = _cut(words)
     options = EXEC.parse(own)
     line = shlex.join([*options["COMMAND"], *command])
     if not line:
-        raise common.CommandError("no command is given; write it after --")
+        raise BadInput("no command is given; write it after --")
     try:
         with log_in(options, options["port"]) as remote:
             if options["pty"]:
@@ -88,10 +89,10 @@ def execute(words: Sequence[str]) -> int:
             given = sys.stdin.buffer if options["input"] else None
             result = remote.run(line, given, _Output())
     except client.RequestFailed as error:
-        common.tell(f"{EXEC.prog}: {common.one_line(str(error))}")
+        common.tell(f"{EXEC.prog}: {one_line(str(error))}")
         return 127 if "no such command" in str(error) else OWN_FAILURE
-    except (client.RemoError, common.ServiceError) as error:
-        common.tell(f"{EXEC.prog}: {common.one_line(str(error))}")
+    except (client.RemoError, Unavailable) as error:
+        common.tell(f"{EXEC.prog}: {one_line(str(error))}")
         return OWN_FAILURE
     except UnicodeError as error:
         raise unsayable(error, options["encoding"]) from None
@@ -114,7 +115,7 @@ class _Output:
 
 def _on_a_terminal(remote: client.Client, line: str) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise common.CommandError("--pty needs a terminal here, too; leave it out in a script")
+        raise BadInput("--pty needs a terminal here, too; leave it out in a script")
     command, said = remote.start(line, size=pysftpremo_terminal.size())
     if not pysftpremo_terminal.talk(command, said, is_terminal=True):
         return OWN_FAILURE  # left: the end of the session ends it
@@ -123,14 +124,14 @@ def _on_a_terminal(remote: client.Client, line: str) -> int:
 
 
 def get(words: Sequence[str]) -> int:
-    """Fetch files. Raises CommandError."""
+    """Fetch files. Raises BadInput."""
     options = GET.parse(words)
     names, target = _sources(options["NAME"], GET)
 
     def fetch_all(remote: client.Client) -> None:
         found = [name for pattern in names for name in remote_names(remote, pattern)]
         if len(found) > 1 and target != "-" and not os.path.isdir(target):
-            raise common.CommandError(f"{target}: several files need a directory that is there")
+            raise BadInput(f"{target}: several files need a directory that is there")
         for name in found:
             fetch(remote, name, target, Progress())
 
@@ -138,7 +139,7 @@ def get(words: Sequence[str]) -> int:
 
 
 def put(words: Sequence[str]) -> int:
-    """Store files. Raises CommandError."""
+    """Store files. Raises BadInput."""
     options = PUT.parse(words)
     patterns, target = _sources(options["NAME"], PUT)
     names = [name for pattern in patterns for name in local_names(pattern)]
@@ -146,14 +147,12 @@ def put(words: Sequence[str]) -> int:
     def store_all(remote: client.Client) -> None:
         if not is_directory(remote, target):
             if len(names) > 1:
-                raise common.CommandError(f"{target}: several files need a directory that is there")
+                raise BadInput(f"{target}: several files need a directory that is there")
             store(remote, names[0], target, Progress())
             return
         for name in names:
             if name == "-":
-                raise common.CommandError(
-                    f"{target}: standard input needs a name there, and this is a directory"
-                )
+                raise BadInput(f"{target}: standard input needs a name there, and this is a directory")
             store(remote, name, posixpath.join(target, os.path.basename(name)), Progress())
 
     return _with_files(PUT, options, store_all)
@@ -164,18 +163,18 @@ def _with_files(command: Command, options: dict[str, Any], work: Callable[[clien
         with log_in(options, options["port"]) as remote:
             work(remote)
     except client.RemoError as error:
-        raise common.ServiceError(str(error)) from None
+        raise Unavailable(str(error)) from None
     except UnicodeError as error:
         raise unsayable(error, options["encoding"]) from None
     except OSError as error:
         name = f"{error.filename}: " if isinstance(error.filename, str) else ""
-        raise common.CommandError(f"{name}{(error.strerror or 'failure').lower()}") from None
+        raise BadInput(f"{name}{(error.strerror or 'failure').lower()}") from None
     return 0
 
 
 def _sources(names: list[str], command: Command) -> tuple[list[str], str]:
     if len(names) < 2:
-        raise common.CommandError(f"two names are needed at least (try {command.prog} --help)")
+        raise BadInput(f"two names are needed at least (try {command.prog} --help)")
     return names[:-1], names[-1]
 
 

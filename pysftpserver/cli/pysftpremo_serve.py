@@ -11,12 +11,13 @@ import os
 import signal
 import threading
 
-from pysftpserver.cli import common, storages
 from pysftpserver.cli.options import BadValue, Command, Option
-from pysftpserver.log import open_for_appending
+from pysftpserver.engine.log import open_for_appending
+from pysftpserver.failures import BadInput, Unavailable, one_line
 from pysftpserver.remo import audit, config, crypto
 from pysftpserver.remo.application import Application
 from pysftpserver.remo.users import UserError, Users, service
+from pysftpserver.storages import by_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ COMMAND = Command(
 
 
 def serve(words: Sequence[str]) -> int:
-    """Serve until a signal comes. Raises CommandError, ServiceError."""
+    """Serve until a signal comes. Raises BadInput, Unavailable."""
     options = COMMAND.parse(words)
     given: dict[str, Any] = _configuration(options["conf"]) if options["conf"] else {}
     for setting in config.SETTINGS:
@@ -87,7 +88,7 @@ def serve(words: Sequence[str]) -> int:
     except OSError:
         place = f"{values.host}:{values.port}"
         hint = "name a free port and an address of this host"
-        raise common.ServiceError(f"{place}: it cannot be listened on; {hint}") from None
+        raise Unavailable(f"{place}: it cannot be listened on; {hint}") from None
     host, port = server.bind_addr[:2]
     logging.getLogger(LOGGER).info("listening on http://%s:%d/", host, port)
     _serve_until_a_signal(server, application)
@@ -108,15 +109,15 @@ def _serve_until_a_signal(server: Any, application: Application) -> None:
 
 
 def make(values: Values) -> Application:
-    """The application that settings describe. Raises CommandError, ServiceError."""
+    """The application that settings describe. Raises BadInput, Unavailable."""
     if values.root is not None and values.storage is not None:
-        raise common.CommandError("root and storage: give one of them")
+        raise BadInput("root and storage: give one of them")
     key = _server_key(values.key_file)
     try:
         users = Users(service(values.user_service))
         users.migrate()
     except UserError as error:
-        raise common.CommandError(f"user-service: {error}") from None
+        raise BadInput(f"user-service: {error}") from None
     storage, is_whole_host = _storage(values)
     may_run = is_whole_host if values.commands is None else values.commands
     log = logging.getLogger(LOGGER)
@@ -129,10 +130,10 @@ def make(values: Values) -> Application:
 def _storage(values: Values) -> tuple[SFTPAbstractServerStorage, bool]:
     """Where files are, and whether that is all of this host."""
     if values.root is not None:
-        return storages.jail(values.root, "root"), False
+        return by_name.jail(values.root, "root"), False
     if values.storage is not None:
-        return storages.by_name(values.storage, "storage"), False
-    return storages.plain(".", "storage"), True
+        return by_name.open_storage(values.storage, "storage"), False
+    return by_name.plain(".", "storage"), True
 
 
 def _server_key(path: str) -> crypto.PrivateKey:
@@ -143,13 +144,9 @@ def _server_key(path: str) -> crypto.PrivateKey:
         key = crypto.load_private(pem)
     except OSError as error:
         reason = (error.strerror or "failure").lower()
-        raise common.CommandError(
-            f"key-file: {path}: {reason}; make one with `pysftpremo keygen remo_serv`"
-        ) from None
+        raise BadInput(f"key-file: {path}: {reason}; make one with `pysftpremo keygen remo_serv`") from None
     except crypto.KeyProblem as error:
-        raise common.CommandError(
-            f"key-file: {path}: {error}; keygen makes one without a passphrase"
-        ) from None
+        raise BadInput(f"key-file: {path}: {error}; keygen makes one without a passphrase") from None
     if is_open:
         logging.getLogger(LOGGER).warning("key-file: others can read it: chmod 600 it")
     return key
@@ -160,14 +157,14 @@ def _configuration(path: str) -> dict[str, Any]:
         with open(path, "rb") as file:
             raw = file.read(config.MOST_CONFIGURATION + 1)
         if len(raw) > config.MOST_CONFIGURATION:
-            raise common.CommandError(f"configuration {path}: more than {config.MOST_CONFIGURATION} bytes")
+            raise BadInput(f"configuration {path}: more than {config.MOST_CONFIGURATION} bytes")
         return config.from_toml(raw.decode(), path)
     except OSError as error:
-        raise common.CommandError(f"configuration {path}: {(error.strerror or 'failure').lower()}") from None
+        raise BadInput(f"configuration {path}: {(error.strerror or 'failure').lower()}") from None
     except UnicodeDecodeError as error:
-        raise common.CommandError(f"configuration {path}: no UTF-8 at byte {error.start}") from None
+        raise BadInput(f"configuration {path}: no UTF-8 at byte {error.start}") from None
     except config.ConfigError as error:
-        raise common.CommandError(str(error)) from None
+        raise BadInput(str(error)) from None
 
 
 # --- logs
@@ -175,15 +172,13 @@ def _configuration(path: str) -> dict[str, Any]:
 
 
 def set_up_logging(values: Values) -> None:
-    """To standard error, or as a configuration for Python's logging says. Raises CommandError."""
+    """To standard error, or as a configuration for Python's logging says. Raises BadInput."""
     if values.log is not None:
         try:
             logging.config.fileConfig(values.log, disable_existing_loggers=False)
         except Exception as error:  # whatever that file's classes raise
-            why = common.one_line(str(error)) or type(error).__name__
-            raise common.CommandError(
-                f"log: {values.log}: {why}; name a configuration of Python's logging"
-            ) from None
+            why = one_line(str(error)) or type(error).__name__
+            raise BadInput(f"log: {values.log}: {why}; name a configuration of Python's logging") from None
     elif not logging.getLogger().handlers:
         logging.basicConfig(format=FORMAT, level=logging.INFO)
     if values.debug:
@@ -201,7 +196,7 @@ def _set_up_audit(values: Values) -> None:
         stream = open(open_for_appending(values.audit), "a", encoding="utf-8")
     except OSError as error:
         why = (error.strerror or "failure").lower()
-        raise common.CommandError(f"audit: {values.audit}: {why}; name a file that can be written") from None
+        raise BadInput(f"audit: {values.audit}: {why}; name a file that can be written") from None
     handler = logging.StreamHandler(stream)
     handler.name = values.audit
     handler.setFormatter(logging.Formatter("%(message)s"))
@@ -231,7 +226,7 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
                 values = config.Values(config.from_environ(environ))
                 set_up_logging(values)
                 found = _applications[names] = make(values)
-            except (common.CommandError, config.ConfigError) as error:
+            except (BadInput, config.ConfigError) as error:
                 logging.getLogger(LOGGER).error("%s", error)
                 text = b"the server is not set up: its log says more"
                 headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(text)))]

@@ -28,6 +28,7 @@ from pysftpserver.cli.pysftpremo_client import (
     state_directory,
     store,
 )
+from pysftpserver.failures import BadInput, one_line
 from pysftpserver.remo import client
 
 TYPE_CHECKING = False
@@ -49,7 +50,7 @@ CONNECT = Command(
 
 
 def connect(words: Sequence[str]) -> int:
-    """Read and run lines until there are no more. Raises CommandError, ServiceError."""
+    """Read and run lines until there are no more. Raises BadInput, Unavailable."""
     options = CONNECT.parse(words)
     ports = options["PORT"]
     if (
@@ -57,14 +58,14 @@ def connect(words: Sequence[str]) -> int:
         or ports
         and not (ports[0].isascii() and ports[0].isdigit() and 0 < int(ports[0]) < 65536)
     ):
-        raise common.CommandError(f"{ports[-1]}: a port is one number from 1 to 65535")
+        raise BadInput(f"{ports[-1]}: a port is one number from 1 to 65535")
     with log_in(options, int(ports[0]) if ports else None) as remote:
         shell = Shell(remote, options["HOST"])
         if not shell.is_terminal:
             shell.cmdloop()
             return shell.status
         mode = "numbered mode" if remote.is_numbered else "plain mode, which is weaker"
-        print(f"{common.one_line(remote.info())}, {mode}; help lists the commands.")
+        print(f"{one_line(remote.info())}, {mode}; help lists the commands.")
         with History():
             shell.cmdloop()
     return 0
@@ -79,7 +80,7 @@ class Shell(cmd.Cmd):
         super().__init__()
         self.is_terminal = sys.stdin.isatty()
         self.use_rawinput = self.is_terminal
-        self.prompt = f"{common.one_line(host)}> " if self.is_terminal else ""
+        self.prompt = f"{one_line(host)}> " if self.is_terminal else ""
         self.status = 0
         self._remote = remote
         self._command: client.Interactive | None = None
@@ -93,7 +94,7 @@ class Shell(cmd.Cmd):
         target = names[1] if len(names) > 1 else "."
         found = remote_names(self._remote, names[0])
         if len(found) > 1 and not os.path.isdir(target):
-            raise common.CommandError(f"{target}: several files need a directory that is there")
+            raise BadInput(f"{target}: several files need a directory that is there")
         for name in found:
             fetch(self._remote, name, target, Progress())
 
@@ -105,7 +106,7 @@ class Shell(cmd.Cmd):
         names = [name for pattern in wanted for name in local_names(pattern)]
         if patterns and (len(names) > 1 or is_directory(self._remote, target)):
             if not is_directory(self._remote, target):
-                raise common.CommandError(f"{target}: several files need a directory that is there")
+                raise BadInput(f"{target}: several files need a directory that is there")
             for name in names:
                 store(self._remote, name, posixpath.join(target, os.path.basename(name)), Progress())
         else:
@@ -120,7 +121,7 @@ class Shell(cmd.Cmd):
             self.do_exec(shlex.join(["ls", "-la", "--", names[0]]))
             return
         for entry in entries:
-            print(common.one_line(entry.long))
+            print(one_line(entry.long))
 
     def do_exec(self, line: str) -> None:
         """exec COMMAND: run a command there to its end. Its words are split as a shell does; for pipes and
@@ -173,7 +174,7 @@ class Shell(cmd.Cmd):
         try:
             "".encode(name)
         except LookupError:
-            raise common.CommandError(f"{name}: no such encoding; utf-8 and latin-1 are two") from None
+            raise BadInput(f"{name}: no such encoding; utf-8 and latin-1 are two") from None
         self._remote.encoding = name
 
     def do_quit(self, line: str) -> bool:
@@ -192,7 +193,7 @@ class Shell(cmd.Cmd):
         """Run a line; what fails is told, and the prompt comes back."""
         try:
             return bool(super().onecmd(line))
-        except (client.RequestFailed, common.CommandError) as error:
+        except (client.RequestFailed, BadInput) as error:
             self._failed(str(error))
         except client.RemoError as error:
             self._command = None
@@ -204,7 +205,7 @@ class Shell(cmd.Cmd):
         return False
 
     def default(self, line: str) -> None:
-        raise common.CommandError(f"{line.split()[0]}: no such command; help lists them")
+        raise BadInput(f"{line.split()[0]}: no such command; help lists them")
 
     def emptyline(self) -> bool:
         return False
@@ -238,7 +239,7 @@ class Shell(cmd.Cmd):
 
     def _running(self) -> client.Interactive:
         if self._command is None:
-            raise common.CommandError("no command is running; iexec starts one")
+            raise BadInput("no command is running; iexec starts one")
         return self._command
 
     def _ended(self) -> None:
@@ -251,7 +252,7 @@ class Shell(cmd.Cmd):
     def _failed(self, text: str) -> None:
         self.status = self.status or 1
         sys.stdout.flush()
-        common.tell(common.one_line(text))
+        common.tell(one_line(text))
 
 
 class _Output:
@@ -285,9 +286,9 @@ def _words(line: str, least: int, most: int | None) -> list[str]:
     try:
         found = shlex.split(line)
     except ValueError as error:
-        raise common.CommandError(f"the line cannot be split: {str(error).lower()}") from None
+        raise BadInput(f"the line cannot be split: {str(error).lower()}") from None
     if len(found) < least or most is not None and len(found) > most:
-        raise common.CommandError("too few or too many words; help COMMAND tells which")
+        raise BadInput("too few or too many words; help COMMAND tells which")
     return found
 
 

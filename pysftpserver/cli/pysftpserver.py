@@ -7,7 +7,8 @@ import pwd
 
 from pysftpserver.cli import common, session
 from pysftpserver.cli.options import BadValue, Command, Option
-from pysftpserver.log import ERROR, SFTPLog
+from pysftpserver.engine.log import ERROR, SFTPLog, stderr_log, syslog
+from pysftpserver.failures import BadInput
 from pysftpserver.storage import SFTPServerStorage
 
 TYPE_CHECKING = False
@@ -74,7 +75,7 @@ COMMAND = Command(
 
 
 def expand(template: str) -> str:
-    """%d, %u and %% in a start directory. Raises CommandError for any other, and for no user."""
+    """%d, %u and %% in a start directory. Raises BadInput for any other, and for no user."""
     values = {"%": "%"}
     if "%d" in template or "%u" in template:
         values.update(_user())
@@ -85,7 +86,7 @@ def expand(template: str) -> str:
             token = next(letters, "")
             if token not in values:
                 message = f"start directory {template}: unknown %{token}; there are %d, %u and %%"
-                raise common.CommandError(message, "the start directory cannot be used")
+                raise BadInput(message, "the start directory cannot be used")
             letter = values[token]
         expanded.append(letter)
     return "".join(expanded)
@@ -96,7 +97,7 @@ def _user() -> dict[str, str]:
         user = pwd.getpwuid(os.getuid())
     except KeyError:
         message = f"no user found for uid {os.getuid()}: name a start directory without %d and %u"
-        raise common.CommandError(message) from None
+        raise BadInput(message) from None
     return {"d": user.pw_dir, "u": user.pw_name}
 
 
@@ -121,12 +122,12 @@ def serve(arguments: Sequence[str]) -> int:
     """Parse the arguments and serve the session."""
     options = COMMAND.parse(arguments)
     if options["to_stderr"]:
-        log = common.stderr_log(options["log_level"])
+        log = stderr_log(options["log_level"])
     else:
-        log = common.syslog(options["log_level"], PROG, options["log_facility"])
+        log = syslog(options["log_level"], PROG, options["log_facility"])
     start = home(options["start_directory"], log)
     if options["atomic_uploads"] and not options["read_only"]:
-        from pysftpserver.atomic import SFTPAtomicStorage
+        from pysftpserver.uploads.atomic import SFTPAtomicStorage
 
         storage: SFTPServerStorage = SFTPAtomicStorage(start)
     else:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 
-from pysftpserver.cli import common, session, storages
+from pysftpserver.cli import common, session
 from pysftpserver.cli.options import Command, Option
-from pysftpserver.log import INFO
+from pysftpserver.engine.log import INFO, file_log, stderr_log
+from pysftpserver.failures import BadInput, Unavailable, one_line
+from pysftpserver.storages import by_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
-    from pysftpserver.log import SFTPLog
+    from pysftpserver.engine.log import SFTPLog
     from pysftpserver.sksync.client import Request, Summary
     from pysftpserver.sksync.config import ClientSettings, Config
     from pysftpserver.sksync.session import Shares
@@ -72,7 +74,7 @@ COMMAND = Command(
 
 
 def serve(arguments: Sequence[str]) -> int:
-    """Do what the words say; return the exit status. Raises CommandError."""
+    """Do what the words say; return the exit status. Raises BadInput."""
     if arguments[:1] == ["useredit"]:
         from pysftpserver.cli import pysksync_users
 
@@ -86,13 +88,13 @@ def serve(arguments: Sequence[str]) -> int:
     if name is None:
         for flag in ("dry_run", "quiet"):
             if options[flag]:
-                raise common.CommandError(f"--{flag.replace('_', '-')} goes with client NAME only")
+                raise BadInput(f"--{flag.replace('_', '-')} goes with client NAME only")
         return run_server(read_config(file), options, file)
     return run_client(read_config(file), name, options)
 
 
 def meaning(words: list[str]) -> tuple[str | None, str | None]:
-    """(CONFIG or None, NAME or None for the server). Raises CommandError."""
+    """(CONFIG or None, NAME or None for the server). Raises BadInput."""
     if words == ["client"]:
         return None, "client"
     if len(words) < 2:
@@ -102,13 +104,13 @@ def meaning(words: list[str]) -> tuple[str | None, str | None]:
         return (None, words[1]) if words[0] == "client" else (words[0], words[1])
     if len(words) == 3 and words[1] == "client":
         return words[0], words[2]
-    raise common.CommandError(f"{' '.join(words)}: give [CONFIG], or [CONFIG] client NAME")
+    raise BadInput(f"{' '.join(words)}: give [CONFIG], or [CONFIG] client NAME")
 
 
 def read_config(file: str | None) -> Config:
     """The configuration; without a file, where there is none of the usual name, the defaults.
 
-    Raises CommandError.
+    Raises BadInput.
     """
     from pysftpserver.sksync.config import MOST_BYTES, ConfigError, checked, read
 
@@ -120,33 +122,33 @@ def read_config(file: str | None) -> Config:
             text = config.read(MOST_BYTES + 1).decode("utf-8-sig")
     except OSError as error:
         reason = (error.strerror or "failure").lower()
-        raise common.CommandError(f"configuration {path}: {reason}; name a file that can be read") from None
+        raise BadInput(f"configuration {path}: {reason}; name a file that can be read") from None
     except UnicodeDecodeError as error:
-        raise common.CommandError(f"configuration {path}: no UTF-8 at byte {error.start}") from None
+        raise BadInput(f"configuration {path}: no UTF-8 at byte {error.start}") from None
     if len(text) > MOST_BYTES:
-        raise common.CommandError(f"configuration {path}: more than {MOST_BYTES} bytes")
+        raise BadInput(f"configuration {path}: more than {MOST_BYTES} bytes")
     try:
         return read(text, path)
     except ConfigError as error:
-        raise common.CommandError(str(error)) from None
+        raise BadInput(str(error)) from None
 
 
 # --- storages ---------------------------------------------------------------------------------------------
 
 
 def shares_of(config: Config, log: SFTPLog) -> Shares:
-    """What a server shares. Raises CommandError."""
+    """What a server shares. Raises BadInput."""
     from pysftpserver.sksync.shares import ListedDirectories, Share, WholeStorage, directory
 
     if config.storage is None and config.server_root is None and config.whitelist:
-        listed = [(path, Share(storages.jail(path, "server_dir_whitelist"))) for path in config.whitelist]
+        listed = [(path, Share(by_name.jail(path, "server_dir_whitelist"))) for path in config.whitelist]
         log.info(f"sharing {', '.join(config.whitelist)}")
         return ListedDirectories(listed, config.is_silent)
     if config.storage is not None:
-        storage, what = storages.bucket(config.storage), "a database"
+        storage, what = by_name.bucket(config.storage), "a database"
     else:
         root = os.getcwd() if config.server_root is None else config.server_root
-        storage, what = storages.jail(root, "server_root"), root
+        storage, what = by_name.jail(root, "server_root"), root
     if config.server_root is None and config.storage is None:
         what = f"the current directory, {what}: no server_root is configured"
     if config.whitelist:
@@ -161,17 +163,17 @@ def shares_of(config: Config, log: SFTPLog) -> Shares:
 
 
 def run_server(config: Config, options: dict[str, Any], file: str | None = None) -> int:
-    """Serve until a signal comes; return the exit status. file: the configuration's. Raises CommandError."""
+    """Serve until a signal comes; return the exit status. file: the configuration's. Raises BadInput."""
     from pysftpserver.sksync.config import ConfigError
 
     if options["logfile"] is not None:
-        log = common.file_log(options["logfile"], options["log_level"], PROG)
+        log = file_log(options["logfile"], options["log_level"], PROG)
     else:
-        log = common.stderr_log(options["log_level"])
+        log = stderr_log(options["log_level"])
     try:
         config.check_server()
     except ConfigError as error:
-        raise common.CommandError(str(error)) from None
+        raise BadInput(str(error)) from None
     context = server_tls(config)
     shares = shares_of(config, log)
     remark(config, log)
@@ -183,7 +185,7 @@ def run_server(config: Config, options: dict[str, Any], file: str | None = None)
 
 
 def server_tls(config: Config) -> ssl.SSLContext | None:
-    """What TLS a server needs. Raises CommandError."""
+    """What TLS a server needs. Raises BadInput."""
     if not config.use_ssl or config.certfile is None:
         return None
     from pysftpserver.sksync.tls import TLSError, server_context
@@ -191,11 +193,11 @@ def server_tls(config: Config) -> ssl.SSLContext | None:
     try:
         return server_context(config.certfile, config.keyfile, config.client_certfile, config.minimum_version)
     except TLSError as error:
-        raise common.CommandError(str(error)) from None
+        raise BadInput(str(error)) from None
 
 
 def remark(config: Config, log: SFTPLog) -> None:
-    """Say what an administrator may not have meant. Raises CommandError where logins need what is not
+    """Say what an administrator may not have meant. Raises BadInput where logins need what is not
     there.
     """
     for key in config.unknown:
@@ -223,17 +225,17 @@ def exposed(config: Config, file: str) -> list[str]:
 
 
 def need_srptools() -> None:
-    """Raises CommandError where logins are not possible."""
+    """Raises BadInput where logins are not possible."""
     try:
         import srptools  # noqa: F401
     except ModuleNotFoundError:
-        raise common.CommandError(f"srptools is missing: {EXTRA}") from None
+        raise BadInput(f"srptools is missing: {EXTRA}") from None
 
 
 async def serve_until_told(
     config: Config, shares: Shares, log: SFTPLog, context: ssl.SSLContext | None
 ) -> int:
-    """Serve until SIGTERM or SIGINT. Raises ServiceError where the address cannot be had."""
+    """Serve until SIGTERM or SIGINT. Raises Unavailable where the address cannot be had."""
     import asyncio
     import signal
 
@@ -247,12 +249,12 @@ async def serve_until_told(
     try:
         addresses = await server.start()
     except UnicodeError:
-        raise common.ServiceError(f"host {config.host}: the name of no host") from None
+        raise Unavailable(f"host {config.host}: the name of no host") from None
     except OSError as error:
         # asyncio's own words name the address again.
         known = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         reason = (known or "failure").lower()
-        raise common.ServiceError(f"host {config.host}, port {config.port}: {reason}") from None
+        raise Unavailable(f"host {config.host}, port {config.port}: {reason}") from None
     encrypted = " with TLS" if context is not None else ""
     for host, port in addresses:
         log.info(f"listening on {host} port {port}{encrypted}")
@@ -266,7 +268,7 @@ async def serve_until_told(
 
 
 def run_client(config: Config, name: str, options: dict[str, Any]) -> int:
-    """Sync once; return the exit status. Raises CommandError, ServiceError."""
+    """Sync once; return the exit status. Raises BadInput, Unavailable."""
     from pysftpserver.cli import pysksync_display as display
     from pysftpserver.sksync import client
     from pysftpserver.sksync.config import ConfigError
@@ -274,7 +276,7 @@ def run_client(config: Config, name: str, options: dict[str, Any]) -> int:
     try:
         settings = config.client(name)
     except ConfigError as error:
-        raise common.CommandError(str(error)) from None
+        raise BadInput(str(error)) from None
     for key in config.unknown:
         common.tell(f"{PROG}: {key}: unknown, and passed over")
     request = request_of(settings)
@@ -294,7 +296,7 @@ def tell(summary: Summary, failure: str | None, is_dry: bool) -> int:
 
     is_printed = put_out(display.report(summary, is_dry))
     if failure is not None:
-        common.tell(f"{PROG}: {common.one_line(failure)}")
+        common.tell(f"{PROG}: {one_line(failure)}")
     return 0 if is_printed and failure is None and not summary.failed else 1
 
 
@@ -311,7 +313,7 @@ def put_out(lines: Iterable[str]) -> bool:
 
 
 def request_of(settings: ClientSettings) -> Request:
-    """Which sync is wanted. Raises CommandError."""
+    """Which sync is wanted. Raises BadInput."""
     from pysftpserver.sksync.client import Request
     from pysftpserver.sksync.tls import ClientTLS, TLSError
 
@@ -324,7 +326,7 @@ def request_of(settings: ClientSettings) -> Request:
         try:
             tls = ClientTLS(settings.trusted, settings.certfile, settings.keyfile, settings.minimum_version)
         except TLSError as error:
-            raise common.CommandError(str(error)) from None
+            raise BadInput(str(error)) from None
         if not tls.is_checked:
             common.tell(f"{PROG}: the server's certificate is not checked: ssl_server_certfile is not set")
     return Request(
@@ -345,16 +347,16 @@ def request_of(settings: ClientSettings) -> Request:
 
 
 def client_storage(settings: ClientSettings, is_dry: bool) -> tuple[SFTPAbstractServerStorage, str]:
-    """The client's side: a storage, and the directory in it. Raises CommandError, ServiceError."""
+    """The client's side: a storage, and the directory in it. Raises BadInput, Unavailable."""
     key = f"clients.{settings.name}.client_path"
     if settings.storage is not None:
-        return storages.bucket(settings.storage, not is_dry), settings.client_path
+        return by_name.bucket(settings.storage, not is_dry), settings.client_path
     path = settings.client_path
     if os.path.lexists(path) or not settings.sync_type.from_server:
-        return storages.jail(path, key), "/"
+        return by_name.jail(path, key), "/"
     # It is made when the first file comes, in a directory that has to be there.
     parent, name = os.path.split(os.path.abspath(path))
-    return storages.jail(parent, key), name
+    return by_name.jail(parent, key), name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

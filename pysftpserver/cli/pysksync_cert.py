@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 
-from pysftpserver.cli import common
 from pysftpserver.cli.options import BadValue, Command, Option
+from pysftpserver.failures import BadInput, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,21 +94,21 @@ COMMAND = Command(
 
 
 def serve(words: Sequence[str]) -> int:
-    """Do what the words ask for; return the exit status. Raises CommandError."""
+    """Do what the words ask for; return the exit status. Raises BadInput."""
     options = COMMAND.parse(words)
     try:
         from pysftpserver.sksync.certificates import CertificateError, is_name, make_pair
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "cryptography":
             raise
-        raise common.CommandError(f"cryptography is missing: {EXTRA}") from None
+        raise BadInput(f"cryptography is missing: {EXTRA}") from None
     certfile, keyfile = options["cert"], options["key"]
     host = os.uname().nodename
     names = options["name"] or [*dict.fromkeys([*([host] if is_name(host) else []), *LOCAL])]
     try:
         until = make_pair(certfile, keyfile, names, options["days"], options["type"], options["force"])
     except CertificateError as error:
-        raise common.CommandError(str(error), "the certificate cannot be written") from None
+        raise BadInput(str(error), "the certificate cannot be written") from None
     say(f"{certfile} and {keyfile}: written for {', '.join(names)}; valid until {until:%Y-%m-%d}")
     say_lines("For a server, in its sksync.json:", certfile, keyfile, "server")
     say_lines("For its clients, which need a copy of the certificate:", certfile, None, "server")
@@ -133,4 +133,4 @@ def say_lines(title: str, certfile: str, keyfile: str | None, side: str) -> None
 
 def say(text: str) -> None:
     """A line to standard output, whatever is in it."""
-    print(common.one_line(text), flush=True)
+    print(one_line(text), flush=True)

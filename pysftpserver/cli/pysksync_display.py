@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 
-from pysftpserver.cli.common import one_line, tell
+from pysftpserver.cli.common import tell
+from pysftpserver.failures import one_line
 from pysftpserver.sksync.client import Observer
 
 TYPE_CHECKING = False

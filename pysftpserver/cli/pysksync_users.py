@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
-from pysftpserver.cli import common
 from pysftpserver.cli.options import Command, Option
+from pysftpserver.failures import BadInput, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,21 +45,21 @@ COMMAND = Command(
 
 
 def serve(words: Sequence[str]) -> int:
-    """Do what the words ask for; return the exit status. Raises CommandError."""
+    """Do what the words ask for; return the exit status. Raises BadInput."""
     options = COMMAND.parse(words)
     path = config_path(options)
     actions = [action for action in ACTIONS if options[action] not in (None, False)]
     if len(actions) > 1:
-        raise common.CommandError(f"--{actions[0]} and --{actions[1]}: give one of them", "bad arguments")
+        raise BadInput(f"--{actions[0]} and --{actions[1]}: give one of them", "bad arguments")
     if options["password_file"] is not None and actions not in (["add"], ["change"]):
-        raise common.CommandError("--password-file goes with --add and --change", "bad arguments")
+        raise BadInput("--password-file goes with --add and --change", "bad arguments")
     try:
         from pysftpserver.sksync.config import ConfigError
         from pysftpserver.sksync.users import check_known, check_new
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "srptools":
             raise
-        raise common.CommandError(f"srptools is missing: {EXTRA}") from None
+        raise BadInput(f"srptools is missing: {EXTRA}") from None
     try:
         if not actions:
             return menu(path)
@@ -73,14 +73,14 @@ def serve(words: Sequence[str]) -> int:
             check(path, name)
             act(path, name, password_for(name, options["password_file"]))
     except ConfigError as error:
-        raise common.CommandError(str(error), "the users cannot be changed") from None
+        raise BadInput(str(error), "the users cannot be changed") from None
     return 0
 
 
 def config_path(options: dict[str, Any]) -> str:
-    """The one configuration that was named, or the default. Raises CommandError."""
+    """The one configuration that was named, or the default. Raises BadInput."""
     if len(options["config"]) > 1:
-        raise common.CommandError("more than one configuration: name one file", "bad arguments")
+        raise BadInput("more than one configuration: name one file", "bad arguments")
     return options["config"][0] if options["config"] else DEFAULT_FILE
 
 
@@ -121,24 +121,24 @@ def remove(path: str, name: str) -> None:
 
 def say(text: str) -> None:
     """A line to standard output, whatever is in it."""
-    print(common.one_line(text), flush=True)
+    print(one_line(text), flush=True)
 
 
 # --- passwords ------------------------------------------------------------------------------------------
 
 
 def password_for(name: str, file: str | None) -> str:
-    """The password in the first line of a file, or the one that is typed. Raises CommandError."""
+    """The password in the first line of a file, or the one that is typed. Raises BadInput."""
     if file is not None:
         return first_line(file)
     if not os.isatty(0):
         message = "there is no terminal to ask for the password on: use --password-file"
-        raise common.CommandError(message, "bad arguments")
+        raise BadInput(message, "bad arguments")
     return asked_twice(name)
 
 
 def first_line(file: str) -> str:
-    """The first line of a file, or of standard input, without its end. Raises CommandError."""
+    """The first line of a file, or of standard input, without its end. Raises BadInput."""
     shown = "standard input" if file == "-" else f"password file {file}"
     try:
         with open(0 if file == "-" else file, "rb", closefd=file != "-") as lines:
@@ -147,24 +147,24 @@ def first_line(file: str) -> str:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no UTF-8"
         message = f"{shown}: {reason}; its first line has to be the password"
-        raise common.CommandError(message, "the password file cannot be read") from None
+        raise BadInput(message, "the password file cannot be read") from None
 
 
 def asked_twice(name: str) -> str:
-    """A password that was typed twice, unseen. Raises CommandError."""
+    """A password that was typed twice, unseen. Raises BadInput."""
     import getpass
     import warnings
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", getpass.GetPassWarning)  # it would be seen
-            password = getpass.getpass(f"Password for {common.one_line(name)}: ")
+            password = getpass.getpass(f"Password for {one_line(name)}: ")
             again = getpass.getpass("The same again: ")
     except (EOFError, getpass.GetPassWarning, UnicodeError):
         message = "the password could not be asked for on this terminal: use --password-file"
-        raise common.CommandError(message, "bad arguments") from None
+        raise BadInput(message, "bad arguments") from None
     if password != again:
-        raise common.CommandError("the two passwords differ; nothing was changed")
+        raise BadInput("the two passwords differ; nothing was changed")
     return password
 
 
@@ -172,10 +172,10 @@ def asked_twice(name: str) -> str:
 
 
 def menu(path: str) -> int:
-    """Ask what to do until that is nothing more; each change is made at once. Raises CommandError."""
+    """Ask what to do until that is nothing more; each change is made at once. Raises BadInput."""
     if not (os.isatty(0) and os.isatty(1)):
         message = "there is no terminal to ask on: use --list, --add, --change or --remove (try --help)"
-        raise common.CommandError(message, "bad arguments")
+        raise BadInput(message, "bad arguments")
     from pysftpserver.sksync.config import ConfigError
 
     letters: dict[str, Callable[[str], None]] = {
@@ -193,7 +193,7 @@ def menu(path: str) -> int:
             continue
         try:
             letters[answer](path)
-        except (ConfigError, common.CommandError) as error:
+        except (ConfigError, BadInput) as error:
             say(str(error))
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 
-from pysftpserver.cli.common import CommandError, tell
+from pysftpserver.cli.common import tell
 from pysftpserver.cli.options import BadValue, Option
-from pysftpserver.limits import LIMITS, Limits
-from pysftpserver.log import FACILITIES, LEVELS, SFTPLog
-from pysftpserver.requests import EXTENDED_REQUESTS, REQUESTS
+from pysftpserver.engine.limits import LIMITS, Limits
+from pysftpserver.engine.log import FACILITIES, LEVELS, SFTPLog
+from pysftpserver.engine.requests import EXTENDED_REQUESTS, REQUESTS
+from pysftpserver.failures import BadInput
 from pysftpserver.server import SFTPServer
 
 TYPE_CHECKING = False
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.engine.limits import Limit
     from pysftpserver.hook import SFTPHook
-    from pysftpserver.limits import Limit
 
 OTHER_PROTOCOLS = ("scp", "rsync")  # first words of the commands that such clients ask sshd for
 STANDARD_ERROR = "-"  # as the name of an audit log
@@ -148,7 +149,7 @@ SECURITY_OPTIONS = (
 def serve(prog: str, storage: SFTPAbstractServerStorage, log: SFTPLog, options: dict[str, Any]) -> int:
     """Serve one session of a command with the options above; return the exit status.
 
-    Raises CommandError.
+    Raises BadInput.
     """
     check_client(prog)
     hook = audit_log(options, log)  # before the umask, which is for what clients make
@@ -171,7 +172,7 @@ def serve(prog: str, storage: SFTPAbstractServerStorage, log: SFTPLog, options: 
 
 def remove_leftovers(storage: SFTPAbstractServerStorage, log: SFTPLog) -> None:
     """Tidy up behind servers that were killed, if that is the storage's business (not for one that reads)."""
-    from pysftpserver.atomic import AtomicUploads
+    from pysftpserver.uploads.atomic import AtomicUploads
 
     if not isinstance(storage, AtomicUploads):
         return
@@ -183,20 +184,20 @@ def remove_leftovers(storage: SFTPAbstractServerStorage, log: SFTPLog) -> None:
 
 
 def audit_log(options: dict[str, Any], log: SFTPLog) -> SFTPHook | None:
-    """The audit log that was asked for. Raises CommandError when it cannot be written, or was not."""
+    """The audit log that was asked for. Raises BadInput when it cannot be written, or was not."""
     path, best_effort = options["audit"], options["audit_best_effort"]
     if path is None:
         if best_effort:
-            raise CommandError("--audit-best-effort goes with --audit FILE")
+            raise BadInput("--audit-best-effort goes with --audit FILE")
         return None
-    from pysftpserver import audit
+    from pysftpserver.engine import audit
     from pysftpserver.stdio import peer, user
 
     try:
         sink = audit.descriptor_sink(2) if path == STANDARD_ERROR else audit.file_sink(path)
     except OSError as error:
         message = f"audit log {path}: {error.strerror}; name a file that can be written"
-        raise CommandError(message, "the audit log cannot be written") from None
+        raise BadInput(message, "the audit log cannot be written") from None
     return audit.AuditLog(sink, user(), *peer(), log, best_effort)
 
 
@@ -205,10 +206,10 @@ def check_client(prog: str) -> None:
 
     Only programs known not to speak it: the command of a Subsystem may have any name. Somebody who
     typed the command is told what it waits for.
-    Raises CommandError.
+    Raises BadInput.
     """
     words = os.environ.get("SSH_ORIGINAL_COMMAND", "").split()
     if words and os.path.basename(words[0]) in OTHER_PROTOCOLS:
-        raise CommandError("this service allows sftp connections only")
+        raise BadInput("this service allows sftp connections only")
     if os.isatty(0) and "SSH_CONNECTION" not in os.environ:
         tell(f"{prog}: this speaks SFTP on standard input and output; it is for sshd to start")

@@ -10,9 +10,8 @@ import os
 
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.contract.packets import SFTPTestClient, get_sftphandle, get_sftpstatus
-from pysftpserver.log import ERROR, SFTPLog
-from pysftpserver.pysftpexceptions import is_expected, status_of
-from pysftpserver.wire import (
+from pysftpserver.engine.log import ERROR, SFTPLog
+from pysftpserver.engine.wire import (
     SSH2_FX_BAD_MESSAGE,
     SSH2_FX_FAILURE,
     SSH2_FX_NO_SUCH_FILE,
@@ -20,6 +19,7 @@ from pysftpserver.wire import (
     SSH2_FX_OP_UNSUPPORTED,
     SSH2_FX_PERMISSION_DENIED,
 )
+from pysftpserver.pysftpexceptions import is_expected, status_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from itertools import islice
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.contract.base import FAILED, NOT_FOUND, ContractBase, close, needs
 from pysftpserver.contract.packets import get_sftpentries, get_sftphandle, get_sftpstatus
-from pysftpserver.wire import SSH2_FX_EOF, SSH2_FX_OK
+from pysftpserver.engine.wire import SSH2_FX_EOF, SSH2_FX_OK
 
 MANY = 1_200  # entries
 

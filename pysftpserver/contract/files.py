@@ -8,7 +8,7 @@ import random
 
 from pysftpserver.contract.base import FAILED, NOT_FOUND, ContractBase, needs
 from pysftpserver.contract.packets import get_sftpdata, get_sftphandle, get_sftpstatus
-from pysftpserver.wire import MAX_DATA, SSH2_FX_EOF
+from pysftpserver.engine.wire import MAX_DATA, SSH2_FX_EOF
 
 CREATE = os.O_WRONLY | os.O_CREAT
 READ, WRITE, BOTH = os.O_RDONLY, os.O_WRONLY, os.O_RDWR

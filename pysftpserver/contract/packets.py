@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 
-from pysftpserver import wire
 from pysftpserver.attributes import SFTPAttributes
+from pysftpserver.engine import wire
 from pysftpserver.server import SFTPServer
 
 TYPE_CHECKING = False

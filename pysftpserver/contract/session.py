@@ -14,7 +14,7 @@ from pysftpserver.contract.packets import (
     sftpcmd,
     sftpstring,
 )
-from pysftpserver.wire import SSH2_FX_EOF, SSH2_FX_FAILURE, SSH2_FX_OK, SSH2_FXP_READ
+from pysftpserver.engine.wire import SSH2_FX_EOF, SSH2_FX_FAILURE, SSH2_FX_OK, SSH2_FXP_READ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

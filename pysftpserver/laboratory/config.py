@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 
-from pysftpserver.log import LEVELS
+from pysftpserver.engine.log import LEVELS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

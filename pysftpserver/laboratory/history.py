@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from pysftpserver import wholefiles
+from pysftpserver.host import wholefiles
 from pysftpserver.laboratory.window import remembered
 
 TYPE_CHECKING = False

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-    from pysftpserver.log import SFTPLog
+    from pysftpserver.engine.log import SFTPLog
 
 
 AGAIN = 1.0  # seconds, until it is looked again whether the next key is there

@@ -14,15 +14,15 @@ from pysftpserver.laboratory.config import Options
 from pysftpserver.laboratory.keys import Keys
 from pysftpserver.laboratory.service import Service, about, title_of
 from pysftpserver.laboratory.session import Session
-from pysftpserver.throttle import Throttle, network_of
+from pysftpserver.service.throttle import Throttle, network_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
     from typing import Any
 
+    from pysftpserver.engine.log import SFTPLog
     from pysftpserver.laboratory.service import Client
-    from pysftpserver.log import SFTPLog
 
 ROOM = 64 << 10  # bytes that are received at once
 BACKLOG = 512

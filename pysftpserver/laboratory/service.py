@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from typing import Protocol, TypeVar
 
-    from pysftpserver.log import SFTPLog
+    from pysftpserver.engine.log import SFTPLog
 
     Result = TypeVar("Result")
 

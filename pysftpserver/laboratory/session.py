@@ -12,12 +12,12 @@ import asyncio
 from collections import deque
 from time import monotonic
 
+from pysftpserver.engine.log import VERBOSE
 from pysftpserver.laboratory import wire
 from pysftpserver.laboratory.handshake import ServerHandshake, Step
 from pysftpserver.laboratory.outgoing import Outgoing
 from pysftpserver.laboratory.service import Client, finished, work_of
 from pysftpserver.laboratory.wire import Form, Word
-from pysftpserver.log import VERBOSE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

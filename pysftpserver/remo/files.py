@@ -12,7 +12,6 @@ from stat import S_ISDIR, S_ISREG
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.attributes import LongnameFormatter
-from pysftpserver.incoming import is_missing, open_beside, reason, remove_leftovers
 from pysftpserver.pysftpexceptions import (
     SFTPEndOfFile,
     SFTPException,
@@ -20,6 +19,7 @@ from pysftpserver.pysftpexceptions import (
     SFTPNotFound,
     SFTPUnsupported,
 )
+from pysftpserver.uploads.incoming import is_missing, open_beside, reason, remove_leftovers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pysftpserver.attributes import SFTPAttributes
-    from pysftpserver.incoming import Incoming
+    from pysftpserver.uploads.incoming import Incoming
 
 
 #: What a storage means that says nothing.

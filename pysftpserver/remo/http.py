@@ -21,7 +21,7 @@ from cheroot import wsgi
 
 from pysftpserver.remo.application import IS_GONE
 from pysftpserver.remo.streams import MOST_HEADER, RECEIVE, ChunkedBody, KnownBody, Reader, Stream, Writer
-from pysftpserver.throttle import network_of
+from pysftpserver.service.throttle import network_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ed448, rsa
 from pysftpserver.remo import audit, wire
 from pysftpserver.remo.crypto import KeyProblem, OneTimeKey, SessionCipher, is_signed, new_key, sign
 from pysftpserver.remo.users import Permissions, UserError
-from pysftpserver.throttle import Throttle
+from pysftpserver.service.throttle import Throttle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import secrets
 import threading
 
 from pysftpserver.remo.wire import PAUSE, Tampered, next_number
-from pysftpserver.throttle import network_of
+from pysftpserver.service.throttle import network_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

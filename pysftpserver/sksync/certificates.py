@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from pysftpserver import wholefiles
+from pysftpserver.host import wholefiles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ import os
 import time
 from dataclasses import dataclass, field
 
-from pysftpserver.incoming import reason
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.sksync import plan, wire
 from pysftpserver.sksync.dialogue import Dialogue, SyncError
@@ -22,6 +21,7 @@ from pysftpserver.sksync.sending import BLOCK, CannotSend, Sender
 from pysftpserver.sksync.shares import directory
 from pysftpserver.sksync.tls import ClientTLS, TLSError
 from pysftpserver.sksync.wire import DEFAULT_PORT, Dialect, Malformed, SyncType
+from pysftpserver.uploads.incoming import reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

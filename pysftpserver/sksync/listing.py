@@ -11,10 +11,10 @@ import fnmatch
 import itertools
 from stat import S_IFREG, S_ISDIR, S_ISREG
 
-from pysftpserver import temporary
-from pysftpserver.incoming import is_missing, reason
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.sksync.wire import MOST_DEEP, MOST_TIME
+from pysftpserver.uploads import temporary
+from pysftpserver.uploads.incoming import is_missing, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ import errno
 import os
 from stat import S_ISDIR, S_ISREG
 
-from pysftpserver import temporary
-from pysftpserver.incoming import is_missing, open_beside, reason
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.sksync.listing import seconds
+from pysftpserver.uploads import temporary
+from pysftpserver.uploads.incoming import is_missing, open_beside, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.attributes import SFTPAttributes
-    from pysftpserver.incoming import Incoming
     from pysftpserver.sksync.listing import Listing
     from pysftpserver.sksync.wire import SyncType
+    from pysftpserver.uploads.incoming import Incoming
 
 DIRECTORY = 0o777
 #: What no other file would fare better with.

@@ -9,9 +9,9 @@ import hashlib
 import os
 from stat import S_ISREG
 
-from pysftpserver.incoming import is_missing, reason
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.sksync import wire
+from pysftpserver.uploads.incoming import is_missing, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

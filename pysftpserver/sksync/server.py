@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any, TypeVar
 
-    from pysftpserver.log import SFTPLog
+    from pysftpserver.engine.log import SFTPLog
     from pysftpserver.sksync.config import Config
     from pysftpserver.sksync.session import Shares
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from pysftpserver.incoming import reason
-from pysftpserver.log import VERBOSE
+from pysftpserver.engine.log import VERBOSE
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.sksync import listing, plan, wire
 from pysftpserver.sksync.connection import ConnectionEnded
@@ -21,13 +20,14 @@ from pysftpserver.sksync.receiving import Receiver, remove_leftovers
 from pysftpserver.sksync.sending import CannotSend, Sender
 from pysftpserver.sksync.shares import NotShared
 from pysftpserver.sksync.wire import Dialect, Malformed
+from pysftpserver.uploads.incoming import reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
     from typing import Any, Protocol, TypeVar
 
-    from pysftpserver.log import SFTPLog
+    from pysftpserver.engine.log import SFTPLog
     from pysftpserver.sksync.config import Config
     from pysftpserver.sksync.connection import Connection
     from pysftpserver.sksync.listing import Listing

@@ -15,7 +15,7 @@ import os
 import stat
 import unicodedata
 
-from pysftpserver import wholefiles
+from pysftpserver.host import wholefiles
 from pysftpserver.sksync import config, jsontext, srp
 from pysftpserver.sksync.config import ConfigError
 

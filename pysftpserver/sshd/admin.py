@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
-    from pysftpserver.log import SFTPLog
+    from pysftpserver.engine.log import SFTPLog
     from pysftpserver.sshd.sessions import Sessions
 
 BACKLOG = 16

@@ -13,8 +13,8 @@ from functools import partial
 
 import asyncssh
 
-from pysftpserver.segments import LONGEST_READ, LateRead
-from pysftpserver.wire import (
+from pysftpserver.engine.segments import LONGEST_READ, LateRead
+from pysftpserver.engine.wire import (
     PACKET_HEADER,
     SSH2_FXP_CLOSE,
     SSH2_FXP_FSTAT,

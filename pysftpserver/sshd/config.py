@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import configparser
 
-from pysftpserver.log import LEVELS
+from pysftpserver.engine.log import LEVELS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ What may not enter: SSH, where figures are shown.
 
 from __future__ import annotations
 
-from pysftpserver import audit
+from pysftpserver.engine import audit
 from pysftpserver.hook import SFTPHooks
 from pysftpserver.sshd.metrics import Counting
 

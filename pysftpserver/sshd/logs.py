@@ -11,11 +11,11 @@ import json
 import os
 import time
 
-from pysftpserver.log import DEBUG1, ERROR, FATAL, INFO, VERBOSE, open_for_appending
+from pysftpserver.engine.log import DEBUG1, ERROR, FATAL, INFO, VERBOSE, open_for_appending
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pysftpserver.log import Sink
+    from pysftpserver.engine.log import Sink
 
 NAMES = {FATAL: "fatal", ERROR: "error", INFO: "info", VERBOSE: "verbose"}
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from threading import Lock
 
+from pysftpserver.engine.wire import SSH2_FX_EOF, SSH2_FX_OK
 from pysftpserver.hook import SFTPHook
-from pysftpserver.wire import SSH2_FX_EOF, SSH2_FX_OK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

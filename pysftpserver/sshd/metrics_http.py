@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from pysftpserver.log import SFTPLog
+    from pysftpserver.engine.log import SFTPLog
 
 HOST = "127.0.0.1"
 PATH = "/metrics"

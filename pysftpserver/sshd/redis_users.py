@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
-    from pysftpserver.log import SFTPLog
+    from pysftpserver.engine.log import SFTPLog
     from pysftpserver.sshd.records import Record
     from pysftpserver.sshd.redis_records import RedisAddress
     from pysftpserver.sshd.users import User

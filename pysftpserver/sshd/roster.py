@@ -7,14 +7,14 @@ What may not enter: where users come from, asyncio.
 
 from __future__ import annotations
 
-from pysftpserver.log import show
+from pysftpserver.failures import show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
     from typing import TypeVar
 
-    from pysftpserver.log import SFTPLog
+    from pysftpserver.engine.log import SFTPLog
     from pysftpserver.sshd.records import Record
     from pysftpserver.sshd.users import User
 

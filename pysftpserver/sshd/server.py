@@ -10,8 +10,8 @@ import socket
 
 import asyncssh
 
-from pysftpserver.limits import Limits
-from pysftpserver.log import SFTPLog
+from pysftpserver.engine.limits import Limits
+from pysftpserver.engine.log import SFTPLog
 from pysftpserver.server import SFTPServer
 from pysftpserver.sshd import algorithms, keys
 from pysftpserver.sshd.connection import Connection

@@ -9,7 +9,7 @@ import asyncio
 import os
 import time
 
-from pysftpserver.handles import FileHandle
+from pysftpserver.engine.handles import FileHandle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

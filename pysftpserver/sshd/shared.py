@@ -11,8 +11,8 @@ import hashlib
 import mmap
 import secrets
 
-from pysftpserver import throttle
-from pysftpserver.throttle import WINDOW, network_of
+from pysftpserver.service import throttle
+from pysftpserver.service.throttle import WINDOW, network_of
 
 DIGEST = 16  # bytes, of an address or a user's name
 FAILURES = 1024  # that each process remembers

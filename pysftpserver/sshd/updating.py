@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
     from typing import TypeVar
 
-    from pysftpserver.log import SFTPLog
+    from pysftpserver.engine.log import SFTPLog
 
     T = TypeVar("T")
 

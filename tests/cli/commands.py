@@ -12,7 +12,7 @@ import unittest
 from pathlib import Path
 from typing import Any
 
-from tests.packets import HELLO, Reply, replies
+from tests.support.packets import HELLO, Reply, replies
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = "/usr/lib/openssh/sftp-server"

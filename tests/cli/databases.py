@@ -6,10 +6,10 @@ import os
 import socket
 from typing import Any
 
-from pysftpserver.embedded import LOOPBACK
+from pysftpserver.storages.embedded import LOOPBACK
 from tests.cli.commands import CommandCase
 from tests.mongo import databases
-from tests.packets import HELLO, Reply, replies
+from tests.support.packets import HELLO, Reply, replies
 
 
 class DatabaseCase(databases.DatabaseCase, CommandCase):

@@ -15,7 +15,7 @@ import time
 import unittest
 from pathlib import Path
 
-from tests.doors import PATIENCE, ROOT, Door, Wire, wait_for
+from tests.support.doors import PATIENCE, ROOT, Door, Wire, wait_for
 
 COMMANDS = ("pysftpjail", "pysftpserver")
 

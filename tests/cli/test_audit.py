@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.auditing import records_of
 from tests.cli.commands import PATIENCE, ROOT, CommandCase
-from tests.doors import Wire, wait_for
-from tests.packets import CREAT, HELLO, NO_ATTRS, WRITE, replies, request, string, u32, u64
+from tests.support.auditing import records_of
+from tests.support.doors import Wire, wait_for
+from tests.support.packets import CREAT, HELLO, NO_ATTRS, WRITE, replies, request, string, u32, u64
 
 BROKEN = 11
 # A server whose files cannot become longer: for it, the disk is full.

@@ -1,6 +1,6 @@
 """The limits as flags of both commands: each works, each has a range, and the help says so.
 
-What reaching a limit does request by request is tests/test_limits.py's business; here are real processes.
+What reaching a limit does request by request is in tests/engine/test_limits.py; here are real processes.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pysftpserver.limits import LIMITS
+from pysftpserver.engine.limits import LIMITS
 from tests.cli.commands import CommandCase
 from tests.cli.sessions import COMMANDS, Session, SessionCase
-from tests.doors import FILE, Wire, wait_for
-from tests.packets import (
+from tests.support.doors import FILE, Wire, wait_for
+from tests.support.packets import (
     BAD_MESSAGE,
     FAILURE,
     HELLO,

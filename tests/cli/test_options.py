@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pysftpserver.cli import pysftpjail, pysftpmongo, pysftpserver
-from pysftpserver.cli.common import CommandError
 from pysftpserver.cli.parser import parse
+from pysftpserver.failures import BadInput
 
 WORDS = (
     ["-R", "--read-only", "-u", "--umask", "022", "-u022", "--umask=7", "--uma", "999", "-d", "/in", "-e"]
@@ -33,7 +33,7 @@ class PlainCommandLines(unittest.TestCase):
             return
         try:
             expected = parse(command, words)
-        except (CommandError, SystemExit) as error:
+        except (BadInput, SystemExit) as error:
             self.fail(f"{words}: argparse refuses what was plain: {error!r}")
         expected = {name: value for name, value in expected.items() if name in plain}
         self.assertEqual(plain, expected, words)

@@ -8,9 +8,9 @@ import subprocess
 from pysftpserver import __version__
 from pysftpserver.cli import pysftpjail
 from pysftpserver.cli.parser import build_parser
-from pysftpserver.requests import REQUESTS
+from pysftpserver.engine.requests import REQUESTS
 from tests.cli.commands import BAD_UMASKS, REFERENCE, CommandCase
-from tests.packets import (
+from tests.support.packets import (
     CREAT,
     HELLO,
     NO_ATTRS,

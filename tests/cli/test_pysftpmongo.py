@@ -10,11 +10,11 @@ from pymongo.uri_parser import parse_uri
 from pysftpserver import __version__
 from pysftpserver.cli import pysftpmongo
 from pysftpserver.cli.parser import build_parser
-from tests.auditing import records_of
 from tests.cli.commands import BAD_UMASKS, REFERENCE, CommandCase
 from tests.cli.databases import DatabaseCase
 from tests.mongo import databases
-from tests.packets import (
+from tests.support.auditing import records_of
+from tests.support.packets import (
     BAD_MESSAGE,
     CREAT,
     HELLO,

@@ -12,7 +12,7 @@ from bson import ObjectId
 
 from tests.cli.commands import PATIENCE, ROOT
 from tests.cli.databases import DatabaseCase
-from tests.packets import HELLO
+from tests.support.packets import HELLO
 
 CHUNK = 261120  # bytes
 

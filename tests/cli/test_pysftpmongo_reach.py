@@ -14,11 +14,11 @@ from typing import Any
 from pymongo.uri_parser import parse_uri
 
 from pysftpserver.cli.title import without_passwords
-from pysftpserver.embedded import EmbeddedMongo
+from pysftpserver.storages.embedded import EmbeddedMongo
 from tests.cli.commands import PATIENCE, ROOT, CommandCase
 from tests.cli.databases import DatabaseCase, Silent, closed_port
 from tests.mongo import databases
-from tests.packets import HELLO, NO_ATTRS, request, string
+from tests.support.packets import HELLO, NO_ATTRS, request, string
 
 SOON = 5.0  # seconds until whoever waits is told
 MKDIR = request("mkdir", 1, string(b"/d"), NO_ATTRS)

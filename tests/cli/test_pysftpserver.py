@@ -10,7 +10,7 @@ from pysftpserver import __version__
 from pysftpserver.cli import pysftpserver
 from pysftpserver.cli.parser import build_parser
 from tests.cli.commands import BAD_UMASKS, REFERENCE, CommandCase
-from tests.packets import (
+from tests.support.packets import (
     CREAT,
     HELLO,
     NO_ATTRS,

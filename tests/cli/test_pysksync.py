@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.cli.commands import PATIENCE, ROOT, CommandCase
-from tests.doors import wait_for
 from tests.sksync import oldstyle
 from tests.sksync.serving import HOST, NOW, put, tree
+from tests.support.doors import wait_for
 
 COMMAND = str(ROOT / "bin" / "pysksync")
 TRIES = 5  # for a port that nobody else has taken before we do

@@ -10,10 +10,10 @@ import threading
 
 from tests.cli.commands import PATIENCE, ROOT
 from tests.cli.test_pysksync import COMMAND, SkSyncCase
-from tests.doors import wait_for
 from tests.mongo.databases import DatabaseCase, uri
 from tests.sksync import oldstyle
 from tests.sksync.serving import HOST, NOW, put, tree
+from tests.support.doors import wait_for
 
 
 class WithADatabase(DatabaseCase, SkSyncCase):

@@ -22,9 +22,9 @@ import unittest
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from tests.doors import PATIENCE, Door
 from tests.integration.programs import program
-from tests.packets import (
+from tests.support.doors import PATIENCE, Door
+from tests.support.packets import (
     CREAT,
     HELLO,
     MAX_DATA,

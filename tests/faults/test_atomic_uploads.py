@@ -15,13 +15,13 @@ import unittest
 from pathlib import Path
 from typing import Any
 
-from tests.doors import FILE, PATIENCE, Door, Doors, Wire, wait_for
 from tests.faults.disks import ways_in
 from tests.integration.clients import lftp
 from tests.integration.harness import ServedCase
 from tests.integration.programs import Argument, command, descendants, is_alive, program, require
-from tests.packets import CREAT, EXCL, FAILURE, NO_ATTRS, OK, TRUNC, WRITE, request, string, u32, u64
-from tests.uploads import LOOKS_LEFT, is_beside
+from tests.support.doors import FILE, PATIENCE, Door, Doors, Wire, wait_for
+from tests.support.packets import CREAT, EXCL, FAILURE, NO_ATTRS, OK, TRUNC, WRITE, request, string, u32, u64
+from tests.support.uploads import LOOKS_LEFT, is_beside
 
 NEW = WRITE | CREAT | TRUNC
 KILLS = 24

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tests.faults.disks import DiskCase
 from tests.faults.sessions import KIB, MIB, NEW, FaultCase, Session, Upload, content_of
-from tests.packets import OK, Reply
+from tests.support.packets import OK, Reply
 
 ALL_IS_WELL = Reply("status", OK, b"Success")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import os
 
-from tests.doors import wait_for
 from tests.faults.disks import DiskCase
 from tests.faults.sessions import KIB, MIB, NEW, VARIANTS, Session, Upload, content_of
-from tests.packets import (
+from tests.support.doors import wait_for
+from tests.support.packets import (
     APPEND,
     CREAT,
     FAILURE,

@@ -12,11 +12,11 @@ import re
 import signal
 from pathlib import Path
 
-from tests.doors import PATIENCE
 from tests.faults.sessions import KIB, MIB, NEW, VARIANTS, FaultCase, Session, Upload, content_of
 from tests.faults.transfers import TransferCase
 from tests.integration.programs import descendants, is_alive, wait_for
-from tests.packets import MAX_DATA, OK, Reply, request, u32, u64
+from tests.support.doors import PATIENCE
+from tests.support.packets import MAX_DATA, OK, Reply, request, u32, u64
 
 PUTS = 16
 GETS = 12

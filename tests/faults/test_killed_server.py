@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import signal
 
-from tests.doors import PATIENCE
 from tests.faults.sessions import KIB, MIB, NEW, VARIANTS, Session, Upload, content_of
 from tests.faults.transfers import TransferCase
 from tests.integration.programs import descendants, is_alive, wait_for
-from tests.packets import CREAT, MAX_DATA, OK, WRITE, Attributes, attrs, request
+from tests.support.doors import PATIENCE
+from tests.support.packets import CREAT, MAX_DATA, OK, WRITE, Attributes, attrs, request
 
 RUNS = 44  # and as many of OpenSSH's as make them 50
 OPENSSH_RUNS = 6

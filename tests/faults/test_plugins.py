@@ -1,7 +1,7 @@
 """A storage that fails in a server's process: one failure for each request, and nothing else is lost.
 
-tests/test_storage_faults.py has this for the engine alone; here are run(), real files and descriptors to
-leak, listings that fail half-way, the fast path, and exceptions as the interpreter itself raises them.
+tests/engine/test_storage_faults.py has this for the engine alone; here are run(), real files and descriptors
+to leak, listings that fail half-way, the fast path, and exceptions as the interpreter itself raises them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,21 @@ from typing import Any
 
 from tests.faults import plugins
 from tests.faults.sessions import KIB, NEW, FaultCase, Session, Upload, content_of
-from tests.packets import EOF, FAILURE, MAX_DATA, OK, READ, WAYS, WRITE, Client, request, string, u32, u64
-from tests.storages import Whole
+from tests.support.packets import (
+    EOF,
+    FAILURE,
+    MAX_DATA,
+    OK,
+    READ,
+    WAYS,
+    WRITE,
+    Client,
+    request,
+    string,
+    u32,
+    u64,
+)
+from tests.support.storages import Whole
 
 STORAGES = ("storage=armed", "storage=armed-descriptors")
 FILES = {"x", "f", "d", "d/one", "d/two"}
@@ -24,7 +37,7 @@ DOING = set("setstat lsetstat fsetstat mkdir rmdir rm rename symlink link write 
 
 
 class PluginCase(FaultCase):
-    """A storage that fails on order, on a few files; x is what tests.packets.WAYS act on."""
+    """A storage that fails on order, on a few files; x is what tests.support.packets.WAYS act on."""
 
     def setUp(self) -> None:
         super().setUp()

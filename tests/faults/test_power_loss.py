@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.faults.disks import Disk
 from tests.faults.sessions import KIB, MIB, NEW, VARIANTS, FaultCase, Upload, content_of
-from tests.packets import MAX_DATA, Attributes, attrs, string, u64
+from tests.support.packets import MAX_DATA, Attributes, attrs, string, u64
 
 # The journal is written when somebody asks for it, and not every five seconds.
 OPTIONS = "loop,commit=600"

@@ -12,10 +12,10 @@ import os
 import shlex
 import subprocess
 
-from pysftpserver.requests import EXTENDED_REQUESTS, REQUESTS
+from pysftpserver.engine.requests import EXTENDED_REQUESTS, REQUESTS
 from tests.faults.disks import Disk, DiskCase
 from tests.faults.sessions import KIB, NEW, VARIANTS, Session, Upload, content_of
-from tests.packets import (
+from tests.support.packets import (
     APPEND,
     CREAT,
     EXCL,

@@ -9,7 +9,7 @@ import errno
 import os
 
 from tests.faults.sessions import KIB, NEW, VARIANTS, FaultCase, Session, Upload, content_of
-from tests.packets import (
+from tests.support.packets import (
     APPEND,
     CREAT,
     FAILURE,

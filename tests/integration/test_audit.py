@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tests.auditing import records_of
 from tests.integration.harness import ServedCase
 from tests.integration.material import Material
 from tests.integration.programs import require
+from tests.support.auditing import records_of
 
 
 def setUpModule() -> None:

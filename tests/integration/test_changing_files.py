@@ -23,9 +23,9 @@ from typing import Any
 from unittest import mock
 
 from pysftpserver import stdio
-from tests.doors import FILE, PATIENCE, RESIDENT, TICKS, Door, Doors, Wire
 from tests.integration.programs import command, descendants, is_alive, program, require, wait_for
-from tests.packets import EOF, MAX_DATA, OK, READ, WRITE, Attributes, attrs, request, string, u32, u64
+from tests.support.doors import FILE, PATIENCE, RESIDENT, TICKS, Door, Doors, Wire
+from tests.support.packets import EOF, MAX_DATA, OK, READ, WRITE, Attributes, attrs, request, string, u32, u64
 
 DATA, STATUS = 103, 101
 DATA_HEADER = 9  # bytes: type, id and length, after the packet's own length

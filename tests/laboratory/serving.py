@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from pysftpserver.engine.log import VERBOSE, SFTPLog
 from pysftpserver.laboratory.config import options
 from pysftpserver.laboratory.server import Server
 from pysftpserver.laboratory.service import Service
 from pysftpserver.laboratory.services.echo import Echo
-from pysftpserver.log import VERBOSE, SFTPLog
 
 HOST = "127.0.0.1"
 PATIENCE = 20.0  # seconds for what takes milliseconds

@@ -9,11 +9,11 @@ import threading
 import time
 from unittest import mock
 
+from pysftpserver.engine.log import SFTPLog
 from pysftpserver.laboratory import client as library
 from pysftpserver.laboratory import keys
 from pysftpserver.laboratory.service import Client, Service
 from pysftpserver.laboratory.services.echo import Echo
-from pysftpserver.log import SFTPLog
 from tests.laboratory.serving import HOST, PASSWORD, PATIENCE, OldClient, ServerCase
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from unittest import mock
 
 from pysftpserver.cli import common, pysftplab, pysftplab_serve
+from pysftpserver.failures import BadInput
 from pysftpserver.laboratory import client, history
 from pysftpserver.laboratory.config import OptionError, options_of, parse_file
 from tests.laboratory.serving import HOST, PATIENCE
@@ -143,7 +144,7 @@ class Serving(Commands):
                 self.assertRegex(done.stderr, rf"\Apysftplab: service: own{number}:X: {wanted}\n\Z")
 
     def test_a_password_that_nobody_could_say_is_refused(self) -> None:
-        with self.assertRaisesRegex(common.CommandError, "no UTF-8"):
+        with self.assertRaisesRegex(BadInput, "no UTF-8"):
             pysftplab.checked(os.fsdecode(b"\xff"), "x")
 
     def test_options_come_from_a_toml_file_and_the_command_line_wins(self) -> None:

@@ -7,13 +7,13 @@ import threading
 import time
 from unittest import mock
 
+from pysftpserver.engine.log import SFTPLog
 from pysftpserver.laboratory import keys
 from pysftpserver.laboratory.config import options
 from pysftpserver.laboratory.server import Server
 from pysftpserver.laboratory.service import Client, Service
 from pysftpserver.laboratory.services.clock import Time
 from pysftpserver.laboratory.services.echo import Echo
-from pysftpserver.log import SFTPLog
 from tests.laboratory.serving import PASSWORD, PATIENCE, Served, ServerCase, cipher
 
 KEYS = ("", "a key that was chosen")

@@ -18,7 +18,7 @@ import unittest
 from pathlib import Path
 
 from pysftpserver.cli import pysftplab_window
-from pysftpserver.cli.common import CommandError
+from pysftpserver.failures import BadInput
 from pysftpserver.laboratory.service import Client, Service
 from pysftpserver.laboratory.services.echo import Echo
 from pysftpserver.laboratory.window.log import COLOURS, MOST_LINES
@@ -276,7 +276,7 @@ class WithoutADisplay(unittest.TestCase):
             (["localhost", "70000"], "port '70000': the port is a whole number"),
             (["localhost", "1", "2"], "give HOST [PORT]"),
         ):
-            with self.subTest(server), self.assertRaises(CommandError) as caught:
+            with self.subTest(server), self.assertRaises(BadInput) as caught:
                 pysftplab_window.given_fields(server, None)
             self.assertIn(said, caught.exception.message)
             self.assertEqual(caught.exception.status, 2)

@@ -15,8 +15,8 @@ from typing import Any
 import gridfs
 import pymongo
 
-from pysftpserver.embedded import LOOPBACK, EmbeddedMongo
 from pysftpserver.mongostorage import SFTPServerMongoStorage
+from pysftpserver.storages.embedded import LOOPBACK, EmbeddedMongo
 
 VARIABLE = "PYSFTP_TEST_MONGO_URI"
 _running: list[EmbeddedMongo] = []

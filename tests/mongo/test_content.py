@@ -9,8 +9,8 @@ from typing import Any
 from unittest import mock
 
 from pysftpserver.attributes import SFTPAttributes
-from pysftpserver.mongo import chunks, draft
 from pysftpserver.pysftpexceptions import SFTPFailure
+from pysftpserver.storages.mongo import chunks, draft
 from tests.mongo.clients import CountingCase, get, put
 from tests.mongo.databases import DatabaseCase
 

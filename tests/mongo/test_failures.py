@@ -19,16 +19,16 @@ from unittest import mock
 
 import pymongo
 
-from pysftpserver.embedded import LOOPBACK, EmbeddedMongo
-from pysftpserver.log import ERROR
-from pysftpserver.mongo import bucket, listing
-from pysftpserver.mongo.bucket import CHUNK_SIZE
+from pysftpserver.engine.log import ERROR
 from pysftpserver.mongostorage import SFTPServerMongoStorage
-from tests.doors import wait_for
+from pysftpserver.storages.embedded import LOOPBACK, EmbeddedMongo
+from pysftpserver.storages.mongo import bucket, listing
+from pysftpserver.storages.mongo.bucket import CHUNK_SIZE
 from tests.mongo.databases import VARIABLE, DatabaseCase, uri
 from tests.mongo.proxies import Proxy
 from tests.mongo.sessions import get, orphans, put
-from tests.packets import (
+from tests.support.doors import wait_for
+from tests.support.packets import (
     CREAT,
     EOF,
     FAILURE,
@@ -268,7 +268,7 @@ class Uploads(FailureCase):
 
     def test_a_document_that_cannot_be_taken_back_keeps_its_chunks(self):
         concern = {"writeConcernError": {"code": 64, "errmsg": "waiting for replication timed out"}}
-        with mock.patch("pysftpserver.mongo.openfiles.revoke", side_effect=_lost()):
+        with mock.patch("pysftpserver.storages.mongo.openfiles.revoke", side_effect=_lost()):
             self.assert_clean(self.failing_before_the_document(concern))
         for file in self.gridfs.find():
             self.assertEqual(len(file.read()), file.length)

@@ -13,8 +13,8 @@ from bson.datetime_ms import DatetimeMS
 from pymongo.errors import OperationFailure
 
 from pysftpserver.attributes import SFTPAttributes
-from pysftpserver.mongo import bucket as buckets
-from pysftpserver.mongo import revisions
+from pysftpserver.storages.mongo import bucket as buckets
+from pysftpserver.storages.mongo import revisions
 from tests.mongo.clients import get, names, put
 from tests.mongo.databases import DatabaseCase
 

@@ -12,9 +12,9 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.errors import OperationFailure
 
 from pysftpserver.attributes import SFTPAttributes
-from pysftpserver.mongo import listing
 from pysftpserver.mongostorage import SFTPServerMongoStorage
 from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.storages.mongo import listing
 from tests.mongo.clients import get, names, put
 from tests.mongo.databases import DatabaseCase
 

@@ -14,9 +14,9 @@ from typing import Any
 import pymongo
 
 from pysftpserver.attributes import SFTPAttributes
-from pysftpserver.mongo import listing
-from pysftpserver.mongo.names import to_text
 from pysftpserver.mongostorage import SFTPServerMongoStorage
+from pysftpserver.storages.mongo import listing
+from pysftpserver.storages.mongo.names import to_text
 from tests.mongo.clients import CountingCase, names, put
 from tests.mongo.databases import DatabaseCase, uri
 

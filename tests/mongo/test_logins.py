@@ -13,9 +13,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pysftpserver.embedded import LOOPBACK, EmbeddedMongo
-from pysftpserver.mongo.connection import MongoUnavailable
 from pysftpserver.mongostorage import SFTPServerMongoStorage
+from pysftpserver.storages.embedded import LOOPBACK, EmbeddedMongo
+from pysftpserver.storages.mongo.connection import MongoUnavailable
 from tests.mongo.clients import get, put
 
 USER, PASSWORD = "alice", "p@ss/w0rd"

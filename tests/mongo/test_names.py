@@ -8,8 +8,8 @@ import unittest
 from hypothesis import example, given, seed, settings
 from hypothesis import strategies as st
 
-from pysftpserver.mongo.bitmap import Bitmap
-from pysftpserver.mongo.names import (
+from pysftpserver.storages.mongo.bitmap import Bitmap
+from pysftpserver.storages.mongo.names import (
     NAME_MAX,
     after,
     ancestors,

@@ -10,14 +10,14 @@ import gridfs
 from bson import ObjectId
 
 from pysftpserver.attributes import SFTPAttributes
-from pysftpserver.mongo.bucket import CHUNK_SIZE
-from pysftpserver.mongo.draft import BATCH
-from pysftpserver.mongo.gc import collect
 from pysftpserver.pysftpexceptions import SFTPFailure
-from tests.doors import wait_for
+from pysftpserver.storages.mongo.bucket import CHUNK_SIZE
+from pysftpserver.storages.mongo.draft import BATCH
+from pysftpserver.storages.mongo.gc import collect
 from tests.mongo.databases import DatabaseCase
 from tests.mongo.sessions import NEW, Served, get, orphans, put
-from tests.packets import CREAT, OK, TRUNC, WRITE, Client, string, u64
+from tests.support.doors import wait_for
+from tests.support.packets import CREAT, OK, TRUNC, WRITE, Client, string, u64
 
 OLD = b"old" * 300_000  # chunks: 4
 FRESH = b"fresh" * 200_000

@@ -11,9 +11,9 @@ import random
 import threading
 from collections.abc import Callable
 
-from pysftpserver.mongo.bucket import DIRECTORY
 from pysftpserver.mongostorage import SFTPServerMongoStorage
 from pysftpserver.pysftpexceptions import is_expected
+from pysftpserver.storages.mongo.bucket import DIRECTORY
 from tests.mongo.databases import DatabaseCase
 from tests.mongo.interleaving import (
     MOST_COMMANDS,

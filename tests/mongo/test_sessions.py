@@ -10,9 +10,9 @@ import warnings
 from bson import Int64
 
 from pysftpserver.attributes import SFTPAttributes
-from pysftpserver.mongo.gc import collect
 from pysftpserver.mongostorage import SFTPServerMongoStorage
 from pysftpserver.pysftpexceptions import SFTPFailure
+from pysftpserver.storages.mongo.gc import collect
 from tests.mongo.databases import DatabaseCase
 from tests.mongo.sessions import get, put
 

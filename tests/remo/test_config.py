@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from pysftpserver.cli import common, pysftpremo_serve
+from pysftpserver.cli import pysftpremo_serve
+from pysftpserver.failures import BadInput
 from pysftpserver.remo import config
 from pysftpserver.remo.config import SETTINGS, Values, from_environ, from_toml
 from tests.remo.running import LOOPBACK, Furnished, Server, called, environment, quiet, until
@@ -134,7 +135,7 @@ class Values_(unittest.TestCase):
                 from_toml(text, "remo.toml")
 
     def test_a_file_that_cannot_be_read_is_told(self) -> None:
-        with self.assertRaisesRegex(common.CommandError, "configuration /missing.toml: no such file"):
+        with self.assertRaisesRegex(BadInput, "configuration /missing.toml: no such file"):
             pysftpremo_serve.serve(["-c", "/missing.toml"])
         with tempfile.NamedTemporaryFile("wb") as file:
             for content, words in (
@@ -144,7 +145,7 @@ class Values_(unittest.TestCase):
                 file.seek(0)
                 file.write(content)
                 file.flush()
-                with self.assertRaisesRegex(common.CommandError, words):
+                with self.assertRaisesRegex(BadInput, words):
                     pysftpremo_serve.serve(["-c", file.name])
 
     def test_help_and_bad_options_are_clear(self) -> None:
@@ -163,7 +164,7 @@ class Values_(unittest.TestCase):
             ["--commands", "perhaps"],
         )
         for words in bad:
-            with self.subTest(words), self.assertRaises(common.CommandError):
+            with self.subTest(words), self.assertRaises(BadInput):
                 pysftpremo_serve.serve(words)
 
 

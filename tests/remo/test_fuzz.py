@@ -12,8 +12,8 @@ from unittest import mock
 from fuzz import corpus
 from fuzz.remo import Open, ParserTarget, RemoTarget, made_at
 from fuzz.targets import TARGETS
-from pysftpserver.incoming import Incoming
 from pysftpserver.remo import application, http, routes, sessions, streams, wire
+from pysftpserver.uploads.incoming import Incoming
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
 

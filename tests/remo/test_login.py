@@ -10,10 +10,10 @@ from unittest import mock
 
 from cryptography.hazmat.primitives.asymmetric import ed448, rsa
 
-from pysftpserver import throttle
 from pysftpserver.remo import application, crypto, login, sessions, wire
 from pysftpserver.remo.sessions import Sessions, TooMany
 from pysftpserver.remo.users import Permissions, User
+from pysftpserver.service import throttle
 from tests.remo.hosting import USER, Answer, Here, HereCase, Login, Peer, until
 
 RSA_USER = "rita"

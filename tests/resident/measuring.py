@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tests.cli.sessions import Session, SessionCase
-from tests.doors import Wire
-from tests.packets import MAX_PACKET, request, string, u32
+from tests.support.doors import Wire
+from tests.support.packets import MAX_PACKET, request, string, u32
 
 MOST = 20 << 10  # KiB resident, for any session with few open handles
 GROWTH = 1024  # KiB between two points far apart: the allocator's whims, and no leak

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from tests.cli.sessions import COMMANDS
-from tests.doors import Wire
-from tests.packets import NO_ATTRS, NO_SUCH_FILE, OK, READ, Attributes, attrs, request, string, u32
 from tests.resident.measuring import HANDLE, MemoryCase, packed, status
+from tests.support.doors import Wire
+from tests.support.packets import NO_ATTRS, NO_SUCH_FILE, OK, READ, Attributes, attrs, request, string, u32
 
 AT_ONCE = 250  # requests whose replies fit the way back
 TURNS = 800  # 200,000 requests
@@ -15,7 +15,7 @@ MILLION = 1_000_000
 
 KEEPS_REPLIES = """
 import sys
-from pysftpserver.segments import OutputQueue
+from pysftpserver.engine.segments import OutputQueue
 from pysftpserver.server import SFTPServer
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 kept, append = [], OutputQueue.append

@@ -15,8 +15,19 @@ import zlib
 from collections.abc import Callable, Iterator
 
 from tests.cli.sessions import COMMANDS, Session
-from tests.doors import FILE, PATIENCE, Wire, wait_for
-from tests.packets import (
+from tests.resident.measuring import (
+    DATA,
+    GROWTH,
+    HANDLE,
+    MOST,
+    Expected,
+    MemoryCase,
+    Pusher,
+    raw,
+    status,
+)
+from tests.support.doors import FILE, PATIENCE, Wire, wait_for
+from tests.support.packets import (
     CREAT,
     FAILURE,
     MAX_DATA,
@@ -28,17 +39,6 @@ from tests.packets import (
     string,
     u32,
     u64,
-)
-from tests.resident.measuring import (
-    DATA,
-    GROWTH,
-    HANDLE,
-    MOST,
-    Expected,
-    MemoryCase,
-    Pusher,
-    raw,
-    status,
 )
 
 CONTENT = random.Random(7).randbytes(1 << 20)

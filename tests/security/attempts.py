@@ -1,6 +1,6 @@
 """Every request that takes a path, on paths that lead through the places that are swapped.
 
-Requests are made with tests.packets, by a seeded random generator, in batches that are sent as a whole.
+Requests are made with tests.support.packets, by a seeded random generator, in batches sent as a whole.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from tests.differential.packets import Attributes, attrs
-from tests.packets import APPEND, CREAT, EXCL, NO_ATTRS, READ, TRUNC, WRITE, request, string, u32, u64
 from tests.security.canaries import SIZE, TIME
 from tests.security.layout import NAMES, STASH, Place
+from tests.support.packets import APPEND, CREAT, EXCL, NO_ATTRS, READ, TRUNC, WRITE, request, string, u32, u64
 
 ONE_PATH = ("stat", "lstat", "opendir", "mkdir", "rmdir", "remove", "readlink", "realpath", "expand-path")
 TWO_PATHS = ("rename", "posix-rename", "hardlink")

@@ -16,9 +16,9 @@ from collections import Counter
 from pathlib import Path
 
 from tests.differential.packets import DATA, EXTENDED_REPLY, HANDLE, NAME, STATUS, Reader, Reply, parse
-from tests.doors import PATIENCE, ROOT
-from tests.packets import EOF, HELLO, OK
 from tests.security.attempts import Attempt, Batch, on_handle
+from tests.support.doors import PATIENCE, ROOT
+from tests.support.packets import EOF, HELLO, OK
 
 
 class Ended(AssertionError):

@@ -20,8 +20,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pysftpserver import accounts
-from pysftpserver.log import SFTPLog, file_sink
+from pysftpserver.engine.log import SFTPLog, file_sink
+from pysftpserver.host import accounts
 from pysftpserver.server import SFTPServer
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 

@@ -10,7 +10,7 @@ import errno
 import os
 
 from pysftpserver.attributes import SFTPAttributes
-from pysftpserver.entries import Place
+from pysftpserver.host.entries import Place
 from pysftpserver.storage import SFTPServerStorage, change_attributes
 
 

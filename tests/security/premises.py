@@ -22,13 +22,13 @@ import time
 import unittest
 from pathlib import Path
 
-from tests.doors import PATIENCE, wait_for
-from tests.packets import string
 from tests.security.attempts import Attempt, every_request
 from tests.security.canaries import SECRET, TIME, Canaries, differences, state
 from tests.security.clients import Ended, Session, end, start
 from tests.security.layout import NAMES, PLACES, SAFE_PLACES, Place
 from tests.security.served import CANNOT_MOUNT
+from tests.support.doors import PATIENCE, wait_for
+from tests.support.packets import string
 
 WAYS = ("openat2", "walk")
 CAP_SYS_ADMIN = 21  # its bit

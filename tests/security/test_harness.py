@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.packets import NO_ATTRS, READ, string, u32
 from tests.security.attempts import Attempts
 from tests.security.canaries import SECRET
 from tests.security.clients import race
 from tests.security.layout import SAFE_PLACES
 from tests.security.premises import Premises
+from tests.support.packets import NO_ATTRS, READ, string, u32
 
 SECONDS = 30  # for what takes a few
 # Batches between two looks at the outside: what is got by one is used with the next, before all is put right.

@@ -7,11 +7,11 @@ import stat
 import sys
 
 from tests.differential.packets import Attributes
-from tests.packets import NO_ATTRS, OK, READ, WRITE, string, u32
 from tests.security.attempts import KINDS, Attempts, every_request
 from tests.security.clients import Session, race
 from tests.security.layout import PLACES
 from tests.security.premises import WAYS, Premises
+from tests.support.packets import NO_ATTRS, OK, READ, WRITE, string, u32
 
 OPERATIONS = 10_000  # of the race, for each way
 HARMLESS = ("lstat", "lsetstat")  # of a magic link itself: it may be seen to be there

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from tests.packets import CREAT, NO_ATTRS, OK, READ, WRITE, string, u32, u64
 from tests.security.attempts import Attempt, every_request
 from tests.security.canaries import Canaries
 from tests.security.clients import Session
 from tests.security.premises import WAYS, Premises
 from tests.security.swapper import AT_FDCWD, exchange
+from tests.support.packets import CREAT, NO_ATTRS, OK, READ, WRITE, string, u32, u64
 
 OPERATIONS = 5000  # in each race, for each way
 

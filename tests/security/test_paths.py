@@ -6,12 +6,12 @@ import os
 import shutil
 from pathlib import Path
 
-from tests.packets import CREAT, NO_ATTRS, OK, READ, WRITE, string, u32, u64
 from tests.security.attempts import every_request
 from tests.security.canaries import Canaries
 from tests.security.clients import Session
 from tests.security.premises import WAYS, Premises
 from tests.security.swapper import AT_FDCWD, exchange
+from tests.support.packets import CREAT, NO_ATTRS, OK, READ, WRITE, string, u32, u64
 
 LONGEST = 4095  # bytes of a path
 MOST_LEVELS = 2040  # directories with names of one byte, in a path

@@ -16,9 +16,9 @@ import threading
 import unittest
 from pathlib import Path
 
-from pysftpserver import sandbox
-from tests.doors import PATIENCE, Wire
-from tests.packets import CREAT, NO_ATTRS, OK, READ, WRITE, string, u32, u64
+from pysftpserver.host import sandbox
+from tests.support.doors import PATIENCE, Wire
+from tests.support.packets import CREAT, NO_ATTRS, OK, READ, WRITE, string, u32, u64
 
 ROOT = Path(__file__).parents[2]
 LANDLOCK = (sandbox.LANDLOCK_CREATE_RULESET,)
@@ -346,7 +346,11 @@ class WhatAStorageNeeds(unittest.TestCase):
 
     def confine(self, code: str) -> list[str]:
         done = subprocess.run(
-            [sys.executable, "-c", "import os, socket\nfrom pysftpserver.sandbox import confine\n" + code],
+            [
+                sys.executable,
+                "-c",
+                "import os, socket\nfrom pysftpserver.host.sandbox import confine\n" + code,
+            ],
             capture_output=True,
             text=True,
             env={**os.environ, "PYTHONPATH": str(ROOT)},

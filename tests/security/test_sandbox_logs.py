@@ -12,9 +12,9 @@ import threading
 import unittest
 from pathlib import Path
 
-from tests.doors import PATIENCE, Wire
 from tests.faults.disks import ways_in
-from tests.packets import NO_ATTRS, OK, string
+from tests.support.doors import PATIENCE, Wire
+from tests.support.packets import NO_ATTRS, OK, string
 
 ROOT = Path(__file__).parents[2]
 # In a mount namespace of its own, with a /dev that has a syslog socket of ours.

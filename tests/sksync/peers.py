@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
-from pysftpserver.log import VERBOSE, SFTPLog
+from pysftpserver.engine.log import VERBOSE, SFTPLog
 from pysftpserver.sksync import client, config, server, shares
 from pysftpserver.sksync.client import Request, SyncError, SyncType
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot

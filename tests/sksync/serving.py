@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
-from pysftpserver.log import VERBOSE, SFTPLog
+from pysftpserver.engine.log import VERBOSE, SFTPLog
 from pysftpserver.sksync import config
 from pysftpserver.sksync.client import Request, Summary, sync
 from pysftpserver.sksync.server import Server

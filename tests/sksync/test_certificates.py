@@ -17,7 +17,7 @@ from unittest import mock
 
 from cryptography import x509
 
-from pysftpserver import wholefiles
+from pysftpserver.host import wholefiles
 from pysftpserver.sksync import certificates
 from pysftpserver.sksync.certificates import CertificateError
 

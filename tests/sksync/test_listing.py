@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pysftpserver import temporary
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.sksync.listing import MOST_DEEP, listing
 from pysftpserver.sksync.receiving import remove_leftovers
 from pysftpserver.sksync.wire import Dialect
+from pysftpserver.uploads import temporary
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.sksync.serving import NOW, put
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from pysftpserver.sksync import shares
 from pysftpserver.sksync.sending import BLOCK
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
-from tests.doors import wait_for
 from tests.sksync import oldstyle
 from tests.sksync.oldstyle import TITLES
 from tests.sksync.serving import NOW, Directories, cuts, put, tree
+from tests.support.doors import wait_for
 
 LATIN, GREEK, JAPANESE = "caf\u00e9", "\u03b1\u03b2\u03b3", "\u65e5\u672c\u8a9e"
 CAPTURED = (

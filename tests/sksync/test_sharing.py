@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pysftpserver.sksync.shares import ListedDirectories, Share, WholeStorage
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
-from tests.doors import wait_for
 from tests.sksync import oldstyle
 from tests.sksync.serving import NOW, PATIENCE, Directories, put, tree
+from tests.support.doors import wait_for
 
 
 class Paths(Directories):

@@ -10,10 +10,10 @@ from pysftpserver.mongostorage import SFTPServerMongoStorage
 from pysftpserver.sksync.client import Dialect, SyncType
 from pysftpserver.sksync.listing import listing
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
-from tests.doors import wait_for
 from tests.mongo.databases import DatabaseCase
 from tests.sksync import oldstyle
 from tests.sksync.serving import NOW, Directories, put, tree
+from tests.support.doors import wait_for
 
 NAMES = ("plain.txt", "d/e/deep", "caf\u00e9/\u03b1\u03b2", "\u65e5\u672c\u8a9e", "with space", "empty")
 BIG = b"0123456789abcdef" * 40_000  # more than one chunk, and more than one block

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from pysftpserver import wholefiles
+from pysftpserver.host import wholefiles
 from pysftpserver.sksync import config, jsontext, srp, users
 from pysftpserver.sksync.config import ConfigError
 

@@ -13,7 +13,7 @@ import asyncssh
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.cli.pysftpd_processes import listen
-from pysftpserver.log import DEBUG1, SFTPLog
+from pysftpserver.engine.log import DEBUG1, SFTPLog
 from pysftpserver.sshd.config import options_of
 from pysftpserver.sshd.server import Server
 from pysftpserver.sshd.users import User, UserDirectory

@@ -10,7 +10,7 @@ from typing import Any
 
 import asyncssh
 
-from pysftpserver.log import DEBUG1, SFTPLog
+from pysftpserver.engine.log import DEBUG1, SFTPLog
 from pysftpserver.sshd.users import UserDirectory
 
 PATIENCE = 15.0  # seconds

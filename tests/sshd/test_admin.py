@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from pysftpserver.log import SFTPLog
+from pysftpserver.engine.log import SFTPLog
 from pysftpserver.sshd import admin
 from pysftpserver.sshd.admin_client import LONGEST_QUESTION, AdminError, NobodyThere, ask, found
 from tests.sshd.serving import SIZE, Daemon, DaemonCase

@@ -21,8 +21,8 @@ from pysftpserver.sshd.threads import THREADS
 from pysftpserver.sshd.users import User
 from pysftpserver.storage import SFTPServerStorage
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
-from tests.packets import HELLO, MAX_DATA, NO_ATTRS, replies, request, split, string, u32, u64
 from tests.sshd.inprocess import HOST, Raw, asynchronous, raw, running, until, user
+from tests.support.packets import HELLO, MAX_DATA, NO_ATTRS, replies, request, split, string, u32, u64
 
 READ, WRITE, CREAT, TRUNC = 1, 2, 8, 16
 LONGEST = 262144  # bytes of a packet

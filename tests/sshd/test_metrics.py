@@ -12,12 +12,12 @@ import tempfile
 import unittest
 from unittest import mock
 
+from pysftpserver.engine.log import SFTPLog
+from pysftpserver.engine.wire import SSH2_FX_EOF, SSH2_FX_FAILURE, SSH2_FX_OK
 from pysftpserver.hook import SFTPEvent
-from pysftpserver.log import SFTPLog
 from pysftpserver.sshd import metrics, metrics_http
 from pysftpserver.sshd.admin_client import AdminError, ask
 from pysftpserver.sshd.metrics import Counting, Metrics, exposition, total
-from pysftpserver.wire import SSH2_FX_EOF, SSH2_FX_FAILURE, SSH2_FX_OK
 from tests.sshd.serving import HOST, SIZE, Daemon, DaemonCase
 
 LINE = re.compile(r'([a-z_]+)(?:\{([a-z]+)="((?:[^"\\]|\\.)*)"\})? ([0-9.e+-]+)')

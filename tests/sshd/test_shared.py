@@ -6,9 +6,9 @@ import os
 import unittest
 from collections.abc import Callable
 
+from pysftpserver.service.throttle import FIRST, FREE, MOST, WINDOW, network_of
 from pysftpserver.sshd import shared
 from pysftpserver.sshd.shared import FAILURES, Gate, Penalties, Shared
-from pysftpserver.throttle import FIRST, FREE, MOST, WINDOW, network_of
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 

@@ -15,9 +15,9 @@ import stat
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from pysftpserver.incoming import Incoming, is_missing, open_beside, reason, remove_leftovers
 from pysftpserver.laboratory.service import Client, Service
 from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.uploads.incoming import Incoming, is_missing, open_beside, reason, remove_leftovers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 
-from pysftpserver import wholefiles
+from pysftpserver.host import wholefiles
 from pysftpserver.laboratory import wire
 from pysftpserver.laboratory.window.fields import HOST, NAME, PORT, fault
 

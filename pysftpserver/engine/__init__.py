@@ -1,0 +1,1 @@
+"""One session: what packets mean, what is open, what is answered."""

@@ -1,0 +1,258 @@
+"""The audit log: one JSON object a line for each operation that a client asked for. It is a hook.
+
+Whatever a client chose is text inside a JSON string in plain ASCII, so no name can forge a record or drive
+a terminal. What was done and could not be recorded ends the session, unless best effort is enough. What
+may not enter: storages, wire formats, where the records go (a sink says that).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import select
+import time
+from stat import S_ISREG
+
+from pysftpserver.attributes import FIELDS, SFTPAttributes
+from pysftpserver.engine.log import open_for_appending
+from pysftpserver.hook import SFTPHook
+from pysftpserver.pysftpexceptions import SFTPSessionEnd
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pysftpserver.engine.log import SFTPLog
+    from pysftpserver.hook import SFTPEvent
+
+    Sink = Callable[[bytes], None]
+
+PATIENCE = 10_000  # milliseconds that a sink which takes nothing is waited for
+PAUSE = 0.0005  # seconds between two looks at a file that another session is writing to
+AT_ONCE = select.PIPE_BUF  # bytes for which there is room wherever poll(2) says that there is some
+PIECE = 900  # characters of a record in one line of the log, which cuts longer ones
+RESULTS = (
+    "OK",
+    "EOF",
+    "NO_SUCH_FILE",
+    "PERMISSION_DENIED",
+    "FAILURE",
+    "BAD_MESSAGE",
+    "NO_CONNECTION",
+    "CONNECTION_LOST",
+    "OP_UNSUPPORTED",
+)  # by their codes
+OPEN_FLAGS = ("READ", "WRITE", "APPEND", "CREATE", "TRUNCATE", "EXCL")  # bit 0 and up
+DELETE = "\x7f"  # the one control character that JSON in ASCII leaves as it is
+
+
+class AuditLog(SFTPHook):
+    """Records every operation of one session.
+
+    sink: stores one line, or raises. user, peer, port: who the session is for, and where that
+    client is; None where it is not known. best_effort: lost records are counted in the session's log, and
+    the session goes on. log: the session's.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        user: str,
+        peer: str | None,
+        port: int | None,
+        log: SFTPLog,
+        best_effort: bool = False,
+    ) -> None:
+        self._sink = sink
+        self._log = log
+        self._best_effort = best_effort
+        self._lost = 0
+        self._began = time.perf_counter()
+        self._moved = 0
+        self._who: dict[str, Any] = {
+            "session": os.urandom(8).hex(),
+            "peer": peer,
+            "port": port,
+            "user": user,
+        }
+        self._always = {*self._who, "path"}
+
+    def after(self, event: SFTPEvent) -> None:
+        self._moved += event.size
+        self._write(self.record, event)
+
+    rejected = after
+
+    def ended(self) -> None:
+        try:
+            self._write(
+                self._record, "end", time.time(), "OK", self._moved, time.perf_counter() - self._began
+            )
+        except SFTPSessionEnd:
+            pass  # it is over, and the log has what was not recorded
+        if self._lost:
+            self._log.error(f"audit: {self._lost} records were lost")
+
+    def record(self, event: SFTPEvent) -> dict[str, Any]:
+        """What is recorded of an operation: names and values, in their order."""
+        result = RESULTS[event.status] if event.status < len(RESULTS) else f"STATUS_{event.status}"
+        record = self._record(event.name, time.time() - event.seconds, result, event.size, event.seconds)
+        for name, value in (("path", event.path), ("target", event.target)):
+            if value is not None:
+                record.update(_text(name, value))
+        if event.message:
+            record.update(_text("message", event.message))
+        for name, value in event.arguments.items():
+            if isinstance(value, SFTPAttributes):
+                record.update((field, getattr(value, field)) for field in FIELDS if field != "nlink")
+                if value.permissions is not None:
+                    record["permissions"] = f"{value.permissions:04o}"
+            elif name == "flags":
+                record[name] = ",".join(flag for bit, flag in enumerate(OPEN_FLAGS) if value >> bit & 1)
+            elif isinstance(value, int):
+                record[name] = value
+            elif name == "data":
+                record["length"] = len(value)
+            elif name == "user":
+                record.update(_text("name", value))
+        return {name: value for name, value in record.items() if value is not None or name in self._always}
+
+    def _record(self, request: str, moment: float, result: str, size: int, seconds: float) -> dict[str, Any]:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
+        return {
+            "time": f"{stamp}.{int(moment % 1 * 1_000_000):06d}Z",
+            **self._who,
+            "request": request,
+            "path": None,
+            "result": result,
+            "bytes": size,
+            "duration": round(seconds, 6),
+        }
+
+    def _write(self, make: Callable[..., dict[str, Any]], *arguments: object) -> None:
+        text = ""
+        try:
+            text = json.dumps(make(*arguments), separators=(",", ":")).replace(DELETE, "\\u007f")
+            self._sink(text.encode() + b"\n")
+        except Exception as error:  # not OSError only: whatever went wrong, there is no record
+            self._lose(error, text or repr(arguments))
+            return
+        if self._lost:
+            self._log.error(f"audit: {self._lost} records were lost; now it can be written again")
+            self._lost = 0
+
+    def _lose(self, error: Exception, text: str) -> None:
+        if not self._lost or not self._best_effort:
+            reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+            for start in range(0, len(text), PIECE):  # each with our words first: it is the client's text
+                self._log.error(f"audit: {reason}; not recorded: {text[start : start + PIECE]}")
+            if not isinstance(error, OSError):
+                self._log.fault(error)
+        self._lost += 1
+        if not self._best_effort:
+            raise SFTPSessionEnd("the audit log cannot be written") from None
+
+
+def _text(name: str, value: bytes) -> dict[str, str]:
+    """Text that a client chose: as it is if it is UTF-8, otherwise as near as can be, and in full as hex."""
+    try:
+        return {name: value.decode()}
+    except UnicodeDecodeError:
+        return {name: value.decode(errors="replace"), f"{name}_hex": value.hex()}
+
+
+def file_sink(path: str | os.PathLike[str]) -> Sink:
+    """Appends to a file, made with mode 0600. Raises OSError when it cannot be opened.
+
+    Sessions that write to one file take turns, so that a record is there whole or not at all.
+    """
+    return _Sink(open_for_appending(path), is_own=True)
+
+
+def descriptor_sink(descriptor: int) -> Sink:
+    """Writes to an open descriptor that somebody else may be writing to as well."""
+    return _Sink(descriptor)
+
+
+class _Sink:
+    """Stores lines. is_own: nobody else has this descriptor, though others may have the file open.
+
+    Of a line that could be written in part only, the part is taken back; where that is not possible, it is
+    ended before the next one. A sink that takes nothing is waited for once, until it takes something again.
+    """
+
+    def __init__(self, descriptor: int, is_own: bool = False) -> None:
+        self._descriptor = descriptor
+        self._is_own = is_own
+        self._is_file = S_ISREG(os.fstat(descriptor).st_mode)
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+        self._patience = PATIENCE
+        self._torn = False
+
+    def __call__(self, line: bytes) -> None:
+        try:
+            locked = self._is_own and self._lock()
+            try:
+                self._store(memoryview(b"\n" + line if self._torn else line))
+            finally:
+                if locked:
+                    fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        except OSError:
+            self._patience = 0
+            raise
+        self._patience = PATIENCE
+        self._torn = False
+
+    def _store(self, line: memoryview) -> None:
+        rest = line
+        try:
+            while rest:
+                rest = rest[self._write(rest) :]
+        except OSError:
+            written = len(line) - len(rest)
+            if written and not self._take_back(written):
+                self._torn = True
+            raise
+
+    def _write(self, data: memoryview) -> int:
+        """write(2): a file takes all at once; for room in anything else one waits here, and not in there."""
+        if self._is_file:
+            return os.write(self._descriptor, data)
+        if not self._poll.poll(self._patience):
+            raise _timeout()
+        try:
+            return os.write(self._descriptor, data[:AT_ONCE])
+        except BlockingIOError:  # somebody else was quicker
+            return 0
+
+    def _take_back(self, count: int) -> bool:
+        """Cut off again what was written last; False where that cannot be done."""
+        if not (self._is_own and self._is_file):
+            return False
+        try:
+            os.ftruncate(self._descriptor, os.lseek(self._descriptor, 0, os.SEEK_CUR) - count)
+        except OSError:
+            return False  # a file that may only grow, for one
+        return True
+
+    def _lock(self) -> bool:
+        """Wait for the turn of this session; False where there are no locks."""
+        deadline = time.monotonic() + self._patience / 1000
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise _timeout() from None
+                time.sleep(PAUSE)
+            except OSError:
+                return False
+
+
+def _timeout() -> OSError:
+    return OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))

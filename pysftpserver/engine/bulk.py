@@ -1,0 +1,98 @@
+"""The fast path: READ and WRITE on real files, packet after packet, with as little Python as that takes.
+
+Moving bytes is the kernel's work; what a Python server can waste is the time between two of its calls.
+So the two requests that transfers are made of are served here, in one loop, before the table of requests
+is asked:
+
+- One unpack takes the header and all arguments: this server's handles have four bytes, and with that
+  READ and WRITE have every field at the same place. No slices, no tuples of arguments, no call a field.
+- What a large READ asks for is read when its turn to be sent comes (LateRead), into one buffer that stays
+  in the processor's cache and is written from there, header and all. A fresh buffer for each costs more
+  than the copy.
+- Small READs are answered at once, so that many replies leave in one call.
+- Chunks are written from the receive buffer itself.
+
+Only the ordinary case is served. Anything else (a handle or a length that is odd, a file that only its
+storage can read, an offset far out) is left where it is, for the engine to serve in its usual way, and a
+session with a hook, or with a log that wants every request, never comes here. Both ways give the same
+replies; tests hold them against each other. What may not enter: other requests, concrete storages, sockets.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pysftpserver.engine.handlers import check_count
+from pysftpserver.engine.handles import FileHandle
+from pysftpserver.engine.requests import REQUESTS
+from pysftpserver.engine.segments import LateRead
+from pysftpserver.engine.wire import (
+    HANDLE_SIZE,
+    SSH2_FX_EOF,
+    SSH2_FX_OK,
+    SSH2_FXP_READ,
+    SSH2_FXP_WRITE,
+    TRANSFER_HEADER,
+    TRANSFER_LENGTH,
+    encode_data_header,
+    encode_usual_status,
+    transfer_at,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pysftpserver.server import SFTPServer
+
+TRANSFERS = (SSH2_FXP_READ, SSH2_FXP_WRITE)
+FAR_OUT = 1 << 40  # bytes; offsets from here on are the engine's business
+LATE_FROM = 32 * 1024  # bytes asked for from which a READ is answered late
+
+
+def serve_transfers(server: SFTPServer, buffer: memoryview, start: int, end: int) -> int:
+    """Serve the READ and WRITE packets that buffer[start:end] begins with; return where they end.
+
+    That is `start` when the first packet is nothing for this path. Pauses where consume() would.
+    """
+    output, limit = server.output, server.queue_limit
+    most_data, most_packet = server.limits.data, server.limits.packet
+    handles, write = server.handles.opened, server.storage.write
+    while end - start >= TRANSFER_HEADER and output.size <= limit and not server.stopping:
+        length, kind, request_id, name_size, name, offset, count = transfer_at(buffer, start)
+        file = handles.get(name)
+        if type(file) is not FileHandle or name_size != HANDLE_SIZE or offset >= FAR_OUT:
+            break
+        stop = start + TRANSFER_HEADER
+        try:
+            if kind == SSH2_FXP_READ and length == TRANSFER_LENGTH and count:
+                if file.descriptor is None:
+                    break
+                server.position = stop
+                if count >= LATE_FROM:
+                    wanted = count if count < most_data else most_data
+                    output.append_late(LateRead(request_id, file, offset, wanted, server.failed_read))
+                elif data := os.pread(file.descriptor, count, offset):
+                    output.append(encode_data_header(request_id, len(data)) + data)
+                    file.bytes_read += len(data)
+                else:
+                    output.append(encode_usual_status(request_id, SSH2_FX_EOF))
+            elif kind == SSH2_FXP_WRITE and length == TRANSFER_LENGTH + count:
+                stop += count
+                if stop > end or length > most_packet or not file.takes_views or file.flags & os.O_APPEND:
+                    break
+                server.position = stop
+                if output.late:
+                    output.settle()
+                answer = write(file.object, offset, buffer[stop - count : stop])
+                if answer is not None:
+                    check_count(answer, count)
+                file.bytes_written += count
+                output.append(encode_usual_status(request_id, SSH2_FX_OK))
+            else:
+                break
+        except BaseException as error:
+            output.settle()  # the log keeps the order of the replies, too
+            server.answer_error(request_id, REQUESTS[kind], error)
+            if server.ended is not None:
+                return stop
+        start = stop
+    return start

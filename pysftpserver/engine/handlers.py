@@ -1,0 +1,339 @@
+"""How each request is served: one short function a request.
+
+A handler does three things: parse (the decoder in its row of the table did), act (through the storage),
+reply. It raises what goes wrong, and the engine answers it; it returns how many bytes of file content
+it moved, if that is what it does. What may not enter: I/O other than the storage's, wire encodings.
+Facts: draft-ietf-secsh-filexfer-02, sections 6 and 8; OpenSSH's PROTOCOL, section 4, and what its
+sftp-server does where the draft is silent.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+
+from pysftpserver.engine import wire
+from pysftpserver.engine.copying import check_offset, copy_data
+from pysftpserver.engine.log import VERBOSE
+from pysftpserver.failures import show
+from pysftpserver.pysftpexceptions import (
+    SFTPBadMessage,
+    SFTPEndOfFile,
+    SFTPFailure,
+    SFTPForbidden,
+    SFTPNotFound,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pysftpserver.attributes import NameOfId, SFTPAttributes
+    from pysftpserver.server import SFTPServer
+
+# --- files --------------------------------------------------------------------------------------------
+
+_OPEN_FLAGS = (
+    (wire.SSH2_FXF_APPEND, os.O_APPEND),
+    (wire.SSH2_FXF_CREAT, os.O_CREAT),
+    (wire.SSH2_FXF_TRUNC, os.O_TRUNC),
+    (wire.SSH2_FXF_EXCL, os.O_EXCL),
+)
+
+
+NAMES_HEADER = 9  # bytes of a NAME in front of its entries
+
+
+def _open_flags(pflags: int) -> int:
+    """The os.O_* flags for the SSH2_FXF_* ones. Neither READ nor WRITE opens for reading."""
+    writes = pflags & wire.SSH2_FXF_WRITE
+    if pflags & wire.SSH2_FXF_READ and writes:
+        flags = os.O_RDWR
+    else:
+        flags = os.O_WRONLY if writes else os.O_RDONLY
+    for portable, native in _OPEN_FLAGS:
+        if pflags & portable:
+            flags |= native
+    return flags
+
+
+OPEN_FLAGS = tuple(map(_open_flags, range(2 * wire.SSH2_FXF_EXCL)))
+
+
+def serve_open(server: SFTPServer, rid: int, path: bytes, pflags: int, attrs: SFTPAttributes) -> None:
+    """SSH_FXP_OPEN, section 6.3: a HANDLE."""
+    flags = OPEN_FLAGS[pflags % len(OPEN_FLAGS)]
+    if server.read_only and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC):
+        server.log.write(VERBOSE, "Refusing open request in read-only mode")
+        raise SFTPForbidden
+    mode = 0o666 if attrs.permissions is None else attrs.permissions & 0o7777
+    server.handles.check_room()
+    opened = server.storage.open(server.path(path), flags, mode)
+    server.send_handle(rid, server.handles.add_file(path, flags, opened))
+
+
+def serve_close(server: SFTPServer, rid: int, handle: bytes) -> None:
+    """SSH_FXP_CLOSE, section 6.3: a STATUS."""
+    server.handles.close(handle)
+    server.send_status(rid)
+
+
+def serve_read(server: SFTPServer, rid: int, handle: bytes, offset: int, length: int) -> int:
+    """SSH_FXP_READ, section 6.4: a DATA, shorter than asked for only at the end of the file."""
+    file = server.handles.file(handle)
+    size = min(length, server.limits.data)
+    check_offset(offset)
+    data = server.storage.read(file.object, offset, size)
+    if not data and size:  # to ask for nothing is odd, but no error
+        raise SFTPEndOfFile
+    if type(data) is not bytes:
+        data = bytes(memoryview(data or b""))  # the storage may use its buffer again before this is sent
+    if len(data) > size:
+        data = data[:size]
+    server.send_data(rid, data)
+    file.bytes_read += len(data)
+    return len(data)
+
+
+def serve_write(server: SFTPServer, rid: int, handle: bytes, offset: int, chunk: bytes | memoryview) -> int:
+    """SSH_FXP_WRITE, section 6.4: a STATUS when all of the chunk is stored."""
+    file = server.handles.file(handle)
+    if file.flags & os.O_APPEND:
+        offset = 0  # whatever the client sent: the end of the file is meant
+    check_offset(offset)
+    chunk = chunk if file.takes_views else bytes(chunk)
+    answer = server.storage.write(file.object, offset, chunk)  # type: ignore[func-returns-value]
+    if answer is not None:
+        check_count(answer, len(chunk))
+    file.bytes_written += len(chunk)
+    server.send_status(rid)
+    return len(chunk)
+
+
+def check_count(answer: object, count: int) -> None:
+    """Raises SFTPFailure for a storage that hands on os.write()'s answer, where that is a part only."""
+    if isinstance(answer, int) and answer < count:
+        raise SFTPFailure(f"The storage has stored {answer} bytes of {count}")
+
+
+def serve_fsync(server: SFTPServer, rid: int, handle: bytes) -> None:
+    """fsync@openssh.com: a STATUS."""
+    server.storage.fsync(server.handles.file(handle).object)
+    server.send_status(rid)
+
+
+def serve_copy_data(
+    server: SFTPServer, rid: int, source: bytes, offset: int, length: int, target: bytes, target_offset: int
+) -> int:
+    """copy-data: a STATUS when the bytes are copied."""
+    reading, writing = server.handles.file(source), server.handles.file(target)
+    copied = copy_data(server, reading, offset, length, writing, target_offset)
+    server.send_status(rid)
+    return copied
+
+
+# --- attributes ---------------------------------------------------------------------------------------
+
+
+def serve_stat(server: SFTPServer, rid: int, path: bytes) -> None:
+    """SSH_FXP_STAT, section 6.8: ATTRS, links followed."""
+    server.send_attrs(rid, server.storage.stat(server.path(path)))
+
+
+def serve_lstat(server: SFTPServer, rid: int, path: bytes) -> None:
+    """SSH_FXP_LSTAT, section 6.8: ATTRS of a link itself."""
+    server.send_attrs(rid, server.storage.lstat(server.path(path)))
+
+
+def serve_fstat(server: SFTPServer, rid: int, handle: bytes) -> None:
+    """SSH_FXP_FSTAT, section 6.8: ATTRS of an open file."""
+    server.send_attrs(rid, server.storage.fstat(server.handles.file(handle).object))
+
+
+def serve_setstat(server: SFTPServer, rid: int, path: bytes, attrs: SFTPAttributes) -> None:
+    """SSH_FXP_SETSTAT, section 6.9: a STATUS; with no attribute there is nothing to fail."""
+    if not attrs.is_empty():
+        server.storage.setstat(server.path(path), attrs)
+    server.send_status(rid)
+
+
+def serve_lsetstat(server: SFTPServer, rid: int, path: bytes, attrs: SFTPAttributes) -> None:
+    """lsetstat@openssh.com: SETSTAT that follows no link."""
+    if attrs.size is not None:
+        raise SFTPBadMessage("lsetstat takes no size")
+    if not attrs.is_empty():
+        server.storage.lsetstat(server.path(path), attrs)
+    server.send_status(rid)
+
+
+def serve_fsetstat(server: SFTPServer, rid: int, handle: bytes, attrs: SFTPAttributes) -> None:
+    """SSH_FXP_FSETSTAT, section 6.9: SETSTAT of an open file."""
+    server.storage.fsetstat(server.handles.file(handle).object, attrs)
+    server.send_status(rid)
+
+
+# --- directories --------------------------------------------------------------------------------------
+
+
+def serve_opendir(server: SFTPServer, rid: int, path: bytes) -> None:
+    """SSH_FXP_OPENDIR, section 6.7: a HANDLE."""
+    server.handles.check_room()
+    listing = server.storage.opendir(server.path(path))
+    server.send_handle(rid, server.handles.add_directory(path, listing))
+
+
+def serve_readdir(server: SFTPServer, rid: int, handle: bytes) -> None:
+    """SSH_FXP_READDIR, section 6.7: a NAME with as many entries as fit a packet."""
+    directory = server.handles.directory(handle)
+    if directory.is_broken:
+        raise SFTPFailure("The listing broke off; open the directory again")
+    room = most = server.limits.packet - NAMES_HEADER
+    entries = []
+    if directory.waiting is not None:
+        entries.append(directory.waiting)
+        room -= len(directory.waiting)
+        directory.waiting = None
+    else:
+        server.longnames.refresh()
+    longname = server.longnames.longname
+    try:
+        for name, attrs in islice(directory.entries, server.limits.entries - len(entries)):
+            entry = wire.encode_name_entry(name, longname(name, attrs), attrs)
+            if len(entry) > most:
+                server.log.error(f"a name of {len(name)} bytes does not fit into a packet, and is left out")
+                continue
+            room -= len(entry)
+            if room < 0:
+                directory.waiting = entry
+                break
+            entries.append(entry)
+    except BaseException:
+        # A generator that has raised would just end now, and what the client has would look like all.
+        directory.is_broken = getattr(directory.entries, "gi_frame", directory) is None
+        raise
+    if not entries:
+        raise SFTPEndOfFile
+    server.send(wire.SSH2_FXP_NAME, rid, wire.encode_names(entries))
+
+
+def serve_mkdir(server: SFTPServer, rid: int, path: bytes, attrs: SFTPAttributes) -> None:
+    """SSH_FXP_MKDIR, section 6.6: a STATUS."""
+    mode = 0o777 if attrs.permissions is None else attrs.permissions & 0o7777
+    server.storage.mkdir(server.path(path), mode)
+    server.send_status(rid)
+
+
+def serve_rmdir(server: SFTPServer, rid: int, path: bytes) -> None:
+    """SSH_FXP_RMDIR, section 6.6: a STATUS."""
+    server.storage.rmdir(server.path(path))
+    server.send_status(rid)
+
+
+# --- the tree -----------------------------------------------------------------------------------------
+
+
+def serve_remove(server: SFTPServer, rid: int, path: bytes) -> None:
+    """SSH_FXP_REMOVE, section 6.5: a STATUS."""
+    server.storage.rm(server.path(path))
+    server.send_status(rid)
+
+
+def serve_rename(server: SFTPServer, rid: int, path: bytes, target: bytes) -> None:
+    """SSH_FXP_RENAME, section 6.5: a STATUS; an existing target is a failure."""
+    server.storage.rename(server.path(path), server.path(target))
+    server.send_status(rid)
+
+
+def serve_posix_rename(server: SFTPServer, rid: int, path: bytes, target: bytes) -> None:
+    """posix-rename@openssh.com: RENAME that replaces."""
+    server.storage.rename(server.path(path), server.path(target), replace=True)
+    server.send_status(rid)
+
+
+def serve_symlink(server: SFTPServer, rid: int, target: bytes, path: bytes) -> None:
+    """SSH_FXP_SYMLINK, section 6.10: a STATUS."""
+    # OpenSSH's order of arguments, not the draft's, is what every client sends.
+    server.storage.symlink(server.path(path), target)
+    server.send_status(rid)
+
+
+def serve_hardlink(server: SFTPServer, rid: int, path: bytes, target: bytes) -> None:
+    """hardlink@openssh.com: a STATUS."""
+    server.storage.link(server.path(path), server.path(target))
+    server.send_status(rid)
+
+
+def serve_readlink(server: SFTPServer, rid: int, path: bytes) -> None:
+    """SSH_FXP_READLINK, section 6.10: a NAME without attributes."""
+    server.send_name(rid, server.storage.readlink(server.path(path)))
+
+
+# --- names --------------------------------------------------------------------------------------------
+
+
+def serve_realpath(server: SFTPServer, rid: int, path: bytes) -> None:
+    """SSH_FXP_REALPATH, section 6.11: a NAME without attributes; no path is the start directory."""
+    server.send_name(rid, server.storage.realpath(server.path(path or b".")))
+
+
+def expand_tilde(server: SFTPServer, path: bytes) -> bytes:
+    """The path to give to the storage, for one that may begin with `~` or `~user`."""
+    if path.startswith(b"~"):
+        user, slash, rest = path[1:].partition(b"/")
+        path = server.storage.userhome(user) + slash + rest
+    return server.path(path or b".")
+
+
+def serve_expand_path(server: SFTPServer, rid: int, path: bytes) -> None:
+    """expand-path@openssh.com: REALPATH that knows `~` and `~user`."""
+    try:
+        full = expand_tilde(server, path)
+    except SFTPNotFound:
+        user = path[1:].partition(b"/")[0]
+        server.log.error(f"tilde_expand: No such user {show(user)}")
+        raise
+    server.send_name(rid, server.storage.realpath(full))
+
+
+def serve_home_directory(server: SFTPServer, rid: int, user: bytes) -> None:
+    """home-directory: a NAME with where a user starts."""
+    if not user:
+        raise SFTPFailure("No such user")
+    try:
+        server.send_name(rid, server.storage.userhome(user))
+    except SFTPNotFound as error:
+        raise SFTPFailure(str(error)) from None  # OpenSSH's status here; `~user` keeps its own
+
+
+def _names(server: SFTPServer, name: NameOfId, numbers: tuple[int, ...]) -> Iterator[bytes]:
+    for number in numbers:
+        if server.stopping:  # there may be tens of thousands, each of them asked of the host
+            raise SFTPFailure("The server is going down")
+        yield name(number) or b""
+
+
+def serve_users_groups(server: SFTPServer, rid: int, uids: tuple[int, ...], gids: tuple[int, ...]) -> None:
+    """users-groups-by-id@openssh.com: names, empty for unknown numbers."""
+    users = wire.encode_string_list(_names(server, server.storage.username, uids))
+    groups = wire.encode_string_list(_names(server, server.storage.groupname, gids))
+    server.send(wire.SSH2_FXP_EXTENDED_REPLY, rid, users + groups)
+
+
+# --- figures ------------------------------------------------------------------------------------------
+
+
+def serve_statvfs(server: SFTPServer, rid: int, path: bytes) -> None:
+    """statvfs@openssh.com: figures of a file system."""
+    server.send_statvfs(rid, server.storage.statvfs(server.path(path)))
+
+
+def serve_fstatvfs(server: SFTPServer, rid: int, handle: bytes) -> None:
+    """fstatvfs@openssh.com: the same of an open file's."""
+    server.send_statvfs(rid, server.storage.fstatvfs(server.handles.file(handle).object))
+
+
+def serve_limits(server: SFTPServer, rid: int) -> None:
+    """limits@openssh.com: what this server takes, in bytes and handles."""
+    limits = server.limits
+    body = wire.encode_limits(limits.packet, limits.data, limits.data, limits.handles)
+    server.send(wire.SSH2_FXP_EXTENDED_REPLY, rid, body)

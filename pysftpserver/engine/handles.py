@@ -1,0 +1,193 @@
+"""The open files and directories of one session, and the handles by which a client names them.
+
+What may not enter: packets; what is done with an open file.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pysftpserver.engine.log import INFO
+from pysftpserver.failures import show
+from pysftpserver.pysftpexceptions import SFTPFailure, SFTPLimitReached, SFTPUnsupported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.attributes import SFTPAttributes
+    from pysftpserver.engine.log import SFTPLog
+
+
+class FileHandle:
+    """An open file: the storage's own object, and what was moved through it (bytes)."""
+
+    __slots__ = (
+        "bytes_read",
+        "bytes_written",
+        "descriptor",
+        "flags",
+        "object",
+        "path",
+        "takes_views",
+    )
+
+    def __init__(self, path: bytes, flags: int, opened: Any) -> None:
+        self.path = path
+        self.flags = flags
+        self.object = opened
+        self.descriptor: int | None = None  # set only where reading it means the same as storage.read()
+        self.takes_views = False
+        self.bytes_read = 0
+        self.bytes_written = 0
+
+
+class DirectoryHandle:
+    """An open directory: what the storage lists, and an encoded entry that did not fit the last reply."""
+
+    __slots__ = ("entries", "is_broken", "listing", "path", "waiting")
+
+    def __init__(self, path: bytes, listing: Iterable[tuple[bytes, SFTPAttributes]]) -> None:
+        self.path = path
+        self.listing = listing
+        self.entries = iter(listing)
+        self.waiting: bytes | None = None
+        self.is_broken = False  # whether the storage has failed to list on
+
+
+class HandleTable:
+    """Handles, and what they stand for.
+
+    limit: how many may be open at once.
+    """
+
+    def __init__(self, storage: SFTPAbstractServerStorage, log: SFTPLog, limit: int) -> None:
+        self.limit = limit
+        self._storage = storage
+        self._log = log
+        self._reads_descriptors = _speaks_for(storage, "read")
+        self._writes_views = _speaks_for(storage, "write")
+        self.opened: dict[bytes, FileHandle | DirectoryHandle] = {}
+        self._last = 0
+
+    def check_room(self) -> None:
+        """Raises SFTPLimitReached when no more may be opened."""
+        if len(self.opened) >= self.limit:
+            raise SFTPLimitReached(f"{self.limit} open handles; close some of them first")
+
+    def add_file(self, path: bytes, flags: int, opened: Any) -> bytes:
+        """Keep what the storage opened; return its handle. flags: the os.O_* it was opened with."""
+        handle = FileHandle(path, flags, opened)
+        try:
+            descriptor = self._storage.fileno(opened)
+        except BaseException:
+            self._storage.abandon(opened)
+            raise
+        if descriptor is not None:
+            handle.takes_views = self._writes_views
+            if self._reads_descriptors and not flags & os.O_WRONLY:
+                handle.descriptor = descriptor
+        return self._add(handle)
+
+    def add_directory(self, path: bytes, listing: Iterable[tuple[bytes, SFTPAttributes]]) -> bytes:
+        """Keep a listing that the storage began; return its handle."""
+        try:
+            handle = DirectoryHandle(path, listing)
+        except BaseException:
+            _close_listing(listing)
+            raise
+        return self._add(handle)
+
+    def _add(self, handle: FileHandle | DirectoryHandle) -> bytes:
+        # Numbers are not used again, so that a client that mixes up its handles is told so.
+        self._last = (self._last + 1) & 0xFFFFFFFF
+        name = self._last.to_bytes(4, "big")
+        self.opened[name] = handle
+        return name
+
+    def file(self, name: bytes) -> FileHandle:
+        """The open file of that handle. Raises SFTPFailure when it is none."""
+        handle = self.opened.get(name)
+        if type(handle) is not FileHandle:
+            raise SFTPFailure("Not the handle of an open file")
+        return handle
+
+    def directory(self, name: bytes) -> DirectoryHandle:
+        """The open directory of that handle. Raises SFTPFailure when it is none."""
+        handle = self.opened.get(name)
+        if type(handle) is not DirectoryHandle:
+            raise SFTPFailure("Not the handle of an open directory")
+        return handle
+
+    def path_of(self, name: bytes) -> bytes | None:
+        """The path that a handle was opened with, as the client sent it; None when it is not open."""
+        handle = self.opened.get(name)
+        return handle.path if handle is not None else None
+
+    def bytes_read(self, name: bytes) -> int:
+        """How many bytes were read through a handle, or copied from it; 0 when it is no open file's."""
+        handle = self.opened.get(name)
+        return handle.bytes_read if type(handle) is FileHandle else 0
+
+    def close(self, name: bytes) -> None:
+        """Close and forget a handle. Raises SFTPFailure when it is not open, or what closing raised."""
+        handle = self.opened.pop(name, None)
+        if handle is None:
+            raise SFTPFailure("Not an open handle")
+        self._close(handle, "", self._storage.close)
+
+    def spoil(self, name: bytes) -> None:
+        """Something that was to be in a file will not be: the storage may want to know. Raises nothing."""
+        handle = self.opened.get(name)
+        if type(handle) is FileHandle:
+            try:
+                self._storage.spoil(handle.object)
+            except BaseException as error:
+                self._log.fault(error)
+
+    def _close(
+        self, handle: FileHandle | DirectoryHandle, manner: str, close_file: Callable[[Any], None]
+    ) -> None:
+        if isinstance(handle, DirectoryHandle):
+            self._log.info(f'{manner}closedir "{show(handle.path)}"')
+            _close_listing(handle.listing)
+        else:
+            if self._log.level >= INFO:
+                counts = f"bytes read {handle.bytes_read} written {handle.bytes_written}"
+                self._log.info(f'{manner}close "{show(handle.path)}" {counts}')
+            close_file(handle.object)
+
+    def close_all(self) -> None:
+        """Close what the client left open. What goes wrong is logged, and the rest closed all the same."""
+        for name in list(self.opened):
+            handle = self.opened.pop(name)
+            try:
+                self._close(handle, "forced ", self._storage.abandon)
+            except SFTPUnsupported:
+                pass  # a storage without close() has nothing to close
+            except BaseException as error:
+                self._log.fault(error)
+
+
+def _close_listing(listing: Any) -> None:
+    close = getattr(listing, "close", None)
+    if close is not None:
+        close()
+
+
+def _speaks_for(storage: SFTPAbstractServerStorage, method: str) -> bool:
+    """Whether moving bytes through fileno() means the same as calling that method.
+
+    It does not when a subclass overrides the method and leaves fileno() as its base class has it: a
+    storage that decrypts in read() must not be passed by.
+    """
+    if method in getattr(storage, "__dict__", ()):
+        return False
+    for cls in type(storage).__mro__:
+        if "fileno" in vars(cls):
+            return True
+        if method in vars(cls):
+            return False
+    return False

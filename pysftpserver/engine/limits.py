@@ -1,0 +1,161 @@
+"""What one session may take: ONE table of limits, each with a name, a default and a range.
+
+The commands' flags, the checks and the table in docs/openssh.md come from it: adding a limit is adding a
+row, and the line that keeps it. A request that goes over one is refused, and the session goes on; what
+cannot be refused by itself (a packet that is too long, a client that is silent for too long) ends it. No
+limit makes a reply wrong. What may not enter: I/O, what a request does.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pysftpserver.engine.wire import MAX_DATA, MAX_PACKET, SSH2_FX_BAD_MESSAGE
+from pysftpserver.pysftpexceptions import SFTPLimitReached
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+RESERVED_DESCRIPTORS = 32  # descriptors left to the interpreter, the log and one request's own work
+DESCRIPTORS_A_HANDLE = 2  # what a listing needs; a file has one
+MOST_HANDLES = 1024  # open handles of one session, where the process could have more
+PAIR_HEADER = 8  # bytes that an extended attribute takes at least: two lengths
+NAMES = frozenset(("path", "target", "user"))  # fields of requests that hold names
+LONGEST_IDLE = 1_000_000  # seconds; poll(2) counts milliseconds in 31 bits
+
+
+class Limit:
+    """A row of the table.
+
+    name: of the value in Limits, and of the flag `--max-NAME` (or of the one named by flag). default: None
+    has its meaning in the text. least, most: the range of values. unit: what a value counts. text: what is
+    limited, as the help says it.
+    """
+
+    __slots__ = ("default", "flag", "least", "most", "name", "text", "unit")
+
+    def __init__(
+        self,
+        name: str,
+        default: int | None,
+        least: int,
+        most: int,
+        unit: str,
+        text: str,
+        flag: str = "",
+    ) -> None:
+        self.name = name
+        self.default = default
+        self.least = least
+        self.most = most
+        self.unit = unit
+        self.text = text
+        self.flag = flag or f"--max-{name}"
+
+
+LIMITS = (
+    Limit(
+        "packet",
+        MAX_PACKET,
+        34_000,  # what the draft's section 3 wants every server to take
+        MAX_PACKET,
+        "bytes",
+        "End the session at a longer packet, and send none.",
+    ),
+    Limit(
+        "handles",
+        None,
+        1,
+        1 << 20,
+        "files",
+        "Refuse to open more files and directories at once. The default is half of what the process's "
+        f"descriptor limit leaves, and at most {MOST_HANDLES}.",
+    ),
+    Limit(
+        "queue",
+        1 << 20,
+        0,
+        1 << 30,
+        "bytes",
+        "Read no more requests while more replies than this wait for the client to take them.",
+    ),
+    Limit(
+        "path",
+        1 << 15,  # the kernel takes 4095 bytes, and refuses more with the status that the case calls for
+        1,
+        MAX_PACKET,
+        "bytes",
+        "Refuse longer paths and link texts. (The kernel takes 4095 bytes at most for files.)",
+    ),
+    Limit(
+        "entries",
+        4096,
+        1,
+        1 << 20,
+        "entries",
+        "Hold and send no more entries of a directory at a time; old clients may want 100.",
+    ),
+    Limit("extended", 64, 0, MAX_PACKET // PAIR_HEADER, "pairs", "Refuse more extended attributes at once."),
+    Limit(
+        "idle",
+        None,
+        1,
+        LONGEST_IDLE,
+        "seconds",
+        "End a session in which nothing moves for so long. The default is to wait for ever.",
+        flag="--idle-timeout",
+    ),
+)
+
+
+class Limits:
+    """The limits of one session: attributes with the names of the table.
+
+    Take what is not given from the table's defaults. Raises ValueError for a name that is not in the table
+    and for a value out of its range.
+    """
+
+    packet: int
+    handles: int
+    queue: int
+    path: int
+    entries: int
+    extended: int
+    idle: int | None
+
+    def __init__(self, **values: int | None) -> None:
+        for limit in LIMITS:
+            value = values.pop(limit.name, None)
+            if value is not None and not limit.least <= value <= limit.most:
+                raise ValueError(f"{limit.name}: {limit.least} to {limit.most} {limit.unit}, not {value}")
+            setattr(self, limit.name, limit.default if value is None else value)
+        if values:
+            raise ValueError(f"no such limit: {', '.join(values)}")
+        if self.handles is None:
+            self.handles = _descriptor_limit()
+
+    @property
+    def data(self) -> int:
+        """The most content that a READ or a WRITE moves, in bytes: a packet less room for the rest."""
+        return self.packet - (MAX_PACKET - MAX_DATA)
+
+    @property
+    def harmless(self) -> int:
+        """The length in bytes up to which a request's body can break none of what check() looks at."""
+        return min(self.path, self.extended * PAIR_HEADER)
+
+    def check(self, fields: list[str], arguments: tuple[Any, ...]) -> None:
+        """Raises SFTPLimitReached for decoded arguments of a request that are more than is allowed."""
+        for field, value in zip(fields, arguments, strict=True):
+            if field in NAMES and len(value) > self.path:
+                text = f"a path of {len(value)} bytes, where {self.path} are allowed"
+                raise SFTPLimitReached(text, SSH2_FX_BAD_MESSAGE)
+            if field == "attributes" and value.extended > self.extended:
+                text = f"{value.extended} extended attributes, where {self.extended} are allowed"
+                raise SFTPLimitReached(text, SSH2_FX_BAD_MESSAGE)
+
+
+def _descriptor_limit() -> int:
+    available = os.sysconf("SC_OPEN_MAX") - RESERVED_DESCRIPTORS
+    return max(1, min(available // DESCRIPTORS_A_HANDLE, MOST_HANDLES))

@@ -1,0 +1,169 @@
+"""The output queue: replies on their way to the client, in order.
+
+A segment is bytes, or a READ that is answered when its turn to be sent comes: until then it holds no
+memory, and then it is read into a buffer that the door uses again and again. No invented bytes: a reply
+holds what one read of the file returned, and its length is made from that. (sendfile would spare a copy.
+It queues references to the file's pages, so that bytes which are "sent" still become zeros when somebody
+truncates the file before the client takes them: docs/performance.md.) What may not enter: writing; the
+late reads are the queue's only I/O.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pysftpserver.engine.wire import (
+    DATA_HEADER,
+    MAX_DATA,
+    SSH2_FX_EOF,
+    encode_data_header,
+    encode_usual_status,
+    put_data_header,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pysftpserver.engine.handles import FileHandle
+
+    Segment = bytes | bytearray | memoryview
+
+
+LONGEST_READ = DATA_HEADER + MAX_DATA  # bytes of room that every late read fits into
+
+
+class LateRead:
+    """A READ of up to size bytes at offset of an open file with a descriptor.
+
+    failed: makes the reply for an exception; called with the request id and the exception.
+    """
+
+    __slots__ = ("failed", "file", "offset", "request_id", "size")
+
+    def __init__(
+        self,
+        request_id: int,
+        file: FileHandle,
+        offset: int,
+        size: int,
+        failed: Callable[[int, BaseException], bytes],
+    ) -> None:
+        self.request_id = request_id
+        self.file = file
+        self.offset = offset
+        self.size = size
+        self.failed = failed
+
+    def reply(self, room: memoryview) -> Segment:
+        """Read now: the whole reply, made in room (DATA_HEADER and size bytes, or more) if it is DATA."""
+        end = DATA_HEADER + self.size
+        try:
+            count = os.preadv(self.file.descriptor, [room[DATA_HEADER:end]], self.offset)  # type: ignore[arg-type]
+        except Exception as error:
+            return self.failed(self.request_id, error)
+        if not count:
+            return encode_usual_status(self.request_id, SSH2_FX_EOF)
+        self.file.bytes_read += count
+        put_data_header(room, self.request_id, count)
+        return room[: DATA_HEADER + count]
+
+    def kept_reply(self) -> bytes:
+        """Read now: the whole reply, with no more memory than it needs, however much was asked for."""
+        try:
+            data = os.pread(self.file.descriptor, self.size, self.offset)  # type: ignore[arg-type]
+            if not data:
+                return encode_usual_status(self.request_id, SSH2_FX_EOF)
+            reply = encode_data_header(self.request_id, len(data)) + data
+        except Exception as error:
+            return self.failed(self.request_id, error)
+        self.file.bytes_read += len(data)
+        return reply
+
+
+class OutputQueue:
+    """Segments in order, and how many bytes they stand for.
+
+    segments: a list that a door sends from its front; it calls sent() with what it got rid of.
+    size: bytes that are still to be sent, late reads with all that they may bring. late: how many of the
+    segments are late reads.
+    """
+
+    __slots__ = ("late", "segments", "size")
+
+    def __init__(self) -> None:
+        self.segments: list[Segment | LateRead] = []
+        self.size = 0
+        self.late = 0
+
+    def append(self, segment: Segment) -> None:
+        """Queue bytes."""
+        self.segments.append(segment)
+        self.size += len(segment)
+
+    def append_late(self, read: LateRead) -> None:
+        """Queue a READ."""
+        self.segments.append(read)
+        self.size += DATA_HEADER + read.size
+        self.late += 1
+
+    def first(self, room: memoryview) -> Segment:
+        """The bytes to be sent next, read into room if they are late; they stay in the queue."""
+        segment = self.segments[0]
+        return self._answered(0, segment, segment.reply(room)) if isinstance(segment, LateRead) else segment
+
+    def batch(self, most: int) -> list[Segment]:
+        """The segments at the front that are bytes, up to so many of them."""
+        segments = self.segments[:most]
+        if self.late:
+            late = (index for index, segment in enumerate(segments) if type(segment) is LateRead)
+            del segments[next(late, most) :]
+        return segments  # type: ignore[return-value]
+
+    def _answered(self, index: int, read: LateRead, reply: Segment) -> Segment:
+        self.segments[index] = reply
+        self.size += len(reply) - DATA_HEADER - read.size
+        self.late -= 1
+        return reply
+
+    def sent(self, count: int) -> None:
+        """The first count bytes are gone. None of them are late."""
+        self.size -= count
+        segments = self.segments
+        if count == len(segments[0]):  # type: ignore[arg-type]
+            del segments[0]
+            return
+        done = 0
+        while count:
+            length = len(segments[done])  # type: ignore[arg-type]
+            if count < length:
+                segments[done] = memoryview(segments[done])[count:]  # type: ignore[arg-type]
+                break
+            count -= length
+            done += 1
+        del segments[:done]
+
+    def settle(self) -> None:
+        """Read everything that is late now, because what comes next might change or close its file."""
+        # Late reads are younger than the last settle(): looked for from the end, they are found at a cost
+        # that does not grow with a queue that nobody takes from. They are read in their order.
+        indexes: list[int] = []
+        index = len(self.segments)
+        while len(indexes) < self.late:
+            index -= 1
+            if type(self.segments[index]) is LateRead:
+                indexes.append(index)
+        for index in reversed(indexes):
+            read: LateRead = self.segments[index]  # type: ignore[assignment]
+            self._answered(index, read, read.kept_reply())
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.segments.clear()
+        self.size = 0
+        self.late = 0
+
+    def __bytes__(self) -> bytes:
+        """Everything that is queued; what was late is read by this."""
+        self.settle()
+        return b"".join(self.segments)  # type: ignore[arg-type]

@@ -1,0 +1,73 @@
+"""How a failure is put into words, the same in every room: what is wrong with which thing, and what to do.
+
+BadInput and Unavailable carry one finished line from wherever the mistake is noticed to the command, which
+prints it and turns it into an exit status. Nothing here imports another module of the package.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+USAGE_STATUS = 2
+UNAVAILABLE_STATUS = 1
+
+_PLAIN = {byte: chr(byte) for byte in range(32, 127)} | {92: "\\\\"}
+
+
+class BadInput(Exception):
+    """Something that an operator wrote cannot be used.
+
+    message: what is wrong and what to do, in one line. public: the same without names of this host, for
+    standard error that a client sees; None: message names none.
+    """
+
+    status = USAGE_STATUS
+
+    def __init__(self, message: str, public: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.public = message if public is None else f"{public} (syslog says more)"
+
+
+class Unavailable(BadInput):
+    """The input is good, and something that it needs cannot be reached now, such as another server."""
+
+    status = UNAVAILABLE_STATUS
+
+
+def reason_of(error: BaseException) -> str:
+    """Why something failed, in the words of errno(3): "permission denied", "no such file or directory".
+
+    An error without a number (an encoding, a name that cannot be a path, getaddrinfo's) gives its own text.
+    The result is one printable line; it begins with a small letter, to follow the name of a thing.
+    """
+    if isinstance(error, OSError) and error.errno is not None and error.errno in errno.errorcode:
+        text = os.strerror(error.errno)
+    elif isinstance(error, UnicodeError):
+        text = f"not UTF-8 at byte {getattr(error, 'start', 0)}"
+    else:
+        text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    text = one_line(text)
+    return text if text[:2].isupper() else text[:1].lower() + text[1:]
+
+
+def one_line(text: str) -> str:
+    """The text with every character that cannot be printed, line ends included, as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def show(text: bytes) -> str:
+    """Bytes as one line of ASCII: printable bytes as they are, a backslash doubled, others as \\ooo."""
+    if text.isascii() and b"\\" not in text and text.decode().isprintable():
+        return text.decode()
+    return "".join(_PLAIN.get(byte) or f"\\{byte:03o}" for byte in text)
+
+
+def missing(module: str, extra: str) -> BadInput:
+    """The complaint about a library that is not installed. extra: the one that installs it."""
+    # Not `pip install 'pysftpserver[...]'`: on the package index that name is another program's.
+    command = f"pip install '.[{extra}]'"
+    return BadInput(f"{module} is missing; run {command} in a checkout of pysftpserver, or install its wheel")

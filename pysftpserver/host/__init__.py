@@ -1,0 +1,1 @@
+"""What only Linux gives: system calls, entries, accounts, the sandbox."""

@@ -1,0 +1,1 @@
+"""Storages by their names, and the parts of those that have several."""

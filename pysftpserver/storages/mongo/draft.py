@@ -1,0 +1,277 @@
+"""What a file will be when it is stored: chunks under a new identity, over what it was.
+
+A draft is written to the database as it grows, in batches and behind the writer's back, and nobody sees it:
+chunks without a document in BUCKET.files belong to no file. finish() makes it whole (chunks that nobody has
+written are copied from the file as it was, or are zeros); who publishes its document then makes it the file.
+Everything in between can be thrown away, by whoever wrote it or, if that one was killed, by a later --gc.
+What may not enter: names, documents of BUCKET.files.
+Facts: GridFS's specification; a file has no holes there, so zeros are stored.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from bson import ObjectId
+from pymongo import InsertOne, ReplaceOne
+from pymongo.errors import OperationFailure
+
+from pysftpserver.pysftpexceptions import SFTPFailure
+from pysftpserver.storages.mongo.bitmap import Bitmap
+from pysftpserver.storages.mongo.bucket import CHUNK_SIZE, Bucket, chunk_size, delete_chunks, length
+from pysftpserver.storages.mongo.chunks import Chunks, fetch
+from pysftpserver.storages.mongo.errors import fail
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    Document = dict[str, Any]
+    Change = InsertOne[Document] | ReplaceOne[Document]
+
+BATCH = 2 << 20  # bytes of chunks that are written at once
+MOST_CHUNK = (16 << 20) - 1024  # bytes; MongoDB's documents are not longer, so larger ones come alone
+MOST_IN_A_BATCH = 512  # chunks; other programs may have made small ones
+MOST_COPIED = 1024  # chunks by one command, which must not take for ever
+MOST_ZEROS = 16 << 30  # bytes between what is written: they take room, and time when the file is stored
+LONG = 3600.0  # seconds; no --gc takes anything that is younger
+NOT_UNDERSTOOD = (40324, 40415, 59, 115)  # errors of a server that has no $merge
+
+
+class Draft:
+    """A file that is being written.
+
+    identity: of its chunks, and of the file once it is published. length: bytes. base: the document of the
+    file as it was, or None; what nobody writes comes from there.
+    """
+
+    def __init__(
+        self, bucket: Bucket, chunks: Chunks, workers: ThreadPoolExecutor, base: Document | None
+    ) -> None:
+        self.identity = ObjectId()
+        self.base = base
+        self.length = length(base) if base is not None else 0
+        self.chunk_size = chunk_size(base) if base is not None else CHUNK_SIZE
+        self._bucket = bucket
+        self._chunks = chunks
+        self._workers = workers
+        self._kept = self.length  # how far the base shows through
+        self._dirty: dict[int, bytes | bytearray] = {}  # by number; may be shorter than they will be
+        self._size = 0  # of those, at most
+        self._stored = Bitmap()
+        self._flying: dict[int, bytes | bytearray] = {}
+        self._flight: Future[None] | None = None
+        self._is_finished = False
+        self._began = time.monotonic()
+        if base is not None and self.chunk_size > MOST_CHUNK:
+            self._take_over(base)
+
+    def _take_over(self, base: Document) -> None:
+        """Write anew what is in a single chunk of less than the file's chunk size."""
+        content = self._chunks.get(base, 0) if self.length else b""
+        self.base, self.length, self.chunk_size, self._kept = None, 0, CHUNK_SIZE, 0
+        self.write(0, content)
+
+    # --- reading ------------------------------------------------------------------------------------------
+
+    def read(self, off: int, size: int) -> bytes:
+        """Up to size bytes from offset off, as the file would be now."""
+        end = min(off + size, self.length)
+        parts = []
+        while off < end:
+            number, start = divmod(off, self.chunk_size)
+            stop = min(self.chunk_size, start + end - off)
+            part = bytes(memoryview(self._content(number))[start:stop])
+            parts.append(part.ljust(stop - start, b"\0"))
+            off += stop - start
+        return b"".join(parts)
+
+    def _content(self, number: int) -> bytes | bytearray:
+        """A chunk, which may be shorter than it will be: zeros follow."""
+        for where in (self._dirty, self._flying):
+            if number in where:
+                return where[number]
+        if number in self._stored:
+            like = {
+                "_id": self.identity,
+                "chunkSize": self.chunk_size,
+                "length": (number + 1) * self.chunk_size,
+            }
+            return fetch(self._bucket, like, number, number + 1)[number]
+        shown = self._kept - number * self.chunk_size
+        if self.base is None or shown <= 0:
+            return b""
+        return self._chunks.get(self.base, number)[:shown]
+
+    # --- writing ------------------------------------------------------------------------------------------
+
+    def write(self, off: int, data: bytes) -> None:
+        """Store data at an offset. Raises OSError (EFBIG) too far behind the end."""
+        if not data:
+            return
+        self._check(off + len(data), off)
+        view = memoryview(data)
+        while view:
+            number, start = divmod(off, self.chunk_size)
+            part = view[: self.chunk_size - start]
+            if len(part) == self.chunk_size:
+                self._set(number, data if len(part) == len(data) else bytes(part))
+            else:
+                self._change(number, start, part)
+            view = view[len(part) :]
+            off += len(part)
+            self.length = max(self.length, off)
+            if self._size >= BATCH or len(self._dirty) >= MOST_IN_A_BATCH:
+                self._send(but=number if off % self.chunk_size else -1)
+
+    def resize(self, size: int) -> None:
+        """Cut the file off, or have zeros follow. Raises OSError (EFBIG)."""
+        self._check(size, size)
+        if size < self.length:
+            self._land()
+            keep = -(-size // self.chunk_size)
+            for number in [number for number in self._dirty if number >= keep]:
+                self._size -= len(self._dirty.pop(number))
+            if size % self.chunk_size:
+                cut = bytearray(self._content(keep - 1)[: size % self.chunk_size])
+                self._set(keep - 1, cut)
+            if self._stored.cut(keep):
+                self._bucket.chunks.delete_many({"files_id": self.identity, "n": {"$gte": keep}})
+            self._kept = min(self._kept, size)
+        self.length = size
+
+    def _check(self, end: int, start: int) -> None:
+        if start - self.length > MOST_ZEROS or -(-end // self.chunk_size) >= 1 << 31:
+            raise fail(errno.EFBIG)
+
+    def _set(self, number: int, chunk: bytes | bytearray) -> None:
+        self._size += len(chunk) - len(self._dirty.get(number, b""))
+        self._dirty[number] = chunk
+
+    def _change(self, number: int, start: int, part: memoryview) -> None:
+        chunk = self._dirty.get(number)
+        if not isinstance(chunk, bytearray):
+            chunk = bytearray(self._content(number))
+            self._size += len(chunk) - len(self._dirty.get(number, b""))
+            self._dirty[number] = chunk
+        before = len(chunk)
+        if before < start:
+            chunk.extend(bytes(start - before))
+        chunk[start : start + len(part)] = part
+        self._size += len(chunk) - before
+
+    def _send(self, but: int = -1) -> None:
+        """Have what is dirty written in the background; but: the number of a chunk that is still growing."""
+        self._land()
+        growing = self._dirty.pop(but, None)
+        batch, self._dirty = self._dirty, {}
+        self._size = 0
+        if growing is not None:
+            self._set(but, growing)
+        if batch:
+            self._flying = batch
+            self._flight = self._workers.submit(self._store, self._changes(batch))
+
+    def _changes(self, batch: dict[int, bytes | bytearray]) -> list[Change]:
+        changes: list[Change] = []
+        for number, chunk in batch.items():
+            doc = {"files_id": self.identity, "n": number, "data": self._padded(number, chunk)}
+            if number in self._stored:
+                changes.append(ReplaceOne({"files_id": self.identity, "n": number}, doc))
+            else:
+                changes.append(InsertOne(doc))
+        return changes
+
+    def _padded(self, number: int, chunk: bytes | bytearray) -> bytes:
+        """A chunk of full length, whose end is cut off when the file is finished: it may go on growing."""
+        size = self.chunk_size
+        if self._is_finished:
+            size = min(size, self.length - number * size)
+        return bytes(chunk) if len(chunk) == size else bytes(chunk[:size]).ljust(size, b"\0")
+
+    def _store(self, changes: list[Change]) -> None:
+        self._bucket.chunks.bulk_write(changes, ordered=False)
+
+    def _land(self) -> None:
+        """Wait for what is being written. Raises what went wrong; the draft is of no use then."""
+        if self._flight is not None:
+            self._flight.result()
+            self._flight = None
+            for number in self._flying:
+                self._stored.add(number)
+            self._flying = {}
+
+    # --- the end ------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Have all chunks of the file in the database, each as long as it has to be."""
+        # What was the end once, and what is the end now, may have another length than is stored of it.
+        for end in (self._kept, self.length):
+            number, rest = divmod(end, self.chunk_size)
+            is_shown = number * self.chunk_size < self.length
+            if (
+                rest
+                and is_shown
+                and number not in self._dirty
+                and (end == self.length or number not in self._stored)
+            ):
+                self._set(number, bytearray(self._content(number)))
+        self._is_finished = True
+        self._send()
+        self._land()
+        count = -(-self.length // self.chunk_size)
+        whole = min(self._kept // self.chunk_size, count) if self.base is not None else 0
+        is_copied = False
+        for first, stop in self._stored.gaps(count):
+            for start in range(first, min(stop, whole), MOST_COPIED):
+                self._copy(start, min(start + MOST_COPIED, stop, whole))
+                is_copied = True
+            if stop > whole:
+                self._fill(max(first, whole), stop)
+        if is_copied or time.monotonic() - self._began > LONG:
+            found = self._bucket.chunks.count_documents({"files_id": self.identity})
+            if found != count:  # the source was removed meanwhile, or --gc has taken this for an orphan
+                raise SFTPFailure("The file could not be stored: parts of it were removed meanwhile")
+
+    def _copy(self, first: int, stop: int) -> None:
+        """Chunks of the base, inside the database where it can do that."""
+        assert self.base is not None
+        pipeline: list[Document] = [
+            {"$match": {"files_id": self.base["_id"], "n": {"$gte": first, "$lt": stop}}},
+            {"$project": {"_id": 0, "files_id": {"$literal": self.identity}, "n": 1, "data": 1}},
+            {"$merge": {"into": self._bucket.chunks.name}},
+        ]
+        try:
+            self._bucket.chunks.aggregate(pipeline).close()
+        except OperationFailure as error:
+            if error.code not in NOT_UNDERSTOOD:
+                raise
+            self._copy_through_here(first, stop)
+
+    def _copy_through_here(self, first: int, stop: int) -> None:
+        assert self.base is not None
+        step = max(1, BATCH // self.chunk_size)
+        for start in range(first, stop, step):
+            found = fetch(self._bucket, self.base, start, min(stop, start + step))
+            self._insert(iter(found.items()))
+
+    def _fill(self, first: int, stop: int) -> None:
+        """Zeros, where nobody has written anything."""
+        step = max(1, BATCH // self.chunk_size)
+        for start in range(first, stop, step):
+            self._insert((number, b"") for number in range(start, min(stop, start + step)))
+
+    def _insert(self, chunks: Iterator[tuple[int, bytes]]) -> None:
+        docs = [{"files_id": self.identity, "n": n, "data": self._padded(n, chunk)} for n, chunk in chunks]
+        self._bucket.chunks.insert_many(docs, ordered=False)
+
+    def discard(self) -> None:
+        """Throw it away."""
+        if self._flight is not None:
+            self._flight.exception()  # what is under way must not arrive later
+            self._flight = None
+        if len(self._stored) or self._flying or self._is_finished:
+            delete_chunks(self._bucket, [self.identity])

@@ -1,0 +1,89 @@
+"""Chunks that belong to no file: what uploads left behind whose server was killed, found and removed.
+
+Chunks without a document in BUCKET.files may as well be an upload that is under way, of SFTP or of another
+program, so only those count whose youngest chunk is old enough. What may not enter: paths, open files.
+Facts: GridFS's specification: chunks come before the document of their file. BSON: an ObjectId has the time
+of its making in it.
+"""
+
+from __future__ import annotations
+
+import datetime
+
+from bson import ObjectId
+
+from pysftpserver.storages.mongo.bucket import delete_chunks, key_of
+from pysftpserver.storages.mongo.errors import answers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from pysftpserver.storages.mongo.bucket import Bucket
+
+BATCH = 1000  # files that are asked about at once
+
+
+class Collected:
+    """What was found. orphans: files that never came to be, with how many chunks and bytes; they are removed,
+    unless that was a dry run. young: those left alone, because they may be under way."""
+
+    def __init__(self) -> None:
+        self.orphans = self.chunks = self.bytes = self.young = 0
+
+
+@answers
+def collect(
+    bucket: Bucket, older_than: float, dry_run: bool, progress: Callable[[int], None] | None = None
+) -> Collected:
+    """Find and remove orphans. older_than: seconds since their last chunk. progress: told how many files it
+    has looked at. Raises SFTPFailure or SFTPForbidden where the database does not let it."""
+    found = Collected()
+    looked_at = 0
+    latest = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=older_than)
+    for ids in _batches(bucket):
+        there = {key_of(doc["_id"]) for doc in bucket.files.find({"_id": {"$in": ids}}, {"_id": 1})}
+        for identity in ids:
+            if key_of(identity) not in there:
+                _collect(bucket, identity, latest, dry_run, found)
+        looked_at += len(ids)
+        if progress is not None:
+            progress(looked_at)
+    return found
+
+
+def _batches(bucket: Bucket) -> Iterator[list[Any]]:
+    """All files that have chunks, by the index alone."""
+    pipeline: list[dict[str, Any]] = [{"$sort": {"files_id": 1, "n": 1}}, {"$group": {"_id": "$files_id"}}]
+    batch: list[Any] = []
+    with bucket.chunks.aggregate(pipeline, allowDiskUse=True) as cursor:
+        for group in cursor:
+            batch.append(group["_id"])
+            if len(batch) == BATCH:
+                yield batch
+                batch = []
+    if batch:
+        yield batch
+
+
+def _collect(
+    bucket: Bucket, identity: Any, latest: datetime.datetime, dry_run: bool, found: Collected
+) -> None:
+    count = {"_id": None, "count": {"$sum": 1}, "newest": {"$max": "$_id"}}
+    is_data = {"$eq": [{"$type": "$data"}, "binData"]}
+    size = {"bytes": {"$sum": {"$cond": [is_data, {"$binarySize": "$data"}, 0]}}}
+    pipeline = [{"$match": {"files_id": identity}}, {"$group": {**count, **size}}]
+    for group in bucket.chunks.aggregate(pipeline):
+        newest = group["newest"]
+        if not isinstance(newest, ObjectId) or newest.generation_time > latest:
+            found.young += 1  # or of unknown age
+            return
+        # Once more: numbers of several types are one _id, and it may have become a file since.
+        if bucket.files.find_one({"_id": identity}, {"_id": 1}) is not None:
+            return
+        found.orphans += 1
+        found.chunks += int(group["count"])
+        found.bytes += int(group["bytes"])
+        if not dry_run:
+            delete_chunks(bucket, [identity])

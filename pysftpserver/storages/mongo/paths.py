@@ -1,0 +1,165 @@
+"""From a path to what is there: links followed, `..` after them, and never above the top.
+
+All the names on the way are asked for at once, so that a path costs as many round trips as it has links. A
+path that begins at the top of the storage stays beneath it by construction: names are put together from
+components, and none of those is "..". What may not enter: changes, open files.
+Facts: path_resolution(7).
+"""
+
+from __future__ import annotations
+
+import errno
+
+from pysftpserver.storages.mongo.bucket import DIRECTORY, SYMLINK, Entry
+from pysftpserver.storages.mongo.errors import fail
+from pysftpserver.storages.mongo.names import below, component, to_bytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MOST_COMPONENTS = 1024  # asked for at once, with all that is before each
+MOST_LOOKUPS = 256  # for one path; each link takes one, and each ".." behind a name
+MOST_LINKS = 40  # followed in one path; as Linux has it
+
+
+class Place:
+    """Where a path leads.
+
+    name: the filename, the storage's prefix included. entry: what is there, None for nothing. way: what the
+    directories above it are, the top and its prefix left out, the outermost first; None: one without a
+    document, which is there because of what is in it.
+    """
+
+    __slots__ = ("entry", "name", "way")
+
+    def __init__(self, name: str, entry: Entry | None, way: list[tuple[str, Entry | None]]) -> None:
+        self.name = name
+        self.entry = entry
+        self.way = way
+
+    def existing(self) -> Entry:
+        """What is there. Raises FileNotFoundError."""
+        if self.entry is None:
+            raise fail(errno.ENOENT)
+        return self.entry
+
+
+class Resolver:
+    """Resolves paths below a top.
+
+    top: the filename of the directory that is `/`, "" for the bucket's. lookup: what is at some names,
+    implied: the directory of a name without a document, both as in Bucket.
+    """
+
+    def __init__(
+        self,
+        top: str,
+        lookup: Callable[[list[str]], dict[str, Entry]],
+        implied: Callable[[str], Entry | None],
+        top_entry: Callable[[], Entry],
+    ) -> None:
+        self._top = top
+        self._lookup = lookup
+        self._implied = implied
+        self._top_entry = top_entry
+
+    def resolve(self, path: bytes, follow: bool = True) -> Place:
+        """What is at a path; its last component may be missing, and is followed if it is a link and asked.
+
+        A slash at the end asks for a directory. Raises OSError: ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG, EINVAL.
+        """
+        if not path:
+            raise fail(errno.ENOENT)
+        wants_directory = _wants_directory(path)
+        todo = _parts(path)
+        done: list[tuple[str, Entry | None]] = []
+        links = 0
+        for _ in range(MOST_LOOKUPS):
+            if len(todo) > MOST_COMPONENTS:
+                raise fail(errno.ENAMETOOLONG)
+            while todo and todo[0] == b"..":
+                del todo[0], done[-1:]
+            if not todo:
+                return self._directory(done)
+            count = todo.index(b"..") if b".." in todo else len(todo)
+            names = self._names(done, todo[:count])
+            found = self._lookup(names)
+            for number, name in enumerate(names):
+                entry = found.get(name)
+                is_last = number == len(todo) - 1
+                is_link = entry is not None and entry.kind == SYMLINK
+                if entry is not None and is_link and (not is_last or follow or wants_directory):
+                    links += 1
+                    if links > MOST_LINKS:
+                        raise fail(errno.ELOOP)
+                    text = target_of(entry)
+                    if not text:
+                        raise fail(errno.ENOENT)
+                    if text.startswith(b"/"):
+                        done.clear()
+                    wants_directory = wants_directory or is_last and _wants_directory(text)
+                    todo[: number + 1] = _parts(text)
+                    break
+                if is_last:
+                    return self._last(name, entry, done, wants_directory)
+                done.append((name, self._on_the_way(name, entry, names[number + 1 :], found)))
+            else:
+                del todo[:count]
+        raise fail(errno.ELOOP)
+
+    def _names(self, done: list[tuple[str, Entry | None]], parts: list[bytes]) -> list[str]:
+        """The filenames of some components, each in the one before, the first in what was reached."""
+        names = []
+        directory = done[-1][0] if done else self._top
+        for part in parts:
+            directory = below(directory) + component(part)
+            names.append(directory)
+        return names
+
+    def _on_the_way(
+        self, name: str, entry: Entry | None, further: list[str], found: dict[str, Entry]
+    ) -> Entry | None:
+        """A directory that the path goes on from; None: without a document. Raises OSError for none."""
+        if entry is None:
+            # What is in it makes it one; the further down, the less there is for the database to look at.
+            for other in reversed(further):
+                below_it = found.get(other) or self._implied(other)
+                if below_it is not None:
+                    found[other] = below_it
+                    return None
+            entry = self._implied(name)
+            if entry is None:
+                raise fail(errno.ENOENT)
+        if entry.kind != DIRECTORY:
+            raise fail(errno.ENOTDIR)
+        return entry
+
+    def _last(
+        self, name: str, entry: Entry | None, done: list[tuple[str, Entry | None]], wants_directory: bool
+    ) -> Place:
+        if entry is None:
+            entry = self._implied(name)
+        if entry is not None and wants_directory and entry.kind != DIRECTORY:
+            raise fail(errno.ENOTDIR)
+        return Place(name, entry, done)
+
+    def _directory(self, done: list[tuple[str, Entry | None]]) -> Place:
+        """The directory that was reached, by way of "..", or because the path is the top's."""
+        if not done:
+            return Place(self._top, self._top_entry(), [])
+        name, entry = done.pop()
+        return Place(name, entry or self._implied(name), done)
+
+
+def target_of(link: Entry) -> bytes:
+    """The text of a link."""
+    return to_bytes(str(link.doc.get("target", ""))) if link.doc is not None else b""
+
+
+def _parts(path: bytes) -> list[bytes]:
+    return [part for part in path.split(b"/") if part not in (b"", b".")]
+
+
+def _wants_directory(path: bytes) -> bool:
+    return path.endswith((b"/", b"/.", b"/.."))

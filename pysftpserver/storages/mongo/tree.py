@@ -1,0 +1,202 @@
+"""Directories and links: made, removed and moved with all that is in them.
+
+A directory needs a document only while nothing is in it, but gets one whenever SFTP makes it, takes something
+out of it or moves it: what a client has seen does not go by itself. What may not enter: paths as clients
+send them, open files, what is in files.
+Facts: MongoDB's manual on transactions: a limit of 60 seconds, and none on the number of documents.
+"""
+
+from __future__ import annotations
+
+import errno
+from itertools import islice
+
+from pymongo import UpdateOne
+from pymongo.errors import BulkWriteError
+
+from pysftpserver.storages.mongo.bucket import DIRECTORY, SYMLINK, Bucket, DuplicateKeyError, placed
+from pysftpserver.storages.mongo.errors import fail
+from pysftpserver.storages.mongo.names import after, ancestors, below, moved, parent_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from pymongo.client_session import ClientSession
+    from pymongo.collection import Collection
+
+    Document = dict[str, Any]
+
+DEFAULT_MODE = 0o755
+MOST_AT_ONCE = 20_000  # documents that one transaction moves; more are moved in several
+BATCH = 1000  # changes sent at once
+DUPLICATE_KEY = 11000  # an error's code
+
+
+def make(bucket: Bucket, name: str, kind: str, mode: int, **more: Any) -> None:
+    """Make a directory or a link where nothing is. Raises FileExistsError."""
+    settle(bucket, parent_of(name))
+    doc = bucket.node(name, kind, mode, **more)
+    try:
+        bucket.nodes.insert_one(doc)
+    except DuplicateKeyError:
+        raise fail(errno.EEXIST) from None
+    if bucket.has_file(name):
+        bucket.nodes.delete_one({"_id": doc["_id"]})
+        raise fail(errno.EEXIST)
+    settle(bucket, parent_of(name))  # if somebody has removed it meanwhile
+
+
+def settle(bucket: Bucket, name: str) -> None:
+    """Give a directory, and those that it is in, documents if they have none.
+
+    A storage's top and what that is in are among them: others see the bucket from further up.
+    """
+    if not name:
+        return
+    wanted = [*ancestors(name), name]
+    there = {doc["path"] for doc in bucket.nodes.find({"path": {"$in": wanted}}, {"path": 1})}
+    for other in wanted:
+        if other not in there:
+            give_document(bucket, other)
+
+
+def give_document(bucket: Bucket, name: str) -> None:
+    """Give a directory a document, if nobody else has just done so."""
+    try:
+        bucket.nodes.insert_one(bucket.node(name, DIRECTORY, DEFAULT_MODE))
+    except DuplicateKeyError:
+        pass
+
+
+def remove_link(bucket: Bucket, name: str) -> None:
+    """Remove a link. Raises FileNotFoundError when another was faster."""
+    if not bucket.nodes.delete_one({"path": name, "kind": SYMLINK}).deleted_count:
+        raise fail(errno.ENOENT)
+
+
+def remove_directory(bucket: Bucket, name: str) -> None:
+    """Remove an empty directory. Raises FileNotFoundError, or OSError (ENOTEMPTY)."""
+    if bucket.has_children(name):
+        raise fail(errno.ENOTEMPTY)
+    doc = bucket.nodes.find_one_and_delete({"path": name, "kind": DIRECTORY})
+    if doc is None:
+        raise fail(errno.ENOENT)
+    if bucket.nodes.find_one({"parent": name}, {"_id": 1}) is not None:
+        # Somebody has made something in it just now; who makes something looks afterwards, too.
+        try:
+            bucket.nodes.insert_one(doc)
+        except DuplicateKeyError:
+            pass
+        raise fail(errno.ENOTEMPTY)
+
+
+def move_link(bucket: Bucket, old: str, new: str, replace: bool) -> None:
+    """Rename a link, and replace a link if asked. Raises FileNotFoundError, FileExistsError."""
+
+    def change(session: ClientSession | None) -> None:
+        if replace:
+            bucket.nodes.delete_one({"path": new, "kind": SYMLINK}, session=session)
+        place = {"$set": placed(new, SYMLINK)}
+        done = bucket.nodes.update_one({"path": old, "kind": SYMLINK}, place, session=session)
+        if not done.matched_count:
+            raise fail(errno.ENOENT)
+
+    try:
+        bucket.atomically(change)
+    except DuplicateKeyError:
+        raise fail(errno.EEXIST) from None
+    settle(bucket, parent_of(new))
+
+
+def move_directory(bucket: Bucket, old: str, new: str, replace: bool) -> None:
+    """Rename a directory with all that is in it, and replace an empty one if asked.
+
+    Everything at once where the server has transactions, and there is not too much of it; else the directory
+    itself goes first, which only one can do, and whoever is killed in between leaves a part under each name.
+    Raises FileNotFoundError, FileExistsError, OSError (ENOTEMPTY).
+    """
+    if replace and bucket.has_children(new):
+        raise fail(errno.ENOTEMPTY)
+
+    def change(session: ClientSession | None) -> None:
+        _move_directory(bucket, old, new, replace, session)
+
+    inside = _below(bucket.files, "filename", old, None)
+    is_small = sum(1 for _ in islice(inside, MOST_AT_ONCE)) < MOST_AT_ONCE
+    try:
+        if is_small:
+            bucket.atomically(change)
+        else:
+            change(None)
+    except DuplicateKeyError:
+        raise fail(errno.EEXIST) from None
+    except BulkWriteError as error:
+        if any(one.get("code") == DUPLICATE_KEY for one in (error.details or {}).get("writeErrors", ())):
+            raise fail(errno.EEXIST) from error  # somebody has made a directory below the new name just now
+        raise
+    if bucket.has_file(new):
+        # It was made just now, and hides the directory: back, then, as if the file had been first.
+        _move_directory(bucket, new, old, False, None)
+        raise fail(errno.EEXIST)
+    settle(bucket, parent_of(new))
+
+
+def _move_directory(bucket: Bucket, old: str, new: str, replace: bool, session: ClientSession | None) -> None:
+    nodes = bucket.nodes
+    if replace:
+        nodes.delete_one({"path": new, "kind": DIRECTORY}, session=session)
+    doc = nodes.find_one({"path": old, "kind": DIRECTORY}, session=session)
+    is_there = doc is not None
+    if doc is None:
+        nodes.insert_one(bucket.node(new, DIRECTORY, DEFAULT_MODE), session=session)
+    else:
+        here = {"_id": doc["_id"], "path": old}
+        if not nodes.update_one(here, {"$set": placed(new, DIRECTORY)}, session=session).matched_count:
+            raise fail(errno.ENOENT)  # another was faster
+    is_empty = not is_there
+    for inner in _batches(_below(nodes, "path", old, session)):
+        is_empty = False
+        nodes.bulk_write(
+            [
+                UpdateOne(
+                    {"_id": one["_id"], "path": one["path"]},
+                    {"$set": placed(moved(one["path"], old, new), one["kind"])},
+                )
+                for one in inner
+            ],
+            session=session,
+        )
+    for inner in _batches(_below(bucket.files, "filename", old, session)):
+        is_empty = False
+        bucket.files.bulk_write(
+            [
+                UpdateOne(
+                    {"_id": one["_id"], "filename": one["filename"]},
+                    {"$set": {"filename": moved(one["filename"], old, new)}},
+                )
+                for one in inner
+            ],
+            session=session,
+        )
+    if is_empty:
+        if session is None:
+            nodes.delete_one({"path": new})
+        raise fail(errno.ENOENT)  # it was only there because of what was in it, and that is gone
+
+
+def _below(
+    collection: Collection[Document], field: str, directory: str, session: ClientSession | None
+) -> Iterator[Document]:
+    """The documents of all that is in a directory, and further down."""
+    first = below(directory)
+    condition = {field: {"$gte": first, "$lt": after(first)}}
+    fields = {field: 1, "kind": 1}
+    with collection.find(condition, fields, session=session, batch_size=BATCH) as cursor:
+        yield from cursor
+
+
+def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
+    while batch := list(islice(documents, BATCH)):
+        yield batch

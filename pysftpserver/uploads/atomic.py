@@ -1,0 +1,376 @@
+"""Uploads that appear whole: new and truncated files are written beside and renamed when they are closed.
+
+AtomicUploads goes in front of a storage of real files and changes what open() and close() mean for files
+that are made or emptied; every other open file is the storage's own. The descriptor of the directory and
+the last name are kept while the file is open, so that the rename at the end happens where the file was
+opened, whatever has become of the path. A file goes away of which a part could not be written, or that
+the client has not closed when the session ends. A server that is killed leaves the file beside, with no
+lock on it, and remove_leftovers() of a later session takes it away. What may not enter: sessions, wire
+formats, how a path is resolved.
+Facts: rename(2), flock(2), open(2), close(2), acl(5).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import time
+from stat import S_IMODE, S_IRWXU, S_ISGID, S_ISREG, S_ISUID
+
+from pysftpserver.host.linux import rename_noreplace
+from pysftpserver.pysftpexceptions import SFTPFailure
+from pysftpserver.storage import SFTPServerStorage
+from pysftpserver.virtualchroot import SFTPServerVirtualChroot
+
+PREFIX = b".pysftpserver-upload-"  # of the names beside; the rest is chance
+CHANCE = 8  # bytes
+LEFTOVER = re.compile(re.escape(PREFIX) + rb"[0-9a-f]{%d}" % (2 * CHANCE))  # and nothing that is only like it
+ATTEMPTS = 100  # at a name of one's own
+WRITABLE = os.O_WRONLY | os.O_RDWR
+DIRECTORY = os.O_DIRECTORY | os.O_CLOEXEC
+TIME_TO_LOOK = 2.0  # seconds for leftovers; a client is waiting
+MOST_TO_DO = 100_000  # directories that wait to be looked through: memory
+MOST_LOOKED_AT = 10_000  # directories that open() remembers: memory
+ACCESS_LIST = "system.posix_acl_access"
+
+
+class Upload:
+    """A file that is written beside. directory: the descriptor of where it is, and stays. name: what it is
+    to be called. beside: its name until then. exclusive: nothing may be there when it arrives. broken:
+    whether something could not be written. synced: whether the client asked for fsync."""
+
+    __slots__ = ("beside", "broken", "directory", "exclusive", "name", "synced")
+
+    def __init__(self, directory: int, name: bytes, beside: bytes, exclusive: bool) -> None:
+        self.directory = directory
+        self.name = name
+        self.beside = beside
+        self.exclusive = exclusive
+        self.broken = False
+        self.synced = False
+
+
+class AtomicUploads(SFTPServerStorage):
+    """What is different in a storage of real files; to be put in front of one, as below."""
+
+    _uploads: dict[int, Upload] = {}  # by descriptor; every storage has its own from the first on
+    _looked_everywhere = False
+    _looked_at: frozenset[bytes] | set[bytes] = frozenset()  # directories; as above
+
+    # --- files that are made or emptied ---------------------------------------------------------------
+
+    def open(self, path: bytes, flags: int, mode: int) -> int:
+        if not flags & WRITABLE or not flags & (os.O_CREAT | os.O_TRUNC) or path.endswith(b"/"):
+            return super().open(path, flags, mode)
+        existing = self._existing(path, flags)
+        try:
+            if existing is None or (flags & os.O_TRUNC and S_ISREG(os.fstat(existing).st_mode)):
+                return self._open_upload(path, flags, mode, existing)
+            opened, existing = existing, None
+            return opened  # to go on with a file, or no file: nothing to make whole
+        finally:
+            if existing is not None:
+                os.close(existing)
+
+    def _existing(self, path: bytes, flags: int) -> int | None:
+        """A descriptor of what is there, opened for the same; None for nothing. Raises what opening does."""
+        if flags & os.O_EXCL and flags & os.O_CREAT:
+            try:
+                self.lstat(path)
+            except FileNotFoundError:
+                return None
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        try:
+            return super().open(path, flags & ~(os.O_TRUNC | os.O_CREAT), 0)
+        except FileNotFoundError:
+            if flags & os.O_CREAT:
+                return None
+            raise
+
+    def _open_upload(self, path: bytes, flags: int, mode: int, existing: int | None) -> int:
+        # Links are followed now: the file that a link leads to is replaced, and not the link.
+        parent, _, name = self.realpath(path).rpartition(b"/")
+        if not path or not name:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        directory = self._open(parent or b"/", os.O_PATH | DIRECTORY)
+        try:
+            self._look_once(parent or b"/")
+            descriptor, beside = self._open_beside(directory, flags, mode, existing)
+        except BaseException:
+            os.close(directory)
+            raise
+        if not self._uploads:
+            self._uploads = {}
+        self._uploads[descriptor] = Upload(directory, name, beside, bool(flags & os.O_EXCL))
+        return descriptor
+
+    def _open_beside(self, directory: int, flags: int, mode: int, existing: int | None) -> tuple[int, bytes]:
+        """A new, locked file in a directory, and its name."""
+        flags = flags & ~os.O_TRUNC | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        if existing is not None:
+            mode = os.fstat(existing).st_mode & S_IRWXU  # nobody else may open it before it is like the old
+        elif self.umask is not None:
+            mode &= ~self.umask
+        for _ in range(ATTEMPTS):
+            beside = PREFIX + os.urandom(CHANCE).hex().encode()
+            descriptor = os.open(beside, flags, mode, dir_fd=directory)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not os.fstat(descriptor).st_nlink:
+                    raise BlockingIOError
+                if existing is not None:
+                    _make_alike(descriptor, existing)
+                elif mode & self._process_umask:
+                    os.fchmod(descriptor, mode)  # the process's umask has taken more away
+                return descriptor, beside
+            except BaseException as error:
+                _unlink_and_close(directory, beside, descriptor)
+                if not isinstance(error, BlockingIOError):
+                    raise
+                # Another session was quicker, and takes it for a leftover.
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    def write(self, handle: int, off: int, chunk: bytes | memoryview) -> None:
+        try:
+            super().write(handle, off, chunk)
+        except BaseException:
+            self.spoil(handle)
+            raise
+
+    def spoil(self, handle: int) -> None:
+        upload = self._uploads.get(handle)
+        if upload is not None:
+            upload.broken = True
+
+    def fileno(self, handle: int) -> int | None:
+        return handle  # and so says that to read and write there is as good
+
+    def fsync(self, handle: int) -> None:
+        try:
+            super().fsync(handle)
+        except BaseException:
+            self.spoil(handle)  # what was written is lost, and the next fsync would not say so
+            raise
+        upload = self._uploads.get(handle)
+        if upload is not None:
+            upload.synced = True
+
+    def close(self, handle: int) -> None:
+        upload = self._uploads.pop(handle, None)
+        try:
+            if upload is not None:
+                self._put_in_place(handle, upload)
+        finally:
+            super().close(handle)  # and with it the lock, when the name is gone
+
+    def abandon(self, handle: int) -> None:
+        upload = self._uploads.pop(handle, None)
+        try:
+            if upload is not None:
+                _take_away(upload)
+        finally:
+            self.close(handle)
+
+    def _put_in_place(self, handle: int, upload: Upload) -> None:
+        directory = upload.directory
+        try:
+            if upload.broken:  # many clients close what they could not write
+                raise SFTPFailure("Not put in place: a part of it could not be written")
+            os.close(os.dup(handle))  # where a file system reports a full disk only at the end (NFS), it does
+            if upload.exclusive:
+                _link_in_place(upload)
+            else:
+                os.rename(upload.beside, upload.name, src_dir_fd=directory, dst_dir_fd=directory)
+        except BaseException:
+            _take_away(upload)
+            raise
+        try:
+            if upload.synced:
+                _sync_directory(directory)
+        finally:
+            os.close(directory)
+
+    # --- what a server that was killed left -------------------------------------------------------------
+
+    def remove_leftovers(self) -> tuple[int, bool]:
+        """Remove what uploads that nobody works on any more left beside; how many, and whether that is all.
+
+        It looks beneath the top of a jail, or beneath the home directory, for a short time. Where it did
+        not come to its end, open() looks once more, in the one directory that it is about.
+        """
+        deadline = time.monotonic() + TIME_TO_LOOK
+        removed, todo = 0, [self._top()]
+        while todo:
+            if len(todo) > MOST_TO_DO:
+                return removed, False
+            count, below = self._look_through(todo.pop(), deadline)
+            removed += count
+            todo += below
+            if time.monotonic() > deadline:
+                return removed, False
+        self._looked_everywhere = self._top() == b"/"
+        return removed, True
+
+    def _top(self) -> bytes:
+        return self.home
+
+    def _look_once(self, path: bytes) -> None:
+        """Remove the leftovers in one directory, if this session has not looked there yet."""
+        if self._looked_everywhere or path in self._looked_at:
+            return
+        if not self._looked_at or len(self._looked_at) >= MOST_LOOKED_AT:
+            self._looked_at = set()
+        self._looked_at |= {path}
+        self._look_through(path, time.monotonic() + TIME_TO_LOOK)
+
+    def _look_through(self, path: bytes, deadline: float) -> tuple[int, list[bytes]]:
+        """Remove the leftovers in one directory: how many there were, and the directories in it."""
+        removed, below = 0, []
+        try:
+            directory = self._open(path, os.O_RDONLY | os.O_NONBLOCK | DIRECTORY)
+        except OSError:
+            return 0, []  # gone, or not for this user
+        try:
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    name = os.fsencode(entry.name)
+                    if entry.is_dir(follow_symlinks=False):
+                        below.append(path.rstrip(b"/") + b"/" + name)
+                    elif LEFTOVER.fullmatch(name) and entry.is_file(follow_symlinks=False):
+                        removed += _remove_if_left(directory, name)
+                    if time.monotonic() > deadline:
+                        break
+        except OSError:
+            pass  # a disk's fault; whoever needs this directory will be told
+        finally:
+            os.close(directory)
+        return removed, below
+
+
+class SFTPAtomicStorage(AtomicUploads):
+    """The plain storage with uploads that appear whole."""
+
+
+class SFTPAtomicVirtualChroot(AtomicUploads, SFTPServerVirtualChroot):
+    """The jail with uploads that appear whole."""
+
+    def _top(self) -> bytes:
+        return b"/"
+
+
+def _make_alike(new: int, old: int) -> None:
+    """Give the new file the owner and the permissions of the one it will replace, as far as this user may.
+
+    Nobody gets more than the old file gave him: what cannot be given to its owner or its group is not
+    given to another one.
+    """
+    st = os.fstat(old)
+    mode = S_IMODE(st.st_mode)
+    has_group = _change_owner(new, -1, st.st_gid)
+    if not has_group:
+        mode = mode & ~(0o070 | S_ISGID) | (mode & 0o007) << 3  # to another group, what everybody has
+    if not _change_owner(new, st.st_uid, -1):
+        mode &= ~S_ISUID
+    _copy_access_list(new, old if has_group else None)
+    os.fchmod(new, mode)
+
+
+def _change_owner(descriptor: int, uid: int, gid: int) -> bool:
+    """Whether that could be done: for the rest of the reasons too (EINVAL), the upload need not fail."""
+    try:
+        os.fchown(descriptor, uid, gid)
+    except OSError:
+        return False
+    return True
+
+
+def _copy_access_list(new: int, old: int | None) -> None:
+    """Give the new file the access control list of the old one, or none, whatever its directory's says.
+
+    The permission bits of a file with such a list mean something else without it.
+    """
+    try:
+        access = None if old is None else os.getxattr(old, ACCESS_LIST)
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            return
+        if error.errno != errno.ENODATA:
+            raise
+        access = None
+    try:
+        if access is not None:
+            os.setxattr(new, ACCESS_LIST, access)
+        else:
+            os.removexattr(new, ACCESS_LIST)
+    except OSError as error:
+        if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+            raise
+
+
+def _link_in_place(upload: Upload) -> None:
+    """Rename, unless something is there by now. Raises FileExistsError."""
+    directory = upload.directory
+    try:
+        rename_noreplace(directory, upload.beside, directory, upload.name)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
+            raise
+        os.link(upload.beside, upload.name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+        os.unlink(upload.beside, dir_fd=directory)
+
+
+def _take_away(upload: Upload) -> None:
+    """Remove the file beside, and be done with it."""
+    try:
+        os.unlink(upload.beside, dir_fd=upload.directory)
+    except FileNotFoundError:
+        pass  # a client may remove it by its name, too
+    finally:
+        os.close(upload.directory)
+
+
+def _unlink_and_close(directory: int, name: bytes, descriptor: int) -> None:
+    """Undo the making of a file that another session may have removed already."""
+    try:
+        os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def _sync_directory(directory: int) -> None:
+    """Make the new name safe from a crash; the client wanted that for the content."""
+    try:
+        readable = os.open(b".", os.O_RDONLY | DIRECTORY, dir_fd=directory)
+    except PermissionError:
+        return  # one that may be searched and not read; the content is safe
+    try:
+        os.fsync(readable)
+    finally:
+        os.close(readable)
+
+
+def _remove_if_left(directory: int, name: bytes) -> int:
+    """Remove the file of that name if it is this user's and no session has it locked; 1 if done, else 0."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(name, flags, dir_fd=directory)
+    except OSError:
+        return 0
+    try:
+        st = os.fstat(descriptor)
+        # Root's uploads may belong to others.
+        if not S_ISREG(st.st_mode) or os.geteuid() not in (0, st.st_uid):
+            return 0
+        # Shared is enough to find one that is locked, and all that NFS gives to who only reads.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        # Put in place just now, it has this name no more, and this removes nothing.
+        os.unlink(name, dir_fd=directory)
+    except OSError:
+        return 0
+    finally:
+        os.close(descriptor)
+    return 1

@@ -1,0 +1,128 @@
+"""Handles: never the same one twice, so many and no more, and all closed at the end."""
+
+from __future__ import annotations
+
+import os
+
+from pysftpserver.engine.limits import Limits
+from tests.support import packets
+from tests.support.cases import InADirectory
+from tests.support.packets import (
+    CREAT,
+    FAILURE,
+    NO_ATTRS,
+    OK,
+    READ,
+    WRITE,
+    Attributes,
+    Client,
+    attrs,
+    string,
+    u32,
+    u64,
+)
+from tests.support.storages import Failing, Listed, Whole
+
+
+class Handles(InADirectory):
+    def test_are_never_used_again_and_a_closed_one_is_a_failure(self):
+        (self.root / "f").write_bytes(b"x")
+        client = self.client()
+        seen = set()
+        for number in range(500):
+            handle = client.open(b"f") if number % 2 else client.opendir(b".")
+            self.assertNotIn(handle, seen)
+            seen.add(handle)
+            self.assertEqual(client.status("close", handle), OK)
+            self.assertEqual(client.status("close", handle), FAILURE)
+
+    def test_that_are_not_open_or_of_the_wrong_kind_are_failures_with_a_message(self):
+        (self.root / "f").write_bytes(b"x")
+        client = self.client()
+        file, directory, closed = client.open(b"f", READ | WRITE), client.opendir(b"."), client.open(b"f")
+        client.status("close", closed)
+        never = [string(name) for name in (b"", b"\0", u32(0), u32(99), u64(1), b"x" * 1000)] + [closed]
+        for_files = {
+            "read": (u64(0), u32(1)),
+            "write": (u64(0), string(b"y")),
+            "fstat": (),
+            "fsetstat": (attrs(Attributes(permissions=0o600)),),
+            "fstatvfs": (),
+            "fsync": (),
+            "copy-data": (u64(0), u64(0), file, u64(0)),
+        }
+        for handle in (*never, directory):
+            for name, rest in for_files.items():
+                with self.subTest(name, handle=handle):
+                    self.assertEqual(client.status(name, handle, *rest), FAILURE)
+            self.assertEqual(client.status("copy-data", file, u64(0), u64(0), handle, u64(0)), FAILURE)
+        for handle in (*never, file):
+            with self.subTest("readdir", handle=handle):
+                self.assertEqual(client.status("readdir", handle), FAILURE)
+        for handle in never:
+            self.assertEqual(client.status("close", handle), FAILURE)
+        self.assertEqual((self.root / "f").read_bytes(), b"x")
+
+    def test_too_many_are_a_failure_before_anything_is_opened_and_closing_makes_room(self):
+        client = self.client(limits=Limits(handles=3))
+        flags = u32(WRITE | CREAT)
+        handles = [client.opendir(b"."), client.open(b"a", WRITE | CREAT), client.open(b"b", WRITE | CREAT)]
+        self.assertEqual(client.status("open", string(b"c"), flags, NO_ATTRS), FAILURE)
+        self.assertEqual(client.status("opendir", string(b".")), FAILURE)
+        self.assertEqual(sorted(os.listdir(self.root)), ["a", "b"])
+        self.assertEqual(client.ask("stat", string(b".")).kind, "attrs")
+        self.assertEqual(client.status("close", handles[0]), OK)
+        client.open(b"c", WRITE | CREAT)
+
+    def test_limits_tells_how_many_there_may_be(self):
+        for limit in (1, 77):
+            body = self.client(limits=Limits(handles=limit)).content("extended", "limits")
+            self.assertEqual(body, u64(262144) + u64(261120) + u64(261120) + u64(limit))
+        reader = packets.Reader(self.client().content("extended", "limits"))
+        reader.take(24)
+        self.assertIn(reader.u64(), range(16, os.sysconf("SC_OPEN_MAX")))
+
+    def test_all_close_at_the_end_listings_that_were_never_read_too(self):
+        (self.root / "f").write_bytes(b"x")
+        before = len(os.listdir("/proc/self/fd"))
+        client = self.client()
+        for _ in range(20):
+            client.open(b"f")
+            client.opendir(b".")
+        begun = client.opendir(b".")
+        client.ask("readdir", begun)
+        self.assertGreaterEqual(len(os.listdir("/proc/self/fd")), before + 41)
+        client.server.close()
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        closed = [line for line in client.lines() if line.startswith("forced close")]
+        self.assertEqual(len(closed), 41)
+
+    def test_one_that_cannot_be_closed_does_not_keep_the_others_open(self):
+        class Stubborn(Whole):
+            def close(self, handle: object) -> None:
+                super().close(handle)
+                raise (ValueError, SystemExit, KeyboardInterrupt)[self.calls.count("close") % 3]
+
+        storage = Stubborn()
+        client = Client(storage)
+        for _ in range(6):
+            client.open(b"f")
+        client.server.close()
+        self.assertEqual(storage.calls.count("close"), 6)
+
+    def test_a_listing_is_closed_once_by_close_or_by_the_end(self):
+        storage = Listed([])
+        client = Client(storage)
+        first = client.opendir(b"d")
+        client.opendir(b"d")
+        self.assertEqual(client.status("close", first), OK)
+        self.assertEqual(storage.closed, 1)
+        client.server.close()
+        client.server.close()
+        self.assertEqual(storage.closed, 2)
+
+    def test_a_file_whose_descriptor_cannot_be_told_is_closed_again(self):
+        storage = Failing("fileno", ValueError())
+        client = Client(storage)
+        self.assertEqual(client.status("open", string(b"f"), u32(READ), NO_ATTRS), FAILURE)
+        self.assertEqual(storage.calls, ["open", "fileno", "close"])

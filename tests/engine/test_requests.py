@@ -1,0 +1,376 @@
+"""The table of requests and its handlers: each row, on the plain storage and on made-up ones."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any
+
+from pysftpserver.engine.log import VERBOSE
+from pysftpserver.engine.requests import EXTENDED_REQUESTS, REQUESTS
+from pysftpserver.storage import SFTPServerStorage
+from tests.support import packets
+from tests.support.cases import OnFiles
+from tests.support.packets import (
+    APPEND,
+    BAD_MESSAGE,
+    BODIES,
+    CREAT,
+    EXCL,
+    FAILURE,
+    MAX_DATA,
+    NO_ATTRS,
+    NO_SUCH_FILE,
+    OK,
+    OP_UNSUPPORTED,
+    PERMISSION_DENIED,
+    READ,
+    TRUNC,
+    WRITE,
+    Attributes,
+    Client,
+    Reader,
+    attrs,
+    string,
+    u32,
+    u64,
+)
+from tests.support.storages import Whole
+
+REFERENCE = "/usr/lib/openssh/sftp-server"
+ROWS = [*REQUESTS.values(), *EXTENDED_REQUESTS.values()]
+NAMES = [row.name for row in ROWS]
+# What sftp-server(8) refuses in read-only mode, besides an OPEN that could change something.
+WRITERS = set(
+    """write setstat fsetstat remove mkdir rmdir rename symlink posix-rename hardlink fsync lsetstat
+    copy-data""".split()
+)
+
+
+class Table(unittest.TestCase):
+    def test_has_the_names_of_the_reference_in_its_order(self):
+        printed = subprocess.run([REFERENCE, "-Q", "requests"], capture_output=True, text=True, check=True)
+        self.assertEqual(NAMES, printed.stdout.split())
+
+    def test_marks_what_writes_as_the_reference_does(self):
+        self.assertEqual({row.name for row in ROWS if row.writes}, WRITERS)
+
+    def test_names_as_many_fields_as_its_decoder_returns(self):
+        for row in ROWS:
+            body = BODIES.get(row.name, b"")
+            with self.subTest(row.name):
+                self.assertEqual(len(row.fields), len(row.decode(body, 0, len(body))))
+
+    def test_has_a_body_for_every_row_here(self):
+        self.assertEqual(set(NAMES), set(BODIES) | {"limits"})
+
+    def test_version_announces_exactly_the_eleven_extensions_with_their_versions(self):
+        client = Client(SFTPServerStorage("/"))
+        self.assertEqual(packets.extensions(client.version), packets.EXTENSIONS)
+
+
+class Access(unittest.TestCase):
+    """Read-only mode and the lists, for every row: refused means not a single call of the storage."""
+
+    def refused(self, name: str, **options: Any) -> bool:
+        """Whether a request is refused; if it is, check that nothing was done."""
+        storage = Whole()
+        client = Client(storage, **options)
+        table = client.server.handles
+        table.add_file(b"f", os.O_RDWR, object())
+        table.add_directory(b"d", storage.opendir(b"d"))
+        table.add_file(b"copy", os.O_RDWR, object())
+        storage.calls.clear()
+        reply = client.ask(name, BODIES.get(name, b""))
+        if reply.content != PERMISSION_DENIED:
+            self.assertNotIn(reply.content, (OP_UNSUPPORTED, BAD_MESSAGE))
+            return False
+        self.assertEqual(reply.kind, "status")
+        self.assertEqual(storage.calls, [])
+        return True
+
+    def test_nothing_is_refused_by_default(self):
+        for name in NAMES:
+            with self.subTest(name):
+                self.assertFalse(self.refused(name))
+
+    def test_denied_is_refused_and_the_rest_is_not(self):
+        for denied in NAMES:
+            self.assertEqual({name for name in NAMES if self.refused(name, deny=[denied])}, {denied})
+
+    def test_what_is_not_allowed_is_refused(self):
+        for allowed in NAMES:
+            refused = {name for name in NAMES if self.refused(name, allow=[allowed])}
+            self.assertEqual(refused, set(NAMES) - {allowed})
+
+    def test_an_empty_list_of_allowed_requests_refuses_everything(self):
+        self.assertEqual({name for name in NAMES if self.refused(name, allow=[])}, set(NAMES))
+
+    def test_denied_beats_allowed(self):
+        for name in NAMES:
+            with self.subTest(name):
+                self.assertTrue(self.refused(name, allow=NAMES, deny=[name]))
+
+    def test_read_only_refuses_what_writes(self):
+        refused = {name for name in NAMES if self.refused(name, read_only=True)}
+        self.assertEqual(refused, WRITERS | {"open"})
+
+    def test_read_only_refuses_every_open_that_could_change_something_and_no_other(self):
+        for flags in range(64):
+            client = Client(Whole(), read_only=True)
+            reply = client.ask("open", string(b"f"), u32(flags), NO_ATTRS)
+            with self.subTest(flags):
+                self.assertEqual(reply.content == PERMISSION_DENIED, bool(flags & (WRITE | CREAT | TRUNC)))
+
+    def test_read_only_refuses_before_it_looks_at_a_handle(self):
+        client = Client(Whole(), read_only=True)
+        self.assertEqual(client.status("write", string(b"?"), u64(0), string(b"")), PERMISSION_DENIED)
+        self.assertEqual(client.status("fsync", string(b"?")), PERMISSION_DENIED)
+
+    def test_refused_extensions_are_not_announced(self):
+        for name, row in EXTENDED_REQUESTS.items():
+            announced = packets.extensions(Client(Whole(), deny=[row.name]).version)
+            self.assertEqual(set(packets.EXTENSIONS) - set(announced), {name})
+            self.assertEqual(set(packets.extensions(Client(Whole(), allow=[row.name]).version)), {name})
+        announced = packets.extensions(Client(Whole(), read_only=True).version)
+        self.assertEqual(
+            {name.decode().partition("@")[0] for name in announced},
+            {"expand-path", "fstatvfs", "home-directory", "limits", "statvfs", "users-groups-by-id"},
+        )
+
+    def test_a_refusal_is_logged_with_its_reason(self):
+        for options, words in (
+            ({"deny": ["mkdir"]}, "Refusing denylisted mkdir request"),
+            ({"allow": ["stat"]}, "Refusing non-allowlisted mkdir request"),
+            ({"read_only": True}, "Refusing mkdir request in read-only mode"),
+        ):
+            client = Client(Whole(), **options)
+            client.log.clear()
+            client.ask("mkdir", BODIES["mkdir"])
+            with self.subTest(options):
+                self.assertEqual(client.lines(VERBOSE), [words, "sent status Permission denied"])
+
+    def test_a_refused_request_reaches_no_storage_even_if_it_is_logged(self):
+        storage = Whole()
+        client = Client(storage, deny=["expand-path"])
+        self.assertEqual(client.status("expand-path", string(b"~someone")), PERMISSION_DENIED)
+        self.assertEqual(storage.calls, [])
+
+
+class Requests(OnFiles):
+    def test_every_row_is_served(self):
+        for name in NAMES:
+            self.setUp()
+            client = self.client
+            client.open(b"f", READ | WRITE)
+            client.opendir(b"d")
+            client.open(b"copy", WRITE | CREAT)
+            (self.root / "n").unlink(missing_ok=True)
+            body = BODIES.get(name, b"")
+            if name == "symlink":
+                body = string(b"f") + string(b"n")
+            if name == "home-directory":
+                body = string(b"root")
+            with self.subTest(name):
+                reply = client.ask(name, body)
+                self.assertTrue(reply.kind != "status" or reply.content == OK, reply)
+            client.server.close()
+
+    def test_open_passes_flags_and_mode_on(self):
+        seen: list[tuple[int, int]] = []
+        storage = Whole()
+        storage.open = lambda path, flags, mode: seen.append((flags, mode)) or object()
+        client = Client(storage)
+        cases = {
+            0: os.O_RDONLY,
+            READ: os.O_RDONLY,
+            WRITE: os.O_WRONLY,
+            READ | WRITE: os.O_RDWR,
+            APPEND: os.O_RDONLY | os.O_APPEND,
+            WRITE | APPEND | CREAT: os.O_WRONLY | os.O_APPEND | os.O_CREAT,
+            READ | TRUNC: os.O_RDONLY | os.O_TRUNC,
+            WRITE | CREAT | EXCL | TRUNC: os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_TRUNC,
+            READ | 0xFFFFFFC0: os.O_RDONLY,
+        }
+        for flags, expected in cases.items():
+            client.open(b"f", flags)
+            self.assertEqual(seen.pop(), (expected, 0o666), flags)
+        for mode, expected in ((0o100600, 0o600), (0o177777, 0o7777), (0, 0)):
+            client.open(b"f", CREAT | WRITE, attrs(Attributes(size=5, permissions=mode)))
+            self.assertEqual(seen.pop()[1], expected)
+
+    def test_truncating_without_creating_truncates_an_existing_file(self):
+        self.client.open(b"f", WRITE | TRUNC)
+        self.assertEqual((self.root / "f").read_bytes(), b"")
+        self.assertEqual(
+            self.client.status("open", string(b"missing"), u32(WRITE | TRUNC), NO_ATTRS), NO_SUCH_FILE
+        )
+
+    def test_write_to_an_append_handle_ignores_the_offset(self):
+        handle = self.client.open(b"f", WRITE | APPEND)
+        for offset in (0, 3, 2**40, 2**64 - 1):
+            self.assertEqual(self.client.status("write", handle, u64(offset), string(b"+")), OK)
+        self.assertEqual((self.root / "f").read_bytes(), b"0123456789++++")
+
+    def test_write_beyond_the_end_leaves_a_hole_and_an_empty_write_nothing(self):
+        handle = self.client.open(b"f", WRITE)
+        self.assertEqual(self.client.status("write", handle, u64(100), string(b"")), OK)
+        self.assertEqual((self.root / "f").stat().st_size, 10)
+        self.assertEqual(self.client.status("write", handle, u64(12), string(b"x")), OK)
+        self.assertEqual((self.root / "f").read_bytes(), b"0123456789\0\0x")
+
+    def test_rename_refuses_an_existing_target_and_posix_rename_replaces_it(self):
+        (self.root / "g").write_bytes(b"old")
+        for target in (b"g", b"d", b"l", b"f"):
+            self.assertEqual(self.client.status("rename", string(b"f"), string(target)), FAILURE)
+        self.assertEqual((self.root / "g").read_bytes(), b"old")
+        self.assertEqual(self.client.status("posix-rename", string(b"f"), string(b"g")), OK)
+        self.assertEqual((self.root / "g").read_bytes(), b"0123456789")
+        self.assertFalse((self.root / "f").exists())
+
+    def test_symlink_takes_the_target_first_as_every_client_sends_it(self):
+        self.assertEqual(self.client.status("symlink", string(b"tar/get"), string(b"made")), OK)
+        self.assertEqual(os.readlink(self.root / "made"), "tar/get")
+        (entry,) = self.client.content("name", "readlink", string(b"made"))
+        self.assertEqual(entry, (b"tar/get", b"tar/get", Attributes()))
+
+    def test_setstat_applies_size_permissions_times_and_owner(self):
+        for name, target in (("setstat", string(b"f")), ("fsetstat", self.client.open(b"f", WRITE))):
+            uid, gid = os.getuid(), os.getgid()
+            wanted = Attributes(4, (uid, gid), 0o100640, (1_000_000, 2_000_000))
+            self.assertEqual(self.client.status(name, target, attrs(wanted)), OK)
+            self.assertEqual(self.client.content("attrs", "stat", string(b"f")), wanted)
+            (self.root / "f").write_bytes(b"0123456789")
+
+    def test_setstat_without_attributes_does_nothing_at_all(self):
+        self.assertEqual(self.client.status("setstat", string(b"missing"), NO_ATTRS), OK)
+        self.assertEqual(self.client.status("lsetstat", string(b""), NO_ATTRS), OK)
+
+    def test_lsetstat_changes_the_link_itself_and_takes_no_size(self):
+        wanted = attrs(Attributes(times=(1_000_000, 2_000_000)))
+        self.assertEqual(self.client.status("lsetstat", string(b"l"), wanted), OK)
+        self.assertEqual(os.lstat(self.root / "l").st_mtime, 2_000_000)
+        self.assertNotEqual(os.stat(self.root / "f").st_mtime, 2_000_000)
+        sized = attrs(Attributes(size=1, permissions=0o600))
+        before = os.stat(self.root / "f")
+        self.assertEqual(self.client.status("lsetstat", string(b"f"), sized), BAD_MESSAGE)
+        self.assertEqual(os.stat(self.root / "f"), before)
+
+    def test_realpath_of_nothing_is_the_start_and_a_missing_last_name_is_fine(self):
+        root = os.fsencode(self.root.resolve())
+        for path, expected in ((b"", root), (b".", root), (b"nope", root + b"/nope"), (b"l", root + b"/f")):
+            (entry,) = self.client.content("name", "realpath", string(path))
+            self.assertEqual(entry, (expected, expected, Attributes()))
+        self.assertEqual(self.client.status("realpath", string(b"nope/x")), NO_SUCH_FILE)
+
+    def test_expand_path_knows_the_session_home_and_other_users(self):
+        root = os.fsencode(self.root.resolve())
+        user = pwd.getpwuid(0)
+        home = os.fsencode(os.path.realpath(user.pw_dir))
+        for path, expected in (
+            (b"~", root),
+            (b"~/", root),
+            (b"~/f", root + b"/f"),
+            (b"f", root + b"/f"),
+            (b"", root),
+            (b"x~", root + b"/x~"),
+            (b"~" + user.pw_name.encode(), home),
+            (b"~" + user.pw_name.encode() + b"/x", home + b"/x"),
+        ):
+            with self.subTest(path):
+                self.assertEqual(self.client.content("name", "expand-path", string(path))[0].name, expected)
+        for path in (b"~nosuchuser", b"~nosuchuser/x", b"~~"):
+            reply = self.client.ask("expand-path", string(path))
+            self.assertEqual((reply.content, reply.message.lower()), (NO_SUCH_FILE, b"no such user"))
+
+    def test_home_directory_is_the_named_users(self):
+        user = pwd.getpwuid(0)
+        (entry,) = self.client.content("name", "home-directory", string(user.pw_name.encode()))
+        self.assertEqual(entry.name, os.fsencode(user.pw_dir))
+        self.assertEqual(self.client.status("home-directory", string(b"nosuchuser")), FAILURE)
+
+    def test_users_groups_answers_names_and_empty_for_unknown_ones(self):
+        body = self.client.content(
+            "extended", "users-groups-by-id", string(u32(0) + u32(4_000_000_001)), string(u32(0))
+        )
+        reader = Reader(body)
+        users, groups = Reader(reader.string()), Reader(reader.string())
+        self.assertEqual((users.string(), users.string()), (pwd.getpwuid(0).pw_name.encode(), b""))
+        self.assertEqual(groups.string(), b"root")
+        for each in (reader, users, groups):
+            each.finish()
+        empty = self.client.content("extended", "users-groups-by-id", string(b""), string(b""))
+        self.assertEqual(empty, string(b"") + string(b""))
+
+    def test_statvfs_and_fstatvfs_answer_the_figures_of_the_file_system(self):
+        handle = self.client.open(b"f")
+        figures = os.statvfs(self.root)
+        for name, target in (("statvfs", string(b"f")), ("fstatvfs", handle)):
+            reader = Reader(self.client.content("extended", name, target))
+            numbers = [reader.u64() for _ in range(11)]
+            reader.finish()
+            self.assertEqual(
+                (numbers[0], numbers[1], numbers[2], numbers[5], numbers[10]),
+                (figures.f_bsize, figures.f_frsize, figures.f_blocks, figures.f_files, figures.f_namemax),
+            )
+            self.assertEqual(numbers[9] & ~3, 0)
+
+    def test_statvfs_maps_the_flags(self):
+        body = Client(Whole()).content("extended", "statvfs", string(b"/"))
+        self.assertEqual(body, u64(7) * 9 + u64(3) + u64(7))
+
+    def test_names_of_any_bytes_make_the_round_trip(self):
+        names = [b"a b", b"'\"", b"new\nline", b"\xff\xfe", b"x" * 255, b"-rf", b"~", b"*?["]
+        for name in names:
+            self.client.open(name, WRITE | CREAT)
+        handle = self.client.opendir(b".")
+        listed = {entry.name for entry in self.client.content("name", "readdir", handle)}
+        self.assertEqual(listed, {*names, b".", b"..", b"f", b"d", b"l"})
+        for name in names:
+            self.assertEqual(self.client.status("remove", string(name)), OK)
+
+
+class MadeUpStorages(unittest.TestCase):
+    def test_chunks_are_bytes_for_storages_without_descriptors(self):
+        chunks = []
+        storage = Whole()
+        storage.write = lambda handle, off, chunk: chunks.append((off, chunk))
+        client = Client(storage)
+        client.status("write", client.open(b"f", WRITE), u64(7), string(b"data"))
+        self.assertEqual(chunks, [(7, b"data")])
+        self.assertIs(type(chunks[0][1]), bytes)
+
+    def test_a_read_that_a_subclass_overrides_is_never_passed_by(self):
+        class Upper(SFTPServerStorage):
+            def read(self, handle: int, off: int, size: int) -> bytes:
+                return super().read(handle, off, size).upper()
+
+        with tempfile.TemporaryDirectory() as directory:
+            Path(directory, "f").write_bytes(b"secret" * 50_000)
+            client = Client(Upper(directory))
+            handle = client.open(b"f")
+            got = client.content("data", "read", handle, u64(0), u32(MAX_DATA))
+            self.assertEqual(got, (b"SECRET" * 50_000)[:MAX_DATA])
+            target = client.open(b"g", WRITE | CREAT)
+            self.assertEqual(client.status("copy-data", handle, u64(0), u64(0), target, u64(0)), OK)
+            self.assertEqual(Path(directory, "g").read_bytes(), b"SECRET" * 50_000)
+            client.server.close()
+
+    def test_a_write_that_a_subclass_overrides_is_never_passed_by(self):
+        class Upper(SFTPServerStorage):
+            def write(self, handle: int, off: int, chunk: Any) -> None:
+                super().write(handle, off, chunk.upper())
+
+        with tempfile.TemporaryDirectory() as directory:
+            Path(directory, "f").write_bytes(b"secret" * 50_000)
+            client = Client(Upper(directory))
+            target = client.open(b"g", WRITE | CREAT)
+            self.assertEqual(client.status("write", target, u64(0), string(b"abc")), OK)
+            source = client.open(b"f")
+            self.assertEqual(client.status("copy-data", source, u64(0), u64(0), target, u64(3)), OK)
+            self.assertEqual(Path(directory, "g").read_bytes(), b"ABC" + b"SECRET" * 50_000)
+            client.server.close()

@@ -1,0 +1,322 @@
+"""pysftpserver.stdio: run() on sockets, pipes and files: what goes through, at what price."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import threading
+
+from pysftpserver.server import SFTPServer
+from pysftpserver.storage import SFTPServerStorage
+from tests.support.doors import FILE, PATIENCE, RESIDENT, SERVE, Doors, Wire, wait_for
+from tests.support.packets import (
+    CREAT,
+    EOF,
+    FAILURE,
+    HELLO,
+    MAX_DATA,
+    NO_ATTRS,
+    OK,
+    READ,
+    WRITE,
+    Attributes,
+    attrs,
+    replies,
+    request,
+    string,
+    u32,
+    u64,
+)
+
+
+class Moves(Doors):
+    def session(self) -> bytes:
+        reads = [request("read", 10 + n, FILE, u64(n * 100_000), u32(MAX_DATA)) for n in range(20)]
+        return b"".join(
+            (HELLO, request("open", 1, string(b"f"), u32(READ), NO_ATTRS), *reads, request("close", 99, FILE))
+        )
+
+    def assert_session(self, output: bytes, content: bytes) -> None:
+        answers = replies(output)
+        self.assertEqual([n for n, _ in answers], [1, *range(10, 30), 99])
+        for n in range(20):
+            expected = content[n * 100_000 : n * 100_000 + MAX_DATA]
+            self.assertEqual(answers[1 + n][1].content, expected)
+
+    def test_files_as_input_and_output(self):
+        content = self.big_file()
+        source, target = self.place / "input", self.place / "output"
+        source.write_bytes(self.session())
+        for mode in ("wb", "ab"):  # sendfile refuses the second
+            target.write_bytes(b"")
+            with self.subTest(mode), source.open("rb") as stdin, target.open(mode) as stdout:
+                door = self.door(stdin, stdout)
+                self.assertEqual(door.end(), 0)
+                self.assert_session(target.read_bytes(), content)
+
+    def test_pipes_and_sockets_whatever_the_pieces_they_deliver(self):
+        content = self.big_file()
+        for start in (self.on_socket, self.on_pipes):
+            door, wire, *rest = start()
+            for byte in self.session()[len(HELLO) :]:
+                wire.send(bytes([byte]))
+            rest[0].shutdown(socket.SHUT_WR) if start == self.on_socket else rest[0]()
+            self.assert_session(wire.take(1 << 30), content)
+            self.assertEqual(door.end(), 0)
+
+    def test_run_in_a_thread_changes_no_signals_and_leaks_nothing(self):
+        content = self.big_file()
+        before = signal.getsignal(signal.SIGTERM)
+        descriptors = len(os.listdir("/proc/self/fd"))
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.settimeout(None)
+            server = SFTPServer(SFTPServerStorage(self.root), fd_in=theirs.fileno(), fd_out=theirs.fileno())
+            statuses: list[int] = []
+            thread = threading.Thread(target=lambda: statuses.append(server.run()))
+            thread.start()
+            wire = Wire(ours.fileno(), ours.fileno())
+            wire.send(self.session())
+            ours.shutdown(socket.SHUT_WR)
+            received = b""
+            while not received.endswith(b"Success\0\0\0\0"):
+                received += ours.recv(1 << 20)
+            thread.join(PATIENCE)
+            self.assertEqual(statuses, [0])
+            self.assert_session(received, content)
+            self.assertTrue(os.get_blocking(theirs.fileno()))
+        self.assertEqual(signal.getsignal(signal.SIGTERM), before)
+        self.assertEqual(len(os.listdir("/proc/self/fd")), descriptors)
+
+    def test_run_in_the_main_thread_puts_signals_and_flags_back(self):
+        self.big_file(10)
+        source = self.place / "input"
+        source.write_bytes(HELLO)
+        numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+        before = [signal.getsignal(number) for number in numbers]
+        descriptors = len(os.listdir("/proc/self/fd"))
+        with source.open("rb") as stdin, (self.place / "output").open("wb") as stdout:
+            os.set_blocking(stdin.fileno(), False)
+            SFTPServer(SFTPServerStorage(self.root), fd_in=stdin.fileno(), fd_out=stdout.fileno()).run()
+            self.assertFalse(os.get_blocking(stdin.fileno()), "as it was found")
+            self.assertTrue(os.get_blocking(stdout.fileno()))
+        self.assertEqual([signal.getsignal(number) for number in numbers], before)
+        self.assertEqual(signal.set_wakeup_fd(-1), -1)
+        self.assertEqual(len(os.listdir("/proc/self/fd")), descriptors)
+
+    def test_flags_are_put_back_after_a_signal_and_after_a_broken_length(self):
+        for ending in (signal.SIGTERM, u32(0) + b"\0"):
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                door = self.door(theirs, theirs)
+                wire = Wire(ours.fileno(), ours.fileno())
+                wire.hello()
+                self.assertFalse(os.get_blocking(theirs.fileno()), "the server's own flag is this one")
+                wire.send(ending) if isinstance(ending, bytes) else door.process.send_signal(ending)
+                door.end()
+                self.assertTrue(os.get_blocking(theirs.fileno()))
+
+    def test_requests_are_served_while_a_large_reply_waits_to_be_read(self):
+        """The client sends 8 MiB and reads nothing: the replies to its WRITEs are small, and fit."""
+        content = self.big_file()
+        door, wire, *_ = self.on_pipes()
+        self.open(wire)
+        self.open(wire, b"g", WRITE | CREAT)
+        target = string(u32(2))
+        chunk = content[:MAX_DATA]
+        wire.send(request("read", 1, FILE, u64(0), u32(MAX_DATA)))
+        for n in range(32):
+            wire.send(request("write", 100 + n, target, u64(n * MAX_DATA), string(chunk)))
+        wait_for("all is written", lambda: (self.root / "g").stat().st_size == 32 * MAX_DATA)
+        self.assertEqual(wire.reply(), (1, ("data", chunk, b"")))
+        for n in range(32):
+            number, reply = wire.reply()
+            self.assertEqual((number, reply.content), (100 + n, OK))
+        self.assertEqual((self.root / "g").read_bytes(), chunk * 32)
+
+    def test_memory_stays_flat_while_nobody_reads(self):
+        self.big_file()
+        shapes = {
+            "spans": lambda n: request("read", n, FILE, u64(0), u32(MAX_DATA)),
+            "small reads": lambda n: request("read", n, FILE, u64(0), u32(30_000)),
+            "spans that must be settled": lambda n: (
+                request("read", n, FILE, u64(0), u32(MAX_DATA)) + request("fstat", n, FILE)
+            ),
+            "statuses": lambda n: request("stat", n, string(b"missing")),
+            "attributes": lambda n: request("fstat", n, FILE),
+        }
+        for what, shape in shapes.items():
+            with self.subTest(what):
+                door, wire, ours = self.on_socket()
+                self.open(wire)
+                ours.setblocking(False)
+                block = b"".join(shape(n) for n in range(2000))
+                sent = 0
+                while True:  # until the server takes no more
+                    try:
+                        sent += ours.send(block[sent % len(block) :])
+                    except BlockingIOError:
+                        self.wait_until_it_waits(door)
+                        try:
+                            sent += ours.send(block[sent % len(block) :])
+                        except BlockingIOError:
+                            break
+                self.assertLess(sent, 8 << 20, "it reads without end")
+                self.assertLess(door.memory(), RESIDENT)
+                ours.close()
+                self.assertEqual(door.end(), 0)
+
+    def test_as_many_handles_as_limits_promises_can_be_opened_and_the_rest_still_works(self):
+        self.big_file(10)
+        code = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (80, 80))\n" + SERVE
+        for kind, rest in (("open", u32(READ) + NO_ATTRS), ("opendir", b"")):
+            _, wire, _ = self.on_socket(code)
+            promised = int.from_bytes(wire.ask("limits").content[24:], "big")
+            self.assertIn(promised, range(16, 80))
+            for _ in range(promised):
+                self.assertEqual(wire.ask(kind, string(b"f" if rest else b"."), rest).kind, "handle")
+            self.assertEqual(wire.ask(kind, string(b"f" if rest else b"."), rest).content, FAILURE)
+            if rest:
+                self.assertEqual(wire.ask("read", FILE, u64(0), u32(5)).kind, "data")
+            else:
+                self.assertEqual(wire.ask("readdir", FILE).kind, "name")
+            mode = attrs(Attributes(permissions=0o600))
+            self.assertEqual(wire.ask("setstat", string(b"f"), mode).content, OK)
+
+    def test_descriptors_do_not_leak_over_100000_opens_and_closes_of_files_and_directories(self):
+        self.big_file(10)
+        door, wire, _ = self.on_socket()
+        before = door.descriptors()
+        opens = {
+            "open": request("open", 1, string(b"f"), u32(READ), NO_ATTRS),
+            "opendir": request("opendir", 1, string(b".")),
+        }
+        at_once = 250  # the replies fit the way back, so nobody waits for the other
+        memory = 0
+        for one in opens.values():
+            for turn in range(100_000 // at_once):
+                wire.send(one * at_once)
+                handles = [wire.packet() for _ in range(at_once)]
+                self.assertEqual({len(handle) for handle in handles}, {13}, "a HANDLE each")
+                wire.send(b"".join(request("close", 1, handle[5:]) for handle in handles))
+                for _ in range(at_once):
+                    self.assertEqual(wire.packet()[5:9], u32(OK))
+                if turn == 200:  # the allocator has found its shape
+                    memory = door.memory()
+            self.assertEqual(door.descriptors(), before)
+            self.assertLess(door.memory() - memory, 1024, "KiB")
+
+
+class UsesNoProcessor(Doors):
+    def test_when_idle(self):
+        for start in (self.on_socket, self.on_pipes):
+            self.assert_idle(start()[0])
+
+    def test_when_the_output_is_blocked_and_the_input_is_quiet(self):
+        self.big_file()
+        for start in (self.on_socket, self.on_pipes):
+            door, wire, *_ = start()
+            self.block_output(wire, door)
+            self.assert_idle(door)
+
+    def test_when_the_client_has_sent_everything_and_does_not_read(self):
+        self.big_file()
+        door, wire, ours = self.on_socket()
+        self.block_output(wire, door)
+        ours.shutdown(socket.SHUT_WR)
+        self.assert_idle(door)
+
+    def test_when_a_pipe_is_at_its_end_and_the_output_is_blocked(self):
+        self.big_file()
+        door, wire, close_input, _ = self.on_pipes()
+        self.block_output(wire, door)
+        close_input()
+        self.assert_idle(door)
+
+    def test_when_a_file_is_at_its_end_and_the_output_is_blocked(self):
+        self.big_file()
+        source = self.place / "input"
+        reads = (request("read", n, FILE, u64(0), u32(MAX_DATA)) for n in range(64))
+        source.write_bytes(HELLO + request("open", 1, string(b"f"), u32(READ), NO_ATTRS) + b"".join(reads))
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        with source.open("rb") as stdin:
+            door = self.door(stdin, writing)
+        os.close(writing)
+        wait_for("the session begins", lambda: "open" in door.log())
+        self.assert_idle(door)
+
+    def test_when_the_output_is_blocked_and_more_input_waits_than_it_takes(self):
+        self.big_file()
+        for start in (self.on_socket, self.on_pipes):
+            door, wire, *_ = start()
+            self.block_output(wire, door)
+            os.set_blocking(wire._writing, False)
+            with self.assertRaises(BlockingIOError):
+                for _ in range(1000):
+                    wire.send(request("read", 1, FILE, u64(0), u32(MAX_DATA)) * 1000)
+            self.assert_idle(door)
+
+    def test_when_half_a_packet_waits(self):
+        door, wire, _ = self.on_socket()
+        wire.send(request("write", 1, FILE, u64(0), string(bytes(MAX_DATA)))[:-1])
+        self.assert_idle(door)
+
+    def test_after_a_signal_that_the_program_around_it_handles(self):
+        door, wire, _ = self.on_socket()
+        door.process.send_signal(signal.SIGUSR1)
+        self.assert_idle(door)
+        self.assertEqual(wire.ask("stat", string(b".")).kind, "attrs")
+
+
+class Memory(Doors):
+    """A gibibyte each way stays under 20 MiB resident."""
+
+    COUNT = (1 << 30) // MAX_DATA + 1
+    AHEAD = 16  # requests on their way
+
+    def download(self, wire: Wire) -> int:
+        """Read all of the file; the bytes that came."""
+        asked, came = 0, 0
+        for answered in range(self.COUNT):
+            while asked < min(self.COUNT, answered + self.AHEAD):
+                wire.send(request("read", asked, FILE, u64(asked * MAX_DATA), u32(MAX_DATA)))
+                asked += 1
+            header = wire.take(13)
+            self.assertEqual((header[4], header[5:9]), (103, u32(answered)))
+            size = int.from_bytes(header[9:], "big")
+            self.assertEqual(len(wire.take(size)), size)
+            came += size
+        return came
+
+    def test_down(self):
+        for way in ("all holes", "with blocks"):
+            (self.root / "f").write_bytes(b"x" * 4096 if way == "with blocks" else b"")
+            os.truncate(self.root / "f", 1 << 30)
+            with self.subTest(way):
+                door, wire, ours = self.on_socket()
+                self.open(wire)
+                self.assertEqual(self.download(wire), 1 << 30)
+                self.assertEqual(wire.ask("read", FILE, u64(1 << 30), u32(1)).content, EOF)
+                self.assertLess(door.memory(), RESIDENT)
+                ours.close()
+                self.assertEqual(door.end(), 0)
+
+    def test_up(self):
+        """To the same 64 MiB of the file again and again: it is the server's memory that is watched."""
+        door, wire, ours = self.on_socket()
+        self.open(wire, b"f", WRITE | CREAT)
+        chunk = string(random.Random(1).randbytes(MAX_DATA))
+        window = (64 << 20) // MAX_DATA
+        for n in range(self.COUNT):
+            wire.send(request("write", n, FILE, u64(n % window * MAX_DATA), chunk))
+            if n >= self.AHEAD:
+                self.assertEqual(wire.packet()[5:9], u32(OK))
+        for _ in range(self.AHEAD):
+            self.assertEqual(wire.packet()[5:9], u32(OK))
+        self.assertEqual((self.root / "f").stat().st_size, window * MAX_DATA)
+        self.assertLess(door.memory(), RESIDENT)
+        ours.close()
+        self.assertEqual(door.end(), 0)

@@ -1,0 +1,106 @@
+"""The database server for trying out and tests: it starts, keeps its data, and ends with who started it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from unittest import mock
+
+import pymongo
+
+from pysftpserver.storages import embedded
+from pysftpserver.storages.embedded import LOOPBACK, EmbeddedFailed, EmbeddedMissing, EmbeddedMongo
+from tests.support.doors import PATIENCE, wait_for
+
+ROOT = Path(__file__).parents[2]
+
+
+class Embedded(unittest.TestCase):
+    def setUp(self) -> None:
+        holder = tempfile.TemporaryDirectory()
+        self.addCleanup(holder.cleanup)
+        self.directory = Path(holder.name) / "database"
+
+    def test_it_keeps_its_data_from_one_start_to_the_next(self):
+        with EmbeddedMongo(self.directory) as server, pymongo.MongoClient(LOOPBACK, server.port) as client:
+            client.db.things.insert_one({"name": "kept"})
+        with EmbeddedMongo(self.directory) as server, pymongo.MongoClient(LOOPBACK, server.port) as client:
+            self.assertEqual(client.db.things.find_one()["name"], "kept")
+
+    def test_two_of_them_do_not_get_in_each_others_way(self):
+        with EmbeddedMongo(self.directory) as one, EmbeddedMongo(self.directory.with_name("other")) as other:
+            self.assertNotEqual(one.port, other.port)
+            with pymongo.MongoClient(LOOPBACK, one.port) as client:
+                client.db.things.insert_one({})
+            with pymongo.MongoClient(LOOPBACK, other.port) as client:
+                self.assertEqual(client.db.things.count_documents({}), 0)
+
+    def test_it_can_be_stopped_twice_and_does_not_listen_afterwards(self):
+        server = EmbeddedMongo(self.directory)
+        server.stop()
+        server.stop()
+        client = pymongo.MongoClient(LOOPBACK, server.port, serverSelectionTimeoutMS=200)
+        self.addCleanup(client.close)
+        with self.assertRaises(pymongo.errors.ServerSelectionTimeoutError):
+            client.admin.command("ping")
+
+    def test_it_listens_on_loopback_only_and_its_directory_is_its_users(self):
+        with EmbeddedMongo(self.directory) as server:
+            listening = Path("/proc/net/tcp").read_text().splitlines()[1:]
+            addresses = [line.split()[1] for line in listening if line.split()[3] == "0A"]
+            (ours,) = [address for address in addresses if address.endswith(f":{server.port:04X}")]
+            self.assertEqual(ours.partition(":")[0], "0100007F")
+            self.assertEqual(self.directory.stat().st_mode & 0o777, 0o700)
+
+    def test_what_is_typed_on_a_terminal_to_end_a_transfer_does_not_end_it(self):
+        with EmbeddedMongo(self.directory) as server:
+            pid = server._process.pid
+            self.assertEqual(os.getpgid(pid), pid, "signals of the terminal go to another process group")
+
+    def test_it_ends_when_the_process_that_started_it_is_killed(self):
+        code = (
+            "import sys; from pysftpserver.storages.embedded import EmbeddedMongo\n"
+            "server = EmbeddedMongo(sys.argv[1]); print(server._process.pid, flush=True); sys.stdin.read()"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", code, self.directory],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        ) as starter:
+            assert starter.stdout is not None
+            pid = int(starter.stdout.readline())
+            starter.send_signal(signal.SIGKILL)
+            starter.wait(PATIENCE)
+        wait_for("the server has ended", lambda: not is_running(pid))
+
+    def test_a_missing_package_and_a_directory_in_use_are_told_in_a_line(self):
+        with tempfile.TemporaryDirectory() as elsewhere:
+            # A package of that name that cannot be run stands in for none.
+            wrong = Path(elsewhere) / "secantus.py"
+            wrong.write_text("raise SystemExit('No module named secantus')\n")
+            with (
+                mock.patch.dict(os.environ, PYTHONPATH=elsewhere),
+                self.assertRaises(EmbeddedMissing) as raised,
+            ):
+                EmbeddedMongo(self.directory)
+            self.assertIn("pip install 'pysftpserver[embedded]'", str(raised.exception))
+        with EmbeddedMongo(self.directory), self.assertRaises(EmbeddedFailed) as raised:
+            EmbeddedMongo(self.directory)
+        self.assertRegex(str(raised.exception), r"\ASecantusDB does not start: [^\n]+\Z")
+
+    def test_a_start_that_takes_too_long_is_ended(self):
+        with mock.patch.object(embedded, "PATIENCE", 0.0), self.assertRaises(EmbeddedFailed):
+            EmbeddedMongo(self.directory)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,241 @@
+"""A server as a process, on sockets, pipes and files, that tests look at from outside.
+
+Nothing here waits for a fixed time and hopes: tests wait for a condition, with a deadline. The one window
+of time is that in which a server that has nothing to do must use no processor.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.support.packets import (
+    HELLO,
+    MAX_DATA,
+    NO_ATTRS,
+    READ,
+    Reader,
+    Reply,
+    parse,
+    request,
+    string,
+    u32,
+    u64,
+)
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 20.0  # seconds for what takes milliseconds
+WINDOW = 0.3  # seconds in which an idle server is watched
+TICKS = 3  # of the 100 a second that the kernel counts: what an idle server may use in that window
+RESIDENT = 20 << 10  # KiB
+FILE = string(u32(1))  # the first handle of a session
+SERVE = """
+import signal, sys
+from pysftpserver.server import SFTPServer
+from pysftpserver.storage import SFTPServerStorage
+signal.signal(signal.SIGUSR1, lambda *_: None)
+sys.exit(SFTPServer(SFTPServerStorage(sys.argv[1]), logfile=sys.argv[2]).run())
+"""
+
+
+def wait_for(what: str, condition: Callable[[], Any]) -> Any:
+    """Return what condition() returns as soon as that is true."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        result = condition()
+        if result:
+            return result
+        time.sleep(0.005)
+    raise AssertionError(f"not within {PATIENCE:g} seconds: {what}")
+
+
+class Door:
+    """A server process on a directory, and this end of its input and output."""
+
+    def __init__(self, root: Path, stdin: Any, stdout: Any, code: str = SERVE) -> None:
+        self.log_path = root.parent / "log"
+        self.log_path.unlink(missing_ok=True)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, root, self.log_path],
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        self.pid = self.process.pid
+
+    def log(self) -> str:
+        return self.log_path.read_text() if self.log_path.exists() else ""
+
+    def end(self) -> int:
+        """Wait until it ends by itself; return its exit status. Nothing may be on standard error."""
+        try:
+            _, errors = self.process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+            raise AssertionError(f"the server does not end; its log:\n{self.log()}") from None
+        if errors:
+            raise AssertionError(f"on standard error:\n{errors.decode()}")
+        return self.process.returncode
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+    def ticks(self) -> int:
+        """Processor time used so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    def state(self) -> str:
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+    def memory(self, field: str = "VmHWM") -> int:
+        """KiB."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith(field + ":"):
+                return int(line.split()[1])
+        raise AssertionError(f"no {field}")
+
+    def descriptors(self) -> int:
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+
+class Wire:
+    """A client's end of a session on two descriptors or a socket."""
+
+    def __init__(self, reading: Any, writing: Any) -> None:
+        self._reading = reading
+        self._writing = writing
+
+    def send(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._writing, view) :]
+
+    def take(self, size: int) -> bytes:
+        """Exactly size bytes, or fewer at the end."""
+        data = bytearray()
+        while len(data) < size:
+            try:
+                piece = os.read(self._reading, size - len(data))
+            except ConnectionResetError:  # it went with input unread
+                break
+            if not piece:
+                break
+            data += piece
+        return bytes(data)
+
+    def packet(self) -> bytes:
+        return self.take(int.from_bytes(self.take(4), "big"))
+
+    def reply(self) -> tuple[int, Reply]:
+        body = self.packet()
+        reader = Reader(body[1:])
+        return reader.u32(), parse(body[0], reader)
+
+    def ask(self, name: str, *parts: bytes) -> Reply:
+        self.send(request(name, 1, *parts))
+        return self.reply()[1]
+
+    def hello(self) -> None:
+        self.send(HELLO)
+        if self.packet()[0] != 2:
+            raise AssertionError("no VERSION")
+
+
+class Doors(unittest.TestCase):
+    def setUp(self) -> None:
+        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-stdio-"))
+        self.addCleanup(shutil.rmtree, self.place)
+        self.root = self.place / "root"
+        self.root.mkdir()
+        self.doors: list[Door] = []
+        # A test that hangs in a system call would hang the run: kill what it waits for.
+        watchdog = threading.Timer(3 * PATIENCE, lambda: [door.process.kill() for door in self.doors])
+        watchdog.daemon = True
+        watchdog.start()
+        self.addCleanup(watchdog.cancel)
+
+    def door(self, stdin: Any, stdout: Any, code: str = SERVE) -> Door:
+        door = Door(self.root, stdin, stdout, code)
+        self.doors.append(door)
+        self.addCleanup(door.kill)
+        return door
+
+    def on_socket(self, code: str = SERVE) -> tuple[Door, Wire, socket.socket]:
+        """A server on one socket for both directions, as sshd hands it over."""
+        ours, theirs = socket.socketpair()
+        self.addCleanup(ours.close)
+        with theirs:
+            door = self.door(theirs, theirs, code)
+        wire = Wire(ours.fileno(), ours.fileno())
+        wire.hello()
+        return door, wire, ours
+
+    def on_pipes(self) -> tuple[Door, Wire, Callable[[], None], Callable[[], None]]:
+        """A server on two pipes; functions that close our end of its input and of its output."""
+        their_in, our_out = os.pipe()
+        our_in, their_out = os.pipe()
+        door = self.door(their_in, their_out)
+        os.close(their_in)
+        os.close(their_out)
+        open_ones = {our_out, our_in}
+
+        def closer(descriptor: int) -> Callable[[], None]:
+            def close() -> None:
+                if descriptor in open_ones:
+                    open_ones.remove(descriptor)
+                    os.close(descriptor)
+
+            self.addCleanup(close)
+            return close
+
+        wire = Wire(our_in, our_out)
+        wire.hello()
+        return door, wire, closer(our_out), closer(our_in)
+
+    def big_file(self, size: int = 4 << 20) -> bytes:
+        content = random.Random(size).randbytes(size)
+        (self.root / "f").write_bytes(content)
+        return content
+
+    def open(self, wire: Wire, name: bytes = b"f", flags: int = READ) -> None:
+        """OPEN; the handle must be FILE if it is the session's first."""
+        reply = wire.ask("open", string(name), u32(flags), NO_ATTRS)
+        self.assertEqual(reply.kind, "handle")
+
+    def block_output(self, wire: Wire, door: Door, count: int = 16) -> None:
+        """Ask for more than the way back holds, and wait until the server waits."""
+        self.open(wire)
+        wire.send(b"".join(request("read", n, FILE, u64(n * 1000), u32(MAX_DATA)) for n in range(count)))
+        self.wait_until_it_waits(door)
+
+    def wait_until_it_waits(self, door: Door) -> None:
+        def quiet() -> bool:
+            before = door.ticks()
+            if door.state() != "S":
+                return False
+            time.sleep(0.03)
+            return door.state() == "S" and door.ticks() == before
+
+        wait_for("the server waits", quiet)
+
+    def assert_idle(self, door: Door) -> None:
+        self.wait_until_it_waits(door)
+        before = door.ticks()
+        time.sleep(WINDOW)
+        self.assertLessEqual(door.ticks() - before, TICKS)

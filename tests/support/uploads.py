@@ -1,0 +1,123 @@
+"""What the tests of atomic uploads share: the three storages that have them, on a directory, under watch."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import shutil
+import struct
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any
+
+from pysftpserver.uploads.atomic import PREFIX, AtomicUploads, SFTPAtomicStorage, SFTPAtomicVirtualChroot
+from tests.support.packets import Client, string, u64
+
+NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+ONLY_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+OLD_CONTENT, NEW_CONTENT = b"the old content", b"new"
+LOOKS_LEFT = PREFIX.decode() + "0123456789abcdef"
+
+
+class OnAStorage(unittest.TestCase):
+    """A storage on self.top, an empty directory. At the end of every test, no descriptor is left open, and
+    no file beside is left unless the test says so. seed: of everything random."""
+
+    kind: type[AtomicUploads]
+    options: dict[str, Any] = {}
+    leaves = False
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.seed = random.randrange(2**32)
+        self.order = random.Random(self.seed)
+        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-atomic-"))
+        self.addCleanup(shutil.rmtree, self.place)
+        self.top = self.place / "top"
+        self.top.mkdir()
+        self.addCleanup(self._check_what_is_left)
+        self._descriptors = descriptors()
+        self.storage = self.make_storage()
+        self.addCleanup(self.__dict__.pop, "storage")
+
+    def make_storage(self, umask: int | None = None) -> AtomicUploads:
+        return self.kind(self.top, umask, **self.options)  # type: ignore[call-arg]
+
+    def _check_what_is_left(self) -> None:
+        self.assertEqual(descriptors(), self._descriptors, "descriptors are left open")
+        if not self.leaves:
+            found = [name for _, _, names in os.walk(self.place) for name in names if is_beside(name)]
+            self.assertEqual(found, [], f"left beside, seed {self.seed}")
+
+    def path(self, name: str | bytes) -> bytes:
+        """The storage's path of a name below the top."""
+        top = b"" if self.kind is SFTPAtomicVirtualChroot else os.fsencode(self.top)
+        return top + b"/" + os.fsencode(name)
+
+    def names(self) -> list[str]:
+        """The names at the top, without those of files beside."""
+        return sorted(name for name in os.listdir(self.top) if not is_beside(name))
+
+    def beside(self) -> list[str]:
+        return sorted(name for name in os.listdir(self.top) if is_beside(name))
+
+    def old_file(self, name: str = "f") -> Path:
+        (self.top / name).write_bytes(OLD_CONTENT)
+        return self.top / name
+
+    def upload(self, name: str, content: bytes = NEW_CONTENT, flags: int = NEW, mode: int = 0o666) -> None:
+        handle = self.storage.open(self.path(name), flags, mode)
+        self.storage.write(handle, 0, content)
+        self.storage.close(handle)
+
+    def client(self, **options: Any) -> Client:
+        client = Client(self.storage, **options)
+        self.addCleanup(client.server.__dict__.clear)  # it holds the storage
+        self.addCleanup(client.server.close)
+        return client
+
+
+class OnThePlainStorage(OnAStorage):
+    kind = SFTPAtomicStorage
+
+
+class InAJail(OnAStorage):
+    kind = SFTPAtomicVirtualChroot
+    options = {"use_openat2": True}
+
+
+class InAJailWithTheWalk(OnAStorage):
+    kind = SFTPAtomicVirtualChroot
+    options = {"use_openat2": False}
+
+
+def descriptors() -> dict[str, str]:
+    """The open descriptors of this process, but the one that lists them."""
+    gc.collect()  # a jail has one, until the last reference is gone
+    found = {}
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            found[number] = os.readlink(f"/proc/self/fd/{number}")
+        except FileNotFoundError:
+            pass
+    return found
+
+
+def is_beside(name: str) -> bool:
+    return name.startswith(PREFIX.decode())
+
+
+def write_request(handle: bytes, content: bytes, offset: int = 0) -> tuple[bytes, ...]:
+    return handle, u64(offset), string(content)
+
+
+def access_list(**permissions: int) -> bytes:
+    """An access control list as the kernel keeps it: user, named_<uid>, group, mask, other."""
+    tags = {"user": 0x01, "named": 0x02, "group": 0x04, "mask": 0x10, "other": 0x20}
+    entries = b""
+    for name, permission in permissions.items():
+        tag, _, number = name.partition("_")
+        entries += struct.pack("<HHI", tags[tag], permission, int(number) if number else 0xFFFFFFFF)
+    return struct.pack("<I", 2) + entries
