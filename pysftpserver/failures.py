@@ -47,7 +47,7 @@ def reason_of(error: BaseException) -> str:
     elif isinstance(error, UnicodeError):
         text = f"not UTF-8 at byte {getattr(error, 'start', 0)}"
     else:
-        text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        text = getattr(error, "strerror", None) or str(error) or "failure"
     text = one_line(text)
     return text if text[:2].isupper() else text[:1].lower() + text[1:]
 
