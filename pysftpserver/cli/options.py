@@ -1,4 +1,4 @@
-"""A command's options, declared once, and parsed without argparse while they are plain.
+"""A command's options and subcommands, declared once, and parsed without argparse while they are plain.
 
 A session is a process, and importing argparse takes longer than most of what else it does before it
 answers. So ordinary command lines (every option known, spelled out and well-formed) are parsed here; at
@@ -7,10 +7,16 @@ anything else, help and errors among it, argparse is loaded and decides. Both re
 
 from __future__ import annotations
 
+from pysftpserver.failures import BadInput, one_line
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import Any
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from typing import Any, TypeVar
+
+    from pysftpserver.service.settings import Setting, Settings
+
+    S = TypeVar("S", bound=Settings)
 
 
 class BadValue(ValueError):
@@ -24,7 +30,8 @@ class Option:
     help: complete sentences, with the default. metavar: what the help calls its value; None: it takes
     none, and gives True. is_repeated: it may be given several times, and gives a list, or None. convert:
     makes a value of the text, or raises BadValue. name: the value's, when there is no long spelling.
-    instead: for an option that ends the command, what to do (run by argparse).
+    instead: for an option that ends the command, what to do (run by argparse). hidden_flags: older
+    spellings, which work and are not in the help.
     """
 
     def __init__(
@@ -37,6 +44,7 @@ class Option:
         name: str = "",
         is_repeated: bool = False,
         instead: Callable[[str], str] | None = None,
+        hidden_flags: Sequence[str] = (),
     ) -> None:
         self.flags = flags
         self.help = help
@@ -46,6 +54,7 @@ class Option:
         self.name = name or flags[-1].lstrip("-").replace("-", "_")
         self.is_repeated = is_repeated
         self.instead = instead
+        self.hidden_flags = hidden_flags
 
 
 class Command:
@@ -85,7 +94,12 @@ class Command:
 
     def _parse_plain(self, words: Sequence[str]) -> dict[str, Any] | None:
         """The same, or None for whatever is not plain."""
-        known = {flag: option for option in self.options for flag in option.flags if not option.instead}
+        known = {
+            flag: option
+            for option in self.options
+            for flag in (*option.flags, *option.hidden_flags)
+            if not option.instead
+        }
         values = {option.name: option.default for option in self.options if not option.instead}
         given = []
         rest = iter(words)
@@ -118,3 +132,102 @@ class Command:
         if self.rest is not None:
             values[self.rest[0]] = given[count:]
         return values
+
+
+class Subcommand:
+    """One word of a command that has several. load: imports what runs it, and returns that."""
+
+    def __init__(
+        self,
+        word: str,
+        summary: str,
+        load: Callable[[], Callable[[Sequence[str]], int]],
+        aliases: Sequence[str] = (),
+    ) -> None:
+        self.word = word
+        self.summary = summary
+        self.load = load
+        self.aliases = aliases
+
+
+class Commands:
+    """A command whose first word says what to do; each word has options and a --help of its own.
+
+    fallback: runs what begins with none of the words; None: that is an error.
+    """
+
+    def __init__(
+        self,
+        prog: str,
+        description: str,
+        subcommands: Sequence[Subcommand],
+        epilog: str = "",
+        fallback: Callable[[Sequence[str]], int] | None = None,
+    ) -> None:
+        self.prog = prog
+        self.description = description
+        self.epilog = epilog
+        self.subcommands = subcommands
+        self.fallback = fallback
+
+    def run(self, words: Sequence[str]) -> int:
+        """Run the subcommand that the first word names; return its exit status. Raises BadInput."""
+        first = words[0] if words else ""
+        for subcommand in self.subcommands:
+            if first in (subcommand.word, *subcommand.aliases):
+                return subcommand.load()(words[1:])
+        if self.fallback is not None:
+            return self.fallback(words)
+        if first.startswith("-"):
+            from pysftpserver.cli.parser import parse_commands
+
+            parse_commands(self, words)
+        known = ", ".join(subcommand.word for subcommand in self.subcommands)
+        problem = f"{first!r} is not a command" if first else "the command is missing"
+        raise BadInput(f"{problem}; it is one of {known} (try {self.prog} --help)")
+
+
+def options_of(settings: type[Settings], names: Collection[str] | None = None) -> list[Option]:
+    """The options of a class of settings; their values are None where not given. names: only these."""
+    found = []
+    for name, setting in settings.table().items():
+        if setting.in_file_only or names is not None and name not in names:
+            continue
+        found.append(
+            Option(
+                *setting.flags,
+                setting.option,
+                help=f"{setting.help} {setting.default_text}",
+                metavar=None if setting.kind.is_flag else setting.metavar,
+                convert=_converter(setting),
+                name=name,
+                is_repeated=setting.kind.is_list and not setting.kind.separator,
+                hidden_flags=setting.hidden_flags,
+            )
+        )
+    return found
+
+
+def _converter(setting: Setting[Any]) -> Callable[[str], Any]:
+    def convert(text: str) -> Any:
+        try:
+            return setting.kind.parse(text)
+        except ValueError as error:
+            shown = "" if setting.is_secret else f", not {one_line(text)!r}"
+            raise BadValue(f"has to be {error}{shown}") from None
+
+    return convert
+
+
+def load(settings: type[S], path: str | None, values: Mapping[str, Any]) -> S:
+    """The settings of a command line and of the file that it names. values: as Command.parse() gives them.
+
+    Raises BadInput.
+    """
+    typed = {}
+    for name, setting in settings.table().items():
+        value = values.get(name)
+        if value is None or setting.kind.is_flag and value is False:
+            continue  # not given
+        typed[name] = tuple(value) if isinstance(value, list) else value
+    return settings.load(path, typed)

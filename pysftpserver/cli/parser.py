@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 
-    from pysftpserver.cli.options import Command, Option
+    from pysftpserver.cli.options import Command, Commands, Option
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -69,23 +69,51 @@ def build_parser(command: Command) -> argparse.ArgumentParser:
         parser.add_argument(name, nargs="*", help=text)
     for option in command.options:
         _add(parser, option)
-    version = f"%(prog)s {__version__}"
-    parser.add_argument("--version", action="version", version=version, help="Print the version and exit.")
+    _add_version(parser)
     return parser
 
 
+def parse_commands(commands: Commands, words: Sequence[str]) -> None:
+    """Answer --help and --version of a command with subcommands. Raises SystemExit, or BadInput."""
+    parser = OneLineParser(
+        prog=commands.prog,
+        usage=f"{commands.prog} COMMAND ...",
+        description=commands.description,
+        epilog=commands.epilog or f"Each command has a help text of its own: {commands.prog} COMMAND --help.",
+    )
+    group = parser.add_argument_group("commands")
+    for subcommand in commands.subcommands:
+        # Shown as an argument, and never parsed as one.
+        group.add_argument(subcommand.word, help=subcommand.summary, nargs="?")
+    _add_version(parser)
+    parser.parse_args(words[:1])
+
+
+def _add_version(parser: argparse.ArgumentParser) -> None:
+    version = f"%(prog)s {__version__}"
+    parser.add_argument("--version", action="version", version=version, help="Print the version and exit.")
+
+
 def _add(parser: argparse.ArgumentParser, option: Option) -> None:
-    names: dict[str, Any] = {"dest": option.name, "help": option.help}
+    _add_flags(parser, option, option.flags, {"help": option.help})
+    if option.hidden_flags:
+        _add_flags(parser, option, option.hidden_flags, {"help": argparse.SUPPRESS})
+
+
+def _add_flags(
+    parser: argparse.ArgumentParser, option: Option, flags: Sequence[str], names: dict[str, Any]
+) -> None:
+    names["dest"] = option.name
     if option.instead is not None:
         nargs = 0 if option.metavar is None else None
         parser.add_argument(
-            *option.flags, action=Instead, option=option, nargs=nargs, metavar=option.metavar, **names
+            *flags, action=Instead, option=option, nargs=nargs, metavar=option.metavar, **names
         )
     elif option.metavar is None:
-        parser.add_argument(*option.flags, action="store_true", **names)
+        parser.add_argument(*flags, action="store_true", **names)
     else:
         parser.add_argument(
-            *option.flags,
+            *flags,
             action="append" if option.is_repeated else "store",
             metavar=option.metavar,
             type=_converter(option.convert),

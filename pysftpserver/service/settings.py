@@ -1,0 +1,401 @@
+"""Settings of a command, declared once as a class: options, file keys, defaults, types, help and tables.
+
+    class ServerSettings(Settings):
+        max_connections = Setting(whole(1, 1_000_000), 1000, "Maximum number of connections.")
+
+`ServerSettings.load("server.toml", {"max_connections": 5}).max_connections` is an int, for mypy as well. The
+name of an attribute is the key in the file and, with dashes, the option. Files are TOML; an INI file with a
+section [options], as pysftpd's were, is still read. What may not enter: what a setting does, argparse.
+"""
+
+from __future__ import annotations
+
+from pysftpserver.engine.log import LEVELS
+from pysftpserver.failures import BadInput, one_line, reason_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any, Generic, Self, TypeVar, overload
+
+    T = TypeVar("T")
+
+    class _Typed(Generic[T]):
+        pass
+
+else:  # a command that starts for each login does not import typing
+    T = None
+
+    def overload(method):
+        return method
+
+    class _Typed:
+        def __class_getitem__(cls, _):
+            return cls
+
+
+SECTION = "options"  # of an INI file
+LONGEST_FILE = 1 << 20  # bytes
+UNSET = ("", "none", "false")  # words for "not set", for a setting that need not be set
+YES = ("true", "yes", "on", "1")
+NO = ("false", "no", "off", "0", "none", "")
+_TYPES = {bool: "true or false", int: "a number", float: "a number", str: "a text", list: "a list"}
+
+
+# --- kinds of values --------------------------------------------------------------------------------------
+
+
+class Kind(_Typed[T]):
+    """What the value of a setting may be.
+
+    parse: makes the value of a text, or raises ValueError with what the value has to be ("a port from 0 to
+    65535"). native: the types that TOML may have in place of a text. metavar: what help texts call it.
+    is_optional: whether a word for "not set" gives None. is_list: the value is a tuple, and the option may be
+    repeated; separator: what separates the items of a text, "" for one item a text.
+    """
+
+    def __init__(
+        self,
+        parse: Callable[[str], T],
+        metavar: str,
+        native: tuple[type, ...] = (str,),
+        *,
+        is_optional: bool = False,
+        is_list: bool = False,
+        separator: str = "",
+    ) -> None:
+        self.parse = parse
+        self.metavar = metavar
+        self.native = native
+        self.is_optional = is_optional
+        self.is_list = is_list
+        self.separator = separator
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether its option takes no value."""
+        return self.native == (bool,) and not self.is_optional
+
+    def from_toml(self, value: object) -> T:
+        """The value that TOML has. Raises ValueError with what it has to be."""
+        if self.is_list and isinstance(value, list) and all(isinstance(item, str) for item in value):
+            found: list[Any] = []
+            for item in value:
+                parsed: Any = self.parse(item)
+                found += parsed if self.separator else [parsed]
+            return tuple(found)  # type: ignore[return-value]
+        if self.is_list and not (self.separator and isinstance(value, str)):
+            raise ValueError("a list of texts")
+        # A bool is an int for isinstance().
+        if not isinstance(value, self.native) or isinstance(value, bool) and bool not in self.native:
+            raise ValueError(_TYPES.get(self.native[0], "a text"))
+        return self.parse(str(value))
+
+
+def optional(kind: Kind[T]) -> Kind[T | None]:
+    """The same kind, or None where a text is a word for "not set"."""
+
+    def parse(text: str) -> T | None:
+        return None if text.lower() in UNSET else kind.parse(text)
+
+    return Kind(
+        parse,
+        kind.metavar,
+        kind.native,
+        is_optional=True,
+        is_list=kind.is_list,
+        separator=kind.separator,
+    )
+
+
+def text(metavar: str = "TEXT") -> Kind[str]:
+    """Any text without a NUL byte, but no empty one."""
+
+    def parse(value: str) -> str:
+        if not value.strip() or "\0" in value:
+            raise ValueError("not empty")
+        return value
+
+    return Kind(parse, metavar)
+
+
+def texts(metavar: str, separator: str = "") -> Kind[tuple[str, ...]]:
+    """Texts. separator: what separates them in one text; "": the option is repeated instead."""
+    one = text(metavar)
+
+    def parse(value: str) -> Any:
+        if not separator:
+            return one.parse(value)
+        return tuple(one.parse(item.strip()) for item in value.split(separator) if item.strip())
+
+    return Kind(parse, metavar, is_list=True, separator=separator)
+
+
+def whole(least: int, most: int, metavar: str = "COUNT") -> Kind[int]:
+    """A whole number from least to most."""
+
+    def parse(value: str) -> int:
+        # int() takes more than digits, and may take long over very many of them.
+        if value.isascii() and value.isdecimal() and len(value) < 20 and least <= int(value) <= most:
+            return int(value)
+        raise ValueError(f"a whole number from {least} to {most}")
+
+    return Kind(parse, metavar, (int,))
+
+
+def seconds(least: float = 0.001, most: float = 31_536_000) -> Kind[float]:
+    """A time in seconds, a fraction allowed."""
+
+    def parse(value: str) -> float:
+        try:
+            found = float(value)
+        except ValueError:
+            found = -1.0
+        if not least <= found <= most:
+            raise ValueError(f"a number of seconds from {least:g} to {most:g}")
+        return found
+
+    return Kind(parse, "SECONDS", (float, int))
+
+
+def one_of(*choices: str, metavar: str = "WORD") -> Kind[str]:
+    """One of some words, in any case."""
+
+    def parse(value: str) -> str:
+        if value.lower() not in choices:
+            raise ValueError(f"one of {', '.join(choices)}")
+        return value.lower()
+
+    return Kind(parse, metavar)
+
+
+def _yes_or_no(value: str) -> bool:
+    if value.lower() not in (*YES, *NO):
+        raise ValueError("yes or no")
+    return value.lower() in YES
+
+
+def _level(value: str) -> str:
+    level = {"WARNING": "ERROR", "WARN": "ERROR", "CRITICAL": "FATAL"}.get(value.upper(), value.upper())
+    if level not in LEVELS:
+        raise ValueError(f"one of {', '.join(LEVELS)}")
+    return level
+
+
+FLAG = Kind(_yes_or_no, "YES_OR_NO", (bool,))
+LEVEL = Kind(_level, "LEVEL")  # a name in engine.log.LEVELS
+PORT = whole(0, 65535, "PORT")
+COUNT = whole(1, 1_000_000)
+BYTES = whole(1, 1 << 62, "BYTES")
+FILE = text("FILE")
+DIRECTORY = text("DIR")
+
+
+# --- settings ---------------------------------------------------------------------------------------------
+
+
+class Setting(_Typed[T]):
+    """One setting: an attribute of a Settings class.
+
+    help: one complete sentence. flags: further spellings of its option, such as "-p". aliases: older names of
+    the key and the option, which stay valid and are not shown. unset: what an unset value means, for the help
+    text ("The default is standard error"). is_secret: the value is not repeated in complaints. in_file_only:
+    there is no option, because everybody on the host can read a command line. reloads: a change of the file
+    takes effect while the server runs.
+    """
+
+    name: str  # given by the class
+
+    def __init__(
+        self,
+        kind: Kind[T],
+        default: T,
+        help: str,
+        *flags: str,
+        aliases: tuple[str, ...] = (),
+        unset: str = "",
+        metavar: str = "",
+        is_secret: bool = False,
+        in_file_only: bool = False,
+        reloads: bool = False,
+    ) -> None:
+        self.kind = kind
+        self.default = default
+        self.help = help
+        self.flags = flags
+        self.aliases = aliases
+        self.unset = unset
+        self.metavar = metavar or kind.metavar
+        self.is_secret = is_secret
+        self.in_file_only = in_file_only
+        self.reloads = reloads
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, settings: None, owner: type) -> Setting[T]: ...
+    @overload
+    def __get__(self, settings: Settings, owner: type) -> T: ...  # noqa: F811
+    def __get__(self, settings: Settings | None, owner: type) -> Setting[T] | T:  # noqa: F811
+        if settings is None:
+            return self
+        return settings._values.get(self.name, self.default)  # type: ignore[no-any-return]
+
+    @property
+    def option(self) -> str:
+        """Its option's name."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def hidden_flags(self) -> tuple[str, ...]:
+        """Older spellings of its option: with underscores, and by its older names."""
+        spelled = []
+        for name in (self.name, *self.aliases):
+            spelled += [f"--{name.replace('_', '-')}", f"--{name.replace('-', '_')}"]
+        return tuple(flag for flag in dict.fromkeys(spelled) if flag not in (self.option, *self.flags))
+
+    @property
+    def default_text(self) -> str:
+        """The default as a sentence."""
+        if self.unset:
+            return f"The default is {self.unset}."
+        if self.kind.is_flag:
+            return "The default is yes." if self.default else "The default is no."
+        if self.default in (None, ()):
+            return "There is none by default."
+        shown = self.default
+        if isinstance(shown, tuple):
+            shown = ",".join(shown)  # type: ignore[assignment]
+        return f"The default is {shown:g}." if isinstance(shown, float) else f"The default is {shown}."
+
+    def complaint(self, where: str, has_to_be: object, value: object) -> BadInput:
+        """What to say of a value that does not do."""
+        shown = "" if self.is_secret else f", not {one_line(str(value))!r}"
+        return BadInput(f"{where}: has to be {has_to_be}{shown}")
+
+
+class Settings:
+    """The values of all settings of a class, as attributes.
+
+    Made in a program: values by name. Raises TypeError for a name that is not a setting.
+    """
+
+    def __init__(self, **values: Any) -> None:
+        unknown = values.keys() - self.table().keys()
+        if unknown:
+            raise TypeError(f"no such setting: {', '.join(sorted(unknown))}")
+        self._values = values
+
+    @classmethod
+    def table(cls) -> dict[str, Setting[Any]]:
+        """All settings of the class by name, those of its base classes first."""
+        return {
+            name: member
+            for base in reversed(cls.__mro__)
+            for name, member in vars(base).items()
+            if isinstance(member, Setting)
+        }
+
+    @classmethod
+    def load(cls, path: str | None, typed: Mapping[str, Any]) -> Self:
+        """The values that were typed, else those of a file, else the defaults.
+
+        path: None for no file. typed: values of options by name, converted already. Raises BadInput.
+        """
+        in_file = {} if path is None else cls.parse(read_file(path), path)
+        return cls(**(in_file | dict(typed)))
+
+    @classmethod
+    def parse(cls, source: str, where: str) -> dict[str, Any]:
+        """The values in the text of a file, by name. where: what the file is called. Raises BadInput."""
+        names = {}
+        for name, setting in cls.table().items():
+            names.update(dict.fromkeys((name, *setting.aliases), setting))
+        is_ini = not where.endswith(".toml") and f"[{SECTION}]" in source
+        found = _ini(source, where) if is_ini else _toml(source, where)
+        values: dict[str, Any] = {}
+        for key, value in found.items():
+            name = key if key in names else key.replace("-", "_")
+            if name not in names:
+                known = ", ".join(cls.table())
+                raise BadInput(f"{where}: unknown key {one_line(key)!r}; the keys are {known}")
+            setting = names[name]
+            if setting.name in values:
+                raise BadInput(f"{where}: {key} is given twice; keep one of them")
+            try:
+                values[setting.name] = setting.kind.parse(value) if is_ini else setting.kind.from_toml(value)
+            except ValueError as error:
+                raise setting.complaint(f"{where}: {key}", error, value) from None
+        return values
+
+    @property
+    def given(self) -> frozenset[str]:
+        """The names of the settings that have been given a value."""
+        return frozenset(self._values)
+
+    def take_over(self, new: Self) -> list[str]:
+        """Take the values of the settings that may change while the server runs.
+
+        Returns the names of those that differ and cannot change, for the log.
+        """
+        left = []
+        for name, setting in self.table().items():
+            if getattr(self, name) == getattr(new, name):
+                continue
+            if setting.reloads:
+                self._values[name] = getattr(new, name)
+            else:
+                left.append(name)
+        return left
+
+
+def read_file(path: str) -> str:
+    """The text of a configuration. Raises BadInput."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LONGEST_FILE + 1)
+        if len(content) > LONGEST_FILE:
+            raise BadInput(f"{path}: longer than {LONGEST_FILE} bytes; it is not a configuration")
+        return content.decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: {reason_of(error)}; name a configuration file that can be read") from None
+
+
+def _toml(source: str, where: str) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(source)
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"{where}: {one_line(str(error))}") from None
+
+
+def _ini(source: str, where: str) -> dict[str, str]:
+    import configparser
+
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(source, where)
+        return dict(parser.items(SECTION))
+    except configparser.DuplicateOptionError as error:
+        raise BadInput(f"{where}: line {error.lineno}: {error.option} is given twice; keep one") from None
+    except configparser.Error as error:
+        # Its own text repeats the line, which may have a password in it.
+        number = getattr(error, "lineno", None) or next((at for at, _ in getattr(error, "errors", ())), None)
+        line = f"line {number}: " if number else ""
+        raise BadInput(f"{where}: {line}not an INI file with name = value in [{SECTION}]") from None
+
+
+def markdown_table(settings: type[Settings]) -> str:
+    """The table of a class's settings for a page: key, option, default and what it does."""
+    rows = ["| setting | default | what it does |", "| --- | --- | --- |"]
+    for name, setting in settings.table().items():
+        default = setting.default_text.removeprefix("The default is ").removesuffix(".")
+        if default == "There is none by default":
+            default = "none"
+        short = "".join(f" `{flag}`" for flag in setting.flags)
+        note = " In the file only." if setting.in_file_only else ""
+        note += " Takes effect on SIGHUP." if setting.reloads else ""
+        rows.append(f"| `{name}`{short} | {default} | {setting.help}{note} |".replace("||", "|"))
+    return "\n".join(rows) + "\n"
