@@ -14,7 +14,7 @@ SECONDS ?= 60
 .DEFAULT_GOAL := help
 # Two of the steps may want apt-get, which runs alone.
 .NOTPARALLEL:
-.PHONY: help venv venv-gridfs venv-server venv-laboratory venv-test debian-try debian-test try try-gridfs try-server try-laboratory test fuzz bench lint format clean
+.PHONY: help venv venv-gridfs venv-server venv-laboratory venv-test debian-try debian-test try try-gridfs try-server try-laboratory test fuzz bench lint docs-tables format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,9 @@ lint: venv-test ## check style (ruff) and types (mypy)
 	$(BIN)/ruff format --check . || status=1; \
 	$(BIN)/mypy || status=1; \
 	exit $$status
+
+docs-tables: venv-test ## write the tables of the pages anew, from the tables in the code
+	@$(BIN)/python tools/docs_tables.py
 
 format: venv-test ## format the code, and fix what can be fixed
 	@$(BIN)/ruff check --fix .

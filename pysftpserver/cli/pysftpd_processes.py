@@ -19,14 +19,14 @@ from pysftpserver.cli import common
 from pysftpserver.cli.pysftpd import DEFAULT_USERS, REDIS
 from pysftpserver.cli.pysftpd_local import LocalDoors
 from pysftpserver.cli.pysftpd_storages import Storages
-from pysftpserver.engine.log import LEVELS, SFTPLog
+from pysftpserver.engine.log import SFTPLog
 from pysftpserver.failures import BadInput, Unavailable
 from pysftpserver.host.linux import end_with_parent
 from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.service.logs import ServiceLog
 from pysftpserver.sshd import hostkeys
 from pysftpserver.sshd.algorithms import UnknownAlgorithm, chosen
 from pysftpserver.sshd.hooks import hook_of
-from pysftpserver.sshd.logs import LogFile, sink
 from pysftpserver.sshd.server import Server
 from pysftpserver.sshd.shared import Shared
 from pysftpserver.sshd.users import DirectoryError
@@ -55,8 +55,7 @@ class Service:
     def __init__(self, options: Options, again: Callable[[], Options]) -> None:
         self.options = options
         self.again = again
-        self.file = log_file(options)
-        self.log = SFTPLog(sink(self.file, options.log_format == "json"), LEVELS[options.log_level])
+        self.log = ServiceLog("pysftpd", options)  # type: ignore[arg-type]
         self.keys = host_keys(options, self.log)
         self.storages = Storages(options)
         self.shared = Shared(options.workers, options.max_connections)
@@ -97,14 +96,8 @@ class Service:
 
     def reload(self) -> None:
         """SIGHUP: the log's file, and what options can change while it runs. Raises BadInput."""
-        try:
-            if self.file is not None:
-                self.file.reopen()
-        except OSError as error:
-            reason = (error.strerror or "failure").lower()
-            raise BadInput(f"logfile {self.options.logfile}: {reason}") from None
         new = self.again()
-        self.log.level = LEVELS[new.log_level]
+        self.log.reload(new)  # type: ignore[arg-type]
         self.options.take_over(new)
 
 
@@ -157,18 +150,6 @@ def check(options: Options) -> None:
 
 
 # --- what is there before the first client ----------------------------------------------------------------
-
-
-def log_file(options: Options) -> LogFile | None:
-    """Where the log goes. Raises BadInput."""
-    if options.logfile is None:
-        return None
-    most = None if options.log_size is None else options.log_size * MIB
-    try:
-        return LogFile(options.logfile, most, options.log_keep)
-    except OSError as error:
-        reason = (error.strerror or "failure").lower()
-        raise BadInput(f"logfile {options.logfile}: {reason}; name one that can be written") from None
 
 
 def host_keys(options: Options, log: SFTPLog) -> Sequence[asyncssh.SSHKey]:

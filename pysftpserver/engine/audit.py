@@ -120,6 +120,11 @@ class AuditLog(SFTPHook):
                 record.update(_text("name", value))
         return {name: value for name, value in record.items() if value is not None or name in self._always}
 
+    @staticmethod
+    def text(name: str, value: bytes) -> dict[str, str]:
+        """Text that a client chose: as it is if it is UTF-8, else as near as can be, and in full as hex."""
+        return _text(name, value)
+
     def _record(self, request: str, moment: float, result: str, size: int, seconds: float) -> dict[str, Any]:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
         return {

@@ -350,6 +350,61 @@ class Settings:
         return left
 
 
+class LogSettings(Settings):
+    """What every long-running door can be told of its logs."""
+
+    logfile = Setting(optional(FILE), None, "Append the log to this file.", unset="standard error")
+    log_level = Setting(LEVEL, "INFO", "Log up to this level.", reloads=True)
+    log_format = Setting(
+        one_of("plain", "json"), "plain", "Write the log as plain text or as one JSON object per line."
+    )
+    log_size = Setting(
+        optional(whole(1, 1_000_000, "MIB")),
+        None,
+        "Rotate the log at this size (MiB).",
+        unset="never to rotate",
+    )
+    log_keep = Setting(whole(1, 1000), 5, "Number of rotated log files to keep.")
+    audit = Setting(
+        optional(FILE),
+        None,
+        "Append the audit log to this file, one JSON object per operation.",
+        unset="to keep no audit log",
+    )
+
+
+class ServiceSettings(LogSettings):
+    """What every long-running door can be told, in the same words; doors add defaults and aliases."""
+
+    listen_address = Setting(
+        optional(texts("ADDRESS", ",")), ("127.0.0.1",), "Listen on these addresses, separated by commas."
+    )
+    port = Setting(PORT, 0, "Listen on this port; 0 is any free one, which the log names.")
+    max_connections = Setting(
+        COUNT, 1000, "Maximum number of connections, unauthenticated ones included.", reloads=True
+    )
+    max_per_address = Setting(
+        optional(COUNT),
+        None,
+        "Maximum number of connections from one address.",
+        unset="no limit",
+        reloads=True,
+    )
+    login_grace = Setting(
+        seconds(), 60.0, "Close a connection that has not logged in after this many seconds."
+    )
+    idle_timeout = Setting(
+        optional(seconds()),
+        None,
+        "Close a connection on which nothing moved for this many seconds.",
+        unset="never",
+        reloads=True,
+    )
+    drain_seconds = Setting(
+        seconds(0.0), 30.0, "Seconds that running transfers get to finish after SIGTERM.", reloads=True
+    )
+
+
 def read_file(path: str) -> str:
     """The text of a configuration. Raises BadInput."""
     try:

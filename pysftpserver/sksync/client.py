@@ -11,11 +11,11 @@ import time
 from dataclasses import dataclass, field
 
 from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.service.patience import OutOfPatience
 from pysftpserver.sksync import plan, wire
 from pysftpserver.sksync.dialogue import Dialogue, SyncError
 from pysftpserver.sksync.listing import listing
 from pysftpserver.sksync.parsing import Damaged, DownloadParser
-from pysftpserver.sksync.patience import OutOfPatience
 from pysftpserver.sksync.receiving import Receiver, remove_leftovers
 from pysftpserver.sksync.sending import BLOCK, CannotSend, Sender
 from pysftpserver.sksync.shares import directory

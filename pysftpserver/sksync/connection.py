@@ -9,8 +9,8 @@ import asyncio
 import ssl
 from collections import deque
 
+from pysftpserver.service.patience import Patience
 from pysftpserver.sksync.parsing import LineParser
-from pysftpserver.sksync.patience import Patience
 from pysftpserver.sksync.unsent import unsent
 
 TYPE_CHECKING = False

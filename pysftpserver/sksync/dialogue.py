@@ -9,9 +9,9 @@ import socket
 import ssl
 import time
 
+from pysftpserver.service.patience import Patience
 from pysftpserver.sksync import wire
 from pysftpserver.sksync.parsing import LineParser
-from pysftpserver.sksync.patience import Patience
 from pysftpserver.sksync.unsent import unsent
 
 TYPE_CHECKING = False

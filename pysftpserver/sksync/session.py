@@ -12,10 +12,10 @@ from collections import deque
 
 from pysftpserver.engine.log import VERBOSE
 from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.service.patience import OutOfPatience
 from pysftpserver.sksync import listing, plan, wire
 from pysftpserver.sksync.connection import ConnectionEnded
 from pysftpserver.sksync.parsing import Damaged, ListingParser, UploadParser
-from pysftpserver.sksync.patience import OutOfPatience
 from pysftpserver.sksync.receiving import Receiver, remove_leftovers
 from pysftpserver.sksync.sending import CannotSend, Sender
 from pysftpserver.sksync.shares import NotShared

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import unittest
 
-from pysftpserver.sksync.patience import SLOWEST, OutOfPatience, Patience
+from pysftpserver.service.patience import SLOWEST, OutOfPatience, Patience
 
 
 class ThePatience(unittest.TestCase):

@@ -1,0 +1,67 @@
+"""The audit log of doors that do not speak SFTP: the same records as the engine's hook writes.
+
+One schema for all doors: time, session, peer, port, user, request, path, result, bytes, duration, and what
+else there is to say of a request. What may not enter: keys, tokens, what files and commands contain.
+"""
+
+from __future__ import annotations
+
+import time
+
+from pysftpserver.engine.audit import RESULTS, AuditLog, file_sink
+from pysftpserver.failures import BadInput, reason_of
+from pysftpserver.pysftpexceptions import status_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pysftpserver.engine.audit import Sink
+
+
+def open_sink(path: str) -> Sink:
+    """Where the audit log goes. Raises BadInput when it cannot be written."""
+    try:
+        return file_sink(path)
+    except OSError as error:
+        raise BadInput(f"audit log {path}: {reason_of(error)}; name a file that can be written") from None
+
+
+def result_of(error: BaseException | None) -> str:
+    """The word for what became of a request: "OK", or the name of the status that SFTP has for the error."""
+    return "OK" if error is None else RESULTS[status_of(error)[0]]
+
+
+class DoorAudit(AuditLog):
+    """The audit log of one session of a door. Arguments are those of AuditLog."""
+
+    def note(
+        self,
+        request: str,
+        result: str = "OK",
+        *,
+        path: bytes | None = None,
+        size: int = 0,
+        seconds: float = 0.0,
+        **details: Any,
+    ) -> None:
+        """Record one request. size: bytes of content that it moved. details: further names and values.
+
+        Raises SFTPSessionEnd when the record cannot be stored and best effort is not enough.
+        """
+        self._moved += size
+        self._write(self._noted, request, result, path, size, seconds, details)
+
+    def _noted(
+        self,
+        request: str,
+        result: str,
+        path: bytes | None,
+        size: int,
+        seconds: float,
+        details: dict[str, Any],
+    ) -> dict[str, Any]:
+        record = self._record(request, time.time() - seconds, result, size, seconds)
+        for name, value in (("path", path), *details.items()):
+            record.update(self.text(name, value) if isinstance(value, bytes) else {name: value})
+        return record

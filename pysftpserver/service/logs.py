@@ -1,0 +1,128 @@
+"""The log of a long-running door: plain text or JSON, to standard error or to a file that is rotated.
+
+Several processes may write to one file: each line is appended in one call, and the process that finds the
+file too long renames it, which the others notice. Times are UTC. What may not enter: what the lines say.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+
+from pysftpserver.engine.log import DEBUG1, ERROR, FATAL, INFO, LEVELS, VERBOSE, SFTPLog, open_for_appending
+from pysftpserver.failures import BadInput, reason_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pysftpserver.service.settings import LogSettings
+
+MIB = 1 << 20
+NAMES = {FATAL: "fatal", ERROR: "error", INFO: "info", VERBOSE: "verbose"}
+
+
+class LogFile:
+    """A log file, made with mode 0600. most: size in bytes at which it is rotated; None: never. keep: number
+    of rotated files to keep. Raises OSError when it cannot be opened.
+    """
+
+    def __init__(self, path: str, most: int | None = None, keep: int = 5) -> None:
+        self._path = path
+        self._most = most
+        self._keep = keep
+        self._descriptor = open_for_appending(path)
+
+    def append(self, line: bytes) -> None:
+        """Append a line. Raises OSError."""
+        if not self._is_current():
+            self.reopen()
+        if self._most is not None and os.fstat(self._descriptor).st_size + len(line) > self._most:
+            self._begin_anew()
+        os.write(self._descriptor, line)
+
+    def reopen(self) -> None:
+        """Go on in the file that has the name now."""
+        before, self._descriptor = self._descriptor, open_for_appending(self._path)
+        os.close(before)
+
+    def _is_current(self) -> bool:
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))
+        except FileNotFoundError:
+            return False
+
+    def _begin_anew(self) -> None:
+        full = self._descriptor
+        fcntl.flock(full, fcntl.LOCK_EX)  # released by the close in reopen()
+        if self._is_current():  # and no other process was faster
+            for number in range(self._keep - 1, 0, -1):
+                _move(f"{self._path}.{number}", f"{self._path}.{number + 1}")
+            _move(self._path, f"{self._path}.1")
+        self.reopen()
+
+
+def _move(old: str, new: str) -> None:
+    try:
+        os.replace(old, new)
+    except FileNotFoundError:
+        pass
+
+
+def plain(ident: str, level: int, text: str) -> str:
+    """A line of text: time, program[process], level unless it is the usual one, and the message."""
+    moment = time.time()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
+    word = "" if level in (INFO, VERBOSE) else f"{NAMES.get(level, 'debug')}: "
+    return f"{stamp}.{int(moment % 1 * 1000):03d}Z {ident}[{os.getpid()}] {word}{text}"
+
+
+def as_json(ident: str, level: int, text: str) -> str:
+    """The same as a JSON object. time: seconds since the epoch."""
+    name = NAMES.get(level, "debug") if level < DEBUG1 else "debug"
+    moment = round(time.time(), 3)
+    return json.dumps(
+        {"time": moment, "program": ident, "process": os.getpid(), "level": name, "message": text}
+    )
+
+
+FORMATS = {"plain": plain, "json": as_json}
+
+
+class ServiceLog(SFTPLog):
+    """The log that the settings of a door ask for. Raises BadInput when its file cannot be opened."""
+
+    def __init__(self, ident: str, settings: LogSettings) -> None:
+        self._ident = ident
+        self._path = settings.logfile
+        self._format = FORMATS[settings.log_format]
+        self._file: LogFile | None = None
+        if settings.logfile is not None:
+            size = None if settings.log_size is None else settings.log_size * MIB
+            try:
+                self._file = LogFile(settings.logfile, size, settings.log_keep)
+            except OSError as error:
+                raise self._refused(error) from None
+        super().__init__(self._write, LEVELS[settings.log_level])
+
+    def _refused(self, error: OSError) -> BadInput:
+        return BadInput(f"logfile {self._path}: {reason_of(error)}; name a file that can be written")
+
+    def _write(self, level: int, text: str) -> None:
+        line = self._format(self._ident, level, text).encode("ascii", "backslashreplace") + b"\n"
+        try:
+            if self._file is None:
+                os.write(2, line)
+            else:
+                self._file.append(line)
+        except OSError:
+            pass  # a log that cannot be written must not end the server
+
+    def reload(self, settings: LogSettings) -> None:
+        """Go on in the file that has the name now, at the level of the new settings. Raises BadInput."""
+        self.level = LEVELS[settings.log_level]
+        try:
+            if self._file is not None:
+                self._file.reopen()
+        except OSError as error:
+            raise self._refused(error) from None

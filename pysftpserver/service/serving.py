@@ -1,0 +1,203 @@
+"""Serving for a long time: sockets to listen on, signals, reloads, draining, and enough descriptors.
+
+What may not enter: protocols, storages. Facts: sd_listen_fds(3), socket(7) on SO_REUSEPORT, getrlimit(2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import resource
+import signal
+import socket
+
+from pysftpserver.failures import BadInput, Unavailable, reason_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator, Sequence
+    from typing import Any
+
+    from pysftpserver.engine.log import SFTPLog
+
+BACKLOG = 512
+FIRST_PASSED = 3  # the first descriptor that systemd hands over
+OTHER_DESCRIPTORS = 256  # what a server has open besides its connections
+EVERYWHERE = ("0.0.0.0", "::")  # all addresses of IPv4 and of IPv6
+
+
+# --- before the first client ------------------------------------------------------------------------------
+
+
+def raise_descriptor_limit(connections: int, each: int) -> None:
+    """Raise the soft limit on open files for that many connections, as far as the hard limit lets us.
+
+    each: descriptors that one connection may need.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OTHER_DESCRIPTORS + each * connections
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and wanted > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def listening_sockets(
+    addresses: Sequence[str] | None, port: int, groups: int = 1
+) -> list[list[socket.socket]]:
+    """Sockets that listen, non-blocking: one group for each process that serves, which share the port.
+
+    addresses: None for all of IPv4 and, where the host has it, of IPv6. port: 0 for any free one, the same
+    for all addresses. If systemd has passed sockets (LISTEN_FDS), every group has those. Raises Unavailable.
+    """
+    passed = passed_sockets()
+    if passed:
+        return [passed] * groups
+    found: list[list[socket.socket]] = [[] for _ in range(groups)]
+    for address in EVERYWHERE if addresses is None else addresses:
+        for group in found:
+            try:
+                if group is found[0] and groups > 1:
+                    # With SO_REUSEPORT alone, a server that runs already would share its clients with us.
+                    listen(address, port).close()
+                one = listen(address, port, is_shared=groups > 1)
+            except OSError as error:
+                if addresses is None and address == "::":
+                    break  # this host has no IPv6
+                raise Unavailable(f"cannot listen on {address} port {port}: {reason_of(error)}") from None
+            group.append(one)
+            port = one.getsockname()[1]
+    return found
+
+
+def listen(address: str, port: int, is_shared: bool = False) -> socket.socket:
+    """A socket that listens. is_shared: other sockets may listen on the same port. Raises OSError."""
+    flags = socket.AI_PASSIVE | socket.AI_ADDRCONFIG * (address not in EVERYWHERE)
+    try:
+        family, kind, protocol, _, name = socket.getaddrinfo(
+            address or None, port, type=socket.SOCK_STREAM, flags=flags
+        )[0]
+    except UnicodeError:
+        raise OSError("not the name of a host") from None
+    one = socket.socket(family, kind, protocol)
+    try:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_shared:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.bind(name)
+        one.listen(BACKLOG)
+        one.setblocking(False)
+    except BaseException:
+        one.close()
+        raise
+    return one
+
+
+def passed_sockets() -> list[socket.socket]:
+    """The sockets that systemd has opened for this process. Raises Unavailable."""
+    if os.environ.pop("LISTEN_PID", "") != str(os.getpid()):
+        return []
+    count = os.environ.pop("LISTEN_FDS", "0")
+    try:
+        sockets = [socket.socket(fileno=FIRST_PASSED + number) for number in range(int(count))]
+    except (OSError, ValueError):
+        raise Unavailable(f"LISTEN_FDS: {count} sockets were not passed to this process") from None
+    for one in sockets:
+        one.setblocking(False)
+        os.set_inheritable(one.fileno(), False)
+    return sockets
+
+
+def log_addresses(sockets: Sequence[socket.socket], log: SFTPLog, note: str = "") -> None:
+    """A line in the log for each address that is listened on. note: what else to say of it."""
+    for address in sorted({one.getsockname()[:2] for one in sockets}):
+        log.info(f"listening on {address[0]} port {address[1]}{note}")
+
+
+# --- until a signal comes ---------------------------------------------------------------------------------
+
+
+def _obeyed() -> Iterator[signal.Signals]:
+    """SIGTERM and SIGINT, which end a server, and SIGHUP, which reloads it, but those that are ignored."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if (
+            signal.getsignal(number) is not signal.SIG_IGN
+        ):  # as nohup leaves it, and a shell for background jobs
+            yield number
+
+
+def reload_quietly(reload: Callable[[], None], log: SFTPLog) -> None:
+    """Reload, and say in the log what came of it: a mistake in a file must not end a server."""
+    try:
+        reload()
+    except BadInput as error:
+        log.error(f"not reloaded: {error.message}")
+    else:
+        log.info("reloaded")
+
+
+async def until_told(reload: Callable[[], None], log: SFTPLog, told: asyncio.Event | None = None) -> None:
+    """Return on SIGTERM or SIGINT, or once `told` is set. SIGHUP calls reload(), which may raise BadInput."""
+    told = told or asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in _obeyed():
+        if number == signal.SIGHUP:
+            loop.add_signal_handler(number, reload_quietly, reload, log)
+        else:
+            loop.add_signal_handler(number, told.set)
+    await told.wait()
+
+
+def block_until_told(reload: Callable[[], None], log: SFTPLog) -> None:
+    """The same for a server of threads: blocks the main thread, which the handlers run in."""
+    # Not sigwait(): blocked signals would stay blocked in every program that the server starts.
+    numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
+    before = {number: signal.signal(number, lambda number, _: numbers.put(number)) for number in _obeyed()}
+    try:
+        while numbers.get() == signal.SIGHUP:
+            reload_quietly(reload, log)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# --- draining ---------------------------------------------------------------------------------------------
+
+
+class Members:
+    """What a server has going, such as connections, and an end that can be waited for without polling."""
+
+    def __init__(self) -> None:
+        self._members: set[Hashable] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __iter__(self) -> Iterator[Any]:
+        """The members as they are now; they may go while they are looked at."""
+        return iter(tuple(self._members))
+
+    def add(self, member: Hashable) -> None:
+        """Begin with one."""
+        self._members.add(member)
+        self._empty.clear()
+
+    def discard(self, member: Hashable) -> None:
+        """One has ended. It may have been told before."""
+        self._members.discard(member)
+        if not self._members:
+            self._empty.set()
+
+    async def emptied(self, seconds: float) -> bool:
+        """Wait until none is left, for that many seconds at most; whether none is."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True

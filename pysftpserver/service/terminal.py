@@ -1,0 +1,122 @@
+"""What a command keeps and shows on a terminal: its state directory, the history of its prompt, progress.
+
+Nothing is shown in a pipe. What may not enter: what is typed, what is moved. Facts: XDG Base Directory
+Specification, $XDG_STATE_HOME.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from pysftpserver.failures import one_line
+from pysftpserver.host import wholefiles
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+MOST_LINES = 1000  # of a history
+MOST_BYTES = 1 << 20
+MOST_NAME = 40  # characters of a name in a progress display
+
+
+def state_directory(command: str, environ: Mapping[str, str]) -> str:
+    """Where a command keeps what it remembers of its user. It need not exist."""
+    state = environ.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(state):  # the specification: a relative path counts as not set
+        state = os.path.join(os.path.expanduser("~"), ".local", "state")
+    return os.path.join(state, command)
+
+
+class History:
+    """The lines typed at a prompt of earlier runs, in a file for its owner alone.
+
+    Several terminals may add to one file. Passwords are not typed at a prompt that has a history.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def load(self) -> list[str]:
+        """The lines, oldest first; none where the file cannot be read."""
+        try:
+            # O_NONBLOCK: opening a FIFO would wait for its writer.
+            with open(os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+                content = file.read(MOST_BYTES)
+        except OSError:
+            return []
+        lines = content.decode("utf-8", "replace").split("\n")
+        return [line for line in lines if line and line.isprintable()][-MOST_LINES:]
+
+    def add(self, lines: Sequence[str]) -> None:
+        """Append lines; the oldest of more than MOST_LINES go. Raises OSError."""
+        kept = [*self.load(), *(line for line in lines if line and line.isprintable())][-MOST_LINES:]
+        content = "".join(f"{line}\n" for line in kept).encode("utf-8", "replace")
+        while len(content) > MOST_BYTES:
+            content = content.partition(b"\n")[2]
+        os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+        with wholefiles.beside(self._path, content) as name:
+            wholefiles.replace(name, self._path)
+
+
+class Progress:
+    """One moving line on standard error: a name, what has been done, bytes and their speed."""
+
+    def __init__(self, start: Callable[[str, int | None], None], show: Callable[..., None]) -> None:
+        self._start = start
+        self._show = show
+
+    def begin(self, name: str, size: int | None = None) -> None:
+        """Begin with a file. size: its bytes, None where they are not known."""
+        self._start(shortened(name), size)
+
+    def moved(self, count: int) -> None:
+        """Some more bytes have been moved."""
+        self._show(advance=count)
+
+    def say(self, name: str, note: str = "") -> None:
+        """Change the words of the line. note: what has been done so far."""
+        self._show(description=shortened(name), note=note)
+
+
+def shortened(name: str) -> str:
+    """A name on one line, its beginning cut off where it is long."""
+    shown = one_line(name)
+    return shown if len(shown) <= MOST_NAME else f"...{shown[3 - MOST_NAME :]}"
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Progress | None]:
+    """A progress display on standard error; None where that is not a terminal, or rich is not installed."""
+    bars = None
+    if os.isatty(2):
+        try:
+            from rich.console import Console
+            from rich.progress import DownloadColumn, SpinnerColumn, TextColumn, TransferSpeedColumn
+            from rich.progress import Progress as Bars
+        except ModuleNotFoundError:
+            pass
+        else:
+            bars = Bars(
+                SpinnerColumn(),
+                TextColumn("{task.fields[note]}", markup=False),
+                DownloadColumn(binary_units=True),
+                TransferSpeedColumn(),
+                TextColumn("{task.description}", markup=False),
+                console=Console(stderr=True),
+                transient=True,
+            )
+    if bars is None:
+        yield None
+        return
+    with bars:
+        task = bars.add_task("", total=None, note="")
+
+        def start(name: str, size: int | None) -> None:
+            bars.reset(task, description=name, total=size)
+
+        def show(**changes: object) -> None:
+            bars.update(task, **changes)  # type: ignore[arg-type]
+
+        yield Progress(start, show)

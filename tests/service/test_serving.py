@@ -1,0 +1,215 @@
+"""What long-running doors share: listening, signals, draining, the log, the audit log, the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import unittest
+from pathlib import Path
+
+from pysftpserver.engine.log import SFTPLog
+from pysftpserver.failures import BadInput, Unavailable
+from pysftpserver.pysftpexceptions import SFTPNotFound
+from pysftpserver.service import serving, terminal
+from pysftpserver.service.audit import DoorAudit, open_sink, result_of
+from pysftpserver.service.logs import ServiceLog
+from pysftpserver.service.settings import LogSettings
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.directory = Path(directory.name)
+        self.lines: list[str] = []
+        self.log = SFTPLog(lambda level, text: self.lines.append(text))
+
+
+class Listening(Case):
+    def listening(self, *arguments) -> list[list[socket.socket]]:
+        groups = serving.listening_sockets(*arguments)
+        for one in {one for group in groups for one in group}:
+            self.addCleanup(one.close)
+        return groups
+
+    def test_port_0_is_one_free_port_for_all_addresses_and_groups(self):
+        groups = self.listening(("127.0.0.1", "127.0.0.2"), 0, 2)
+        names = [one.getsockname() for group in groups for one in group]
+        self.assertEqual(len({port for _, port in names}), 1)
+        self.assertEqual([name for name, _ in names], ["127.0.0.1", "127.0.0.2"] * 2)
+
+    def test_an_address_that_is_taken_is_named_with_the_reason(self):
+        ((first,),) = self.listening(("127.0.0.1",), 0)
+        port = first.getsockname()[1]
+        for groups in (1, 2):
+            with self.assertRaisesRegex(Unavailable, f"127.0.0.1 port {port}: address already in use"):
+                self.listening(("127.0.0.1",), port, groups)
+
+    def test_a_name_of_no_host_is_named(self):
+        with self.assertRaisesRegex(Unavailable, "cannot listen on no host! port 0: "):
+            self.listening(("no host!",), 0)
+
+    def test_the_log_names_what_is_listened_on(self):
+        ((one,),) = self.listening(("127.0.0.1",), 0)
+        serving.log_addresses([one], self.log, " with TLS")
+        self.assertEqual(self.lines, [f"listening on 127.0.0.1 port {one.getsockname()[1]} with TLS"])
+
+
+class Signals(Case):
+    def test_hangups_reload_and_a_signal_to_end_ends_an_asyncio_server(self):
+        reloaded: list[int] = []
+
+        async def serve() -> None:
+            done = asyncio.ensure_future(serving.until_told(lambda: reloaded.append(1), self.log))
+            await asyncio.sleep(0)
+            os.kill(os.getpid(), signal.SIGHUP)
+            while not reloaded:
+                await asyncio.sleep(0)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await done
+
+        before = signal.getsignal(signal.SIGHUP)
+        self.addCleanup(signal.signal, signal.SIGHUP, before)
+        asyncio.run(asyncio.wait_for(serve(), 30))
+        self.assertEqual(self.lines, ["reloaded"])
+
+    def test_hangups_reload_and_a_signal_to_end_ends_a_server_of_threads(self):
+        def reload() -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise BadInput("users.toml: unknown key")
+
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGHUP)).start()
+        before = signal.getsignal(signal.SIGTERM)
+        # Until its handlers are there, the signal that ends it must not end the tests.
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGHUP))
+        self.addCleanup(signal.signal, signal.SIGHUP, signal.SIG_DFL)
+        serving.block_until_told(reload, self.log)
+        self.assertEqual(self.lines, ["not reloaded: users.toml: unknown key"])
+        self.assertIs(signal.getsignal(signal.SIGTERM), before)
+
+    def test_a_program_started_by_nohup_goes_on_after_a_hangup(self):
+        code = (
+            "import asyncio, os, signal\n"
+            "from pysftpserver.engine.log import SFTPLog\n"
+            "from pysftpserver.service.serving import until_told\n"
+            "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+            "async def main():\n"
+            "    done = asyncio.ensure_future(until_told(lambda: print('reloaded'), SFTPLog()))\n"
+            "    await asyncio.sleep(0)\n"
+            "    os.kill(os.getpid(), signal.SIGHUP)\n"
+            "    os.kill(os.getpid(), signal.SIGTERM)\n"
+            "    await done\n"
+            "    print('ended')\n"
+            "asyncio.run(main())\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.stdout, done.returncode), ("ended\n", 0), done.stderr)
+
+
+class Draining(unittest.TestCase):
+    def test_the_end_of_the_last_member_is_waited_for_and_not_longer_than_asked(self):
+        async def drain() -> tuple[bool, bool, bool]:
+            members = serving.Members()
+            at_once = await members.emptied(30)
+            members.add("a")
+            members.add("b")
+            too_short = await members.emptied(0.01)
+            asyncio.get_running_loop().call_soon(members.discard, "a")
+            asyncio.get_running_loop().call_soon(members.discard, "b")
+            return at_once, too_short, await members.emptied(30)
+
+        self.assertEqual(asyncio.run(drain()), (True, False, True))
+
+
+class Logs(Case):
+    def settings(self, **values) -> LogSettings:
+        return LogSettings(logfile=os.fspath(self.directory / "log"), **values)
+
+    def read(self, name: str = "log") -> str:
+        return (self.directory / name).read_text()
+
+    def test_plain_lines_have_the_time_in_utc_the_program_and_the_level(self):
+        log = ServiceLog("pysftpx", self.settings())
+        log.info("ready")
+        log.error("odd")
+        stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+        who = rf"pysftpx\[{os.getpid()}\]"
+        self.assertRegex(self.read(), rf"\A{stamp} {who} ready\n{stamp} {who} error: odd\n\Z")
+
+    def test_json_lines_have_the_same_as_an_object(self):
+        ServiceLog("pysftpx", self.settings(log_format="json")).error("odd")
+        found = json.loads(self.read())
+        self.assertEqual(
+            (found["program"], found["process"], found["level"], found["message"]),
+            ("pysftpx", os.getpid(), "error", "odd"),
+        )
+
+    def test_a_log_is_rotated_at_its_size_and_so_many_are_kept(self):
+        log = ServiceLog("pysftpx", self.settings(log_size=1, log_keep=2))
+        for _ in range(4):
+            os.truncate(self.directory / "log", 1 << 20)
+            log.info("the first line of a file")
+        names = sorted(path.name for path in self.directory.iterdir())
+        self.assertEqual(names, ["log", "log.1", "log.2"])
+        self.assertTrue(self.read().endswith("the first line of a file\n"))
+
+    def test_a_reload_goes_on_in_the_file_that_has_the_name_now(self):
+        log = ServiceLog("pysftpx", self.settings())
+        log.info("before")
+        os.rename(self.directory / "log", self.directory / "old")
+        log.reload(self.settings(log_level="VERBOSE"))
+        log.write(4, "after")
+        self.assertIn("before", self.read("old"))
+        self.assertIn("after", self.read())
+
+    def test_a_log_that_cannot_be_opened_is_named_with_the_reason(self):
+        with self.assertRaisesRegex(BadInput, "logfile .*/none/log: no such file or directory"):
+            ServiceLog("pysftpx", LogSettings(logfile=os.fspath(self.directory / "none" / "log")))
+
+
+class Audits(Case):
+    def test_a_request_of_any_door_is_recorded_in_the_same_words(self):
+        path = self.directory / "audit"
+        session = DoorAudit(open_sink(os.fspath(path)), "alice", "192.0.2.1", 22, self.log)
+        session.note("put", result_of(SFTPNotFound()), path=b"/\xff", size=3, command=b"ls")
+        session.ended()
+        put, end = map(json.loads, path.read_text().splitlines())
+        self.assertEqual(
+            list(put),
+            "time session peer port user request path result bytes duration path_hex command".split(),
+        )
+        self.assertEqual((put["result"], put["user"], put["command"]), ("NO_SUCH_FILE", "alice", "ls"))
+        self.assertEqual((end["request"], end["bytes"], end["session"]), ("end", 3, put["session"]))
+
+    def test_an_audit_log_that_cannot_be_opened_is_named_with_the_reason(self):
+        with self.assertRaisesRegex(BadInput, "audit log /: is a directory"):
+            open_sink("/")
+
+
+class Terminals(Case):
+    def test_the_state_directory_follows_the_specification(self):
+        self.assertEqual(terminal.state_directory("x", {"XDG_STATE_HOME": "/s"}), "/s/x")
+        for environ in ({}, {"XDG_STATE_HOME": "relative"}):
+            found = terminal.state_directory("x", environ)
+            self.assertEqual(found, os.path.expanduser("~/.local/state/x"))
+
+    def test_a_history_keeps_the_newest_lines_for_its_owner_alone(self):
+        history = terminal.History(os.fspath(self.directory / "state" / "history"))
+        self.assertEqual(history.load(), [])
+        history.add(["one", "", "two\n"])
+        history.add([f"line {number}" for number in range(terminal.MOST_LINES - 1)])
+        found = history.load()
+        self.assertEqual((found[0], len(found)), ("one", terminal.MOST_LINES))
+        self.assertEqual((self.directory / "state" / "history").stat().st_mode & 0o777, 0o600)
+
+    def test_there_is_no_progress_display_in_a_pipe(self):
+        code = "from pysftpserver.service.terminal import progress\nwith progress() as found: print(found)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.stdout, done.stderr), ("None\n", ""))
