@@ -4,4 +4,4 @@ The package itself imports nothing: every door and every storage is a module of 
 session pays at start-up only for what it uses.
 """
 
-__version__ = "0.1.0"
+__version__ = "2.0.0.dev0"

@@ -16,14 +16,13 @@ import os
 import time
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+from pysftpserver.failures import missing
 from pysftpserver.host import accounts
 
 try:
     import pymongo.errors  # noqa: F401
 except ModuleNotFoundError as error:  # pragma: no cover
-    raise ModuleNotFoundError(
-        "pymongo is missing: pip install 'pysftpserver[mongo]'", name=error.name
-    ) from None
+    raise ModuleNotFoundError(missing("pymongo", "mongo").message, name=error.name) from None
 
 from pysftpserver.storages.mongo import revisions, tree
 from pysftpserver.storages.mongo.bucket import DIRECTORY, SYMLINK, Bucket, Entry, changes

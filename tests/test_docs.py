@@ -5,30 +5,20 @@ from __future__ import annotations
 
 import ast
 import json
+import pkgutil
 import re
 import unittest
 from pathlib import Path
 
+from pysftpserver import cli
 from pysftpserver.cli import (
-    pysftp_keys,
     pysftpctl,
-    pysftpd,
-    pysftpjail,
-    pysftplab_connect,
-    pysftplab_serve,
-    pysftplab_window,
     pysftpmongo,
-    pysftpremo_keys,
-    pysftpremo_once,
-    pysftpremo_serve,
     pysftpremo_shell,
-    pysftpserver,
-    pysksync,
-    pysksync_cert,
-    pysksync_users,
     session,
 )
 from pysftpserver.cli.options import Command
+from pysftpserver.cli.registry import PROGRAMS
 from pysftpserver.engine.limits import LIMITS, MOST_HANDLES
 from pysftpserver.engine.log import FACILITIES, LEVELS
 from pysftpserver.failures import BadInput, Unavailable
@@ -47,59 +37,35 @@ SKSYNC_PAGE = (ROOT / "docs" / "sksync.md").read_text()
 REMO_PAGE = (ROOT / "docs" / "remo.md").read_text()
 LABORATORY_PAGE = (ROOT / "docs" / "laboratory.md").read_text()
 SSHD_PAGE = (ROOT / "docs" / "sshd.md").read_text()
-SECTIONS = {
-    pysftpjail.COMMAND: (PAGE, "Options of pysftpjail"),
-    pysftpserver.COMMAND: (PAGE, "The whole host: Subsystem"),
-    pysftpmongo.COMMAND: (GRIDFS_PAGE, "pysftpmongo"),
-    pysftpd.COMMAND: (SSHD_PAGE, "pysftpd"),
-    pysftp_keys.COMMAND: (SSHD_PAGE, "pysftp-keys"),
-    pysftpremo_serve.COMMAND: (REMO_PAGE, "pysftpremo serve"),
-    pysftpremo_keys.KEYGEN: (REMO_PAGE, "Keys and users"),
-    pysftpremo_keys.ADDUSER: (REMO_PAGE, "Keys and users"),
-    pysftpremo_keys.USERS: (REMO_PAGE, "Keys and users"),
-    pysftpremo_keys.DELUSER: (REMO_PAGE, "Keys and users"),
-    pysftpremo_once.EXEC: (REMO_PAGE, "The client"),
-    pysftpremo_once.GET: (REMO_PAGE, "The client"),
-    pysftpremo_once.PUT: (REMO_PAGE, "The client"),
-    pysftpremo_shell.CONNECT: (REMO_PAGE, "The client"),
-    pysftplab_serve.COMMAND: (LABORATORY_PAGE, "pysftplab serve"),
-    pysftplab_connect.COMMAND: (LABORATORY_PAGE, "pysftplab connect"),
-    pysftplab_window.COMMAND: (LABORATORY_PAGE, "pysftplab window"),
-    pysksync.COMMAND: (SKSYNC_PAGE, "pysksync"),
-    pysksync_users.COMMAND: (SKSYNC_PAGE, "Users"),
-    pysksync_cert.COMMAND: (SKSYNC_PAGE, "Certificates"),
+#: Modules whose messages an SFTP client may be shown, by the page that explains them.
+MESSAGES = {
+    "openssh.md": (
+        "cli/common.py",
+        "cli/session.py",
+        "cli/pysftpjail.py",
+        "cli/pysftpserver.py",
+        "cli/parser.py",
+        "engine/log.py",
+    ),
+    "gridfs.md": ("cli/pysftpmongo.py", "host/wholefiles.py", "failures.py"),
 }
-OF_GRIDFS = ("pysftpmongo.py",)  # modules whose messages are in the other page
-#: Modules whose messages no SFTP client is shown.
-NOT_UNDER_SSHD = (
-    "pysksync*.py",
-    "pysftpd*.py",
-    "pysftpctl*.py",
-    "pysftp_keys.py",
-    "pysftpremo*.py",
-    "pysftplab*.py",
-    "storages.py",
-)
 ERRORS = (BadInput.__name__, Unavailable.__name__)
 SYSLOG = BadInput("in full", "").public  # what follows a text that leaves out something
-HELP_AND_VERSION = ("-h", "--help", "--version")  # argparse's own, which no command declares
+TABLE = re.compile(r"<!-- table: [\w.:]+ -->\n(.*?)<!-- end of table -->", re.DOTALL)
 
 
 def section(title: str, page: str = PAGE) -> str:
     return page.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
-def public_messages(of_gridfs: bool = False) -> set[str]:
+def public_messages(page: str) -> set[str]:
     """What a client may be shown: of each BadInput, the public text, or the only one that it has.
 
-    As regular expressions, because a text may have places for values. of_gridfs: of pysftpmongo only, and
-    otherwise of all but that.
+    As regular expressions, because a text may have places for values.
     """
     found = set()
-    for path in (ROOT / "pysftpserver" / "cli").glob("*.py"):
-        if (path.name in OF_GRIDFS) != of_gridfs or any(map(path.match, NOT_UNDER_SSHD)):
-            continue
-        tree = ast.parse(path.read_text())
+    for name in MESSAGES[page]:
+        tree = ast.parse((ROOT / "pysftpserver" / name).read_text())
         for function in ast.walk(tree):
             if isinstance(function, ast.FunctionDef):
                 for node in ast.walk(function):
@@ -128,9 +94,23 @@ def mentions(text: str, flag: str) -> bool:
     return re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", text) is not None
 
 
+class Options(unittest.TestCase):
+    def test_every_option_of_every_command_is_in_a_table_of_its_page(self) -> None:
+        pages = {program.module: program.page for program in PROGRAMS}
+        for info in pkgutil.iter_modules(cli.__path__):
+            module = pkgutil.resolve_name(f"pysftpserver.cli.{info.name}")
+            page = next((pages[name] for name in pages if info.name.startswith(name)), "")
+            for name, command in vars(module).items():
+                if isinstance(command, Command) and vars(module)["__name__"].endswith(info.name):
+                    tables = "".join(TABLE.findall((ROOT / "docs" / page).read_text()))
+                    for option in command.options:
+                        with self.subTest(f"{info.name}:{name}", option=option.name):
+                            self.assertRegex(tables, f"`({option.flags[-1]}( [A-Z_]+)?|{option.name})`")
+
+
 class OpenSSHPage(unittest.TestCase):
     def test_every_message_that_a_client_may_be_shown_is_in_the_troubleshooting_table(self) -> None:
-        messages = public_messages()
+        messages = public_messages("openssh.md")
         self.assertGreaterEqual(len(messages), 5)
         table = section("When it does not work")
         for message in messages:
@@ -139,32 +119,14 @@ class OpenSSHPage(unittest.TestCase):
 
     def test_the_table_has_no_message_that_the_commands_do_not_print(self) -> None:
         table = section("When it does not work")
-        messages = [*public_messages(), "command not found", r"internal error \(.*\); syslog says more"]
+        messages = [
+            *public_messages("openssh.md"),
+            "command not found",
+            r"internal error \(.*\); syslog says more",
+        ]
         for shown in re.findall(r"^\| [^|]*`pysftp(?:jail|server): ([^`]*)`", table, re.MULTILINE):
             with self.subTest(shown):
                 self.assertTrue(any(re.fullmatch(message, shown) for message in messages))
-
-    def test_every_option_of_every_command_is_explained(self) -> None:
-        for command, (page, title) in SECTIONS.items():
-            declared = [flag for option in command.options for flag in option.flags]
-            for flag in (*declared, *(("--help",) if command is pysftpjail.COMMAND else HELP_AND_VERSION)):
-                with self.subTest(command=command.prog, flag=flag):
-                    self.assertTrue(mentions(section(title, page), flag))
-
-    def test_no_option_is_explained_that_the_command_does_not_have(self) -> None:
-        for command in SECTIONS:
-            sharing = [other for other in SECTIONS if SECTIONS[other] == SECTIONS[command]]
-            options = [option for other in sharing for option in other.options]
-            known = {flag for option in options for flag in option.flags} | set(HELP_AND_VERSION)
-            named = set(re.findall(r"(?<![\w-])--[a-z][\w-]*|`-\w(?=[` ])", self.own_words(command)))
-            with self.subTest(command.prog):
-                self.assertEqual({flag.lstrip("`") for flag in named} - known, set())
-
-    def own_words(self, command: Command) -> str:
-        """The section without what it says about the options of OpenSSH's clients, in a table of its own."""
-        page, title = SECTIONS[command]
-        rows = section(title, page).splitlines()
-        return "\n".join(row for row in rows if not (command is pysftpjail.COMMAND and row.startswith("|")))
 
     def test_every_log_level_and_facility_is_named(self) -> None:
         text = section("The whole host: Subsystem")
@@ -200,7 +162,7 @@ class OpenSSHPage(unittest.TestCase):
 
 class GridFSPage(unittest.TestCase):
     def test_every_message_that_a_client_may_be_shown_is_in_the_troubleshooting_table(self) -> None:
-        messages = public_messages(of_gridfs=True)
+        messages = public_messages("gridfs.md")
         self.assertGreaterEqual(len(messages), 8)
         table = section("When it does not work", GRIDFS_PAGE)
         for message in messages:
@@ -208,7 +170,7 @@ class GridFSPage(unittest.TestCase):
                 self.assertRegex(table, f"`pysftpmongo: {message}`")
 
     def test_the_table_has_no_message_that_the_command_does_not_print(self) -> None:
-        messages = public_messages(of_gridfs=True) | public_messages()
+        messages = public_messages("gridfs.md") | public_messages("openssh.md")
         shown = re.findall(r"`pysftpmongo: ([^`]*)`", section("When it does not work", GRIDFS_PAGE))
         self.assertGreaterEqual(len(shown), 8)
         for message in shown:

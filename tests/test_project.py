@@ -1,11 +1,12 @@
 """What the README promises and the packaging lists is there."""
 
-import ast
 import os
 import re
 import tomllib
 import unittest
 from pathlib import Path
+
+from pysftpserver.cli.registry import PROGRAMS
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,27 +21,26 @@ class Project(unittest.TestCase):
             if document.name == "README.md":
                 self.assertLessEqual({"try", "test"}, named)
 
-    def test_every_command_is_installed_and_every_installed_command_exists(self):
-        tree = ast.parse((ROOT / "setup.py").read_text())
-        listed = {
-            element.value
-            for node in ast.walk(tree)
-            if isinstance(node, ast.List)
-            for element in node.elts
-            if isinstance(element, ast.Constant)
-        }
-        present = {f"bin/{path.name}" for path in (ROOT / "bin").iterdir() if path.is_file()}
-        self.assertEqual(listed, present)
-        for command in present:
-            with self.subTest(command):
-                self.assertTrue(os.access(ROOT / command, os.X_OK))
-                self.assertTrue((ROOT / command).read_text().startswith("#!/usr/bin/env python3\n"))
+    def test_every_command_is_registered_and_every_registered_command_is_there(self):
+        present = {path.name for path in (ROOT / "bin").iterdir() if path.is_file()}
+        self.assertEqual({program.name for program in PROGRAMS}, present)
+        for program in PROGRAMS:
+            with self.subTest(program.name):
+                path = ROOT / "bin" / program.name
+                self.assertTrue(os.access(path, os.X_OK))
+                lines = path.read_text().splitlines()
+                self.assertEqual(lines[0], "#!/usr/bin/env python3")
+                self.assertIn(f"from pysftpserver.cli.{program.module} import ", path.read_text())
+                self.assertTrue((ROOT / "docs" / program.page).exists())
+                self.assertTrue((ROOT / "tests" / program.tests).is_dir())
+                room = ROOT / "pysftpserver" / program.room
+                self.assertTrue(room.is_dir() or room.with_suffix(".py").exists())
 
     def test_the_core_depends_on_nothing_and_every_other_part_has_an_extra(self):
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         self.assertEqual(project["dependencies"], [])
         self.assertEqual(project["requires-python"], ">=3.11")
-        parts = {"mongo", "embedded", "sksync", "sshd", "remo", "laboratory"}
+        parts = {program.extra for program in PROGRAMS if program.extra} | {"embedded"}
         self.assertEqual(set(project["optional-dependencies"]), {*parts, "all", "test"})
         (everything,) = project["optional-dependencies"]["all"]
         named = re.fullmatch(r"pysftpserver\[(.*)\]", everything)

@@ -26,9 +26,12 @@ def with_tables(page: str) -> str:
 
 
 def _table(name: str) -> str:
+    from pysftpserver.cli import options
     from pysftpserver.service.settings import Settings, markdown_table
 
     found = pkgutil.resolve_name(name)
+    if isinstance(found, options.Command):
+        return options.markdown_table(found)
     if isinstance(found, type) and issubclass(found, Settings):
         return markdown_table(found)
     return str(found())  # a function that returns the table

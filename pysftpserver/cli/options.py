@@ -231,3 +231,15 @@ def load(settings: type[S], path: str | None, values: Mapping[str, Any]) -> S:
             continue  # not given
         typed[name] = tuple(value) if isinstance(value, list) else value
     return settings.load(path, typed)
+
+
+def markdown_table(command: Command) -> str:
+    """The table of a command's arguments and options for its page."""
+    rows = ["| option | what it does |", "| --- | --- |"]
+    arguments = [*command.arguments, *([command.rest] if command.rest is not None else [])]
+    rows += [f"| `{name}` | {text} |" for name, text in arguments]
+    for option in command.options:
+        value = f" {option.metavar}" if option.metavar is not None else ""
+        flags = ", ".join(f"`{flag}{value}`" for flag in option.flags)
+        rows.append(f"| {flags} | {option.help} |")
+    return "\n".join(rows).replace("%%", "%") + "\n"

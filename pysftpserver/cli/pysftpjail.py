@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from stat import S_ISDIR
 
 from pysftpserver.cli import common, session
 from pysftpserver.cli.options import Command, Option
 from pysftpserver.engine.log import INFO, file_log, syslog
-from pysftpserver.failures import BadInput
+from pysftpserver.failures import BadInput, reason_of
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
 TYPE_CHECKING = False
@@ -67,9 +66,7 @@ def open_jail(
         jail = kind(chroot)
         jail.stat(b"/.")  # to hold a descriptor of a directory is not yet to be allowed into it
     except OSError as error:
-        reason = {errno.ENOENT: "no such directory", errno.ENOTDIR: "not a directory"}
-        text = reason.get(error.errno or 0, error.strerror)
-        message = f"chroot {chroot}: {text}; name an existing directory that this user may enter"
+        message = f"chroot {chroot}: {reason_of(error)}; name an existing directory that this user may enter"
         raise BadInput(message, "the chroot directory cannot be used") from None
     try:
         jail.home = jail.realpath(b"/" + os.fsencode(start_directory))

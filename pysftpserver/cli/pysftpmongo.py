@@ -14,7 +14,7 @@ from stat import S_ISDIR
 from pysftpserver.cli import common, session
 from pysftpserver.cli.options import BadValue, Command, Option
 from pysftpserver.engine.log import INFO, SFTPLog, file_log, syslog
-from pysftpserver.failures import BadInput, Unavailable, one_line
+from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
 from pysftpserver.host.wholefiles import first_line
 from pysftpserver.pysftpexceptions import SFTPException, SFTPNotFound
 from pysftpserver.storages.mongo.address import PATIENCE, SCHEMES, Address, storage_class
@@ -210,7 +210,7 @@ def start_embedded(directory: str) -> EmbeddedMongo:
     except EmbeddedFailed as error:
         raise Unavailable(str(error), "the embedded server does not start") from None
     except OSError as error:
-        message = f"directory {directory} of --embedded: {error.strerror}; name one that can be written"
+        message = f"directory {directory} of --embedded: {reason_of(error)}; name one that can be written"
         raise BadInput(message, "the embedded server does not start") from None
 
 

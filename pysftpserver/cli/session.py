@@ -9,7 +9,7 @@ from pysftpserver.cli.options import BadValue, Option
 from pysftpserver.engine.limits import LIMITS, Limits
 from pysftpserver.engine.log import FACILITIES, LEVELS, SFTPLog
 from pysftpserver.engine.requests import EXTENDED_REQUESTS, REQUESTS
-from pysftpserver.failures import BadInput
+from pysftpserver.failures import BadInput, reason_of
 from pysftpserver.server import SFTPServer
 
 TYPE_CHECKING = False
@@ -124,20 +124,20 @@ ACCESS_OPTIONS = (
 SECURITY_OPTIONS = (
     Option(
         "--no-sandbox",
-        help="Leave out the sandbox. The default is to let the kernel confine the process to what it needs "
-        "before it serves (Landlock and seccomp), as far as the kernel can.",
+        help="Serve without the sandbox. By default the kernel confines the process to what it needs before "
+        "it serves (Landlock and seccomp), as far as this kernel can.",
     ),
     Option(
         "--atomic-uploads",
-        help="Write new and truncated files beside, under a name that begins with .pysftpserver-upload-, and "
-        "rename them when the client closes them, so that nobody sees half a file. The default is to write "
-        "them in place.",
+        help="Receive an upload in a temporary file, whose name begins with .pysftpserver-upload-, and "
+        "rename it into place when the client closes it, so that half a file is never visible. The "
+        "default is to write in place.",
     ),
     Option(
         "--audit",
         metavar="FILE",
-        help="Append a record of every operation to this file, one JSON object a line; - is standard error. "
-        "A session that cannot be recorded ends. The default is to keep no audit log.",
+        help="Append a record of every operation to this file, one JSON object per line; - is standard "
+        "error. A session that cannot be recorded ends. There is no audit log by default.",
     ),
     Option(
         "--audit-best-effort",
@@ -196,7 +196,7 @@ def audit_log(options: dict[str, Any], log: SFTPLog) -> SFTPHook | None:
     try:
         sink = audit.descriptor_sink(2) if path == STANDARD_ERROR else audit.file_sink(path)
     except OSError as error:
-        message = f"audit log {path}: {error.strerror}; name a file that can be written"
+        message = f"audit log {path}: {reason_of(error)}; name a file that can be written"
         raise BadInput(message, "the audit log cannot be written") from None
     return audit.AuditLog(sink, user(), *peer(), log, best_effort)
 

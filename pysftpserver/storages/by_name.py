@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 
-from pysftpserver.failures import BadInput, Unavailable, one_line
+from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _made(name: str, text: str, key: str) -> SFTPAbstractServerStorage:
     try:
         given = json.loads(text) if text.strip() else []
     except ValueError:
-        raise BadInput(f"{key}: {name}: what follows it is no JSON") from None
+        raise BadInput(f"{key}: {name}: the arguments are not valid JSON") from None
     positional = given if isinstance(given, list) else [] if isinstance(given, dict) else [given]
     keywords = given if isinstance(given, dict) else {}
     try:
@@ -105,8 +105,7 @@ def plain(home: str, key: str) -> SFTPAbstractServerStorage:
     try:
         storage.stat(storage.home + b"/.")
     except OSError as error:
-        reason = (error.strerror or "failure").lower()
-        raise BadInput(f"{key}: {home}: {reason}; name a directory that can be entered") from None
+        raise BadInput(f"{key}: {home}: {reason_of(error)}; name a directory that can be entered") from None
     return storage
 
 
@@ -118,8 +117,7 @@ def jail(path: str, key: str) -> SFTPAbstractServerStorage:
         storage = SFTPServerVirtualChroot(path)
         storage.stat(b"/.")  # to hold a descriptor of a directory is not yet to be allowed into it
     except (OSError, ValueError) as error:
-        reason = (getattr(error, "strerror", None) or "no path").lower()
-        raise BadInput(f"{key}: {path}: {reason}; name a directory that can be entered") from None
+        raise BadInput(f"{key}: {path}: {reason_of(error)}; name a directory that can be entered") from None
     return storage
 
 

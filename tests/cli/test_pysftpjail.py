@@ -180,7 +180,7 @@ class Jail(CommandCase):
         log.write_bytes(b"")
         log.chmod(0o400)
         done = self.run_it("--logfile", log, self.jail, stdin=HELLO, obedient=True)
-        self.assert_refused(done, "log file", "Permission denied")
+        self.assert_refused(done, "log file", "permission denied")
 
     def test_a_bad_umask_is_refused(self):
         for text in BAD_UMASKS:

@@ -10,6 +10,7 @@ from pymongo.uri_parser import parse_uri
 from pysftpserver import __version__
 from pysftpserver.cli import pysftpmongo
 from pysftpserver.cli.parser import build_parser
+from pysftpserver.failures import missing
 from tests.cli.commands import BAD_UMASKS, REFERENCE, CommandCase
 from tests.cli.databases import DatabaseCase
 from tests.mongo import databases
@@ -348,10 +349,10 @@ class Refusals(CommandCase):
     def test_a_uri_file_that_is_missing_or_holds_no_uri_is_refused(self) -> None:
         file = self.place / "uri"
         for content, words in (
-            (None, "No such file or directory"),
+            (None, "no such file or directory"),
             (b"", "mongodb+srv://"),
             (b"\nmongodb://h/db\n", "mongodb+srv://"),
-            (b"\xff\n", "no text"),
+            (b"\xff\n", "not UTF-8"),
             (b"postgres://u:secret@h/db", "mongodb+srv://"),
             (b"mongodb://h/db" + b"x" * 100_000, "invalid"),
         ):
@@ -360,10 +361,10 @@ class Refusals(CommandCase):
                     file.write_bytes(content)
                 text = self.assert_refused(self.run_it("--uri-file", file, stdin=HELLO), words)
                 self.assertNotIn("secret", text)
-        self.assert_refused(self.run_it("--uri-file", self.place, stdin=HELLO), "Is a directory")
+        self.assert_refused(self.run_it("--uri-file", self.place, stdin=HELLO), "is a directory")
         file.chmod(0)
         done = self.run_it("--uri-file", file, stdin=HELLO, obedient=True)
-        self.assert_refused(done, str(file), "Permission denied")
+        self.assert_refused(done, str(file), "permission denied")
         done = self.run_it("--uri-file", file, stdin=HELLO, obedient=True, under_sshd=True)
         self.assert_refused(done, "the URI file cannot be read (syslog says more)")
 
@@ -431,7 +432,7 @@ class Refusals(CommandCase):
             for under_sshd in (False, True):
                 done = self.run_argv(["-c", code, *words], stdin=HELLO, under_sshd=under_sshd)
                 text = self.assert_refused(done)
-                self.assertEqual(text, "pysftpmongo: pymongo is missing: pip install 'pysftpserver[mongo]'\n")
+                self.assertEqual(text, f"pysftpmongo: {missing('pymongo', 'mongo').message}\n")
         self.assertFalse(directory.exists())
 
     def test_a_start_loads_no_driver_before_it_is_needed(self) -> None:

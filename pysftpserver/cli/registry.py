@@ -1,0 +1,80 @@
+"""ONE table: every command with its room, its extra, its page and its tests.
+
+setup.py installs what is in bin/; the README's table, the checks of the pages, of the packaging and of the
+installation come from here. To add a door is to add a row (docs/architecture.md has the other places).
+"""
+
+from __future__ import annotations
+
+
+class Program:
+    """A command that people type. module: in cli/, its main() runs it. room: where the work is done.
+
+    extra: what installs its libraries; "" for none. page: in docs/. tests: below tests/. summary: what it is
+    for, in half a sentence.
+    """
+
+    def __init__(
+        self, name: str, module: str, room: str, extra: str, page: str, tests: str, summary: str
+    ) -> None:
+        self.name = name
+        self.module = module
+        self.room = room
+        self.extra = extra
+        self.page = page
+        self.tests = tests
+        self.summary = summary
+
+
+PROGRAMS = tuple(
+    Program(*row)
+    for row in (
+        (
+            "pysftpjail", "pysftpjail", "stdio", "", "openssh.md", "cli",
+            "one directory over SFTP and nothing else, started by OpenSSH's `sshd`",
+        ),
+        (
+            "pysftpserver", "pysftpserver", "stdio", "", "openssh.md", "cli",
+            "the whole host over SFTP, with the options of `sftp-server(8)` in its place",
+        ),
+        (
+            "pysftpmongo", "pysftpmongo", "stdio", "mongo", "gridfs.md", "mongo",
+            "a MongoDB database (GridFS) over SFTP, started by `sshd`",
+        ),
+        (
+            "pysftpd", "pysftpd", "sshd", "sshd", "sshd.md", "sshd",
+            "a standalone SSH server for SFTP, with users in Redis or in a file",
+        ),
+        ("pysftpctl", "pysftpctl", "sshd", "sshd", "sshd.md", "sshd", "users and sessions of `pysftpd`"),
+        (
+            "pysftp-keys", "pysftp_keys", "sshd", "sshd", "sshd.md", "sshd",
+            "the users of `pysftpd` for OpenSSH's `AuthorizedKeysCommand`",
+        ),
+        ("pysksync", "pysksync", "sksync", "sksync", "sksync.md", "sksync", "SK Sync, server and client"),
+        (
+            "pysftpremo", "pysftpremo", "remo", "remo", "remo.md", "remo",
+            "files and commands of a host over plain HTTP, encrypted from end to end; server and client",
+        ),
+        ("add_user", "pysftpremo", "remo", "remo", "remo.md", "remo", "an older name of `pysftpremo users`"),
+        (
+            "build_key_pair", "pysftpremo", "remo", "remo", "remo.md", "remo",
+            "an older name of `pysftpremo keygen`",
+        ),
+        (
+            "pysftplab", "pysftplab", "laboratory", "laboratory", "laboratory.md", "laboratory",
+            "a message server with services that you write, and its clients",
+        ),
+    )
+)  # fmt: skip
+
+
+def markdown_table() -> str:
+    """The commands for the README."""
+    rows = ["| command | what it serves | install | page |", "| --- | --- | --- | --- |"]
+    for program in PROGRAMS:
+        if program.summary.startswith("an older name"):
+            continue
+        install = f"`pip install '.[{program.extra}]'`" if program.extra else "`pip install .`"
+        page = f"[docs/{program.page}](docs/{program.page})"
+        rows.append(f"| `{program.name}` | {program.summary} | {install} | {page} |")
+    return "\n".join(rows) + "\n"
