@@ -95,7 +95,7 @@ class CommandCase(unittest.TestCase):
                 self.assertRegex(action.help, r"\A[A-Z][^\n]*\.\Z")
                 exits = action.help.endswith("and exit.")
                 if action.option_strings and not exits:
-                    self.assertIn(" default is ", action.help)
+                    self.assertIn("default", action.help)
         for text in (parser.description, parser.epilog):
             self.assertRegex(text, r"(?s)\A[A-Z].*\.\Z")
         printed = re.sub(r"\s+", " ", self.help_text())
