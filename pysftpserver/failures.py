@@ -68,6 +68,6 @@ def show(text: bytes) -> str:
 
 def missing(module: str, extra: str) -> BadInput:
     """The complaint about a library that is not installed. extra: the one that installs it."""
-    # Not `pip install 'pysftpserver[...]'`: on the package index that name is another program's.
+    # A path, not the project's name: on the package index that name is another program's.
     command = f"pip install '.[{extra}]'"
     return BadInput(f"{module} is missing; run {command} in a checkout of pysftpserver, or install its wheel")

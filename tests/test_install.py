@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 import pymongo
 
 from pysftpserver import __version__
+from pysftpserver.cli.registry import PROGRAMS
 from pysftpserver.cli.session import request_names
 
 ROOT = Path(__file__).parents[1]
@@ -215,3 +217,84 @@ class Installation(unittest.TestCase):
         self.assertIn('I received "hello" from you.\n', done.stdout)
         self.assertRegex(done.stdout, r"(?m)^file \d+ \d+$")
         self.assertEqual(list((self.top / "tmp").iterdir()), [])
+
+
+class InstallLines(unittest.TestCase):
+    """The name of this project on the package index is another program's, at 1.4.0."""
+
+    NAMED = re.compile(r"pip(?:3)? install (?:-[\w-]+ )*('[^']*'|\"[^\"]*\"|[^\s`;)]+)")
+
+    def lines(self) -> dict[str, set[str]]:
+        """What the pages and messages say to install, by file."""
+        files = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").rglob("*.md")]
+        found = {}
+        for path in [*files, *(ROOT / "pysftpserver").rglob("*.py")]:
+            named = {words.strip("'\"") for words in self.NAMED.findall(path.read_text())}
+            found[os.fspath(path.relative_to(ROOT))] = named
+        return found
+
+    def test_no_page_and_no_message_names_the_package_of_the_index(self) -> None:
+        extras = {program.extra for program in PROGRAMS if program.extra} | {"embedded"}
+        right = {".", *(f".[{extra}]" for extra in extras), ".[{extra}]", ".[{program.extra}]"}
+        for file, named in self.lines().items():
+            with self.subTest(file):
+                # The README says what that name would install.
+                allowed = right | {"pysftpserver"} if file == "README.md" else right
+                self.assertLessEqual(named, allowed)
+
+    def test_each_line_installs_this_program_and_an_upgrade_keeps_it(self) -> None:
+        with tempfile.TemporaryDirectory() as name:
+            top = Path(name)
+            checkout = top / "checkout"
+            shutil.copytree(
+                ROOT, checkout, ignore=shutil.ignore_patterns(".*", "__pycache__", "tests", "fuzz")
+            )
+            python = top / "environment" / "bin" / "python"
+            self.call(top, sys.executable, "-m", "venv", "--without-pip", python.parents[1])
+            said = {words for named in self.lines().values() for words in named if words.startswith(".")}
+            for words in sorted(words for words in said if "{" not in words):
+                with self.subTest(words):
+                    self.pip(checkout, python, "install", words)
+                    version = self.call(top, python, "-c", "import pysftpserver as p; print(p.__version__)")
+                    self.assertEqual(version, f"{__version__}\n")
+            for module in ("pymongo", "asyncssh", "srptools", "cheroot", "rich", "redis"):
+                self.call(top, python, "-c", f"import {module}")
+            self.call(top, python.parent / "pysftpd", "--version")
+            # The index as it is, as far as this name goes.
+            other = top / "other"
+            other.mkdir()
+            (other / "pyproject.toml").write_text('[project]\nname = "pysftpserver"\nversion = "1.4.0"\n')
+            (other / "pysftpserver.py").write_text("")
+            wheels = top / "wheels"
+            self.pip(other, python, "wheel", "--no-deps", "--wheel-dir", wheels, ".")
+            self.pip(
+                top,
+                python,
+                "install",
+                "--upgrade",
+                "--no-deps",
+                "--no-index",
+                "--find-links",
+                wheels,
+                "pysftpserver",
+            )
+            after = self.call(top, python, "-c", "import pysftpserver as p; print(p.__version__)")
+            self.assertEqual(after, f"{__version__}\n")
+
+    def pip(self, directory: Path, python: Path, *arguments: str | Path) -> None:
+        options = ["-q", "--disable-pip-version-check", "--no-input", "--python", python]
+        self.call(directory, sys.executable, "-m", "pip", *options, *arguments)
+
+    def call(self, directory: Path, *words: str | Path) -> str:
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        done = subprocess.run(
+            words,
+            cwd=directory,
+            env=inherited,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        self.assertEqual(done.returncode, 0, f"{words}: {done.stdout}{done.stderr}")
+        return done.stdout

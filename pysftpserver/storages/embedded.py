@@ -16,6 +16,8 @@ import subprocess
 import sys
 import time
 
+from pysftpserver.failures import missing
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
@@ -102,7 +104,7 @@ class EmbeddedMongo:
 def _failure(said: bytes) -> EmbeddedFailed:
     """Why a server ended at once: what it said last."""
     if b"No module named secantus" in said:
-        return EmbeddedMissing("SecantusDB is missing: pip install 'pysftpserver[embedded]'")
+        return EmbeddedMissing(missing("SecantusDB", "embedded").message)
     last = said.strip().rpartition(b"\n")[2].decode(errors="replace")
     return EmbeddedFailed(f"SecantusDB does not start: {last or 'it said nothing'}")
 

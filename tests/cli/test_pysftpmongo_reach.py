@@ -229,4 +229,4 @@ class Embedded(CommandCase):
             (Path(elsewhere) / "secantus.py").write_text("raise SystemExit('No module named secantus')\n")
             variables = {"PYTHONPATH": f"{elsewhere}:{ROOT}"}
             done = self.run_it("--embedded", self.place / "database", stdin=HELLO, variables=variables)
-            self.assert_refused(done, "SecantusDB is missing: pip install 'pysftpserver[embedded]'")
+            self.assert_refused(done, "SecantusDB is missing; run pip install '.[embedded]'")

