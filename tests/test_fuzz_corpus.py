@@ -29,7 +29,7 @@ from pysftpserver.sksync import wire
 from pysftpserver.sksync.parsing import ContentParser, ListingParser
 from pysftpserver.sksync.receiving import Receiver
 from pysftpserver.sksync.session import Session
-from pysftpserver.uploads.incoming import Incoming
+from pysftpserver.uploads.files import StoredFile
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.support.packets import CREAT, HELLO, NO_ATTRS, READ, TRUNC, WRITE, request, string, u32, u64
 
@@ -411,7 +411,7 @@ class PlantedBugsInSync(unittest.TestCase):
 
     def test_what_a_session_leaves_is_found(self) -> None:
         broken = self.UPLOAD[:-1]
-        self.finds("left behind", self.sync(), broken, (Incoming, "give_up", lambda _: None))
+        self.finds("left behind", self.sync(), broken, (StoredFile, "discard", lambda _: None))
 
     def test_changes_outside_the_jail_are_found(self) -> None:
         target = self.sync()

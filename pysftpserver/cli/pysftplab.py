@@ -10,6 +10,7 @@ import os
 from pysftpserver.cli import common
 from pysftpserver.cli.options import Command
 from pysftpserver.failures import BadInput
+from pysftpserver.host.wholefiles import first_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 PROG = "pysftplab"
 EXTRA = "pip install 'pysftpserver[laboratory]'"
 PASSWORD_VARIABLE = "PYSFTPLAB_PASSWORD"
-MOST_PASSWORD = 4096  # bytes of a password's file that are looked at
 
 
 def _serve(arguments: Sequence[str]) -> int:
@@ -79,14 +79,7 @@ def need_extra() -> None:
 
 def password_in(path: str) -> str:
     """The first line of a file. Raises BadInput."""
-    try:
-        with open(path, "rb") as file:
-            line = file.read(MOST_PASSWORD).split(b"\n")[0].rstrip(b"\r").decode()
-    except OSError as error:
-        reason = (error.strerror or "failure").lower()
-        raise BadInput(f"password file {path}: {reason}; name a file that can be read") from None
-    except UnicodeDecodeError:
-        raise BadInput(f"password file {path}: no UTF-8") from None
+    line = first_line(path, "password file", keep_spaces=True)
     return checked(line, f"password file {path}")
 
 

@@ -182,11 +182,10 @@ def fetch(remote: client.Client, name: str, target: str, progress: Progress) -> 
         with open(path, "wb") as file, progress.of(name, size) as on_bytes:
             remote.get(name, file, on_bytes)
         return
-    with wholefiles.beside_open(path, mode & 0o777) as (file, beside):
+    with wholefiles.open_temporary(os.path.realpath(path), mode=mode & 0o777) as temporary:
         with progress.of(name, size) as on_bytes:
-            remote.get(name, file, on_bytes)
-        file.flush()
-        wholefiles.replace(beside, os.path.realpath(path))
+            remote.get(name, temporary.file, on_bytes)
+        temporary.commit()
 
 
 def store(remote: client.Client, source: str, name: str, progress: Progress) -> None:

@@ -83,10 +83,10 @@ def keygen(words: Sequence[str]) -> int:
     passphrase = b"" if options["no_passphrase"] else _new_passphrase(base + PRIVATE)
     key = crypto.new_key()
     try:
-        with wholefiles.beside(base + PRIVATE, crypto.private_pem(key, passphrase)) as name:
-            wholefiles.put(name, base + PRIVATE)
-        with wholefiles.beside(base + PUBLIC, crypto.public_pem(key.public_key()), 0o644) as name:
-            wholefiles.put(name, base + PUBLIC)
+        with wholefiles.open_temporary(base + PRIVATE, crypto.private_pem(key, passphrase)) as file:
+            file.commit(replace=False)
+        with wholefiles.open_temporary(base + PUBLIC, crypto.public_pem(key.public_key()), 0o644) as file:
+            file.commit(replace=False)
     except OSError as error:
         raise BadInput(f"{base}*: {(error.strerror or 'failure').lower()}") from None
     print(f"{base + PRIVATE}: the private key{'' if passphrase else ', not encrypted'}")

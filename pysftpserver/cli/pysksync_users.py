@@ -11,6 +11,7 @@ import sys
 
 from pysftpserver.cli.options import Command, Option
 from pysftpserver.failures import BadInput, one_line
+from pysftpserver.host.wholefiles import first_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 DEFAULT_FILE = "sksync.json"
 EXTRA = "pip install 'pysftpserver[sksync]'"
-LONGEST_LINE = 1 << 16  # bytes of a password file's first line
 ACTIONS = ("list", "add", "change", "remove")
 
 COMMAND = Command(
@@ -130,24 +130,13 @@ def say(text: str) -> None:
 def password_for(name: str, file: str | None) -> str:
     """The password in the first line of a file, or the one that is typed. Raises BadInput."""
     if file is not None:
-        return first_line(file)
+        if file == "-":
+            return first_line(0, "standard input", keep_spaces=True)
+        return first_line(file, "password file", keep_spaces=True)
     if not os.isatty(0):
         message = "there is no terminal to ask for the password on: use --password-file"
         raise BadInput(message, "bad arguments")
     return asked_twice(name)
-
-
-def first_line(file: str) -> str:
-    """The first line of a file, or of standard input, without its end. Raises BadInput."""
-    shown = "standard input" if file == "-" else f"password file {file}"
-    try:
-        with open(0 if file == "-" else file, "rb", closefd=file != "-") as lines:
-            line = lines.readline(LONGEST_LINE)
-        return line.removesuffix(b"\n").removesuffix(b"\r").decode()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no UTF-8"
-        message = f"{shown}: {reason}; its first line has to be the password"
-        raise BadInput(message, "the password file cannot be read") from None
 
 
 def asked_twice(name: str) -> str:

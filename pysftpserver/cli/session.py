@@ -171,7 +171,7 @@ def serve(prog: str, storage: SFTPAbstractServerStorage, log: SFTPLog, options: 
 
 
 def remove_leftovers(storage: SFTPAbstractServerStorage, log: SFTPLog) -> None:
-    """Tidy up behind servers that were killed, if that is the storage's business (not for one that reads)."""
+    """Remove what killed servers have left, unless the storage is for reading only."""
     from pysftpserver.uploads.atomic import AtomicUploads
 
     if not isinstance(storage, AtomicUploads):

@@ -1,6 +1,7 @@
-"""Files that are there whole or not at all: written beside, and renamed.
+"""Writes files of this host, such as keys, into temporary files that are renamed into place.
 
-What may not enter: what is in them. Facts: rename(2), link(2), fsync(2).
+Files of a storage are for uploads/. What may not enter: what is in the files.
+Facts: rename(2), link(2), fsync(2).
 """
 
 from __future__ import annotations
@@ -17,44 +18,87 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 LONGEST_LINE = 1 << 16  # bytes
-PREFIX = ".pysftp-"  # of the names beside; the rest is chance
+PREFIX = ".pysftp-"  # of the names of temporary files, as in uploads/temporary.py; the rest is random
+
+
+class TemporaryFile:
+    """A temporary file. path: where commit() puts it. file: it, open for writing."""
+
+    def __init__(self, path: str, temporary_path: str, file: BinaryIO) -> None:
+        self.path = path
+        self.file = file
+        self._temporary_path = temporary_path
+
+    def sync(self) -> None:
+        """Return when what was written is safe from a crash. Raises OSError."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+    def commit(self, replace: bool = True) -> None:
+        """Rename the file into place; sync() comes before, for all that has to survive a crash.
+
+        replace: whether another file may be there. Raises OSError; without replace, FileExistsError.
+        """
+        self.file.flush()
+        if replace:
+            os.replace(self._temporary_path, self.path)
+        else:
+            self._link()
+        self._sync_directory()
+
+    def _link(self) -> None:
+        try:
+            os.link(self._temporary_path, self.path)
+        except FileExistsError:
+            raise
+        except OSError:
+            # A file system without hard links, such as a memory card's: the name is taken first.
+            os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            os.replace(self._temporary_path, self.path)
+
+    def _sync_directory(self) -> None:
+        """Make the new name safe from a crash, where the directory can be opened for that."""
+        with contextlib.suppress(OSError):
+            descriptor = os.open(_directory(self.path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def discard(self) -> None:
+        """Close the file, and remove it unless it is in place."""
+        try:
+            self.file.close()
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._temporary_path)
 
 
 @contextlib.contextmanager
-def beside(
-    path: str, content: bytes, mode: int = 0o600, owner: os.stat_result | None = None
-) -> Iterator[str]:
-    """The name of a new file in the directory of path, with that content, safe on the disk.
+def open_temporary(
+    path: str, content: bytes = b"", mode: int = 0o600, owner: os.stat_result | None = None
+) -> Iterator[TemporaryFile]:
+    """A temporary file in the directory of path with that content, which is safe from a crash.
 
-    It goes away at the end unless it was put in place. owner: None for this process's. Raises OSError, also
-    when the file cannot be given to that owner.
+    It is discarded at the end unless it was committed. owner: the attributes of a file with the same owner;
+    None: this process. Raises OSError, also when the file cannot be given to that owner.
     """
-    descriptor, name = tempfile.mkstemp(prefix=PREFIX, dir=os.path.dirname(path) or ".")
+    descriptor, name = tempfile.mkstemp(prefix=PREFIX, dir=_directory(path))
+    temporary = TemporaryFile(path, name, os.fdopen(descriptor, "wb"))
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            if owner is not None and (owner.st_uid, owner.st_gid) != (os.geteuid(), os.getegid()):
-                _give(descriptor, owner)
-            os.fchmod(descriptor, mode)
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        yield name
+        if owner is not None and (owner.st_uid, owner.st_gid) != (os.geteuid(), os.getegid()):
+            _give(descriptor, owner)
+        os.fchmod(descriptor, mode)
+        if content:
+            temporary.file.write(content)
+            temporary.sync()
+        yield temporary
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+        temporary.discard()
 
 
-@contextlib.contextmanager
-def beside_open(path: str, mode: int) -> Iterator[tuple[BinaryIO, str]]:
-    """A new file in the directory of path, open for writing, and its name; the rest is as for beside()."""
-    descriptor, name = tempfile.mkstemp(prefix=PREFIX, dir=os.path.dirname(os.path.realpath(path)))
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, mode)
-            yield file, name
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+def _directory(path: str) -> str:
+    return os.path.dirname(path) or "."
 
 
 def _give(descriptor: int, owner: os.stat_result) -> None:
@@ -66,43 +110,17 @@ def _give(descriptor: int, owner: os.stat_result) -> None:
         os.fchown(descriptor, owner.st_uid, -1)
 
 
-def replace(name: str, path: str) -> None:
-    """Put a file in the place of another, or where none is. Raises OSError."""
-    os.replace(name, path)
-    _sync_directory(path)
+def first_line(path: str | int, what: str, keep_spaces: bool = False) -> str:
+    """The first line of a small file, without white space around it.
 
-
-def put(name: str, path: str) -> None:
-    """Put a file where none is. Raises FileExistsError, OSError."""
-    try:
-        os.link(name, path)
-    except FileExistsError:
-        raise
-    except OSError:
-        # A file system without hard links, such as a memory card's: the name is taken first.
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        os.replace(name, path)
-    _sync_directory(path)
-
-
-def _sync_directory(path: str) -> None:
-    """Make the new name safe from a crash, where the directory can be opened for that."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def first_line(path: str, what: str) -> str:
-    """The first line of a small file that holds one, without white space around it.
-
-    what: what the file is, for the complaint. Raises BadInput for one that cannot be read.
+    path: or a descriptor, which stays open. what: what the file is, for the complaint. keep_spaces: remove
+    the end of the line only, as for passwords. Raises BadInput for a file that cannot be read.
     """
     try:
-        with open(path, "rb") as lines:
-            return lines.readline(LONGEST_LINE).decode().strip()
+        with open(path, "rb", closefd=isinstance(path, str)) as lines:
+            line = lines.readline(LONGEST_LINE).decode()
+        return line.removesuffix("\n").removesuffix("\r") if keep_spaces else line.strip()
     except (OSError, ValueError) as error:
-        message = f"{what} {path}: {reason_of(error)}; name a file that can be read"
+        file = f"{what} {path}" if isinstance(path, str) else what
+        message = f"{file}: {reason_of(error)}; name a file that can be read"
         raise BadInput(message, f"the {what} cannot be read") from None

@@ -42,5 +42,5 @@ def add(file: str, lines: Sequence[str]) -> None:
     while len(content) > MOST_BYTES:
         content = content.partition(b"\n")[2]
     os.makedirs(os.path.dirname(file), mode=0o700, exist_ok=True)
-    with wholefiles.beside(file, content) as name:
-        wholefiles.replace(name, file)
+    with wholefiles.open_temporary(file, content) as temporary:
+        temporary.commit()

@@ -12,6 +12,7 @@ from stat import S_ISDIR, S_ISREG
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.attributes import LongnameFormatter
+from pysftpserver.failures import reason_of
 from pysftpserver.pysftpexceptions import (
     SFTPEndOfFile,
     SFTPException,
@@ -19,7 +20,8 @@ from pysftpserver.pysftpexceptions import (
     SFTPNotFound,
     SFTPUnsupported,
 )
-from pysftpserver.uploads.incoming import is_missing, open_beside, reason, remove_leftovers
+from pysftpserver.uploads.files import is_missing, open_temporary
+from pysftpserver.uploads.leftovers import remove_leftovers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pysftpserver.attributes import SFTPAttributes
-    from pysftpserver.uploads.incoming import Incoming
+    from pysftpserver.uploads.files import StoredFile
 
 
 #: What a storage means that says nothing.
@@ -94,13 +96,13 @@ class Source:
 
 
 class Target:
-    """A file to be stored: beside its place until it is whole. Raises FileProblem."""
+    """A file to be stored: a temporary file until it is complete. Raises FileProblem."""
 
     def __init__(self, storage: SFTPAbstractServerStorage, name: bytes) -> None:
         path = path_of(storage, name)
         self.moved = 0
         if type(storage).rename is SFTPAbstractServerStorage.rename:
-            # What was written beside could not be put in place, nor, perhaps, be removed.
+            # The temporary file could not be renamed into place, nor, perhaps, be removed.
             raise FileProblem(_why(SFTPUnsupported()))
         try:
             # A link's own target is replaced, and not the link.
@@ -108,7 +110,7 @@ class Target:
             replaced = _attributes(storage, path)
             _check_is_file(replaced)
             remove_leftovers(storage, posixpath.dirname(path) or b"/")
-            self._incoming: Incoming = open_beside(storage, path, replaced)
+            self._incoming: StoredFile = open_temporary(storage, path, replaced)
         except (OSError, SFTPException) as error:
             raise FileProblem(_why(error)) from None
 
@@ -124,13 +126,13 @@ class Target:
         """It is whole. Raises FileProblem."""
         try:
             self._incoming.sync()
-            self._incoming.put_in_place()
+            self._incoming.commit()
         except (OSError, SFTPException) as error:
             raise FileProblem(_why(error)) from None
 
     def give_up(self) -> None:
         """It will not be whole: nothing of it stays."""
-        self._incoming.give_up()
+        self._incoming.discard()
 
 
 class Listing:
@@ -200,8 +202,8 @@ def _attributes(storage: SFTPAbstractServerStorage, path: bytes) -> SFTPAttribut
 
 def _why(error: Exception) -> str:
     if not isinstance(error, OSError) and not str(error):
-        return next((text for kind, text in _MEANINGS if isinstance(error, kind)), reason(error))
-    return reason(error)
+        return next((text for kind, text in _MEANINGS if isinstance(error, kind)), reason_of(error))
+    return reason_of(error)
 
 
 def _check_is_file(attrs: SFTPAttributes | None) -> None:

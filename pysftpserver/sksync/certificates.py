@@ -134,14 +134,14 @@ def _write(certfile: str, certificate: bytes, keyfile: str, key: bytes, replace:
     """Both files or, if the disk is full or somebody was quicker, none. Raises CertificateError."""
     at = keyfile
     try:
-        with wholefiles.beside(keyfile, key) as new_key:
+        with wholefiles.open_temporary(keyfile, key) as new_key:
             at = certfile
-            with wholefiles.beside(certfile, certificate, 0o644) as new_certificate:
+            with wholefiles.open_temporary(certfile, certificate, 0o644) as new_certificate:
                 at = keyfile
-                (wholefiles.replace if replace else wholefiles.put)(new_key, keyfile)
+                new_key.commit(replace)
                 at = certfile
                 try:
-                    (wholefiles.replace if replace else wholefiles.put)(new_certificate, certfile)
+                    new_certificate.commit(replace)
                 except BaseException:
                     os.unlink(keyfile)  # of no use without its certificate
                     raise

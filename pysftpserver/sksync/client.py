@@ -10,18 +10,19 @@ import os
 import time
 from dataclasses import dataclass, field
 
+from pysftpserver.failures import reason_of
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.service.patience import OutOfPatience
 from pysftpserver.sksync import plan, wire
 from pysftpserver.sksync.dialogue import Dialogue, SyncError
 from pysftpserver.sksync.listing import listing
 from pysftpserver.sksync.parsing import Damaged, DownloadParser
-from pysftpserver.sksync.receiving import Receiver, remove_leftovers
+from pysftpserver.sksync.receiving import Receiver
 from pysftpserver.sksync.sending import BLOCK, CannotSend, Sender
 from pysftpserver.sksync.shares import directory
 from pysftpserver.sksync.tls import ClientTLS, TLSError
 from pysftpserver.sksync.wire import DEFAULT_PORT, Dialect, Malformed, SyncType
-from pysftpserver.uploads.incoming import reason
+from pysftpserver.uploads.leftovers import remove_leftovers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def sync(
     except (SyncError, TLSError) as error:
         raise _ended(str(error), run.summary) from None
     except (OSError, SFTPException) as error:
-        raise _ended(f"ended: {reason(error)}", run.summary) from error
+        raise _ended(f"ended: {reason_of(error)}", run.summary) from error
     finally:
         run.summary.seconds = time.monotonic() - began
     return run.summary
@@ -183,7 +184,7 @@ class _Run:
     def sync(self) -> None:
         """Do it all."""
         here = self.list()
-        remove_leftovers(self.storage, self.top, here)
+        remove_leftovers(self.storage, self.top, here.leftovers)
         while True:
             try:
                 self._in_one_connection(here)
@@ -234,8 +235,8 @@ class _Run:
                 handle = self.storage.open(self.top + name.encode(), os.O_RDONLY | os.O_NOFOLLOW, 0)
                 self.storage.close(handle)
             except (OSError, SFTPException) as error:
-                here.withhold(name, reason(error))
-                self.fail(name, reason(error))
+                here.withhold(name, reason_of(error))
+                self.fail(name, reason_of(error))
 
     def _on_sent(self, name: str, size: int) -> None:
         self.summary.sent[name] = size

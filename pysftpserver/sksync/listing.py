@@ -6,15 +6,15 @@ its own, or is none of the sync's business.
 
 from __future__ import annotations
 
-import errno
 import fnmatch
 import itertools
 from stat import S_IFREG, S_ISDIR, S_ISREG
 
-from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.failures import reason_of
+from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure
 from pysftpserver.sksync.wire import MOST_DEEP, MOST_TIME
 from pysftpserver.uploads import temporary
-from pysftpserver.uploads.incoming import is_missing, reason
+from pysftpserver.uploads.files import is_missing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Listing:
 
     files: modification times in whole seconds, by name. others: names of what is no regular file. unlisted:
     directories that could not be read, and why. unsayable: paths that the dialect cannot say. leftovers:
-    paths of temporary files that nobody writes to.
+    paths of temporary files that seem to be abandoned.
     """
 
     def __init__(self, excluded: Sequence[str] = (), is_recursive: bool = True) -> None:
@@ -67,7 +67,7 @@ class Listing:
             return self._withheld[name]
         if name in self.others:
             return "a directory, a link or the like has that name here"
-        if any(part.encode().startswith(temporary.PREFIX) for part in name.split("/")):
+        if any(temporary.is_temporary(part.encode()) for part in name.split("/")):
             return "names like this are for temporary files"
         if "/" in name:
             if not self._is_recursive:
@@ -100,7 +100,7 @@ def listing(
         directory, depth = todo.pop()
         try:
             if depth > MOST_DEEP:
-                raise OSError(errno.ELOOP, f"more than {MOST_DEEP} directories in each other")
+                raise SFTPFailure(f"more than {MOST_DEEP} directories in each other")
             for name, attrs in storage.opendir(top + directory):
                 if name in (b".", b".."):
                     continue
@@ -109,7 +109,7 @@ def listing(
         except (OSError, SFTPException) as error:
             if directory:
                 # Files in it are not known, so none may be put there either: they might replace newer ones.
-                found.unlisted[directory.decode("utf-8", "backslashreplace").rstrip("/")] = reason(error)
+                found.unlisted[directory.decode("utf-8", "backslashreplace").rstrip("/")] = reason_of(error)
             elif not (may_be_missing and is_missing(error)):
                 raise
     return found
@@ -118,8 +118,9 @@ def listing(
 def _add(found: Listing, path: bytes, attrs: SFTPAttributes, dialect: Dialect) -> bool:
     """Take note of what is there. Whether it is a directory to look into."""
     mode = S_IFREG if attrs.permissions is None else attrs.permissions  # a small plugin may not say
-    if path.rpartition(b"/")[2].startswith(temporary.PREFIX):
-        if S_ISREG(mode) and temporary.is_dead(path.rpartition(b"/")[2], attrs.mtime or 0):
+    last = path.rpartition(b"/")[2]
+    if temporary.is_temporary(last):
+        if S_ISREG(mode) and temporary.is_abandoned(last, attrs.mtime or 0):
             found.leftovers.append(path)
         return False
     try:

@@ -1,4 +1,4 @@
-"""Files that come in: each of them beside its target, and there whole or not at all.
+"""Receives the files of a sync, each in a temporary file that is renamed into place when it is complete.
 
 Blocking calls of the storage's. What may not enter: sockets, wire formats, what is planned.
 """
@@ -9,10 +9,10 @@ import errno
 import os
 from stat import S_ISDIR, S_ISREG
 
-from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.failures import reason_of
+from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure
 from pysftpserver.sksync.listing import seconds
-from pysftpserver.uploads import temporary
-from pysftpserver.uploads.incoming import is_missing, open_beside, reason
+from pysftpserver.uploads.files import is_missing, open_temporary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pysftpserver.attributes import SFTPAttributes
     from pysftpserver.sksync.listing import Listing
     from pysftpserver.sksync.wire import SyncType
-    from pysftpserver.uploads.incoming import Incoming
+    from pysftpserver.uploads.files import StoredFile
 
 DIRECTORY = 0o777
 #: What no other file would fare better with.
@@ -68,7 +68,7 @@ class Receiver:
         self._on_failure = on_failure
         self._on_overtaken = on_overtaken
         self._directories: set[bytes] = set()
-        self._incoming: Incoming | None = None
+        self._incoming: StoredFile | None = None
 
     # --- a sink -------------------------------------------------------------------------------------------
 
@@ -102,7 +102,7 @@ class Receiver:
         try:
             self._set_attributes(self._incoming)
             self._check_unchanged(self._name)
-            size = self._incoming.put_in_place()
+            self._incoming.commit()
         except (OSError, SFTPException) as error:
             self._fail_for(error)
             return
@@ -110,7 +110,7 @@ class Receiver:
             self.give_up()
             self._on_overtaken(self._name, str(why))
             return
-        self._incoming = None
+        size, self._incoming = self._incoming.size, None
         self.count += 1
         self.bytes += size
         self._on_file(self._name, size)
@@ -119,13 +119,13 @@ class Receiver:
         """Remove what is half there."""
         if self._incoming is not None:
             incoming, self._incoming = self._incoming, None
-            incoming.give_up()
+            incoming.discard()
 
     # --- the steps ----------------------------------------------------------------------------------------
 
     def _fail_for(self, error: Exception) -> None:
         self.give_up()
-        self._fail(reason(error))
+        self._fail(reason_of(error))
         if isinstance(error, OSError) and error.errno in FATAL:
             raise error
 
@@ -133,12 +133,12 @@ class Receiver:
         self.failures += 1
         self._on_failure(self._name, why)
 
-    def _open(self, name: str) -> Incoming:
+    def _open(self, name: str) -> StoredFile:
         path = self._top + name.encode()
         parent = path.rpartition(b"/")[0] + b"/"
         self._make_directory(parent)
         replaced = self._attributes_of(path) if name in self._here.files else None
-        return open_beside(self._storage, path, replaced)
+        return open_temporary(self._storage, path, replaced)
 
     def _attributes_of(self, path: bytes) -> SFTPAttributes | None:
         """Of a file that is replaced; None where it went away since it was listed."""
@@ -161,7 +161,7 @@ class Receiver:
                 raise
             return
         if attrs.permissions is not None and not S_ISREG(attrs.permissions):
-            raise FileExistsError(errno.EEXIST, "a directory, a link or the like has that name by now")
+            raise SFTPFailure("a directory, a link or the like has that name by now")
         now = seconds(attrs)
         if now != self._here.files.get(name) and (now > self._mtime or not self._by_time):
             raise Overtaken("it was changed here meanwhile")
@@ -190,21 +190,10 @@ class Receiver:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         self._directories.add(path)
 
-    def _set_attributes(self, incoming: Incoming) -> None:
+    def _set_attributes(self, incoming: StoredFile) -> None:
         try:
             incoming.set_time(self._mtime)
         except (OSError, SFTPException):
             if not self._ignores_time_errors:
                 raise
             self.time_errors += 1
-
-
-def remove_leftovers(storage: SFTPAbstractServerStorage, top: bytes, here: Listing) -> None:
-    """Remove the files that dead sessions have left."""
-    for path in here.leftovers:
-        try:
-            name = path.rpartition(b"/")[2]
-            if temporary.is_dead(name, storage.lstat(top + path).mtime or 0):
-                storage.rm(top + path)
-        except (OSError, SFTPException):
-            pass  # somebody else was faster, or it is not for us

@@ -9,9 +9,10 @@ import hashlib
 import os
 from stat import S_ISREG
 
+from pysftpserver.failures import reason_of
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.sksync import wire
-from pysftpserver.uploads.incoming import is_missing, reason
+from pysftpserver.uploads.files import is_missing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class Sender:
             finally:
                 self._storage.close(handle)
         except (OSError, SFTPException) as error:
-            raise CannotSend(name, reason(error), has_begun, is_missing(error)) from error
+            raise CannotSend(name, reason_of(error), has_begun, is_missing(error)) from error
         self.count += 1
         self.bytes += size
         self._on_file(name, size)

@@ -11,16 +11,17 @@ import asyncio
 from collections import deque
 
 from pysftpserver.engine.log import VERBOSE
+from pysftpserver.failures import reason_of
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.service.patience import OutOfPatience
 from pysftpserver.sksync import listing, plan, wire
 from pysftpserver.sksync.connection import ConnectionEnded
 from pysftpserver.sksync.parsing import Damaged, ListingParser, UploadParser
-from pysftpserver.sksync.receiving import Receiver, remove_leftovers
+from pysftpserver.sksync.receiving import Receiver
 from pysftpserver.sksync.sending import CannotSend, Sender
 from pysftpserver.sksync.shares import NotShared
 from pysftpserver.sksync.wire import Dialect, Malformed
-from pysftpserver.uploads.incoming import reason
+from pysftpserver.uploads.leftovers import remove_leftovers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Session:
         except (Malformed, Damaged, NotShared, OutOfPatience, ConnectionEnded, CannotSend, Incomplete) as why:
             self._tell(f"ended: {why}")
         except (OSError, SFTPException) as error:
-            self._tell(f"ended: {self._what}{reason(error)}")
+            self._tell(f"ended: {self._what}{reason_of(error)}")
         except Exception as error:  # a storage's fault, or ours
             self._tell("ended by a fault:")
             self._log.fault(error)
@@ -191,7 +192,7 @@ class Session:
             self._config.excluded,
             may_be_missing=self._type.to_server,
         )
-        remove_leftovers(share.storage, share.top, here)
+        remove_leftovers(share.storage, share.top, here.leftovers)
         return here
 
     def _plan(self, theirs: dict[str, int], here: Listing) -> plan.Plan:

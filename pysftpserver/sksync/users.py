@@ -152,16 +152,16 @@ def _change(path: str, edit: Callable[[str | None], str]) -> None:
 
 def _replaced(target: str, text: str, st: os.stat_result | None) -> bool:
     """Whether the file could be replaced. False: it is not the one any more whose text was read."""
-    with wholefiles.beside(target, text.encode(), owner=st) as name:
+    with wholefiles.open_temporary(target, text.encode(), owner=st) as new:
         if st is None:
             try:
-                wholefiles.put(name, target)
+                new.commit(replace=False)
             except FileExistsError:
                 return False
             return True
         if not _is_same(target, st):
             return False
-        wholefiles.replace(name, target)
+        new.commit()
         return True
 
 

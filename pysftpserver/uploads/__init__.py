@@ -1,1 +1,1 @@
-"""Everything that makes a file appear whole."""
+"""Receives uploads in temporary files and renames them into place when they are complete."""

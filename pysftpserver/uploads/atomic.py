@@ -1,11 +1,11 @@
-"""Uploads that appear whole: new and truncated files are written beside and renamed when they are closed.
+"""SFTP's atomic uploads: new and truncated files become visible, complete, when the client closes them.
 
 AtomicUploads goes in front of a storage of real files and changes what open() and close() mean for files
-that are made or emptied; every other open file is the storage's own. The descriptor of the directory and
-the last name are kept while the file is open, so that the rename at the end happens where the file was
-opened, whatever has become of the path. A file goes away of which a part could not be written, or that
-the client has not closed when the session ends. A server that is killed leaves the file beside, with no
-lock on it, and remove_leftovers() of a later session takes it away. What may not enter: sessions, wire
+that are created or truncated: they are received in a temporary file. Every other open file is the storage's
+own. The descriptor of the directory and the last name are kept while the file is open, so that it is renamed
+where it was opened, whatever has become of the path. It is discarded if a part of it could not be written, or
+if the client has not closed it when the session ends. A server that is killed leaves the temporary file with
+no lock on it, and remove_leftovers() of a later session removes it. What may not enter: sessions, wire
 formats, how a path is resolved.
 Facts: rename(2), flock(2), open(2), close(2), acl(5).
 """
@@ -15,19 +15,21 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import re
 import time
 from stat import S_IMODE, S_IRWXU, S_ISGID, S_ISREG, S_ISUID
 
 from pysftpserver.host.linux import rename_noreplace
 from pysftpserver.pysftpexceptions import SFTPFailure
 from pysftpserver.storage import SFTPServerStorage
+from pysftpserver.uploads import leftovers, temporary
+from pysftpserver.uploads.files import TemporaryFile
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
-PREFIX = b".pysftpserver-upload-"  # of the names beside; the rest is chance
-CHANCE = 8  # bytes
-LEFTOVER = re.compile(re.escape(PREFIX) + rb"[0-9a-f]{%d}" % (2 * CHANCE))  # and nothing that is only like it
-ATTEMPTS = 100  # at a name of one's own
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ATTEMPTS = 100  # to open and lock a temporary file
 WRITABLE = os.O_WRONLY | os.O_RDWR
 DIRECTORY = os.O_DIRECTORY | os.O_CLOEXEC
 TIME_TO_LOOK = 2.0  # seconds for leftovers; a client is waiting
@@ -36,30 +38,68 @@ MOST_LOOKED_AT = 10_000  # directories that open() remembers: memory
 ACCESS_LIST = "system.posix_acl_access"
 
 
-class Upload:
-    """A file that is written beside. directory: the descriptor of where it is, and stays. name: what it is
-    to be called. beside: its name until then. exclusive: nothing may be there when it arrives. broken:
-    whether something could not be written. synced: whether the client asked for fsync."""
+class Upload(TemporaryFile):
+    """A locked temporary file of the host, which a client writes to.
 
-    __slots__ = ("beside", "broken", "directory", "exclusive", "name", "synced")
+    handle: its descriptor, which the storage closes after commit() or discard(), and with it the lock.
+    directory: a descriptor of its directory. temporary, name: its name in there, and the name that it will
+    have. exclusive: whether that name must be free when the file is renamed. broken: whether something could
+    not be written. synced: whether the client asked for fsync.
+    """
 
-    def __init__(self, directory: int, name: bytes, beside: bytes, exclusive: bool) -> None:
+    __slots__ = ("broken", "directory", "exclusive", "handle", "name", "synced", "temporary")
+
+    def __init__(self, handle: int, directory: int, temporary: bytes, name: bytes, exclusive: bool) -> None:
+        self.handle = handle
         self.directory = directory
+        self.temporary = temporary
         self.name = name
-        self.beside = beside
         self.exclusive = exclusive
         self.broken = False
         self.synced = False
 
+    def _complete(self) -> None:
+        if self.broken:  # many clients close what they could not write
+            raise SFTPFailure("Not put in place: a part of it could not be written")
+        os.close(os.dup(self.handle))  # a file system that reports a full disk only here (NFS) does so now
+
+    def _rename(self) -> None:
+        ends = {"src_dir_fd": self.directory, "dst_dir_fd": self.directory}
+        if not self.exclusive:
+            os.rename(self.temporary, self.name, **ends)
+            return
+        try:
+            rename_noreplace(self.directory, self.temporary, self.directory, self.name)
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
+                raise
+            os.link(self.temporary, self.name, follow_symlinks=False, **ends)
+            os.unlink(self.temporary, dir_fd=self.directory)
+
+    def _sync_directory(self) -> None:
+        try:
+            if self.synced:
+                _sync_directory(self.directory)
+        finally:
+            os.close(self.directory)
+
+    def discard(self) -> None:
+        try:
+            os.unlink(self.temporary, dir_fd=self.directory)
+        except FileNotFoundError:
+            pass  # a client may remove it by its name, too
+        finally:
+            os.close(self.directory)
+
 
 class AtomicUploads(SFTPServerStorage):
-    """What is different in a storage of real files; to be put in front of one, as below."""
+    """A mixin that goes in front of a storage of real files, as in the two classes below."""
 
     _uploads: dict[int, Upload] = {}  # by descriptor; every storage has its own from the first on
     _looked_everywhere = False
     _looked_at: frozenset[bytes] | set[bytes] = frozenset()  # directories; as above
 
-    # --- files that are made or emptied ---------------------------------------------------------------
+    # --- files that are created or truncated ----------------------------------------------------------
 
     def open(self, path: bytes, flags: int, mode: int) -> int:
         if not flags & WRITABLE or not flags & (os.O_CREAT | os.O_TRUNC) or path.endswith(b"/"):
@@ -69,7 +109,7 @@ class AtomicUploads(SFTPServerStorage):
             if existing is None or (flags & os.O_TRUNC and S_ISREG(os.fstat(existing).st_mode)):
                 return self._open_upload(path, flags, mode, existing)
             opened, existing = existing, None
-            return opened  # to go on with a file, or no file: nothing to make whole
+            return opened  # a file that keeps its content, or not a regular file: written in place
         finally:
             if existing is not None:
                 os.close(existing)
@@ -97,25 +137,28 @@ class AtomicUploads(SFTPServerStorage):
         directory = self._open(parent or b"/", os.O_PATH | DIRECTORY)
         try:
             self._look_once(parent or b"/")
-            descriptor, beside = self._open_beside(directory, flags, mode, existing)
+            descriptor, temporary_name = self._open_temporary(directory, flags, mode, existing)
         except BaseException:
             os.close(directory)
             raise
         if not self._uploads:
             self._uploads = {}
-        self._uploads[descriptor] = Upload(directory, name, beside, bool(flags & os.O_EXCL))
+        upload = Upload(descriptor, directory, temporary_name, name, bool(flags & os.O_EXCL))
+        self._uploads[descriptor] = upload
         return descriptor
 
-    def _open_beside(self, directory: int, flags: int, mode: int, existing: int | None) -> tuple[int, bytes]:
+    def _open_temporary(
+        self, directory: int, flags: int, mode: int, existing: int | None
+    ) -> tuple[int, bytes]:
         """A new, locked file in a directory, and its name."""
         flags = flags & ~os.O_TRUNC | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         if existing is not None:
-            mode = os.fstat(existing).st_mode & S_IRWXU  # nobody else may open it before it is like the old
+            mode = os.fstat(existing).st_mode & S_IRWXU  # until it is like the old one, its owner's alone
         elif self.umask is not None:
             mode &= ~self.umask
         for _ in range(ATTEMPTS):
-            beside = PREFIX + os.urandom(CHANCE).hex().encode()
-            descriptor = os.open(beside, flags, mode, dir_fd=directory)
+            name = temporary.new_locked_name()
+            descriptor = os.open(name, flags, mode, dir_fd=directory)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if not os.fstat(descriptor).st_nlink:
@@ -124,12 +167,12 @@ class AtomicUploads(SFTPServerStorage):
                     _make_alike(descriptor, existing)
                 elif mode & self._process_umask:
                     os.fchmod(descriptor, mode)  # the process's umask has taken more away
-                return descriptor, beside
+                return descriptor, name
             except BaseException as error:
-                _unlink_and_close(directory, beside, descriptor)
+                _unlink_and_close(directory, name, descriptor)
                 if not isinstance(error, BlockingIOError):
                     raise
-                # Another session was quicker, and takes it for a leftover.
+                # Another session was faster, and takes it for a leftover.
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     def write(self, handle: int, off: int, chunk: bytes | memoryview) -> None:
@@ -161,7 +204,7 @@ class AtomicUploads(SFTPServerStorage):
         upload = self._uploads.pop(handle, None)
         try:
             if upload is not None:
-                self._put_in_place(handle, upload)
+                upload.commit()
         finally:
             super().close(handle)  # and with it the lock, when the name is gone
 
@@ -169,36 +212,17 @@ class AtomicUploads(SFTPServerStorage):
         upload = self._uploads.pop(handle, None)
         try:
             if upload is not None:
-                _take_away(upload)
+                upload.discard()
         finally:
             self.close(handle)
 
-    def _put_in_place(self, handle: int, upload: Upload) -> None:
-        directory = upload.directory
-        try:
-            if upload.broken:  # many clients close what they could not write
-                raise SFTPFailure("Not put in place: a part of it could not be written")
-            os.close(os.dup(handle))  # where a file system reports a full disk only at the end (NFS), it does
-            if upload.exclusive:
-                _link_in_place(upload)
-            else:
-                os.rename(upload.beside, upload.name, src_dir_fd=directory, dst_dir_fd=directory)
-        except BaseException:
-            _take_away(upload)
-            raise
-        try:
-            if upload.synced:
-                _sync_directory(directory)
-        finally:
-            os.close(directory)
-
-    # --- what a server that was killed left -------------------------------------------------------------
+    # --- what killed servers have left ------------------------------------------------------------------
 
     def remove_leftovers(self) -> tuple[int, bool]:
-        """Remove what uploads that nobody works on any more left beside; how many, and whether that is all.
+        """Remove what interrupted uploads have left; return how many files, and whether that is all.
 
-        It looks beneath the top of a jail, or beneath the home directory, for a short time. Where it did
-        not come to its end, open() looks once more, in the one directory that it is about.
+        It looks below the top of a jail, or below the home directory, for a short time. If that is not
+        enough, open() looks once more, in the one directory that it is about.
         """
         deadline = time.monotonic() + TIME_TO_LOOK
         removed, todo = 0, [self._top()]
@@ -227,26 +251,27 @@ class AtomicUploads(SFTPServerStorage):
 
     def _look_through(self, path: bytes, deadline: float) -> tuple[int, list[bytes]]:
         """Remove the leftovers in one directory: how many there were, and the directories in it."""
-        removed, below = 0, []
-        try:
-            directory = self._open(path, os.O_RDONLY | os.O_NONBLOCK | DIRECTORY)
-        except OSError:
-            return 0, []  # gone, or not for this user
+        below: list[bytes] = []
+        return leftovers.remove_leftovers(self, path, self._candidates(path, deadline, below)), below
+
+    def _candidates(self, path: bytes, deadline: float, below: list[bytes]) -> Iterator[bytes]:
+        """The names in a directory that may be of leftovers; below: gets the paths of its directories.
+
+        It does not look at each file's attributes, as a listing would: this is the start of a session.
+        """
+        directory = self._open(path, os.O_RDONLY | os.O_NONBLOCK | DIRECTORY)
         try:
             with os.scandir(directory) as entries:
                 for entry in entries:
                     name = os.fsencode(entry.name)
                     if entry.is_dir(follow_symlinks=False):
                         below.append(path.rstrip(b"/") + b"/" + name)
-                    elif LEFTOVER.fullmatch(name) and entry.is_file(follow_symlinks=False):
-                        removed += _remove_if_left(directory, name)
+                    elif temporary.is_locked_name(name) and entry.is_file(follow_symlinks=False):
+                        yield name
                     if time.monotonic() > deadline:
                         break
-        except OSError:
-            pass  # a disk's fault; whoever needs this directory will be told
         finally:
             os.close(directory)
-        return removed, below
 
 
 class SFTPAtomicStorage(AtomicUploads):
@@ -263,14 +288,14 @@ class SFTPAtomicVirtualChroot(AtomicUploads, SFTPServerVirtualChroot):
 def _make_alike(new: int, old: int) -> None:
     """Give the new file the owner and the permissions of the one it will replace, as far as this user may.
 
-    Nobody gets more than the old file gave him: what cannot be given to its owner or its group is not
-    given to another one.
+    No user gets more than the old file gave: what cannot be given to its owner or its group is not given to
+    another one.
     """
     st = os.fstat(old)
     mode = S_IMODE(st.st_mode)
     has_group = _change_owner(new, -1, st.st_gid)
     if not has_group:
-        mode = mode & ~(0o070 | S_ISGID) | (mode & 0o007) << 3  # to another group, what everybody has
+        mode = mode & ~(0o070 | S_ISGID) | (mode & 0o007) << 3  # to another group, what all others have
     if not _change_owner(new, st.st_uid, -1):
         mode &= ~S_ISUID
     _copy_access_list(new, old if has_group else None)
@@ -309,28 +334,6 @@ def _copy_access_list(new: int, old: int | None) -> None:
             raise
 
 
-def _link_in_place(upload: Upload) -> None:
-    """Rename, unless something is there by now. Raises FileExistsError."""
-    directory = upload.directory
-    try:
-        rename_noreplace(directory, upload.beside, directory, upload.name)
-    except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
-            raise
-        os.link(upload.beside, upload.name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
-        os.unlink(upload.beside, dir_fd=directory)
-
-
-def _take_away(upload: Upload) -> None:
-    """Remove the file beside, and be done with it."""
-    try:
-        os.unlink(upload.beside, dir_fd=upload.directory)
-    except FileNotFoundError:
-        pass  # a client may remove it by its name, too
-    finally:
-        os.close(upload.directory)
-
-
 def _unlink_and_close(directory: int, name: bytes, descriptor: int) -> None:
     """Undo the making of a file that another session may have removed already."""
     try:
@@ -351,26 +354,3 @@ def _sync_directory(directory: int) -> None:
         os.fsync(readable)
     finally:
         os.close(readable)
-
-
-def _remove_if_left(directory: int, name: bytes) -> int:
-    """Remove the file of that name if it is this user's and no session has it locked; 1 if done, else 0."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        descriptor = os.open(name, flags, dir_fd=directory)
-    except OSError:
-        return 0
-    try:
-        st = os.fstat(descriptor)
-        # Root's uploads may belong to others.
-        if not S_ISREG(st.st_mode) or os.geteuid() not in (0, st.st_uid):
-            return 0
-        # Shared is enough to find one that is locked, and all that NFS gives to who only reads.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        # Put in place just now, it has this name no more, and this removes nothing.
-        os.unlink(name, dir_fd=directory)
-    except OSError:
-        return 0
-    finally:
-        os.close(descriptor)
-    return 1

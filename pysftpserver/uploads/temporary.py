@@ -1,67 +1,103 @@
-"""Names of files that are being received, beside their targets, and which of them nobody writes to any more.
+"""Names of temporary files, in which uploads are received, and which of these files are abandoned.
 
-A name says which process made it: the boot of this system and the space of process numbers, the number, and
-when that process began, for numbers are given anew: a container's only process has the number 1 each time.
-So what a process left that was killed is known at once; of another host's, only its age tells.
-What may not enter: storages, what is done about it.
+There are two forms, because there are two ways to know that a file is abandoned:
+
+- `.pysftp-SYSTEM-PROCESS-START-RANDOM`, in any storage. SYSTEM is this boot and its space of process numbers,
+  START is when the process began: process numbers are used again, and a container's only process always has
+  the number 1. The file is abandoned when that process has ended; another system's, when it is old.
+- `.pysftpserver-upload-RANDOM`, in directories of the host. The process that writes holds a lock on the file;
+  leftovers.py tries it.
+
+What may not enter: storages. Facts: proc(5), kill(2).
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import os
 import re
-import secrets
 import time
 
-PREFIX = b".pysftp-"  # names that begin like this are nobody's files
-OLD = 24 * 3600  # seconds without a write, for a file of another host's
+PREFIX = b".pysftp-"
+LOCKED_PREFIX = b".pysftpserver-upload-"
+OLD = 24 * 3600  # seconds without a write, for a file of another system
 
 _NAME = re.compile(rb"\.pysftp-([0-9a-f]{12})-([0-9]{1,10})-([0-9]{1,20})-[0-9a-f]{16}")
+_LOCKED_NAME = re.compile(re.escape(LOCKED_PREFIX) + rb"[0-9a-f]{16}")  # the rest are users' files
+_systems: list[bytes] = []  # this one, once it is known
+_beginnings: dict[int, bytes] = {}  # of the names of this process, by its number: it may fork
 
 
-def _place() -> str:
-    """Which system and which space of process numbers this is, as 12 characters."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as boot:
-            what = f"{boot.read()} {os.stat('/proc/self/ns/pid').st_ino}"
-    except OSError:
-        what = secrets.token_hex(16)  # then no other process's are known
-    return hashlib.sha256(what.encode()).hexdigest()[:12]
+def temporary_path(path: bytes) -> bytes:
+    """A new path in the directory of path."""
+    parent, slash, _ = path.rpartition(b"/")
+    return parent + slash + new_name()
 
 
-_HERE = _place()
+def new_name() -> bytes:
+    """A new name of the form that says which process writes to the file."""
+    process = os.getpid()
+    if process not in _beginnings:
+        _beginnings[process] = b"%b%b-%d-%d-" % (PREFIX, _system(), process, _start(process))
+    return _beginnings[process] + _random()
+
+
+def new_locked_name() -> bytes:
+    """A new name for a file that is locked as long as it is written to."""
+    return LOCKED_PREFIX + _random()
+
+
+def is_temporary(name: bytes) -> bool:
+    """Whether a file of that name is, or may be, a temporary file. No door serves one."""
+    return name.startswith(PREFIX) or is_locked_name(name)
+
+
+def is_locked_name(name: bytes) -> bool:
+    """Whether the name is of the form of new_locked_name()."""
+    return _LOCKED_NAME.fullmatch(name) is not None
+
+
+def is_abandoned(name: bytes, mtime: int) -> bool:
+    """Whether the name and the time of the last write (seconds since the epoch) show a file as abandoned.
+
+    They never do for a name of the locked form.
+    """
+    if is_locked_name(name):
+        return False
+    found = _NAME.fullmatch(name)
+    is_of_here = found is not None and found[1] == _system()
+    if found and is_of_here and not _is_running(int(found[2]), int(found[3])):
+        return True
+    # Just before it is renamed, a file has the time of the original. So no file of this process is abandoned
+    # by its age, and another's only if it is also old at a second look, when such a moment would be over.
+    is_own = found and is_of_here and int(found[2]) == os.getpid()
+    return not is_own and time.time() - mtime > OLD
+
+
+def _random() -> bytes:
+    return os.urandom(8).hex().encode()
+
+
+def _system() -> bytes:
+    """This boot and this space of process numbers, as 12 characters."""
+    if not _systems:
+        import hashlib  # here, because a session with atomic uploads starts without it
+
+        try:
+            with open("/proc/sys/kernel/random/boot_id") as boot:
+                what = f"{boot.read()} {os.stat('/proc/self/ns/pid').st_ino}"
+        except OSError:
+            what = _random().decode()  # then no other process's files are known
+        _systems.append(hashlib.sha256(what.encode()).hexdigest()[:12].encode())
+    return _systems[0]
 
 
 def _start(process: int) -> int:
-    """When a process of this host began, in ticks since the boot (proc(5)); 0 where nobody tells."""
+    """When a process began, in ticks since the boot (proc(5)); 0 if that is not known."""
     try:
         with open(f"/proc/{process}/stat", "rb") as stat:
             return int(stat.read().rpartition(b")")[2].split()[19])
     except (OSError, IndexError, ValueError):
         return 0
-
-
-_own_start = functools.cache(_start)
-
-
-def new_name() -> bytes:
-    """A name that nobody else has."""
-    process = os.getpid()
-    chance = secrets.token_hex(8).encode()
-    return b"%b%b-%d-%d-%b" % (PREFIX, _HERE.encode(), process, _own_start(process), chance)
-
-
-def is_dead(name: bytes, mtime: int) -> bool:
-    """Whether nobody writes to that file any more. mtime: of its last write, seconds since the epoch."""
-    found = _NAME.fullmatch(name)
-    if found and found[1] == _HERE.encode() and not _is_running(int(found[2]), int(found[3])):
-        return True
-    # Just before it gets its name, a file has the time of the original. So nothing of this process is dead by
-    # its age, and of another's only what is also looked at a second time, when such a moment would be over.
-    is_own = found and found[1] == _HERE.encode() and int(found[2]) == os.getpid()
-    return not is_own and time.time() - mtime > OLD
 
 
 def _is_running(process: int, start: int) -> bool:

@@ -21,7 +21,7 @@ from tests.integration.harness import ServedCase
 from tests.integration.programs import Argument, command, descendants, is_alive, program, require
 from tests.support.doors import FILE, PATIENCE, Door, Doors, Wire, wait_for
 from tests.support.packets import CREAT, EXCL, FAILURE, NO_ATTRS, OK, TRUNC, WRITE, request, string, u32, u64
-from tests.support.uploads import LOOKS_LEFT, is_beside
+from tests.support.uploads import LOOKS_LEFT, is_temporary
 
 NEW = WRITE | CREAT | TRUNC
 KILLS = 24
@@ -60,8 +60,8 @@ def jail(top: Path, *options: Argument) -> list[str]:
     return command("pysftpjail", "--logfile", top.parent / "log", "--atomic-uploads", *options, top)
 
 
-def beside(top: Path) -> list[str]:
-    return sorted(name for name in os.listdir(top) if is_beside(name))
+def temporary(top: Path) -> list[str]:
+    return sorted(name for name in os.listdir(top) if is_temporary(name))
 
 
 class OnAWire(Doors):
@@ -91,8 +91,8 @@ class OnAWire(Doors):
 
     def assert_as_before(self, left: bool = False) -> None:
         self.assertEqual(self.file.read_bytes(), b"old")
-        self.assertEqual([name for name in os.listdir(self.root) if not is_beside(name)], ["f"])
-        self.assertEqual(len(beside(self.root)), left)
+        self.assertEqual([name for name in os.listdir(self.root) if not is_temporary(name)], ["f"])
+        self.assertEqual(len(temporary(self.root)), left)
 
     def test_a_client_that_is_gone_leaves_the_old_file(self) -> None:
         self.file.write_bytes(b"old")
@@ -126,12 +126,12 @@ class OnAWire(Doors):
         killed.process.wait()
         mine = self.root / (LOOKS_LEFT + "-of-mine")
         mine.touch()
-        self.assertEqual(len(beside(self.root)), 3)
+        self.assertEqual(len(temporary(self.root)), 3)
         self.on_socket()
-        self.assertEqual(len(beside(self.root)), 2)
+        self.assertEqual(len(temporary(self.root)), 2)
         self.assertTrue(mine.exists())
         self.assertEqual(wire.ask("close", FILE).content, OK)
-        self.assertEqual((self.file.read_bytes(), beside(self.root)), (b"half", [mine.name]))
+        self.assertEqual((self.file.read_bytes(), temporary(self.root)), (b"half", [mine.name]))
         self.assertIn("removed 1 files that interrupted uploads had left", alive.log())
 
     def test_a_session_that_may_only_read_removes_nothing(self) -> None:
@@ -170,7 +170,7 @@ class OnAWire(Doors):
             outcomes["new" if found == content else "old"] += 1
             before = found
             most = 1 if ending == signal.SIGKILL else 0  # the next start removes that one
-            self.assertLessEqual(len(beside(self.root)), most, f"seed {self.seed}, {number}")
+            self.assertLessEqual(len(temporary(self.root)), most, f"seed {self.seed}, {number}")
         _, _, ours = self.on_socket()
         ours.close()
         self.assertEqual((os.listdir(self.root)), ["f"], f"seed {self.seed}, {outcomes}")
@@ -225,7 +225,7 @@ class OnAWire(Doors):
         out, errors = watching.communicate(timeout=PATIENCE)
         self.assertEqual((watching.returncode, errors), (0, b""), f"seed {self.seed}")
         self.assertGreater(int(out), 10)
-        self.assertEqual(beside(self.root), [])
+        self.assertEqual(temporary(self.root), [])
 
     def test_a_full_disk_is_told_and_leaves_the_old_file(self) -> None:
         # A file system of one mebibyte in a mount namespace that ends with the server.
@@ -298,7 +298,7 @@ class WithOpenSSH(unittest.TestCase):
         process = self.start(*commands, pace=PACE)
 
         def some() -> bool:
-            names = beside(self.top)
+            names = temporary(self.top)
             return bool(names) and (self.top / names[0]).stat().st_size > 100_000
 
         wait_for("a part is written", some)
@@ -335,7 +335,7 @@ class WithOpenSSH(unittest.TestCase):
         self.assertEqual((self.place / "got").read_bytes(), b"old")
         self.assertEqual(process.wait(PATIENCE), 0)
         self.assertTrue(self.file.read_bytes() == self.content)
-        self.assertEqual(beside(self.top), [])
+        self.assertEqual(temporary(self.top), [])
 
     def test_a_client_that_is_killed_leaves_the_old_file(self) -> None:
         self.file.write_bytes(b"old")
@@ -350,7 +350,7 @@ class WithOpenSSH(unittest.TestCase):
         process, server = self.caught_on_its_way("put local f")
         os.kill(server, signal.SIGKILL)
         self.assertNotEqual(process.wait(PATIENCE), 0)
-        self.assertEqual((len(beside(self.top)), self.file.read_bytes()), (1, b"old"))
+        self.assertEqual((len(temporary(self.top)), self.file.read_bytes()), (1, b"old"))
         self.sftp("ls")
         self.assertEqual(os.listdir(self.top), ["f"])
 
@@ -386,4 +386,4 @@ class WithLftp(ServedCase):
         for number in range(20):
             self.assertEqual((self.jail / "tree" / "below" / f"{number}").read_bytes(), b"%d" % number)
         self.wait_until_no_server_is_left()
-        self.assertEqual([path for path in self.jail.rglob("*") if is_beside(path.name)], [])
+        self.assertEqual([path for path in self.jail.rglob("*") if is_temporary(path.name)], [])

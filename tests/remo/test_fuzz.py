@@ -13,7 +13,7 @@ from fuzz import corpus
 from fuzz.remo import Open, ParserTarget, RemoTarget, made_at
 from fuzz.targets import TARGETS
 from pysftpserver.remo import application, http, routes, sessions, streams, wire
-from pysftpserver.uploads.incoming import Incoming
+from pysftpserver.uploads.files import StoredFile
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
 
@@ -111,7 +111,7 @@ class Planted(unittest.TestCase):
 
     def test_what_is_left_and_what_is_changed_outside_is_found(self) -> None:
         target = self.connection()
-        self.finds("left behind", target, BROKEN, Incoming, "give_up", lambda _: None)
+        self.finds("left behind", target, BROKEN, StoredFile, "discard", lambda _: None)
 
         def opendir(*_: object) -> Any:
             (target.place.canary / "new").touch()

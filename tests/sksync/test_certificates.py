@@ -17,7 +17,7 @@ from unittest import mock
 
 from cryptography import x509
 
-from pysftpserver.host import wholefiles
+from pysftpserver.host.wholefiles import TemporaryFile
 from pysftpserver.sksync import certificates
 from pysftpserver.sksync.certificates import CertificateError
 
@@ -151,12 +151,14 @@ class Files(InAPlace):
             shutil.rmtree(self.place)
             self.place.mkdir()
 
-            def slow(name: str, path: str, late: str = late, put: Any = wholefiles.put) -> None:
-                if path.endswith(late):
-                    Path(path).write_text("mine")
-                put(name, path)
+            def slow(
+                file: TemporaryFile, replace: bool, late: str = late, commit: Any = TemporaryFile.commit
+            ) -> None:
+                if file.path.endswith(late):
+                    Path(file.path).write_text("mine")
+                commit(file, replace)
 
-            with mock.patch.object(wholefiles, "put", slow), self.assertRaises(CertificateError):
+            with mock.patch.object(TemporaryFile, "commit", slow), self.assertRaises(CertificateError):
                 self.make()
             self.assertEqual(os.listdir(self.place), [late])
             self.assertEqual((self.place / late).read_text(), "mine")
@@ -171,15 +173,6 @@ class Files(InAPlace):
                 self.make()
             self.assertIn("No space left", str(caught.exception))
             self.assertEqual(os.listdir(self.place), [])
-
-    def test_without_hard_links_a_file_is_still_not_replaced(self) -> None:
-        with mock.patch.object(os, "link", side_effect=PermissionError(1, "no links here")):
-            cert, _ = self.make()
-            before = Path(cert).read_bytes()
-            (self.place / "new").write_text("new")
-            with self.assertRaises(FileExistsError):
-                wholefiles.put(str(self.place / "new"), cert)
-            self.assertEqual(Path(cert).read_bytes(), before)
 
     def test_bad_places_and_names_are_refused(self) -> None:
         good = str(self.place / "f")

@@ -14,7 +14,6 @@ from typing import Any
 
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.sksync.listing import MOST_DEEP, listing
-from pysftpserver.sksync.receiving import remove_leftovers
 from pysftpserver.sksync.wire import Dialect
 from pysftpserver.uploads import temporary
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
@@ -131,30 +130,14 @@ class WhatIsLeftOut(ListingCase):
         found = self.list()
         self.assertEqual((len(found.files), len(found.unlisted)), (1, 1))
 
-    def test_temporary_files_are_nobody_s(self) -> None:
-        name = temporary.new_name()
-        put(self.root, name.decode(), mtime=time.time())
-        found = self.list()
-        self.assertEqual((found.files, found.leftovers), ({}, []))
-        self.assertIsNotNone(found.refuses(name.decode()))
+    def test_temporary_files_are_hidden_and_cannot_be_received(self) -> None:
+        for name in (temporary.new_name(), temporary.new_locked_name()):
+            put(self.root, name.decode(), mtime=time.time())
+            found = self.list()
+            self.assertEqual((found.files, found.leftovers), ({}, []))
+            self.assertIsNotNone(found.refuses(name.decode()))
 
-    def test_what_an_earlier_process_of_the_same_number_left_is_removed(self) -> None:
-        """A container's only process has the number 1 each time."""
-        place, process = temporary.new_name().split(b"-")[1:3]
-        earlier = b".pysftp-%b-%b-1-%b" % (place, process, b"0" * 16)
-        put(self.root, earlier.decode(), mtime=time.time())
-        self.assertEqual(self.list().leftovers, [earlier])
-
-    def test_what_a_dead_process_left_is_removed_and_what_a_live_one_writes_is_not(self) -> None:
-        own = temporary.new_name()
-        place = own.split(b"-")[1]
-        dead = b".pysftp-%b-%d-1-%b" % (place, 4_000_000_000, b"0" * 16)
-        elsewhere = b".pysftp-%b-1-%b" % (b"0" * 12, b"0" * 16)
-        old = b".pysftp-%b-1-%b" % (b"0" * 12, b"1" * 16)
-        now = time.time()
-        for name, mtime in ((own, now), (dead, now), (elsewhere, now), (old, now - 2 * temporary.OLD)):
-            put(self.root, f"d/{name.decode()}", mtime=mtime)
-        found = self.list()
-        self.assertEqual(set(found.leftovers), {b"d/" + dead, b"d/" + old})
-        remove_leftovers(Locked(self.root), b"/", found)
-        self.assertEqual({path.name.encode() for path in (self.root / "d").iterdir()}, {own, elsewhere})
+    def test_abandoned_files_are_found_where_they_are(self) -> None:
+        old = b".pysftp-%b-1-1-%b" % (b"0" * 12, b"1" * 16)
+        put(self.root, f"d/{old.decode()}", mtime=time.time() - 2 * temporary.OLD)
+        self.assertEqual(self.list().leftovers, [b"d/" + old])

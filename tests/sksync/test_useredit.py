@@ -71,7 +71,7 @@ class Options(UserEdit):
         self.assertEqual(self.names(), ["tom"])
 
     def test_with_a_password_file_that_does_not_do_are_refused(self) -> None:
-        self.assert_refused("--add", "tom", "--password-file", "none", says="No such file")
+        self.assert_refused("--add", "tom", "--password-file", "none", says="no such file")
         self.assert_refused("--add", "tom", "--password-file", ".", says="directory")
         for content in (b"", b"\nsecond\n", b"s3cr3t\xff\n", b"s3cr3t\0\n"):
             said = self.assert_refused("--add", "tom", "--password-file", "-", says="", stdin=content)

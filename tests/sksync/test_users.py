@@ -220,7 +220,7 @@ class Refusals(InAPlace):
         missing = str(self.place / "missing" / "sksync.json")
         self.assertIn("No such file", self.refused(users.add, missing, "tom", "p"))
 
-    def test_by_a_full_disk_leave_the_old_file_and_nothing_beside(self) -> None:
+    def test_by_a_full_disk_leave_the_old_file_and_nothing_else(self) -> None:
         self.write(FIELD)
         for failing in ("fsync", "replace", "fchmod"):
             with mock.patch.object(os, failing, side_effect=OSError(28, "No space left on device")):
@@ -268,32 +268,32 @@ class Files(InAPlace):
 
     def test_that_another_replaces_meanwhile_get_the_change_on_top_of_it(self) -> None:
         self.write(FIELD)
-        beside = wholefiles.beside
+        open_temporary = wholefiles.open_temporary
         others = iter([FIELD.replace('"h"', '"first"'), FIELD.replace('"h"', '"second"')])
 
         @contextlib.contextmanager
-        def slow(*arguments: Any, **more: Any) -> Iterator[str]:
-            with beside(*arguments, **more) as name:
+        def slow(*arguments: Any, **more: Any) -> Iterator[wholefiles.TemporaryFile]:
+            with open_temporary(*arguments, **more) as file:
                 text = next(others, None)
                 if text is not None:
                     (self.place / "new").write_text(text)
                     os.replace(self.place / "new", self.path)
-                yield name
+                yield file
 
-        with mock.patch.object(wholefiles, "beside", slow):
+        with mock.patch.object(wholefiles, "open_temporary", slow):
             users.add(self.path, "tom", "p")
         self.assertIn('"second"', self.text())
         self.assert_lets_in("tom", "p")
         self.assert_alone()
 
     def test_that_another_makes_meanwhile_get_the_change_on_top_of_it(self) -> None:
-        put = wholefiles.put
+        commit = wholefiles.TemporaryFile.commit
 
-        def slow(name: str, path: str) -> None:
+        def slow(file: wholefiles.TemporaryFile, replace: bool = True) -> None:
             self.write('{"host": "theirs"}')
-            put(name, path)
+            commit(file, replace)
 
-        with mock.patch.object(wholefiles, "put", slow):
+        with mock.patch.object(wholefiles.TemporaryFile, "commit", slow):
             users.add(self.path, "tom", "p")
         self.assertEqual(config.read(self.text(), "f").host, "theirs")
         self.assert_lets_in("tom", "p")

@@ -12,18 +12,19 @@ import unittest
 from pathlib import Path
 from typing import Any
 
-from pysftpserver.uploads.atomic import PREFIX, AtomicUploads, SFTPAtomicStorage, SFTPAtomicVirtualChroot
+from pysftpserver.uploads.atomic import AtomicUploads, SFTPAtomicStorage, SFTPAtomicVirtualChroot
+from pysftpserver.uploads.temporary import LOCKED_PREFIX
 from tests.support.packets import Client, string, u64
 
 NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 ONLY_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 OLD_CONTENT, NEW_CONTENT = b"the old content", b"new"
-LOOKS_LEFT = PREFIX.decode() + "0123456789abcdef"
+LOOKS_LEFT = LOCKED_PREFIX.decode() + "0123456789abcdef"
 
 
 class OnAStorage(unittest.TestCase):
     """A storage on self.top, an empty directory. At the end of every test, no descriptor is left open, and
-    no file beside is left unless the test says so. seed: of everything random."""
+    no temporary file is left unless the test says so. seed: of everything random."""
 
     kind: type[AtomicUploads]
     options: dict[str, Any] = {}
@@ -48,8 +49,8 @@ class OnAStorage(unittest.TestCase):
     def _check_what_is_left(self) -> None:
         self.assertEqual(descriptors(), self._descriptors, "descriptors are left open")
         if not self.leaves:
-            found = [name for _, _, names in os.walk(self.place) for name in names if is_beside(name)]
-            self.assertEqual(found, [], f"left beside, seed {self.seed}")
+            found = [name for _, _, names in os.walk(self.place) for name in names if is_temporary(name)]
+            self.assertEqual(found, [], f"left over, seed {self.seed}")
 
     def path(self, name: str | bytes) -> bytes:
         """The storage's path of a name below the top."""
@@ -57,11 +58,11 @@ class OnAStorage(unittest.TestCase):
         return top + b"/" + os.fsencode(name)
 
     def names(self) -> list[str]:
-        """The names at the top, without those of files beside."""
-        return sorted(name for name in os.listdir(self.top) if not is_beside(name))
+        """The names at the top, without those of temporary files."""
+        return sorted(name for name in os.listdir(self.top) if not is_temporary(name))
 
-    def beside(self) -> list[str]:
-        return sorted(name for name in os.listdir(self.top) if is_beside(name))
+    def temporary(self) -> list[str]:
+        return sorted(name for name in os.listdir(self.top) if is_temporary(name))
 
     def old_file(self, name: str = "f") -> Path:
         (self.top / name).write_bytes(OLD_CONTENT)
@@ -105,8 +106,8 @@ def descriptors() -> dict[str, str]:
     return found
 
 
-def is_beside(name: str) -> bool:
-    return name.startswith(PREFIX.decode())
+def is_temporary(name: str) -> bool:
+    return name.startswith(LOCKED_PREFIX.decode())
 
 
 def write_request(handle: bytes, content: bytes, offset: int = 0) -> tuple[bytes, ...]:

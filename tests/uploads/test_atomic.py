@@ -106,7 +106,7 @@ class AppearingRules(Base):
         ):
             handle = self.storage.open(self.path("f"), flags, 0o600)
             self.storage.write(handle, 0, b"THE")
-            self.assertEqual((file.read_bytes(), self.beside()), (expected, []))
+            self.assertEqual((file.read_bytes(), self.temporary()), (expected, []))
             self.storage.close(handle)
             self.assertEqual((file.read_bytes(), file.stat().st_ino), (expected, inode))
 
@@ -160,7 +160,7 @@ class AppearingRules(Base):
             if name == "closed":
                 self.assertEqual(client.status("close", handle), OK)
         client.server.close()
-        self.assertEqual((self.names(), self.beside()), (["closed", "f"], []))
+        self.assertEqual((self.names(), self.temporary()), (["closed", "f"], []))
         self.assertEqual(file.read_bytes(), OLD_CONTENT)
 
 
@@ -189,10 +189,10 @@ class ExclusiveRules(Base):
                 file = self.old_file()
                 with self.assertRaises(FileExistsError):
                     self.storage.close(handle)
-                self.assertEqual((file.read_bytes(), self.beside()), (OLD_CONTENT, []))
+                self.assertEqual((file.read_bytes(), self.temporary()), (OLD_CONTENT, []))
                 file.unlink()
                 self.upload("f", flags=ONLY_NEW)
-                self.assertEqual((file.read_bytes(), self.beside()), (NEW_CONTENT, []))
+                self.assertEqual((file.read_bytes(), self.temporary()), (NEW_CONTENT, []))
                 file.unlink()
 
 
@@ -476,7 +476,7 @@ class HandleRules(Base):
             self.assertEqual((slow.call_count, failing.call_count), (0, 1))
         self.assertEqual(client.status("write", *write_request(handle, b"more", 3)), OK)
         self.assertEqual(client.status("close", handle), FAILURE)
-        self.assertEqual((file.read_bytes(), self.beside()), (OLD_CONTENT, []))
+        self.assertEqual((file.read_bytes(), self.temporary()), (OLD_CONTENT, []))
 
 
 class Rules(AppearingRules, ExclusiveRules, AttributeRules, LinkRules, NameRules, HandleRules):

@@ -44,12 +44,12 @@ def failing(number: int = errno.EIO) -> Any:
 
 
 class FailureRules(Base):
-    """What fails leaves the old file, and nothing beside."""
+    """What fails leaves the old file, and no temporary one."""
 
     def assert_not_put_in_place(self, handle: int, error: type[Exception] = SFTPFailure) -> None:
         with self.assertRaises(error):
             self.storage.close(handle)
-        self.assertEqual((self.names(), self.beside()), (["f"], []))
+        self.assertEqual((self.names(), self.temporary()), (["f"], []))
         self.assertEqual((self.top / "f").read_bytes(), OLD_CONTENT)
 
     def test_a_write_that_failed_makes_the_close_fail(self) -> None:
@@ -74,7 +74,7 @@ class FailureRules(Base):
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
             self.assertEqual(statuses, [OK, FAILURE])
             self.assertEqual(client.status("close", handle), FAILURE)
-            self.assertEqual(((self.top / "f").read_bytes(), self.beside()), (OLD_CONTENT, []))
+            self.assertEqual(((self.top / "f").read_bytes(), self.temporary()), (OLD_CONTENT, []))
 
     def test_an_fsync_that_failed_makes_the_close_fail(self) -> None:
         self.old_file()
@@ -111,7 +111,7 @@ class FailureRules(Base):
         self.assertEqual(client.status("write", *write_request(handle, NEW_CONTENT)), OK)
         self.assertEqual(client.status("write", *write_request(handle, NEW_CONTENT, 3)), PERMISSION_DENIED)
         self.assertEqual(client.status("close", handle), FAILURE)
-        self.assertEqual((file.read_bytes(), self.beside()), (OLD_CONTENT, []))
+        self.assertEqual((file.read_bytes(), self.temporary()), (OLD_CONTENT, []))
 
     def test_a_file_in_place_is_closed_as_ever_after_a_write_was_refused(self) -> None:
         self.old_file()
@@ -139,7 +139,7 @@ class FailureRules(Base):
             reply = client.status("copy-data", reading, u64(0), u64(0), writing, u64(0))
         self.assertEqual((reply, copy.call_count), (FAILURE, 2))
         self.assertEqual(client.status("close", writing), FAILURE)
-        self.assertEqual((file.read_bytes(), self.beside()), (OLD_CONTENT, []))
+        self.assertEqual((file.read_bytes(), self.temporary()), (OLD_CONTENT, []))
 
     def test_a_copy_that_meets_the_end_of_its_source_is_the_clients_affair(self) -> None:
         (self.top / "source").write_bytes(NEW_CONTENT)
@@ -156,17 +156,17 @@ class FailureRules(Base):
             (self.top / "d" / "f").touch()
             with self.assertRaises(OSError):
                 self.storage.close(handle)
-            self.assertEqual((self.names(), self.beside()), (["d"], []))
+            self.assertEqual((self.names(), self.temporary()), (["d"], []))
             (self.top / "d" / "f").unlink()
             (self.top / "d").rmdir()
 
     def test_an_upload_whose_file_somebody_removed_fails(self) -> None:
         self.old_file()
         handle = self.storage.open(self.path("f"), NEW, 0o666)
-        (self.top / self.beside()[0]).unlink()
+        (self.top / self.temporary()[0]).unlink()
         self.assert_not_put_in_place(handle, FileNotFoundError)
         handle = self.storage.open(self.path("f"), NEW, 0o666)
-        (self.top / self.beside()[0]).unlink()
+        (self.top / self.temporary()[0]).unlink()
         self.storage.abandon(handle)
 
     def test_whatever_fails_while_an_upload_is_opened_leaves_no_file_and_no_descriptor(self) -> None:
@@ -181,7 +181,7 @@ class FailureRules(Base):
                     try:
                         handle = self.storage.open(self.path("f"), NEW, 0o666)
                     except OSError:
-                        self.assertEqual(self.beside(), [])
+                        self.assertEqual(self.temporary(), [])
                     else:
                         self.storage.abandon(handle)
                 if fails.count < attempt:
@@ -211,14 +211,14 @@ class FailureRules(Base):
                     whole = [NEW_CONTENT, OLD_CONTENT] if flags == NEW else [NEW_CONTENT, None]
                     file = self.top / "f"
                     self.assertIn(file.read_bytes() if file.exists() else None, whole)
-                    self.assertEqual(self.beside(), [])
+                    self.assertEqual(self.temporary(), [])
                     file.unlink(missing_ok=True)
 
     def test_a_file_system_that_cannot_lock_refuses_the_upload(self) -> None:
         with mock.patch("fcntl.flock", failing(errno.ENOLCK)):
             with self.assertRaises(OSError):
                 self.storage.open(self.path("f"), NEW, 0o666)
-        self.assertEqual(self.beside(), [])
+        self.assertEqual(self.temporary(), [])
 
     def test_an_upload_is_synced_with_its_directory_if_the_client_asked_for_it(self) -> None:
         synced = []

@@ -1,4 +1,4 @@
-"""What uploads leave behind when their server is killed, and who takes it away."""
+"""What atomic uploads leave when their server is killed, and its removal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Base = OnAStorage if TYPE_CHECKING else object  # no case by itself: the storage
 
 
 class LeftoverRules(Base):
-    """What a server that was killed left: a file beside, with no lock on it."""
+    """What a server that was killed left: a temporary file with no lock on it."""
 
     def leave(self, directory: Path, number: int = 0) -> Path:
         path = directory / f"{LOOKS_LEFT[:-4]}{number:04x}"
@@ -107,7 +107,7 @@ class LeftoverRules(Base):
 
             with mock.patch("fcntl.flock", disturbed):
                 self.upload("f")
-            self.assertEqual((len(tries), self.beside()), (2, []))
+            self.assertEqual((len(tries), self.temporary()), (2, []))
             self.assertEqual((self.top / "f").read_bytes(), NEW_CONTENT)
 
     def test_a_file_that_is_put_in_place_while_it_is_looked_at_stays(self) -> None:

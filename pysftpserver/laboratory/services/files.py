@@ -1,7 +1,7 @@
 """Files: what a storage has, listed, got and put, in messages.
 
 The storage is handed in: the same that SFTP serves. It blocks, so everything is done in threads, a piece at a
-time. What is put is beside its target until it is whole; a client that leaves before leaves nothing.
+time. A put is received in a temporary file; a client that leaves before its end leaves nothing.
 What may not enter: concrete storages, sockets. Facts: docs/laboratory.md, "Files".
 """
 
@@ -15,9 +15,11 @@ import stat
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from pysftpserver.failures import reason_of
 from pysftpserver.laboratory.service import Client, Service
 from pysftpserver.pysftpexceptions import SFTPException
-from pysftpserver.uploads.incoming import Incoming, is_missing, open_beside, reason, remove_leftovers
+from pysftpserver.uploads.files import StoredFile, is_missing, open_temporary
+from pysftpserver.uploads.leftovers import remove_leftovers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ class Refusal(Exception):
 class Upload:
     """A file that a client is sending."""
 
-    def __init__(self, incoming: Incoming) -> None:
+    def __init__(self, incoming: StoredFile) -> None:
         self.incoming = incoming
         self.size = 0
         self.digest = hashlib.sha256()
@@ -56,7 +58,7 @@ class Upload:
     def finish(self) -> None:
         """All was there: put it in place."""
         self.incoming.sync()
-        self.incoming.put_in_place()
+        self.incoming.commit()
 
 
 class Files(Service):
@@ -92,7 +94,7 @@ class Files(Service):
             client.send(f"error: {error}")
         except (OSError, SFTPException) as error:
             await self._give_up(client)
-            client.send(f"error: {reason(error)}")
+            client.send(f"error: {reason_of(error)}")
 
     async def on_leave(self, client: Client) -> None:
         """Nothing that is half there stays."""
@@ -161,7 +163,7 @@ class Files(Service):
         if replaced is not None:
             check_regular(replaced)
         remove_leftovers(self._storage, path.rpartition(b"/")[0] or b"/")
-        self._uploads[client] = Upload(open_beside(self._storage, path, replaced))
+        self._uploads[client] = Upload(open_temporary(self._storage, path, replaced))
 
     async def _data(self, client: Client, rest: str) -> None:
         upload = self._upload(client)
@@ -195,7 +197,7 @@ class Files(Service):
     async def _give_up(self, client: Client) -> None:
         upload = self._uploads.pop(client, None)
         if upload is not None:
-            await self.in_thread(upload.incoming.give_up)
+            await self.in_thread(upload.incoming.discard)
 
 
 def some_of(entries: Iterator[tuple[bytes, SFTPAttributes]]) -> list[str]:

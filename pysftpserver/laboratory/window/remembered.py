@@ -54,5 +54,5 @@ def save(file: str, values: Mapping[str, str]) -> None:
     """Keep the values of those fields. Raises OSError."""
     os.makedirs(os.path.dirname(file), mode=0o700, exist_ok=True)
     content = json.dumps({field: values[field] for field in KEPT}).encode() + b"\n"
-    with wholefiles.beside(file, content) as name:
-        wholefiles.replace(name, file)
+    with wholefiles.open_temporary(file, content) as temporary:
+        temporary.commit()

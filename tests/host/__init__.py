@@ -1,0 +1,1 @@
+"""Tests of what only Linux gives, and of whole files of the host."""
