@@ -22,12 +22,13 @@ PREFIX = ".pysftp-"  # of the names of temporary files, as in uploads/temporary.
 
 
 class TemporaryFile:
-    """A temporary file. path: where commit() puts it. file: it, open for writing."""
+    """A temporary file in the directory of path, where commit() puts it. file: open for writing."""
 
-    def __init__(self, path: str, temporary_path: str, file: BinaryIO) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
-        self.file = file
-        self._temporary_path = temporary_path
+        self._directory = os.path.dirname(path) or "."
+        descriptor, self._temporary_path = tempfile.mkstemp(prefix=PREFIX, dir=self._directory)
+        self.file: BinaryIO = os.fdopen(descriptor, "wb")
 
     def sync(self) -> None:
         """Return when what was written is safe from a crash. Raises OSError."""
@@ -59,7 +60,7 @@ class TemporaryFile:
     def _sync_directory(self) -> None:
         """Make the new name safe from a crash, where the directory can be opened for that."""
         with contextlib.suppress(OSError):
-            descriptor = os.open(_directory(self.path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(descriptor)
             finally:
@@ -83,8 +84,8 @@ def open_temporary(
     It is discarded at the end unless it was committed. owner: the attributes of a file with the same owner;
     None: this process. Raises OSError, also when the file cannot be given to that owner.
     """
-    descriptor, name = tempfile.mkstemp(prefix=PREFIX, dir=_directory(path))
-    temporary = TemporaryFile(path, name, os.fdopen(descriptor, "wb"))
+    temporary = TemporaryFile(path)
+    descriptor = temporary.file.fileno()
     try:
         if owner is not None and (owner.st_uid, owner.st_gid) != (os.geteuid(), os.getegid()):
             _give(descriptor, owner)
@@ -95,10 +96,6 @@ def open_temporary(
         yield temporary
     finally:
         temporary.discard()
-
-
-def _directory(path: str) -> str:
-    return os.path.dirname(path) or "."
 
 
 def _give(descriptor: int, owner: os.stat_result) -> None:

@@ -79,7 +79,13 @@ class Upload(TemporaryFile):
     def _sync_directory(self) -> None:
         try:
             if self.synced:
-                _sync_directory(self.directory)
+                readable = os.open(b".", os.O_RDONLY | DIRECTORY, dir_fd=self.directory)
+                try:
+                    os.fsync(readable)
+                finally:
+                    os.close(readable)
+        except PermissionError:
+            pass  # a directory that may be searched and not read; the content is safe
         finally:
             os.close(self.directory)
 
@@ -342,15 +348,3 @@ def _unlink_and_close(directory: int, name: bytes, descriptor: int) -> None:
         pass
     finally:
         os.close(descriptor)
-
-
-def _sync_directory(directory: int) -> None:
-    """Make the new name safe from a crash; the client wanted that for the content."""
-    try:
-        readable = os.open(b".", os.O_RDONLY | DIRECTORY, dir_fd=directory)
-    except PermissionError:
-        return  # one that may be searched and not read; the content is safe
-    try:
-        os.fsync(readable)
-    finally:
-        os.close(readable)

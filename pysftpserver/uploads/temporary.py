@@ -64,12 +64,13 @@ def is_abandoned(name: bytes, mtime: int) -> bool:
     if is_locked_name(name):
         return False
     found = _NAME.fullmatch(name)
-    is_of_here = found is not None and found[1] == _system()
-    if found and is_of_here and not _is_running(int(found[2]), int(found[3])):
-        return True
+    is_own = False
+    if found and found[1] == _system():
+        if not _is_running(int(found[2]), int(found[3])):
+            return True
+        is_own = int(found[2]) == os.getpid()
     # Just before it is renamed, a file has the time of the original. So no file of this process is abandoned
     # by its age, and another's only if it is also old at a second look, when such a moment would be over.
-    is_own = found and is_of_here and int(found[2]) == os.getpid()
     return not is_own and time.time() - mtime > OLD
 
 
