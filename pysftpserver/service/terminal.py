@@ -56,8 +56,8 @@ class History:
         while len(content) > MOST_BYTES:
             content = content.partition(b"\n")[2]
         os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
-        with wholefiles.beside(self._path, content) as name:
-            wholefiles.replace(name, self._path)
+        with wholefiles.open_temporary(self._path, content) as temporary:
+            temporary.commit()
 
 
 class Progress:
