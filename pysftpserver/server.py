@@ -13,22 +13,18 @@ import os
 import sys
 import time
 
-from pysftpserver.attributes import LongnameFormatter
 from pysftpserver.engine import wire
 from pysftpserver.engine.bulk import TRANSFERS, serve_transfers
-from pysftpserver.engine.handles import HandleTable
 from pysftpserver.engine.limits import Limits
 from pysftpserver.engine.log import DEBUG1, VERBOSE, SFTPLog, file_sink
 from pysftpserver.engine.requests import EXTENDED_REQUESTS, REQUESTS, Request
-from pysftpserver.engine.segments import OutputQueue
+from pysftpserver.engine.session import Session
 from pysftpserver.engine.wire import *  # noqa: F403 -- the constants are part of this module's interface
 from pysftpserver.engine.wire import (
     PACKET_HEADER,
     REQUEST_HEADER,
-    SSH2_FX_OK,
     SSH2_FXP_EXTENDED,
     SSH2_FXP_INIT,
-    SSH2_FXP_READ,
     TRANSFER_HEADER,
     MalformedPacket,
     string_at,
@@ -39,14 +35,11 @@ from pysftpserver.hook import SFTPEvent
 from pysftpserver.pysftpexceptions import (
     SFTPBadMessage,
     SFTPEndOfFile,
-    SFTPFailure,
     SFTPForbidden,
-    SFTPLimitReached,
     SFTPSessionEnd,
     SFTPUnsupported,
     is_expected,
     status_of,
-    words_of,
 )
 
 TYPE_CHECKING = False
@@ -54,14 +47,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from typing import Any
 
-    from pysftpserver.abstractstorage import SFTPAbstractServerStorage, StatVFS
-    from pysftpserver.attributes import SFTPAttributes
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.hook import SFTPHook
 
-__all__ = ["SFTPServer"] + [name for name in vars(wire) if name.startswith("SSH2_")]
+__all__ = ["Limits", "SFTPLog", "SFTPServer"] + [name for name in vars(wire) if name.startswith("SSH2_")]
 
 
-class SFTPServer:
+class SFTPServer(Session):
     """One session: a storage on one side, packets on the other.
 
     storage: where the files live. hook: sees every request. logfile: a path to append the log to;
@@ -87,20 +79,11 @@ class SFTPServer:
         deny: Collection[str] = (),
         limits: Limits | None = None,
     ) -> None:
-        self.storage = storage
+        log = log or SFTPLog(file_sink(logfile) if logfile is not None else None)
+        super().__init__(storage, log, limits or Limits(), read_only, raise_on_error)
         self.hook = hook
-        self.log = log or SFTPLog(file_sink(logfile) if logfile is not None else None)
         self.fd_in = fd_in
         self.fd_out = fd_out
-        self.raise_on_error = raise_on_error
-        self.read_only = read_only
-        self.output = OutputQueue()
-        self.limits = limits or Limits()
-        self.queue_limit = self.limits.queue
-        self.ended: str | None = None  # why the session has to end, once it has to
-        self.stopping = False  # a door sets it: long requests give up
-        self.handles = HandleTable(storage, self.log, self.limits.handles)
-        self.longnames = LongnameFormatter(storage.username, storage.groupname)
         self._extensions = {name: row for name, row in EXTENDED_REQUESTS.items() if row.is_offered(storage)}
         self._refused = _refusals(read_only, allow, deny)
         # bulk.py knows of no refusals, and of no handles that are open before INIT.
@@ -108,7 +91,6 @@ class SFTPServer:
         self._harmless = self.limits.harmless
         self._initialized = raise_on_error
         self._input = b""
-        self.position = 0
         self._closed = False
         if hook is not None:
             hook.started()
@@ -177,12 +159,6 @@ class SFTPServer:
             self.position = end
         return self.position
 
-    def end(self, reason: str) -> None:
-        """The session cannot go on: nothing more is served. The reason goes to the log."""
-        self.output.settle()  # what was asked before is answered, and logged, before
-        self.ended = reason
-        self.log.error(f"session ends: {reason}")
-
     def run(self, sandbox: bool = False) -> int:
         """Serve fd_in and fd_out until the client is gone; return an exit status.
 
@@ -227,7 +203,7 @@ class SFTPServer:
                 self.limits.check(request.fields, arguments)
         except BaseException as error:
             self._tell_rejected(request.name if request is not None else "unknown", error)
-            self.answer_error(request_id, request, error)
+            self.answer_error(request_id, request.name if request is not None else "a request", error)
             return
         try:
             if self.hook is not None or request.level <= self.log.level or request.name in self._refused:
@@ -239,7 +215,7 @@ class SFTPServer:
             # of the source is no failure to a client that copies piece by piece.)
             if request.fills and not isinstance(error, SFTPEndOfFile):
                 self.handles.spoil(arguments[request.fields.index(request.fills)])
-            self.answer_error(request_id, request, error)
+            self.answer_error(request_id, request.name, error)
 
     def _serve_watched(self, request: Request, request_id: int, arguments: tuple[Any, ...]) -> None:
         """Call the handler, with everybody who wants to know: log, lists and hook."""
@@ -349,103 +325,12 @@ class SFTPServer:
         self.end(reason)
         self._tell_rejected("unknown", SFTPBadMessage(reason))
 
-    def answer_error(self, request_id: int, request: Request | None, error: BaseException) -> None:
-        """The one way out for whatever went wrong: log it, answer it, and go on."""
-        if isinstance(error, KeyboardInterrupt):
-            raise error
-        if isinstance(error, SFTPSessionEnd):
-            self.end(str(error))
-            return
-        self.output.append(self._error_reply(request_id, request, error))
-        if self.raise_on_error:
-            raise error
-
-    def _error_reply(self, request_id: int, request: Request | None, error: BaseException) -> bytes:
-        name = request.name if request is not None else "a request"
-        if not is_expected(error):
-            self.log.error(f"{name} failed, and the session goes on:")
-            self.log.fault(error)
-        elif isinstance(error, SFTPLimitReached):
-            self.log.info(str(error))
-        elif error.__cause__ is not None:  # what the storage knows and the client is not told
-            cause = error.__cause__
-            self.log.error(f"{name} failed because of {type(cause).__name__}: {words_of(cause)}")
-        return self._status(request_id, *status_of(error))
-
-    # --- replies: every handler ends with one of these, or raises -----------------------------------
-
-    def send_status(self, request_id: int, status: int = SSH2_FX_OK, message: bytes | None = None) -> None:
-        """Queue a STATUS; message: UTF-8, the code's usual text where it is None."""
-        self.output.append(self._status(request_id, status, message))
-
-    def _status(self, request_id: int, status: int, message: bytes | None) -> bytes:
-        if status > wire.SSH2_FX_EOF:
-            text = wire.STATUS_MESSAGES.get(status, b"Unknown error")
-            self.log.info(f"sent status {text.decode()}")
-        if message is None:
-            return wire.encode_usual_status(request_id, status)
-        return wire.encode_status(request_id, status, message)
-
-    def failed_read(self, request_id: int, error: BaseException) -> bytes:
-        """The reply for a late READ that could not be done."""
-        return self._error_reply(request_id, REQUESTS[SSH2_FXP_READ], error)
-
-    def send_handle(self, request_id: int, name: bytes) -> None:
-        """Queue a HANDLE."""
-        self.send(wire.SSH2_FXP_HANDLE, request_id, wire.encode_string(name))
-
-    def send(self, kind: int, request_id: int, body: bytes) -> None:
-        """Queue a reply of any kind. Raises SFTPFailure for one that no client would take."""
-        if len(body) > self.limits.packet - REQUEST_HEADER:
-            raise SFTPFailure("The reply does not fit into a packet")
-        self.output.append(wire.encode_packet(kind, request_id, body))
-
-    def send_attrs(self, request_id: int, attrs: SFTPAttributes) -> None:
-        """Queue an ATTRS."""
-        self.send(wire.SSH2_FXP_ATTRS, request_id, wire.encode_attributes(attrs))
-
-    def send_name(self, request_id: int, name: bytes) -> None:
-        """Queue a NAME with one entry that has no attributes."""
-        self.send(wire.SSH2_FXP_NAME, request_id, wire.encode_names([wire.encode_bare_name(name)]))
-
-    def send_statvfs(self, request_id: int, figures: StatVFS) -> None:
-        """Queue the reply of statvfs@openssh.com."""
-        flag = wire.SSH2_FXE_STATVFS_ST_RDONLY if figures.f_flag & os.ST_RDONLY else 0
-        flag |= wire.SSH2_FXE_STATVFS_ST_NOSUID if figures.f_flag & os.ST_NOSUID else 0
-        numbers = (
-            figures.f_bsize,
-            figures.f_frsize,
-            figures.f_blocks,
-            figures.f_bfree,
-            figures.f_bavail,
-            figures.f_files,
-            figures.f_ffree,
-            figures.f_favail,
-            figures.f_fsid,
-            flag,
-            figures.f_namemax,
-        )
-        self.send(wire.SSH2_FXP_EXTENDED_REPLY, request_id, wire.encode_statvfs(numbers))
-
-    def send_data(self, request_id: int, data: bytes) -> None:
-        """Queue a DATA with bytes."""
-        self.output.append(wire.encode_data_header(request_id, len(data)))
-        if data:
-            self.output.append(data)
-
-    # --- the rest ----------------------------------------------------------------------------
-
-    def path(self, path: bytes) -> bytes:
-        """The path to give to the storage, for one that the client sent."""
-        home = self.storage.home
-        if home is None or not path or path.startswith(b"/"):
-            return path
-        return home + path if home.endswith(b"/") else home + b"/" + path
-
     def close(self) -> None:
-        """The session is over: close every handle that the client left open. May be called twice."""
-        self.handles.close_all()
-        self.output.clear()
+        """The session is over: close every handle that the client left open, and tell the hook.
+
+        May be called twice.
+        """
+        super().close()
         if self.hook is None or self._closed:
             return
         self._closed = True

@@ -22,10 +22,9 @@ from __future__ import annotations
 
 import os
 
-from pysftpserver.engine.handlers import check_count
 from pysftpserver.engine.handles import FileHandle
-from pysftpserver.engine.requests import REQUESTS
 from pysftpserver.engine.segments import LateRead
+from pysftpserver.engine.session import check_count
 from pysftpserver.engine.wire import (
     HANDLE_SIZE,
     SSH2_FX_EOF,
@@ -41,22 +40,22 @@ from pysftpserver.engine.wire import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pysftpserver.server import SFTPServer
+    from pysftpserver.engine.session import Session
 
-TRANSFERS = (SSH2_FXP_READ, SSH2_FXP_WRITE)
+TRANSFERS = {SSH2_FXP_READ: "read", SSH2_FXP_WRITE: "write"}
 FAR_OUT = 1 << 40  # bytes; offsets from here on are the engine's business
 LATE_FROM = 32 * 1024  # bytes asked for from which a READ is answered late
 
 
-def serve_transfers(server: SFTPServer, buffer: memoryview, start: int, end: int) -> int:
+def serve_transfers(session: Session, buffer: memoryview, start: int, end: int) -> int:
     """Serve the READ and WRITE packets that buffer[start:end] begins with; return where they end.
 
     That is `start` when the first packet is nothing for this path. Pauses where consume() would.
     """
-    output, limit = server.output, server.queue_limit
-    most_data, most_packet = server.limits.data, server.limits.packet
-    handles, write = server.handles.opened, server.storage.write
-    while end - start >= TRANSFER_HEADER and output.size <= limit and not server.stopping:
+    output, limit = session.output, session.queue_limit
+    most_data, most_packet = session.limits.data, session.limits.packet
+    handles, write = session.handles.opened, session.storage.write
+    while end - start >= TRANSFER_HEADER and output.size <= limit and not session.stopping:
         length, kind, request_id, name_size, name, offset, count = transfer_at(buffer, start)
         file = handles.get(name)
         if type(file) is not FileHandle or name_size != HANDLE_SIZE or offset >= FAR_OUT:
@@ -66,10 +65,10 @@ def serve_transfers(server: SFTPServer, buffer: memoryview, start: int, end: int
             if kind == SSH2_FXP_READ and length == TRANSFER_LENGTH and count:
                 if file.descriptor is None:
                     break
-                server.position = stop
+                session.position = stop
                 if count >= LATE_FROM:
                     wanted = count if count < most_data else most_data
-                    output.append_late(LateRead(request_id, file, offset, wanted, server.failed_read))
+                    output.append_late(LateRead(request_id, file, offset, wanted, session.failed_read))
                 elif data := os.pread(file.descriptor, count, offset):
                     output.append(encode_data_header(request_id, len(data)) + data)
                     file.bytes_read += len(data)
@@ -79,7 +78,7 @@ def serve_transfers(server: SFTPServer, buffer: memoryview, start: int, end: int
                 stop += count
                 if stop > end or length > most_packet or not file.takes_views or file.flags & os.O_APPEND:
                     break
-                server.position = stop
+                session.position = stop
                 if output.late:
                     output.settle()
                 answer = write(file.object, offset, buffer[stop - count : stop])
@@ -91,8 +90,8 @@ def serve_transfers(server: SFTPServer, buffer: memoryview, start: int, end: int
                 break
         except BaseException as error:
             output.settle()  # the log keeps the order of the replies, too
-            server.answer_error(request_id, REQUESTS[kind], error)
-            if server.ended is not None:
+            session.answer_error(request_id, TRANSFERS[kind], error)
+            if session.ended is not None:
                 return stop
         start = stop
     return start

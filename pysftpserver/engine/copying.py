@@ -11,29 +11,23 @@ import errno
 import os
 import sys
 
-from pysftpserver.pysftpexceptions import SFTPBadMessage, SFTPEndOfFile, SFTPFailure, SFTPUnsupported
+from pysftpserver.engine.session import check_count, check_offset
+from pysftpserver.pysftpexceptions import SFTPEndOfFile, SFTPFailure, SFTPUnsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pysftpserver.engine.handles import FileHandle
-    from pysftpserver.server import SFTPServer
+    from pysftpserver.engine.session import Session
 
-MAX_OFFSET = (1 << 63) - 1  # bytes
 KERNEL_STEP = 16 << 20  # bytes a call; between two calls a session that has to end can do so
 STORAGE_STEP = 256 << 10  # bytes
 TOLERANCE = 64 << 10  # bytes that may be missing at the end of a file: sftp-server's buffer, its status OK
 
 
-def check_offset(offset: int) -> None:
-    """Raises SFTPBadMessage for an offset that no file can have."""
-    if offset > MAX_OFFSET:
-        raise SFTPBadMessage("The offset is beyond any file's end")
-
-
 def copy_data(
-    server: SFTPServer, source: FileHandle, offset: int, length: int, target: FileHandle, target_offset: int
+    session: Session, source: FileHandle, offset: int, length: int, target: FileHandle, target_offset: int
 ) -> int:
     """Copy length bytes (0: up to the end of the file); return how many were copied.
 
@@ -49,21 +43,21 @@ def copy_data(
     if source.flags & os.O_WRONLY or not target.flags & (os.O_WRONLY | os.O_RDWR):
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     # Nothing from here, nothing to there: what cannot work is found out before anything has moved.
-    server.storage.read(source.object, offset, 0)
-    server.storage.write(target.object, target_offset, b"")
+    session.storage.read(source.object, offset, 0)
+    session.storage.write(target.object, target_offset, b"")
     # No further than the end as it is now: a target that is the same file by another name would move
     # it away. At least one byte is asked for, in case the size is out of date.
-    todo = min(length or sys.maxsize, max(1, _size(server, source) - offset))
+    todo = min(length or sys.maxsize, max(1, _size(session, source) - offset))
     copied = 0
-    step = _kernel_step(server, source, target)
+    step = _kernel_step(session, source, target)
     while copied < todo:
-        if server.stopping:
+        if session.stopping:
             raise SFTPFailure("The server is going down")
         wanted = min(KERNEL_STEP, todo - copied)
         count = step(offset + copied, wanted, target_offset + copied) if step else None
         if count is None:
             step = None
-            count = _storage_step(server, source, offset + copied, wanted, target, target_offset + copied)
+            count = _storage_step(session, source, offset + copied, wanted, target, target_offset + copied)
         if not count:
             break
         copied += count
@@ -74,20 +68,20 @@ def copy_data(
     return copied
 
 
-def _size(server: SFTPServer, file: FileHandle) -> int:
+def _size(session: Session, file: FileHandle) -> int:
     """The size of a file, or the largest there is where only reading tells."""
     try:
-        return server.storage.fstat(file.object).size or sys.maxsize
+        return session.storage.fstat(file.object).size or sys.maxsize
     except SFTPUnsupported:
         return sys.maxsize
 
 
 def _kernel_step(
-    server: SFTPServer, source: FileHandle, target: FileHandle
+    session: Session, source: FileHandle, target: FileHandle
 ) -> Callable[[int, int, int], int | None] | None:
     """A function that copies once by descriptor, or returns None where the kernel will not; or None."""
     reading = source.descriptor
-    writing = server.storage.fileno(target.object) if target.takes_views else None
+    writing = session.storage.fileno(target.object) if target.takes_views else None
     if reading is None or writing is None or target.flags & os.O_APPEND:
         return None
 
@@ -102,10 +96,10 @@ def _kernel_step(
 
 
 def _storage_step(
-    server: SFTPServer, source: FileHandle, offset: int, wanted: int, target: FileHandle, target_offset: int
+    session: Session, source: FileHandle, offset: int, wanted: int, target: FileHandle, target_offset: int
 ) -> int:
-    data = server.storage.read(source.object, offset, min(wanted, STORAGE_STEP))
+    data = session.storage.read(source.object, offset, min(wanted, STORAGE_STEP))
     if data:
         chunk = data if target.takes_views or isinstance(data, bytes) else bytes(data)
-        server.storage.write(target.object, target_offset, chunk)  # type: ignore[arg-type]
+        check_count(session.storage.write(target.object, target_offset, chunk), len(chunk))  # type: ignore[func-returns-value, arg-type]
     return len(data)

@@ -13,8 +13,9 @@ import os
 from itertools import islice
 
 from pysftpserver.engine import wire
-from pysftpserver.engine.copying import check_offset, copy_data
+from pysftpserver.engine.copying import copy_data
 from pysftpserver.engine.log import VERBOSE
+from pysftpserver.engine.session import check_count, check_offset
 from pysftpserver.failures import show
 from pysftpserver.pysftpexceptions import (
     SFTPBadMessage,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pysftpserver.attributes import NameOfId, SFTPAttributes
-    from pysftpserver.server import SFTPServer
+    from pysftpserver.engine.session import Session
 
 # --- files --------------------------------------------------------------------------------------------
 
@@ -60,147 +61,141 @@ def _open_flags(pflags: int) -> int:
 OPEN_FLAGS = tuple(map(_open_flags, range(2 * wire.SSH2_FXF_EXCL)))
 
 
-def serve_open(server: SFTPServer, rid: int, path: bytes, pflags: int, attrs: SFTPAttributes) -> None:
+def serve_open(session: Session, rid: int, path: bytes, pflags: int, attrs: SFTPAttributes) -> None:
     """SSH_FXP_OPEN, section 6.3: a HANDLE."""
     flags = OPEN_FLAGS[pflags % len(OPEN_FLAGS)]
-    if server.read_only and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC):
-        server.log.write(VERBOSE, "Refusing open request in read-only mode")
+    if session.read_only and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC):
+        session.log.write(VERBOSE, "Refusing open request in read-only mode")
         raise SFTPForbidden
     mode = 0o666 if attrs.permissions is None else attrs.permissions & 0o7777
-    server.handles.check_room()
-    opened = server.storage.open(server.path(path), flags, mode)
-    server.send_handle(rid, server.handles.add_file(path, flags, opened))
+    session.handles.check_room()
+    opened = session.storage.open(session.path(path), flags, mode)
+    session.send_handle(rid, session.handles.add_file(path, flags, opened))
 
 
-def serve_close(server: SFTPServer, rid: int, handle: bytes) -> None:
+def serve_close(session: Session, rid: int, handle: bytes) -> None:
     """SSH_FXP_CLOSE, section 6.3: a STATUS."""
-    server.handles.close(handle)
-    server.send_status(rid)
+    session.handles.close(handle)
+    session.send_status(rid)
 
 
-def serve_read(server: SFTPServer, rid: int, handle: bytes, offset: int, length: int) -> int:
+def serve_read(session: Session, rid: int, handle: bytes, offset: int, length: int) -> int:
     """SSH_FXP_READ, section 6.4: a DATA, shorter than asked for only at the end of the file."""
-    file = server.handles.file(handle)
-    size = min(length, server.limits.data)
+    file = session.handles.file(handle)
+    size = min(length, session.limits.data)
     check_offset(offset)
-    data = server.storage.read(file.object, offset, size)
+    data = session.storage.read(file.object, offset, size)
     if not data and size:  # to ask for nothing is odd, but no error
         raise SFTPEndOfFile
     if type(data) is not bytes:
         data = bytes(memoryview(data or b""))  # the storage may use its buffer again before this is sent
     if len(data) > size:
         data = data[:size]
-    server.send_data(rid, data)
+    session.send_data(rid, data)
     file.bytes_read += len(data)
     return len(data)
 
 
-def serve_write(server: SFTPServer, rid: int, handle: bytes, offset: int, chunk: bytes | memoryview) -> int:
+def serve_write(session: Session, rid: int, handle: bytes, offset: int, chunk: bytes | memoryview) -> int:
     """SSH_FXP_WRITE, section 6.4: a STATUS when all of the chunk is stored."""
-    file = server.handles.file(handle)
+    file = session.handles.file(handle)
     if file.flags & os.O_APPEND:
         offset = 0  # whatever the client sent: the end of the file is meant
     check_offset(offset)
     chunk = chunk if file.takes_views else bytes(chunk)
-    answer = server.storage.write(file.object, offset, chunk)  # type: ignore[func-returns-value]
+    answer = session.storage.write(file.object, offset, chunk)  # type: ignore[func-returns-value]
     if answer is not None:
         check_count(answer, len(chunk))
     file.bytes_written += len(chunk)
-    server.send_status(rid)
+    session.send_status(rid)
     return len(chunk)
 
 
-def check_count(answer: object, count: int) -> None:
-    """Raises SFTPFailure for a storage that hands on os.write()'s answer, where that is a part only."""
-    if isinstance(answer, int) and answer < count:
-        raise SFTPFailure(f"The storage has stored {answer} bytes of {count}")
-
-
-def serve_fsync(server: SFTPServer, rid: int, handle: bytes) -> None:
+def serve_fsync(session: Session, rid: int, handle: bytes) -> None:
     """fsync@openssh.com: a STATUS."""
-    server.storage.fsync(server.handles.file(handle).object)
-    server.send_status(rid)
+    session.storage.fsync(session.handles.file(handle).object)
+    session.send_status(rid)
 
 
 def serve_copy_data(
-    server: SFTPServer, rid: int, source: bytes, offset: int, length: int, target: bytes, target_offset: int
+    session: Session, rid: int, source: bytes, offset: int, length: int, target: bytes, target_offset: int
 ) -> int:
     """copy-data: a STATUS when the bytes are copied."""
-    reading, writing = server.handles.file(source), server.handles.file(target)
-    copied = copy_data(server, reading, offset, length, writing, target_offset)
-    server.send_status(rid)
+    reading, writing = session.handles.file(source), session.handles.file(target)
+    copied = copy_data(session, reading, offset, length, writing, target_offset)
+    session.send_status(rid)
     return copied
 
 
 # --- attributes ---------------------------------------------------------------------------------------
 
 
-def serve_stat(server: SFTPServer, rid: int, path: bytes) -> None:
+def serve_stat(session: Session, rid: int, path: bytes) -> None:
     """SSH_FXP_STAT, section 6.8: ATTRS, links followed."""
-    server.send_attrs(rid, server.storage.stat(server.path(path)))
+    session.send_attrs(rid, session.storage.stat(session.path(path)))
 
 
-def serve_lstat(server: SFTPServer, rid: int, path: bytes) -> None:
+def serve_lstat(session: Session, rid: int, path: bytes) -> None:
     """SSH_FXP_LSTAT, section 6.8: ATTRS of a link itself."""
-    server.send_attrs(rid, server.storage.lstat(server.path(path)))
+    session.send_attrs(rid, session.storage.lstat(session.path(path)))
 
 
-def serve_fstat(server: SFTPServer, rid: int, handle: bytes) -> None:
+def serve_fstat(session: Session, rid: int, handle: bytes) -> None:
     """SSH_FXP_FSTAT, section 6.8: ATTRS of an open file."""
-    server.send_attrs(rid, server.storage.fstat(server.handles.file(handle).object))
+    session.send_attrs(rid, session.storage.fstat(session.handles.file(handle).object))
 
 
-def serve_setstat(server: SFTPServer, rid: int, path: bytes, attrs: SFTPAttributes) -> None:
+def serve_setstat(session: Session, rid: int, path: bytes, attrs: SFTPAttributes) -> None:
     """SSH_FXP_SETSTAT, section 6.9: a STATUS; with no attribute there is nothing to fail."""
     if not attrs.is_empty():
-        server.storage.setstat(server.path(path), attrs)
-    server.send_status(rid)
+        session.storage.setstat(session.path(path), attrs)
+    session.send_status(rid)
 
 
-def serve_lsetstat(server: SFTPServer, rid: int, path: bytes, attrs: SFTPAttributes) -> None:
+def serve_lsetstat(session: Session, rid: int, path: bytes, attrs: SFTPAttributes) -> None:
     """lsetstat@openssh.com: SETSTAT that follows no link."""
     if attrs.size is not None:
         raise SFTPBadMessage("lsetstat takes no size")
     if not attrs.is_empty():
-        server.storage.lsetstat(server.path(path), attrs)
-    server.send_status(rid)
+        session.storage.lsetstat(session.path(path), attrs)
+    session.send_status(rid)
 
 
-def serve_fsetstat(server: SFTPServer, rid: int, handle: bytes, attrs: SFTPAttributes) -> None:
+def serve_fsetstat(session: Session, rid: int, handle: bytes, attrs: SFTPAttributes) -> None:
     """SSH_FXP_FSETSTAT, section 6.9: SETSTAT of an open file."""
-    server.storage.fsetstat(server.handles.file(handle).object, attrs)
-    server.send_status(rid)
+    session.storage.fsetstat(session.handles.file(handle).object, attrs)
+    session.send_status(rid)
 
 
 # --- directories --------------------------------------------------------------------------------------
 
 
-def serve_opendir(server: SFTPServer, rid: int, path: bytes) -> None:
+def serve_opendir(session: Session, rid: int, path: bytes) -> None:
     """SSH_FXP_OPENDIR, section 6.7: a HANDLE."""
-    server.handles.check_room()
-    listing = server.storage.opendir(server.path(path))
-    server.send_handle(rid, server.handles.add_directory(path, listing))
+    session.handles.check_room()
+    listing = session.storage.opendir(session.path(path))
+    session.send_handle(rid, session.handles.add_directory(path, listing))
 
 
-def serve_readdir(server: SFTPServer, rid: int, handle: bytes) -> None:
+def serve_readdir(session: Session, rid: int, handle: bytes) -> None:
     """SSH_FXP_READDIR, section 6.7: a NAME with as many entries as fit a packet."""
-    directory = server.handles.directory(handle)
+    directory = session.handles.directory(handle)
     if directory.is_broken:
         raise SFTPFailure("The listing broke off; open the directory again")
-    room = most = server.limits.packet - NAMES_HEADER
+    room = most = session.limits.packet - NAMES_HEADER
     entries = []
     if directory.waiting is not None:
         entries.append(directory.waiting)
         room -= len(directory.waiting)
         directory.waiting = None
     else:
-        server.longnames.refresh()
-    longname = server.longnames.longname
+        session.longnames.refresh()
+    longname = session.longnames.longname
     try:
-        for name, attrs in islice(directory.entries, server.limits.entries - len(entries)):
+        for name, attrs in islice(directory.entries, session.limits.entries - len(entries)):
             entry = wire.encode_name_entry(name, longname(name, attrs), attrs)
             if len(entry) > most:
-                server.log.error(f"a name of {len(name)} bytes does not fit into a packet, and is left out")
+                session.log.error(f"a name of {len(name)} bytes does not fit into a packet, and is left out")
                 continue
             room -= len(entry)
             if room < 0:
@@ -213,127 +208,127 @@ def serve_readdir(server: SFTPServer, rid: int, handle: bytes) -> None:
         raise
     if not entries:
         raise SFTPEndOfFile
-    server.send(wire.SSH2_FXP_NAME, rid, wire.encode_names(entries))
+    session.send(wire.SSH2_FXP_NAME, rid, wire.encode_names(entries))
 
 
-def serve_mkdir(server: SFTPServer, rid: int, path: bytes, attrs: SFTPAttributes) -> None:
+def serve_mkdir(session: Session, rid: int, path: bytes, attrs: SFTPAttributes) -> None:
     """SSH_FXP_MKDIR, section 6.6: a STATUS."""
     mode = 0o777 if attrs.permissions is None else attrs.permissions & 0o7777
-    server.storage.mkdir(server.path(path), mode)
-    server.send_status(rid)
+    session.storage.mkdir(session.path(path), mode)
+    session.send_status(rid)
 
 
-def serve_rmdir(server: SFTPServer, rid: int, path: bytes) -> None:
+def serve_rmdir(session: Session, rid: int, path: bytes) -> None:
     """SSH_FXP_RMDIR, section 6.6: a STATUS."""
-    server.storage.rmdir(server.path(path))
-    server.send_status(rid)
+    session.storage.rmdir(session.path(path))
+    session.send_status(rid)
 
 
 # --- the tree -----------------------------------------------------------------------------------------
 
 
-def serve_remove(server: SFTPServer, rid: int, path: bytes) -> None:
+def serve_remove(session: Session, rid: int, path: bytes) -> None:
     """SSH_FXP_REMOVE, section 6.5: a STATUS."""
-    server.storage.rm(server.path(path))
-    server.send_status(rid)
+    session.storage.rm(session.path(path))
+    session.send_status(rid)
 
 
-def serve_rename(server: SFTPServer, rid: int, path: bytes, target: bytes) -> None:
+def serve_rename(session: Session, rid: int, path: bytes, target: bytes) -> None:
     """SSH_FXP_RENAME, section 6.5: a STATUS; an existing target is a failure."""
-    server.storage.rename(server.path(path), server.path(target))
-    server.send_status(rid)
+    session.storage.rename(session.path(path), session.path(target))
+    session.send_status(rid)
 
 
-def serve_posix_rename(server: SFTPServer, rid: int, path: bytes, target: bytes) -> None:
+def serve_posix_rename(session: Session, rid: int, path: bytes, target: bytes) -> None:
     """posix-rename@openssh.com: RENAME that replaces."""
-    server.storage.rename(server.path(path), server.path(target), replace=True)
-    server.send_status(rid)
+    session.storage.rename(session.path(path), session.path(target), replace=True)
+    session.send_status(rid)
 
 
-def serve_symlink(server: SFTPServer, rid: int, target: bytes, path: bytes) -> None:
+def serve_symlink(session: Session, rid: int, target: bytes, path: bytes) -> None:
     """SSH_FXP_SYMLINK, section 6.10: a STATUS."""
     # OpenSSH's order of arguments, not the draft's, is what every client sends.
-    server.storage.symlink(server.path(path), target)
-    server.send_status(rid)
+    session.storage.symlink(session.path(path), target)
+    session.send_status(rid)
 
 
-def serve_hardlink(server: SFTPServer, rid: int, path: bytes, target: bytes) -> None:
+def serve_hardlink(session: Session, rid: int, path: bytes, target: bytes) -> None:
     """hardlink@openssh.com: a STATUS."""
-    server.storage.link(server.path(path), server.path(target))
-    server.send_status(rid)
+    session.storage.link(session.path(path), session.path(target))
+    session.send_status(rid)
 
 
-def serve_readlink(server: SFTPServer, rid: int, path: bytes) -> None:
+def serve_readlink(session: Session, rid: int, path: bytes) -> None:
     """SSH_FXP_READLINK, section 6.10: a NAME without attributes."""
-    server.send_name(rid, server.storage.readlink(server.path(path)))
+    session.send_name(rid, session.storage.readlink(session.path(path)))
 
 
 # --- names --------------------------------------------------------------------------------------------
 
 
-def serve_realpath(server: SFTPServer, rid: int, path: bytes) -> None:
+def serve_realpath(session: Session, rid: int, path: bytes) -> None:
     """SSH_FXP_REALPATH, section 6.11: a NAME without attributes; no path is the start directory."""
-    server.send_name(rid, server.storage.realpath(server.path(path or b".")))
+    session.send_name(rid, session.storage.realpath(session.path(path or b".")))
 
 
-def expand_tilde(server: SFTPServer, path: bytes) -> bytes:
+def expand_tilde(session: Session, path: bytes) -> bytes:
     """The path to give to the storage, for one that may begin with `~` or `~user`."""
     if path.startswith(b"~"):
         user, slash, rest = path[1:].partition(b"/")
-        path = server.storage.userhome(user) + slash + rest
-    return server.path(path or b".")
+        path = session.storage.userhome(user) + slash + rest
+    return session.path(path or b".")
 
 
-def serve_expand_path(server: SFTPServer, rid: int, path: bytes) -> None:
+def serve_expand_path(session: Session, rid: int, path: bytes) -> None:
     """expand-path@openssh.com: REALPATH that knows `~` and `~user`."""
     try:
-        full = expand_tilde(server, path)
+        full = expand_tilde(session, path)
     except SFTPNotFound:
         user = path[1:].partition(b"/")[0]
-        server.log.error(f"tilde_expand: No such user {show(user)}")
+        session.log.error(f"tilde_expand: No such user {show(user)}")
         raise
-    server.send_name(rid, server.storage.realpath(full))
+    session.send_name(rid, session.storage.realpath(full))
 
 
-def serve_home_directory(server: SFTPServer, rid: int, user: bytes) -> None:
+def serve_home_directory(session: Session, rid: int, user: bytes) -> None:
     """home-directory: a NAME with where a user starts."""
     if not user:
         raise SFTPFailure("No such user")
     try:
-        server.send_name(rid, server.storage.userhome(user))
+        session.send_name(rid, session.storage.userhome(user))
     except SFTPNotFound as error:
         raise SFTPFailure(str(error)) from None  # OpenSSH's status here; `~user` keeps its own
 
 
-def _names(server: SFTPServer, name: NameOfId, numbers: tuple[int, ...]) -> Iterator[bytes]:
+def _names(session: Session, name: NameOfId, numbers: tuple[int, ...]) -> Iterator[bytes]:
     for number in numbers:
-        if server.stopping:  # there may be tens of thousands, each of them asked of the host
+        if session.stopping:  # there may be tens of thousands, each of them asked of the host
             raise SFTPFailure("The server is going down")
         yield name(number) or b""
 
 
-def serve_users_groups(server: SFTPServer, rid: int, uids: tuple[int, ...], gids: tuple[int, ...]) -> None:
+def serve_users_groups(session: Session, rid: int, uids: tuple[int, ...], gids: tuple[int, ...]) -> None:
     """users-groups-by-id@openssh.com: names, empty for unknown numbers."""
-    users = wire.encode_string_list(_names(server, server.storage.username, uids))
-    groups = wire.encode_string_list(_names(server, server.storage.groupname, gids))
-    server.send(wire.SSH2_FXP_EXTENDED_REPLY, rid, users + groups)
+    users = wire.encode_string_list(_names(session, session.storage.username, uids))
+    groups = wire.encode_string_list(_names(session, session.storage.groupname, gids))
+    session.send(wire.SSH2_FXP_EXTENDED_REPLY, rid, users + groups)
 
 
 # --- figures ------------------------------------------------------------------------------------------
 
 
-def serve_statvfs(server: SFTPServer, rid: int, path: bytes) -> None:
+def serve_statvfs(session: Session, rid: int, path: bytes) -> None:
     """statvfs@openssh.com: figures of a file system."""
-    server.send_statvfs(rid, server.storage.statvfs(server.path(path)))
+    session.send_statvfs(rid, session.storage.statvfs(session.path(path)))
 
 
-def serve_fstatvfs(server: SFTPServer, rid: int, handle: bytes) -> None:
+def serve_fstatvfs(session: Session, rid: int, handle: bytes) -> None:
     """fstatvfs@openssh.com: the same of an open file's."""
-    server.send_statvfs(rid, server.storage.fstatvfs(server.handles.file(handle).object))
+    session.send_statvfs(rid, session.storage.fstatvfs(session.handles.file(handle).object))
 
 
-def serve_limits(server: SFTPServer, rid: int) -> None:
+def serve_limits(session: Session, rid: int) -> None:
     """limits@openssh.com: what this server takes, in bytes and handles."""
-    limits = server.limits
+    limits = session.limits
     body = wire.encode_limits(limits.packet, limits.data, limits.data, limits.handles)
-    server.send(wire.SSH2_FXP_EXTENDED_REPLY, rid, body)
+    session.send(wire.SSH2_FXP_EXTENDED_REPLY, rid, body)

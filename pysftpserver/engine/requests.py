@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pysftpserver.attributes import SFTPAttributes
-    from pysftpserver.server import SFTPServer
+    from pysftpserver.engine.session import Session
 
 TAKES_ANY_KEYWORD = 0x08  # inspect.CO_VARKEYWORDS, without importing inspect
 
@@ -96,31 +96,31 @@ def _has(cls: type, need: str) -> bool:
 def _says(level: int, template: str) -> tuple[int, Callable[..., Iterator[str]]]:
     """A line made of the arguments that are paths."""
 
-    def line(server: SFTPServer, *arguments: Any) -> Iterator[str]:
+    def line(session: Session, *arguments: Any) -> Iterator[str]:
         yield template.format(*(show(a) if isinstance(a, bytes) else a for a in arguments))
 
     return level, line
 
 
-def _fsync_line(server: SFTPServer, handle: bytes) -> Iterator[str]:
-    path = server.handles.path_of(handle)
+def _fsync_line(session: Session, handle: bytes) -> Iterator[str]:
+    path = session.handles.path_of(handle)
     if path is not None:
         yield f'fsync "{show(path)}"'
 
 
-def _open_line(server: SFTPServer, path: bytes, pflags: int, attrs: SFTPAttributes) -> Iterator[str]:
+def _open_line(session: Session, path: bytes, pflags: int, attrs: SFTPAttributes) -> Iterator[str]:
     names = ("READ", "WRITE", "APPEND", "CREATE", "TRUNCATE", "EXCL")  # bit 0 and up
     flags = ",".join(name for bit, name in enumerate(names) if pflags >> bit & 1)
     mode = 0o666 if attrs.permissions is None else attrs.permissions
     yield f'open "{show(path)}" flags {flags} mode 0{mode:o}'
 
 
-def _mkdir_line(server: SFTPServer, path: bytes, attrs: SFTPAttributes) -> Iterator[str]:
+def _mkdir_line(session: Session, path: bytes, attrs: SFTPAttributes) -> Iterator[str]:
     mode = 0o777 if attrs.permissions is None else attrs.permissions & 0o7777
     yield f'mkdir name "{show(path)}" mode 0{mode:o}'
 
 
-def _set_lines(server: SFTPServer, path: bytes, attrs: SFTPAttributes) -> Iterator[str]:
+def _set_lines(session: Session, path: bytes, attrs: SFTPAttributes) -> Iterator[str]:
     if attrs.size is not None:
         yield f'set "{show(path)}" size {attrs.size}'
     if attrs.permissions is not None:
@@ -132,36 +132,36 @@ def _set_lines(server: SFTPServer, path: bytes, attrs: SFTPAttributes) -> Iterat
         yield f'set "{show(path)}" owner {attrs.uid} group {attrs.gid}'
 
 
-def _lset_lines(server: SFTPServer, path: bytes, attrs: SFTPAttributes) -> Iterator[str]:
-    return iter(()) if attrs.size is not None else _set_lines(server, path, attrs)
+def _lset_lines(session: Session, path: bytes, attrs: SFTPAttributes) -> Iterator[str]:
+    return iter(()) if attrs.size is not None else _set_lines(session, path, attrs)
 
 
-def _expand_line(server: SFTPServer, path: bytes) -> Iterator[str]:
+def _expand_line(session: Session, path: bytes) -> Iterator[str]:
     try:
-        yield f'expand "{show(handlers.expand_tilde(server, path))}"'
+        yield f'expand "{show(handlers.expand_tilde(session, path))}"'
     except SFTPException:
         pass  # the reply will say so
 
 
-def _home_line(server: SFTPServer, user: bytes) -> Iterator[str]:
+def _home_line(session: Session, user: bytes) -> Iterator[str]:
     try:
         if user:
-            yield f'home-directory "{show(server.storage.userhome(user))}"'
+            yield f'home-directory "{show(session.storage.userhome(user))}"'
     except SFTPException:
         pass  # the reply will say so
 
 
-def _realpath_line(server: SFTPServer, path: bytes) -> Iterator[str]:
+def _realpath_line(session: Session, path: bytes) -> Iterator[str]:
     yield f'realpath "{show(path or b".")}"'
 
 
-def _ids_line(server: SFTPServer, uids: tuple[int, ...], gids: tuple[int, ...]) -> Iterator[str]:
+def _ids_line(session: Session, uids: tuple[int, ...], gids: tuple[int, ...]) -> Iterator[str]:
     yield f"users-groups-by-id: {len(uids)} users, {len(gids)} groups"
 
 
-def _fset_lines(server: SFTPServer, handle: bytes, attrs: SFTPAttributes) -> Iterator[str]:
-    path = server.handles.path_of(handle)
-    return iter(()) if path is None else _set_lines(server, path, attrs)
+def _fset_lines(session: Session, handle: bytes, attrs: SFTPAttributes) -> Iterator[str]:
+    path = session.handles.path_of(handle)
+    return iter(()) if path is None else _set_lines(session, path, attrs)
 
 
 # --- the table, in the order in which `sftp-server -Q requests` prints it --------------------------------

@@ -50,6 +50,16 @@ class CopyData(OnFiles):
         client.status("close", target)
         return status
 
+    def test_fails_when_the_storage_says_that_it_has_stored_a_part(self):
+        class Partly(SFTPServerStorage):
+            def fileno(self, handle: int) -> None:
+                return None
+
+            def write(self, handle: int, off: int, chunk: bytes | memoryview) -> int:  # type: ignore[override]
+                return os.pwrite(handle, chunk[:7], off)
+
+        self.assertEqual(self.copy(Client(Partly(self.root)), 0, 100, 0), FAILURE)
+
     def test_copies_ranges_to_where_they_are_wanted(self):
         size = len(self.content)
         for way, client in self.clients():

@@ -54,6 +54,13 @@ class Interface(unittest.TestCase):
             self.assertEqual(getattr(server_module, name), getattr(wire, name))
         self.assertEqual((everything["SSH2_FXP_EXTENDED"], everything["SSH2_FX_OP_UNSUPPORTED"]), (200, 8))
 
+    def test_what_its_arguments_are_made_with_is_importable_from_the_server(self):
+        everything: dict[str, Any] = {}
+        exec("from pysftpserver.server import *", everything)
+        log, limits = everything["SFTPLog"](), everything["Limits"](path=9)
+        server = everything["SFTPServer"](Whole(), log=log, limits=limits)
+        self.assertEqual((server.log, server.limits.path), (log, 9))
+
     def test_input_and_output_queues_are_bytes_to_assign_and_add_to(self):
         server = SFTPServer(Whole())
         server.input_queue = HELLO

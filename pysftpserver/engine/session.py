@@ -1,0 +1,182 @@
+"""One session: what a request may touch, and the replies that it may give.
+
+Handlers, the fast path and copies are handed a Session and know nothing above it. What may not enter:
+framing, the table of requests, hooks, sockets, concrete storages, wire encodings (wire.py).
+Facts: draft-ietf-secsh-filexfer-02, section 7, for the replies.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pysftpserver.attributes import LongnameFormatter
+from pysftpserver.engine import wire
+from pysftpserver.engine.handles import HandleTable
+from pysftpserver.engine.segments import OutputQueue
+from pysftpserver.engine.wire import SSH2_FX_OK
+from pysftpserver.pysftpexceptions import (
+    SFTPBadMessage,
+    SFTPFailure,
+    SFTPLimitReached,
+    SFTPSessionEnd,
+    is_expected,
+    status_of,
+    words_of,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage, StatVFS
+    from pysftpserver.attributes import SFTPAttributes
+    from pysftpserver.engine.limits import Limits
+    from pysftpserver.engine.log import SFTPLog
+
+MAX_OFFSET = (1 << 63) - 1  # bytes
+
+
+def check_offset(offset: int) -> None:
+    """Raises SFTPBadMessage for an offset that no file can have."""
+    if offset > MAX_OFFSET:
+        raise SFTPBadMessage("The offset is beyond any file's end")
+
+
+def check_count(answer: object, count: int) -> None:
+    """Raises SFTPFailure when a storage's write() returned fewer bytes than the count that it was given."""
+    if isinstance(answer, int) and answer < count:
+        raise SFTPFailure(f"The storage has stored {answer} bytes of {count}")
+
+
+class Session:
+    """What requests share from INIT to the end of a session.
+
+    storage: where the files live. log: the session's. limits: what it may take. read_only: whether OPEN
+    refuses flags that write. raise_on_error: answer_error() raises what it has answered.
+    output: the replies that wait to be sent. queue_limit: bytes of them from which nothing more is served.
+    position: how far the buffer that is being served has been consumed. stopping: set by a door, for
+    requests that take long to give up. ended: why the session has to end, once it has to.
+    """
+
+    def __init__(
+        self,
+        storage: SFTPAbstractServerStorage,
+        log: SFTPLog,
+        limits: Limits,
+        read_only: bool = False,
+        raise_on_error: bool = False,
+    ) -> None:
+        self.storage = storage
+        self.log = log
+        self.limits = limits
+        self.read_only = read_only
+        self.raise_on_error = raise_on_error
+        self.output = OutputQueue()
+        self.queue_limit = limits.queue
+        self.position = 0
+        self.stopping = False
+        self.ended: str | None = None
+        self.handles = HandleTable(storage, log, limits.handles)
+        self.longnames = LongnameFormatter(storage.username, storage.groupname)
+
+    def path(self, path: bytes) -> bytes:
+        """The path to give to the storage, for one that the client sent."""
+        home = self.storage.home
+        if home is None or not path or path.startswith(b"/"):
+            return path
+        return home + path if home.endswith(b"/") else home + b"/" + path
+
+    def end(self, reason: str) -> None:
+        """The session cannot go on: nothing more is served. The reason goes to the log."""
+        self.output.settle()  # what was asked before is answered, and logged, before
+        self.ended = reason
+        self.log.error(f"session ends: {reason}")
+
+    def close(self) -> None:
+        """The session is over: close every handle that the client left open. May be called twice."""
+        self.handles.close_all()
+        self.output.clear()
+
+    def answer_error(self, request_id: int, name: str, error: BaseException) -> None:
+        """Log what went wrong with a request, and answer it. name: the request's, for the log.
+
+        Raises KeyboardInterrupt, and what it has answered if raise_on_error is set.
+        """
+        if isinstance(error, KeyboardInterrupt):
+            raise error
+        if isinstance(error, SFTPSessionEnd):
+            self.end(str(error))
+            return
+        self.output.append(self._error_reply(request_id, name, error))
+        if self.raise_on_error:
+            raise error
+
+    def _error_reply(self, request_id: int, name: str, error: BaseException) -> bytes:
+        if not is_expected(error):
+            self.log.error(f"{name} failed, and the session goes on:")
+            self.log.fault(error)
+        elif isinstance(error, SFTPLimitReached):
+            self.log.info(str(error))
+        elif error.__cause__ is not None:  # what the storage knows and the client is not told
+            cause = error.__cause__
+            self.log.error(f"{name} failed because of {type(cause).__name__}: {words_of(cause)}")
+        return self._status(request_id, *status_of(error))
+
+    # --- replies: every handler ends with one of these, or raises -----------------------------------
+
+    def send_status(self, request_id: int, status: int = SSH2_FX_OK, message: bytes | None = None) -> None:
+        """Queue a STATUS; message: UTF-8, the code's usual text where it is None."""
+        self.output.append(self._status(request_id, status, message))
+
+    def _status(self, request_id: int, status: int, message: bytes | None) -> bytes:
+        if status > wire.SSH2_FX_EOF:
+            text = wire.STATUS_MESSAGES.get(status, b"Unknown error")
+            self.log.info(f"sent status {text.decode()}")
+        if message is None:
+            return wire.encode_usual_status(request_id, status)
+        return wire.encode_status(request_id, status, message)
+
+    def failed_read(self, request_id: int, error: BaseException) -> bytes:
+        """The reply for a late READ that could not be done."""
+        return self._error_reply(request_id, "read", error)
+
+    def send_handle(self, request_id: int, name: bytes) -> None:
+        """Queue a HANDLE."""
+        self.send(wire.SSH2_FXP_HANDLE, request_id, wire.encode_string(name))
+
+    def send(self, kind: int, request_id: int, body: bytes) -> None:
+        """Queue a reply of any kind. Raises SFTPFailure for one that no client would take."""
+        if len(body) > self.limits.packet - wire.REQUEST_HEADER:
+            raise SFTPFailure("The reply does not fit into a packet")
+        self.output.append(wire.encode_packet(kind, request_id, body))
+
+    def send_attrs(self, request_id: int, attrs: SFTPAttributes) -> None:
+        """Queue an ATTRS."""
+        self.send(wire.SSH2_FXP_ATTRS, request_id, wire.encode_attributes(attrs))
+
+    def send_name(self, request_id: int, name: bytes) -> None:
+        """Queue a NAME with one entry that has no attributes."""
+        self.send(wire.SSH2_FXP_NAME, request_id, wire.encode_names([wire.encode_bare_name(name)]))
+
+    def send_statvfs(self, request_id: int, figures: StatVFS) -> None:
+        """Queue the reply of statvfs@openssh.com."""
+        flag = wire.SSH2_FXE_STATVFS_ST_RDONLY if figures.f_flag & os.ST_RDONLY else 0
+        flag |= wire.SSH2_FXE_STATVFS_ST_NOSUID if figures.f_flag & os.ST_NOSUID else 0
+        numbers = (
+            figures.f_bsize,
+            figures.f_frsize,
+            figures.f_blocks,
+            figures.f_bfree,
+            figures.f_bavail,
+            figures.f_files,
+            figures.f_ffree,
+            figures.f_favail,
+            figures.f_fsid,
+            flag,
+            figures.f_namemax,
+        )
+        self.send(wire.SSH2_FXP_EXTENDED_REPLY, request_id, wire.encode_statvfs(numbers))
+
+    def send_data(self, request_id: int, data: bytes) -> None:
+        """Queue a DATA with bytes."""
+        self.output.append(wire.encode_data_header(request_id, len(data)))
+        if data:
+            self.output.append(data)
