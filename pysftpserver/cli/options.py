@@ -104,8 +104,8 @@ class Command:
         given = []
         rest = iter(words)
         for word in rest:
-            if not word.startswith("-"):
-                given.append(word)
+            if not word.startswith("-") or word == "--":
+                given.extend(rest if word == "--" else [word])
                 continue
             flag, equals, text = word.partition("=") if word.startswith("--") else (word, "", "")
             option = known.get(flag)

@@ -55,8 +55,15 @@ def parse(command: Command, words: Sequence[str]) -> dict[str, Any]:
     parser = build_parser(command)
     if command.rest is None:
         return vars(parser.parse_args(words))
-    # Otherwise, an option between two words would end the list.
-    return vars(parser.parse_intermixed_args(words))
+    # Intermixed: otherwise an option between two words would end the list. But that takes words behind "--"
+    # for options (Python 3.11), so they are marked by what no argument of a process holds.
+    end = words.index("--") if "--" in words else len(words)
+    parsed = parser.parse_intermixed_args([*words[:end], *("\0" + word for word in words[end + 1 :])])
+    values = vars(parsed)
+    for name, _ in command.arguments:
+        values[name] = values[name].removeprefix("\0")
+    values[command.rest[0]] = [word.removeprefix("\0") for word in values[command.rest[0]]]
+    return values
 
 
 def build_parser(command: Command) -> argparse.ArgumentParser:

@@ -30,6 +30,7 @@ COMMAND = Command(
     description="A drop-in for OpenSSH's sftp-server: all files that the user may reach, over SFTP on "
     "standard input and output.",
     epilog="It is started by sshd, for example by Subsystem sftp /usr/local/bin/pysftpserver in sshd_config.",
+    rest=("operand", "Ignored, as by sftp-server: scp -D gives a host and a subsystem."),
     options=(
         Option(
             "-d",

@@ -45,6 +45,13 @@ class PlainCommandLines(unittest.TestCase):
         self.assertEqual((values["chroot"], values["umask"], values["read_only"]), ("/srv/jail", 0o22, True))
         self.assertEqual(pysftpjail.COMMAND.parse(words), values)
 
+    def test_behind_two_dashes_are_words_and_no_options(self):
+        for words in (["-e", "--", "-R", "--nope"], ["-e", "--", "--", "--nope"]):
+            with self.subTest(words):
+                values = pysftpserver.COMMAND._parse_plain(words)
+                self.assertEqual((values["to_stderr"], values["read_only"]), (True, False))
+                self.assertEqual(values["operand"], words[2:])
+
     def test_with_any_number_of_words_have_them_in_a_list_options_among_them_or_not(self):
         command = pysftpmongo.COMMAND
         for words in (["host", "27017", "db"], ["host", "-R", "27017", "--bucket", "b", "db"]):

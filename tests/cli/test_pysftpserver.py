@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import pwd
+import shlex
 import subprocess
 
 from pysftpserver import __version__
 from pysftpserver.cli import pysftpserver
 from pysftpserver.cli.parser import build_parser
-from tests.cli.commands import BAD_UMASKS, REFERENCE, CommandCase
+from tests.cli.commands import BAD_UMASKS, PATIENCE, REFERENCE, CommandCase
+from tests.integration.programs import command, program
 from tests.support.packets import (
     CREAT,
     HELLO,
@@ -136,6 +138,25 @@ class Server(CommandCase):
         done = self.run_it("-e", "-l", "INFO", stdin=HELLO, under_sshd=True)
         self.assertIn(b"from [192.0.2.7]\n", done.stderr)
 
+    def test_operands_are_ignored_as_the_reference_does(self):
+        for operands in (["host"], ["host", "sftp"], ["--", "host", "sftp"], ["--", "-Z"], ["--"]):
+            with self.subTest(operands):
+                answers = self.serve("-R", *operands, requests=MAKE, cwd=self.jail)
+                self.assertEqual([reply.content for reply in answers], [PERMISSION_DENIED] * 2)
+
+    def test_scp_starts_it_directly(self):
+        server = self.place / "server"
+        server.write_text(f'#!/bin/sh\nexec {shlex.join(command("pysftpserver", "-R"))} "$@"\n')
+        server.chmod(0o700)
+        (self.jail / "f").write_bytes(b"content")
+        done = subprocess.run(
+            [program("scp"), "-D", server, f"host:{self.jail}/f", self.place / "g"],
+            capture_output=True,
+            timeout=PATIENCE,
+        )
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertEqual((self.place / "g").read_bytes(), b"content")
+
     # --- what it refuses ----------------------------------------------------------------------------
 
     def test_bad_values_are_refused(self):
@@ -148,14 +169,13 @@ class Server(CommandCase):
             ["--nope"],
             ["-p", "nope"],
             ["-P", "open,nope"],
-            ["argument\nof two lines"],
             *(["-u", text] if not text.startswith("-") else [f"-u{text}"] for text in BAD_UMASKS),
         ):
             with self.subTest(arguments):
                 self.assert_refused(self.run_it(*arguments, stdin=HELLO))
 
     def test_under_sshd_no_error_tells_a_host_path(self):
-        for arguments in (["-d", "/srv/secret/%x"], ["/srv/secret"], ["-f", "/srv/secret"]):
+        for arguments in (["-d", "/srv/secret/%x"], ["--/srv/secret"], ["-f", "/srv/secret"]):
             with self.subTest(arguments):
                 text = self.assert_refused(self.run_it(*arguments, stdin=HELLO, under_sshd=True))
                 self.assertNotIn("secret", text)
