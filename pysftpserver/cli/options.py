@@ -101,7 +101,7 @@ class Command:
             if not option.instead
         }
         values = {option.name: option.default for option in self.options if not option.instead}
-        given = []
+        given: list[str] = []
         rest = iter(words)
         for word in rest:
             if not word.startswith("-") or word == "--":
