@@ -42,7 +42,8 @@ _OPEN_FLAGS = (
 )
 
 
-NAMES_HEADER = 9  # bytes of a NAME in front of its entries
+NAMES_HEADER = 9  # bytes of a NAME between its length field and its entries
+MAX_NAMES = 64 << 10  # bytes of a READDIR reply: sshfs takes 128 KiB, and larger ones are no faster
 
 
 def _open_flags(pflags: int) -> int:
@@ -178,11 +179,12 @@ def serve_opendir(session: Session, rid: int, path: bytes) -> None:
 
 
 def serve_readdir(session: Session, rid: int, handle: bytes) -> None:
-    """SSH_FXP_READDIR, section 6.7: a NAME with as many entries as fit a packet."""
+    """SSH_FXP_READDIR, section 6.7: a NAME with as many entries as MAX_NAMES holds, and at least one."""
     directory = session.handles.directory(handle)
     if directory.is_broken:
         raise SFTPFailure("The listing broke off; open the directory again")
-    room = most = session.limits.packet - NAMES_HEADER
+    most = session.limits.packet - NAMES_HEADER
+    room = min(most, MAX_NAMES - wire.PACKET_HEADER - NAMES_HEADER)
     entries = []
     if directory.waiting is not None:
         entries.append(directory.waiting)
@@ -198,7 +200,7 @@ def serve_readdir(session: Session, rid: int, handle: bytes) -> None:
                 session.log.error(f"a name of {len(name)} bytes does not fit into a packet, and is left out")
                 continue
             room -= len(entry)
-            if room < 0:
+            if room < 0 and entries:
                 directory.waiting = entry
                 break
             entries.append(entry)

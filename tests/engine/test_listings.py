@@ -1,4 +1,4 @@
-"""READDIR: replies that are as full as packets may be, and lose no name."""
+"""READDIR: replies of up to 64 KiB, as full as that allows, which lose no name."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from tests.support import packets
 from tests.support.packets import EOF, MAX_PACKET, Client, request
 from tests.support.storages import Listed, Whole
 
+LONGEST = 64 << 10  # bytes of a reply, its length field among them
+
 
 class Listings(unittest.TestCase):
     def read_all(self, client: Client) -> list[bytes]:
-        """All names of a directory; no reply over the packet limit, and none smaller than it need be."""
+        """All names of a directory; no reply is too long, and none smaller than it need be."""
         handle = client.opendir(b"d")
         names: list[bytes] = []
         sizes = []
         while True:
             client.number += 1
             output = client.feed(request("readdir", client.number, handle))
-            self.assertLessEqual(len(output), MAX_PACKET + 4)
+            self.assertLessEqual(len(output), LONGEST)
             ((_, reply),) = packets.replies(output)
             if reply.kind == "status":
                 self.assertEqual(reply.content, EOF)
@@ -30,10 +32,10 @@ class Listings(unittest.TestCase):
             names += [entry.name for entry in reply.content]
         self.assertEqual(client.status("readdir", handle), EOF, "again")
         for size in sizes[:-1]:
-            self.assertGreater(size, MAX_PACKET - 1024)
+            self.assertGreater(size, LONGEST - 1024)
         return names
 
-    def test_fill_replies_up_to_the_packet_limit_with_5000_long_names_and_lose_none(self):
+    def test_fill_replies_up_to_64_kib_with_5000_long_names_and_lose_none(self):
         names = [b"%05d" % number + b"n" * 250 for number in range(5000)]
         entries = [(name, SFTPAttributes(1, 0, 0, 0o100644, 0, 0)) for name in names]
         self.assertEqual(self.read_all(Client(Listed(entries))), names)
@@ -49,12 +51,12 @@ class Listings(unittest.TestCase):
         wide = SFTPAttributes(size=10**8)  # one column more, for an even number of bytes to fill
         probe = Client(Listed([(b"", wide)]))
         empty = probe.feed(request("readdir", 1, probe.opendir(b"d")))
-        spare = MAX_PACKET + 4 - len(empty)
+        spare = LONGEST - len(empty)
         self.assertEqual(spare % 2, 0)
         client = Client(Listed([(b"n" * (spare // 2), wide), (b"next", wide)]))
         handle = client.opendir(b"d")
         output = client.feed(request("readdir", 1, handle))
-        self.assertEqual(len(output), MAX_PACKET + 4)
+        self.assertEqual(len(output), LONGEST)
         self.assertEqual([e.name for e in client.content("name", "readdir", handle)], [b"next"])
 
     def test_an_entry_that_is_one_byte_too_long_waits_for_the_next_reply(self):
@@ -62,7 +64,7 @@ class Listings(unittest.TestCase):
         for first in (wide, narrow):
             probe = Client(Listed([(b"first", first), (b"", wide)]))
             together = probe.feed(request("readdir", 1, probe.opendir(b"d")))
-            spare = MAX_PACKET + 4 - len(together)
+            spare = LONGEST - len(together)
             if spare % 2:  # a name counts twice, so the total is one byte too many for one of the two
                 name = b"n" * ((spare + 1) // 2)
                 client = Client(Listed([(b"first", first), (name, wide)]))
@@ -71,6 +73,13 @@ class Listings(unittest.TestCase):
                     self.assertEqual([e.name for e in client.content("name", "readdir", handle)], [expected])
                 return
         self.fail("neither total is odd")
+
+    def test_a_name_that_is_too_long_for_that_has_a_reply_of_its_own(self):
+        names = [b"a", b"n" * 100_000, b"z"]
+        client = Client(Listed([(name, SFTPAttributes()) for name in names]))
+        handle = client.opendir(b"d")
+        for name in names:
+            self.assertEqual([e.name for e in client.content("name", "readdir", handle)], [name])
 
     def test_a_name_that_no_packet_holds_hides_no_other_and_makes_no_packet_too_long(self):
         entries = [(b"a", SFTPAttributes()), (b"n" * 200_000, SFTPAttributes()), (b"z", SFTPAttributes())]

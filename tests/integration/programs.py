@@ -63,6 +63,17 @@ def command(name: str, *arguments: Argument) -> list[str]:
     ]
 
 
+def why_no_fuse() -> str | None:
+    """What this machine lacks for sshfs, or None."""
+    if shutil.which("sshfs") is None:
+        return "sshfs is missing: apt-get install sshfs"
+    try:
+        os.close(os.open("/dev/fuse", os.O_RDWR))
+    except OSError as error:
+        return f"/dev/fuse cannot be opened here: {error.strerror}"
+    return None
+
+
 def wait_for(what: str, condition: Callable[[], T], seconds: float = 10.0) -> T:
     """Return the first true result of the condition.
 

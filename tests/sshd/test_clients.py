@@ -19,7 +19,7 @@ from tests.integration.clients import (
     psftp,
 )
 from tests.integration.material import AWKWARD_NAMES, MIB, Material
-from tests.integration.programs import program, require, wait_for
+from tests.integration.programs import program, require, wait_for, why_no_fuse
 from tests.integration.sshd import HOST, TARGET
 from tests.sshd.running import DaemonCase, kill_group
 
@@ -245,17 +245,6 @@ class TestRclone(DaemonCase):
             (self.local / kind).write_text(kind)
             self.rclone("copy", kind, "there:")
             self.assertEqual((self.jail / kind).read_text(), kind)
-
-
-def why_no_fuse() -> str | None:
-    """What this machine lacks for sshfs."""
-    if shutil.which("sshfs") is None:
-        return "sshfs is missing: apt-get install sshfs"
-    try:
-        os.close(os.open("/dev/fuse", os.O_RDWR))
-    except OSError as error:
-        return f"/dev/fuse cannot be opened here: {error.strerror}"
-    return None
 
 
 class TestSshfs(DaemonCase):

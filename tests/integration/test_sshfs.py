@@ -1,0 +1,56 @@
+"""sshfs on pysftpjail, with no sshd in between.
+
+Facts: sshfs.c, whose MAX_REPLY_LEN of 128 KiB ends the mount when a reply is longer.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+from tests.integration.programs import command, program, wait_for, why_no_fuse
+
+NAMES = 100_000
+PATIENCE = 60.0  # seconds
+
+
+class TestSshfs(unittest.TestCase):
+    def setUp(self) -> None:
+        lacking = why_no_fuse()
+        if lacking:
+            self.skipTest(lacking)
+        memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        self.place = Path(tempfile.mkdtemp(dir=memory, prefix="pysftpserver-sshfs-"))
+        self.addCleanup(shutil.rmtree, self.place)
+        self.jail, self.there = self.place / "jail", self.place / "there"
+        self.jail.mkdir()
+        self.there.mkdir()
+
+    def mount(self) -> None:
+        ours, its = socket.socketpair()
+        with ours, its:
+            server = subprocess.Popen(command("pysftpjail", self.jail), stdin=ours, stdout=ours)
+            self.addCleanup(server.wait, PATIENCE)
+            words = [program("sshfs"), "-f", "-o", "passive", ":/", self.there]
+            sshfs = subprocess.Popen(words, stdin=its, stdout=its, stderr=subprocess.PIPE)
+        assert sshfs.stderr is not None
+        self.addCleanup(sshfs.stderr.close)
+        self.addCleanup(sshfs.wait, PATIENCE)
+        self.addCleanup(subprocess.run, ["fusermount3", "-u", "-z", self.there], capture_output=True)
+        wait_for("sshfs has mounted", lambda: os.path.ismount(self.there) or sshfs.poll() is not None)
+        if sshfs.poll() is not None:
+            self.skipTest(f"sshfs does not mount here: {sshfs.stderr.read().decode().strip()}")
+
+    def test_lists_a_hundred_thousand_names(self) -> None:
+        directory = os.open(self.jail, os.O_RDONLY | os.O_DIRECTORY)
+        self.addCleanup(os.close, directory)
+        names = {f"name-{number:06}" for number in range(NAMES)}
+        for name in names:
+            os.close(os.open(name, os.O_CREAT | os.O_WRONLY, dir_fd=directory))
+        self.mount()
+        self.assertEqual(set(os.listdir(self.there)), names)
