@@ -189,7 +189,7 @@ class SFTPServer(Session):
                 name, pos = string_at(buffer, pos, stop)
                 request = self._extensions.get(name)
                 if name not in EXTENDED_REQUESTS:
-                    self.log.error(f'Unknown extended request "{show(name)}"')
+                    self.log.write(VERBOSE, f'Unknown extended request "{show(name)}"')
             else:
                 request = REQUESTS.get(kind)
                 if request is None:
