@@ -31,7 +31,6 @@ from pysftpserver.engine.wire import (
     u32_at,
 )
 from pysftpserver.failures import show
-from pysftpserver.hook import SFTPEvent
 from pysftpserver.pysftpexceptions import (
     SFTPBadMessage,
     SFTPEndOfFile,
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
-    from pysftpserver.hook import SFTPHook
+    from pysftpserver.hook import SFTPEvent, SFTPHook
 
 __all__ = ["Limits", "SFTPLog", "SFTPServer"] + [name for name in vars(wire) if name.startswith("SSH2_")]
 
@@ -93,6 +92,8 @@ class SFTPServer(Session):
         self._input = b""
         self._closed = False
         if hook is not None:
+            import pysftpserver.hook  # noqa: F401 -- for _event(), which a sandbox would keep from importing it
+
             hook.started()
 
     # --- bytes in, bytes out ----------------------------------------------------------------------
@@ -225,7 +226,7 @@ class SFTPServer(Session):
             request.handler(self, request_id, *arguments)
             return
         named = dict(zip(request.fields, arguments, strict=True))
-        event = SFTPEvent(request.name, named, named.get("path"), named.get("target"))
+        event = _event(request.name, named)
         read = 0
         if "handle" in named:
             event.path = self.handles.path_of(named["handle"])
@@ -270,7 +271,7 @@ class SFTPServer(Session):
 
     def _may_begin(self, hook: SFTPHook, version: int) -> bool:
         """Ask the hook about INIT, and tell it what became of that; whether the session goes on."""
-        event = SFTPEvent("init", {"version": version}, None)
+        event = _event("init", {"version": version})
         try:
             hook.before(event)
         except KeyboardInterrupt:
@@ -316,7 +317,7 @@ class SFTPServer(Session):
     def _tell_rejected(self, name: str, error: BaseException) -> None:
         """Tell the hook of what is not served."""
         if self.hook is not None:
-            event = SFTPEvent(name, {}, None)
+            event = _event(name, {})
             event.status, event.message = status_of(error)
             self._tell(self.hook.rejected, event)
 
@@ -340,6 +341,13 @@ class SFTPServer(Session):
             raise
         except BaseException as error:
             self.log.fault(error)
+
+
+def _event(name: str, arguments: dict[str, Any]) -> SFTPEvent:
+    """What a hook is told of a request. Sessions without a hook do not import its module."""
+    from pysftpserver.hook import SFTPEvent
+
+    return SFTPEvent(name, arguments, arguments.get("path"), arguments.get("target"))
 
 
 def _refusals(read_only: bool, allow: Collection[str] | None, deny: Collection[str]) -> dict[str, str]:
