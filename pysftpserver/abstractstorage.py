@@ -81,8 +81,8 @@ class SFTPAbstractServerStorage:
     def territory(self) -> Sequence[int] | None:
         """Descriptors of the directories beneath which it opens, makes, removes and renames files.
 
-        A capability, not a duty: a door that confines its process asks for it, once, just before nothing
-        else can be opened any more, modules to import included. None: it may need any file.
+        Optional. A door that confines its process asks for it once, just before nothing else can be opened,
+        modules to import included. None: the storage may need any file.
         """
         return None
 
@@ -179,19 +179,19 @@ class SFTPAbstractServerStorage:
         raise SFTPUnsupported
 
     def close(self, handle: Any) -> None:
-        """The client is done with the handle. Called exactly once for each handle, or else abandon() is."""
+        """Close a handle for the client. Called exactly once for each handle, unless abandon() is."""
         raise SFTPUnsupported
 
     def abandon(self, handle: Any) -> None:
-        """The session ends, and the client has not closed this handle: what was written may be half a file.
+        """Close a handle that was open when its session ended: what was written may be half a file.
 
-        By default, closed is closed.
+        By default, the same as close().
         """
         self.close(handle)
 
     def spoil(self, handle: Any) -> None:
-        """Something that the client wanted to be in this file will not be: a hook refused a WRITE, or a copy
-        broke off. Many clients close the file all the same. By default, that is their affair.
+        """Note that content which the client wanted in this file is missing: a hook refused a WRITE, or a
+        copy failed halfway. Many clients close the file as if nothing had happened. By default, does nothing.
         """
 
     def fsync(self, handle: Any) -> None:
@@ -201,7 +201,7 @@ class SFTPAbstractServerStorage:
     def fileno(self, handle: Any) -> int | None:
         """The descriptor of the real file behind a handle, or None.
 
-        A capability, not a duty: with it, a door may move data without copying it, past read().
+        Optional: with it, a door may move data through the descriptor instead of through read() and write().
         A subclass that overrides read() or write() and not this one is asked through its own methods.
         """
         return None

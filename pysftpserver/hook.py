@@ -107,7 +107,7 @@ class SFTPHooks(SFTPHook):
 
 
 def _call_all(methods: list[Callable[..., None]], *arguments: object) -> None:
-    """Call all, whatever one of them raises; then raise it. To end the session goes before the rest."""
+    """Call all methods, then raise the first exception; SFTPSessionEnd and KeyboardInterrupt go first."""
     failure: BaseException | None = None
     for method in methods:
         try:

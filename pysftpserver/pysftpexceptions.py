@@ -63,7 +63,7 @@ class SFTPNotFound(SFTPException):
 
 
 class SFTPForbidden(SFTPException):
-    """The file may be there, and this user may not do that."""
+    """This user may not do that."""
 
     status = SSH2_FX_PERMISSION_DENIED
 
@@ -75,7 +75,7 @@ class SFTPBadMessage(SFTPException):
 
 
 class SFTPUnsupported(SFTPException):
-    """This server or this storage does not do that."""
+    """This server or this storage does not support that."""
 
     status = SSH2_FX_OP_UNSUPPORTED
 
@@ -137,7 +137,7 @@ def is_expected(error: BaseException) -> bool:
 
 
 def words_of(error: BaseException) -> str:
-    """The text of an exception, even of one that cannot say it."""
+    """The text of an exception; empty if its __str__() fails."""
     try:
         return str(error)
     except BaseException:

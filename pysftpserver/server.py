@@ -1,9 +1,9 @@
-"""SFTPServer: the packet processor. Bytes in, bytes out; it does no I/O of its own.
+"""SFTPServer: one SFTP session. Bytes in, bytes out; it does no I/O of its own.
 
 A door hands received bytes to consume() (or to input_queue and process()), and sends what it finds in
 `output`. Every request goes the same way: framing, look-up in the table of requests, decoding, hooks,
-handler, reply; whatever is raised on the way becomes a reply in one place. What may not enter: sockets,
-concrete storages, wire encodings (wire.py), single requests (requests.py).
+handler, reply; an exception on the way becomes a reply in Session.answer_error(). What may not enter:
+sockets, concrete storages, single requests (requests.py), what a request may touch (session.py).
 Facts: draft-ietf-secsh-filexfer-02, sections 3 and 4; sftp-server(8)'s behaviour beyond.
 """
 
@@ -85,7 +85,7 @@ class SFTPServer(Session):
         self.fd_out = fd_out
         self._extensions = {name: row for name, row in EXTENDED_REQUESTS.items() if row.is_offered(storage)}
         self._refused = _refusals(read_only, allow, deny)
-        # bulk.py knows of no refusals, and of no handles that are open before INIT.
+        # bulk.py checks neither the lists nor whether INIT has come.
         self._serves_transfers = not raise_on_error and not self._refused.keys() & {"read", "write"}
         self._harmless = self.limits.harmless
         self._initialized = raise_on_error
@@ -212,14 +212,14 @@ class SFTPServer(Session):
             else:
                 request.handler(self, request_id, *arguments)
         except BaseException as error:
-            # Refused by a hook or a list, or broken off: many clients close the file all the same. (The end
-            # of the source is no failure to a client that copies piece by piece.)
+            # Refused by a hook or a list, or failed: many clients close the file as if nothing had happened.
+            # (The end of the source is not a failure for a client that copies piece by piece.)
             if request.fills and not isinstance(error, SFTPEndOfFile):
                 self.handles.spoil(arguments[request.fields.index(request.fills)])
             self.answer_error(request_id, request.name, error)
 
     def _serve_watched(self, request: Request, request_id: int, arguments: tuple[Any, ...]) -> None:
-        """Call the handler, with everybody who wants to know: log, lists and hook."""
+        """Serve a request that the log, the allow and deny lists, or the hook must see first."""
         if self.hook is None:
             self._check(request)
             self._log_request(request, request_id, arguments)
@@ -315,14 +315,14 @@ class SFTPServer(Session):
             self.log.fault(error)
 
     def _tell_rejected(self, name: str, error: BaseException) -> None:
-        """Tell the hook of what is not served."""
+        """Tell the hook of a request that is not served."""
         if self.hook is not None:
             event = _event(name, {})
             event.status, event.message = status_of(error)
             self._tell(self.hook.rejected, event)
 
     def _break_off(self, reason: str) -> None:
-        """What came is no SFTP, and after that nothing can be."""
+        """End the session: the input is not SFTP, so no later packet can be found in it."""
         self.end(reason)
         self._tell_rejected("unknown", SFTPBadMessage(reason))
 

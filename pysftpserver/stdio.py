@@ -21,7 +21,7 @@ from stat import S_ISSOCK
 
 from pysftpserver.engine.log import DEBUG1, ERROR, INFO
 from pysftpserver.engine.segments import LONGEST_READ, LateRead
-from pysftpserver.failures import show
+from pysftpserver.failures import reason_of, show
 from pysftpserver.pysftpexceptions import SFTPSessionEnd
 
 TYPE_CHECKING = False
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 BUFFER = 1 << 19  # bytes; must hold the largest packet, and more saves reads
 SEGMENTS_A_CALL = 512  # within every system's IOV_MAX
-SMALL = 4096  # bytes; whoever moves more at once is busy, and so are the processors
+SMALL = 4096  # bytes moved between two waits; above that, the processors are busy with a transfer
 EAGERNESS = 50e-6  # seconds for which a wait does not sleep
 MOST_IN_VAIN = 10  # doublings; then one wait in 1024 is eager
 GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
@@ -47,7 +47,7 @@ def serve(server: SFTPServer, sandbox: bool = False) -> int:
     """Serve server.fd_in and server.fd_out until the client is gone or a signal ends it.
 
     Returns an exit status. Every handle is closed, and the descriptors are as they were found. sandbox:
-    confine this process to what the storage needs, before anything the client says is heard.
+    confine this process to what the storage needs, before any request is read.
     """
     who = f"local user {user()} from [{peer()[0] or 'UNKNOWN'}]"
     server.log.write(INFO, f"session opened for {who}")
@@ -61,7 +61,7 @@ def serve(server: SFTPServer, sandbox: bool = False) -> int:
         except ConnectionError:
             server.log.write(DEBUG1, "the client is gone")
         except OSError as error:
-            server.end(f"the connection failed: {error.strerror}")
+            server.end(f"the connection failed: {reason_of(error)}")
         finally:
             server.close()
             server.log.write(INFO, f"session closed for {who}")
@@ -69,7 +69,7 @@ def serve(server: SFTPServer, sandbox: bool = False) -> int:
 
 
 def _confine(server: SFTPServer) -> None:
-    """Give up what the storage does not need, and say what is in force; louder where something is missing."""
+    """Confine the process to what the storage needs; log the result, at ERROR if something is missing."""
     from pysftpserver.host.sandbox import confine
 
     storage = server.storage
@@ -164,12 +164,11 @@ class _Waiting:
             self._poll.register(wakeup, select.POLLIN)
 
     def wait(self, receive: bool, send: bool, is_small: bool = False) -> bool | None:
-        """Wait for one of the two, or a signal; return whether there is something to read.
+        """Wait until a descriptor is ready or a signal comes; return whether there is something to read.
 
-        None: for as long as a session may be idle, there was nothing at all.
-
-        is_small: whether little was moved since the last wait, and nothing is under way.
-        Raises BrokenPipeError when nobody is left to read replies.
+        receive, send: what to wait for. is_small: whether little was moved since the last wait, and nothing
+        is under way. Returns None when the session has been idle for too long.
+        Raises BrokenPipeError when the reader of the replies is gone.
         """
         if (receive, send) != self._wanted:
             self._want(receive, send)
@@ -183,15 +182,15 @@ class _Waiting:
             elif descriptor == self._out and events & GONE:
                 raise BrokenPipeError
             elif descriptor == self._wakeup:
-                os.read(descriptor, 64)  # also another's signal, which must not wake us for ever
+                os.read(descriptor, 64)  # whatever the signal: the descriptor must not stay readable
         return readable
 
     def _eager(self) -> list[tuple[int, int]] | None:
-        """What is ready within EAGERNESS, asked over and over; None when nothing is, or it is no use.
+        """Poll without sleeping for up to EAGERNESS seconds; return what is ready, or None.
 
         A client on this host that waits for each reply sends the next request some microseconds later,
-        and to fall asleep and be woken for it takes longer than to serve it. A client behind a network
-        never answers that soon: every try in vain doubles the number of waits without one.
+        and sleeping and being woken takes longer than serving it. A client behind a network never answers
+        that soon: each try in vain doubles the number of waits without one.
         """
         if self._pauses:
             self._pauses -= 1
@@ -242,7 +241,7 @@ class _Unblocked:
             try:
                 os.set_blocking(descriptor, True)
             except OSError:
-                pass  # closed by somebody else meanwhile
+                pass  # closed meanwhile
 
 
 class _Signals:

@@ -20,7 +20,7 @@ from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.contract.base import METHODS
 from pysftpserver.testing import SFTPTestClient, get_sftphandle, get_sftpstatus
 
-from .memory import SFTPServerMemoryStorage
+from .support.memory import SFTPServerMemoryStorage
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs" / "plugins.md").read_text()

@@ -76,7 +76,7 @@ COMMAND = Command(
 
 
 def expand(template: str) -> str:
-    """%d, %u and %% in a start directory. Raises BadInput for any other, and for no user."""
+    """Expand %d, %u and %% in a start directory. Raises BadInput for others, and if there is no user."""
     values = {"%": "%"}
     if "%d" in template or "%u" in template:
         values.update(_user())
@@ -103,7 +103,7 @@ def _user() -> dict[str, str]:
 
 
 def home(start_directory: str | None, log: SFTPLog) -> str:
-    """Where sessions start. A directory that is not there is logged and, as in OpenSSH, passed over."""
+    """The directory where sessions start. As in OpenSSH, a missing one is logged and ignored."""
     try:
         here = os.getcwd()
     except OSError:  # it was removed

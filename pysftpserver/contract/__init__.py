@@ -1,4 +1,4 @@
-"""The storage contract suite: every rule of the storage API, as tests that any storage can be put to.
+"""The storage contract suite: every rule of the storage API, as tests for any storage.
 
     class TestMine(StorageContract, unittest.TestCase):
         def make_storage(self):

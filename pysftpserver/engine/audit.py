@@ -1,8 +1,8 @@
-"""The audit log: one JSON object a line for each operation that a client asked for. It is a hook.
+"""The audit log: a hook that records each operation as one line of JSON, and the sinks that store the lines.
 
-Whatever a client chose is text inside a JSON string in plain ASCII, so no name can forge a record or drive
-a terminal. What was done and could not be recorded ends the session, unless best effort is enough. What
-may not enter: storages, wire formats, where the records go (a sink says that).
+Text that a client chose is inside a JSON string in plain ASCII, so no name can forge a record or drive a
+terminal. An operation that cannot be recorded ends the session, unless best effort is enough. What may not
+enter: storages, wire formats.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from stat import S_ISREG
 
 from pysftpserver.attributes import FIELDS, SFTPAttributes
 from pysftpserver.engine.log import open_for_appending
+from pysftpserver.failures import reason_of
 from pysftpserver.hook import SFTPHook
 from pysftpserver.pysftpexceptions import SFTPSessionEnd
 
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
     Sink = Callable[[bytes], None]
 
-PATIENCE = 10_000  # milliseconds that a sink which takes nothing is waited for
-PAUSE = 0.0005  # seconds between two looks at a file that another session is writing to
+PATIENCE = 10_000  # milliseconds to wait for a sink that takes nothing
+PAUSE = 0.0005  # seconds between two tries to lock a file that another session is writing to
 AT_ONCE = select.PIPE_BUF  # bytes for which there is room wherever poll(2) says that there is some
 PIECE = 900  # characters of a record in one line of the log, which cuts longer ones
 RESULTS = (
@@ -92,7 +93,7 @@ class AuditLog(SFTPHook):
                 self._record, "end", time.time(), "OK", self._moved, time.perf_counter() - self._began
             )
         except SFTPSessionEnd:
-            pass  # it is over, and the log has what was not recorded
+            pass  # the session is over, and the log has what was not recorded
         if self._lost:
             self._log.error(f"audit: {self._lost} records were lost")
 
@@ -151,7 +152,7 @@ class AuditLog(SFTPHook):
 
     def _lose(self, error: Exception, text: str) -> None:
         if not self._lost or not self._best_effort:
-            reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+            reason = reason_of(error) if isinstance(error, OSError) else type(error).__name__
             for start in range(0, len(text), PIECE):  # each with our words first: it is the client's text
                 self._log.error(f"audit: {reason}; not recorded: {text[start : start + PIECE]}")
             if not isinstance(error, OSError):
@@ -170,7 +171,7 @@ def _text(name: str, value: bytes) -> dict[str, str]:
 
 
 def file_sink(path: str | os.PathLike[str]) -> Sink:
-    """Appends to a file, made with mode 0600. Raises OSError when it cannot be opened.
+    """A sink that appends to a file, created with mode 0600. Raises OSError when it cannot be opened.
 
     Sessions that write to one file take turns, so that a record is there whole or not at all.
     """
@@ -178,15 +179,15 @@ def file_sink(path: str | os.PathLike[str]) -> Sink:
 
 
 def descriptor_sink(descriptor: int) -> Sink:
-    """Writes to an open descriptor that somebody else may be writing to as well."""
+    """A sink that writes to an open descriptor, which other programs may be writing to as well."""
     return _Sink(descriptor)
 
 
 class _Sink:
-    """Stores lines. is_own: nobody else has this descriptor, though others may have the file open.
+    """Stores lines. is_own: this process alone has the descriptor, though others may have the file open.
 
-    Of a line that could be written in part only, the part is taken back; where that is not possible, it is
-    ended before the next one. A sink that takes nothing is waited for once, until it takes something again.
+    If a line can be written only in part, the part is cut off again; where that is not possible, the next
+    record begins on a new line. A sink that takes nothing is waited for once, until it takes something again.
     """
 
     def __init__(self, descriptor: int, is_own: bool = False) -> None:
@@ -224,28 +225,28 @@ class _Sink:
             raise
 
     def _write(self, data: memoryview) -> int:
-        """write(2): a file takes all at once; for room in anything else one waits here, and not in there."""
+        """write(2). A file takes everything at once; anything else is polled for room first."""
         if self._is_file:
             return os.write(self._descriptor, data)
         if not self._poll.poll(self._patience):
             raise _timeout()
         try:
             return os.write(self._descriptor, data[:AT_ONCE])
-        except BlockingIOError:  # somebody else was quicker
+        except BlockingIOError:  # another process took the room
             return 0
 
     def _take_back(self, count: int) -> bool:
-        """Cut off again what was written last; False where that cannot be done."""
+        """Cut off the last count bytes again; return whether that was possible."""
         if not (self._is_own and self._is_file):
             return False
         try:
             os.ftruncate(self._descriptor, os.lseek(self._descriptor, 0, os.SEEK_CUR) - count)
         except OSError:
-            return False  # a file that may only grow, for one
+            return False  # an append-only file, for example
         return True
 
     def _lock(self) -> bool:
-        """Wait for the turn of this session; False where there are no locks."""
+        """Lock the file for this session's record; return False where there are no locks."""
         deadline = time.monotonic() + self._patience / 1000
         while True:
             try:

@@ -12,9 +12,9 @@ is asked:
 - Small READs are answered at once, so that many replies leave in one call.
 - Chunks are written from the receive buffer itself.
 
-Only the ordinary case is served. Anything else (a handle or a length that is odd, a file that only its
-storage can read, an offset far out) is left where it is, for the engine to serve in its usual way, and a
-session with a hook, or with a log that wants every request, never comes here. Both ways give the same
+Only the ordinary case is served. Anything else (an odd handle or length, a file that only its storage can
+read, an offset far out) is left where it is, to be served in the usual way, and a session with a hook, or
+with a log of every request, never comes here. Both ways give the same
 replies; tests hold them against each other. What may not enter: other requests, concrete storages, sockets.
 """
 
@@ -43,14 +43,14 @@ if TYPE_CHECKING:
     from pysftpserver.engine.session import Session
 
 TRANSFERS = {SSH2_FXP_READ: "read", SSH2_FXP_WRITE: "write"}
-FAR_OUT = 1 << 40  # bytes; offsets from here on are the engine's business
+FAR_OUT = 1 << 40  # bytes; offsets from here on go the usual way
 LATE_FROM = 32 * 1024  # bytes asked for from which a READ is answered late
 
 
 def serve_transfers(session: Session, buffer: memoryview, start: int, end: int) -> int:
     """Serve the READ and WRITE packets that buffer[start:end] begins with; return where they end.
 
-    That is `start` when the first packet is nothing for this path. Pauses where consume() would.
+    That is `start` when the first packet is left to the usual way. Pauses where consume() would.
     """
     output, limit = session.output, session.queue_limit
     most_data, most_packet = session.limits.data, session.limits.packet

@@ -42,7 +42,7 @@ def copy_data(
     check_offset(target_offset)
     if source.flags & os.O_WRONLY or not target.flags & (os.O_WRONLY | os.O_RDWR):
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-    # Nothing from here, nothing to there: what cannot work is found out before anything has moved.
+    # Read and write nothing first, so that what cannot work fails before anything has moved.
     session.storage.read(source.object, offset, 0)
     session.storage.write(target.object, target_offset, b"")
     # No further than the end as it is now: a target that is the same file by another name would move

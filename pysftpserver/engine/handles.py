@@ -58,10 +58,7 @@ class DirectoryHandle:
 
 
 class HandleTable:
-    """Handles, and what they stand for.
-
-    limit: how many may be open at once.
-    """
+    """The open handles of a session. limit: maximum number of open handles."""
 
     def __init__(self, storage: SFTPAbstractServerStorage, log: SFTPLog, limit: int) -> None:
         self.limit = limit
@@ -78,7 +75,7 @@ class HandleTable:
             raise SFTPLimitReached(f"{self.limit} open handles; close some of them first")
 
     def add_file(self, path: bytes, flags: int, opened: Any) -> bytes:
-        """Keep what the storage opened; return its handle. flags: the os.O_* it was opened with."""
+        """Add a file that the storage opened; return its handle. flags: the os.O_* it was opened with."""
         handle = FileHandle(path, flags, opened)
         try:
             descriptor = self._storage.fileno(opened)
@@ -92,7 +89,7 @@ class HandleTable:
         return self._add(handle)
 
     def add_directory(self, path: bytes, listing: Iterable[tuple[bytes, SFTPAttributes]]) -> bytes:
-        """Keep a listing that the storage began; return its handle."""
+        """Add a listing that the storage opened; return its handle."""
         try:
             handle = DirectoryHandle(path, listing)
         except BaseException:
@@ -108,14 +105,14 @@ class HandleTable:
         return name
 
     def file(self, name: bytes) -> FileHandle:
-        """The open file of that handle. Raises SFTPFailure when it is none."""
+        """The open file with that handle. Raises SFTPFailure if there is none."""
         handle = self.opened.get(name)
         if type(handle) is not FileHandle:
             raise SFTPFailure("Not the handle of an open file")
         return handle
 
     def directory(self, name: bytes) -> DirectoryHandle:
-        """The open directory of that handle. Raises SFTPFailure when it is none."""
+        """The open directory with that handle. Raises SFTPFailure if there is none."""
         handle = self.opened.get(name)
         if type(handle) is not DirectoryHandle:
             raise SFTPFailure("Not the handle of an open directory")
@@ -127,7 +124,7 @@ class HandleTable:
         return handle.path if handle is not None else None
 
     def bytes_read(self, name: bytes) -> int:
-        """How many bytes were read through a handle, or copied from it; 0 when it is no open file's."""
+        """Bytes read through a handle or copied from it; 0 if it is not the handle of an open file."""
         handle = self.opened.get(name)
         return handle.bytes_read if type(handle) is FileHandle else 0
 
@@ -139,7 +136,7 @@ class HandleTable:
         self._close(handle, "", self._storage.close)
 
     def spoil(self, name: bytes) -> None:
-        """Something that was to be in a file will not be: the storage may want to know. Raises nothing."""
+        """Tell the storage that content meant for an open file was refused or lost. Raises nothing."""
         handle = self.opened.get(name)
         if type(handle) is FileHandle:
             try:
@@ -160,7 +157,7 @@ class HandleTable:
             close_file(handle.object)
 
     def close_all(self) -> None:
-        """Close what the client left open. What goes wrong is logged, and the rest closed all the same."""
+        """Close every handle that the client left open; an error is logged and does not stop the rest."""
         for name in list(self.opened):
             handle = self.opened.pop(name)
             try:
@@ -181,7 +178,7 @@ def _speaks_for(storage: SFTPAbstractServerStorage, method: str) -> bool:
     """Whether moving bytes through fileno() means the same as calling that method.
 
     It does not when a subclass overrides the method and leaves fileno() as its base class has it: a
-    storage that decrypts in read() must not be passed by.
+    storage that decrypts in read() must not be bypassed.
     """
     if method in getattr(storage, "__dict__", ()):
         return False

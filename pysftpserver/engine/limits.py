@@ -1,4 +1,4 @@
-"""What one session may take: ONE table of limits, each with a name, a default and a range.
+"""Limits of one session: one table of them, each with a name, a default and a range.
 
 The commands' flags, the checks and the table in docs/openssh.md come from it: adding a limit is adding a
 row, and the line that keeps it. A request that goes over one is refused, and the session goes on; what
@@ -17,9 +17,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-RESERVED_DESCRIPTORS = 32  # descriptors left to the interpreter, the log and one request's own work
+RESERVED_DESCRIPTORS = 32  # for the interpreter, the log and the work of one request
 DESCRIPTORS_A_HANDLE = 2  # what a listing needs; a file has one
-MOST_HANDLES = 1024  # open handles of one session, where the process could have more
+MOST_HANDLES = 1024  # open handles of one session, even if the process could have more
 PAIR_HEADER = 8  # bytes that an extended attribute takes at least: two lengths
 NAMES = frozenset(("path", "target", "user"))  # fields of requests that hold names
 LONGEST_IDLE = 1_000_000  # seconds; poll(2) counts milliseconds in 31 bits
@@ -61,7 +61,7 @@ LIMITS = (
         34_000,  # what the draft's section 3 wants every server to take
         MAX_PACKET,
         "bytes",
-        "End the session at a longer packet, and send none.",
+        "Maximum length of a packet; a longer one ends the session.",
     ),
     Limit(
         "handles",
@@ -69,8 +69,8 @@ LIMITS = (
         1,
         1 << 20,
         "files",
-        "Refuse to open more files and directories at once. The default is half of what the process's "
-        f"descriptor limit leaves, and at most {MOST_HANDLES}.",
+        "Maximum number of open files and directories. The default is half of what the process's descriptor "
+        f"limit leaves, and at most {MOST_HANDLES}.",
     ),
     Limit(
         "queue",
@@ -78,7 +78,7 @@ LIMITS = (
         0,
         1 << 30,
         "bytes",
-        "Read no more requests while more replies than this wait for the client to take them.",
+        "Stop reading requests while more replies than this wait to be sent.",
     ),
     Limit(
         "path",
@@ -86,7 +86,7 @@ LIMITS = (
         1,
         MAX_PACKET,
         "bytes",
-        "Refuse longer paths and link texts. (The kernel takes 4095 bytes at most for files.)",
+        "Maximum length of a path or of a link's text. (For files, the kernel takes at most 4095 bytes.)",
     ),
     Limit(
         "entries",
@@ -94,16 +94,23 @@ LIMITS = (
         1,
         1 << 20,
         "entries",
-        "Hold and send no more entries of a directory at a time; old clients may want 100.",
+        "Maximum number of directory entries in one reply; old clients may need 100.",
     ),
-    Limit("extended", 64, 0, MAX_PACKET // PAIR_HEADER, "pairs", "Refuse more extended attributes at once."),
+    Limit(
+        "extended",
+        64,
+        0,
+        MAX_PACKET // PAIR_HEADER,
+        "pairs",
+        "Maximum number of extended attributes a request.",
+    ),
     Limit(
         "idle",
         None,
         1,
         LONGEST_IDLE,
         "seconds",
-        "End a session in which nothing moves for so long. The default is to wait for ever.",
+        "End a session in which nothing moves for this long. The default is no limit.",
         flag="--idle-timeout",
     ),
 )

@@ -1,7 +1,7 @@
 """The session's log: levels and lines as sftp-server(8) has them, to syslog, stderr or a file.
 
-Not the logging module: importing that costs more than the rest of a session's start. Whatever a client
-chose (names above all) goes through show(), so that no name can forge a line or drive a terminal.
+Not the logging module: importing it costs more than the rest of a session's start. Text that a client chose
+(names above all) goes through show(), so that no name can forge a line or drive a terminal.
 What may not enter: what the lines say. Facts: sftp-server(8), syslog(3).
 """
 
@@ -51,7 +51,7 @@ class SFTPLog:
         """Log one line, if the level lets it through."""
         if level <= self.level and self.sink is not None:
             text = text[:MOST_LINE]
-            if not (text.isascii() and text.isprintable()):  # not everybody's words went through show()
+            if not (text.isascii() and text.isprintable()):  # text that has not been through show()
                 text = "".join(
                     letter if " " <= letter <= "~" and letter != "\\" else ascii(letter)[1:-1]
                     for letter in text
@@ -59,17 +59,17 @@ class SFTPLog:
             self.sink(level, text)
 
     def error(self, text: str) -> None:
-        """Something is wrong on the server's side."""
+        """Log a line at ERROR: something is wrong on the server's side."""
         self.write(ERROR, text)
 
     def info(self, text: str) -> None:
-        """What a session did."""
+        """Log a line at INFO: what a session did."""
         self.write(INFO, text)
 
     def fault(self, error: BaseException) -> None:
-        """An exception that nobody expected, with the calls that led to it and its causes, a line each.
+        """Log an unexpected exception with the calls that led to it and its causes, a line each.
 
-        Calls are named by module and line: where the code lies on this host is nobody's business.
+        Calls are named by module and line, without paths of this host.
         """
         seen: list[BaseException] = []
         cause: BaseException | None = error
@@ -95,14 +95,14 @@ class SFTPLog:
 
 
 def open_for_appending(path: str | os.PathLike[str]) -> int:
-    """A descriptor of a file, made with mode 0600. Raises OSError."""
-    # O_NONBLOCK: a FIFO that nobody reads is an error now, and not a wait for ever.
+    """Open a file for appending, created with mode 0600; return its descriptor. Raises OSError."""
+    # O_NONBLOCK: a FIFO without a reader is an error at once instead of an endless wait.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
     return os.open(path, flags, 0o600)
 
 
 def file_sink(path: str | os.PathLike[str], ident: str = "") -> Sink:
-    """Appends to a file, made with mode 0600. Raises OSError when it cannot be opened."""
+    """A sink that appends to a file, created with mode 0600. Raises OSError when it cannot be opened."""
     descriptor = open_for_appending(path)
     who = f"{ident or 'pysftpserver'}[{os.getpid()}]"
 
@@ -116,7 +116,7 @@ def file_sink(path: str | os.PathLike[str], ident: str = "") -> Sink:
 
 
 def stderr_sink() -> Sink:
-    """Writes to standard error, as `sftp-server -e` does."""
+    """A sink that writes to standard error, as `sftp-server -e` does."""
 
     def sink(level: int, text: str) -> None:
         prefix = _PREFIXES.get(level, "") if level >= DEBUG1 else ""
@@ -126,7 +126,7 @@ def stderr_sink() -> Sink:
 
 
 def syslog_sink(ident: str, facility: str = "AUTH") -> Sink:
-    """Writes to syslog. facility: one of FACILITIES."""
+    """A sink that writes to syslog. facility: one of FACILITIES."""
     import syslog
 
     syslog.openlog(ident, syslog.LOG_PID, getattr(syslog, f"LOG_{facility}"))
@@ -144,7 +144,7 @@ def syslog_sink(ident: str, facility: str = "AUTH") -> Sink:
 
 
 def _write_quietly(descriptor: int, line: str) -> None:
-    """A log that cannot be written (disk full, stderr gone) must not take the session down."""
+    """Write a line; a log that cannot be written (disk full, stderr gone) must not end the session."""
     try:
         os.write(descriptor, line.encode("ascii", "backslashreplace"))
     except OSError:

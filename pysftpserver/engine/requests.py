@@ -1,4 +1,4 @@
-"""ONE table: every request and every extension, what it is called, how it is served, whether it writes.
+"""The table of requests: for each request and extension its name, decoder and handler, and whether it writes.
 
 Dispatch, read-only mode, allow and deny lists, the announced extensions, hooks and the log all come
 from this table: adding a request is adding a row (and its function in handlers.py). The order, the

@@ -3,9 +3,9 @@
 A segment is bytes, or a READ that is answered when its turn to be sent comes: until then it holds no
 memory, and then it is read into a buffer that the door uses again and again. No invented bytes: a reply
 holds what one read of the file returned, and its length is made from that. (sendfile would spare a copy.
-It queues references to the file's pages, so that bytes which are "sent" still become zeros when somebody
-truncates the file before the client takes them: docs/performance.md.) What may not enter: writing; the
-late reads are the queue's only I/O.
+It queues references to the file's pages, so that bytes which are "sent" still become zeros when another
+process truncates the file before the client takes them: docs/performance.md.) What may not enter: writing;
+the late reads are the queue's only I/O.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class LateRead:
 class OutputQueue:
     """Segments in order, and how many bytes they stand for.
 
-    segments: a list that a door sends from its front; it calls sent() with what it got rid of.
+    segments: a list that a door sends from its front; it calls sent() with what it has sent.
     size: bytes that are still to be sent, late reads with all that they may bring. late: how many of the
     segments are late reads.
     """
@@ -127,7 +127,7 @@ class OutputQueue:
         return reply
 
     def sent(self, count: int) -> None:
-        """The first count bytes are gone. None of them are late."""
+        """Drop the first count bytes, which have been sent. None of them are late."""
         self.size -= count
         segments = self.segments
         if count == len(segments[0]):  # type: ignore[arg-type]
@@ -146,7 +146,7 @@ class OutputQueue:
     def settle(self) -> None:
         """Read everything that is late now, because what comes next might change or close its file."""
         # Late reads are younger than the last settle(): looked for from the end, they are found at a cost
-        # that does not grow with a queue that nobody takes from. They are read in their order.
+        # that does not grow with the queue of a client that takes nothing. They are read in their order.
         indexes: list[int] = []
         index = len(self.segments)
         while len(indexes) < self.late:
@@ -158,12 +158,12 @@ class OutputQueue:
             self._answered(index, read, read.kept_reply())
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop everything."""
         self.segments.clear()
         self.size = 0
         self.late = 0
 
     def __bytes__(self) -> bytes:
-        """Everything that is queued; what was late is read by this."""
+        """Everything that is queued; reads what is late."""
         self.settle()
         return b"".join(self.segments)  # type: ignore[arg-type]

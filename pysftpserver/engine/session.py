@@ -85,13 +85,13 @@ class Session:
         return home + path if home.endswith(b"/") else home + b"/" + path
 
     def end(self, reason: str) -> None:
-        """The session cannot go on: nothing more is served. The reason goes to the log."""
-        self.output.settle()  # what was asked before is answered, and logged, before
+        """End the session: nothing more is served. reason: for the log."""
+        self.output.settle()  # earlier requests are answered and logged first
         self.ended = reason
         self.log.error(f"session ends: {reason}")
 
     def close(self) -> None:
-        """The session is over: close every handle that the client left open. May be called twice."""
+        """Close every handle that the client left open. May be called twice."""
         self.handles.close_all()
         self.output.clear()
 
@@ -120,7 +120,7 @@ class Session:
             self.log.error(f"{name} failed because of {type(cause).__name__}: {words_of(cause)}")
         return self._status(request_id, *status_of(error))
 
-    # --- replies: every handler ends with one of these, or raises -----------------------------------
+    # --- replies: a handler ends with one of these, or raises -----------------------------------
 
     def send_status(self, request_id: int, status: int = SSH2_FX_OK, message: bytes | None = None) -> None:
         """Queue a STATUS; message: UTF-8, the code's usual text where it is None."""
@@ -143,7 +143,7 @@ class Session:
         self.send(wire.SSH2_FXP_HANDLE, request_id, wire.encode_string(name))
 
     def send(self, kind: int, request_id: int, body: bytes) -> None:
-        """Queue a reply of any kind. Raises SFTPFailure for one that no client would take."""
+        """Queue a reply of any kind. Raises SFTPFailure if it is longer than a packet may be."""
         if len(body) > self.limits.packet - wire.REQUEST_HEADER:
             raise SFTPFailure("The reply does not fit into a packet")
         self.output.append(wire.encode_packet(kind, request_id, body))

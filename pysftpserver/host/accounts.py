@@ -1,7 +1,7 @@
 """Names of users and groups by their numbers, as the host has them.
 
-Storages of real files show them in listings. A process in a sandbox can open the host's databases no more:
-keep() makes what they need beforehand. What may not enter: storages, anything but names and numbers.
+Storages of real files show them in listings. A sandboxed process can no longer open the host's databases, so
+keep() opens them beforehand. What may not enter: storages, anything but names and numbers.
 Facts: getpwuid(3), nsswitch.conf(5), passwd(5), group(5).
 """
 
@@ -33,11 +33,10 @@ def groupname(gid: int) -> bytes | None:
 
 
 def keep() -> None:
-    """Go on knowing names when no more files can be opened.
+    """Open what username() and groupname() need, before a sandbox keeps them from it.
 
-    The local files are held open. Other databases (LDAP, for one) are asked once, so that what asks them
-    is loaded and connected; whether they answer in a sandbox is their affair, and numbers are the answer
-    where they do not.
+    The local files are held open. Other databases (LDAP, for example) are asked once, so that the library for
+    them is loaded and connected; if they do not answer inside a sandbox, listings show numbers.
     """
     for path, known, number in ((USERS, username, os.getuid()), (GROUPS, groupname, os.getgid())):
         known(number)

@@ -1,8 +1,8 @@
 """System calls that the standard library does not have: openat2(2), renameat2(2), the type in fstatfs(2),
 a part of prctl(2).
 
-Only the calls, as thin as they can be: what they are for is said where they are used, and may not enter.
-Each raises OSError like its relatives in os. Facts: openat2(2), rename(2), prctl(2).
+Thin wrappers; what they are used for may not enter. Each raises OSError, as the calls in os do.
+Facts: openat2(2), rename(2), prctl(2).
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ directories that a storage names; seccomp refuses sockets but local ones, which 
 what ends other processes. Neither needs root, and neither can be undone. What they do not know of is in
 docs/security.md.
 
-Whatever this kernel lacks is left out, and said. What may not enter: storages, sessions, logs; nothing here
-is imported unless a sandbox is asked for.
+What this kernel lacks is left out and reported. What may not enter: storages, sessions, logs; this module is
+imported only if a sandbox is asked for.
 Facts: landlock(7), linux/landlock.h, seccomp(2), linux/filter.h, linux/audit.h.
 """
 
@@ -17,6 +17,8 @@ import ctypes
 import errno
 import os
 import sys
+
+from pysftpserver.failures import reason_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,28 +94,28 @@ def confine(directories: Iterable[int] | None, read_only: bool = False, network:
     """Confine this process to what is beneath directories; return what is in force now.
 
     directories: descriptors, None for no confinement of files and programs. read_only: nothing may be changed
-    there either. network: whether sockets are needed. Files that are open stay so. It holds for the calling
-    thread and all that it starts, for ever; what a thread does that runs already is not confined by Landlock,
-    which is said where files are to be.
-    Raises ValueError for a descriptor that is none of a directory.
+    there either. network: whether sockets are needed. Open files stay open. It holds for the calling thread
+    and all threads and processes that it starts, for good; threads that already run are not confined by
+    Landlock, which the result reports.
+    Raises ValueError for a descriptor that is not a directory's.
     """
     level = Level()
     has_threads = len(os.listdir("/proc/self/task")) > 1
     if has_threads and directories is not None:
         level.lacks.append("other threads: they run already")
     zero = ctypes.c_ulong(0)
-    # Without it, the kernel lets only root give something up. (It always works; what needs it would say.)
+    # Without it, the kernel lets only root confine itself. (It always works; what needs it would fail.)
     _libc.prctl(PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), zero, zero, zero)
     if directories is not None and "threading" in sys.modules:
         _load_what_threads_end_with()
     try:
         level.holds += _landlock(landlock_abi(), directories, read_only, network)
     except OSError as error:
-        level.lacks.append(f"Landlock: {_reason(error)}")
+        level.lacks.append(f"Landlock: {reason_of(error)}")
     try:
         level.holds += _filter(directories is not None, network, has_threads)
     except OSError as error:
-        level.lacks.append(f"seccomp: {_reason(error)}")
+        level.lacks.append(f"seccomp: {reason_of(error)}")
     return level
 
 
@@ -122,11 +124,7 @@ def _load_what_threads_end_with() -> None:
     try:
         ctypes.CDLL("libgcc_s.so.1")
     except OSError:
-        pass  # one that does not
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or "refused"
+        pass  # a C library without it
 
 
 # --- Landlock -----------------------------------------------------------------------------------------
@@ -140,7 +138,7 @@ def landlock_abi() -> int:
 def _landlock(abi: int, directories: Iterable[int] | None, read_only: bool, network: bool) -> list[str]:
     """Restrict this process as far as that version can; what is in force then, in words."""
     if abi < LEAST_ABI:
-        raise OSError(errno.ENOSYS, f"this kernel has version {abi}")
+        raise OSError(f"this kernel has version {abi}")
     handled = sum(rights for since, rights in RIGHTS_OF_ABI if since <= abi) if directories is not None else 0
     tcp = BIND_TCP | CONNECT_TCP if abi >= NETWORK_ABI and not network else 0
     scope = ABSTRACT_UNIX_SOCKET | SIGNAL if abi >= SCOPE_ABI else 0
@@ -173,7 +171,7 @@ def _allow(ruleset: int, rights: int, directory: int) -> None:
     try:
         _call(LANDLOCK_ADD_RULE, ruleset, PATH_BENEATH, rule, 0)
     except OSError as error:  # a mistake of the storage's, and nothing to go on without
-        raise ValueError(f"a territory that is no directory: {_reason(error)}") from error
+        raise ValueError(f"territory(): not a directory's descriptor: {reason_of(error)}") from error
 
 
 # --- seccomp ------------------------------------------------------------------------------------------
@@ -187,7 +185,7 @@ def _filter(no_programs: bool, network: bool, has_threads: bool) -> list[str]:
     """
     known = ARCHITECTURES.get(os.uname().machine)
     if known is None or sys.maxsize < 1 << 32:
-        raise OSError(errno.ENOSYS, "the numbers of this architecture's system calls are not known here")
+        raise OSError("the numbers of this architecture's system calls are not known")
     refused = {IO_URING_SETUP, *(known.execute if no_programs else ())}
     only_with = {known.limits: 0}  # calls that are allowed with this as their first argument
     if not network:
@@ -200,7 +198,7 @@ def _filter(no_programs: bool, network: bool, has_threads: bool) -> list[str]:
     program = Program(len(buffer) // INSTRUCTION, ctypes.addressof(buffer))
     flags = SPEC_ALLOW | (ALL_THREADS if has_threads else 0)
     if _call(known.seccomp, SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(program)):
-        raise OSError(errno.EBUSY, "another thread has a filter of its own")
+        raise OSError("another thread has a filter of its own")
     return (["no programs"] if no_programs else []) + (
         ["the network is left open"] if network else ["no network sockets"]
     )

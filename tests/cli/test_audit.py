@@ -138,7 +138,7 @@ class TheAuditLogOf:
         self.assertEqual((done.returncode, done.stdout), (BROKEN, b""))
         self.assertEqual(os.listdir(self.jail), [])
         text = self.logged(done)
-        self.assertIn('audit: No space left on device; not recorded: {"time":', text)
+        self.assertIn('audit: no space left on device; not recorded: {"time":', text)
         self.assertIn("session ends: the audit log cannot be written", text)
 
     def test_with_best_effort_lets_the_session_go_on(self) -> None:

@@ -43,7 +43,7 @@ FLAGS: dict[str, tuple[int, int, str]] = {
     "--max-path": (1, 262_144, "The default is 32768."),
     "--max-entries": (1, 1_048_576, "The default is 4096."),
     "--max-extended": (0, 32_768, "The default is 64."),
-    "--idle-timeout": (1, 1_000_000, "The default is to wait for ever."),
+    "--idle-timeout": (1, 1_000_000, "The default is no limit."),
 }
 NO_NUMBERS = ("", "-1", "1e3", "1.0", "many", " 50000", "50000 ", "+50000", "50_000", "0xffff", "-", "None")
 DIGITS_OF_OTHERS = ("\u0665\u0660\u0660\u0660\u0660", "\uff15\uff10\uff10\uff10\uff10", "5000\u00b2")

@@ -69,7 +69,7 @@ class ASinkThatFails(Audited):
         for line in self.errors:
             self.assertLessEqual(len(line), MOST_LINE)
             before, words, piece = line.partition("; not recorded: ")
-            self.assertEqual((before, bool(words)), ("audit: No space left on device", True))
+            self.assertEqual((before, bool(words)), ("audit: no space left on device", True))
             pieces.append(piece)
         self.assertIn('"path":"' + "\\u001b\\n" * 2000 + '","result":"OK"', "".join(pieces))
 

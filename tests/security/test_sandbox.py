@@ -249,9 +249,9 @@ class StillServed(Guests):
         for hidden, words in (
             (
                 "444",
-                r"sandbox: no programs; no network sockets \(without Landlock: Function not implemented\)",
+                r"sandbox: no programs; no network sockets \(without Landlock: function not implemented\)",
             ),
-            ("317,277", r"sandbox: Landlock \d+: .* \(without seccomp: Function not implemented\)"),
+            ("317,277", r"sandbox: Landlock \d+: .* \(without seccomp: function not implemented\)"),
         ):
             self.log_path.unlink(missing_ok=True)
             wire = self.guest("on", before=(sys.executable, "-m", "tests.security.without", hidden))
@@ -262,7 +262,7 @@ class StillServed(Guests):
     def test_every_older_landlock_is_used_as_far_as_it_goes(self):
         # The kernel takes the smaller structures of its older versions.
         code = (
-            "import os, sys; from pysftpserver import sandbox\n"
+            "import os, sys; from pysftpserver.host import sandbox\n"
             "sandbox.landlock_abi = lambda: int(sys.argv[1])\n"
             "where = os.open(sys.argv[2], os.O_PATH); print(sandbox.confine([where]))\n"
             "for path in (sys.argv[2] + '/file', sys.argv[3] + '/file'):\n"
@@ -301,7 +301,7 @@ class WhatAStorageNeeds(unittest.TestCase):
         for mistake in ("os.memfd_create('x')", "99", "-5"):
             code = f"try: confine([{mistake}])\nexcept ValueError as error: print(error)"
             with self.subTest(mistake):
-                self.assertRegex(self.confine(code)[0], "^a territory that is no directory: ")
+                self.assertRegex(self.confine(code)[0], r"^territory\(\): not a directory's descriptor: ")
         serve = (
             "import sys\nfrom pysftpserver.server import SFTPServer\n"
             "from pysftpserver.virtualchroot import SFTPServerVirtualChroot\n"
