@@ -119,6 +119,15 @@ class Arrows(unittest.TestCase):
         table = re.findall(r"^\| `(\w+)(?:\.py|/)`", section("The rooms"), re.MULTILINE)
         self.assertEqual(sorted(table), sorted(rooms()))
 
+    def test_every_file_that_a_recipe_names_is_there(self):
+        for title in re.findall(r"^## (How to .+)$", PAGE, re.MULTILINE):
+            names = re.findall(r"`([\w/]+\.(?:py|md))`", section(title))
+            self.assertTrue(names, title)
+            for name in names:
+                if "NAME" not in name:  # which stands for the new one's
+                    with self.subTest(title, name=name):
+                        self.assertTrue((ROOT / name).is_file() or any(PACKAGE.glob(f"**/{name}")))
+
     def test_every_arrow_between_rooms_is_an_allowed_one(self):
         for path in sources():
             for function, room in arrows(path):
