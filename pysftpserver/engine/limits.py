@@ -102,7 +102,7 @@ LIMITS = (
         0,
         MAX_PACKET // PAIR_HEADER,
         "pairs",
-        "Maximum number of extended attributes a request.",
+        "Maximum number of extended attributes in a request.",
     ),
     Limit(
         "idle",
