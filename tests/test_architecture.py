@@ -11,7 +11,8 @@ import unittest
 from pathlib import Path
 from typing import TypeGuard
 
-ROOT = Path(__file__).parents[1]
+from tests.support.paths import ROOT
+
 PACKAGE = ROOT / "pysftpserver"
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 

@@ -23,8 +23,8 @@ from bench.run import (
     memory_line,
     tables,
 )
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 LITTLE = Sizes(transfer=4 * MIB, sought=4 * MIB, reads=20, names=20, others=400, many=1_500)
 WITHOUT_A_DRIVER = "import sys; sys.modules['pymongo'] = sys.modules['gridfs'] = None; "
 WITHOUT_A_DATABASE = """

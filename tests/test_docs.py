@@ -8,7 +8,6 @@ import json
 import pkgutil
 import re
 import unittest
-from pathlib import Path
 
 from pysftpserver import cli
 from pysftpserver.cli import (
@@ -29,8 +28,8 @@ from pysftpserver.remo.routes import ROUTES
 from pysftpserver.remo.users import WORDS
 from pysftpserver.sksync import config
 from pysftpserver.sshd.config import SETTINGS, WHILE_RUNNING
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "openssh.md").read_text()
 GRIDFS_PAGE = (ROOT / "docs" / "gridfs.md").read_text()
 SKSYNC_PAGE = (ROOT / "docs" / "sksync.md").read_text()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import unittest
-from pathlib import Path
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+from tests.support.paths import ROOT
+
+EXAMPLES = ROOT / "examples"
 TESTED = ("memory_storage", "minimal_plugin", "mongodb_gridfs")
 
 

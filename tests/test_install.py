@@ -19,12 +19,10 @@ import pymongo
 from pysftpserver import __version__
 from pysftpserver.cli.registry import PROGRAMS
 from pysftpserver.cli.session import request_names
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 PACKAGED = ("pysftpserver", "bin", "tools", "pyproject.toml", "setup.py", "README.md", "LICENSE")
-COMMANDS = tuple(
-    sorted(path.name for path in (Path(__file__).parents[1] / "bin").iterdir() if path.is_file())
-)
+COMMANDS = tuple(sorted(path.name for path in (ROOT / "bin").iterdir() if path.is_file()))
 TRIED = (
     "ls -la",
     "get welcome.txt",

@@ -19,10 +19,9 @@ from pysftpserver import pysftpexceptions, testing
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.contract.base import METHODS
 from pysftpserver.testing import SFTPTestClient, get_sftphandle, get_sftpstatus
+from tests.support.memory import SFTPServerMemoryStorage
+from tests.support.paths import ROOT
 
-from .support.memory import SFTPServerMemoryStorage
-
-ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs" / "plugins.md").read_text()
 
 

@@ -4,11 +4,9 @@ import os
 import re
 import tomllib
 import unittest
-from pathlib import Path
 
 from pysftpserver.cli.registry import PROGRAMS
-
-ROOT = Path(__file__).parents[1]
+from tests.support.paths import ROOT
 
 
 class Project(unittest.TestCase):

@@ -7,7 +7,9 @@ import textwrap
 import unittest
 from pathlib import Path
 
-RUNNER = Path(__file__).parents[1] / "tools" / "run_tests.py"
+from tests.support.paths import ROOT
+
+RUNNER = ROOT / "tools" / "run_tests.py"
 
 
 class ClosingLine(unittest.TestCase):

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.packets import HELLO, Reply, replies
+from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE
 
-ROOT = Path(__file__).parents[2]
 REFERENCE = "/usr/lib/openssh/sftp-server"
-PATIENCE = 30.0  # seconds
 BAD_UMASKS = ("9", "999", "abc", "-1", "01777", "", "0o22", "1_0", "+22", " 22", "\u0662", "1000")
 
 

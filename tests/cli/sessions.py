@@ -15,7 +15,9 @@ import time
 import unittest
 from pathlib import Path
 
-from tests.support.doors import PATIENCE, ROOT, Door, Wire, wait_for
+from tests.support.doors import Door, Wire
+from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE, until
 
 COMMANDS = ("pysftpjail", "pysftpserver")
 
@@ -58,7 +60,7 @@ class Session(Door):
             time.sleep(0.02)
             return self.state() == "S" and self.ticks() == before
 
-        wait_for("the server waits", quiet)
+        until(quiet, "the server waits")
 
 
 class SessionCase(unittest.TestCase):

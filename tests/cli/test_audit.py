@@ -12,10 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.cli.commands import PATIENCE, ROOT, CommandCase
+from tests.cli.commands import CommandCase
 from tests.support.auditing import records_of
-from tests.support.doors import Wire, wait_for
+from tests.support.doors import Wire
 from tests.support.packets import CREAT, HELLO, NO_ATTRS, WRITE, replies, request, string, u32, u64
+from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE, until
 
 BROKEN = 11
 # A server whose files cannot become longer: for it, the disk is full.
@@ -185,7 +187,7 @@ class TheAuditLogOf:
         reading = os.open(self.audit, os.O_RDONLY | os.O_NONBLOCK)
         process, wire = self.start("--audit", self.audit, stderr=subprocess.DEVNULL)
         self.assertEqual(wire.ask("mkdir", string(b"d"), NO_ATTRS).content, 0)
-        data = wait_for("two records", lambda: os.read(reading, 1 << 16))
+        data = until(lambda: os.read(reading, 1 << 16), "two records")
         self.assertEqual([r["request"] for r in records_of(data)], ["init", "mkdir"])
         os.close(reading)
         wire.send(mkdirs("e", "f"))

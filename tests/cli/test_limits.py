@@ -15,7 +15,7 @@ from typing import Any
 from pysftpserver.engine.limits import LIMITS
 from tests.cli.commands import CommandCase
 from tests.cli.sessions import COMMANDS, Session, SessionCase
-from tests.support.doors import FILE, Wire, wait_for
+from tests.support.doors import FILE, Wire
 from tests.support.packets import (
     BAD_MESSAGE,
     FAILURE,
@@ -31,6 +31,7 @@ from tests.support.packets import (
     u32,
     u64,
 )
+from tests.support.waiting import until
 
 EXTENDED_FLAG = 0x80000000
 PAIR = u32(EXTENDED_FLAG) + u32(1) + string(b"name@example.com") + string(b"value")
@@ -104,7 +105,7 @@ class Flags(SessionCase):
                 reads = [request("read", one, FILE, u64(0), u32(MAX_DATA)) for one in range(3)]
                 wire.send(b"".join(reads) + request("mkdir", 9, string(name.encode()), NO_ATTRS))
                 if goes_on:
-                    wait_for("the MKDIR is served", (self.jail / name).exists)
+                    until((self.jail / name).exists, "the MKDIR is served")
                 else:
                     session.wait_until_it_waits()
                     self.assertFalse((self.jail / name).exists())
@@ -233,7 +234,7 @@ class Idle(SessionCase):
                 except ConnectionError:
                     return True
 
-            wait_for("the server ends the session", takes_no_more)
+            until(takes_no_more, "the server ends the session")
             self.assert_ended(session, since)
             self.assertGreater(sent, 1 << 19, "its buffer was full")
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from bson import ObjectId
 
-from tests.cli.commands import PATIENCE, ROOT
 from tests.cli.databases import DatabaseCase
 from tests.support.packets import HELLO
+from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE
 
 CHUNK = 261120  # bytes
 

@@ -15,10 +15,12 @@ from pymongo.uri_parser import parse_uri
 
 from pysftpserver.cli.title import without_passwords
 from pysftpserver.storages.embedded import EmbeddedMongo
-from tests.cli.commands import PATIENCE, ROOT, CommandCase
+from tests.cli.commands import CommandCase
 from tests.cli.databases import DatabaseCase, Silent, closed_port
 from tests.mongo import databases
 from tests.support.packets import HELLO, NO_ATTRS, request, string
+from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE
 
 SOON = 5.0  # seconds until whoever waits is told
 MKDIR = request("mkdir", 1, string(b"/d"), NO_ATTRS)

@@ -17,8 +17,6 @@ from pysftpserver.remo import crypto
 from tests.remo import oldstyle
 from tests.remo.running import (
     COMMAND,
-    LOOPBACK,
-    PATIENCE,
     SERVER_KEY,
     USER,
     USER_KEY,
@@ -29,6 +27,8 @@ from tests.remo.running import (
     state_directory,
 )
 from tests.sksync.terminals import Terminal
+from tests.support.ports import LOOPBACK
+from tests.support.waiting import PATIENCE
 
 PROGRAM = f"import os; os.environ['XDG_STATE_HOME'] = {state_directory()!r}\n"
 PROGRAM += "import sys; from pysftpserver.cli.pysftpremo import main; sys.exit(main(sys.argv[1:]))"

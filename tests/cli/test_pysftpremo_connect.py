@@ -8,8 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.remo.running import LOOPBACK, USER, Furnished, Served, called, is_running, until
+from tests.remo.running import USER, Furnished, Served, called, is_running
 from tests.sksync.terminals import Terminal
+from tests.support.ports import LOOPBACK
+from tests.support.waiting import until
 
 PROGRAM = """
 import os, sys

@@ -13,8 +13,9 @@ from typing import Any
 
 from pysftpserver.remo import crypto
 from pysftpserver.remo.users import Permissions, Users
-from tests.remo.running import COMMAND, ROOT, called, environment
+from tests.remo.running import COMMAND, called, environment
 from tests.sksync.terminals import Terminal
+from tests.support.paths import ROOT
 
 VARIABLE = "PYSFTPREMO_PASSPHRASE"
 CODE = "import sys; from pysftpserver.cli.pysftpremo import main; sys.exit(main(sys.argv[1:]))"

@@ -13,19 +13,15 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from tests.cli.commands import PATIENCE, ROOT, CommandCase
+from tests.cli.commands import CommandCase
 from tests.sksync import oldstyle
 from tests.sksync.serving import HOST, NOW, put, tree
-from tests.support.doors import wait_for
+from tests.support.paths import ROOT
+from tests.support.ports import free_port
+from tests.support.waiting import PATIENCE, until
 
 COMMAND = str(ROOT / "bin" / "pysksync")
 TRIES = 5  # for a port that nobody else has taken before we do
-
-
-def free_port() -> int:
-    with socket.create_server((HOST, 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class Server:
@@ -50,7 +46,7 @@ class Server:
 
     def wait(self, words: str) -> str:
         """The log, when those words are in it."""
-        wait_for(f"{words!r} in the log", lambda: words in self.log() or self.process.poll() is not None)
+        until(lambda: words in self.log() or self.process.poll() is not None, f"{words!r} in the log")
         if words not in self.log():
             raise AssertionError(f"no {words!r} in the log:\n{self.log()}")
         return self.log()
@@ -91,7 +87,7 @@ class SkSyncCase(CommandCase):
             self.configure("sksync.json", where, **{"host": HOST, "port": port, "require_auth": False} | keys)
             server = Server(port, self.place / f"errors-{number}", where)
             self.addCleanup(server.kill)
-            wait_for("it listens", lambda s=server: "listening" in s.log() or s.process.poll() is not None)
+            until(lambda s=server: "listening" in s.log() or s.process.poll() is not None, "it listens")
             if "in use" not in server.log():
                 return server
         raise AssertionError("no free port")
@@ -156,7 +152,7 @@ class Serving(SkSyncCase):
             server = self.serve(server_root=str(self.jail))
             with socket.create_connection((HOST, server.port), PATIENCE) as client:
                 client.sendall(b"pysksync 1\n1\n0\nthere\nhere\n%d000 f\n\n9999\nxyz" % NOW)
-                wait_for("a half of a file", lambda: list(self.there.iterdir()))
+                until(lambda: list(self.there.iterdir()), "a half of a file")
                 self.assertEqual(server.end(number), 0)
             self.assertEqual(list(self.there.iterdir()), [])
             self.assertTrue(server.log().endswith("ending\n"), server.log())
@@ -165,7 +161,7 @@ class Serving(SkSyncCase):
         server = self.serve(server_root=str(self.jail))
         with socket.create_connection((HOST, server.port), PATIENCE) as client:
             client.sendall(b"pysksync 1\n1\n0\nthere\nhere\n%d000 f\n\n9999\nxyz" % NOW)
-            wait_for("a half of a file", lambda: list(self.there.iterdir()))
+            until(lambda: list(self.there.iterdir()), "a half of a file")
             server.kill()
         self.assertEqual(len(list(self.there.iterdir())), 1)
         server = self.serve(server_root=str(self.jail))
@@ -182,10 +178,10 @@ class Serving(SkSyncCase):
         )
         self.addCleanup(server.kill)
         log = self.place / "log"
-        wait_for("it listens", lambda: log.exists() and "listening" in log.read_text())
+        until(lambda: log.exists() and "listening" in log.read_text(), "it listens")
         (self.here / "f\ng").unlink()
         oldstyle.client(server.port, self.here)
-        wait_for("its line", lambda: "received 1 files, 7 bytes" in log.read_text())
+        until(lambda: "received 1 files, 7 bytes" in log.read_text(), "its line")
         self.assertIn("received 'f\\xe9', 7 bytes", log.read_text())
         self.assertEqual((server.end(), server.log()), (0, ""))
 

@@ -8,12 +8,12 @@ import subprocess
 import sys
 import threading
 
-from tests.cli.commands import PATIENCE, ROOT
 from tests.cli.test_pysksync import COMMAND, SkSyncCase
 from tests.mongo.databases import DatabaseCase, uri
 from tests.sksync import oldstyle
 from tests.sksync.serving import HOST, NOW, put, tree
-from tests.support.doors import wait_for
+from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE, until
 
 
 class WithADatabase(DatabaseCase, SkSyncCase):
@@ -81,7 +81,7 @@ class Interrupted(SkSyncCase):
                 while stream.readline() != b"\n":
                     pass
                 connection.sendall(b"\nf\n%d000\n1000\nhalf" % (NOW + 1))
-                wait_for("a half of a file", lambda: len(list(self.here.iterdir())) == 2)
+                until(lambda: len(list(self.here.iterdir())) == 2, "a half of a file")
                 process.send_signal(signal.SIGINT)
                 process.communicate(timeout=PATIENCE)
         self.assertEqual((process.returncode, tree(self.here)), (130, {"f": (b"old", NOW)}))

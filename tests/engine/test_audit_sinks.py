@@ -21,7 +21,8 @@ from unittest import mock
 
 from pysftpserver.engine import audit
 from pysftpserver.engine.audit import descriptor_sink, file_sink
-from tests.support.doors import PATIENCE, ROOT
+from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE
 
 MANY = """
 import json, sys

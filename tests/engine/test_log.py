@@ -46,9 +46,9 @@ from tests.support.packets import (
     u32,
     u64,
 )
+from tests.support.paths import ROOT
 from tests.support.storages import Whole
 
-ROOT = Path(__file__).parents[2]
 REFERENCE = "/usr/lib/openssh/sftp-server"
 NASTY = [
     b"a\nerror: forged",

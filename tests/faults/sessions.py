@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tests.integration.programs import program
-from tests.support.doors import PATIENCE, Door
+from tests.support.doors import Door
 from tests.support.packets import (
     CREAT,
     HELLO,
@@ -41,8 +41,9 @@ from tests.support.packets import (
     u32,
     u64,
 )
+from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 NEW = WRITE | CREAT | TRUNC
 KIB = 1 << 10
 MIB = 1 << 20
@@ -397,4 +398,4 @@ class _Served(Door):
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(CHECKOUT), "LC_ALL": "C.UTF-8"}
+    return {**os.environ, "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"}

@@ -19,9 +19,10 @@ from tests.faults.disks import ways_in
 from tests.integration.clients import lftp
 from tests.integration.harness import ServedCase
 from tests.integration.programs import Argument, command, descendants, is_alive, program, require
-from tests.support.doors import FILE, PATIENCE, Door, Doors, Wire, wait_for
+from tests.support.doors import FILE, Door, Doors, Wire
 from tests.support.packets import CREAT, EXCL, FAILURE, NO_ATTRS, OK, TRUNC, WRITE, request, string, u32, u64
 from tests.support.uploads import LOOKS_LEFT, is_temporary
+from tests.support.waiting import PATIENCE, until
 
 NEW = WRITE | CREAT | TRUNC
 KILLS = 24
@@ -301,12 +302,12 @@ class WithOpenSSH(unittest.TestCase):
             names = temporary(self.top)
             return bool(names) and (self.top / names[0]).stat().st_size > 100_000
 
-        wait_for("a part is written", some)
+        until(some, "a part is written")
         (server,) = (pid for pid, _, _ in descendants(process.pid))
         return process, server
 
     def gone(self, server: int) -> None:
-        wait_for("the server has ended", lambda: not is_alive(server))
+        until(lambda: not is_alive(server), "the server has ended")
 
     def test_put_makes_and_replaces_a_file_with_its_mode_and_times(self) -> None:
         os.utime(self.local, (1_000_000_000, 1_000_000_000))

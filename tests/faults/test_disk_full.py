@@ -7,7 +7,6 @@ import os
 
 from tests.faults.disks import DiskCase
 from tests.faults.sessions import KIB, MIB, NEW, VARIANTS, Session, Upload, content_of
-from tests.support.doors import wait_for
 from tests.support.packets import (
     APPEND,
     CREAT,
@@ -24,6 +23,7 @@ from tests.support.packets import (
     u32,
     u64,
 )
+from tests.support.waiting import until
 
 FULL = (FAILURE, os.strerror(errno.ENOSPC))
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -196,7 +196,7 @@ class DiskFull(DiskCase):
         self.assertTrue((self.seen / "d").is_dir())
         self.assertNotIn("session opened", log.read_text())
         # sftp does not wait for the end of its server, whose last line this is.
-        wait_for("the log goes on", lambda: "session closed" in log.read_text())
+        until(lambda: "session closed" in log.read_text(), "the log goes on")
 
     def test_devices_that_fail_by_nature_are_told_of_on_either_way(self):
         # /dev/full refuses every byte, and nothing of a process lies at its address 0.

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from tests.faults.sessions import KIB, MIB, NEW, VARIANTS, FaultCase, Session, Upload, content_of
 from tests.faults.transfers import TransferCase
-from tests.integration.programs import descendants, is_alive, wait_for
-from tests.support.doors import PATIENCE
+from tests.integration.programs import descendants, is_alive
 from tests.support.packets import MAX_DATA, OK, Reply, request, u32, u64
+from tests.support.waiting import PATIENCE, until
 
 PUTS = 16
 GETS = 12
@@ -114,17 +114,17 @@ class GoneOpenSSH(TransferCase):
     def kill_when(self, file: Path, point: int, command: str, *options: str) -> str:
         """Kill an sftp when so much of a file has arrived; the log of its server, which ends by itself."""
         with self.transfer(command, *options) as (client, log):
-            wait_for("so much has arrived", lambda: file.exists() and file.stat().st_size >= point)
+            until(lambda: file.exists() and file.stat().st_size >= point, "so much has arrived")
             (server,) = [pid for pid, _, _ in descendants(client.pid)]
             try:
                 self.assertIsNone(client.poll(), "it had ended before it could be killed")
                 if self.order.random() < 0.5:
                     # Stopped, it leaves whatever the server goes on to send unread.
                     client.send_signal(signal.SIGSTOP)
-                    wait_for("it is stopped", lambda: self.is_stopped(client.pid))
+                    until(lambda: self.is_stopped(client.pid), "it is stopped")
                 client.kill()
                 self.assertEqual(client.wait(PATIENCE), -signal.SIGKILL)
-                wait_for("the server ends by itself", lambda: not is_alive(server))
+                until(lambda: not is_alive(server), "the server ends by itself")
             finally:
                 if is_alive(server):
                     os.kill(server, signal.SIGKILL)

@@ -12,9 +12,9 @@ import signal
 
 from tests.faults.sessions import KIB, MIB, NEW, VARIANTS, Session, Upload, content_of
 from tests.faults.transfers import TransferCase
-from tests.integration.programs import descendants, is_alive, wait_for
-from tests.support.doors import PATIENCE
+from tests.integration.programs import descendants, is_alive
 from tests.support.packets import CREAT, MAX_DATA, OK, WRITE, Attributes, attrs, request
+from tests.support.waiting import PATIENCE, until
 
 RUNS = 44  # and as many of OpenSSH's as make them 50
 OPENSSH_RUNS = 6
@@ -134,10 +134,10 @@ class KilledServer(TransferCase):
         """sftp puts, and its server is killed when so much of the file is there; sftp's exit status."""
         with self.transfer("put upload\nput upload again", *options) as (client, log):
             file = self.served / "upload"
-            wait_for("so much has arrived", lambda: file.exists() and file.stat().st_size >= point)
+            until(lambda: file.exists() and file.stat().st_size >= point, "so much has arrived")
             (server,) = [pid for pid, _, _ in descendants(client.pid)]
             os.kill(server, signal.SIGKILL)
             status = client.wait(PATIENCE)
-        wait_for("the server is gone", lambda: not is_alive(server))
+        until(lambda: not is_alive(server), "the server is gone")
         self.assertNotIn("session closed", log.read_text())
         return status

@@ -18,9 +18,10 @@ from typing import TypeVar
 import asyncssh
 import paramiko
 
-from tests.integration.harness import PATIENCE, Finished, ServedCase
+from tests.integration.harness import Finished, ServedCase
 from tests.integration.programs import Argument, program
 from tests.integration.sshd import HOST, TARGET, Sshd
+from tests.support.waiting import PATIENCE
 
 Case = TypeVar("Case")
 

@@ -26,11 +26,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, ClassVar
 
-from tests.integration.programs import Argument, command, program, wait_for
+from tests.integration.programs import Argument, command, program
 from tests.integration.sshd import TARGET, Sshd, Way
+from tests.support.waiting import PATIENCE, until
 
 # Seconds a client may take, unless the test says otherwise.
-PATIENCE = 30.0
 # The same for one that a test keeps connected.
 SESSION_PATIENCE = 90.0
 # Of exit statuses: one that does not matter, and any but 0.
@@ -264,12 +264,12 @@ class ServedCase(unittest.TestCase):
 
     def only_server(self) -> int:
         """Return the process id of the one server that is running."""
-        pids = wait_for("there is a server process", self.sshd.servers)
+        pids = until(self.sshd.servers, "there is a server process")
         self.assertEqual(len(pids), 1, pids)
         return pids[0]
 
     def wait_until_no_server_is_left(self) -> None:
-        wait_for("no server process is left", lambda: not self.sshd.servers())
+        until(lambda: not self.sshd.servers(), "no server process is left")
 
     def _popen(self, words: Sequence[str], *, stderr: int | IO[bytes]) -> subprocess.Popen[bytes]:
         environment = {

@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from tests.support.paths import ROOT
+
 PACKAGES = {
     "setpriv": "util-linux",
     "sshd": "openssh-server",
@@ -27,7 +26,6 @@ PACKAGES = {
     "puttygen": "putty-tools",
 }
 Argument = str | bytes | Path
-T = TypeVar("T")
 
 
 def program(name: str) -> str:
@@ -56,9 +54,9 @@ def command(name: str, *arguments: Argument) -> list[str]:
         return [os.path.join(installed, name), *map(os.fsdecode, arguments)]
     return [
         "/usr/bin/env",
-        f"PYTHONPATH={CHECKOUT}",
+        f"PYTHONPATH={ROOT}",
         sys.executable,
-        str(CHECKOUT / "bin" / name),
+        str(ROOT / "bin" / name),
         *map(os.fsdecode, arguments),
     ]
 
@@ -72,20 +70,6 @@ def why_no_fuse() -> str | None:
     except OSError as error:
         return f"/dev/fuse cannot be opened here: {error.strerror}"
     return None
-
-
-def wait_for(what: str, condition: Callable[[], T], seconds: float = 10.0) -> T:
-    """Return the first true result of the condition.
-
-    Raises:
-        AssertionError: it stayed false for this long.
-    """
-    deadline = time.monotonic() + seconds
-    while not (result := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds:g} s in vain until {what}")
-        time.sleep(0.01)
-    return result
 
 
 # Processes, read from /proc so that only descendants of our own sshd are ever touched.

@@ -16,7 +16,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.integration.programs import descendants, program, wait_for
+from tests.integration.programs import descendants, program
+from tests.support.ports import free_port
+from tests.support.waiting import until
 
 HOST = "127.0.0.1"
 # The alias that the clients' ssh_config gives to the sshd of the test class.
@@ -81,7 +83,7 @@ class Sshd:
             os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
         config = str(self.directory / "sshd_config")
         for _ in range(5):
-            self.port = _free_port()
+            self.port = free_port()
             self._write_sshd_config()
             with self._log.open("ab") as log:
                 self._process = subprocess.Popen(
@@ -92,7 +94,7 @@ class Sshd:
                     stderr=log,
                 )
             # Another process may take the port between our look and sshd's bind: then sshd ends.
-            if wait_for("sshd listens or ends", self._listens_or_ended) == "listens":
+            if until(self._listens_or_ended, "sshd listens or ends") == "listens":
                 break
         else:
             raise RuntimeError(f"sshd does not start:\n{self.log()}")
@@ -188,9 +190,3 @@ class Sshd:
             "KexAlgorithms curve25519-sha256",
         ]
         self.ssh_config.write_text("\n".join(lines) + "\n")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])

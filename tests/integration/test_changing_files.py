@@ -23,9 +23,10 @@ from typing import Any
 from unittest import mock
 
 from pysftpserver import stdio
-from tests.integration.programs import command, descendants, is_alive, program, require, wait_for
-from tests.support.doors import FILE, PATIENCE, RESIDENT, TICKS, Door, Doors, Wire
+from tests.integration.programs import command, descendants, is_alive, program, require
+from tests.support.doors import FILE, RESIDENT, TICKS, Door, Doors, Wire
 from tests.support.packets import EOF, MAX_DATA, OK, READ, WRITE, Attributes, attrs, request, string, u32, u64
+from tests.support.waiting import PATIENCE, until
 
 DATA, STATUS = 103, 101
 DATA_HEADER = 9  # bytes: type, id and length, after the packet's own length
@@ -456,7 +457,7 @@ class OpenSSHClient(unittest.TestCase):
             history.append(ticks())
             return len(history) > 5 and history[-1][0] == "S" and history[-5:] == [history[-1]] * 5
 
-        wait_for("the server waits", same_for_long, PATIENCE)
+        until(same_for_long, "the server waits")
 
     def rounds(self, *options: str) -> None:
         cuts = 0
@@ -530,7 +531,7 @@ class Costs(Changing):
                         wire.ask("read", FILE, u64(0), u32(100))
                 before = door.ticks()
                 began = time.monotonic()
-                wait_for("a second has passed", lambda began=began: time.monotonic() - began > 1)
+                until(lambda began=began: time.monotonic() - began > 1, "a second has passed")
                 self.assertLessEqual(door.ticks() - before, TICKS)
                 self.assertEqual(door.state(), "S")
                 door.process.send_signal(signal.SIGTERM)

@@ -13,8 +13,9 @@ from tests.integration import material
 from tests.integration.clients import lftp, psftp
 from tests.integration.harness import ANY, FAILS, ServedCase
 from tests.integration.material import LONG_AGO, MIB, Material, permissions
-from tests.integration.programs import command, require, wait_for
+from tests.integration.programs import command, require
 from tests.mongo import databases
+from tests.support.waiting import until
 
 
 def setUpModule() -> None:
@@ -133,11 +134,11 @@ class TestSftp(GridFSCase):
         with self.sftp_session("-l", "20000") as session:
             session.send("put f")
             chunks = self.other[self.db_name]["fs.chunks"]
-            wait_for("chunks of the upload are stored", lambda: chunks.count_documents({}) > 2)
+            until(lambda: chunks.count_documents({}) > 2, "chunks of the upload are stored")
             self.assertEqual(self.stored("f"), b"old")
             session.kill()
         # The server is sshd's child no more by then, and clears up behind itself all the same.
-        wait_for("the upload's chunks are gone", lambda: chunks.count_documents({}) == 1)
+        until(lambda: chunks.count_documents({}) == 1, "the upload's chunks are gone")
         self.assertEqual(self.stored("f"), b"old")
 
     def test_many_sessions_at_once_do_not_disturb_each_other(self) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 
 from tests.integration import material
-from tests.integration.harness import FAILS, PATIENCE, Finished, ServedCase
+from tests.integration.harness import FAILS, Finished, ServedCase
 from tests.integration.material import MIB, Material, permissions
 from tests.integration.programs import Argument, require
+from tests.support.waiting import PATIENCE
 
 LONG_AGO = 1_000_000_000
 

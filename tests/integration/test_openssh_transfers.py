@@ -8,8 +8,9 @@ from tests.integration import material
 from tests.integration.clients import LONGNAME
 from tests.integration.harness import ServedCase
 from tests.integration.material import GIB, LONG_AGO, MIB, Material, permissions
-from tests.integration.programs import Argument, require, wait_for
+from tests.integration.programs import Argument, require
 from tests.integration.sshd import TARGET
+from tests.support.waiting import until
 
 
 def setUpModule() -> None:
@@ -220,9 +221,9 @@ class TestPut(ServedCase):
         (self.local / "f").write_bytes(data.bytes(4 * MIB))
         with self.sftp_session("-l", "16000") as session:
             session.send("put f")
-            wait_for(
-                "a part of the file has arrived",
+            until(
                 lambda: (self.jail / "f").exists() and (self.jail / "f").stat().st_size > MIB,
+                "a part of the file has arrived",
             )
             session.kill()
         self.wait_until_no_server_is_left()
@@ -235,9 +236,9 @@ class TestPut(ServedCase):
         (self.jail / "f").write_bytes(data.bytes(4 * MIB))
         with self.sftp_session("-l", "16000") as session:
             session.send("get f")
-            wait_for(
-                "a part of the file has arrived",
+            until(
                 lambda: (self.local / "f").exists() and (self.local / "f").stat().st_size > MIB,
+                "a part of the file has arrived",
             )
             session.kill()
         self.assertLess((self.local / "f").stat().st_size, 4 * MIB)

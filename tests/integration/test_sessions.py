@@ -14,8 +14,9 @@ from tests.integration import harness, material
 from tests.integration.clients import asynchronous, asyncssh_connection
 from tests.integration.harness import ServedCase
 from tests.integration.material import GIB, KIB, MIB, Material
-from tests.integration.programs import is_alive, peak_memory, program, require, wait_for
+from tests.integration.programs import is_alive, peak_memory, program, require
 from tests.integration.sshd import TARGET
+from tests.support.waiting import until
 
 MEMORY_LIMIT = 20 * MIB
 
@@ -59,7 +60,7 @@ class TestEnds(ServedCase):
         (self.local / "f").write_bytes(content)
         with self.sftp_session("-l", "30000", "-s", "/any/command") as session:
             session.send("put f")
-            wait_for("a part has arrived", has_a_part(self.jail / "f"))
+            until(has_a_part(self.jail / "f"), "a part has arrived")
             os.kill(self.only_server(), signal.SIGTERM)
             self.wait_until_no_server_is_left()
             self.assertNotEqual(session.leave(), 0)
@@ -77,7 +78,7 @@ class TestEnds(ServedCase):
         ):
             with self.subTest(line), self.sftp_session("-l", "100000") as session:
                 session.send(line)
-                wait_for("a part has arrived", has_a_part(arriving))
+                until(has_a_part(arriving), "a part has arrived")
                 self.assertTrue(is_alive(self.only_server()))
                 session.kill()
                 self.wait_until_no_server_is_left()
@@ -200,7 +201,7 @@ def settled(pid: int) -> None:
         history.append(int(fields[11]) + int(fields[12]))
         return len(history) > 50 and len(set(history[-50:])) == 1
 
-    wait_for("the server waits", same_for_long)
+    until(same_for_long, "the server waits")
 
 
 # The few packets of draft-ietf-secsh-filexfer-02 that a test sends itself.

@@ -13,7 +13,8 @@ from pysftpserver.laboratory import client, wire
 from pysftpserver.laboratory.service import Client, Service
 from pysftpserver.laboratory.services.clock import Time
 from pysftpserver.laboratory.services.echo import Echo
-from tests.laboratory.serving import HOST, PASSWORD, PATIENCE, Served, ServerCase
+from tests.laboratory.serving import HOST, PASSWORD, Served, ServerCase
+from tests.support.waiting import PATIENCE
 
 KEYS = (None, "chosen", "")
 

@@ -14,7 +14,8 @@ from pysftpserver.laboratory import client as library
 from pysftpserver.laboratory import keys
 from pysftpserver.laboratory.service import Client, Service
 from pysftpserver.laboratory.services.echo import Echo
-from tests.laboratory.serving import HOST, PASSWORD, PATIENCE, OldClient, ServerCase
+from tests.laboratory.serving import HOST, PASSWORD, OldClient, ServerCase
+from tests.support.waiting import PATIENCE
 
 
 class Own(BaseException):

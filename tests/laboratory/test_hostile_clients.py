@@ -14,7 +14,8 @@ from pysftpserver.laboratory import client as library
 from pysftpserver.laboratory import wire
 from pysftpserver.laboratory.service import Client, Service
 from pysftpserver.laboratory.services.echo import Echo
-from tests.laboratory.serving import HOST, PASSWORD, PATIENCE, OldClient, Served, ServerCase, cipher
+from tests.laboratory.serving import HOST, PASSWORD, OldClient, Served, ServerCase, cipher
+from tests.support.waiting import PATIENCE
 
 KEY = "k"
 MIB = 1 << 20

@@ -19,7 +19,8 @@ from pysftpserver.laboratory.services.chat import MOST_REMEMBERED, Chat, Room
 from pysftpserver.laboratory.services.files import Files
 from pysftpserver.laboratory.services.http import HTTP, checked
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
-from tests.laboratory.serving import HOST, PASSWORD, PATIENCE, Served, ServerCase
+from tests.laboratory.serving import HOST, PASSWORD, Served, ServerCase
+from tests.support.waiting import PATIENCE
 
 
 class HostileCase(ServerCase):

@@ -19,10 +19,11 @@ from pysftpserver.cli import common, pysftplab, pysftplab_serve
 from pysftpserver.failures import BadInput
 from pysftpserver.laboratory import client, history
 from pysftpserver.laboratory.config import OptionError, options_of, parse_file
-from tests.laboratory.serving import HOST, PATIENCE
+from tests.laboratory.serving import HOST
 from tests.sksync.terminals import Terminal
+from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE
 
-ROOT = Path(__file__).parents[2]
 CODE = "import sys; from pysftpserver.cli.pysftplab import main; sys.exit(main())"
 MODULE = '''
 from pysftpserver.laboratory.service import Service

@@ -14,7 +14,8 @@ from pysftpserver.laboratory.server import Server
 from pysftpserver.laboratory.service import Client, Service
 from pysftpserver.laboratory.services.clock import Time
 from pysftpserver.laboratory.services.echo import Echo
-from tests.laboratory.serving import PASSWORD, PATIENCE, Served, ServerCase, cipher
+from tests.laboratory.serving import PASSWORD, Served, ServerCase, cipher
+from tests.support.waiting import PATIENCE
 
 KEYS = ("", "a key that was chosen")
 

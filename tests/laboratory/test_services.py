@@ -21,7 +21,8 @@ from pysftpserver.laboratory.services.chat import LOBBY, Chat
 from pysftpserver.laboratory.services.files import Files, meant, shown
 from pysftpserver.laboratory.services.http import HTTP, checked, is_below, place_of
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
-from tests.laboratory.serving import HOST, PASSWORD, PATIENCE, Served, ServerCase
+from tests.laboratory.serving import HOST, PASSWORD, Served, ServerCase
+from tests.support.waiting import PATIENCE
 
 
 class ServiceCase(ServerCase):

@@ -23,7 +23,9 @@ from pysftpserver.laboratory.service import Client, Service
 from pysftpserver.laboratory.services.echo import Echo
 from pysftpserver.laboratory.window.log import COLOURS, MOST_LINES
 from tests.laboratory.serving import HOST, PASSWORD, Served, ServerCase
-from tests.laboratory.windows import PATIENCE, ROOT, Display, WindowProcess
+from tests.laboratory.windows import Display, WindowProcess
+from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE
 
 COMMAND = [sys.executable, str(ROOT / "bin" / "pysftplab")]
 

@@ -38,7 +38,8 @@ from pysftpserver.laboratory.window.model import (
     State,
 )
 from pysftpserver.laboratory.window.worker import Worker
-from tests.laboratory.serving import HOST, PASSWORD, PATIENCE, ServerCase
+from tests.laboratory.serving import HOST, PASSWORD, ServerCase
+from tests.support.waiting import PATIENCE
 
 VALUES = {"host": "127.0.0.1", "port": "12800", "name": "Ada", "password": "secret"}
 

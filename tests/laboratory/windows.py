@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
-PATIENCE = 20.0  # seconds for what takes milliseconds
+from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE
 
 
 class Display:

@@ -28,13 +28,13 @@ from pysftpserver.mongostorage import SFTPServerMongoStorage
 from pysftpserver.pysftpexceptions import is_expected
 from tests.mongo.databases import DatabaseCase
 from tests.mongo.sessions import NEW, put
+from tests.support.waiting import PATIENCE
 
 Operation = Callable[[SFTPServerMongoStorage, bytes], Any]
 State = tuple[tuple[bytes, str, bytes], ...]
 TEMPLATE = "template"
 MOST_COMMANDS = 60  # of one operation
 BLOCKED = 0.15  # seconds after which an operation counts as waiting for the one that it interrupts
-PATIENCE = 20.0
 
 
 class Interruption(monitoring.CommandListener):

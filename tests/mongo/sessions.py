@@ -11,8 +11,9 @@ from typing import Any
 
 from pysftpserver.mongostorage import SFTPServerMongoStorage
 from tests.mongo.databases import DatabaseCase, uri
-from tests.support.doors import ROOT, Wire
+from tests.support.doors import Wire
 from tests.support.packets import NO_ATTRS, READ, request, string, u32, u64
+from tests.support.paths import ROOT
 
 NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 # URI, database, whether there are transactions, and before which command it is killed (0: none).

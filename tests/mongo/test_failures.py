@@ -27,7 +27,6 @@ from pysftpserver.storages.mongo.bucket import CHUNK_SIZE
 from tests.mongo.databases import VARIABLE, DatabaseCase, uri
 from tests.mongo.proxies import Proxy
 from tests.mongo.sessions import get, orphans, put
-from tests.support.doors import wait_for
 from tests.support.packets import (
     CREAT,
     EOF,
@@ -45,6 +44,7 @@ from tests.support.packets import (
     string,
     u64,
 )
+from tests.support.waiting import until
 
 OLD, FRESH = b"old" * 300_000, b"fresh" * 200_000
 HANGS_UP: dict[str, Any] = {"closeConnection": True}
@@ -312,7 +312,7 @@ class StepDowns(FailureCase):
 
     def step_down(self) -> None:
         admin = self.stepping.admin
-        wait_for("a primary", lambda: admin.command("hello")["isWritablePrimary"])
+        until(lambda: admin.command("hello")["isWritablePrimary"], "a primary")
         admin.command({"replSetStepDown": 1, "force": True})
 
     def test_a_session_survives_one_in_the_middle_of_an_upload_a_download_and_a_listing(self):
@@ -339,9 +339,9 @@ class StepDowns(FailureCase):
         # The driver repeats a write only if the server says that it may: MongoDB does, SecantusDB does not.
         is_stored = set(statuses) == {OK}
         self.assertEqual(statuses[-1], OK if is_stored else FAILURE)
-        wait_for("a primary", lambda: self.stepping.admin.command("hello")["isWritablePrimary"])
+        until(lambda: self.stepping.admin.command("hello")["isWritablePrimary"], "a primary")
         self.assertEqual(get(self.looking, b"/f"), content if is_stored else OLD)
-        wait_for("the driver knows it", lambda: self.client.status("mkdir", string(b"/new"), NO_ATTRS) == OK)
+        until(lambda: self.client.status("mkdir", string(b"/new"), NO_ATTRS) == OK, "the driver knows it")
         self.assert_goes_on()
 
 

@@ -8,7 +8,6 @@ import random
 import subprocess
 import sys
 import uuid
-from pathlib import Path
 from typing import Any
 
 import pymongo
@@ -19,6 +18,7 @@ from pysftpserver.storages.mongo import listing
 from pysftpserver.storages.mongo.names import to_text
 from tests.mongo.clients import CountingCase, names, put
 from tests.mongo.databases import DatabaseCase, uri
+from tests.support.paths import ROOT
 
 SEED = 20261125
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -274,7 +274,7 @@ class ListingsCostWhatIsInThem(CountingCase):
         files.insert_many([document(f"large/{number:05d}") for number in range(10000)])
         ran = subprocess.run(
             [sys.executable, "-c", LISTS, uri(), self.db_name],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,
             check=True,
             text=True,

@@ -16,8 +16,8 @@ from pysftpserver.storages.mongo.draft import BATCH
 from pysftpserver.storages.mongo.gc import collect
 from tests.mongo.databases import DatabaseCase
 from tests.mongo.sessions import NEW, Served, get, orphans, put
-from tests.support.doors import wait_for
 from tests.support.packets import CREAT, OK, TRUNC, WRITE, Client, string, u64
+from tests.support.waiting import until
 
 OLD = b"old" * 300_000  # chunks: 4
 FRESH = b"fresh" * 200_000
@@ -177,7 +177,7 @@ class KilledServers(HalfCase):
             self.assertTrue(served.writes(handle, off, b"x" * (1 << 17)))
         # All that it has sent: what is under way would arrive after its end.
         sent = 5 * MIB // BATCH * (BATCH // CHUNK_SIZE)
-        wait_for("chunks of the upload", lambda: self.chunk_count() == before + sent)
+        until(lambda: self.chunk_count() == before + sent, "chunks of the upload")
         served.kill()
 
     def test_one_in_the_middle_of_an_upload_leaves_the_old_file_and_orphans_for_gc(self):
@@ -189,7 +189,7 @@ class KilledServers(HalfCase):
         self.assertEqual((young.orphans, young.young, young.chunks), (0, 1, 0))
         self.assertEqual(orphans(self.database), left, "too young to be removed")
 
-        wait_for("its chunks' second is over", lambda: collect(self.storage.bucket, 1, True).orphans)
+        until(lambda: collect(self.storage.bucket, 1, True).orphans, "its chunks' second is over")
         would = collect(self.storage.bucket, 0, True)
         self.assertEqual((would.orphans, would.young, would.chunks), (1, 0, left))
         self.assertEqual(would.bytes, left * CHUNK_SIZE)

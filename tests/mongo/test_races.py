@@ -30,9 +30,9 @@ from tests.mongo.interleaving import (
     upload,
 )
 from tests.mongo.sessions import get, orphans, put
+from tests.support.waiting import PATIENCE
 
 ROUNDS = 25
-PATIENCE = 60.0
 X = b"x" * 300_000  # two chunks
 
 

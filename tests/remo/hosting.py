@@ -17,9 +17,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import unittest
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,23 +28,13 @@ from pysftpserver.remo.config import Values
 from pysftpserver.remo.http import Server
 from pysftpserver.remo.users import Users
 from pysftpserver.storage import SFTPServerStorage
+from tests.support.paths import ROOT
+from tests.support.ports import LOOPBACK
+from tests.support.waiting import PATIENCE, until
 
-ROOT = Path(__file__).parents[2]
-DEADLINE = 20.0  # seconds for what takes a moment
-LOOPBACK = "127.0.0.1"
 OTHER = "127.0.0.2"  # another address of the same host
 THIRD = "127.0.0.3"  # one that no test fills
 USER = "alice"
-
-
-def until(what: Callable[[], Any], says: str = "it does not happen", seconds: float = DEADLINE) -> Any:
-    """Wait for something to become true; return it. Raises AssertionError after the deadline."""
-    end = time.monotonic() + seconds
-    while not (found := what()):
-        if time.monotonic() > end:
-            raise AssertionError(says)
-        time.sleep(0.005)
-    return found
 
 
 class Answer:
@@ -79,7 +68,7 @@ class Raw:
         self.socket = socket.socket()
         if buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        self.socket.settimeout(DEADLINE)
+        self.socket.settimeout(PATIENCE)
         self.socket.bind((source, 0))
         self.socket.connect((LOOPBACK, port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -392,7 +381,7 @@ class Here:
         self.application.close()
         if self.server is not None:
             self.server.stop()
-            self._thread.join(DEADLINE)
+            self._thread.join(PATIENCE)
 
     def called(
         self, method: str, path: str, body: bytes = b"", cookie: str | None = None, **more: Any

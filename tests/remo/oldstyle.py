@@ -29,8 +29,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ed448, padding, rsa, x448
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 
+from tests.support.waiting import PATIENCE
+
 HOST = "127.0.0.1"
-PATIENCE = 20.0  # seconds
 HASH = 48  # bytes of a path's
 MOST_AGE = 10  # seconds
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.remo.oldstyle import QuietServer
+from tests.support.waiting import PATIENCE
 
 HOST = "127.0.0.1"
-PATIENCE = 20.0  # seconds
 FRAMING = {"content-length", "transfer-encoding", "connection", "host", "server", "date"}
 
 

@@ -18,9 +18,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -28,11 +27,11 @@ from unittest import mock
 from pysftpserver.cli import pysftpremo, pysftpremo_serve
 from pysftpserver.remo import audit, client, crypto
 from pysftpserver.remo.users import Users
+from tests.support.paths import ROOT
+from tests.support.ports import LOOPBACK
+from tests.support.waiting import PATIENCE, until
 
-ROOT = Path(__file__).parents[2]
 COMMAND = str(ROOT / "bin" / "pysftpremo")
-LOOPBACK = "127.0.0.1"
-PATIENCE = 20.0  # seconds for what takes milliseconds
 LOOPBACK_IN_PROC = "0100007F"
 ESTABLISHED_OR_CLOSING = ("01", "08")  # in /proc/net/tcp: somebody has it open
 HIDDEN = ("PYSFTPREMO", "PYTHONUNBUFFERED")  # of the environment: commands are not to see them
@@ -40,16 +39,6 @@ USER = "alice"
 SERVER_KEY = crypto.new_key()
 USER_KEY = crypto.new_key()
 _LISTENS = re.compile(r"listening on http://127\.0\.0\.1:(\d+)/")
-
-
-def until(what: Callable[[], Any], says: str = "it does not happen", seconds: float = PATIENCE) -> Any:
-    """Wait for something to become true; return it. Raises AssertionError after the deadline."""
-    end = time.monotonic() + seconds
-    while not (found := what()):
-        if time.monotonic() > end:
-            raise AssertionError(says)
-        time.sleep(0.005)
-    return found
 
 
 @functools.cache

@@ -24,9 +24,10 @@ from pysftpserver.remo.http import Server
 from pysftpserver.remo.users import Users
 from pysftpserver.storage import SFTPServerStorage
 from tests.remo import oldstyle
+from tests.support.lines import Lines
+from tests.support.waiting import PATIENCE, until
 
 HOST = "127.0.0.1"
-PATIENCE = 20.0  # seconds for what takes milliseconds
 USER, RSA_USER = "alice", "rudi"
 
 
@@ -45,33 +46,12 @@ def rsa_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
-def until(found: Callable[[], Any], words: str) -> Any:
-    """What found() returns, as soon as it is true."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if result := found():
-            return result
-        time.sleep(0.005)
-    raise AssertionError(words)
-
-
 def said_by(command: Callable[[bytes], bytes], wanted: bytes, said: bytes = b"") -> bytes:
     """What an interactive command says in the end, however slow it is to begin."""
     deadline = time.monotonic() + PATIENCE
     while len(said) < len(wanted) and time.monotonic() < deadline:
         said += command(b"")
     return said
-
-
-class Lines(logging.Handler):
-    """The lines of the logs, the audit log's among them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(self.format(record))
 
 
 class Served:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from pysftpserver.remo import crypto, wire
-from tests.remo.hosting import LOOPBACK, USER, HereCase, HostCase, Login, Peer, chunked, request, until
+from tests.remo.hosting import USER, HereCase, HostCase, Login, Peer, chunked, request
+from tests.support.ports import LOOPBACK
+from tests.support.waiting import until
 
 KEYS = {"time", "session", "address", "user", "event", "result"}
 

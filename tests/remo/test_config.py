@@ -19,7 +19,9 @@ from pysftpserver.cli import pysftpremo_serve
 from pysftpserver.failures import BadInput
 from pysftpserver.remo import config
 from pysftpserver.remo.config import SETTINGS, Values, from_environ, from_toml
-from tests.remo.running import LOOPBACK, Furnished, Server, called, environment, quiet, until
+from tests.remo.running import Furnished, Server, called, environment, quiet
+from tests.support.ports import LOOPBACK
+from tests.support.waiting import until
 
 #: For each setting: a TOML value, the same as a word, what is made of both, a TOML value that does not do.
 EXAMPLES: dict[str, tuple[str, str, Any, str]] = {

@@ -10,7 +10,9 @@ import socket
 import stat
 from pathlib import Path
 
-from tests.remo.running import LOOPBACK, PATIENCE, Served, until
+from tests.remo.running import Served
+from tests.support.ports import LOOPBACK
+from tests.support.waiting import PATIENCE, until
 
 LIMIT = 200_000  # bytes of the longest file, where the disk is "full"
 

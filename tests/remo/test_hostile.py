@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x448
 
 from pysftpserver.remo import crypto, wire
-from tests.remo.hosting import USER, HostCase, Login, Peer, chunked, request, until
+from tests.remo.hosting import USER, HostCase, Login, Peer, chunked, request
+from tests.support.waiting import until
 
 INFO = request("GET", "/info")
 AUTH = "POST /auth HTTP/1.1\r\nHost: x\r\n"

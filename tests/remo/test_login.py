@@ -14,7 +14,8 @@ from pysftpserver.remo import application, crypto, login, sessions, wire
 from pysftpserver.remo.sessions import Sessions, TooMany
 from pysftpserver.remo.users import Permissions, User
 from pysftpserver.service import throttle
-from tests.remo.hosting import USER, Answer, Here, HereCase, Login, Peer, until
+from tests.remo.hosting import USER, Answer, Here, HereCase, Login, Peer
+from tests.support.waiting import until
 
 RSA_USER = "rita"
 FAST = mock.patch.object(login, "REFUSED_AFTER", 0.0)

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pysftpserver.remo.client import RemoError, Security, Unconnected
 from tests.remo.on_the_path import PathCase
 from tests.remo.proxy import Answer, Request
-from tests.remo.serving import RSA_USER, rsa_key, until
+from tests.remo.serving import RSA_USER, rsa_key
+from tests.support.waiting import until
 
 TOKEN = 65536  # bytes of a file in one
 FILE = b"".join(bytes([number]) * TOKEN for number in range(4))

@@ -15,7 +15,9 @@ from pathlib import Path
 
 from pysftpserver.remo import client
 from pysftpserver.remo.transport import Place, Transport
-from tests.remo.running import LOOPBACK, PATIENCE, Furnished, Served, Server, is_running, until
+from tests.remo.running import Furnished, Served, Server, is_running
+from tests.support.ports import LOOPBACK
+from tests.support.waiting import PATIENCE, until
 
 #: What would only make the tests longer; EndOfServer has the command as it is.
 QUICK = """

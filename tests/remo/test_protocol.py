@@ -14,18 +14,8 @@ from unittest import mock
 from cryptography.hazmat.primitives.asymmetric import ed448
 
 from tests.remo import oldstyle
-from tests.remo.serving import (
-    HOST,
-    PATIENCE,
-    RSA_USER,
-    USER,
-    RemoCase,
-    rsa_key,
-    said_by,
-    server_key,
-    until,
-    user_key,
-)
+from tests.remo.serving import HOST, RSA_USER, USER, RemoCase, rsa_key, said_by, server_key, user_key
+from tests.support.waiting import PATIENCE, until
 
 
 def logging_in(**changes: Any) -> bytes:

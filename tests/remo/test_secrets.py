@@ -12,7 +12,8 @@ from pathlib import Path
 
 from pysftpserver.cli import pysftpremo_keys
 from pysftpserver.remo import crypto
-from tests.remo.hosting import ROOT, USER, Answer, HostCase, Login, Peer, request
+from tests.remo.hosting import USER, Answer, HostCase, Login, Peer, request
+from tests.support.paths import ROOT
 
 CONTENT = b"the content of a file, which is nobody's business"
 INPUT = b"what a command is told on its standard input"

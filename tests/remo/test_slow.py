@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from unittest import mock
 
 from pysftpserver.remo import http, streams
-from tests.remo.hosting import OTHER, USER, HereCase, HostCase, Login, Raw, request, until
+from tests.remo.hosting import OTHER, USER, HereCase, HostCase, Login, Raw, request
+from tests.support.waiting import until
 
 IDLE = 0.5  # seconds, of the server here
 THREADS = 8

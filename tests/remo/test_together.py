@@ -14,7 +14,9 @@ from unittest import mock
 from pysftpserver.remo import audit, processes
 from pysftpserver.remo.application import ReplyBroken
 from pysftpserver.remo.bodies import Exchange
-from tests.remo.hosting import LOOPBACK, USER, Here, HereCase, Login, Peer, Raw, called, request, until
+from tests.remo.hosting import USER, Here, HereCase, Login, Peer, Raw, called, request
+from tests.support.ports import LOOPBACK
+from tests.support.waiting import until
 
 FAR = 10_000.0  # seconds: longer than any session lasts
 STRANGERS = "127.0.0.7", "127.0.0.8"

@@ -12,7 +12,8 @@ from typing import Any
 from pysftpserver.cli import pysftpremo_serve
 from pysftpserver.remo import client
 from pysftpserver.remo.app import application
-from tests.remo.running import LOOPBACK, SERVER_KEY, USER, USER_KEY, Furnished, quiet
+from tests.remo.running import SERVER_KEY, USER, USER_KEY, Furnished, quiet
+from tests.support.ports import LOOPBACK
 
 
 class Quiet(wsgiref.simple_server.WSGIRequestHandler):

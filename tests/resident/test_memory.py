@@ -26,7 +26,7 @@ from tests.resident.measuring import (
     raw,
     status,
 )
-from tests.support.doors import FILE, PATIENCE, Wire, wait_for
+from tests.support.doors import FILE, Wire
 from tests.support.packets import (
     CREAT,
     FAILURE,
@@ -40,6 +40,7 @@ from tests.support.packets import (
     u32,
     u64,
 )
+from tests.support.waiting import PATIENCE, until
 
 CONTENT = random.Random(7).randbytes(1 << 20)
 Mix = Iterator[tuple[bytes, Expected]]
@@ -259,7 +260,7 @@ class ByteByByte(MemoryCase):
             ours.send(one[index : index + 1])
             # wait_for() sleeps between two looks, and the server is faster than that.
             if not any(taken() for _ in range(1000)):
-                wait_for("the server takes a byte", taken)
+                until(taken, "the server takes a byte")
 
     def test_a_long_packet_and_many_small_ones_are_served_with_flat_memory(self):
         chunk = random.Random(5).randbytes(20_000)

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from tests.differential.packets import DATA, EXTENDED_REPLY, HANDLE, NAME, STATUS, Reader, Reply, parse
 from tests.security.attempts import Attempt, Batch, on_handle
-from tests.support.doors import PATIENCE, ROOT
 from tests.support.packets import EOF, HELLO, OK
+from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE
 
 
 class Ended(AssertionError):

@@ -27,8 +27,8 @@ from tests.security.canaries import SECRET, TIME, Canaries, differences, state
 from tests.security.clients import Ended, Session, end, start
 from tests.security.layout import NAMES, PLACES, SAFE_PLACES, Place
 from tests.security.served import CANNOT_MOUNT
-from tests.support.doors import PATIENCE, wait_for
 from tests.support.packets import string
+from tests.support.waiting import PATIENCE, until
 
 WAYS = ("openat2", "walk")
 CAP_SYS_ADMIN = 21  # its bit
@@ -44,9 +44,9 @@ class Swapper:
         path, self._counts = counters(work / "counts", len(self.places))
         self.process = start("swapper", jail, outside, path, *(["safe"] if safe else []))
         try:
-            wait_for(
-                "a first swap of each place",
+            until(
                 lambda: all(self.counts().values()) or self.process.poll() is not None,
+                "a first swap of each place",
             )
         except BaseException:
             self.end()
@@ -68,7 +68,7 @@ class Exchanger:
         names = [name for pair in pairs for name in pair]
         self.process = start("swapper", "--exchange", path, *names)
         try:
-            wait_for("a first exchange", lambda: self.count or self.process.poll() is not None)
+            until(lambda: self.count or self.process.poll() is not None, "a first exchange")
         except BaseException:
             self.end()
             raise

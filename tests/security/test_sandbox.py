@@ -17,10 +17,11 @@ import unittest
 from pathlib import Path
 
 from pysftpserver.host import sandbox
-from tests.support.doors import PATIENCE, Wire
+from tests.support.doors import Wire
 from tests.support.packets import CREAT, NO_ATTRS, OK, READ, WRITE, string, u32, u64
+from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE
 
-ROOT = Path(__file__).parents[2]
 LANDLOCK = (sandbox.LANDLOCK_CREATE_RULESET,)
 REFUSED = "PermissionError: "
 SET_PERMISSIONS = 4

@@ -13,10 +13,11 @@ import unittest
 from pathlib import Path
 
 from tests.faults.disks import ways_in
-from tests.support.doors import PATIENCE, Wire
+from tests.support.doors import Wire
 from tests.support.packets import NO_ATTRS, OK, string
+from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE
 
-ROOT = Path(__file__).parents[2]
 # In a mount namespace of its own, with a /dev that has a syslog socket of ours.
 ENTER = """
 for name in null zero random urandom; do touch "$0/$name" && mount --bind "/dev/$name" "$0/$name"; done

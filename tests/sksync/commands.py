@@ -13,8 +13,9 @@ import unittest
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0  # seconds
+from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE
+
 STARTS_WITHOUT = {"asyncio", "logging", "typing", "dataclasses", "inspect", "socket", "subprocess"}
 
 

@@ -14,8 +14,9 @@ import threading
 from pathlib import Path
 from typing import IO, Any
 
+from tests.support.waiting import PATIENCE
+
 HOST = "127.0.0.1"
-PATIENCE = 20.0  # seconds
 TITLES = ("sksync 1", "pysksync 1", "pysksync 2")
 
 

@@ -15,7 +15,6 @@ import socket
 import ssl
 import tempfile
 import threading
-import time
 import unittest
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,24 +25,14 @@ from pysftpserver.engine.log import VERBOSE, SFTPLog
 from pysftpserver.sksync import client, config, server, shares
 from pysftpserver.sksync.client import Request, SyncError, SyncType
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
+from tests.support.ports import LOOPBACK
+from tests.support.waiting import PATIENCE, until
 
-DEADLINE = 20.0  # seconds for what takes a moment
 OLD = 1_000_000_000  # seconds since the epoch: the time of all files that are there before
 NEWER = OLD + 100
 HELLO = b"pysksync 1\n"
 LONG = 1 << 20  # bytes
 TEMPORARY = ".pysftp-"
-LOOPBACK = "127.0.0.1"
-
-
-def until(what: Callable[[], Any], says: str = "it does not happen", seconds: float = DEADLINE) -> Any:
-    """Wait for something to become true; return it. Raises AssertionError after the deadline."""
-    end = time.monotonic() + seconds
-    while not (found := what()):
-        if time.monotonic() > end:
-            raise AssertionError(says)
-        time.sleep(0.005)
-    return found
 
 
 def shown(path: Path) -> bytes:
@@ -88,13 +77,13 @@ class Serving:
 
         self._thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
         self._thread.start()
-        assert self._ready.wait(DEADLINE)
+        assert self._ready.wait(PATIENCE)
 
     def stop(self) -> None:
         """End it. May be called again."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._told.set)
-            self._thread.join(DEADLINE)
+            self._thread.join(PATIENCE)
             assert not self._thread.is_alive(), "the server does not end"
 
     def said(self, words: str) -> str:
@@ -109,7 +98,7 @@ class Serving:
         raw = socket.socket()
         if buffer:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        raw.settimeout(DEADLINE)
+        raw.settimeout(PATIENCE)
         raw.connect((LOOPBACK, self.port))
         return raw
 
@@ -156,7 +145,7 @@ class FakeServer:
                 raw, _ = self._listener.accept()
             except OSError:
                 return
-            raw.settimeout(DEADLINE)
+            raw.settimeout(PATIENCE)
             with raw, contextlib.suppress(OSError):
                 script(raw)
 
@@ -164,7 +153,7 @@ class FakeServer:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(DEADLINE)
+        self._thread.join(PATIENCE)
 
 
 class PeerCase(unittest.TestCase):

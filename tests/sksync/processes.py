@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from tests.sksync.peers import LOOPBACK, PeerCase, until
+from tests.sksync.peers import PeerCase
+from tests.support.paths import ROOT
+from tests.support.ports import LOOPBACK, free_port
+from tests.support.waiting import until
 
-ROOT = Path(__file__).parents[2]
 SETTINGS = {"require_auth": False, "host": LOOPBACK, "protocol": "pysksync 1"}
-
-
-def free_port() -> int:
-    """A port that nobody listens on, a moment ago."""
-    with socket.create_server((LOOPBACK, 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def peak(process: subprocess.Popen[bytes]) -> int:

@@ -25,34 +25,11 @@ from pysftpserver.sksync.client import Request, Summary, sync
 from pysftpserver.sksync.server import Server
 from pysftpserver.sksync.shares import WholeStorage
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
+from tests.support.lines import Lines
+from tests.support.waiting import PATIENCE
 
 HOST = "127.0.0.1"
-PATIENCE = 20.0  # seconds for what takes milliseconds
 NOW = 1_700_000_000  # seconds since the epoch, of files whose time does not matter
-
-
-class Lines:
-    """The lines of a log, and waiting for one."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self._changed = threading.Condition()
-
-    def __call__(self, level: int, text: str) -> None:
-        with self._changed:
-            self.lines.append(text)
-            self._changed.notify_all()
-
-    def wait(self, words: str, count: int = 1) -> str:
-        """The first line with those words in it, when there are count of them."""
-
-        def found() -> list[str]:
-            return [line for line in self.lines if words in line]
-
-        with self._changed:
-            if not self._changed.wait_for(lambda: len(found()) >= count, PATIENCE):
-                raise AssertionError(f"no {words!r} in the log:\n" + "\n".join(self.lines))
-        return found()[0]
 
 
 class Served:

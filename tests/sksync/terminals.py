@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-PATIENCE = 30.0  # seconds for what is waited for
+from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE
 
 
 class Terminal:

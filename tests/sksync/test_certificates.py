@@ -20,8 +20,8 @@ from cryptography import x509
 from pysftpserver.host.wholefiles import TemporaryFile
 from pysftpserver.sksync import certificates
 from pysftpserver.sksync.certificates import CertificateError
+from tests.support.waiting import PATIENCE
 
-PATIENCE = 10.0  # seconds
 NAMES = ("sync.example", "*.lan.example", "127.0.0.1", "::1")
 
 

@@ -12,7 +12,8 @@ from pysftpserver.sksync.client import Dialect, SyncError, SyncType
 from pysftpserver.sksync.sending import BLOCK
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.sksync import oldstyle
-from tests.sksync.serving import HOST, NOW, PATIENCE, Directories, cuts, put, tree
+from tests.sksync.serving import HOST, NOW, Directories, cuts, put, tree
+from tests.support.waiting import PATIENCE
 
 
 class Scripted:

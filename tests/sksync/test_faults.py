@@ -13,18 +13,9 @@ from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.sksync import client, wire
 from pysftpserver.sksync.client import SyncType, sync
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
-from tests.sksync.peers import (
-    NEWER,
-    TEMPORARY,
-    PeerCase,
-    Serving,
-    opening,
-    read_line,
-    read_listing,
-    rest,
-    until,
-)
+from tests.sksync.peers import NEWER, TEMPORARY, PeerCase, Serving, opening, read_line, read_listing, rest
 from tests.sksync.processes import ProcessCase
+from tests.support.waiting import until
 
 TIME = b"%d" % (NEWER * 1000)
 FROM, TO = SyncType.FROM_SERVER_USE_TIME, SyncType.TO_SERVER_USE_TIME

@@ -8,7 +8,8 @@ import struct
 import time
 
 from pysftpserver.sksync import connection, wire
-from tests.sksync.peers import HELLO, LOOPBACK, NEWER, PeerCase, opening, read_line, rest
+from tests.sksync.peers import HELLO, NEWER, PeerCase, opening, read_line, rest
+from tests.support.ports import LOOPBACK
 
 TIME = b"%d" % (NEWER * 1000)
 WHERE = "/share"

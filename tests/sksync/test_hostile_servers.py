@@ -13,8 +13,9 @@ from collections.abc import Callable
 
 from pysftpserver.sksync import client, wire
 from pysftpserver.sksync.client import Dialect, SyncType, sync
-from tests.sksync.peers import DEADLINE, NEWER, OLD, PeerCase, read_line, read_listing, rest
+from tests.sksync.peers import NEWER, OLD, PeerCase, read_line, read_listing, rest
 from tests.sksync.test_hostile_clients import BAD_NAMES, ENDLESS, HUGE, NO_NUMBERS
+from tests.support.waiting import PATIENCE
 
 TIME = b"%d\n" % (NEWER * 1000)
 NEW = b"new\n" + TIME + b"3\nabc"
@@ -226,7 +227,7 @@ class Breaks(HostileServers):
 
         def deaf(raw: socket.socket) -> None:
             answering(b"large\n", wait=False)(raw)
-            done.wait(DEADLINE)
+            done.wait(PATIENCE)
 
         faked = self.fake(deaf)
         with self.nothing_changes():

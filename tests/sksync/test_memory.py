@@ -12,8 +12,10 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.sksync.peers import HELLO, LOOPBACK, OLD, rest, until
+from tests.sksync.peers import HELLO, OLD, rest
 from tests.sksync.processes import ProcessCase, peak
+from tests.support.ports import LOOPBACK
+from tests.support.waiting import until
 
 MOST = 40 << 10  # KiB
 LARGE = 4 << 30  # bytes

@@ -14,7 +14,7 @@ from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.sksync import oldstyle
 from tests.sksync.oldstyle import TITLES
 from tests.sksync.serving import NOW, Directories, cuts, put, tree
-from tests.support.doors import wait_for
+from tests.support.waiting import until
 
 LATIN, GREEK, JAPANESE = "caf\u00e9", "\u03b1\u03b2\u03b3", "\u65e5\u672c\u8a9e"
 CAPTURED = (
@@ -357,7 +357,7 @@ class Receiving(Directories):
         client = self.raw(served.port)
         client.say(b"pysksync 1\n1\n0\nthere\nhere\n%d000 d/f\n\n1000\nxyz" % NOW)
         self.assertEqual([client.line(), client.line()], [b"Protocol Established\n", b"d/f\n"])
-        wait_for("a half of a file", lambda: list(self.there.rglob(".pysftp-*")))
+        until(lambda: list(self.there.rglob(".pysftp-*")), "a half of a file")
         served.stop()
         self.assertEqual(tree(self.root), {})
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from pysftpserver.sksync.shares import ListedDirectories, Share, WholeStorage
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.sksync import oldstyle
-from tests.sksync.serving import NOW, PATIENCE, Directories, put, tree
-from tests.support.doors import wait_for
+from tests.sksync.serving import NOW, Directories, put, tree
+from tests.support.waiting import PATIENCE, until
 
 
 class Paths(Directories):
@@ -243,7 +243,7 @@ class Many(Directories):
         client = self.raw(served.port)
         client.say(b"pysksync 1\n1\n0\nthere\nhere\n%d000 f\n\n5000\nhalf" % (NOW + 9))
         self.assertEqual([client.line(), client.line()], [b"Protocol Established\n", b"f\n"])
-        wait_for("a half of a file", lambda: len(list(self.there.iterdir())) == 2)
+        until(lambda: len(list(self.there.iterdir())) == 2, "a half of a file")
         self.assertEqual(oldstyle.client(served.port, self.here), ([], ["f"]))
         self.assertEqual(tree(self.here), {"f": (b"old", NOW)})
         client.say(b"x" * 4996)
@@ -284,7 +284,7 @@ class Many(Directories):
             except (ConnectionResetError, oldstyle.Ended):
                 return False  # the session that has ended is not yet gone
 
-        wait_for("there is room", is_room)
+        until(is_room, "there is room")
 
 
 class WholeStorages(Directories):

@@ -13,7 +13,8 @@ import unittest
 from pysftpserver.sksync import wire
 from pysftpserver.sksync.connection import MOST_UNSENT
 from pysftpserver.sksync.tls import server_context
-from tests.sksync.peers import DEADLINE, HELLO, NEWER, PeerCase, Serving, opening, read_line, rest, until
+from tests.sksync.peers import HELLO, NEWER, PeerCase, Serving, opening, read_line, rest
+from tests.support.waiting import PATIENCE, until
 
 TIMEOUT = 0.4  # seconds, of the servers here
 SLOW = 0.02  # seconds from byte to byte: fifty a second, which is below what patience.py allows
@@ -90,7 +91,7 @@ class Silence(PeerCase):
             for thread in threads:
                 thread.start()
             for thread in threads:
-                thread.join(DEADLINE)
+                thread.join(PATIENCE)
                 self.assertFalse(thread.is_alive(), "a trickle went on and on")
             until(lambda: sum("too slow" in line for line in serving.lines) == len(threads))
         self.assert_serves(serving)
@@ -178,7 +179,7 @@ class Handshakes(PeerCase):
             trickling = threading.Thread(target=self.trickle, args=(raw, hello + bytes(600)))
             trickling.start()
             serving.said("TLS: the handshake did not come to its end")
-            trickling.join(DEADLINE)
+            trickling.join(PATIENCE)
         self.assertEqual(serving.errors, [])
 
     def trickle(self, raw: socket.socket, said: bytes) -> None:

@@ -10,7 +10,9 @@ from contextlib import suppress
 from pysftpserver.sksync import wire
 from pysftpserver.sksync.client import SyncType, sync
 from pysftpserver.sksync.wire import Dialect
-from tests.sksync.peers import DEADLINE, LOOPBACK, PeerCase, opening, read_listing
+from tests.sksync.peers import PeerCase, opening, read_listing
+from tests.support.ports import LOOPBACK
+from tests.support.waiting import PATIENCE
 
 TIMEOUT = 0.3  # seconds
 SIZE = 3_000_000  # bytes; what the system holds ahead of a reader is not much less
@@ -46,7 +48,7 @@ class SlowPeers(PeerCase):
             def serve() -> None:
                 raw, _ = listener.accept()
                 with raw, suppress(OSError):
-                    raw.settimeout(DEADLINE)
+                    raw.settimeout(PATIENCE)
                     raw.sendall(wire.ESTABLISHED)
                     read_listing(raw)
                     raw.sendall(b"large\n")
@@ -59,5 +61,5 @@ class SlowPeers(PeerCase):
             kind = SyncType.TO_SERVER_USE_TIME
             request = self.request(port, kind, timeout=TIMEOUT, dialect=Dialect.PYSKSYNC_1)
             summary = sync(self.jailed(self.share), request)
-            thread.join(DEADLINE)
+            thread.join(PATIENCE)
         self.assertEqual((got, summary.sent), ([SIZE + 8], {"large": SIZE}))

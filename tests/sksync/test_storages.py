@@ -13,7 +13,7 @@ from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.mongo.databases import DatabaseCase
 from tests.sksync import oldstyle
 from tests.sksync.serving import NOW, Directories, put, tree
-from tests.support.doors import wait_for
+from tests.support.waiting import until
 
 NAMES = ("plain.txt", "d/e/deep", "caf\u00e9/\u03b1\u03b2", "\u65e5\u672c\u8a9e", "with space", "empty")
 BIG = b"0123456789abcdef" * 40_000  # more than one chunk, and more than one block
@@ -146,7 +146,7 @@ class WithADatabase(DatabaseCase, Directories):
             names = self.names_in_the_database()
             return not any(".pysksync" in name for name in names)
 
-        wait_for("nothing is left", is_clean)
+        until(is_clean, "nothing is left")
 
     def test_two_clients_that_send_the_same_names_leave_whole_files_of_one_or_the_other(self) -> None:
         storage = self.open_storage()

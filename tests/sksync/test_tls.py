@@ -11,7 +11,8 @@ from pysftpserver.sksync.client import ClientTLS, Dialect, SyncError, SyncType
 from pysftpserver.sksync.tls import TLSError, server_context
 from tests.sksync import oldstyle
 from tests.sksync.certificates import Pair
-from tests.sksync.serving import HOST, NOW, PATIENCE, Directories, Served, cuts, put, tree
+from tests.sksync.serving import HOST, NOW, Directories, Served, cuts, put, tree
+from tests.support.waiting import PATIENCE
 
 UNTRUSTED = "the server's certificate is not to be trusted"
 

@@ -142,14 +142,3 @@ def asynchronous(test: Callable[[Any], Awaitable[None]]) -> Callable[[Any], None
         asyncio.run(limited())
 
     return run
-
-
-async def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
-    """The first true result of a condition."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
-    while not (result := condition()):
-        if loop.time() > deadline:
-            raise AssertionError(f"waited {seconds:g} s in vain")
-        await asyncio.sleep(0.01)
-    return result

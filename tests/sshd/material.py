@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import time
 from collections.abc import Callable
 from typing import Any
 
 import asyncssh
 
-from pysftpserver.engine.log import DEBUG1, SFTPLog
 from pysftpserver.sshd.users import UserDirectory
+from tests.support.waiting import PATIENCE, eventually
 
-PATIENCE = 15.0  # seconds
 _made: dict[tuple[str, int], asyncssh.SSHKey] = {}
 
 
@@ -40,21 +37,6 @@ def base64_alone(number: int = 0, algorithm: str = "ssh-ed25519", **options: Any
     return base64.b64encode(blob(number, algorithm, **options)).decode()
 
 
-class Lines:
-    """A log that is kept: .log is it, .lines what it has been told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.log = SFTPLog(lambda _, text: self.lines.append(text), DEBUG1)
-
-    def count(self, *words: str) -> int:
-        """How many lines have all of these words."""
-        return sum(all(word in line for word in words) for line in self.lines)
-
-    def __str__(self) -> str:
-        return "\n".join(self.lines)
-
-
 class Watcher:
     """Starts a directory, and keeps what it announces."""
 
@@ -70,13 +52,4 @@ class Watcher:
         await self.directory.close()
 
     async def until(self, condition: Callable[[], object], seconds: float = PATIENCE) -> None:
-        await until(condition, seconds)
-
-
-async def until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
-    """Return when the condition is true. Raises AssertionError when it stays false for so long."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds:g} s in vain")
-        await asyncio.sleep(0.005)
+        await eventually(condition, seconds)

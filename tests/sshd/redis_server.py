@@ -13,7 +13,8 @@ from typing import Any
 import redis
 
 from pysftpserver.sshd.redis_records import RedisAddress
-from tests.integration.programs import wait_for
+from tests.support.ports import free_port
+from tests.support.waiting import until
 
 HOST = "127.0.0.1"
 DATABASE = 1
@@ -49,7 +50,7 @@ class RedisServer:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
-            if wait_for("redis-server answers or ends", partial(self._state, port)) == "answers":
+            if until(partial(self._state, port), "redis-server answers or ends") == "answers":
                 self.port = port
                 return
         raise RuntimeError("redis-server does not start")
@@ -85,13 +86,6 @@ class RedisServer:
                 return "answers" if connection.recv(1) in (b"+", b"-") else ""
         except OSError:
             return ""
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 class RedisCase(unittest.TestCase):

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from tests.integration.harness import ServedCase
-from tests.integration.programs import Argument, command, descendants, is_alive, program, wait_for
+from tests.integration.programs import Argument, command, descendants, is_alive, program
 from tests.integration.sshd import HOST, TARGET
+from tests.support.waiting import PATIENCE, until
 
 # PEM, because paramiko reads no ECDSA key in the newer format.
 KINDS = {"ed25519": [], "ecdsa": ["-b", "256", "-m", "PEM"], "rsa": ["-b", "3072"]}
-PATIENCE = 20.0  # seconds for a start or an end
 
 
 def make_key(path: Path, kind: str = "ed25519") -> str:
@@ -125,7 +125,7 @@ class Pysftpd:
                 cwd=self.directory,
                 **popen,  # type: ignore[call-overload]
             )
-        wait_for("pysftpd is ready", lambda: self._is_ready(before), PATIENCE)
+        until(lambda: self._is_ready(before), "pysftpd is ready")
         found = re.search(r"listening on \S+ port (\d+)", self.log()[before:])
         assert found is not None, self.log()
         self.port = int(found[1])

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from pysftpserver.sshd.admin_client import ask, found
-from tests.integration.programs import command, program, wait_for
+from tests.integration.programs import command, program
+from tests.support.waiting import PATIENCE, until
 
 HOST = "127.0.0.1"
-PATIENCE = 20.0  # seconds
 SLOW = 4000  # kilobits a second
 SIZE = 16 << 20  # bytes of a file that takes half a minute at that pace
 
@@ -64,7 +64,7 @@ class Daemon:
         """Return when all processes are ready."""
         self.log.write_text("")
         self.process = subprocess.Popen(self.argv(), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        wait_for("the server is ready", self._is_ready, PATIENCE)
+        until(self._is_ready, "the server is ready")
         self.port = self.number_in_log(r"listening on \S+ port (\d+)")
 
     def _is_ready(self) -> bool:
@@ -191,4 +191,4 @@ class DaemonCase(unittest.TestCase):
         return daemon
 
     def until(self, what: str, condition: Callable[[], Any]) -> Any:
-        return wait_for(what, condition, PATIENCE)
+        return until(condition, what)

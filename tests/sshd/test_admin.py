@@ -20,6 +20,7 @@ from pysftpserver.engine.log import SFTPLog
 from pysftpserver.sshd import admin
 from pysftpserver.sshd.admin_client import LONGEST_QUESTION, AdminError, NobodyThere, ask, found
 from tests.sshd.serving import SIZE, Daemon, DaemonCase
+from tests.support.waiting import until
 
 NOBODY = 65534
 
@@ -61,8 +62,8 @@ class WithOneProcess(DaemonCase):
         daemon = self.started()
         began = time.time()
         daemon.get_slowly()
-        files = self.until(
-            "the file is read", lambda: [s for s in daemon.sessions() if s["received"] and s["files"]]
+        files = until(
+            lambda: [s for s in daemon.sessions() if s["received"] and s["files"]], "the file is read"
         )
         (session,) = files
         self.assertEqual((session["user"], session["address"]), ("alice", "127.0.0.1"))
@@ -72,8 +73,8 @@ class WithOneProcess(DaemonCase):
         (file,) = session["files"]
         self.assertEqual((file["path"], file["size"], file["written"]), ("/large", SIZE, 0))
         before = file["read"]
-        (later,) = self.until(
-            "more is read", lambda: [s for s in daemon.sessions() if s["files"][0]["read"] > before]
+        (later,) = until(
+            lambda: [s for s in daemon.sessions() if s["files"][0]["read"] > before], "more is read"
         )
         self.assertGreater(later["sent"], session["sent"])
         self.assertEqual(later["files"][0]["id"], file["id"])
@@ -81,9 +82,9 @@ class WithOneProcess(DaemonCase):
     def test_an_upload_has_no_known_size(self):
         daemon = self.started()
         daemon.put_slowly()
-        (session,) = self.until(
-            "the file is written",
+        (session,) = until(
             lambda: [s for s in daemon.sessions() if s["files"] and s["received"] > 1e5],
+            "the file is written",
         )
         (file,) = session["files"]
         self.assertEqual((file["path"], file["size"], file["read"]), ("/uploaded", None, 0))
@@ -92,20 +93,20 @@ class WithOneProcess(DaemonCase):
     def test_the_idle_time_grows_where_nothing_moves(self):
         daemon = self.started()
         daemon.client()
-        first = self.until("somebody is there", lambda: [s for s in daemon.sessions() if s["received"]])
-        self.until("time passes", lambda: daemon.sessions()[0]["idle"] > first[0]["idle"] + 0.5)
+        first = until(lambda: [s for s in daemon.sessions() if s["received"]], "somebody is there")
+        until(lambda: daemon.sessions()[0]["idle"] > first[0]["idle"] + 0.5, "time passes")
         self.assertEqual(daemon.sessions()[0]["files"], [])
 
     def test_a_session_is_ended_by_its_number_and_no_other_is(self):
         daemon = self.started()
         first, second = daemon.client(), daemon.client(user="bob")
-        sessions = self.until("both are there", lambda: len(daemon.sessions()) == 2 and daemon.sessions())
+        sessions = until(lambda: len(daemon.sessions()) == 2 and daemon.sessions(), "both are there")
         number = next(one["number"] for one in sessions if one["user"] == "alice")
         answer = ask(os.fspath(daemon.socket), {"ask": "end", "number": number})
         self.assertEqual(answer["ended"], [number])
         daemon.type(first, "ls")  # it looks only when it has something to do
         self.assertNotEqual(first.wait(15), 0)
-        self.until("one is left", lambda: [one["user"] for one in daemon.sessions()] == ["bob"])
+        until(lambda: [one["user"] for one in daemon.sessions()] == ["bob"], "one is left")
         self.assertIsNone(second.poll())
         self.assertIn("'alice': ended: by pysftpctl", daemon.log.read_text())
 
@@ -113,9 +114,9 @@ class WithOneProcess(DaemonCase):
         daemon = self.started()
         for user in ("alice", "alice", "bob"):
             daemon.client(user=user)
-        self.until("all are there", lambda: len(daemon.sessions()) == 3)
+        until(lambda: len(daemon.sessions()) == 3, "all are there")
         self.assertEqual(len(ask(os.fspath(daemon.socket), {"ask": "end", "user": "alice"})["ended"]), 2)
-        self.until("one is left", lambda: [one["user"] for one in daemon.sessions()] == ["bob"])
+        until(lambda: [one["user"] for one in daemon.sessions()] == ["bob"], "one is left")
         self.assertEqual(ask(os.fspath(daemon.socket), {"ask": "end", "user": "alice"})["ended"], [])
 
     def test_what_is_no_question_is_answered_by_an_error_and_the_next_one_is_answered(self):
@@ -166,9 +167,7 @@ class WithOneProcess(DaemonCase):
         with self.assertRaisesRegex(AdminError, "who ask already"):
             ask(os.fspath(daemon.socket), {"ask": "sessions"})
         there[0].close()
-        self.until(
-            "there is room again", lambda: talk(daemon.socket, b'{"ask": "figures"}')[0].get("figures")
-        )
+        until(lambda: talk(daemon.socket, b'{"ask": "figures"}')[0].get("figures"), "there is room again")
 
     def test_the_socket_is_the_account_s_own_and_goes_with_the_server(self):
         daemon = self.started()
@@ -227,7 +226,7 @@ class WithTwoProcesses(DaemonCase):
 
         for count in range(1, 40):
             daemon.client()
-            self.until("the client is there", lambda count=count: len(daemon.sessions()) == count)
+            until(lambda count=count: len(daemon.sessions()) == count, "the client is there")
             sessions = daemon.sessions()
             if {session["process"] for session in sessions} == {0, 1}:
                 return sessions
@@ -243,14 +242,14 @@ class WithTwoProcesses(DaemonCase):
             ended = ask(path, {"ask": "end", "number": sessions[0]["number"]})["ended"]
             is_there = path.endswith(f".{sessions[0]['process']}")
             self.assertEqual(ended, [sessions[0]["number"]] if is_there else [])
-        self.until("one less is there", lambda: len(daemon.sessions()) == len(sessions) - 1)
+        until(lambda: len(daemon.sessions()) == len(sessions) - 1, "one less is there")
 
     def test_a_process_that_replaces_another_answers_on_the_same_socket(self):
         daemon = self.started(workers=2)
         path = f"{daemon.socket}.1"
         process = ask(path, {"ask": "figures"})["pid"]
         os.kill(process, signal.SIGKILL)
-        answer = self.until("another answers", lambda: asked(path, but_not=process))
+        answer = until(lambda: asked(path, but_not=process), "another answers")
         self.assertEqual(answer["process"], 1)
 
     def test_all_sockets_go_with_the_server(self):

@@ -15,9 +15,10 @@ from pysftpserver.sshd.redis_editing import RedisEditor
 from pysftpserver.sshd.users import DirectoryError
 from tests.integration import harness
 from tests.integration.harness import ServedCase
-from tests.integration.programs import command, program, require, wait_for
+from tests.integration.programs import command, program, require
 from tests.integration.sshd import Sshd
 from tests.sshd.redis_server import RedisServer
+from tests.support.waiting import until
 
 
 def setUpModule() -> None:
@@ -137,7 +138,7 @@ class ByFile(AskedCase):
         self.addCleanup(file.write_text, good)
         before = len(self.sshd.log())
         self.assert_refused()
-        wait_for("sshd logs it", lambda: "failed, status 1" in self.sshd.log()[before:])
+        until(lambda: "failed, status 1" in self.sshd.log()[before:], "sshd logs it")
 
 
 class ByRedis(AskedCase):

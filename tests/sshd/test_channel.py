@@ -21,8 +21,9 @@ from pysftpserver.sshd.threads import THREADS
 from pysftpserver.sshd.users import User
 from pysftpserver.storage import SFTPServerStorage
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
-from tests.sshd.inprocess import HOST, Raw, asynchronous, raw, running, until, user
+from tests.sshd.inprocess import HOST, Raw, asynchronous, raw, running, user
 from tests.support.packets import HELLO, MAX_DATA, NO_ATTRS, replies, request, split, string, u32, u64
+from tests.support.waiting import eventually
 
 READ, WRITE, CREAT, TRUNC = 1, 2, 8, 16
 LONGEST = 262144  # bytes of a packet
@@ -296,7 +297,7 @@ class TestSeveralAtOnce(ChannelCase):
                     waiting.send(HELLO)
                     await waiting.packet()
                     waiting.send(request("stat", 1, string(b".")))
-                    await until(slow.entered.is_set)
+                    await eventually(slow.entered.is_set)
                     quick = await raw(other)
                     quick.send(HELLO)
                     await quick.packet()
@@ -325,7 +326,7 @@ class TestSeveralAtOnce(ChannelCase):
             channels[0].writer.write_eof()
             await channels[0].rest()
             await channels[0].writer.channel.wait_closed()
-            await until(lambda: len(next(iter(server.server.connections)).channels) == 9)
+            await eventually(lambda: len(next(iter(server.server.connections)).channels) == 9)
             await self.opened(connection, b"more", WRITE | CREAT)
         for number in range(10):
             self.assertEqual((self.root / f"{number}").read_bytes(), b"%d" % number * 1000)
@@ -341,7 +342,7 @@ class TestSeveralAtOnce(ChannelCase):
                     await asyncio.sleep(0.2)
                 (there,) = server.server.connections
                 channel.writer.channel.close()
-                await until(lambda: not there.channels)
+                await eventually(lambda: not there.channels)
                 self.assertLess(asyncio.get_running_loop().time() - there.moved_at(), 1)
 
     @asynchronous
@@ -395,7 +396,7 @@ class TestThreads(ChannelCase):
                     connection = await server.connect("alice")
                     for _ in range(MOST_CHANNELS):
                         (await raw(connection)).send(HELLO + request("stat", 1, string(b".")))
-                await until(slow.entered.is_set)
+                await eventually(slow.entered.is_set)
                 channel = await raw(await server.connect("bob"))
                 channel.send(HELLO + request("stat", 1, string(b".")))
                 await asyncio.wait_for(channel.packets(2), 10)
@@ -410,7 +411,7 @@ class TestThreads(ChannelCase):
         with unittest.mock.patch("pysftpserver.sshd.server.CLOSING", 0.5):
             async with running(lambda who: slow) as server:
                 (await raw(await server.connect())).send(HELLO + request("stat", 1, string(b".")))
-                await until(slow.entered.is_set)
+                await eventually(slow.entered.is_set)
                 began = asyncio.get_running_loop().time()
                 await server.server.stop()
                 self.assertLess(asyncio.get_running_loop().time() - began, 5)
@@ -430,7 +431,7 @@ class TestBackpressure(ChannelCase):
                 for number in range(256):
                     channel.send(request("read", number, FIRST, u64(number * MAX_DATA), u32(MAX_DATA)))
                 (there,) = next(iter(server.server.connections)).channels
-                await until(lambda: there._is_full or there._is_busy)  # noqa: B023
+                await eventually(lambda: there._is_full or there._is_busy)  # noqa: B023
                 for _ in range(20):
                     await asyncio.sleep(0.01)
                     self.assertLess(there.chan.get_write_buffer_size(), MOST_UNSENT + 12 * MAX_DATA)
@@ -447,7 +448,7 @@ class TestBackpressure(ChannelCase):
                 for number in range(1000):
                     channel.send(request("read", number, FIRST, u64(number * MAX_DATA), u32(MAX_DATA)))
                 there = next(iter(server.server.connections))
-                await until(lambda: there.is_full)  # noqa: B023
+                await eventually(lambda: there.is_full)  # noqa: B023
                 for _ in range(30):
                     await asyncio.sleep(0.01)
                     self.assertLess(there.conn._transport.get_write_buffer_size(), 4 * MIB)
@@ -462,11 +463,11 @@ class TestBackpressure(ChannelCase):
             try:
                 channel = await self.opened(connection, b"f", WRITE | CREAT)
                 channel.send(request("stat", 2, string(b".")))
-                await until(slow.entered.is_set)
+                await eventually(slow.entered.is_set)
                 for number in range(256):
                     channel.send(request("write", number, FIRST, u64(0), string(bytes(32768))))
                 (there,) = next(iter(server.server.connections)).channels
-                await until(lambda: there._is_paused)
+                await eventually(lambda: there._is_paused)
                 for _ in range(20):
                     await asyncio.sleep(0.01)
                     self.assertLess(len(there._rest), MOST_WAITING + 4 * MIB)
@@ -494,7 +495,7 @@ class TestBeforeTheHandshake(ChannelCase):
                 except ConnectionResetError:
                     pass
                 writer.close()
-            await until(lambda: len(server.server.connections) == 1)
+            await eventually(lambda: len(server.server.connections) == 1)
             await self.opened(connection, b"f", WRITE | CREAT)
 
     @asynchronous
@@ -508,5 +509,5 @@ class TestBeforeTheHandshake(ChannelCase):
                     self.assertEqual(replies(await channel.packet())[0][0], 2)
 
             await asyncio.gather(*(one(number) for number in range(200)))
-            await until(lambda: not server.server.connections)
+            await eventually(lambda: not server.server.connections)
         self.assertEqual(len(list(self.root.iterdir())), 200)

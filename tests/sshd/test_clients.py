@@ -19,9 +19,10 @@ from tests.integration.clients import (
     psftp,
 )
 from tests.integration.material import AWKWARD_NAMES, MIB, Material
-from tests.integration.programs import program, require, wait_for, why_no_fuse
+from tests.integration.programs import program, require, why_no_fuse
 from tests.integration.sshd import HOST, TARGET
 from tests.sshd.running import DaemonCase, kill_group
+from tests.support.waiting import until
 
 SIZES = (0, 1, MIB - 1, MIB, MIB + 1, 64 * MIB)
 LIMIT = 120.0  # seconds for what moves 64 MiB
@@ -267,7 +268,7 @@ class TestSshfs(DaemonCase):
         )
         self.addCleanup(kill_group, process)
         self.addCleanup(subprocess.run, ["fusermount3", "-u", "-z", there], capture_output=True)
-        wait_for("it is mounted or cannot be", lambda: os.path.ismount(there) or process.poll() is not None)
+        until(lambda: os.path.ismount(there) or process.poll() is not None, "it is mounted or cannot be")
         if process.poll() is not None:
             assert process.stdout is not None
             self.skipTest(f"this machine does not mount FUSE: {process.stdout.read().decode().strip()}")

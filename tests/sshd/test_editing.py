@@ -21,8 +21,10 @@ from pysftpserver.sshd.keys import fingerprint
 from pysftpserver.sshd.redis_editing import RedisEditor
 from pysftpserver.sshd.redis_users import RedisUsers
 from pysftpserver.sshd.users import DirectoryError, UserDirectory
-from tests.sshd.material import Lines, Watcher, base64_alone, blob, line
-from tests.sshd.redis_server import RedisCase, free_port
+from tests.sshd.material import Watcher, base64_alone, blob, line
+from tests.sshd.redis_server import RedisCase
+from tests.support.lines import Lines
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     Mixin = unittest.IsolatedAsyncioTestCase

@@ -11,7 +11,8 @@ from typing import Any
 
 from pysftpserver.sshd.file_users import FileUsers
 from pysftpserver.sshd.users import DirectoryError
-from tests.sshd.material import Lines, Watcher, blob, line
+from tests.sshd.material import Watcher, blob, line
+from tests.support.lines import Lines
 
 
 class Case(unittest.IsolatedAsyncioTestCase):

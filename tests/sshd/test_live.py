@@ -17,7 +17,8 @@ import unittest
 
 from pysftpserver.cli.pysftpctl_live import amount, duration
 from tests.integration.programs import command
-from tests.sshd.serving import PATIENCE, Daemon, DaemonCase
+from tests.sshd.serving import Daemon, DaemonCase
+from tests.support.waiting import PATIENCE, until
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -85,14 +86,14 @@ class OnATerminal(DaemonCase):
             with self.subTest(workers=workers):
                 daemon = self.started(workers=workers)
                 daemon.get_slowly()
-                self.until("it began", lambda daemon=daemon: any(one["files"] for one in daemon.sessions()))
+                until(lambda daemon=daemon: any(one["files"] for one in daemon.sessions()), "it began")
                 terminal = self.live(daemon)
                 shown = re.compile(
                     r"alice +127\.0\.0\.1 +get /large +[━╸╺ ]+ .* of 16\.0 MiB, (\d+)% +(\S+ \S+/s)"
                 )
-                self.until(
-                    "the share grows and there is a rate",
+                until(
                     lambda t=terminal, s=shown: len({m[1] for m in s.finditer(t.read())}) > 1,
+                    "the share grows and there is a rate",
                 )
                 self.assertIn("NUMBER", terminal.read())
                 self.assertEqual(terminal.interrupt(), (0, ""))
@@ -100,21 +101,19 @@ class OnATerminal(DaemonCase):
     def test_who_has_no_file_open_is_shown_as_idle_and_who_goes_is_gone(self):
         daemon = self.started()
         daemon.client(user="bob")
-        self.until("bob is there", daemon.sessions)
+        until(daemon.sessions, "bob is there")
         terminal = self.live(daemon)
-        self.until("bob is shown", lambda: re.search(r"bob +127\.0\.0\.1 +\(idle for", terminal.read()))
+        until(lambda: re.search(r"bob +127\.0\.0\.1 +\(idle for", terminal.read()), "bob is shown")
         self.assertEqual(daemon.ctl("end", "bob").returncode, 0)
-        self.until("nobody is shown", lambda: "nobody is logged in" in terminal.read())
+        until(lambda: "nobody is logged in" in terminal.read(), "nobody is shown")
         self.assertEqual(terminal.interrupt(), (0, ""))
 
     def test_a_narrow_terminal_still_shows_file_and_share(self):
         daemon = self.started()
         daemon.get_slowly()
-        self.until("it began", lambda: any(one["files"] for one in daemon.sessions()))
+        until(lambda: any(one["files"] for one in daemon.sessions()), "it began")
         terminal = self.live(daemon, columns=80)
-        self.until(
-            "it is shown", lambda: re.search(r"alice +127\.0\.0\.1 +get /large .* \d+%", terminal.read())
-        )
+        until(lambda: re.search(r"alice +127\.0\.0\.1 +get /large .* \d+%", terminal.read()), "it is shown")
         self.assertEqual(terminal.interrupt(), (0, ""))
 
     def test_a_file_s_name_cannot_drive_the_terminal(self):
@@ -122,16 +121,16 @@ class OnATerminal(DaemonCase):
         evil = "[red]x\x1b]0;title\x07"
         (daemon.directory / "files" / "alice" / evil).write_bytes(bytes(1 << 20))
         daemon.client("-l", "200", say=f"get *title* {daemon.directory}/got")
-        self.until("it began", lambda: any(one["files"] for one in daemon.sessions()))
+        until(lambda: any(one["files"] for one in daemon.sessions()), "it began")
         terminal = self.live(daemon)
-        self.until("it is shown", lambda: r"[red]x\x1b]0;title\x07" in terminal.read())
+        until(lambda: r"[red]x\x1b]0;title\x07" in terminal.read(), "it is shown")
         self.assertNotIn("\x1b]0;", terminal.raw)
         terminal.interrupt()
 
     def test_a_server_that_ends_is_one_line_and_status_1(self):
         daemon = self.started()
         terminal = self.live(daemon)
-        self.until("it is shown", lambda: "nobody is logged in" in terminal.read())
+        until(lambda: "nobody is logged in" in terminal.read(), "it is shown")
         daemon.end()
         status, said = terminal.wait()
         self.assertEqual(status, 1)
@@ -140,7 +139,7 @@ class OnATerminal(DaemonCase):
     def test_json_is_a_line_each_second(self):
         daemon = self.started()
         terminal = self.live(daemon, "--json")
-        self.until("there are two lines", lambda: terminal.read().split().count("[]") > 1)
+        until(lambda: terminal.read().split().count("[]") > 1, "there are two lines")
         self.assertEqual(terminal.interrupt(), (0, ""))
 
 
@@ -148,7 +147,7 @@ class OnAPipe(DaemonCase):
     def test_there_is_one_look_with_a_rate(self):
         daemon = self.started()
         daemon.put_slowly()
-        self.until("it began", lambda: any(one["files"] for one in daemon.sessions()))
+        until(lambda: any(one["files"] for one in daemon.sessions()), "it began")
         done = daemon.ctl("live")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.assertRegex(done.stdout, r"\A\d+  alice  127\.0\.0\.1  put /uploaded  \S+ \S+  \S+ \S+/s\n\Z")

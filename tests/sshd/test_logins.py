@@ -15,9 +15,9 @@ import asyncssh
 from pysftpserver.sshd.connection import Connection
 from pysftpserver.sshd.server import QUICK_LOGIN
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
-from tests.integration.programs import wait_for
-from tests.sshd.inprocess import HOST, KEY, OTHER_KEY, asynchronous, raw, running, until, user
+from tests.sshd.inprocess import HOST, KEY, OTHER_KEY, asynchronous, raw, running, user
 from tests.sshd.running import Login, Place, Pysftpd
+from tests.support.waiting import eventually, until
 
 MIB = 1 << 20
 
@@ -56,7 +56,7 @@ class TestRefusals(Place):
         self.assertIn("Permission denied (publickey)", seen["known"])
         self.assertEqual(seen["known"], seen["former"])
         self.assertEqual(seen["known"], seen["nobody"])
-        wait_for("all are logged", lambda: server.log().count("login failed") == 3)
+        until(lambda: server.log().count("login failed") == 3, "all are logged")
         for name in seen:
             self.assertIn(f"127.0.0.1 '{name}': login failed", server.log())
 
@@ -71,7 +71,7 @@ class TestRefusals(Place):
                     await server.connect(name, OTHER_KEY)
                 asked.append((len(server.users.asked), str(caught.exception).replace(name, "")))
             self.assertEqual(len(set(asked)), 1, asked)
-            await until(lambda: server.server.metrics.logins["refused"] == 3)
+            await eventually(lambda: server.server.metrics.logins["refused"] == 3)
 
     @asynchronous
     async def test_repeated_failures_are_slowed_and_logins_from_elsewhere_are_not(self) -> None:
@@ -80,7 +80,7 @@ class TestRefusals(Place):
             for count in range(1, 4):
                 with self.assertRaises(asyncssh.PermissionDenied):
                     await server.connect("nobody", OTHER_KEY)
-                await until(lambda: server.server.metrics.logins["refused"] == count)  # noqa: B023
+                await eventually(lambda: server.server.metrics.logins["refused"] == count)  # noqa: B023
             self.assertEqual(penalties.delay("127.0.0.1", time.monotonic()), 0.5)
             self.assertEqual(penalties.delay("192.0.2.1", time.monotonic()), 0)
             began = time.monotonic()
@@ -93,8 +93,8 @@ class TestRefusals(Place):
             for _ in range(8):
                 server.server.penalties.failed("127.0.0.1", time.monotonic())
             login = asyncio.create_task(server.connect())
-            (there,) = await until(lambda: list(server.server.connections))
-            await until(lambda: there.conn._auth_in_progress)
+            (there,) = await eventually(lambda: list(server.server.connections))
+            await eventually(lambda: there.conn._auth_in_progress)
             await asyncio.sleep(0.2)
             self.assertFalse(there.conn._transport.is_reading())
             there.conn.abort()
@@ -105,11 +105,11 @@ class TestRefusals(Place):
     async def test_who_takes_no_answers_before_the_login_is_sent_away(self) -> None:
         async with running(files) as server:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-            (there,) = await until(lambda: list(server.server.connections))
+            (there,) = await eventually(lambda: list(server.server.connections))
             there.conn.pause_writing()  # as the transport does
             self.assertTrue(await asyncio.wait_for(reader.read(), 10))
             writer.close()
-            await until(lambda: not server.server.connections)
+            await eventually(lambda: not server.server.connections)
 
     @asynchronous
     async def test_a_connection_is_for_one_name(self) -> None:
@@ -137,7 +137,7 @@ class TestRefusals(Place):
                     agent_path=None,
                     config=None,
                 )
-            await until(lambda: any("'alice': login failed" in line for line in server.lines))
+            await eventually(lambda: any("'alice': login failed" in line for line in server.lines))
             self.assertEqual(server.server.metrics.logins["accepted"], 0)
             self.assertFalse(any("logged in" in line for line in server.lines), server.lines)
 
@@ -165,7 +165,7 @@ class TestTries(unittest.TestCase):
             await self.tries(server, 2)
             with self.assertRaises(asyncssh.DisconnectError):
                 await self.tries(server, 3)
-            await until(lambda: any("too many keys" in line for line in server.lines))
+            await eventually(lambda: any("too many keys" in line for line in server.lines))
             self.assertEqual(server.server.metrics.logins["refused"], 1)
 
     @asynchronous
@@ -182,7 +182,7 @@ class TestTries(unittest.TestCase):
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             await asyncio.wait_for(reader.read(), 10)
             writer.close()
-            await until(lambda: not server.server.connections)
+            await eventually(lambda: not server.server.connections)
 
 
 class TestLimits(unittest.TestCase):
@@ -203,10 +203,10 @@ class TestLimits(unittest.TestCase):
                 first = await server.connect("alice")
                 second = await server.connect(others)
                 await self.is_refused(server, others)
-                await until(lambda: any(option in line for line in server.lines))  # noqa: B023
+                await eventually(lambda: any(option in line for line in server.lines))  # noqa: B023
                 first.close()
                 await first.wait_closed()
-                await until(lambda: len(server.server.connections) == 1)
+                await eventually(lambda: len(server.server.connections) == 1)
                 third = await server.connect(others)
                 for one in (second, third):
                     one.close()
@@ -217,11 +217,11 @@ class TestLimits(unittest.TestCase):
         async with running(files, options={"max_connections": "3"}) as server:
             async with await server.connect():
                 strangers = [await asyncio.open_connection(HOST, server.port) for _ in range(2)]
-                await until(lambda: len(server.server.connections) == 3)
+                await eventually(lambda: len(server.server.connections) == 3)
                 for one in server.server.connections:
                     one.began -= QUICK_LOGIN + 1  # as if they had been there for that long
                 async with await server.connect():
-                    await until(lambda: any("others are waiting" in line for line in server.lines))
+                    await eventually(lambda: any("others are waiting" in line for line in server.lines))
                     self.assertEqual(len(server.server.connections), 3)
                 for _, writer in strangers:
                     writer.close()
@@ -298,7 +298,7 @@ class TestUsersFile(Place):
                 one = self.start_sftp(self.alice, "put big", flags=slow)
                 other = self.start_sftp(bob, "put big", flags=slow)
                 for folder in ("a", "b"):
-                    wait_for("the upload runs", lambda f=server.files / folder: any(f.glob("*")))
+                    until(lambda f=server.files / folder: any(f.glob("*")), "the upload runs")
                 self.both["alice"].update(change)
                 server.write_users(self.both)
                 self.assertNotEqual(one.wait(6), 0)
@@ -313,7 +313,7 @@ class TestUsersFile(Place):
         server = self.server(start=False)
         self.two(server)
         upload = self.start_sftp(self.alice, "put big", flags=["-l", "8000"])
-        wait_for("the upload runs", lambda: any((server.files / "a").glob("*")))
+        until(lambda: any((server.files / "a").glob("*")), "the upload runs")
         opened = Path(f"/proc/{server.pid}/fd")
 
         def of_alice() -> list[str]:
@@ -325,7 +325,7 @@ class TestUsersFile(Place):
                     continue
             return [link for link in links if link.startswith(str(server.files))]
 
-        wait_for("the file is open", of_alice)
+        until(of_alice, "the file is open")
         os.killpg(upload.pid, signal.SIGKILL)
-        wait_for("nothing is open", lambda: not of_alice())
+        until(lambda: not of_alice(), "nothing is open")
         self.assertEqual(self.sftp(self.alice, "pwd").returncode, 0)

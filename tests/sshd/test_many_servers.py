@@ -11,10 +11,10 @@ from pathlib import Path
 
 import redis
 
-from tests.integration.programs import wait_for
 from tests.mongo.databases import DatabaseCase, uri
 from tests.sshd.redis_server import DATABASE, HOST, RedisServer
 from tests.sshd.running import Login, Place, Pysftpd
+from tests.support.waiting import until
 
 SIZE = 24 << 20  # bytes
 SLOWLY = ("-l", "40000")  # Kbit/s: five seconds for that
@@ -85,7 +85,7 @@ class TwoServers(DatabaseCase, Place):
         for server in self.servers:
             self.alice.meet(server)
             sessions.append(self.start_idle(self.alice))
-            wait_for("the session is there", lambda server=server: "logged in" in server.log())
+            until(lambda server=server: "logged in" in server.log(), "the session is there")
         self.redis.hset("solt.sftp.user.1", "active", "False")
         self.redis.publish("sftp_users", "1")
         for session in sessions:
@@ -99,8 +99,8 @@ class TwoServers(DatabaseCase, Place):
         self.through(two, f"put {self.place}/old file")
         self.alice.meet(one)
         client = self.start_sftp(self.alice, f"put {self.place}/new file", flags=SLOWLY)
-        wait_for("the upload has begun", lambda: 'open "/file" flags WRITE' in one.log())
-        wait_for("chunks are on their way", lambda: self.chunk_count() > 5)
+        until(lambda: 'open "/file" flags WRITE' in one.log(), "the upload has begun")
+        until(lambda: self.chunk_count() > 5, "chunks are on their way")
         assert one.process is not None
         os.kill(one.pid, signal.SIGKILL)
         one.process.wait()
@@ -114,7 +114,7 @@ class TwoServers(DatabaseCase, Place):
     def test_users_are_served_while_redis_is_away(self) -> None:
         one, _ = self.servers
         self.redis_server.kill()
-        wait_for("the server has noticed", lambda: "Redis" in one.log() or "redis" in one.log())
+        until(lambda: "Redis" in one.log() or "redis" in one.log(), "the server has noticed")
         self.assertIn("Remote working directory", self.through(one, "pwd"))
 
 
@@ -160,5 +160,5 @@ class Storages(DatabaseCase, Place):
                 done = self.run_sftp("pwd")
                 self.assertNotEqual(done.returncode, 0)
                 self.assertNotIn(said, done.stderr)
-                wait_for("the reason is in the log", lambda said=said, s=server: said in s.log())
+                until(lambda said=said, s=server: said in s.log(), "the reason is in the log")
                 server.stop()

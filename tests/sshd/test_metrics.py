@@ -19,6 +19,7 @@ from pysftpserver.sshd import metrics, metrics_http
 from pysftpserver.sshd.admin_client import AdminError, ask
 from pysftpserver.sshd.metrics import Counting, Metrics, exposition, total
 from tests.sshd.serving import HOST, SIZE, Daemon, DaemonCase
+from tests.support.waiting import until
 
 LINE = re.compile(r'([a-z_]+)(?:\{([a-z]+)="((?:[^"\\]|\\.)*)"\})? ([0-9.e+-]+)')
 
@@ -69,7 +70,7 @@ class OneProcess(MetricsCase):
         done = daemon.do("mkdir one", f"get large {daemon.directory}/got", "-rm nothing")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(daemon.do("pwd", user="nobody-here").returncode, 255)
-        samples = self.until("all are gone", self.settled)
+        samples = until(self.settled, "all are gone")
         self.assertEqual(samples["pysftpd_logins_total", "accepted"], 1)
         self.assertEqual(samples["pysftpd_logins_total", "refused"], 1)
         self.assertEqual(samples["pysftpd_requests_total", "mkdir"], 1)
@@ -94,7 +95,7 @@ class OneProcess(MetricsCase):
     def test_bytes_of_a_session_are_counted_while_it_goes_on_and_never_become_less(self):
         daemon = self.with_metrics()
         client = daemon.get_slowly()
-        self.until("bytes move", lambda: self.samples()["pysftpd_bytes_total", "sent"] > 1e5)
+        until(lambda: self.samples()["pysftpd_bytes_total", "sent"] > 1e5, "bytes move")
         self.assertEqual(self.samples()["pysftpd_sessions", ""], 1)
         before = self.samples()["pysftpd_bytes_total", "sent"]
         client.kill()
@@ -105,7 +106,7 @@ class OneProcess(MetricsCase):
             seen.append(samples["pysftpd_bytes_total", "sent"])
             return samples["pysftpd_connections", ""] == 0
 
-        self.until("the session is over", is_over)
+        until(is_over, "the session is over")
         self.assertEqual(seen, sorted(seen))
 
     def test_anything_but_get_metrics_is_refused(self):
@@ -175,7 +176,7 @@ class TwoProcesses(MetricsCase):
         self.assertEqual(samples["pysftpd_requests_total", "mkdir"], count)
         process = ask(paths[1], {"ask": "figures"})["pid"]
         os.kill(process, signal.SIGKILL)
-        self.until("another process answers", lambda: answers_as_another(paths[1], process))
+        until(lambda: answers_as_another(paths[1], process), "another process answers")
         samples = self.samples()
         self.assertEqual(samples["pysftpd_processes", ""], 2)
         self.assertEqual(samples["pysftpd_logins_total", "accepted"], count)
@@ -189,9 +190,7 @@ class TwoProcesses(MetricsCase):
             self.assertEqual(sorted(os.listdir(path)), ["admin.0", "admin.1"])
             for _ in range(6):
                 daemon.do("pwd")
-            self.until(
-                "all are gone", lambda: self.samples()["pysftpd_connections", ""] == 0 and self.samples()
-            )
+            until(lambda: self.samples()["pysftpd_connections", ""] == 0 and self.samples(), "all are gone")
             self.assertEqual(self.samples()["pysftpd_logins_total", "accepted"], 6)
             self.assertEqual(daemon.end(), 0)
             self.assertEqual(os.listdir(os.environ["TMPDIR"]), [])

@@ -10,9 +10,10 @@ import sys
 import time
 from pathlib import Path
 
-from tests.integration.programs import is_alive, wait_for
+from tests.integration.programs import is_alive
 from tests.integration.sshd import HOST
 from tests.sshd.running import Place, Pysftpd, write_private
+from tests.support.waiting import until
 
 MIB = 1 << 20
 
@@ -72,7 +73,7 @@ class TestReloading(Place):
     def reload(self, server: Pysftpd, word: str = "reloaded") -> None:
         before = server.log().count(word)
         server.signal(signal.SIGHUP)
-        wait_for("it is reloaded", lambda: server.log().count(word) >= before + server.workers)
+        until(lambda: server.log().count(word) >= before + server.workers, "it is reloaded")
 
     def test_sighup_reloads_options_and_a_broken_file_changes_nothing(self) -> None:
         for workers in (1, 2):
@@ -89,7 +90,7 @@ class TestReloading(Place):
                 self.reload(server, "not reloaded: read_only")
                 self.assertEqual(self.sftp(self.alice, "mkdir two").returncode, 1)
                 there = self.start_sftp(self.alice, "ls")
-                wait_for("it is logged in", lambda s=server: s.log().count("logged in") >= 4)
+                until(lambda s=server: s.log().count("logged in") >= 4, "it is logged in")
                 self.assertEqual(self.sftp(self.alice, "ls").returncode, 255)
                 self.assertIn("max_per_user", server.log())
                 there.communicate()
@@ -103,7 +104,7 @@ class TestReloading(Place):
         ready = server.log().count("ready")
         for pid in server.processes():
             os.kill(pid, signal.SIGKILL)
-        wait_for("others have taken their places", lambda: server.log().count("ready") == ready + 2, 20)
+        until(lambda: server.log().count("ready") == ready + 2, "others have taken their places")
         for _ in range(4):
             self.assertEqual(self.sftp(self.alice, "mkdir d").returncode, 1)
 
@@ -117,7 +118,7 @@ class TestReloading(Place):
         self.alice.meet(server)
         path.rename(path.with_name("old"))
         server.signal(signal.SIGHUP)
-        wait_for("there is a new log", lambda: "reloaded" in server.log())
+        until(lambda: "reloaded" in server.log(), "there is a new log")
         path.parent.rename(self.place / "moved")
         server.signal(signal.SIGHUP)
         for _ in range(3):
@@ -131,7 +132,7 @@ class TestEnding(Place):
         server = self.server(*options, workers=workers)
         (self.place / "f").write_bytes(bytes(size))
         upload = self.start_sftp(self.alice, "put f", flags=["-l", "4000"])  # 0.5 MiB a second
-        wait_for("the upload runs", lambda: any((server.files / "a").glob("*")))
+        until(lambda: any((server.files / "a").glob("*")), "the upload runs")
         return server, upload
 
     def test_a_running_transfer_ends_well_and_nobody_else_comes_in(self) -> None:
@@ -140,10 +141,10 @@ class TestEnding(Place):
                 self.setUp()
                 server, upload = self.uploading("--drain-seconds", "20", size=2 * MIB, workers=workers)
                 idle = self.start_idle(self.alice)
-                wait_for("both are there", lambda s=server: s.log().count("logged in") == 2)
+                until(lambda s=server: s.log().count("logged in") == 2, "both are there")
                 server.signal(signal.SIGTERM)
                 self.assertNotEqual(idle.wait(10), 0)
-                wait_for("nobody listens", lambda s=server: refuses(s.port))
+                until(lambda s=server: refuses(s.port), "nobody listens")
                 self.assertIsNone(upload.poll(), "the upload has to run meanwhile")
                 began = time.monotonic()
                 self.assertEqual(server.wait(20), 0)
@@ -167,7 +168,7 @@ class TestEnding(Place):
         with (server.files / "a" / "f").open("wb") as file:
             file.truncate(256 * MIB)
         client = self.start_sftp(self.alice, "get f /dev/null")
-        wait_for("it is logged in", lambda: "logged in" in server.log())
+        until(lambda: "logged in" in server.log(), "it is logged in")
         os.killpg(client.pid, signal.SIGSTOP)
         server.signal(signal.SIGTERM)
         self.assertEqual(server.wait(10), 0)
@@ -185,13 +186,13 @@ class TestWorkers(Place):
     def test_one_that_is_killed_is_replaced_and_its_places_are_free_again(self) -> None:
         server = self.server("--max-per-user", "1", workers=2)
         held = self.start_idle(self.alice)
-        wait_for("it is logged in", lambda: "logged in" in server.log())
+        until(lambda: "logged in" in server.log(), "it is logged in")
         before = server.processes()
         ready = server.log().count("ready")
         for pid in before:
             os.kill(pid, signal.SIGKILL)
         self.assertNotEqual(held.wait(10), 0)
-        wait_for("others have taken their places", lambda: server.log().count("ready") == ready + 2, 20)
+        until(lambda: server.log().count("ready") == ready + 2, "others have taken their places")
         self.assertEqual(len(server.processes()), 2)
         self.assertFalse(set(before) & set(server.processes()))
         self.assertEqual(self.sftp(self.alice, "pwd").returncode, 0)
@@ -203,12 +204,12 @@ class TestWorkers(Place):
         server.signal(signal.SIGKILL)
         self.assertEqual(server.wait(), -signal.SIGKILL)
         server.process = None
-        wait_for("the workers have ended", lambda: not any(map(is_alive, workers)))
+        until(lambda: not any(map(is_alive, workers)), "the workers have ended")
 
     def test_a_change_of_users_reaches_them_all(self) -> None:
         server = self.server(workers=2)
         clients = [self.start_idle(self.alice) for _ in range(6)]
-        wait_for("all are logged in", lambda: server.log().count("logged in") == 6)
+        until(lambda: server.log().count("logged in") == 6, "all are logged in")
         server.write_users({"alice": {"folder": "a", "keys": [self.alice.public], "active": False}})
         for client in clients:
             self.assertNotEqual(client.wait(10), 0)
@@ -225,7 +226,7 @@ class TestMemory(Place):
         clients = []
         for number in range(8):
             client = self.start_sftp(self.alice, "get f /dev/null", flags=["-R", "256", "-B", "261120"])
-            wait_for("it is logged in", lambda n=number: server.log().count("logged in") == n + 2)
+            until(lambda n=number: server.log().count("logged in") == n + 2, "it is logged in")
             os.killpg(client.pid, signal.SIGSTOP)
             clients.append(client)
         # Another session is served meanwhile, and shows that the server goes round.
@@ -234,7 +235,7 @@ class TestMemory(Place):
             self.assertLess(resident(server.pid) - before, 48 * MIB)
         for client in clients:
             os.killpg(client.pid, signal.SIGKILL)
-        wait_for("all are gone", lambda: server.log().count(": gone") == 8 + 1 + 3)
+        until(lambda: server.log().count(": gone") == 8 + 1 + 3, "all are gone")
         self.assertLess(resident(server.pid) - before, 48 * MIB)
 
 

@@ -9,9 +9,11 @@ from typing import Any
 
 from pysftpserver.cli.parser import build_parser
 from pysftpserver.cli.pysftp_keys import COMMAND
-from tests.cli.commands import ROOT, CommandCase
+from tests.cli.commands import CommandCase
 from tests.sshd.material import base64_alone, line
-from tests.sshd.redis_server import RedisCase, RedisServer, free_port, put_user
+from tests.sshd.redis_server import RedisCase, RedisServer, put_user
+from tests.support.paths import ROOT
+from tests.support.ports import free_port
 
 
 def forced_command(printed: str) -> tuple[str, str]:

@@ -13,7 +13,8 @@ from typing import Any
 from tests.integration.programs import command
 from tests.sshd.material import line
 from tests.sshd.redis_server import RedisCase
-from tests.sshd.serving import PATIENCE, DaemonCase
+from tests.sshd.serving import DaemonCase
+from tests.support.waiting import PATIENCE, until
 
 EDITS = ("list", "add", "change", "activate", "deactivate", "remove")
 
@@ -217,11 +218,11 @@ class WithAServer(DaemonCase):
         daemon = self.started()
         key = os.fspath(daemon.key.with_suffix(".pub"))
         self.assertEqual(daemon.ctl("add", "carol", "--key", key).returncode, 0)
-        self.until("carol can log in", lambda: daemon.do("pwd", user="carol").returncode == 0)
+        until(lambda: daemon.do("pwd", user="carol").returncode == 0, "carol can log in")
         daemon.client(user="carol")
-        self.until("carol is there", lambda: [one["user"] for one in daemon.json("sessions")] == ["carol"])
+        until(lambda: [one["user"] for one in daemon.json("sessions")] == ["carol"], "carol is there")
         self.assertEqual(daemon.ctl("deactivate", "carol").returncode, 0)
-        self.until("carol is gone", lambda: daemon.json("sessions") == [])
+        until(lambda: daemon.json("sessions") == [], "carol is gone")
         self.assertEqual(daemon.do("pwd", user="carol").returncode, 255)
 
     def test_sessions_are_shown_and_ended(self) -> None:
@@ -230,27 +231,27 @@ class WithAServer(DaemonCase):
                 daemon = self.started(workers=workers)
                 for user in ("alice", "alice", "bob"):
                     daemon.client(user=user)
-                self.until("all are there", lambda daemon=daemon: len(daemon.json("sessions")) == 3)
+                until(lambda daemon=daemon: len(daemon.json("sessions")) == 3, "all are there")
                 heading, *lines = daemon.ctl("sessions").stdout.splitlines()
                 self.assertEqual(heading.split()[:3], ["NUMBER", "USER", "ADDRESS"])
                 self.assertEqual(sorted(one.split()[1] for one in lines), ["alice", "alice", "bob"])
                 number = next(one.split()[0] for one in lines if "bob" in one)
                 self.assertEqual(daemon.ctl("end", number).stdout, f"ended {number}\n")
-                self.until("bob is gone", lambda daemon=daemon: len(daemon.json("sessions")) == 2)
+                until(lambda daemon=daemon: len(daemon.json("sessions")) == 2, "bob is gone")
                 again = daemon.ctl("end", number)
                 self.assertEqual((again.returncode, again.stdout), (1, ""))
                 self.assertEqual(again.stderr, f"pysftpctl: {number}: there is no such session\n")
                 self.assertEqual(len(daemon.json("end", "alice")["ended"]), 2)
-                self.until("nobody is there", lambda daemon=daemon: daemon.json("sessions") == [])
+                until(lambda daemon=daemon: daemon.json("sessions") == [], "nobody is there")
 
     def test_a_user_whose_name_is_a_number_is_ended_by_name(self) -> None:
         daemon = self.started()
         key = os.fspath(daemon.key.with_suffix(".pub"))
         daemon.ctl("add", "77", "--key", key)
-        self.until("77 can log in", lambda: daemon.do("pwd", user="77").returncode == 0)
-        self.until("it is gone", lambda: daemon.json("sessions") == [])
+        until(lambda: daemon.do("pwd", user="77").returncode == 0, "77 can log in")
+        until(lambda: daemon.json("sessions") == [], "it is gone")
         daemon.client(user="77")
-        self.until("77 is there", lambda: daemon.json("sessions"))
+        until(lambda: daemon.json("sessions"), "77 is there")
         self.assertEqual(daemon.ctl("end", "77").returncode, 1)
         self.assertEqual(daemon.ctl("end", "--by-name", "77").returncode, 0)
 
@@ -268,8 +269,8 @@ class WithAServerOnRedis(DaemonCase, RedisCase):
         where = ("--config", os.fspath(config))
         key = os.fspath(Path(f"{daemon.key}.pub"))
         self.assertEqual(pysftpctl(*where, "add", "carol", "--key", key).returncode, 0)
-        self.until("carol can log in", lambda: daemon.do("pwd", user="carol").returncode == 0)
+        until(lambda: daemon.do("pwd", user="carol").returncode == 0, "carol can log in")
         daemon.client(user="carol")
-        self.until("carol is there", lambda: "carol" in pysftpctl(*where, "sessions").stdout)
+        until(lambda: "carol" in pysftpctl(*where, "sessions").stdout, "carol is there")
         self.assertEqual(pysftpctl(*where, "remove", "carol").returncode, 0)
-        self.until("carol is gone", lambda: "carol" not in pysftpctl(*where, "sessions").stdout)
+        until(lambda: "carol" not in pysftpctl(*where, "sessions").stdout, "carol is gone")

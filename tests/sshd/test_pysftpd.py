@@ -9,10 +9,12 @@ import stat
 import subprocess
 from pathlib import Path
 
-from tests.integration.programs import command, program, wait_for
+from tests.integration.programs import command, program
 from tests.integration.sshd import HOST
 from tests.sshd.redis_server import RedisServer
 from tests.sshd.running import Login, Place, Pysftpd, make_key, pysftpd, write_private
+from tests.support.paths import ROOT
+from tests.support.waiting import until
 
 #: As the seed has it, word for word.
 SAMPLE = """[options]
@@ -59,7 +61,7 @@ class TestOptions(Place):
         self.addCleanup(server.stop)
         server.start()
         alice.meet(server)
-        wait_for("it says that there is no Redis", lambda: "edis" in server.log())
+        until(lambda: "edis" in server.log(), "it says that there is no Redis")
         self.assertEqual(self.sftp(alice, "pwd").returncode, 255)
 
     def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(self) -> None:
@@ -155,7 +157,7 @@ class TestOptions(Place):
 
     def test_the_unit_refuses_what_it_forbids_and_ends_nothing(self) -> None:
         """A client may ask for chown(2), which is among @privileged: without an error number, that kills."""
-        unit = (Path(__file__).parents[2] / "examples" / "pysftpd.service").read_text()
+        unit = (ROOT / "examples" / "pysftpd.service").read_text()
         self.assertIn("SystemCallErrorNumber=EPERM", unit.splitlines())
 
     def test_files_that_cannot_be_written_are_named(self) -> None:
@@ -263,7 +265,7 @@ class TestLogs(Place):
     def test_json_is_an_object_a_line(self) -> None:
         server = self.server("--log-format", "json")
         self.sftp(self.alice, "pwd")
-        wait_for("the login is logged", lambda: "logged in" in server.log())
+        until(lambda: "logged in" in server.log(), "the login is logged")
         for line in server.log().splitlines():
             entry = json.loads(line)
             self.assertEqual(set(entry), {"time", "process", "level", "message"})
@@ -290,7 +292,7 @@ class TestLogs(Place):
                 self.assertEqual(client.returncode, 0)
             return old.exists()
 
-        wait_for("there are old logs", rotated, 120)
+        until(rotated, "there are old logs", 120)
         kept = sorted(path.parent.glob("log*"))
         self.assertLessEqual(len(kept), 4)
         for one in kept:
@@ -312,4 +314,4 @@ class TestAudit(Place):
     def test_a_session_whose_audit_log_cannot_be_written_is_refused(self) -> None:
         server = self.server("--audit", self.place / "missing" / "audit")
         self.assertNotEqual(self.sftp(self.alice, "pwd").returncode, 0)
-        wait_for("the reason is in the log", lambda: "no session" in server.log())
+        until(lambda: "no session" in server.log(), "the reason is in the log")

@@ -8,8 +8,9 @@ import signal
 import unittest
 
 from pysftpserver.sshd.redis_users import RedisUsers
-from tests.sshd.material import Lines, Watcher, base64_alone, blob
+from tests.sshd.material import Watcher, base64_alone, blob
 from tests.sshd.redis_server import RedisServer, put_user
+from tests.support.lines import Lines
 
 
 class RedisAway(unittest.IsolatedAsyncioTestCase):

@@ -9,8 +9,9 @@ import redis
 
 from pysftpserver.sshd.redis_users import RedisUsers
 from pysftpserver.sshd.users import DirectoryError
-from tests.sshd.material import Lines, Watcher, base64_alone, blob, line
+from tests.sshd.material import Watcher, base64_alone, blob, line
 from tests.sshd.redis_server import RedisCase, RedisServer, put_user
+from tests.support.lines import Lines
 
 # From the page of the protocol, word for word.
 AS_PEOPLE_DO_IT = """

@@ -8,7 +8,7 @@ import unittest
 
 from pysftpserver.sshd.records import Record, build, unusable
 from pysftpserver.sshd.roster import Roster
-from tests.sshd.material import Lines
+from tests.support.lines import Lines
 
 MOST_PAUSE = 0.1  # seconds that one step may hold up the sessions
 

@@ -10,7 +10,7 @@ import threading
 
 from pysftpserver.server import SFTPServer
 from pysftpserver.storage import SFTPServerStorage
-from tests.support.doors import FILE, PATIENCE, RESIDENT, SERVE, Doors, Wire, wait_for
+from tests.support.doors import FILE, RESIDENT, SERVE, Doors, Wire
 from tests.support.packets import (
     CREAT,
     EOF,
@@ -29,6 +29,7 @@ from tests.support.packets import (
     u32,
     u64,
 )
+from tests.support.waiting import PATIENCE, until
 
 
 class Moves(Doors):
@@ -129,7 +130,7 @@ class Moves(Doors):
         wire.send(request("read", 1, FILE, u64(0), u32(MAX_DATA)))
         for n in range(32):
             wire.send(request("write", 100 + n, target, u64(n * MAX_DATA), string(chunk)))
-        wait_for("all is written", lambda: (self.root / "g").stat().st_size == 32 * MAX_DATA)
+        until(lambda: (self.root / "g").stat().st_size == 32 * MAX_DATA, "all is written")
         self.assertEqual(wire.reply(), (1, ("data", chunk, b"")))
         for n in range(32):
             number, reply = wire.reply()
@@ -245,7 +246,7 @@ class UsesNoProcessor(Doors):
         with source.open("rb") as stdin:
             door = self.door(stdin, writing)
         os.close(writing)
-        wait_for("the session begins", lambda: "open" in door.log())
+        until(lambda: "open" in door.log(), "the session begins")
         self.assert_idle(door)
 
     def test_when_the_output_is_blocked_and_more_input_waits_than_it_takes(self):

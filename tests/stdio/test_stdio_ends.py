@@ -13,8 +13,9 @@ from typing import Any
 
 from pysftpserver.server import SFTPServer
 from pysftpserver.storage import SFTPServerStorage
-from tests.support.doors import FILE, PATIENCE, SERVE, Doors, Wire
+from tests.support.doors import FILE, SERVE, Doors, Wire
 from tests.support.packets import EOF, HELLO, MAX_DATA, NO_ATTRS, READ, request, string, u32, u64
+from tests.support.waiting import PATIENCE
 
 
 class Ends(Doors):

@@ -15,9 +15,8 @@ import pymongo
 
 from pysftpserver.storages import embedded
 from pysftpserver.storages.embedded import LOOPBACK, EmbeddedFailed, EmbeddedMissing, EmbeddedMongo
-from tests.support.doors import PATIENCE, wait_for
-
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE, until
 
 
 class Embedded(unittest.TestCase):
@@ -77,7 +76,7 @@ class Embedded(unittest.TestCase):
             pid = int(starter.stdout.readline())
             starter.send_signal(signal.SIGKILL)
             starter.wait(PATIENCE)
-        wait_for("the server has ended", lambda: not is_running(pid))
+        until(lambda: not is_running(pid), "the server has ended")
 
     def test_a_missing_package_and_a_directory_in_use_are_told_in_a_line(self):
         with tempfile.TemporaryDirectory() as elsewhere:

@@ -6,16 +6,16 @@ import json
 import re
 import unittest
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from pysftpserver.engine.audit import AuditLog
 from pysftpserver.engine.log import DEBUG3, SFTPLog
 from pysftpserver.hook import SFTPHook, SFTPHooks
 from tests.support.packets import Client
+from tests.support.paths import ROOT
 
 ALWAYS = ["time", "session", "peer", "port", "user", "request", "path", "result", "bytes", "duration"]
-PAGE = (Path(__file__).parents[2] / "docs" / "openssh.md").read_text()
+PAGE = (ROOT / "docs" / "openssh.md").read_text()
 
 
 def record_of(line: bytes) -> dict[str, Any]:

@@ -33,9 +33,9 @@ from tests.support.packets import (
     u32,
     u64,
 )
+from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE, until
 
-ROOT = Path(__file__).parents[2]
-PATIENCE = 20.0  # seconds for what takes milliseconds
 WINDOW = 0.3  # seconds in which an idle server is watched
 TICKS = 3  # of the 100 a second that the kernel counts: what an idle server may use in that window
 RESIDENT = 20 << 10  # KiB
@@ -47,17 +47,6 @@ from pysftpserver.storage import SFTPServerStorage
 signal.signal(signal.SIGUSR1, lambda *_: None)
 sys.exit(SFTPServer(SFTPServerStorage(sys.argv[1]), logfile=sys.argv[2]).run())
 """
-
-
-def wait_for(what: str, condition: Callable[[], Any]) -> Any:
-    """Return what condition() returns as soon as that is true."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        result = condition()
-        if result:
-            return result
-        time.sleep(0.005)
-    raise AssertionError(f"not within {PATIENCE:g} seconds: {what}")
 
 
 class Door:
@@ -232,7 +221,7 @@ class Doors(unittest.TestCase):
             time.sleep(0.03)
             return door.state() == "S" and door.ticks() == before
 
-        wait_for("the server waits", quiet)
+        until(quiet, "the server waits")
 
     def assert_idle(self, door: Door) -> None:
         self.wait_until_it_waits(door)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "memory_storage"))
+from tests.support.paths import ROOT
+
+sys.path.insert(0, str(ROOT / "examples" / "memory_storage"))
 from memorystorage import SFTPServerMemoryStorage
 
 __all__ = ["SFTPServerMemoryStorage"]

@@ -1,0 +1,56 @@
+"""Waiting for an event, with a deadline. No test waits by the clock.
+
+The deadline is generous: it passes only when something is wrong, and a busy machine is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+PATIENCE = 60.0  # seconds for what takes milliseconds
+PAUSE = 0.005  # seconds between two looks
+T = TypeVar("T")
+
+
+def until(
+    condition: Callable[[], T],
+    what: str | Callable[[], str] = "the condition stays false",
+    seconds: float = PATIENCE,
+) -> T:
+    """Poll a condition and return its first true result.
+
+    Args:
+        condition: called again and again.
+        what: what is waited for or what is wrong, for the failure; a function is called when it is needed.
+        seconds: until the failure.
+
+    Raises:
+        AssertionError: the condition stayed false.
+    """
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        if time.monotonic() > deadline:
+            raise _timed_out(what, seconds)
+        time.sleep(PAUSE)
+    return result
+
+
+async def eventually(
+    condition: Callable[[], T],
+    what: str | Callable[[], str] = "the condition stays false",
+    seconds: float = PATIENCE,
+) -> T:
+    """until() for a coroutine: others run between two looks."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        if time.monotonic() > deadline:
+            raise _timed_out(what, seconds)
+        await asyncio.sleep(PAUSE)
+    return result
+
+
+def _timed_out(what: str | Callable[[], str], seconds: float) -> AssertionError:
+    return AssertionError(f"timed out after {seconds:g} s: {what if isinstance(what, str) else what()}")
