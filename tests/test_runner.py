@@ -1,5 +1,6 @@
-"""tools/run_tests.py: the line that closes a test run counts what happened, and the exit status agrees."""
+"""tools/run_tests.py: what it prints last, the order it runs tests in, and its exit status."""
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -8,6 +9,7 @@ import unittest
 from pathlib import Path
 
 from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE
 
 RUNNER = ROOT / "tools" / "run_tests.py"
 
@@ -26,7 +28,7 @@ class ClosingLine(unittest.TestCase):
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=PATIENCE,
             )
             line = done.stdout.splitlines()[-1]
             self.assertEqual(counts.read_text(), line + "\n")
@@ -138,7 +140,7 @@ class ClosingLine(unittest.TestCase):
         line, status = self.run_module("import no_such_module_anywhere")
         self.assertEqual((line, status), ("0 passed, 1 failed, 0 skipped", 1))
 
-    def run_tree(self, **modules: str) -> tuple[str, int, str]:
+    def run_tree(self, *options: str, **modules: str) -> tuple[str, int, str]:
         """Last line, exit status and all that was printed, for modules below tests/ in two processes."""
         with tempfile.TemporaryDirectory() as directory:
             for name, source in {"__init__": "", "deep/__init__": "", **modules}.items():
@@ -146,14 +148,67 @@ class ClosingLine(unittest.TestCase):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text("import unittest\n" + textwrap.dedent(source))
             done = subprocess.run(
-                [sys.executable, RUNNER, "--jobs", "2"],
+                [sys.executable, RUNNER, "--jobs", "2", *options],
                 cwd=directory,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=PATIENCE,
             )
-            return done.stdout.splitlines()[-1], done.returncode, done.stdout
+            return done.stdout.splitlines()[-1], done.returncode, done.stdout + done.stderr
+
+    def test_names_the_slowest_tests_and_fixtures_and_those_that_failed(self):
+        slow = """
+            import time
+
+            class Sample(unittest.TestCase):
+                @classmethod
+                def setUpClass(cls):
+                    time.sleep(0.3)
+
+                def test_is_slow(self):
+                    time.sleep(0.2)
+                    self.fail()
+
+                def test_is_quick(self):
+                    pass
+            """
+        line, _, printed = self.run_tree(test_a=slow)
+        self.assertEqual(line, "1 passed, 1 failed, 0 skipped")
+        self.assertRegex(
+            printed,
+            r"The slowest modules:\n +0\.\d s  tests\.test_a\n"
+            r"The slowest tests:\n +0\.\d s  tests\.test_a\.Sample \(fixtures\)\n"
+            r" +0\.\d s  tests\.test_a\.Sample\.test_is_slow\n"
+            r"FAILED: tests\.test_a\.Sample\.test_is_slow\n1 passed",
+        )
+
+    def test_a_seed_decides_the_order_of_modules_classes_and_tests(self):
+        said = "print('TOLD', self.id(), file=sys.stderr, flush=True)"
+        sample = "import sys\n" + "".join(
+            f"class {name}(unittest.TestCase):\n"
+            + "".join(f"    def test_{number}(self): {said}\n" for number in range(9))
+            for name in ("First", "Second")
+        )
+
+        def order(*options: str) -> tuple[list[str], str]:
+            line, status, printed = self.run_tree(*options, test_a=sample, test_b=sample)
+            self.assertEqual((line, status), ("36 passed, 0 failed, 0 skipped", 0))
+            return re.findall(r"TOLD (\S+)", printed), printed
+
+        straight, _ = order()
+        self.assertEqual(straight, sorted(straight))
+        one, printed = order("--shuffle", "7")
+        self.assertIn("--shuffle 7", printed)
+        other, printed = order("--shuffle")
+        again, _ = order("--shuffle", re.findall(r"--shuffle (\d+)", printed)[0])
+        self.assertEqual(other, again)
+        for shuffled in (one, other):
+            self.assertNotEqual(shuffled, straight)
+            self.assertEqual(sorted(shuffled), straight)
+            classes = [name.rpartition(".")[0] for name in shuffled]
+            changes = sum(before != after for before, after in zip(classes, classes[1:], strict=False))
+            self.assertEqual(changes, 3, "a class stays together")
 
     def test_adds_up_what_several_processes_count(self):
         sample = """

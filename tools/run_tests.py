@@ -1,9 +1,12 @@
 """Run the tests with nose2 and end with one line: N passed, N failed, N skipped.
 
-    python tools/run_tests.py [--counts FILE] [--jobs N] [--] [nose2's arguments]
+    python tools/run_tests.py [--counts FILE] [--jobs N] [--shuffle [SEED]] [--] [nose2's arguments]
 
 With --jobs and no arguments of nose2's, the modules below tests/ are run in several processes, as many at
-once as asked for, and what each prints comes when it has ended.
+once as asked for, and what each prints comes when it has ended. With --shuffle, modules, the classes in them
+and their tests run in random order; the same seed gives the same order.
+
+In front of the last line come the slowest modules and tests, and the tests that failed.
 
 Exits with 0 only if a test ran and none failed. Every test counts once, by the worst that happened to it:
 failures, errors, failed subtests and unexpected successes are failed; an expected failure is passed. What
@@ -12,29 +15,95 @@ counts as one failed.
 """
 
 import argparse
-import re
+import json
+import random
+import secrets
 import subprocess
 import sys
 import tempfile
+import time
+import unittest
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from nose2.events import TestOutcomeEvent
+from nose2.events import StartTestEvent, StartTestRunEvent, StopTestEvent, TestOutcomeEvent
 from nose2.main import PluggableTestProgram
 
 TESTS = Path("tests")
 MODULES = 5  # in one process: fewer are started more often, more may be waited for at the end
+SLOWEST = 20  # rows
+MENTIONED = 0.1  # seconds: what is quicker is no row
 VERDICTS = ("passed", "skipped", "failed")  # from the best to the worst
 
 
-class OutcomeCounter:
-    """Keeps the verdict on every test that nose2 reports an outcome for."""
+@dataclass
+class Results:
+    """What a run came to. seconds: of each test, and of each class's fixtures. failed: tests' names."""
 
-    def __init__(self) -> None:
+    counts: Counter[str] = field(default_factory=Counter)
+    seconds: Counter[str] = field(default_factory=Counter)
+    failed: list[str] = field(default_factory=list)
+    is_well: bool = True
+
+    def add(self, other: "Results") -> None:
+        """Include another run."""
+        self.counts.update(other.counts)
+        self.seconds.update(other.seconds)
+        self.failed += other.failed
+        self.is_well = self.is_well and other.is_well
+
+    def report(self) -> str:
+        """The slowest and the failed, for people, and the closing line."""
+        modules: Counter[str] = Counter()
+        for name, seconds in self.seconds.items():
+            modules[name.partition(":")[0]] += seconds
+        rows = []
+        for title, table in (("modules", modules), ("tests", self.seconds)):
+            slow = [(name, took) for name, took in table.most_common(SLOWEST) if took >= MENTIONED]
+            rows += [f"The slowest {title}:"] if slow else []
+            rows += [f"{took:8.1f} s  {name.replace(':', '.')}" for name, took in slow]
+        rows += [f"FAILED: {name}" for name in self.failed]
+        return "\n".join([*rows, self.line()])
+
+    def line(self) -> str:
+        """The closing line."""
+        return ", ".join(f"{self.counts[verdict]} {verdict}" for verdict in ("passed", "failed", "skipped"))
+
+
+class Observer:
+    """Keeps the verdict on every test that nose2 reports an outcome for, and how long each takes.
+
+    shuffle: the seed of a random order, if it is wanted.
+    """
+
+    def __init__(self, shuffle: int | None = None) -> None:
         # By identity: two tests may share a name. The test is kept so that its id stays its own.
-        self._verdicts: dict[int, tuple[object, str]] = {}
+        self._verdicts: dict[int, tuple[unittest.TestCase, str]] = {}
+        self._seconds: Counter[str] = Counter()
+        self._since = time.monotonic()
+        self._shuffle = shuffle
+
+    def startTestRun(self, event: StartTestRunEvent) -> None:
+        """nose2's hook: all tests are there, and none has run."""
+        if self._shuffle is not None:
+            _shuffle(event.suite, random.Random(self._shuffle))
+        self._since = time.monotonic()
+
+    def startTest(self, event: StartTestEvent) -> None:
+        """nose2's hook. What came since the last test was the class's or the module's set-up."""
+        self._lap(f"{_class_of(event.test)} (fixtures)")
+
+    def stopTest(self, event: StopTestEvent) -> None:
+        """nose2's hook."""
+        self._lap(f"{_class_of(event.test)}.{event.test.id().rpartition('.')[2]}")
+
+    def _lap(self, name: str) -> None:
+        now = time.monotonic()
+        self._seconds[name] += now - self._since
+        self._since = now
 
     def testOutcome(self, event: TestOutcomeEvent) -> None:
         """nose2's hook: called at least once for each test, and for each failed or skipped subtest."""
@@ -43,10 +112,26 @@ class OutcomeCounter:
         verdict = max(before, _verdict(event), key=VERDICTS.index)
         self._verdicts[id(test)] = (test, verdict)
 
-    def counts(self) -> dict[str, int]:
-        """How many tests have each of VERDICTS."""
-        counter = Counter(verdict for _, verdict in self._verdicts.values())
-        return {verdict: counter[verdict] for verdict in VERDICTS}
+    def results(self) -> Results:
+        """All of it."""
+        counts = Counter(verdict for _, verdict in self._verdicts.values())
+        failed = [test.id() for test, verdict in self._verdicts.values() if verdict == "failed"]
+        return Results(counts, self._seconds, failed)
+
+
+def _class_of(test: unittest.TestCase) -> str:
+    """Its module and its class, with a colon between them."""
+    return f"{type(test).__module__}:{type(test).__qualname__}"
+
+
+def _shuffle(suite: unittest.TestSuite, order: random.Random) -> None:
+    """Put a suite in random order, at every level: what shares a fixture stays together."""
+    tests = list(suite)
+    order.shuffle(tests)
+    suite._tests = tests  # the only way in
+    for test in tests:
+        if isinstance(test, unittest.TestSuite):
+            _shuffle(test, order)
 
 
 def _verdict(event: TestOutcomeEvent) -> str:
@@ -58,35 +143,33 @@ def _verdict(event: TestOutcomeEvent) -> str:
     return "passed" if event.expected else "failed"
 
 
-def run(nose2_arguments: list[str], counts_file: Path | None = None) -> bool:
-    """Run nose2, print the line and write it to `counts_file`. True if a test ran and none failed."""
-    counter = OutcomeCounter()
+def run(nose2_arguments: list[str], shuffle: int | None = None) -> Results:
+    """Run nose2 in this process. shuffle: the seed of a random order."""
+    observer = Observer(shuffle)
+    if shuffle is not None:
+        random.Random(shuffle).shuffle(nose2_arguments)
     program = PluggableTestProgram(
         module=None,
         argv=["nose2", *nose2_arguments],
         exit=False,
-        extraHooks=[("testOutcome", counter)],
+        extraHooks=[(hook, observer) for hook in ("startTestRun", "startTest", "stopTest", "testOutcome")],
     )
     # nose2 leaves no result when it breaks down itself.
     result = getattr(program, "result", None)
-    counts = counter.counts()
-    close(counts, counts_file)
-    ran = counts["passed"] + counts["failed"] > 0
-    return ran and not counts["failed"] and result is not None and bool(result.wasSuccessful())
+    results = observer.results()
+    results.is_well = result is not None and bool(result.wasSuccessful())
+    return results
 
 
-def close(counts: dict[str, int], counts_file: Path | None) -> None:
-    """Print the line, and write it to `counts_file`."""
-    line = "{passed} passed, {failed} failed, {skipped} skipped".format(**counts)
-    sys.stderr.flush()
-    print(line, flush=True)
-    if counts_file is not None:
-        counts_file.write_text(line + "\n")
+def shares(shuffle: int | None = None) -> list[list[str]]:
+    """The modules below tests/, in lists that stay within a directory; what takes longest goes first.
 
-
-def shares() -> list[list[str]]:
-    """The modules below tests/, in lists that stay within a directory; what takes longest goes first."""
+    shuffle: the seed of a random order, without such care.
+    """
     modules = sorted(TESTS.rglob("test_*.py"), key=lambda path: (path.parent, path))
+    if shuffle is not None:
+        random.Random(shuffle).shuffle(modules)
+        return [_names(modules[start : start + MODULES]) for start in range(0, len(modules), MODULES)]
     lists = []
     for _, group in groupby(modules, key=lambda path: path.parent):
         together = list(group)
@@ -94,37 +177,44 @@ def shares() -> list[list[str]]:
         lists += [together[start::number] for start in range(number)]
     # What is in directories below tests/ runs other programs, and the more so the longer it is.
     lists.sort(key=lambda paths: (len(paths[0].parts) < 3, -sum(path.stat().st_size for path in paths)))
-    return [[".".join(path.with_suffix("").parts) for path in paths] for paths in lists]
+    return [_names(paths) for paths in lists]
 
 
-def run_share(modules: list[str]) -> tuple[str, dict[str, int], bool]:
-    """Run some modules in a process of their own: (what it printed, the counts, whether all is well)."""
+def _names(paths: list[Path]) -> list[str]:
+    return [".".join(path.with_suffix("").parts) for path in paths]
+
+
+def run_share(modules: list[str], shuffle: int | None) -> tuple[str, Results]:
+    """Run some modules in a process of their own: (what it printed, what it came to)."""
     with tempfile.TemporaryDirectory() as directory:
-        counts_file = Path(directory, "counts")
-        command = [sys.executable, __file__, "--counts", str(counts_file), "--", *modules]
+        file = Path(directory, "results")
+        command = [sys.executable, __file__, "--results", str(file)]
+        command += [] if shuffle is None else ["--shuffle", str(shuffle)]
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            [*command, "--", *modules],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
-        said = counts_file.read_text() if counts_file.exists() else ""
-    numbers = [int(number) for number in re.findall(r"\d+", said)]
-    counts = dict(zip(("passed", "failed", "skipped"), numbers, strict=False))
-    if not counts:  # it did not get to the end
-        counts = {"passed": 0, "failed": 1, "skipped": 0}
-    return done.stdout.decode(errors="replace"), counts, done.returncode == 0
+        if file.exists():
+            said = json.loads(file.read_text())
+            results = Results(
+                Counter(said["counts"]), Counter(said["seconds"]), said["failed"], said["is_well"]
+            )
+        else:  # it did not get to the end
+            results = Results(Counter(failed=1), failed=[f"one of {' '.join(modules)}"], is_well=False)
+    return done.stdout.decode(errors="replace"), results
 
 
-def run_in_processes(jobs: int, counts_file: Path | None) -> bool:
-    """Run all tests, `jobs` processes at a time; the rest as in run()."""
-    total = Counter(dict.fromkeys(VERDICTS, 0))
-    is_well = True
+def run_in_processes(jobs: int, shuffle: int | None = None) -> Results:
+    """Run all tests, `jobs` processes at a time."""
+    total = Results()
     with ThreadPoolExecutor(jobs) as workers:
-        for future in as_completed([workers.submit(run_share, share) for share in shares()]):
-            printed, counts, went_well = future.result()
+        for future in as_completed([workers.submit(run_share, share, shuffle) for share in shares(shuffle)]):
+            printed, results = future.result()
             print(printed, flush=True)
-            total.update(counts)
-            is_well = is_well and went_well
-    close(dict(total), counts_file)
-    return is_well and total["passed"] > 0
+            total.add(results)
+    return total
 
 
 def main() -> int:
@@ -134,11 +224,33 @@ def main() -> int:
     parser.add_argument(
         "--jobs", type=int, default=1, metavar="N", help="run N processes at once (default 1)"
     )
+    parser.add_argument(
+        "--shuffle",
+        type=int,
+        nargs="?",
+        const=secrets.randbelow(10**6),
+        metavar="SEED",
+        help="run in random order; print the seed",
+    )
+    parser.add_argument("--results", type=Path, metavar="FILE", help=argparse.SUPPRESS)  # for run_share()
     parser.add_argument("arguments", nargs="*", help="nose2's own arguments, after --")
     options = parser.parse_args()
     if options.jobs > 1 and not options.arguments:
-        return 0 if run_in_processes(options.jobs, options.counts) else 1
-    return 0 if run(options.arguments, options.counts) else 1
+        results = run_in_processes(options.jobs, options.shuffle)
+    else:
+        results = run(options.arguments, options.shuffle)
+    sys.stderr.flush()
+    if options.results is not None:
+        options.results.write_text(json.dumps(vars(results)))
+        print(results.line(), flush=True)
+    else:
+        if options.shuffle is not None:
+            print(f"In the random order of --shuffle {options.shuffle}.")
+        print(results.report(), flush=True)
+    if options.counts is not None:
+        options.counts.write_text(results.line() + "\n")
+    ran = results.counts["passed"] + results.counts["failed"] > 0
+    return 0 if ran and not results.counts["failed"] and results.is_well else 1
 
 
 if __name__ == "__main__":
