@@ -8,13 +8,15 @@ ARGS ?=
 COUNTS ?=
 # For "make test": how many processes run tests at once, where all of them are run.
 JOBS ?= $(shell nproc)
+# For "make test-hard": how many times each way.
+RUNS ?= 1
 # For "make fuzz": how long each target is fuzzed.
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
 # Two of the steps may want apt-get, which runs alone.
 .NOTPARALLEL:
-.PHONY: help venv venv-gridfs venv-server venv-laboratory venv-test debian-try debian-test try try-gridfs try-server try-laboratory test fuzz bench lint docs-tables format clean
+.PHONY: help venv venv-gridfs venv-server venv-laboratory venv-test venv-latest debian-try debian-test try try-gridfs try-server try-laboratory test test-hard test-latest constraints fuzz bench lint docs-tables format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +39,17 @@ try-laboratory: venv-laboratory ## start a message server and a client of it on 
 test: debian-test venv-test ## install what the tests need and run them
 	@$(BIN)/python tools/run_tests.py --jobs $(JOBS) $(if $(COUNTS),--counts $(COUNTS)) -- $(ARGS)
 
+test-hard: debian-test venv-test ## run all tests four ways: alone, with busy processors, four at once, shuffled (RUNS=1)
+	@tools/test-hard.sh "$(RUNS)"
+
+test-latest: debian-test venv-latest ## run them with the newest versions of other people's packages, in .venv-latest
+	@.venv-latest/bin/python tools/run_tests.py --jobs $(JOBS) -- $(ARGS)
+
+constraints: venv-latest ## have "make test" use the versions that "make test-latest" does
+	@sed '/^[^#]/d' tools/constraints.txt > tools/constraints.new
+	@.venv-latest/bin/python -m pip --disable-pip-version-check freeze --exclude-editable >> tools/constraints.new
+	@mv tools/constraints.new tools/constraints.txt
+
 fuzz: venv-test ## fuzz every parser that a client can reach, SECONDS=60 each
 	@tools/fuzz.sh "$(SECONDS)"
 
@@ -57,8 +70,8 @@ format: venv-test ## format the code, and fix what can be fixed
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-clean: ## remove .venv and everything generated
-	@rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .ruff_cache
+clean: ## remove the environments and everything generated
+	@rm -rf .venv .venv-latest build dist *.egg-info .hypothesis .mypy_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 venv-gridfs:
@@ -72,6 +85,9 @@ venv-laboratory:
 
 venv-test:
 	@tools/venv.sh test
+
+venv-latest:
+	@tools/venv.sh --latest test
 
 debian-try:
 	@tools/debian.sh try

@@ -2,11 +2,21 @@
 
 import os
 import re
+import shutil
+import subprocess
+import tempfile
 import tomllib
 import unittest
+from pathlib import Path
 
 from pysftpserver.cli.registry import PROGRAMS
 from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE
+
+
+def _plain(requirement: str) -> str:
+    """The name in a requirement, as indexes compare names."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[^A-Za-z0-9._-]", requirement)[0]).lower()
 
 
 class Project(unittest.TestCase):
@@ -45,6 +55,15 @@ class Project(unittest.TestCase):
         self.assertIsNotNone(named, everything)
         self.assertEqual(set(named[1].split(",")), parts)
 
+    def test_every_dependency_has_a_known_good_version_in_the_constraints(self):
+        lines = (ROOT / "tools" / "constraints.txt").read_text().splitlines()
+        pinned = [line for line in lines if not line.startswith("#")]
+        for line in pinned:
+            self.assertRegex(line, r"\A[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*\Z")
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        wanted = [need for needs in project["optional-dependencies"].values() for need in needs]
+        self.assertLessEqual({_plain(need) for need in wanted} - {"pysftpserver"}, set(map(_plain, pinned)))
+
     def test_the_security_page_names_tests_that_exist_and_figures_that_meet_the_aim(self):
         page = (ROOT / "docs" / "security.md").read_text()
         for modules in re.findall(r'make test ARGS="?([a-z_. ]+)"?`', page):
@@ -62,3 +81,67 @@ class Project(unittest.TestCase):
             for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
                 with self.subTest(document=document.name, link=link):
                     self.assertTrue((document.parent / link).exists())
+
+
+STUB = """#!/bin/sh
+# Stands in for Python: makes environments of itself, and writes down what it is asked to install.
+case "$*" in
+"-m venv "*) for last; do :; done; mkdir -p "$last/bin"; rm -f "$last"/.done-*; cp "$0" "$last/bin/python" ;;
+"-m pip "*) echo "$*" >> installed ;;
+esac
+"""
+
+
+class Environment(unittest.TestCase):
+    """tools/venv.sh in a copy of what it looks at, with a program in the place of Python."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-venv-"))
+        self.addCleanup(shutil.rmtree, self.place)
+        for name in (
+            "pyproject.toml",
+            "setup.py",
+            "bin/pysftpjail",
+            "tools/venv.sh",
+            "tools/constraints.txt",
+        ):
+            (self.place / name).parent.mkdir(exist_ok=True)
+            shutil.copy2(ROOT / name, self.place / name)
+        self.python = self.place / "stub"
+        self.python.write_text(STUB)
+        self.python.chmod(0o755)
+
+    def installs(self, *words: str) -> list[str]:
+        """What a run has pip do."""
+        asked = self.place / "installed"
+        asked.write_text("")
+        subprocess.run(
+            [self.place / "tools" / "venv.sh", *words],
+            env={**os.environ, "PYTHON": str(self.python)},
+            stdout=subprocess.DEVNULL,
+            check=True,
+            timeout=PATIENCE,
+        )
+        return asked.read_text().splitlines()
+
+    def test_an_environment_is_made_once_and_anew_when_what_it_is_made_of_changes(self):
+        (asked,) = self.installs("test")
+        self.assertIn("--constraint tools/constraints.txt --editable .[test]", asked)
+        self.assertEqual(self.installs("test"), [])
+        self.assertEqual(self.installs("sshd"), [], "what the tests need is enough")
+        for name in ("pyproject.toml", "setup.py", "bin/pysftpjail", "tools/constraints.txt"):
+            with self.subTest(name), (self.place / name).open("a") as file:
+                file.write("\n")
+                file.flush()
+                self.assertEqual(len(self.installs("test")), 1)
+                self.assertEqual(self.installs("test"), [])
+
+    def test_the_newest_versions_go_into_an_environment_of_their_own_and_are_asked_for_each_time(self):
+        for _ in range(2):
+            (asked,) = self.installs("--latest", "test")
+            self.assertIn("--upgrade --upgrade-strategy eager --editable .[test]", asked)
+            self.assertNotIn("constraint", asked)
+        self.assertTrue((self.place / ".venv-latest" / "bin" / "python").exists())
+        self.assertFalse((self.place / ".venv").exists())
+        self.assertEqual(len(self.installs("test")), 1)

@@ -1,12 +1,21 @@
 #!/bin/sh
-# Makes .venv and installs the project there, editable: tools/venv.sh [EXTRA[,EXTRA...]]
+# Makes .venv and installs the project there, editable: tools/venv.sh [--latest] [EXTRA[,EXTRA...]]
 #
-# Does nothing when that was done before and the inputs are unchanged: the packaging files, the commands
-# in bin/ (an install copies them), the interpreter, and the directory itself, whose path is written into
-# every script of a virtual environment.
+# Other people's packages have the versions in tools/constraints.txt. With --latest the newest ones that
+# pyproject.toml allows are installed, into .venv-latest.
+# Does nothing when that was done before and the inputs are unchanged: the packaging files, the constraints,
+# the commands in bin/ (an install copies them), the interpreter, and the directory itself, whose path is
+# written into every script of a virtual environment. What is the newest is asked each time.
 # $PYTHON is the interpreter to use; without it, the first in $PATH that is 3.11 or newer.
 set -eu
 cd "$(dirname "$0")/.."
+environment=.venv
+how='--constraint tools/constraints.txt'
+if [ "${1:-}" = --latest ]; then
+    environment=.venv-latest
+    how='--upgrade --upgrade-strategy eager'
+    shift
+fi
 extra=${1:-}
 
 suitable() {
@@ -26,10 +35,10 @@ find_python() {
 }
 
 python=$(find_python)
-key=$({ pwd -P; "$python" -VV; sha256sum pyproject.toml setup.py bin/*; } < /dev/null | sha256sum)
+key=$({ pwd -P; "$python" -VV; sha256sum pyproject.toml setup.py tools/constraints.txt bin/*; } < /dev/null | sha256sum)
 
 done_for() {
-    [ "$(cat ".venv/.done-$1" 2> /dev/null)" = "$key" ] && .venv/bin/python -c '' 2> /dev/null
+    [ "$(cat "$environment/.done-$1" 2> /dev/null)" = "$key" ] && $environment/bin/python -c '' 2> /dev/null
 }
 
 # The environment with an extra serves who needs none, and the one for the tests has a database too.
@@ -39,19 +48,20 @@ case $extra in
     *) enough= ;;
 esac
 for one in "$extra" $enough; do
-    if done_for "$one"; then
+    if [ $environment = .venv ] && done_for "$one"; then
         exit 0
     fi
 done
 
-if ! cat .venv/.done-* 2> /dev/null | grep -qxF "$key"; then
-    echo "Making the virtual environment .venv"
+if ! cat $environment/.done-* 2> /dev/null | grep -qxF "$key"; then
+    echo "Making the virtual environment $environment"
     # Debian keeps what venv needs in a package of its own.
     "$python" -c 'import ensurepip, venv' 2> /dev/null < /dev/null || tools/debian.sh venv
-    "$python" -m venv --clear .venv < /dev/null
+    "$python" -m venv --clear $environment < /dev/null
 fi
 
-echo "Installing the project${extra:+ and what '$extra' needs} into .venv"
-.venv/bin/python -m pip -qq --disable-pip-version-check --no-input install \
+echo "Installing the project${extra:+ and what '$extra' needs} into $environment"
+# shellcheck disable=SC2086  # $how is several words
+$environment/bin/python -m pip -qq --disable-pip-version-check --no-input install $how \
     --editable ".${extra:+[$extra]}" < /dev/null
-echo "$key" > ".venv/.done-$extra"
+echo "$key" > "$environment/.done-$extra"
