@@ -247,7 +247,7 @@ class AFifoOrAPipe(InAPlace):
         for _ in range(20):
             with self.assertRaises(TimeoutError):
                 sink(b"two\n")
-        self.assertLess(time.monotonic() - began, 0.2)
+        self.assertLess(time.monotonic() - began, 3, "20 times 0.2 seconds would be 4")
         self.read_all(reading)
         sink(b"three\n")
         self.assertEqual(self.read_all(reading), b"three\n")

@@ -101,14 +101,15 @@ class SftpSession:
     def send(self, *commands: str) -> None:
         """Send commands without waiting for them."""
         assert self.process.stdin is not None
-        self.process.stdin.write("".join(f"{line}\n" for line in commands).encode())
-        self.process.stdin.flush()
+        with suppress(BrokenPipeError):  # it may have ended: do() will say so
+            self.process.stdin.write("".join(f"{line}\n" for line in commands).encode())
+            self.process.stdin.flush()
 
     def leave(self) -> int:
         """End the session as ``quit`` does and return the exit status."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        return self.process.wait(10)
+        return self.process.wait(PATIENCE)
 
     def errors(self) -> str:
         """Return what sftp, and the server behind it, wrote to standard error so far."""

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.integration.programs import descendants, program
 from tests.support.ports import free_port
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 HOST = "127.0.0.1"
 # The alias that the clients' ssh_config gives to the sshd of the test class.
@@ -106,7 +106,7 @@ class Sshd:
             return
         sessions = [pid for pid, _, _ in descendants(self._process.pid)]
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(PATIENCE)
         self._process = None
         for pid in sessions:
             try:

@@ -100,7 +100,7 @@ class TestTheOldProtocol(ScpCase):
         (self.jail / "g").write_text("content")
         for arguments in (("f", "server:"), ("server:g", ".")):
             with self.subTest(arguments):
-                run = self.scp("-O", *arguments, status=FAILS, seconds=10)
+                run = self.scp("-O", *arguments, status=FAILS, seconds=PATIENCE)
                 self.assertIn("sftp connections only", run.err)
         self.assertEqual(os.listdir(self.jail), ["g"])
         self.assertEqual(os.listdir(self.local), ["f"])

@@ -15,6 +15,7 @@ from pysftpserver.remo.talk import LoginRefused
 from tests.remo import oldstyle
 from tests.remo.proxy import Answer, Proxy
 from tests.remo.serving import HOST, RSA_USER, USER, RemoCase, rsa_key, said_by, server_key, user_key
+from tests.support.waiting import PATIENCE
 
 MODES = ("plain", "numbered", "signed")
 
@@ -301,7 +302,7 @@ class Silence(RemoCase):
                 with self.subTest(answer[:80]), self.assertRaises(RemoError) as caught:
                     self.connect(listener.getsockname()[1])
                 self.assertNotIn("\n", str(caught.exception))
-            thread.join(20)
+            thread.join(PATIENCE)
 
     def test_a_session_id_that_is_none_is_refused(self) -> None:
         proxy = Proxy(self.served.port)
@@ -320,7 +321,7 @@ class Silence(RemoCase):
         self.addCleanup(held.set)
 
         def wait(request: object) -> None:
-            held.wait(20)
+            held.wait(PATIENCE)
 
         proxy.on_request = wait
         with self.assertRaisesRegex(RemoError, "no answer in time"):

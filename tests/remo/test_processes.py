@@ -140,7 +140,7 @@ class Commands(CommandCase):
         number = int(result.output)
         self.addCleanup(os.kill, number, signal.SIGKILL)
         self.assertEqual(result.status, 0)
-        self.assertLess(time.monotonic() - began, 5)
+        self.assertLess(time.monotonic() - began, PATIENCE)
         self.remote.close()
         self.assertTrue(is_running(number))
 
@@ -261,7 +261,7 @@ class Interactive(CommandCase):
         _, said = self.remote.start("sh -c 'echo a; sleep 0.03; echo b; exec sleep 300'")
         self.assertEqual(said, b"a\nb\n")
         self.assertGreater(time.monotonic() - began, 0.09)
-        self.assertLess(time.monotonic() - began, 3)
+        self.assertLess(time.monotonic() - began, PATIENCE)
 
     def test_an_answer_has_8_kib_at_most_and_nothing_is_lost(self) -> None:
         command, said = self.remote.start("sh -c 'seq 10000; exec cat'")

@@ -14,6 +14,7 @@ from pysftpserver.cli import pysftpremo_keys
 from pysftpserver.remo import crypto
 from tests.remo.hosting import USER, Answer, HostCase, Login, Peer, request
 from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE
 
 CONTENT = b"the content of a file, which is nobody's business"
 INPUT = b"what a command is told on its standard input"
@@ -131,7 +132,7 @@ class Passphrases(unittest.TestCase):
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 env={**os.environ, "PYTHONPATH": str(ROOT), pysftpremo_keys.PASSPHRASE: PASSPHRASE},
-                timeout=20,
+                timeout=PATIENCE,
                 start_new_session=True,
             )
             self.assertEqual(done.returncode, 0, done.stderr)

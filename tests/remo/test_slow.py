@@ -14,9 +14,9 @@ from unittest import mock
 
 from pysftpserver.remo import http, streams
 from tests.remo.hosting import OTHER, USER, HereCase, HostCase, Login, Raw, request
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
-IDLE = 0.5  # seconds, of the server here
+IDLE = 1.5  # seconds, of the server here
 THREADS = 8
 PER_ADDRESS = 3
 OPEN = http.OPEN_PER_REQUEST * PER_ADDRESS
@@ -207,13 +207,13 @@ class Dribbles(HereCase):
                 with self.subTest(said[:10]), Raw(port) as raw:
                     raw.say(said)
                     self.assertLess(self.dribble(raw, rest), 100)
-                    raw.socket.settimeout(20)
+                    raw.socket.settimeout(PATIENCE)
                     self.assertEqual(raw.answer().status, 408)  # type: ignore[union-attr]
 
     def test_where_any_speed_will_do_they_are_served(self) -> None:
         with self.listening(slowest=0) as port, Raw(port) as raw:
             self.assertEqual(self.dribble(raw, INFO), len(INFO))
-            raw.socket.settimeout(20)
+            raw.socket.settimeout(PATIENCE)
             self.assertEqual(raw.answer().status, 200)  # type: ignore[union-attr]
 
 

@@ -16,7 +16,7 @@ from pysftpserver.remo.application import ReplyBroken
 from pysftpserver.remo.bodies import Exchange
 from tests.remo.hosting import USER, Here, HereCase, Login, Peer, Raw, called, request
 from tests.support.ports import LOOPBACK
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 FAR = 10_000.0  # seconds: longer than any session lasts
 STRANGERS = "127.0.0.7", "127.0.0.8"
@@ -135,7 +135,7 @@ class AtOnce(Case):
         began = time.monotonic()
         self.assertEqual(self.asked(here, peer, "get", b"/not there").status, 400)
         waiting.join()
-        self.assertLess(time.monotonic() - began, 10)
+        self.assertLess(time.monotonic() - began, 30)
         self.assertEqual(peer.opened(self.asked(here, peer, "sts")), b"124 stopped by another request")
 
     def test_of_two_commands_that_are_started_at_once_one_goes_and_leaves_nothing_open(self) -> None:
@@ -189,7 +189,7 @@ class TooLittle(Case):
         self.assertIsNotNone(process._process.returncode)
 
     def test_slow_strangers_leave_threads_for_addresses_that_sessions_come_from(self) -> None:
-        here, peer, _ = self.logged_in(threads=4, most_per_address=2, idle=5)
+        here, peer, _ = self.logged_in(threads=4, most_per_address=2, idle=PATIENCE)
         here.listen()
         slow = [Raw(here.port, STRANGERS[number // 2]) for number in range(4)]
         for raw in slow:
@@ -200,7 +200,7 @@ class TooLittle(Case):
         with Raw(here.port, LOOPBACK) as raw:
             self.assertEqual(raw.ask(INFO).status, 200)
             self.assertEqual(raw.ask(peer.plain("get", b"/not there")).status, 400)
-        self.assertLess(time.monotonic() - began, 2)
+        self.assertLess(time.monotonic() - began, PATIENCE / 2)
         for raw in slow:
             raw.close()
         until(lambda: not here.server._strangers, "they count still")  # type: ignore[union-attr]

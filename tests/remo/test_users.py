@@ -18,6 +18,7 @@ from pathlib import Path
 from pysftpserver.remo import client, crypto
 from pysftpserver.remo.users import Permissions, UserError, Users, parse_permissions, service
 from tests.remo.running import COMMAND, USER_KEY, Served, admit, called, environment
+from tests.support.waiting import PATIENCE
 
 OLD = (
     "CREATE TABLE users(id INTEGER PRIMARY KEY AUTOINCREMENT, user TEXT UNIQUE, key TEXT, pub TEXT)",
@@ -170,7 +171,7 @@ class OldDatabases(InADirectory):
             )
             for name in names
         ]
-        self.assertEqual([process.wait(20) for process in running], [0] * 3)
+        self.assertEqual([process.wait(PATIENCE) for process in running], [0] * 3)
         self.assertEqual([user.name for user in Users(str(self.path)).all()], ["a", *names])
 
     def test_what_is_no_database_of_users_is_refused_in_words(self) -> None:

@@ -26,6 +26,7 @@ from pysftpserver.sksync import client, config, server, shares
 from pysftpserver.sksync.client import Request, SyncError, SyncType
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.support.ports import LOOPBACK
+from tests.support.trees import below
 from tests.support.waiting import PATIENCE, until
 
 OLD = 1_000_000_000  # seconds since the epoch: the time of all files that are there before
@@ -201,19 +202,20 @@ class PeerCase(unittest.TestCase):
     def tree(self, top: Path | None = None) -> dict[str, object]:
         """All that is there: contents of files, where links lead."""
         found: dict[str, object] = {}
-        for path in sorted((top or self.place).rglob("*")):
+        for path in below(top or self.place):
             name = str(path.relative_to(self.place))
-            if path.is_symlink():
-                found[name] = os.readlink(path)
-            else:
-                found[name] = shown(path) if path.is_file() else None
+            with contextlib.suppress(FileNotFoundError):  # it has vanished meanwhile
+                if path.is_symlink():
+                    found[name] = os.readlink(path)
+                else:
+                    found[name] = shown(path) if path.is_file() else None
         return found
 
     def assert_no_leftovers(self) -> None:
         def left() -> list[str]:
-            return [name for name in self.tree() if TEMPORARY in name]
+            return [str(path) for path in below(self.place) if TEMPORARY in path.name]
 
-        until(lambda: not left(), f"left behind: {left()}")
+        until(lambda: not left(), lambda: f"left behind: {left()}")
 
     def assert_serves(self, serving: Serving) -> None:
         """An ordinary client is served, and nothing was wrong that nobody expected."""

@@ -15,7 +15,7 @@ from pysftpserver.sksync.client import SyncType, sync
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.sksync.peers import NEWER, TEMPORARY, PeerCase, Serving, opening, read_line, read_listing, rest
 from tests.sksync.processes import ProcessCase
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 TIME = b"%d" % (NEWER * 1000)
 FROM, TO = SyncType.FROM_SERVER_USE_TIME, SyncType.TO_SERVER_USE_TIME
@@ -280,7 +280,7 @@ class Ends(ProcessCase):
         before = self.tree(self.share)
         self.half_uploaded(port)
         process.send_signal(signal.SIGTERM)
-        self.assertEqual(process.wait(20), 0)
+        self.assertEqual(process.wait(PATIENCE), 0)
         self.assertEqual(self.tree(self.share), before)
         self.assertNotIn("Traceback", process.log.read_text())  # type: ignore[attr-defined]
 
@@ -344,7 +344,7 @@ class Ends(ProcessCase):
         process = self.start_client(faked.port)
         until(lambda: any((self.share / name).stat().st_size for name in self.temporaries()), "no content")
         process.send_signal(signal.SIGINT)
-        self.assertNotEqual(process.wait(20), 0)
+        self.assertNotEqual(process.wait(PATIENCE), 0)
         self.assertEqual(self.temporaries(), [])
         self.assertEqual((self.share / "old").read_bytes(), b"the old content")
         self.assertNotIn("Traceback", process.log.read_text())  # type: ignore[attr-defined]

@@ -242,9 +242,9 @@ class Floods(PeerCase):
         deep = b"/".join([b"a" * 600] * 100) + b"/b.tmp"
         names = b"".join(TIME + b" %d" % number + deep + b"\n" for number in range(20))
         with self.nothing_changes():
-            began = time.monotonic()
+            began = time.process_time()
             self.refused(serving, UPLOAD + names + b"\n", "received 0 files")
-            self.assertLess(time.monotonic() - began, 5)
+            self.assertLess(time.process_time() - began, 5)
 
 
 class Breaks(PeerCase):

@@ -62,16 +62,15 @@ class Silence(PeerCase):
         self.assert_serves(serving)
 
     def test_silent_clients_hold_up_nobody(self) -> None:
-        serving = self.serve(timeout=60, max_clients=100)
+        serving = self.serve(timeout=600, max_clients=100)
         for said in list(STEPS.values()) * 5:
             raw = serving.connect()
             self.addCleanup(raw.close)
             raw.sendall(said)
         began = time.monotonic()
         self.assert_serves(serving)
-        self.assertLess(time.monotonic() - began, 5)
         serving.stop()  # nor the end of the server
-        self.assertLess(time.monotonic() - began, 10)
+        self.assertLess(time.monotonic() - began, PATIENCE / 2)
         self.assert_no_leftovers()
 
     def test_a_byte_now_and_then_does_not_keep_a_connection(self) -> None:
@@ -209,5 +208,5 @@ class Ends(PeerCase):
                 self.assertEqual(read_line(raw), wire.ESTABLISHED)
             began = time.monotonic()
             serving.stop()
-            self.assertLess(time.monotonic() - began, 5)
+            self.assertLess(time.monotonic() - began, PATIENCE / 2)
         self.assertEqual(serving.errors, [])

@@ -13,7 +13,7 @@ from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.mongo.databases import DatabaseCase
 from tests.sksync import oldstyle
 from tests.sksync.serving import NOW, Directories, put, tree
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 NAMES = ("plain.txt", "d/e/deep", "caf\u00e9/\u03b1\u03b2", "\u65e5\u672c\u8a9e", "with space", "empty")
 BIG = b"0123456789abcdef" * 40_000  # more than one chunk, and more than one block
@@ -168,7 +168,7 @@ class WithADatabase(DatabaseCase, Directories):
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(20)
+            thread.join(PATIENCE)
         self.assertEqual(failures, [])
         found = self.found(storage, "there/")
         self.assertEqual(set(found), set(names))

@@ -14,7 +14,7 @@ import redis
 
 from pysftpserver.sshd.redis_records import RedisAddress
 from tests.support.ports import free_port
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 HOST = "127.0.0.1"
 DATABASE = 1
@@ -59,7 +59,7 @@ class RedisServer:
         """End it at once, without a word to its clients; its data is gone."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(PATIENCE)
             self._process = None
 
     def stop(self) -> None:

@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import unittest
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -247,24 +248,21 @@ class Place(unittest.TestCase):
         """Start an sftp that goes on with these lines."""
         process = self.start_client("sftp", "-F", login.ssh_config, "-b", "-", *flags, TARGET)
         assert process.stdin is not None
-        process.stdin.write("".join(f"{line}\n" for line in lines).encode())
-        process.stdin.flush()
+        with suppress(BrokenPipeError):  # it may have been sent away
+            process.stdin.write("".join(f"{line}\n" for line in lines).encode())
+            process.stdin.flush()
         return process
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
     """Kill a client and what it has started, and wait for it."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
-            try:
+            with suppress(BrokenPipeError):
                 pipe.close()
-            except BrokenPipeError:
-                pass
 
 
 class DaemonCase(ServedCase):

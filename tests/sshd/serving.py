@@ -127,10 +127,11 @@ class Daemon:
         return process
 
     def type(self, process: subprocess.Popen[bytes], line: str) -> None:
-        """Give a client something to do."""
+        """Give a client something to do; one that has ended does nothing."""
         assert process.stdin is not None
-        process.stdin.write(f"{line}\n".encode())
-        process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(f"{line}\n".encode())
+            process.stdin.flush()
 
     def get_slowly(self, user: str = "alice") -> subprocess.Popen[bytes]:
         target = self.directory / "downloaded"

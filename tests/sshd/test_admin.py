@@ -20,7 +20,7 @@ from pysftpserver.engine.log import SFTPLog
 from pysftpserver.sshd import admin
 from pysftpserver.sshd.admin_client import LONGEST_QUESTION, AdminError, NobodyThere, ask, found
 from tests.sshd.serving import SIZE, Daemon, DaemonCase
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 NOBODY = 65534
 
@@ -28,7 +28,7 @@ NOBODY = 65534
 def talk(path: Path, *lines: bytes) -> list[Any]:
     """The answers to lines on one connection, until the server ends it or each line is answered."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:
-        one.settimeout(15)
+        one.settimeout(PATIENCE)
         one.connect(os.fspath(path))
         one.sendall(b"".join(lines))
         one.shutdown(socket.SHUT_WR)
@@ -68,7 +68,7 @@ class WithOneProcess(DaemonCase):
         (session,) = files
         self.assertEqual((session["user"], session["address"]), ("alice", "127.0.0.1"))
         self.assertEqual((session["process"], session["more_files"]), (0, 0))
-        self.assertLess(abs(session["since"] - began), 15)
+        self.assertLess(abs(session["since"] - began), PATIENCE)
         self.assertLess(session["idle"], 15)
         (file,) = session["files"]
         self.assertEqual((file["path"], file["size"], file["written"]), ("/large", SIZE, 0))
@@ -105,7 +105,7 @@ class WithOneProcess(DaemonCase):
         answer = ask(os.fspath(daemon.socket), {"ask": "end", "number": number})
         self.assertEqual(answer["ended"], [number])
         daemon.type(first, "ls")  # it looks only when it has something to do
-        self.assertNotEqual(first.wait(15), 0)
+        self.assertNotEqual(first.wait(PATIENCE), 0)
         until(lambda: [one["user"] for one in daemon.sessions()] == ["bob"], "one is left")
         self.assertIsNone(second.poll())
         self.assertIn("'alice': ended: by pysftpctl", daemon.log.read_text())
@@ -147,7 +147,7 @@ class WithOneProcess(DaemonCase):
     def test_a_question_that_is_too_long_ends_the_connection_and_nothing_else(self):
         daemon = self.started()
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:
-            one.settimeout(15)
+            one.settimeout(PATIENCE)
             one.connect(os.fspath(daemon.socket))
             one.sendall(b" " * (LONGEST_QUESTION + 1))
             with one.makefile("rb") as answers:
@@ -160,7 +160,7 @@ class WithOneProcess(DaemonCase):
         there = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(admin.MOST_ASKING)]
         for one in there:
             self.addCleanup(one.close)
-            one.settimeout(15)
+            one.settimeout(PATIENCE)
             one.connect(os.fspath(daemon.socket))
             one.sendall(b'{"ask": "sessions"}\n')
             self.assertTrue(one.recv(1))
@@ -275,7 +275,7 @@ class WhoeverSaysNothing(unittest.TestCase):
             try:
                 reader, writer = await asyncio.open_unix_connection(path)
                 writer.write(b'{"ask"')
-                said = await asyncio.wait_for(reader.read(), 15)
+                said = await asyncio.wait_for(reader.read(), PATIENCE)
                 writer.close()
                 return said
             finally:

@@ -23,7 +23,7 @@ from pysftpserver.storage import SFTPServerStorage
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.sshd.inprocess import HOST, Raw, asynchronous, raw, running, user
 from tests.support.packets import HELLO, MAX_DATA, NO_ATTRS, replies, request, split, string, u32, u64
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 READ, WRITE, CREAT, TRUNC = 1, 2, 8, 16
 LONGEST = 262144  # bytes of a packet
@@ -223,7 +223,7 @@ class TestPackets(ChannelCase):
                     if round % 2:
                         await asyncio.sleep(0.005)
                     channel.send(data[cut:])
-                    answer = await asyncio.wait_for(channel.packet(), 10)
+                    answer = await asyncio.wait_for(channel.packet(), PATIENCE)
                     self.assertEqual(replies(answer)[0][0], round)
 
     @asynchronous
@@ -233,7 +233,7 @@ class TestPackets(ChannelCase):
                 async with running(storage_of) as server, await server.connect() as connection:
                     channel = await raw(connection)
                     channel.send(HELLO + u32(length) + b"x")
-                    self.assertEqual(len(split(await asyncio.wait_for(channel.rest(), 10))), 1)
+                    self.assertEqual(len(split(await asyncio.wait_for(channel.rest(), PATIENCE))), 1)
                     await channel.writer.channel.wait_closed()
                     self.assertEqual(channel.writer.channel.get_exit_status(), 255)
                     self.assertTrue(any(f"a packet of {length} bytes" in line for line in server.lines))
@@ -250,7 +250,7 @@ class TestPackets(ChannelCase):
                     bad = await raw(connection)
                     bad.send(random.Random(seed).randbytes(5000))
                     bad.writer.write_eof()
-                    await asyncio.wait_for(bad.rest(), 10)
+                    await asyncio.wait_for(bad.rest(), PATIENCE)
                 good.send(request("stat", 1, string(b".")))
                 self.assertEqual(replies(await good.packet())[0][0], 1)
 
@@ -262,8 +262,8 @@ class TestPackets(ChannelCase):
                     channel = await raw(connection)
                     channel.send(HELLO + request("stat", 1, string(b"."))[:cut])
                     channel.writer.write_eof()
-                    self.assertEqual(len(split(await asyncio.wait_for(channel.rest(), 10))), 1)
-                    await asyncio.wait_for(channel.writer.channel.wait_closed(), 10)
+                    self.assertEqual(len(split(await asyncio.wait_for(channel.rest(), PATIENCE))), 1)
+                    await asyncio.wait_for(channel.writer.channel.wait_closed(), PATIENCE)
 
     @asynchronous
     async def test_a_client_that_sends_no_more_still_gets_every_reply(self) -> None:
@@ -301,12 +301,9 @@ class TestSeveralAtOnce(ChannelCase):
                     quick = await raw(other)
                     quick.send(HELLO)
                     await quick.packet()
-                    loop = asyncio.get_running_loop()
                     for number in range(100):
-                        began = loop.time()
                         quick.send(request("mkdir", number, string(b"d%d" % number), NO_ATTRS))
-                        await asyncio.wait_for(quick.packet(), 5)
-                        self.assertLess(loop.time() - began, 2)
+                        await asyncio.wait_for(quick.packet(), PATIENCE)
                     self.assertFalse(gate.is_set())
                     gate.set()
                     self.assertEqual(replies(await waiting.packet())[0][0], 1)
@@ -333,17 +330,18 @@ class TestSeveralAtOnce(ChannelCase):
 
     @asynchronous
     async def test_a_connection_whose_channel_has_ended_counts_from_then_as_idle(self) -> None:
-        async with running(self.jail, options={"idle_timeout": "1"}) as server:
+        async with running(self.jail, options={"idle_timeout": "2"}) as server:
             async with await server.connect() as connection:
                 channel = await self.opened(connection, b"f", WRITE | CREAT)
-                for number in range(8):  # longer than the time limit
+                for number in range(12):  # longer than the time limit
+                    last = asyncio.get_running_loop().time()
                     channel.send(request("write", number, FIRST, u64(0), string(b"x")))
                     await channel.packet()
                     await asyncio.sleep(0.2)
                 (there,) = server.server.connections
                 channel.writer.channel.close()
                 await eventually(lambda: not there.channels)
-                self.assertLess(asyncio.get_running_loop().time() - there.moved_at(), 1)
+                self.assertGreaterEqual(there.moved_at(), last)
 
     @asynchronous
     async def test_channels_that_were_refused_leave_room_for_others(self) -> None:
@@ -399,7 +397,7 @@ class TestThreads(ChannelCase):
                 await eventually(slow.entered.is_set)
                 channel = await raw(await server.connect("bob"))
                 channel.send(HELLO + request("stat", 1, string(b".")))
-                await asyncio.wait_for(channel.packets(2), 10)
+                await asyncio.wait_for(channel.packets(2), PATIENCE)
             finally:
                 gate.set()
 
@@ -414,7 +412,7 @@ class TestThreads(ChannelCase):
                 await eventually(slow.entered.is_set)
                 began = asyncio.get_running_loop().time()
                 await server.server.stop()
-                self.assertLess(asyncio.get_running_loop().time() - began, 5)
+                self.assertLess(asyncio.get_running_loop().time() - began, PATIENCE / 2)
                 self.assertTrue(any("did not end in time" in line for line in server.lines), server.lines)
 
 
@@ -436,7 +434,7 @@ class TestBackpressure(ChannelCase):
                     await asyncio.sleep(0.01)
                     self.assertLess(there.chan.get_write_buffer_size(), MOST_UNSENT + 12 * MAX_DATA)
                 channel.reader.channel.resume_reading()
-                await asyncio.wait_for(channel.packets(256), 30)
+                await asyncio.wait_for(channel.packets(256), PATIENCE)
 
     @asynchronous
     async def test_a_huge_window_makes_nobody_keep_what_the_peer_does_not_take(self) -> None:
@@ -453,7 +451,7 @@ class TestBackpressure(ChannelCase):
                     await asyncio.sleep(0.01)
                     self.assertLess(there.conn._transport.get_write_buffer_size(), 4 * MIB)
                 connection._transport.resume_reading()
-                await asyncio.wait_for(channel.packets(1000), 30)
+                await asyncio.wait_for(channel.packets(1000), PATIENCE)
 
     @asynchronous
     async def test_a_client_that_sends_faster_than_the_storage_writes_has_to_wait(self) -> None:
@@ -472,7 +470,7 @@ class TestBackpressure(ChannelCase):
                     await asyncio.sleep(0.01)
                     self.assertLess(len(there._rest), MOST_WAITING + 4 * MIB)
                 gate.set()
-                await asyncio.wait_for(channel.packets(257), 30)
+                await asyncio.wait_for(channel.packets(257), PATIENCE)
             finally:
                 gate.set()
 
@@ -491,7 +489,7 @@ class TestBeforeTheHandshake(ChannelCase):
                 writer.write(data)
                 writer.write_eof()
                 try:
-                    await asyncio.wait_for(reader.read(), 10)
+                    await asyncio.wait_for(reader.read(), PATIENCE)
                 except ConnectionResetError:
                     pass
                 writer.close()

@@ -17,7 +17,7 @@ from pysftpserver.sshd.server import QUICK_LOGIN
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.sshd.inprocess import HOST, KEY, OTHER_KEY, asynchronous, raw, running, user
 from tests.sshd.running import Login, Place, Pysftpd
-from tests.support.waiting import eventually, until
+from tests.support.waiting import PATIENCE, eventually, until
 
 MIB = 1 << 20
 
@@ -107,7 +107,7 @@ class TestRefusals(Place):
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             (there,) = await eventually(lambda: list(server.server.connections))
             there.conn.pause_writing()  # as the transport does
-            self.assertTrue(await asyncio.wait_for(reader.read(), 10))
+            self.assertTrue(await asyncio.wait_for(reader.read(), PATIENCE))
             writer.close()
             await eventually(lambda: not server.server.connections)
 
@@ -180,7 +180,7 @@ class TestTries(unittest.TestCase):
     async def test_who_says_nothing_is_gone_after_login_grace(self) -> None:
         async with running(files, options={"login_grace": "1"}) as server:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-            await asyncio.wait_for(reader.read(), 10)
+            await asyncio.wait_for(reader.read(), PATIENCE)
             writer.close()
             await eventually(lambda: not server.server.connections)
 
@@ -250,7 +250,7 @@ class TestUsersWhoGo(unittest.TestCase):
                 async with await server.connect("alice") as alice, await server.connect("bob") as bob:
                     await raw(alice)
                     server.users.put(changed)
-                    await asyncio.wait_for(alice.wait_closed(), 5)
+                    await asyncio.wait_for(alice.wait_closed(), PATIENCE)
                     await raw(bob)
                     self.assertEqual([one.name for one in server.server.connections], ["bob"])
 
@@ -301,10 +301,10 @@ class TestUsersFile(Place):
                     until(lambda f=server.files / folder: any(f.glob("*")), "the upload runs")
                 self.both["alice"].update(change)
                 server.write_users(self.both)
-                self.assertNotEqual(one.wait(6), 0)
+                self.assertNotEqual(one.wait(PATIENCE), 0)
                 assert other.stdin is not None
                 other.stdin.close()
-                self.assertEqual(other.wait(40), 0)
+                self.assertEqual(other.wait(PATIENCE), 0)
                 self.assertEqual((server.files / "b" / "big").stat().st_size, 8 * MIB)
                 self.assertIn("not active any more", server.log())
                 self.assertEqual(self.sftp(self.alice, "pwd").returncode, 255)

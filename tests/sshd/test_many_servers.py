@@ -14,7 +14,7 @@ import redis
 from tests.mongo.databases import DatabaseCase, uri
 from tests.sshd.redis_server import DATABASE, HOST, RedisServer
 from tests.sshd.running import Login, Place, Pysftpd
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 SIZE = 24 << 20  # bytes
 SLOWLY = ("-l", "40000")  # Kbit/s: five seconds for that
@@ -89,7 +89,7 @@ class TwoServers(DatabaseCase, Place):
         self.redis.hset("solt.sftp.user.1", "active", "False")
         self.redis.publish("sftp_users", "1")
         for session in sessions:
-            self.assertNotEqual(session.wait(20), 0)
+            self.assertNotEqual(session.wait(PATIENCE), 0)
 
     def test_a_server_that_dies_in_an_upload_tears_no_file_and_the_other_takes_it(self) -> None:
         one, two = self.servers

@@ -19,7 +19,7 @@ from pysftpserver.sshd import metrics, metrics_http
 from pysftpserver.sshd.admin_client import AdminError, ask
 from pysftpserver.sshd.metrics import Counting, Metrics, exposition, total
 from tests.sshd.serving import HOST, SIZE, Daemon, DaemonCase
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 LINE = re.compile(r'([a-z_]+)(?:\{([a-z]+)="((?:[^"\\]|\\.)*)"\})? ([0-9.e+-]+)')
 
@@ -49,7 +49,7 @@ class MetricsCase(DaemonCase):
         return daemon
 
     def get(self, method: str = "GET", path: str = "/metrics") -> http.client.HTTPResponse:
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=15)
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=PATIENCE)
         self.addCleanup(connection.close)
         connection.request(method, path)
         return connection.getresponse()
@@ -128,7 +128,7 @@ class OneProcess(MetricsCase):
             (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 3000, b"HTTP/1.1 431 "),
             (b"GET /metrics?a=b HTTP/1.0\r\n\r\n", b"HTTP/1.1 200 "),
         ):
-            with self.subTest(raw[:40]), socket.create_connection((HOST, self.port), timeout=15) as one:
+            with self.subTest(raw[:40]), socket.create_connection((HOST, self.port), timeout=PATIENCE) as one:
                 one.sendall(raw)
                 self.assertTrue(one.recv(100).startswith(status_line))
         self.assertIn(("pysftpd_sessions", ""), self.samples())
@@ -214,7 +214,7 @@ class WithoutAServer(unittest.TestCase):
                 reader, writer = await asyncio.open_connection(HOST, port)
                 writer.write(b"GET /met")
                 try:
-                    return await asyncio.wait_for(reader.read(), 15)
+                    return await asyncio.wait_for(reader.read(), PATIENCE)
                 except ConnectionResetError:
                     return b""
                 finally:

@@ -14,7 +14,7 @@ from tests.integration.sshd import HOST
 from tests.sshd.redis_server import RedisServer
 from tests.sshd.running import Login, Place, Pysftpd, make_key, pysftpd, write_private
 from tests.support.paths import ROOT
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 #: As the seed has it, word for word.
 SAMPLE = """[options]
@@ -250,7 +250,7 @@ class TestHostKeys(Place):
             process.terminate()
             process.stderr.read()
             process.stderr.close()
-            self.assertEqual(process.wait(20), 0)
+            self.assertEqual(process.wait(PATIENCE), 0)
             texts.append("".join(lines))
         keys = [
             [line.split("host key")[1] for line in text.splitlines() if " host key ssh" in line]

@@ -11,6 +11,7 @@ from pysftpserver.sshd.redis_users import RedisUsers
 from tests.sshd.material import Watcher, base64_alone, blob
 from tests.sshd.redis_server import RedisServer, put_user
 from tests.support.lines import Lines
+from tests.support.waiting import PATIENCE
 
 
 class RedisAway(unittest.IsolatedAsyncioTestCase):
@@ -93,8 +94,7 @@ class RedisAway(unittest.IsolatedAsyncioTestCase):
             self.put(1, "alice")
             with self.server.client() as r:
                 r.publish("sftp_users", "1")
-            await watch.until(lambda: watch.directory.find("alice"))
-            self.assertIsNone(watch.directory.trouble())
+            await watch.until(lambda: watch.directory.find("alice") and watch.directory.trouble() is None)
             self.assertEqual(watch.changes, ["alice"])
             self.assertEqual(self.told.count("nobody can log in"), 1, self.told)
 
@@ -112,7 +112,7 @@ class RedisAway(unittest.IsolatedAsyncioTestCase):
 
     async def test_a_redis_that_says_nothing_is_found_out_and_never_holds_the_loop(self) -> None:
         self.put(1, "alice")
-        async with self.directory(patience=1.0, silence=0.3) as watch:
+        async with self.directory(patience=4.0, silence=0.3) as watch:
             with self.server.client() as r:  # silence alone is no trouble: it answers pings
                 await watch.until(lambda: r.info("commandstats").get("cmdstat_ping", {}).get("calls", 0) > 3)
             self.assertIsNone(watch.directory.trouble())
@@ -120,12 +120,12 @@ class RedisAway(unittest.IsolatedAsyncioTestCase):
             os.kill(self.server._process.pid, signal.SIGSTOP)
             loop = asyncio.get_running_loop()
             longest, last = 0.0, loop.time()
-            deadline = last + 10
+            deadline = last + PATIENCE
             while watch.directory.trouble() is None and loop.time() < deadline:
                 await asyncio.sleep(0.005)
                 longest, last = max(longest, loop.time() - last), loop.time()
             self.assertIn("no answer in time", str(watch.directory.trouble()))
-            self.assertLess(longest, 0.8)
+            self.assertLess(longest, 3)
             self.assertIsNotNone(watch.directory.find("alice"))
             os.kill(self.server._process.pid, signal.SIGCONT)
             await watch.until(lambda: watch.directory.trouble() is None)
@@ -136,5 +136,5 @@ class RedisAway(unittest.IsolatedAsyncioTestCase):
         await watch.directory.start(lambda name: None)
         self.server.kill()
         await watch.until(watch.directory.trouble)
-        await asyncio.wait_for(watch.directory.close(), 2)
+        await asyncio.wait_for(watch.directory.close(), PATIENCE)
         self.assertEqual(asyncio.all_tasks(), before)

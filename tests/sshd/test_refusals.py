@@ -15,6 +15,7 @@ from tests.integration.harness import FAILS
 from tests.integration.programs import program
 from tests.integration.sshd import HOST, TARGET
 from tests.sshd.running import DaemonCase, Place, pysftpd
+from tests.support.waiting import PATIENCE
 
 OLD = {
     "Ciphers": ("aes128-cbc", "aes256-cbc", "3des-cbc"),
@@ -89,7 +90,7 @@ class TestOtherServices(DaemonCase):
                 with self.assertRaises(asyncssh.ChannelOpenError):
                     await connection.open_tun()
 
-        asyncio.run(asyncio.wait_for(attempt(), 30))
+        asyncio.run(asyncio.wait_for(attempt(), PATIENCE))
 
     def test_no_agent_and_no_x11_is_forwarded(self) -> None:
         async def attempt() -> None:
@@ -103,7 +104,7 @@ class TestOtherServices(DaemonCase):
                     self.assertFalse(await channel._make_request(request, *fields), request)
                 channel.abort()
 
-        asyncio.run(asyncio.wait_for(attempt(), 30))
+        asyncio.run(asyncio.wait_for(attempt(), PATIENCE))
 
     def test_no_password_is_asked_for(self) -> None:
         text = self.client(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 PATIENCE = 60.0  # seconds for what takes milliseconds
-PAUSE = 0.005  # seconds between two looks
+PAUSE = 0.01  # seconds between two looks
 T = TypeVar("T")
 
 
