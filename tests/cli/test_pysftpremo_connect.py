@@ -8,9 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.remo.running import USER, Furnished, Served, called, is_running
+from tests.remo.running import USER, Furnished, Served, called
 from tests.sksync.terminals import Terminal
 from tests.support.ports import LOOPBACK
+from tests.support.processes import is_alive
 from tests.support.waiting import until
 
 PROGRAM = """
@@ -203,12 +204,12 @@ class OnATerminal(ShellCase):
         terminal.type("", b"\x1d")
         terminal.answer(PROMPT, "idata some words")
         terminal.read("some words\r\n")
-        self.assertTrue(is_running(number))
+        self.assertTrue(is_alive(number))
         terminal.answer(PROMPT, "iend")
         terminal.read("over")
         terminal.read("exit status 5")
         self.end(terminal)
-        until(lambda: not is_running(number))
+        until(lambda: not is_alive(number))
 
     def test_ctrl_c_ends_what_runs_there_and_the_prompt_comes_back(self) -> None:
         terminal = self.terminal()
@@ -219,6 +220,6 @@ class OnATerminal(ShellCase):
         terminal.type("", b"\x03")
         terminal.answer(PROMPT, "exec echo again")
         terminal.read("again\r\n")
-        until(lambda: not is_running(number), "it runs on")
+        until(lambda: not is_alive(number), "it runs on")
         terminal.type(PROMPT, b"\x04")
         self.assertEqual(terminal.end(), 0)

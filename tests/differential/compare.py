@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from tests.integration.programs import command
+from tests.support.processes import command
 
 from . import packets, twins
 from .intended import INTENDED, Situation

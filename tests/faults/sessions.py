@@ -22,7 +22,6 @@ import unittest
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from tests.integration.programs import program
 from tests.support.doors import Door
 from tests.support.packets import (
     CREAT,
@@ -42,6 +41,7 @@ from tests.support.packets import (
     u64,
 )
 from tests.support.paths import ROOT
+from tests.support.processes import program
 from tests.support.waiting import PATIENCE
 
 NEW = WRITE | CREAT | TRUNC

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shlex
@@ -18,9 +19,9 @@ from typing import Any
 from tests.faults.disks import ways_in
 from tests.integration.clients import lftp
 from tests.integration.harness import ServedCase
-from tests.integration.programs import Argument, command, descendants, is_alive, program, require
 from tests.support.doors import FILE, Door, Doors, Wire
 from tests.support.packets import CREAT, EXCL, FAILURE, NO_ATTRS, OK, TRUNC, WRITE, request, string, u32, u64
+from tests.support.processes import Argument, command, descendants, is_alive, program, require
 from tests.support.uploads import LOOKS_LEFT, is_temporary
 from tests.support.waiting import PATIENCE, until
 
@@ -299,8 +300,10 @@ class WithOpenSSH(unittest.TestCase):
         process = self.start(*commands, pace=PACE)
 
         def some() -> bool:
-            names = temporary(self.top)
-            return bool(names) and (self.top / names[0]).stat().st_size > 100_000
+            with contextlib.suppress(FileNotFoundError):
+                names = temporary(self.top)
+                return bool(names) and (self.top / names[0]).stat().st_size > 100_000
+            return False
 
         until(some, "a part is written")
         (server,) = (pid for pid, _, _ in descendants(process.pid))

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tests.faults.sessions import KIB, MIB, NEW, VARIANTS, FaultCase, Session, Upload, content_of
 from tests.faults.transfers import TransferCase
-from tests.integration.programs import descendants, is_alive
 from tests.support.packets import MAX_DATA, OK, Reply, request, u32, u64
+from tests.support.processes import descendants, is_alive
 from tests.support.waiting import PATIENCE, until
 
 PUTS = 16

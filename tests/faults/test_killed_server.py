@@ -12,8 +12,8 @@ import signal
 
 from tests.faults.sessions import KIB, MIB, NEW, VARIANTS, Session, Upload, content_of
 from tests.faults.transfers import TransferCase
-from tests.integration.programs import descendants, is_alive
 from tests.support.packets import CREAT, MAX_DATA, OK, WRITE, Attributes, attrs, request
+from tests.support.processes import descendants, is_alive
 from tests.support.waiting import PATIENCE, until
 
 RUNS = 44  # and as many of OpenSSH's as make them 50

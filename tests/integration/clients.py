@@ -19,8 +19,8 @@ import asyncssh
 import paramiko
 
 from tests.integration.harness import Finished, ServedCase
-from tests.integration.programs import Argument, program
 from tests.integration.sshd import HOST, TARGET, Sshd
+from tests.support.processes import Argument, program
 from tests.support.waiting import PATIENCE
 
 Case = TypeVar("Case")

@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, ClassVar
 
-from tests.integration.programs import Argument, command, program
 from tests.integration.sshd import TARGET, Sshd, Way
+from tests.support.processes import Argument, command, program
 from tests.support.waiting import PATIENCE, until
 
 # Seconds a client may take, unless the test says otherwise.

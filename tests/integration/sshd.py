@@ -16,9 +16,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.integration.programs import descendants, program
 from tests.support.ports import free_port
-from tests.support.waiting import PATIENCE, until
+from tests.support.processes import Program, descendants, program
+from tests.support.waiting import until
 
 HOST = "127.0.0.1"
 # The alias that the clients' ssh_config gives to the sshd of the test class.
@@ -53,7 +53,7 @@ class Sshd:
         self.port = 0
         self._log = directory / "sshd.log"
         self._authorized_keys = directory / "authorized_keys"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Program | None = None
         for key in (self.client_key, self.host_key):
             subprocess.run(
                 [program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(key)],
@@ -85,14 +85,7 @@ class Sshd:
         for _ in range(5):
             self.port = free_port()
             self._write_sshd_config()
-            with self._log.open("ab") as log:
-                self._process = subprocess.Popen(
-                    # With setpriv(1) it ends even when the tests are killed before their clean-up.
-                    [program("setpriv"), "--pdeathsig", "TERM", program("sshd"), "-D", "-e", "-f", config],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                )
+            self._process = Program([program("sshd"), "-D", "-e", "-f", config], self._log)
             # Another process may take the port between our look and sshd's bind: then sshd ends.
             if until(self._listens_or_ended, "sshd listens or ends") == "listens":
                 break
@@ -105,8 +98,7 @@ class Sshd:
         if self._process is None:
             return
         sessions = [pid for pid, _, _ in descendants(self._process.pid)]
-        self._process.terminate()
-        self._process.wait(PATIENCE)
+        self._process.stop()
         self._process = None
         for pid in sessions:
             try:

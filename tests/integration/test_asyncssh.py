@@ -11,7 +11,7 @@ from tests.integration import material
 from tests.integration.clients import asynchronous, asyncssh_client, asyncssh_connection
 from tests.integration.harness import ServedCase
 from tests.integration.material import GIB, KIB, MIB, Material, permissions
-from tests.integration.programs import require
+from tests.support.processes import require
 
 LONG_AGO = 1_000_000_000
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from tests.integration.harness import ServedCase
 from tests.integration.material import Material
-from tests.integration.programs import require
 from tests.support.auditing import records_of
+from tests.support.processes import require
 
 
 def setUpModule() -> None:

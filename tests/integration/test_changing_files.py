@@ -23,9 +23,9 @@ from typing import Any
 from unittest import mock
 
 from pysftpserver import stdio
-from tests.integration.programs import command, descendants, is_alive, program, require
 from tests.support.doors import FILE, RESIDENT, TICKS, Door, Doors, Wire
 from tests.support.packets import EOF, MAX_DATA, OK, READ, WRITE, Attributes, attrs, request, string, u32, u64
+from tests.support.processes import command, descendants, is_alive, program, require
 from tests.support.waiting import PATIENCE, until
 
 DATA, STATUS = 103, 101

@@ -21,7 +21,7 @@ from paramiko import sftp
 from tests.integration import harness, material
 from tests.integration.clients import lftp, paramiko_client
 from tests.integration.harness import FAILS, ServedCase
-from tests.integration.programs import Argument, command, require
+from tests.support.processes import Argument, command, require
 
 SECRET = "secret that no client may see"
 # Relative paths out of a jail this deep need as many dots, and more do not hurt an attacker.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.integration import test_containment, without_openat2
 from tests.integration.harness import ServedCase
-from tests.integration.programs import require
+from tests.support.processes import require
 
 RUNNER = [sys.executable, str(Path(without_openat2.__file__).resolve())]
 

@@ -13,8 +13,8 @@ from tests.integration import material
 from tests.integration.clients import lftp, psftp
 from tests.integration.harness import ANY, FAILS, ServedCase
 from tests.integration.material import LONG_AGO, MIB, Material, permissions
-from tests.integration.programs import command, require
 from tests.mongo import databases
+from tests.support.processes import command, require
 from tests.support.waiting import until
 
 

@@ -8,7 +8,7 @@ from tests.integration import material
 from tests.integration.clients import lftp
 from tests.integration.harness import ServedCase
 from tests.integration.material import MIB, Material, permissions
-from tests.integration.programs import require
+from tests.support.processes import require
 
 
 def setUpModule() -> None:

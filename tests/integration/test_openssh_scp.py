@@ -7,7 +7,7 @@ import os
 from tests.integration import material
 from tests.integration.harness import FAILS, Finished, ServedCase
 from tests.integration.material import MIB, Material, permissions
-from tests.integration.programs import Argument, require
+from tests.support.processes import Argument, require
 from tests.support.waiting import PATIENCE
 
 LONG_AGO = 1_000_000_000

@@ -10,8 +10,8 @@ from tests.integration import harness, material
 from tests.integration.clients import LONGNAME
 from tests.integration.harness import ServedCase
 from tests.integration.material import LONG_AGO, MIB, Material, permissions
-from tests.integration.programs import command, require
 from tests.integration.sshd import Way
+from tests.support.processes import command, require
 
 
 def setUpModule() -> None:

@@ -8,8 +8,8 @@ from tests.integration import material
 from tests.integration.clients import LONGNAME
 from tests.integration.harness import ServedCase
 from tests.integration.material import GIB, LONG_AGO, MIB, Material, permissions
-from tests.integration.programs import Argument, require
 from tests.integration.sshd import TARGET
+from tests.support.processes import Argument, require
 from tests.support.waiting import until
 
 

@@ -9,7 +9,7 @@ from tests.integration import material
 from tests.integration.clients import paramiko_client
 from tests.integration.harness import ServedCase
 from tests.integration.material import GIB, MIB, Material, permissions
-from tests.integration.programs import require
+from tests.support.processes import require
 
 LONG_AGO = 1_000_000_000
 

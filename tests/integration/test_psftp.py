@@ -9,7 +9,7 @@ from tests.integration import material
 from tests.integration.clients import psftp
 from tests.integration.harness import ServedCase
 from tests.integration.material import Material, permissions
-from tests.integration.programs import require
+from tests.support.processes import require
 
 
 def setUpModule() -> None:

@@ -14,8 +14,8 @@ from tests.integration import harness, material
 from tests.integration.clients import asynchronous, asyncssh_connection
 from tests.integration.harness import ServedCase
 from tests.integration.material import GIB, KIB, MIB, Material
-from tests.integration.programs import is_alive, peak_memory, program, require
 from tests.integration.sshd import TARGET
+from tests.support.processes import is_alive, peak_memory, program, require
 from tests.support.waiting import until
 
 MEMORY_LIMIT = 20 * MIB

@@ -12,8 +12,8 @@ from tests.integration import material
 from tests.integration.clients import asynchronous, asyncssh_client, lftp, paramiko_client, psftp
 from tests.integration.harness import ANY, ServedCase
 from tests.integration.material import Material, permissions
-from tests.integration.programs import Argument, command, require
 from tests.integration.sshd import TARGET, Way
+from tests.support.processes import Argument, command, require
 
 
 def setUpModule() -> None:

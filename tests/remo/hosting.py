@@ -13,7 +13,6 @@ import re
 import resource
 import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -30,7 +29,8 @@ from pysftpserver.remo.users import Users
 from pysftpserver.storage import SFTPServerStorage
 from tests.support.paths import ROOT
 from tests.support.ports import LOOPBACK
-from tests.support.waiting import PATIENCE, until
+from tests.support.processes import Program
+from tests.support.waiting import PATIENCE
 
 OTHER = "127.0.0.2"  # another address of the same host
 THIRD = "127.0.0.3"  # one that no test fills
@@ -258,38 +258,23 @@ class Host:
             *("--key-file", str(key_file), "--root", str(self.files), "--commands", "yes"),
             *("--audit", str(self.audit), *words),
         )
-        with self._log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, str(ROOT / "bin/pysftpremo"), "serve", *self._words],
-                cwd=self.place,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-        if descriptors is not None:
-            resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE, (descriptors, descriptors))
+        self.process = Program(
+            [sys.executable, ROOT / "bin/pysftpremo", "serve", *self._words],
+            self._log,
+            {} if descriptors is None else {resource.RLIMIT_NOFILE: descriptors},
+            cwd=self.place,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        self.said = self.process.said
         self.port = int(self.said(r"listening on http://[^/]*:(\d+)/")[1])
 
     def close(self) -> None:
         """End it, whatever it is doing."""
-        self.process.kill()
-        self.process.wait()
+        self.process.close()
         shutil.rmtree(self.place)
 
     def log(self) -> str:
         return self._log.read_text()
-
-    def said(self, words: str) -> re.Match[str]:
-        """What the log has of a regular expression, which may be still to come."""
-
-        def look() -> re.Match[str] | None:
-            if self.process.poll() is not None:
-                raise AssertionError(f"the server has ended:\n{self.log()}")
-            return re.search(words, self.log())
-
-        found: re.Match[str] = until(look, f"no {words!r} in the log")
-        return found
 
     def connect(self, source: str = LOOPBACK, buffer: int = 0) -> Raw:
         return Raw(self.port, source, buffer)

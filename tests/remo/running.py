@@ -11,10 +11,8 @@ import functools
 import json
 import logging
 import os
-import re
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -29,7 +27,7 @@ from pysftpserver.remo import audit, client, crypto
 from pysftpserver.remo.users import Users
 from tests.support.paths import ROOT
 from tests.support.ports import LOOPBACK
-from tests.support.waiting import PATIENCE, until
+from tests.support.processes import Program
 
 COMMAND = str(ROOT / "bin" / "pysftpremo")
 LOOPBACK_IN_PROC = "0100007F"
@@ -38,7 +36,7 @@ HIDDEN = ("PYSFTPREMO", "PYTHONUNBUFFERED")  # of the environment: commands are 
 USER = "alice"
 SERVER_KEY = crypto.new_key()
 USER_KEY = crypto.new_key()
-_LISTENS = re.compile(r"listening on http://127\.0\.0\.1:(\d+)/")
+LISTENS = r"listening on http://127\.0\.0\.1:(\d+)/"
 
 
 @functools.cache
@@ -89,38 +87,15 @@ class Server:
         self.log_path = place / "server.log"
         self.audit_path = place / "audit.log"
 
-        def limit() -> None:
-            if most_file is not None:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (most_file, most_file))
-
-        with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    *program,
-                    "serve",
-                    "--port=0",
-                    f"--audit={self.audit_path}",
-                    *words,
-                ],
-                cwd=place,
-                env=environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                preexec_fn=limit,
-            )
+        limits = {} if most_file is None else {resource.RLIMIT_FSIZE: most_file}
+        argv = [sys.executable, *program, "serve", "--port=0", f"--audit={self.audit_path}", *words]
+        self.log_path.write_bytes(b"")
+        self.process = Program(argv, self.log_path, limits, cwd=place, env=environment())
         try:
-            self.port = until(self._port, "it does not listen")
+            self.port = int(self.process.said(LISTENS)[1])
         except AssertionError:
             self.kill()
-            raise AssertionError(self.log()) from None
-
-    def _port(self) -> int | None:
-        if self.process.poll() is not None:
-            raise AssertionError("it has ended")
-        found = _LISTENS.search(self.log())
-        return int(found[1]) if found else None
+            raise
 
     def log(self) -> str:
         """All that it has logged."""
@@ -157,17 +132,11 @@ class Server:
 
     def stop(self) -> int:
         """Ask it to end; its exit status."""
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            return self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise AssertionError("it does not stop") from None
+        return self.process.stop()
 
     def kill(self) -> None:
         """End it at once, if it has not ended."""
-        self.process.kill()
-        self.process.wait()
+        self.process.close()
 
 
 def processes() -> Iterator[tuple[int, str, int]]:
@@ -176,15 +145,6 @@ def processes() -> Iterator[tuple[int, str, int]]:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             words = (place / "stat").read_text().rpartition(")")[2].split()
             yield int(place.name), words[0], int(words[1])
-
-
-def is_running(number: int) -> bool:
-    """Whether there is such a process, and it has not ended."""
-    try:
-        state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX"
 
 
 def called(words: Iterable[str], cwd: Path, given: bytes = b"", **variables: str) -> Any:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from pysftpserver.remo import client
 from pysftpserver.remo.transport import Place, Transport
-from tests.remo.running import Furnished, Served, Server, is_running
+from tests.remo.running import Furnished, Served, Server
 from tests.support.ports import LOOPBACK
+from tests.support.processes import is_alive
 from tests.support.waiting import PATIENCE, until
 
 #: What would only make the tests longer; EndOfServer has the command as it is.
@@ -64,7 +65,7 @@ class CommandCase(Served):
 
     def assert_gone(self, *numbers: int) -> None:
         for number in numbers:
-            until(lambda number=number: not is_running(number), f"process {number} still runs")
+            until(lambda number=number: not is_alive(number), f"process {number} still runs")
 
     def end_session(self) -> None:
         """From another connection, while this one waits."""
@@ -142,7 +143,7 @@ class Commands(CommandCase):
         self.assertEqual(result.status, 0)
         self.assertLess(time.monotonic() - began, PATIENCE)
         self.remote.close()
-        self.assertTrue(is_running(number))
+        self.assertTrue(is_alive(number))
 
     def test_a_silent_command_ends_when_its_client_goes_away(self) -> None:
         pieces, numbers = self.started(f"sh -c 'sleep {LONG} & echo $! $$; wait'")
@@ -201,7 +202,7 @@ class Limits(CommandCase):
         self.assertEqual(rest, b"\n[stopped after 0.4 seconds]\n")
         self.assertEqual((result.status, result.note), (124, "stopped after 0.4 seconds"))
         for number in numbers.split():
-            self.assertFalse(is_running(int(number)))
+            self.assertFalse(is_alive(int(number)))
         self.assertEqual(self.server.audit("cmd")[-1]["result"], "124 stopped after 0.4 seconds")
 
     def test_one_whose_leader_has_gone_is_ended_too(self) -> None:
@@ -291,12 +292,12 @@ class Interactive(CommandCase):
                 _, said = self.remote.start("sh -c 'echo $$; exec cat'")
                 for harmless in ("/info", "/sts"):
                     self.ask("GET", harmless)
-                self.assertTrue(is_running(int(said)))
+                self.assertTrue(is_alive(int(said)))
                 try:
                     self.ask(method, path, argument)
                 except client.RequestFailed as error:
                     self.assertEqual(argument, b"missing", str(error))
-                self.assertFalse(is_running(int(said)))
+                self.assertFalse(is_alive(int(said)))
 
     def test_a_command_that_has_gone_says_how(self) -> None:
         command, said = self.remote.start("sh -c 'echo gone; exit 7'")
@@ -312,7 +313,7 @@ class Interactive(CommandCase):
         with self.refused(400, "does not read its input"):
             for _ in range(20):
                 self.ask("POST", "/idt", body=(bytes(1 << 19),))
-        self.assertTrue(is_running(int(said)))
+        self.assertTrue(is_alive(int(said)))
         self.assertEqual(self.ask("POST", "/idt"), b"")
 
     def test_more_than_a_mebibyte_at_once_is_refused(self) -> None:
@@ -425,7 +426,7 @@ class Terminals(CommandCase):
         self.start("bash --norc -i")
         self.read(b"job=", f"sleep {LONG} & echo job''=$!.\n".encode())
         number = int(self.read(b"."))
-        self.assertTrue(is_running(number))
+        self.assertTrue(is_alive(number))
         self.remote.close()
         self.assert_gone(number)
 
@@ -461,4 +462,4 @@ class EndOfServer(Furnished):
             waiting.process.send_signal(signal.SIGTERM)
             self.assertEqual((idle.stop(), waiting.process.wait(PATIENCE)), (0, 0))
         for number in numbers:
-            self.assertFalse(is_running(int(number)), "it outlives the server")
+            self.assertFalse(is_alive(int(number)), "it outlives the server")

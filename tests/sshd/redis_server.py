@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import shutil
 import socket
-import subprocess
 import tempfile
 import unittest
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import redis
 
 from pysftpserver.sshd.redis_records import RedisAddress
 from tests.support.ports import free_port
-from tests.support.waiting import PATIENCE, until
+from tests.support.processes import Program
+from tests.support.waiting import until
 
 HOST = "127.0.0.1"
 DATABASE = 1
@@ -36,19 +37,16 @@ class RedisServer:
         self.password = password
         self.port = 0
         self._directory = tempfile.mkdtemp(prefix="pysftpserver-redis-")
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Program | None = None
 
     def start(self) -> None:
         """Start it, on the port it had before, and return when it answers."""
         for _ in range(5):
             port = self.port or free_port()
-            self._process = subprocess.Popen(
-                # With setpriv(1) it ends even when the tests are killed before their clean-up.
-                ["setpriv", "--pdeathsig", "KILL", redis_program(), "--bind", HOST, "--port", str(port)]
-                + ["--save", "", "--appendonly", "no", "--dir", self._directory, *self.options],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+            self._process = Program(
+                [redis_program(), "--bind", HOST, "--port", str(port), "--save", "", "--appendonly", "no"]
+                + ["--dir", self._directory, *self.options],
+                Path(self._directory, "log"),
             )
             if until(partial(self._state, port), "redis-server answers or ends") == "answers":
                 self.port = port
@@ -58,8 +56,7 @@ class RedisServer:
     def kill(self) -> None:
         """End it at once, without a word to its clients; its data is gone."""
         if self._process is not None:
-            self._process.kill()
-            self._process.wait(PATIENCE)
+            self._process.close()
             self._process = None
 
     def stop(self) -> None:

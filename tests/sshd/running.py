@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import secrets
 import shutil
 import signal
@@ -21,9 +20,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from tests.integration.harness import ServedCase
-from tests.integration.programs import Argument, command, descendants, is_alive, program
 from tests.integration.sshd import HOST, TARGET
-from tests.support.waiting import PATIENCE, until
+from tests.support.processes import Argument, Program, command, descendants, is_alive, program
+from tests.support.waiting import PATIENCE
 
 # PEM, because paramiko reads no ECDSA key in the newer format.
 KINDS = {"ed25519": [], "ecdsa": ["-b", "256", "-m", "PEM"], "rsa": ["-b", "3072"]}
@@ -91,7 +90,7 @@ class Pysftpd:
         self.stderr = directory / "stderr"
         self.workers = workers
         self.port = 0
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Program | None = None
         words = ["--sftp-port", "0", "--listen-address", HOST, "--sftp-path", self.files]
         words += ["--users", self.users, "--host-key-dir", self.host_keys, "--workers", str(workers)]
         self.argv = pysftpd(*words, *options)
@@ -115,27 +114,9 @@ class Pysftpd:
 
     def start(self, **popen: object) -> None:
         """Start it, and return when it is ready."""
-        before = len(self.log())
-        with self.stderr.open("ab") as log:
-            self.process = subprocess.Popen(
-                # It ends even when the tests are killed before their clean-up.
-                [program("setpriv"), "--pdeathsig", "TERM", *self.argv],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.directory,
-                **popen,  # type: ignore[call-overload]
-            )
-        until(lambda: self._is_ready(before), "pysftpd is ready")
-        found = re.search(r"listening on \S+ port (\d+)", self.log()[before:])
-        assert found is not None, self.log()
-        self.port = int(found[1])
-
-    def _is_ready(self, before: int) -> bool:
-        assert self.process is not None
-        if self.process.poll() is not None:
-            raise AssertionError(f"pysftpd ended with status {self.process.returncode}:\n{self.log()}")
-        return len(re.findall(r"\bready\b", self.log()[before:])) >= self.workers
+        self.process = Program(self.argv, self.stderr, cwd=self.directory, **popen)
+        self.process.said(r"\bready\b", self.workers)
+        self.port = int(self.process.said(r"listening on \S+ port (\d+)")[1])
 
     def processes(self) -> list[int]:
         """The workers of a server that has some."""

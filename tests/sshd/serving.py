@@ -11,12 +11,11 @@ import signal
 import subprocess
 import tempfile
 import unittest
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pysftpserver.sshd.admin_client import ask, found
-from tests.integration.programs import command, program
+from tests.support.processes import Program, command, program
 from tests.support.waiting import PATIENCE, until
 
 HOST = "127.0.0.1"
@@ -35,7 +34,7 @@ class Daemon:
         self.users = self.directory / "users.toml"
         self.socket = self.directory / "admin"
         self.log = self.directory / "log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Program | None = None
         self._in_file = users
         self._clients: list[subprocess.Popen[bytes]] = []
         subprocess.run(
@@ -52,7 +51,6 @@ class Daemon:
 
     def argv(self) -> list[str]:
         return [
-            *[program("setpriv"), "--pdeathsig", "KILL"],  # it ends even when the tests are killed
             *command("pysftpd", "--allow-root", "--sftp-port", "0", "--listen-address", HOST),
             *["--sftp-path", f"{self.directory}/files", "--host-key-dir", f"{self.directory}/host-keys"],
             *["--workers", str(self.workers), "--logfile", os.fspath(self.log), "--drain-seconds", "1"],
@@ -63,14 +61,14 @@ class Daemon:
     def start(self) -> None:
         """Return when all processes are ready."""
         self.log.write_text("")
-        self.process = subprocess.Popen(self.argv(), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        self.process = Program(self.argv(), self.directory / "stderr")
         until(self._is_ready, "the server is ready")
         self.port = self.number_in_log(r"listening on \S+ port (\d+)")
 
     def _is_ready(self) -> bool:
-        assert self.process is not None and self.process.stderr is not None
+        assert self.process is not None
         if self.process.poll() is not None:
-            raise AssertionError(self.process.stderr.read().decode() + self.log.read_text())
+            raise AssertionError(self.process.output() + self.log.read_text())
         return self.log.read_text().count(" ready\n") >= self.workers
 
     def number_in_log(self, pattern: str) -> int:
@@ -85,10 +83,8 @@ class Daemon:
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send the signal, and wait for the end; the status."""
-        assert self.process is not None and self.process.stderr is not None
-        self.process.send_signal(number)
-        status = self.process.wait(PATIENCE)
-        self.process.stderr.close()
+        assert self.process is not None
+        status = self.process.stop(number)
         self.process = None
         return status
 
@@ -190,6 +186,3 @@ class DaemonCase(unittest.TestCase):
         daemon = self.daemon(*options, workers=workers, admin=admin)
         daemon.start()
         return daemon
-
-    def until(self, what: str, condition: Callable[[], Any]) -> Any:
-        return until(condition, what)

@@ -15,9 +15,9 @@ from pysftpserver.sshd.redis_editing import RedisEditor
 from pysftpserver.sshd.users import DirectoryError
 from tests.integration import harness
 from tests.integration.harness import ServedCase
-from tests.integration.programs import command, program, require
 from tests.integration.sshd import Sshd
 from tests.sshd.redis_server import RedisServer
+from tests.support.processes import command, program, require
 from tests.support.waiting import until
 
 

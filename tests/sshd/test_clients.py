@@ -19,9 +19,9 @@ from tests.integration.clients import (
     psftp,
 )
 from tests.integration.material import AWKWARD_NAMES, MIB, Material
-from tests.integration.programs import program, require, why_no_fuse
 from tests.integration.sshd import HOST, TARGET
 from tests.sshd.running import DaemonCase, kill_group
+from tests.support.processes import program, require, why_no_fuse
 from tests.support.waiting import until
 
 SIZES = (0, 1, MIB - 1, MIB, MIB + 1, 64 * MIB)

@@ -10,8 +10,8 @@ import unittest
 from pathlib import Path
 
 from pysftpserver.sshd.keys import BadKey, fingerprint, key_line, key_type, parse_authorized_keys, parse_key
-from tests.integration.programs import program
 from tests.sshd.material import base64_alone, blob, line
+from tests.support.processes import program
 
 KINDS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
 

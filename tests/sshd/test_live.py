@@ -16,8 +16,8 @@ import time
 import unittest
 
 from pysftpserver.cli.pysftpctl_live import amount, duration
-from tests.integration.programs import command
 from tests.sshd.serving import Daemon, DaemonCase
+from tests.support.processes import command
 from tests.support.waiting import PATIENCE, until
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

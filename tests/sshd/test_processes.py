@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from tests.integration.programs import is_alive
 from tests.integration.sshd import HOST
 from tests.sshd.running import Place, Pysftpd, write_private
+from tests.support.processes import is_alive
 from tests.support.waiting import PATIENCE, until
 
 MIB = 1 << 20

@@ -10,10 +10,10 @@ import unittest
 from pathlib import Path
 from typing import Any
 
-from tests.integration.programs import command
 from tests.sshd.material import line
 from tests.sshd.redis_server import RedisCase
 from tests.sshd.serving import DaemonCase
+from tests.support.processes import command
 from tests.support.waiting import PATIENCE, until
 
 EDITS = ("list", "add", "change", "activate", "deactivate", "remove")

@@ -9,11 +9,11 @@ import stat
 import subprocess
 from pathlib import Path
 
-from tests.integration.programs import command, program
 from tests.integration.sshd import HOST
 from tests.sshd.redis_server import RedisServer
 from tests.sshd.running import Login, Place, Pysftpd, make_key, pysftpd, write_private
 from tests.support.paths import ROOT
+from tests.support.processes import command, program
 from tests.support.waiting import PATIENCE, until
 
 #: As the seed has it, word for word.

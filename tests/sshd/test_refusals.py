@@ -12,9 +12,9 @@ import asyncssh
 from asyncssh.packet import Boolean, String, UInt32
 
 from tests.integration.harness import FAILS
-from tests.integration.programs import program
 from tests.integration.sshd import HOST, TARGET
 from tests.sshd.running import DaemonCase, Place, pysftpd
+from tests.support.processes import program
 from tests.support.waiting import PATIENCE
 
 OLD = {

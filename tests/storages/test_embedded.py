@@ -16,6 +16,7 @@ import pymongo
 from pysftpserver.storages import embedded
 from pysftpserver.storages.embedded import LOOPBACK, EmbeddedFailed, EmbeddedMissing, EmbeddedMongo
 from tests.support.paths import ROOT
+from tests.support.processes import is_alive
 from tests.support.waiting import PATIENCE, until
 
 
@@ -76,7 +77,7 @@ class Embedded(unittest.TestCase):
             pid = int(starter.stdout.readline())
             starter.send_signal(signal.SIGKILL)
             starter.wait(PATIENCE)
-        until(lambda: not is_running(pid), "the server has ended")
+        until(lambda: not is_alive(pid), "the server has ended")
 
     def test_a_missing_package_and_a_directory_in_use_are_told_in_a_line(self):
         with tempfile.TemporaryDirectory() as elsewhere:
@@ -96,10 +97,3 @@ class Embedded(unittest.TestCase):
     def test_a_start_that_takes_too_long_is_ended(self):
         with mock.patch.object(embedded, "PATIENCE", 0.0), self.assertRaises(EmbeddedFailed):
             EmbeddedMongo(self.directory)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False

@@ -7,12 +7,18 @@ Facts: proc(5).
 from __future__ import annotations
 
 import os
+import re
+import resource
 import shutil
+import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE, until
 
 PACKAGES = {
     "setpriv": "util-linux",
@@ -70,6 +76,75 @@ def why_no_fuse() -> str | None:
     except OSError as error:
         return f"/dev/fuse cannot be opened here: {error.strerror}"
     return None
+
+
+class Program(subprocess.Popen[bytes]):
+    """A program that a test starts, whose output goes to a file. It ends with the tests, however these end.
+
+    Args:
+        argv: its command line.
+        log: the file for its standard output and standard error, which it is added to.
+        limits: numbers of resource.RLIMIT_*, and how much of each it may have.
+        how: more for subprocess.Popen.
+    """
+
+    def __init__(
+        self, argv: Sequence[Argument], log: Path, limits: Mapping[int, int] | None = None, **how: Any
+    ) -> None:
+        self.log = log
+        self._before = log.stat().st_size if log.exists() else 0
+
+        def limit() -> None:
+            for which, most in (limits or {}).items():
+                resource.setrlimit(which, (most, most))
+
+        with log.open("ab") as output:
+            super().__init__(
+                [program("setpriv"), "--pdeathsig", "TERM", *map(os.fsdecode, argv)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                preexec_fn=limit if limits else None,
+                **how,
+            )
+
+    def output(self) -> str:
+        """What it has written so far."""
+        with self.log.open("rb") as file:
+            file.seek(self._before)
+            return file.read().decode(errors="replace")
+
+    def said(self, pattern: str, count: int = 1) -> re.Match[str]:
+        """Wait until its output has this regular expression so many times; return the first match.
+
+        Raises:
+            AssertionError: it ended instead, or time passed.
+        """
+
+        def look() -> re.Match[str] | None:
+            has_ended = self.poll() is not None
+            matches = list(re.finditer(pattern, self.output(), re.MULTILINE))
+            if has_ended and len(matches) < count:
+                raise AssertionError(f"ended with status {self.returncode}:\n{self.output()}")
+            return matches[0] if len(matches) >= count else None
+
+        found = until(look, lambda: f"{pattern!r} is not in the output:\n{self.output()}")
+        assert found is not None
+        return found
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end; the exit status."""
+        self.send_signal(number)
+        try:
+            return self.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.close()
+            raise AssertionError(f"it does not end:\n{self.output()}") from None
+
+    def close(self) -> None:
+        """Kill it, if it has not ended."""
+        self.kill()
+        self.wait()
 
 
 # Processes, read from /proc so that only descendants of our own sshd are ever touched.
