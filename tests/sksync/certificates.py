@@ -41,7 +41,7 @@ class Pair:
         )
         if hosts:
             builder = builder.add_extension(x509.SubjectAlternativeName([*map(_name, hosts)]), critical=False)
-        self.certificate = builder.sign(signer.key if signer else self.key, hashes.SHA256())
+        self.certificate: x509.Certificate = builder.sign(signer.key if signer else self.key, hashes.SHA256())
         self.certfile = str(place / f"{name}.crt")
         self.keyfile = str(place / f"{name}.key")
         Path(self.certfile).write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))

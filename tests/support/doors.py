@@ -154,10 +154,14 @@ class Doors(unittest.TestCase):
         self.root.mkdir()
         self.doors: list[Door] = []
         # A test that hangs in a system call would hang the run: kill what it waits for.
-        watchdog = threading.Timer(3 * PATIENCE, lambda: [door.process.kill() for door in self.doors])
+        watchdog = threading.Timer(3 * PATIENCE, self.kill_all)
         watchdog.daemon = True
         watchdog.start()
         self.addCleanup(watchdog.cancel)
+
+    def kill_all(self) -> None:
+        for door in self.doors:
+            door.process.kill()
 
     def door(self, stdin: Any, stdout: Any, code: str = SERVE) -> Door:
         door = Door(self.root, stdin, stdout, code)

@@ -53,7 +53,7 @@ _ANSWERS["open"] = lambda path, flags, mode: object()
 _ANSWERS["read"] = lambda handle, off, size: b"0123456789"[off : off + size]
 for _name, _answer in _ANSWERS.items():
     setattr(Whole, _name, _method(_name, _answer))
-Whole.rename = _rename  # type: ignore[method-assign]
+Whole.rename = _rename  # type: ignore[method-assign, assignment]
 
 
 class Failing(Whole):
