@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import asyncssh
 
+from pysftpserver.sshd.hostkeys import KINDS
 from pysftpserver.sshd.users import UserDirectory
 from tests.support.waiting import PATIENCE, eventually
 
@@ -35,6 +37,15 @@ def blob(number: int = 0, algorithm: str = "ssh-ed25519", **options: Any) -> byt
 def base64_alone(number: int = 0, algorithm: str = "ssh-ed25519", **options: Any) -> str:
     """Its public half, as the protocol's page has it."""
     return base64.b64encode(blob(number, algorithm, **options)).decode()
+
+
+def put_host_keys(directory: Path) -> None:
+    """The host keys of a pysftpd, which takes a second to make its own. directory: is made."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    for name, (algorithm, bits) in KINDS.items():
+        key = private_key(0, algorithm, **({"key_size": bits} if bits else {}))
+        (directory / name).touch(0o600)
+        (directory / name).write_bytes(key.export_private_key())
 
 
 class Watcher:

@@ -21,6 +21,7 @@ from typing import ClassVar
 
 from tests.integration.harness import ServedCase
 from tests.integration.sshd import HOST, TARGET
+from tests.sshd.material import put_host_keys
 from tests.support.processes import Argument, Program, command, descendants, is_alive, program
 from tests.support.waiting import PATIENCE
 
@@ -80,9 +81,9 @@ class Login:
 
 class Pysftpd:
     """One pysftpd. directory: where its files go; must exist. options: for its command line, after those
-    that every test wants. workers: how many lines say "ready"."""
+    that every test wants. workers: how many lines say "ready". host_keys: whether it finds some."""
 
-    def __init__(self, directory: Path, *options: Argument, workers: int = 1) -> None:
+    def __init__(self, directory: Path, *options: Argument, workers: int = 1, host_keys: bool = True) -> None:
         self.directory = directory
         self.users = directory / "users.toml"
         self.files = directory / "files"
@@ -94,6 +95,8 @@ class Pysftpd:
         words = ["--sftp-port", "0", "--listen-address", HOST, "--sftp-path", self.files]
         words += ["--users", self.users, "--host-key-dir", self.host_keys, "--workers", str(workers)]
         self.argv = pysftpd(*words, *options)
+        if host_keys:
+            put_host_keys(self.host_keys)
 
     @property
     def pid(self) -> int:
@@ -164,6 +167,8 @@ def write_private(path: Path, text: str) -> None:
 class Place(unittest.TestCase):
     """A case with a directory of its own for each test, self.place."""
 
+    has_host_keys = True
+
     def setUp(self) -> None:
         super().setUp()
         self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-sshd-"))
@@ -171,7 +176,7 @@ class Place(unittest.TestCase):
 
     def server(self, *options: Argument, workers: int = 1, start: bool = True) -> Pysftpd:
         """A server with the user alice, self.alice; it runs until the test ends."""
-        server = Pysftpd(self.place, *options, workers=workers)
+        server = Pysftpd(self.place, *options, workers=workers, host_keys=self.has_host_keys)
         self.alice = Login(self.place / "alice", "alice")
         server.write_users({"alice": {"folder": "a", "keys": [self.alice.public]}})
         if start:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pysftpserver.sshd.admin_client import ask, found
+from tests.sshd.material import put_host_keys
 from tests.support.processes import Program, command, program
 from tests.support.waiting import PATIENCE, until
 
@@ -36,6 +37,7 @@ class Daemon:
         self.log = self.directory / "log"
         self.process: Program | None = None
         self._in_file = users
+        put_host_keys(self.directory / "host-keys")
         self._clients: list[subprocess.Popen[bytes]] = []
         subprocess.run(
             [program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", os.fspath(self.key)], check=True
