@@ -22,7 +22,7 @@ from tests.support.packets import HELLO, NO_ATTRS, request, string
 from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE
 
-SOON = 5.0  # seconds until whoever waits is told
+SOON = 15.0  # seconds: 5 on a quiet machine, 30 for the driver by itself
 MKDIR = request("mkdir", 1, string(b"/d"), NO_ATTRS)
 STAT = request("stat", 1, string(b"/d"))
 

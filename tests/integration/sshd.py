@@ -15,6 +15,7 @@ import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.support.ports import free_port
 from tests.support.processes import Program, descendants, program
@@ -164,21 +165,29 @@ class Sshd:
     def _write_client_files(self) -> None:
         key = self.host_key.with_suffix(".pub").read_text().strip()
         self.known_hosts.write_text(f"[{HOST}]:{self.port} {key}\n")
-        lines = [
-            f"Host {TARGET}",
-            f"HostName {HOST}",
-            f"Port {self.port}",
-            f"User {self.user}",
-            f"IdentityFile {self.client_key}",
-            "IdentitiesOnly yes",
-            "IdentityAgent none",
-            f"UserKnownHostsFile {self.known_hosts}",
-            "GlobalKnownHostsFile /dev/null",
-            "StrictHostKeyChecking yes",
-            "BatchMode yes",
-            "LogLevel ERROR",
+        write_ssh_config(
+            self,
             # The fastest ones: hundreds of connections are made.
             "Ciphers aes128-gcm@openssh.com",
             "KexAlgorithms curve25519-sha256",
-        ]
-        self.ssh_config.write_text("\n".join(lines) + "\n")
+        )
+
+
+def write_ssh_config(login: Any, *more: str) -> None:
+    """Write what OpenSSH's clients need for a login: its port, user, client_key and known_hosts."""
+    lines = [
+        f"Host {TARGET}",
+        f"HostName {HOST}",
+        f"Port {login.port}",
+        f"User {login.user}",
+        f"IdentityFile {login.client_key}",
+        "IdentitiesOnly yes",
+        "IdentityAgent none",
+        f"UserKnownHostsFile {login.known_hosts}",
+        "GlobalKnownHostsFile /dev/null",
+        "StrictHostKeyChecking yes",
+        "BatchMode yes",
+        "LogLevel ERROR",
+        *more,
+    ]
+    login.ssh_config.write_text("\n".join(lines) + "\n")

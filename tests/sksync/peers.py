@@ -6,7 +6,6 @@ may change. Nothing here sleeps for luck: what is waited for has a deadline.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import os
@@ -21,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
-from pysftpserver.engine.log import VERBOSE, SFTPLog
-from pysftpserver.sksync import client, config, server, shares
+from pysftpserver.sksync import client, shares
 from pysftpserver.sksync.client import Request, SyncError, SyncType
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
+from tests.sksync.serving import Served
 from tests.support.ports import LOOPBACK
 from tests.support.trees import below
 from tests.support.waiting import PATIENCE, until
@@ -49,8 +48,8 @@ def opening(sync_type: int, path: str = "/", hello: bytes = HELLO, recursive: bo
     return hello + b"%d\n%d\n%b\n/c\n" % (sync_type, 0 if recursive else 1, path.encode())
 
 
-class Serving:
-    """Our server in a thread of its own. lines: its log. errors: what asyncio complained about."""
+class Serving(Served):
+    """Our server in a thread of its own."""
 
     def __init__(
         self,
@@ -59,40 +58,9 @@ class Serving:
         shared: Any = None,
         **keys: Any,
     ) -> None:
-        settings = config.checked({"require_auth": False, "host": LOOPBACK, **keys})
-        settings.port = 0
-        self.lines: list[str] = []
-        self.errors: list[str] = []
-        self._ready = threading.Event()
-        log = SFTPLog(lambda _, text: self.lines.append(text), VERBOSE)
-
-        async def main() -> None:
-            self._loop = asyncio.get_running_loop()
-            self._loop.set_exception_handler(lambda _, context: self.errors.append(str(context)))
-            self._told = asyncio.Event()
-            serving = server.Server(settings, shared or shares.WholeStorage(storage), log, tls)
-            self.port = (await serving.start())[0][1]
-            self._ready.set()
-            await self._told.wait()
-            await serving.stop()
-
-        self._thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
-        self._thread.start()
-        assert self._ready.wait(PATIENCE)
-
-    def stop(self) -> None:
-        """End it. May be called again."""
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._told.set)
-            self._thread.join(PATIENCE)
-            assert not self._thread.is_alive(), "the server does not end"
-
-    def said(self, words: str) -> str:
-        """The first line of the log with these words, which may be still to come."""
-        return str(until(lambda: self._line(words), f"no line with {words!r} in {self.lines}"))
-
-    def _line(self, words: str) -> str:
-        return next((line for line in list(self.lines) if words in line), "")
+        super().__init__(shared or shares.WholeStorage(storage), tls, **keys)
+        self.lines = self.log.lines
+        self.said = self.log.wait
 
     def connect(self, buffer: int = 0) -> socket.socket:
         """A raw connection. buffer: bytes that it receives ahead of being read."""

@@ -33,12 +33,13 @@ NOW = 1_700_000_000  # seconds since the epoch, of files whose time does not mat
 
 
 class Served:
-    """A server in a thread of its own. keys: of the configuration."""
+    """A server in a thread of its own. keys: of the configuration. errors: what asyncio complained about."""
 
     def __init__(self, shares: Any, context: ssl.SSLContext | None = None, **keys: Any) -> None:
         self._config = config.checked({"require_auth": False, "host": HOST, "timeout": PATIENCE, **keys})
         self._config.port = 0
         self.log = Lines()
+        self.errors: list[str] = []
         self._server = (self._config, shares, SFTPLog(self.log, VERBOSE), context)
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="served", daemon=True)
@@ -53,6 +54,7 @@ class Served:
         server = Server(*self._server)
         self.port = (await server.start())[0][1]
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(lambda _, context: self.errors.append(str(context)))
         self._told = asyncio.Event()
         self._ready.set()
         await self._told.wait()

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from tests.integration.harness import ServedCase
-from tests.integration.sshd import HOST, TARGET
+from tests.integration.sshd import HOST, TARGET, write_ssh_config
 from tests.sshd.material import put_host_keys
 from tests.support.processes import Argument, Program, command, descendants, is_alive, program
 from tests.support.waiting import PATIENCE
@@ -59,21 +59,7 @@ class Login:
             for path in sorted(server.host_keys.iterdir())
         ]
         self.known_hosts.write_text("".join(f"[{HOST}]:{self.port} {key}\n" for key in keys))
-        lines = [
-            f"Host {TARGET}",
-            f"HostName {HOST}",
-            f"Port {self.port}",
-            f"User {self.user}",
-            f"IdentityFile {self.client_key}",
-            "IdentitiesOnly yes",
-            "IdentityAgent none",
-            f"UserKnownHostsFile {self.known_hosts}",
-            "GlobalKnownHostsFile /dev/null",
-            "StrictHostKeyChecking yes",
-            "BatchMode yes",
-            "LogLevel ERROR",
-        ]
-        self.ssh_config.write_text("\n".join(lines) + "\n")
+        write_ssh_config(self)
 
     def log(self) -> str:
         return self.server.log()
