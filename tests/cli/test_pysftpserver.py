@@ -11,7 +11,6 @@ from pysftpserver import __version__
 from pysftpserver.cli import pysftpserver
 from pysftpserver.cli.parser import build_parser
 from tests.cli.commands import BAD_UMASKS, PATIENCE, REFERENCE, CommandCase
-from tests.integration.programs import command, program
 from tests.support.packets import (
     CREAT,
     HELLO,
@@ -23,6 +22,7 @@ from tests.support.packets import (
     string,
     u32,
 )
+from tests.support.processes import command, program
 
 MAKE = request("open", 1, string(b"f"), u32(WRITE | CREAT), NO_ATTRS) + request(
     "mkdir", 2, string(b"d"), NO_ATTRS

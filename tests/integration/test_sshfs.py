@@ -13,10 +13,10 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from tests.integration.programs import command, program, wait_for, why_no_fuse
+from tests.support.processes import command, program, why_no_fuse
+from tests.support.waiting import PATIENCE, until
 
 NAMES = 100_000
-PATIENCE = 60.0  # seconds
 
 
 class TestSshfs(unittest.TestCase):
@@ -42,7 +42,7 @@ class TestSshfs(unittest.TestCase):
         self.addCleanup(sshfs.stderr.close)
         self.addCleanup(sshfs.wait, PATIENCE)
         self.addCleanup(subprocess.run, ["fusermount3", "-u", "-z", self.there], capture_output=True)
-        wait_for("sshfs has mounted", lambda: os.path.ismount(self.there) or sshfs.poll() is not None)
+        until(lambda: os.path.ismount(self.there) or sshfs.poll() is not None, "sshfs has mounted")
         if sshfs.poll() is not None:
             self.skipTest(f"sshfs does not mount here: {sshfs.stderr.read().decode().strip()}")
 

@@ -258,7 +258,7 @@ class ByteByByte(MemoryCase):
 
         for index in range(len(data)):
             ours.send(one[index : index + 1])
-            # wait_for() sleeps between two looks, and the server is faster than that.
+            # until() sleeps between two looks, and the server is faster than that.
             if not any(taken() for _ in range(1000)):
                 until(taken, "the server takes a byte")
 
