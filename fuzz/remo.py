@@ -23,10 +23,10 @@ from unittest import mock
 from fuzz.storages import InJail, small_files
 from pysftpserver.remo import audit, bodies, login, streams, wire
 from pysftpserver.remo.application import Application
-from pysftpserver.remo.config import Values
+from pysftpserver.remo.config import ServerSettings
 from pysftpserver.remo.crypto import new_key
 from pysftpserver.remo.http import Connection, Server
-from pysftpserver.remo.sessions import Session
+from pysftpserver.remo.session import Session
 from pysftpserver.remo.users import Permissions, User
 
 COOKIE = "s"  # the session's, so that inputs can say it
@@ -251,15 +251,15 @@ class RemoTarget:
     def __call__(self, data: bytes) -> None:
         ways, stream = (data[0], data[1:]) if data else (0, b"")
         storage = self.place.fresh(bool(ways & 64))
-        given = {"require-numbered": bool(ways & 1), "most-token": 1024, "proxied": bool(ways & 2)}
-        values = Values({**given, "most-put": 100 if ways & 4 else None})
+        given = {"require_numbered": bool(ways & 1), "max_token": 1024, "proxied": bool(ways & 2)}
+        values = ServerSettings(**given, max_put=100 if ways & 4 else None)
         records, logger = Records(), logging.getLogger("pysftpserver.remo")
         level, logger.propagate = logger.level, False
         logger.setLevel(logging.DEBUG)
         logger.addHandler(records)
         try:
             with small_files(), self.seams():
-                application = Application(values, new_key(), NoUsers(), storage, may_run=False)  # type: ignore[arg-type]
+                application = Application(values, new_key(), NoUsers(), lambda: storage, may_run=False)  # type: ignore[arg-type]
                 sent = self.connection(values, application, stream, bool(ways & 8))
                 application.close()
         except AssertionError:
@@ -290,10 +290,13 @@ class RemoTarget:
         ):
             yield
 
-    def connection(self, values: Values, application: Application, stream: bytes, in_pieces: bool) -> bytes:
+    def connection(
+        self, values: ServerSettings, application: Application, stream: bytes, in_pieces: bool
+    ) -> bytes:
         """Say all of it on one connection; what the server says."""
         user = User("u", "", None)
-        session = Session(COOKIE, user, Permissions.FILES, Open(), "192.0.2.1", time.monotonic())  # type: ignore[arg-type]
+        trail = application._trail.of("u", "192.0.2.1", None)
+        session = Session(COOKIE, user, Permissions.FILES, Open(), "192.0.2.1", time.monotonic(), trail)  # type: ignore[arg-type]
         session.is_confirmed = True
         application.sessions._sessions[COOKIE] = session
         server = Server(values, application)
@@ -381,7 +384,7 @@ class RemoTarget:
             assert text.isascii() and text.isprintable(), f"logged {text!r}"
             if record.name == audit.LOGGER:
                 said = json.loads(text)
-                assert {"time", "session", "user", "event", "result"} <= said.keys(), f"recorded {text!r}"
+                assert {"time", "session", "user", "request", "result"} <= said.keys(), f"recorded {text!r}"
 
 
 class Pieces:

@@ -13,7 +13,6 @@ from pysftpserver import cli
 from pysftpserver.cli import (
     pysftpctl,
     pysftpmongo,
-    pysftpremo_shell,
     session,
 )
 from pysftpserver.cli.options import Command
@@ -23,8 +22,8 @@ from pysftpserver.engine.log import FACILITIES, LEVELS
 from pysftpserver.failures import BadInput, Unavailable
 from pysftpserver.laboratory import wire as laboratory_wire
 from pysftpserver.laboratory.config import SETTINGS as LABORATORY_SETTINGS
-from pysftpserver.remo import config as remo_config
 from pysftpserver.remo.routes import ROUTES
+from pysftpserver.remo.shell import Shell
 from pysftpserver.remo.users import WORDS
 from pysftpserver.sksync import config
 from pysftpserver.sshd.config import SETTINGS, WHILE_RUNNING
@@ -222,30 +221,13 @@ class SKSyncPage(unittest.TestCase):
 
 
 class RemoPage(unittest.TestCase):
-    def test_the_table_of_settings_is_the_one_in_the_code(self) -> None:
-        rows = re.findall(
-            r"^\| ((?:`-[^`]*`(?:, )?)+) \| `([\w-]+)` \| ([^|]*) \| (.*) \|$",
-            section("pysftpremo serve", REMO_PAGE),
-            re.MULTILINE,
-        )
-        wanted = [
-            (
-                ", ".join(f"`{flag}`" for flag in setting.flags),
-                setting.name,
-                "" if setting.default is None or setting.metavar is None else f"`{setting.default}`",
-                setting.help,
-            )
-            for setting in remo_config.SETTINGS
-        ]
-        self.assertEqual([tuple(cell.strip() for cell in row) for row in rows], wanted)
-
     def test_every_permission_is_explained(self) -> None:
         rows = re.findall(r"^\| `(\w+)` \| ", section("Keys and users", REMO_PAGE), re.MULTILINE)
         self.assertEqual(set(rows), set(WORDS))
 
     def test_every_verb_of_the_prompt_is_explained(self) -> None:
         text = section("The client", REMO_PAGE)
-        verbs = [name[3:] for name in dir(pysftpremo_shell.Shell) if name.startswith("do_")]
+        verbs = [name[3:] for name in dir(Shell) if name.startswith("do_")]
         for verb in set(verbs) - {"EOF", "help"}:
             with self.subTest(verb):
                 self.assertRegex(text, rf"\| `{verb}\b")

@@ -1,80 +1,85 @@
-"""The command pysftpremo: which of its verbs is meant."""
+"""The command pysftpremo: its subcommands, and their older names."""
 
 from __future__ import annotations
 
 import sys
 
 from pysftpserver.cli import common
-from pysftpserver.cli.options import Command
-from pysftpserver.failures import BadInput
+from pysftpserver.cli.options import Command, Commands, Subcommand
+from pysftpserver.failures import missing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    Run = Callable[[Sequence[str]], int]
+
 PROG = "pysftpremo"
-VERBS = {
-    "serve": "serve files and commands over HTTP, encrypted from end to end",
-    "connect": "open a session and type commands",
-    "exec": "run one command there: pysftpremo exec HOST -- df -h",
-    "get": "fetch files: pysftpremo get HOST REMOTE ... LOCAL",
-    "put": "store files: pysftpremo put HOST LOCAL ... REMOTE",
-    "keygen": "make a pair of keys",
-    "adduser": "let somebody in",
-    "users": "list who is let in",
-    "deluser": "let somebody in no longer",
-}
-COMMAND = Command(
-    prog=PROG,
-    description="Administer a host over plain HTTP, encrypted from end to end: files and commands.",
-    epilog="Verbs: " + "; ".join(f"{verb}: {text}" for verb, text in VERBS.items()) + ". "
-    f"`{PROG} VERB --help` tells the rest.",
-    options=(),
-    arguments=(("VERB", "What to do."),),
-    rest=("ARGUMENT", "What the verb takes."),
-)
+LIBRARIES = ("cryptography", "cheroot")  # of the extra; rich is optional
+OLDER = {"adduser": ("users", "add"), "deluser": ("users", "remove")}
 
 
-def command_of(verb: str) -> Callable[[Sequence[str]], int]:
-    """What runs a verb. Raises BadInput."""
-    if verb == "serve":
-        from pysftpserver.cli.pysftpremo_serve import serve
+def _serve() -> Run:
+    from pysftpserver.cli.pysftpremo_serve import serve
 
-        return serve
-    if verb in ("keygen", "adduser", "users", "deluser"):
-        from pysftpserver.cli import pysftpremo_keys
+    return serve
+
+
+def _client(word: str) -> Callable[[], Run]:
+    def load() -> Run:
+        from pysftpserver.cli import pysftpremo_client as client
 
         return {
-            "keygen": pysftpremo_keys.keygen,
-            "adduser": pysftpremo_keys.adduser,
-            "users": pysftpremo_keys.users,
-            "deluser": pysftpremo_keys.deluser,
-        }[verb]
-    if verb == "connect":
-        from pysftpserver.cli.pysftpremo_shell import connect
+            "connect": client.connect,
+            "exec": client.execute,
+            "get": client.get,
+            "put": client.put,
+        }[word]
 
-        return connect
-    if verb in ("exec", "get", "put"):
-        from pysftpserver.cli import pysftpremo_once
+    return load
 
-        return {"exec": pysftpremo_once.execute, "get": pysftpremo_once.get, "put": pysftpremo_once.put}[verb]
-    raise BadInput(f"{verb}: no such verb; there are {', '.join(VERBS)} (try {PROG} --help)")
+
+def _keygen() -> Run:
+    from pysftpserver.cli.pysftpremo_keys import keygen
+
+    return keygen
+
+
+def _users() -> Run:
+    from pysftpserver.cli.pysftpremo_keys import users
+
+    return users
+
+
+COMMANDS = Commands(
+    prog=PROG,
+    description="Administer a host over plain HTTP, encrypted end to end: files and commands.",
+    subcommands=(
+        Subcommand("serve", "Serve files and commands over HTTP.", _serve),
+        Subcommand("connect", "Open a session with a prompt.", _client("connect")),
+        Subcommand("exec", f"Run one command: {PROG} exec HOST -- df -h.", _client("exec")),
+        Subcommand("get", f"Download files: {PROG} get HOST REMOTE ... LOCAL.", _client("get")),
+        Subcommand("put", f"Upload files: {PROG} put HOST LOCAL ... REMOTE.", _client("put")),
+        Subcommand("keygen", "Generate a key pair.", _keygen),
+        Subcommand("users", "List, add, change and remove users.", _users),
+    ),
+)
+VERSION = Command(prog=PROG, description="", epilog="", options=())
 
 
 def dispatch(words: Sequence[str]) -> int:
-    """Run the verb that the first word names. Raises BadInput."""
-    if words and words[0].startswith("-"):
-        COMMAND.parse(words)  # help and version, or what is wrong
-    if not words or words[0].startswith("-"):
-        raise BadInput(f"the first word is what to do: {', '.join(VERBS)} (try {PROG} --help)")
+    """Run the subcommand that the first word names. Raises BadInput."""
     if list(words[1:]) == ["--version"]:
-        COMMAND.parse(["--version"])  # which needs nothing installed
+        VERSION.parse(["--version"])  # which needs nothing installed
+    if words and words[0] in OLDER:
+        words = [*OLDER[words[0]], *words[1:]]
     try:
-        return command_of(words[0])(words[1:])
+        return COMMANDS.run(words)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("cryptography", "cheroot", "rich"):
+        module = (error.name or "").partition(".")[0]
+        if module not in LIBRARIES:
             raise
-        raise BadInput(f"{error.name} is missing: pip install 'pysftpserver[remo]'") from None
+        raise missing(module, "remo") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,6 +87,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return common.run(PROG, dispatch, arguments)
 
 
-def as_program(verb: str) -> int:
-    """Run a verb under a name of its own, as older installations know it."""
-    return common.run(PROG, lambda words: dispatch([verb, *words]), sys.argv[1:])
+def as_program(word: str) -> int:
+    """Run a subcommand under a name of its own, as older installations know it."""
+    return common.run(PROG, lambda words: dispatch([word, *words]), sys.argv[1:])

@@ -1,74 +1,66 @@
-"""What the verbs of pysftpremo's client share: options, logging in, files of this host, progress.
-
-What may not enter: the protocol.
-"""
+"""pysftpremo connect, exec, get and put: the client as commands."""
 
 from __future__ import annotations
 
-import contextlib
-import fnmatch
-import getpass
-import glob
-import os
-import posixpath
-import stat
+import shlex
 import sys
 
-from pysftpserver.cli.options import BadValue, Option
+from pysftpserver.cli import common
+from pysftpserver.cli.options import BadValue, Command, Option
 from pysftpserver.cli.pysftpremo_keys import PASSPHRASE
-from pysftpserver.failures import BadInput, Unavailable, one_line
-from pysftpserver.host import wholefiles
-from pysftpserver.remo import client, crypto
-from pysftpserver.remo.known import KnownServers
+from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
+from pysftpserver.remo import client, connecting, terminal
+from pysftpserver.remo.shell import Shell, history
+from pysftpserver.remo.transfer import Transfers, unencodable
+from pysftpserver.service.settings import seconds, whole
+from pysftpserver.service.terminal import progress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
     from typing import Any
 
+    from pysftpserver.service.settings import Kind
+
 SERVER_KEY = "remo_serv.pem"
-MAGIC = "*?["
-NEW = 0o666  # what the umask leaves of it
+OWN_FAILURE = 255  # as with ssh(1), so that it is not mistaken for the command's status
+BROKEN_PIPE = 141
+NO_SUCH_COMMAND = 127
 
 
 def _encoding(text: str) -> str:
     try:
         "".encode(text)
     except LookupError:
-        raise BadValue(f"{text}: no such encoding; utf-8 and latin-1 are two") from None
+        raise BadValue(f"unknown encoding {text}; utf-8 and latin-1 are two that exist") from None
     return text
 
 
-def _seconds(text: str) -> float:
-    try:
-        found = float(text)
-    except ValueError:
-        found = 0.0
-    if not 0 < found < 1e9:
-        raise BadValue(f"{text}: write a number of seconds above 0")
-    return found
+def _of(kind: Kind[Any]) -> Callable[[str], Any]:
+    def convert(text: str) -> Any:
+        try:
+            return kind.parse(text)
+        except ValueError as error:
+            raise BadValue(f"has to be {error}, not {one_line(text)!r}") from None
+
+    return convert
 
 
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
-        raise BadValue(f"{text}: a port is a number from 1 to 65535")
-    return int(text)
-
-
+_port = _of(whole(1, 65535, "PORT"))
 OPTIONS = (
     Option(
         "-s",
         "--server",
         metavar="FILE",
         default=SERVER_KEY,
-        help=f"The server's public key, by which it is known. The default is {SERVER_KEY}.",
+        help=f"The server's public key. The default is {SERVER_KEY}.",
     ),
-    Option("-u", "--user", metavar="NAME", help="Who logs in. The default is the user of this host."),
+    Option("-u", "--user", metavar="NAME", help="The user to log in as. The default is this host's user."),
     Option(
         "-k",
         "--key",
         metavar="FILE",
-        help="The user's private key; the passphrase of an encrypted one is asked for, or taken from the "
+        help="The user's private key. The passphrase of an encrypted key is asked for, or taken from the "
         f"environment variable {PASSPHRASE}. The default is NAME_key.pem.",
     ),
     Option(
@@ -77,19 +69,18 @@ OPTIONS = (
         metavar="NAME",
         convert=_encoding,
         default="utf-8",
-        help="The encoding of names and commands there. The default is utf-8.",
+        help="The encoding of names and commands on the server. The default is utf-8.",
     ),
     Option(
         "--require-numbered",
-        help="Refuse a server that does not speak numbered mode. The other mode is weaker."
-        " It is accepted by default.",
+        help="Refuse a server that speaks plain mode only. The default is no.",
     ),
     Option(
         "--timeout",
         metavar="SECONDS",
-        convert=_seconds,
+        convert=_of(seconds()),
         default=client.TIMEOUT,
-        help=f"How long the server may be silent. The default is {client.TIMEOUT:g}.",
+        help=f"Give up when the server is silent for this long. The default is {client.TIMEOUT:g}.",
     ),
 )
 PORT = Option(
@@ -97,199 +88,136 @@ PORT = Option(
     "--port",
     metavar="PORT",
     convert=_port,
-    help="The server's port. The default is 8080, or the URL's.",
+    help="The server's port. The default is 8080, or the port of the URL.",
 )
 HOST = ("HOST", "The server: a name, an address, or an http:// or https:// URL.")
+CONNECT = Command(
+    prog="pysftpremo connect",
+    description="Open a session with a prompt. Its commands are get, put, ls, exec, iexec, idata, iend, "
+    "set_encoding and quit; help explains each. In a pipe, commands are read from standard input, and the "
+    "exit status is 1 if one of them fails.",
+    epilog="",
+    options=(PORT, *OPTIONS),
+    arguments=(HOST,),
+    rest=("PORT", "The same as --port."),
+)
+EXEC = Command(
+    prog="pysftpremo exec",
+    description="Run a command on the server. Its output comes to standard output, and its exit status is "
+    "that of this command.",
+    epilog="The words after -- are the command; no shell sees them: pysftpremo exec HOST -- sh -c 'df -h | "
+    f"tail -1'. Failures of this command itself have exit status {OWN_FAILURE}; a command that the server "
+    "stopped at a limit has 124.",
+    options=(
+        PORT,
+        *OPTIONS,
+        Option("-i", "--input", help="Send standard input, up to its end, before the command starts."),
+        Option("-t", "--pty", help="Run the command on a terminal of its own. Ctrl-] leaves it."),
+    ),
+    arguments=(HOST,),
+    rest=("COMMAND", "The command and its words, after --."),
+)
+GET = Command(
+    prog="pysftpremo get",
+    description="Download files. A file appears when it is complete.",
+    epilog="The last word is a local directory or, for a single file, a local name; - is standard output. * "
+    "? and [ ] in the last part of a remote name match as in a shell; quote them.",
+    options=(PORT, *OPTIONS),
+    arguments=(HOST,),
+    rest=("NAME", "Remote names, and then a local one."),
+)
+PUT = Command(
+    prog="pysftpremo put",
+    description="Upload files. A file appears when it is complete.",
+    epilog="The last word is a remote directory or, for a single file, a remote name. The local name - is "
+    "standard input.",
+    options=(PORT, *OPTIONS),
+    arguments=(HOST,),
+    rest=("NAME", "Local names, and then a remote one."),
+)
 
 
-def log_in(options: dict[str, Any], port: int | None) -> client.Client:
-    """Raises BadInput, Unavailable."""
-    user = options["user"] or getpass.getuser()
-    key = options["key"] or f"{user}_key.pem"
+def _log_in(options: dict[str, Any], port: int | None) -> client.Client:
+    names = ("server", "user", "key", "encoding", "require_numbered", "timeout")
+    return connecting.log_in(options["HOST"], port, **{name: options[name] for name in names})
 
-    def passphrase() -> str:
-        if PASSPHRASE in os.environ:
-            return os.environ[PASSPHRASE]
-        if not sys.stdin.isatty():
-            raise BadInput(f"--key {key}: it is encrypted: set {PASSPHRASE}, or use a terminal")
-        return getpass.getpass(f"Passphrase for {key}: ")
 
-    private = _key(key, "--key", lambda pem: crypto.load_private(pem), passphrase)
-    public = _key(options["server"], "--server", crypto.load_public)
-    known = KnownServers(os.path.join(state_directory(), "numbered"))
-    was_numbered = known.is_numbered(crypto.fingerprint(public))
+def connect(words: Sequence[str]) -> int:
+    """Open a session with a prompt. Raises BadInput, Unavailable."""
+    options = CONNECT.parse(words)
+    port, ports = options["port"], options["PORT"]
+    if len(ports) > 1:
+        raise BadInput(f"unexpected argument {ports[1]!r} (try {CONNECT.prog} --help)")
     try:
-        opened = client.connect(
-            options["HOST"],
-            port,
-            user=user,
-            key=private,
-            server_key=public,
-            require_numbered=options["require_numbered"] or was_numbered,
-            timeout=options["timeout"],
-        )
-    except ValueError as error:
-        raise BadInput(str(error)) from None
-    except client.NotNumbered as error:
-        hint = f"; it did before, and {known.path} says so" if was_numbered else ""
-        raise Unavailable(f"{error}{hint}") from None
+        port = _port(ports[0]) if ports else port
+    except BadValue as error:
+        raise BadInput(f"PORT {error}") from None
+    with _log_in(options, port) as remote:
+        shell = Shell(remote, options["HOST"])
+        if not shell.is_terminal:
+            shell.cmdloop()
+            return shell.status
+        mode = "numbered mode" if remote.is_numbered else "plain mode, which is weaker"
+        print(f"{one_line(remote.info())}, {mode}; help lists the commands.")
+        with history(connecting.state_file("history")):
+            shell.cmdloop()
+    return 0
+
+
+def execute(words: Sequence[str]) -> int:
+    """Run a command on the server; return its exit status. Raises BadInput."""
+    place = list(words).index("--") if "--" in words else len(words)
+    options = EXEC.parse(words[:place])
+    line = shlex.join([*options["COMMAND"], *words[place + 1 :]])
+    if not line:
+        raise BadInput("the command is missing; write it after --")
+    try:
+        with _log_in(options, options["port"]) as remote:
+            if options["pty"]:
+                return terminal.run(remote, line, OWN_FAILURE)
+            given = sys.stdin.buffer if options["input"] else None
+            result = remote.run(line, given, terminal.Output())
+    except client.RequestFailed as error:
+        common.tell(f"{EXEC.prog}: {one_line(str(error))}")
+        return NO_SUCH_COMMAND if "no such command" in str(error) else OWN_FAILURE
+    except (client.RemoError, Unavailable) as error:
+        common.tell(f"{EXEC.prog}: {one_line(str(error))}")
+        return OWN_FAILURE
+    except UnicodeError as error:
+        raise unencodable(error, options["encoding"]) from None
+    except BrokenPipeError:
+        return BROKEN_PIPE
+    if result.status is None:
+        common.tell(f"{EXEC.prog}: this server does not report exit statuses")
+        return 0
+    return result.status
+
+
+def get(words: Sequence[str]) -> int:
+    """Download files. Raises BadInput, Unavailable."""
+    return _transfer(GET, words, Transfers.get)
+
+
+def put(words: Sequence[str]) -> int:
+    """Upload files. Raises BadInput, Unavailable."""
+    return _transfer(PUT, words, Transfers.put)
+
+
+def _transfer(
+    command: Command, words: Sequence[str], work: Callable[[Transfers, Sequence[str], str], None]
+) -> int:
+    options = command.parse(words)
+    names = options["NAME"]
+    if len(names) < 2:
+        raise BadInput(f"a source and a target are needed (try {command.prog} --help)")
+    try:
+        with _log_in(options, options["port"]) as remote, progress() as shown:
+            work(Transfers(remote, shown), names[:-1], names[-1])
     except client.RemoError as error:
         raise Unavailable(str(error)) from None
-    if opened.is_numbered:
-        known.remember(crypto.fingerprint(public))
-    opened.encoding = options["encoding"]
-    return opened
-
-
-def state_directory() -> str:
-    """Where this command keeps what it remembers."""
-    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    return os.path.join(state, "pysftpremo")
-
-
-def _key(
-    path: str, option: str, load: Callable[[bytes], Any], passphrase: Callable[[], str] | None = None
-) -> Any:
-    try:
-        with open(path, "rb") as file:
-            pem = file.read(crypto.MOST_PEM)
-        try:
-            return load(pem)
-        except crypto.PassphraseNeeded:
-            if passphrase is None:
-                raise
-            return crypto.load_private(pem, passphrase().encode("utf-8", "surrogateescape"))
+    except UnicodeError as error:
+        raise unencodable(error, options["encoding"]) from None
     except OSError as error:
-        reason = (error.strerror or "failure").lower()
-        raise BadInput(f"{option} {path}: {reason}; name a file with a key in PEM") from None
-    except crypto.KeyProblem as error:
-        raise BadInput(f"{option} {path}: {error}") from None
-
-
-# --- files --------------------------------------------------------------------------------------------------
-
-
-def fetch(remote: client.Client, name: str, target: str, progress: Progress) -> None:
-    """A remote file, whole or not at all; `-` is standard output. Raises RemoError, OSError."""
-    if target == "-":
-        remote.get(name, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
-        return
-    path = os.path.join(target, posixpath.basename(name)) if os.path.isdir(target) else target
-    size = _size_of(remote, name) if progress.is_shown else None
-    mode = os.stat(path).st_mode if os.path.exists(path) else stat.S_IFREG | NEW & ~_umask()
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe or a device: nothing to put in its place
-        with open(path, "wb") as file, progress.of(name, size) as on_bytes:
-            remote.get(name, file, on_bytes)
-        return
-    with wholefiles.open_temporary(os.path.realpath(path), mode=mode & 0o777) as temporary:
-        with progress.of(name, size) as on_bytes:
-            remote.get(name, temporary.file, on_bytes)
-        temporary.commit()
-
-
-def store(remote: client.Client, source: str, name: str, progress: Progress) -> None:
-    """A file of this host; `-` is standard input. Raises RemoError, OSError."""
-    if source == "-":
-        remote.put(sys.stdin.buffer, name)
-        return
-    with open(source, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        with progress.of(source, size) as on_bytes:
-            remote.put(file, name, size, on_bytes)
-
-
-def remote_names(remote: client.Client, pattern: str) -> list[str]:
-    """What a pattern means there, in the last part of a path; a name without * ? [ is itself.
-
-    Raises BadInput where nothing fits, RemoError.
-    """
-    directory, slash, last = pattern.rpartition("/")
-    if not any(letter in last for letter in MAGIC):
-        return [pattern]
-    entries = remote.list(directory + slash or ".")
-    found = [
-        directory + slash + entry.name
-        for entry in entries
-        if fnmatch.fnmatchcase(entry.name, last)
-        and not (entry.name.startswith(".") and not last.startswith("."))
-    ]
-    if not found:
-        raise BadInput(f"{pattern}: nothing there has such a name")
-    return found
-
-
-def local_names(pattern: str) -> list[str]:
-    """What a pattern means here. Raises BadInput where nothing fits."""
-    if pattern == "-" or os.path.lexists(pattern) or not any(letter in pattern for letter in MAGIC):
-        return [pattern]
-    found = sorted(glob.glob(pattern))
-    if not found:
-        raise BadInput(f"{pattern}: nothing here has such a name")
-    return found
-
-
-def is_directory(remote: client.Client, name: str) -> bool:
-    """Whether something there is a directory, as far as the server says. Raises RemoError."""
-    if name.endswith("/"):
-        return True
-    try:
-        remote.list(name)
-    except client.RequestFailed:
-        return False
-    return True
-
-
-def _size_of(remote: client.Client, name: str) -> int | None:
-    directory, slash, last = name.rpartition("/")
-    try:
-        entries = remote.list(directory + slash or ".")
-    except client.RequestFailed:
-        return None
-    return next((entry.size for entry in entries if entry.name == last), None)
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
-def unsayable(error: UnicodeError, encoding: str) -> BadInput:
-    """What to tell of a text that the server's encoding cannot say."""
-    text = error.object if isinstance(error, UnicodeEncodeError) else ""
-    return BadInput(f"{text}: {encoding} has no such letters; choose another --encoding")
-
-
-class Progress:
-    """Bars on a terminal, and nothing elsewhere."""
-
-    def __init__(self) -> None:
-        self.is_shown = sys.stderr.isatty()
-
-    @contextlib.contextmanager
-    def of(self, name: str, size: int | None) -> Iterator[Callable[[int], object] | None]:
-        """What to tell of each piece of a file."""
-        if not self.is_shown:
-            yield None
-            return
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-        from rich.progress import Progress as Bars
-
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Bars(*columns, console=Console(stderr=True)) as bars:
-            task = bars.add_task(one_line(name), total=size)
-            yield lambda count: bars.advance(task, count)
+        name = f"{error.filename}: " if isinstance(error.filename, str) else ""
+        raise BadInput(f"{name}{reason_of(error)}") from None
+    return 0

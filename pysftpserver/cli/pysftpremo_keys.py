@@ -1,7 +1,4 @@
-"""pysftpremo keygen, adduser, users and deluser: keys, and who may log in.
-
-What may not enter: sessions, HTTP.
-"""
+"""pysftpremo keygen and pysftpremo users: key pairs, and the users who may log in."""
 
 from __future__ import annotations
 
@@ -9,41 +6,35 @@ import getpass
 import os
 import sys
 
-from pysftpserver.cli.options import Command, Option
-from pysftpserver.failures import BadInput, one_line
-from pysftpserver.host import wholefiles
-from pysftpserver.remo import crypto
-from pysftpserver.remo.users import WORDS, User, UserError, Users
+from pysftpserver.cli.options import Command, Commands, Option, Subcommand
+from pysftpserver.failures import BadInput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DATABASE = "users_db.sqlite"
-PRIVATE = "_key.pem"
-PUBLIC = ".pem"
 PASSPHRASE = "PYSFTPREMO_PASSPHRASE"
+PERMISSIONS = "all, files, read, commands and none"
 BASE = Option(
-    "-b",
-    "--base",
-    metavar="FILE",
-    default=DATABASE,
-    help=f"The database of users. The default is {DATABASE}.",
+    "-b", "--base", metavar="FILE", default=DATABASE, help=f"The user database. The default is {DATABASE}."
 )
+USER = ("USER", "The user's name.")
 KEYGEN = Command(
     prog="pysftpremo keygen",
-    description="Make an Ed448 pair of keys: PREFIX_key.pem, the private one, for its owner alone, and "
-    "PREFIX.pem, the public one. Files that are there already are not replaced.",
-    epilog="A server's key has no passphrase, a user's should have one: it is asked for on a terminal, and "
-    f"taken from the environment variable {PASSPHRASE} elsewhere; without one the key is not encrypted.",
-    options=(Option("-n", "--no-passphrase", help="Do not ask for a passphrase: the key is for a server."),),
-    arguments=(("PREFIX", "What the files' names begin with."),),
-    rest=("FOLDER", "Where to put them. The default is the current directory."),
+    description="Generate an Ed448 key pair: PREFIX_key.pem, the private key, readable by its owner only, "
+    "and PREFIX.pem, the public key. Existing files are not replaced.",
+    epilog="A user's key should have a passphrase; a server's has none. The passphrase is asked for on a "
+    f"terminal, and taken from the environment variable {PASSPHRASE} elsewhere; without one the key is not "
+    "encrypted.",
+    options=(Option("-n", "--no-passphrase", help="Generate a key without a passphrase, for a server."),),
+    arguments=(("PREFIX", "The beginning of the files' names."),),
+    rest=("FOLDER", "The directory for the files. The default is the current directory."),
 )
-ADDUSER = Command(
-    prog="pysftpremo adduser",
-    description="Let a user in, whose public key is in a file. The database is made if it is not there.",
-    epilog="A running server knows at once.",
+ADD = Command(
+    prog="pysftpremo users add",
+    description="Add a user with the public key in a file. The database is made if it does not exist.",
+    epilog="A running server accepts the user at once.",
     options=(
         BASE,
         Option(
@@ -51,46 +42,54 @@ ADDUSER = Command(
             "--permissions",
             metavar="WORDS",
             default="all",
-            help=f"What he may do: {', '.join(WORDS)}, with commas between. The default is all.",
+            help=f"What the user may do, separated by commas: {PERMISSIONS}. The default is all.",
         ),
     ),
-    arguments=(("USER", "His name."),),
-    rest=("PEM", "The file with his public key. The default is USER.pem."),
+    arguments=(USER,),
+    rest=("PEM", "The file with the user's public key. The default is USER.pem."),
 )
-USERS = Command(
-    prog="pysftpremo users",
+CHANGE = Command(
+    prog="pysftpremo users change",
+    description="Change a user's permissions or public key. The user's sessions end within seconds.",
+    epilog="",
+    options=(
+        BASE,
+        Option(
+            "-p",
+            "--permissions",
+            metavar="WORDS",
+            help=f"What the user may do, separated by commas: {PERMISSIONS}. It stays by default.",
+        ),
+    ),
+    arguments=(USER,),
+    rest=("PEM", "The file with the new public key. The key stays by default."),
+)
+REMOVE = Command(
+    prog="pysftpremo users remove",
+    description="Remove a user. The user's sessions end within seconds.",
+    epilog="",
+    options=(BASE,),
+    arguments=(USER,),
+)
+LIST = Command(
+    prog="pysftpremo users list",
     description="List the users: name, permissions and the fingerprint of the key.",
     epilog="",
     options=(BASE,),
 )
-DELUSER = Command(
-    prog="pysftpremo deluser",
-    description="Let a user in no longer. His sessions end within seconds.",
-    epilog="",
-    options=(BASE,),
-    arguments=(("USER", "His name."),),
-)
 
 
 def keygen(words: Sequence[str]) -> int:
-    """Make a pair of keys. Raises BadInput."""
+    """Generate a key pair. Raises BadInput."""
     options = KEYGEN.parse(words)
-    folder = _one_of(options["FOLDER"], ".", KEYGEN)
-    base = os.path.join(folder, options["PREFIX"])
-    for path in (base + PRIVATE, base + PUBLIC):
-        if os.path.lexists(path):
-            raise BadInput(f"{path} is there already; remove it, or choose another prefix")
-    passphrase = b"" if options["no_passphrase"] else _new_passphrase(base + PRIVATE)
-    key = crypto.new_key()
-    try:
-        with wholefiles.open_temporary(base + PRIVATE, crypto.private_pem(key, passphrase)) as file:
-            file.commit(replace=False)
-        with wholefiles.open_temporary(base + PUBLIC, crypto.public_pem(key.public_key()), 0o644) as file:
-            file.commit(replace=False)
-    except OSError as error:
-        raise BadInput(f"{base}*: {(error.strerror or 'failure').lower()}") from None
-    print(f"{base + PRIVATE}: the private key{'' if passphrase else ', not encrypted'}")
-    print(f"{base + PUBLIC}: the public key, {crypto.fingerprint(key.public_key())}")
+    folder = _at_most_one(options["FOLDER"], KEYGEN) or "."
+    from pysftpserver.remo.keyfiles import KeyPair
+
+    pair = KeyPair(os.path.join(folder, options["PREFIX"]))
+    passphrase = b"" if options["no_passphrase"] else _new_passphrase(pair.private_path)
+    fingerprint = pair.make(passphrase)
+    print(f"{pair.private_path}: the private key{'' if passphrase else ', not encrypted'}")
+    print(f"{pair.public_path}: the public key, {fingerprint}")
     return 0
 
 
@@ -98,67 +97,77 @@ def _new_passphrase(path: str) -> bytes:
     if PASSPHRASE in os.environ:
         return os.fsencode(os.environ[PASSPHRASE])
     if not sys.stdin.isatty():
-        return b""  # which is said
+        return b""  # the output says so
     first = getpass.getpass(f"Passphrase for {path} (empty for none): ")
     if getpass.getpass("The same again: ") != first:
-        raise BadInput("the two passphrases differ; nothing was made")
+        raise BadInput("the two passphrases differ; no key was made")
     return first.encode("utf-8", "surrogateescape")
 
 
-def adduser(words: Sequence[str]) -> int:
-    """Add a user. Raises BadInput."""
-    options = ADDUSER.parse(words)
-    path = _one_of(options["PEM"], options["USER"] + PUBLIC, ADDUSER)
-    try:
-        with open(path, "rb") as file:
-            pem = file.read(crypto.MOST_PEM + 1).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        why = (error.strerror or "failure").lower() if isinstance(error, OSError) else "no text"
-        raise BadInput(f"{path}: {why}; name a file with a public key") from None
-    try:
-        Users(options["base"]).add(options["USER"], pem, options["permissions"])
-        fingerprint = crypto.fingerprint(crypto.load_public(pem))
-    except UserError as error:
-        raise BadInput(str(error)) from None
-    print(f"{options['USER']}: added, {options['permissions']}, {fingerprint}")
+def _add(words: Sequence[str]) -> int:
+    options = ADD.parse(words)
+    name = options["USER"]
+    path = _at_most_one(options["PEM"], ADD) or f"{name}.pem"
+    from pysftpserver.remo.keyfiles import public_text
+    from pysftpserver.remo.users import Users
+
+    fingerprint = Users(options["base"]).add(name, public_text(path), options["permissions"])
+    print(f"{name}: added, {options['permissions']}, {fingerprint}")
     return 0
 
 
-def users(words: Sequence[str]) -> int:
-    """List the users. Raises BadInput."""
-    try:
-        every = Users(USERS.parse(words)["base"]).all()
-    except UserError as error:
-        raise BadInput(str(error)) from None
-    for user in every:
-        try:
-            key = crypto.fingerprint(user.key())
-        except crypto.KeyProblem as error:
-            key = f"(the key cannot be used: {error})"
-        print(f"{one_line(user.name)}\t{_permitted(user)}\t{key}")
+def _change(words: Sequence[str]) -> int:
+    options = CHANGE.parse(words)
+    path = _at_most_one(options["PEM"], CHANGE)
+    if path is None and options["permissions"] is None:
+        raise BadInput(f"nothing to change; give --permissions or PEM (try {CHANGE.prog} --help)")
+    from pysftpserver.remo.keyfiles import public_text
+    from pysftpserver.remo.users import Users
+
+    public = None if path is None else public_text(path)
+    Users(options["base"]).change(options["USER"], public, options["permissions"])
+    print(f"{options['USER']}: changed")
     return 0
 
 
-def _permitted(user: User) -> str:
-    try:
-        user.may()
-    except UserError as error:
-        return f"(nothing: {one_line(str(error))})"
-    return "all" if user.permissions is None else user.permissions
+def _remove(words: Sequence[str]) -> int:
+    options = REMOVE.parse(words)
+    from pysftpserver.remo.users import Users
 
-
-def deluser(words: Sequence[str]) -> int:
-    """Remove a user. Raises BadInput."""
-    options = DELUSER.parse(words)
-    try:
-        Users(options["base"]).remove(options["USER"])
-    except UserError as error:
-        raise BadInput(str(error)) from None
+    Users(options["base"]).remove(options["USER"])
     print(f"{options['USER']}: removed")
     return 0
 
 
-def _one_of(given: list[str], default: str, command: Command) -> str:
+def _list(words: Sequence[str]) -> int:
+    options = LIST.parse(words)
+    from pysftpserver.remo.users import Users
+
+    for user in Users(options["base"]).all():
+        print(user.line())
+    return 0
+
+
+COMMANDS = Commands(
+    prog="pysftpremo users",
+    description="List, add, change and remove users.",
+    subcommands=(
+        Subcommand("list", "List the users.", lambda: _list),
+        Subcommand("add", "Add a user.", lambda: _add),
+        Subcommand("change", "Change a user's permissions or public key.", lambda: _change),
+        Subcommand("remove", "Remove a user.", lambda: _remove),
+    ),
+)
+
+
+def users(words: Sequence[str]) -> int:
+    """Run a subcommand of `pysftpremo users`. Raises BadInput."""
+    if not words or words[0].startswith(("-b", "--base")):  # as the list was asked for once
+        return _list(words)
+    return COMMANDS.run(words)
+
+
+def _at_most_one(given: list[str], command: Command) -> str | None:
     if len(given) > 1:
-        raise BadInput(f"{given[1]}: one word too many (try {command.prog} --help)")
-    return given[0] if given else default
+        raise BadInput(f"unexpected argument {given[1]!r} (try {command.prog} --help)")
+    return given[0] if given else None

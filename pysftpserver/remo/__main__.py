@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
-from pysftpserver.cli.pysftpremo import as_program
 
-raise SystemExit(as_program("serve"))
+def main() -> int:
+    """Run the command; return its exit status."""
+    from pysftpserver.cli.pysftpremo import as_program
+
+    return as_program("serve")
+
+
+raise SystemExit(main())

@@ -1,7 +1,7 @@
-"""The remo door as a WSGI application: who asks, what for, and what is answered.
+"""The remo door as a WSGI application.
 
-The order of a request: session, tokens, permission, route. What may not enter: concrete storages, how a
-server listens, where the log goes. No answer and no line of the log has a key, a token or what was
+A request is checked in this order: session, tokens, permission, route. What may not enter: concrete storages,
+how a server listens, where the log goes. No reply and no line of the log has a key, a token or what was
 transferred.
 """
 
@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import http.cookies
 import logging
+import queue
 import threading
 import time
 
-from pysftpserver.remo import audit, bodies, wire
+from pysftpserver.remo import bodies, wire
+from pysftpserver.remo.audit import AuditTrail
 from pysftpserver.remo.files import FileProblem
 from pysftpserver.remo.login import Reception, Refused
 from pysftpserver.remo.routes import Answer, Refusal, Routes
-from pysftpserver.remo.sessions import Sessions, TooMany, new_id
+from pysftpserver.remo.session import Sessions, TooMany, new_id
 from pysftpserver.remo.users import UserError
 
 TYPE_CHECKING = False
@@ -24,11 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.remo.bodies import Exchange
-    from pysftpserver.remo.config import Values
+    from pysftpserver.remo.config import ServerSettings
     from pysftpserver.remo.crypto import PrivateKey
-    from pysftpserver.remo.sessions import Session
+    from pysftpserver.remo.routes import OpenStorage
+    from pysftpserver.remo.session import Session
     from pysftpserver.remo.users import Users
 
     StartResponse = Callable[..., Any]
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("pysftpserver.remo")
 SWEEP = 1.0  # seconds between two looks for sessions that are over
 USERS = 5.0  # seconds between two looks at the users
-#: In an environ: what says whether the peer has hung up. Our own server puts it there.
+#: In an environ: a function that tells whether the peer has hung up. Our own server sets it.
 IS_GONE = "pysftpserver.is_gone"
 MOST_COOKIES = 4096  # characters
 MOST_ADDRESS = 64  # characters of one that a proxy tells
@@ -55,37 +57,68 @@ PHRASES = {
 
 
 class ReplyBroken(Exception):
-    """A reply that has begun cannot be completed: the connection ends, so that nobody takes it for whole."""
+    """A reply that has begun cannot be completed: the connection ends, so that the client can tell."""
 
 
 class Application:
-    """Call it as WSGI servers do. key: the server's. storage: where files are. may_run: whether commands are
-    for anybody at all.
+    """Call it as WSGI servers do.
+
+    key: the server's. open_storage: opens the storage of one session. may_run: whether users may run
+    commands, if their permissions allow it. Raises BadInput for an audit log that cannot be written.
     """
 
     def __init__(
         self,
-        values: Values,
+        values: ServerSettings,
         key: PrivateKey,
         users: Users,
-        storage: SFTPAbstractServerStorage,
+        open_storage: OpenStorage,
         may_run: bool = True,
     ) -> None:
         self._values = values
         self._users = users
-        self.sessions = Sessions(values.timeout, values.most_sessions, values.most_per_user, self._has_ended)
-        self._reception = Reception(key, users, self.sessions)
-        self._routes = Routes(values, self.sessions, storage, may_run)
+        self._trail = AuditTrail(values.audit)
+        self.sessions = Sessions(*self._limits(), told=self._has_ended, grace=values.login_grace)
+        self._reception = Reception(key, users, self.sessions, self._trail)
+        self._routes = Routes(values, self.sessions, open_storage, may_run)
         self._closed = threading.Event()
         self._sweeper: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._running = 0  # requests whose reply is not complete
+        self._drained: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def _limits(self) -> tuple[float, int, int]:
+        return self._values.session_timeout, self._values.max_sessions, self._values.max_per_user
+
+    def reload(self) -> None:
+        """Take over the settings, which have changed, and reopen the audit log. Raises BadInput."""
+        self.sessions.limit(*self._limits(), grace=self._values.login_grace)
+        self._trail.reopen()
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("wsgi.multiprocess"):
             log.error("this WSGI server runs several processes: sessions need a single one, with any threads")
             return _plain(environ, start_response, 500, "the server has to run in a single process", new_id())
-        if self._closed.is_set():  # what began now would have nobody to end it
-            return _plain(environ, start_response, 503, "the server ends", new_id())
+        with self._lock:
+            is_closed = self._closed.is_set()  # after that, nothing begins that close() would have to end
+            self._running += not is_closed
+        if is_closed:
+            return _plain(environ, start_response, 503, "the server is stopping", new_id())
+        reply: Iterable[bytes] = ()
+        try:
+            reply = self._answer(environ, start_response)
+            return reply
+        finally:
+            if not isinstance(reply, _Reply):
+                self._has_replied()
+
+    def _has_replied(self) -> None:
+        with self._lock:
+            self._running -= 1
+            if self._closed.is_set() and not self._running:
+                self._drained.put(None)
+
+    def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         self._sweep_from_now_on()
         session = self._session_of(environ)
         ident = session.id if session is not None else new_id()
@@ -94,25 +127,41 @@ class Application:
         except Refusal as refusal:
             return _plain(environ, start_response, refusal.status, refusal.text, ident, refusal.headers)
         except bodies.LengthRequired:
-            return _plain(environ, start_response, 411, "chunked bodies are not taken here", ident)
+            return _plain(environ, start_response, 411, "chunked bodies are not accepted here", ident)
         except wire.Tampered as error:
             if session is not None:
-                self.sessions.end(session, f"ended, because a request was not as it should be: {error}")
+                self.sessions.end(session, f"ended, because of a tampered request: {error}")
             return _plain(environ, start_response, 400, "the session has ended", ident)
         except wire.ProtocolError as error:
             log.info("%s: %s", environ.get("REMOTE_ADDR"), error)
-            return _plain(environ, start_response, 400, "the request cannot be read", ident)
+            return _plain(environ, start_response, 400, "malformed request", ident)
         except TooMany:
-            log.warning("there are %d sessions, and no room for more (most-sessions)", len(self.sessions))
+            log.error("there are %d sessions; a login is refused (max_sessions)", len(self.sessions))
             return _plain(environ, start_response, 503, "too many sessions", ident)
 
     def has_session_from(self, network: str) -> bool:
-        """Whether somebody has logged in from there, who has a session still. network: of network_of()."""
+        """Whether there is a session from that network. network: of network_of()."""
         return self.sessions.has_from(network)
+
+    def drain(self, seconds: float) -> None:
+        """Refuse new requests, and wait for those that are running, for that many seconds at most."""
+        with self._lock:
+            self._closed.set()
+            if not self._running:
+                return
+        try:
+            self._drained.get(timeout=seconds)
+        except queue.Empty:
+            log.info("requests that are still running are stopped after %g seconds (drain_seconds)", seconds)
+
+    def hurry(self) -> None:
+        """Let drain() return now. May be called from a signal handler."""
+        self._drained.put(None)
 
     def close(self) -> None:
         """End all sessions and what they have running."""
-        self._closed.set()
+        with self._lock:
+            self._closed.set()
         self.sessions.close()
 
     # --- requests -----------------------------------------------------------------------------------------
@@ -128,7 +177,7 @@ class Application:
         if session is None:
             raise Refusal(403, "log in first")
         if environ["REQUEST_METHOD"] == "HEAD":  # its answer has no room for tokens
-            raise Refusal(405, "not with this method")
+            raise Refusal(405, "method not allowed")
         exchange = self._opened(environ, session, path)
         exchange.is_gone = environ.get(IS_GONE, exchange.is_gone)
         try:
@@ -141,49 +190,50 @@ class Application:
             return _plain(environ, start_response, 200, wire.NAME, ident)
         session.used = time.monotonic()
         start_response(_status(answer.status), _headers(environ, ident))
-        return _Reply(exchange, answer)
+        return _Reply(exchange, answer, self._has_replied)
 
     def _opened(self, environ: dict[str, Any], session: Session, path: str) -> Exchange:
         paths = {text.encode("latin-1") for text in (path, environ.get("SCRIPT_NAME", "") + path)}
         now = time.monotonic()
         return bodies.opened(
-            session, bodies.raw(environ), paths, self._values.most_token, self._values.require_numbered, now
+            session, bodies.raw(environ), paths, self._values.max_token, self._values.require_numbered, now
         )
 
     def _log_in_or_out(
         self, environ: dict[str, Any], start_response: StartResponse, session: Session | None, ident: str
     ) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] != "POST":
-            raise Refusal(405, "not with this method", [("Allow", "POST")])
-        address = self._address(environ)
+            raise Refusal(405, "method not allowed", [("Allow", "POST")])
+        address, port = self._address(environ)
         body = bytearray()
         for piece in bodies.raw(environ):
             body += piece
             if len(body) > wire.MOST_LOGIN:
-                raise Refusal(413, "too long for a login")
+                raise Refusal(413, "the login is too long")
         if not body:
             if session is not None:
                 self.sessions.end(session, "logged out")
             return _plain(environ, start_response, 200, "", new_id())
         try:
-            self._reception.check(address)
-            opened, said = self._reception.log_in(bytes(body), address)
+            self._reception.check(address, port)
+            opened, said = self._reception.log_in(bytes(body), address, port)
         except Refused as refused:
             if refused.wait:
                 raise Refusal(
                     429, "too many failed logins", [("Retry-After", f"{int(refused.wait) + 1}")]
                 ) from None
-            raise Refusal(403, "the login is refused") from None
+            raise Refusal(403, "login refused") from None
         if session is not None:
-            self.sessions.end(session, "logged in anew")
+            self.sessions.end(session, "logged in again")
         return _plain(environ, start_response, 200, said.decode(), opened.id)
 
-    def _address(self, environ: dict[str, Any]) -> str:
+    def _address(self, environ: dict[str, Any]) -> tuple[str, int | None]:
         if self._values.proxied:
             forwarded: str = environ.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip()
             if 0 < len(forwarded) <= MOST_ADDRESS:
-                return forwarded
-        return environ.get("REMOTE_ADDR") or ""
+                return forwarded, None
+        port = str(environ.get("REMOTE_PORT", ""))
+        return environ.get("REMOTE_ADDR") or "", int(port) if port.isdecimal() else None
 
     def _session_of(self, environ: dict[str, Any]) -> Session | None:
         text: str = environ.get("HTTP_COOKIE", "")
@@ -199,7 +249,7 @@ class Application:
 
     def _has_ended(self, session: Session, why: str) -> None:
         log.info("session %s of %s: %s", session.label, session.user.name, why)
-        audit.record("end-session", why, session.address, session)
+        session.audit.end(why)
 
     def _sweep_from_now_on(self) -> None:
         if self._sweeper is None:
@@ -209,7 +259,7 @@ class Application:
                     self._sweeper.start()
 
     def _sweep(self) -> None:
-        """End sessions that are not used any more, and those of users who are not what they were."""
+        """End sessions that have timed out, and those of users who were removed or changed."""
         looked = time.monotonic()
         while not self._closed.wait(SWEEP):
             now = time.monotonic()
@@ -233,13 +283,14 @@ class Application:
 
 
 class _Reply:
-    """An encrypted reply, as it is sent; what it needs is let go of in any case."""
+    """An encrypted reply while it is sent. ended: called once, when the reply has ended in any way."""
 
-    def __init__(self, exchange: Exchange, answer: Answer) -> None:
+    def __init__(self, exchange: Exchange, answer: Answer, ended: Callable[[], None]) -> None:
         self._session = exchange.session
         self._answer = answer
         self._tokens = exchange.reply(answer.status, answer.pieces, answer.is_eager)
         self._is_done = False
+        self._ended = ended
 
     def __iter__(self) -> _Reply:
         return self
@@ -262,13 +313,16 @@ class _Reply:
         return token
 
     def close(self) -> None:
-        """What WSGI servers call in the end."""
+        """WSGI servers call this at the end of every reply."""
         self._done(False)
 
     def _done(self, is_whole: bool) -> None:
         if not self._is_done:
             self._is_done = True
-            self._answer.done(is_whole)
+            try:
+                self._answer.done(is_whole)
+            finally:
+                self._ended()
 
 
 def _status(status: int) -> str:

@@ -1,45 +1,87 @@
-"""The audit log: one JSON object a line for each login, file and command.
+"""The audit log: the records that all doors write, of each login, file, command and end of a session.
 
-What may not enter: keys, tokens, what files and commands say. Through Python's logging, under its own
-name, so that a configuration can send it elsewhere.
+What may not enter: keys, tokens, the content of files and the output of commands.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 
+from pysftpserver.engine.log import DEBUG3, ERROR, INFO, SFTPLog
+from pysftpserver.pysftpexceptions import SFTPSessionEnd
+from pysftpserver.service.audit import DoorAudit, open_sink
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pysftpserver.remo.sessions import Session
+    from typing import Any
+
+    from pysftpserver.engine.audit import Sink
+    from pysftpserver.remo.session import Session
 
 LOGGER = "pysftpserver.remo.audit"
-_log = logging.getLogger(LOGGER)
 
 
-def record(
-    event: str,
-    result: str,
-    address: str,
-    session: Session | None = None,
-    user: str | None = None,
-    **details: object,
-) -> None:
-    """One line. event: "login", "get", "cmd", ... result: "OK", or why not. user: where there is no session.
+def _to_logging(level: int, text: str) -> None:
+    python_level = logging.ERROR if level <= ERROR else logging.INFO if level == INFO else logging.DEBUG
+    logging.getLogger("pysftpserver.remo").log(python_level, "%s", text)
 
-    details: what it was about; bytes are text as far as they can be.
+
+#: The door's log, for what is written for SFTPLog; Python's logging decides what is kept of it.
+LOG = SFTPLog(_to_logging, DEBUG3)
+
+
+class SessionAudit(DoorAudit):
+    """The audit log of one session, or of one refused login."""
+
+    @property
+    def session(self) -> str:
+        """What the records of this session are known by."""
+        return str(self._who["session"])
+
+    def end(self, message: str) -> None:
+        """Record the end of the session. message: why it ended."""
+        seconds = time.perf_counter() - self._began
+        try:
+            self._write(self._noted, "end", "OK", None, self._moved, seconds, {"message": message})
+        except SFTPSessionEnd:
+            pass  # the session is over, and the log says what was not recorded
+
+
+SILENT = SessionAudit(lambda line: None, "", None, None, SFTPLog())
+
+
+class AuditTrail:
+    """Where the records of a server go: to a file, or as INFO to the logger LOGGER.
+
+    Raises BadInput for a file that cannot be written.
     """
-    moment = time.time()
-    said: dict[str, object] = {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment)) + f".{int(moment % 1 * 1000):03d}Z",
-        "session": session.label if session is not None else None,
-        "address": address,
-        "user": session.user.name if session is not None else user,
-        "event": event,
-        "result": result,
-    }
-    for name, value in details.items():
-        said[name] = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
-    # json escapes whatever is not printable ASCII.
-    _log.info("%s", json.dumps(said, separators=(",", ":")))
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._sink = self._opened()
+
+    def _opened(self) -> Sink:
+        return _log_record if self._path is None else open_sink(self._path)
+
+    def reopen(self) -> None:
+        """Go on in the file that has the name now. Raises BadInput."""
+        self._sink = self._opened()
+
+    def of(self, user: str, address: str, port: int | None) -> SessionAudit:
+        """The audit log of a session of that user from that address."""
+        return SessionAudit(lambda line: self._sink(line), user, address, port, LOG)
+
+
+def _log_record(line: bytes) -> None:
+    logging.getLogger(LOGGER).info("%s", line.decode().rstrip())
+
+
+def record(session: Session, request: str, result: str = "OK", **details: Any) -> None:
+    """Record a request of a session. The rest is as for DoorAudit.note(), but for what it raises: a session
+    that cannot be audited ends.
+    """
+    try:
+        session.audit.note(request, result, **details)
+    except SFTPSessionEnd:
+        session.end()

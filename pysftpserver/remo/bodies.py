@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any, BinaryIO
 
-    from pysftpserver.remo.sessions import Session
+    from pysftpserver.remo.session import Session
 
 READ = 131072  # bytes that are asked of the WSGI server at once
 

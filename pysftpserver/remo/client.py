@@ -9,6 +9,7 @@ spoken with servers that know it: the first request of a session asks, and does 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -96,8 +97,8 @@ def _public(path: str | os.PathLike[str]) -> crypto.PublicKey:
 
 
 class Result:
-    """How a command ended. status: as a shell tells it; None: the server does not say. note: why it was
-    stopped, if it was. output: what it said, unless that went elsewhere.
+    """How a command ended. status: as a shell has it; None: the server does not report it. note: why it was
+    stopped, if it was. output: unless a target got it.
     """
 
     def __init__(self, status: int | None, note: str, output: bytes) -> None:
@@ -149,14 +150,15 @@ class Client:
     def get(self, remote: str, target: Sink, on_bytes: Callable[[int], object] | None = None) -> int:
         """Write a remote file to target; return how many bytes. on_bytes: told of each piece's length.
 
-        What target has of a file that broke off is no file: RemoError says so.
+        RemoError means that target has the file in part at most.
         """
         count = 0
-        for piece in self._talk.ask("GET", "/get/", self._encoded(remote)):
-            target.write(piece)
-            count += len(piece)
-            if on_bytes is not None:
-                on_bytes(len(piece))
+        with _naming(remote):
+            for piece in self._talk.ask("GET", "/get/", self._encoded(remote)):
+                target.write(piece)
+                count += len(piece)
+                if on_bytes is not None:
+                    on_bytes(len(piece))
         return count
 
     def read(self, remote: str) -> bytes:
@@ -172,16 +174,18 @@ class Client:
         size: int | None = None,
         on_bytes: Callable[[int], object] | None = None,
     ) -> None:
-        """Store a file. size: in bytes, where it is known, so that very long ones go in longer tokens."""
+        """Store a file. size: its bytes, where known, so that very long files go in longer tokens."""
         if isinstance(source, bytes):
             size = len(source)
         pieces = _pieces(source, wire.data_size(size), on_bytes)
-        for _ in self._talk.ask("POST", "/put/", self._encoded(remote), pieces):
-            pass
+        with _naming(remote):
+            for _ in self._talk.ask("POST", "/put/", self._encoded(remote), pieces):
+                pass
 
     def list(self, remote: str = ".") -> list[Entry]:
-        """What a directory has, by name. Raises NoSuchPath from a server that lists nothing."""
-        said = b"".join(self._talk.ask("GET", "/lst/", self._encoded(remote)))
+        """The entries of a directory, by name. Raises NoSuchPath from a server that has no listings."""
+        with _naming(remote):
+            said = b"".join(self._talk.ask("GET", "/lst/", self._encoded(remote)))
         found = []
         for line in said.splitlines():
             name, mode, size, mtime, long = json.loads(line)
@@ -191,8 +195,8 @@ class Client:
     # --- commands -----------------------------------------------------------------------------------------
 
     def run(self, line: str, given: BinaryIO | bytes | None = None, target: Sink | None = None) -> Result:
-        """Run a command line, which is split as a shell does, by no shell. given: its input. target: where
-        its output and its errors go, as they come; without one, the result has them.
+        """Run a command line, which is split as in a shell, without one. given: its input. target: gets its
+        output and its errors as they come; without one, the result has them.
         """
         kept = io.BytesIO()
         sink = kept if target is None else target
@@ -204,7 +208,7 @@ class Client:
         return Result(status, note, kept.getvalue())
 
     def outcome(self) -> tuple[int | None, str]:
-        """(status, note) of the latest command; (None, "") from a server that does not say."""
+        """(status, note) of the latest command; (None, "") from a server that does not report them."""
         if not self._talk.tells_status:
             return None, ""
         said = b"".join(self._talk.ask("GET", "/sts")).decode("utf-8", "replace")
@@ -214,8 +218,8 @@ class Client:
     def start(
         self, line: str, given: bytes = b"", size: tuple[int, int] | None = None
     ) -> tuple[Interactive, bytes]:
-        """Start a command that is talked to, and what it says at first. size: columns and rows of a terminal
-        that it gets; None: a pair of sockets. Raises NoSuchPath from a server that has no terminals.
+        """Start an interactive command; return it and its first output. size: columns and rows of the
+        terminal that it gets; None: a pair of sockets. Raises NoSuchPath from a server that has no terminals.
         """
         argument = self._encoded(line)
         if size is not None:
@@ -225,7 +229,7 @@ class Client:
         return Interactive(self, self._talk), said
 
     def _decoded(self, text: str) -> str:
-        """A name of a listing, whose bytes are told as UTF-8 wherever they are."""
+        """A name of a listing, which the server has sent as UTF-8 where it is UTF-8."""
         return text.encode("utf-8", "surrogateescape").decode(self.encoding, "surrogateescape")
 
     def _encoded(self, text: str) -> bytes:
@@ -233,7 +237,7 @@ class Client:
 
 
 class Interactive:
-    """A command that is talked to. is_over: it has ended, and all that it said was read."""
+    """An interactive command. is_over: it has ended, and all of its output was read."""
 
     def __init__(self, client: Client, talk: Talk) -> None:
         self._client = client
@@ -241,7 +245,7 @@ class Interactive:
         self.is_over = False
 
     def send(self, given: bytes = b"") -> bytes:
-        """Give it something; return what it says soon, 8 KiB at most."""
+        """Send input; return the output of the next moment, 8 KiB at most."""
         if self.is_over:
             return b""
         try:
@@ -249,23 +253,32 @@ class Interactive:
         except RequestFailed as error:
             if error.status != 400:
                 raise
-            self.is_over = True  # what the protocol says of a command that has gone
+            self.is_over = True  # the protocol's answer for a command that has ended
             return b""
 
     def finish(self, given: bytes = b"") -> Iterator[bytes]:
-        """Close its input; all that it says until its end."""
+        """Close its input; return the rest of its output."""
         self.is_over = True
         method = "POST" if given else "GET"
         yield from self._talk.ask(method, "/edt", pieces=_one(given) if given else None, is_eager=True)
 
     def resize(self, columns: int, rows: int) -> None:
-        """Its terminal has another size."""
+        """Change the size of its terminal."""
         for _ in self._talk.ask("GET", "/win/", b"%dx%d" % (columns, rows)):
             pass
 
     def outcome(self) -> tuple[int | None, str]:
         """As Client.outcome()."""
         return self._client.outcome()
+
+
+@contextlib.contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Put the name of a file before the server's reason for a refusal."""
+    try:
+        yield
+    except RequestFailed as error:
+        raise type(error)(error.status, f"{name}: {error}") from None
 
 
 def _one(data: bytes) -> Iterable[bytes]:

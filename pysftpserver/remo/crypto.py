@@ -123,7 +123,7 @@ def load_private(pem: bytes, passphrase: bytes | None = None) -> PrivateKey:
         raise PassphraseNeeded("it is encrypted, and needs its passphrase") from None
     except (ValueError, UnsupportedAlgorithm):
         wrong = "the passphrase is wrong, or " if passphrase else ""
-        raise KeyProblem(f"{wrong}it is no private key in PEM") from None
+        raise KeyProblem(f"{wrong}it is not a private key in PEM") from None
     if isinstance(key, ed448.Ed448PrivateKey | rsa.RSAPrivateKey):
         _check_size(key)
         return key
@@ -141,7 +141,7 @@ def load_public(text: str | bytes) -> PublicKey:
         key = serialization.load_pem_public_key(raw)
     except (ValueError, UnsupportedAlgorithm):
         hint = ": it is a private one" if b"PRIVATE KEY" in raw else ""
-        raise KeyProblem(f"it is no public key in PEM{hint}") from None
+        raise KeyProblem(f"it is not a public key in PEM{hint}") from None
     if isinstance(key, ed448.Ed448PublicKey | rsa.RSAPublicKey):
         _check_size(key)
         return key

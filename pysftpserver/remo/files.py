@@ -1,4 +1,4 @@
-"""What get and put do: a file of a storage, from its beginning to its end.
+"""What get, put and lst do: whole files and directories of a storage.
 
 Blocking calls of the storage's. What may not enter: tokens, HTTP, concrete storages.
 """
@@ -20,6 +20,7 @@ from pysftpserver.pysftpexceptions import (
     SFTPNotFound,
     SFTPUnsupported,
 )
+from pysftpserver.service.audit import result_of
 from pysftpserver.uploads.files import is_missing, open_temporary
 from pysftpserver.uploads.leftovers import remove_leftovers
 
@@ -31,8 +32,7 @@ if TYPE_CHECKING:
     from pysftpserver.attributes import SFTPAttributes
     from pysftpserver.uploads.files import StoredFile
 
-
-#: What a storage means that says nothing.
+#: What a storage means that gives no text.
 _MEANINGS = (
     (SFTPUnsupported, "the storage does not do that"),
     (SFTPNotFound, "no such file or directory"),
@@ -41,13 +41,27 @@ _MEANINGS = (
 
 
 class FileProblem(Exception):
-    """A file that cannot be had or stored; the text says why, and names nothing of the host."""
+    """A file that cannot be read or stored; the text says why, and names nothing of the host.
+
+    result: the word for it in the audit log.
+    """
+
+    def __init__(self, text: str, result: str = "FAILURE") -> None:
+        super().__init__(text)
+        self.result = result
+
+
+def _problem(error: Exception) -> FileProblem:
+    text = reason_of(error)
+    if not isinstance(error, OSError) and not str(error):
+        text = next((words for kind, words in _MEANINGS if isinstance(error, kind)), text)
+    return FileProblem(text, result_of(error))
 
 
 def path_of(storage: SFTPAbstractServerStorage, name: bytes) -> bytes:
-    """The path of a storage that a client means. Raises FileProblem."""
+    """The path in the storage that a client's name means. Raises FileProblem."""
     if not name or b"\0" in name:
-        raise FileProblem("no file is named")
+        raise FileProblem("the name is empty or has a NUL byte in it", "BAD_MESSAGE")
     if storage.home is None or name.startswith(b"/"):
         return name
     return posixpath.join(storage.home, name)
@@ -63,7 +77,7 @@ class Source:
             _check_is_file(_attributes(storage, path))
             self._handle: Any = storage.open(path, os.O_RDONLY, 0)
         except (OSError, SFTPException) as error:
-            raise FileProblem(_why(error)) from None
+            raise _problem(error) from None
         self.size = self._size()
         self.moved = 0
 
@@ -81,14 +95,14 @@ class Source:
             except SFTPEndOfFile:
                 return
             except (OSError, SFTPException) as error:
-                raise FileProblem(_why(error)) from None
+                raise _problem(error) from None
             if not piece:
                 return
             self.moved += len(piece)
             yield bytes(piece)
 
     def close(self) -> None:
-        """It is not needed any more."""
+        """Close the file."""
         try:
             self._storage.close(self._handle)
         except (OSError, SFTPException):
@@ -96,14 +110,14 @@ class Source:
 
 
 class Target:
-    """A file to be stored: a temporary file until it is complete. Raises FileProblem."""
+    """A file to be stored, under a temporary name until it is complete. Raises FileProblem."""
 
     def __init__(self, storage: SFTPAbstractServerStorage, name: bytes) -> None:
         path = path_of(storage, name)
         self.moved = 0
         if type(storage).rename is SFTPAbstractServerStorage.rename:
-            # The temporary file could not be renamed into place, nor, perhaps, be removed.
-            raise FileProblem(_why(SFTPUnsupported()))
+            # A temporary file could not be renamed into its place, nor, perhaps, be removed.
+            raise _problem(SFTPUnsupported())
         try:
             # A link's own target is replaced, and not the link.
             path = storage.realpath(path)
@@ -112,31 +126,31 @@ class Target:
             remove_leftovers(storage, posixpath.dirname(path) or b"/")
             self._incoming: StoredFile = open_temporary(storage, path, replaced)
         except (OSError, SFTPException) as error:
-            raise FileProblem(_why(error)) from None
+            raise _problem(error) from None
 
     def write(self, piece: bytes) -> None:
         """The next piece. Raises FileProblem."""
         try:
             self._incoming.write(memoryview(piece))
         except (OSError, SFTPException) as error:
-            raise FileProblem(_why(error)) from None
+            raise _problem(error) from None
         self.moved += len(piece)
 
     def finish(self) -> None:
-        """It is whole. Raises FileProblem."""
+        """The file is complete: put it in its place. Raises FileProblem."""
         try:
             self._incoming.sync()
             self._incoming.commit()
         except (OSError, SFTPException) as error:
-            raise FileProblem(_why(error)) from None
+            raise _problem(error) from None
 
     def give_up(self) -> None:
-        """It will not be whole: nothing of it stays."""
+        """The file stays incomplete: remove what there is of it."""
         self._incoming.discard()
 
 
 class Listing:
-    """The names of a directory. count: of those that were told. Raises FileProblem."""
+    """The names in a directory. count: of those that were sent. Raises FileProblem."""
 
     def __init__(self, storage: SFTPAbstractServerStorage, name: bytes) -> None:
         self.count = 0
@@ -145,10 +159,10 @@ class Listing:
         try:
             self._entries = storage.opendir(path_of(storage, name))
         except (OSError, SFTPException) as error:
-            raise FileProblem(_why(error)) from None
+            raise _problem(error) from None
 
     def pieces(self, size: int) -> Iterator[bytes]:
-        """Lines of JSON, about size bytes of them at once: [name, mode, size, mtime, line for people].
+        """Lines of JSON, about size bytes at once: [name, mode, size, mtime, line of `ls -l`].
 
         Raises FileProblem.
         """
@@ -169,7 +183,7 @@ class Listing:
                     lines.clear()
                     length = 0
         except (OSError, SFTPException) as error:
-            raise FileProblem(_why(error)) from None
+            raise _problem(error) from None
         yield "".join(lines).encode()
 
     def _line(self, name: bytes, attrs: SFTPAttributes) -> str:
@@ -178,18 +192,18 @@ class Listing:
         return json.dumps([text, attrs.permissions, attrs.size, attrs.mtime, shown]) + "\n"
 
     def stop(self) -> None:
-        """What is told breaks off."""
+        """End the listing early."""
         self._is_stopped = True
 
     def close(self) -> None:
-        """It is not needed any more."""
+        """Close the directory."""
         close = getattr(self._entries, "close", None)
         if close is not None:
             close()
 
 
 def _attributes(storage: SFTPAbstractServerStorage, path: bytes) -> SFTPAttributes | None:
-    """None for what is not there, and from a storage that does not tell."""
+    """None for a missing file, and from a storage that has no attributes."""
     try:
         return storage.stat(path)
     except SFTPUnsupported:
@@ -200,12 +214,6 @@ def _attributes(storage: SFTPAbstractServerStorage, path: bytes) -> SFTPAttribut
         return None
 
 
-def _why(error: Exception) -> str:
-    if not isinstance(error, OSError) and not str(error):
-        return next((text for kind, text in _MEANINGS if isinstance(error, kind)), reason_of(error))
-    return reason_of(error)
-
-
 def _check_is_file(attrs: SFTPAttributes | None) -> None:
     if attrs is not None and attrs.permissions is not None and not S_ISREG(attrs.permissions):
-        raise FileProblem("is a directory" if S_ISDIR(attrs.permissions) else "is no regular file")
+        raise FileProblem("is a directory" if S_ISDIR(attrs.permissions) else "not a regular file")

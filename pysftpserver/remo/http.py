@@ -1,8 +1,7 @@
-"""The web server of `pysftpremo serve`: cheroot, with care about slow and odd peers.
+"""The web server of `pysftpremo serve`: cheroot, hardened against slow and malformed peers.
 
-Of cheroot's own, replaced are: who gets a thread (only a connection that says something, and never one that
-is to end), how headers are read, and whatever streams.py has. What may not enter: what the application does.
-Facts: RFC 9112.
+Replaced are cheroot's choice of the connections that get a thread (only those with a request), its header
+parser, and what streams.py has. What may not enter: what the application does. Facts: RFC 9112.
 """
 
 from __future__ import annotations
@@ -21,28 +20,28 @@ from cheroot import wsgi
 
 from pysftpserver.remo.application import IS_GONE
 from pysftpserver.remo.streams import MOST_HEADER, RECEIVE, ChunkedBody, KnownBody, Reader, Stream, Writer
+from pysftpserver.service.serving import raise_descriptor_limit
 from pysftpserver.service.throttle import network_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pysftpserver.remo.config import Values
+    from pysftpserver.remo.config import ServerSettings
 
 log = logging.getLogger("pysftpserver.remo")
 MOST_HEADERS = 128  # lines
 KEEP = 60  # seconds that an idle connection is kept
 UNSENT = 131072  # bytes that the kernel may keep before they are on their way
-LINGER = 1.0  # seconds for the peer to read the last words
-DRAINED_AT_ONCE = 8  # times RECEIVE, before others have their turn
+LINGER = 1.0  # seconds for the peer to read the last reply
+DRAINED_AT_ONCE = 8  # times RECEIVE, before other connections get their turn
 NO_ROOM = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
 )
-KEPT = 4  # one thread of so many is kept for addresses that sessions come from
+KEPT = 4  # one thread of so many is reserved for addresses that have a session
 OPEN_PER_REQUEST = 4  # open connections of an address for each request that it may make at once
-MOST_OPEN = 900  # connections
 FEWEST_OPEN = 16
-PER_REQUEST = 4  # descriptors that one may need besides its connection
+PER_REQUEST = 4  # descriptors that a request may need besides its connection
 OWN = 64  # descriptors of the process and of interactive commands
 NOT_ACCEPTED = 0.2  # seconds to wait when no connection can be accepted
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -50,7 +49,7 @@ _DIGITS = re.compile(rb"[0-9]{1,18}")
 
 
 class HeaderReader:
-    """Reads the lines of a header. Raises ValueError for what leaves a doubt."""
+    """Reads the lines of a header. Raises ValueError for an ambiguous one."""
 
     def __call__(self, rfile: Any, found: dict[bytes, bytes]) -> None:
         count = 0
@@ -76,7 +75,7 @@ def _has_control(value: bytes) -> bool:
 
 
 class Request(cheroot.HTTPRequest):  # type: ignore[misc, unused-ignore]
-    """A request, whose length leaves no doubt."""
+    """A request whose length is unambiguous."""
 
     header_reader = HeaderReader()
 
@@ -125,7 +124,7 @@ class Request(cheroot.HTTPRequest):  # type: ignore[misc, unused-ignore]
             super().write(chunk)
 
     def simple_response(self, status: str, msg: str = "") -> None:
-        """Answer what is not served; the connection ends."""
+        """Answer a request that is refused; the connection ends."""
         self.close_connection = True
         self.conn.is_unread = True
         said = (
@@ -135,21 +134,21 @@ class Request(cheroot.HTTPRequest):  # type: ignore[misc, unused-ignore]
         try:
             self.conn.wfile.write(said.encode("latin-1"))
         except OSError:
-            pass  # nobody is there to read it
+            pass  # the peer has gone
 
 
 class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
-    """A connection. is_new: it has said nothing yet. is_unread: there may be a body that nobody wants.
-    is_stranger: it has one of the threads that are for everybody.
-    ends_at: it only waits, until then (by time.monotonic()), for the peer to have read the last words.
+    """A connection. is_new: nothing has come yet. is_unread: there may be the rest of a refused body.
+    is_stranger: it has one of the threads that are not reserved.
+    ends_at: the time (of time.monotonic()) until which it only waits for the peer to read the last reply.
     """
 
     RequestHandlerClass = Request
     server: Server
 
     def __init__(self, server: Server, sock: socket.socket, makefile: Any = None) -> None:
-        sock.settimeout(server.idle)
-        # Tokens have a time: what a slow line cannot take yet is better made later than kept by the kernel.
+        sock.settimeout(server.idle_timeout)
+        # Tokens have a time: one for a slow line is better made later than kept by the kernel.
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         self.stream = Stream(sock, server.slowest)
@@ -179,9 +178,9 @@ class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
         return goes_on or self.is_unread and self.begin_end()
 
     def begin_end(self) -> bool:
-        """Nothing more will be said; whether to wait for the peer to have read what was.
+        """Send nothing more; return whether to wait for the peer to read what was sent.
 
-        Closed with something unread, the connection would be reset, and the last words lost.
+        Closed with unread input, the connection would be reset, and the last reply lost.
         """
         self.ends_at = time.monotonic() + LINGER
         self.stream.drop()
@@ -193,7 +192,7 @@ class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
         return True
 
     def drain(self) -> bool:
-        """Throw away what has come; whether there may be more."""
+        """Discard what has come; return whether there may be more."""
         assert self.ends_at is not None
         try:
             for _ in range(DRAINED_AT_ONCE):
@@ -206,7 +205,7 @@ class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
         return time.monotonic() < self.ends_at
 
     def turn_away(self) -> bool:
-        """Say that there is no room, without waiting for anything; the same."""
+        """Send 503 without waiting; the rest is as for begin_end()."""
         try:
             self.socket.setblocking(False)
             self.socket.send(NO_ROOM)
@@ -228,23 +227,24 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
 
     ConnectionClass = Connection
 
-    def __init__(self, values: Values, application: Any) -> None:
-        self.idle = values.idle
+    def __init__(self, values: ServerSettings, application: Any) -> None:
+        self.idle_timeout = values.idle_timeout
         self.slowest = values.slowest
         # Behind a proxy, all of them come from one address.
-        self._most_per_address = values.threads if values.proxied else values.most_per_address
-        # Whoever has many addresses must not keep those from their work who are logged in.
+        self._max_per_address = values.threads if values.proxied else values.max_per_address
+        # Strangers with many addresses must not lock out users who are logged in.
         self._most_strangers = values.threads if values.proxied else values.threads - values.threads // KEPT
         self._is_known = application.has_session_from
         self._strangers = 0  # requests of other addresses that have a thread, or are next
         self._waiting: collections.deque[Connection] = collections.deque()  # of such addresses, for those
+        raise_descriptor_limit(values.max_connections + values.max_sessions + PER_REQUEST * values.threads, 1)
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OWN - PER_REQUEST * values.threads
-        self._most_open = max(FEWEST_OPEN, min(MOST_OPEN, descriptors))
+        self._most_open = max(FEWEST_OPEN, min(values.max_connections, descriptors))
         self._busy: collections.Counter[str] = collections.Counter()
         self._open: collections.Counter[str] = collections.Counter()
         self._count_lock = threading.Lock()
         super().__init__(
-            (values.host, values.port),
+            (values.listen_address, values.port),
             application,
             numthreads=values.threads,
             max=values.threads,
@@ -252,14 +252,14 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
             timeout=KEEP,
             request_queue_size=128,
             shutdown_timeout=5,
-            accepted_queue_size=MOST_OPEN,
+            accepted_queue_size=values.max_connections,
             accepted_queue_timeout=1,
         )
         self.max_request_header_size = MOST_HEADER
-        self.keep_alive_conn_limit = MOST_OPEN
+        self.keep_alive_conn_limit = values.max_connections
 
     def process_conn(self, conn: Connection) -> None:
-        """A connection is new, or has something to say; only then it gets a thread."""
+        """Give a thread to a connection that has a request; a new one only waits for its first."""
         if conn.ends_at is not None:
             self._wait_for_end(conn, conn.drain())
             return
@@ -269,17 +269,17 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
             with self._count_lock:
                 self._open[address] += 1
                 conn.is_counted = True
-                crowded = self._open[address] > OPEN_PER_REQUEST * self._most_per_address
+                crowded = self._open[address] > OPEN_PER_REQUEST * self._max_per_address
                 crowded = crowded or self._open.total() > self._most_open
             if crowded:
-                log.warning("%s: too many connections", conn.remote_addr)
+                log.info("%s: too many connections (max_connections, max_per_address)", conn.remote_addr)
                 conn.turn_away()
                 conn.close()
             else:
                 self.put_conn(conn)
             return
         with self._count_lock:
-            crowded = self._busy[address] >= self._most_per_address
+            crowded = self._busy[address] >= self._max_per_address
             if not crowded:
                 self._busy[address] += 1
                 conn.is_busy = True
@@ -290,13 +290,13 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
                     self._strangers += 1
                     conn.is_stranger = True
         if crowded:
-            log.warning("%s: too many requests at once (most-per-address)", conn.remote_addr)
+            log.info("%s: too many requests at once (max_per_address)", conn.remote_addr)
             self._wait_for_end(conn, conn.turn_away())
             return
         super().process_conn(conn)
 
     def put_conn(self, conn: Connection) -> None:
-        """A connection waits for its peer, and takes no thread meanwhile."""
+        """Let a connection wait for its peer, without a thread."""
         super().put_conn(conn)
         if conn.ends_at is not None:
             conn.last_used = time.time() - KEEP + LINGER  # by which cheroot knows when to close it
@@ -337,7 +337,7 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
                 del counter[address]
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
-        """What cheroot has to say; what broke off is no error."""
+        """Log what cheroot reports; a reply that breaks off is not an error."""
         if msg == "Error in HTTPServer.serve":  # nothing could be accepted, and it would try again at once
             time.sleep(NOT_ACCEPTED)
         log.log(min(level, logging.INFO) if "ReplyBroken" in msg else level, "%s", msg[:500], exc_info=False)

@@ -1,8 +1,8 @@
 """Commands: run to their end, or interactively on a pair of sockets or a terminal.
 
-Each is the leader of a session of the kernel's own, which goes as a whole: whoever wants to stay leaves it,
-as daemons do. What may not enter: tokens, HTTP, the protocol's sessions. Facts: killpg(2), setsid(2),
-ioctl_tty(2), pty(7), proc(5); statuses are those that a shell would tell.
+Each command leads a session of its own (setsid), which is killed as a whole; a daemon leaves it to stay. What
+may not enter: tokens, HTTP, the protocol's sessions. Facts: killpg(2), setsid(2), ioctl_tty(2), pty(7),
+proc(5); statuses are those that a shell has.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import termios
 import threading
 import time
 
+from pysftpserver.failures import reason_of, show
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,11 +31,11 @@ if TYPE_CHECKING:
 
 PIECE = 65536  # bytes of output at once
 AT_ONCE = 8192  # bytes of an interactive reply
-SOON = 0.1  # seconds that an interactive command has to say something
-SETTLE = 0.005  # seconds without more output, after which a terminal's is taken for all
-LOOK = 1.0  # seconds between two looks whether somebody listens
+SOON = 0.1  # seconds that an interactive command gets for its output
+SETTLE = 0.005  # seconds without output after which a terminal's output counts as complete
+LOOK = 1.0  # seconds between two looks whether the client is still there
 GRACE = 1.0  # seconds between SIGTERM and SIGKILL
-MOST_PENDING = 1 << 20  # bytes of input that a command has not read
+MOST_PENDING = 1 << 20  # bytes of input that a command has not read yet
 END_OF_FILE = b"\x04"  # what a terminal makes of Ctrl-D
 TIMED_OUT = 124  # what timeout(1) says
 SIGNALLED = 128
@@ -41,11 +43,11 @@ TERMINAL = "xterm-256color"
 
 
 class CommandProblem(Exception):
-    """The command cannot be started, or takes no more input; the text says why, in words for its user."""
+    """The command cannot be started, or takes no more input; the text tells its user why."""
 
 
 class Limits:
-    """What a command may take. seconds: of time. output: bytes."""
+    """Limits of a command. seconds: of run time. output: bytes."""
 
     def __init__(self, seconds: float, output: int) -> None:
         self.seconds = seconds
@@ -61,15 +63,15 @@ def split(line: bytes) -> list[bytes]:
     if not words:
         raise CommandProblem("the command line is empty")
     if any("\0" in word for word in words):
-        raise CommandProblem("the command line has a NUL in it")
+        raise CommandProblem("the command line has a NUL byte in it")
     return [word.encode("utf-8", "surrogateescape") for word in words]
 
 
 class Running:
-    """A process and its session, whose output is to be read from a descriptor.
+    """A process and its session, whose output is read from a descriptor.
 
-    Its leader is waited for in _reap() only: as long as it has not been, nobody else gets its number, and
-    signals reach those that they are meant for. after_stop: called when it was stopped from another thread.
+    Only _reap() waits for the process: until then its number is not reused, and signals reach the right
+    processes. after_stop: called after a stop from another thread.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], output: int) -> None:
@@ -80,7 +82,7 @@ class Running:
         self.note = ""  # why it did not come to its own end
         self.after_stop: Callable[[], None] = lambda: None
 
-    def stop(self, why: str = "stopped, because its session has ended") -> None:
+    def stop(self, why: str = "stopped, because the session ended") -> None:
         """End it, from any thread; what is read of its output comes to an end."""
         with self._lock:
             if self._is_stopped:
@@ -88,7 +90,7 @@ class Running:
             self._is_stopped = True
             self.note = self.note or why
             self._signal(signal.SIGTERM)
-        # A process that ends waits for this thread: what it has started does not outlive it.
+        # Not a daemon thread: the server waits for it, so that no command outlives the server.
         threading.Thread(target=self._finish_stopping, daemon=False).start()
 
     def _finish_stopping(self) -> None:
@@ -109,14 +111,14 @@ class Running:
         self._reap()
 
     def _signal(self, number: int) -> None:
-        """With the lock held. Jobs of a shell are groups of their own, in the same session."""
+        """Called with the lock held. A shell's jobs are process groups of the same session."""
         if self._process.returncode is None:
             for group in {self._process.pid, *_groups(self._process.pid)}:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(group, number)
 
     def _reap(self) -> int:
-        """Wait for the leader; when it was stopped, the rest of its session goes with it."""
+        """Wait for the process; after a stop, kill the rest of its session."""
         self._has_exited(None)
         with self._lock:
             if self._is_stopped:
@@ -124,7 +126,7 @@ class Running:
             return self._process.wait()
 
     def _has_exited(self, seconds: float | None) -> bool:
-        """Wait for the leader's end, and leave it to be waited for."""
+        """Wait until the process has ended, without reaping it."""
         if self._process.returncode is not None:
             return True
         try:
@@ -139,12 +141,12 @@ class Running:
             os.close(descriptor)
 
     def output(self, limits: Limits, is_gone: Callable[[], bool], spent: float = 0.0) -> Iterator[bytes]:
-        """All that it still says, while it comes; a last line tells if it was stopped.
+        """The rest of its output, as it comes; a last line says so if it was stopped.
 
-        is_gone: whether nobody listens any more. spent: seconds of the limit that are over already.
+        is_gone: whether the client has gone. spent: seconds of the limit that have passed already.
         """
         late = f"stopped after {limits.seconds:g} seconds"
-        # While a piece is on its way to who reads slowly, nobody here looks at the clock.
+        # For the time that a slow client takes for a piece.
         timer = threading.Timer(limits.seconds - spent + LOOK, self.stop, (late,))
         timer.daemon = True
         timer.start()
@@ -174,9 +176,9 @@ class Running:
                     left -= len(piece)
                 is_silent = piece == b""
             elif self._is_stopped:
-                break  # who has the output open still has left the session
+                break  # what still has the output open has left the session
             elif is_gone():
-                self.note = "stopped, because nobody listens any more"
+                self.note = "stopped, because the client has gone"
                 self.kill()
                 return
         else:
@@ -185,18 +187,18 @@ class Running:
         yield f"\n[{self.note}]\n".encode()
 
     def _piece(self) -> bytes | None:
-        """Some output; empty at the end; None: there was none after all."""
+        """Some output; empty at its end; None: there was none."""
         try:
             return os.read(self._output, PIECE)
         except BlockingIOError:
             return None
         except OSError as error:
-            if error.errno != errno.EIO:  # what a terminal says when nobody has it open any more
+            if error.errno != errno.EIO:  # a terminal that no process has open any more
                 raise
             return b""
 
     def outcome(self) -> str:
-        """How it ended: a shell's status, and why, if it was stopped. Waits for the end."""
+        """Wait for its end; return its status as a shell has it, and why it was stopped, if it was."""
         status = self._reap()
         if self.note:
             return f"{TIMED_OUT} {self.note}"
@@ -204,7 +206,7 @@ class Running:
 
 
 def _groups(session: int) -> set[int]:
-    """The process groups of a session of the kernel's, as far as /proc tells."""
+    """The process groups of a session, according to /proc."""
     found = set()
     names: list[str] = []
     with contextlib.suppress(OSError):  # it is not there, or there are no descriptors left
@@ -222,11 +224,11 @@ def _start(words: list[bytes], **settings: object) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(words, start_new_session=True, **settings)  # type: ignore[call-overload, no-any-return]
     except FileNotFoundError:
-        raise CommandProblem("there is no such command") from None
+        raise CommandProblem(f"{show(words[0])}: no such command") from None
     except OSError as error:
-        raise CommandProblem(f"it cannot be started: {(error.strerror or 'failure').lower()}") from None
+        raise CommandProblem(f"the command cannot be started: {reason_of(error)}") from None
     except ValueError:
-        raise CommandProblem("it cannot be started: bad words") from None
+        raise CommandProblem("the command cannot be started: bad words") from None
 
 
 class Command(Running):
@@ -244,16 +246,16 @@ class Command(Running):
         super().__init__(process, process.stdout.fileno())
 
     def close(self) -> None:
-        """It is not needed any more: it goes, if it has not come to its end."""
+        """Kill it, if it still runs, and close its output."""
         if self._process.returncode is None:
             self.kill()
         self._pipe.close()
 
 
 class Interactive(Running):
-    """A command that is talked to. Raises CommandProblem.
+    """An interactive command. Raises CommandProblem.
 
-    size: None for a pair of sockets; the columns and rows of the terminal that it gets otherwise.
+    size: columns and rows of the terminal that it gets; None for a pair of sockets.
     """
 
     def __init__(self, words: list[bytes], size: tuple[int, int] | None = None) -> None:
@@ -266,7 +268,7 @@ class Interactive(Running):
         super().__init__(process, self._descriptor)
 
     def exchange(self, given: bytes) -> bytes:
-        """Give it some input; return what it says soon. Raises CommandProblem when it reads nothing."""
+        """Send input; return the output of the next moment. Raises CommandProblem if it reads nothing."""
         if len(self._pending) + len(given) > MOST_PENDING:
             raise CommandProblem("the command does not read its input")
         if self._is_input_over and given:
@@ -284,7 +286,7 @@ class Interactive(Running):
         return said
 
     def finish(self, given: bytes, limits: Limits, is_gone: Callable[[], bool]) -> Iterator[bytes]:
-        """The last input, and all that it says until its end. Raises CommandProblem as exchange()."""
+        """Send the last input; return the rest of the output. Raises CommandProblem as exchange() does."""
         return self._rest(self.exchange(given), limits, is_gone)
 
     def _rest(self, said: bytes, limits: Limits, is_gone: Callable[[], bool]) -> Iterator[bytes]:
@@ -304,12 +306,12 @@ class Interactive(Running):
         self.is_at_end = True
 
     def resize(self, columns: int, rows: int) -> None:
-        """The terminal has another size now."""
+        """Change the size of the terminal."""
         if self._is_terminal:
             _set_size(self._descriptor, columns, rows)
 
     def conclude(self) -> str:
-        """It is not needed any more; how it ended. If it has not come to its end, it goes."""
+        """Kill it, unless it is at its end; return how it ended, as outcome() does."""
         if not (self.is_at_end and self._has_exited(GRACE)):
             self.kill()
         outcome = self.outcome()
@@ -317,7 +319,7 @@ class Interactive(Running):
         return outcome
 
     def close(self) -> None:
-        """The same, without waiting for its own end."""
+        """Kill it, if it still runs, and close its descriptor."""
         if self._process.returncode is None:
             self.kill()
         if self._descriptor >= 0:
@@ -325,7 +327,7 @@ class Interactive(Running):
             self._descriptor = -1
 
     def _wait(self, seconds: float) -> bool:
-        """Wait until something can be read, and give it what it takes meanwhile."""
+        """Wait until there is output, and send it pending input meanwhile."""
         poll = select.poll()
         poll.register(self._descriptor, select.POLLIN | (select.POLLOUT if self._pending else 0))
         events = dict(poll.poll(seconds * 1000)).get(self._descriptor, 0)
@@ -339,7 +341,7 @@ class Interactive(Running):
             del self._pending[:count]
         except BlockingIOError:
             pass
-        except OSError:  # it does not read any more
+        except OSError:  # it has closed its input
             self._pending.clear()
 
     def _read(self, most: int) -> bytes:

@@ -6,10 +6,12 @@ What may not enter: HTTP, cookies, how tokens are made, concrete storages.
 from __future__ import annotations
 
 import functools
+import logging
 import tempfile
 import time
 from dataclasses import dataclass, field
 
+from pysftpserver.failures import BadInput, reason_of
 from pysftpserver.remo import audit, wire
 from pysftpserver.remo.files import FileProblem, Listing, Source, Target
 from pysftpserver.remo.processes import Command, CommandProblem, Interactive, Limits, split
@@ -18,19 +20,22 @@ from pysftpserver.remo.users import Permissions
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import IO
+    from typing import IO, Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.remo.bodies import Exchange
-    from pysftpserver.remo.config import Values
-    from pysftpserver.remo.sessions import Session, Sessions
+    from pysftpserver.remo.config import ServerSettings
+    from pysftpserver.remo.session import Session, Sessions
 
+    OpenStorage = Callable[[], SFTPAbstractServerStorage]
+
+log = logging.getLogger("pysftpserver.remo")
 MOST_INPUT = 1 << 20  # bytes for an interactive command at once
 MOST_CELLS = 10_000  # columns or rows of a terminal
 
 
 class Refusal(Exception):
-    """A request that is not served. text: one line, without anything of the host's or the user's."""
+    """A request that is refused. text: one line, which names nothing of the host and of the user."""
 
     def __init__(self, status: int, text: str, headers: list[tuple[str, str]] | None = None) -> None:
         super().__init__(text)
@@ -40,7 +45,7 @@ class Refusal(Exception):
 
 
 class Transfer:
-    """A file on its way, as far as its session is concerned."""
+    """A transfer that ends with its session."""
 
     def __init__(self) -> None:
         self.is_stopped = False
@@ -49,7 +54,7 @@ class Transfer:
         self.is_stopped = True
 
     def go_on(self, piece: bytes) -> bytes:
-        """The same piece. Raises FileProblem when it was stopped: nobody may take what was sent for whole."""
+        """The same piece. Raises FileProblem once it was stopped, so that the reply breaks off."""
         if self.is_stopped:
             raise FileProblem("the session has ended")
         return piece
@@ -57,8 +62,8 @@ class Transfer:
 
 @dataclass
 class Answer:
-    """What is replied. is_eager: whether pieces go out at once. done: called in the end, with whether all of
-    it was sent.
+    """A reply. is_eager: whether pieces are sent at once. done: called at its end, with whether all of it was
+    sent.
     """
 
     pieces: Iterable[bytes] = (b"",)
@@ -81,14 +86,17 @@ class Route:
 
 
 class Routes:
-    """What the rows of the table do. may_run: whether commands are for anybody at all."""
+    """What the rows of the table do.
+
+    open_storage: opens a storage for one session. may_run: whether any user may run commands.
+    """
 
     def __init__(
-        self, values: Values, sessions: Sessions, storage: SFTPAbstractServerStorage, may_run: bool
+        self, values: ServerSettings, sessions: Sessions, open_storage: OpenStorage, may_run: bool
     ) -> None:
         self._values = values
         self._sessions = sessions
-        self._storage = storage
+        self._open_storage = open_storage
         self._may_run = may_run
 
     def answer(self, exchange: Exchange, method: str, path: str) -> Answer:
@@ -97,51 +105,56 @@ class Routes:
         word, slash, token = path.removeprefix("/").partition("/")
         route = ROUTES.get(word)
         if route is None or not path.startswith("/") or bool(slash) != (route.unreadable is not None):
-            raise Refusal(404, "there is no such path")
+            raise Refusal(404, "no such path")
         if method not in route.methods:
-            raise Refusal(405, "not with this method", [("Allow", ", ".join(route.methods))])
+            raise Refusal(405, "method not allowed", [("Allow", ", ".join(route.methods))])
         argument = b""
         if route.unreadable is not None:
             try:
                 argument = session.cipher.decrypt(token.encode("latin-1"))
             except wire.ProtocolError:
-                raise Refusal(route.unreadable, "the path's token is not this session's") from None
+                raise Refusal(route.unreadable, "the token in the path is not from this session") from None
             exchange.is_proved = True
         if exchange.is_proved:
             self._sessions.confirm(session, time.monotonic())
         if route.ends_command and session.command is not None:
             self._interrupt(session)
         if route.needs not in session.may or route.needs & Permissions.COMMANDS and not self._may_run:
-            audit.record(word, "not permitted", session.address, session, argument=argument)
+            audit.record(session, word, "PERMISSION_DENIED", argument=argument)
             raise Refusal(403, "not permitted")
         try:
             return route.serve(self, exchange, argument)
         except FileProblem as error:
-            audit.record(word, str(error), session.address, session, path=argument)
+            audit.record(session, word, error.result, path=argument, message=str(error))
             raise Refusal(400, str(error)) from None
         except CommandProblem as error:
             session.outcome = f"127 {error}"
-            audit.record(word, str(error), session.address, session, command=argument)
+            audit.record(session, word, "FAILURE", command=argument, message=str(error))
             raise Refusal(400, str(error)) from None
 
     # --- files --------------------------------------------------------------------------------------------
+
+    def _storage(self, session: Session) -> SFTPAbstractServerStorage:
+        """The session's storage: a directory that has been replaced is served from the next session on."""
+        try:
+            return session.storage(self._open_storage)
+        except BadInput as error:
+            log.error("session %s: %s", session.label, error)
+            raise FileProblem("the storage cannot be opened; the server's log says more") from None
 
     def get(self, exchange: Exchange, name: bytes) -> Answer:
         """The content of a file."""
         self._taken(exchange, MOST_INPUT)
         session = exchange.session
-        source = Source(self._storage, name)
+        source = Source(self._storage(session), name)
         transfer, began = Transfer(), time.monotonic()
         session.begin(transfer)
 
         def done(is_whole: bool) -> None:
             session.done(transfer)
             source.close()
-            seconds = round(time.monotonic() - began, 6)
-            result = "OK" if is_whole else "broken off"
-            audit.record(
-                "get", result, session.address, session, path=name, bytes=source.moved, duration=seconds
-            )
+            seconds = time.monotonic() - began
+            audit.record(session, "get", _result(is_whole), path=name, size=source.moved, seconds=seconds)
 
         pieces = source.pieces(wire.data_size(source.size))
         return Answer(map(transfer.go_on, pieces), done=done)
@@ -150,14 +163,14 @@ class Routes:
         """Store the body."""
         session = exchange.session
         transfer, began = Transfer(), time.monotonic()
-        target = Target(self._storage, name)
+        target = Target(self._storage(session), name)
         is_whole = False
         try:
             if not session.begin(transfer):
                 raise Refusal(403, "the session has ended")
             for piece in exchange.data:
-                if self._values.most_put is not None and target.moved + len(piece) > self._values.most_put:
-                    raise Refusal(413, f"a file of more than {self._values.most_put} bytes is not stored")
+                if self._values.max_put is not None and target.moved + len(piece) > self._values.max_put:
+                    raise Refusal(413, f"files are limited to {self._values.max_put} bytes")
                 target.write(piece)
                 session.used = time.monotonic()
                 if transfer.is_stopped or session.is_over:
@@ -168,32 +181,28 @@ class Routes:
             session.done(transfer)
             if not is_whole:
                 target.give_up()
-            seconds = round(time.monotonic() - began, 6)
-            result = "OK" if is_whole else "broken off"
-            audit.record(
-                "put", result, session.address, session, path=name, bytes=target.moved, duration=seconds
-            )
+            seconds = time.monotonic() - began
+            audit.record(session, "put", _result(is_whole), path=name, size=target.moved, seconds=seconds)
         return Answer()
 
     def lst(self, exchange: Exchange, name: bytes) -> Answer:
-        """A directory: a line of JSON for each name in it, with mode, size, time and how `ls -l` shows it."""
+        """A directory: a line of JSON for each name, with mode, size, time and the line of `ls -l`."""
         self._taken(exchange, MOST_INPUT)
         session = exchange.session
-        listing = Listing(self._storage, name)
+        listing = Listing(self._storage(session), name)
         session.begin(listing)
 
         def done(is_whole: bool) -> None:
             session.done(listing)
             listing.close()
-            result = "OK" if is_whole else "broken off"
-            audit.record("lst", result, session.address, session, path=name, names=listing.count)
+            audit.record(session, "lst", _result(is_whole), path=name, names=listing.count)
 
         return Answer(listing.pieces(wire.TOKEN_DATA), done=done)
 
     # --- commands -----------------------------------------------------------------------------------------
 
     def cmd(self, exchange: Exchange, line: bytes) -> Answer:
-        """Run a command to its end. Nothing runs before all of its input is there, and was right."""
+        """Run a command to its end. It starts once all of its input has come and is authentic."""
         session = exchange.session
         words = split(line)
         began = time.monotonic()
@@ -202,7 +211,7 @@ class Routes:
             for piece in exchange.data:
                 count += len(piece)
                 if count > self._values.command_input:
-                    raise Refusal(413, f"a command gets no more than {self._values.command_input} bytes")
+                    raise Refusal(413, f"input is limited to {self._values.command_input} bytes")
                 _keep(given, piece)
                 session.used = time.monotonic()
             given.seek(0)
@@ -217,15 +226,13 @@ class Routes:
             session.done(command)
             session.outcome = command.outcome()
             command.close()
-            seconds = round(time.monotonic() - began, 6)
-            audit.record(
-                "cmd", session.outcome, session.address, session, command=line, input=count, duration=seconds
-            )
+            seconds = time.monotonic() - began
+            _record_outcome(session, "cmd", command=line, input=count, seconds=seconds)
 
         return Answer(command.output(self._limits(), exchange.is_gone), is_eager=True, done=done)
 
     def icm(self, exchange: Exchange, line: bytes, size: tuple[int, int] | None = None) -> Answer:
-        """Start a command that is talked to."""
+        """Start an interactive command."""
         session = exchange.session
         given = self._taken(exchange, MOST_INPUT)
         with session.turn:
@@ -237,7 +244,7 @@ class Routes:
                 raise Refusal(403, "the session has ended")
             session.command = command
             event = "icm" if size is None else "pty"
-            audit.record(event, "OK", session.address, session, command=line)
+            audit.record(session, event, command=line)
             return self._exchange(session, command, given)
 
     def pty(self, exchange: Exchange, argument: bytes) -> Answer:
@@ -246,7 +253,7 @@ class Routes:
         return self.icm(exchange, line, _parse_size(size))
 
     def win(self, exchange: Exchange, argument: bytes) -> Answer:
-        """The terminal has another size."""
+        """Change the size of the terminal."""
         self._taken(exchange, MOST_INPUT)
         size = _parse_size(argument)
         with exchange.session.turn:
@@ -254,17 +261,17 @@ class Routes:
         return Answer()
 
     def idt(self, exchange: Exchange, _: bytes) -> Answer:
-        """Input for the interactive command, and what it says."""
+        """Input for the interactive command, and its output so far."""
         given = self._taken(exchange, MOST_INPUT)
         with exchange.session.turn:
             return self._exchange(exchange.session, self._running(exchange.session), given)
 
     def edt(self, exchange: Exchange, _: bytes) -> Answer:
-        """The last input, and all that the command still says."""
+        """The last input of the interactive command, and the rest of its output."""
         given = self._taken(exchange, MOST_INPUT)
         session = exchange.session
         session.turn.acquire()
-        waiting = Transfer()  # as long as somebody waits for it, a command may be silent
+        waiting = Transfer()  # the session does not time out while a client waits
         try:
             command = self._running(session)
             session.begin(waiting)
@@ -284,7 +291,7 @@ class Routes:
         return Answer(pieces, is_eager=True, done=done)
 
     def sts(self, exchange: Exchange, _: bytes) -> Answer:
-        """How the latest command ended: a shell's status, and words if it was stopped."""
+        """How the latest command ended: its status as a shell has it, and why it was stopped, if it was."""
         self._taken(exchange, MOST_INPUT)
         return Answer((exchange.session.outcome.encode(),))
 
@@ -307,7 +314,7 @@ class Routes:
         return session.command
 
     def _interrupt(self, session: Session) -> None:
-        """End the interactive command, and another request's waiting for it."""
+        """End the interactive command, and another request that waits for it."""
         command = session.command
         if not session.turn.acquire(blocking=False):
             if isinstance(command, Interactive):
@@ -325,10 +332,10 @@ class Routes:
             session.command = None
             session.done(command)
             session.outcome = command.conclude()
-            audit.record("end", session.outcome, session.address, session)
+            _record_outcome(session, "exit")
 
     def _conclude(self, session: Session, command: Interactive) -> None:
-        """What was stopped because its session has ended lets go of what it has open."""
+        """Close what a command has open that was stopped because its session ended."""
         with session.turn:
             if session.command is command:
                 self._end_command(session)
@@ -346,8 +353,20 @@ class Routes:
         return Limits(self._values.command_seconds, self._values.command_output)
 
 
+def _result(is_whole: bool) -> str:
+    return "OK" if is_whole else "CONNECTION_LOST"
+
+
+def _record_outcome(session: Session, request: str, **details: Any) -> None:
+    """Record how a command ended. status: as a shell tells it."""
+    status, _, message = session.outcome.partition(" ")
+    result = "FAILURE" if message else "OK"
+    more = {"message": message} if message else {}
+    audit.record(session, request, result, status=int(status), **details, **more)
+
+
 def _kept_input() -> IO[bytes]:
-    """Where a command's input waits. Raises Refusal."""
+    """A file for a command's input. Raises Refusal."""
     try:
         return tempfile.TemporaryFile(prefix="pysftpremo-", buffering=0)
     except OSError as error:
@@ -355,7 +374,7 @@ def _kept_input() -> IO[bytes]:
 
 
 def _keep(file: IO[bytes], piece: bytes) -> None:
-    """Put a piece there, at once, so that no room is found out here. Raises Refusal."""
+    """Write a piece, unbuffered, so that a full disk shows here. Raises Refusal."""
     rest = memoryview(piece)
     try:
         while rest:
@@ -365,14 +384,13 @@ def _keep(file: IO[bytes], piece: bytes) -> None:
 
 
 def _no_room(error: OSError) -> Refusal:
-    why = (error.strerror or "failure").lower()
-    return Refusal(503, f"the input of the command cannot be kept: {why}")
+    return Refusal(503, f"the input of the command cannot be stored: {reason_of(error)}")
 
 
 def _parse_size(text: bytes) -> tuple[int, int]:
     columns, _, rows = text.partition(b"x")
     if not (columns.isdigit() and rows.isdigit() and len(text) < 16):
-        raise Refusal(400, "no size of a terminal")
+        raise Refusal(400, "not a terminal size such as 80x24")
     return min(int(columns), MOST_CELLS), min(int(rows), MOST_CELLS)
 
 

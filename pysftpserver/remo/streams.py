@@ -1,7 +1,7 @@
-"""Sockets as the web server reads and writes them: within limits of time, and bodies piece by piece.
+"""Sockets as the web server reads and writes them: within time limits, and bodies piece by piece.
 
-Bodies are never kept in memory as a whole, and their lengths are taken strictly. What may not enter: cheroot,
-what is asked for. Facts: RFC 9112.
+Bodies are never kept in memory as a whole, and their lengths are parsed strictly. What may not enter:
+cheroot, what a request asks for. Facts: RFC 9112.
 """
 
 from __future__ import annotations
@@ -12,37 +12,39 @@ import socket
 import time
 
 from pysftpserver.remo.wire import ProtocolError
+from pysftpserver.service.patience import OutOfPatience, Patience
 
 MOST_LINE = 65536  # bytes of a line: a path has a command line in it
 MOST_HEADER = 2 * MOST_LINE
 RECEIVE = 131072  # bytes at once
-FREE = 30.0  # seconds of waiting for a peer before his speed counts
-MOST_DRAINED = 65536  # bytes of a body that nobody wants, for the connection's sake
+FREE = 30.0  # seconds of waiting for a peer before its speed counts
+MOST_DRAINED = 65536  # bytes of a refused body that are read to keep the connection
 _CHUNK = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;.*)?\r\n", re.DOTALL)
 
 
 class TooSlow(TimeoutError):
-    """The peer sends or reads too little."""
+    """The peer sends or reads too slowly."""
 
     def __init__(self) -> None:
         super().__init__("timed out")  # the words by which cheroot knows it
 
 
 class Stream:
-    """A socket, to be read and written within limits of time. slowest: bytes a second."""
+    """A socket that is read and written within time limits. The socket's timeout is that of a single wait.
+
+    slowest: bytes per second that the peer has to move once it was waited for for FREE seconds.
+    """
 
     def __init__(self, sock: socket.socket, slowest: int) -> None:
         self._socket = sock
         self._slowest = slowest
         self._found = b""
-        # Where what nobody has taken begins: sliced off, each short line would cost a copy of it.
-        self._start = 0
+        self._start = 0  # of what was not taken yet; slicing would cost a copy for each short line
         self.begin()
 
     def begin(self) -> None:
-        """Another request."""
-        self._waited = 0.0
-        self._moved = 0
+        """Another request begins: the time that was waited before does not count."""
+        self._patience = Patience(FREE, self._slowest)
 
     def receive(self, most: int) -> bytes:
         """Some bytes; none at the end. Raises TooSlow, OSError."""
@@ -75,7 +77,7 @@ class Stream:
         return line
 
     def drop(self) -> None:
-        """Nobody wants what was received."""
+        """Discard what was received."""
         self._found, self._start = b"", 0
 
     def has_data(self) -> bool:
@@ -101,10 +103,11 @@ class Stream:
             rest = rest[count:]
 
     def _count(self, seconds: float, moved: int) -> None:
-        self._waited += seconds
-        self._moved += moved
-        if self._waited > FREE and self._moved < self._slowest * self._waited:
-            raise TooSlow
+        self._patience.waited(seconds, moved)
+        try:
+            self._patience.left()
+        except OutOfPatience:
+            raise TooSlow from None
 
 
 class Reader:
@@ -116,7 +119,7 @@ class Reader:
         self.bytes_read = 0
 
     def read(self, size: int) -> bytes:
-        """So many bytes; fewer only before the end. For short reads: bodies have classes of their own."""
+        """That many bytes; fewer only at the end. For short reads: bodies have their own classes."""
         parts = []
         while size > 0 and (part := self.stream.receive(min(size, RECEIVE))):
             parts.append(part)
@@ -147,7 +150,7 @@ class Writer:
 
 
 class KnownBody:
-    """A body whose length was told."""
+    """A body with a Content-Length."""
 
     def __init__(self, stream: Stream, length: int) -> None:
         self._stream = stream

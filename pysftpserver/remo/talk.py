@@ -52,10 +52,10 @@ class NotNumbered(Security):
 
 
 class RequestFailed(RemoError):
-    """The server says no. status: HTTP's."""
+    """The server refuses a request. status: HTTP's. text: why, in the server's words."""
 
     def __init__(self, status: int, text: str) -> None:
-        super().__init__(f"{text} ({status})" if text else f"the server says {status}")
+        super().__init__(text or f"the server answers with status {status}")
         self.status = status
 
 

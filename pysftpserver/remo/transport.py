@@ -16,6 +16,7 @@ import time
 import urllib.parse
 
 from pysftpserver import __version__
+from pysftpserver.failures import reason_of
 from pysftpserver.remo.wire import COOKIE
 
 TYPE_CHECKING = False
@@ -48,9 +49,9 @@ class Place:
     def __init__(self, text: str, port: int | None = None) -> None:
         parts = urllib.parse.urlsplit(text if "://" in text else f"http://{_bracketed(text)}")
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError(f"{text!r} is no host, and no http:// or https:// URL")
+            raise ValueError(f"{text!r} is neither a host nor an http:// or https:// URL")
         if parts.username is not None:
-            raise ValueError("a URL for this has no user in it")
+            raise ValueError("the URL must not name a user; give it separately")
         self.is_https = parts.scheme == "https"
         self.host = parts.hostname
         default = None if "://" in text else DEFAULT_PORT
@@ -178,7 +179,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, OSError):
-        return (error.strerror or str(error) or "the connection broke").lower()
+        return reason_of(error)
     if isinstance(error, http.client.IncompleteRead):
         return "the answer breaks off"
-    return "the answer is no HTTP"
+    return "the answer is not HTTP"

@@ -1,7 +1,7 @@
-"""Who may log in: names, public keys and permissions, in SQLite.
+"""The users: names, public keys and permissions, in SQLite.
 
-What may not enter: sessions, HTTP. Facts: the table is `users(id, user, key, pub)`, as databases have it that
-older programs made; the column `permissions` is ours, and is added where it is missing.
+What may not enter: sessions, HTTP. Facts: the table is `users(id, user, key, pub)` in databases of older
+programs; the column `permissions` is ours, and is added where it is missing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import os
 import sqlite3
 from dataclasses import dataclass
 
-from pysftpserver.remo.crypto import KeyProblem, load_public
+from pysftpserver.failures import UNAVAILABLE_STATUS, BadInput, one_line, reason_of
+from pysftpserver.remo.crypto import KeyProblem, fingerprint, load_public
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,8 +30,17 @@ _TABLE = (
 )
 
 
-class UserError(Exception):
-    """What was asked of the users cannot be done; the text says why and what to do."""
+class UserError(BadInput):
+    """The user database cannot do what it was asked; the text says why and what to do."""
+
+
+class NoSuchUser(UserError):
+    """There is no user of that name."""
+
+    status = UNAVAILABLE_STATUS
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no user named {name}")
 
 
 class Permissions(enum.Flag):
@@ -54,27 +64,29 @@ WORDS = {
 
 
 def parse_permissions(text: str | None) -> Permissions:
-    """Words with commas between. None, as rows have it that an older program made, is everything.
+    """Words separated by commas. None, as in rows that an older program made, is everything.
 
     Raises UserError.
     """
     if text is None:
         return Permissions.ALL
     if not isinstance(text, str):  # a database has what was put into it
-        raise UserError(f"{text!r} is no permission; write {', '.join(WORDS)}, with commas between")
+        raise _unknown(text)
     found = Permissions.NONE
     for word in text.split(","):
         if word.strip() not in WORDS:
-            raise UserError(
-                f"{word.strip()!r} is no permission; write {', '.join(WORDS)}, with commas between"
-            )
+            raise _unknown(word.strip())
         found |= WORDS[word.strip()]
     return found
 
 
+def _unknown(word: object) -> UserError:
+    return UserError(f"{word!r} is not a permission; the permissions are {', '.join(WORDS)}")
+
+
 @dataclass(frozen=True)
 class User:
-    """A row. public: the public key, as text. permissions: as text."""
+    """A row. public: the public key as text. permissions: words, or None."""
 
     name: str
     public: str
@@ -88,9 +100,22 @@ class User:
         """Raises UserError."""
         return parse_permissions(self.permissions)
 
+    def line(self) -> str:
+        """The user in a list: name, permissions, and the fingerprint of the key, separated by tabs."""
+        try:
+            self.may()
+            permitted = "all" if self.permissions is None else self.permissions
+        except UserError as error:
+            permitted = f"(nothing: {one_line(str(error))})"
+        try:
+            key = fingerprint(self.key())
+        except KeyProblem as error:
+            key = f"(unusable key: {error})"
+        return f"{one_line(self.name)}\t{permitted}\t{key}"
+
 
 class Users:
-    """A database of users. path: of the file. Safe to use from several threads."""
+    """A user database. path: of the file. Several threads may use it."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -106,9 +131,9 @@ class Users:
         self.migrate()
 
     def migrate(self) -> None:
-        """Add the column that older databases lack; one that cannot be written to stays as it is.
+        """Add the column that older databases lack; a read-only database stays as it is.
 
-        Raises UserError for what is no database of users.
+        Raises UserError for a file that is not a user database.
         """
         with self._opened() as database:
             missing = "permissions" not in _columns(database)
@@ -117,7 +142,7 @@ class Users:
                 with self._opened(is_writing=True) as database:
                     database.execute("ALTER TABLE users ADD COLUMN permissions TEXT")
             except UserError:
-                with self._opened() as database:  # somebody else was faster, or it is read-only
+                with self._opened() as database:  # another program was faster, or it is read-only
                     _columns(database)
 
     def find(self, name: str) -> User | None:
@@ -132,15 +157,15 @@ class Users:
             named = f"{_select(database)} WHERE typeof(user) = 'text' ORDER BY user"
             return [User(*row) for row in database.execute(named)]
 
-    def add(self, name: str, public: str, permissions: str | None) -> None:
-        """A new user. Raises UserError for one who is there, a bad name, key or permission."""
+    def add(self, name: str, public: str, permissions: str | None) -> str:
+        """Add a user; return the fingerprint of the key.
+
+        Raises UserError for a user who exists, a bad name, key or permission.
+        """
         if not name or len(name) > MOST_NAME or not name.isprintable():
-            raise UserError(f"a name has 1 to {MOST_NAME} printable characters")
+            raise UserError(f"a user's name has 1 to {MOST_NAME} printable characters")
         parse_permissions(permissions)
-        try:
-            load_public(public)
-        except KeyProblem as error:
-            raise UserError(f"the public key cannot be used: {error}") from None
+        found = _fingerprint(public)
         self.create()
         try:
             with self._opened(is_writing=True) as database:
@@ -148,13 +173,29 @@ class Users:
                     "INSERT INTO users (user, pub, permissions) VALUES (?, ?, ?)", (name, public, permissions)
                 )
         except sqlite3.IntegrityError:
-            raise UserError(f"there is a user {name!r} already; remove him first (deluser)") from None
+            raise UserError(f"user {name} already exists; remove the user first, or use change") from None
+        return found
+
+    def change(self, name: str, public: str | None, permissions: str | None) -> None:
+        """Change a user's public key and permissions; None for what stays. Raises UserError, NoSuchUser."""
+        parse_permissions(permissions)
+        if public is not None:
+            _fingerprint(public)
+        self.migrate()
+        with self._opened(is_writing=True) as database:
+            changed = database.execute(
+                "UPDATE users SET pub = COALESCE(?, pub), permissions = COALESCE(?, permissions) "
+                "WHERE user = ?",
+                (public, permissions, name),
+            )
+            if not changed.rowcount:
+                raise NoSuchUser(name)
 
     def remove(self, name: str) -> None:
-        """Raises UserError for a user who is not there."""
+        """Raises NoSuchUser, UserError."""
         with self._opened(is_writing=True) as database:
             if not database.execute("DELETE FROM users WHERE user = ?", (name,)).rowcount:
-                raise UserError(f"there is no user {name!r}")
+                raise NoSuchUser(name)
 
     @contextlib.contextmanager
     def _opened(self, is_writing: bool = False) -> Iterator[sqlite3.Connection]:
@@ -174,18 +215,25 @@ class Users:
             raise self._error(error) from None
 
     def _error(self, error: Exception) -> UserError:
-        why = (error.strerror if isinstance(error, OSError) else str(error)) or "failure"
-        return UserError(f"users {self._path}: {why}; name a database that adduser has made")
+        hint = "name a database that `pysftpremo users add` has made"
+        return UserError(f"user database {self._path}: {reason_of(error)}; {hint}")
+
+
+def _fingerprint(public: str) -> str:
+    try:
+        return fingerprint(load_public(public))
+    except KeyProblem as error:
+        raise UserError(f"unusable public key: {error}") from None
 
 
 def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "replace")  # one bad row is no reason to refuse the others
+    return raw.decode("utf-8", "replace")  # a bad row must not lock out the others
 
 
 def _columns(database: sqlite3.Connection) -> set[str]:
     found = {row[1] for row in database.execute("PRAGMA table_info(users)")}
     if not {"user", "pub"} <= found:
-        raise sqlite3.DatabaseError("it has no table of users")
+        raise sqlite3.DatabaseError("there is no table of users in it")
     return found
 
 
@@ -199,5 +247,5 @@ def service(text: str) -> str:
     """The path in a user service's description, `SQLiteUserService:path`. Raises UserError."""
     kind, colon, path = text.partition(":")
     if kind.lower() not in SERVICES or not colon or not path:
-        raise UserError(f"{text!r} is no user service; write SQLiteUserService:PATH")
+        raise UserError(f"{text!r} is not a user service; write SQLiteUserService:PATH")
     return path

@@ -151,12 +151,18 @@ async def until_told(reload: Callable[[], None], log: SFTPLog, told: asyncio.Eve
     await told.wait()
 
 
-def block_until_told(reload: Callable[[], None], log: SFTPLog) -> None:
-    """The same for a server of threads: blocks the main thread, which the handlers run in."""
+def block_until_told(
+    reload: Callable[[], None], log: SFTPLog, ready: Callable[[], None] = lambda: None
+) -> None:
+    """The same for a server of threads: blocks the main thread, which the handlers run in.
+
+    ready: called once signals are heeded.
+    """
     # Not sigwait(): blocked signals would stay blocked in every program that the server starts.
     numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
     before = {number: signal.signal(number, lambda number, _: numbers.put(number)) for number in _obeyed()}
     try:
+        ready()
         while numbers.get() == signal.SIGHUP:
             reload_quietly(reload, log)
     finally:

@@ -198,10 +198,10 @@ class Setting(_Typed[T]):
     """One setting: an attribute of a Settings class.
 
     help: one complete sentence. flags: further spellings of its option, such as "-p". aliases: older names of
-    the key and the option, which stay valid and are not shown. unset: what an unset value means, for the help
-    text ("The default is standard error"). is_secret: the value is not repeated in complaints. in_file_only:
-    there is no option, because everybody on the host can read a command line. reloads: a change of the file
-    takes effect while the server runs.
+    the key and the option, which stay valid and are not shown; one such as "-l" is the option's alone. unset:
+    what an unset value means, for the help text ("The default is standard error"). is_secret: the value is
+    not repeated in complaints. in_file_only: there is no option, because everybody on the host can read a
+    command line. reloads: a change of the file takes effect while the server runs.
     """
 
     name: str  # given by the class
@@ -252,7 +252,10 @@ class Setting(_Typed[T]):
         """Older spellings of its option: with underscores, and by its older names."""
         spelled = []
         for name in (self.name, *self.aliases):
-            spelled += [f"--{name.replace('_', '-')}", f"--{name.replace('-', '_')}"]
+            if name.startswith("-"):
+                spelled.append(name)
+            else:
+                spelled += [f"--{name.replace('_', '-')}", f"--{name.replace('-', '_')}"]
         return tuple(flag for flag in dict.fromkeys(spelled) if flag not in (self.option, *self.flags))
 
     @property
@@ -311,7 +314,8 @@ class Settings:
         """The values in the text of a file, by name. where: what the file is called. Raises BadInput."""
         names = {}
         for name, setting in cls.table().items():
-            names.update(dict.fromkeys((name, *setting.aliases), setting))
+            keys = (name, *(alias for alias in setting.aliases if not alias.startswith("-")))
+            names.update(dict.fromkeys(keys, setting))
         is_ini = not where.endswith(".toml") and f"[{SECTION}]" in source
         found = _ini(source, where) if is_ini else _toml(source, where)
         values: dict[str, Any] = {}

@@ -68,14 +68,14 @@ class InAPipe(ShellCase):
     def test_the_first_failure_is_told_and_is_the_status_and_the_rest_is_done(self) -> None:
         self.assertEqual(self.fails("exit status 3", "exec sh -c 'exit 3'", "exec echo on"), b"on\n")
         for line, words in (
-            ("exec no-such-command", "there is no such command"),
-            ("get missing", "no such file"),
+            ("exec no-such-command", "no-such-command: no such command"),
+            ("get missing", "missing: no such file or directory"),
             ("get", "too few or too many words"),
             ("get 'a", "cannot be split"),
-            ("frobnicate it", "frobnicate: no such command; help lists them"),
+            ("frobnicate it", "unknown command frobnicate; help lists the commands"),
             ("idata x", "no command is running; iexec starts one"),
             ("iend", "no command is running"),
-            ("set_encoding klingon", "klingon: no such encoding"),
+            ("set_encoding klingon", "unknown encoding klingon"),
             ("put missing", "missing: no such file|no such file"),
         ):
             with self.subTest(line):
@@ -96,8 +96,8 @@ class InAPipe(ShellCase):
         self.assertEqual(sorted(os.listdir(self.here / "d")), ["a1", "a2"])
         self.assertEqual((self.here / "here").read_text(), "space")
         self.assertEqual(sorted(os.listdir(self.there)), ["a1", "a2", "b", "c", "with space"])
-        self.fails("several files need a directory", f"get {self.there}/a? missing")
-        self.fails("several files need a directory", f"put {self.there}/c d/a1 d/a2")
+        self.fails("several files need one", f"get {self.there}/a? missing")
+        self.fails("several files need one", f"put {self.there}/c d/a1 d/a2")
 
     def test_a_put_without_a_local_name_takes_the_same_name(self) -> None:
         (self.here / "f").write_text("f")
@@ -149,7 +149,7 @@ class OnATerminal(ShellCase):
         terminal.answer(PROMPT, "help")
         terminal.read("set_encoding")
         terminal.answer(PROMPT, "help get")
-        terminal.read("fetch a file")
+        terminal.read("download a file")
         terminal.answer(PROMPT, "exec sh -c 'exit 7'")
         terminal.read("exit status 7")
         self.end(terminal)

@@ -47,9 +47,9 @@ class KeyCase(unittest.TestCase):
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         return str(done.stdout)
 
-    def refused(self, words: str, *arguments: str, **how: Any) -> None:
+    def refused(self, words: str, *arguments: str, status: int = 2, **how: Any) -> None:
         done = self.run_it(*arguments, **how)
-        self.assertEqual((done.returncode, done.stdout), (2, ""))
+        self.assertEqual((done.returncode, done.stdout), (status, ""))
         self.assertRegex(done.stderr, f"^pysftpremo: .*{words}.*\n$")
 
     def load(self, name: str, passphrase: bytes | None = None) -> crypto.PrivateKey:
@@ -70,13 +70,13 @@ class Keys(KeyCase):
         (self.place / "d").mkdir()
         self.fine("one", "d", program=str(ROOT / "bin/build_key_pair"))
         self.load("d/one_key.pem")
-        self.refused("one word too many", "keygen", "one", "d", "e")
+        self.refused("unexpected argument 'e'", "keygen", "one", "d", "e")
         self.refused("no such file", "keygen", "one", "missing")
 
     def test_no_file_is_replaced_and_none_is_made_then(self) -> None:
         for name in ("one_key.pem", "one.pem"):
             (self.place / name).symlink_to("nowhere")
-            self.refused(f"{name} is there already", "keygen", "-n", "one")
+            self.refused(f"{name} already exists", "keygen", "-n", "one")
             self.assertEqual([path.name for path in self.place.iterdir()], [name])
             (self.place / name).unlink()
 
@@ -101,7 +101,7 @@ class Keys(KeyCase):
         terminal.answer("(empty for none): ", "a")
         terminal.answer("again: ", "b")
         self.assertEqual(terminal.end(), 2)
-        self.assertIn("differ; nothing was made", terminal.text)
+        self.assertIn("differ; no key was made", terminal.text)
         self.assertFalse((self.place / "two_key.pem").exists())
 
 
@@ -112,13 +112,28 @@ class People(KeyCase):
         (self.place / "bob.pem").write_bytes(crypto.public_pem(self.key))
 
     def test_a_user_is_let_in_listed_and_removed(self) -> None:
-        self.assertIn("bob: added, all, ", self.fine("adduser", "bob"))
+        self.assertIn("bob: added, all, ", self.fine("users", "add", "bob"))
         self.assertEqual((self.place / "users_db.sqlite").stat().st_mode & 0o777, 0o600)
-        self.fine("adduser", "-p", "read,commands", "eve", "bob.pem")
+        self.fine("users", "add", "-p", "read,commands", "eve", "bob.pem")
         shown = crypto.fingerprint(self.key)
-        self.assertEqual(self.fine("users"), f"bob\tall\t{shown}\neve\tread,commands\t{shown}\n")
+        self.assertEqual(self.fine("users", "list"), f"bob\tall\t{shown}\neve\tread,commands\t{shown}\n")
+        other = crypto.new_key().public_key()
+        (self.place / "other.pem").write_bytes(crypto.public_pem(other))
+        self.assertEqual(self.fine("users", "change", "eve", "other.pem"), "eve: changed\n")
+        self.fine("users", "change", "-p", "files", "bob")
+        self.assertEqual(
+            self.fine("users", "list"),
+            f"bob\tfiles\t{shown}\neve\tread,commands\t{crypto.fingerprint(other)}\n",
+        )
+        self.assertEqual(self.fine("users", "remove", "bob"), "bob: removed\n")
+
+    def test_the_older_words_do_the_same(self) -> None:
+        self.assertIn("bob: added, read, ", self.fine("adduser", "-p", "read", "bob"))
+        self.assertEqual(self.fine("users"), f"bob\tread\t{crypto.fingerprint(self.key)}\n")
+        self.assertEqual(
+            self.fine("users", "--base", "users_db.sqlite"), self.fine("users", "-busers_db.sqlite")
+        )
         self.assertEqual(self.fine("deluser", "bob"), "bob: removed\n")
-        self.assertEqual(self.fine("users"), f"eve\tread,commands\t{shown}\n")
 
     def test_the_name_that_older_installations_know_takes_a_base(self) -> None:
         self.fine("--base", "other.db", "bob", program=str(ROOT / "bin/add_user"))
@@ -133,15 +148,24 @@ class People(KeyCase):
         self.fine("adduser", "bob")
         (self.place / "bad.pem").write_bytes(b"\xff\xfe")
         (self.place / "private.pem").write_bytes(crypto.private_pem(crypto.new_key(), None))
-        self.refused("there is a user 'bob' already; remove him first", "adduser", "bob")
+        self.refused("user bob already exists; remove the user first", "adduser", "bob")
         self.refused("missing.pem: no such file", "adduser", "missing")
-        self.refused("bad.pem: no text", "adduser", "x", "bad.pem")
-        self.refused("public key cannot be used: .*it is a private one", "adduser", "x", "private.pem")
-        self.refused("'root' is no permission; write all, read", "adduser", "-p", "root", "x", "bob.pem")
+        self.refused("bad.pem: not UTF-8", "adduser", "x", "bad.pem")
+        self.refused("unusable public key: .*it is a private one", "adduser", "x", "private.pem")
+        self.refused(
+            "'root' is not a permission; the .* are all",
+            "adduser",
+            "-p",
+            "root",
+            "x",
+            "bob.pem",
+        )
         self.refused("1 to 255 printable", "adduser", "a\nb", "bob.pem")
-        self.refused("there is no user 'x'", "deluser", "x")
-        self.refused("users missing.db: unable to open", "users", "-b", "missing.db")
-        self.refused("users missing.db: unable to open", "deluser", "-b", "missing.db", "bob")
+        self.refused("no user named x", "users", "remove", "x", status=1)
+        self.refused("no user named x", "users", "change", "-p", "read", "x", status=1)
+        self.refused("nothing to change", "users", "change", "bob")
+        self.refused("user database missing.db: unable to open", "users", "-b", "missing.db")
+        self.refused("user database missing.db: unable to open", "deluser", "-b", "missing.db", "bob")
         self.refused("required", "adduser")
         self.assertEqual(len(Users(str(self.place / "users_db.sqlite")).all()), 1)
         self.assertFalse((self.place / "missing.db").exists())
@@ -149,17 +173,21 @@ class People(KeyCase):
 
 class Verbs(KeyCase):
     def test_every_verb_has_help(self) -> None:
-        for verb in ("serve", "connect", "exec", "get", "put", "keygen", "adduser", "users", "deluser"):
+        users = ("users", "users list", "users add", "users change", "users remove")
+        for verb in ("serve", "connect", "exec", "get", "put", "keygen", *users):
             with self.subTest(verb):
-                said = self.fine(verb, "--help")
+                said = self.fine(*verb.split(), "--help")
                 self.assertTrue(said.startswith(f"usage: pysftpremo {verb} "), said[:80])
-        for verb in ("serve", "keygen", "exec"):
-            self.assertIn(verb, self.fine("--help"))
+        shown = self.fine("--help")
+        for word in ("serve", "keygen", "exec", "users"):
+            self.assertIn(word, shown)
+        self.assertNotIn("adduser", shown)
         self.assertEqual(self.fine("exec", "--version"), self.fine("--version"))
 
     def test_what_is_no_verb_is_told_with_those_that_are(self) -> None:
-        self.refused("fetch: no such verb; there are serve, connect, exec", "fetch")
-        self.refused("the first word is what to do: serve")
+        self.refused("'fetch' is not a command; it is one of serve, connect, exec", "fetch")
+        self.refused("the command is missing; it is one of serve")
+        self.refused("'fetch' is not a command; it is one of list, add, change, remove", "users", "fetch")
 
     def test_without_the_extra_one_line_names_the_command_that_installs_it(self) -> None:
         for name, verb in (("cryptography", "keygen"), ("cheroot", "serve"), ("rich", "")):
@@ -178,8 +206,29 @@ class Verbs(KeyCase):
                 )
                 self.assertEqual(done.returncode, 2, done.stderr)
                 line = done.stderr.splitlines()[-1]
-                self.assertEqual(line, f"pysftpremo: {name} is missing: pip install 'pysftpserver[remo]'")
+                self.assertIn(f"pysftpremo: {name} is missing; run pip install '.[remo]'", line)
             shutil.rmtree(self.place / name)
+
+    def test_help_is_there_without_the_extra(self) -> None:
+        for name in ("cryptography", "cheroot", "rich"):
+            (self.place / f"{name}.py").write_text(f"raise ModuleNotFoundError('no', name={name!r})")
+        for words in (
+            ["bin/add_user", "--help"],
+            ["bin/build_key_pair", "--help"],
+            ["bin/pysftpremo", "--help"],
+            ["bin/pysftpremo", "serve", "--help"],
+            ["bin/pysftpremo", "users", "change", "--help"],
+        ):
+            with self.subTest(words):
+                done = subprocess.run(
+                    [sys.executable, ROOT / words[0], *words[1:]],
+                    env=environment() | {"PYTHONPATH": f"{self.place}{os.pathsep}{ROOT}"},
+                    capture_output=True,
+                    text=True,
+                    timeout=30,
+                )
+                self.assertEqual((done.returncode, done.stderr), (0, ""))
+                self.assertTrue(done.stdout.startswith("usage: pysftpremo "))
 
     def ready(self) -> list[str]:
         self.fine("keygen", "-n", "remo_serv")

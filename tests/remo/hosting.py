@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 
 from pysftpserver.remo import crypto, wire
 from pysftpserver.remo.application import Application
-from pysftpserver.remo.config import Values
+from pysftpserver.remo.config import ServerSettings
 from pysftpserver.remo.http import Server
 from pysftpserver.remo.users import Users
 from pysftpserver.storage import SFTPServerStorage
@@ -332,7 +332,7 @@ class HostCase(unittest.TestCase):
         with self.host.connect(THIRD) as raw:
             said = raw.ask(request("GET", "/info"))
         self.assertEqual((said.status, said.body), (200, wire.NAME.encode()))
-        for word in ("Traceback", "ERROR", "CRITICAL"):
+        for word in ("Traceback", "error: ", "fatal: "):
             self.assertNotIn(word, self.host.log()[self.looked :])
 
     def tearDown(self) -> None:
@@ -349,8 +349,9 @@ class Here:
         self.user_key = crypto.new_key()
         self.users = Users(str(place / "users.sqlite"))
         self.users.add(USER, crypto.public_pem(self.user_key.public_key()).decode(), None)
-        self.values = Values({"port": 0, **{name.replace("_", "-"): value for name, value in given.items()}})
-        self.application = Application(self.values, self.key, self.users, SFTPServerStorage(bytes(place)))
+        self.values = ServerSettings(port=0, **given)
+        storage = SFTPServerStorage(bytes(place))
+        self.application = Application(self.values, self.key, self.users, lambda: storage)
         self.server: Server | None = None
         self.port = 0
 

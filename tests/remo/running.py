@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from pysftpserver.cli import pysftpremo, pysftpremo_serve
-from pysftpserver.remo import audit, client, crypto
+from pysftpserver.cli import pysftpremo
+from pysftpserver.remo import app, audit, client, crypto
 from pysftpserver.remo.users import Users
 from tests.support.paths import ROOT
 from tests.support.ports import LOOPBACK
@@ -37,6 +37,7 @@ USER = "alice"
 SERVER_KEY = crypto.new_key()
 USER_KEY = crypto.new_key()
 LISTENS = r"listening on http://127\.0\.0\.1:(\d+)/"
+LOGGER = "pysftpserver.remo"
 
 
 @functools.cache
@@ -101,10 +102,10 @@ class Server:
         """All that it has logged."""
         return self.log_path.read_text()
 
-    def audit(self, event: str) -> list[dict[str, Any]]:
-        """The audit lines of one kind of event."""
+    def audit(self, request: str) -> list[dict[str, Any]]:
+        """The audit records of one kind of request."""
         lines = map(json.loads, self.audit_path.read_text().splitlines())
-        return [line for line in lines if line["event"] == event]
+        return [line for line in lines if line["request"] == request]
 
     def connect(self, user: str = USER, **options: Any) -> client.Client:
         """A session."""
@@ -184,21 +185,19 @@ def quiet(case: unittest.TestCase) -> None:
     logging.getLogger().addHandler(handler)
     case.addCleanup(logging.getLogger().removeHandler, handler)
     case.addCleanup(_forget)
-    logging.getLogger(pysftpremo_serve.LOGGER).propagate = False
+    logging.getLogger(LOGGER).propagate = False
 
 
 def _forget() -> None:
-    for made in pysftpremo_serve._applications.values():
+    for made in app.application.made.values():
         made.close()
-    pysftpremo_serve._applications.clear()
-    for name in (audit.LOGGER, pysftpremo_serve.LOGGER):
+    app.application.made.clear()
+    for name in (audit.LOGGER, LOGGER):
         logger = logging.getLogger(name)
         logger.setLevel(logging.NOTSET)
         logger.propagate = True
         for handler in list(logger.handlers):
             logger.removeHandler(handler)
-            if isinstance(handler, logging.StreamHandler):
-                handler.stream.close()
 
 
 class Furnished(unittest.TestCase):
@@ -261,4 +260,3 @@ class Served(Furnished):
             yield
         self.assertEqual(caught.exception.status, status, str(caught.exception))
         self.assertIn(words, str(caught.exception))
-        self.assertNotIn(str(self.place), str(caught.exception))

@@ -55,8 +55,8 @@ def said_by(command: Callable[[bytes], bytes], wanted: bytes, said: bytes = b"")
 
 
 class Served:
-    """A server in threads of its own, with the users of this module. settings: by their names in TOML, with
-    underscores.
+    """A server in threads of its own, with the users of this module. settings: by their
+    names.
     """
 
     def __init__(self, place: Path, **settings: Any) -> None:
@@ -64,11 +64,11 @@ class Served:
         users = Users(base)
         for name, key in ((USER, user_key()), (RSA_USER, rsa_key())):
             users.add(name, crypto.public_pem(key.public_key()).decode(), None)
-        given = {name.replace("_", "-"): value for name, value in settings.items()}
-        self.values = config.Values(
-            {"port": 0, "host": HOST, "idle": 5.0, "threads": 8, "most-per-address": 200, **given}
+        own = {"port": 0, "listen_address": HOST, "idle_timeout": 5.0, "threads": 8, "max_per_address": 200}
+        self.values = config.ServerSettings(**{**own, **settings})
+        self.application = Application(
+            self.values, server_key(), users, lambda: SFTPServerStorage(str(place))
         )
-        self.application = Application(self.values, server_key(), users, SFTPServerStorage(str(place)))
         self._server = Server(self.values, self.application)
         self._server.expiration_interval = 0.05  # seconds until it sees that it is to stop
         self._server.prepare()

@@ -15,7 +15,7 @@ from tests.remo.hosting import USER, HereCase, HostCase, Login, Peer, chunked, r
 from tests.support.ports import LOOPBACK
 from tests.support.waiting import until
 
-KEYS = {"time", "session", "address", "user", "event", "result"}
+KEYS = {"time", "session", "peer", "port", "user", "request", "path", "result", "bytes", "duration"}
 
 
 class Lines(HostCase):
@@ -38,12 +38,14 @@ class Lines(HostCase):
         self.assertEqual(len(found), count, found)
         for line in found:
             self.assertLessEqual(KEYS, line.keys())
-            self.assertRegex(line["time"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
-            self.assertEqual(line["address"], self.address)
+            self.assertRegex(line["time"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")
+            self.assertEqual(line["peer"], self.address)
+            self.assertIsInstance(line["port"], int)
         return found
 
-    def brief(self, count: int) -> list[tuple[str, str]]:
-        return [(line["event"], line["result"]) for line in self.lines(count)]
+    def ends(self) -> list[str]:
+        """Why sessions ended."""
+        return [line["message"] for line in self.lines(1) if line["request"] == "end"]
 
     def asked(self, peer: Peer, word: str, argument: bytes | None = None, *pieces: bytes) -> int:
         return self.one(peer.plain(word, argument, *pieces)).status
@@ -61,19 +63,19 @@ class Lines(HostCase):
         for body in bodies:
             self.one(request("POST", "/auth", body))
         lines = self.lines(6)
-        self.assertEqual({line["event"] for line in lines}, {"login"})
+        self.assertEqual({line["request"] for line in lines}, {"login"})
         self.assertEqual(
-            [(line["user"], line["result"]) for line in lines],
+            [(line["user"], line["result"], line.get("message")) for line in lines],
             [
-                (USER, "OK"),
-                (USER, "a login that was there before"),
-                (USER, "wrong signature"),
-                (None, 'the login needs the texts "user", "key" and "sign"'),
-                ("nobody", "no such user"),
-                (None, "not looked at: too many have failed"),
+                (USER, "OK", None),
+                (USER, "PERMISSION_DENIED", "a replayed login"),
+                (USER, "PERMISSION_DENIED", "wrong signature"),
+                ("", "BAD_MESSAGE", 'the login needs the texts "user", "key" and "sign"'),
+                ("nobody", "PERMISSION_DENIED", "no such user"),
+                ("", "PERMISSION_DENIED", "too many failed logins from this address"),
             ],
         )
-        self.assertEqual([bool(line["session"]) for line in lines], [True] + [False] * 5)
+        self.assertEqual(len({line["session"] for line in lines}), 6)
 
     def log_in(self, user: str = USER, key: crypto.PrivateKey | None = None) -> Peer:
         """From an address that has not failed; it is the session's from then on."""
@@ -97,19 +99,20 @@ class Lines(HostCase):
         path = peer.path("put", b"/numbered")
         self.one(peer.request("POST", path, peer.sealed(path, b"1", b"2")[0]))
         found = [
-            {"user": USER, "event": "get", "result": "OK", "path": "/small", "bytes": 13},
-            {"event": "get", "result": "no such file or directory", "path": "/not"},
-            {"event": "put", "result": "OK", "path": "/new", "bytes": 5},
-            {"event": "put", "result": "no such file or directory", "path": "/not/new"},
-            {"event": "lst", "result": "OK", "path": "/", "names": 2},
-            {"event": "put", "result": "broken off", "path": "/cut", "bytes": 3},
-            {"event": "put", "result": "broken off", "path": "/numbered"},
-            {"event": "end-session"},
+            {"user": USER, "request": "get", "result": "OK", "path": "/small", "bytes": 13},
+            {"request": "get", "result": "NO_SUCH_FILE", "path": "/not"},
+            {"request": "put", "result": "OK", "path": "/new", "bytes": 5},
+            {"request": "put", "result": "NO_SUCH_FILE", "message": "no such file or directory"},
+            {"request": "lst", "result": "OK", "path": "/", "names": 2},
+            {"request": "put", "result": "CONNECTION_LOST", "path": "/cut", "bytes": 3},
+            {"request": "put", "result": "CONNECTION_LOST", "path": "/numbered"},
+            {"request": "end", "bytes": 21},
         ]
-        for wanted, line in zip(found, self.lines(len(found)), strict=True):
+        lines = self.lines(len(found))
+        for wanted, line in zip(found, lines, strict=True):
             with self.subTest(wanted=wanted):
                 self.assertEqual({**line, **wanted}, line)
-                self.assertEqual(line["session"], peer.cookie[:6])
+                self.assertEqual(line["session"], lines[0]["session"])
 
     def test_every_command_is_in_it_and_how_it_ended(self) -> None:
         peer = self.log_in()
@@ -122,17 +125,20 @@ class Lines(HostCase):
         self.asked(peer, "get", b"/small")  # which ends it
         lines = self.lines(9)
         self.assertEqual(
-            [(line["event"], line["result"], line.get("command")) for line in lines],
             [
-                ("cmd", "3", "sh -c 'exit 3'"),
-                ("cmd", "0", "cat"),
-                ("cmd", "there is no such command", "not-there"),
-                ("cmd", "124 stopped after 1 seconds", "sleep 60"),
-                ("icm", "OK", "cat"),
-                ("end", "0", None),
-                ("pty", "OK", "cat"),
-                ("end", lines[7]["result"], None),
-                ("get", "OK", None),
+                tuple(line.get(key) for key in ("request", "result", "command", "status", "message"))
+                for line in lines
+            ],
+            [
+                ("cmd", "OK", "sh -c 'exit 3'", 3, None),
+                ("cmd", "OK", "cat", 0, None),
+                ("cmd", "FAILURE", "not-there", None, "not-there: no such command"),
+                ("cmd", "FAILURE", "sleep 60", 124, "stopped after 1 seconds"),
+                ("icm", "OK", "cat", None, None),
+                ("exit", "OK", None, 0, None),
+                ("pty", "OK", "cat", None, None),
+                ("exit", "OK", None, lines[7]["status"], None),
+                ("get", "OK", None, None, None),
             ],
         )
         self.assertEqual(lines[1]["input"], 5)
@@ -145,27 +151,26 @@ class Lines(HostCase):
         for word, argument in asked.items():
             self.assertEqual(self.asked(peer, word, argument, b"x"), 403)
         lines = self.lines(5)
-        self.assertEqual({(line["user"], line["result"]) for line in lines}, {("reader", "not permitted")})
-        self.assertEqual([line["event"] for line in lines], list(asked))
+        self.assertEqual(
+            {(line["user"], line["result"]) for line in lines}, {("reader", "PERMISSION_DENIED")}
+        )
+        self.assertEqual([line["request"] for line in lines], list(asked))
         self.assertEqual([line["argument"] for line in lines], ["/x", "id", "id", "80x24 id", ""])
 
     def test_the_end_of_a_session_is_in_it(self) -> None:
         for _ in range(2):
             peer = self.log_in()
             self.one(request("POST", "/auth", b"", peer.cookie))
-            self.assertEqual(self.brief(1), [("end-session", "logged out")])
+            self.assertEqual(self.ends(), ["logged out"])
         peer = self.log_in()
         self.assertEqual(peer.opened(self.one(peer.numbers("sts"))), b"none")
         self.one(peer.plain("sts"))
-        self.assertEqual(
-            self.brief(1),
-            [("end-session", "ended, because a request was not as it should be: a request without numbers")],
-        )
+        self.assertEqual(self.ends(), ["ended, because of a tampered request: a request without numbers"])
 
     def test_names_cannot_forge_a_line_or_drive_a_terminal(self) -> None:
         peer = self.log_in()
         names = (
-            b'a\n{"event":"login","result":"OK"}',
+            b'a\n{"request":"login","result":"OK"}',
             b"\x1b[2J\x7f\x9b",
             b"\xff\xfe",
             "\u2028\u202e".encode(),
@@ -200,7 +205,7 @@ class WithoutCommands(HostCase):
         for word, argument in (("cmd", b"id"), ("icm", b"id"), ("pty", b"80x24 id")):
             self.assertEqual(self.one(peer.plain(word, argument)).status, 403)
         lines = [json.loads(line) for line in self.host.audit.read_text().splitlines()]
-        self.assertEqual([line["result"] for line in lines], ["OK"] + ["not permitted"] * 3)
+        self.assertEqual([line["result"] for line in lines], ["OK"] + ["PERMISSION_DENIED"] * 3)
 
 
 class WithoutAFile(HereCase):
@@ -211,7 +216,7 @@ class WithoutAFile(HereCase):
             here.called("GET", peer.path("get", b"users.sqlite"), cookie=peer.cookie)
         lines = [json.loads(record.getMessage()) for record in log.records]
         self.assertEqual(
-            [(line["event"], line["result"]) for line in lines], [("login", "OK"), ("get", "OK")]
+            [(line["request"], line["result"]) for line in lines], [("login", "OK"), ("get", "OK")]
         )
-        self.assertEqual({line["session"] for line in lines}, {peer.cookie[:6]})
+        self.assertEqual(len({line["session"] for line in lines}), 1)
         self.assertNotIn(wire.COOKIE, log.output[0])

@@ -229,7 +229,7 @@ class OurServer(RemoCase):
 
 
 class Limits(RemoCase):
-    settings = {"most_put": 100_000}
+    settings = {"max_put": 100_000}
 
     def test_a_file_that_is_refused_half_way_is_told_as_such(self) -> None:
         remote = self.connect()

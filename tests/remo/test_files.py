@@ -90,7 +90,7 @@ class Files(FileCase):
         os.mkfifo(self.here / "fifo")
         (self.here / "device").symlink_to("/dev/null")
         (self.here / "loop").symlink_to("loop")
-        kinds = {"d": "is a directory", "fifo": "is no regular file", "device": "is no regular file"}
+        kinds = {"d": "is a directory", "fifo": "not a regular file", "device": "not a regular file"}
         for name, words in {**kinds, "loop": "too many levels", ".": "is a directory"}.items():
             with self.subTest(name):
                 with self.refused(400, words):
@@ -112,7 +112,7 @@ class Files(FileCase):
             self.remote.list("alice.pem")
         for name in ("", "a\0b"):
             for method, path in (("GET", "/get/"), ("POST", "/put/")):
-                with self.subTest(path), self.refused(400, "no file is named"):
+                with self.subTest(path), self.refused(400, "the name is empty"):
                     self.ask(method, path, name.encode())
 
     def test_files_of_proc_that_claim_to_be_empty_are_read(self) -> None:
@@ -145,7 +145,7 @@ class Files(FileCase):
             self.assertEqual(line["result"], "OK")
         with self.refused(400):
             self.remote.read(f"{self.there}/missing")
-        self.assertIn("no such file", self.server.audit("get")[-1]["result"])
+        self.assertEqual(self.server.audit("get")[-1]["result"], "NO_SUCH_FILE")
 
 
 class BrokenPuts(FileCase):
@@ -194,7 +194,7 @@ class BrokenPuts(FileCase):
                         raw.close()
                     self.assert_as_before()
                     until(lambda count=count: len(self.server.audit("put")) > count)
-                    self.assertEqual(self.server.audit("put")[-1]["result"], "broken off")
+                    self.assertEqual(self.server.audit("put")[-1]["result"], "CONNECTION_LOST")
                     raw.close()
 
     def test_a_part_that_is_not_the_sessions_leaves_the_old_file(self) -> None:
@@ -207,7 +207,7 @@ class BrokenPuts(FileCase):
             self.assert_as_before()
 
     def test_a_file_beyond_the_limit_is_refused_and_leaves_the_old_one(self) -> None:
-        with self.refused(413, "more than 1000000 bytes"):
+        with self.refused(413, "limited to 1000000 bytes"):
             self.put("file", bytes(1_000_001))
         self.assert_as_before()
         self.put("file", bytes(1_000_000))
@@ -286,8 +286,8 @@ class Jail(Served):
             with self.subTest(path), self.refused(403, "not permitted"):
                 self.ask("POST", path, argument)
         line = self.server.audit("cmd")[-1]
-        self.assertEqual((line["result"], line["argument"]), ("not permitted", "true"))
-        self.assertIn("commands are for nobody", self.server.log())
+        self.assertEqual((line["result"], line["argument"]), ("PERMISSION_DENIED", "true"))
+        self.assertIn("commands are not allowed", self.server.log())
 
 
 class JailWithCommands(Served):

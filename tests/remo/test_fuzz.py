@@ -12,7 +12,8 @@ from unittest import mock
 from fuzz import corpus
 from fuzz.remo import Open, ParserTarget, RemoTarget, made_at
 from fuzz.targets import TARGETS
-from pysftpserver.remo import application, http, routes, sessions, streams, wire
+from pysftpserver.remo import application, http, routes, streams, wire
+from pysftpserver.remo import session as sessions
 from pysftpserver.uploads.files import StoredFile
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 

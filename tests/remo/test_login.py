@@ -10,8 +10,9 @@ from unittest import mock
 
 from cryptography.hazmat.primitives.asymmetric import ed448, rsa
 
-from pysftpserver.remo import application, crypto, login, sessions, wire
-from pysftpserver.remo.sessions import Sessions, TooMany
+from pysftpserver.remo import application, crypto, login, wire
+from pysftpserver.remo import session as sessions
+from pysftpserver.remo.session import Sessions, TooMany
 from pysftpserver.remo.users import Permissions, User
 from pysftpserver.service import throttle
 from tests.remo.hosting import USER, Answer, Here, HereCase, Login, Peer
@@ -124,7 +125,7 @@ class Refusals(HereCase):
         count = len(self.here.application.sessions)
         with FAST:
             again = self.here.called("POST", "/auth", recorded.body, address="203.0.113.9")
-        self.assertEqual((again.status, again.body), (403, b"the login is refused"))
+        self.assertEqual((again.status, again.body), (403, b"login refused"))
         self.assertEqual(len(self.here.application.sessions), count)
         self.assertEqual(self.here.called("GET", peer.path("lst", b"."), cookie=peer.cookie).status, 200)
 
@@ -274,7 +275,7 @@ class Lives(HereCase):
             self.assertEqual(self.status(here, peer), 200)
 
     def test_sessions_that_are_not_used_end(self) -> None:
-        here = self.serve(timeout=0.15)
+        here = self.serve(session_timeout=0.15)
         with mock.patch.object(application, "SWEEP", 0.02):
             peer = self.confirmed(here)
             until(lambda: not len(here.application.sessions), "it does not end")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 import tracemalloc
 
-from pysftpserver.remo import crypto, sessions
-from pysftpserver.remo.sessions import Sessions, TooMany
+from pysftpserver.remo import crypto
+from pysftpserver.remo import session as sessions
+from pysftpserver.remo.session import Sessions, TooMany
 from pysftpserver.remo.users import Permissions, User
 from tests.remo.hosting import HereCase, HostCase, Login, Peer, request
 

@@ -107,9 +107,10 @@ class Commands(CommandCase):
 
     def test_a_command_that_is_not_there_is_said_to_be_so(self) -> None:
         for path, argument in (("/cmd/", b""), ("/icm/", b""), ("/pty/", b"80x24 ")):
-            with self.subTest(path), self.refused(400, "there is no such command"):
+            with self.subTest(path), self.refused(400, "no such command"):
                 self.ask("GET", path, argument + b"no-such-command-anywhere")
-            self.assertEqual(self.remote.outcome(), (127, "there is no such command"))
+            status, note = self.remote.outcome()
+            self.assertEqual((status, note.rpartition(": ")[2]), (127, "no such command"))
         with self.refused(400, "permission denied"):
             self.remote.run(str(self.place / "users_db.sqlite"))
 
@@ -149,7 +150,7 @@ class Commands(CommandCase):
         pieces, numbers = self.started(f"sh -c 'sleep {LONG} & echo $! $$; wait'")
         pieces.close()
         self.assert_gone(*numbers)
-        until(lambda: "nobody listens" in self.server.audit("cmd")[-1]["result"])
+        until(lambda: "client has gone" in self.server.audit("cmd")[-1].get("message", ""))
 
     def test_a_talking_command_ends_when_its_client_goes_away(self) -> None:
         pieces, numbers = self.started("sh -c 'echo $$; exec yes'")
@@ -170,7 +171,7 @@ class Commands(CommandCase):
         with self.assertRaises(client.RemoError):
             said += [next(pieces)]
             said += pieces
-        self.assertEqual(b"".join(said), b"\n[stopped, because its session has ended]\n")
+        self.assertEqual(b"".join(said), b"\n[stopped, because the session ended]\n")
 
     def test_nobody_waits_for_one_who_left_the_session_and_holds_the_output(self) -> None:
         self.remote = self.login(timeout=5)
@@ -182,7 +183,7 @@ class Commands(CommandCase):
         with self.assertRaises(client.RemoError):
             said += [next(pieces)]
             said += pieces
-        self.assertEqual(b"".join(said), b"\n[stopped, because its session has ended]\n")
+        self.assertEqual(b"".join(said), b"\n[stopped, because the session ended]\n")
 
     def test_commands_inherit_nothing_of_the_server(self) -> None:
         said = self.remote.run("sh -c 'ls /proc/$$/fd'").output.split()
@@ -203,7 +204,8 @@ class Limits(CommandCase):
         self.assertEqual((result.status, result.note), (124, "stopped after 0.4 seconds"))
         for number in numbers.split():
             self.assertFalse(is_alive(int(number)))
-        self.assertEqual(self.server.audit("cmd")[-1]["result"], "124 stopped after 0.4 seconds")
+        line = self.server.audit("cmd")[-1]
+        self.assertEqual((line["status"], line["message"]), (124, "stopped after 0.4 seconds"))
 
     def test_one_whose_leader_has_gone_is_ended_too(self) -> None:
         result = self.remote.run(f"sh -c 'sleep {LONG} & echo $!'")
@@ -338,11 +340,11 @@ class Interactive(CommandCase):
             with self.subTest(path):
                 line = f"sh -c '{STUBBORN} sleep {LONG} & echo $! $$; wait; wait'"
                 said = self.ask("GET", path, argument + line.encode())
-                before = len(self.server.audit("end"))
+                before = len(self.server.audit("exit"))
                 self.remote.close()
                 self.assert_gone(*map(int, said.split()))
                 self.check_nothing_is_left()
-                until(lambda before=before: len(self.server.audit("end")) > before, "no line of its end")
+                until(lambda before=before: len(self.server.audit("exit")) > before, "no line of its end")
 
 
 class Terminals(CommandCase):
@@ -379,11 +381,11 @@ class Terminals(CommandCase):
         self.start("cat")
         for text in (b"", b"80", b"80x", b"x24", b"-1x5", b"80x24x3", b"8 0x24", b"9" * 20 + b"x1", b"a x b"):
             with self.subTest(text):
-                with self.refused(400, "no size"):
+                with self.refused(400, "not a terminal size"):
                     self.ask("GET", "/win/", text)
         self.ask("GET", "/win/", b"99999999x0")
         self.read(b"again", b"again")
-        with self.refused(400, "no size"):
+        with self.refused(400, "not a terminal size"):
             self.ask("GET", "/pty/", b"cat")
 
     def test_ctrl_c_reaches_the_command(self) -> None:

@@ -171,14 +171,14 @@ class OldClients(RemoCase):
                 client.request("GET", path, client.seal(path, ()) if client.is_numbered else [])
             client.send("POST", client.path("put", "refused"), b"gAAAAAnonsense")
             lines = "\n".join(self.log.lines)
-            self.assertIn('"event":"put"', lines)
+            self.assertIn('"request":"put"', lines)
             self.assertIn("logged", lines)
             for secret in ("gAAAA", client.cookie, "the content", "the input"):
                 self.assertNotIn(secret, lines)
 
 
 class Sessions(RemoCase):
-    settings = {"most_per_user": 3}
+    settings = {"max_per_user": 3}
 
     def test_what_the_server_is_can_be_asked_without_a_session(self) -> None:
         client = oldstyle.Client(self.served.port)
@@ -477,7 +477,7 @@ class Numbers(RemoCase):
         client.ask("GET", "cmd", self.marking)
         path = client.path("cmd", self.marking)
         replayed = client.seal(path, (), client.number)
-        with mock.patch("pysftpserver.remo.sessions.PAUSE", 0.0):
+        with mock.patch("pysftpserver.remo.session.PAUSE", 0.0):
             client.ahead, client.number = 1, 6
             self.assertEqual(client.ask("GET", "cmd", self.marking), b"marked\n")
             self.assertEqual(client.ask("GET", "cmd", self.marking), b"marked\n")

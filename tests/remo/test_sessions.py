@@ -9,9 +9,9 @@ from typing import Any
 
 from cryptography.fernet import Fernet
 
-from pysftpserver.remo import sessions
+from pysftpserver.remo import session as sessions
 from pysftpserver.remo.crypto import SessionCipher
-from pysftpserver.remo.sessions import PAUSE, Session, Sessions, TooMany, new_id
+from pysftpserver.remo.session import PAUSE, Session, Sessions, TooMany, new_id
 from pysftpserver.remo.users import Permissions, User
 from pysftpserver.remo.wire import Tampered
 

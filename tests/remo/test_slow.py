@@ -124,13 +124,14 @@ class Crowds(HostCase):
         os.truncate(self.host.files / "small", 1 << 30)
         self.addCleanup((self.host.files / "small").write_bytes, b"small content")
         peer = self.host.log_in()
+        self.one(peer.plain("lst", b"/"))  # which opens the session's storage
         before, descriptors = self.host.memory(), self.host.descriptors_open()
         raw = self.mine(buffer=4096)
         raw.say(peer.plain("get", b"/small"))
 
         def broken() -> bool:
             lines = map(json.loads, self.host.audit.read_text().splitlines())
-            return any(line["event"] == "get" and line["result"] == "broken off" for line in lines)
+            return any(line["request"] == "get" and line["result"] == "CONNECTION_LOST" for line in lines)
 
         until(broken, "it is not left")
         until(lambda: self.host.descriptors_open() <= descriptors, "the file stays open")
@@ -185,7 +186,7 @@ class Dribbles(HereCase):
     def listening(self, slowest: int) -> Iterator[int]:
         logging.getLogger("pysftpserver.remo").setLevel(logging.CRITICAL)
         self.addCleanup(logging.getLogger("pysftpserver.remo").setLevel, logging.NOTSET)
-        here = self.serve(idle=5, slowest=slowest)
+        here = self.serve(idle_timeout=5, slowest=slowest)
         with mock.patch.object(streams, "FREE", 0.2):
             here.listen()
             yield here.port
@@ -230,7 +231,7 @@ class Proxies(HereCase):
         self.assertEqual(statuses, [403, 403, 403, 429, 429])
 
     def test_behind_a_proxy_all_threads_are_for_its_address(self) -> None:
-        here = self.serve(proxied=True, threads=4, most_per_address=1, idle=5)
+        here = self.serve(proxied=True, threads=4, max_per_address=1, idle_timeout=5)
         here.listen()
         slow = Raw(here.port)
         self.addCleanup(slow.close)

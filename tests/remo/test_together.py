@@ -58,7 +58,7 @@ class Ends(Case):
     def assert_breaks_off(self, name: str, stop_at: int) -> None:
         here, peer, session = self.logged_in()
         (here.place / "long").write_bytes(bytes(300_000))
-        storage = here.application._routes._storage
+        storage = here.application._routes._open_storage()
         read, count = getattr(storage, name), 0
 
         def stopping(*arguments: Any) -> Any:
@@ -73,7 +73,7 @@ class Ends(Case):
 
     def test_so_is_a_listing(self) -> None:
         here, peer, session = self.logged_in()
-        storage = here.application._routes._storage
+        storage = here.application._routes._open_storage()
 
         def entries(path: bytes) -> Iterator[Any]:
             yield from [*storage.__class__.opendir(storage, path)][:1]
@@ -103,7 +103,7 @@ class Ends(Case):
             self.assertEqual(here.called(method, path, body, peer.cookie).status, 503)
 
     def test_every_end_of_a_session_is_in_the_audit_log_once_whatever_it_was(self) -> None:
-        here, _, first = self.logged_in(most_per_user=1)
+        here, _, first = self.logged_in(max_per_user=1)
         peer = here.log_in()
         with self.assertLogs(audit.LOGGER, "INFO") as log:
             self.asked(here, peer, "get", b"/not there")
@@ -116,11 +116,11 @@ class Ends(Case):
             here.application.close()
         lines = [json.loads(line.partition(f"{audit.LOGGER}:")[2]) for line in log.output]
         self.assertEqual(
-            [(line["session"], line["result"]) for line in lines if line["event"] == "end-session"],
+            [(line["session"], line["message"]) for line in lines if line["request"] == "end"],
             [
-                (first.label, "its user has too many: the one that was used least recently"),
+                (first.label, "the user has too many sessions, and this was the least recently used"),
                 (second.label, "timed out"),
-                (third.cookie[:6], "the server ends"),
+                (lines[3]["session"], "the server stops"),
             ],
         )
 
@@ -173,7 +173,7 @@ class TooLittle(Case):
             said = self.asked(here, peer, "cmd", line, b"input")
             self.assertEqual(
                 (said.status, said.body),
-                (503, b"the input of the command cannot be kept: no space left on device"),
+                (503, b"the input of the command cannot be stored: no space left on device"),
             )
             path = peer.path("cmd", line)
             body = b"".join(peer.sealed(path, b"input"))
@@ -189,7 +189,7 @@ class TooLittle(Case):
         self.assertIsNotNone(process._process.returncode)
 
     def test_slow_strangers_leave_threads_for_addresses_that_sessions_come_from(self) -> None:
-        here, peer, _ = self.logged_in(threads=4, most_per_address=2, idle=PATIENCE)
+        here, peer, _ = self.logged_in(threads=4, max_per_address=2, idle_timeout=PATIENCE)
         here.listen()
         slow = [Raw(here.port, STRANGERS[number // 2]) for number in range(4)]
         for raw in slow:

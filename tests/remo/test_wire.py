@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pysftpserver.remo import bodies, crypto, wire
-from pysftpserver.remo.sessions import Session
+from pysftpserver.remo.session import Session
 from pysftpserver.remo.users import Permissions, User
 from tests.remo import oldstyle
 

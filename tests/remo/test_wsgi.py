@@ -9,7 +9,6 @@ import wsgiref.util
 import wsgiref.validate
 from typing import Any
 
-from pysftpserver.cli import pysftpremo_serve
 from pysftpserver.remo import client
 from pysftpserver.remo.app import application
 from tests.remo.running import SERVER_KEY, USER, USER_KEY, Furnished, quiet
@@ -83,12 +82,12 @@ class UnderAnother(Furnished):
         self.assertEqual(remote.read("/alice.pem"), (self.place / "alice.pem").read_bytes())
         with self.assertRaises(client.RequestFailed):
             remote.run("true")
-        (made,) = pysftpremo_serve._applications.values()
-        self.assertEqual(made._values.timeout, 5.0)
-        self.assertEqual([line.count('"event":"login"') for line in log.read_text().splitlines()][0], 1)
+        (made,) = application.made.values()
+        self.assertEqual(made._values.session_timeout, 5.0)
+        self.assertEqual([line.count('"request":"login"') for line in log.read_text().splitlines()][0], 1)
         self.environ["remo_serv.timeout"] = "6"
         self.connect()
-        self.assertEqual(len(pysftpremo_serve._applications), 2)
+        self.assertEqual(len(application.made), 2)
         lines = log.read_text().splitlines()
         self.assertEqual(len(lines), len(set(lines)), "lines are written twice")
 
@@ -132,13 +131,14 @@ class WithoutAServer(Furnished):
         bad = (
             ({"KEYFILE": "/missing/key"}, "key-file: /missing/key"),
             ({"USER_SERVICE": "x"}, "user-service: 'x'"),
-            ({"remo_serv.timeout": "soon"}, "remo_serv.timeout: 'soon'"),
+            ({"remo_serv.timeout": "soon"}, "remo_serv.timeout: has to be a number of seconds"),
             ({"remo_serv.root": "/missing"}, "root: /missing"),
+            ({"remo_serv.prot": "1"}, "remo_serv.prot: unknown key"),
         )
         for more, words in bad:
             with self.subTest(words), self.assertLogs("pysftpserver.remo", "ERROR") as logged:
                 status, _, body = self.call(**{**self.settings, **more})
-                self.assertEqual((status[:3], body), ("500", b"the server is not set up: its log says more"))
+                self.assertEqual((status[:3], body), ("500", b"the server is not set up; its log says more"))
                 self.assertTrue(logged.records[0].getMessage().startswith(words), logged.records)
         self.assertEqual(self.call(**self.settings)[0], "200 OK")
 

@@ -1,4 +1,4 @@
-"""Sessions: who is logged in, which numbers have been used, and when it is over.
+"""Sessions: the user, the storage, the numbers that have been used, and when a session is over.
 
 What may not enter: HTTP, tokens, files, how commands run. Times are seconds of time.monotonic().
 """
@@ -9,6 +9,7 @@ import collections
 import secrets
 import threading
 
+from pysftpserver.remo.audit import SILENT
 from pysftpserver.remo.wire import PAUSE, Tampered, next_number
 from pysftpserver.service.throttle import network_of
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.remo.audit import SessionAudit
     from pysftpserver.remo.crypto import SessionCipher
     from pysftpserver.remo.users import Permissions, User
 
@@ -28,24 +31,31 @@ if TYPE_CHECKING:
 
 
 ID_BYTES = 24
-UNCONFIRMED = 30  # seconds in which a new session has to prove that it knows its key
-MOST_UNCONFIRMED = 256  # sessions of whom nobody knows whether they can
-#: One-time keys that are remembered, so that a login which somebody has recorded makes no session.
+UNCONFIRMED = 30.0  # seconds in which a new session has to prove that it knows its key
+MOST_UNCONFIRMED = 256  # sessions that have not proved it yet
+#: One-time keys that are remembered, so that a replayed login makes no session.
 MOST_REMEMBERED = 65536
 
 
 class TooMany(Exception):
-    """There is no room for another session."""
+    """The maximum number of sessions is reached."""
 
 
 class Session:
-    """One login. number: of the latest request, in numbered mode."""
+    """One login. ident: the session id in the cookie. may: what the user may do. address: of the client."""
 
     def __init__(
-        self, ident: str, user: User, may: Permissions, cipher: SessionCipher, address: str, now: float
+        self,
+        ident: str,
+        user: User,
+        may: Permissions,
+        cipher: SessionCipher,
+        address: str,
+        now: float,
+        audit: SessionAudit = SILENT,
     ) -> None:
         self.id = ident
-        self.label = ident[:6]  # for logs: too little to use it
+        self.audit = audit
         self.user = user
         self.may = may
         self.cipher = cipher
@@ -64,6 +74,19 @@ class Session:
         self._made = 0
         self._counted = now
         self._work: set[Work] = set()
+        self._storage: SFTPAbstractServerStorage | None = None
+
+    @property
+    def label(self) -> str:
+        """What the logs call it: not its id, which would let a reader of the logs use it."""
+        return self.audit.session
+
+    def storage(self, open_storage: Callable[[], SFTPAbstractServerStorage]) -> SFTPAbstractServerStorage:
+        """Its storage, opened at the first use. Raises what open_storage() raises."""
+        with self.lock:
+            if self._storage is None:
+                self._storage = open_storage()
+            return self._storage
 
     def count(self, number: int, made: int, now: float) -> None:
         """A numbered request. made: when its token was, by the peer's clock. Raises Tampered."""
@@ -78,7 +101,7 @@ class Session:
             self._counted = now
 
     def begin(self, work: Work) -> bool:
-        """Something runs now that ends with the session; False: the session is over."""
+        """Register work that ends with the session; False: the session is over."""
         with self.lock:
             if self.is_over:
                 return False
@@ -86,7 +109,7 @@ class Session:
             return True
 
     def done(self, work: Work) -> None:
-        """It has ended."""
+        """Work has ended."""
         with self.lock:
             self._work.discard(work)
 
@@ -96,7 +119,7 @@ class Session:
             return bool(self._work - {self.command})
 
     def end(self) -> None:
-        """It is over, and takes along what it has running."""
+        """End the session and the work that it has running."""
         with self.lock:
             self.is_over = True
             work, self._work = self._work, set()
@@ -105,9 +128,12 @@ class Session:
 
 
 class Sessions:
-    """All of them. timeout: seconds without a request, after which one ends. most: of all users together.
-    most_per_user: of one; a further login ends the one that was used least recently. told: called with each
-    one that has ended, and why, unless nobody ever proved that it was his.
+    """All sessions of a server.
+
+    timeout: seconds without a request after which a session ends. most: maximum number of sessions.
+    most_per_user: of one user; a further login ends the least recently used one. told: called with each
+    session that has ended, and why, unless it never proved that it knew its key. grace: seconds in which it
+    has to.
     """
 
     def __init__(
@@ -116,11 +142,10 @@ class Sessions:
         most: int,
         most_per_user: int,
         told: Callable[[Session, str], object] = lambda session, why: None,
+        grace: float = UNCONFIRMED,
     ) -> None:
         self._told = told
-        self._timeout = timeout
-        self._most = most
-        self._most_per_user = most_per_user
+        self.limit(timeout, most, most_per_user, grace)
         self._sessions: dict[str, Session] = {}
         self._unconfirmed: dict[str, Session] = {}  # oldest first
         self._networks: collections.Counter[str] = collections.Counter()  # of those that are confirmed
@@ -129,6 +154,13 @@ class Sessions:
 
     def __len__(self) -> int:
         return len(self._sessions) + len(self._unconfirmed)
+
+    def limit(self, timeout: float, most: int, most_per_user: int, grace: float) -> None:
+        """Set the limits anew, for the sessions that there are as well. Arguments are the constructor's."""
+        self._timeout = timeout
+        self._most = most
+        self._most_per_user = most_per_user
+        self._grace = grace
 
     def is_new(self, key: bytes) -> bool:
         """Whether a login's one-time key comes for the first time; it is remembered."""
@@ -140,9 +172,17 @@ class Sessions:
                 del self._keys[next(iter(self._keys))]
             return True
 
-    def add(self, user: User, may: Permissions, cipher: SessionCipher, address: str, now: float) -> Session:
+    def add(
+        self,
+        user: User,
+        may: Permissions,
+        cipher: SessionCipher,
+        address: str,
+        now: float,
+        audit: SessionAudit = SILENT,
+    ) -> Session:
         """A session that has not yet proved that it knows its key."""
-        session = Session(new_id(), user, may, cipher, address, now)
+        session = Session(new_id(), user, may, cipher, address, now, audit)
         crowded = None
         with self._lock:
             self._unconfirmed[session.id] = session
@@ -164,7 +204,7 @@ class Sessions:
         return session
 
     def confirm(self, session: Session, now: float) -> None:
-        """It has said something that only the owner of its key can. Raises TooMany."""
+        """A session has proved that it knows its key. Raises TooMany."""
         session.used = now
         if session.is_confirmed:
             return
@@ -184,10 +224,10 @@ class Sessions:
             self._networks[session.network] += 1
         if crowded is not None:
             crowded.end()
-            self._told(crowded, "its user has too many: the one that was used least recently")
+            self._told(crowded, "the user has too many sessions, and this was the least recently used")
 
     def end(self, session: Session, why: str) -> None:
-        """It is over."""
+        """End a session. why: for the logs."""
         if self._remove(session):
             self._told(session, why)
 
@@ -212,16 +252,19 @@ class Sessions:
             del self._networks[session.network]
 
     def sweep(self, now: float) -> list[Session]:
-        """End those that nobody uses any more; which ones."""
+        """End those that have timed out, and return them."""
         with self._lock:
             every = [*self._sessions.values(), *self._unconfirmed.values()]
-        late = [session for session in every if self._is_late(session, now)]
+        for session in every:
+            if session.is_over:  # it could not be audited
+                self.end(session, "ended, because the audit log cannot be written")
+        late = [session for session in every if not session.is_over and self._is_late(session, now)]
         for session in late:
             self._time_out(session)
         return late
 
     def has_from(self, network: str) -> bool:
-        """Whether one that is confirmed was begun there."""
+        """Whether a confirmed session was begun from that network."""
         return network in self._networks
 
     def all(self) -> list[Session]:
@@ -235,16 +278,16 @@ class Sessions:
             every = [*self._sessions.values(), *self._unconfirmed.values()]
         for session in every:
             if self._remove(session) and session.is_confirmed:
-                self._told(session, "the server ends")
+                self._told(session, "the server stops")
 
     def _is_late(self, session: Session, now: float) -> bool:
         if session.is_busy():
             return False
         return now - session.used > (
-            self._timeout if session.is_confirmed else min(UNCONFIRMED, self._timeout)
+            self._timeout if session.is_confirmed else min(self._grace, self._timeout)
         )
 
 
 def new_id() -> str:
-    """An id that nobody can guess: 192 bits."""
+    """A session id of 192 random bits."""
     return secrets.token_urlsafe(ID_BYTES)

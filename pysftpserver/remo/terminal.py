@@ -1,4 +1,4 @@
-"""A command there that behaves as if it ran in this terminal.
+"""A command on the server that behaves as if it ran in this terminal.
 
 What may not enter: the protocol. Facts: termios(3), ioctl_tty(2).
 """
@@ -13,15 +13,17 @@ import sys
 import termios
 import tty
 
+from pysftpserver.failures import BadInput
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
 
-    from pysftpserver.remo.client import Interactive
+    from pysftpserver.remo.client import Client, Interactive
 
 LEAVE = b"\x1d"  # Ctrl-]
-AT_ONCE = 8192  # bytes of what is typed
-SHORTEST, LONGEST = 0.01, 0.3  # seconds between two looks at what the command says, while nobody types
+AT_ONCE = 8192  # bytes of typed input
+SHORTEST, LONGEST = 0.01, 0.3  # seconds between two looks for output while nothing is typed
 
 
 def size() -> tuple[int, int]:
@@ -30,16 +32,31 @@ def size() -> tuple[int, int]:
     return found.columns, found.lines
 
 
-def talk(command: Interactive, said: bytes, is_terminal: bool) -> bool:
-    """Until the command has gone, or the user leaves it with Ctrl-]; whether it has gone. Raises RemoError.
+def run(remote: Client, line: str, left: int) -> int:
+    """Run a command on a terminal of its own; return its exit status. left: what to return after Ctrl-].
 
-    is_terminal: whether it has a terminal of its own, which echoes and takes Ctrl-C.
+    Raises BadInput where this side has no terminal, RemoError.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise BadInput("--pty needs a terminal on this side, too; leave it out in a script")
+    command, said = remote.start(line, size=size())
+    if not talk(command, said, is_terminal=True):
+        return left
+    status, _ = command.outcome()
+    return 0 if status is None else status
+
+
+def talk(command: Interactive, said: bytes, is_terminal: bool) -> bool:
+    """Connect this terminal to a command; return True when it has ended, False when Ctrl-] was typed.
+
+    said: its output so far. is_terminal: whether it has a terminal of its own, which echoes and takes Ctrl-C.
+    Raises RemoError.
     """
     before = termios.tcgetattr(0) if is_terminal else None
     resized = _Resized()
     try:
         if before is not None:
-            tty.setraw(0, termios.TCSADRAIN)  # what was typed ahead is for the command
+            tty.setraw(0, termios.TCSADRAIN)  # input typed ahead is for the command
         show(said)
         return _talk(command, is_terminal, resized)
     finally:
@@ -69,14 +86,21 @@ def _talk(command: Interactive, is_terminal: bool, resized: _Resized) -> bool:
 
 
 def show(said: bytes) -> None:
-    """To this terminal, as it is: who runs a command there trusts what it says."""
+    """Write output to this terminal unchanged: a user who runs a command trusts its output."""
     sys.stdout.flush()
     while said:
         said = said[os.write(1, said) :]
 
 
+class Output:
+    """Standard output, unbuffered: a command may take its time for the next piece."""
+
+    def write(self, data: bytes) -> None:
+        show(data)
+
+
 class _Resized:
-    """Whether the terminal has got another size."""
+    """Notes that the terminal has changed its size."""
 
     def __init__(self) -> None:
         self._is_so = False
@@ -86,7 +110,7 @@ class _Resized:
         self._is_so = True
 
     def take(self) -> bool:
-        """Whether it has since it was asked for the last time."""
+        """Whether it has, since the last call."""
         was, self._is_so = self._is_so, False
         return was
 

@@ -1,0 +1,81 @@
+"""Keys in files: making a pair, and reading one that a command names.
+
+What may not enter: sessions, HTTP, what keys are used for.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pysftpserver.failures import BadInput, reason_of
+from pysftpserver.host import wholefiles
+from pysftpserver.remo import crypto
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class KeyPair:
+    """The files of a key pair. base: the path without what follows the prefix in their names."""
+
+    def __init__(self, base: str) -> None:
+        self._base = base
+        self.private_path = f"{base}_key.pem"
+        self.public_path = f"{base}.pem"
+
+    def make(self, passphrase: bytes) -> str:
+        """Generate an Ed448 pair; return the public key's fingerprint. Nothing is replaced.
+
+        passphrase: empty for a key that is not encrypted. Raises BadInput.
+        """
+        for path in (self.private_path, self.public_path):
+            if os.path.lexists(path):
+                raise BadInput(f"{path} already exists; remove it, or choose another prefix")
+        key = crypto.new_key()
+        public = crypto.public_pem(key.public_key())
+        try:
+            with wholefiles.open_temporary(self.private_path, crypto.private_pem(key, passphrase)) as file:
+                file.commit(replace=False)
+            with wholefiles.open_temporary(self.public_path, public, 0o644) as file:
+                file.commit(replace=False)
+        except OSError as error:
+            raise BadInput(f"{self._base}*: {reason_of(error)}; name a folder that can be written") from None
+        return crypto.fingerprint(key.public_key())
+
+
+def public_text(path: str) -> str:
+    """The text of a file with a public key. Raises BadInput."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(crypto.MOST_PEM + 1).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: {reason_of(error)}; name a file with a public key") from None
+
+
+def private_key(path: str, option: str, passphrase: Callable[[], str]) -> crypto.PrivateKey:
+    """A private key. option: what named the file. passphrase: asked for an encrypted one. Raises BadInput."""
+    pem = _pem(path, option)
+    try:
+        try:
+            return crypto.load_private(pem)
+        except crypto.PassphraseNeeded:
+            return crypto.load_private(pem, passphrase().encode("utf-8", "surrogateescape"))
+    except crypto.KeyProblem as error:
+        raise BadInput(f"{option} {path}: {error}") from None
+
+
+def public_key(path: str, option: str) -> crypto.PublicKey:
+    """A public key. option: what named the file. Raises BadInput."""
+    try:
+        return crypto.load_public(_pem(path, option))
+    except crypto.KeyProblem as error:
+        raise BadInput(f"{option} {path}: {error}") from None
+
+
+def _pem(path: str, option: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(crypto.MOST_PEM)
+    except OSError as error:
+        raise BadInput(f"{option} {path}: {reason_of(error)}; name a file with a key in PEM") from None

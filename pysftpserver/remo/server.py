@@ -1,0 +1,195 @@
+"""A server: the application that settings describe, its log, and serving until a signal comes.
+
+What may not enter: what requests do, concrete storages (open_storage opens one by its name).
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.config
+import os
+import signal
+import threading
+
+from pysftpserver.engine.log import DEBUG1, ERROR, INFO, LEVELS
+from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
+from pysftpserver.remo import crypto
+from pysftpserver.remo.application import Application
+from pysftpserver.remo.audit import LOG
+from pysftpserver.remo.config import ServerSettings, from_environ
+from pysftpserver.remo.users import UserError, Users, service
+from pysftpserver.service.logs import ServiceLog
+from pysftpserver.service.serving import block_until_told
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+
+    #: Opens a storage by its name. The second argument is the setting that has the name, for complaints.
+    OpenByName = Callable[[str, str], SFTPAbstractServerStorage]
+
+log = logging.getLogger("pysftpserver.remo")
+READABLE_BY_OTHERS = 0o077
+
+
+def make(values: ServerSettings, open_by_name: OpenByName) -> Application:
+    """The application that settings describe. Raises BadInput, Unavailable."""
+    if values.root is not None and values.storage is not None:
+        raise BadInput("root and storage: give one of them")
+    key = _server_key(values.key_file)
+    try:
+        users = Users(service(values.user_service))
+        users.migrate()
+    except UserError as error:
+        raise BadInput(f"user-service: {error}") from None
+    name = values.storage or "plain:."
+    setting = "storage"
+    if values.root is not None:
+        name, setting = f"jail:{values.root}", "root"
+    open_by_name(name, setting)  # so that a mistake shows now
+    is_whole_host = values.root is values.storage is None
+    may_run = is_whole_host if values.commands is None else values.commands
+    log.info("commands are %s", "allowed for users with that permission" if may_run else "not allowed")
+    if may_run and not is_whole_host:
+        log.info("users with commands can leave the storage: commands run on this host")
+    return Application(values, key, users, lambda: open_by_name(name, setting), may_run)
+
+
+def _server_key(path: str) -> crypto.PrivateKey:
+    try:
+        with open(path, "rb") as file:
+            is_open = os.fstat(file.fileno()).st_mode & READABLE_BY_OTHERS
+            pem = file.read(crypto.MOST_PEM)
+        key = crypto.load_private(pem)
+    except OSError as error:
+        hint = "make one with `pysftpremo keygen --no-passphrase remo_serv`"
+        raise BadInput(f"key-file: {path}: {reason_of(error)}; {hint}") from None
+    except crypto.KeyProblem as error:
+        raise BadInput(f"key-file: {path}: {error}; keygen makes one without a passphrase") from None
+    if is_open:
+        log.error("key-file: %s can be read by others; run chmod 600 on it", path)
+    return key
+
+
+def serve(values: ServerSettings, open_by_name: OpenByName, load: Callable[[], ServerSettings]) -> None:
+    """Serve until SIGTERM or SIGINT. load: reads the settings again, at SIGHUP.
+
+    Raises BadInput, Unavailable.
+    """
+    set_up_log(values)
+    application = make(values, open_by_name)
+    from pysftpserver.remo.http import Server
+
+    server = Server(values, application)
+    try:
+        server.prepare()
+    except OSError as error:
+        place = f"{values.listen_address} port {values.port}"
+        raise Unavailable(f"cannot listen on {place}: {reason_of(error)}") from None
+    host, port = server.bind_addr[:2]
+
+    def ready() -> None:
+        log.info("listening on http://%s:%d/", host, port)
+
+    def run() -> None:
+        try:
+            server.serve()
+        finally:  # also where it has failed
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+    def reload() -> None:
+        for name in values.take_over(load()):
+            log.error("%s has changed: restart the server for that", name)
+        set_up_log(values)
+        application.reload()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: application.hurry())  # a second one, while it drains
+    threading.Thread(target=run, name="remo server", daemon=True).start()
+    block_until_told(reload, LOG, ready)
+    application.drain(values.drain_seconds)
+    application.close()
+    server.stop()
+    log.info("stopped")
+
+
+# --- logs -------------------------------------------------------------------------------------------------
+
+
+class _Handler(logging.Handler):
+    """Hands what Python's logging has to the log of a service."""
+
+    def __init__(self, log: ServiceLog) -> None:
+        super().__init__()
+        self.log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        levels = ((logging.ERROR, ERROR), (logging.INFO, INFO))
+        level = next((level for least, level in levels if record.levelno >= least), DEBUG1)
+        for line in self.format(record).splitlines():  # more than one where there is a traceback
+            self.log.write(level, line)
+
+
+def set_up_log(values: ServerSettings) -> None:
+    """Send the log where the settings say, or go on there after a change of them. Raises BadInput."""
+    if values.logging_config is not None:
+        try:
+            logging.config.fileConfig(values.logging_config, disable_existing_loggers=False)
+        except Exception as error:  # whatever that file's classes raise
+            why = one_line(str(error)) or type(error).__name__
+            hint = "name a configuration file for Python's logging"
+            raise BadInput(f"logging-config: {values.logging_config}: {why}; {hint}") from None
+    else:
+        handler = next((one for one in log.handlers if isinstance(one, _Handler)), None)
+        if handler is not None:
+            handler.log.reload(values)
+        elif values.logfile is not None or not logging.getLogger().handlers:
+            log.addHandler(_Handler(ServiceLog("pysftpremo", values)))
+            log.propagate = False
+    is_debug = values.debug or LEVELS[values.log_level] >= DEBUG1
+    if is_debug:
+        log.setLevel(logging.DEBUG)
+        for one in log.handlers:
+            if isinstance(one, _Handler):
+                one.log.level = max(one.log.level, DEBUG1)
+    elif values.logging_config is None:
+        log.setLevel(logging.INFO)
+
+
+# --- other WSGI servers -----------------------------------------------------------------------------------
+
+
+class FromEnviron:
+    """A WSGI application whose settings are in the environ: KEYFILE, USER_SERVICE and `remo_serv.NAME`.
+
+    One application is made for each combination of them, at its first request.
+    """
+
+    def __init__(self, open_by_name: OpenByName) -> None:
+        self._open_by_name = open_by_name
+        self._lock = threading.Lock()
+        self.made: dict[tuple[tuple[str, Any], ...], Application] = {}
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        try:
+            application = self._of(from_environ(environ))
+        except BadInput as error:
+            log.error("%s", error)
+            text = b"the server is not set up; its log says more"
+            headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(text)))]
+            start_response("500 Internal Server Error", headers)
+            return [text]
+        return application(environ, start_response)
+
+    def _of(self, given: dict[str, Any]) -> Application:
+        names = tuple(sorted(given.items()))
+        with self._lock:
+            if names not in self.made:
+                values = ServerSettings(**given)
+                set_up_log(values)
+                self.made[names] = make(values, self._open_by_name)
+            return self.made[names]
