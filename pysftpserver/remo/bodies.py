@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
     from pysftpserver.remo.session import Session
 
-READ = 131072  # bytes that are asked of the WSGI server at once
+READ = 131072  # bytes to read from the WSGI server at once
 
 
 class LengthRequired(Exception):
-    """A chunked body behind a WSGI server that does not take chunks apart."""
+    """A chunked body, under a WSGI server that does not decode chunks."""
 
 
 def raw(environ: dict[str, Any]) -> Iterator[bytes]:
@@ -48,7 +48,7 @@ def raw(environ: dict[str, Any]) -> Iterator[bytes]:
         return
     text = environ.get("CONTENT_LENGTH") or "0"
     if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise ProtocolError("the Content-Length is no number")
+        raise ProtocolError("the Content-Length is not a number")
     left = int(text)
     while left:
         piece = _read(stream, min(left, READ))
@@ -61,7 +61,7 @@ def raw(environ: dict[str, Any]) -> Iterator[bytes]:
 def _read(stream: BinaryIO, most: int) -> bytes:
     try:
         return stream.read(most)
-    except ValueError as error:  # what our server says of chunks that are none
+    except ValueError as error:  # our server's error for malformed chunks
         raise ProtocolError(f"the body cannot be read: {error}") from None
 
 
@@ -74,10 +74,10 @@ def tokens(pieces: Iterable[bytes], most: int) -> Iterator[bytes]:
 
 
 class Exchange:
-    """A request of a session, and how it is answered. number: of the request, None in plain mode.
+    """A request of a session. number: of the request, None in plain mode.
 
-    data: what the body says, in pieces; in numbered mode the last of them comes only when all of it was
-    right. is_proved: whether something in it could be said only by who has the session's key.
+    data: the content of the body, in pieces; in numbered mode the last piece comes only when all of the body
+    was authentic. is_proved: whether the request proves that the client knows the session's key.
     """
 
     def __init__(
@@ -86,15 +86,13 @@ class Exchange:
         self.session = session
         self.number = number
         self.data = data
-        self.is_gone: Callable[[], bool] = lambda: (
-            False
-        )  # whether the peer has hung up, where that can be told
+        self.is_gone: Callable[[], bool] = lambda: False  # whether the peer has hung up, where that is known
         self.is_proved = number is not None or is_proved
 
     def reply(self, status: int, pieces: Iterable[bytes], is_eager: bool) -> Iterator[bytes]:
-        """The body of an encrypted reply, a token and a line end at a time.
+        """The body of an encrypted reply: tokens, each with its line end.
 
-        is_eager: send each piece at once; otherwise when the next one is there, which spares a token.
+        is_eager: send each piece at once; otherwise a piece waits for the next one, which saves a token.
         """
         encrypt = self.session.cipher.encrypt
         if self.number is None:
@@ -130,7 +128,7 @@ def opened(
     needs_numbers: bool,
     now: float,
 ) -> Exchange:
-    """A request, as far as its first token tells. paths: what its URL's path may be taken for.
+    """Open a request by its first token. paths: the paths that its URL may stand for.
 
     Raises Tampered: the session is to end. ProtocolError: the request does not do.
     """
@@ -168,7 +166,7 @@ def _plain(session: Session, data: bytes, parts: Iterator[bytes]) -> Iterator[by
 
 
 def _numbered(opener: Opener, data: bytes, parts: Iterator[bytes]) -> Iterator[bytes]:
-    """Raises Tampered for whatever is wrong."""
+    """Raises Tampered for any fault."""
     while (token := _next(parts)) is not None:
         began = time.monotonic()
         yield data
@@ -182,7 +180,7 @@ def _numbered(opener: Opener, data: bytes, parts: Iterator[bytes]) -> Iterator[b
 
 
 def _next(parts: Iterator[bytes]) -> bytes | None:
-    """Raises Tampered: of a body that breaks off nobody knows why."""
+    """Raises Tampered, also for a body that breaks off: an attacker may have cut it."""
     try:
         return next(parts, None)
     except (ProtocolError, OSError) as error:

@@ -164,7 +164,7 @@ def from_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
     """The values in a WSGI environ, by name: KEYFILE, USER_SERVICE and `remo_serv.NAME`. Raises BadInput."""
     names = {}
     for name, setting in ServerSettings.table().items():
-        for spelled in (name, *setting.aliases):
+        for spelled in (name, *(alias for alias in setting.aliases if alias != "-l")):
             names.update({spelled: setting, spelled.replace("_", "-"): setting})
     values = {}
     for key, value in environ.items():
@@ -175,7 +175,7 @@ def from_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
         else:
             continue
         if word not in names:
-            raise BadInput(f"{key}: unknown key; the keys are {PREFIX} and one of {', '.join(names)}")
+            raise BadInput(f"{key}: unknown key; the keys are {PREFIX}NAME with one of {', '.join(names)}")
         setting = names[word]
         try:
             is_text = isinstance(value, str)

@@ -64,11 +64,11 @@ class OneTimeKey:
         self.public = self._private.public_key().public_bytes_raw()
 
     def session_key(self, peer: bytes) -> bytes:
-        """The key that both sides come to. peer: the other side's public key, raw. Raises ProtocolError."""
+        """The session's key. peer: the other side's public key, raw. Raises ProtocolError."""
         try:
             shared = self._private.exchange(x448.X448PublicKey.from_public_bytes(peer))
-        except ValueError:  # a point of low order: everybody would know the secret
-            raise ProtocolError("the one-time key is not usable") from None
+        except ValueError:  # a point of low order, whose secret is public
+            raise ProtocolError("the one-time key is unusable") from None
         derived = ConcatKDFHash(hashes.SHA256(), SESSION_KEY_BYTES, OTHER_INFO).derive(shared)
         return base64.urlsafe_b64encode(derived)
 
@@ -117,7 +117,7 @@ def load_private(pem: bytes, passphrase: bytes | None = None) -> PrivateKey:
     """A user's or the server's private key. Raises PassphraseNeeded, KeyProblem."""
     try:
         key = serialization.load_pem_private_key(pem, passphrase or None)
-    except TypeError:  # what the library raises for a passphrase too few or too many
+    except TypeError:  # the library's error for a missing or an unneeded passphrase
         if passphrase:
             return load_private(pem)
         raise PassphraseNeeded("it is encrypted, and needs its passphrase") from None
@@ -166,6 +166,6 @@ def _check_size(key: PublicKey | PrivateKey) -> None:
 
 
 def fingerprint(key: PublicKey) -> str:
-    """What names a public key, as `SHA256:` and base64, like ssh-keygen's."""
+    """A public key's fingerprint, `SHA256:` and base64, as ssh-keygen writes it."""
     der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return "SHA256:" + base64.b64encode(hashlib.sha256(der).digest()).decode().rstrip("=")

@@ -1,8 +1,7 @@
-"""Which servers have spoken numbered mode: from then on the client wants it of them.
+"""Remembers servers that have spoken numbered mode; the client requires it of them from then on.
 
-Somebody on the path can make a server look like an older one that speaks plain mode only. Of one that was
-met before, he cannot. A file has a line for each of their keys. What may not enter: sessions, what is said
-there.
+An attacker on the path can make a server look like an older one that speaks plain mode only. This prevents it
+for known servers. The file has a line for each server's key. What may not enter: sessions.
 """
 
 from __future__ import annotations
@@ -10,17 +9,17 @@ from __future__ import annotations
 import contextlib
 import os
 
-MOST = 1 << 20  # bytes of the file that are looked at
+MOST = 1 << 20  # bytes of the file that are read
 
 
 class KnownServers:
-    """The file. path: it is made, for its owner alone, when there is something to remember."""
+    """The file. path: made at the first entry, readable by its owner only."""
 
     def __init__(self, path: str) -> None:
         self.path = path
 
     def is_numbered(self, fingerprint: str) -> bool:
-        """Whether the server with that key has spoken numbered mode. Else False."""
+        """Whether the server with that key is known to speak numbered mode."""
         try:
             with open(self.path, encoding="ascii", errors="replace") as file:
                 return fingerprint in file.read(MOST).split("\n")
@@ -28,7 +27,7 @@ class KnownServers:
             return False
 
     def remember(self, fingerprint: str) -> None:
-        """It has, now. Where that cannot be kept, it is not."""
+        """Add a server. A file that cannot be written is ignored."""
         if self.is_numbered(fingerprint):
             return
         with contextlib.suppress(OSError):

@@ -1,8 +1,8 @@
 """A client's side of a session: the login, the mode, and one request after the other.
 
-What may not enter: what requests are for, files, the terminal. In numbered mode, nothing of an answer is
-handed on that is not verified; whatever else happens ends the session, because nobody knows then whether the
-request was served.
+What may not enter: what requests are for, files, the terminal. In numbered mode, only verified data of a
+reply is passed on. Any fault ends the session, because the client cannot know then whether the request was
+served.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 IDLE = 60.0  # seconds, after which a session may have timed out
 MOST_TOKEN = 64 << 20  # bytes of a token that a server may send
 FILE_THERE = b"/dev/null"
-#: What answers that cannot be signed most likely mean.
+#: The most likely reasons for replies that are not signed.
 _HINTS = {
-    411: ", or of a web server there that takes no chunked bodies, which files and input need",
-    503: ", or of a server that has no room now",
+    411: ", or from a web server that does not decode chunked bodies, which uploads and input need",
+    503: ", or from a server that is busy or stopping",
 }
 
 now = time.time  # seconds since the epoch, by this host's clock
 
 
 class RemoError(Exception):
-    """Something did not work; the text is one line for people."""
+    """A request or a login failed; the text is one line for the user."""
 
 
 class Unconnected(RemoError):
@@ -40,15 +40,15 @@ class Unconnected(RemoError):
 
 
 class LoginRefused(RemoError):
-    """The server does not let this user in with this key."""
+    """The server refuses this user with this key."""
 
 
 class Security(RemoError):
-    """Somebody between has changed something, or this is not the server that it should be."""
+    """The connection was tampered with, or this is not the right server."""
 
 
 class NotNumbered(Security):
-    """Numbered mode is required, and the server does not speak it, or somebody between makes it look so."""
+    """Numbered mode is required, and the server does not speak it, or an attacker makes it look so."""
 
 
 class RequestFailed(RemoError):
@@ -60,11 +60,11 @@ class RequestFailed(RemoError):
 
 
 class NoSuchPath(RequestFailed):
-    """The server does not know how to do that: it is an older one, or another program."""
+    """The server does not know the request: it is an older one, or another program."""
 
 
 class Talk:
-    """A session. is_numbered: its mode. tells_status: whether the server tells how commands ended."""
+    """A session. is_numbered: its mode. tells_status: whether the server reports how commands ended."""
 
     def __init__(
         self,
@@ -91,19 +91,19 @@ class Talk:
 
     def log_in(self) -> None:
         """Begin a session, in the best mode that the server knows. Raises RemoError."""
-        # Neither of these does anything, in whichever mode a server takes them. An older server that knows
-        # numbers may answer what it does not know without them.
+        # Neither request changes anything, in either mode. An older server that knows numbered mode may
+        # answer an unknown path in plain mode.
         for path, argument in (("/sts", None), ("/get/", FILE_THERE)):
             self._authenticate()
             self.is_numbered = True
             try:
                 status = self._probe(path, argument)
             except _NotNumbered as error:
-                if error.status >= 500:  # it serves nobody now, in whichever mode
+                if error.status >= 500:  # the server fails in either mode
                     raise RequestFailed(error.status, "") from None
                 continue
             self.tells_status = path == "/sts" and status == 200
-            # Who has made this session end must not get the next one in the weaker mode.
+            # An attacker who ends this session must not get the next one in the weaker mode.
             self._requires_numbered = True
             return
         self.tells_status = False
@@ -113,7 +113,7 @@ class Talk:
         self._authenticate()
 
     def log_out(self) -> None:
-        """End the session; of one that is lost, nothing."""
+        """End the session, if there is one."""
         if self._cipher is not None:
             try:
                 self._transport.request("POST", "/auth", b"", self._cookie)
@@ -128,20 +128,18 @@ class Talk:
         login = wire.Login(self._user, one_time.public, signature)
         reply = self._request("POST", "/auth", login.encode())
         if reply.status == 429:
-            raise LoginRefused("too many logins have failed from here: wait half a minute")
+            raise LoginRefused("too many failed logins from this address; wait half a minute")
         if reply.status != 200 or reply.is_tokens:
             raise LoginRefused(f"the server refuses user {self._user!r} with this key ({reply.status})")
         try:
             theirs, signature = wire.parse_login_reply(reply.text)
             if not crypto.is_signed(self._server_key, signature, theirs):
-                raise Security(
-                    "the server has another key than the one that was given: it may be an impostor"
-                )
+                raise Security("the server has another key than the given one; it may be an impostor")
             self._cipher = crypto.SessionCipher(one_time.session_key(theirs))
         except wire.ProtocolError as error:
             raise Security(f"the server's answer to the login cannot be used: {error}") from None
         if reply.cookie is None:
-            raise RemoError("the server has given no session id")
+            raise RemoError("the server has sent no session id")
         self._cookie = reply.cookie
         self._number = 0
         self._used = time.monotonic()
@@ -155,12 +153,12 @@ class Talk:
         return 200
 
     def _revive(self) -> None:
-        """Begin a session where there is none, or where it may have timed out: that is asked for by what does
-        nothing, because a request that failed must never be made again.
+        """Begin a session if there is none, or if it has timed out. A harmless request finds that out,
+        because a request that failed must never be repeated.
         """
         if self._cipher is not None and time.monotonic() - self._used > IDLE:
             try:
-                if self._probe("/sts", None) == 403:  # in plain mode; in numbered mode nobody has signed it
+                if self._probe("/sts", None) == 403:  # in plain mode; in numbered mode it would not be signed
                     self._forget()
             except Security:
                 pass
@@ -184,11 +182,11 @@ class Talk:
         pieces: Iterable[bytes] | None = None,
         is_eager: bool = False,
     ) -> Iterator[bytes]:
-        """What the server answers. path: ends in a slash if there is an argument. pieces: of the body.
-        is_eager: the answer is a command's, wanted as it comes and perhaps long in coming.
+        """Make a request; return the reply in pieces. path: ends in a slash if there is an argument. pieces:
+        of the body. is_eager: return the output of a command as it comes, however long it takes.
 
         The request is made when the first piece is asked for; a caller who does not read to the end has to
-        close it. A session that was lost before is begun anew. Raises RemoError.
+        close the iterator. A session that was lost before is begun anew. Raises RemoError.
         """
         self._revive()
         yield from self._ask(method, path, argument, pieces, is_eager)
@@ -201,7 +199,7 @@ class Talk:
         pieces: Iterable[bytes] | None = None,
         is_eager: bool = False,
     ) -> Iterator[bytes]:
-        """The same, of the session that there is."""
+        """The same in the current session."""
         cipher = self._cipher
         assert cipher is not None
         if argument is not None:
@@ -220,14 +218,14 @@ class Talk:
             is_whole = True
             self._transport.close()
             raise
-        except (KeyboardInterrupt, SystemExit):  # what runs there is not to run on
+        except (KeyboardInterrupt, SystemExit):  # which also ends a running command
             self._transport.close()
             self.log_out()
             raise
         except wire.Unnumbered:
             raise _NotNumbered(200) from None
         except wire.ProtocolError as error:
-            raise Security(f"an answer was not as it should be: {error}") from None
+            raise Security(f"a tampered reply: {error}") from None
         except Unreachable as error:
             raise Unconnected(f"{error}; the request may have been served") from None
         finally:
@@ -259,7 +257,7 @@ class Talk:
     def _sealed(
         self, cipher: crypto.SessionCipher, bound: bytes, pieces: Iterable[bytes] | None, sent: set[bytes]
     ) -> Iterator[bytes]:
-        """The tokens of a request. sent: gets what they are known by."""
+        """The tokens of a request. sent: gets known_by() of each."""
         before: bytes | None = None
         count = 0
         for piece in itertools.chain(pieces or (), (None,)):
@@ -293,7 +291,7 @@ class Talk:
             raise _failure(reply.status, reply.text)
         if not reply.is_tokens:
             if path != "/info":  # which is for everybody
-                raise wire.Tampered("an answer that is not encrypted")
+                raise wire.Tampered("a reply that is not encrypted")
             yield reply.text
             return
         lines = wire.Lines(MOST_TOKEN)
@@ -315,26 +313,26 @@ class Talk:
 
 
 class _NotNumbered(Security):
-    """An answer that is not encrypted, in numbered mode: from an older server, or from somebody between."""
+    """A reply that is not encrypted, in numbered mode: from an older server, or from an attacker."""
 
     def __init__(self, status: int) -> None:
         hint = _HINTS.get(status, "")
         super().__init__(
-            f"an answer that nobody has signed ({status}), of an older server or of somebody between{hint}; "
+            f"a reply that is not signed ({status}), from an older server or from an attacker{hint}; "
             "the session is lost"
         )
         self.status = status
 
 
 def _opened(reply: Reply, opener: wire.Opener, sent: set[bytes], is_eager: bool) -> Iterator[bytes]:
-    """The data of a numbered answer. sent: of the request's own tokens, which nobody may send back."""
+    """The data of a numbered reply. sent: known_by() of the request's tokens, which must not come back."""
     lines = wire.Lines(MOST_TOKEN)
     while True:
         data = reply.read(is_eager)
         for token in lines.feed(data) if data else lines.end():
             said = opener.open(token)
             if wire.known_by(token) in sent:
-                raise wire.Tampered("a part of the request came back as the answer")
+                raise wire.Tampered("a part of the request came back as the reply")
             began = time.monotonic()
             yield said
             opener.held += time.monotonic() - began

@@ -1,7 +1,7 @@
-"""HTTP as the client speaks it: one connection, one request at a time, nothing ever sent twice by itself.
+"""The client's HTTP: one connection, one request at a time, and no request is ever repeated.
 
-What may not enter: tokens, sessions, files. Facts: RFC 9112; a request whose connection broke may have been
-served, so it is never repeated here.
+What may not enter: tokens, sessions, files. Facts: RFC 9112. A request whose connection broke may have been
+served, so it is not repeated.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 DEFAULT_PORT = 8080
-KEEP = 30.0  # seconds, after which an idle connection is not trusted any more
+KEEP = 30.0  # seconds after which an idle connection is not used again
 #: Whether a host is still there that says nothing: asked after a minute, and given up after another one.
 PROBES = (
     ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1),
@@ -34,7 +34,7 @@ PROBES = (
 )
 READ = 131072  # bytes at once
 UNSENT = 131072  # bytes that the kernel may keep before they are on their way
-MOST_TEXT = 65536  # bytes of an answer that is no token stream
+MOST_TEXT = 65536  # bytes of a reply without tokens
 AGENT = f"pysftpremo/{__version__}"
 _IDENT = re.compile(r"[!#-+\--:<-\[\]-~]{1,4096}")  # RFC 6265, section 4.1.1
 
@@ -67,7 +67,7 @@ def _bracketed(host: str) -> str:
 
 
 class Reply:
-    """An answer. is_tokens: whether it is a token stream; text: what it says otherwise."""
+    """A reply. is_tokens: whether it is a stream of tokens; text: its text otherwise."""
 
     def __init__(self, response: http.client.HTTPResponse) -> None:
         self._response = response
@@ -77,7 +77,7 @@ class Reply:
         self.text = b"" if self.is_tokens else self._read(MOST_TEXT)
 
     def read(self, is_eager: bool) -> bytes:
-        """The next bytes; none at the end. is_eager: as soon as there are any. Raises Unreachable."""
+        """The next bytes; none at the end. is_eager: return as soon as there are any. Raises Unreachable."""
         read = self._response.read1 if is_eager else self._response.read
         try:
             return read(READ)
@@ -108,8 +108,8 @@ class Transport:
         cookie: str | None,
         may_be_silent: bool = False,
     ) -> Reply:
-        """Ask; bytes go with their length, other bodies in chunks. may_be_silent: a command is waited for
-        that has nothing to say, as long as the other host is there. Raises Unreachable.
+        """Make a request; bytes are sent with their length, other bodies in chunks. may_be_silent: wait for a
+        silent command for as long as the other host is there. Raises Unreachable.
         """
         headers = {"User-Agent": AGENT, "Accept-Encoding": "identity"}
         if cookie is not None:
@@ -122,7 +122,7 @@ class Transport:
         try:
             connection.sock.settimeout(self._timeout)
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                # Refused half-way, the answer may be there all the same.
+                # A request that is refused halfway may have a reply all the same.
                 connection.request(method, target, body, headers, encode_chunked=is_chunked)
             if may_be_silent:
                 connection.sock.settimeout(None)
@@ -147,8 +147,8 @@ class Transport:
             connection = kind(self._place.host, self._place.port, timeout=self._timeout)
             try:
                 connection.connect()
-                # Tokens have a time: what a slow line cannot take yet is better made later than kept by the
-                # kernel, which likes to keep megabytes.
+                # Tokens have a time: one for a slow line is better made later than kept by the kernel, which
+                # keeps megabytes.
                 connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
                 for option, value in PROBES:
                     connection.sock.setsockopt(*option, value)
@@ -158,7 +158,7 @@ class Transport:
         return self._connection
 
     def _is_fresh(self, connection: http.client.HTTPConnection) -> bool:
-        """Whether the next request has a chance; a silent end is found here, before anything is sent."""
+        """Whether the connection is still open, as far as this side knows before it sends anything."""
         if connection.sock is None or time.monotonic() - self._used > KEEP:
             return False
         poll = select.poll()
@@ -177,9 +177,9 @@ def _session_id(cookies: list[str]) -> str | None:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
-        return "no answer in time"
+        return "no reply in time"
     if isinstance(error, OSError):
         return reason_of(error)
     if isinstance(error, http.client.IncompleteRead):
-        return "the answer breaks off"
-    return "the answer is not HTTP"
+        return "the reply breaks off"
+    return "the reply is not HTTP"

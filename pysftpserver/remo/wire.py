@@ -37,7 +37,7 @@ OTHER_INFO = b"remo_serv"  # of the derivation of session keys
 X448_BYTES = 56
 MOST_LOGIN = 16384  # bytes of a login
 END = b"\r\n"
-LIFETIME = 10  # seconds that a token is taken for fresh, in numbered mode
+LIFETIME = 10  # seconds for which a token is accepted in numbered mode
 AHEAD = 60  # seconds that a peer's clock may be ahead
 PAUSE = 2 * LIFETIME  # seconds without a request, after which any number may follow
 TOKEN_DATA = 65536  # bytes of data in a token of a stream
@@ -52,7 +52,7 @@ LAST, NOT_LAST = b"E", b"."
 
 
 class ProtocolError(Exception):
-    """The peer, or somebody between, said what nobody should. The text is for people, without secrets."""
+    """The peer, or an attacker, broke the protocol. The text is for people, and has no secrets."""
 
 
 class BadToken(ProtocolError):
@@ -64,14 +64,14 @@ class Tampered(ProtocolError):
 
 
 class Unnumbered(Tampered):
-    """The same of a body that has no numbers at all: from who speaks plain mode only, or from an attacker."""
+    """A body without numbers, from a peer that speaks plain mode only, or from an attacker."""
 
 
 # --- logins ---------------------------------------------------------------------------------------------
 
 
 class Login:
-    """What a client says to log in. key: its one-time X448 public key, raw."""
+    """A client's login. key: its one-time X448 public key, raw."""
 
     def __init__(self, user: str, key: bytes, signature: bytes) -> None:
         self.user = user
@@ -85,7 +85,7 @@ class Login:
 
 
 def signed_by_user(user: str, key: bytes) -> bytes:
-    """What the signature of a login is over."""
+    """The bytes that the signature of a login covers."""
     return user.encode() + key
 
 
@@ -111,7 +111,7 @@ def parse_login(body: bytes) -> Login:
 
 
 def login_reply(key: bytes, signature: bytes) -> bytes:
-    """What the server answers: its one-time X448 public key, raw, and the signature over that."""
+    """The reply to a login: the server's one-time X448 public key, raw, and the signature over it."""
     return b64(key).encode() + END + b64(signature).encode()
 
 
@@ -135,11 +135,11 @@ _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 def unb64(text: str | bytes) -> bytes:
-    """The same back, strictly. Raises ProtocolError."""
+    """Decode it, strictly. Raises ProtocolError."""
     try:
         raw = text.encode("ascii") if isinstance(text, str) else text
         data = binascii.a2b_base64(raw.translate(_URL_SAFE), strict_mode=True)
-        if base64.urlsafe_b64encode(data) != raw:  # other letters, or padding of which Python thinks little
+        if base64.urlsafe_b64encode(data) != raw:  # Python ignores other letters and surplus padding
             raise ValueError
         return data
     except ValueError:
@@ -150,14 +150,14 @@ def unb64(text: str | bytes) -> bytes:
 
 
 class Lines:
-    """Splits what comes into tokens. most: bytes of one; a longer one raises ProtocolError."""
+    """Splits a stream into tokens. most: bytes of one; a longer one raises ProtocolError."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._rest = bytearray()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The tokens that are complete now."""
+        """Add data; return the tokens that are complete."""
         if not self._rest and len(data) <= self._most and data.count(b"\n") == 1 and data.endswith(b"\n"):
             yield from _token(data)  # most chunks are one line
             return
@@ -173,7 +173,7 @@ class Lines:
         self._check(len(self._rest))
 
     def end(self) -> Iterator[bytes]:
-        """The last one, which needs no line end."""
+        """Return the last token, which needs no line end."""
         rest, self._rest = bytes(self._rest), bytearray()
         yield from _token(rest)
 
@@ -192,17 +192,17 @@ def _token(line: bytes) -> Iterator[bytes]:
 
 
 def path_hash(path: bytes) -> bytes:
-    """What stands for a path in the first token of a request."""
+    """The hash that binds the first token of a request to a path."""
     return hashlib.sha384(path).digest()
 
 
 def next_number(number: int, ahead: int = 1) -> int:
-    """The number that follows, in signed 16 bits: after 32767 comes -32768."""
+    """The next number, a signed 16-bit integer: -32768 follows 32767."""
     return (number + ahead + TURN) % NUMBERS - TURN
 
 
 def sealed(number: int, token: int, data: bytes, is_last: bool, bound: bytes = b"") -> bytes:
-    """The plain text of a token. bound: for the first, what it is bound to (path_hash() or a status)."""
+    """The plain text of a token. bound: what the first one is bound to (path_hash() or a status)."""
     magic = (NOT_FIRST if token else FIRST) + (LAST if is_last else NOT_LAST)
     return b"".join((_PART.pack(magic, number, next_number(token, 0)), bound if not token else b"", data))
 
@@ -223,7 +223,7 @@ class Opener:
     ) -> None:
         self.number = number
         self.made = 0  # when the newest token was made, seconds since the epoch by the peer's clock
-        self.held = 0.0  # seconds in which nobody here asked for more, and tokens had to wait
+        self.held = 0.0  # seconds for which tokens had to wait on this side
         self.is_complete = False
         self._cipher = cipher
         self._bound = bound
@@ -235,7 +235,7 @@ class Opener:
         return self.take(self._cipher.decrypt(token), made_at(token))
 
     def take(self, plain: bytes, made: int) -> bytes:
-        """The same of one that is decrypted."""
+        """The same for a decrypted token."""
         if self.is_complete:
             raise Tampered("there is more after the last token")
         if not self._token and not _is_first(plain):
@@ -252,8 +252,7 @@ class Opener:
         if self.number is not None and number != self.number:
             raise Tampered("a token of another request")
         check_age(made, self._now(), self.held)
-        # A body's tokens are made one after the other; this is what is left of the order where more of them
-        # are on their way than there are numbers.
+        # A body's tokens are made one after the other. Times keep their order where numbers start again.
         if made < self.made - 1:
             raise Tampered("a token that is older than the one before")
         start = _PART.size
@@ -268,7 +267,7 @@ class Opener:
         return plain[start:]
 
     def finish(self) -> None:
-        """The body has ended. Raises Tampered when its last token has not come."""
+        """End the body. Raises Tampered if its last token has not come."""
         if not self._token:
             raise Unnumbered("a body without a token")
         if not self.is_complete:
@@ -276,7 +275,7 @@ class Opener:
 
 
 def begins_numbered(plain: bytes, bounds: Iterable[bytes]) -> bytes | None:
-    """Which of some path hashes the first token of a request is bound to; None: it is no such token."""
+    """The path hash that the first token of a request is bound to; None: it is not such a token."""
     if len(plain) < _PART.size + _PATH_HASH or not _is_first(plain):
         return None
     found = plain[_PART.size : _PART.size + _PATH_HASH]
@@ -292,15 +291,15 @@ def _is_first(plain: bytes) -> bool:
 
 
 def made_at(token: bytes) -> int:
-    """When a token was made, seconds since the epoch; meant for one that was decrypted. Raises BadToken."""
-    # Who decrypts skips what is no base64, and so could move the time and what known_by() tells.
+    """When a decrypted token was made, in seconds since the epoch. Raises BadToken."""
+    # Decryption skips letters that are not base64, which could move the time and change known_by().
     if not _HEAD.match(token):
         raise BadToken("not a token")
     return int.from_bytes(base64.urlsafe_b64decode(token[:12])[1:9], "big")
 
 
 def known_by(token: bytes) -> bytes:
-    """What no two tokens share: 126 bits of the initialization vector."""
+    """What identifies a token: 126 bits of the initialization vector."""
     return token[12:33]
 
 
@@ -313,12 +312,12 @@ def check_age(made: int, now: float, held: float = 0.0) -> None:
 
 
 def status_bound(status: int) -> bytes:
-    """What the first token of a response is bound to."""
+    """What the first token of a reply is bound to."""
     return b"%03d" % status
 
 
 def data_size(length: int | None) -> int:
-    """How much of a stream of so many bytes to put into each token, so that their numbers do not run out.
+    """How many bytes of a stream to put into each token, so that the numbers do not run out.
 
     length: None: not known.
     """

@@ -9,8 +9,10 @@ import stat
 import tempfile
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from pysftpserver.remo import crypto, wire
+from pysftpserver.service.audit import open_sink
 from tests.remo.hosting import USER, HereCase, HostCase, Login, Peer, chunked, request
 from tests.support.ports import LOOPBACK
 from tests.support.waiting import until
@@ -206,6 +208,29 @@ class WithoutCommands(HostCase):
             self.assertEqual(self.one(peer.plain(word, argument)).status, 403)
         lines = [json.loads(line) for line in self.host.audit.read_text().splitlines()]
         self.assertEqual([line["result"] for line in lines], ["OK"] + ["PERMISSION_DENIED"] * 3)
+
+
+class ThatCannotBeWritten(HereCase):
+    def test_nobody_logs_in_and_the_log_has_the_record(self) -> None:
+        here = self.serve(audit="/dev/full")
+        with self.assertLogs("pysftpserver.remo", logging.ERROR) as log:
+            self.assertEqual(
+                here.called("POST", "/auth", Login(USER, here.user_key).body).status,
+                403,
+            )
+        self.assertRegex(log.output[0], "(?i)audit: no space left on device; not recorded: .*login")
+
+    def test_a_session_ends_with_the_first_request_that_is_not_recorded(self) -> None:
+        here = self.serve()
+        peer = here.log_in()
+        asked = peer.path("get", b"users.sqlite")
+        self.assertEqual(here.called("GET", asked, cookie=peer.cookie).status, 200)
+        with (
+            mock.patch.object(here.application._trail, "_sink", open_sink("/dev/full")),
+            self.assertLogs("pysftpserver.remo", logging.ERROR),
+        ):
+            here.called("GET", asked, cookie=peer.cookie)
+        self.assertEqual(here.called("GET", asked, cookie=peer.cookie).status, 403)
 
 
 class WithoutAFile(HereCase):
