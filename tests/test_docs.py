@@ -222,7 +222,7 @@ class SKSyncPage(unittest.TestCase):
 
 class RemoPage(unittest.TestCase):
     def test_every_permission_is_explained(self) -> None:
-        rows = re.findall(r"^\| `(\w+)` \| ", section("Keys and users", REMO_PAGE), re.MULTILINE)
+        rows = re.findall(r"^\| `([a-z]+)` \| ", section("Keys and users", REMO_PAGE), re.MULTILINE)
         self.assertEqual(set(rows), set(WORDS))
 
     def test_every_verb_of_the_prompt_is_explained(self) -> None:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from pysftpserver.cli.options import Command, Option, load, options_of
 from pysftpserver.remo.config import ServerSettings
+from pysftpserver.service.settings import markdown_table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+CONFIG = Option(
+    "-c",
+    "--config",
+    metavar="FILE",
+    help="Read settings from this file in TOML. There is none by default.",
+    hidden_flags=("--conf",),
+)
 COMMAND = Command(
     prog="pysftpremo serve",
     description="Serve files and commands over plain HTTP to the users in a database; every request and "
@@ -16,16 +24,15 @@ COMMAND = Command(
     epilog="A configuration file has the same settings in TOML, by the names of the options; options on the "
     "command line win. SIGHUP reads it again and reopens the logs. SIGTERM stops the server.",
     options=(
-        Option(
-            "-c",
-            "--config",
-            metavar="FILE",
-            help="Read settings from this file in TOML. There is none by default.",
-            hidden_flags=("--conf",),
-        ),
+        CONFIG,
         *options_of(ServerSettings),
     ),
 )
+
+
+def settings_table() -> str:
+    """The table of the settings for the page, and the option that names their file."""
+    return f"{markdown_table(ServerSettings)}| `--config` `-c` | none | {CONFIG.help} |\n"
 
 
 def serve(words: Sequence[str]) -> int:
