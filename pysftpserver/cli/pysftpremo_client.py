@@ -6,13 +6,12 @@ import shlex
 import sys
 
 from pysftpserver.cli import common
-from pysftpserver.cli.options import BadValue, Command, Option
-from pysftpserver.cli.pysftpremo_keys import PASSPHRASE
+from pysftpserver.cli.options import Command, Option, load, options_of
 from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
 from pysftpserver.remo import client, connecting, terminal
+from pysftpserver.remo.config import ClientSettings
 from pysftpserver.remo.shell import Shell, history
 from pysftpserver.remo.transfer import Transfers, unencodable
-from pysftpserver.service.settings import seconds, whole
 from pysftpserver.service.terminal import progress
 
 TYPE_CHECKING = False
@@ -20,76 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from pysftpserver.service.settings import Kind
-
-SERVER_KEY = "remo_serv.pem"
 OWN_FAILURE = 255  # as with ssh(1), so that it is not mistaken for the command's status
 BROKEN_PIPE = 141
 NO_SUCH_COMMAND = 127
-
-
-def _encoding(text: str) -> str:
-    try:
-        "".encode(text)
-    except LookupError:
-        raise BadValue(f"unknown encoding {text}; utf-8 and latin-1 are two that exist") from None
-    return text
-
-
-def _of(kind: Kind[Any]) -> Callable[[str], Any]:
-    def convert(text: str) -> Any:
-        try:
-            return kind.parse(text)
-        except ValueError as error:
-            raise BadValue(f"has to be {error}, not {one_line(text)!r}") from None
-
-    return convert
-
-
-_port = _of(whole(1, 65535, "PORT"))
-OPTIONS = (
-    Option(
-        "-s",
-        "--server",
-        metavar="FILE",
-        default=SERVER_KEY,
-        help=f"The server's public key. The default is {SERVER_KEY}.",
-    ),
-    Option("-u", "--user", metavar="NAME", help="The user to log in as. The default is this host's user."),
-    Option(
-        "-k",
-        "--key",
-        metavar="FILE",
-        help="The user's private key. The passphrase of an encrypted key is asked for, or taken from the "
-        f"environment variable {PASSPHRASE}. The default is NAME_key.pem.",
-    ),
-    Option(
-        "-e",
-        "--encoding",
-        metavar="NAME",
-        convert=_encoding,
-        default="utf-8",
-        help="The encoding of names and commands on the server. The default is utf-8.",
-    ),
-    Option(
-        "--require-numbered",
-        help="Refuse a server that speaks plain mode only. The default is no.",
-    ),
-    Option(
-        "--timeout",
-        metavar="SECONDS",
-        convert=_of(seconds()),
-        default=client.TIMEOUT,
-        help=f"Give up when the server is silent for this long. The default is {client.TIMEOUT:g}.",
-    ),
-)
-PORT = Option(
-    "-p",
-    "--port",
-    metavar="PORT",
-    convert=_port,
-    help="The server's port. The default is 8080, or the port of the URL.",
-)
+OPTIONS = options_of(ClientSettings)
 HOST = ("HOST", "The server: a name, an address, or an http:// or https:// URL.")
 CONNECT = Command(
     prog="pysftpremo connect",
@@ -97,7 +30,7 @@ CONNECT = Command(
     "set_encoding and quit; help explains each. In a pipe, commands are read from standard input, and the "
     "exit status is 1 if one of them fails.",
     epilog="",
-    options=(PORT, *OPTIONS),
+    options=OPTIONS,
     arguments=(HOST,),
     rest=("PORT", "The same as --port."),
 )
@@ -109,7 +42,6 @@ EXEC = Command(
     f"tail -1'. Failures of this command itself have exit status {OWN_FAILURE}; a command that the server "
     "stopped at a limit has 124.",
     options=(
-        PORT,
         *OPTIONS,
         Option("-i", "--input", help="Send standard input, up to its end, before the command starts."),
         Option("-t", "--pty", help="Run the command on a terminal of its own. Ctrl-] leaves it."),
@@ -122,7 +54,7 @@ GET = Command(
     description="Download files. A file appears when it is complete.",
     epilog="The last word is a local directory or, for a single file, a local name; - is standard output. * "
     "? and [ ] in the last part of a remote name match as in a shell; quote them.",
-    options=(PORT, *OPTIONS),
+    options=OPTIONS,
     arguments=(HOST,),
     rest=("NAME", "Remote names, and then a local one."),
 )
@@ -131,28 +63,27 @@ PUT = Command(
     description="Upload files. A file appears when it is complete.",
     epilog="The last word is a remote directory or, for a single file, a remote name. The local name - is "
     "standard input.",
-    options=(PORT, *OPTIONS),
+    options=OPTIONS,
     arguments=(HOST,),
     rest=("NAME", "Local names, and then a remote one."),
 )
 
 
-def _log_in(options: dict[str, Any], port: int | None) -> client.Client:
-    names = ("server", "user", "key", "encoding", "require_numbered", "timeout")
-    return connecting.log_in(options["HOST"], port, **{name: options[name] for name in names})
+def _log_in(options: dict[str, Any]) -> client.Client:
+    return connecting.log_in(options["HOST"], load(ClientSettings, None, options))
 
 
 def connect(words: Sequence[str]) -> int:
     """Open a session with a prompt. Raises BadInput, Unavailable."""
     options = CONNECT.parse(words)
-    port, ports = options["port"], options["PORT"]
+    ports = options["PORT"]
     if len(ports) > 1:
         raise BadInput(f"unexpected argument {ports[1]!r} (try {CONNECT.prog} --help)")
     try:
-        port = _port(ports[0]) if ports else port
-    except BadValue as error:
-        raise BadInput(f"PORT {error}") from None
-    with _log_in(options, port) as remote:
+        options["port"] = ClientSettings.port.kind.parse(ports[0]) if ports else options["port"]
+    except ValueError as error:
+        raise BadInput(f"PORT has to be {error}, not {ports[0]!r}") from None
+    with _log_in(options) as remote:
         shell = Shell(remote, options["HOST"])
         if not shell.is_terminal:
             shell.cmdloop()
@@ -172,7 +103,7 @@ def execute(words: Sequence[str]) -> int:
     if not line:
         raise BadInput("the command is missing; write it after --")
     try:
-        with _log_in(options, options["port"]) as remote:
+        with _log_in(options) as remote:
             if options["pty"]:
                 return terminal.run(remote, line, OWN_FAILURE)
             given = sys.stdin.buffer if options["input"] else None
@@ -184,7 +115,7 @@ def execute(words: Sequence[str]) -> int:
         common.tell(f"{EXEC.prog}: {one_line(str(error))}")
         return OWN_FAILURE
     except UnicodeError as error:
-        raise unencodable(error, options["encoding"]) from None
+        raise unencodable(error, options["encoding"] or "utf-8") from None
     except BrokenPipeError:
         return BROKEN_PIPE
     if result.status is None:
@@ -211,12 +142,12 @@ def _transfer(
     if len(names) < 2:
         raise BadInput(f"a source and a target are needed (try {command.prog} --help)")
     try:
-        with _log_in(options, options["port"]) as remote, progress() as shown:
+        with _log_in(options) as remote, progress() as shown:
             work(Transfers(remote, shown), names[:-1], names[-1])
     except client.RemoError as error:
         raise Unavailable(str(error)) from None
     except UnicodeError as error:
-        raise unencodable(error, options["encoding"]) from None
+        raise unencodable(error, options["encoding"] or "utf-8") from None
     except OSError as error:
         name = f"{error.filename}: " if isinstance(error.filename, str) else ""
         raise BadInput(f"{name}{reason_of(error)}") from None

@@ -8,13 +8,13 @@ import sys
 
 from pysftpserver.cli.options import Command, Commands, Option, Subcommand
 from pysftpserver.failures import BadInput
+from pysftpserver.remo.config import PASSPHRASE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DATABASE = "users_db.sqlite"
-PASSPHRASE = "PYSFTPREMO_PASSPHRASE"
 PERMISSIONS = "all, files, read, commands and none"
 BASE = Option(
     "-b", "--base", metavar="FILE", default=DATABASE, help=f"The user database. The default is {DATABASE}."

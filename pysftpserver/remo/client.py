@@ -88,7 +88,7 @@ def _private(path: str | os.PathLike[str], passphrase: str | Callable[[], str] |
         if passphrase is None:
             raise
         given = passphrase if isinstance(passphrase, str) else passphrase()
-        return crypto.load_private(pem, given.encode())
+        return crypto.load_private(pem, given.encode("utf-8", "surrogateescape"))
 
 
 def _public(path: str | os.PathLike[str]) -> crypto.PublicKey:

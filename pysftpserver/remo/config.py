@@ -1,4 +1,4 @@
-"""The settings of a server: ONE table, which options, the configuration file, WSGI environs and the page use.
+"""The settings of servers and clients: options, configuration file, WSGI environs and pages use these tables.
 
 What may not enter: what a setting does, files.
 """
@@ -16,6 +16,7 @@ from pysftpserver.service.settings import (
     Kind,
     LogSettings,
     Setting,
+    Settings,
     optional,
     seconds,
     text,
@@ -27,137 +28,102 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+PASSPHRASE = "PYSFTPREMO_PASSPHRASE"  # in the environment
 PREFIX = "remo_serv."  # of settings in a WSGI environ
 OTHER_KEYS = {"KEYFILE": "key_file", "USER_SERVICE": "user_service"}  # those without the prefix
 #: Yes, no, or None: it depends on what is served. "no" is a value here, and not "not set".
 IF_GIVEN: Kind[bool | None] = Kind(FLAG.parse, "YES_OR_NO", (bool, str), is_optional=True)
 
 
+# fmt: off
 class ServerSettings(LogSettings):
     """The settings of `pysftpremo serve`, and of the application under another WSGI server."""
 
     port = Setting(PORT, 8080, "Listen on this port; 0 is any free one, which the log names.", "-p")
     listen_address = Setting(
-        text("ADDRESS"),
-        "127.0.0.1",
-        "Listen on this address or host name; 0.0.0.0 is every interface.",
-        "-i",
+        text("ADDRESS"), "127.0.0.1",
+        "Listen on this address or host name; 0.0.0.0 is every interface.", "-i",
         aliases=("host", "interface"),
     )
     user_service = Setting(
-        text("SERVICE"),
-        "SQLiteUserService:users_db.sqlite",
-        "The user database: SQLiteUserService:PATH, made by `pysftpremo users add`.",
-        "-u",
+        text("SERVICE"), "SQLiteUserService:users_db.sqlite",
+        "The user database: SQLiteUserService:PATH, made by `pysftpremo users add`.", "-u",
     )
     key_file = Setting(
-        FILE, "remo_serv_key.pem", "The server's private key, made by keygen without a passphrase.", "-k"
+        FILE, "remo_serv_key.pem", "The server's private key, made by keygen without a passphrase.", "-k",
     )
     audit = Setting(
-        optional(FILE),
-        None,
-        "Append the audit log to this file, one JSON object per operation.",
+        optional(FILE), None, "Append the audit log to this file, one JSON object per operation.",
         unset="to write it to the log",
     )
     logging_config = Setting(
-        optional(FILE),
-        None,
-        "Configure logging with this file for Python's logging.config; the other settings of the log are "
-        "then ignored.",
-        aliases=("log", "-l"),
+        optional(FILE), None, "Configure logging with this file for Python's logging.config; the other "
+        "settings of the log are then ignored.", aliases=("log", "-l"),
     )
     debug = Setting(FLAG, False, "Log more, as with --log-level DEBUG.", "-d", reloads=True)
     root = Setting(optional(DIRECTORY), None, "Serve this directory as /, a jail for files.")
     storage = Setting(
-        optional(text("STORAGE")),
-        None,
+        optional(text("STORAGE")), None,
         "Serve the files of this storage: plain[:DIRECTORY], jail:DIRECTORY, "
-        "gridfs:FILE[,bucket=NAME][,prefix=PATH] or MODULE:CLASS [JSON].",
-        unset="this host's file system",
+        "gridfs:FILE[,bucket=NAME][,prefix=PATH] or MODULE:CLASS [JSON].", unset="this host's file system",
     )
     commands = Setting(
-        IF_GIVEN,
-        None,
-        "Allow users to run commands.",
+        IF_GIVEN, None, "Allow users to run commands.",
         unset="yes for this host's file system, and no with root or storage, which commands can leave",
     )
     require_numbered = Setting(FLAG, False, "Refuse sessions in plain mode.", reloads=True)
     session_timeout = Setting(
-        seconds(),
-        600.0,
-        "End a session after this many seconds without a request.",
-        "-s",
-        aliases=("session", "timeout"),
-        reloads=True,
+        seconds(), 600.0, "End a session after this many seconds without a request.", "-s",
+        aliases=("session", "timeout"), reloads=True,
     )
     login_grace = Setting(
-        seconds(),
-        30.0,
-        "Drop a new session that has not shown that it knows its key after this many seconds.",
-        reloads=True,
+        seconds(), 30.0,
+        "Drop a new session that has not shown that it knows its key after this many seconds.", reloads=True,
     )
     max_sessions = Setting(
-        COUNT, 1000, "Maximum number of sessions.", aliases=("most_sessions",), reloads=True
+        COUNT, 1000, "Maximum number of sessions.", aliases=("most_sessions",), reloads=True,
     )
     max_per_user = Setting(
-        COUNT,
-        64,
-        "Maximum number of sessions of one user; another login ends the least recently used one.",
-        aliases=("most_per_user",),
-        reloads=True,
+        COUNT, 64, "Maximum number of sessions of one user; another login ends the least recently used one.",
+        aliases=("most_per_user",), reloads=True,
     )
     max_connections = Setting(COUNT, 900, "Maximum number of open connections.")
     threads = Setting(
-        whole(2, 1000),
-        40,
-        "Number of requests that are served at the same time; a quarter of them is reserved for addresses "
-        "that have a session.",
+        whole(2, 1000), 40, "Number of requests that are served at the same time; a quarter of them is "
+        "reserved for addresses that have a session.",
     )
     max_per_address = Setting(
-        whole(1, 1000),
-        20,
-        "Maximum number of requests of one address that are served at the same time; it may have four times "
-        "as many connections open.",
-        aliases=("most_per_address",),
+        whole(1, 1000), 20, "Maximum number of requests of one address that are served at the same time; "
+        "it may have four times as many connections open.", aliases=("most_per_address",),
     )
     proxied = Setting(
-        FLAG, False, "Run behind a proxy: take the client's address from the end of X-Forwarded-For."
+        FLAG, False, "Run behind a proxy: take the client's address from the end of X-Forwarded-For.",
     )
     idle_timeout = Setting(
-        seconds(),
-        10.0,
-        "Close a connection whose peer neither sends nor reads for this many seconds during a request.",
-        aliases=("idle",),
+        seconds(), 10.0, "Close a connection whose peer neither sends nor reads for this many seconds "
+        "during a request.", aliases=("idle",),
     )
     slowest = Setting(
-        whole(0, 1 << 40, "BYTES"),
-        1024,
-        "Minimum speed of a peer, in bytes per second; it counts after 30 seconds of waiting for the peer.",
+        whole(0, 1 << 40, "BYTES"), 1024, "Minimum speed of a peer, in bytes per second; it counts after 30 "
+        "seconds of waiting for the peer.",
     )
     drain_seconds = Setting(
-        seconds(0.0),
-        5.0,
-        "Seconds that running transfers and commands get to finish after SIGTERM.",
+        seconds(0.0), 5.0, "Seconds that running transfers and commands get to finish after SIGTERM.",
         reloads=True,
     )
     command_seconds = Setting(seconds(), 3600.0, "Stop a command after this many seconds.", reloads=True)
     command_output = Setting(BYTES, 1 << 30, "Stop a command after this many bytes of output.", reloads=True)
     command_input = Setting(BYTES, 1 << 30, "Maximum length of a command's input, in bytes.", reloads=True)
     max_token = Setting(
-        whole(1024, 1 << 30, "BYTES"),
-        16 << 20,
+        whole(1024, 1 << 30, "BYTES"), 16 << 20,
         "Maximum length of a token, in bytes; some clients send a whole file as one.",
-        aliases=("most_token",),
-        reloads=True,
+        aliases=("most_token",), reloads=True,
     )
     max_put = Setting(
-        optional(BYTES),
-        None,
-        "Maximum length of an uploaded file, in bytes.",
-        aliases=("most_put",),
-        unset="no limit",
-        reloads=True,
+        optional(BYTES), None, "Maximum length of an uploaded file, in bytes.", aliases=("most_put",),
+        unset="no limit", reloads=True,
     )
+# fmt: on
 
 
 def from_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,3 +149,32 @@ def from_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
         except ValueError as error:
             raise setting.complaint(key, error, value) from None
     return values
+
+
+def _encoding(word: str) -> str:
+    try:
+        "".encode(word)
+    except LookupError:
+        raise ValueError("an encoding such as utf-8 or latin-1") from None
+    return word
+
+
+# fmt: off
+class ClientSettings(Settings):
+    """The settings of the commands that log in to a server."""
+
+    server = Setting(FILE, "remo_serv.pem", "The server's public key.", "-s")
+    user = Setting(optional(text("NAME")), None, "The user to log in as.", "-u", unset="this host's user")
+    key = Setting(
+        optional(FILE), None, "The user's private key; the passphrase of an encrypted key is asked for, or "
+        f"taken from the environment variable {PASSPHRASE}.", "-k", unset="NAME_key.pem",
+    )
+    encoding = Setting(
+        Kind(_encoding, "NAME"), "utf-8", "The encoding of names and commands on the server.", "-e",
+    )
+    require_numbered = Setting(FLAG, False, "Refuse a server that speaks plain mode only.")
+    timeout = Setting(seconds(), 60.0, "Give up when the server is silent for this many seconds.")
+    port = Setting(
+        optional(whole(1, 65535, "PORT")), None, "The server's port.", "-p", unset="8080, or the URL's",
+    )
+# fmt: on

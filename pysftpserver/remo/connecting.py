@@ -11,11 +11,11 @@ import sys
 
 from pysftpserver.failures import BadInput, Unavailable
 from pysftpserver.remo import client, crypto
-from pysftpserver.remo.keyfiles import private_key, public_key
+from pysftpserver.remo.config import PASSPHRASE, ClientSettings
+from pysftpserver.remo.keyfiles import public_key, unusable
 from pysftpserver.remo.known import KnownServers
 from pysftpserver.service.terminal import state_directory
 
-PASSPHRASE = "PYSFTPREMO_PASSPHRASE"  # in the environment
 COMMAND = "pysftpremo"
 
 
@@ -24,22 +24,10 @@ def state_file(name: str) -> str:
     return os.path.join(state_directory(COMMAND, os.environ), name)
 
 
-def log_in(
-    host: str,
-    port: int | None,
-    *,
-    server: str,
-    user: str | None,
-    key: str | None,
-    encoding: str,
-    require_numbered: bool,
-    timeout: float,
-) -> client.Client:
-    """A session. server: the file with the server's public key. user: None for this host's user. key: the
-    file with the private key; None for USER_key.pem. timeout: seconds. Raises BadInput, Unavailable.
-    """
-    user = user or getpass.getuser()
-    key = key or f"{user}_key.pem"
+def log_in(host: str, values: ClientSettings) -> client.Client:
+    """A session with a host, or the server of a URL. Raises BadInput, Unavailable."""
+    user = values.user or getpass.getuser()
+    key = values.key or f"{user}_key.pem"
 
     def passphrase() -> str:
         if PASSPHRASE in os.environ:
@@ -48,20 +36,22 @@ def log_in(
             raise BadInput(f"--key {key}: the key is encrypted; set {PASSPHRASE}, or use a terminal")
         return getpass.getpass(f"Passphrase for {key}: ")
 
-    private = private_key(key, "--key", passphrase)
-    public = public_key(server, "--server")
+    public = public_key(values.server, "--server")
     known = KnownServers(state_file("numbered"))
     was_numbered = known.is_numbered(crypto.fingerprint(public))
     try:
         opened = client.connect(
             host,
-            port,
+            values.port,
             user=user,
-            key=private,
+            key=key,
+            passphrase=passphrase,
             server_key=public,
-            require_numbered=require_numbered or was_numbered,
-            timeout=timeout,
+            require_numbered=values.require_numbered or was_numbered,
+            timeout=values.timeout,
         )
+    except (OSError, crypto.KeyProblem) as error:
+        raise unusable(key, "--key", error) from None
     except ValueError as error:
         raise BadInput(str(error)) from None
     except client.NotNumbered as error:
@@ -71,5 +61,5 @@ def log_in(
         raise Unavailable(str(error)) from None
     if opened.is_numbered:
         known.remember(crypto.fingerprint(public))
-    opened.encoding = encoding
+    opened.encoding = values.encoding
     return opened

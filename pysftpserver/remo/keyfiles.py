@@ -11,10 +11,6 @@ from pysftpserver.failures import BadInput, reason_of
 from pysftpserver.host import wholefiles
 from pysftpserver.remo import crypto
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 class KeyPair:
     """The files of a key pair. base: the path without what follows the prefix in their names."""
@@ -53,29 +49,17 @@ def public_text(path: str) -> str:
         raise BadInput(f"{path}: {reason_of(error)}; name a file with a public key") from None
 
 
-def private_key(path: str, option: str, passphrase: Callable[[], str]) -> crypto.PrivateKey:
-    """A private key. option: what named the file. passphrase: asked for an encrypted one. Raises BadInput."""
-    pem = _pem(path, option)
-    try:
-        try:
-            return crypto.load_private(pem)
-        except crypto.PassphraseNeeded:
-            return crypto.load_private(pem, passphrase().encode("utf-8", "surrogateescape"))
-    except crypto.KeyProblem as error:
-        raise BadInput(f"{option} {path}: {error}") from None
-
-
 def public_key(path: str, option: str) -> crypto.PublicKey:
     """A public key. option: what named the file. Raises BadInput."""
     try:
-        return crypto.load_public(_pem(path, option))
-    except crypto.KeyProblem as error:
-        raise BadInput(f"{option} {path}: {error}") from None
-
-
-def _pem(path: str, option: str) -> bytes:
-    try:
         with open(path, "rb") as file:
-            return file.read(crypto.MOST_PEM)
-    except OSError as error:
-        raise BadInput(f"{option} {path}: {reason_of(error)}; name a file with a key in PEM") from None
+            return crypto.load_public(file.read(crypto.MOST_PEM))
+    except (OSError, crypto.KeyProblem) as error:
+        raise unusable(path, option, error) from None
+
+
+def unusable(path: str, option: str, error: Exception) -> BadInput:
+    """The complaint about a file with a key. option: what named it."""
+    if isinstance(error, OSError):
+        return BadInput(f"{option} {path}: {reason_of(error)}; name a file with a key in PEM")
+    return BadInput(f"{option} {path}: {error}")

@@ -11,9 +11,6 @@ from unittest import mock
 from cryptography.hazmat.primitives.asymmetric import ed448, rsa
 
 from pysftpserver.remo import application, crypto, login, wire
-from pysftpserver.remo import session as sessions
-from pysftpserver.remo.session import Sessions, TooMany
-from pysftpserver.remo.users import Permissions, User
 from pysftpserver.service import throttle
 from tests.remo.hosting import USER, Answer, Here, HereCase, Login, Peer
 from tests.support.waiting import until
@@ -280,32 +277,3 @@ class Lives(HereCase):
             peer = self.confirmed(here)
             until(lambda: not len(here.application.sessions), "it does not end")
         self.assertEqual(self.status(here, peer), 403)
-
-    def test_a_session_that_never_shows_its_key_is_not_there_for_long_and_takes_nobody_s_place(self) -> None:
-        table = Sessions(600, 2, 2)
-        one = self.added(table, "a")
-        table.confirm(one, 0.0)
-        others = [self.added(table, "b") for _ in range(sessions.MOST_UNCONFIRMED + 20)]
-        self.assertEqual(len(table), 1 + sessions.MOST_UNCONFIRMED)
-        self.assertIsNone(table.find(others[0].id, 1.0))
-        self.assertIsNotNone(table.find(others[-1].id, 1.0))
-        table.sweep(sessions.UNCONFIRMED + 1.0)
-        self.assertEqual(len(table), 1)
-        self.assertIs(table.find(one.id, 1.0), one)
-
-    def test_one_user_does_not_take_the_room_of_all(self) -> None:
-        table = Sessions(600, 4, 2)
-        mine = [self.added(table, "a") for _ in range(5)]
-        for number, session in enumerate(mine):
-            table.confirm(session, float(number))
-        self.assertEqual([session.is_over for session in mine], [True, True, True, False, False])
-        for name in ("b", "c"):
-            table.confirm(self.added(table, name), 9.0)
-        with self.assertRaises(TooMany):
-            table.confirm(self.added(table, "d"), 9.0)
-        self.assertEqual(len(table), 4)
-
-    @staticmethod
-    def added(table: Sessions, name: str) -> sessions.Session:
-        cipher = crypto.SessionCipher(crypto.OneTimeKey().session_key(crypto.OneTimeKey().public))
-        return table.add(User(name, "", None), Permissions.ALL, cipher, "192.0.2.1", 0.0)
