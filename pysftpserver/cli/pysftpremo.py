@@ -11,6 +11,7 @@ from pysftpserver.failures import missing
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import ModuleType
 
     Run = Callable[[Sequence[str]], int]
 
@@ -19,49 +20,32 @@ LIBRARIES = ("cryptography", "cheroot")  # of the extra; rich is optional
 OLDER = {"adduser": ("users", "add"), "deluser": ("users", "remove")}
 
 
-def _serve() -> Run:
-    from pysftpserver.cli.pysftpremo_serve import serve
-
-    return serve
-
-
-def _client(word: str) -> Callable[[], Run]:
+def _loader(word: str) -> Callable[[], Run]:
     def load() -> Run:
-        from pysftpserver.cli import pysftpremo_client as client
-
-        return {
-            "connect": client.connect,
-            "exec": client.execute,
-            "get": client.get,
-            "put": client.put,
-        }[word]
+        module: ModuleType
+        if word == "serve":
+            from pysftpserver.cli import pysftpremo_serve as module
+        elif word in ("keygen", "users"):
+            from pysftpserver.cli import pysftpremo_keys as module
+        else:
+            from pysftpserver.cli import pysftpremo_client as module
+        run: Run = getattr(module, "execute" if word == "exec" else word)
+        return run
 
     return load
-
-
-def _keygen() -> Run:
-    from pysftpserver.cli.pysftpremo_keys import keygen
-
-    return keygen
-
-
-def _users() -> Run:
-    from pysftpserver.cli.pysftpremo_keys import users
-
-    return users
 
 
 COMMANDS = Commands(
     prog=PROG,
     description="Administer a host over plain HTTP, encrypted end to end: files and commands.",
     subcommands=(
-        Subcommand("serve", "Serve files and commands over HTTP.", _serve),
-        Subcommand("connect", "Open a session with a prompt.", _client("connect")),
-        Subcommand("exec", f"Run one command: {PROG} exec HOST -- df -h.", _client("exec")),
-        Subcommand("get", f"Download files: {PROG} get HOST REMOTE ... LOCAL.", _client("get")),
-        Subcommand("put", f"Upload files: {PROG} put HOST LOCAL ... REMOTE.", _client("put")),
-        Subcommand("keygen", "Generate a key pair.", _keygen),
-        Subcommand("users", "List, add, change and remove users.", _users),
+        Subcommand("serve", "Serve files and commands over HTTP.", _loader("serve")),
+        Subcommand("connect", "Open a session with a prompt.", _loader("connect")),
+        Subcommand("exec", f"Run one command: {PROG} exec HOST -- df -h.", _loader("exec")),
+        Subcommand("get", f"Download files: {PROG} get HOST REMOTE ... LOCAL.", _loader("get")),
+        Subcommand("put", f"Upload files: {PROG} put HOST LOCAL ... REMOTE.", _loader("put")),
+        Subcommand("keygen", "Generate a key pair.", _loader("keygen")),
+        Subcommand("users", "List, add, change and remove users.", _loader("users")),
     ),
 )
 VERSION = Command(prog=PROG, description="", epilog="", options=())
