@@ -31,7 +31,10 @@ log = logging.getLogger("pysftpserver.remo")
 REFUSED_AFTER = 0.1  # seconds from the request to the refusal; a login takes less
 _MODULUS = secrets.randbits(2048) | 1 << 2047 | 1
 #: Keys to verify with when there is no such user, or the user's key is of the other kind.
-_NOBODY: tuple[PublicKey, ...] = (new_key().public_key(), rsa.RSAPublicNumbers(65537, _MODULUS).public_key())
+_OTHER_KEYS: tuple[PublicKey, ...] = (
+    new_key().public_key(),
+    rsa.RSAPublicNumbers(65537, _MODULUS).public_key(),
+)
 _KINDS = (ed448.Ed448PublicKey, rsa.RSAPublicKey)
 
 
@@ -104,9 +107,9 @@ class Reception:
             log.error("login of %s: %s", one_line(login.user[: wire.X448_BYTES]), error)
         data = wire.signed_by_user(login.user, login.key)
         is_right = False
-        for kind, nobody in zip(_KINDS, _NOBODY, strict=True):
+        for kind, other in zip(_KINDS, _OTHER_KEYS, strict=True):
             mine = key is not None and isinstance(key, kind)
-            found = is_signed(key if mine and key is not None else nobody, login.signature, data)
+            found = is_signed(key if mine and key is not None else other, login.signature, data)
             is_right = is_right or mine and found
         if key is not None and may is not None and not is_right:
             why = "wrong signature"

@@ -180,7 +180,7 @@ class KnownBody:
 
 
 class ChunkedBody:
-    """A body in chunks. Raises ProtocolError for what is none."""
+    """A chunked body. Raises ProtocolError for a malformed one."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader

@@ -290,7 +290,7 @@ class Talk:
                 self._transport.close()  # and with it, what is not read
             raise _failure(reply.status, reply.text)
         if not reply.is_tokens:
-            if path != "/info":  # which is for everybody
+            if path != "/info":  # which needs no session
                 raise wire.Tampered("a reply that is not encrypted")
             yield reply.text
             return

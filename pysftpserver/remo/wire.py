@@ -94,9 +94,9 @@ def parse_login(body: bytes) -> Login:
     try:
         said = json.loads(body)
     except (ValueError, RecursionError):
-        raise ProtocolError("the login is no JSON") from None
+        raise ProtocolError("the login is not JSON") from None
     if not isinstance(said, dict):
-        raise ProtocolError("the login is no JSON object")
+        raise ProtocolError("the login is not a JSON object")
     user, key, signature = (said.get(name) for name in ("user", "key", "sign"))
     if not isinstance(user, str) or not isinstance(key, str) or not isinstance(signature, str):
         raise ProtocolError('the login needs the texts "user", "key" and "sign"')
@@ -106,7 +106,7 @@ def parse_login(body: bytes) -> Login:
     try:
         user.encode()
     except UnicodeEncodeError:
-        raise ProtocolError("the user's name is no text") from None
+        raise ProtocolError("the user's name is not a text") from None
     return Login(user, raw, unb64(signature))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 import time
 from typing import Any
 from unittest import mock
@@ -85,7 +84,7 @@ class Refusals(HereCase):
                     self.assertEqual(seen, kinds)
 
     def test_the_work_of_a_refusal_takes_the_same_time_for_all(self) -> None:
-        """Even without the time that a refusal takes at least; there is noise, and some of it is allowed."""
+        """Even without the time that a refusal takes at least: the processor's, at its best of many."""
         kinds = [self.kinds()[what] for what in ("nobody", "a wrong key", "a wrong RSA key")]
         logins = [Login(user, key).body for user, key in kinds]
         times: list[list[float]] = [[] for _ in kinds]
@@ -95,9 +94,9 @@ class Refusals(HereCase):
                     began = time.thread_time()
                     self.here.called("POST", "/auth", body)
                     mine.append(time.thread_time() - began)
-        medians = [statistics.median(mine) for mine in times]
-        self.assertLess(max(medians), 1.6 * min(medians), medians)
-        self.assertLess(max(medians), 0.02)  # seconds, of the 0.1 that there are
+        best = [min(mine) for mine in times]
+        self.assertLess(max(best), 1.6 * min(best), best)
+        self.assertLess(max(best), 0.02)  # seconds, of the 0.1 that there are
 
     def test_no_refusal_comes_sooner_than_the_others(self) -> None:
         kinds = self.kinds()

@@ -9,8 +9,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pysftpserver.remo.client import RemoError, RequestFailed
-from tests.remo.running import ROOT, USER, Furnished, Server, admit, called, environment, furnish, until
+from pysftpserver.remo.client import Client, RemoError, RequestFailed
+from tests.remo.running import (
+    ROOT,
+    USER,
+    Furnished,
+    Server,
+    admit,
+    called,
+    environment,
+    furnish,
+    is_running,
+    until,
+)
 
 
 class SignalCase(Furnished):
@@ -102,36 +113,40 @@ class Replaced(SignalCase):
 
 
 class Drains(SignalCase):
+    def stop(self, other: Client) -> None:
+        """Send SIGTERM, and wait until new requests, such as the other client's, are refused."""
+        self.server.process.send_signal(signal.SIGTERM)
+
+        def refused() -> bool:
+            try:
+                other.run("true")
+            except RemoError:
+                return True
+            return False
+
+        until(refused, "new requests are served")
+
     def test_a_command_that_runs_is_completed_and_new_requests_are_refused(self) -> None:
         server = self.begin("--drain-seconds", "60")
         line = f"sh -c 'echo begun; until [ -e {server.place}/go ]; do sleep 0.02; done; echo done'"
         with server.connect() as remote, server.connect() as other:
             pieces = remote._talk.ask("GET", "/cmd/", line.encode(), is_eager=True)
             self.assertEqual(next(pieces), b"begun\n")
-            server.process.send_signal(signal.SIGTERM)
-
-            def refused() -> bool:
-                try:
-                    other.run("true")
-                except RemoError:
-                    return True
-                return False
-
-            until(refused, "new requests are served")
+            self.stop(other)
             (server.place / "go").touch()
             self.assertEqual(b"".join(pieces), b"done\n")
         self.assertEqual(server.process.wait(20), 0)
 
     def test_a_second_signal_ends_the_wait_and_the_command(self) -> None:
         server = self.begin("--drain-seconds", "600")
-        with server.connect() as remote:
-            pieces = remote._talk.ask("GET", "/cmd/", b"sh -c 'echo begun; exec sleep 600'", is_eager=True)
-            next(pieces)
-            server.process.send_signal(signal.SIGTERM)
-            until(lambda: server.process.poll() is None and server.connections() > 0)
+        with server.connect() as remote, server.connect() as other:
+            pieces = remote._talk.ask("GET", "/cmd/", b"sh -c 'echo $$; exec sleep 600'", is_eager=True)
+            number = int(next(pieces))
+            self.stop(other)
+            self.assertTrue(is_running(number))
             self.assertEqual(server.stop(), 0)
             pieces.close()
-        self.assertEqual(server.children(), [])
+        self.assertFalse(is_running(number))
 
 
 class Users(SignalCase):
