@@ -10,18 +10,10 @@ import tempfile
 from pathlib import Path
 
 from pysftpserver.remo.client import Client, RemoError, RequestFailed
-from tests.remo.running import (
-    ROOT,
-    USER,
-    Furnished,
-    Server,
-    admit,
-    called,
-    environment,
-    furnish,
-    is_running,
-    until,
-)
+from tests.remo.running import USER, Furnished, Server, admit, called, environment, furnish
+from tests.support.paths import ROOT
+from tests.support.processes import is_alive
+from tests.support.waiting import PATIENCE, until
 
 
 class SignalCase(Furnished):
@@ -135,7 +127,7 @@ class Drains(SignalCase):
             self.stop(other)
             (server.place / "go").touch()
             self.assertEqual(b"".join(pieces), b"done\n")
-        self.assertEqual(server.process.wait(20), 0)
+        self.assertEqual(server.process.wait(PATIENCE), 0)
 
     def test_a_second_signal_ends_the_wait_and_the_command(self) -> None:
         server = self.begin("--drain-seconds", "600")
@@ -143,10 +135,10 @@ class Drains(SignalCase):
             pieces = remote._talk.ask("GET", "/cmd/", b"sh -c 'echo $$; exec sleep 600'", is_eager=True)
             number = int(next(pieces))
             self.stop(other)
-            self.assertTrue(is_running(number))
+            self.assertTrue(is_alive(number))
             self.assertEqual(server.stop(), 0)
             pieces.close()
-        self.assertFalse(is_running(number))
+        self.assertFalse(is_alive(number))
 
 
 class Users(SignalCase):
