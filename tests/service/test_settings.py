@@ -27,7 +27,7 @@ from pysftpserver.service.settings import (
 
 
 class Sample(Settings):
-    port = Setting(PORT, 2200, "Listen on this port.", "-p", aliases=("sftp_port",))
+    port = Setting(PORT, 2200, "Listen on this port.", "-p", aliases=("sftp_port", "-P"))
     logfile = Setting(optional(text("FILE")), None, "Append the log to this file.", unset="standard error")
     log_level = Setting(LEVEL, "INFO", "Log up to this level.", reloads=True)
     read_only = Setting(FLAG, False, "Refuse every change.", reloads=True)
@@ -77,7 +77,7 @@ class Values(Case):
         self.assertEqual(found.given, {"port", "idle_timeout", "service"})
 
     def test_every_spelling_of_an_option_sets_the_same_value(self):
-        for flag in ("-p", "--port", "--sftp-port", "--sftp_port"):
+        for flag in ("-p", "--port", "--sftp-port", "--sftp_port", "-P"):
             with self.subTest(flag):
                 self.assertEqual(self.load(flag, "7").port, 7)
         self.assertEqual(self.load("--log-level=debug").log_level, "DEBUG")
@@ -130,6 +130,7 @@ class Refusals(Case):
             ("port = 70000", "sample.toml: port: has to be a whole number from 0 to 65535"),
             ("prot = 1", "sample.toml: unknown key 'prot'; the keys are port, logfile"),
             ("port = 1\nsftp_port = 2", "sample.toml: sftp_port is given twice"),
+            ("-P = 1", "sample.toml: unknown key '-P'"),
             ("service = 'a'", "sample.toml: service: has to be a list of texts"),
             ("read_only = 'yes'", "sample.toml: read_only: has to be true or false"),
             ("port = \n", "sample.toml: Invalid value"),
