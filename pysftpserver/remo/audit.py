@@ -41,11 +41,14 @@ class SessionAudit(DoorAudit):
 
     def end(self, message: str) -> None:
         """Record the end of the session. message: why it ended."""
-        seconds = time.perf_counter() - self._began
         try:
-            self._write(self._noted, "end", "OK", None, self._moved, seconds, {"message": message})
+            self._write(self._ended, message)
         except SFTPSessionEnd:
             pass  # the session is over, and the log says what was not recorded
+
+    def _ended(self, message: str) -> dict[str, Any]:
+        seconds = time.perf_counter() - self._began
+        return self._record("end", time.time(), "OK", self._moved, seconds) | {"message": message}
 
 
 SILENT = SessionAudit(lambda line: None, "", None, None, SFTPLog())
