@@ -17,6 +17,7 @@ from fuzz.storages import InJail, small_files
 from pysftpserver.engine.log import MOST_LINE, VERBOSE, SFTPLog
 from pysftpserver.sksync import config
 from pysftpserver.sksync.connection import Connection
+from pysftpserver.sksync.logins import Logins
 from pysftpserver.sksync.parsing import (
     OBJECT,
     Damaged,
@@ -319,5 +320,6 @@ class SyncTarget:
             return function(*arguments)
 
         settings = config.checked(keys)
-        await Session(connection, settings, WholeStorage(storage), b"decoy", log, in_place).run()
+        shares, logins = WholeStorage(lambda: storage), Logins(settings.users)
+        await Session(connection, settings, shares, logins, log, in_place).run()
         return transport.sent

@@ -1,364 +1,172 @@
-"""pysksync: the SK Sync server and client, with storages of this project on this side.
+"""pysksync: the SK Sync server and client.
 
-Which storage, and which words on the command line; the rest is in pysftpserver/sksync/, which is imported
-when it is clear what is wanted. What may not enter: the protocol.
+What is here: the words of the command line, and which storages they mean. What may not enter: the protocol.
 """
 
 from __future__ import annotations
 
 import os
 
-from pysftpserver.cli import common, session
-from pysftpserver.cli.options import Command, Option
-from pysftpserver.engine.log import INFO, file_log, stderr_log
-from pysftpserver.failures import BadInput, Unavailable, one_line
+from pysftpserver.cli import common, options
+from pysftpserver.cli.options import Command, Commands, Option, Subcommand
+from pysftpserver.failures import BadInput, one_line
+from pysftpserver.sksync.config import DEFAULT_FILE, ServerSettings
 from pysftpserver.storages import by_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
-    from pysftpserver.engine.log import SFTPLog
-    from pysftpserver.sksync.client import Request, Summary
-    from pysftpserver.sksync.config import ClientSettings, Config
-    from pysftpserver.sksync.session import Shares
+    from pysftpserver.sksync.config import StorageSettings
 
 PROG = "pysksync"
-DEFAULT_FILE = "sksync.json"
-EXTRA = "pip install 'pysftpserver[sksync]'"
+CONFIG = Option(
+    "--config",
+    metavar="FILE",
+    help=f"Read this configuration, as if it was named without --config. The default is {DEFAULT_FILE}, if "
+    "it exists.",
+)
 
-COMMAND = Command(
+SERVE = Command(
     PROG,
-    description="An SK Sync server and client: it brings two directories up to date with each other.",
-    epilog="pysksync useredit [CONFIG] edits the server's users, and pysksync make-cert makes a certificate; "
-    f"each has a --help of its own. CONFIG is {DEFAULT_FILE} where none is given.",
-    rest=(
-        "words",
-        "[CONFIG] to serve, or [CONFIG] client NAME to sync as the client of that name in CONFIG.",
-    ),
+    description="Serve SK Sync clients, which bring directories of theirs and of this host up to date.",
+    epilog='"pysksync [CONFIG] client NAME" syncs once, as the client of that name in the configuration. '
+    '"pysksync users" edits the users that may log in, and "pysksync make-cert" makes a certificate. Each '
+    "has a --help of its own.",
+    rest=("words", "The configuration; its keys have the names of the options."),
+    options=(CONFIG, *options.options_of(ServerSettings)),
+)
+CLIENT = Command(
+    f"{PROG} client",
+    description="Bring a directory here and one on a server up to date with each other.",
+    epilog="It is called as pysksync [CONFIG] client NAME.",
+    rest=("words", "The client's name in the configuration."),
     options=(
-        Option(
-            "-n",
-            "--dry-run",
-            help="With client, print what would be sent and received, and touch nothing on either side. The "
-            "default is to sync.",
-        ),
+        CONFIG,
+        Option("-n", "--dry-run", help="Print what would be sent and received, and change nothing."),
         Option(
             "-q",
             "--quiet",
-            help="With client, print the summary and what failed only. The default is a progress display on "
-            "a terminal, and a line for each file elsewhere.",
-        ),
-        Option(
-            "-l",
-            "--logfile",
-            metavar="LOGFILE",
-            help="Append the server's log to this file. The default is to log to standard error.",
-        ),
-        Option(
-            "--log-level",
-            metavar="LEVEL",
-            convert=session.log_level,
-            default=INFO,
-            help="Log up to this level: QUIET, FATAL, ERROR, INFO, VERBOSE or DEBUG. The default is INFO, a "
-            "line for each session; VERBOSE has a line for each file.",
+            help="Print only the summary and the files that failed. The default is a progress display on a "
+            "terminal, and otherwise a line for each file.",
         ),
     ),
 )
 
 
-# --- which words ------------------------------------------------------------------------------------------
+def serve_or_sync(words: Sequence[str]) -> int:
+    """Serve, unless the words have the form [CONFIG] client NAME. Raises BadInput."""
+    return sync(words) if "client" in words else serve(words)
 
 
-def serve(arguments: Sequence[str]) -> int:
-    """Do what the words say; return the exit status. Raises BadInput."""
-    if arguments[:1] == ["useredit"]:
-        from pysftpserver.cli import pysksync_users
+def serve(words: Sequence[str]) -> int:
+    """Serve until a signal comes; return the exit status. Raises BadInput, Unavailable."""
+    values = SERVE.parse(words)
+    if len(values["words"]) > 1:
+        raise BadInput(f"{' '.join(values['words'])}: give [CONFIG], or [CONFIG] client NAME")
+    file = config_file(values, values["words"])
+    from pysftpserver.sksync import server
 
-        return pysksync_users.serve(arguments[1:])
-    if arguments[:1] == ["make-cert"]:
-        from pysftpserver.cli import pysksync_cert
-
-        return pysksync_cert.serve(arguments[1:])
-    options = COMMAND.parse(arguments)
-    file, name = meaning(options["words"])
-    if name is None:
-        for flag in ("dry_run", "quiet"):
-            if options[flag]:
-                raise BadInput(f"--{flag.replace('_', '-')} goes with client NAME only")
-        return run_server(read_config(file), options, file)
-    return run_client(read_config(file), name, options)
-
-
-def meaning(words: list[str]) -> tuple[str | None, str | None]:
-    """(CONFIG or None, NAME or None for the server). Raises BadInput."""
-    if words == ["client"]:
-        return None, "client"
-    if len(words) < 2:
-        return (words[0] if words else None), None
-    if len(words) == 2 and "client" in words:
-        # One of them is left out: CONFIG, or the NAME of the client in a lone section "client".
-        return (None, words[1]) if words[0] == "client" else (words[0], words[1])
-    if len(words) == 3 and words[1] == "client":
-        return words[0], words[2]
-    raise BadInput(f"{' '.join(words)}: give [CONFIG], or [CONFIG] client NAME")
-
-
-def read_config(file: str | None) -> Config:
-    """The configuration; without a file, where there is none of the usual name, the defaults.
-
-    Raises BadInput.
-    """
-    from pysftpserver.sksync.config import MOST_BYTES, ConfigError, checked, read
-
-    if file is None and not os.path.lexists(DEFAULT_FILE):
-        return checked({})
-    path = DEFAULT_FILE if file is None else file
-    try:
-        with open(path, "rb") as config:
-            text = config.read(MOST_BYTES + 1).decode("utf-8-sig")
-    except OSError as error:
-        reason = (error.strerror or "failure").lower()
-        raise BadInput(f"configuration {path}: {reason}; name a file that can be read") from None
-    except UnicodeDecodeError as error:
-        raise BadInput(f"configuration {path}: no UTF-8 at byte {error.start}") from None
-    if len(text) > MOST_BYTES:
-        raise BadInput(f"configuration {path}: more than {MOST_BYTES} bytes")
-    try:
-        return read(text, path)
-    except ConfigError as error:
-        raise BadInput(str(error)) from None
-
-
-# --- storages ---------------------------------------------------------------------------------------------
-
-
-def shares_of(config: Config, log: SFTPLog) -> Shares:
-    """What a server shares. Raises BadInput."""
-    from pysftpserver.sksync.shares import ListedDirectories, Share, WholeStorage, directory
-
-    if config.storage is None and config.server_root is None and config.whitelist:
-        listed = [(path, Share(by_name.jail(path, "server_dir_whitelist"))) for path in config.whitelist]
-        log.info(f"sharing {', '.join(config.whitelist)}")
-        return ListedDirectories(listed, config.is_silent)
-    if config.storage is not None:
-        storage, what = by_name.bucket(config.storage), "a database"
-    else:
-        root = os.getcwd() if config.server_root is None else config.server_root
-        storage, what = by_name.jail(root, "server_root"), root
-    if config.server_root is None and config.storage is None:
-        what = f"the current directory, {what}: no server_root is configured"
-    if config.whitelist:
-        listed = [(path, Share(storage, directory(path))) for path in config.whitelist]
-        log.info(f"sharing {', '.join(config.whitelist)} in {what}")
-        return ListedDirectories(listed, config.is_silent)
-    log.info(f"sharing {what}")
-    return WholeStorage(storage)
-
-
-# --- the server -------------------------------------------------------------------------------------------
-
-
-def run_server(config: Config, options: dict[str, Any], file: str | None = None) -> int:
-    """Serve until a signal comes; return the exit status. file: the configuration's. Raises BadInput."""
-    from pysftpserver.sksync.config import ConfigError
-
-    if options["logfile"] is not None:
-        log = file_log(options["logfile"], options["log_level"], PROG)
-    else:
-        log = stderr_log(options["log_level"])
-    try:
-        config.check_server()
-    except ConfigError as error:
-        raise BadInput(str(error)) from None
-    context = server_tls(config)
-    shares = shares_of(config, log)
-    remark(config, log)
-    for path in exposed(config, file or DEFAULT_FILE):
-        log.error(f"{path}: clients can read and replace it, for it is in what is shared")
-    import asyncio
-
-    return asyncio.run(serve_until_told(config, shares, log, context))
-
-
-def server_tls(config: Config) -> ssl.SSLContext | None:
-    """What TLS a server needs. Raises BadInput."""
-    if not config.use_ssl or config.certfile is None:
-        return None
-    from pysftpserver.sksync.tls import TLSError, server_context
-
-    try:
-        return server_context(config.certfile, config.keyfile, config.client_certfile, config.minimum_version)
-    except TLSError as error:
-        raise BadInput(str(error)) from None
-
-
-def remark(config: Config, log: SFTPLog) -> None:
-    """Say what an administrator may not have meant. Raises BadInput where logins need what is not
-    there.
-    """
-    for key in config.unknown:
-        log.error(f"{key}: unknown, and passed over")
-    if config.require_auth or config.users:
-        need_srptools()
-    if config.require_auth and not config.users:
-        log.error("nobody can log in: add users (pysksync useredit), or set require_auth to false")
-    if not config.require_auth and not (config.use_ssl and config.client_certfile):
-        log.error("no login is required: everybody who reaches this port can read and write what is shared")
-
-
-def exposed(config: Config, file: str) -> list[str]:
-    """Files of the server's own that are in a directory that it shares."""
-    if config.storage is not None:
-        return []
-    root = os.getcwd() if config.server_root is None else config.server_root
-    shared = [root]
-    if config.whitelist:
-        inside = config.server_root is not None
-        shared = [f"{root}/{path}" if inside else path for path in config.whitelist]
-    tops = [os.path.join(os.path.realpath(path), "") for path in shared]
-    own = [path for path in (file, config.keyfile) if path is not None and os.path.exists(path)]
-    return [path for path in own if os.path.realpath(path).startswith(tuple(tops))]
-
-
-def need_srptools() -> None:
-    """Raises BadInput where logins are not possible."""
-    try:
-        import srptools  # noqa: F401
-    except ModuleNotFoundError:
-        raise BadInput(f"srptools is missing: {EXTRA}") from None
-
-
-async def serve_until_told(
-    config: Config, shares: Shares, log: SFTPLog, context: ssl.SSLContext | None
-) -> int:
-    """Serve until SIGTERM or SIGINT. Raises Unavailable where the address cannot be had."""
-    import asyncio
-    import signal
-
-    from pysftpserver.sksync.server import Server
-
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
-    server = Server(config, shares, log, context)
-    try:
-        addresses = await server.start()
-    except UnicodeError:
-        raise Unavailable(f"host {config.host}: the name of no host") from None
-    except OSError as error:
-        # asyncio's own words name the address again.
-        known = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-        reason = (known or "failure").lower()
-        raise Unavailable(f"host {config.host}, port {config.port}: {reason}") from None
-    encrypted = " with TLS" if context is not None else ""
-    for host, port in addresses:
-        log.info(f"listening on {host} port {port}{encrypted}")
-    await told.wait()
-    log.info("ending")
-    await server.stop()
+    server.serve(PROG, loader(file, values), file or DEFAULT_FILE, open_storage)
     return 0
 
 
-# --- the client -------------------------------------------------------------------------------------------
-
-
-def run_client(config: Config, name: str, options: dict[str, Any]) -> int:
+def sync(words: Sequence[str]) -> int:
     """Sync once; return the exit status. Raises BadInput, Unavailable."""
-    from pysftpserver.cli import pysksync_display as display
-    from pysftpserver.sksync import client
-    from pysftpserver.sksync.config import ConfigError
+    values = CLIENT.parse(words)
+    named, name = meaning(values["words"])
+    file = config_file(values, named)
+    settings = loader(file, {})()
+    wanted = settings.client(name)
+    for key in settings.unknown:
+        tell(f'{file}: unknown key "{key}", ignored')
+    from pysftpserver.sksync import client, report
 
-    try:
-        settings = config.client(name)
-    except ConfigError as error:
-        raise BadInput(str(error)) from None
-    for key in config.unknown:
-        common.tell(f"{PROG}: {key}: unknown, and passed over")
-    request = request_of(settings)
-    storage, path = client_storage(settings, options["dry_run"])
-    with display.observer(options["quiet"] or options["dry_run"]) as observer:
+    request = client.request_of(wanted)
+    if request.tls is not None and not request.tls.is_checked:
+        tell("the server's certificate is not checked: ssl_server_certfile is not set")
+    is_dry = values["dry_run"]
+    storage, path = client.storage_of(wanted, open_storage, is_dry)
+    with report.observer(values["quiet"] or is_dry, common.tell) as observer:
         try:
-            summary = client.sync(storage, request, path, observer, options["dry_run"])
-            failure = None
+            summary, failure = client.sync(storage, request, path, observer, is_dry), None
         except client.SyncError as error:
             summary, failure = error.summary, str(error)
-    return tell(summary, failure, options["dry_run"])
-
-
-def tell(summary: Summary, failure: str | None, is_dry: bool) -> int:
-    """Print what was done; return the exit status."""
-    from pysftpserver.cli import pysksync_display as display
-
-    is_printed = put_out(display.report(summary, is_dry))
+    is_printed = report.put_out(report.summary_lines(summary, is_dry), tell)
     if failure is not None:
-        common.tell(f"{PROG}: {one_line(failure)}")
+        tell(failure)
     return 0 if is_printed and failure is None and not summary.failed else 1
 
 
-def put_out(lines: Iterable[str]) -> bool:
-    """Lines to standard output, in UTF-8 as all lines of ours, whatever the locale; whether that worked."""
-    text = "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
-    try:
-        while text:
-            text = text[os.write(1, text) :]
-    except OSError as error:
-        common.tell(f"{PROG}: standard output: {(error.strerror or 'failure').lower()}")
-        return False
-    return True
+def meaning(words: list[str]) -> tuple[list[str], str]:
+    """(CONFIG if it is given, NAME) of the words for a client. Raises BadInput."""
+    if words == ["client"]:
+        return [], "client"
+    if len(words) == 2:
+        # One of them is left out: CONFIG, or the NAME of the client in a lone section "client".
+        return ([], words[1]) if words[0] == "client" else (words[:1], words[1])
+    if len(words) == 3 and words[1] == "client":
+        return words[:1], words[2]
+    raise BadInput(f"{' '.join(words)}: give [CONFIG], or [CONFIG] client NAME")
 
 
-def request_of(settings: ClientSettings) -> Request:
-    """Which sync is wanted. Raises BadInput."""
-    from pysftpserver.sksync.client import Request
-    from pysftpserver.sksync.tls import ClientTLS, TLSError
-
-    login = None
-    if settings.username is not None and settings.password is not None:
-        need_srptools()
-        login = (settings.username, settings.password)
-    tls = None
-    if settings.use_ssl:
-        try:
-            tls = ClientTLS(settings.trusted, settings.certfile, settings.keyfile, settings.minimum_version)
-        except TLSError as error:
-            raise BadInput(str(error)) from None
-        if not tls.is_checked:
-            common.tell(f"{PROG}: the server's certificate is not checked: ssl_server_certfile is not set")
-    return Request(
-        host=settings.host,
-        server_path=settings.server_path,
-        port=settings.port,
-        sync_type=settings.sync_type,
-        is_recursive=settings.recursive,
-        dialect=settings.dialect,
-        login=login,
-        tls=tls,
-        excluded=settings.excluded,
-        ignores_time_errors=settings.ignore_time_errors,
-        timeout=settings.timeout,
-        client_path=settings.client_path,
-        max_names=settings.max_names,
-    )
+def config_file(values: dict[str, Any], named: Sequence[str]) -> str | None:
+    """The one configuration that was named, else the one of the usual name, else None. Raises BadInput."""
+    given = [*named, *([values["config"]] if values["config"] is not None else [])]
+    if len(given) > 1:
+        raise BadInput(f"{' and '.join(given)}: name one configuration")
+    if not given and os.path.lexists(DEFAULT_FILE):
+        return DEFAULT_FILE
+    return given[0] if given else None
 
 
-def client_storage(settings: ClientSettings, is_dry: bool) -> tuple[SFTPAbstractServerStorage, str]:
-    """The client's side: a storage, and the directory in it. Raises BadInput, Unavailable."""
-    key = f"clients.{settings.name}.client_path"
-    if settings.storage is not None:
-        return by_name.bucket(settings.storage, not is_dry), settings.client_path
-    path = settings.client_path
-    if os.path.lexists(path) or not settings.sync_type.from_server:
-        return by_name.jail(path, key), "/"
-    # It is made when the first file comes, in a directory that has to be there.
-    parent, name = os.path.split(os.path.abspath(path))
-    return by_name.jail(parent, key), name
+def loader(file: str | None, values: dict[str, Any]) -> Callable[[], ServerSettings]:
+    """What reads the configuration, now and again. values: of the command line."""
+    return lambda: options.load(ServerSettings, file, values)
+
+
+def open_storage(what: str | StorageSettings, key: str, is_dry: bool = False) -> SFTPAbstractServerStorage:
+    """A directory of this host as a jail, or a database. Raises BadInput, Unavailable."""
+    return by_name.jail(what, key) if isinstance(what, str) else by_name.bucket(what, not is_dry)
+
+
+def tell(text: str) -> None:
+    """A line of this command to standard error."""
+    common.tell(f"{PROG}: {one_line(text)}")
+
+
+def users() -> Callable[[Sequence[str]], int]:
+    from pysftpserver.cli import pysksync_users
+
+    return pysksync_users.USERS.run
+
+
+def user_edit() -> Callable[[Sequence[str]], int]:
+    from pysftpserver.cli import pysksync_users
+
+    return pysksync_users.edit
+
+
+def make_cert() -> Callable[[Sequence[str]], int]:
+    from pysftpserver.cli import pysksync_cert
+
+    return pysksync_cert.serve
+
+
+COMMANDS = Commands(
+    PROG,
+    SERVE.description,
+    (
+        Subcommand("users", "List, add, change and remove the users that may log in.", users),
+        Subcommand("useredit", "The older spelling of users.", user_edit),
+        Subcommand("make-cert", "Make a self-signed certificate and its key.", make_cert),
+    ),
+    fallback=serve_or_sync,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status. arguments: without the command's name."""
-    return common.run(PROG, serve, arguments)
+    return common.run(PROG, COMMANDS.run, arguments)

@@ -35,6 +35,10 @@ def result_of(error: BaseException | None) -> str:
 class DoorAudit(AuditLog):
     """The audit log of one session of a door. Arguments are those of AuditLog."""
 
+    def set_user(self, user: str) -> None:
+        """Name the user in all further records: the session has logged in."""
+        self._who["user"] = user
+
     def note(
         self,
         request: str,

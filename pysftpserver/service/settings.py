@@ -50,8 +50,9 @@ class Kind(_Typed[T]):
 
     parse: makes the value of a text, or raises ValueError with what the value has to be ("a port from 0 to
     65535"). native: the types that TOML may have in place of a text. metavar: what help texts call it.
-    is_optional: whether a word for "not set" gives None. is_list: the value is a tuple, and the option may be
-    repeated; separator: what separates the items of a text, "" for one item a text.
+    inner: the kind of a value that is set, where a word for "not set" gives None. is_list: the value is a
+    tuple, and the option may be repeated; separator: what separates the items of a text, "" for one item a
+    text.
     """
 
     def __init__(
@@ -60,21 +61,21 @@ class Kind(_Typed[T]):
         metavar: str,
         native: tuple[type, ...] = (str,),
         *,
-        is_optional: bool = False,
+        inner: Kind[Any] | None = None,
         is_list: bool = False,
         separator: str = "",
     ) -> None:
         self.parse = parse
         self.metavar = metavar
         self.native = native
-        self.is_optional = is_optional
+        self.inner = inner
         self.is_list = is_list
         self.separator = separator
 
     @property
     def is_flag(self) -> bool:
         """Whether its option takes no value."""
-        return self.native == (bool,) and not self.is_optional
+        return self.native == (bool,) and self.inner is None
 
     def from_toml(self, value: object) -> T:
         """The value that TOML has. Raises ValueError with what it has to be."""
@@ -91,6 +92,15 @@ class Kind(_Typed[T]):
             raise ValueError(_TYPES.get(self.native[0], "a text"))
         return self.parse(str(value))
 
+    def from_json(self, value: object) -> T:
+        """The value that JSON has; null means "not set". Raises ValueError as from_toml() does."""
+        if self.inner is not None:
+            return None if value is None else self.inner.from_json(value)  # type: ignore[return-value]
+        for item in value if isinstance(value, list) else (value,):
+            if isinstance(item, str) and any("\ud800" <= letter <= "\udfff" for letter in item):
+                raise ValueError("text of whole characters")
+        return self.from_toml(value)
+
 
 def optional(kind: Kind[T]) -> Kind[T | None]:
     """The same kind, or None where a text is a word for "not set"."""
@@ -102,7 +112,7 @@ def optional(kind: Kind[T]) -> Kind[T | None]:
         parse,
         kind.metavar,
         kind.native,
-        is_optional=True,
+        inner=kind,
         is_list=kind.is_list,
         separator=kind.separator,
     )
@@ -159,12 +169,13 @@ def seconds(least: float = 0.001, most: float = 31_536_000) -> Kind[float]:
 
 
 def one_of(*choices: str, metavar: str = "WORD") -> Kind[str]:
-    """One of some words, in any case."""
+    """One of some words, in any case; the value is spelled as in choices."""
+    spelled = {choice.lower(): choice for choice in choices}
 
     def parse(value: str) -> str:
-        if value.lower() not in choices:
+        if value.lower() not in spelled:
             raise ValueError(f"one of {', '.join(choices)}")
-        return value.lower()
+        return spelled[value.lower()]
 
     return Kind(parse, metavar)
 
@@ -274,7 +285,9 @@ class Setting(_Typed[T]):
 
     def complaint(self, where: str, has_to_be: object, value: object) -> BadInput:
         """What to say of a value that does not do."""
-        shown = "" if self.is_secret else f", not {one_line(str(value))!r}"
+        # In an object or a list there may be secrets of other settings.
+        is_hidden = self.is_secret or isinstance(value, dict | list)
+        shown = "" if is_hidden else f", not {one_line(str(value))!r}"
         return BadInput(f"{where}: has to be {has_to_be}{shown}")
 
 
@@ -312,26 +325,44 @@ class Settings:
     @classmethod
     def parse(cls, source: str, where: str) -> dict[str, Any]:
         """The values in the text of a file, by name. where: what the file is called. Raises BadInput."""
+        if not where.endswith(".toml") and f"[{SECTION}]" in source:
+            values, unknown = cls.convert(_ini(source, where), where, lambda kind, found: kind.parse(found))
+        else:
+            values, unknown = cls.convert(
+                _toml(source, where), where, lambda kind, item: kind.from_toml(item)
+            )
+        if unknown:
+            known = ", ".join(cls.table())
+            raise BadInput(f"{where}: unknown key {one_line(unknown[0])!r}; the keys are {known}")
+        return values
+
+    @classmethod
+    def convert(
+        cls, found: Mapping[str, Any], where: str, make: Callable[[Kind[Any], Any], object]
+    ) -> tuple[dict[str, Any], list[str]]:
+        """The values of the keys that were found, by the settings' names, and the keys that are unknown.
+
+        where: what the keys are in, for complaints. make: has a kind make the value. Raises BadInput.
+        """
         names = {}
         for name, setting in cls.table().items():
             keys = (name, *(alias for alias in setting.aliases if not alias.startswith("-")))
             names.update(dict.fromkeys(keys, setting))
-        is_ini = not where.endswith(".toml") and f"[{SECTION}]" in source
-        found = _ini(source, where) if is_ini else _toml(source, where)
         values: dict[str, Any] = {}
+        unknown = []
         for key, value in found.items():
             name = key if key in names else key.replace("-", "_")
             if name not in names:
-                known = ", ".join(cls.table())
-                raise BadInput(f"{where}: unknown key {one_line(key)!r}; the keys are {known}")
+                unknown.append(key)
+                continue
             setting = names[name]
             if setting.name in values:
                 raise BadInput(f"{where}: {key} is given twice; keep one of them")
             try:
-                values[setting.name] = setting.kind.parse(value) if is_ini else setting.kind.from_toml(value)
+                values[setting.name] = make(setting.kind, value)
             except ValueError as error:
                 raise setting.complaint(f"{where}: {key}", error, value) from None
-        return values
+        return values, unknown
 
     @property
     def given(self) -> frozenset[str]:
@@ -409,13 +440,13 @@ class ServiceSettings(LogSettings):
     )
 
 
-def read_file(path: str) -> str:
-    """The text of a configuration. Raises BadInput."""
+def read_file(path: str, longest: int = LONGEST_FILE) -> str:
+    """The text of a configuration. longest: its maximum size in bytes. Raises BadInput."""
     try:
         with open(path, "rb") as file:
-            content = file.read(LONGEST_FILE + 1)
-        if len(content) > LONGEST_FILE:
-            raise BadInput(f"{path}: longer than {LONGEST_FILE} bytes; it is not a configuration")
+            content = file.read(longest + 1)
+        if len(content) > longest:
+            raise BadInput(f"{path}: longer than {longest} bytes; it is not a configuration")
         return content.decode("utf-8-sig")
     except (OSError, ValueError) as error:
         raise BadInput(f"{path}: {reason_of(error)}; name a configuration file that can be read") from None

@@ -63,9 +63,15 @@ class History:
 class Progress:
     """One moving line on standard error: a name, what has been done, bytes and their speed."""
 
-    def __init__(self, start: Callable[[str, int | None], None], show: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        start: Callable[[str, int | None], None],
+        show: Callable[..., None],
+        keep: Callable[[str], None],
+    ) -> None:
         self._start = start
         self._show = show
+        self._keep = keep
 
     def begin(self, name: str, size: int | None = None) -> None:
         """Begin with a file. size: its bytes, None where they are not known."""
@@ -78,6 +84,10 @@ class Progress:
     def say(self, name: str, note: str = "") -> None:
         """Change the words of the line. note: what has been done so far."""
         self._show(description=shortened(name), note=note)
+
+    def keep(self, line: str) -> None:
+        """Print a line that stays, above the moving one."""
+        self._keep(line)
 
 
 def shortened(name: str) -> str:
@@ -119,4 +129,7 @@ def progress() -> Iterator[Progress | None]:
         def show(**changes: object) -> None:
             bars.update(task, **changes)  # type: ignore[arg-type]
 
-        yield Progress(start, show)
+        def keep(line: str) -> None:
+            bars.console.print(line, markup=False, highlight=False)
+
+        yield Progress(start, show, keep)

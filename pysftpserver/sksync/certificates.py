@@ -1,7 +1,7 @@
-"""Self-signed certificates: a pair of files with which an SK Sync server, or a client, says who it is.
+"""Self-signed certificates: pairs of files by which an SK Sync server, or a client, is authenticated.
 
-Such a certificate is checked by having a copy of it: it is both what is presented and what is trusted. What
-may not enter: sockets, options, printing. Facts: RFC 5280; OpenSSL 3 with X509_V_FLAG_X509_STRICT, which
+The other side checks such a certificate against a copy of it. What may not enter: sockets, options, printing.
+Facts: RFC 5280; OpenSSL 3 with X509_V_FLAG_X509_STRICT, which
 Python 3.13 sets; OpenSSL 1.1.1, which takes no certificate as self-signed whose key usage leaves out
 certificates.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import json
 import os
 import re
 import stat
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from pysftpserver.failures import BadInput, reason_of
 from pysftpserver.host import wholefiles
 
 TYPE_CHECKING = False
@@ -32,22 +34,18 @@ LONGEST_NAME = 253  # characters
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 
 
-class CertificateError(Exception):
-    """The pair cannot be made. The text is one line."""
-
-
 def make_pair(
     certfile: str, keyfile: str, names: Sequence[str], days: int, kind: str, replace: bool
 ) -> datetime.datetime:
-    """Write a new key and its certificate; return until when it is valid.
+    """Write a new key and its certificate; return the end of its validity.
 
-    names: DNS names and IP addresses. kind: one of TYPES. replace: whether files of these names may go.
-    Raises CertificateError, and then there are no new files.
+    names: DNS names and IP addresses. kind: one of TYPES. replace: whether existing files are replaced.
+    Raises BadInput, and leaves no new files then.
     """
     sans = [_general_name(name) for name in names]
     certfile, keyfile = os.path.realpath(certfile), os.path.realpath(keyfile)
     if certfile == keyfile:
-        raise CertificateError(f"{certfile}: certificate and key need two files")
+        raise BadInput(f"{certfile}: certificate and key need two files")
     for path in (certfile, keyfile):
         _check_place(path, replace)
     key = (
@@ -62,17 +60,17 @@ def make_pair(
 
 
 def _check_place(path: str, replace: bool) -> None:
-    """Raises CertificateError for a path where nothing can or may be put."""
+    """Raises BadInput for a path that cannot or may not be written."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
         return
     except OSError as error:
-        raise CertificateError(f"{path}: {error.strerror}") from None
+        raise BadInput(f"{path}: {reason_of(error)}") from None
     if not stat.S_ISREG(mode):
-        raise CertificateError(f"{path}: is there already, and no regular file")
+        raise BadInput(f"{path}: exists, and is not a regular file")
     if not replace:
-        raise CertificateError(f"{path}: is there already; --force replaces it")
+        raise BadInput(f"{path}: exists; --force replaces it")
 
 
 def _certificate(
@@ -94,9 +92,9 @@ def _certificate(
         .not_valid_before(now - EARLIER)
         .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName(sans), critical=False)
-        # No certificate authority: who trusts this certificate trusts no other that its key may sign. And no
-        # key usage: one without the signing of certificates is what OpenSSL 1.1.1 fails at, and one with it
-        # is what strict checking forbids here.
+        # Not a certificate authority: trusting this certificate does not mean trusting others that its key
+        # signs. And no key usage: OpenSSL 1.1.1 refuses one without the signing of certificates, and strict
+        # checking forbids one with it.
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
@@ -106,7 +104,7 @@ def _certificate(
 
 
 def _general_name(name: str) -> x509.GeneralName:
-    """A name as a certificate has it. Raises CertificateError for what is none."""
+    """A name as a certificate has it. Raises BadInput."""
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
@@ -117,21 +115,21 @@ def _general_name(name: str) -> x509.GeneralName:
         encoded = ""
     labels = encoded.removeprefix("*.").removesuffix(".").split(".")
     if len(encoded) > LONGEST_NAME or not all(_LABEL.fullmatch(label) for label in labels):
-        raise CertificateError(f"{name!r} is neither the name of a host nor an IP address")
+        raise BadInput(f"{name!r} is neither the name of a host nor an IP address")
     return x509.DNSName(encoded.removesuffix("."))
 
 
 def is_name(name: str) -> bool:
-    """Whether a certificate can be for that name."""
+    """Whether a certificate can have that name."""
     try:
         _general_name(name)
-    except CertificateError:
+    except BadInput:
         return False
     return True
 
 
 def _write(certfile: str, certificate: bytes, keyfile: str, key: bytes, replace: bool) -> None:
-    """Both files or, if the disk is full or somebody was quicker, none. Raises CertificateError."""
+    """Write both files or, if the disk is full or one of them exists by now, none. Raises BadInput."""
     at = keyfile
     try:
         with wholefiles.open_temporary(keyfile, key) as new_key:
@@ -143,9 +141,26 @@ def _write(certfile: str, certificate: bytes, keyfile: str, key: bytes, replace:
                 try:
                     new_certificate.commit(replace)
                 except BaseException:
-                    os.unlink(keyfile)  # of no use without its certificate
+                    os.unlink(keyfile)  # useless without its certificate
                     raise
     except FileExistsError:
-        raise CertificateError(f"{at}: is there already; --force replaces it") from None
+        raise BadInput(f"{at}: exists; --force replaces it") from None
     except OSError as error:
-        raise CertificateError(f"{at}: {error.strerror}") from None
+        raise BadInput(f"{at}: {reason_of(error)}") from None
+
+
+def configuration_lines(certfile: str, keyfile: str) -> str:
+    """What to write into the configurations of both sides, with headings."""
+    parts = []
+    for title, side, has_key in (
+        ("For a server, in its sksync.json:", "server", True),
+        ("For its clients, which need a copy of the certificate:", "server", False),
+        ("For a client instead, if servers have to check it:", "client", True),
+        ("For the servers of that client, which need a copy of the certificate:", "client", False),
+    ):
+        values = {"use_ssl": True, f"ssl_{side}_certfile": os.path.abspath(certfile)}
+        if has_key:
+            values[f"ssl_{side}_keyfile"] = os.path.abspath(keyfile)
+        lines = [f"    {json.dumps(key)}: {json.dumps(value)}," for key, value in values.items()]
+        parts.append("\n".join(["", title, *lines]))
+    return "\n".join(parts)

@@ -1,7 +1,7 @@
 """The client: sync() brings a directory of a storage and one of a server up to date with each other.
 
-It blocks, and needs no event loop. What may not enter: concrete storages, configuration files, how progress
-is shown. Facts: docs/sksync.md, "What is said".
+It blocks and does not need an event loop. What may not enter: concrete storages, the format of the
+configuration, how progress is shown. Facts: docs/sksync.md, "The protocol".
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from pysftpserver.failures import reason_of
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.service.patience import OutOfPatience
 from pysftpserver.sksync import plan, wire
+from pysftpserver.sksync.config import SYNC_TYPES
 from pysftpserver.sksync.dialogue import Dialogue, SyncError
 from pysftpserver.sksync.listing import listing
+from pysftpserver.sksync.logins import need_srptools
 from pysftpserver.sksync.parsing import Damaged, DownloadParser
 from pysftpserver.sksync.receiving import Receiver
 from pysftpserver.sksync.sending import BLOCK, CannotSend, Sender
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.sksync.config import ClientSettings
     from pysftpserver.sksync.listing import Listing
+    from pysftpserver.sksync.shares import OpenStorage
 
 __all__ = ["ClientTLS", "Dialect", "Observer", "Request", "Summary", "SyncError", "SyncType", "sync"]
 
@@ -41,9 +45,9 @@ class Request:
     host, port: the server's. server_path: a directory there. sync_type, is_recursive: what goes where.
     dialect: the protocol's name. login: (user, password), None for no login. tls: None for no encryption.
     excluded: shell patterns of names that are left out. ignores_time_errors: whether a modification time that
-    cannot be set is no failure. timeout: seconds that the server may be silent. client_path: what the server
-    is told of this side. max_names, max_name_bytes: of how many files the server may send, and how long their
-    names may be in all.
+    cannot be set is accepted. timeout: seconds that the server may be silent. client_path: the name of this
+    side for the server. max_names, max_name_bytes: maximum number of files that the server may send, and
+    maximum length of all their names.
     """
 
     host: str
@@ -67,10 +71,9 @@ class Summary:
     """What a sync did, or in a dry run would do.
 
     sent, received: bytes of each file, by name. failed: why files were not sent or received, by name.
-    A file counts as sent when it was handed to the connection; what came to its end is what was received.
-    skipped: paths that the protocol's encoding cannot say. unchanged: how many other files of the client's
-    there are, which stayed as they are. time_errors: how many modification times could not be set. seconds:
-    how long it took.
+    A file counts as sent when it was handed to the connection, and as received when it is in its place.
+    skipped: paths that cannot be encoded in this protocol. unchanged: number of the client's other files.
+    time_errors: number of modification times that could not be set. seconds: the duration.
     """
 
     sent: dict[str, int] = field(default_factory=dict)
@@ -88,19 +91,19 @@ class Summary:
 
 
 class Observer:
-    """Is told how a sync goes on. Each method does nothing, until a subclass says what."""
+    """Hears how a sync proceeds. The methods do nothing; subclasses override them."""
 
     def listed(self, files: int) -> None:
-        """This side's directory was read."""
+        """This side's directory has been read."""
 
     def moved(self, size: int) -> None:
-        """That many bytes were sent or received."""
+        """This many more bytes have been sent or received."""
 
     def sent(self, name: str, size: int) -> None:
-        """A file was sent."""
+        """A file has been sent."""
 
     def received(self, name: str, size: int) -> None:
-        """A file was received, and is in its place."""
+        """A file has been received and is in its place."""
 
     def failed(self, name: str, why: str) -> None:
         """A file could not be sent or received; the sync goes on."""
@@ -115,9 +118,9 @@ def sync(
 ) -> Summary:
     """Bring a directory of a storage and one of a server up to date with each other.
 
-    path: the directory in the storage. is_dry: find out what would be sent and received, and touch nothing.
-    Raises SyncError when it did not come to its end; its attribute `summary` tells what was done until then.
-    Files that failed alone are in the summary, and raise nothing.
+    path: the directory in the storage. is_dry: find out what would be sent and received, and change nothing.
+    Raises SyncError if the sync was not completed; its attribute `summary` says what was done until then.
+    Single files that failed are in the summary and raise nothing.
     """
     run = _Run(storage, directory(path), request, observer or Observer())
     began = time.monotonic()
@@ -148,7 +151,7 @@ def _ended(text: str, summary: Summary) -> SyncError:
 
 
 class _Run:
-    """One sync, in as many connections as it takes: one, unless files turn out to be unreadable."""
+    """One sync, in as many connections as it takes: one, unless files cannot be read."""
 
     def __init__(
         self, storage: SFTPAbstractServerStorage, top: bytes, request: Request, observer: Observer
@@ -160,7 +163,7 @@ class _Run:
         self.summary = Summary()
 
     def list(self) -> Listing:
-        """What there is on this side."""
+        """The files on this side."""
         request = self.request
         here = listing(
             self.storage,
@@ -170,19 +173,19 @@ class _Run:
             request.excluded,
             may_be_missing=request.sync_type.from_server,
         )
-        self.summary.skipped = here.unsayable
+        self.summary.skipped = here.unencodable
         for name, why in here.unlisted.items():
             self.fail(name, why)
         self.observer.listed(len(here.files))
         return here
 
     def fail(self, name: str, why: str) -> None:
-        """Take note of a file that cannot be had."""
+        """Record a file that cannot be synced."""
         self.summary.failed[name] = why
         self.observer.failed(name, why)
 
     def sync(self) -> None:
-        """Do it all."""
+        """Sync both sides."""
         here = self.list()
         remove_leftovers(self.storage, self.top, here.leftovers)
         while True:
@@ -190,13 +193,13 @@ class _Run:
                 self._in_one_connection(here)
                 break
             except CannotSend as error:
-                # The server waits for that file and takes nothing else instead. So: again, without it.
+                # The server waits for that file and accepts nothing else. So connect again, without it.
                 here.withhold(error.name, error.why)
                 self.fail(error.name, error.why)
         self.count_unchanged(here)
 
     def count_unchanged(self, here: Listing) -> None:
-        """Find out how many files of this side's stayed as they are, and were meant to."""
+        """Count this side's files that were not to be changed."""
         summary = self.summary
         touched = (summary.sent, summary.received, summary.failed)
         summary.unchanged = sum(1 for name in here.files if not any(name in names for names in touched))
@@ -229,7 +232,7 @@ class _Run:
                 return
 
     def _withhold_unreadable(self, here: Listing, names: Sequence[str]) -> None:
-        """Find the others that cannot be read: each would cost one more connection."""
+        """Find other files that cannot be read: each would cost another connection."""
         for name in names:
             try:
                 handle = self.storage.open(self.top + name.encode(), os.O_RDONLY | os.O_NOFOLLOW, 0)
@@ -271,11 +274,11 @@ class _Run:
 
 
 def open_sync(dialogue: Dialogue, request: Request, sync_type: SyncType, files: dict[str, int]) -> None:
-    """Say which sync is wanted, and what there is on this side. Raises SyncError, Malformed."""
+    """Send the request and the listing of this side. Raises SyncError, Malformed."""
     dialect = request.dialect
     paths = [dialect.encode(path) for path in (request.server_path, request.client_path)]
     if None in paths:
-        raise SyncError(f"server_path and client_path: not to be said in {dialect.title}")
+        raise SyncError(f"server_path and client_path: cannot be encoded in {dialect.title}")
     head = wire.number(sync_type) + wire.number(0 if request.is_recursive else 1)
     dialogue.send(head + b"".join(path for path in paths if path is not None))
     if dialect.has_digests and dialogue.line() + b"\n" != wire.WITH_DIGESTS:
@@ -301,15 +304,15 @@ def _entries(files: dict[str, int], dialect: Dialect) -> Iterator[bytes]:
 
 
 def taken(offered: dict[str, int], line: bytes, dialect: Dialect) -> str:
-    """The name of a file that the server wants, which is not offered any more then. Raises Malformed."""
+    """The name of a file that the server wants, removed from what is offered. Raises Malformed."""
     name = wire.parse_name(line, dialect)
     if offered.pop(name, None) is None:
-        raise Malformed("the name of a file that it was not offered, or had already")
+        raise Malformed("the name of a file that it was not offered or already has")
     return name
 
 
 class DownloadCheck:
-    """Whether what a server sends was asked for."""
+    """Checks that the server sends only what was asked for."""
 
     def __init__(self, request: Request, sync_type: SyncType, here: Listing) -> None:
         self._sync_type = sync_type
@@ -320,7 +323,7 @@ class DownloadCheck:
         self._bytes_left = request.max_name_bytes
 
     def __call__(self, name: str, mtime: int) -> None:
-        """Raises Malformed for a file that has no business here. mtime: in seconds."""
+        """Raises Malformed for a file that was not asked for. mtime: in seconds."""
         own = self._here.files.get(name)
         if not plan.sends_from_server(own, mtime, self._sync_type):
             raise Malformed("a file that it was not asked for")
@@ -333,3 +336,51 @@ class DownloadCheck:
         if self._names_left < 0 or self._bytes_left < 0:
             raise Malformed("too many files (max_names)")
         self._seen.add(name)
+
+
+# --- syncing by a configuration -----------------------------------------------------------------------------
+
+
+def request_of(settings: ClientSettings) -> Request:
+    """The request that a client's settings describe. Raises BadInput."""
+    login = tls = None
+    if settings.username is not None and settings.password is not None:
+        need_srptools()
+        login = (settings.username, settings.password)
+    if settings.use_ssl:
+        tls = ClientTLS(
+            settings.ssl_server_certfile,
+            settings.ssl_client_certfile,
+            settings.ssl_client_keyfile,
+            settings.ssl_minimum_version,
+        )
+    return Request(
+        host=settings.address,
+        server_path=settings.server_path,
+        port=settings.port,
+        sync_type=SYNC_TYPES[settings.sync_type],
+        is_recursive=settings.recursive,
+        dialect=settings.dialect,
+        login=login,
+        tls=tls,
+        excluded=settings.filter_fnmatch_exclude,
+        ignores_time_errors=settings.ignore_time_errors,
+        timeout=settings.idle_timeout,
+        client_path=settings.client_path,
+        max_names=settings.max_names,
+    )
+
+
+def storage_of(
+    settings: ClientSettings, open_storage: OpenStorage, is_dry: bool
+) -> tuple[SFTPAbstractServerStorage, str]:
+    """The client's side: a storage and the directory in it. Raises BadInput, Unavailable."""
+    path = settings.client_path
+    if settings.storage is not None:
+        return open_storage(settings.storage, f"{settings.place}: storage", is_dry), path
+    key = f"{settings.place}: client_path"
+    if os.path.lexists(path) or not SYNC_TYPES[settings.sync_type].from_server:
+        return open_storage(path, key), "/"
+    # The directory is made for the first file that is received; its parent has to exist.
+    parent, name = os.path.split(os.path.abspath(path))
+    return open_storage(parent, key), name

@@ -1,8 +1,8 @@
-"""sksync.json: one file for the server and for clients, read, checked and turned into values.
+"""sksync.json: one file for the server and for clients, read, checked and turned into settings.
 
-Files in the field have a comma after the last item; that is taken. Everything else that is wrong is said in
-one line, with the key it is at, or with file, line and column. What may not enter: sockets, TLS, storages,
-how users are changed. Facts: docs/sksync.md has the keys and their defaults.
+A comma after a last item is accepted, because files in the field have them. All other mistakes are reported
+in one line, with the key, or with file, line and column. The server's settings are options of the command as
+well. What may not enter: sockets, TLS, storages, how users are changed. Facts: docs/sksync.md.
 """
 
 from __future__ import annotations
@@ -10,247 +10,486 @@ from __future__ import annotations
 import json
 import re
 
+from pysftpserver.failures import BadInput, one_line
+from pysftpserver.service.settings import (
+    BYTES,
+    COUNT,
+    DIRECTORY,
+    FILE,
+    FLAG,
+    PORT,
+    Kind,
+    ServiceSettings,
+    Setting,
+    Settings,
+    one_of,
+    optional,
+    read_file,
+    seconds,
+    text,
+    texts,
+    whole,
+)
 from pysftpserver.sksync.wire import DEFAULT_PORT, Dialect, SyncType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from collections.abc import Mapping
+    from typing import Any, Self
 
 DEFAULT_FILE = "sksync.json"
-LONE_CLIENT = "client"  # the section, and what its client is called
-POLICIES = ("deny", "silent")
+LONE_CLIENT = "client"  # the section, and the name of its client
 TLS_VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 SYNC_TYPES = {kind.name.lower(): kind for kind in SyncType}
 DIALECTS = {dialect.title: dialect for dialect in Dialect}
-EVERYWHERE = ("", "0.0.0.0", "::")  # where a server listens; no client can connect to it
-MOST_BYTES = 10 << 20  # of the file
+LONGEST_FILE = 10 << 20  # bytes
+EVERYWHERE = ("", "0.0.0.0", "::")  # addresses to listen on, which no client can connect to
+NO_TLS = "cannot be combined with use_ssl; set one of them to false"
+USER = '{"NAME": {"authsrp": [SALT, VERIFIER]}}, both in hexadecimal'
 _TEXT_OR_COMMA = re.compile(r'"(?:\\.|[^"\\])*"|,(?=\s*[}\]])')
 _SALT = re.compile(r"(?:[0-9a-fA-F]{2})+")
 _VERIFIER = re.compile(r"0*[1-9a-fA-F][0-9a-fA-F]*")
-_TYPES = {str: "a text", bool: "true or false", dict: "an object", list: "a list", type(None): "null"}
 
 
-class ConfigError(Exception):
-    """The configuration cannot be used. The text is one line, which names the key or the place."""
-
-    def __init__(self, message: str) -> None:
-        # Keys and names are the file's, and may hold anything.
-        super().__init__("".join(one if one.isprintable() else ascii(one)[1:-1] for one in message))
+# --- kinds of values that only this file has ----------------------------------------------------------------
 
 
-class Kind:
-    """What the value of a key may be. says: that, in words. fits: whether a value does."""
+class Object(Kind["dict[str, Any]"]):
+    """A JSON object, which an option cannot have."""
 
-    def __init__(self, says: str, fits: Callable[[Any], bool]) -> None:
-        self.says = says
-        self.fits = fits
+    def __init__(self) -> None:
+        super().__init__(lambda _: {}, "OBJECT", (dict,))
 
-
-def _is_number(value: Any, least: float, most: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and "\0" not in value and not re.search("[\ud800-\udfff]", value)
+    def from_json(self, value: object) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise ValueError("an object")
+        return value
 
 
-def _one_of(*choices: str) -> Kind:
-    return Kind(f"one of {', '.join(choices)}", lambda value: value in choices)
+class Users(Object):
+    """The users that may log in: (salt, verifier) by name."""
+
+    def from_json(self, value: object) -> dict[str, Any]:
+        users = {}
+        for name, user in super().from_json(value).items():
+            match user:
+                case {"authsrp": [str(salt), str(stored)]} if _SALT.fullmatch(salt) and _VERIFIER.fullmatch(
+                    stored
+                ):
+                    users[name] = bytes.fromhex(salt), int(stored, 16)
+                case _:
+                    what = f"{USER}; add '{one_line(name)}' again with pysksync users"
+                    raise ValueError(what)
+        return users
 
 
-TEXT = Kind("a text", _is_text)
-TEXT_OR_NULL = Kind("a text", lambda value: value is None or _is_text(value))
-YES_OR_NO = Kind("true or false", lambda value: isinstance(value, bool))
-TEXTS = Kind("a list of texts", lambda value: isinstance(value, list) and all(map(_is_text, value)))
-PORT = Kind(
-    "a whole number from 0 to 65535", lambda value: isinstance(value, int) and _is_number(value, 0, 65535)
-)
-OBJECT = Kind("an object", lambda value: isinstance(value, dict))
-OBJECT_OR_NULL = Kind("an object", lambda value: value is None or isinstance(value, dict))
-COUNT = Kind("a whole number above 0", lambda value: isinstance(value, int) and _is_number(value, 1, 1 << 62))
-SECONDS = Kind("a number of seconds, 0.1 to 1000000", lambda value: _is_number(value, 0.1, 1_000_000))
-
-#: Keys of the whole file: what they may be, and their defaults.
-KEYS: dict[str, tuple[Kind, Any]] = {
-    "host": (TEXT, "0.0.0.0"),
-    "port": (PORT, DEFAULT_PORT),
-    "protocol": (_one_of(*DIALECTS), Dialect.PYSKSYNC_2.title),
-    "sksync1_compat": (YES_OR_NO, False),
-    "require_auth": (YES_OR_NO, None),  # true, unless sksync1_compat is
-    "server_dir_whitelist": (TEXTS, []),
-    "server_dir_whitelist_policy": (_one_of(*POLICIES), "deny"),
-    "ignore_time_errors": (YES_OR_NO, False),
-    "users": (OBJECT, {}),
-    "username": (TEXT_OR_NULL, None),
-    "password": (TEXT_OR_NULL, None),
-    "use_ssl": (YES_OR_NO, False),
-    "ssl_server_certfile": (TEXT_OR_NULL, None),
-    "ssl_server_keyfile": (TEXT_OR_NULL, None),
-    "ssl_client_certfile": (TEXT_OR_NULL, None),
-    "ssl_client_keyfile": (TEXT_OR_NULL, None),
-    "ssl_minimum_version": (_one_of(*TLS_VERSIONS), "TLSv1.2"),
-    "filter_fnmatch_exclude": (TEXTS, []),
-    "clients": (OBJECT, {}),
-    LONE_CLIENT: (OBJECT_OR_NULL, None),
-    "server_root": (TEXT_OR_NULL, None),
-    "storage": (OBJECT_OR_NULL, None),
-    "max_names": (COUNT, 1_000_000),
-    "max_listing_bytes": (COUNT, 256 << 20),
-    "max_clients": (COUNT, 100),
-    "timeout": (SECONDS, 120),
-}
-#: Keys of a client's section that are only there.
-CLIENT_KEYS: dict[str, tuple[Kind, Any]] = {
-    "server_path": (TEXT, None),
-    "client_path": (TEXT, None),
-    "recursive": (YES_OR_NO, False),
-    "sync_type": (_one_of(*SYNC_TYPES), "from_server_use_time"),
-    "storage": (OBJECT_OR_NULL, None),
-}
-#: Keys of a client's section whose defaults are the whole file's values.
-SHARED_KEYS = (
-    "host port protocol sksync1_compat username password use_ssl ssl_server_certfile ssl_client_certfile "
-    "ssl_client_keyfile ssl_minimum_version filter_fnmatch_exclude ignore_time_errors timeout"
-).split()
-#: Keys of a storage that is no directory.
-STORAGE_KEYS: dict[str, tuple[Kind, Any]] = {
-    "type": (_one_of("gridfs"), None),
-    "uri": (TEXT_OR_NULL, None),
-    "uri_file": (TEXT_OR_NULL, None),
-    "database": (TEXT_OR_NULL, None),
-    "bucket": (TEXT, "fs"),
-    "prefix": (TEXT, ""),
-}
-#: What may hold a secret, or was meant to: a value of these that does not fit is not shown.
-SECRETS = ("password", "uri", "users", "storage", "clients", LONE_CLIENT)
+def _maybe_empty(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("text without NUL characters")
+    return value
 
 
-class StorageSettings:
-    """Which storage that is no directory is meant: a bucket in MongoDB. One of uri and uri_file is set."""
-
-    def __init__(self, values: dict[str, Any]) -> None:
-        self.uri: str | None = values["uri"]
-        self.uri_file: str | None = values["uri_file"]
-        self.database: str | None = values["database"]
-        self.bucket: str = values["bucket"]
-        self.prefix: str = values["prefix"]
+OBJECT = Object()
+STORAGE: Kind[StorageSettings] = Object()  # type: ignore[assignment]  # storage_settings() makes the value
+MAYBE_EMPTY = Kind(_maybe_empty, "TEXT")
+VERSION = one_of(*TLS_VERSIONS, metavar="VERSION")
+PATIENCE = seconds(0.1, 1_000_000)
 
 
-class ClientSettings:
-    """What a client is to do.
+# --- the keys -----------------------------------------------------------------------------------------------
 
-    storage: None where client_path is a directory of this host. trusted: the file of the certificate that the
-    server has to have, None for any. timeout: seconds.
+
+class ServerSettings(ServiceSettings):
+    """The settings of a server, and what else is in its file.
+
+    unknown: keys of the file that have no meaning. clients: the settings of the file's clients, by name.
     """
 
-    def __init__(self, name: str, values: dict[str, Any]) -> None:
-        self.name = name
-        self.host: str = "127.0.0.1" if values["host"] in EVERYWHERE else values["host"]
-        self.port: int = values["port"]
-        self.server_path: str = values["server_path"]
-        self.client_path: str = values["client_path"]
-        self.recursive: bool = values["recursive"]
-        self.sync_type = SYNC_TYPES[values["sync_type"]]
-        self.dialect = Dialect.SKSYNC_1 if values["sksync1_compat"] else DIALECTS[values["protocol"]]
-        self.username: str | None = values["username"]
-        self.password: str | None = values["password"]
-        self.use_ssl: bool = values["use_ssl"]
-        self.trusted: str | None = values["ssl_server_certfile"]
-        self.certfile: str | None = values["ssl_client_certfile"]
-        self.keyfile: str | None = values["ssl_client_keyfile"]
-        self.minimum_version: str = values["ssl_minimum_version"]
-        self.excluded: list[str] = values["filter_fnmatch_exclude"]
-        self.ignore_time_errors: bool = values["ignore_time_errors"]
-        self.timeout: float = values["timeout"]
-        self.max_names: int = values["max_names"]
-        self.storage: StorageSettings | None = values["storage"]
+    logfile = Setting(optional(FILE), None, "Append the log to this file.", "-l", unset="standard error")
+    listen_address = Setting(
+        optional(texts("ADDRESS", ",")),
+        ("0.0.0.0",),
+        "Listen on these addresses, separated by commas.",
+        aliases=("host",),
+    )
+    port = Setting(PORT, DEFAULT_PORT, "Listen on this port; 0 is any free one, which the log names.")
+    max_connections = Setting(
+        COUNT, 100, "Maximum number of connections.", aliases=("max_clients",), reloads=True
+    )
+    idle_timeout = Setting(
+        PATIENCE,
+        120.0,
+        "Close a connection that is silent for this many seconds, or slower than 256 bytes a second.",
+        aliases=("timeout",),
+        reloads=True,
+    )
+    login_grace = Setting(
+        seconds(),
+        60.0,
+        "Close a connection that has not logged in and named a protocol after this many seconds.",
+        reloads=True,
+    )
+    server_root = Setting(
+        optional(DIRECTORY),
+        None,
+        'Share this directory, as a jail whose root is "/" for clients.',
+        unset="the current directory, or the directories in server_dir_whitelist",
+        reloads=True,
+    )
+    server_dir_whitelist = Setting(
+        texts("PATH"),
+        (),
+        "Share this path only; may be given several times. Clients have to name it exactly.",
+        unset="to share everything in server_root",
+        reloads=True,
+    )
+    server_dir_whitelist_policy = Setting(
+        one_of("deny", "silent"),
+        "deny",
+        "End a connection that names another path (deny), or use the first path of the list (silent).",
+        reloads=True,
+    )
+    storage = Setting(
+        optional(STORAGE),
+        None,
+        "Share a database instead of a directory; the table below has its keys.",
+        is_secret=True,
+        in_file_only=True,
+    )
+    require_auth = Setting(
+        optional(FLAG),
+        None,
+        "Refuse clients that do not log in.",
+        unset="yes, and no with sksync1_compat",
+        reloads=True,
+    )
+    users = Setting(
+        Users(),
+        {},
+        "The users that may log in, as written by pysksync users.",
+        is_secret=True,
+        in_file_only=True,
+        reloads=True,
+    )
+    sksync1_compat = Setting(
+        FLAG, False, "Speak sksync 1 only: names in cp1252, no logins, no TLS.", reloads=True
+    )
+    use_ssl = Setting(FLAG, False, "Use TLS.", reloads=True)
+    ssl_server_certfile = Setting(optional(FILE), None, "The server's certificate.", reloads=True)
+    ssl_server_keyfile = Setting(
+        optional(FILE),
+        None,
+        "The key of the server's certificate.",
+        unset="the certificate's file",
+        reloads=True,
+    )
+    ssl_client_certfile = Setting(
+        optional(FILE),
+        None,
+        "Accept only clients with this certificate, or with one that it has signed.",
+        unset="to accept all clients",
+        reloads=True,
+    )
+    ssl_minimum_version = Setting(
+        VERSION,
+        "TLSv1.2",
+        "Lowest version of TLS: TLSv1, TLSv1.1, TLSv1.2 or TLSv1.3; the first two allow weak ciphers.",
+        reloads=True,
+    )
+    filter_fnmatch_exclude = Setting(
+        texts("PATTERN"),
+        (),
+        "Leave out names that match this shell pattern: of a file, of a directory with everything in it, or "
+        "of a whole path; may be given several times.",
+        reloads=True,
+    )
+    ignore_time_errors = Setting(
+        FLAG,
+        False,
+        "Log a modification time that cannot be set, and do not count it as a failure.",
+        reloads=True,
+    )
+    max_names = Setting(
+        whole(1, 1 << 62), 1_000_000, "Maximum number of files that a client may list.", reloads=True
+    )
+    max_listing_bytes = Setting(
+        BYTES, 256 << 20, "Maximum size of a client's listing in bytes.", reloads=True
+    )
 
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        self.unknown: list[str] = []
+        self.clients: dict[str, ClientSettings] = {}
 
-class Config:
-    """All of the file; every key has its value or its default.
+    @classmethod
+    def load(cls, path: str | None, typed: Mapping[str, Any]) -> Self:
+        """The values that were typed, else those of a JSON file, else the defaults. Raises BadInput."""
+        given = {} if path is None else parse(read_file(path, LONGEST_FILE), path)
+        return cls.made(given, path or DEFAULT_FILE, typed)
 
-    users: (salt, verifier) by name. client_certfile: of the certificates that clients have to have, None for
-    no matter which. unknown: keys that mean nothing here. timeout: seconds.
-    """
+    @classmethod
+    def made(cls, given: dict[str, Any], where: str, typed: Mapping[str, Any]) -> Self:
+        """The settings with those keys of a file. where: the file's name. Raises BadInput."""
+        of_server, unknown = cls.convert(given, where, from_json)
+        of_clients, unknown_there = ClientKeys.convert(given, where, from_json)
+        sections, _ = Sections.convert(given, where, from_json)
+        settings = cls(**of_server | dict(typed))
+        if settings.storage is not None:
+            settings._values["storage"] = storage_settings(settings.storage, f"{where}: storage")
+        settings._check(where)
+        _check_together(ClientKeys(**of_clients), where)
+        known = Sections.table()
+        settings.unknown = [key for key in unknown if key in unknown_there and key not in known]
+        settings._add_clients(Sections(**sections), given, where)
+        return settings
 
-    def __init__(self, values: dict[str, Any]) -> None:
-        self._values = values
-        self.host: str = values["host"]
-        self.port: int = values["port"]
-        self.sksync1_compat: bool = values["sksync1_compat"]
-        self.require_auth: bool = values["require_auth"]
-        self.users: dict[str, tuple[bytes, int]] = values["users"]
-        self.whitelist: list[str] = values["server_dir_whitelist"]
-        self.is_silent: bool = values["server_dir_whitelist_policy"] == "silent"
-        self.ignore_time_errors: bool = values["ignore_time_errors"]
-        self.use_ssl: bool = values["use_ssl"]
-        self.certfile: str | None = values["ssl_server_certfile"]
-        self.keyfile: str | None = values["ssl_server_keyfile"]
-        self.client_certfile: str | None = values["ssl_client_certfile"]
-        self.minimum_version: str = values["ssl_minimum_version"]
-        self.excluded: list[str] = values["filter_fnmatch_exclude"]
-        self.server_root: str | None = values["server_root"]
-        self.storage: StorageSettings | None = values["storage"]
-        self.max_names: int = values["max_names"]
-        self.max_listing_bytes: int = values["max_listing_bytes"]
-        self.max_clients: int = values["max_clients"]
-        self.timeout: float = values["timeout"]
-        self.unknown: list[str] = values["unknown"]
+    def _add_clients(self, sections: Sections, given: dict[str, Any], where: str) -> None:
+        found = {name: (f"clients.{name}", section) for name, section in sections.clients.items()}
+        if sections.client is not None:
+            if LONE_CLIENT in found:
+                raise BadInput(
+                    f"{where}: client: clients has a client of that name as well; keep one of them"
+                )
+            found[LONE_CLIENT] = (LONE_CLIENT, sections.client)
+        shared = {key: value for key, value in given.items() if key in ClientKeys.keys()}
+        for name, (place, section) in found.items():
+            if not isinstance(section, dict):
+                raise BadInput(f"{where}: {place}: has to be an object")
+            self.clients[name], unknown = ClientSettings.made(name, shared, section, f"{where}: {place}")
+            self.unknown += [f"{place}.{key}" for key in unknown]
 
-    def check_server(self) -> None:
-        """Raises ConfigError for what only a server needs."""
-        if self.use_ssl and self.certfile is None:
-            raise ConfigError(
-                "ssl_server_certfile: missing; use_ssl needs a certificate (pysksync make-cert)"
+    def _check(self, where: str) -> None:
+        """Raises BadInput for settings of the server that exclude each other."""
+        if self.sksync1_compat and self.require_auth:
+            raise BadInput(
+                f"{where}: require_auth: cannot be combined with sksync1_compat, which has no logins; set "
+                "one of them to false"
+            )
+        if self.server_dir_whitelist_policy == "silent" and not self.server_dir_whitelist:
+            raise BadInput(
+                f"{where}: server_dir_whitelist_policy: silent needs a path in server_dir_whitelist"
+            )
+        if self.storage is not None and self.server_root is not None:
+            raise BadInput(f"{where}: storage: cannot be combined with server_root; remove one of them")
+        if self.sksync1_compat and self.use_ssl:
+            raise BadInput(
+                f"{where}: sksync1_compat: cannot be combined with use_ssl; set one of them to false"
+            )
+        # The server's key is not a client's business: its section may accept any certificate.
+        if self.ssl_server_keyfile is not None and self.ssl_server_certfile is None:
+            raise BadInput(
+                f"{where}: ssl_server_keyfile: needs ssl_server_certfile, the certificate of that key"
             )
 
+    def check_server(self) -> None:
+        """Raises BadInput for what a server lacks and a client does not need."""
+        if self.use_ssl and self.ssl_server_certfile is None:
+            raise BadInput(
+                "ssl_server_certfile: missing; use_ssl needs a certificate, which pysksync make-cert makes"
+            )
+
+    @property
+    def needs_login(self) -> bool:
+        """Whether clients have to log in."""
+        return not self.sksync1_compat if self.require_auth is None else self.require_auth
+
     def client(self, name: str) -> ClientSettings:
-        """The settings of a client. Raises ConfigError for one that is not configured."""
-        clients = self._values["clients"]
-        if name not in clients:
-            known = ", ".join(sorted(clients)) or "none"
-            raise ConfigError(f"clients: there is no client {name!r}; those configured: {known}")
-        values = clients[name]
+        """The settings of a client. Raises BadInput for one that is not configured or incomplete."""
+        if name not in self.clients:
+            known = ", ".join(sorted(self.clients)) or "none"
+            raise BadInput(f"no client named {name!r}; the configuration has {known}")
+        client = self.clients[name]
         for key in ("server_path", "client_path"):
-            if not values[key]:
-                raise ConfigError(f"{values['section']}.{key}: missing; name a directory")
-        if not values["port"]:
-            raise ConfigError("port: 0 is no port that a client can connect to")
-        if values["username"] is not None and values["password"] is None:
-            raise ConfigError("password: missing; username needs one")
-        return ClientSettings(name, values)
+            if not getattr(client, key):
+                raise BadInput(f"{client.place}: {key}: missing; name a directory")
+        if not client.port:
+            raise BadInput(f"{client.place}: port: a client cannot connect to port 0")
+        if client.username is not None and client.password is None:
+            raise BadInput(f"{client.place}: password: missing; username needs one")
+        return client
 
 
-# --- reading ----------------------------------------------------------------------------------------------
+class ClientKeys(Settings):
+    """What a client's section may have, with the whole file's value as the default."""
+
+    host = Setting(
+        MAYBE_EMPTY, "127.0.0.1", "Connect to this host; an address that means all of a host's is 127.0.0.1."
+    )
+    port = Setting(PORT, DEFAULT_PORT, "Connect to this port.")
+    protocol = Setting(
+        one_of(*DIALECTS),
+        Dialect.PYSKSYNC_2.title,
+        "Speak pysksync 2, pysksync 1 (no digests, which TLS makes superfluous) or sksync 1.",
+    )
+    sksync1_compat = Setting(FLAG, False, "Speak sksync 1: names in cp1252, no logins, no TLS.")
+    username = Setting(optional(text()), None, "Log in as this user.", unset="not to log in")
+    password = Setting(optional(MAYBE_EMPTY), None, "The user's password.", is_secret=True)
+    use_ssl = Setting(FLAG, False, "Use TLS.")
+    ssl_server_certfile = Setting(
+        optional(FILE),
+        None,
+        "Accept only a server with this certificate, or with one that it has signed for the host.",
+        unset="to accept any certificate, with a warning",
+    )
+    ssl_client_certfile = Setting(optional(FILE), None, "The client's certificate.")
+    ssl_client_keyfile = Setting(
+        optional(FILE), None, "The key of the client's certificate.", unset="the certificate's file"
+    )
+    ssl_minimum_version = Setting(VERSION, "TLSv1.2", "As for a server.")
+    filter_fnmatch_exclude = Setting(texts("PATTERN"), (), "As for a server.")
+    ignore_time_errors = Setting(FLAG, False, "As for a server.")
+    idle_timeout = Setting(
+        PATIENCE,
+        120.0,
+        "End a sync when the server is silent for this many seconds, or slower than 256 bytes a second.",
+        aliases=("timeout",),
+    )
+    max_names = Setting(whole(1, 1 << 62), 1_000_000, "Maximum number of files that the server may send.")
+
+    @classmethod
+    def keys(cls) -> set[str]:
+        """All keys, the older names included."""
+        return {key for name, setting in cls.table().items() for key in (name, *setting.aliases)}
 
 
-def read(text: str, where: str) -> Config:
-    """The configuration in a file's text. where: what the file is called. Raises ConfigError."""
-    return checked(parse(text, where))
+class ClientSettings(ClientKeys):
+    """A client's section. name: the client's. place: where the section is, for messages."""
+
+    server_path = Setting(
+        MAYBE_EMPTY,
+        "",
+        "The directory on the server. It is made for the first file that is sent; its parent has to exist.",
+    )
+    client_path = Setting(
+        MAYBE_EMPTY,
+        "",
+        "The directory here. It is made for the first file that is received; its parent has to exist.",
+    )
+    recursive = Setting(FLAG, False, "Sync the directories in it, too.")
+    sync_type = Setting(
+        one_of(*SYNC_TYPES), "from_server_use_time", "What is sent and received: see the table above."
+    )
+    storage = Setting(
+        optional(STORAGE), None, "Sync a database instead of a directory of this host.", is_secret=True
+    )
+
+    name = ""
+    place = ""
+
+    @classmethod
+    def made(
+        cls, name: str, shared: dict[str, Any], section: dict[str, Any], place: str
+    ) -> tuple[Self, list[str]]:
+        """The settings of a section, and its unknown keys. shared: the file's keys. Raises BadInput."""
+        own, unknown = cls.convert(section, place, from_json)
+        values, _ = cls.convert(shared, place, from_json)
+        settings = cls(**values | own)
+        settings.name, settings.place = name, place
+        if settings.storage is not None:
+            settings._values["storage"] = storage_settings(settings.storage, f"{place}: storage")
+        _check_together(settings, place)
+        return settings, unknown
+
+    @property
+    def address(self) -> str:
+        """The host to connect to."""
+        return "127.0.0.1" if self.host in EVERYWHERE else self.host
+
+    @property
+    def dialect(self) -> Dialect:
+        """The protocol to speak."""
+        return Dialect.SKSYNC_1 if self.sksync1_compat else DIALECTS[self.protocol]
 
 
-def parse(text: str, where: str) -> dict[str, Any]:
-    """The keys and values in a file's text, unchecked. where: what the file is called. Raises ConfigError."""
+class Sections(Settings):
+    """The keys of the whole file that are sections of clients."""
+
+    clients = Setting(OBJECT, {}, "A section for each client, by name.", is_secret=True)
+    client = Setting(optional(OBJECT), None, "The section of the client named client.", is_secret=True)
+
+
+class StorageSettings(Settings):
+    """A bucket in MongoDB. One of uri and uri_file is set."""
+
+    type = Setting(optional(one_of("gridfs")), None, "gridfs, a bucket in MongoDB.")
+    uri = Setting(optional(text()), None, "mongodb://... or mongodb+srv://...", is_secret=True)
+    uri_file = Setting(
+        optional(FILE), None, "A file whose first line is the URI, for one with a password in it."
+    )
+    database = Setting(optional(text()), None, "The database, if the URI does not name one.")
+    bucket = Setting(text(), "fs", "The GridFS bucket.")
+    prefix = Setting(MAYBE_EMPTY, "", 'The directory of the bucket that is "/".', unset="all of the bucket")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StorageSettings) and self._values == other._values
+
+
+def storage_settings(given: Any, place: str) -> StorageSettings:
+    """A storage's section. place: where it is, for messages. Raises BadInput."""
+    values, unknown = StorageSettings.convert(given, place, from_json)
+    settings = StorageSettings(**values)
+    if unknown:
+        known = ", ".join(StorageSettings.table())
+        raise BadInput(f"{place}: unknown key {one_line(unknown[0])!r}; the keys are {known}")
+    if settings.type is None:
+        raise BadInput(f'{place}: type: missing; it has to be "gridfs"')
+    if (settings.uri is None) == (settings.uri_file is None):
+        raise BadInput(f"{place}: uri: set either uri or uri_file")
+    return settings
+
+
+def from_json(kind: Kind[Any], value: object) -> object:
+    """What a kind makes of a value. Raises ValueError."""
+    return kind.from_json(value)
+
+
+def _check_together(settings: ClientKeys, place: str) -> None:
+    """Raises BadInput for a client's settings that exclude each other."""
+    if settings.sksync1_compat and settings.use_ssl:
+        raise BadInput(f"{place}: sksync1_compat: {NO_TLS}")
+    if settings.sksync1_compat and settings.username is not None:
+        raise BadInput(
+            f"{place}: sksync1_compat: cannot be combined with username, because it has no logins; set one "
+            "of them to false or null"
+        )
+    if settings.ssl_client_keyfile is not None and settings.ssl_client_certfile is None:
+        raise BadInput(f"{place}: ssl_client_keyfile: needs its certificate, ssl_client_certfile")
+
+
+# --- the text -----------------------------------------------------------------------------------------------
+
+
+def read(source: str, where: str) -> ServerSettings:
+    """The settings in the text of a file. where: the file's name. Raises BadInput."""
+    return checked(parse(source, where), where)
+
+
+def checked(given: dict[str, Any], where: str = DEFAULT_FILE) -> ServerSettings:
+    """The settings with those keys. Raises BadInput."""
+    return ServerSettings.made(given, where, {})
+
+
+def parse(source: str, where: str) -> dict[str, Any]:
+    """The keys and values in the text of a file, unchecked. where: the file's name. Raises BadInput."""
     try:
         given = json.loads(
-            without_trailing_commas(text), object_pairs_hook=_object, parse_constant=_no_number
+            without_trailing_commas(source), object_pairs_hook=_object, parse_constant=_no_number
         )
     except json.JSONDecodeError as error:
         reason = error.msg[:1].lower() + error.msg[1:]
-        raise ConfigError(f"{where}, line {error.lineno}, column {error.colno}: {reason}") from None
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from None
+        raise BadInput(f"{where}, line {error.lineno}, column {error.colno}: {reason}") from None
+    except BadInput as error:
+        raise BadInput(f"{where}: {error.message}") from None
     except (RecursionError, ValueError):
-        raise ConfigError(f"{where}: nested too deeply, or with a number that is too long") from None
+        raise BadInput(f"{where}: nested too deeply, or a number in it is too long") from None
     if not isinstance(given, dict):
-        raise ConfigError(f"{where}: no object; it has to begin with {{ and to end with }}")
+        raise BadInput(f"{where}: not an object; it has to begin with {{ and end with }}")
     return given
 
 
-def without_trailing_commas(text: str) -> str:
-    """The text with a space in the place of each comma after a last item: lines and columns stay."""
-    return _TEXT_OR_COMMA.sub(_blank, text)
+def without_trailing_commas(source: str) -> str:
+    """The text with a space in place of each comma after a last item, so that lines and columns stay."""
+    return _TEXT_OR_COMMA.sub(_blank, source)
 
 
 def _blank(found: re.Match[str]) -> str:
@@ -266,137 +505,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ConfigError(f"{key}: given twice; keep one of them")
+            raise BadInput(f"{one_line(key)} is given twice; keep one of them")
         found[key] = value
     return found
 
 
 def _no_number(word: str) -> float:
-    raise ConfigError(f"{word}: no number that JSON has")
-
-
-# --- checking ---------------------------------------------------------------------------------------------
-
-
-def checked(given: dict[str, Any]) -> Config:
-    """The configuration with those keys. Raises ConfigError, which names the key."""
-    values = _filled(KEYS, given, "")
-    lone = values.pop(LONE_CLIENT)
-    if lone is not None:
-        if LONE_CLIENT in values["clients"]:
-            raise ConfigError(f"{LONE_CLIENT}: there is one in clients as well; keep one of them")
-        values["clients"] = {**values["clients"], LONE_CLIENT: lone}
-    if values["require_auth"] is None:
-        values["require_auth"] = not values["sksync1_compat"]
-    values["unknown"] = _unknown_keys(given)
-    values["storage"] = _storage(values["storage"], "storage")
-    values["users"] = _users(values["users"])
-    _check_server_keys(values)
-    _check_together(values, "")
-    sections = {name: f"clients.{name}" for name in values["clients"]}
-    if lone is not None:
-        sections[LONE_CLIENT] = LONE_CLIENT
-    clients = values["clients"]
-    values["clients"] = {name: _client(sections[name], clients[name], values) for name in clients}
-    return Config(values)
-
-
-def _client(section: str, given: Any, values: dict[str, Any]) -> dict[str, Any]:
-    """The values of a client's section, and of the whole file where that has none."""
-    if not isinstance(given, dict):
-        raise ConfigError(f"{section}: has to be an object, not {_type(given)}")
-    keys = CLIENT_KEYS | {key: (KEYS[key][0], values[key]) for key in SHARED_KEYS}
-    own = {**values, **_filled(keys, given, f"{section}.")}
-    own["section"] = section
-    own["storage"] = _storage(own["storage"], f"{section}.storage")
-    _check_together(own, f"{section}.")
-    return own
-
-
-def _filled(keys: dict[str, tuple[Kind, Any]], given: dict[str, Any], section: str) -> dict[str, Any]:
-    """A value for each of the keys: the given one, if it fits, or the default. Raises ConfigError."""
-    values = {}
-    for key, (kind, default) in keys.items():
-        values[key] = given.get(key, default)
-        if key in given and not kind.fits(given[key]):
-            shown = _type(given[key]) if key in SECRETS else _show(given[key])
-            raise ConfigError(f"{section}{key}: has to be {kind.says}, not {shown}")
-    return values
-
-
-def _show(value: Any) -> str:
-    if isinstance(value, dict | list):
-        return _type(value)  # there may be secrets in it
-    text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def _type(value: Any) -> str:
-    return _TYPES.get(type(value), "a number")
-
-
-def _check_server_keys(values: dict[str, Any]) -> None:
-    """Raises ConfigError for keys of the server that do not go together."""
-    if values["sksync1_compat"] and values["require_auth"]:
-        raise ConfigError(
-            "require_auth: does not go with sksync1_compat, which has no logins; set one to false"
-        )
-    if values["server_dir_whitelist_policy"] == "silent" and not values["server_dir_whitelist"]:
-        raise ConfigError("server_dir_whitelist_policy: silent needs a path in server_dir_whitelist")
-    if values["storage"] is not None and values["server_root"] is not None:
-        raise ConfigError("storage: does not go with server_root; the storage has a top of its own")
-
-
-def _check_together(values: dict[str, Any], section: str) -> None:
-    """Raises ConfigError for keys of server or client that do not go together."""
-    if values["sksync1_compat"] and values["use_ssl"]:
-        raise ConfigError(f"{section}sksync1_compat: does not go with use_ssl; set one of them to false")
-    if values["sksync1_compat"] and values["username"] is not None:
-        raise ConfigError(
-            f"{section}sksync1_compat: does not go with username, for it has no logins; "
-            "set one of them to false or null"
-        )
-    # The server's key is none of a client's business: its section may say that any certificate will do.
-    for side in ("client",) if section else ("server", "client"):
-        if values[f"ssl_{side}_keyfile"] is not None and values[f"ssl_{side}_certfile"] is None:
-            certfile = f"ssl_{side}_certfile"
-            raise ConfigError(f"{section}ssl_{side}_keyfile: needs {certfile}, the certificate of that key")
-
-
-def _storage(given: dict[str, Any] | None, section: str) -> StorageSettings | None:
-    if given is None:
-        return None
-    for key in given:
-        if key not in STORAGE_KEYS:
-            raise ConfigError(f"{section}.{key}: unknown; there are {', '.join(STORAGE_KEYS)}")
-    values = _filled(STORAGE_KEYS, given, f"{section}.")
-    if values["type"] is None:
-        raise ConfigError(f"{section}.type: missing; it has to be gridfs")
-    if (values["uri"] is None) == (values["uri_file"] is None):
-        raise ConfigError(f"{section}.uri: give it or uri_file, one of them")
-    return StorageSettings(values)
-
-
-def _users(given: dict[str, Any]) -> dict[str, tuple[bytes, int]]:
-    users = {}
-    for name, user in given.items():
-        match user:
-            case {"authsrp": [str(salt), str(stored)]} if _SALT.fullmatch(salt) and _VERIFIER.fullmatch(
-                stored
-            ):
-                users[name] = bytes.fromhex(salt), int(stored, 16)
-            case _:
-                says = '{"authsrp": [salt, verifier]}, both in hexadecimal'
-                raise ConfigError(f"users.{name}: has to be {says}; pysksync useredit writes it")
-    return users
-
-
-def _unknown_keys(given: dict[str, Any]) -> list[str]:
-    """Keys that mean nothing here; misspelt ones, perhaps."""
-    found = [key for key in given if key not in KEYS]
-    sections = {f"clients.{name}": section for name, section in given.get("clients", {}).items()}
-    sections[LONE_CLIENT] = given.get(LONE_CLIENT)
-    for name, section in sections.items():
-        if isinstance(section, dict):
-            found += [f"{name}.{key}" for key in section if key not in {*CLIENT_KEYS, *SHARED_KEYS}]
-    return found
+    raise BadInput(f"{word} is not a number in JSON")

@@ -1,6 +1,6 @@
-"""A server's side of one connection, for asyncio: pieces in, pieces out, with limits to memory and patience.
+"""A server's side of one connection, for asyncio: pieces in and pieces out, within limits of memory and time.
 
-What may not enter: what is said on it.
+What may not enter: what the pieces mean.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-MOST_WAITING = 1 << 20  # bytes that were received and not yet taken, before the peer has to wait
+MOST_WAITING = 1 << 20  # bytes that were received and not yet used, before the peer has to wait
 MOST_UNSENT = 512 << 10  # bytes that may wait to be sent
-LINGER = 5.0  # seconds, for the peer to close
-GLANCE = 0.02  # seconds between looks at whether all was sent
-MOST_AFTER = 1 << 20  # bytes that are passed over after the end
+LINGER = 5.0  # seconds for the peer to close
+GLANCE = 0.02  # seconds between two looks at the buffer below TLS
+MOST_AFTER = 1 << 20  # bytes that are discarded after the end
 
 
 class ConnectionEnded(Exception):
-    """The peer has gone. The text is for the log."""
+    """The connection is over. The text is for the log."""
 
 
 class Connection(asyncio.Protocol):
-    """One connection. timeout: seconds. on_made: called with this when the connection is there."""
+    """One connection. timeout: seconds. on_made: called with this object when the connection is open."""
 
     def __init__(self, timeout: float, on_made: Callable[[Connection], None]) -> None:
         self._timeout = timeout
@@ -52,7 +52,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._raw = transport
-        transport.pause_reading()  # until it is clear whether there is to be TLS
+        transport.pause_reading()  # until it is clear whether TLS is used
         self._is_paused = True
         self._use(transport)
         self._on_made(self)
@@ -96,16 +96,22 @@ class Connection(asyncio.Protocol):
     # --- what a session calls -----------------------------------------------------------------------------
 
     @property
-    def peer(self) -> str:
-        """The address of the other side."""
+    def address(self) -> tuple[str, int]:
+        """The host and the port of the peer."""
         address = self.transport.get_extra_info("peername")
-        return f"{address[0]}:{address[1]}" if address else "?"
+        return address[:2] if address else ("?", 0)
+
+    @property
+    def peer(self) -> str:
+        """The address of the peer, for the log."""
+        host, port = self.address
+        return f"{host}:{port}"
 
     async def start_tls(self, context: ssl.SSLContext) -> None:
         """Encrypt all that follows. Raises ssl.SSLError, OSError, TimeoutError."""
         loop = asyncio.get_running_loop()
         self._is_paused = False
-        async with asyncio.timeout(self._timeout):  # which ends handshakes that are slow and not silent
+        async with asyncio.timeout(self._timeout):  # ends handshakes that are slow and not silent, too
             encrypted = await loop.start_tls(self.transport, self, context, server_side=True)
         if encrypted is None:
             raise ConnectionResetError("the connection was closed")
@@ -140,7 +146,7 @@ class Connection(asyncio.Protocol):
             self._patience.waited(loop.time() - start, self._waiting)
 
     async def receive_all(self) -> list[bytes]:
-        """The next piece, and those that have come with it; empty when the peer sends no more.
+        """The next piece, and those that have arrived with it; empty when the peer sends no more.
 
         Raises OutOfPatience.
         """
@@ -150,36 +156,36 @@ class Connection(asyncio.Protocol):
         return [piece for piece in pieces if piece]
 
     def credit(self, size: int) -> None:
-        """Count so many bytes for the peer's patience that were not sent."""
+        """Count this many bytes in the peer's favour, as if it had sent them."""
         self._patience.waited(0, size)
 
     def put_back(self, rest: bytes) -> None:
-        """Have a piece's rest received again."""
+        """Let receive() return the rest of a piece again."""
         if rest:
             self._pieces.appendleft(rest)
             self._waiting += len(rest)
 
     async def line(self) -> bytes:
-        """A line without its end. Raises Malformed, OutOfPatience, and ConnectionEnded where none comes."""
+        """A line without its end. Raises Malformed, OutOfPatience, ConnectionEnded."""
         while True:
             piece = await self.receive()
             if not piece:
-                raise ConnectionEnded("it has gone")
+                raise ConnectionEnded("the client has gone")
             line, after = self._lines.feed(piece, 0, len(piece))
             if line is not None:
                 self.put_back(piece[after:])
                 return line
 
     def send(self, data: bytes | bytearray) -> None:
-        """Send, some time."""
+        """Queue data to be sent."""
         self.transport.write(data)
 
     async def sent(self) -> None:
-        """Wait until not much is left to be sent. Raises OutOfPatience, ConnectionEnded."""
+        """Wait until less than MOST_UNSENT bytes are queued. Raises OutOfPatience, ConnectionEnded."""
         while self._is_full and not self._is_lost:
             await self._some_taken(self._room())
         if self._is_lost:
-            raise ConnectionEnded("it has gone")
+            raise ConnectionEnded("the client has gone")
 
     async def _room(self) -> None:
         self._may_write = asyncio.get_running_loop().create_future()
@@ -189,10 +195,7 @@ class Connection(asyncio.Protocol):
             self._may_write = None
 
     async def _some_taken(self, what: Coroutine[None, None, None]) -> None:
-        """Wait for what comes of the peer's reading: a while, and no longer where it reads nothing.
-
-        Raises OutOfPatience.
-        """
+        """Wait for something that happens when the peer reads. Raises OutOfPatience when it does not read."""
         loop = asyncio.get_running_loop()
         start, before = loop.time(), self._unsent()
         taken = 0
@@ -210,17 +213,17 @@ class Connection(asyncio.Protocol):
             self._patience.waited(loop.time() - start, max(0, taken))
 
     def _buffered(self) -> int:
-        """Bytes that are still to be handed to the system."""
-        # Below TLS is another buffer, which asyncio tells nobody about.
+        """Bytes that have not been handed to the system yet."""
+        # TLS has a transport of its own, above the one of the socket, and each has a buffer.
         buffers = {self.transport, self._raw}
         return 0 if self._is_lost else sum(transport.get_write_buffer_size() for transport in buffers)
 
     def _unsent(self) -> int:
-        """Bytes that the peer has not taken."""
+        """Bytes that the peer has not acknowledged."""
         return self._buffered() + unsent(self._raw.get_extra_info("socket").fileno())
 
     async def end(self) -> None:
-        """Say good-bye: what was sent arrives, even if the peer sent something that nobody read."""
+        """Close in such a way that everything sent arrives, even if the peer has sent more than was read."""
         try:
             if self._reads:
                 await self._all_sent()
@@ -232,16 +235,21 @@ class Connection(asyncio.Protocol):
                         passed += len(piece)
                 self.transport.close()
                 await asyncio.shield(self._lost)
-        except Exception:  # it was over before
+        except Exception:  # it had ended already
             pass
         finally:
             self.transport.abort()
 
     async def _all_sent(self) -> None:
-        """Wait until nothing is left to be sent, which takes a slow peer its time. Raises OutOfPatience."""
+        """Wait until everything queued is sent, however slow the peer is. Raises OutOfPatience."""
+        if self.transport is self._raw and not self._is_lost:
+            self.transport.set_write_buffer_limits(high=0)  # so that asyncio tells when the buffer is empty
         while self._buffered():
-            await self._some_taken(self._nothing_buffered())
+            await self._some_taken(self._emptied())
 
-    async def _nothing_buffered(self) -> None:
+    async def _emptied(self) -> None:
+        if self.transport is self._raw:
+            await self._room()
+        # With TLS, asyncio does not tell: the socket's transport reports to the TLS protocol only.
         while self._buffered():
             await asyncio.sleep(GLANCE)

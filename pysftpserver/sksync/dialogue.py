@@ -1,4 +1,4 @@
-"""A client's side of one connection, blocking: connecting, the login, lines and pieces.
+"""A client's side of one connection, blocking: connecting, logging in, lines and pieces.
 
 What may not enter: storages, what is planned.
 """
@@ -9,9 +9,11 @@ import socket
 import ssl
 import time
 
+from pysftpserver.failures import reason_of
 from pysftpserver.service.patience import Patience
 from pysftpserver.sksync import wire
 from pysftpserver.sksync.parsing import LineParser
+from pysftpserver.sksync.tls import tls_words
 from pysftpserver.sksync.unsent import unsent
 
 TYPE_CHECKING = False
@@ -24,7 +26,7 @@ MOST_ENCRYPTED = 64 << 10  # bytes that are sent in one call with TLS
 
 
 class SyncError(Exception):
-    """A sync could not be done, or not to its end. The text is one line, for the user.
+    """A sync could not be done, or not completed. The text is one line, for the user.
 
     summary: what was done until then.
     """
@@ -47,10 +49,9 @@ class Dialogue:
         try:
             self._socket = socket.create_connection((request.host, request.port), request.timeout)
         except UnicodeError:
-            raise SyncError(f"cannot connect to {where}: the name of no host") from None
+            raise SyncError(f"cannot connect to {where}: not a valid host name") from None
         except OSError as error:
-            why = error.strerror or str(error) or "failure"
-            raise SyncError(f"cannot connect to {where}: {why.lower()}") from None
+            raise SyncError(f"cannot connect to {where}: {reason_of(error)}") from None
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if request.tls is not None:
@@ -65,8 +66,7 @@ class Dialogue:
         try:
             self._socket = request.tls.wrap(self._socket, request.host)
         except OSError as error:
-            why = (error.strerror or str(error) or "failure").lower()
-            raise SyncError(f"TLS: the handshake failed: {why}") from None
+            raise SyncError(f"TLS: the handshake failed: {reason_of(error)}") from None
 
     def _greet(self) -> None:
         request = self._request
@@ -75,12 +75,12 @@ class Dialogue:
         self.send(f"{request.dialect.title}\n".encode())
         answer = self.line_or_end()
         if answer is None or answer + b"\n" != wire.ESTABLISHED:
-            login = " or wants a login" if request.login is None else ""
+            login = " or requires a login" if request.login is None else ""
             or_else = self._or_else(answer)
             raise SyncError(f"the server does not speak {request.dialect.title}{login}{or_else}")
 
     def _log_in(self, user: str, password: str) -> None:
-        from pysftpserver.sksync import srp  # not everybody logs in, and it takes its time
+        from pysftpserver.sksync import srp  # slow to import, and not every client logs in
 
         login = srp.ClientLogin(user, password)
         self.send(wire.srp_start(user, login.public))
@@ -88,7 +88,7 @@ class Dialogue:
             self.send(wire.srp_proof(login.prove(*wire.parse_srp_challenge(self._login_line()))))
             login.check(wire.parse_hex(self._login_line()))
         except srp.Refused:
-            raise SyncError("the login failed: this is not the server that knows the password") from None
+            raise SyncError("the login failed: the server does not know the password") from None
 
     def _login_line(self) -> bytes:
         line = self.line_or_end()
@@ -98,11 +98,11 @@ class Dialogue:
         return line
 
     def _or_else(self, answer: bytes | None) -> str:
-        """What else may be the reason, where a server ends without a word."""
+        """What else may be the reason when a server closes the connection without a reply."""
         if answer is not None:
             return ""
         if self._request.tls is None:
-            return "; or it wants TLS"
+            return "; or it requires TLS"
         return "; or it does not accept this client's certificate"
 
     # --- what is said -------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ class Dialogue:
     def send(self, data: bytes | bytearray) -> None:
         """Send all of it. Raises SyncError, OutOfPatience."""
         left = memoryview(data)
-        # One call, and one timeout, is for all of a piece where there is TLS.
+        # With TLS, one call sends all of a piece, within one timeout.
         most = len(left) if self._request.tls is None else MOST_ENCRYPTED
         while left:
             began, before = time.monotonic(), unsent(self._socket.fileno())
@@ -123,20 +123,20 @@ class Dialogue:
                     raise SyncError("the server stopped reading") from None
             except OSError:
                 raise SyncError("the server ended the connection; its log says why") from None
-            # Whoever takes much may be slow to ask for more.
+            # A server that takes much may be slow to ask for more.
             taken = before + sent - unsent(self._socket.fileno())
             self._patience.waited(time.monotonic() - began, max(0, taken))
             left = left[sent:]
 
     def _receive(self) -> bool:
-        """Wait for more; whether there is any."""
+        """Wait for more data; return whether there is any."""
         self._start = self._end = 0
         while not self._has_received():
-            pass  # but the server has taken something, and may be slow with that
+            pass  # the server has taken something and may be busy with it
         return self._end > 0
 
     def _has_received(self) -> bool:
-        """Wait a while; whether the server has sent something, or ended."""
+        """Wait for a while; return whether the server has sent something or closed the connection."""
         began, before = time.monotonic(), unsent(self._socket.fileno())
         taken = 0
         try:
@@ -150,7 +150,7 @@ class Dialogue:
         except ssl.SSLEOFError:
             pass
         except ssl.SSLError as error:
-            # A server that does not like a certificate says so when the handshake is over here.
+            # A server refuses a certificate when the handshake is already over on this side.
             raise SyncError(f"TLS: the server says {tls_words(error)}") from None
         except OSError:
             pass
@@ -159,7 +159,7 @@ class Dialogue:
         return True
 
     def line_or_end(self) -> bytes | None:
-        """The next line without its end, or None where the server has ended. Raises Malformed."""
+        """The next line without its end, None at the end of the connection. Raises Malformed."""
         while True:
             if self._start == self._end and not self._receive():
                 return None
@@ -175,7 +175,7 @@ class Dialogue:
         return line
 
     def lines_at_hand(self) -> list[bytes]:
-        """The next line, and those that have come with it, up to an empty one.
+        """The next line and those that have arrived with it, up to an empty one.
 
         Raises Malformed, OutOfPatience, SyncError.
         """
@@ -185,8 +185,8 @@ class Dialogue:
         return found
 
     def feed(self, parser: ContentParser) -> int:
-        """Give a parser what comes next; return how many bytes. Raises what it does, OutOfPatience,
-        SyncError.
+        """Give a parser what comes next; return its length in bytes. Raises what the parser raises,
+        OutOfPatience, SyncError.
         """
         if self._start == self._end and not self._receive():
             raise SyncError("the server ended the connection early; its log says why")
@@ -194,13 +194,8 @@ class Dialogue:
         return self._start - start
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         try:
             self._socket.close()
         except OSError:
             pass
-
-
-def tls_words(error: ssl.SSLError) -> str:
-    """Why TLS failed, in a few words."""
-    return (error.reason or "failure").lower().replace("_", " ")

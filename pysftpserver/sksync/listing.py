@@ -29,7 +29,7 @@ class Listing:
     """What was found.
 
     files: modification times in whole seconds, by name. others: names of what is no regular file. unlisted:
-    directories that could not be read, and why. unsayable: paths that the dialect cannot say. leftovers:
+    directories that could not be read, and why. unencodable: paths that the dialect cannot say. leftovers:
     paths of temporary files that seem to be abandoned.
     """
 
@@ -37,7 +37,7 @@ class Listing:
         self.files: dict[str, int] = {}
         self.others: set[str] = set()
         self.unlisted: dict[str, str] = {}
-        self.unsayable: list[bytes] = []
+        self.unencodable: list[bytes] = []
         self.leftovers: list[bytes] = []
         self._withheld: dict[str, str] = {}
         self._excluded = excluded
@@ -131,7 +131,7 @@ def _add(found: Listing, path: bytes, attrs: SFTPAttributes, dialect: Dialect) -
         return False
     if S_ISREG(mode):
         if name is None or dialect.encode(name) is None:
-            found.unsayable.append(path)
+            found.unencodable.append(path)
         else:
             found.files[name] = seconds(attrs)
     elif name is not None:

@@ -1,87 +1,144 @@
-"""The server: it listens, accepts, encrypts, and gives each client a session.
+"""The server: it listens, accepts, encrypts, and runs a session for each client, until it is told to stop.
 
-What may not enter: what is said in a session, concrete storages, configuration files.
+What may not enter: the protocol, concrete storages, the format of the configuration.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import secrets
 import ssl
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
+from pysftpserver.failures import BadInput
+from pysftpserver.service import serving
+from pysftpserver.service.audit import open_sink
+from pysftpserver.service.logs import ServiceLog
+from pysftpserver.service.throttle import network_of
 from pysftpserver.sksync.connection import Connection
+from pysftpserver.sksync.logins import Logins, need_srptools
 from pysftpserver.sksync.session import Session
+from pysftpserver.sksync.shares import exposed, shares_of
+from pysftpserver.sksync.tls import PassPhrase, server_context, tls_reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from typing import Any, TypeVar
 
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.engine.audit import Sink
     from pysftpserver.engine.log import SFTPLog
-    from pysftpserver.sksync.config import Config
+    from pysftpserver.sksync.config import ServerSettings, StorageSettings
     from pysftpserver.sksync.session import Shares
+    from pysftpserver.sksync.shares import OpenStorage
 
     Result = TypeVar("Result")
 
-THREADS = 16  # for what storages do
-BACKLOG = 128
+THREADS = 16  # for the work of storages
+DESCRIPTORS = 8  # that one session may need
 
 
 class Server:
     """Serves what is shared to any number of clients.
 
-    config: its host, port, users, limits and so on. context: for TLS, or None.
+    shares: what clients may name. context: for TLS, or None. sink: of the audit log, or None.
     """
 
     def __init__(
-        self, config: Config, shares: Shares, log: SFTPLog, context: ssl.SSLContext | None = None
+        self,
+        settings: ServerSettings,
+        shares: Shares,
+        log: SFTPLog,
+        context: ssl.SSLContext | None = None,
+        sink: Sink | None = None,
     ) -> None:
-        self._config = config
+        self._settings = settings
         self._shares = shares
         self._log = log
         self._context = context
-        self._decoy = decoy(config.users)
-        self._sessions: set[asyncio.Task[None]] = set()
+        self._sink = sink
+        self._logins = Logins(settings.users)
+        self._clients = serving.Members()
+        self._listeners: list[asyncio.Server] = []
         self._threads = ThreadPoolExecutor(THREADS, "sksync")
 
     async def start(self) -> list[tuple[str, int]]:
-        """Listen; return the addresses, (host, port). Raises OSError."""
+        """Listen; return the addresses, (host, port). Raises Unavailable."""
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(
-            lambda: Connection(self._config.timeout, self._on_made),
-            self._config.host or None,
-            self._config.port,
-            backlog=BACKLOG,
-        )
-        return [socket.getsockname()[:2] for socket in self._listener.sockets]
+        (sockets,) = serving.listening_sockets(self._settings.listen_address or None, self._settings.port)
+        for one in sockets:
+            self._listeners.append(await loop.create_server(self._connection, sock=one))
+        return [one.getsockname()[:2] for one in sockets]
 
-    async def stop(self) -> None:
-        """End all sessions, and remove what they have half received."""
-        self._listener.close()
-        for task in self._sessions:
+    def reload(self, settings: ServerSettings, shares: Shares, context: ssl.SSLContext | None) -> None:
+        """Serve new clients by other settings; running sessions keep theirs."""
+        self._settings, self._shares, self._context = settings, shares, context
+        self._logins.users = settings.users
+
+    async def stop(self, seconds: float = 0.0) -> None:
+        """Stop listening, let running syncs finish, and end what is left, with the files half received.
+
+        seconds: that running syncs get. Clients that have not named a directory yet are ended at once.
+        """
+        for listener in self._listeners:
+            listener.close()
+        for client in self._clients:
+            if not client.is_syncing:
+                client.task.cancel()
+        if seconds and any(client.is_syncing for client in self._clients):
+            self._log.info(f"waiting up to {seconds:g} seconds for running syncs (drain_seconds)")
+            await self._clients.emptied(seconds)
+        tasks = [client.task for client in self._clients]
+        for task in tasks:
             task.cancel()
-        if self._sessions:
-            await asyncio.wait(self._sessions)
+        if tasks:
+            await asyncio.wait(tasks)
         self._threads.shutdown()
 
+    # --- each client --------------------------------------------------------------------------------------
+
+    def _connection(self) -> Connection:
+        return Connection(self._settings.idle_timeout, self._on_made)
+
     def _on_made(self, connection: Connection) -> None:
-        if len(self._sessions) >= self._config.max_clients:
-            others = len(self._sessions)
-            self._log.error(f"{connection.peer}: refused, there are {others} others (max_clients)")
+        refusal = self._refusal(connection)
+        if refusal is not None:
+            self._log.error(f"{connection.peer}: refused: {refusal}")
             connection.transport.abort()
             return
-        task = asyncio.get_running_loop().create_task(self._serve(connection))
-        self._sessions.add(task)
-        task.add_done_callback(self._sessions.discard)
+        client = _Client(connection)
+        client.task = asyncio.get_running_loop().create_task(self._serve(client))
+        client.task.add_done_callback(lambda _: self._clients.discard(client))
+        self._clients.add(client)
 
-    async def _serve(self, connection: Connection) -> None:
+    def _refusal(self, connection: Connection) -> str | None:
+        """Why a new connection cannot stay, or None."""
+        settings = self._settings
+        if len(self._clients) >= settings.max_connections:
+            return f"there are {len(self._clients)} other connections (max_connections)"
+        if settings.max_per_address is not None:
+            network = network_of(connection.address[0])
+            count = sum(network_of(client.connection.address[0]) == network for client in self._clients)
+            if count >= settings.max_per_address:
+                return f"there are {count} other connections from its address (max_per_address)"
+        return None
+
+    async def _serve(self, client: _Client) -> None:
+        connection = client.connection
         try:
             if self._context is not None:
                 await connection.start_tls(self._context)
-            session = Session(connection, self._config, self._shares, self._decoy, self._log, self._in_thread)
-            await session.run()
+            client.session = Session(
+                connection,
+                self._settings,
+                self._shares,
+                self._logins,
+                self._log,
+                self._in_thread,
+                self._sink,
+            )
+            await client.session.run()
             await connection.end()
         except (OSError, TimeoutError) as error:  # of the handshake
             self._log.error(f"{connection.peer}: ended: {tls_reason(error)}")
@@ -94,25 +151,129 @@ class Server:
         try:
             return await asyncio.shield(done)
         except asyncio.CancelledError:
-            # Whoever clears up comes after it, and not beside it.
+            # Cleaning up has to come after it, and not at the same time.
             await asyncio.wait([done])
             raise
 
 
-def decoy(users: Mapping[str, tuple[bytes, int]]) -> bytes:
-    """A secret that stays the same when the server starts anew, as long as it has the same users.
+class _Client:
+    """A connection and its session, once there is one."""
 
-    What unknown users are shown is made from it; if it changed with every start, they would be known by that.
+    task: asyncio.Task[None]
+    session: Session | None = None
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    @property
+    def is_syncing(self) -> bool:
+        return self.session is not None and self.session.is_syncing
+
+
+# --- serving by a configuration -----------------------------------------------------------------------------
+
+
+class Service:
+    """A server as a configuration describes it.
+
+    ident: the program's name in the log. load: reads the settings. file: the configuration's name, for
+    messages. Raises BadInput, Unavailable.
     """
-    if not users:
-        return secrets.token_bytes(32)
-    return hashlib.sha256(repr(sorted(users.items())).encode()).digest()
+
+    def __init__(
+        self, ident: str, load: Callable[[], ServerSettings], file: str, open_storage: OpenStorage
+    ) -> None:
+        self._load = load
+        self._file = file
+        self._open_storage = open_storage
+        self._database: SFTPAbstractServerStorage | None = None
+        self._phrase = PassPhrase()
+        self._settings = settings = load()
+        self._log = ServiceLog(ident, settings)
+        context, shares = self._context(settings), self._shares(settings)
+        self._phrase.may_ask = False  # from now on, waiting for an answer would stop all clients
+        sink = None if settings.audit is None else _one_at_a_time(open_sink(settings.audit))
+        self._server = Server(settings, shares, self._log, context, sink)
+        serving.raise_descriptor_limit(settings.max_connections, DESCRIPTORS)
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. SIGHUP loads the settings again. Raises Unavailable."""
+        encrypted = " with TLS" if self._settings.use_ssl else ""
+        for host, port in await self._server.start():
+            self._log.info(f"listening on {host} port {port}{encrypted}")
+        await serving.until_told(self._reload, self._log)
+        await self._server.stop(self._settings.drain_seconds)
+        self._log.info("stopped")
+
+    def _reload(self) -> None:
+        """Raises BadInput, and then everything stays as it was."""
+        old, new = self._settings, self._load()
+        if new.storage != old.storage:
+            raise BadInput("storage: a change takes effect after a restart only")
+        context, shares = self._context(new), self._shares(new)
+        self._log.reload(new)
+        self._server.reload(new, shares, context)
+        self._settings = new
+        kept = [
+            name
+            for name, setting in new.table().items()
+            if not setting.reloads and getattr(new, name) != getattr(old, name)
+        ]
+        if kept:
+            self._log.error(f"{', '.join(kept)}: a change takes effect after a restart only")
+
+    def _context(self, settings: ServerSettings) -> ssl.SSLContext | None:
+        settings.check_server()
+        if not settings.use_ssl or settings.ssl_server_certfile is None:
+            return None
+        return server_context(
+            settings.ssl_server_certfile,
+            settings.ssl_server_keyfile,
+            settings.ssl_client_certfile,
+            settings.ssl_minimum_version,
+            self._phrase,
+        )
+
+    def _shares(self, settings: ServerSettings) -> Shares:
+        shares, what = shares_of(settings, self._open)
+        self._log.info(f"sharing {what}")
+        self._remark(settings)
+        return shares
+
+    def _open(self, what: str | StorageSettings, key: str, is_dry: bool = False) -> SFTPAbstractServerStorage:
+        if isinstance(what, str):
+            return self._open_storage(what, key, is_dry)
+        if self._database is None:
+            self._database = self._open_storage(what, key, is_dry)
+        return self._database
+
+    def _remark(self, settings: ServerSettings) -> None:
+        """Log what an administrator may not have meant. Raises BadInput if logins are not possible."""
+        for key in settings.unknown:
+            self._log.error(f'{self._file}: unknown key "{key}", ignored')
+        if settings.needs_login or settings.users:
+            need_srptools()
+        if settings.needs_login and not settings.users:
+            self._log.error("no user can log in: run pysksync users add NAME, or set require_auth to false")
+        if not settings.needs_login and not (settings.use_ssl and settings.ssl_client_certfile):
+            self._log.error(
+                "no login is required: anyone who reaches this port can read and write what is shared"
+            )
+        for path in exposed(settings, self._file):
+            self._log.error(f"{path}: clients can read and replace it, because it is in a shared directory")
 
 
-def tls_reason(error: Exception) -> str:
-    """Why a handshake failed, in a few words."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"TLS: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS: {(error.reason or 'failure').lower().replace('_', ' ')}"
-    return "TLS: the handshake did not come to its end"
+def serve(ident: str, load: Callable[[], ServerSettings], file: str, open_storage: OpenStorage) -> None:
+    """Serve until a signal comes. Arguments and exceptions are those of Service."""
+    asyncio.run(Service(ident, load, file, open_storage).run())
+
+
+def _one_at_a_time(sink: Sink) -> Sink:
+    """A sink that several threads may call."""
+    lock = threading.Lock()
+
+    def store(line: bytes) -> None:
+        with lock:
+            sink(line)
+
+    return store

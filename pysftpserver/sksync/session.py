@@ -1,8 +1,8 @@
 """A server's side of one sync, from the first line to the last.
 
-What may not enter: how connections are made, concrete storages. Storages block, so what they do is done in
-other threads, a whole piece of what was received or a whole block to be sent at a time.
-Facts: docs/sksync.md, "What is said".
+Storages block, so their work is done in other threads: a whole piece of what was received, or a whole block
+to be sent, at a time. What may not enter: how connections are made, concrete storages.
+Facts: docs/sksync.md, "The protocol".
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import asyncio
 from collections import deque
 
 from pysftpserver.engine.log import VERBOSE
-from pysftpserver.failures import reason_of
+from pysftpserver.failures import BadInput, reason_of
 from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.service.audit import DoorAudit
 from pysftpserver.service.patience import OutOfPatience
 from pysftpserver.sksync import listing, plan, wire
 from pysftpserver.sksync.connection import ConnectionEnded
+from pysftpserver.sksync.logins import LoginFailed
 from pysftpserver.sksync.parsing import Damaged, ListingParser, UploadParser
 from pysftpserver.sksync.receiving import Receiver
 from pysftpserver.sksync.sending import CannotSend, Sender
@@ -28,10 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
     from typing import Any, Protocol, TypeVar
 
+    from pysftpserver.engine.audit import Sink
     from pysftpserver.engine.log import SFTPLog
-    from pysftpserver.sksync.config import Config
+    from pysftpserver.sksync.config import ServerSettings
     from pysftpserver.sksync.connection import Connection
     from pysftpserver.sksync.listing import Listing
+    from pysftpserver.sksync.logins import Logins
     from pysftpserver.sksync.shares import Share
 
     Result = TypeVar("Result")
@@ -40,52 +44,55 @@ if TYPE_CHECKING:
         """What is shared."""
 
         def find(self, path: str) -> Share:
-            """The directory that a client names. Raises NotShared."""
+            """The directory that a client names, opened. Raises NotShared, BadInput."""
 
     class InThread(Protocol):
-        """Calls a function in another thread, and waits for it, even where the waiting is cancelled."""
+        """Calls a function in another thread and waits for its end, even if the waiting is cancelled."""
 
         def __call__(self, function: Callable[..., Result], *arguments: Any) -> Awaitable[Result]: ...
 
 
-ASKED_AHEAD = 64 << 10  # bytes of names that were asked for and whose contents did not come yet
-EACH = 64  # bytes that a file counts as beside its content, for a peer that sends many empty ones slowly
-MOST_TOLD = 20  # of each kind of thing that is logged for a session
-
-
-class LoginFailed(Exception):
-    """Whoever it is may not sync. The text is for the log."""
+ASKED_AHEAD = 64 << 10  # bytes of names that were asked for and whose contents have not arrived yet
+EACH = 64  # bytes that a file counts for in addition to its content: a peer may send many empty ones slowly
+MOST_TOLD = 20  # lines in the log for each kind of failure in a session
 
 
 class Incomplete(Exception):
-    """Not all that was planned could be done. The text is for the log."""
+    """Not everything that was planned could be done. The text is for the log."""
 
 
 class Session:
-    """One sync. run() raises nothing but what cancels it."""
+    """One sync. run() raises nothing except when it is cancelled.
+
+    shares: what clients may name. logins: who may log in. sink: of the audit log, None for none.
+    is_syncing: whether the client has named a directory.
+    """
 
     def __init__(
         self,
         connection: Connection,
-        config: Config,
+        settings: ServerSettings,
         shares: Shares,
-        decoy: bytes,
+        logins: Logins,
         log: SFTPLog,
         in_thread: InThread,
+        sink: Sink | None = None,
     ) -> None:
+        self.is_syncing = False
         self._connection = connection
-        self._config = config
+        self._settings = settings
         self._shares = shares
-        self._decoy = decoy
+        self._logins = logins
         self._log = log
         self._in_thread = in_thread
+        self._audit = None if sink is None else DoorAudit(sink, "", *connection.address, log)
         self._who = connection.peer
         self._failed = 0
         self._what = ""
         self._told: dict[str, int] = {}  # how often each reason was one for a failure
 
     async def run(self) -> None:
-        """Serve the client to its end."""
+        """Serve the client until the sync ends."""
         try:
             await self._sync()
         except LoginFailed as error:
@@ -93,11 +100,14 @@ class Session:
             self._tell(f"login refused: {error}")
         except (Malformed, Damaged, NotShared, OutOfPatience, ConnectionEnded, CannotSend, Incomplete) as why:
             self._tell(f"ended: {why}")
-        except (OSError, SFTPException) as error:
+        except (BadInput, OSError, SFTPException) as error:
             self._tell(f"ended: {self._what}{reason_of(error)}")
         except Exception as error:  # a storage's fault, or ours
             self._tell("ended by a fault:")
             self._log.fault(error)
+        finally:
+            if self._audit is not None:
+                self._audit.ended()
 
     def _tell(self, text: str) -> None:
         self._log.error(f"{self._who}: {text}")
@@ -106,16 +116,23 @@ class Session:
 
     async def _sync(self) -> None:
         connection = self._connection
-        self._dialect = dialect = await self._introduction()
+        try:
+            async with asyncio.timeout(self._settings.login_grace):
+                self._dialect = dialect = await self._introduction()
+        except TimeoutError:
+            grace = self._settings.login_grace
+            raise ConnectionEnded(f"no login within {grace:g} seconds (login_grace)") from None
         connection.send(wire.ESTABLISHED)
         self._type = wire.parse_type(await connection.line())
         self._is_recursive = wire.parse_recursive(await connection.line())
         path = dialect.decode(await connection.line())
         if "\0" in path:
-            raise Malformed("a path with a zero in it")
-        share = self._shares.find(path)
+            raise Malformed("a path with a NUL character in it")
         self._what = f"{self._type.name.lower()} of {path!r}: "
-        dialect.decode(await connection.line())  # the client's path, which is its own business
+        share = await self._in_thread(self._shares.find, path)
+        self._top = share.top
+        self.is_syncing = True
+        dialect.decode(await connection.line())  # the client's path, which only the client needs
         if dialect.has_digests:
             connection.send(wire.WITH_DIGESTS)
         theirs = await self._their_listing()
@@ -125,36 +142,42 @@ class Session:
         connection.send(wire.END)
         sent = await self._send(planned.from_server, share, here)
         if self._failed:
-            # The client is to know; there is no other way to say it.
+            # The client has to know, and the protocol has no other way to say it.
             raise Incomplete(f"{self._what}{self._failed} failed; {received}, {sent}")
         connection.send(wire.END)
         self._log.info(f"{self._who}: {self._what}{received}, {sent}")
 
     async def _introduction(self) -> Dialect:
-        """The login, where there is one, and the name of the protocol."""
+        """The login, if there is one, and the name of the protocol."""
         line = await self._connection.line()
         if line.startswith(wire.SRP_START):
-            await self._login(line)
+            try:
+                await self._login(line)
+            except LoginFailed:
+                self._note("login", "PERMISSION_DENIED")
+                raise
             line = await self._connection.line()
-        elif self._config.require_auth:
+        elif self._settings.needs_login:
             wire.parse_dialect(line)
-            raise LoginFailed("a client that does not log in (require_auth)")
+            raise LoginFailed("the client does not log in (require_auth)")
         dialect = wire.parse_dialect(line)
-        if self._config.sksync1_compat and dialect is not Dialect.SKSYNC_1:
+        if self._settings.sksync1_compat and dialect is not Dialect.SKSYNC_1:
             raise Malformed(f"{dialect.title}, where sksync1_compat wants sksync 1")
         return dialect
 
     async def _login(self, line: bytes) -> None:
         try:
-            from pysftpserver.sksync import srp  # not every server has users, and then it needs no srptools
+            from pysftpserver.sksync import srp  # a server without users does not need srptools
         except ModuleNotFoundError:
             raise LoginFailed("srptools is not installed") from None
-        known = "no login of ours"
+        logins, host = self._logins, self._connection.address[0]
+        logins.check(host)
+        known = "the login is malformed"
         try:
             user, public = wire.parse_srp_start(line)
-            # Names of nobody's may be passwords that were typed in the wrong place: they are not logged.
-            known = f"user {user!r}" if user in self._config.users else "an unknown user"
-            login = srp.ServerLogin(self._config.users, self._decoy)
+            # An unknown name may be a password that was typed in the wrong place: it is not logged.
+            known = f"user {user!r}" if user in logins.users else "an unknown user"
+            login = srp.ServerLogin(logins.users, logins.decoy)
             salt, own_public = await self._in_thread(login.challenge, user, public)
             proof = b""
             if not login.must_abort:
@@ -162,24 +185,31 @@ class Session:
                 proof = wire.parse_hex(await self._connection.line())
             answer = login.answer(proof)
         except (srp.Refused, Malformed):
+            logins.failed(host)
             raise LoginFailed(known) from None
+        logins.check(host)  # again, so that many connections at once cannot get around it
         self._connection.send(wire.srp_proof(answer))
         self._who = f"{self._who} {user!r}"
+        if self._audit is not None:
+            self._audit.set_user(user)
+        self._note("login")
 
     async def _their_listing(self) -> ListingParser:
-        config = self._config
-        parser = ListingParser(self._dialect, self._is_recursive, config.max_names, config.max_listing_bytes)
+        most_names, most_bytes = self._settings.max_names, self._settings.max_listing_bytes
+        parser = ListingParser(self._dialect, self._is_recursive, most_names, most_bytes)
         while not parser.is_done:
             await self._feed(parser, "in its listing")
         if parser.undecodable:
-            self._tell(f"{parser.undecodable} names in its listing are no {self._dialect.encoding}: left out")
+            self._tell(
+                f"{parser.undecodable} names in its listing are not {self._dialect.encoding}: left out"
+            )
         return parser
 
     async def _feed(self, parser: ListingParser | UploadParser, where: str) -> None:
-        """Give a parser all that has come. where: for the log, if nothing comes any more."""
+        """Give a parser everything that has arrived. where: for the log, if the client has gone."""
         pieces = await self._connection.receive_all()
         if not pieces:
-            raise ConnectionEnded(f"it has gone {where}")
+            raise ConnectionEnded(f"the client has gone {where}")
         for rest in reversed(await self._in_thread(feed, parser, pieces)):
             self._connection.put_back(rest)
 
@@ -189,14 +219,14 @@ class Session:
             share.top,
             self._is_recursive,
             self._dialect,
-            self._config.excluded,
+            self._settings.filter_fnmatch_exclude,
             may_be_missing=self._type.to_server,
         )
         remove_leftovers(share.storage, share.top, here.leftovers)
         return here
 
     def _plan(self, theirs: dict[str, int], here: Listing) -> plan.Plan:
-        """What is to be done, without what cannot be."""
+        """The plan, without what cannot be done."""
         for name in [name for name in theirs if here.is_excluded(name)]:
             del theirs[name]
         planned = plan.plan(theirs, here.files, self._type)
@@ -206,9 +236,9 @@ class Session:
             self._fail(name, why)
         for directory, why in here.unlisted.items():
             self._fail(directory, why)
-        if here.unsayable:
-            shown = ", ".join(repr(path) for path in here.unsayable[:MOST_TOLD])
-            self._tell(f"{len(here.unsayable)} names cannot be said in {self._dialect.title}: {shown}")
+        if here.unencodable:
+            shown = ", ".join(repr(path) for path in here.unencodable[:MOST_TOLD])
+            self._tell(f"{len(here.unencodable)} names cannot be encoded in {self._dialect.title}: {shown}")
         return planned
 
     def _fail(self, name: str, why: str) -> None:
@@ -220,8 +250,8 @@ class Session:
     # --- the files ----------------------------------------------------------------------------------------
 
     async def _receive(self, names: list[str], times: dict[str, int], share: Share, here: Listing) -> str:
-        """Ask for files and receive them. What was done, in words."""
-        ignores = self._config.ignore_time_errors
+        """Ask for files and receive them. Returns what was done, in words."""
+        ignores = self._settings.ignore_time_errors
         receiver = Receiver(
             share.storage,
             share.top,
@@ -238,11 +268,11 @@ class Session:
             came = 0
             while not parser.is_done:
                 if ask := requests.after(came):
-                    # Nobody waits until it is sent: a client that is sending does not read, and then both
-                    # would wait for ever.
+                    # Not waiting until it is sent: a client that is sending does not read, and then both
+                    # sides would wait for ever.
                     self._connection.send(ask)
                 before = parser.count
-                await self._feed(parser, f"before all of {names[before]!r} was there")
+                await self._feed(parser, f"before {names[before]!r} was complete")
                 came = parser.count - before
                 self._connection.credit(came * EACH)
         finally:
@@ -252,7 +282,7 @@ class Session:
         return f"received {receiver.count} files, {receiver.bytes} bytes"
 
     async def _send(self, names: list[str], share: Share, here: Listing) -> str:
-        """Send files; while one block is on its way, the next is read. What was done, in words."""
+        """Send files; while one block is sent, the next is read. Returns what was done, in words."""
         sender = Sender(share.storage, share.top, self._dialect, self._on_sent)
         files = ((name, here.files[name]) for name in names)
         blocks = sender.downloads(files, self._on_unreadable)
@@ -271,23 +301,30 @@ class Session:
 
     def _on_received(self, name: str, size: int) -> None:
         self._log.write(VERBOSE, f"{self._who}: received {name!r}, {size} bytes")
+        self._note("put", path=self._top + name.encode(), size=size)
 
     def _on_overtaken(self, name: str, why: str) -> None:
-        # No failure: another client's file, often; a sync that began now would not ask for this one.
-        self._log.info(f"{self._who}: {name!r}: {why}, and stays")
+        # Not a failure: often, another client has sent it. A sync that began now would not ask for this one.
+        self._log.info(f"{self._who}: {name!r}: {why}; it was kept")
 
     def _on_sent(self, name: str, size: int) -> None:
         self._log.write(VERBOSE, f"{self._who}: sent {name!r}, {size} bytes")
+        self._note("get", path=self._top + name.encode(), size=size)
+
+    def _note(self, request: str, result: str = "OK", path: bytes | None = None, size: int = 0) -> None:
+        """Record something in the audit log, if there is one."""
+        if self._audit is not None:
+            self._audit.note(request, result, path=path, size=size)
 
     def _on_unreadable(self, name: str, why: str, is_missing: bool) -> None:
         if is_missing:
-            self._log.info(f"{self._who}: {name!r} went away before it was sent")
+            self._log.info(f"{self._who}: {name!r} was removed before it could be sent")
         else:
             self._fail(name, why)
 
 
 def feed(parser: ListingParser | UploadParser, pieces: list[bytes]) -> list[bytes]:
-    """Give pieces to a parser, one after the other; return what it left."""
+    """Give pieces to a parser, one after the other; return what it has not used."""
     for number, piece in enumerate(pieces):
         used = parser.feed(piece, 0, len(piece))
         if parser.is_done:
@@ -296,19 +333,19 @@ def feed(parser: ListingParser | UploadParser, pieces: list[bytes]) -> list[byte
 
 
 class Requests:
-    """Lines that ask for files, sent ahead of the contents, but never too many.
+    """Lines that ask for files, sent ahead of their contents, up to ASKED_AHEAD bytes.
 
-    lines: one for each file. So a client finds the next name there when it has sent a file, and neither side
-    waits for the other between two small ones.
+    lines: one for each file. A client that has sent a file already has the next name, so that neither side
+    waits for the other between two small files.
     """
 
     def __init__(self, lines: Iterable[bytes]) -> None:
         self._lines = iter(lines)
-        self._lengths: deque[int] = deque()  # of those that were sent, and whose contents did not come yet
-        self._ahead = 0  # bytes of them
+        self._lengths: deque[int] = deque()  # of those that were sent and whose contents have not arrived
+        self._ahead = 0  # their bytes
 
     def after(self, came: int) -> bytes:
-        """What to send now. came: how many contents came since the last time."""
+        """What to send now. came: number of contents that have arrived since the last call."""
         for _ in range(came):
             self._ahead -= self._lengths.popleft()
         if self._ahead > ASKED_AHEAD // 2:

@@ -1,17 +1,33 @@
-"""What a server shares: which storage, and which directory of it, the path that a client names is.
+"""What a server shares: the storage, and the directory in it, that the path of a client means.
 
-What may not enter: concrete storages, sockets.
+A share is opened anew for each session, so that a directory that was replaced while the server runs (a
+restored backup, a new mount) is served and not the deleted one. What may not enter: concrete storages,
+sockets.
 """
 
 from __future__ import annotations
 
+import os
 import posixpath
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
+    from typing import Protocol
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.sksync.config import ServerSettings, StorageSettings
+
+    class OpenStorage(Protocol):
+        """Opens a storage: a directory of this host as a jail, or a database.
+
+        key: the setting that names it, for messages. is_dry: whether to change nothing in a database. Raises
+        BadInput, Unavailable.
+        """
+
+        def __call__(
+            self, what: str | StorageSettings, key: str, is_dry: bool = False
+        ) -> SFTPAbstractServerStorage: ...
 
 
 class NotShared(Exception):
@@ -27,34 +43,91 @@ class Share:
 
 
 class WholeStorage:
-    """All of a storage: a path is what it is there."""
+    """Shares all of a storage. open_storage: called for each session."""
 
-    def __init__(self, storage: SFTPAbstractServerStorage) -> None:
-        self._storage = storage
+    def __init__(self, open_storage: Callable[[], SFTPAbstractServerStorage]) -> None:
+        self._open = open_storage
 
     def find(self, path: str) -> Share:
         """The directory that a client names."""
-        return Share(self._storage, directory(path))
+        return Share(self._open(), directory(path))
 
 
 class ListedDirectories:
-    """The directories of a white list, and nothing else.
+    """Shares the directories of a white list and nothing else.
 
-    shares: what each path is that clients may name. is_silent: whether any other path is the first of them.
+    shares: what opens the share of each path that clients may name, by path. is_silent: whether any other
+    path means the first of them.
     """
 
-    def __init__(self, shares: Sequence[tuple[str, Share]], is_silent: bool) -> None:
-        self._shares = {directory(path): share for path, share in shares}
+    def __init__(self, shares: dict[str, Callable[[], Share]], is_silent: bool) -> None:
+        self._shares = {directory(path): share for path, share in shares.items()}
         self._is_silent = is_silent
 
     def find(self, path: str) -> Share:
         """The directory that a client names. Raises NotShared."""
-        share = self._shares.get(directory(path))
-        if share is not None:
-            return share
-        if not self._is_silent:
-            raise NotShared(f"{path!r} is not in server_dir_whitelist")
-        return next(iter(self._shares.values()))
+        found = self._shares.get(directory(path))
+        if found is None:
+            if not self._is_silent:
+                raise NotShared(f"{path!r} is not in server_dir_whitelist")
+            found = next(iter(self._shares.values()))
+        return found()
+
+
+def shares_of(
+    settings: ServerSettings, open_storage: OpenStorage
+) -> tuple[WholeStorage | ListedDirectories, str]:
+    """What a server shares, and the same in words. Opens each share once. Raises BadInput, Unavailable."""
+    listed = settings.server_dir_whitelist
+    shown = ", ".join(listed)
+    is_silent = settings.server_dir_whitelist_policy == "silent"
+    if settings.storage is None and settings.server_root is None and listed:
+        key = "server_dir_whitelist"
+        shares = {path: _part(_directory(path, key, open_storage), b"/") for path in listed}
+        return ListedDirectories(shares, is_silent), shown
+    if settings.storage is not None:
+        # A database has no directory that could be replaced, and connecting for each session would be slow.
+        storage = open_storage(settings.storage, "storage")
+        opener, what = (lambda: storage), "a database"
+    else:
+        root = top_directory(settings)
+        opener, what = _directory(root, "server_root", open_storage), root
+        if settings.server_root is None:
+            what = f"the current directory, {root}: no server_root is configured"
+    if not listed:
+        return WholeStorage(opener), what
+    shares = {path: _part(opener, directory(path)) for path in listed}
+    return ListedDirectories(shares, is_silent), f"{shown} in {what}"
+
+
+def _part(opener: Callable[[], SFTPAbstractServerStorage], top: bytes) -> Callable[[], Share]:
+    return lambda: Share(opener(), top)
+
+
+def _directory(path: str, key: str, open_storage: OpenStorage) -> Callable[[], SFTPAbstractServerStorage]:
+    open_storage(path, key)  # a mistake in the configuration ends the start, and not a session
+    absolute = os.path.abspath(path)
+    return lambda: open_storage(absolute, key)
+
+
+def top_directory(settings: ServerSettings) -> str:
+    """The directory that is shared where neither a database nor a white list says otherwise."""
+    return os.getcwd() if settings.server_root is None else settings.server_root
+
+
+def exposed(settings: ServerSettings, file: str) -> list[str]:
+    """Files of the server's own that clients can reach, because they are in a directory that is shared.
+
+    file: the configuration.
+    """
+    if settings.storage is not None:
+        return []
+    root = top_directory(settings)
+    is_in_root = settings.server_root is not None
+    listed = [f"{root}/{path}" if is_in_root else path for path in settings.server_dir_whitelist]
+    tops = tuple(os.path.join(os.path.realpath(path), "") for path in listed or [root])
+    own = [path for path in (file, settings.ssl_server_keyfile) if path is not None and os.path.exists(path)]
+    return [path for path in own if os.path.realpath(path).startswith(tops)]
 
 
 def directory(path: str) -> bytes:

@@ -1,11 +1,16 @@
-"""TLS by the standard library: which certificates are shown, and which are wanted.
+"""TLS by the standard library: which certificates are presented, and which are accepted.
 
-What may not enter: connections of the server, what is said on them.
+A client accepts the very certificate that it was given, whatever host that names, or one that the owner of
+it has signed for the host. OpenSSL compares names during the handshake, before it is known which of the two
+it is. So it checks signatures only, and service-identity compares the names afterwards. What may not enter:
+connections of the server, what is sent on them.
 """
 
 from __future__ import annotations
 
 import ssl
+
+from pysftpserver.failures import BadInput, missing, reason_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,23 +23,45 @@ VERSIONS = {
     "TLSv1.3": ssl.TLSVersion.TLSv1_3,
 }
 OLD_VERSIONS = ("TLSv1", "TLSv1.1")
-OLD_CIPHERS = "DEFAULT:@SECLEVEL=0"  # without which OpenSSL 3 speaks no old version, whatever is asked for
+OLD_CIPHERS = "DEFAULT:@SECLEVEL=0"  # OpenSSL 3 needs it for old versions
 
 
 class TLSError(Exception):
-    """A file of a certificate or key does not do, or the other side's certificate. The text is one line."""
+    """The server's certificate is not accepted. The text is one line."""
+
+
+class PassPhrase:
+    """The pass phrase of a server's key, asked for on the terminal once. may_ask: whether it may be still."""
+
+    def __init__(self) -> None:
+        self.may_ask = True
+        self._known = ""
+
+    def __call__(self) -> str:
+        if not self._known and self.may_ask:
+            import getpass
+
+            try:
+                self._known = getpass.getpass("Pass phrase of the key in ssl_server_keyfile: ")
+            except EOFError:
+                pass  # no terminal: the key cannot be used
+        return self._known
 
 
 def server_context(
-    certfile: str, keyfile: str | None, client_certfile: str | None, minimum_version: str
+    certfile: str,
+    keyfile: str | None,
+    client_certfile: str | None,
+    minimum_version: str,
+    phrase: PassPhrase | None = None,
 ) -> ssl.SSLContext:
-    """For a server. client_certfile: what clients' certificates are checked with, None for no check.
+    """For a server. client_certfile: what clients' certificates are checked against, None for no check.
 
-    Raises TLSError.
+    Raises BadInput.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _set_version(context, minimum_version)
-    _load(context, "ssl_server_certfile", certfile, "ssl_server_keyfile", keyfile)
+    _load(context, "ssl_server", certfile, keyfile, phrase)
     if client_certfile is not None:
         _trust(context, "ssl_client_certfile", client_certfile)
         context.verify_mode = ssl.CERT_REQUIRED
@@ -44,8 +71,8 @@ def server_context(
 class ClientTLS:
     """For a client.
 
-    trusted: the file with the server's certificate, or with that of who signed it, whose certificates then
-    have to name the host; None for no check. certfile, keyfile: what to show. Raises TLSError.
+    trusted: the file with the server's certificate, or with that of its signer; in that case the server's has
+    to name the host. None for no check. certfile, keyfile: what to present. Raises BadInput.
     """
 
     def __init__(
@@ -62,58 +89,61 @@ class ClientTLS:
         _set_version(context, minimum_version)
         self._known: list[bytes] = []
         if certfile is not None:
-            _load(context, "ssl_client_certfile", certfile, "ssl_client_keyfile", keyfile)
+            _load(context, "ssl_client", certfile, keyfile)
         if trusted is not None:
             _trust(context, "ssl_server_certfile", trusted)
             context.verify_mode = ssl.CERT_REQUIRED
             self._known = _certificates(trusted)
 
     def wrap(self, connected: socket, host: str) -> ssl.SSLSocket:
-        """The encrypted side of a connection. Raises TLSError, OSError."""
+        """The encrypted side of a connection. Raises TLSError, OSError, BadInput."""
         try:
             wrapped = self._context.wrap_socket(connected, server_hostname=host)
-        except ssl.SSLCertVerificationError as error:
-            raise TLSError(f"the server's certificate is not to be trusted: {error.verify_message}") from None
         except ssl.SSLError as error:
-            raise TLSError(f"TLS: {(error.reason or 'failure').lower().replace('_', ' ')}") from None
-        if self.is_checked and not self._is_right(wrapped, host):
+            raise TLSError(tls_reason(error, "the server's certificate is not trusted")) from None
+        try:
+            certificate = wrapped.getpeercert(binary_form=True) or b""
+            if self.is_checked and certificate not in self._known and not _names(certificate, host):
+                problem = "is not the one in ssl_server_certfile, and does not name"
+                raise TLSError(f"the server's certificate {problem} {host}")
+        except BaseException:
             wrapped.close()
-            raise TLSError(
-                f"the server's certificate is not the one in ssl_server_certfile, and does not name {host}"
-            )
+            raise
         return wrapped
 
-    def _is_right(self, wrapped: ssl.SSLSocket, host: str) -> bool:
-        """Whether it is the very certificate that was given, or one by the same signer for that host."""
-        certificate = wrapped.getpeercert(binary_form=True)
-        if certificate in self._known:
-            return True
-        fields = wrapped.getpeercert() or {}
-        names = fields.get("subjectAltName", ())
-        return any(_names(str(name[0]), str(name[1]), host) for name in names)
 
-
-def _names(kind: str, value: str, host: str) -> bool:
-    """Whether a name in a certificate is that of a host; a star stands for one whole label (RFC 6125)."""
-    address = _address(host)
-    if address is not None:  # which no name is, however much a star may look like it
-        return kind == "IP Address" and _address(value.strip()) == address
-    if kind != "DNS":
-        return False
-    pattern, name = value.lower().rstrip("."), host.lower().rstrip(".")
-    if pattern.startswith("*."):
-        return name.partition(".")[2] == pattern[2:] and "." in pattern[2:]
-    return name == pattern
-
-
-def _address(text: str) -> object:
-    """The IP address that a text is, or None."""
+def _names(certificate: bytes, host: str) -> bool:
+    """Whether a certificate is for a host: a name or an address (RFC 6125). Raises BadInput."""
     import ipaddress
 
     try:
-        return ipaddress.ip_address(text)
+        from cryptography.x509 import load_der_x509_certificate
+        from service_identity import CertificateError, VerificationError, cryptography
+    except ModuleNotFoundError as error:
+        raise missing(error.name or "service_identity", "sksync") from None
+    try:
+        ipaddress.ip_address(host)
+        is_address = True
     except ValueError:
-        return None
+        is_address = False
+    try:
+        made = load_der_x509_certificate(certificate)
+        if is_address:
+            cryptography.verify_certificate_ip_address(made, host)
+        else:
+            cryptography.verify_certificate_hostname(made, host)
+    except (CertificateError, VerificationError, ValueError):
+        return False
+    return True
+
+
+def tls_reason(error: Exception, untrusted: str = "TLS") -> str:
+    """Why TLS failed, in a few words. untrusted: what begins the words about a certificate."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"{untrusted}: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {tls_words(error)}"
+    return "TLS: the handshake was not completed"
 
 
 def _set_version(context: ssl.SSLContext, minimum: str) -> None:
@@ -122,14 +152,17 @@ def _set_version(context: ssl.SSLContext, minimum: str) -> None:
         context.set_ciphers(OLD_CIPHERS)
 
 
-def _load(context: ssl.SSLContext, key: str, certfile: str, other_key: str, keyfile: str | None) -> None:
-    """Load a certificate and its key. Raises TLSError, which names the keys of the configuration."""
-    for name, path in ((key, certfile), (other_key, keyfile)):
+def _load(
+    context: ssl.SSLContext, keys: str, certfile: str, keyfile: str | None, phrase: PassPhrase | None = None
+) -> None:
+    """Load a certificate and its key. keys: how the settings of both begin. Raises BadInput."""
+    for name, path in ((f"{keys}_certfile", certfile), (f"{keys}_keyfile", keyfile)):
         _check_readable(name, path)
     try:
-        context.load_cert_chain(certfile, keyfile)
+        context.load_cert_chain(certfile, keyfile, phrase)
     except ssl.SSLError as error:
-        raise TLSError(f"{key}: {certfile} and its key do not do: {_words(error)}") from None
+        message = f"{keys}_certfile: {certfile} and its key cannot be used: {tls_words(error)}"
+        raise BadInput(message) from None
 
 
 def _trust(context: ssl.SSLContext, key: str, certfile: str) -> None:
@@ -137,8 +170,8 @@ def _trust(context: ssl.SSLContext, key: str, certfile: str) -> None:
     try:
         context.load_verify_locations(certfile)
     except ssl.SSLError as error:
-        raise TLSError(f"{key}: {certfile} is no certificate: {_words(error)}") from None
-    # A certificate that nobody else signed is its own authority, even if it does not say so.
+        raise BadInput(f"{key}: {certfile} is not a certificate: {tls_words(error)}") from None
+    # A self-signed certificate is its own authority, even if it does not say so.
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
 
 
@@ -148,11 +181,12 @@ def _check_readable(key: str, path: str | None) -> None:
             with open(path, "rb"):
                 pass
         except OSError as error:
-            raise TLSError(f"{key}: {path}: {(error.strerror or 'failure').lower()}") from None
+            raise BadInput(f"{key}: {path}: {reason_of(error)}") from None
 
 
-def _words(error: ssl.SSLError) -> str:
-    return (error.reason or "not PEM").lower().replace("_", " ")
+def tls_words(error: ssl.SSLError) -> str:
+    """OpenSSL's reason, in small letters."""
+    return (error.reason or "not in PEM format").lower().replace("_", " ")
 
 
 def _certificates(path: str) -> list[bytes]:

@@ -1,8 +1,8 @@
-"""The users in sksync.json: listing, adding, changing and removing them, without touching what else is there.
+"""The users in sksync.json: listing, adding, changing and removing them, and nothing else.
 
 A file is replaced whole, after its new content has been read as a server would read it. It is locked
-meanwhile, and where it has been changed all the same, by an editor, the change is made again on what is there
-then. What may not enter: prompts, options. Facts: flock(2), docs/sksync.md.
+meanwhile; if an editor has changed it all the same, the change is made again in the new text. What may not
+enter: prompts, options. Facts: flock(2), docs/sksync.md.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import os
 import stat
 import unicodedata
 
+from pysftpserver.failures import BadInput, Unavailable, reason_of
 from pysftpserver.host import wholefiles
 from pysftpserver.sksync import config, jsontext, srp
-from pysftpserver.sksync.config import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,28 +25,28 @@ if TYPE_CHECKING:
 
 LONGEST_NAME = 255  # bytes
 LONGEST_PASSWORD = 4096  # bytes
-ATTEMPTS = 100  # at changing a file that others change, too
-#: Control characters, halves of characters, ends of lines and paragraphs.
+ATTEMPTS = 100  # at changing a file that another program changes
+#: Control characters, surrogates, ends of lines and paragraphs.
 _UNFIT = ("Cc", "Cs", "Zl", "Zp")
 
 
 def names(path: str) -> list[str]:
-    """The users of a file, in its order. Raises ConfigError."""
+    """The names of a file's users, in its order. Raises BadInput."""
     with _opened(path, os.path.realpath(path)) as (text, _):
         if text is None:
-            raise ConfigError(f"{path}: no such file; --add makes it")
+            raise BadInput(f"{path}: no such file or directory; adding a user makes it")
         return list(config.read(text, path).users)
 
 
 def add(path: str, name: str, password: str) -> None:
-    """Add a user, and make the file if there is none. Raises ConfigError."""
+    """Add a user; a missing file is made. Raises BadInput."""
     check_name(name)
     entry = _entry(name, password)
 
     def edit(text: str | None) -> str:
         text = "{\n}\n" if text is None else text
         if name in config.read(text, path).users:
-            raise ConfigError(f"{path}: there is a user {name!r} already; --change gives it another password")
+            raise BadInput(f"{path}: a user named {name!r} exists; change the password instead")
         if "users" not in jsontext.members(text):
             text = jsontext.with_member(text, 0, "users", "{}")
         return jsontext.with_member(text, jsontext.members(text)["users"].value, name, entry)
@@ -55,7 +55,7 @@ def add(path: str, name: str, password: str) -> None:
 
 
 def change(path: str, name: str, password: str) -> None:
-    """Give a user another password. Raises ConfigError."""
+    """Give a user another password. Raises BadInput, Unavailable."""
     pair = _pair(name, password)
 
     def edit(text: str | None) -> str:
@@ -67,7 +67,7 @@ def change(path: str, name: str, password: str) -> None:
 
 
 def remove(path: str, name: str) -> None:
-    """Remove a user. Raises ConfigError."""
+    """Remove a user. Raises BadInput, Unavailable."""
 
     def edit(text: str | None) -> str:
         text = _known(path, text, name)
@@ -77,36 +77,36 @@ def remove(path: str, name: str) -> None:
 
 
 def check_new(path: str, name: str) -> None:
-    """Raises ConfigError for a name that cannot be added, before anyone types a password for it."""
+    """Raises BadInput for a name that cannot be added."""
     check_name(name)
     if os.path.lexists(path) and name in names(path):
-        raise ConfigError(f"{path}: there is a user {name!r} already; --change gives it another password")
+        raise BadInput(f"{path}: a user named {name!r} exists; change the password instead")
 
 
 def check_known(path: str, name: str) -> None:
-    """Raises ConfigError for a user that is not there."""
+    """Raises Unavailable for a user that does not exist, BadInput for a file that cannot be used."""
     with _opened(path, os.path.realpath(path)) as (text, _):
         _known(path, text, name)
 
 
 def check_name(name: str) -> None:
-    """Raises ConfigError for what cannot be the name of a user."""
+    """Raises BadInput for what cannot be the name of a user."""
     if not name:
-        raise ConfigError("the name of a user cannot be empty")
+        raise BadInput("the name of a user cannot be empty")
     if any(unicodedata.category(letter) in _UNFIT for letter in name):
-        raise ConfigError(f"{name!r} cannot be the name of a user: there are control characters in it")
+        raise BadInput(f"{name!r} cannot be the name of a user: it has control characters")
     if len(name.encode()) > LONGEST_NAME:
-        raise ConfigError(f"the name of a user cannot be longer than {LONGEST_NAME} bytes")
+        raise BadInput(f"the name of a user cannot be longer than {LONGEST_NAME} bytes")
 
 
 def check_password(password: str) -> None:
-    """Raises ConfigError for what cannot be a password, without showing it."""
+    """Raises BadInput for what cannot be a password, without showing it."""
     if not password:
-        raise ConfigError("the password is empty")
+        raise BadInput("the password is empty")
     if any(unicodedata.category(letter) in _UNFIT for letter in password):
-        raise ConfigError("there are control characters in the password, or it is no UTF-8")
+        raise BadInput("the password has control characters, or it is not UTF-8")
     if len(password.encode()) > LONGEST_PASSWORD:
-        raise ConfigError(f"the password is longer than {LONGEST_PASSWORD} bytes")
+        raise BadInput(f"the password is longer than {LONGEST_PASSWORD} bytes")
 
 
 # --- the text -------------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ def check_password(password: str) -> None:
 def _pair(name: str, password: str) -> str:
     check_password(password)
     salt = srp.new_salt()
-    # Whole bytes: other programs read these files, too.
+    # Two digits for each byte: other programs read these files, too.
     return json.dumps([salt.hex(), srp.minimal(srp.verifier(name, password, salt)).hex()])
 
 
@@ -124,11 +124,11 @@ def _entry(name: str, password: str) -> str:
 
 
 def _known(path: str, text: str | None, name: str) -> str:
-    """The text, if that user is in it. Raises ConfigError."""
+    """The text, if that user is in it. Raises BadInput, Unavailable."""
     if text is None:
-        raise ConfigError(f"{path}: no such file; --add makes it")
+        raise BadInput(f"{path}: no such file or directory; adding a user makes it")
     if name not in config.read(text, path).users:
-        raise ConfigError(f"{path}: there is no user {name!r}; --list names them, --add makes one")
+        raise Unavailable(f"no user named {name!r} in {path}; pysksync users list names them")
     return text
 
 
@@ -136,7 +136,7 @@ def _known(path: str, text: str | None, name: str) -> str:
 
 
 def _change(path: str, edit: Callable[[str | None], str]) -> None:
-    """Replace the file with what edit makes of its text, None for no file. Raises ConfigError."""
+    """Replace the file with what edit makes of its text, None for no file. Raises BadInput."""
     target = os.path.realpath(path)
     try:
         for _ in range(ATTEMPTS):
@@ -146,12 +146,12 @@ def _change(path: str, edit: Callable[[str | None], str]) -> None:
                 if _replaced(target, new, st):
                     return
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; it was not changed") from None
-    raise ConfigError(f"{path}: something else keeps changing it; it was not changed")
+        raise BadInput(f"{path}: {reason_of(error)}; the file was not changed") from None
+    raise BadInput(f"{path}: another program keeps changing it; it was not changed")
 
 
 def _replaced(target: str, text: str, st: os.stat_result | None) -> bool:
-    """Whether the file could be replaced. False: it is not the one any more whose text was read."""
+    """Replace the file; return False if it is not the one whose text was read."""
     with wholefiles.open_temporary(target, text.encode(), owner=st) as new:
         if st is None:
             try:
@@ -178,32 +178,30 @@ def _is_same(target: str, st: os.stat_result) -> bool:
 
 @contextlib.contextmanager
 def _opened(path: str, target: str) -> Iterator[tuple[str | None, os.stat_result | None]]:
-    """(text, status) of a file that is locked meanwhile; (None, None) for none. Raises ConfigError."""
+    """(text, status) of a file, which is locked meanwhile; (None, None) if there is none. Raises BadInput."""
     try:
         descriptor = os.open(target, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         yield None, None
         return
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
+        raise BadInput(f"{path}: {reason_of(error)}") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise ConfigError(f"{path}: no regular file")
+        raise BadInput(f"{path}: not a regular file")
     with os.fdopen(descriptor, "rb") as file:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError as error:
-            # Some network file systems lock only what is open for writing: a change is found out anyway.
+            # Some network file systems lock only files that are open for writing. A change is noticed anyway.
             if error.errno not in (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP):
-                raise ConfigError(f"{path}: {error.strerror}") from None
+                raise BadInput(f"{path}: {reason_of(error)}") from None
         st = os.fstat(descriptor)
         try:
-            content = file.read(config.MOST_BYTES + 1)
+            content = file.read(config.LONGEST_FILE + 1)
             text = content.decode()
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{path}: byte {error.start} is no UTF-8") from None
-        except OSError as error:
-            raise ConfigError(f"{path}: {error.strerror}") from None
-        if len(content) > config.MOST_BYTES:
-            raise ConfigError(f"{path}: longer than {config.MOST_BYTES} bytes")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"{path}: {reason_of(error)}") from None
+        if len(content) > config.LONGEST_FILE:
+            raise BadInput(f"{path}: longer than {config.LONGEST_FILE} bytes")
         yield text, st

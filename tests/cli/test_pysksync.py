@@ -121,8 +121,9 @@ class Serving(SkSyncCase):
         text = done.stderr.decode()
         self.assertEqual(done.returncode, 1)
         self.assertIn("sharing the current directory", text)
-        self.assertIn("nobody can log in", text)
-        self.assertTrue(text.endswith("pysksync: host 0.0.0.0, port 23456: address already in use\n"), text)
+        self.assertIn("no user can log in", text)
+        said = "pysksync: cannot listen on 0.0.0.0 port 23456: address already in use\n"
+        self.assertTrue(text.endswith(said), text)
 
     def test_a_root_and_a_white_list_are_what_the_configuration_says(self) -> None:
         put(self.there, "f", b"content")
@@ -149,13 +150,14 @@ class Serving(SkSyncCase):
 
     def test_a_signal_ends_it_well_and_leaves_no_half_of_a_file(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
-            server = self.serve(server_root=str(self.jail))
+            server = self.serve(server_root=str(self.jail), drain_seconds=0.1)
             with socket.create_connection((HOST, server.port), PATIENCE) as client:
                 client.sendall(b"pysksync 1\n1\n0\nthere\nhere\n%d000 f\n\n9999\nxyz" % NOW)
                 until(lambda: list(self.there.iterdir()), "a half of a file")
                 self.assertEqual(server.end(number), 0)
             self.assertEqual(list(self.there.iterdir()), [])
-            self.assertTrue(server.log().endswith("ending\n"), server.log())
+            self.assertIn("waiting up to 0.1 seconds for running syncs", server.log())
+            self.assertTrue(server.log().endswith("stopped\n"), server.log())
 
     def test_what_a_killed_server_left_is_removed_by_the_next_sync(self) -> None:
         server = self.serve(server_root=str(self.jail))
@@ -184,6 +186,129 @@ class Serving(SkSyncCase):
         until(lambda: "received 1 files, 7 bytes" in log.read_text(), "its line")
         self.assertIn("received 'f\\xe9', 7 bytes", log.read_text())
         self.assertEqual((server.end(), server.log()), (0, ""))
+
+
+class Running(SkSyncCase):
+    """What an administrator may do while it runs."""
+
+    def test_a_directory_that_was_replaced_is_served_and_not_the_deleted_one(self) -> None:
+        put(self.here, "f", b"content")
+        for shared in ({"server_root": "jail"}, {"server_dir_whitelist": [str(self.there)]}):
+            path = "there" if "server_root" in shared else str(self.there)
+            server = self.serve(**shared)
+            self.assertEqual(oldstyle.client(server.port, self.here, path=path), (["f"], []))
+            self.jail.rename(self.place / f"old-{path.count('/')}")
+            self.there.mkdir(parents=True)
+            self.assertEqual(oldstyle.client(server.port, self.here, path=path), (["f"], []))
+            self.assertEqual(tree(self.there), tree(self.here))
+            (self.there / "f").unlink()
+
+    def test_a_directory_that_is_gone_ends_the_session_and_not_the_server(self) -> None:
+        put(self.there, "f", b"content")
+        server = self.serve(server_root=str(self.jail))
+        self.jail.rename(self.place / "old")
+        with self.assertRaises(oldstyle.Ended):
+            oldstyle.client(server.port, self.here)
+        server.wait("server_root: ")
+        (self.place / "old").rename(self.jail)
+        self.assertEqual(oldstyle.client(server.port, self.here), ([], ["f"]))
+
+    def test_failed_logins_delay_the_next_from_that_address_with_the_same_reply(self) -> None:
+        put(self.there, "f", b"content")
+        self.run_it("users", "add", "me", "--password-file", "-", stdin=b"right")
+        users = json.loads((self.place / "sksync.json").read_text())["users"]
+        server = self.serve(require_auth=True, users=users, server_root=str(self.jail))
+        right = self.client(server.port, username="me", password="right")
+        wrong = self.configure("wrong.json", **json.loads((self.place / right).read_text()))
+        text = (self.place / wrong).read_text().replace("right", "wrong")
+        (self.place / wrong).write_text(text)
+        said = set()
+        refused = "login refused: too many failed logins from its address"
+        while refused not in server.log():  # each failure doubles the delay
+            done = self.run_it(wrong, "client", "me")
+            self.assertEqual(done.returncode, 1)
+            said.add(done.stderr)
+        done = self.run_it(right, "client", "me")
+        while done.returncode and server.log().count(refused) < 20:
+            said.add(done.stderr)
+            done = self.run_it(right, "client", "me")
+        self.assertEqual((done.returncode, set(tree(self.here))), (0, {"f"}), done.stderr)
+        self.assertEqual(len(said), 1, said)
+        self.assertGreaterEqual(server.log().count("login refused: user 'me'"), 3)
+
+    def test_sighup_reads_users_settings_and_certificates_again_and_opens_the_log_again(self) -> None:
+        put(self.there, "f", b"content")
+        log = self.place / "log"
+        for number in (1, 2):
+            pair = ("--cert", f"cert{number}.pem", "--key", f"key{number}.pem", "--name", HOST)
+            self.assertEqual(self.run_it("make-cert", *pair).returncode, 0)
+        keys = {
+            "host": HOST,
+            "port": free_port(),
+            "server_root": "jail",
+            "use_ssl": True,
+            "logfile": str(log),
+        }
+        tls = {"ssl_server_certfile": "cert1.pem", "ssl_server_keyfile": "key1.pem"}
+        server = Server(keys["port"], self.place / "errors", self.place, self.configure(**keys, **tls))
+        self.addCleanup(server.kill)
+        wait_for("it listens", lambda: log.exists() and "listening" in log.read_text())
+        login = {"username": "me", "password": "pw", "use_ssl": True, "ssl_server_certfile": "cert2.pem"}
+        client = self.client(keys["port"], **login)
+        self.assertEqual(self.run_it(client, "client", "me").returncode, 1)
+        tls = {"ssl_server_certfile": "cert2.pem", "ssl_server_keyfile": "key2.pem"}
+        self.configure(**keys, **tls, max_clients="many")
+        log.rename(self.place / "log.1")
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(
+            "a line", lambda: log.exists() and "not reloaded: sksync.json: max_clients: " in log.read_text()
+        )
+        self.configure(**keys | {"port": 1}, **tls, max_clients=7)
+        self.run_it("users", "add", "me", "--password-file", "-", stdin=b"pw")
+        server.process.send_signal(signal.SIGHUP)
+        wait_for("a line", lambda: "reloaded\n" in log.read_text())
+        self.assertIn("port: a change takes effect after a restart only", log.read_text())
+        done = self.run_it(client, "client", "me")
+        self.assertEqual((done.returncode, set(tree(self.here))), (0, {"f"}), done.stderr)
+        self.assertEqual((server.end(), server.log()), (0, ""))
+
+    def test_sigterm_lets_a_running_sync_finish_and_takes_no_new_one(self) -> None:
+        server = self.serve(server_root=str(self.jail))
+        with socket.create_connection((HOST, server.port), PATIENCE) as client:
+            client.sendall(b"pysksync 1\n1\n0\nthere\nhere\n%d000 f\n\n6\nabc" % NOW)
+            wait_for("a half of a file", lambda: list(self.there.iterdir()))
+            server.process.send_signal(signal.SIGTERM)
+            server.wait("waiting up to 30 seconds")
+            with self.assertRaises(ConnectionRefusedError):
+                socket.create_connection((HOST, server.port), PATIENCE)
+            client.sendall(b"def")
+            with client.makefile("rb") as stream:
+                self.assertEqual(stream.read(), b"Protocol Established\nf\n\n\n")
+        server.process.wait(PATIENCE)
+        self.assertEqual((server.process.returncode, tree(self.there)), (0, {"f": (b"abcdef", NOW)}))
+
+    def test_options_win_over_the_file_and_both_have_the_same_names(self) -> None:
+        put(self.here, "f", b"content")
+        port = free_port()
+        config = self.configure("other.json", host="192.0.2.1", port=1, timeout=7, server_root="/nowhere")
+        words = ("--config", config, "--listen-address", HOST, "--port", str(port), "--require-auth", "no")
+        audit = self.place / "audit"
+        words += ("--server_root", str(self.jail), "--log-format", "json", "--audit", str(audit))
+        server = Server(port, self.place / "errors", self.place, *words, "--max-clients", "5")
+        self.addCleanup(server.kill)
+        server.wait("listening")
+        self.assertEqual(oldstyle.client(port, self.here), (["f"], []))
+        self.assertEqual(server.end(), 0)
+        self.assertIn("sharing", json.loads(server.log().splitlines()[0])["message"])
+        records = [json.loads(line) for line in audit.read_text().splitlines()]
+        shown = [(record["request"], record["path"], record["bytes"]) for record in records]
+        self.assertEqual(shown, [("put", "/there/f", 7), ("end", None, 7)])
+
+    def test_a_connection_that_does_not_log_in_is_ended(self) -> None:
+        server = self.serve(server_root=str(self.jail), login_grace=0.1)
+        with socket.create_connection((HOST, server.port), PATIENCE) as client:
+            self.assertEqual(client.recv(1), b"")
+        server.wait("no login within 0.1 seconds (login_grace)")
 
 
 class Syncing(SkSyncCase):
@@ -254,7 +379,7 @@ class Syncing(SkSyncCase):
         (self.place / "commas.json").write_text(text)
         done = self.run_it("commas.json", "client", "me")
         self.assertEqual((done.returncode, set(tree(self.here))), (0, {"f"}), done.stderr)
-        self.assertIn(b"pysksync: hots: unknown", done.stderr)
+        self.assertIn(b'pysksync: commas.json: unknown key "hots", ignored', done.stderr)
 
     def test_a_directory_of_the_client_s_is_made_where_files_come(self) -> None:
         put(self.there, "f", b"content")
@@ -351,7 +476,8 @@ class Refusals(SkSyncCase):
                 self.assert_refused(self.run_it(*words), "client NAME")
         self.assert_refused(self.run_it("--nonsense"), "nonsense")
         for flag in ("--dry-run", "--quiet"):
-            self.assert_refused(self.run_it(flag), f"{flag} goes with client NAME only")
+            self.assert_refused(self.run_it(flag), flag)
+        self.assert_refused(self.run_it("a.json", "--config", "b.json"), "name one configuration")
 
     def test_a_configuration_that_cannot_be_used_is_refused_with_its_place(self) -> None:
         put(self.place, "comma.json", b'{"port": 1,\n "host": }')
@@ -360,13 +486,13 @@ class Refusals(SkSyncCase):
         put(self.place, "empty.json", b"")
         put(self.place, "port.json", b'{"port": "x"}')
         cases = {
-            "gone.json": ("configuration gone.json", "no such file"),
-            "here": ("configuration here", "is a directory"),
+            "gone.json": ("gone.json: no such file",),
+            "here": ("here: is a directory",),
             "comma.json": ("comma.json, line 2, column ",),
-            "latin.json": ("configuration latin.json", "no UTF-8 at byte 10"),
-            "list.json": ("list.json: no object",),
+            "latin.json": ("latin.json: not UTF-8 at byte 10",),
+            "list.json": ("list.json: not an object",),
             "empty.json": ("empty.json, line 1, column 1",),
-            "port.json": ("port: has to be a whole number from 0 to 65535",),
+            "port.json": ("port.json: port: has to be a number, not 'x'",),
         }
         for file, words in cases.items():
             for more in ((), ("client", "me")):
@@ -375,12 +501,12 @@ class Refusals(SkSyncCase):
 
     def test_clients_that_are_not_there_or_not_whole_are_refused(self) -> None:
         config = self.configure("c.json", clients={"a": {"server_path": "x"}, "b": {}})
-        self.assert_refused(self.run_it(config, "client", "me"), "no client 'me'", "a, b")
-        self.assert_refused(self.run_it(config, "client", "a"), "clients.a.client_path: missing")
+        self.assert_refused(self.run_it(config, "client", "me"), "no client named 'me'", "a, b")
+        self.assert_refused(self.run_it(config, "client", "a"), "clients.a: client_path: missing")
         config = self.client(1, client_path="gone", sync_type="to_server_use_time")
-        self.assert_refused(self.run_it(config, "client", "me"), "clients.me.client_path: gone: no such file")
+        self.assert_refused(self.run_it(config, "client", "me"), "client_path: gone: no such file")
         config = self.client(1, client_path="gone/deeper")
-        self.assert_refused(self.run_it(config, "client", "me"), "clients.me.client_path: ", "no such file")
+        self.assert_refused(self.run_it(config, "client", "me"), "clients.me: client_path: ", "no such file")
 
     def test_what_a_server_lacks_is_refused_by_its_key(self) -> None:
         gone = str(self.place / "gone")

@@ -90,7 +90,7 @@ class Directories(unittest.TestCase):
         **keys: Any,
     ) -> Served:
         """A server on self.root, if nothing else is said."""
-        share = shares or WholeStorage(storage or SFTPServerVirtualChroot(self.root))
+        share = shares or WholeStorage(lambda: storage or SFTPServerVirtualChroot(self.root))
         served = Served(share, context, **keys)
         self.addCleanup(served.stop)
         return served

@@ -17,9 +17,9 @@ from unittest import mock
 
 from cryptography import x509
 
+from pysftpserver.failures import BadInput
 from pysftpserver.host.wholefiles import TemporaryFile
 from pysftpserver.sksync import certificates
-from pysftpserver.sksync.certificates import CertificateError
 from tests.support.waiting import PATIENCE
 
 NAMES = ("sync.example", "*.lan.example", "127.0.0.1", "::1")
@@ -137,7 +137,7 @@ class Files(InAPlace):
     def test_files_that_are_there_stay_unless_they_may_go(self) -> None:
         for name in ("cert.pem", "key.pem"):
             (self.place / name).write_text("mine")
-            with self.assertRaisesRegex(CertificateError, f"{name}: is there already; --force"):
+            with self.assertRaisesRegex(BadInput, f"{name}: exists; --force"):
                 self.make()
             self.assertEqual(os.listdir(self.place), [name])
             self.assertEqual((self.place / name).read_text(), "mine")
@@ -158,20 +158,20 @@ class Files(InAPlace):
                     Path(file.path).write_text("mine")
                 commit(file, replace)
 
-            with mock.patch.object(TemporaryFile, "commit", slow), self.assertRaises(CertificateError):
+            with mock.patch.object(TemporaryFile, "commit", slow), self.assertRaises(BadInput):
                 self.make()
             self.assertEqual(os.listdir(self.place), [late])
             self.assertEqual((self.place / late).read_text(), "mine")
 
     def test_a_full_disk_leaves_nothing(self) -> None:
         for failing in (1, 2):
-            results: list[Any] = [None] * (failing - 1) + [OSError(28, "No space left on device")]
+            results: list[Any] = [None] * (failing - 1) + [OSError(28, "no space left on device")]
             with (
                 mock.patch.object(os, "fsync", side_effect=results),
-                self.assertRaises(CertificateError) as caught,
+                self.assertRaises(BadInput) as caught,
             ):
                 self.make()
-            self.assertIn("No space left", str(caught.exception))
+            self.assertIn("no space left", str(caught.exception))
             self.assertEqual(os.listdir(self.place), [])
 
     def test_bad_places_and_names_are_refused(self) -> None:
@@ -188,7 +188,7 @@ class Files(InAPlace):
             (good, f"{good}k", ["1.2.3.4/5"]),
         ):
             with self.subTest(cert, key=key, names=names):
-                with self.assertRaises(CertificateError):
+                with self.assertRaises(BadInput):
                     certificates.make_pair(cert, key, names, 1, "ecdsa", True)
                 self.assertEqual(os.listdir(self.place), [])
 

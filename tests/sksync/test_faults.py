@@ -167,7 +167,7 @@ class Meanwhile(FaultCase):
             raw.sendall(b"5\ntheir")
             self.assertEqual(rest(raw), b"\n\n")
         self.assertEqual((self.share / "old").read_bytes(), b"written meanwhile")
-        serving.said("'old': it was changed here meanwhile, and stays")
+        serving.said("'old': it was changed here meanwhile; it was kept")
         self.assert_no_leftovers()
 
 
@@ -252,7 +252,7 @@ class Threads(FaultCase):
         storage.rm = rm  # type: ignore[method-assign]
         serving = self.serve(storage)
         with self.nothing_changes():
-            self.refused(serving, HALF, "it has gone before all of 'old' was there")
+            self.refused(serving, HALF, "the client has gone before 'old' was complete")
             self.assertEqual(len(threads), 1)
             self.assertTrue(threads[0].startswith("sksync"), threads)
 
@@ -276,7 +276,7 @@ class Ends(ProcessCase):
         self.assertEqual(serving.errors, [])
 
     def test_a_server_that_is_told_to_end_removes_what_was_half_there(self) -> None:
-        process, port = self.start_server()
+        process, port = self.start_server(drain_seconds=0.1)
         before = self.tree(self.share)
         self.half_uploaded(port)
         process.send_signal(signal.SIGTERM)

@@ -14,7 +14,7 @@ from pysftpserver.sksync.tls import server_context
 from tests.sksync.peers import PeerCase
 
 CURVE = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-REFUSED = "not the one in ssl_server_certfile|not to be trusted"
+REFUSED = "not the one in ssl_server_certfile|not trusted"
 
 
 @unittest.skipUnless(shutil.which("openssl"), "openssl(1) is not installed")

@@ -10,6 +10,7 @@ import time
 from pysftpserver.sksync import connection, wire
 from tests.sksync.peers import HELLO, NEWER, PeerCase, opening, read_line, rest
 from tests.support.ports import LOOPBACK
+from tests.support.waiting import until
 
 TIME = b"%d" % (NEWER * 1000)
 WHERE = "/share"
@@ -118,7 +119,7 @@ class Names(PeerCase):
                     # Inside the jail, these are its top, or lead nowhere.
                     answered = self.refused(serving, opening(2, path) + b"\n", LOOPBACK)
                     self.assertNotIn(b"a secret", answered)
-            self.refused(serving, opening(2, "a\0b") + b"\n", "a path with a zero in it")
+            self.refused(serving, opening(2, "a\0b") + b"\n", "a path with a NUL character in it")
 
     def test_a_path_that_is_a_link_to_nowhere_is_refused_once(self) -> None:
         (self.jail / "nowhere").symlink_to("not/there")
@@ -169,7 +170,7 @@ class Numbers(PeerCase):
         serving = self.serve()
         with self.nothing_changes():
             said = UPLOAD + TIME + b" new\n\n9223372036854775807\nabc"
-            self.refused(serving, said, "it has gone before all of 'new' was there")
+            self.refused(serving, said, "the client has gone before 'new' was complete")
 
     def test_a_wrong_digest_leaves_the_old_file(self) -> None:
         serving = self.serve()
@@ -257,7 +258,7 @@ class Breaks(PeerCase):
             for end in range(len(said) - 1):
                 with self.subTest(end=end):
                     self.refused(
-                        serving, said[:end], "ended: it has gone", half_close=end % 2 == 0 or end < 10
+                        serving, said[:end], "ended: the client has gone", half_close=end % 2 == 0 or end < 10
                     )
         self.assert_serves(serving)
 
@@ -285,7 +286,7 @@ class Breaks(PeerCase):
                 while read > 0:
                     read -= len(raw.recv(read))
                 raw.close()
-                serving.said("ended: it has gone")
+                serving.said("ended: the client has gone")
         self.assert_serves(serving)
 
     def test_one_that_half_closes_gets_all_that_it_asked_for(self) -> None:
@@ -304,9 +305,10 @@ class Breaks(PeerCase):
                 self.assertEqual(read_line(raw), wire.ESTABLISHED)
             with serving.connect() as one_more:
                 self.assertEqual(rest(one_more), b"")
-            serving.said("refused, there are 30 others (max_clients)")
+            serving.said("refused: there are 30 other connections (max_connections)")
             for raw in raws:
                 raw.close()
+            until(lambda: sum("ended: the client has gone" in line for line in list(serving.lines)) == 30)
         serving.lines.clear()
         for _ in range(3):
             self.assert_serves(serving)

@@ -100,7 +100,7 @@ class Names(HostileServers):
 
     def test_wanting_something_twice_ends_the_sync(self) -> None:
         for kind in (TO, BOTH):
-            self.meets(b"old\nold\n\n\n", "or had already", kind)
+            self.meets(b"old\nold\n\n\n", "or already has", kind)
 
     def test_what_was_not_asked_for_is_not_taken(self) -> None:
         older, same = b"%d\n" % (OLD * 1000 - 1000), b"%d\n" % (OLD * 1000 + 999)
@@ -168,11 +168,11 @@ class Breaks(HostileServers):
         for end in range(len(said)):
             self.meets(said[:end], "ended the connection early", dialect=Dialect.PYSKSYNC_2)
         for end in range(len(wire.ESTABLISHED)):
-            self.meets(self.saying(wire.ESTABLISHED[:end]), "does not speak pysksync 1 or wants a login")
+            self.meets(self.saying(wire.ESTABLISHED[:end]), "does not speak pysksync 1 or requires a login")
         self.meets(self.saying(wire.ESTABLISHED), "ended the connection early")
 
     def test_a_server_that_does_not_want_us_is_understood(self) -> None:
-        self.meets(self.saying(b"\n"), "does not speak pysksync 1 or wants a login")
+        self.meets(self.saying(b"\n"), "does not speak pysksync 1 or requires a login")
         self.meets(self.saying(b"HTTP/1.1 400 Bad Request\r\n"), "does not speak pysksync 1")
         faked = self.fake()
         faked.close()
@@ -188,10 +188,10 @@ class Breaks(HostileServers):
             (b"", "refused the login"),
             (b"zz zz\n", "no hexadecimal number"),
             (b"one\n", "no answer to a login"),
-            (b"00 00\n", "not the server that knows the password"),
+            (b"00 00\n", "the server does not know the password"),
             (b"ab " + b"f" * 5000 + b"\n", "a number without end"),
             (ENDLESS * 2, "a line of more than"),
-            (proved, "not the server that knows the password"),
+            (proved, "the server does not know the password"),
             (proved.replace(b"00" * 20, b"x"), "no hexadecimal number"),
         ):
             self.meets(self.saying(said), words, login=login)

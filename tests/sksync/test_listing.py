@@ -79,16 +79,16 @@ class WhatIsListed(ListingCase):
         put(self.root, os.fsdecode(b"\xff\xfe"))
         found = self.list(dialect=Dialect.SKSYNC_1)
         self.assertEqual(found.files, {"caf\u00e9": NOW})
-        unsayable = {"\u03b1".encode(), "\u65e5\u672c/f".encode(), b"two\nlines", b"\xff\xfe"}
-        self.assertEqual((set(found.unsayable), len(found.unsayable)), (unsayable, 4))
+        unencodable = {"\u03b1".encode(), "\u65e5\u672c/f".encode(), b"two\nlines", b"\xff\xfe"}
+        self.assertEqual((set(found.unencodable), len(found.unencodable)), (unencodable, 4))
         found = self.list(dialect=Dialect.PYSKSYNC_2)
         self.assertEqual(set(found.files), {"caf\u00e9", "\u03b1", "\u65e5\u672c/f"})
-        self.assertEqual(set(found.unsayable), {b"two\nlines", b"\xff\xfe"})
+        self.assertEqual(set(found.unencodable), {b"two\nlines", b"\xff\xfe"})
 
     def test_files_in_a_directory_whose_name_is_no_utf_8_are_skipped_and_counted(self) -> None:
         put(self.root, os.fsdecode(b"\xff/f"))
         found = self.list()
-        self.assertEqual((found.files, found.unsayable), ({}, [b"\xff/f"]))
+        self.assertEqual((found.files, found.unencodable), ({}, [b"\xff/f"]))
 
     def test_a_missing_top_is_an_empty_one_only_where_that_is_allowed(self) -> None:
         self.assertEqual(self.list(b"/gone/", may_be_missing=True).files, {})

@@ -6,7 +6,9 @@ import hashlib
 import ssl
 import unittest
 from typing import Any
+from unittest import mock
 
+from pysftpserver.service import throttle
 from pysftpserver.sksync import srp
 from pysftpserver.sksync.client import ClientTLS, SyncError
 from pysftpserver.sksync.tls import server_context
@@ -70,6 +72,9 @@ class LoginCase(Directories):
     def setUp(self) -> None:
         super().setUp()
         put(self.there, "f", b"content")
+        unlimited = mock.patch.object(throttle, "FREE", 1000)  # all come from one address
+        unlimited.start()
+        self.addCleanup(unlimited.stop)
 
     def server(self, **keys: Any) -> Served:
         users = {USER: {"authsrp": [SALT.hex(), f"{verifier():x}"]}}

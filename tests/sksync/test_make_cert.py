@@ -81,7 +81,7 @@ class MakeCert(CommandCase):
                 self.assertEqual(os.listdir(self.place), [])
 
     def test_names_the_extra_that_is_missing(self) -> None:
-        self.assert_refused(says="pip install 'pysftpserver[sksync]'", program=WITHOUT_CRYPTOGRAPHY)
+        self.assert_refused(says="pip install '.[sksync]'", program=WITHOUT_CRYPTOGRAPHY)
         self.assertEqual(self.run_it("--help", program=WITHOUT_CRYPTOGRAPHY).returncode, 0)
 
     def test_says_the_same_limits_as_what_makes_the_pair(self) -> None:

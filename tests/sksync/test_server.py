@@ -108,7 +108,7 @@ class Everything(Directories):
                     self.assertEqual(content, b"here")
                 again = oldstyle.client(served.port, here, title, 0, path=path)
                 self.assertEqual(again, ([], []))
-        self.assertIn("2 names cannot be said in sksync 1", served.log.wait("cannot be said"))
+        self.assertIn("2 names cannot be encoded in sksync 1", served.log.wait("cannot be encoded"))
         self.assertFalse((self.here / "sksync 1" / GREEK / f"t{GREEK}").exists())
 
 
@@ -303,7 +303,7 @@ class Changing(Directories):
             put(self.there, name, name.encode())
         served = self.serve(Vanishing(self.root))
         self.assertEqual(oldstyle.client(served.port, self.here), ([], ["a", "c"]))
-        served.log.wait("'b' went away")
+        served.log.wait("'b' was removed")
 
 
 class Receiving(Directories):
@@ -339,7 +339,7 @@ class Receiving(Directories):
         self.assertEqual([client.line(), client.line()], [b"Protocol Established\n", b"f\n"])
         client.say(b"1000\n" + b"x" * 999)
         client.close()
-        served.log.wait("before all of 'f' was there")
+        served.log.wait("before 'f' was complete")
         self.assertEqual(tree(self.there), before)
 
     def test_a_wrong_digest_leaves_the_old_file(self) -> None:

@@ -18,9 +18,10 @@ class Paths(Directories):
         """A list of two paths, each a jail of its own."""
         for name in ("one", "two"):
             put(self.place / name, name, name.encode())
-        jails = [
-            (f"/srv/{name}", Share(SFTPServerVirtualChroot(self.place / name))) for name in ("one", "two")
-        ]
+        jails = {
+            f"/srv/{name}": lambda name=name: Share(SFTPServerVirtualChroot(self.place / name))
+            for name in ("one", "two")
+        }
         return ListedDirectories(jails, is_silent)
 
     def test_a_path_of_the_white_list_is_that_directory_however_it_is_written(self) -> None:
@@ -273,9 +274,9 @@ class Many(Directories):
             self.assertEqual(third.rest(), b"")
         except ConnectionResetError:
             pass
-        served.log.wait("refused, there are 2 others (max_clients)")
+        served.log.wait("refused: there are 2 other connections (max_connections)")
         first.close()
-        served.log.wait("it has gone")
+        served.log.wait("the client has gone")
         put(self.there, "f", b"content")
 
         def is_room() -> bool:
@@ -290,7 +291,7 @@ class Many(Directories):
 class WholeStorages(Directories):
     def test_the_top_of_a_storage_is_a_directory_like_any_other(self) -> None:
         put(self.root, "there/f", b"content")
-        served = self.serve(shares=WholeStorage(SFTPServerVirtualChroot(self.root)))
+        served = self.serve(shares=WholeStorage(lambda: SFTPServerVirtualChroot(self.root)))
         self.assertEqual(oldstyle.client(served.port, self.here, path="/"), ([], ["there/f"]))
         put(self.here, "g/h", b"back")
         self.assertEqual(oldstyle.client(served.port, self.here, path="/"), (["g/h"], []))

@@ -171,13 +171,13 @@ class Handshakes(PeerCase):
                 with self.subTest(said), serving.connect() as raw:
                     raw.sendall(said)
                     rest(raw)
-                    serving.said("TLS: the handshake did not come to its end")
+                    serving.said("TLS: the handshake was not completed")
             serving.lines.clear()
             raw = serving.connect()
             self.addCleanup(raw.close)
             trickling = threading.Thread(target=self.trickle, args=(raw, hello + bytes(600)))
             trickling.start()
-            serving.said("TLS: the handshake did not come to its end")
+            serving.said("TLS: the handshake was not completed")
             trickling.join(PATIENCE)
         self.assertEqual(serving.errors, [])
 

@@ -139,7 +139,7 @@ class WithADatabase(DatabaseCase, Directories):
         self.assertEqual(oldstyle.client(served.port, self.here)[0], [])
         self.assertEqual(tree(self.here), before)
         client.close()
-        served.log.wait("before all of 'plain.txt' was there")
+        served.log.wait("before 'plain.txt' was complete")
         self.assertEqual(self.found(storage, "there/"), before)
 
         def is_clean() -> bool:

@@ -7,14 +7,15 @@ import ssl
 import warnings
 from typing import Any
 
+from pysftpserver.failures import BadInput
 from pysftpserver.sksync.client import ClientTLS, Dialect, SyncError, SyncType
-from pysftpserver.sksync.tls import TLSError, server_context
+from pysftpserver.sksync.tls import server_context
 from tests.sksync import oldstyle
 from tests.sksync.certificates import Pair
 from tests.sksync.serving import HOST, NOW, Directories, Served, cuts, put, tree
 from tests.support.waiting import PATIENCE
 
-UNTRUSTED = "the server's certificate is not to be trusted"
+UNTRUSTED = "the server's certificate is not trusted"
 
 
 def unchecking() -> ssl.SSLContext:
@@ -176,7 +177,7 @@ class ClientCertificates(Encrypted):
             ("ssl_server_certfile: .*mismatch", lambda: server_context(*self.mixed(), None, "TLSv1.2")),
         )
         for words, make in cases:
-            with self.subTest(words), self.assertRaisesRegex(TLSError, words):
+            with self.subTest(words), self.assertRaisesRegex(BadInput, words):
                 make()
 
     def mixed(self) -> tuple[str, str]:
@@ -289,7 +290,7 @@ class Streams(Encrypted):
         served = self.tls(self.server, timeout=0.3)
         with socket.create_connection((HOST, served.port), PATIENCE) as client:
             client.sendall(b"\x16\x03\x01")
-            served.log.wait("the handshake did not come to its end")
+            served.log.wait("the handshake was not completed")
             try:
                 self.assertEqual(client.recv(10), b"")
             except ConnectionResetError:
@@ -302,5 +303,5 @@ class Streams(Encrypted):
         client.say(b"pysksync 1\n1\n0\nthere\nhere\n%d000 f\n\n5000\nxyz" % (NOW + 9))
         self.assertEqual([client.line(), client.line()], [b"Protocol Established\n", b"f\n"])
         client.close()
-        served.log.wait("before all of 'f' was there")
+        served.log.wait("before 'f' was complete")
         self.assertEqual(tree(self.there), {"f": (b"content", NOW)})

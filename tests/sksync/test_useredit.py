@@ -1,20 +1,28 @@
-"""pysksync useredit: by options, and typed at on a terminal."""
+"""pysksync users, and its older spelling useredit: by words, and typed at on a terminal."""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
-from pysftpserver.cli import pysksync_users
+from pysftpserver.cli import pysksync
 from pysftpserver.sksync import config, srp
-from tests.sksync.commands import CommandCase, code
+from tests.sksync.commands import CommandCase
 from tests.sksync.terminals import Terminal
 
 MENU = "q quit: "
-WITHOUT_SRPTOOLS = "import sys; sys.modules['srptools'] = None\n" + code("pysksync_users")
+PROGRAM = "from pysftpserver.cli.pysksync import main; raise SystemExit(main())"
+WITHOUT_SRPTOOLS = "import sys; sys.modules['srptools'] = None\n" + PROGRAM
 
 
 class UserEdit(CommandCase):
     module = "pysksync_users"
+
+    def run_it(self, *words: object, stdin: bytes = b"", program: str = "") -> Any:
+        """Run pysksync with those words; options alone are those of useredit."""
+        if not words or str(words[0]).startswith("-"):
+            words = ("useredit", *words)
+        return super().run_it(*words, stdin=stdin, program=program or PROGRAM)
 
     def names(self, name: str = "sksync.json") -> list[str]:
         return list(config.read((self.place / name).read_text(), name).users)
@@ -32,7 +40,7 @@ class UserEdit(CommandCase):
 class Options(UserEdit):
     def test_add_change_list_and_remove_users(self) -> None:
         (self.place / "pw").write_bytes(b"p\xc3\xa4ss word \r\nsecond line\n")
-        done = self.run_it("--add", "tom", "--password-file", "pw")
+        done = self.run_it("users", "add", "tom", "--password-file", "pw")
         self.assertEqual((done.returncode, done.stdout), (0, b"tom: added to sksync.json\n"), done.stderr)
         self.assert_lets_in("tom", "p\u00e4ss word ")
         done = self.run_it("--change=tom", "--password-file=-", stdin=b"new\n")
@@ -40,15 +48,18 @@ class Options(UserEdit):
         self.assert_lets_in("tom", "new")
         self.add("\u00e4nne")
         self.assertEqual(self.run_it("--list").stdout.decode(), "tom\n\u00e4nne\n")
-        self.assertEqual(self.run_it("--remove", "tom").returncode, 0)
+        self.assertEqual(self.run_it("users", "list").stdout.decode(), "tom\n\u00e4nne\n")
+        self.assertEqual(self.run_it("users", "remove", "tom").returncode, 0)
         self.assertEqual(self.names(), ["\u00e4nne"])
 
     def test_work_in_this_process_and_on_another_file(self) -> None:
         (self.place / "pw").write_text("secret")
         file, password = str(self.place / "other.json"), str(self.place / "pw")
         words = ("--add", "tom", file, "--password-file", password)
-        self.assertEqual(self.run_here(pysksync_users.serve, *words), (0, f"tom: added to {file}\n"))
-        self.assertEqual(self.run_here(pysksync_users.serve, "--list", file), (0, "tom\n"))
+        run = pysksync.COMMANDS.run
+        self.assertEqual(self.run_here(run, "useredit", *words), (0, f"tom: added to {file}\n"))
+        self.assertEqual(self.run_here(run, "useredit", "--list", file), (0, "tom\n"))
+        self.assertEqual(self.run_here(run, "users", "list", "--config", file), (0, "tom\n"))
 
     def test_that_do_not_go_together_are_refused(self) -> None:
         for words in (
@@ -67,7 +78,7 @@ class Options(UserEdit):
         self.assert_refused("--add", "tom", says="--password-file", stdin=b"pw\npw\n")
         self.add("tom")
         self.assert_refused("--change", "tom", says="--password-file")
-        self.assert_refused(says="--list")
+        self.assert_refused(says="use list, add, change or remove")
         self.assertEqual(self.names(), ["tom"])
 
     def test_with_a_password_file_that_does_not_do_are_refused(self) -> None:
@@ -80,15 +91,24 @@ class Options(UserEdit):
 
     def test_say_what_to_do_about_users_that_are_there_or_not(self) -> None:
         self.add("tom")
-        self.assert_refused("--add", "tom", "--password-file", "-", says="--change", stdin=b"x")
-        self.assert_refused("--change", "ann", "--password-file", "-", says="--add", stdin=b"x")
-        self.assert_refused("--remove", "ann", says="--list")
+        self.assert_refused(
+            "--add", "tom", "--password-file", "-", says="a user named 'tom' exists", stdin=b"x"
+        )
+        for words in (
+            ("users", "change", "ann"),
+            ("users", "remove", "ann"),
+            ("--change", "ann"),
+            ("--remove", "ann"),
+        ):
+            done = self.run_it(*words)
+            self.assertEqual((done.returncode, done.stdout), (1, b""))
+            self.assertIn(b"pysksync: no user named 'ann' in sksync.json; ", done.stderr)
         self.assert_refused("--list", "none.json", says="none.json: no such file")
         self.assert_refused("--add", "a\nb", "--password-file", "-", says="a\\nb", stdin=b"x")
         self.assert_lets_in("tom", "old")
 
     def test_name_the_extra_that_is_missing(self) -> None:
-        self.assert_refused("--list", says="pip install 'pysftpserver[sksync]'", program=WITHOUT_SRPTOOLS)
+        self.assert_refused("--list", says="pip install '.[sksync]'", program=WITHOUT_SRPTOOLS)
         self.assertEqual(self.run_it("--help", program=WITHOUT_SRPTOOLS).returncode, 0)
 
     def test_start_without_what_makes_starting_slow(self) -> None:
@@ -97,10 +117,10 @@ class Options(UserEdit):
 
 class OnATerminal(UserEdit):
     def terminal(self, *words: str) -> Terminal:
-        return Terminal(code(self.module), *words, cwd=self.place)
+        return Terminal(PROGRAM, *(words or ("users", "edit")), cwd=self.place)
 
     def test_a_password_is_asked_for_twice_and_not_shown(self) -> None:
-        screen = self.terminal("--add", "tom")
+        screen = self.terminal("users", "add", "tom")
         screen.answer("Password for tom: ", "s3cr3t")
         screen.answer("again: ", "s3cr3t")
         self.assertEqual(screen.end(), 0, screen.text)
@@ -110,7 +130,7 @@ class OnATerminal(UserEdit):
 
     def test_two_passwords_that_differ_change_nothing(self) -> None:
         self.add("tom")
-        screen = self.terminal("--change", "tom")
+        screen = self.terminal("useredit", "--change", "tom")
         screen.answer("Password for tom: ", "s3cr3t")
         screen.answer("again: ", "s3cr3d")
         self.assertEqual(screen.end(), 2)
@@ -121,18 +141,18 @@ class OnATerminal(UserEdit):
     def test_what_cannot_be_is_said_before_a_password_is_asked_for(self) -> None:
         self.add("tom")
         for words, says in (
-            (("--add", "tom"), "--change"),
-            (("--change", "ann"), "--add"),
-            (("--add", ""), ""),
+            (("users", "add", "tom"), "exists"),
+            (("users", "change", "ann"), "no user named 'ann'"),
+            (("users", "add", ""), "cannot be empty"),
         ):
             screen = self.terminal(*words)
-            self.assertEqual(screen.end(), 2)
+            self.assertEqual(screen.end(), 1 if "ann" in words else 2)
             self.assertNotIn("Password", screen.text)
             self.assertIn(says, screen.text)
 
     def test_an_end_of_input_and_an_interrupt_at_the_password_change_nothing(self) -> None:
         for typed, status in ((b"\x04", 2), (b"\x03", 130)):
-            screen = self.terminal("--add", "tom")
+            screen = self.terminal("users", "add", "tom")
             screen.type("Password for tom: ", typed)
             self.assertEqual(screen.end(), status, screen.text)
         self.assertEqual(os.listdir(self.place), [])
@@ -148,10 +168,10 @@ class OnATerminal(UserEdit):
         screen.read("tom: added to sksync.json")
         self.assert_lets_in("tom", "s3cr3t")
         screen.answer(MENU, "x")
-        screen.read("'x' is none of")
+        screen.read("'x' is not one of")
         screen.answer(MENU, "a")
         screen.answer("Name: ", "tom")
-        screen.read("already")
+        screen.read("exists")
         screen.answer(MENU, "c")
         screen.answer("Name: ", "tom")
         screen.answer("Password for tom: ", "n3w")

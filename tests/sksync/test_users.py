@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from pysftpserver.failures import BadInput
 from pysftpserver.host import wholefiles
 from pysftpserver.sksync import config, jsontext, srp, users
-from pysftpserver.sksync.config import ConfigError
 
 FIELD = """{
     "users": {
@@ -50,7 +50,7 @@ class InAPlace(unittest.TestCase):
         return self.file.read_bytes().decode()
 
     def refused(self, act: Any, *arguments: Any) -> str:
-        with self.assertRaises(ConfigError) as caught:
+        with self.assertRaises(BadInput) as caught:
             act(*arguments)
         said = str(caught.exception)
         self.assertTrue(said.isprintable(), said)
@@ -138,7 +138,7 @@ class Users(InAPlace):
                 text = text.replace('"]', '", ]').replace("}\n", "},\n").replace("},\n}", "}\n,}")
             try:
                 config.read(text, "f")
-            except ConfigError:
+            except BadInput:
                 continue  # two commas in a row
             edited += 1
             self.assert_edits(text, given, chance, f"seed {seed}: {text}")
@@ -187,11 +187,11 @@ class Refusals(InAPlace):
 
     def test_say_what_to_do(self) -> None:
         self.write(FIELD)
-        self.assertIn("--change", self.refused(users.add, self.path, "other", "p"))
-        self.assertIn("--change", self.refused(users.check_new, self.path, "other"))
+        self.assertIn("change the password", self.refused(users.add, self.path, "other", "p"))
+        self.assertIn("change the password", self.refused(users.check_new, self.path, "other"))
         for act in (users.check_known, users.remove, lambda path, name: users.change(path, name, "p")):
-            self.assertIn("--add", self.refused(act, self.path, "none"))
-            self.assertIn("--add", self.refused(act, str(self.place / "none.json"), "other"))
+            self.assertIn("pysksync users list", self.refused(act, self.path, "none"))
+            self.assertIn("adding a user", self.refused(act, str(self.place / "none.json"), "other"))
         self.assertEqual(self.text(), FIELD)
 
     def test_of_files_that_are_no_configuration_leave_them(self) -> None:
@@ -209,16 +209,16 @@ class Refusals(InAPlace):
                 self.refused(users.add, self.path, "tom", "p")
                 self.assertEqual(self.file.read_bytes(), content)
                 self.assert_alone()
-        self.file.write_bytes(b" " * (config.MOST_BYTES + 1))
+        self.file.write_bytes(b" " * (config.LONGEST_FILE + 1))
         self.assertIn("longer", self.refused(users.names, self.path))
 
     def test_of_what_is_no_file(self) -> None:
         os.mkfifo(self.path)
-        self.assertIn("no regular file", self.refused(users.add, self.path, "tom", "p"))
-        self.assertIn("no regular file", self.refused(users.add, str(self.place), "tom", "p"))
-        self.assertIn("no regular file", self.refused(users.names, str(self.place)))
+        self.assertIn("not a regular file", self.refused(users.add, self.path, "tom", "p"))
+        self.assertIn("not a regular file", self.refused(users.add, str(self.place), "tom", "p"))
+        self.assertIn("not a regular file", self.refused(users.names, str(self.place)))
         missing = str(self.place / "missing" / "sksync.json")
-        self.assertIn("No such file", self.refused(users.add, missing, "tom", "p"))
+        self.assertIn("no such file", self.refused(users.add, missing, "tom", "p"))
 
     def test_by_a_full_disk_leave_the_old_file_and_nothing_else(self) -> None:
         self.write(FIELD)
@@ -295,7 +295,7 @@ class Files(InAPlace):
 
         with mock.patch.object(wholefiles.TemporaryFile, "commit", slow):
             users.add(self.path, "tom", "p")
-        self.assertEqual(config.read(self.text(), "f").host, "theirs")
+        self.assertEqual(config.read(self.text(), "f").listen_address, ("theirs",))
         self.assert_lets_in("tom", "p")
 
     def test_that_never_stay_the_same_are_given_up(self) -> None:

@@ -1,0 +1,60 @@
+"""Who may log in to a server, and how soon again after failures: every refusal is the same to a client.
+
+What may not enter: sockets, lines, the formulas of SRP.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+
+from pysftpserver.failures import missing
+from pysftpserver.service.throttle import Throttle
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+THROTTLED = "too many failed logins from its address"
+
+
+class LoginFailed(Exception):
+    """A client may not sync. The text is for the log; the client is not told why."""
+
+
+class Logins:
+    """The users of a server and the recent failures of each address. users: (salt, verifier) by name."""
+
+    def __init__(self, users: Mapping[str, tuple[bytes, int]]) -> None:
+        self.users = users
+        self.decoy = _decoy(users)
+        self._throttle = Throttle()
+
+    def check(self, address: str) -> None:
+        """Raises LoginFailed for an address whose logins are not looked at now."""
+        if self._throttle.wait(address, time.monotonic()) > 0:
+            raise LoginFailed(THROTTLED)
+
+    def failed(self, address: str) -> None:
+        """Count a failed login."""
+        self._throttle.failed(address, time.monotonic())
+
+
+def need_srptools() -> None:
+    """Raises BadInput if logins are not possible."""
+    try:
+        import srptools  # noqa: F401
+    except ModuleNotFoundError:
+        raise missing("srptools", "sksync") from None
+
+
+def _decoy(users: Mapping[str, tuple[bytes, int]]) -> bytes:
+    """A secret that is the same after a restart with the same users.
+
+    The salts that unknown users get are made from it. If they changed with every start, that would tell
+    unknown users from known ones.
+    """
+    if not users:
+        return secrets.token_bytes(32)
+    return hashlib.sha256(repr(sorted(users.items())).encode()).digest()
