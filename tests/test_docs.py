@@ -4,7 +4,6 @@ commands, taken from the code."""
 from __future__ import annotations
 
 import ast
-import json
 import pkgutil
 import re
 import unittest
@@ -185,36 +184,6 @@ class GridFSPage(unittest.TestCase):
 
 
 class SKSyncPage(unittest.TestCase):
-    def rows(self, title: str) -> dict[str, str]:
-        """The defaults in the table that begins with those keys, by key."""
-        text = section("The configuration", SKSYNC_PAGE)
-        table = next(part for part in re.split(r"\n\n", text) if f"| `{title}` |" in part)
-        return dict(re.findall(r"^\| `(\w+)` \| ([^|]*)\|", table, re.MULTILINE))
-
-    def test_every_key_of_the_configuration_is_in_a_table_with_its_default(self) -> None:
-        for first, keys in (
-            ("host", config.KEYS),
-            ("server_path", {key: value for key, value in config.CLIENT_KEYS.items() if key != "storage"}),
-            ("type", config.STORAGE_KEYS),
-        ):
-            rows = self.rows(first)
-            self.assertEqual(set(rows), set(keys))
-            for key, (_, default) in keys.items():
-                with self.subTest(key):
-                    if key == "require_auth":
-                        self.assertTrue(rows[key].startswith("`true`"))
-                    elif rows[key].strip():
-                        self.assertEqual(json.loads(rows[key].strip("` ")), default)
-                    else:
-                        self.assertIsNone(default)
-
-    def test_every_key_that_a_section_of_a_client_shares_says_so(self) -> None:
-        text = section("The configuration", SKSYNC_PAGE)
-        for key in config.SHARED_KEYS:
-            with self.subTest(key):
-                (row,) = re.findall(rf"^\| (`(?:\w+`, `)*{key}`.*)$", text, re.MULTILINE)
-                self.assertRegex(row, "section|the same")
-
     def test_every_sync_type_is_explained(self) -> None:
         text = section("What goes where", SKSYNC_PAGE)
         self.assertEqual(set(re.findall(r"^\| `(\w+_time)`", text, re.MULTILINE)), set(config.SYNC_TYPES))

@@ -36,19 +36,6 @@ ADD = Command(f"{PROG} add", "Add a user. A missing configuration is made.", NOT
 CHANGE = Command(f"{PROG} change", "Give a user another password.", NOTE, [CONFIG, PASSWORD], NAME)
 REMOVE = Command(f"{PROG} remove", "Remove a user.", NOTE, [CONFIG], NAME)
 EDIT = Command(f"{PROG} edit", "Ask what to do, on a terminal.", NOTE, [CONFIG])
-USEREDIT = Command(
-    "pysksync useredit",
-    description="The older spelling of pysksync users: list, add, change and remove users.",
-    epilog="Without an option it asks what to do, on a terminal.",
-    rest=("configs", f"The server's configuration. The default is {DEFAULT_FILE}."),
-    options=(
-        Option("--list", help="Print the names of all users, one a line."),
-        Option("--add", metavar="NAME", help="Add this user. A missing configuration is made."),
-        Option("--change", metavar="NAME", help="Give this user another password."),
-        Option("--remove", metavar="NAME", help="Remove this user."),
-        PASSWORD,
-    ),
-)
 
 
 def act(action: str, path: str, name: str | None = None, password_file: str | None = None) -> int:
@@ -92,7 +79,20 @@ USERS = Commands(
 
 def edit(words: Sequence[str]) -> int:
     """pysksync useredit; return the exit status. Raises BadInput, Unavailable."""
-    values = USEREDIT.parse(words)
+    command = Command(
+        "pysksync useredit",
+        description="The older spelling of pysksync users: list, add, change and remove users.",
+        epilog="Without an option it asks what to do, on a terminal.",
+        rest=("configs", f"The server's configuration. The default is {DEFAULT_FILE}."),
+        options=(
+            Option("--list", help="Print the names of all users, one a line."),
+            Option("--add", metavar="NAME", help="Add this user. A missing configuration is made."),
+            Option("--change", metavar="NAME", help="Give this user another password."),
+            Option("--remove", metavar="NAME", help="Remove this user."),
+            PASSWORD,
+        ),
+    )
+    values = command.parse(words)
     given: list[Any] = [action for action in ACTIONS if values[action] not in (None, False)]
     if len(values["configs"]) > 1:
         raise BadInput("more than one configuration: name one file")

@@ -167,6 +167,7 @@ class ServerSettings(ServiceSettings):
         Users(),
         {},
         "The users that may log in, as written by pysksync users.",
+        unset="no users",
         is_secret=True,
         in_file_only=True,
         reloads=True,
