@@ -1,6 +1,6 @@
-"""How long a peer is waited for: one policy for silent and for slow peers, without sockets and clocks.
+"""The policy for silent and slow peers: how long to wait for them.
 
-The caller measures its waits and says what they brought. What may not enter: sockets, clocks, protocols.
+The caller measures its waits and reports what they brought. What may not enter: sockets, clocks, protocols.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ SLOWEST = 256  # bytes per second, on average
 
 
 class OutOfPatience(Exception):
-    """A peer was silent or slow for too long. The text is for the log."""
+    """A peer was silent or too slow. The text is for the log."""
 
 
 class Patience:
     """The time that one peer has left.
 
-    timeout: seconds that a single wait may last, and seconds of waiting in all beyond what slowest allows.
-    slowest: bytes per second that the peer has to move on average, once it has been waited for.
+    timeout: seconds that a single wait may last, and seconds of waiting in total beyond what slowest allows.
+    slowest: bytes per second that the peer has to move on average; 0 for no minimum.
 
-    So neither silence nor one byte now and then keeps a connection open for ever. Only waiting counts: a peer
-    that is fast may have a long session.
+    Neither silence nor a byte now and then keeps a connection open forever. Only the time spent waiting
+    counts: a fast peer may have a long session.
     """
 
     def __init__(self, timeout: float, slowest: float = SLOWEST) -> None:
@@ -29,7 +29,7 @@ class Patience:
         self._moved = 0
 
     def left(self) -> float:
-        """Seconds that the next wait may last. Raises OutOfPatience."""
+        """Seconds that the next wait may last. Raises OutOfPatience if there are none left."""
         allowed = self._timeout + self._moved / self._slowest if self._slowest else float("inf")
         left = min(self._timeout, allowed - self._waited)
         if left <= 0:
@@ -37,10 +37,10 @@ class Patience:
         return left
 
     def waited(self, seconds: float, moved: int) -> None:
-        """A wait is over. moved: bytes that it brought, or bytes that the peer took meanwhile."""
+        """Count a wait. moved: bytes that arrived, or that the peer took, during it."""
         self._waited += seconds
         self._moved += moved
 
     def lost(self) -> OutOfPatience:
-        """What to raise when a wait lasted as long as it may."""
+        """The exception for a wait that lasted as long as it may."""
         return OutOfPatience(f"it was silent or too slow for {self._timeout:g} seconds")

@@ -1,9 +1,9 @@
-"""A dry run: finding out what a sync would do, of a server that knows no such thing.
+"""Dry runs: find out what a sync would do, from a server that has no dry run.
 
-What the server wants is asked for and not sent: it gets something else than the length of the first file, and
-ends the connection. What the server would send is read and thrown away; where that is more than asking again
-costs, the connection is ended, and the next one says that the file is here already. Nothing is written on
-either side. What may not enter: the storage, but for its listing and sizes.
+The server asks for the files that it wants and gets, instead of the first one's length, a line that makes it
+end the connection. What the server would send is read and discarded. If a file is so large that connecting
+again is cheaper, the connection is closed, and the next one says that the file is here already. Nothing is
+written on either side. What may not enter: the storage, except its listing and sizes.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from pysftpserver.sksync.listing import Listing
 
 NO_LENGTH = b"dry run\n"  # instead of a length
-CHEAP = 256 << 10  # bytes of content that are rather read than passed over by a new connection
+CHEAP = 256 << 10  # bytes of content that are cheaper to read than a new connection
 
 
 def find_out(run: _Run) -> None:
-    """Put into the run's summary what would be sent and received, and with which failures."""
+    """Fill the run's summary with what would be sent and received, and what would fail."""
     here = run.list()
     sync_type = run.request.sync_type
     if sync_type.to_server:
@@ -50,7 +50,7 @@ def _size(run: _Run, name: str) -> int:
 
 
 def _wanted(request: Request, kind: SyncType, offered: dict[str, int]) -> list[str]:
-    """Names of what the server wants. offered: times by name."""
+    """The names that the server wants. offered: times by name."""
     names: list[str] = []
     while True:
         before = len(names)
@@ -74,10 +74,10 @@ def _wanted(request: Request, kind: SyncType, offered: dict[str, int]) -> list[s
 
 
 def _offered(request: Request, kind: SyncType, here: Listing) -> dict[str, int]:
-    """Bytes of each file that the server would send, by name."""
+    """The size of each file that the server would send, by name."""
     known = dict(here.files)
     found: dict[str, int] = {}
-    check = DownloadCheck(request, kind, here)  # of all connections: what was offered is not offered again
+    check = DownloadCheck(request, kind, here)  # for all connections: a file may be offered once
     while True:
         sink = _Nowhere(CHEAP + sum(map(len, known)))
         dialogue = Dialogue(request)
@@ -99,26 +99,24 @@ def _offered(request: Request, kind: SyncType, here: Listing) -> dict[str, int]:
 
 
 class _TooMuch(Exception):
-    """The rest of a file is not worth to be read."""
+    """A new connection is cheaper than the rest of a file."""
 
 
 class _Nowhere:
-    """A sink that keeps names. files: (time in seconds, bytes) by name. most: bytes of a file that are
-    read.
-    """
+    """A sink that keeps names. files: (time in seconds, bytes) by name. most: largest file to read."""
 
     def __init__(self, most: int) -> None:
         self.files: dict[str, tuple[int, int]] = {}
         self._most = most
 
     def begin(self, name: str, mtime: int, length: int) -> None:
-        """Take note of a file."""
+        """Record a file."""
         self.files[name] = (mtime, length)
         if length > self._most:
             raise _TooMuch
 
     def write(self, piece: memoryview) -> None:
-        """Not kept."""
+        """Discard the content."""
 
     def end(self) -> None:
-        """Nothing to do."""
+        """The file is complete."""

@@ -1,7 +1,7 @@
-"""Changing one member of an object in a JSON text, and not a byte besides.
+"""Change one member of an object in a JSON text, and nothing else.
 
-The texts are those that config.parse() takes: commas after last items among them. What may not enter: what
-the members mean. Facts: RFC 8259.
+The texts are those that config.parse() accepts, which may have commas after last items. What may not enter:
+what the members mean. Facts: RFC 8259.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""What a storage has below a directory, as a sync sees it: regular files, by name, with their times.
+"""The listing of a directory for a sync: regular files, by name, with their times.
 
-What may not enter: sockets, what is done about it. Links are not followed: what they lead to has a name of
-its own, or is none of the sync's business.
+Links are not followed. What may not enter: sockets, what is planned.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ if TYPE_CHECKING:
 
 
 class Listing:
-    """What was found.
+    """What a directory contains.
 
-    files: modification times in whole seconds, by name. others: names of what is no regular file. unlisted:
-    directories that could not be read, and why. unencodable: paths that the dialect cannot say. leftovers:
-    paths of temporary files that seem to be abandoned.
+    files: modification times in whole seconds, by name. others: names of other entries. unlisted: directories
+    that could not be read, and why. unencodable: paths that cannot be encoded in the dialect. leftovers:
+    temporary files that seem to be abandoned.
     """
 
     def __init__(self, excluded: Sequence[str] = (), is_recursive: bool = True) -> None:
@@ -44,11 +43,11 @@ class Listing:
         self._is_recursive = is_recursive
 
     def is_excluded(self, name: str) -> bool:
-        """Whether a name is one of those that are left out, or below a directory that is."""
+        """Whether a name, or a directory above it, is left out."""
         if not self._excluded:
             return False
         parts = name.split("/")
-        # One path at a time: all of them would be a hundred times the name, which a peer chose.
+        # One path at a time: together they may be a hundred times as long as the name, which a peer chose.
         paths = ("/".join(parts[: count + 1]) for count in range(1, len(parts)))
         return any(
             fnmatch.fnmatchcase(text, pattern)
@@ -57,7 +56,7 @@ class Listing:
         )
 
     def withhold(self, name: str, why: str) -> None:
-        """Take a file out that cannot be read; nor is it to be replaced by one that is not newer."""
+        """Remove a file that cannot be read; it is not replaced either, because it may be the newer one."""
         self._withheld[name] = why
         del self.files[name]
 
@@ -66,9 +65,9 @@ class Listing:
         if name in self._withheld:
             return self._withheld[name]
         if name in self.others:
-            return "a directory, a link or the like has that name here"
+            return "a directory, a link or another special file has that name here"
         if any(temporary.is_temporary(part.encode()) for part in name.split("/")):
-            return "names like this are for temporary files"
+            return "the name is reserved for temporary files"
         if "/" in name:
             if not self._is_recursive:
                 return "it is in a directory, and the sync is of one directory only"
@@ -88,11 +87,11 @@ def listing(
     excluded: Sequence[str] = (),
     may_be_missing: bool = False,
 ) -> Listing:
-    """What is below a directory of a storage.
+    """List a directory of a storage.
 
     excluded: shell patterns of names that are left out: of a file, of a directory, or of a whole path.
-    may_be_missing: whether a directory that is not there is an empty one. Raises what the storage does for
-    the top.
+    may_be_missing: whether a missing directory counts as an empty one. Raises what the storage raises for the
+    top.
     """
     found = Listing(excluded, is_recursive)
     todo: list[tuple[bytes, int]] = [(b"", 0)]
@@ -108,7 +107,7 @@ def listing(
                     todo.append((directory + name + b"/", depth + 1))
         except (OSError, SFTPException) as error:
             if directory:
-                # Files in it are not known, so none may be put there either: they might replace newer ones.
+                # Its files are unknown, so none may be received there: they might replace newer ones.
                 found.unlisted[directory.decode("utf-8", "backslashreplace").rstrip("/")] = reason_of(error)
             elif not (may_be_missing and is_missing(error)):
                 raise
@@ -116,8 +115,8 @@ def listing(
 
 
 def _add(found: Listing, path: bytes, attrs: SFTPAttributes, dialect: Dialect) -> bool:
-    """Take note of what is there. Whether it is a directory to look into."""
-    mode = S_IFREG if attrs.permissions is None else attrs.permissions  # a small plugin may not say
+    """Add an entry; return whether it is a directory to list."""
+    mode = S_IFREG if attrs.permissions is None else attrs.permissions  # a small plugin may leave them out
     last = path.rpartition(b"/")[2]
     if temporary.is_temporary(last):
         if S_ISREG(mode) and temporary.is_abandoned(last, attrs.mtime or 0):
@@ -140,5 +139,5 @@ def _add(found: Listing, path: bytes, attrs: SFTPAttributes, dialect: Dialect) -
 
 
 def seconds(attrs: SFTPAttributes) -> int:
-    """A modification time as listings have it."""
+    """A modification time in whole seconds, within the protocol's limits."""
     return min(max(0, attrs.mtime or 0), MOST_TIME // 1000)

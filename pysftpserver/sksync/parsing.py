@@ -1,7 +1,7 @@
-"""What a peer sends, out of pieces of any size: lines, listings, contents.
+"""Parsers for what a peer sends, fed with pieces of any size: lines, listings, contents.
 
-Each parser is fed and keeps what it cannot use yet, which is never more than a line. What may not enter: I/O.
-Where contents go is the sink's business.
+A parser keeps what it cannot use yet, which is never more than a line. Contents go to a sink. What may not
+enter: I/O.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pysftpserver.sksync.wire import Dialect
 
     class Sink(Protocol):
-        """Where contents go: begin(), write() for each piece, and then end(), one file after the other."""
+        """Receives contents: begin(), write() for each piece, and end(), one file after the other."""
 
         def begin(self, name: str, mtime: int, length: int) -> None:
             """A file begins. mtime: seconds since the epoch. length: bytes."""
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
             """The next piece of it, which is valid during this call only."""
 
         def end(self) -> None:
-            """It is whole, and its digest is right, if there was one."""
+            """The file is complete, and its digest, if there is one, is right."""
 
 
-OBJECT = 100  # bytes that a text takes in memory beside its letters, or less
+OBJECT = 100  # bytes of memory that a str takes in addition to its letters, at most
 
 
 class Damaged(Exception):
@@ -64,11 +64,10 @@ class LineParser:
 
 
 class ListingParser:
-    """The listing of a client's.
+    """A client's listing.
 
-    files: modification times in whole seconds, by name. undecodable: how many names were in no encoding of
-    this dialect's. is_done: whether the empty line was there that ends it. most_names, most_bytes: what it
-    may have.
+    files: modification times in whole seconds, by name. undecodable: number of names that are not in the
+    dialect's encoding. is_done: whether the listing is complete. most_names, most_bytes: its maximum size.
     """
 
     def __init__(self, dialect: Dialect, is_recursive: bool, most_names: int, most_bytes: int) -> None:
@@ -105,15 +104,15 @@ class ListingParser:
             return
         if "/" in name and not self._is_recursive:
             raise Malformed("a name in a directory, where only one directory was asked for")
-        # One rare letter makes a text take four times its bytes.
+        # A single letter beyond the BMP makes a str take four bytes for each of its letters.
         self._bytes_left -= max(0, sys.getsizeof(name) - OBJECT - len(line))
         self.files[name] = mtime
 
 
 class ContentParser(ABC):
-    """Contents of files, one after the other, to a sink. Its subclasses know what is in front of each.
+    """Passes the contents of files to a sink, one after the other. Subclasses parse the lines before each.
 
-    count: how many files came whole. is_done: whether there are no more.
+    count: number of files that are complete. is_done: whether there are no more.
     """
 
     def __init__(self, dialect: Dialect, sink: Sink) -> None:
@@ -163,7 +162,7 @@ class ContentParser(ABC):
 
     def _on_digest(self, line: bytes) -> None:
         if wire.parse_digest(line) != self._digest.hexdigest():
-            raise Damaged("a digest that does not fit the content")
+            raise Damaged("a digest that does not match the content")
         self._end()
 
     def _end(self) -> None:
@@ -173,11 +172,11 @@ class ContentParser(ABC):
 
     @abstractmethod
     def _on_first_line(self, line: bytes) -> None:
-        """The first of the lines that are in front of a content."""
+        """The first of the lines before a content."""
 
 
 class UploadParser(ContentParser):
-    """What a client sends: the contents of those files that the server asked for, in that order.
+    """What a client sends: the contents of the files that the server asked for, in that order.
 
     wanted: (name, modification time in seconds) of each.
     """
@@ -190,7 +189,7 @@ class UploadParser(ContentParser):
         self.is_done = self._next is None
 
     def _on_first_line(self, line: bytes) -> None:
-        if not line and self._may_be_stray:  # one more empty line than a listing ends with
+        if not line and self._may_be_stray:  # some clients end a listing with two empty lines
             self._may_be_stray = False
             return
         self._may_be_stray = False
@@ -206,7 +205,7 @@ class UploadParser(ContentParser):
 class DownloadParser(ContentParser):
     """What a server sends: files with their names, until an empty line.
 
-    check: raises Malformed for a file, (name, modification time in seconds), that has no business here.
+    check: raises Malformed for a file, (name, modification time in seconds), that was not asked for.
     """
 
     def __init__(self, dialect: Dialect, sink: Sink, check: Callable[[str, int], None]) -> None:

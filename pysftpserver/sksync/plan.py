@@ -1,8 +1,8 @@
 """Which files go where: two listings and a type in, the actions out. What may not enter: I/O, wire formats.
 
-Facts: by time, a file that is missing on one side goes there, and one that is on both goes from the newer
-side to the older where they differ by a second or more. Ignoring time, only what is missing goes. Nothing is
-ever deleted.
+Facts: by time, a file that is missing on one side is copied there, and one that exists on both sides is
+copied from the newer side if the times differ by a second or more. Ignoring time, only missing files are
+copied. Nothing is ever deleted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 class Plan:
     """Names of files, in order. to_server: those that the server wants. from_server: those that the client
-    lacks. unchanged: how many are on both sides and stay as they are."""
+    lacks. unchanged: number of files that exist on both sides and are not copied."""
 
     __slots__ = ("from_server", "to_server", "unchanged")
 

@@ -25,23 +25,23 @@ if TYPE_CHECKING:
     from pysftpserver.uploads.files import StoredFile
 
 DIRECTORY = 0o777
-#: What no other file would fare better with.
+#: Errors that would stop every other file as well.
 FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 class Overtaken(Exception):
-    """What has the name of a file is not what was listed, and not to be lost: planned now, it would stay."""
+    """A file was changed here after it was listed, so that the plan does not apply to it any more."""
 
 
 class Receiver:
     """Puts files into a directory of a storage, one after the other: a sink of parsing.py.
 
-    top: the directory, with a slash at its end; it is made when the first file comes. here: what was there
-    before. sync_type: says what may be replaced of what came there meanwhile. ignores_time_errors: whether a
-    time that cannot be set is no failure. on_file: called with name and bytes for each file that is in its
-    place. on_failure: called with name and reason for each that is not to be had; the others are received all
-    the same, unless the reason is one for them, too. on_overtaken: the same for each that was changed here
-    since it was listed, and so stays as it is.
+    top: the directory, with a slash at its end; it is made for the first file. here: the listing of it.
+    sync_type: says whether a file that appeared since may be replaced. ignores_time_errors: whether a time
+    that cannot be set is accepted. on_file: called with name and bytes for each file that is in its place.
+    on_failure: called with name and reason for each that failed; the others are received all the same, unless
+    the reason applies to them, too. on_overtaken: the same for each that was changed here since it was
+    listed, and is kept.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Receiver:
     # --- a sink -------------------------------------------------------------------------------------------
 
     def begin(self, name: str, mtime: int, length: int) -> None:
-        """Begin with a file, or find out why it cannot be had."""
+        """Begin a file, or report why it cannot be received."""
         self._name = name
         self._mtime = mtime
         if self._here.is_excluded(name):
@@ -88,7 +88,7 @@ class Receiver:
             self._fail_for(error)
 
     def write(self, piece: memoryview) -> None:
-        """Its next piece; of a file that failed, nowhere."""
+        """Write the next piece; discard it if the file has failed."""
         if self._incoming is not None:
             try:
                 self._incoming.write(piece)
@@ -96,7 +96,7 @@ class Receiver:
                 self._fail_for(error)
 
     def end(self) -> None:
-        """Put it in its place, with its time."""
+        """Set the file's time and rename it into place."""
         if self._incoming is None:
             return
         try:
@@ -116,7 +116,7 @@ class Receiver:
         self._on_file(self._name, size)
 
     def give_up(self) -> None:
-        """Remove what is half there."""
+        """Remove a file that is not complete."""
         if self._incoming is not None:
             incoming, self._incoming = self._incoming, None
             incoming.discard()
@@ -141,7 +141,7 @@ class Receiver:
         return open_temporary(self._storage, path, replaced)
 
     def _attributes_of(self, path: bytes) -> SFTPAttributes | None:
-        """Of a file that is replaced; None where it went away since it was listed."""
+        """The attributes of a file that is replaced; None if it was removed since it was listed."""
         try:
             return self._storage.lstat(path)
         except (OSError, SFTPException) as error:
@@ -150,9 +150,9 @@ class Receiver:
             return None
 
     def _check_unchanged(self, name: str) -> None:
-        """Find out whether the plan, which may be hours old, still holds.
+        """Check that the plan, which may be hours old, still applies.
 
-        Raises Overtaken, and what the storage does.
+        Raises Overtaken, and what the storage raises.
         """
         try:
             attrs = self._storage.lstat(self._top + name.encode())
@@ -161,7 +161,7 @@ class Receiver:
                 raise
             return
         if attrs.permissions is not None and not S_ISREG(attrs.permissions):
-            raise SFTPFailure("a directory, a link or the like has that name by now")
+            raise SFTPFailure("a directory, a link or another special file has that name now")
         now = seconds(attrs)
         if now != self._here.files.get(name) and (now > self._mtime or not self._by_time):
             raise Overtaken("it was changed here meanwhile")
@@ -174,7 +174,7 @@ class Receiver:
         is_top = len(path) <= len(self._top)
         if not is_top:
             self._make_directory(stripped.rpartition(b"/")[0] + b"/")
-        # The top is the user's own words, and may be a link; what a peer names is not followed.
+        # The top is named by this side's user and may be a link. In names from the peer, links are refused.
         look = self._storage.stat if is_top else self._storage.lstat
         try:
             attrs = look(path if is_top else stripped)
@@ -184,7 +184,7 @@ class Receiver:
             try:
                 self._storage.mkdir(stripped, DIRECTORY)
             except FileExistsError:
-                pass  # another session's, or a link that leads nowhere: then the next line raises
+                pass  # by another session; or it is a dangling link, for which the next line raises
             attrs = look(path if is_top else stripped)
         if not S_ISDIR(attrs.permissions or 0):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))

@@ -1,4 +1,4 @@
-"""Files that go out, as blocks to be sent: many small files in one block, a large one in many.
+"""Reads files into blocks to be sent: many small files in one block, a large file in many.
 
 Blocking calls of the storage's. What may not enter: sockets, what is planned.
 """
@@ -26,9 +26,9 @@ BLOCK = 256 << 10  # bytes that are sent at once
 
 
 class CannotSend(Exception):
-    """A file cannot be read, or not to the end that was announced.
+    """A file cannot be read, or is shorter than announced.
 
-    has_begun: whether part of it was sent. is_missing: whether it is not there any more.
+    has_begun: whether part of it was sent. is_missing: whether it does not exist any more.
     """
 
     def __init__(self, name: str, why: str, has_begun: bool, is_missing: bool = False) -> None:
@@ -69,15 +69,15 @@ class Sender:
     ) -> Generator[bytes | bytearray, None, None]:
         """What a server sends for files, (name, modification time in seconds).
 
-        on_skipped: called for a file that cannot be read with its name, the reason, and whether that is
-        that it went away. Raises CannotSend for one that had begun.
+        on_skipped: called for a file that cannot be read, with its name, the reason, and whether it is
+        missing. Raises CannotSend if part of it was sent.
         """
         heads = ((name, self._head(name, mtime)) for name, mtime in files)
         return self._blocks(heads, on_skipped)
 
     def _head(self, name: str, mtime: int) -> bytes:
         line = self._dialect.encode(name)
-        assert line is not None  # or it would not have been listed
+        assert line is not None  # only names that can be encoded are listed
         return line + wire.number(mtime * 1000)
 
     def _blocks(
@@ -87,7 +87,7 @@ class Sender:
         for name, head in files:
             try:
                 for piece in self._file(name, head):
-                    # A large file's pieces are not copied once more.
+                    # Pieces of a large file are not copied again.
                     if len(piece) >= BLOCK // 2:
                         if ready:
                             yield ready
@@ -116,11 +116,11 @@ class Sender:
             try:
                 attrs = self._storage.fstat(handle)
                 if attrs.permissions is not None and not S_ISREG(attrs.permissions):
-                    raise CannotSend(name, "it is no regular file any more", has_begun)
+                    raise CannotSend(name, "it is not a regular file any more", has_begun)
                 size = attrs.size or 0
                 first = self._read(handle, 0, min(size, BLOCK))
                 if len(first) < min(size, BLOCK):
-                    size = len(first)  # it is shorter now, which nobody was told otherwise yet
+                    size = len(first)  # it is shorter now; no length was sent yet
                 has_begun = True
                 yield head + wire.number(size) + (first if len(first) < BLOCK else b"")
                 if len(first) == BLOCK:
@@ -146,7 +146,7 @@ class Sender:
         self._on_file(name, size)
 
     def _read(self, handle: Any, offset: int, size: int) -> bytes:
-        """That many bytes, or fewer where the file ends."""
+        """Read this many bytes, or fewer at the end of the file."""
         found = bytes(self._storage.read(handle, offset, size))
         while 0 < len(found) < size:
             more = self._storage.read(handle, offset + len(found), size - len(found))

@@ -1,8 +1,8 @@
-"""SRP-6a as this protocol has it: SHA-1, RFC 5054's group of 2048 bits, and none of RFC 5054's padding.
+"""SRP-6a as in this protocol: SHA-1, RFC 5054's group of 2048 bits, and none of RFC 5054's padding.
 
-srptools does the arithmetic. It differs from this protocol in three places, each of which is overridden
-here: it pads g in k, and A and B in u, and it turns digests in M into integers, which lose their leading
-zeros. What may not enter: lines, sockets, where users are kept.
+srptools does the arithmetic. It differs from this protocol in three places, which are overridden here: it
+pads g in k, and A and B in u, and it turns digests in M into integers, which lose their leading zeros. What
+may not enter: lines, sockets, where users are stored.
 Facts: k = H(N | g), u = H(A | B), x = H(s | H(I ":" P)), v = g^x, K = H(S),
 M = H((H(N) xor H(g)) | H(I) | s | A | B | K), HAMK = H(A | M | K); integers as minimal big-endian bytes,
 digests as their 20 bytes. RFC 5054 has the group, and the reasons for refusing A, B and u.
@@ -28,7 +28,7 @@ _MADE_UP = 64  # bytes of what an unknown user is made from, before the salt
 
 
 class Refused(Exception):
-    """The other side has not proved what it should. The text is for the log; the other side gets none."""
+    """The other side has failed the login. The text is for the log; the other side is not told."""
 
 
 class _Context(SRPContext):  # type: ignore[misc]
@@ -63,26 +63,24 @@ def minimal(number: int) -> bytes:
 
 
 def verifier(user: str, password: str, salt: bytes) -> int:
-    """v, which a server keeps in the place of the password."""
+    """v, which a server stores instead of the password."""
     context = _Context(user, password)
     found: int = context.get_common_password_verifier(context.get_common_password_hash(salt))
     return found
 
 
 def new_salt() -> bytes:
-    """s, by chance."""
+    """A random s."""
     return secrets.token_bytes(SALT)
 
 
 class ServerLogin:
-    """A server's side of one login. Whatever is wrong, answer() refuses, and nothing before it.
+    """A server's side of one login. Whatever is wrong, only answer() refuses it.
 
-    must_abort: after challenge(), whether A was zero in the group. Then the protocol has no challenge sent;
-    it is the client's own doing, and tells him nothing. answer() refuses here as well, after the usual work.
-
-    users: (salt, verifier) by name. decoy: a secret of the server's, from which what an unknown user gets is
-    made: always the same for a name, as a real user's salt would be. The server that makes a new decoy at
-    each start tells who is unknown to whoever asks before and after.
+    users: (salt, verifier) by name. decoy: a secret of the server. An unknown user's salt is derived from it,
+    so that it is always the same for a name, as a real user's salt is. must_abort: after challenge(), whether
+    A is zero in the group. In that case the protocol sends no challenge, which tells the client nothing that
+    it did not do itself; answer() refuses as usual, after the usual work.
     """
 
     def __init__(self, users: Mapping[str, tuple[bytes, int]], decoy: bytes) -> None:
@@ -90,16 +88,16 @@ class ServerLogin:
         self._decoy = decoy
 
     def challenge(self, user: str, public: int) -> tuple[bytes, int]:
-        """(s, B) for the client's A. What can only be refused goes the same way, at the same cost.
+        """(s, B) for the client's A. A login that will be refused takes the same work and time.
 
-        A known user pays for a made-up one's verifier, too, and an A that is no number of the group is
-        computed with as if it were another: to stop here would tell, by time, what was wrong.
+        A verifier is made up for known users, too, and an A outside of the group is replaced by another
+        number: stopping here would tell, by time, what was wrong.
         """
         self.must_abort = public % PRIME == 0
         made_up = self._made_up(user)
         known = self._users.get(user)
         self._salt, stored = known or made_up
-        # A verifier of zero makes a key that everybody knows. None comes from a password.
+        # A verifier of zero makes a key that anyone can compute. No password has that verifier.
         self._is_sound = known is not None and stored % PRIME != 0 and 0 < public < PRIME
         self._client_public = public if 0 < public < PRIME else made_up[1]
         self._context = _Context(user)
@@ -117,7 +115,7 @@ class ServerLogin:
         return self._salt, self._public
 
     def _made_up(self, user: str) -> tuple[bytes, int]:
-        """(salt, verifier) of a user that is not there; its salt is as long as one of the others'."""
+        """(salt, verifier) of an unknown user; the salt is as long as that of a known user."""
         lengths = sorted(len(salt) for salt, _ in self._users.values()) or [SALT]
         seed = hashlib.shake_256(b"%b\0%b" % (self._decoy, user.encode())).digest(_MADE_UP + lengths[-1])
         length = lengths[int.from_bytes(seed[EXPONENT:_MADE_UP], "big") % len(lengths)]
@@ -138,7 +136,7 @@ class ServerLogin:
         )
         is_sound, self._is_sound = self._is_sound, False  # one guess for one challenge
         if not (is_right and is_sound):
-            raise Refused("user and password do not fit")
+            raise Refused("user and password do not match")
         return answer
 
 
@@ -153,7 +151,7 @@ class ClientLogin:
     def prove(self, salt: bytes, public: int) -> bytes:
         """M for the server's s and B. Raises Refused."""
         if not 0 < public < PRIME:
-            raise Refused("B is no number of the group")
+            raise Refused("B is not in the group")
         common = self._context.get_common_secret(public, self.public)
         if common == 0:
             raise Refused("u is zero")
@@ -170,7 +168,7 @@ class ClientLogin:
         return self._proof
 
     def check(self, answer: bytes) -> None:
-        """HAMK of the server's. Raises Refused when it does not know the verifier."""
+        """Check the server's HAMK. Raises Refused if the server does not know the verifier."""
         expected: bytes = self._context.get_common_session_key_proof_hash(
             session_key=self._key, session_key_proof=self._proof, client_public=self.public
         )

@@ -1,7 +1,7 @@
-"""What the system holds of what was sent, because the peer has not taken it yet: MiB, for which it asks for
-more in large steps, so that a slow peer looks like a silent one. Facts: tcp(7), SIOCOUTQ.
+"""The bytes that the kernel still holds because the peer has not acknowledged them. There may be MiB of them,
+and the kernel accepts more in large steps only, so that a slow peer looks like a silent one.
 
-What may not enter: who waits for what.
+What may not enter: waiting. Facts: tcp(7), SIOCOUTQ.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import termios
 
 
 def unsent(descriptor: int) -> int:
-    """Bytes that a connection's peer has not acknowledged; 0 where that is not to be known."""
+    """Bytes that a connection's peer has not acknowledged; 0 if the kernel does not tell."""
     try:
         (held,) = struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)))
     except OSError:

@@ -1,9 +1,8 @@
-"""The SK Sync protocol: its lines, to values and back.
+"""The lines of the SK Sync protocol, to values and back.
 
-Lines end in a line feed and hold text in the encoding of the protocol's name. Numbers are decimal. What is
-between lines, the content of files, is nobody's business here. Everything that a peer may send is checked:
-what comes out of this module can be used. What may not enter: I/O, storages, what is done about anything.
-Facts: what existing clients and servers say, as docs/sksync.md has it.
+Lines end in a line feed; their text is in the encoding of the protocol's name, and numbers are decimal.
+Everything that a peer may send is checked, so values from this module can be used as they are. What may not
+enter: I/O, storages, the contents of files. Facts: docs/sksync.md, from existing clients and servers.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ _HEX = re.compile(rb"(?:[0-9a-fA-F]{2})+")
 
 
 class Malformed(ValueError):
-    """What a peer said is not of this protocol. The text is for the log."""
+    """A peer has violated the protocol. The text is for the log."""
 
 
 class Undecodable(Malformed):
-    """Text that is not in the encoding of the protocol's name."""
+    """Text that is not in the encoding of the protocol."""
 
 
 class Dialect(enum.Enum):
@@ -48,7 +47,7 @@ class Dialect(enum.Enum):
         self.has_digests = has_digests
 
     def encode(self, text: str) -> bytes | None:
-        """The line for a text, with its end, or None for what this dialect cannot say."""
+        """The line for a text, with its end, or None if the text cannot be encoded."""
         if "\n" in text:
             return None
         try:
@@ -62,11 +61,11 @@ class Dialect(enum.Enum):
         try:
             return line.decode(self.encoding)
         except UnicodeDecodeError:
-            raise Undecodable(f"a line that is no {self.encoding}") from None
+            raise Undecodable(f"a line that is not {self.encoding}") from None
 
 
 class SyncType(enum.IntEnum):
-    """What goes where; by time, or only what is missing on one side."""
+    """The direction, and whether times matter or only missing files are copied."""
 
     BIDIRECTIONAL_USE_TIME = 0
     TO_SERVER_USE_TIME = 1
@@ -96,7 +95,7 @@ def parse_dialect(line: bytes) -> Dialect:
     for dialect in Dialect:
         if line == dialect.title.encode():
             return dialect
-    raise Malformed("no protocol of ours")
+    raise Malformed("an unknown protocol")
 
 
 def parse_type(line: bytes) -> SyncType:
@@ -108,7 +107,7 @@ def parse_type(line: bytes) -> SyncType:
 
 
 def parse_recursive(line: bytes) -> bool:
-    """Whether directories in the directory are meant as well; 0 is yes. Raises Malformed."""
+    """Whether the sync is recursive; 0 is yes. Raises Malformed."""
     return parse_number(line, 0, 1, "recursion flag") == 0
 
 
@@ -134,7 +133,7 @@ def parse_digest(line: bytes) -> str:
     """The MD5 of what was before it. Raises Malformed."""
     raw = line
     if len(raw) != DIGEST or not _HEX.fullmatch(raw):
-        raise Malformed("no digest")
+        raise Malformed("a malformed digest")
     return raw.decode().lower()
 
 
@@ -161,7 +160,7 @@ def check_name(name: str) -> str:
 
 
 def entry(name: str, mtime: int, dialect: Dialect) -> bytes | None:
-    """A line of a listing, or None for a name that this dialect cannot say."""
+    """A line of a listing, or None for a name that cannot be encoded."""
     return dialect.encode(f"{mtime * 1000} {name}")
 
 
@@ -174,28 +173,28 @@ def parse_srp_start(line: bytes) -> tuple[str, int]:
     """(user, A): how a client begins to log in. Raises Malformed."""
     parts = line.removeprefix(SRP_START).split(b" ")
     if not line.startswith(SRP_START) or len(parts) != 2:
-        raise Malformed("no login")
+        raise Malformed("a malformed login")
     try:
         return parse_hex(parts[0]).decode("utf-8"), int.from_bytes(parse_hex(parts[1]), "big")
     except UnicodeDecodeError:
-        raise Malformed("a user's name that is no UTF-8") from None
+        raise Malformed("a user's name that is not UTF-8") from None
 
 
 def parse_srp_challenge(line: bytes) -> tuple[bytes, int]:
     """(salt, B): the server's answer. Raises Malformed."""
     parts = line.split(b" ")
     if len(parts) != 2:
-        raise Malformed("no answer to a login")
+        raise Malformed("a malformed reply to a login")
     return parse_hex(parts[0]), int.from_bytes(parse_hex(parts[1]), "big")
 
 
 def parse_hex(text: bytes) -> bytes:
-    """Bytes in hexadecimal; where a digit was left out, it is a zero in front. Raises Malformed."""
+    """Bytes in hexadecimal; an odd number of digits lacks a leading zero. Raises Malformed."""
     if len(text) > MOST_SRP:
-        raise Malformed("a number without end")
+        raise Malformed("a number that is too long")
     text = text.rjust(len(text) + len(text) % 2, b"0")
     if not _HEX.fullmatch(text):
-        raise Malformed("no hexadecimal number")
+        raise Malformed("a malformed hexadecimal number")
     return bytes.fromhex(text.decode())
 
 
@@ -215,7 +214,7 @@ def srp_proof(proof: bytes) -> bytes:
 
 
 def hexadecimal(value: int) -> bytes:
-    """A number in as many whole bytes as it takes."""
+    """A number as the fewest whole bytes."""
     return value.to_bytes(max(1, -(-value.bit_length() // 8)), "big").hex().encode()
 
 

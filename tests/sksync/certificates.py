@@ -55,6 +55,9 @@ class Pair:
 
 
 def _name(host: str) -> x509.GeneralName:
+    """The name for a host: its address or, also for what looks like one, its DNS name after "DNS:"."""
+    if host.startswith("DNS:"):
+        return x509.DNSName(host[4:])
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:

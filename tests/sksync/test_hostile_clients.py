@@ -68,13 +68,13 @@ class Names(PeerCase):
     def test_a_name_that_is_taken_by_something_else_is_refused_alone(self) -> None:
         serving = self.serve()
         names = {
-            b"directory": "a directory, a link or the like has that name here",
-            b"link": "a directory, a link or the like has that name here",
+            b"directory": "a directory, a link or another special file has that name here",
+            b"link": "a directory, a link or another special file has that name here",
             b"link/new": "not a directory",
             b"link/new/deeper": "not a directory",
             b"old/new": "not a directory",
-            b".pysftp-0123456789ab-1-0123456789abcdef": "names like this are for temporary files",
-            b"directory/.pysftp-/new": "names like this are for temporary files",
+            b".pysftp-0123456789ab-1-0123456789abcdef": "the name is reserved for temporary files",
+            b"directory/.pysftp-/new": "the name is reserved for temporary files",
             b"n" * 300: "file name too long",
         }
         for name, why in names.items():

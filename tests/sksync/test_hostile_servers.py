@@ -141,7 +141,7 @@ class Numbers(HostileServers):
         right = hashlib.md5(b"abc").hexdigest().encode()
         for digest in (b"0" * 32, right[:-1], b"", right[:-1] + b"\xff", right + b" "):
             said = b"\nold\n" + TIME + b"3\nabc" + digest + b"\n\n"
-            self.meets(said, "the server sent (no digest|a digest that)", dialect=Dialect.PYSKSYNC_2)
+            self.meets(said, "the server sent (a malformed digest|a digest that)", dialect=Dialect.PYSKSYNC_2)
 
 
 class Breaks(HostileServers):
@@ -186,13 +186,13 @@ class Breaks(HostileServers):
         for said, words in (
             (b"\n", "refused the login"),
             (b"", "refused the login"),
-            (b"zz zz\n", "no hexadecimal number"),
-            (b"one\n", "no answer to a login"),
+            (b"zz zz\n", "a malformed hexadecimal number"),
+            (b"one\n", "a malformed reply to a login"),
             (b"00 00\n", "the server does not know the password"),
-            (b"ab " + b"f" * 5000 + b"\n", "a number without end"),
+            (b"ab " + b"f" * 5000 + b"\n", "a number that is too long"),
             (ENDLESS * 2, "a line of more than"),
             (proved, "the server does not know the password"),
-            (proved.replace(b"00" * 20, b"x"), "no hexadecimal number"),
+            (proved.replace(b"00" * 20, b"x"), "a malformed hexadecimal number"),
         ):
             self.meets(self.saying(said), words, login=login)
 

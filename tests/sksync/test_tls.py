@@ -69,7 +69,14 @@ class Servers(Encrypted):
         trusted = ClientTLS(authority.certfile)
         self.assert_good(self.tls(self.pair("right", HOST, signer=authority)), trusted)
         (self.here / "f").unlink()
-        for name, hosts in (("wrong", ("localhost", "10.0.0.1")), ("star", ("*.0.0.1", "*")), ("none", ())):
+        for name, hosts in (
+            ("wrong", ("localhost", "10.0.0.1")),
+            ("next", ("127.0.0.2",)),
+            ("text", ("DNS:127.0.0.1",)),
+            ("star", ("*.0.0.1",)),
+            ("stars", ("*",)),
+            ("none", ()),
+        ):
             with self.subTest(name):
                 wrong = self.tls(self.pair(name, *hosts, signer=authority))
                 self.assert_refused(wrong, trusted, f"does not name {HOST}")
@@ -80,9 +87,11 @@ class Servers(Encrypted):
         self.assert_refused(served, ClientTLS(authority.certfile), UNTRUSTED)
 
     def test_what_a_pinned_certificate_signed_without_being_an_authority_is_refused(self) -> None:
-        pinned = self.pair("pinned", HOST)
-        forged = self.pair("forged", HOST, signer=pinned)
-        self.assert_refused(self.tls(forged), ClientTLS(pinned.certfile), UNTRUSTED)
+        authority = self.pair("authority", is_authority=True)
+        for number, signer in enumerate((None, authority)):
+            pinned = self.pair(f"pinned-{number}", HOST, signer=signer)
+            forged = self.pair(f"forged-{number}", HOST, signer=pinned)
+            self.assert_refused(self.tls(forged), ClientTLS(pinned.certfile), UNTRUSTED)
 
     def test_one_whose_time_is_over_is_refused(self) -> None:
         pair = self.pair("server", HOST, is_over=True)
@@ -98,6 +107,13 @@ class Servers(Encrypted):
         with self.assertRaisesRegex(SyncError, "TLS|handshake"):
             self.sync(served.port, tls=ClientTLS(self.pair("server").certfile))
         self.assertEqual(tree(self.here), {})
+
+    def test_a_server_that_does_not_go_on_with_the_handshake_is_given_up(self) -> None:
+        with (
+            socket.create_server((HOST, 0)) as silent,
+            self.assertRaisesRegex(SyncError, "handshake failed: "),
+        ):
+            self.sync(silent.getsockname()[1], tls=ClientTLS(), timeout=0.3)
 
     def test_the_old_server_behind_tls_gets_the_same(self) -> None:
         pair = self.pair("server", HOST)
