@@ -16,7 +16,7 @@ from pysftpserver.sksync.wire import Malformed
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from pysftpserver.sksync.wire import Dialect
 
@@ -123,7 +123,8 @@ class ContentParser(ABC):
         self._sink = sink
         self._lines = LineParser()
         self._left = 0  # bytes of the content
-        self._on_line: Callable[[bytes], None] = self._on_first_line
+        # A function and not a method of this object: the cycle would keep the sink's storage open for long.
+        self._on_line: Callable[[Any, bytes], None] = type(self)._on_first_line
         self._digest = hashlib.md5(usedforsecurity=False)
 
     def feed(self, data: bytes | bytearray, start: int, end: int) -> int:
@@ -142,7 +143,7 @@ class ContentParser(ABC):
             else:
                 line, start = self._lines.feed(data, start, end)
                 if line is not None:
-                    self._on_line(line)
+                    self._on_line(self, line)
         return start
 
     def _begin(self, name: str, mtime: int, length: int) -> None:
@@ -156,7 +157,7 @@ class ContentParser(ABC):
 
     def _on_content_end(self) -> None:
         if self._dialect.has_digests:
-            self._on_line = self._on_digest
+            self._on_line = type(self)._on_digest
         else:
             self._end()
 
@@ -168,7 +169,7 @@ class ContentParser(ABC):
     def _end(self) -> None:
         self._sink.end()
         self.count += 1
-        self._on_line = self._on_first_line
+        self._on_line = type(self)._on_first_line
 
     @abstractmethod
     def _on_first_line(self, line: bytes) -> None:
@@ -219,12 +220,12 @@ class DownloadParser(ContentParser):
             self.is_done = True
             return
         self._coming = wire.parse_name(line, self._dialect)
-        self._on_line = self._on_time
+        self._on_line = type(self)._on_time
 
     def _on_time(self, line: bytes) -> None:
         self._mtime = wire.parse_time(line)
         self._check(self._coming, self._mtime)
-        self._on_line = self._on_length
+        self._on_line = type(self)._on_length
 
     def _on_length(self, line: bytes) -> None:
         self._begin(self._coming, self._mtime, wire.parse_length(line))

@@ -213,6 +213,18 @@ class Running(SkSyncCase):
         (self.place / "old").rename(self.jail)
         self.assertEqual(oldstyle.client(server.port, self.here), ([], ["f"]))
 
+    def test_sessions_that_have_ended_leave_no_descriptor_open(self) -> None:
+        server = self.serve(server_root=str(self.jail))
+        counts = []
+        for _ in range(8):
+            oldstyle.client(server.port, self.here)
+            with socket.create_connection((HOST, server.port), PATIENCE) as client:
+                client.sendall(b"pysksync 1\n1\n0\nthere\nhere\n%d000 f\n\n9999\nxyz" % NOW)
+                wait_for("a half of a file", lambda: list(self.there.iterdir()))
+            wait_for("its end", lambda: not list(self.there.iterdir()))
+            counts.append(len(os.listdir(f"/proc/{server.process.pid}/fd")))
+        self.assertLessEqual(max(counts), min(counts) + 3, counts)
+
     def test_failed_logins_delay_the_next_from_that_address_with_the_same_reply(self) -> None:
         put(self.there, "f", b"content")
         self.run_it("users", "add", "me", "--password-file", "-", stdin=b"right")
