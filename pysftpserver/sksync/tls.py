@@ -186,7 +186,7 @@ def _check_readable(key: str, path: str | None) -> None:
 
 def tls_words(error: ssl.SSLError) -> str:
     """OpenSSL's reason, in small letters."""
-    return (error.reason or "not in PEM format").lower().replace("_", " ")
+    return (error.reason or "").lower().replace("_", " ") or "not in PEM format, or without its pass phrase"
 
 
 def _certificates(path: str) -> list[bytes]:
