@@ -349,7 +349,7 @@ class Receiving(Directories):
         client.say(b"pysksync 2\n1\n0\nthere\nhere\n%d000 f\n\n" % NOW)
         client.say(b"3\nnew" + hashlib.md5(b"old").hexdigest().encode() + b"\n")
         self.assertEqual(client.rest(), b"Protocol Established\nmd5\nf\n")
-        served.log.wait("a digest that does not fit")
+        served.log.wait("a digest that does not match")
         self.assertEqual(tree(self.there), {"f": (b"old", NOW - 10)})
 
     def test_ending_the_server_removes_what_it_has_half_received(self) -> None:
