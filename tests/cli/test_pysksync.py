@@ -220,8 +220,8 @@ class Running(SkSyncCase):
             oldstyle.client(server.port, self.here)
             with socket.create_connection((HOST, server.port), PATIENCE) as client:
                 client.sendall(b"pysksync 1\n1\n0\nthere\nhere\n%d000 f\n\n9999\nxyz" % NOW)
-                wait_for("a half of a file", lambda: list(self.there.iterdir()))
-            wait_for("its end", lambda: not list(self.there.iterdir()))
+                until(lambda: list(self.there.iterdir()), "a half of a file")
+            until(lambda: not list(self.there.iterdir()), "its end")
             counts.append(len(os.listdir(f"/proc/{server.process.pid}/fd")))
         self.assertLessEqual(max(counts), min(counts) + 3, counts)
 
@@ -264,7 +264,7 @@ class Running(SkSyncCase):
         tls = {"ssl_server_certfile": "cert1.pem", "ssl_server_keyfile": "key1.pem"}
         server = Server(keys["port"], self.place / "errors", self.place, self.configure(**keys, **tls))
         self.addCleanup(server.kill)
-        wait_for("it listens", lambda: log.exists() and "listening" in log.read_text())
+        until(lambda: log.exists() and "listening" in log.read_text(), "it listens")
         login = {"username": "me", "password": "pw", "use_ssl": True, "ssl_server_certfile": "cert2.pem"}
         client = self.client(keys["port"], **login)
         self.assertEqual(self.run_it(client, "client", "me").returncode, 1)
@@ -272,13 +272,12 @@ class Running(SkSyncCase):
         self.configure(**keys, **tls, max_clients="many")
         log.rename(self.place / "log.1")
         server.process.send_signal(signal.SIGHUP)
-        wait_for(
-            "a line", lambda: log.exists() and "not reloaded: sksync.json: max_clients: " in log.read_text()
-        )
+        refused = "not reloaded: sksync.json: max_clients: "
+        until(lambda: log.exists() and refused in log.read_text(), "a line")
         self.configure(**keys | {"port": 1}, **tls, max_clients=7)
         self.run_it("users", "add", "me", "--password-file", "-", stdin=b"pw")
         server.process.send_signal(signal.SIGHUP)
-        wait_for("a line", lambda: "reloaded\n" in log.read_text())
+        until(lambda: "reloaded\n" in log.read_text(), "a line")
         self.assertIn("port: a change takes effect after a restart only", log.read_text())
         done = self.run_it(client, "client", "me")
         self.assertEqual((done.returncode, set(tree(self.here))), (0, {"f"}), done.stderr)
@@ -288,7 +287,7 @@ class Running(SkSyncCase):
         server = self.serve(server_root=str(self.jail))
         with socket.create_connection((HOST, server.port), PATIENCE) as client:
             client.sendall(b"pysksync 1\n1\n0\nthere\nhere\n%d000 f\n\n6\nabc" % NOW)
-            wait_for("a half of a file", lambda: list(self.there.iterdir()))
+            until(lambda: list(self.there.iterdir()), "a half of a file")
             server.process.send_signal(signal.SIGTERM)
             server.wait("waiting up to 30 seconds")
             with self.assertRaises(ConnectionRefusedError):
