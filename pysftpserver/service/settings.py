@@ -50,9 +50,9 @@ class Kind(_Typed[T]):
 
     parse: makes the value of a text, or raises ValueError with what the value has to be ("a port from 0 to
     65535"). native: the types that TOML may have in place of a text. metavar: what help texts call it.
-    inner: the kind of a value that is set, where a word for "not set" gives None. is_list: the value is a
-    tuple, and the option may be repeated; separator: what separates the items of a text, "" for one item a
-    text.
+    is_optional: whether a word for "not set" gives None; inner: the kind of a value that is set. is_list: the
+    value is a tuple, and the option may be repeated; separator: what separates the items of a text, "" for one
+    item a text.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class Kind(_Typed[T]):
         metavar: str,
         native: tuple[type, ...] = (str,),
         *,
+        is_optional: bool = False,
         inner: Kind[Any] | None = None,
         is_list: bool = False,
         separator: str = "",
@@ -68,6 +69,7 @@ class Kind(_Typed[T]):
         self.parse = parse
         self.metavar = metavar
         self.native = native
+        self.is_optional = is_optional
         self.inner = inner
         self.is_list = is_list
         self.separator = separator
@@ -75,7 +77,7 @@ class Kind(_Typed[T]):
     @property
     def is_flag(self) -> bool:
         """Whether its option takes no value."""
-        return self.native == (bool,) and self.inner is None
+        return self.native == (bool,) and not self.is_optional
 
     def from_toml(self, value: object) -> T:
         """The value that TOML has. Raises ValueError with what it has to be."""
@@ -112,6 +114,7 @@ def optional(kind: Kind[T]) -> Kind[T | None]:
         parse,
         kind.metavar,
         kind.native,
+        is_optional=True,
         inner=kind,
         is_list=kind.is_list,
         separator=kind.separator,
