@@ -51,8 +51,8 @@ class Kind(_Typed[T]):
     parse: makes the value of a text, or raises ValueError with what the value has to be ("a port from 0 to
     65535"). native: the types that TOML may have in place of a text. metavar: what help texts call it.
     is_optional: whether a word for "not set" gives None; inner: the kind of a value that is set. is_list: the
-    value is a tuple, and the option may be repeated; separator: what separates the items of a text, "" for one
-    item a text.
+    value is a tuple, and the option may be repeated; separator: what separates the items of a text, "" for
+    one item a text.
     """
 
     def __init__(
