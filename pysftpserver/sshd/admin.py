@@ -17,6 +17,7 @@ import stat
 import struct
 from contextlib import contextmanager, suppress
 
+from pysftpserver.failures import reason_of
 from pysftpserver.sshd.admin_client import LONGEST_QUESTION, AdminError, path_of
 
 TYPE_CHECKING = False
@@ -68,7 +69,7 @@ def _turn(path: str) -> Iterator[None]:
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise AdminError(f"admin_socket {path}: {(error.strerror or 'failure').lower()}") from None
+        raise AdminError(f"admin_socket {path}: {reason_of(error)}") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -90,7 +91,7 @@ def _listen(path: str) -> socket.socket:
         one.setblocking(False)
     except OSError as error:
         one.close()
-        raise AdminError(f"admin_socket {path}: {(error.strerror or str(error)).lower()}") from None
+        raise AdminError(f"admin_socket {path}: {reason_of(error)}") from None
     except BaseException:
         one.close()
         raise

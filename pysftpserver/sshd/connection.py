@@ -153,7 +153,7 @@ class Connection(asyncssh.SSHServer):
         self._tries += 1
         blob = key.public_data
         self._tried.add(blob)
-        most = self._server.options.auth_tries
+        most = self._server.settings.auth_tries
         if len(self._tried) > most or self._tries > 2 * most:  # each is asked about, and then signed with
             self._reason = "too many keys"
             self._failed()

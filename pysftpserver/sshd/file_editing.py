@@ -13,6 +13,7 @@ import os
 import tempfile
 from contextlib import contextmanager
 
+from pysftpserver.failures import reason_of
 from pysftpserver.sshd import toml_edit, users_file
 from pysftpserver.sshd.editing import UsersEditor, check, clean_keys, with_keys
 from pysftpserver.sshd.roster import shown
@@ -51,7 +52,7 @@ class FileEditor(UsersEditor):
         self._make()
         with self._edited() as edit:
             if name in edit.users:
-                raise DirectoryError(f"there is a user {shown(name)} already")
+                raise DirectoryError(f"there is already a user named {shown(name)}")
             edit.wanted.setdefault("users", {})[name] = dict(values)
             edit.new = toml_edit.append(edit.old, ("users", name), values)
         return self._user(name)
@@ -87,7 +88,7 @@ class FileEditor(UsersEditor):
     def remove(self, name: str) -> None:
         with self._edited() as edit:
             if name not in edit.users:
-                raise DirectoryError(f"there is no user {shown(name)}")
+                raise DirectoryError(f"no user named {shown(name)}")
             del edit.wanted["users"][name]
             edit.new = toml_edit.remove(edit.old, ("users", name))
             if edit.new is not None and not edit.wanted["users"] and "[users]" not in edit.new:
@@ -106,7 +107,7 @@ class FileEditor(UsersEditor):
                 raise DirectoryError(
                     f"written, but user {shown(name)} cannot be used: {'; '.join(record.problems)}"
                 )
-        raise DirectoryError(f"there is no user {shown(name)}")
+        raise DirectoryError(f"no user named {shown(name)}")
 
     def _make(self) -> None:
         """Make the file where there is none."""
@@ -115,7 +116,7 @@ class FileEditor(UsersEditor):
         except FileExistsError:
             pass
         except OSError as error:
-            raise DirectoryError(f"users file {self._path}: {error.strerror}") from None
+            raise DirectoryError(f"users file {self._path}: {reason_of(error)}") from None
 
     @contextmanager
     def _edited(self) -> Iterator[_Edit]:
@@ -130,7 +131,7 @@ class FileEditor(UsersEditor):
             try:
                 self._replace(new, seen)
             except OSError as error:
-                raise DirectoryError(f"users file {self._path}: {error.strerror}") from None
+                raise DirectoryError(f"users file {self._path}: {reason_of(error)}") from None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -139,7 +140,7 @@ class FileEditor(UsersEditor):
             try:
                 descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             except OSError as error:
-                raise DirectoryError(f"users file {self._path}: {error.strerror}") from None
+                raise DirectoryError(f"users file {self._path}: {reason_of(error)}") from None
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 if not self._is_still(descriptor):
@@ -195,7 +196,7 @@ class _Edit:
     def table(self, name: str) -> dict[str, Any]:
         """A user's fields. Raises DirectoryError for none, or for fields that are not what they should be."""
         if name not in self.users:
-            raise DirectoryError(f"there is no user {shown(name)}")
+            raise DirectoryError(f"no user named {shown(name)}")
         table = self.users[name]
         problems = users_file.field_problems(table) if isinstance(table, dict) else ["it is no table"]
         if problems:

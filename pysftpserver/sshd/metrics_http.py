@@ -90,7 +90,7 @@ class Collector:
         return figures
 
 
-class MetricsDoor:
+class MetricsEndpoint:
     """The HTTP server."""
 
     def __init__(self, collector: Collector, log: SFTPLog) -> None:

@@ -14,10 +14,9 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "redis":
         raise
-    from pysftpserver.sshd.redis_records import MISSING
-    from pysftpserver.sshd.users import DirectoryError
+    from pysftpserver.failures import missing
 
-    raise DirectoryError(MISSING) from None
+    raise missing("redis", "sshd") from None
 
 from contextlib import contextmanager
 
@@ -151,7 +150,7 @@ class RedisEditor(UsersEditor):
         def write(pipe: Any) -> str:
             pipe.watch(records.USERS)
             if self._reader.id_of(name) is not None:
-                raise DirectoryError(f"there is a user {shown(name)} already")
+                raise DirectoryError(f"there is already a user named {shown(name)}")
             id = self._free_id(pipe)
             pipe.multi()
             pipe.sadd(records.USERS, id)
@@ -226,7 +225,7 @@ class RedisEditor(UsersEditor):
         pipe.watch(records.USERS)
         id = self._reader.id_of(name)
         if id is None:
-            raise DirectoryError(f"there is no user {shown(name)}")
+            raise DirectoryError(f"no user named {shown(name)}")
         pipe.watch(records.hash_key(id), records.set_key(id))
         if pipe.hget(records.hash_key(id), "name") != name.encode():
             raise DirectoryError(f"user {shown(name)} was renamed just now; try again")

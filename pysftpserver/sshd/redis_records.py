@@ -7,24 +7,24 @@ Facts: docs/sshd.md, "In Redis".
 
 from __future__ import annotations
 
-import errno
-import os
 import re
 import uuid
 from dataclasses import dataclass, field
 
+from pysftpserver.failures import reason_of
 from pysftpserver.sshd.records import Record, build, parse_active, parse_keys, unusable
 from pysftpserver.sshd.users import DirectoryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import Any
+    from typing import Any, Self
+
+    from pysftpserver.sshd.config import ServerSettings
 
 USERS = "solt.sftp.users"
 USER = "solt.sftp.user."
 FIELDS = ("name", "folder", "active", "storage")
-MISSING = "redis is missing: pip install 'pysftpserver[sshd]'"
 LONGEST_ID = 128  # characters
 # What the library says of a password, and of Redis's access lists, in its several classes of errors.
 _REFUSALS = {
@@ -52,6 +52,17 @@ class RedisAddress:
     db: int = 1
     password: str | None = field(default=None, repr=False)
     channel: str = "sftp_users"
+
+    @classmethod
+    def of(cls, settings: ServerSettings) -> Self:
+        """The address that settings name."""
+        return cls(
+            settings.redis_host,
+            settings.redis_port,
+            settings.redis_dbindex,
+            settings.redis_pass,
+            settings.redis_channel,
+        )
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}, database {self.db}"
@@ -136,9 +147,9 @@ def words_of_failure(error: BaseException) -> tuple[str, bool]:
     cause = error.__cause__ or error.__context__
     number = next((one.errno for one in (error, cause) if isinstance(one, OSError) and one.errno), None)
     if number is not None and number > 0:
-        return os.strerror(number), False
+        return reason_of(OSError(number, "")), False
     known = (
-        ("Connection refused", os.strerror(errno.ECONNREFUSED)),
+        ("Connection refused", "connection refused"),
         ("loading the dataset", "it is loading its data"),
         ("Name or service not known", "there is no host of that name"),
         ("imeout", "no answer in time"),

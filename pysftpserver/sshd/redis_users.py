@@ -20,10 +20,9 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "redis":
         raise
-    from pysftpserver.sshd.redis_records import MISSING
-    from pysftpserver.sshd.users import DirectoryError
+    from pysftpserver.failures import missing
 
-    raise DirectoryError(MISSING) from None
+    raise missing("redis", "sshd") from None
 
 from pysftpserver.sshd import redis_records as records
 from pysftpserver.sshd.redis_records import Refused

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.hook import SFTPHook
-    from pysftpserver.sshd.config import Options
+    from pysftpserver.sshd.config import ServerSettings
     from pysftpserver.sshd.users import User, UserDirectory
 
 IDLE_CHECKS = 5.0  # seconds between two looks for idle connections, at most
@@ -46,7 +46,7 @@ class Server:
 
     def __init__(
         self,
-        options: Options,
+        settings: ServerSettings,
         directory: UserDirectory,
         host_keys: Sequence[asyncssh.SSHKey],
         storage_of: Callable[[User], SFTPAbstractServerStorage],
@@ -56,12 +56,12 @@ class Server:
         shared: Shared | None = None,
         process: int = 0,
     ) -> None:
-        self.options = options
+        self.settings = settings
         self.directory = directory
         self.log = log
-        shared = shared or Shared(1, options.max_connections)
+        shared = shared or Shared(1, settings.max_connections)
         self.gate = Gate(
-            shared, process, options.max_connections, options.max_per_address, options.max_per_user
+            shared, process, settings.max_connections, settings.max_per_address, settings.max_per_user
         )
         self.penalties = Penalties(shared, process)
         self.metrics = Metrics()
@@ -87,7 +87,7 @@ class Server:
         options = asyncssh.SSHServerConnectionOptions(
             server_factory=lambda: Connection(self),
             server_host_keys=algorithms.host_keys(self._host_keys),
-            login_timeout=self.options.login_grace,
+            login_timeout=self.settings.login_grace,
             keepalive_interval=KEEPALIVE,
             keepalive_count_max=KEEPALIVES,
             agent_forwarding=False,
@@ -98,18 +98,18 @@ class Server:
             compression_algs=["none"],
             gss_host=None,
             server_version="pysftpd",
-            **algorithms.chosen(self.options),
+            **algorithms.chosen(self.settings),
         )
         for listening in sockets:
             self._listeners.append(await asyncssh.listen(sock=listening, options=options))
         self._idle_check = asyncio.create_task(self._end_idle())
 
-    def obey(self) -> None:
-        """Options have changed."""
-        options = self.options
-        if options.max_connections > self.gate.room:
+    def apply_limits(self) -> None:
+        """Apply settings that have changed."""
+        settings = self.settings
+        if settings.max_connections > self.gate.room:
             self.log.error(f"max_connections: one process has room for {self.gate.room} until a restart")
-        self.gate.limit(options.max_connections, options.max_per_address, options.max_per_user)
+        self.gate.limit(settings.max_connections, settings.max_per_address, settings.max_per_user)
 
     def make_room(self) -> None:
         """End the connection that has taken longest to log in, so that strangers cannot take all places.
@@ -138,7 +138,7 @@ class Server:
             self._storage_of(connection.user),
             self._hook_of(connection),
             log=self._log_of(connection),
-            read_only=self.options.read_only,
+            read_only=self.settings.read_only,
             limits=self._limits,
         )
 
@@ -149,13 +149,13 @@ class Server:
     async def _end_idle(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            most = self.options.idle_timeout
+            most = self.settings.idle_timeout
             await asyncio.sleep(IDLE_CHECKS if most is None else min(IDLE_CHECKS, most / 4))
             if most is None:
                 continue
             for connection in list(self.connections):
                 if connection.user is not None and loop.time() - connection.moved_at() > most:
-                    self.log.info(f"{connection}: ended: nothing moved for {most} seconds")
+                    self.log.info(f"{connection}: ended: nothing moved for {most:g} seconds")
                     connection.end("Idle for too long")
 
     # --- ending -------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ class Server:
         if self._idle_check is not None:
             self._idle_check.cancel()
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.options.drain_seconds
+        deadline = loop.time() + self.settings.drain_seconds
         everybody = set(self.connections)
         while self.connections and loop.time() < deadline:
             for connection in list(self.connections):

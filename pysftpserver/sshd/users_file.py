@@ -13,6 +13,7 @@ import stat
 import tomllib
 from dataclasses import dataclass
 
+from pysftpserver.failures import reason_of
 from pysftpserver.sshd.keys import parse_authorized_keys
 from pysftpserver.sshd.records import build, folder_problem, parse_keys, unusable
 from pysftpserver.sshd.users import DirectoryError
@@ -120,8 +121,7 @@ def read_trusted(path: str, what: str) -> tuple[str, Signature]:
         line = error.object[: error.start].count(b"\n") + 1
         raise DirectoryError(f"{what} {path}: line {line}: no UTF-8") from None
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no name of a file"
-        raise DirectoryError(f"{what} {path}: {reason}") from None
+        raise DirectoryError(f"{what} {path}: {reason_of(error)}") from None
 
 
 def distrust(found: os.stat_result) -> str | None:

@@ -207,7 +207,7 @@ class WithoutAServer(unittest.TestCase):
     def test_a_slow_client_is_sent_away(self):
         async def scene() -> bytes:
             listening = metrics_http.listening(0)
-            door = metrics_http.MetricsDoor(metrics_http.Collector(dict, ()), SFTPLog(None))
+            door = metrics_http.MetricsEndpoint(metrics_http.Collector(dict, ()), SFTPLog(None))
             port = listening.getsockname()[1]
             await door.start(listening)
             try:
