@@ -13,6 +13,7 @@ import time
 import asyncssh
 
 from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.channel import Channel
 
 TYPE_CHECKING = False
@@ -164,6 +165,7 @@ class Connection(asyncssh.SSHServer):
         is_known = sum(hmac.compare_digest(blob, one) for one in known) > 0  # all of them, always
         if user is None or not user.is_active or not is_known:
             return False
+        algorithms.refuse_others(key)
         self._candidate, self.key = user, blob
         return True
 
