@@ -70,10 +70,10 @@ class LocalEndpoints:
             await endpoint.start(self._admin[number])
             self._serving.append(endpoint)
         if self._metrics is not None and number == 0:
-            from pysftpserver.sshd.metrics_http import Collector, MetricsEndpoint
+            from pysftpserver.sshd.metrics_http import MetricsEndpoint
 
             others = [path_of(str(self._path), other, self._processes) for other in range(1, self._processes)]
-            figures = MetricsEndpoint(Collector(sessions.figures, others), self._log)
+            figures = MetricsEndpoint(sessions.figures, others, self._log)
             await figures.start(self._metrics)
             self._serving.append(figures)
 

@@ -295,7 +295,7 @@ class InAFile(EveryEditor, unittest.IsolatedAsyncioTestCase):
             before = self.write(text)
             with self.editor() as editor:
                 for act in (lambda: editor.deactivate("alice"), lambda: editor.remove("alice")):
-                    with self.assertRaisesRegex(DirectoryError, "edit it by hand"):
+                    with self.assertRaisesRegex(DirectoryError, "edit the file by hand"):
                         act()
             self.assertEqual(self.file.read_text(), before)
 
