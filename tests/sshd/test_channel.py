@@ -446,7 +446,7 @@ class TestTheEnd(ChannelCase):
                 channel.send(request("close", 99, FIRST))
                 (connection,) = server.server.connections
                 (there,) = connection.channels
-                await until(lambda: there._is_full)  # noqa: B023
+                await eventually(lambda: there._is_full)  # noqa: B023
                 stopping = asyncio.create_task(server.server.stop())
                 await asyncio.sleep(0)
                 channel.reader.channel.resume_reading()
@@ -465,7 +465,7 @@ class TestTheEnd(ChannelCase):
                     channel.send(request("read", number, FIRST, u64(number << 16), u32(1 << 18)))
                 with socket.fromfd(connection.get_extra_info("socket").fileno(), 0, 0) as client:
                     client.shutdown(socket.SHUT_RDWR)  # the requests have been sent; replies are refused
-                await until(lambda: not len(server.server.connections))
+                await eventually(lambda: not len(server.server.connections))
 
     @asynchronous
     async def test_nor_when_a_channel_is_closed_while_a_thread_serves_it(self) -> None:
@@ -475,13 +475,13 @@ class TestTheEnd(ChannelCase):
         self.enterContext(unittest.mock.patch("pysftpserver.sshd.server.CLOSING", 0.1))
         async with running(lambda who: slow) as server:
             (await raw(await server.connect())).send(HELLO + request("stat", 1, string(b".")))
-            await until(slow.entered.is_set)
+            await eventually(slow.entered.is_set)
             (there,) = server.server.channels
             with self.assertNoLogs("asyncio", "WARNING"):
                 gate.set()
                 server.server.threads.shutdown(wait=True)  # the reply is there, and the loop has not seen it
                 there.chan.close()
-                await until(lambda: not there._is_busy)
+                await eventually(lambda: not there._is_busy)
             there.server = None  # there are no threads to close it in
 
 

@@ -318,3 +318,18 @@ class TestAudit(Place):
         server = self.server("--audit", self.place / "missing" / "audit")
         self.assertNotEqual(self.sftp(self.alice, "pwd").returncode, 0)
         until(lambda: "no session" in server.log(), "the reason is in the log")
+
+
+class TestReplacedDirectories(Place):
+    def test_a_directory_that_is_replaced_while_the_server_runs_is_served_to_the_next_session(self) -> None:
+        server = self.server()
+        (self.place / "sent").write_bytes(b"content")
+        for path in (server.files / "a", server.files):
+            with self.subTest(path.name):
+                self.assertEqual(self.sftp(self.alice, f"put {self.place}/sent old").returncode, 0)
+                old = path.rename(self.place / f"{path.name}-before")
+                path.mkdir()
+                self.assertEqual(self.sftp(self.alice, f"put {self.place}/sent new").returncode, 0)
+                self.assertEqual(os.listdir(server.files / "a"), ["new"])
+                self.assertEqual(list(old.glob("**/new")), [])
+                shutil.rmtree(server.files / "a")
