@@ -10,7 +10,6 @@ import unittest
 
 from pysftpserver import cli
 from pysftpserver.cli import (
-    pysftpctl,
     pysftpmongo,
     session,
 )
@@ -25,7 +24,6 @@ from pysftpserver.remo.routes import ROUTES
 from pysftpserver.remo.shell import Shell
 from pysftpserver.remo.users import WORDS
 from pysftpserver.sksync import config
-from pysftpserver.sshd.config import SETTINGS, WHILE_RUNNING
 from tests.support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "openssh.md").read_text()
@@ -33,7 +31,6 @@ GRIDFS_PAGE = (ROOT / "docs" / "gridfs.md").read_text()
 SKSYNC_PAGE = (ROOT / "docs" / "sksync.md").read_text()
 REMO_PAGE = (ROOT / "docs" / "remo.md").read_text()
 LABORATORY_PAGE = (ROOT / "docs" / "laboratory.md").read_text()
-SSHD_PAGE = (ROOT / "docs" / "sshd.md").read_text()
 #: Modules whose messages an SFTP client may be shown, by the page that explains them.
 MESSAGES = {
     "openssh.md": (
@@ -205,37 +202,6 @@ class RemoPage(unittest.TestCase):
         text = section("The protocol, beyond what others speak", REMO_PAGE)
         for path in set(ROUTES) - {"info", "get", "put", "cmd", "icm", "idt", "edt"}:
             self.assertIn(f"`/{path}", text)
-
-
-class SSHDPage(unittest.TestCase):
-    def test_the_table_of_options_is_the_one_in_the_code(self) -> None:
-        rows = re.findall(
-            r"^\| `--([\w-]+)`(?:, `--\w+`)? \| `?([^|`]*)`? \| (.*) \|$",
-            section("pysftpd", SSHD_PAGE),
-            re.MULTILINE,
-        )
-        wanted = [
-            (
-                setting.name.replace("_", "-"),
-                "" if setting.default is None else str(setting.default),
-                setting.help,
-            )
-            for setting in SETTINGS
-        ]
-        self.assertEqual([(name, default.strip(), text) for name, default, text in rows], wanted)
-
-    def test_the_options_that_can_change_while_it_runs_are_named(self) -> None:
-        text = section("pysftpd", SSHD_PAGE).split("**SIGHUP**")[1].split("Users need")[0]
-        self.assertEqual(re.findall(r"`(\w+)`", text), WHILE_RUNNING)
-
-    def test_every_word_and_own_option_of_pysftpctl_is_explained(self) -> None:
-        text = section("pysftpctl", SSHD_PAGE)
-        for word in pysftpctl.ACTIONS:
-            self.assertIn(word, text)
-        for option in pysftpctl.COMMAND.options:
-            if not option.name.startswith("redis_"):
-                with self.subTest(option.name):
-                    self.assertTrue(any(mentions(text, flag) for flag in option.flags))
 
 
 class LaboratoryPage(unittest.TestCase):

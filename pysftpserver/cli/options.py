@@ -153,7 +153,8 @@ class Subcommand:
 class Commands:
     """A command whose first word says what to do; each word has options and a --help of its own.
 
-    fallback: runs what begins with none of the words; None: that is an error.
+    fallback: runs what begins with none of the words; None: that is an error. shared: options of every
+    subcommand, which may stand before its word as well.
     """
 
     def __init__(
@@ -163,15 +164,19 @@ class Commands:
         subcommands: Sequence[Subcommand],
         epilog: str = "",
         fallback: Callable[[Sequence[str]], int] | None = None,
+        shared: Sequence[Option] = (),
     ) -> None:
         self.prog = prog
         self.description = description
         self.epilog = epilog
         self.subcommands = subcommands
         self.fallback = fallback
+        self.shared = shared
 
     def run(self, words: Sequence[str]) -> int:
         """Run the subcommand that the first word names; return its exit status. Raises BadInput."""
+        before = self._shared_before(words)
+        words = [*words[before : before + 1], *words[:before], *words[before + 1 :]]
         first = words[0] if words else ""
         for subcommand in self.subcommands:
             if first in (subcommand.word, *subcommand.aliases):
@@ -182,9 +187,18 @@ class Commands:
             from pysftpserver.cli.parser import parse_commands
 
             parse_commands(self, words)
+            first = ""
         known = ", ".join(subcommand.word for subcommand in self.subcommands)
         problem = f"{first!r} is not a command" if first else "the command is missing"
         raise BadInput(f"{problem}; it is one of {known} (try {self.prog} --help)")
+
+    def _shared_before(self, words: Sequence[str]) -> int:
+        """How many words shared options take before the subcommand's."""
+        known = {flag: option for option in self.shared for flag in (*option.flags, *option.hidden_flags)}
+        at = 0
+        while at < len(words) and (option := known.get(words[at].partition("=")[0])) is not None:
+            at += 1 if option.metavar is None or "=" in words[at] else 2
+        return min(at, len(words))
 
 
 def options_of(settings: type[Settings], names: Collection[str] | None = None) -> list[Option]:

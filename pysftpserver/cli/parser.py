@@ -84,7 +84,7 @@ def parse_commands(commands: Commands, words: Sequence[str]) -> None:
     """Answer --help and --version of a command with subcommands. Raises SystemExit, or BadInput."""
     parser = OneLineParser(
         prog=commands.prog,
-        usage=f"{commands.prog} COMMAND ...",
+        usage=f"{commands.prog} {'[OPTION ...] ' if commands.shared else ''}COMMAND ...",
         description=commands.description,
         epilog=commands.epilog or f"Each command has a help text of its own: {commands.prog} COMMAND --help.",
     )
@@ -92,6 +92,8 @@ def parse_commands(commands: Commands, words: Sequence[str]) -> None:
     for subcommand in commands.subcommands:
         # Shown as an argument, and never parsed as one.
         group.add_argument(subcommand.word, help=subcommand.summary, nargs="?")
+    for option in commands.shared:
+        _add(parser, option)
     _add_version(parser)
     parser.parse_args(words[:1])
 

@@ -1,372 +1,235 @@
-"""pysftpctl: who may log in to pysftpd, who is logged in, and what they move.
+"""pysftpctl: lists and changes the users of pysftpd, and shows and ends sessions.
 
-Users are changed in their directory, and need no server that runs; sessions are asked for on the server's
-admin socket. What may not enter: where a directory keeps users, what the socket's lines look like.
+What it is called and what it takes; pysftpserver/sshd/control.py and live.py do it.
 """
 
 from __future__ import annotations
 
 import os
 
-from pysftpserver.cli import common, pysftpd
-from pysftpserver.cli.options import BadValue, Command, Option
-from pysftpserver.failures import BadInput, Unavailable, one_line
-from pysftpserver.sshd.config import BY_NAME, NO, UNSET, YES
+from pysftpserver.cli import common
+from pysftpserver.cli.options import BadValue, Command, Commands, Option, Subcommand, load, options_of
+from pysftpserver.cli.pysftpd import CONFIG
+from pysftpserver.failures import BadInput, one_line
+from pysftpserver.service.settings import FLAG, UNSET
+from pysftpserver.sshd.config import ServerSettings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
-    from pysftpserver.sshd.config import Options
-    from pysftpserver.sshd.editing import UsersEditor
-    from pysftpserver.sshd.records import Record
-    from pysftpserver.sshd.users import User
+    Action = Callable[[ServerSettings, dict[str, Any]], int]
 
 PROG = "pysftpctl"
-SHARED = ("users", "redis_host", "redis_port", "redis_dbindex", "redis_pass", "redis_channel", "admin_socket")
-MOST_KEYS = 1 << 20  # bytes of a file with keys
-NONE_FOUND = 1
+SHARED = (
+    CONFIG,
+    *options_of(
+        ServerSettings,
+        ("users", "redis_host", "redis_port", "redis_dbindex", "redis_pass", "redis_channel", "admin_socket"),
+    ),
+    Option("--json", help="Print JSON. The default is text for people."),
+)
+NAME = ("name", "The name of the user.")
 
 
 def yes_or_no(text: str) -> bool:
     """Raises BadValue."""
-    if text and text.lower() in (*YES, *NO):
-        return text.lower() in YES
-    raise BadValue(f"invalid answer {text!r}: yes or no")
-
-
-def storage(text: str) -> str:
-    """What a user's storage field is to be; empty: the folder."""
-    return "" if text.lower() in UNSET else text
-
-
-def _shared(name: str) -> Option:
-    """An option that pysftpd has, too."""
-    flags = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
-    texts = {
-        "users": f"Users are in this TOML file. The default is {pysftpd.DEFAULT_USERS}, or Redis if an "
-        "option says where that is.",
-        "admin_socket": "Ask the server that listens on this local socket. The default is none, and without "
-        "one there are no sessions to be seen.",
-    }
-    default = BY_NAME[name].default
-    said = f"{BY_NAME[name].help} The default is {'none' if default is None else default}."
-    return Option(*flags, metavar="VALUE", help=texts.get(name, said), name=name)
-
-
-COMMAND = Command(
-    PROG,
-    description="Says and changes who may log in to pysftpd, and shows and ends sessions.",
-    epilog="DO is one of: list; add NAME, with --key, --folder and --storage; change NAME, with --add-key, "
-    "--remove-key, --folder, --storage and --active; activate NAME; deactivate NAME, which ends the user's "
-    "sessions as well; remove NAME, which leaves the files; sessions; end NUMBER, or end NAME for all "
-    "sessions of a user; live, which shows sessions and transfers until Ctrl-C. The exit status is 0, or 1 "
-    "if the directory or the server refuses or there is no such session, or 2 for bad arguments. A password "
-    "belongs in FILE of --config: what is typed can be seen by others on this host.",
-    arguments=(("do", "What to do."),),
-    rest=("names", "The user or the session, where DO needs one."),
-    options=(
-        Option(
-            "--config",
-            metavar="FILE",
-            help="Read options from this INI file, that of pysftpd. The default is to read none.",
-        ),
-        *map(_shared, SHARED),
-        Option(
-            "--key",
-            metavar="FILE_OR_LINE",
-            is_repeated=True,
-            help="The new user has this public key, or those in this file, a line each. It may be given "
-            "several times. The default is none.",
-        ),
-        Option(
-            "--add-key",
-            metavar="FILE_OR_LINE",
-            is_repeated=True,
-            help="Add this key, or those in this file. It may be given several times. The default is none.",
-        ),
-        Option(
-            "--remove-key",
-            metavar="KEY",
-            is_repeated=True,
-            help="Remove this key, or those in this file, or the one with this fingerprint (SHA256:...). It "
-            "may be given several times. The default is none.",
-        ),
-        Option(
-            "--folder",
-            metavar="FOLDER",
-            help="The user's folder below the server's sftp_path. The default is a new one.",
-        ),
-        Option(
-            "--storage",
-            metavar="STORAGE",
-            convert=storage,
-            help="Keep the user's files in this storage; none means the folder. The default is the folder.",
-        ),
-        Option(
-            "--active",
-            metavar="YES_OR_NO",
-            convert=yes_or_no,
-            help="Whether the user may log in. The default is to leave that as it is.",
-        ),
-        Option(
-            "--by-name",
-            help="Take what follows end for a user, even if it is a number. The default is not to.",
-        ),
-        Option("--json", help="Print JSON. The default is text for people."),
-    ),
-)
-OF_USERS = ("key", "add_key", "remove_key", "folder", "storage", "active")
-
-
-# --- what was asked for -----------------------------------------------------------------------------------
-
-
-def control(arguments: Sequence[str]) -> int:
-    """Do what the arguments say; return the exit status. Raises BadInput."""
-    values = COMMAND.parse(arguments)
-    name = check(values)
-    options = read_options(values)
-    action: Callable[[Options, dict[str, Any], str], int] = ACTIONS[values["do"]][0]
-    if action is not change_users and action is not list_users:
-        return action(options, values, name)
-    from pysftpserver.sshd.users import DirectoryError
-
     try:
-        return action(options, values, name)
-    except DirectoryError as error:
-        raise Unavailable(str(error)) from None
+        if text:
+            return FLAG.parse(text)
+    except ValueError:
+        pass
+    raise BadValue(f"has to be yes or no, not {one_line(text)!r}")
 
 
-def check(values: dict[str, Any]) -> str:
-    """The one name, or "". Raises BadInput for words and options that do not go together."""
-    do, names = values["do"], values["names"]
-    if do not in ACTIONS:
-        raise BadInput(f"{do}: say one of {', '.join(ACTIONS)}")
-    _, wants_name, takes = ACTIONS[do]
-    if len(names) != wants_name:
-        raise BadInput(f"{do}: give {'one name' if wants_name else 'no name'} after it")
-    for option in (*OF_USERS, "by_name"):
-        if values[option] not in (None, False) or option == "active" and values[option] is False:
-            if option not in takes:
-                raise BadInput(f"--{option.replace('_', '-')} does not go with {do}")
-    if do == "change" and all(values[option] is None for option in takes):
-        raise BadInput("change: say what, with --add-key, --remove-key, --folder, ...")
-    return str(names[0]) if names else ""
-
-
-def read_options(values: dict[str, Any]) -> Options:
-    """The options that pysftpd has as well, typed or in its file. Raises BadInput."""
-    typed = {name: values[name] for name in SHARED}
-    in_redis = any(typed[name] is not None for name in SHARED if name.startswith(pysftpd.REDIS))
-    if in_redis and typed["users"] is not None:
-        raise BadInput("--users and --redis-...: give one of them")
-    if in_redis:
-        typed["users"] = "none"  # whatever the file says: the command line wins
-    return pysftpd.read_options({**dict.fromkeys(BY_NAME), "config": values["config"], **typed})
-
-
-def sockets(options: Options) -> str:
-    """Where the server is to be asked. Raises BadInput."""
-    if options.admin_socket is None:
-        raise BadInput("say which server with --admin-socket, or in the file of --config")
-    return str(options.admin_socket)
-
-
-def print_json(value: object) -> None:
-    import json
-
-    print(json.dumps(value), flush=True)
-
-
-# --- users ------------------------------------------------------------------------------------------------
-
-
-def editor(options: Options) -> UsersEditor:
-    """The users, to be changed. Raises DirectoryError."""
-    if options.users is not None or not any(name.startswith(pysftpd.REDIS) for name in options.given):
-        from pysftpserver.sshd.file_editing import FileEditor
-
-        return FileEditor(options.users or pysftpd.DEFAULT_USERS)
-    from pysftpserver.sshd.redis_editing import RedisEditor
-    from pysftpserver.sshd.redis_records import RedisAddress
-
-    address = RedisAddress(
-        options.redis_host,
-        options.redis_port,
-        options.redis_dbindex,
-        options.redis_pass,
-        options.redis_channel,
+def _keys(flag: str, help: str) -> Option:
+    return Option(
+        flag,
+        metavar="KEY",
+        is_repeated=True,
+        help=f"{help} It may be given several times. There is none by default.",
     )
-    return RedisEditor(address)
 
 
-def keys_of(given: Iterable[str] | None) -> list[str]:
-    """Keys in files or as they are. Raises BadInput for a file that cannot be read, or has none."""
-    found: list[str] = []
-    for text in given or ():
-        if " " in text.strip() or text.startswith(("AAAA", "SHA256:")) or not text:
-            found.append(text)
-            continue
-        lines = [line for line in map(str.strip, lines_of(text)) if line and not line.startswith("#")]
-        if not lines:
-            raise BadInput(f"key file {text}: there is no key in it")
-        found += lines
-    return found
+FOLDER = Option(
+    "--folder",
+    metavar="FOLDER",
+    help="The user's folder below the server's sftp_path. The default for a new user is the name, or a new "
+    "folder for a user in Redis.",
+)
+STORAGE = Option(
+    "--storage",
+    metavar="STORAGE",
+    convert=lambda text: "" if text.lower() in UNSET else text,
+    help="Keep the user's files in this storage; none means the folder. The default is the folder for a new "
+    "user, and no change otherwise.",
+)
 
 
-def lines_of(path: str) -> list[str]:
-    """A file's lines. Raises BadInput."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(MOST_KEYS).decode().splitlines()
-    except OSError as error:
-        reason = (error.strerror or "failure").lower()
-        raise BadInput(f"key file {path}: {reason}; name a file, or give a key's line") from None
-    except UnicodeDecodeError:
-        raise BadInput(f"key file {path}: no text") from None
+def _subcommand(
+    word: str,
+    summary: str,
+    act: Action,
+    arguments: Sequence[tuple[str, str]] = (),
+    options: Sequence[Option] = (),
+) -> Subcommand:
+    """A word whose action gets the settings and the values of all options."""
+
+    def run(words: Sequence[str]) -> int:
+        command = Command(f"{PROG} {word}", f"{summary}", "", (*options, *SHARED), arguments)
+        values = command.parse(words)
+        return act(load(ServerSettings, values["config"], values), values)
+
+    return Subcommand(word, summary, lambda: run)
 
 
-def list_users(options: Options, values: dict[str, Any], _: str) -> int:
-    """Print all users."""
-    with editor(options) as users:
-        records = users.records()
-    if values["json"]:
-        print_json([described(record) for record in records])
-        return 0
-    rows = [("USER", "ACTIVE", "KEYS", "FOLDER", "STORAGE")]
-    for record in records:
-        user = record.user
-        if user is None:
-            rows.append((record.name or record.id, "unusable", "", "", ""))
-        else:
-            active = "yes" if user.is_active else "no"
-            rows.append((user.name, active, str(len(user.keys)), user.folder, user.storage or ""))
-    print_table(rows)
-    for record in records:
-        for problem in record.problems:
-            common.tell(f"{PROG}: user {one_line(record.name or record.id)}: {problem}")
+def _list(settings: ServerSettings, values: dict[str, Any]) -> int:
+    from pysftpserver.sshd import control
+
+    problems = control.list_users(settings, values["json"])
+    for problem in problems:
+        common.tell(f"{PROG}: {problem}")
     return 0
 
 
-def change_users(options: Options, values: dict[str, Any], name: str) -> int:
-    """Change one user, and say what became of it."""
-    do = values["do"]
-    keys, add, remove = (keys_of(values[option]) for option in ("key", "add_key", "remove_key"))
-    user = None
-    with editor(options) as users:
-        if do == "add":
-            user = users.add(name, keys, values["folder"], values["storage"] or None)
-        elif do == "remove":
-            users.remove(name)
-        else:
-            is_active = {"activate": True, "deactivate": False}.get(do, values["active"])
-            user = users.change(
-                name,
-                add_keys=add,
-                remove_keys=remove,
-                folder=values["folder"],
-                storage=values["storage"],
-                is_active=is_active,
-            )
+def _add(settings: ServerSettings, values: dict[str, Any]) -> int:
+    from pysftpserver.sshd import control
+
+    return control.add_user(
+        settings, values["name"], values["key"], values["folder"], values["storage"], values["json"]
+    )
+
+
+def _change(settings: ServerSettings, values: dict[str, Any]) -> int:
+    from pysftpserver.sshd import control
+
+    names = ("add_key", "remove_key", "folder", "storage", "active")
+    if all(values[name] is None for name in names):
+        raise BadInput("change: say what, with --add-key, --remove-key, --folder, --storage or --active")
+    return control.change_user(
+        settings,
+        values["name"],
+        values["json"],
+        add_keys=control.keys_of(values["add_key"]),
+        remove_keys=control.keys_of(values["remove_key"]),
+        folder=values["folder"],
+        storage=values["storage"],
+        is_active=values["active"],
+    )
+
+
+def _activation(is_active: bool) -> Action:
+    def act(settings: ServerSettings, values: dict[str, Any]) -> int:
+        from pysftpserver.sshd import control
+
+        return control.change_user(settings, values["name"], values["json"], is_active=is_active)
+
+    return act
+
+
+def _remove(settings: ServerSettings, values: dict[str, Any]) -> int:
+    from pysftpserver.sshd import control
+
+    return control.remove_user(settings, values["name"], values["json"])
+
+
+def _sessions(settings: ServerSettings, values: dict[str, Any]) -> int:
+    from pysftpserver.sshd import live
+
+    return live.show_sessions(_socket(settings), values["json"], _warn)
+
+
+def _end(settings: ServerSettings, values: dict[str, Any]) -> int:
+    from pysftpserver.sshd import live
+
+    return live.end_sessions(_socket(settings), values["session"], values["by_name"], values["json"], _warn)
+
+
+def _live(settings: ServerSettings, values: dict[str, Any]) -> int:
+    from pysftpserver.sshd import live
+
+    path = _socket(settings)
     if values["json"]:
-        print_json({"removed": name} if user is None else described_user(user))
-    elif user is None:
-        print(f"removed {one_line(name)}; the files are still there")
-    else:
-        where = f"storage {user.storage}" if user.storage else f"folder {user.folder}"
-        active = "active" if user.is_active else "not active"
-        keys_said = "1 key" if len(user.keys) == 1 else f"{len(user.keys)} keys"
-        print(one_line(f"{user.name}: {active}, {keys_said}, {where}"))
-    return 0
+        return live.show_json(path, os.isatty(1), _warn)
+    return live.show_table(path, _warn) if os.isatty(1) else live.show_once(path, _warn)
 
 
-def described(record: Record) -> dict[str, Any]:
-    """A record for JSON."""
-    if record.user is None:
-        return {"id": record.id, "name": record.name, "problems": list(record.problems)}
-    return {**described_user(record.user), "problems": list(record.problems)}
+def _socket(settings: ServerSettings) -> str:
+    """The server's admin socket. Raises BadInput."""
+    if settings.admin_socket is None:
+        raise BadInput("which server? give its --admin-socket, or its file with --config")
+    return settings.admin_socket
 
 
-def described_user(user: User) -> dict[str, Any]:
-    """A user for JSON."""
-    from pysftpserver.sshd.keys import fingerprint, key_line
-
-    return {
-        "id": user.id,
-        "name": user.name,
-        "active": user.is_active,
-        "folder": user.folder,
-        "storage": user.storage,
-        "keys": [{"fingerprint": fingerprint(blob), "line": key_line(blob)} for blob in sorted(user.keys)],
-    }
+def _warn(text: str) -> None:
+    common.tell(f"{PROG}: {one_line(text)}")
 
 
-def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Columns, whose width is that of what is in them."""
-    clean = [[one_line(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*clean, strict=True)]
-    for row in clean:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-# --- sessions ---------------------------------------------------------------------------------------------
-
-
-def list_sessions(options: Options, values: dict[str, Any], _: str) -> int:
-    """Print all sessions."""
-    from pysftpserver.cli import pysftpctl_live
-
-    sessions = pysftpctl_live.sessions_at(sockets(options))
-    if values["json"]:
-        print_json(sessions)
-    else:
-        print_table(pysftpctl_live.session_rows(sessions))
-    return 0
-
-
-def end_sessions(options: Options, values: dict[str, Any], name: str) -> int:
-    """End one session, or a user's."""
-    from pysftpserver.cli import pysftpctl_live
-
-    is_number = name.isascii() and name.isdecimal() and len(name) < 19 and not values["by_name"]
-    question = {"ask": "end", **({"number": int(name)} if is_number else {"user": name})}
-    answers = pysftpctl_live.ask_all(sockets(options), question)
-    ended = sorted(number for answer in answers for number in answer["ended"])
-    if values["json"]:
-        print_json({"ended": ended})
-    elif ended:
-        print(f"ended {', '.join(map(str, ended))}")
-    else:
-        common.tell(f"{PROG}: {one_line(name)}: there is no such session")
-    return 0 if ended else NONE_FOUND
-
-
-def show_live(options: Options, values: dict[str, Any], _: str) -> int:
-    """Show sessions and transfers: again and again on a terminal, once elsewhere."""
-    from pysftpserver.cli import pysftpctl_live
-
-    path = sockets(options)
-    if values["json"]:
-        return pysftpctl_live.show_json(path, again=os.isatty(1))
-    return pysftpctl_live.show_table(path) if os.isatty(1) else pysftpctl_live.show_once(path)
-
-
-#: (what does it, how many names it wants, the options that it takes)
-ACTIONS: dict[str, tuple[Any, int, tuple[str, ...]]] = {
-    "list": (list_users, 0, ()),
-    "add": (change_users, 1, ("key", "folder", "storage")),
-    "change": (change_users, 1, ("add_key", "remove_key", "folder", "storage", "active")),
-    "activate": (change_users, 1, ()),
-    "deactivate": (change_users, 1, ()),
-    "remove": (change_users, 1, ()),
-    "sessions": (list_sessions, 0, ()),
-    "end": (end_sessions, 1, ("by_name",)),
-    "live": (show_live, 0, ()),
-}
+COMMAND = Commands(
+    PROG,
+    description="Lists and changes the users of pysftpd, and shows and ends sessions.",
+    subcommands=(
+        _subcommand("list", "List all users.", _list),
+        _subcommand(
+            "add",
+            "Add an active user.",
+            _add,
+            [NAME],
+            (
+                _keys("--key", "A public key of the user, or a file with a key on each line."),
+                FOLDER,
+                STORAGE,
+            ),
+        ),
+        _subcommand(
+            "change",
+            "Change a user.",
+            _change,
+            [NAME],
+            (
+                _keys("--add-key", "Add this key, or those in this file."),
+                _keys(
+                    "--remove-key",
+                    "Remove this key, those in this file, or the one with this fingerprint (SHA256:...).",
+                ),
+                FOLDER,
+                STORAGE,
+                Option(
+                    "--active",
+                    metavar="YES_OR_NO",
+                    convert=yes_or_no,
+                    help="Whether the user may log in. The default is no change.",
+                ),
+            ),
+        ),
+        _subcommand("activate", "Let a user log in.", _activation(True), [NAME]),
+        _subcommand(
+            "deactivate", "Refuse a user's logins and end the user's sessions.", _activation(False), [NAME]
+        ),
+        _subcommand("remove", "Remove a user; the files stay.", _remove, [NAME]),
+        _subcommand("sessions", "List all sessions.", _sessions),
+        _subcommand(
+            "end",
+            "End a session, or all sessions of a user.",
+            _end,
+            [("session", "The number of a session, or the name of a user.")],
+            [
+                Option(
+                    "--by-name",
+                    help="Take SESSION for a user's name, even if it is a number. The default is no.",
+                )
+            ],
+        ),
+        _subcommand("live", "Show sessions and transfers as they go on, until Ctrl-C.", _live),
+    ),
+    epilog=f"Each command has a help text of its own: {PROG} COMMAND --help. Users are changed in their file "
+    "or in Redis, whether a server runs or not; a running server follows at once. The exit status is 0; 1 if "
+    "the users or the server cannot be reached, or there is no such user or session; 2 for bad arguments.",
+    shared=SHARED,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status. arguments: without the command's name."""
-    return common.run(PROG, control, arguments)
+    return common.run(PROG, COMMAND.run, arguments)

@@ -1,7 +1,7 @@
-"""Who has to wait, because logins have failed from there.
+"""Delays logins from addresses with recent failures.
 
-For a server that is one process; sshd/shared.py does the same for several. The time is handed in, in seconds
-of any clock that does not go back. What may not enter: sockets, clocks.
+For a server of one process; sshd/shared.py does the same for several. Times are arguments, in seconds of any
+monotonic clock. What may not enter: sockets, clocks.
 """
 
 from __future__ import annotations
@@ -9,22 +9,22 @@ from __future__ import annotations
 import ipaddress
 import threading
 
-ADDRESSES = 4096  # that are remembered; those that failed longest ago are forgotten first
-FREE = 3  # failures that cost nothing: most people try a wrong key first
-FIRST = 0.5  # seconds of waiting for the next one; each doubles it
-MOST = 30.0  # seconds of waiting
-WINDOW = 600  # seconds without a failure, after which all of them are forgotten
+ADDRESSES = 4096  # remembered; those with the oldest failures are forgotten first
+FREE = 3  # failures without a delay: many people try a wrong key first
+FIRST = 0.5  # seconds of delay after that; each failure doubles it
+MOST = 30.0  # seconds of delay, at most
+WINDOW = 600  # seconds without a failure after which all are forgotten
 
 
 class Throttle:
-    """The failures of each address. Threads may share it."""
+    """The failed logins of each address. Threads may share it."""
 
     def __init__(self) -> None:
         self._failures: dict[str, tuple[int, float]] = {}  # count and time of the last, oldest first
         self._lock = threading.Lock()
 
     def failed(self, address: str, now: float) -> None:
-        """A login from there has failed."""
+        """A login from an address has failed."""
         network = network_of(address)
         with self._lock:
             count, _ = self._current(network, now)
@@ -34,7 +34,7 @@ class Throttle:
                 del self._failures[next(iter(self._failures))]
 
     def wait(self, address: str, now: float) -> float:
-        """Seconds until a login from there may be tried; 0.0 is now."""
+        """Seconds until a login from an address may be tried; 0.0: now."""
         with self._lock:
             count, last = self._current(network_of(address), now)
         return max(0.0, last + delay(count) - now)
@@ -45,12 +45,12 @@ class Throttle:
 
 
 def delay(failures: int) -> float:
-    """Seconds to wait after so many failures."""
+    """Seconds to wait after that number of failures."""
     return min(MOST, FIRST * 2.0 ** min(failures - FREE, 60)) if failures >= FREE else 0.0
 
 
 def network_of(address: str) -> str:
-    """What an address is counted as: of IPv6 the network of 64 bits, which is what one person has."""
+    """The network that an address counts as: of IPv6 the /64, which one person usually has."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

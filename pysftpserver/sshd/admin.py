@@ -1,9 +1,9 @@
-"""The local door for pysftpctl: a socket in the file system, where a line of JSON is answered by another.
+"""The admin socket for pysftpctl: a local socket on which each line of JSON is answered by another.
 
-{"ask": "sessions"}, {"ask": "end", "number": N} or {"ask": "end", "user": NAME}, {"ask": "figures"}; whatever
-else comes is answered by {"error": TEXT}. Only the account that the server runs as and root may ask. The
-sockets are opened before there is a second process, and stay while a process is replaced.
-What may not enter: commands, HTTP, SSH. Facts: unix(7) on SO_PEERCRED, flock(2).
+{"ask": "sessions"}, {"ask": "end", "number": N} or {"ask": "end", "user": NAME}, {"ask": "figures"}; anything
+else is answered by {"error": TEXT}. Only root and the server's account may ask. The sockets are opened before
+the first fork, and stay open while a process is replaced. What may not enter: commands, HTTP, SSH. Facts:
+unix(7) on SO_PEERCRED, flock(2).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import stat
 import struct
 from contextlib import contextmanager, suppress
 
+from pysftpserver.failures import reason_of
 from pysftpserver.sshd.admin_client import LONGEST_QUESTION, AdminError, path_of
 
 TYPE_CHECKING = False
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.sessions import Sessions
 
 BACKLOG = 16
-PATIENCE = 10.0  # seconds for a question to come, and for an answer to be taken
-HEARING = 1.0  # seconds for the question of somebody who may not ask
+PATIENCE = 10.0  # seconds for a question to arrive, and for an answer to be taken
+HEARING = 1.0  # seconds for a question that is refused
 MOST_ASKING = 16  # at once
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 LONGEST_USER = 1024  # characters
@@ -39,7 +40,7 @@ LONGEST_USER = 1024  # characters
 
 
 def listening(path: str, processes: int) -> list[socket.socket]:
-    """A socket for each process, in their order. Raises AdminError where another server has one of them."""
+    """A socket for each process, in their order. Raises AdminError if another server has one of them."""
     sockets: list[socket.socket] = []
     try:
         with _turn(path):
@@ -52,7 +53,7 @@ def listening(path: str, processes: int) -> list[socket.socket]:
 
 
 def remove(sockets: Sequence[socket.socket], path: str, processes: int) -> None:
-    """Close what listening() has opened, and remove it from the file system."""
+    """Close what listening() has opened, and remove the files."""
     for process, one in enumerate(sockets):
         one.close()
         try:
@@ -63,12 +64,12 @@ def remove(sockets: Sequence[socket.socket], path: str, processes: int) -> None:
 
 @contextmanager
 def _turn(path: str) -> Iterator[None]:
-    """Of servers that start at the same moment, one after the other."""
+    """Lock: servers that start at the same moment take turns."""
     directory = os.path.dirname(os.path.abspath(path))
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise AdminError(f"admin_socket {path}: {(error.strerror or 'failure').lower()}") from None
+        raise AdminError(f"admin_socket {path}: {reason_of(error)}") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -77,7 +78,7 @@ def _turn(path: str) -> Iterator[None]:
 
 
 def _listen(path: str) -> socket.socket:
-    """A socket with that name, which listens. Raises AdminError."""
+    """A listening socket with that name. Raises AdminError."""
     one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _remove_stale(path)
@@ -90,7 +91,7 @@ def _listen(path: str) -> socket.socket:
         one.setblocking(False)
     except OSError as error:
         one.close()
-        raise AdminError(f"admin_socket {path}: {(error.strerror or str(error)).lower()}") from None
+        raise AdminError(f"admin_socket {path}: {reason_of(error)}") from None
     except BaseException:
         one.close()
         raise
@@ -98,13 +99,13 @@ def _listen(path: str) -> socket.socket:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove what a server left behind that lives no more. Raises OSError, AdminError."""
+    """Remove the socket of a server that has ended. Raises OSError, AdminError."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise AdminError(f"admin_socket {path}: there is something that is no socket")
+        raise AdminError(f"admin_socket {path}: exists and is not a socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
@@ -113,8 +114,8 @@ def _remove_stale(path: str) -> None:
             os.unlink(path)
             return
         except BlockingIOError:
-            pass  # somebody listens, and has much to do
-    raise AdminError(f"admin_socket {path}: another server listens there")
+            pass  # a server listens and is busy
+    raise AdminError(f"admin_socket {path}: another server is listening there")
 
 
 # --- in each process --------------------------------------------------------------------------------------
@@ -136,11 +137,11 @@ class Admin:
         }
 
     async def start(self, listening: socket.socket) -> None:
-        """Answer on a socket that listens."""
+        """Answer on a listening socket."""
         self._listener = await asyncio.start_server(self._serve, sock=listening, limit=LONGEST_QUESTION)
 
     async def close(self) -> None:
-        """Answer no more."""
+        """Stop answering."""
         if self._listener is not None:
             self._listener.close()
         for writer in list(self._asking):
@@ -162,18 +163,22 @@ class Admin:
             self._asking.discard(writer)
 
     def _refusal(self, writer: asyncio.StreamWriter) -> str | None:
-        """Why somebody may not ask, or None."""
+        """Why a client may not ask, or None."""
         raw = writer.get_extra_info("socket").getsockopt(
             socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size
         )
         uid = CREDENTIALS.unpack(raw)[1]
         if uid not in (0, os.geteuid()):
             self._log.error(f"admin socket: user {uid} was refused")
-            return "you are neither the server's account nor root"
-        return f"there are {MOST_ASKING} who ask already" if len(self._asking) >= MOST_ASKING else None
+            return "only root and the server's account may ask"
+        return (
+            "too many clients; try again"
+            if len(self._asking) >= MOST_ASKING
+            else None
+        )
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer question after question, until there are no more. Raises OSError, TimeoutError."""
+        """Answer one question after the other. Raises OSError, TimeoutError."""
         while True:
             try:
                 line = await asyncio.wait_for(reader.readuntil(b"\n"), PATIENCE)
@@ -190,13 +195,13 @@ class Admin:
             await _say(writer, self.answer(line))
 
     def answer(self, line: bytes) -> dict[str, Any]:
-        """What is answered to a line."""
+        """The answer to a line."""
         try:
             question = json.loads(line)
         except (ValueError, RecursionError):
-            return {"error": "the question is no JSON"}
+            return {"error": "the question is not valid JSON"}
         if not isinstance(question, dict):
-            return {"error": "the question is no JSON object"}
+            return {"error": "the question is not a JSON object"}
         asked = question.pop("ask", None)
         if not isinstance(asked, str) or asked not in self._questions:
             return {"error": f"ask has to be one of {', '.join(self._questions)}"}
@@ -233,12 +238,12 @@ class BadQuestion(Exception):
 
 
 async def _hear(reader: asyncio.StreamReader) -> None:
-    """Take a question that will not be answered: closed before, the socket would throw the refusal away."""
+    """Receive a question that is refused: if the socket were closed before, the refusal would be lost."""
     with suppress(TimeoutError, asyncio.LimitOverrunError, asyncio.IncompleteReadError):
         await asyncio.wait_for(reader.readuntil(b"\n"), HEARING)
 
 
 async def _say(writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
-    """Raises OSError, TimeoutError for somebody who does not take it."""
+    """Send an answer. Raises OSError, and TimeoutError when it is not taken."""
     writer.write(json.dumps(answer).encode() + b"\n")
     await asyncio.wait_for(writer.drain(), PATIENCE)

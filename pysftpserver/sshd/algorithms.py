@@ -1,6 +1,6 @@
-"""Which algorithms the server offers: strong ones, the fastest of this processor first.
+"""The algorithms that the server offers: strong ones, the fastest on this processor first.
 
-What may not enter: I/O, but for one look at what the processor can do.
+What may not enter: I/O, except for reading what the processor can do.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from asyncssh.kex import get_kex_algs
 from asyncssh.mac import get_mac_algs
 from asyncssh.public_key import get_public_key_algs
 
+from pysftpserver.failures import BadInput
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from pysftpserver.sshd.config import Options
+    from pysftpserver.sshd.config import ServerSettings
 
 AES = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 CHACHA = ("chacha20-poly1305@openssh.com",)
@@ -61,10 +63,6 @@ _THERE = {
 }
 
 
-class UnknownAlgorithm(Exception):
-    """An algorithm that is asked for is not there. The text is one line that names it."""
-
-
 def has_aes() -> bool:
     """Whether the processor has instructions for AES."""
     try:
@@ -74,13 +72,13 @@ def has_aes() -> bool:
         return False
 
 
-def chosen(options: Options) -> dict[str, Any]:
-    """What asyncssh is told. Raises UnknownAlgorithm."""
+def chosen(settings: ServerSettings) -> dict[str, Any]:
+    """The options of asyncssh for the algorithms. Raises BadInput."""
     ciphers = (*AES, *CHACHA, *COUNTER) if has_aes() else (*CHACHA, *AES, *COUNTER)
     return {
-        "encryption_algs": _known("ciphers", options.ciphers or ciphers, options.ciphers is not None),
-        "mac_algs": _known("macs", options.macs or MACS, options.macs is not None),
-        "kex_algs": _known("kex", options.kex or KEX, options.kex is not None),
+        "encryption_algs": _known("ciphers", settings.ciphers or ciphers, settings.ciphers is not None),
+        "mac_algs": _known("macs", settings.macs or MACS, settings.macs is not None),
+        "kex_algs": _known("kex", settings.kex or KEX, settings.kex is not None),
         "signature_algs": _known("signatures", SIGNATURES, False),
     }
 
@@ -93,12 +91,18 @@ def host_keys(keys: Sequence[asyncssh.SSHKey]) -> Sequence[asyncssh.SSHKeyPair]:
     return pairs
 
 
+def refuse_others(key: asyncssh.SSHKey) -> None:
+    """Let a client's key verify signatures by SIGNATURES alone.
+
+    asyncssh announces what it is told to, and verifies all that the kind of key can: for RSA, SHA-1 as well.
+    """
+    key.all_sig_algorithms = {one for one in key.all_sig_algorithms if one.decode() in SIGNATURES}
+
+
 def _known(option: str, wanted: tuple[str, ...], is_asked_for: bool) -> list[str]:
-    """Those of the wanted ones that asyncssh has here. Raises UnknownAlgorithm for one that was asked for."""
+    """Those of the wanted ones that asyncssh has here. Raises BadInput for one that was asked for."""
     there = {name.decode() for name in _THERE[option]()}
     missing = [name for name in wanted if name not in there]
     if missing and is_asked_for:
-        raise UnknownAlgorithm(
-            f"{option}: {', '.join(missing)}: unknown; there are {', '.join(sorted(there))}"
-        )
+        raise BadInput(f"{option}: {', '.join(missing)}: unknown; use some of {', '.join(sorted(there))}")
     return [name for name in wanted if name in there]

@@ -1,9 +1,9 @@
 """One SFTP session on an SSH channel: asyncssh on one side, the engine on the other.
 
-Requests that a local file system answers at once are served where they arrive. What may take longer (all of a
-storage that talks to another host; on a local one copies, removals, syncs and the like) is served in a
-thread, a session at a time, so that nobody waits for somebody else. What may not enter: users, logins,
-single requests.
+Requests that a local file system answers at once are served in the event loop. Those that may take longer
+(all of a storage that talks to another host; on a local one copies, removals, syncs and the like) are served
+in a thread, one at a time for each session, so that no session delays another. What may not enter: users,
+logins, single requests.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.threads import Threads
 
 SUBSYSTEM = "sftp"
-MOST_WAITING = 512 << 10  # bytes that were received and not served yet, before the client has to wait
+MOST_WAITING = 512 << 10  # bytes received and not served yet; at more, receiving pauses
 MOST_UNSENT = 512 << 10  # bytes of replies in the channel
 SEGMENTS_AT_ONCE = 64
 QUICK = frozenset(
@@ -61,14 +61,14 @@ QUICK = frozenset(
 
 EXIT_CLEAN, EXIT_BROKEN = 0, 255
 
-#: Where late reads are read into. One for all: what is in it is copied into the channel at once.
+#: Late reads are read into this buffer, which all channels share: its content is copied at once.
 _ROOM = memoryview(bytearray(LONGEST_READ))
 
 
 def quick_part(data: memoryview, start: int, end: int, longest: int) -> tuple[int, int]:
-    """(end of the complete packets that are quick, end of the one that is not behind them, or the same).
+    """(end of the complete quick packets, end of the slow one that follows them or the same).
 
-    A length that no packet has (longest: bytes) is left to the engine to complain of: it counts as quick.
+    longest: bytes of a packet. An invalid length counts as quick, because the engine complains of it.
     """
     position = start
     while end - position > PACKET_HEADER:
@@ -85,8 +85,10 @@ def quick_part(data: memoryview, start: int, end: int, longest: int) -> tuple[in
 
 
 class Channel(asyncssh.SSHServerSession[bytes]):
-    """One channel. begin: makes the engine when SFTP was asked for; called once. on_end: called at the
-    end. is_full: whether the connection takes no more; go_on() has to be called when it does again.
+    """One channel.
+
+    begin: creates the engine when the client asks for SFTP; called once. on_end: called at the end. is_full:
+    whether the connection takes no more data; go_on() has to be called when it does again.
     """
 
     def __init__(
@@ -111,10 +113,11 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         self._is_full = False
         self._is_paused = False
         self._is_busy = False
-        self._in_vain = 0  # bytes of the rest that a thread has seen and that hold no whole packet
+        self._in_vain = 0  # bytes of the rest that a thread has seen and that hold no complete packet
+        self._on_idle: Callable[[], None] | None = None
         self._at_eof = False
         self._is_closed = False
-        self._is_closing = False  # what was open is being closed in a thread
+        self._is_closing = False  # open files are being closed in a thread
         self._is_lost = False  # the client has closed the channel as well
 
     # --- what asyncssh calls ------------------------------------------------------------------------------
@@ -157,7 +160,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         self.go_on()
 
     def go_on(self) -> None:
-        """The client has taken something."""
+        """The client has taken some data."""
         self.moved_at = asyncio.get_running_loop().time()
         self._go_on()
 
@@ -174,7 +177,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
     # --- serving ------------------------------------------------------------------------------------------
 
     def _go_on(self) -> None:
-        """Serve what is there, as far as the client takes replies."""
+        """Serve received requests as far as the client takes replies."""
         server = self.server
         while server is not None and not self._is_busy and not self._is_closed:
             self._flush(server)
@@ -186,9 +189,11 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         self._pause_or_resume()
         if self._at_eof and not self._is_busy and not self._takes_no_more() and not self._is_closed:
             self._finish(EXIT_CLEAN)
+        if self._on_idle is not None:
+            self._tell_if_idle(self._on_idle)
 
     def _serve(self, server: SFTPServer) -> bool:
-        """Serve some of what is there. Whether more may be served now."""
+        """Serve some of the received requests; whether more may be served now."""
         rest = self._rest
         with memoryview(rest) as data:
             if self._serves_inline:
@@ -223,7 +228,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         self._go_on()
 
     def _flush(self, server: SFTPServer) -> None:
-        """Write replies, until there are no more or the channel is full."""
+        """Write replies until there are no more or the channel is full."""
         output = server.output
         while output.segments and not self._takes_no_more():
             if isinstance(output.segments[0], LateRead):
@@ -237,6 +242,8 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         return self._is_full or self._is_connection_full()
 
     def _write(self, data: bytes) -> None:
+        if self.chan.is_closing():  # the connection is ending
+            return
         self.sent += len(data)
         self.chan.write(data)
 
@@ -249,15 +256,25 @@ class Channel(asyncssh.SSHServerSession[bytes]):
             self._is_paused = False
             self.chan.resume_reading()
 
-    def is_at_work(self) -> bool:
-        """Whether something is open or under way."""
-        return (
-            self._is_busy
-            or bool(self._rest)
-            or (self.server is not None and bool(len(self.server.handles.opened)))
-        )
-
     # --- the end ------------------------------------------------------------------------------------------
+
+    def is_at_work(self) -> bool:
+        """Whether a file is open, a request is being served, or a reply has not been sent."""
+        server = self.server
+        if self._is_busy or server is None:
+            return self._is_busy
+        return bool(self._rest or server.handles.opened or server.output.segments or self._takes_no_more())
+
+    def drain(self, on_idle: Callable[[], None]) -> None:
+        """From now on, call on_idle whenever the channel is not at work: now if it is not."""
+        self._on_idle = on_idle
+        if self._has_begun:
+            self.chan.set_write_buffer_limits(high=0)  # it counts as full while anything is unsent
+        self._tell_if_idle(on_idle)
+
+    def _tell_if_idle(self, on_idle: Callable[[], None]) -> None:
+        if not self.is_at_work():
+            on_idle()
 
     def _finish(self, status: int) -> None:
         self._is_closed = True
@@ -265,7 +282,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         self._close()
 
     def _close(self) -> None:
-        """Close what the session has open, in a thread: some storages talk to others for it."""
+        """Close what the session has open, in a thread, because some storages talk to other hosts then."""
         server, self.server = self.server, None
         if server is not None:
             self._is_closing = True
@@ -273,7 +290,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
 
     def _closed(self, done: asyncio.Future[None]) -> None:
         self._is_closing = False
-        if self._is_lost:  # before, the channel is there, and counts
+        if self._is_lost:  # otherwise the channel still counts as open
             self._on_end(self)
 
 

@@ -1,6 +1,6 @@
-"""One SSH connection: who is there, whether he may, and his channels.
+"""One SSH connection: its login, its limits and its channels.
 
-What may not enter: where users are kept, which storage somebody has, how the server listens.
+What may not enter: where users are kept, which storage a user has, how the server listens.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import time
 
 import asyncssh
 
+from pysftpserver.failures import one_line, reason_of
 from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.channel import Channel
 
 TYPE_CHECKING = False
@@ -26,31 +28,33 @@ _numbers = itertools.count(1)
 
 
 class Connection(asyncssh.SSHServer):
-    """A client, from the first byte to the last. number: what pysftpctl calls it."""
+    """A client, from the first byte to the last. number: its name for pysftpctl."""
 
     def __init__(self, server: Server) -> None:
         self.number = next(_numbers)
         self.user: User | None = None
-        self.key = b""  # that he came in with
+        self.key = b""  # that the user logged in with
         self.address = ""
         self.port: int | None = None
         self.name = ""
         self.began = asyncio.get_running_loop().time()
         self.channels: set[Channel] = set()
-        self.is_full = False  # more waits in the transport than the peer takes
+        self.is_full = False  # the transport's buffer is full
         self._server = server
         self._tries = 0
-        self._begun: str | None = None  # the name that the login began with
+        self._claimed: str | None = None  # the user name of the first attempt
         self._tried: set[bytes] = set()
         self._place = -1
         self._moved_at = self.began  # on channels that have ended
         self._moved = (0, 0)  # bytes received and sent on channels that have ended
-        self._reason = ""
+        self._reason = ""  # why it was refused, for the log
+        self._is_ending = False
 
     # --- coming and going ---------------------------------------------------------------------------------
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self.conn = conn
+        self._transport = open_transport(conn)
         peer = conn.get_extra_info("peername")
         self.address, self.port = peer[:2] if peer else ("?", None)
         if self._server.gate.is_full():
@@ -58,17 +62,19 @@ class Connection(asyncssh.SSHServer):
         self._place, refusal = self._server.gate.enter(self.address)
         if refusal is not None:
             self._reason = refusal
-            # Our version comes first: before it, no client understands a packet.
+            # A client understands packets only after the server's version.
             loop = asyncio.get_running_loop()
             loop.call_soon(self.end, "Too many connections", asyncssh.DISC_TOO_MANY_CONNECTIONS)
             return
         self._server.connections.add(self)
-        # asyncssh keeps all that a peer does not take: it ignores these two calls of the transport's.
+        if self._server.is_draining:
+            asyncio.get_running_loop().call_soon(self.drain)
+        # asyncssh buffers without limit: it ignores these two calls of the transport.
         conn.pause_writing = self._on_full  # type: ignore[method-assign]
         conn.resume_writing = self._on_taken  # type: ignore[method-assign]
 
     def make_room(self) -> None:
-        """Go, because others are waiting, and this one has not logged in."""
+        """End, because others are waiting and this one has not logged in."""
         self._reason = "others are waiting (max_connections)"
         self._server.gate.leave(self._place)
         self._place = -1
@@ -90,7 +96,7 @@ class Connection(asyncssh.SSHServer):
     def _on_full(self) -> None:
         """The peer does not take what is sent."""
         self.is_full = True
-        if self.user is None:  # nobody waits for so many answers before the login
+        if self.user is None:  # no honest client has that many answers to take before the login
             self._reason = "it takes no answers"
             asyncio.get_running_loop().call_soon(self.conn.abort)
 
@@ -100,11 +106,23 @@ class Connection(asyncssh.SSHServer):
             channel.go_on()
 
     def end(self, words: str, code: int = asyncssh.DISC_BY_APPLICATION) -> None:
-        """End the connection. words: what the client is told."""
+        """End the connection. words: the reason that the client is given."""
+        self._is_ending = True
         self.conn.disconnect(code, words)
 
+    def drain(self) -> None:
+        """End as soon as no channel is at work."""
+        self._transport.set_write_buffer_limits(0)  # it counts as full while anything is unsent
+        for channel in list(self.channels):
+            channel.drain(self._end_if_idle)
+        self._end_if_idle()
+
+    def _end_if_idle(self) -> None:
+        if not self._is_ending and not any(channel.is_at_work() for channel in self.channels):
+            self.end("The server is stopping")
+
     def moved(self) -> tuple[int, int]:
-        """Bytes (received, sent) on all channels until now."""
+        """Bytes (received, sent) on all channels so far."""
         received, sent = self._moved
         return (
             received + sum(channel.received for channel in self.channels),
@@ -112,7 +130,7 @@ class Connection(asyncssh.SSHServer):
         )
 
     def moved_at(self) -> float:
-        """When something was moved the last time, by the event loop's clock."""
+        """When data was last moved, by the event loop's clock."""
         return max([self._moved_at, *(channel.moved_at for channel in self.channels)])
 
     def __str__(self) -> str:
@@ -121,25 +139,23 @@ class Connection(asyncssh.SSHServer):
     # --- logging in ---------------------------------------------------------------------------------------
 
     async def begin_auth(self, username: str) -> bool:
-        """Whoever it says it is, it needs a key; and it waits, where others from there have failed."""
-        if self._begun is not None and username != self._begun:
-            # As in OpenSSH: the log would name the last one only. False would mean that no key is needed.
+        """Every user needs a key. The login waits where others from the same address have failed."""
+        if self._claimed is not None and username != self._claimed:
+            # As in OpenSSH: the log would name only the last one. False would mean that no key is needed.
             self._reason = "another user's name"
             self._failed()
             self.end("Change of username not allowed", asyncssh.DISC_PROTOCOL_ERROR)
             return True
-        if self._begun is None:
-            self._begun = username
+        if self._claimed is None:
+            self._claimed = username
             delay = self._server.penalties.delay(self.address, time.monotonic())
             if delay:
-                transport = self.conn._transport
-                assert transport is not None
-                transport.pause_reading()  # asyncssh would keep all that comes meanwhile
+                self._transport.pause_reading()  # asyncssh would buffer all that arrives meanwhile
                 try:
                     await asyncio.sleep(delay)
                 finally:
-                    if not transport.is_closing():
-                        transport.resume_reading()
+                    if not self._transport.is_closing():
+                        self._transport.resume_reading()
         self.name = username
         return True
 
@@ -147,28 +163,29 @@ class Connection(asyncssh.SSHServer):
         return True
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        """Whether a key is the user's. One that nobody has costs the same as one of somebody else's."""
-        if self._reason:  # it has been told to go
+        """Whether a key is the user's. An unknown key takes as long as one of another user."""
+        if self._reason:  # the connection is ending
             return False
         self._tries += 1
         blob = key.public_data
         self._tried.add(blob)
-        most = self._server.options.auth_tries
-        if len(self._tried) > most or self._tries > 2 * most:  # each is asked about, and then signed with
+        most = self._server.settings.auth_tries
+        if len(self._tried) > most or self._tries > 2 * most:  # a client asks about each, then signs with it
             self._reason = "too many keys"
             self._failed()
             self.end("Too many authentication failures", asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE)
             return False
         user = self._server.directory.find(username)
         known = user.keys if user is not None else frozenset()
-        is_known = sum(hmac.compare_digest(blob, one) for one in known) > 0  # all of them, always
+        is_known = sum(hmac.compare_digest(blob, one) for one in known) > 0  # compares with all of them
         if user is None or not user.is_active or not is_known:
             return False
+        algorithms.refuse_others(key)
         self._candidate, self.key = user, blob
         return True
 
     def auth_completed(self) -> None:
-        """Somebody has proved to have the key."""
+        """The client has proved that it has the key."""
         user = self._candidate
         refusal = self._server.gate.log_in(self._place, user.name)
         if refusal is not None:
@@ -185,8 +202,8 @@ class Connection(asyncssh.SSHServer):
         server.metrics.logins["refused"] += 1
         server.log.error(f"{self}: login failed")
 
-    def is_still_welcome(self) -> bool:
-        """Whether the directory still lets this user in with the key that he has used."""
+    def is_still_allowed(self) -> bool:
+        """Whether the directory still lets this user in with the key that was used."""
         if self.user is None:
             return True
         user = self._server.directory.find(self.user.name)
@@ -201,20 +218,42 @@ class Connection(asyncssh.SSHServer):
             self._begin, self._on_end, self._server.threads, self.user.name, lambda: self.is_full
         )
         self.channels.add(channel)
+        self._server.channels.add(channel)
         return channel
 
     def _begin(self, channel: Channel) -> SFTPServer | None:
-        """The engine of a session; None where the user's storage is not to be had."""
+        """The engine of a session; None where the user's storage cannot be opened."""
         try:
             return self._server.engine(self)
         except (OSError, ValueError, SFTPException) as error:
-            self._server.log.error(f"{self}: no session, because of the storage: {error}")
-        except Exception as error:  # a class of somebody's own
-            self._server.log.error(f"{self}: no session, because of the storage:")
+            path = getattr(error, "filename", None)
+            what = "the storage" if path is None else one_line(str(path))
+            self._server.log.error(f"{self}: no session: {what} cannot be opened: {reason_of(error)}")
+        except Exception as error:  # the administrator's own class
+            self._server.log.error(f"{self}: no session: the storage cannot be opened:")
             self._server.log.fault(error)
         return None
 
     def _on_end(self, channel: Channel) -> None:
         self.channels.discard(channel)
+        self._server.channels.discard(channel)
         self._moved_at = max(self._moved_at, channel.moved_at)
         self._moved = (self._moved[0] + channel.received, self._moved[1] + channel.sent)
+
+
+def open_transport(conn: asyncssh.SSHServerConnection) -> asyncio.Transport:
+    """The transport of a connection, changed so that it drops what is written after it has failed.
+
+    asyncssh learns of a failure in the next round of the event loop. What it writes until then, asyncio would
+    report in the log: "socket.send() raised exception."
+    """
+    transport = conn._transport
+    assert transport is not None
+    write = transport.write
+
+    def write_if_open(data: bytes) -> None:
+        if not transport.is_closing():
+            write(data)
+
+    transport.write = write_if_open  # type: ignore[method-assign, assignment]
+    return transport

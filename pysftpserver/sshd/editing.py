@@ -1,7 +1,7 @@
-"""Changing who may log in: one small interface for every directory, and what its editors share.
+"""Changing users: one interface for every directory, and what its editors share.
 
-It is for commands and waits: no event loop. Every method finds things as they are now, and changes all or
-nothing; two editors at once do not mix. A server learns of a change by itself.
+For commands: it blocks. Every method works on the current state and changes all or nothing; two editors at
+once do not interfere. A running server learns of a change by itself.
 What may not enter: asyncio, where a directory keeps its users (redis_editing.py, file_editing.py).
 """
 
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 
 
 class UsersEditor(ABC):
-    """Users in some directory, to be changed. A context manager.
+    """The users of a directory, open for changes. A context manager.
 
-    All methods but close() raise DirectoryError: the directory cannot be used, there is no such user, or what
-    is wanted cannot be; the text is one line. Keys are texts as in keys.py; a key to be removed may be its
-    fingerprint (SHA256:...) as well.
+    All methods but close() raise DirectoryError: the directory cannot be used, there is no such user, or the
+    change is not possible. Keys are texts as in keys.py; a key to be removed may be given as its fingerprint
+    (SHA256:...) as well.
     """
 
     @abstractmethod
     def records(self) -> list[Record]:
-        """All users in the order of their names, those who are unusable as well, with what is wrong."""
+        """All users in the order of their names, the unusable ones with what is wrong included."""
 
     @abstractmethod
     def add(
         self, name: str, keys: Iterable[str], folder: str | None = None, storage: str | None = None
     ) -> User:
-        """Add an active user. folder: None: a new one, or the name, as the directory has it."""
+        """Add an active user. folder: None: a new one or the user's name, depending on the directory."""
 
     @abstractmethod
     def change(
@@ -51,18 +51,18 @@ class UsersEditor(ABC):
         storage: str | None = None,
         is_active: bool | None = None,
     ) -> User:
-        """Change what is given. storage: "": the folder again. A key that the user has is not added again."""
+        """Change what is given. storage: "": the folder again. Keys that the user has are not added again."""
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Forget a user. The files stay."""
+        """Remove a user. The files stay."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of what the editor holds."""
+        """Release what the editor holds."""
 
     def deactivate(self, name: str) -> User:
-        """Let a user log in no more, and end what sessions there are; keys and folder stay."""
+        """Refuse a user's logins and end the user's sessions; keys and folder stay."""
         return self.change(name, is_active=False)
 
     def __enter__(self) -> Self:
@@ -73,7 +73,7 @@ class UsersEditor(ABC):
 
 
 def check(name: str | None = None, folder: str | None = None, storage: str | None = None) -> None:
-    """Raises DirectoryError for what could be written and not be used."""
+    """Raises DirectoryError for values that would make the user unusable."""
     problems = (
         name_problem(name) if name is not None else None,
         folder_problem(folder) if folder is not None else None,
@@ -85,7 +85,7 @@ def check(name: str | None = None, folder: str | None = None, storage: str | Non
 
 
 def clean_keys(texts: Iterable[str]) -> dict[bytes, str]:
-    """Lines to be written, by blob. Raises DirectoryError for a bad key."""
+    """The lines to write, by blob. Raises DirectoryError for an invalid key."""
     lines = {}
     for number, text in enumerate(texts, 1):
         try:
@@ -97,7 +97,7 @@ def clean_keys(texts: Iterable[str]) -> dict[bytes, str]:
 
 
 def with_keys(texts: Iterable[str], add: Iterable[str], remove: Iterable[str]) -> list[str]:
-    """A user's keys after a change; those that are no keys stay. Raises DirectoryError."""
+    """A user's keys after a change; lines that are not keys stay. Raises DirectoryError."""
     kept: list[tuple[bytes | None, str]] = [(_blob(text), text) for text in texts]
     for number, wanted in enumerate(remove, 1):
         blobs = [blob for blob, _ in kept if blob is not None and _means(wanted, blob, number)]

@@ -1,8 +1,8 @@
-"""The editor of a TOML file of users: only the user's own table changes, and the file as a whole.
+"""The editor of a TOML file of users. Only the table of the edited user changes; the file is replaced whole.
 
-Two editors take turns by a lock on the file; a person's text editor knows none, so the file is compared once
-more before it is replaced. What may not enter: asyncio, TOML's grammar (toml_edit.py).
-Facts: flock(2), rename(2), fsync(2).
+A user's table is cut out and edited with tomlkit, which keeps comments; then the new text is parsed and
+compared with what was wanted. Two editors take turns by a lock on the file; a text editor takes none, so the
+file is compared once more before it is replaced. What may not enter: asyncio. Facts: flock(2), rename(2).
 """
 
 from __future__ import annotations
@@ -10,24 +10,37 @@ from __future__ import annotations
 import copy
 import fcntl
 import os
+import re
 import tempfile
+import tomllib
 from contextlib import contextmanager
 
-from pysftpserver.sshd import toml_edit, users_file
+from pysftpserver.failures import missing, reason_of
+from pysftpserver.sshd import users_file
 from pysftpserver.sshd.editing import UsersEditor, check, clean_keys, with_keys
 from pysftpserver.sshd.roster import shown
 from pysftpserver.sshd.users import DirectoryError
 
+try:
+    import tomlkit
+except ModuleNotFoundError:
+    raise missing("tomlkit", "sshd") from None
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
     from pysftpserver.sshd.records import Record
-    from pysftpserver.sshd.toml_edit import Value
     from pysftpserver.sshd.users import User
 
-MODE = 0o600  # of a file that is made here
+    Value = str | bool | list[str]
+
+MODE = 0o600  # of a new file
+HEADER = re.compile(r"^[ \t]*\[.*", re.MULTILINE)
+TRAILING = re.compile(
+    r"(?:^[ \t\r]*(?:#.*)?\n)*(?:^[ \t\r]*(?:#.*)?)?\Z", re.MULTILINE
+)  # comments, empty lines
 
 
 class FileEditor(UsersEditor):
@@ -51,9 +64,9 @@ class FileEditor(UsersEditor):
         self._make()
         with self._edited() as edit:
             if name in edit.users:
-                raise DirectoryError(f"there is a user {shown(name)} already")
+                raise DirectoryError(f"there is already a user named {shown(name)}")
             edit.wanted.setdefault("users", {})[name] = dict(values)
-            edit.new = toml_edit.append(edit.old, ("users", name), values)
+            edit.new = _with_table(edit.old, {name: values})
         return self._user(name)
 
     def change(
@@ -81,24 +94,24 @@ class FileEditor(UsersEditor):
                 values["active"] = is_active
             merged = {**table, **values}
             edit.wanted["users"][name] = {key: value for key, value in merged.items() if value is not None}
-            edit.new = toml_edit.set_values(edit.old, ("users", name), values)
+            edit.new = _with_values(edit.old, name, edit.users[name], values)
         return self._user(name)
 
     def remove(self, name: str) -> None:
         with self._edited() as edit:
             if name not in edit.users:
-                raise DirectoryError(f"there is no user {shown(name)}")
+                raise DirectoryError(f"no user named {shown(name)}")
             del edit.wanted["users"][name]
-            edit.new = toml_edit.remove(edit.old, ("users", name))
+            edit.new = _without_table(edit.old, name, edit.users[name])
             if edit.new is not None and not edit.wanted["users"] and "[users]" not in edit.new:
-                # The server takes a file without it for half of one.
-                edit.new = toml_edit.append(edit.new, ("users",), {})
+                # The server takes a file without it for an incomplete one.
+                edit.new = _with_table(edit.new, {})
 
     def close(self) -> None:
         pass  # nothing is held between two changes
 
     def _user(self, name: str) -> User:
-        """What the file says of a user now. Raises DirectoryError."""
+        """The user as the file has it now. Raises DirectoryError."""
         for record in self.records():
             if record.name == name:
                 if record.user is not None:
@@ -106,20 +119,20 @@ class FileEditor(UsersEditor):
                 raise DirectoryError(
                     f"written, but user {shown(name)} cannot be used: {'; '.join(record.problems)}"
                 )
-        raise DirectoryError(f"there is no user {shown(name)}")
+        raise DirectoryError(f"no user named {shown(name)}")
 
     def _make(self) -> None:
-        """Make the file where there is none."""
+        """Create the file where there is none."""
         try:
             os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE))
         except FileExistsError:
             pass
         except OSError as error:
-            raise DirectoryError(f"users file {self._path}: {error.strerror}") from None
+            raise DirectoryError(f"users file {self._path}: {reason_of(error)}") from None
 
     @contextmanager
     def _edited(self) -> Iterator[_Edit]:
-        """What there is, locked; written at the end of the block, if it means what was wanted."""
+        """The locked file; the new text is written at the end of the block, if it means what was wanted."""
         with self._locked():
             text, seen = users_file.read_trusted(self._path, "users file")
             edit = _Edit(self._path, text)
@@ -130,7 +143,7 @@ class FileEditor(UsersEditor):
             try:
                 self._replace(new, seen)
             except OSError as error:
-                raise DirectoryError(f"users file {self._path}: {error.strerror}") from None
+                raise DirectoryError(f"users file {self._path}: {reason_of(error)}") from None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -139,7 +152,7 @@ class FileEditor(UsersEditor):
             try:
                 descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             except OSError as error:
-                raise DirectoryError(f"users file {self._path}: {error.strerror}") from None
+                raise DirectoryError(f"users file {self._path}: {reason_of(error)}") from None
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 if not self._is_still(descriptor):
@@ -156,7 +169,7 @@ class FileEditor(UsersEditor):
             return False
 
     def _replace(self, text: str, seen: users_file.Signature) -> None:
-        """Put another file in this one's place, with its owner and mode. Raises OSError."""
+        """Replace the file by another with its owner and mode. Raises OSError."""
         directory = os.path.dirname(self._path)
         descriptor, temporary = tempfile.mkstemp(prefix=".users-", dir=directory)
         try:
@@ -169,7 +182,7 @@ class FileEditor(UsersEditor):
                 file.flush()
                 os.fsync(file.fileno())
             if users_file.signature(self._path) != seen:
-                raise DirectoryError(f"users file {self._path}: somebody changed it just now; try again")
+                raise DirectoryError(f"users file {self._path}: it was changed just now; try again")
             os.replace(temporary, self._path)
         except BaseException:
             os.unlink(temporary)
@@ -182,7 +195,7 @@ class FileEditor(UsersEditor):
 
 
 class _Edit:
-    """A change in the making. wanted: what the new text has to mean; new: None: it could not be written."""
+    """A change being made. wanted: what the new text has to mean. new: None: it could not be written."""
 
     def __init__(self, path: str, text: str) -> None:
         self._path = path
@@ -195,9 +208,9 @@ class _Edit:
     def table(self, name: str) -> dict[str, Any]:
         """A user's fields. Raises DirectoryError for none, or for fields that are not what they should be."""
         if name not in self.users:
-            raise DirectoryError(f"there is no user {shown(name)}")
+            raise DirectoryError(f"no user named {shown(name)}")
         table = self.users[name]
-        problems = users_file.field_problems(table) if isinstance(table, dict) else ["it is no table"]
+        problems = users_file.field_problems(table) if isinstance(table, dict) else ["it is not a table"]
         if problems:
             raise DirectoryError(f"user {shown(name)}: {'; '.join(problems)}")
         return dict(table)
@@ -210,5 +223,90 @@ class _Edit:
         except DirectoryError:
             pass
         raise DirectoryError(
-            f"users file {self._path}: the user has no plain table [users.NAME] there; edit it by hand"
+            f"users file {self._path}: the user has no plain table [users.NAME]; edit the file by hand"
         )
+
+
+# --- the text ---------------------------------------------------------------------------------------------
+
+
+def _split(text: str, name: str, table: object) -> tuple[str, str, str] | None:
+    """(the text before a user's table, the table, the text behind it). table: what it means.
+
+    None where there is no table [users.NAME] in one piece. Comments behind its last value are not the user's.
+    """
+    headers = list(HEADER.finditer(text))
+    for number, header in enumerate(headers):
+        if _parsed(header[0].rstrip()) != {"users": {name: {}}}:
+            continue
+        # The first end that makes it TOML: a line of a list or of a text may begin with [ as well.
+        for end in (*(one.start() for one in headers[number + 1 :]), len(text)):
+            found = _parsed(text[header.start() : end])
+            if found is not None:
+                break
+        if found == {"users": {name: table}}:
+            own = TRAILING.sub("", text[header.start() : end])
+            end = header.start() + len(own)
+            return text[: header.start()], own, text[end:]
+    return None
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return None
+
+
+def _with_values(text: str, name: str, table: object, values: Mapping[str, Value | None]) -> str | None:
+    """The text with these values in a user's table; None: without that one."""
+    parts = _split(text, name, table)
+    if parts is None:
+        return None
+    before, own, behind = parts
+    document = tomlkit.parse(own if own.endswith("\n") else own + _newline(text))
+    edited: Any = document["users"][name]
+    for field, value in values.items():
+        if value is None:
+            edited.pop(field, None)
+        else:
+            edited[field] = _item(value)
+    return before + _lines(tomlkit.dumps(document), text) + behind
+
+
+def _without_table(text: str, name: str, table: object) -> str | None:
+    """The text without a user's table."""
+    parts = _split(text, name, table)
+    if parts is None:
+        return None
+    before, _, behind = parts
+    if not before or before.endswith(("\n\n", "\n\r\n")):  # one empty line is enough
+        behind = behind.removeprefix("\r\n").removeprefix("\n")
+    return before + behind
+
+
+def _with_table(text: str, users: Mapping[str, Mapping[str, Value]]) -> str:
+    """The text with users at its end; with an empty table [users] where there are none."""
+    newline = _newline(text)
+    items = {name: {field: _item(value) for field, value in one.items()} for name, one in users.items()}
+    if text and not text.endswith("\n"):
+        text += newline
+    gap = newline if text.strip() and not text.endswith(newline * 2) else ""
+    return text + gap + _lines(tomlkit.dumps({"users": items}), text)
+
+
+def _item(value: Value) -> Any:
+    """A value for tomlkit: a list with more than one element has a line for each."""
+    item: Any = tomlkit.item(value)
+    if isinstance(value, list):
+        item.multiline(len(value) > 1)
+    return item
+
+
+def _newline(text: str) -> str:
+    return "\r\n" if "\r\n" in text else "\n"
+
+
+def _lines(new: str, text: str) -> str:
+    """New text with the line ends of the other."""
+    return re.sub(r"\r?\n", _newline(text), new)

@@ -1,8 +1,8 @@
-"""Users in a TOML file, in memory: loaded at the start, and anew when the file has changed.
+"""Users of a TOML file, held in memory and loaded again when the file changes.
 
-The file and the authorized_keys files that it names are looked at once a second, in a thread: by time, size
-and inode, which also shows an editor's new file under the old name, and works on every file system. A new
-version that cannot be used changes nothing.
+A thread looks once a second at the time, size and inode of the file and of the authorized_keys files that it
+names. That also shows an editor's new file under the old name, and works on every file system. A version that
+cannot be used changes nothing.
 What may not enter: SSH, what is in the file (users_file.py).
 Facts: stat(2).
 """
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.users import User
     from pysftpserver.sshd.users_file import Loaded, Signature
 
-INTERVAL = 1.0  # seconds from one look to the next
-SETTLING = 0.1  # seconds that a file must stay as it is before it is read: someone may be writing it
-MOST_LOOKS = 20  # for it to settle
+INTERVAL = 1.0  # seconds between two looks
+SETTLING = 0.1  # seconds without a change before a file is read, which may still be being written
+MOST_LOOKS = 20  # until it is read all the same
 
 
 class FileUsers(UserDirectory):
@@ -67,7 +67,7 @@ class FileUsers(UserDirectory):
             self._task = None
 
     async def look(self) -> None:
-        """Look now, as a signal to reload asks for."""
+        """Look now."""
         seen = await asyncio.to_thread(self._look)
         if seen == self._signatures:
             return
@@ -76,14 +76,14 @@ class FileUsers(UserDirectory):
             loaded = await asyncio.to_thread(users_file.load, self._path)
             self._check(loaded)
         except DirectoryError as error:
-            # Not tried again before it changes again.
+            # Tried again when it changes again.
             self._signatures = seen
-            self._say(f"{error}; the last good users are served")
+            self._say(f"{error}; the server keeps the last good users")
             return
         self._signatures = loaded.signatures
         if self._trouble is not None:
             self._trouble = None
-            self._log.info(f"users file {shown(self._path)}: it is in order again")
+            self._log.info(f"users file {shown(self._path)}: usable again")
         names = await in_steps(self._roster.replacing(loaded.records))
         announce(names, self._on_change, self._log)
         await in_steps(self._roster.telling())
@@ -93,14 +93,14 @@ class FileUsers(UserDirectory):
             await asyncio.sleep(self._interval)
             try:
                 await self.look()
-            except Exception as error:  # a fault of this program must not end the updates of users for good
+            except Exception as error:  # a fault in this program must not end the updates
                 self._log.fault(error)
 
     def _look(self) -> dict[str, Signature | None]:
         return {path: users_file.signature(path) for path in self._signatures}
 
     async def _settled(self, seen: dict[str, Signature | None]) -> dict[str, Signature | None]:
-        """What is seen when nothing has changed for a moment."""
+        """The signatures once they have not changed for a moment."""
         for _ in range(MOST_LOOKS):
             await asyncio.sleep(min(SETTLING, self._interval))
             now = await asyncio.to_thread(self._look)
@@ -110,10 +110,10 @@ class FileUsers(UserDirectory):
         return seen
 
     def _check(self, loaded: Loaded) -> None:
-        """Raises DirectoryError for what looks like half a file: nobody can be meant only by saying so."""
+        """Raises DirectoryError for a file without users and without [users], which looks incomplete."""
         if not loaded.has_table and self._roster.users():
             raise DirectoryError(
-                f"users file {self._path}: there is no user in it; [users] alone says that this is meant"
+                f"users file {self._path}: there is no user in it; if that is intended, write [users]"
             )
 
     def _say(self, trouble: str) -> None:

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 def hook_of(server: Server, connection: Connection) -> SFTPHook | None:
-    """The hook of one session, as the options want it. Raises OSError where there can be no audit log.
+    """The hook of one session, as the settings want it. Raises OSError where there can be no audit log.
 
     None where nothing watches: with a hook, the engine serves packets one by one.
     """
     hooks: list[SFTPHook] = []
-    if server.options.audit is not None:
+    if server.settings.audit is not None:
         # Opened for each session: a file that was moved away is left with the next one.
-        sink = audit.file_sink(server.options.audit)
+        sink = audit.file_sink(server.settings.audit)
         hooks.append(audit.AuditLog(sink, connection.name, connection.address, connection.port, server.log))
-    if server.options.metrics is not None:
+    if server.settings.metrics is not None:
         hooks.append(Counting(server.metrics))
     return SFTPHooks(*hooks) if hooks else None

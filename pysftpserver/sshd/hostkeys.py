@@ -1,4 +1,4 @@
-"""Host keys: read from a file or a directory, and made where there are none yet.
+"""Host keys: read from a file or a directory, and generated where there are none yet.
 
 What may not enter: users, connections.
 """
@@ -11,33 +11,31 @@ import stat
 
 import asyncssh
 
+from pysftpserver.failures import BadInput, reason_of
+
 KINDS = {"ssh_host_ed25519_key": ("ssh-ed25519", 0), "ssh_host_rsa_key": ("ssh-rsa", 3072)}
 
 
-class HostKeyError(Exception):
-    """A host key cannot be used. The text is one line."""
-
-
 def from_file(path: str) -> asyncssh.SSHKey:
-    """The private key in a file. Raises HostKeyError."""
+    """The private key in a file. Raises BadInput."""
     try:
         with open(path, "rb") as file:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-                raise HostKeyError(f"host key {path}: others may read it; chmod 600 it")
+                raise BadInput(f"host key {path}: others may read it; run chmod 600 {path}")
             return asyncssh.import_private_key(file.read())
     except OSError as error:
-        raise HostKeyError(f"host key {path}: {(error.strerror or 'failure').lower()}") from None
+        raise BadInput(f"host key {path}: {reason_of(error)}") from None
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
-        raise HostKeyError(f"host key {path}: {str(error).lower()}") from None
+        raise BadInput(f"host key {path}: {reason_of(error)}") from None
 
 
 def from_directory(path: str) -> tuple[list[asyncssh.SSHKey], list[str]]:
-    """(keys in a directory, the files of those among them that were made just now). Raises HostKeyError."""
+    """(keys in a directory, the files of those that were generated just now). Raises BadInput."""
     keys, made = [], []
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
     except OSError as error:
-        raise HostKeyError(f"host key directory {path}: {(error.strerror or 'failure').lower()}") from None
+        raise BadInput(f"host key directory {path}: {reason_of(error)}") from None
     for name, (kind, bits) in KINDS.items():
         file = os.path.join(path, name)
         if not os.path.lexists(file) and _make(file, kind, bits):
@@ -47,21 +45,21 @@ def from_directory(path: str) -> tuple[list[asyncssh.SSHKey], list[str]]:
 
 
 def _make(path: str, kind: str, bits: int) -> bool:
-    """Make a key, whole or not at all. Whether it was this process who did. Raises HostKeyError."""
+    """Generate a key file; whether this process did it and not another. Raises BadInput."""
     key = asyncssh.generate_private_key(kind, key_size=bits) if bits else asyncssh.generate_private_key(kind)
-    beside = f"{path}.{secrets.token_hex(8)}.new"
+    temporary_path = f"{path}.{secrets.token_hex(8)}.new"
     try:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(temporary_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "wb") as file:
             file.write(key.export_private_key("openssh"))
             file.flush()
             os.fsync(descriptor)
         try:
-            os.link(beside, path)  # where another process was faster, its key is the key
+            os.link(temporary_path, path)  # fails where another process was faster, whose key it is
         except FileExistsError:
             return False
         finally:
-            os.unlink(beside)
+            os.unlink(temporary_path)
     except OSError as error:
-        raise HostKeyError(f"host key {path}: {(error.strerror or 'failure').lower()}") from None
+        raise BadInput(f"host key {path}: {reason_of(error)}") from None
     return True

@@ -1,7 +1,7 @@
 """Public keys as people write them, and the binary blobs that SSH compares.
 
-What may not enter: files, logs, asyncio, users; pysftp-keys loads this for every login under OpenSSH. A key's
-text is in no message: people paste the wrong half of a pair.
+What may not enter: files, logs, asyncio, users; pysftp-keys loads this for every login under OpenSSH. No
+message contains the text of a key: people paste the wrong half of a pair.
 Facts: RFC 4253 section 6.6, RFC 5656 section 3.1, RFC 8709 section 4, OpenSSH's PROTOCOL.u2f, sshd(8) on
 authorized_keys.
 """
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LEAST_RSA_BITS = 2048
-MOST_RSA_BITS = 16384  # what OpenSSH takes
+MOST_RSA_BITS = 16384  # OpenSSH's limit
 LONGEST_LINE = 16384  # characters
 ED25519_BYTES = 32
-UNCOMPRESSED = 4  # first byte of a point on a curve, the only form that RFC 5656 implementations must take
+UNCOMPRESSED = 4  # first byte of a point on a curve, the only form that RFC 5656 requires
 COORDINATE_BYTES = {b"nistp256": 32, b"nistp384": 48, b"nistp521": 66}
 
 
 class BadKey(ValueError):
-    """No public key of a known kind. The text says why, in a few words, without the key."""
+    """Not a public key of a known kind. The text says why, without the key."""
 
 
 class _Fields:
-    """What is left of a blob: strings with a length before each."""
+    """The rest of a blob: strings with a length before each."""
 
     def __init__(self, blob: bytes) -> None:
         self._rest = blob
@@ -42,12 +42,12 @@ class _Fields:
     def number(self) -> int:
         field = self.string()
         if not field or field[0] & 0x80 or (field[0] == 0 and not (len(field) > 1 and field[1] & 0x80)):
-            raise BadKey("a number in the key is not written as SSH wants it")
+            raise BadKey("a number in the key is not in SSH's form")
         return int.from_bytes(field, "big")
 
     def end(self) -> None:
         if self._rest:
-            raise BadKey("something follows the key")
+            raise BadKey("there is more after the key")
 
 
 def _check_ed25519(fields: _Fields) -> None:
@@ -58,7 +58,7 @@ def _check_ed25519(fields: _Fields) -> None:
 def _check_ecdsa(curve: bytes) -> Callable[[_Fields], None]:
     def check(fields: _Fields) -> None:
         if fields.string() != curve:
-            raise BadKey("the curve is another than the key's type says")
+            raise BadKey("the curve is not that of the key's type")
         point = fields.string()
         if len(point) != 1 + 2 * COORDINATE_BYTES[curve] or point[0] != UNCOMPRESSED:
             raise BadKey("the key's length is wrong")
@@ -71,7 +71,7 @@ def _check_rsa(fields: _Fields) -> None:
     if exponent < 3 or exponent % 2 == 0:
         raise BadKey("the exponent is wrong")
     if not LEAST_RSA_BITS <= bits <= MOST_RSA_BITS:
-        raise BadKey(f"RSA with {bits} bits: {LEAST_RSA_BITS} to {MOST_RSA_BITS} are taken")
+        raise BadKey(f"RSA with {bits} bits; use {LEAST_RSA_BITS} to {MOST_RSA_BITS} bits")
 
 
 def _with_application(check: Callable[[_Fields], None]) -> Callable[[_Fields], None]:
@@ -102,11 +102,11 @@ def key_type(blob: bytes) -> str:
 
 
 def check_blob(blob: bytes) -> None:
-    """Raises BadKey unless a blob is a public key of a known type, and nothing else."""
+    """Raises BadKey unless a blob is exactly a public key of a known type."""
     fields = _Fields(blob)
     check = TYPES.get(fields.string())
     if check is None:
-        raise BadKey(f"a type that is not taken; taken are {', '.join(name.decode() for name in TYPES)}")
+        raise BadKey(f"not a supported type; use one of {', '.join(name.decode() for name in TYPES)}")
     check(fields)
     fields.end()
 
@@ -121,7 +121,7 @@ def parse_line(text: str) -> tuple[bytes, str]:
     if len(text) > LONGEST_LINE:
         raise BadKey(f"longer than {LONGEST_LINE} characters")
     if "PRIVATE KEY" in text:
-        raise BadKey("this is a private key; the public one is in the file that ends in .pub")
+        raise BadKey("this is a private key; use the public one, in the file that ends in .pub")
     if "\n" in text.strip() or "\r" in text.strip():
         raise BadKey("more than one line")
     words = text.split(None, 2)
@@ -139,17 +139,17 @@ def parse_line(text: str) -> tuple[bytes, str]:
         blob, outer, comment = _decode(words[0]), None, ""
     check_blob(blob)
     if outer is not None and key_type(blob) != outer:
-        raise BadKey(f"the line says {outer}, and the key itself {key_type(blob)}")
+        raise BadKey(f"the line says {outer}, but the key is {key_type(blob)}")
     return blob, comment
 
 
 def _why_no_type(words: list[str]) -> str:
-    """What is wrong with a line whose first word is no type of a key."""
+    """What is wrong with a line whose first word is not a type of key."""
     types = [name.decode() for name in TYPES]
     if any(word in types for word in " ".join(words[1:]).split()) or "=" in words[0] or "," in words[0]:
-        return "there are options before the key; they would not be obeyed here, so take them out"
+        return "there are options before the key; they would have no effect here, so remove them"
     if words[0].startswith(("ssh-", "ecdsa-", "sk-")):
-        return f"a type that is not taken; taken are {', '.join(types)}"
+        return f"not a supported type; use one of {', '.join(types)}"
     return "neither base64 alone nor a line that begins with a type of key"
 
 
@@ -157,7 +157,7 @@ def _decode(text: str) -> bytes:
     try:
         return binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
     except ValueError:
-        raise BadKey("no base64") from None
+        raise BadKey("not valid base64") from None
 
 
 def fingerprint(blob: bytes) -> str:
@@ -177,7 +177,7 @@ def key_line(blob: bytes, comment: str = "") -> str:
 def parse_authorized_keys(text: str) -> tuple[list[bytes], list[str]]:
     """The blobs of a file in the form of authorized_keys, and what is wrong with its other lines.
 
-    Empty lines and those that begin with # say nothing. A bad line keeps no good one from being read.
+    Empty lines and comments are skipped. A bad line does not affect the others.
     """
     blobs, problems = [], []
     for number, line in enumerate(text.split("\n"), 1):

@@ -1,7 +1,6 @@
-"""Figures of a server's life, counted as they happen, and the text that Prometheus reads.
+"""What the server counts for Prometheus.
 
-Every process counts for itself; sums are made where they are read. What may not enter: sockets, SSH.
-Facts: the text-based exposition format of Prometheus, version 0.0.4.
+Every process counts for itself; metrics_http.py adds the figures up. What may not enter: sockets, SSH, HTTP.
 """
 
 from __future__ import annotations
@@ -14,35 +13,41 @@ from pysftpserver.hook import SFTPHook
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
     from pysftpserver.hook import SFTPEvent
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OUTCOMES = ("accepted", "refused")
 DIRECTIONS = ("received", "sent")
 
-#: What only grows: (among the figures, in the text, its label, what it is).
+#: What only grows: (key in the figures, name for Prometheus without "_total", label, help).
 COUNTERS = (
-    ("logins", "pysftpd_logins_total", "outcome", "Logins by outcome."),
-    ("requests", "pysftpd_requests_total", "request", "SFTP requests by name."),
-    ("seconds", "pysftpd_request_seconds_total", "request", "Seconds spent on requests by name."),
-    ("errors", "pysftpd_request_errors_total", "request", "Requests that failed by name."),
-    ("moved", "pysftpd_bytes_total", "direction", "Bytes of SFTP by direction, as the server sees it."),
+    ("logins", "pysftpd_logins", "outcome", "Logins by outcome."),
+    ("requests", "pysftpd_requests", "request", "SFTP requests by name."),
+    ("seconds", "pysftpd_request_seconds", "request", "Seconds spent on requests by name."),
+    ("errors", "pysftpd_request_errors", "request", "Requests that failed by name."),
+    ("moved", "pysftpd_bytes", "direction", "Bytes of SFTP by direction, as seen from the server."),
 )
-#: What is so at the moment.
+#: Current values: (key in the figures, name for Prometheus, help).
 GAUGES = (
-    ("sessions", "pysftpd_sessions", "Connections of users who have logged in."),
-    ("connections", "pysftpd_connections", "Connections, those that have not logged in among them."),
-    ("outdated", "pysftpd_users_outdated", "Processes that cannot read the users, and serve the last known."),
+    ("sessions", "pysftpd_sessions", "Connections that have logged in."),
+    ("connections", "pysftpd_connections", "Open connections, including unauthenticated ones."),
+    (
+        "outdated",
+        "pysftpd_users_outdated",
+        "Processes that cannot read the users and keep those they have.",
+    ),
     ("processes", "pysftpd_processes", "Processes that have answered."),
 )
 
 
 class Metrics:
-    """logins: by outcome. requests, seconds, errors: by the request's name. moved: bytes by direction, of
-    connections that have ended."""
+    """The figures of one process.
+
+    logins: by outcome. requests, seconds, errors: by the request's name. moved: bytes by direction, of
+    connections that have ended.
+    """
 
     def __init__(self) -> None:
         self.logins: Counter[str] = Counter(dict.fromkeys(OUTCOMES, 0))
@@ -60,12 +65,12 @@ class Metrics:
             self.errors[name] += failed
 
     def count_moved(self, received: int, sent: int) -> None:
-        """A connection has ended, on which so many bytes were moved."""
+        """A connection has ended. received, sent: bytes that it moved."""
         self.moved["received"] += received
         self.moved["sent"] += sent
 
     def figures(self) -> dict[str, dict[str, float]]:
-        """All of it, as JSON has it."""
+        """All counters, as values for JSON."""
         with self._lock:
             return {name: dict(getattr(self, name)) for name, *_ in COUNTERS}
 
@@ -77,7 +82,7 @@ class Counting(SFTPHook):
         self._metrics = metrics
 
     def before(self, event: SFTPEvent) -> None:
-        pass  # and no search for a method by the request's name
+        pass  # the base class would look for a method of the request's name
 
     def after(self, event: SFTPEvent) -> None:
         self._metrics.request(event.name, event.seconds, event.status not in (SSH2_FX_OK, SSH2_FX_EOF))
@@ -87,7 +92,7 @@ class Counting(SFTPHook):
 
 
 def total(many: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The sum of figures: numbers, and numbers by a label."""
+    """The sum of figures, which are numbers or numbers by label."""
     found: dict[str, Any] = {}
     for figures in many:
         for name, value in figures.items():
@@ -101,33 +106,5 @@ def total(many: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def counters(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the figures that only grow."""
+    """The figures that only grow."""
     return {name: figures.get(name, {}) for name, *_ in COUNTERS}
-
-
-def exposition(figures: Mapping[str, Any]) -> str:
-    """The text for Prometheus."""
-    return "\n".join(_lines(figures)) + "\n"
-
-
-def _lines(figures: Mapping[str, Any]) -> Iterator[str]:
-    for name, title, help in GAUGES:
-        yield from _head(title, help, "gauge")
-        yield f"{title} {_number(figures.get(name, 0))}"
-    for name, title, label, help in COUNTERS:
-        yield from _head(title, help, "counter")
-        for key, value in sorted(figures.get(name, {}).items()):
-            yield f'{title}{{{label}="{_escaped(key)}"}} {_number(value)}'
-
-
-def _head(title: str, help: str, kind: str) -> Iterator[str]:
-    yield f"# HELP {title} {help}"
-    yield f"# TYPE {title} {kind}"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-
-
-def _number(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.9g}"

@@ -1,159 +1,178 @@
-"""Where Prometheus reads the figures: HTTP on 127.0.0.1, GET /metrics and nothing else.
+"""The metrics endpoint: the figures of all processes for Prometheus, on 127.0.0.1, at /metrics alone.
 
-Served by one process, which asks the others through their admin sockets.
-What may not enter: SSH, what is counted. Facts: RFC 9110 and RFC 9112, as far as one path needs them.
+One process serves them, and asks the others on their admin sockets. prometheus_client writes the text and
+answers requests, each in a thread, because asking takes time. What may not enter: SSH, what is counted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from pysftpserver.failures import missing
 from pysftpserver.sshd import metrics
 from pysftpserver.sshd.admin_client import AdminError, ask
 
+try:
+    from prometheus_client import CollectorRegistry, make_wsgi_app
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+    from prometheus_client.registry import Collector as PrometheusCollector
+except ModuleNotFoundError:
+    raise missing("prometheus_client", "sshd") from None
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any
+
+    from prometheus_client import Metric
 
     from pysftpserver.engine.log import SFTPLog
 
+    Figures = Mapping[str, Any]
+
 HOST = "127.0.0.1"
 PATH = "/metrics"
-LONGEST_REQUEST = 8192  # bytes
-PATIENCE = 5.0  # seconds for a request to come, and for the reply to be taken
+PATIENCE = 5.0  # seconds for a request and its reply
 ASKING = 2.0  # seconds for the other processes: Prometheus itself waits for ten
 MOST_CLIENTS = 16  # at once
-REASONS = {
-    200: "OK",
-    400: "Bad Request",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    431: "Request Header Fields Too Large",
-    500: "Internal Server Error",
-    503: "Service Unavailable",
-}
 
 
-def listening(port: int) -> socket.socket:
-    """The socket for it. Raises OSError."""
-    one = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        one.bind((HOST, port))
-        one.listen(MOST_CLIENTS)
-        one.setblocking(False)
-    except BaseException:
-        one.close()
-        raise
-    return one
+class Collector(PrometheusCollector):
+    """The sum of the figures of all processes.
 
-
-class Collector:
-    """The sum of all processes' figures. own: this one's. others: the admin sockets of the rest.
-
-    What a process had counted that was replaced, or does not answer, stays in the sums: they only grow.
+    own: those of this process; called in any thread. others: the admin sockets of the rest. The counts of a
+    process that was replaced or does not answer stay in the sums, so that counters only grow.
     """
 
-    def __init__(self, own: Callable[[], dict[str, Any]], others: Sequence[str]) -> None:
+    def __init__(self, own: Callable[[], Figures], others: Sequence[str]) -> None:
         self._own = own
         self._others = others
-        self._last: dict[str, tuple[int, dict[str, Any]]] = {}  # of each other: its pid, its counters
-        self._replaced: dict[str, Any] = {}
+        self._last: dict[str, tuple[int, Figures]] = {}  # of each other: its pid, its counters
+        self._replaced: Figures = {}
+        self._lock = threading.Lock()
 
-    async def figures(self) -> dict[str, Any]:
-        """What there is now."""
-        loop = asyncio.get_running_loop()
-        question = {"ask": "figures"}
-        answers = await asyncio.gather(
-            *(loop.run_in_executor(None, partial(ask, path, question, ASKING)) for path in self._others),
-            return_exceptions=True,
-        )
-        parts = [self._own()]
-        for path, answer in zip(self._others, answers, strict=True):
-            if isinstance(answer, AdminError):
-                parts.append(self._last[path][1] if path in self._last else {})
-            elif isinstance(answer, BaseException):
-                raise answer
-            else:
-                parts.append(self._take(path, answer["pid"], answer["figures"]))
-        return metrics.total([*parts, self._replaced])
+    def figures(self) -> dict[str, Any]:
+        """The sums as of now."""
+        with self._lock, ThreadPoolExecutor(MOST_CLIENTS) as threads:
+            parts = [self._own(), *threads.map(self._of, self._others)]
+            return metrics.total([*parts, self._replaced])
 
-    def _take(self, path: str, process: int, figures: dict[str, Any]) -> dict[str, Any]:
-        """Remember what a process said."""
-        pid, before = self._last.get(path, (process, {}))
-        if pid != process:
+    def _of(self, path: str) -> Figures:
+        """The figures of another process."""
+        try:
+            answer = ask(path, {"ask": "figures"}, ASKING)
+        except AdminError:
+            return self._last[path][1] if path in self._last else {}
+        pid, before = self._last.get(path, (answer["pid"], {}))
+        if pid != answer["pid"]:
             self._replaced = metrics.total([self._replaced, before])
-        self._last[path] = process, metrics.counters(figures)
-        return figures
+        self._last[path] = answer["pid"], metrics.counters(answer["figures"])
+        return answer["figures"]  # type: ignore[no-any-return]
+
+    def collect(self) -> Iterator[Metric]:
+        """The same for Prometheus."""
+        figures = self.figures()
+        for key, name, help in metrics.GAUGES:
+            yield GaugeMetricFamily(name, help, figures.get(key, 0))
+        for key, name, label, help in metrics.COUNTERS:
+            family = CounterMetricFamily(name, help, labels=[label])
+            for text, value in sorted(figures.get(key, {}).items()):
+                family.add_metric([text], value)
+            yield family
 
 
-class MetricsDoor:
-    """The HTTP server."""
+class MetricsEndpoint:
+    """The HTTP server. figures: those of this process; others: the admin sockets of the rest."""
 
-    def __init__(self, collector: Collector, log: SFTPLog) -> None:
-        self._collector = collector
+    def __init__(self, figures: Callable[[], Figures], others: Sequence[str], log: SFTPLog) -> None:
+        self._figures = figures
+        self._others = others
         self._log = log
-        self._clients: set[asyncio.StreamWriter] = set()
-        self._listener: asyncio.Server | None = None
+        self._server: _Server | None = None
 
     async def start(self, listening: socket.socket) -> None:
         """Serve on a socket that listens."""
-        self._listener = await asyncio.start_server(self._serve, sock=listening, limit=LONGEST_REQUEST)
+        self._loop = asyncio.get_running_loop()
+        registry = CollectorRegistry()
+        registry.register(Collector(self._figures_from_a_thread, self._others))
+        self._app = make_wsgi_app(registry)
+        self._server = _Server(listening, self._answer)
+        self._loop.add_reader(listening, self._server.handle_request)
 
     async def close(self) -> None:
-        """Serve no more."""
-        if self._listener is not None:
-            self._listener.close()
-        for writer in list(self._clients):
-            writer.transport.abort()
+        """Stop serving."""
+        if self._server is not None:
+            self._loop.remove_reader(self._server.socket)
+            self._server.cut_all()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        is_full = len(self._clients) >= MOST_CLIENTS
-        self._clients.add(writer)
-        try:
-            writer.write(response(503) if is_full else await self._reply(reader))
-            await asyncio.wait_for(writer.drain(), PATIENCE)
-            writer.close()
-        except (OSError, TimeoutError, asyncio.IncompleteReadError):
-            writer.transport.abort()
-        finally:
-            self._clients.discard(writer)
+    def _figures_from_a_thread(self) -> Figures:
+        async def figures() -> Figures:
+            return self._figures()
 
-    async def _reply(self, reader: asyncio.StreamReader) -> bytes:
-        """The response to what comes. Raises OSError, TimeoutError, IncompleteReadError."""
+        return asyncio.run_coroutine_threadsafe(figures(), self._loop).result(ASKING)
+
+    def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         try:
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
-        except asyncio.LimitOverrunError:
-            return response(431)
-        status = status_of(head)
-        if status != 200:
-            return response(status)
-        try:
-            text = metrics.exposition(await self._collector.figures())
+            if environ.get("PATH_INFO") == PATH:
+                return self._app(environ, start_response)  # type: ignore[no-any-return]
+            status = "404 Not Found"
         except Exception as error:
             self._log.fault(error)
-            return response(500)
-        return response(200, text.encode(), metrics.CONTENT_TYPE)
+            status = "500 Internal Server Error"
+        start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
+        return [f"{status}\n".encode()]
 
 
-def status_of(head: bytes) -> int:
-    """The status for a request's line and headers."""
-    words = head.partition(b"\r\n")[0].split(b" ")
-    if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
-        return 400
-    method, target, _ = words
-    if target.partition(b"?")[0] != PATH.encode():
-        return 404
-    return 200 if method == b"GET" else 405
+class _Handler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing is logged."""
 
 
-def response(status: int, body: bytes = b"", kind: str = "text/plain; charset=utf-8") -> bytes:
-    """A whole response, after which the connection ends."""
-    reason = REASONS[status]
-    body = body or f"{status} {reason}\n".encode()
-    allow = "Allow: GET\r\n" if status == 405 else ""
-    head = f"HTTP/1.1 {status} {reason}\r\n{allow}Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
-    return head.encode() + b"Connection: close\r\n\r\n" + body
+class _Server(ThreadingMixIn, WSGIServer):
+    """Serves each client in a thread, and cuts off those that are slow. The event loop accepts for it."""
+
+    timeout = 0  # handle_request() is called when a client waits
+    daemon_threads = True
+
+    def __init__(self, listening: socket.socket, app: Any) -> None:
+        super().__init__((HOST, 0), _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listening
+        self.server_name, self.server_port = listening.getsockname()
+        self.setup_environ()
+        self.set_app(app)
+        self._clients: deque[socket.socket] = deque()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        request.setblocking(True)
+        self._clients.append(request)
+        if len(self._clients) > MOST_CLIENTS:
+            _cut(self._clients.popleft())
+        asyncio.get_running_loop().call_later(PATIENCE, partial(self._cut_slow, request))
+        super().process_request(request, client_address)
+
+    def _cut_slow(self, request: socket.socket) -> None:
+        with contextlib.suppress(ValueError):
+            self._clients.remove(request)
+            _cut(request)
+
+    def cut_all(self) -> None:
+        """End all connections."""
+        while self._clients:
+            _cut(self._clients.popleft())
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that has gone or was cut off is no fault."""
+
+
+def _cut(request: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)

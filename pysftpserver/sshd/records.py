@@ -1,6 +1,6 @@
-"""From what a directory holds of a user to a User, or to the reasons why there is none.
+"""Makes a User of what a directory holds, or says why it cannot.
 
-A bad record makes its own user unusable and nobody else's. What may not enter: Redis, files, asyncio, logs.
+A bad record makes its own user unusable and no other. What may not enter: Redis, files, asyncio, logs.
 Facts: docs/sshd.md for the fields, passwd(5) and path_resolution(7) for names.
 """
 
@@ -22,7 +22,7 @@ _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 @dataclass(frozen=True)
 class Record:
-    """One user as a directory holds them.
+    """One user of a directory.
 
     user: None: unusable, although the name is taken. problems: what is wrong, a few words each.
     """
@@ -43,25 +43,25 @@ def name_problem(name: str) -> str | None:
     if not name:
         return "the name is empty"
     if not name.isprintable() or name != name.strip():
-        return "the name has blanks around it, or letters that cannot be printed"
-    return None if _fits(name) else f"the name is longer than {LONGEST_NAME} bytes, or no text"
+        return "the name has blanks around it or unprintable characters"
+    return None if _fits(name) else f"the name is longer than {LONGEST_NAME} bytes or not text"
 
 
 def folder_problem(folder: str) -> str | None:
-    """Why a folder is no single safe name; None: it is one."""
+    """What is wrong with a folder; None: nothing."""
     if not folder:
         return "the folder is empty"
     if "/" in folder or folder.startswith("."):
-        return "the folder is no single name: / and a leading . are not allowed"
+        return "the folder is not a single name; / and a leading . are not allowed"
     if not folder.isprintable():
-        return "the folder has letters that cannot be printed"
-    return None if _fits(folder) else f"the folder is longer than {LONGEST_NAME} bytes, or no text"
+        return "the folder has unprintable characters"
+    return None if _fits(folder) else f"the folder is longer than {LONGEST_NAME} bytes or not text"
 
 
 def storage_problem(storage: str) -> str | None:
-    """What is wrong with the text of a storage; what it means is for others to say."""
+    """What is wrong with the text of a storage, whatever it means; None: nothing."""
     if not storage.isprintable() or len(storage) > LONGEST_STORAGE:
-        return f"the storage has letters that cannot be printed, or more than {LONGEST_STORAGE}"
+        return f"the storage has unprintable characters, or more than {LONGEST_STORAGE} characters"
     return None
 
 
@@ -91,12 +91,12 @@ def build(
 
 
 def unusable(id: str, name: str, *problems: str) -> Record:
-    """A record that is no user."""
+    """A record that cannot be used."""
     return Record(id, name, None, problems)
 
 
 def parse_keys(texts: Iterable[str]) -> tuple[list[bytes], list[str]]:
-    """The blobs of keys, and what is wrong with those that are left out, in their order."""
+    """The blobs of keys, and what is wrong with those that are left out."""
     blobs, problems = [], []
     for number, text in enumerate(texts, 1):
         try:

@@ -1,8 +1,8 @@
 """The editor of users in Redis: optimistic transactions, whose last command tells the servers.
 
-A new id is above all that there are, and above what a script takes that counts the set's members; ids are
-watched until it is written. A script that counted before and writes afterwards can take the same one: nothing
-here can hinder that.
+A new id is above all existing ones, and above the one that a script would take that counts the set's members;
+the ids are watched until it is written. A script that counted before and writes afterwards can still take the
+same id.
 What may not enter: asyncio, what the fields mean (redis_records.py).
 Facts: docs/sshd.md, "In Redis", Redis's documentation of transactions (WATCH).
 """
@@ -14,10 +14,9 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "redis":
         raise
-    from pysftpserver.sshd.redis_records import MISSING
-    from pysftpserver.sshd.users import DirectoryError
+    from pysftpserver.failures import missing
 
-    raise DirectoryError(MISSING) from None
+    raise missing("redis", "sshd") from None
 
 from contextlib import contextmanager
 
@@ -43,7 +42,7 @@ MOST_TRIES = 100  # of a transaction into which others write
 
 
 def connect(address: RedisAddress) -> redis.Redis:
-    """A client that waits, and tries nothing twice: whoever waits for it wants an answer."""
+    """A blocking client that does not retry."""
     return redis.Redis(
         host=address.host,
         port=address.port,
@@ -58,7 +57,7 @@ def connect(address: RedisAddress) -> redis.Redis:
 
 @contextmanager
 def told(address: RedisAddress) -> Iterator[None]:
-    """Failures of Redis as DirectoryError, one line without secrets."""
+    """Turn failures of Redis into DirectoryError, one line without secrets."""
     try:
         yield
     except (redis.RedisError, OSError) as error:
@@ -68,7 +67,7 @@ def told(address: RedisAddress) -> Iterator[None]:
 
 
 class Reader:
-    """Questions about users, asked once and not kept."""
+    """Reads users, and keeps nothing."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
@@ -79,7 +78,7 @@ class Reader:
         return sorted(records.parse_ids(raw)[0], key=id_order)
 
     def record(self, id: str) -> Record:
-        """One user's, as of one moment, with a new folder where there was none."""
+        """One user's record, as of one moment, with a new folder where there was none."""
         values, members = self._ask([id])[0]
         if records.wants_folder(values):
             self._client.hsetnx(records.hash_key(id), "folder", records.new_folder())
@@ -87,7 +86,7 @@ class Reader:
         return records.parse_record(id, values, members)
 
     def all(self) -> list[Record]:
-        """Every user's, in the order of names. A user without a folder is unusable here."""
+        """All records in the order of names. A user without a folder is unusable here."""
         found: list[Record] = []
         for some in records.chunks(self.ids()):
             answers = zip(some, self._ask(some), strict=True)
@@ -121,7 +120,7 @@ class Reader:
 
 
 class RedisEditor(UsersEditor):
-    """Users in a Redis database. A Redis that is away is a DirectoryError, at once."""
+    """Users in a Redis database. Raises DirectoryError at once when it cannot be reached."""
 
     def __init__(self, address: RedisAddress) -> None:
         self._address = address
@@ -151,7 +150,7 @@ class RedisEditor(UsersEditor):
         def write(pipe: Any) -> str:
             pipe.watch(records.USERS)
             if self._reader.id_of(name) is not None:
-                raise DirectoryError(f"there is a user {shown(name)} already")
+                raise DirectoryError(f"there is already a user named {shown(name)}")
             id = self._free_id(pipe)
             pipe.multi()
             pipe.sadd(records.USERS, id)
@@ -208,7 +207,7 @@ class RedisEditor(UsersEditor):
         self._transaction(write)
 
     def _transaction(self, write: Callable[[Any], str]) -> str:
-        """Watch, look and write until nobody else has written meanwhile, and tell the servers; the id."""
+        """Write in a transaction, again while others write too, and tell the servers; returns the id."""
         with told(self._address):
             for _ in range(MOST_TRIES):
                 with self._client.pipeline(transaction=True) as pipe:
@@ -219,21 +218,21 @@ class RedisEditor(UsersEditor):
                     except redis.WatchError:
                         continue
                     return id
-        raise DirectoryError("others change the users all the time; try again")
+        raise DirectoryError("others keep changing the users; try again")
 
     def _watched(self, pipe: Any, name: str) -> str:
-        """The id of a user, whose data is watched from now on."""
+        """The id of a user, whose data the transaction watches from now on."""
         pipe.watch(records.USERS)
         id = self._reader.id_of(name)
         if id is None:
-            raise DirectoryError(f"there is no user {shown(name)}")
+            raise DirectoryError(f"no user named {shown(name)}")
         pipe.watch(records.hash_key(id), records.set_key(id))
         if pipe.hget(records.hash_key(id), "name") != name.encode():
             raise DirectoryError(f"user {shown(name)} was renamed just now; try again")
         return id
 
     def _free_id(self, pipe: Any) -> str:
-        """An id that nobody has, nor data that somebody left behind."""
+        """An id that no user and no data left behind has."""
         ids = self._reader.ids()
         numbers = [int(id) for id in ids if id.isascii() and id.isdecimal()]
         id = max([*numbers, pipe.scard(records.USERS)]) + 1
@@ -245,7 +244,7 @@ class RedisEditor(UsersEditor):
             id += 1
 
     def _user(self, id: str) -> User:
-        """What Redis says of a user now. Raises DirectoryError."""
+        """The user as Redis has it now. Raises DirectoryError."""
         with told(self._address):
             record = self._reader.record(id)
         if record.user is None:

@@ -7,45 +7,45 @@ Facts: docs/sshd.md, "In Redis".
 
 from __future__ import annotations
 
-import errno
-import os
 import re
 import uuid
 from dataclasses import dataclass, field
 
+from pysftpserver.failures import reason_of
 from pysftpserver.sshd.records import Record, build, parse_active, parse_keys, unusable
 from pysftpserver.sshd.users import DirectoryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import Any
+    from typing import Any, Self
+
+    from pysftpserver.sshd.config import ServerSettings
 
 USERS = "solt.sftp.users"
 USER = "solt.sftp.user."
 FIELDS = ("name", "folder", "active", "storage")
-MISSING = "redis is missing: pip install 'pysftpserver[sshd]'"
 LONGEST_ID = 128  # characters
 # What the library says of a password, and of Redis's access lists, in its several classes of errors.
 _REFUSALS = {
     "WRONGPASS": "the password is wrong",
     "invalid username-password": "the password is wrong",
     "invalid password": "the password is wrong",
-    "NOAUTH": "it wants a password: set redis_pass",
-    "Authentication required": "it wants a password: set redis_pass",
-    "already authenticated": "it wants a password: set redis_pass",
-    "called without any password configured": "it has no password, and redis_pass is set",
-    "DB index is out of range": "it has no database of that number: redis_dbindex is wrong",
-    "invalid DB index": "it has no database of that number: redis_dbindex is wrong",
-    "No permissions": "its access list forbids what is needed here",
-    "no permissions": "its access list forbids what is needed here",
-    "NOPERM": "its access list forbids what is needed here",
+    "NOAUTH": "it requires a password; set redis_pass",
+    "Authentication required": "it requires a password; set redis_pass",
+    "already authenticated": "it requires a password; set redis_pass",
+    "called without any password configured": "it has no password; remove redis_pass",
+    "DB index is out of range": "it has no database of that number; change redis_dbindex",
+    "invalid DB index": "it has no database of that number; change redis_dbindex",
+    "No permissions": "its access list forbids a command that is needed here",
+    "no permissions": "its access list forbids a command that is needed here",
+    "NOPERM": "its access list forbids a command that is needed here",
 }
 
 
 @dataclass(frozen=True)
 class RedisAddress:
-    """Where the users are. The password is in no text that this gives."""
+    """Where the users are. Its texts do not contain the password."""
 
     host: str = "localhost"
     port: int = 6379
@@ -53,12 +53,23 @@ class RedisAddress:
     password: str | None = field(default=None, repr=False)
     channel: str = "sftp_users"
 
+    @classmethod
+    def of(cls, settings: ServerSettings) -> Self:
+        """The address that settings name."""
+        return cls(
+            settings.redis_host,
+            settings.redis_port,
+            settings.redis_dbindex,
+            settings.redis_pass,
+            settings.redis_channel,
+        )
+
     def __str__(self) -> str:
         return f"{self.host}:{self.port}, database {self.db}"
 
 
 class Refused(DirectoryError):
-    """Redis is there and does not let us in: the options are wrong."""
+    """Redis answers and refuses: the settings are wrong."""
 
 
 def hash_key(id: str) -> str:
@@ -77,7 +88,7 @@ def new_folder() -> str:
 
 
 def parse_id(raw: object) -> str | None:
-    """A user's id; None for what is none: a message on the channel may be anything."""
+    """A user's id; None for anything else, because a message on the channel may be anything."""
     text = _text(raw)
     if text is None or not 0 < len(text) <= LONGEST_ID or not text.isprintable() or re.search(r"\s", text):
         return None
@@ -92,41 +103,41 @@ def parse_record(id: str, values: Any, members: Any) -> Record:
     folder must have been filled in.
     """
     if isinstance(values, Exception) or isinstance(members, Exception):
-        return unusable(id, "", "the keys of this user in Redis are of another type than they should be")
+        return unusable(id, "", "the keys of this user in Redis have the wrong type")
     texts = [None if value is None else _text(value) for value in values]
     for field_name, raw, text in zip(FIELDS, values, texts, strict=True):
         if raw is not None and text is None:
-            return unusable(id, texts[0] or "", f"the field {field_name} is no text")
+            return unusable(id, texts[0] or "", f"the field {field_name} is not text")
     name, folder, active, storage = texts
     if name is None:
         return unusable(id, "", "there is no name")
     if folder is None:
         return unusable(id, name, "there is no folder")
     is_active = parse_active(active) if active is not None else None
-    problems = [] if is_active is not None else ["active is neither True nor False: taken for False"]
+    problems = [] if is_active is not None else ["active is neither True nor False; it counts as False"]
     blobs, left_out = parse_keys(_text(member) or "?" for member in sorted(members))
     return build(id, name, folder, bool(is_active), blobs, storage, problems + left_out)
 
 
 def wants_folder(values: Any) -> bool:
-    """Whether a user lacks nothing but a folder to have one made."""
+    """Whether a user lacks only the folder, which is then created."""
     return not isinstance(values, Exception) and values[0] is not None and values[1] is None
 
 
 def parse_ids(raw: Iterable[object]) -> tuple[list[str], int]:
-    """The ids in the set of users, and how many of its members are none."""
+    """The ids in the set of users, and the number of its members that are not ids."""
     every = [parse_id(one) for one in raw]
     ids = sorted(id for id in every if id is not None)
     return ids, len(every) - len(ids)
 
 
 def chunks(ids: Sequence[str], size: int = 100) -> Iterable[Sequence[str]]:
-    """Ids in portions, so that nobody else waits long: neither in Redis, nor for this process."""
+    """Ids in portions, so that other clients of Redis and other work of this process do not wait long."""
     return (ids[start : start + size] for start in range(0, len(ids), size))
 
 
 def words_of_failure(error: BaseException) -> tuple[str, bool]:
-    """What failed, in a few words without secrets, and whether it is the options' fault."""
+    """What failed, without secrets, and whether the settings are at fault."""
     text = " ".join(str(error).split())
     for sign, words in _REFUSALS.items():
         if sign in text:
@@ -136,9 +147,9 @@ def words_of_failure(error: BaseException) -> tuple[str, bool]:
     cause = error.__cause__ or error.__context__
     number = next((one.errno for one in (error, cause) if isinstance(one, OSError) and one.errno), None)
     if number is not None and number > 0:
-        return os.strerror(number), False
+        return reason_of(OSError(number, "")), False
     known = (
-        ("Connection refused", os.strerror(errno.ECONNREFUSED)),
+        ("Connection refused", "connection refused"),
         ("loading the dataset", "it is loading its data"),
         ("Name or service not known", "there is no host of that name"),
         ("imeout", "no answer in time"),

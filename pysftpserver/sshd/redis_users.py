@@ -1,8 +1,8 @@
-"""Users in Redis, in memory: loaded at the start, and anew when the channel says so.
+"""Users in Redis, held in memory and loaded again when the channel announces a change.
 
-One task has one connection that listens and one that asks. It subscribes before it loads, so that no change
-falls between, and when either connection fails it begins again from there: what was missed is in the data.
-Meanwhile, the last known users are served.
+One task has one connection that listens and one that reads. It subscribes before it loads, so that no change
+is missed, and when either connection fails it starts over: what it missed is in the data. Meanwhile the
+server keeps the last known users.
 What may not enter: SSH, what the fields mean (redis_records.py).
 Facts: docs/sshd.md, "In Redis", Redis's documentation of pub/sub and transactions.
 """
@@ -20,10 +20,9 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "redis":
         raise
-    from pysftpserver.sshd.redis_records import MISSING
-    from pysftpserver.sshd.users import DirectoryError
+    from pysftpserver.failures import missing
 
-    raise DirectoryError(MISSING) from None
+    raise missing("redis", "sshd") from None
 
 from pysftpserver.sshd import redis_records as records
 from pysftpserver.sshd.redis_records import Refused
@@ -42,18 +41,18 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.users import User
 
 PATIENCE = 5.0  # seconds for an answer
-SHORTEST_PAUSE = 0.1  # seconds before the second try; each further pause is twice as long
+SHORTEST_PAUSE = 0.1  # seconds before the second try; each further pause doubles
 LONGEST_PAUSE = 5.0
-SILENCE = 15.0  # seconds after which a connection that listens has to show that it is alive
-MOST_TRIES = 20  # at giving a user a folder while others write the same record
+SILENCE = 15.0  # seconds without a message after which the connection is tested
+MOST_TRIES = 20  # to store a folder while others write the same record
 
 
 class RedisUsers(UserDirectory):
     """The users in a Redis database.
 
-    A Redis that is away is no error: start() returns, trouble() says so, and nobody is known until it is
-    there. A Redis that refuses the password, the database or a command at the start is one, since only other
-    options help there. silence: seconds without a message until the connection is tested.
+    A Redis that cannot be reached is not an error: start() returns, trouble() says so, and there are no users
+    until it can be reached. A Redis that refuses the password, the database or a command at the start is one,
+    because only other settings help. silence: seconds without a message until the connection is tested.
     """
 
     def __init__(
@@ -79,7 +78,7 @@ class RedisUsers(UserDirectory):
         self._refusal: str | None = None
 
     async def start(self, on_change: Callable[[str], None]) -> None:
-        """As the interface says. Raises Refused, a DirectoryError, where the options are wrong."""
+        """As the interface says. Raises Refused, a DirectoryError, when the settings are wrong."""
         self._on_change = on_change
         self._task = asyncio.create_task(self._run(), name="users in Redis")
         try:
@@ -107,7 +106,7 @@ class RedisUsers(UserDirectory):
             self._task = None
 
     async def _run(self) -> None:
-        """Listen for ever, over one connection after the other."""
+        """Listen until cancelled, over one connection after the other."""
         pause = SHORTEST_PAUSE
         while True:
             self._is_connected = False
@@ -115,13 +114,13 @@ class RedisUsers(UserDirectory):
                 await self._listen()
             except (RedisError, OSError, TimeoutError) as error:
                 self._lost(error)
-            except Exception as error:  # a fault of this program must not end the updates of users for good
+            except Exception as error:  # a fault in this program must not end the updates
                 self._log.fault(error)
                 self._lost(error)
             self._tried.set()
             if self._is_connected:
                 pause = SHORTEST_PAUSE
-            # Servers that lost the same Redis do not come back in step.
+            # Servers that lost the same Redis must not come back in step.
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, self._longest_pause)
 
@@ -135,9 +134,9 @@ class RedisUsers(UserDirectory):
             password=address.password,
             socket_timeout=self._patience,
             socket_connect_timeout=self._patience,
-            # The library would connect and subscribe again by itself, and the messages between were lost.
+            # The library would connect and subscribe again by itself, and lose the messages in between.
             retry=Retry(NoBackoff(), 0),
-            protocol=2,  # Redis before 6 knows no other
+            protocol=2,  # the only one of Redis before 6
         )
         try:
             async with client.pubsub() as subscription:
@@ -151,7 +150,7 @@ class RedisUsers(UserDirectory):
             await client.aclose()
 
     async def _follow(self, client: Redis, subscription: Any) -> None:
-        """Load each user that the channel names. A connection that is silent has to answer a ping."""
+        """Load each user that the channel names. A silent connection has to answer a ping."""
         is_asked = False
         while True:
             message = await subscription.get_message(timeout=self._silence)
@@ -168,7 +167,7 @@ class RedisUsers(UserDirectory):
     async def _changed(self, client: Redis, data: object) -> None:
         id = records.parse_id(data)
         if id is None:
-            self._log.error("users in Redis: a message that is no user's id; it changes nothing")
+            self._log.error("users in Redis: ignored a message that is not a user's id")
             return
         if await client.sismember(records.USERS, id):
             (record,) = await self._records(client, [id])
@@ -180,7 +179,7 @@ class RedisUsers(UserDirectory):
         """Load all users, and forget those that are gone."""
         ids, bad = records.parse_ids(await client.smembers(records.USERS))
         if bad and bad != self._bad_ids:
-            self._log.error(f"users in Redis: {bad} members of {records.USERS} are no ids; they are left out")
+            self._log.error(f"users in Redis: ignored {bad} members of {records.USERS} that are not ids")
         self._bad_ids = bad
         found: list[Record] = []
         for some in records.chunks(ids):
@@ -207,7 +206,7 @@ class RedisUsers(UserDirectory):
             for id in ids:
                 pipe.hmget(records.hash_key(id), records.FIELDS)
                 pipe.smembers(records.set_key(id))
-            # One user's data of a wrong type is that user's affair.
+            # Data of a wrong type affects only that user.
             answers = await pipe.execute(raise_on_error=False)
         for answer in answers:
             if isinstance(answer, Exception) and "WRONGTYPE" not in str(answer):
@@ -215,13 +214,13 @@ class RedisUsers(UserDirectory):
         return list(zip(answers[::2], answers[1::2], strict=True))
 
     async def _with_folder(self, client: Redis, id: str) -> Any:
-        """Give a user a folder, unless somebody else just did, and return the fields."""
+        """Give a user a folder, unless another server just did; returns the fields."""
         key = records.hash_key(id)
         async with client.pipeline(transaction=True) as pipe:
             for _ in range(MOST_TRIES):
                 try:
                     await pipe.watch(key)
-                    if not await pipe.hexists(key, "name"):  # gone meanwhile: nothing is to be left behind
+                    if not await pipe.hexists(key, "name"):  # removed meanwhile
                         return [None] * len(records.FIELDS)
                     pipe.multi()  # type: ignore[no-untyped-call]
                     pipe.hsetnx(key, "folder", records.new_folder())
@@ -230,7 +229,7 @@ class RedisUsers(UserDirectory):
                 except WatchError:
                     continue
                 except (NoPermissionError, ReadOnlyError):
-                    break  # Redis lets it be read only: that user lacks a folder, and no other user suffers
+                    break  # Redis is read-only for us: only this user is affected
                 if is_new:
                     self._log.info(f"user {shown(id)}: new folder {values[1].decode()}")
                 return values
@@ -243,9 +242,9 @@ class RedisUsers(UserDirectory):
             self._refusal = trouble
             return
         trouble += (
-            "; the last known users are served"
+            "; the server keeps the last known users"
             if self._is_loaded
-            else "; nobody can log in until it is there"
+            else "; logins are refused until it can be reached"
         )
         if trouble != self._trouble:
             self._trouble = trouble
@@ -254,6 +253,6 @@ class RedisUsers(UserDirectory):
     def _back(self) -> None:
         self._is_connected = True
         if self._trouble is not None:
-            self._log.info(f"users in Redis at {self._address}: it is back, and all users are loaded anew")
+            self._log.info(f"users in Redis at {self._address}: connected again, and all users loaded anew")
             self._trouble = None
         self._tried.set()

@@ -1,7 +1,7 @@
-"""All users that a directory knows, by id and by name, and what changes when some of them do.
+"""All users of a directory, by id and by name, and which of them change when records do.
 
-Two ids with one name: the lowest id has it, numbers before anything else, whatever the order in which
-they came. An id that is unusable keeps its name, so that a mistake in a record makes nobody else that user.
+If two ids have one name, the lowest id has it, numbers before other ids, in whatever order they arrived. An
+unusable id keeps its name, so that a mistake in a record does not give the name to another.
 What may not enter: where users come from, asyncio.
 """
 
@@ -52,7 +52,7 @@ class _Index:
 
 
 class Roster:
-    """Users in memory. log: is told of problems, each once as long as it lasts."""
+    """Users in memory. log: receives each problem once as long as it lasts."""
 
     def __init__(self, log: SFTPLog) -> None:
         self._log = log
@@ -60,16 +60,16 @@ class Roster:
         self._told: dict[str, list[str]] = {}
 
     def find(self, name: str) -> User | None:
-        """The user of that name."""
+        """The user of that name; None: there is none."""
         return self._index.find(name)
 
     def users(self) -> list[User]:
-        """All of them, by name."""
+        """All users, in the order of their names."""
         found = (self.find(name) for name in sorted(self._index.ids))
         return [user for user in found if user is not None]
 
     def put(self, id: str, record: Record | None) -> list[str]:
-        """Know this of one id, None: that there is no such user; the names whose user has changed."""
+        """Store the record of one id, None: remove it; returns the names whose user has changed."""
         before = self._index.records.get(id)
         names = sorted({entry.name for entry in (before, record) if entry is not None})
         known = {name: self.find(name) for name in names}
@@ -78,10 +78,10 @@ class Roster:
         return [name for name in names if self.find(name) != known[name]]
 
     def replacing(self, records: Iterable[Record]) -> Generator[None, None, list[str]]:
-        """Know these and no others; the names whose user has changed.
+        """Replace all records; returns the names whose user has changed.
 
-        In short steps, between which an event loop does other things; find() knows all of it with the last.
-        Nothing else may change the roster meanwhile. telling() has to follow.
+        In short steps, between which the event loop does other work; find() gives the new users after the
+        last one. Nothing else may change the roster meanwhile. telling() has to follow.
         """
         old, new = self._index, _Index()
         for some in _portions(records):
@@ -96,7 +96,7 @@ class Roster:
         return sorted(changed)
 
     def telling(self) -> Generator[None, None, None]:
-        """Log what is wrong with anybody and has not been told yet, in short steps too."""
+        """Log the problems that have not been logged yet, in short steps too."""
         for ids in _portions(self._index.records.keys() | self._told.keys()):
             self._tell(ids)
             yield
@@ -117,7 +117,7 @@ class Roster:
         who = f"user {shown(record.id)}"
         if record.name not in ("", record.id):
             who += f" ({shown(record.name)})"
-        end = "; nobody can log in as this user" if record.user is None else ""
+        end = "; the user cannot log in" if record.user is None else ""
         lines = [f"{who}: {problem}{end}" for problem in record.problems]
         first = min(self._index.ids[record.name], key=id_order)
         if record.name and first != record.id:
@@ -133,5 +133,5 @@ def _portions(things: Iterable[T]) -> Iterator[Sequence[T]]:
 
 
 def shown(text: str) -> str:
-    """Somebody else's words, fit for a log."""
+    """Other people's text as one line of ASCII, for a log."""
     return show(text.encode("utf-8", "backslashreplace"))

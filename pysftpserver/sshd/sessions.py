@@ -1,4 +1,4 @@
-"""Who is there and what is moved, as plain values for JSON.
+"""Sessions and transfers as plain values for JSON.
 
 What may not enter: sockets, commands, anything that waits.
 """
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.connection import Connection
     from pysftpserver.sshd.server import Server
 
-MOST_FILES = 20  # of a session, that are told of one by one
+MOST_FILES = 20  # of a session that are listed one by one
 
 
 class Sessions:
     """The sessions of one process: connections of users who have logged in.
 
-    process, processes: which of how many this is; a session's number is another one in each of them.
+    process, processes: the number of this process and how many there are; session numbers are unique in all.
     """
 
     def __init__(self, server: Server, process: int = 0, processes: int = 1) -> None:
@@ -34,12 +34,12 @@ class Sessions:
         self._processes = processes
 
     def all(self) -> list[dict[str, Any]]:
-        """All of them, those first that were there first."""
+        """All sessions, the oldest first."""
         there = sorted(self._present(), key=lambda connection: connection.number)
         return [self._told(connection) for connection in there]
 
     def end(self, number: int | None = None, user: str | None = None) -> list[int]:
-        """End the session of that number, or all of that user's; the numbers of those that end."""
+        """End the session with that number, or all sessions of a user; returns the numbers of those."""
         ended = []
         for connection in list(self._present()):
             assert connection.user is not None
@@ -50,7 +50,7 @@ class Sessions:
         return sorted(ended)
 
     def figures(self) -> dict[str, Any]:
-        """What the process has counted until now. Each number but those of GAUGES only grows."""
+        """The figures of the process so far. All but those of GAUGES only grow."""
         figures: dict[str, Any] = dict(self._server.metrics.figures())
         moved = figures["moved"]
         for connection in self._server.connections:
@@ -104,7 +104,7 @@ def _files(connection: Connection) -> Iterator[dict[str, Any]]:
 
 
 def _size(handle: FileHandle) -> int | None:
-    """How long a file is that is read, where the system knows it; nobody knows how long an upload will be."""
+    """The size of a file that is read; None for an upload, and where the system does not know it."""
     if handle.descriptor is None or handle.flags & os.O_ACCMODE != os.O_RDONLY:
         return None
     try:

@@ -1,8 +1,8 @@
-"""What the processes of one server know together: who is there, and where logins have failed.
+"""The memory that the processes of one server share: open connections, and failed logins by address.
 
-One piece of memory that all share. Each process writes to its own part alone and reads all of them, so
-there is nothing to lock, and what a process leaves that was killed is wiped by the one that starts the next.
-What may not enter: SSH, clocks; the time is handed in, in seconds of a clock that all processes share.
+Each process writes only to its own part and reads all of them, so nothing needs a lock; the parent wipes the
+part of a process that was killed. Times are arguments, in seconds of a clock that all processes share. What
+may not enter: SSH, clocks.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pysftpserver.service import throttle
 from pysftpserver.service.throttle import WINDOW, network_of
 
 DIGEST = 16  # bytes, of an address or a user's name
-FAILURES = 1024  # that each process remembers
+FAILURES = 1024  # remembered by each process
 TIME = 4  # bytes of a moment, in seconds
 _NOBODY = bytes(DIGEST)
 
 
 class Shared:
-    """The memory. processes: how many there will be. most: connections that one of them may have."""
+    """The memory. processes: their number. most: maximum number of connections of one process."""
 
     def __init__(self, processes: int, most: int) -> None:
         self.most = most
@@ -32,31 +32,31 @@ class Shared:
         self._secret = secrets.token_bytes(16)
 
     def digest(self, kind: str, text: str) -> bytes:
-        """What stands for an address or a user's name; nobody can choose names that look like another's."""
+        """A digest of an address or a user's name. It is keyed: clients cannot choose names that collide."""
         return hashlib.blake2b(f"{kind} {text}".encode(), digest_size=DIGEST, key=self._secret).digest()
 
     def wipe(self, process: int) -> None:
-        """Forget what a process had written. Only when it is not running."""
+        """Forget what a process has written. It must not be running."""
         start = process * self._part
         self._memory[start : start + self._part] = bytes(self._part)
 
     def write(self, process: int, place: int, data: bytes) -> None:
-        """Put bytes into a process's part."""
+        """Write bytes into the part of a process."""
         start = process * self._part + place
         self._memory[start : start + len(data)] = data
 
     def present(self, digest: bytes) -> int:
-        """How many connections have that digest, in all processes."""
+        """The number of connections with that digest, in all processes."""
         parts = (self._of(process)[: self._places] for process in range(self.processes))
         return sum(part.count(digest) for part in parts)
 
     def occupied(self, process: int) -> int:
-        """How many connections a process has."""
+        """The number of connections of a process."""
         part = self._of(process)
         return sum(part[at : at + DIGEST] != _NOBODY for at in range(0, self._places, 2 * DIGEST))
 
     def failures(self, digest: bytes, since: int) -> int:
-        """How many failures from there are not older than that, in all processes."""
+        """The number of failures with that digest since a time, in all processes."""
         found = 0
         for process in range(self.processes):
             part = self._of(process)[self._places :]
@@ -71,15 +71,15 @@ class Shared:
 
     @property
     def places(self) -> int:
-        """Where failures begin in each part."""
+        """The offset of the failures in each part."""
         return self._places
 
 
 class Gate:
-    """How many may be there at once: in all, from one address, of one user. A limit of None is none.
+    """Limits connections: in all, from one address, of one user. None: no limit.
 
-    process: which part of the memory is this process's. Two processes that let somebody in at the same moment
-    may go over a limit by one each.
+    process: the number of this one. Two processes that accept a connection at the same moment may exceed a
+    limit by one each.
     """
 
     def __init__(
@@ -91,29 +91,29 @@ class Gate:
         self._free = list(range(shared.most))
 
     def limit(self, most: int, per_address: int | None, per_user: int | None) -> None:
-        """From now on. One process cannot have more than the memory was made for."""
+        """Set new limits. One process cannot have more connections than the memory has places for."""
         self.most = most
         self.per_address = per_address
         self.per_user = per_user
 
     @property
     def room(self) -> int:
-        """How many this process can ever have."""
+        """The number of places that this process has in the memory."""
         return self._shared.most
 
     def enter(self, address: str) -> tuple[int, str | None]:
-        """A connection comes: (its place, None), or (-1, why it cannot stay)."""
+        """Admit a connection: (its place, None), or (-1, the reason for refusing it)."""
         digest = self._shared.digest("address", network_of(address))
         if self.per_address is not None and self._shared.present(digest) >= self.per_address:
-            return -1, f"there are {self.per_address} connections from there (max_per_address)"
+            return -1, f"{self.per_address} connections from its address are open (max_per_address)"
         if self.is_full():
-            return -1, f"there are {min(self.most, self.room)} connections (max_connections)"
+            return -1, f"{min(self.most, self.room)} connections are open (max_connections)"
         place = self._free.pop()
         self._shared.write(self._process, place * 2 * DIGEST, digest)
         return place, None
 
     def is_full(self) -> bool:
-        """Whether nobody else can stay, wherever he comes from."""
+        """Whether no further connection is admitted from any address."""
         return not self._free or self._total() >= self.most
 
     def _total(self) -> int:
@@ -125,7 +125,7 @@ class Gate:
         )
 
     def log_in(self, place: int, user: str) -> str | None:
-        """Somebody there is a user; why he cannot stay, or None."""
+        """The connection at a place has logged in; the reason for refusing it, or None."""
         digest = self._shared.digest("user", user)
         if self.per_user is not None and self._shared.present(digest) >= self.per_user:
             return f"the user has {self.per_user} connections (max_per_user)"
@@ -133,13 +133,13 @@ class Gate:
         return None
 
     def leave(self, place: int) -> None:
-        """A connection that was let in has gone."""
+        """A connection that was admitted has ended."""
         self._shared.write(self._process, place * 2 * DIGEST, 2 * _NOBODY)
         self._free.append(place)
 
 
 class Penalties:
-    """Who has to wait, because logins have failed from there."""
+    """Delays logins from addresses with recent failures."""
 
     def __init__(self, shared: Shared, process: int) -> None:
         self._shared = shared
@@ -147,13 +147,13 @@ class Penalties:
         self._next = 0
 
     def failed(self, address: str, now: float) -> None:
-        """A login from there has failed."""
+        """A login from an address has failed."""
         record = self._shared.digest("failure", network_of(address)) + int(now).to_bytes(TIME, "big")
         self._shared.write(self._process, self._shared.places + self._next * len(record), record)
         self._next = (self._next + 1) % FAILURES
 
     def delay(self, address: str, now: float) -> float:
-        """Seconds that the next login from there has to wait."""
+        """Seconds that the next login from an address has to wait."""
         digest = self._shared.digest("failure", network_of(address))
         count = self._shared.failures(digest, max(0, int(now) - WINDOW))
         return throttle.delay(count)

@@ -1,4 +1,4 @@
-"""Threads for what takes long, shared by all users: nobody can take all of them.
+"""Threads for slow work, shared by all users, of whom none can take all of them.
 
 What may not enter: SSH, what is done in them.
 """
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 THREADS = 64
-EACH = 16  # of them, for one user
+EACH = 16  # for one user
 
 
 class Threads:
-    """One event loop's threads. each: how many a user may have at once; what goes beyond waits."""
+    """The threads of one event loop. each: maximum number that one user may have at once; more work waits."""
 
     def __init__(self, count: int = THREADS, each: int = EACH) -> None:
         self._each = each
@@ -29,7 +29,7 @@ class Threads:
         self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     def run(self, user: str, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Do a user's work when it is his turn."""
+        """Run work of a user when one of the user's threads is free."""
         turns = self._turns.get(user)
         if turns is None:
             turns = self._turns[user] = asyncio.Semaphore(self._each)
@@ -40,9 +40,9 @@ class Threads:
             return await self.run_now(work)
 
     def run_now(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Do what may not wait for the user's other work: the end of a session."""
+        """Run work that must not wait for the user's other work: the end of a session."""
         return asyncio.get_running_loop().run_in_executor(self._pool, work)
 
-    def shutdown(self) -> None:
-        """Begin nothing more. What is under way goes on, and nobody waits for it."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+    def shutdown(self, wait: bool = False) -> None:
+        """Begin nothing more; what is running goes on. wait: block until it has ended."""
+        self._pool.shutdown(wait=wait, cancel_futures=True)

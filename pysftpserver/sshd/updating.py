@@ -1,4 +1,4 @@
-"""How a directory's new knowledge reaches its event loop and whoever listens.
+"""How a directory takes over new users in its event loop, and announces them.
 
 What may not enter: where users come from.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 async def in_steps(steps: Generator[None, None, T]) -> T:
-    """Take all steps, and let the loop do other things between; what they return."""
+    """Take all steps, and let the event loop do other work between them; returns their result."""
     while True:
         try:
             next(steps)
@@ -29,7 +29,7 @@ async def in_steps(steps: Generator[None, None, T]) -> T:
 
 
 def announce(names: Iterable[str], on_change: Callable[[str], None], log: SFTPLog) -> None:
-    """Call on_change for each name; a fault in it is logged and keeps no other name from being announced."""
+    """Call on_change for each name; a fault in it is logged, and the next name is announced."""
     for name in names:
         try:
             on_change(name)

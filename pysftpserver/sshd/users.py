@@ -1,4 +1,4 @@
-"""Who may log in: what is known of a user, and the interface of the directories that know it.
+"""Users, and the interface of the directories that hold them.
 
 What may not enter: SSH, storages, where a directory keeps its users (redis_users.py, file_users.py).
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+from pysftpserver.failures import Unavailable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -15,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class User:
-    """What a directory knows of a user.
+    """A user, as a directory holds it.
 
-    id: the directory's own, which stays when the name changes. folder: below the server's sftp_path; one
-    name, never a path that leads elsewhere. keys: public keys, as the binary blobs that SSH sends. storage:
-    None for the folder, or what the server makes of it (a GridFS prefix, a class).
+    id: the directory's own, which stays when the name changes. folder: a single name below the server's
+    sftp_path. keys: public keys, as the binary blobs that SSH sends. storage: None for the folder, otherwise
+    the text that names the storage (a GridFS prefix, a class).
     """
 
     id: str
@@ -30,36 +32,37 @@ class User:
     storage: str | None = None
 
 
-class DirectoryError(Exception):
-    """A directory cannot be used, or has no such user. The text is one line."""
+class DirectoryError(Unavailable):
+    """A directory of users cannot be used, or has no such user. The text is one line."""
 
 
 class UserDirectory(ABC):
-    """Users by name, from memory, kept up to date by the directory itself.
+    """Users by name, held in memory and kept up to date by the directory itself.
 
-    One event loop's. find() never waits: a login costs no question to anybody.
+    For one event loop. find() never waits: a login makes no query.
     """
 
     @abstractmethod
     async def start(self, on_change: Callable[[str], None]) -> None:
-        """Load all users, and go on listening for changes.
+        """Load all users, and watch for changes from then on.
 
-        on_change: called with the name of each user who changed, appeared or went, after find() knows; with
-        the old and the new name where that changed. Raises DirectoryError where nothing can be loaded.
+        on_change: called with the name of each user that was added, changed or removed, once find() gives the
+        new state; with the old and the new name of a user that was renamed. Raises DirectoryError when
+        nothing can be loaded.
         """
 
     @abstractmethod
     def find(self, name: str) -> User | None:
-        """The user of that name, active or not."""
+        """The user of that name, active or not; None: there is none."""
 
     @abstractmethod
     def users(self) -> Iterable[User]:
-        """All of them, by name."""
+        """All users, in the order of their names."""
 
     @abstractmethod
     def trouble(self) -> str | None:
-        """Why the users may be out of date, in one line; None as long as all is well."""
+        """Why the users may be out of date, in one line; None: they are current."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Stop listening."""
+        """Stop watching for changes."""

@@ -1,8 +1,8 @@
-"""A TOML file of users, read once: who is in it, and what is wrong with it.
+"""Reads a TOML file of users: the users, and what is wrong with some of them.
 
-For the server, which reads it again when it changes, and for the commands, which read it once. What may not
-enter: asyncio, logs, writing.
-Facts: the TOML specification 1.0; sshd_config(5) on StrictModes, whose reasons hold here too.
+For the server, which reads it again when it changes, and for commands. What may not enter: asyncio, logs,
+writing.
+Facts: the TOML specification 1.0; sshd_config(5) on StrictModes, for the same reasons.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import stat
 import tomllib
 from dataclasses import dataclass
 
+from pysftpserver.failures import reason_of
 from pysftpserver.sshd.keys import parse_authorized_keys
 from pysftpserver.sshd.records import build, folder_problem, parse_keys, unusable
 from pysftpserver.sshd.users import DirectoryError
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from pysftpserver.sshd.records import Record
 
-LARGEST = 64 << 20  # bytes; a file of users that is larger is no file of users
+LARGEST = 64 << 20  # bytes
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 FIELDS: dict[str, tuple[type, str]] = {
     "folder": (str, "text"),
@@ -38,9 +39,9 @@ Signature = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a file said. has_table: whether there is a users table, be it empty.
+    """The content of a file. has_table: whether there is a table [users], which may be empty.
 
-    signatures: of each file that was read, by its path, as signature() gives them.
+    signatures: signature() of each file that was read, by path.
     """
 
     records: tuple[Record, ...]
@@ -49,7 +50,7 @@ class Loaded:
 
 
 def signature(path: str) -> Signature | None:
-    """What changes when a file does: its time, size, inode, mode and owner; None: it cannot be looked at."""
+    """The time, size, inode, mode and owner of a file, which show that it has changed; None: not readable."""
     try:
         return _signature(os.stat(path))
     except (OSError, ValueError):
@@ -69,7 +70,7 @@ def _signature(found: os.stat_result) -> Signature:
 
 
 def load(path: str) -> Loaded:
-    """Read a file of users. Raises DirectoryError, with line and column where TOML is to blame."""
+    """Read a file of users. Raises DirectoryError, with the line and column of an error in TOML."""
     text, found = read_trusted(path, "users file")
     tables = parse(path, text)
     signatures: dict[str, Signature | None] = {path: found}
@@ -90,7 +91,9 @@ def parse(path: str, text: str) -> dict[str, Any]:
         raise DirectoryError(f"users file {path}: nested too deeply") from None
     for name in tables:
         if name != "users":
-            raise DirectoryError(f"users file {path}: {name!r} is no part of it; users are in [users.NAME]")
+            raise DirectoryError(
+                f"users file {path}: {name!r} does not belong there; users are in [users.NAME]"
+            )
     users = tables.get("users", {})
     if not isinstance(users, dict):
         raise DirectoryError(f"users file {path}: users are in tables, [users.NAME]")
@@ -98,9 +101,9 @@ def parse(path: str, text: str) -> dict[str, Any]:
 
 
 def read_trusted(path: str, what: str) -> tuple[str, Signature]:
-    """A file's text, and its signature then.
+    """A file's text and its signature.
 
-    Raises DirectoryError when it cannot be read, or when others could have written it.
+    Raises DirectoryError when it cannot be read, or when other accounts may write it.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
@@ -118,28 +121,27 @@ def read_trusted(path: str, what: str) -> tuple[str, Signature]:
         return content.decode(), _signature(found)
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise DirectoryError(f"{what} {path}: line {line}: no UTF-8") from None
+        raise DirectoryError(f"{what} {path}: line {line}: not UTF-8") from None
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no name of a file"
-        raise DirectoryError(f"{what} {path}: {reason}") from None
+        raise DirectoryError(f"{what} {path}: {reason_of(error)}") from None
 
 
 def distrust(found: os.stat_result) -> str | None:
-    """Why a file is not to be believed; None: it is."""
+    """Why a file cannot be trusted; None: it can."""
     if not stat.S_ISREG(found.st_mode):
-        return "no regular file"
+        return "not a regular file"
     if found.st_mode & OTHERS_WRITE:
-        return f"others may write it (mode {stat.S_IMODE(found.st_mode):04o}); chmod go-w it"
+        return f"others may write it (mode {stat.S_IMODE(found.st_mode):04o}); run chmod go-w on it"
     if found.st_uid not in (0, os.geteuid()):
-        return f"it belongs to user number {found.st_uid}, neither to root nor to who runs this"
+        return f"it belongs to user number {found.st_uid}; chown it to root or to the account that runs this"
     return None
 
 
 def _distrust_directory(path: str) -> str | None:
-    """Who may write the directory can put another file there. /tmp and its like forbid that by their mode."""
+    """The same for its directory, in which others could replace the file, unless its sticky bit is set."""
     mode = os.stat(os.path.dirname(os.path.realpath(path))).st_mode
     if mode & OTHERS_WRITE and not mode & stat.S_ISVTX:
-        return f"others may write its directory (mode {stat.S_IMODE(mode):04o}); chmod go-w that"
+        return f"others may write its directory (mode {stat.S_IMODE(mode):04o}); run chmod go-w on that"
     return None
 
 
@@ -156,9 +158,9 @@ def _reader(path: str, signatures: dict[str, Signature | None]) -> Callable[[str
 
 
 def _record(name: str, table: Any, read: Callable[[str], str]) -> Record:
-    """One user. Whatever cannot be meant makes that user unusable: a typing error opens no door."""
+    """One user. Any mistake makes the user unusable, so that a typing error lets nobody in."""
     if not isinstance(table, dict):
-        return unusable(name, name, "no table: users are in [users.NAME]")
+        return unusable(name, name, "not a table; users are in [users.NAME]")
     problems = list(field_problems(table))
     if problems:
         return unusable(name, name, *problems)
@@ -166,7 +168,7 @@ def _record(name: str, table: Any, read: Callable[[str], str]) -> Record:
     if folder is None:
         folder = name
         if folder_problem(name):
-            return unusable(name, name, "there is no folder, and the name is none that is safe")
+            return unusable(name, name, "there is no folder, and the name is not a valid one")
     blobs, problems = parse_keys(table.get("keys", []))
     if "authorized_keys" in table:
         try:
@@ -183,7 +185,7 @@ def field_problems(table: dict[str, Any]) -> list[str]:
     problems = []
     for field, value in table.items():
         if field not in FIELDS:
-            problems.append(f"{field!r} is no field of a user; there are {', '.join(FIELDS)}")
+            problems.append(f"{field!r} is not a field of a user; the fields are {', '.join(FIELDS)}")
             continue
         kind, words = FIELDS[field]
         is_right = isinstance(value, kind)
@@ -195,7 +197,7 @@ def field_problems(table: dict[str, Any]) -> list[str]:
 
 
 def _where(message: str, text: str) -> str:
-    """tomllib's words with the place in front; at the end of the file it gives none."""
+    """tomllib's message with the place in front, which it does not give at the end of the file."""
     found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message, re.DOTALL)
     if found:
         return f"line {found[2]}, column {found[3]}: {found[1]}"

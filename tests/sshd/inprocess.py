@@ -12,9 +12,9 @@ from typing import Any
 import asyncssh
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
-from pysftpserver.cli.pysftpd_processes import listen
 from pysftpserver.engine.log import DEBUG1, SFTPLog
-from pysftpserver.sshd.config import options_of
+from pysftpserver.service.serving import listen
+from pysftpserver.sshd.config import ServerSettings
 from pysftpserver.sshd.server import Server
 from pysftpserver.sshd.users import User, UserDirectory
 
@@ -92,8 +92,10 @@ async def running(
     directory = Users(*(users or (user("alice"),)))
     log = SFTPLog(lambda level, text: lines.append(text), DEBUG1 - 1)
     given = {"drain_seconds": "0", **(options or {})}
-    server = Server(options_of({}, given), directory, [HOST_KEY], storage_of, log)
-    listening = listen(HOST, 0, False)
+    table = ServerSettings.table()
+    values = {name: table[name].kind.parse(str(value)) for name, value in given.items()}
+    server = Server(ServerSettings(**values), directory, [HOST_KEY], storage_of, log)
+    listening = listen(HOST, 0)
     port = listening.getsockname()[1]
     await server.start([listening])
     try:

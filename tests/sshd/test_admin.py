@@ -18,7 +18,7 @@ from unittest import mock
 
 from pysftpserver.engine.log import SFTPLog
 from pysftpserver.sshd import admin
-from pysftpserver.sshd.admin_client import LONGEST_QUESTION, AdminError, NobodyThere, ask, found
+from pysftpserver.sshd.admin_client import LONGEST_QUESTION, AdminError, NoServer, ask, found
 from tests.sshd.serving import SIZE, Daemon, DaemonCase
 from tests.support.waiting import PATIENCE, until
 
@@ -189,7 +189,7 @@ class WithOneProcess(DaemonCase):
     def test_the_socket_of_a_server_that_was_killed_is_replaced(self):
         daemon = self.started()
         daemon.end(signal.SIGKILL)
-        with self.assertRaises(NobodyThere):
+        with self.assertRaises(NoServer):
             ask(os.fspath(daemon.socket), {"ask": "sessions"})
         daemon.start()
         self.assertEqual(daemon.sessions(), [])

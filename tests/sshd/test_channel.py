@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
+import socket
 import tempfile
 import threading
 import unittest
@@ -373,7 +374,9 @@ class TestSeveralAtOnce(ChannelCase):
             for _ in range(2):
                 with self.assertRaises(asyncssh.ChannelOpenError):
                     await raw(connection)
-            self.assertTrue(any("No space left on device" in line for line in server.lines), server.lines)
+            self.assertTrue(
+                any("cannot be opened: no space left" in line for line in server.lines), server.lines
+            )
 
 
 class TestThreads(ChannelCase):
@@ -414,6 +417,72 @@ class TestThreads(ChannelCase):
                 await server.server.stop()
                 self.assertLess(asyncio.get_running_loop().time() - began, PATIENCE / 2)
                 self.assertTrue(any("did not end in time" in line for line in server.lines), server.lines)
+
+
+class TestTheEnd(ChannelCase):
+    @asynchronous
+    async def test_a_session_with_an_open_file_holds_up_the_end_until_it_closes_the_file(self) -> None:
+        for storage_of in (self.jail, self.remote):
+            async with running(storage_of, options={"drain_seconds": "60"}) as server:
+                channel = await self.opened(await server.connect(), b"f", WRITE | CREAT)
+                idle = await raw(await server.connect())
+                stopping = asyncio.create_task(server.server.stop())
+                self.assertEqual(await idle.rest(), b"")  # its connection ends at once
+                self.assertEqual(len(server.server.connections), 1)
+                channel.send(request("close", 2, FIRST))
+                await channel.packet()
+                await asyncio.wait_for(stopping, 20)
+                self.assertEqual(len(server.server.channels), 0)
+
+    @asynchronous
+    async def test_replies_that_the_client_has_not_taken_hold_it_up_too(self) -> None:
+        (self.root / "f").write_bytes(bytes(4 * MIB))
+        for storage_of in (self.jail, self.remote):
+            async with running(storage_of, options={"drain_seconds": "60"}) as server:
+                channel = await self.opened(await server.connect(window=65536), b"f", READ)
+                channel.reader.channel.pause_reading()
+                for number in range(64):
+                    channel.send(request("read", number, FIRST, u64(number << 16), u32(1 << 16)))
+                channel.send(request("close", 99, FIRST))
+                (connection,) = server.server.connections
+                (there,) = connection.channels
+                await eventually(lambda: there._is_full)  # noqa: B023
+                stopping = asyncio.create_task(server.server.stop())
+                await asyncio.sleep(0)
+                channel.reader.channel.resume_reading()
+                answers = split(await asyncio.wait_for(channel.packets(65), 30))
+                self.assertEqual({len(one) for one in answers[:-1]}, {(1 << 16) + 13 - 4})
+                await asyncio.wait_for(stopping, 20)
+
+    @asynchronous
+    async def test_asyncio_has_nothing_to_log_when_a_client_is_cut_off_that_has_asked_for_much(self) -> None:
+        (self.root / "f").write_bytes(bytes(16 * MIB))
+        async with running(self.jail) as server:
+            connection = await server.connect()
+            channel = await self.opened(connection, b"f", READ)
+            with self.assertNoLogs("asyncio", "WARNING"):
+                for number in range(40):
+                    channel.send(request("read", number, FIRST, u64(number << 16), u32(1 << 18)))
+                with socket.fromfd(connection.get_extra_info("socket").fileno(), 0, 0) as client:
+                    client.shutdown(socket.SHUT_RDWR)  # the requests have been sent; replies are refused
+                await eventually(lambda: not len(server.server.connections))
+
+    @asynchronous
+    async def test_nor_when_a_channel_is_closed_while_a_thread_serves_it(self) -> None:
+        gate = threading.Event()
+        self.addCleanup(gate.set)
+        slow = SlowStorage(self.root, gate)
+        self.enterContext(unittest.mock.patch("pysftpserver.sshd.server.CLOSING", 0.1))
+        async with running(lambda who: slow) as server:
+            (await raw(await server.connect())).send(HELLO + request("stat", 1, string(b".")))
+            await eventually(slow.entered.is_set)
+            (there,) = server.server.channels
+            with self.assertNoLogs("asyncio", "WARNING"):
+                gate.set()
+                server.server.threads.shutdown(wait=True)  # the reply is there, and the loop has not seen it
+                there.chan.close()
+                await eventually(lambda: not there._is_busy)
+            there.server = None  # there are no threads to close it in
 
 
 class TestBackpressure(ChannelCase):

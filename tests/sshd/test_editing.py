@@ -188,7 +188,7 @@ class InRedis(EveryEditor, RedisCase, unittest.IsolatedAsyncioTestCase):
 
         with RedisEditor(self.server.address()) as editor:
             with mock.patch.object(redis_editing, "with_keys", with_keys_and_meddle):
-                with self.assertRaisesRegex(DirectoryError, "there is no user alice"):
+                with self.assertRaisesRegex(DirectoryError, "no user named alice"):
                     editor.change("alice", add_keys=[line(1)], is_active=False)
         self.assertEqual(self.r.smembers("solt.sftp.user.1.keys"), {line()})
         self.assertEqual(self.r.hget("solt.sftp.user.1", "active"), "True")
@@ -295,7 +295,7 @@ class InAFile(EveryEditor, unittest.IsolatedAsyncioTestCase):
             before = self.write(text)
             with self.editor() as editor:
                 for act in (lambda: editor.deactivate("alice"), lambda: editor.remove("alice")):
-                    with self.assertRaisesRegex(DirectoryError, "edit it by hand"):
+                    with self.assertRaisesRegex(DirectoryError, "edit the file by hand"):
                         act()
             self.assertEqual(self.file.read_text(), before)
 

@@ -15,7 +15,7 @@ import termios
 import time
 import unittest
 
-from pysftpserver.cli.pysftpctl_live import amount, duration
+from pysftpserver.sshd.live import amount, duration
 from tests.sshd.serving import Daemon, DaemonCase
 from tests.support.processes import command
 from tests.support.waiting import PATIENCE, until
@@ -105,7 +105,7 @@ class OnATerminal(DaemonCase):
         terminal = self.live(daemon)
         until(lambda: re.search(r"bob +127\.0\.0\.1 +\(idle for", terminal.read()), "bob is shown")
         self.assertEqual(daemon.ctl("end", "bob").returncode, 0)
-        until(lambda: "nobody is logged in" in terminal.read(), "nobody is shown")
+        until(lambda: "no sessions" in terminal.read(), "nobody is shown")
         self.assertEqual(terminal.interrupt(), (0, ""))
 
     def test_a_narrow_terminal_still_shows_file_and_share(self):
@@ -130,7 +130,7 @@ class OnATerminal(DaemonCase):
     def test_a_server_that_ends_is_one_line_and_status_1(self):
         daemon = self.started()
         terminal = self.live(daemon)
-        until(lambda: "nobody is logged in" in terminal.read(), "it is shown")
+        until(lambda: "no sessions" in terminal.read(), "it is shown")
         daemon.end()
         status, said = terminal.wait()
         self.assertEqual(status, 1)

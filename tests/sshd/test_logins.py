@@ -265,9 +265,9 @@ class TestUsersWhoGo(unittest.TestCase):
         async with running(files) as server, await server.connect() as connection:
             (there,) = server.server.connections
             assert isinstance(there, Connection)
-            self.assertTrue(there.is_still_welcome())
+            self.assertTrue(there.is_still_allowed())
             del server.users.by_name["alice"]
-            self.assertFalse(there.is_still_welcome())
+            self.assertFalse(there.is_still_allowed())
             del connection
 
 
@@ -306,7 +306,7 @@ class TestUsersFile(Place):
                 other.stdin.close()
                 self.assertEqual(other.wait(PATIENCE), 0)
                 self.assertEqual((server.files / "b" / "big").stat().st_size, 8 * MIB)
-                self.assertIn("not active any more", server.log())
+                self.assertIn("no longer active", server.log())
                 self.assertEqual(self.sftp(self.alice, "pwd").returncode, 255)
 
     def test_a_client_that_is_killed_in_the_middle_of_an_upload_leaves_nothing_open(self) -> None:

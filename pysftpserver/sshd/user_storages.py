@@ -1,0 +1,123 @@
+"""Which storage a user has: a folder, a part of a database, or one of the administrator's classes.
+
+What may not enter: SSH, sessions, concrete storages; the command hands in what opens those.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+
+from pysftpserver.failures import BadInput
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Protocol
+
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.sshd.config import ServerSettings
+    from pysftpserver.sshd.users import User
+
+    class Bucket(Protocol):
+        """A storage that is a whole database."""
+
+        def beside(self, prefix: str) -> SFTPAbstractServerStorage:
+            """The storage of another directory, over the same connections."""
+
+        def prepare(self) -> None:
+            """Make what the database lacks."""
+
+
+GRIDFS = "gridfs"
+CLASSES = "storage_classes"
+FOLDER_MODE = 0o700
+
+
+@dataclass(frozen=True)
+class Openers:
+    """What opens storages.
+
+    folder: of a directory. gridfs: of a URI, a database and a bucket. class_named: the class of a name, for
+    the setting that has it. Each raises OSError, ValueError, SFTPException or BadInput.
+    """
+
+    folder: Callable[[str], SFTPAbstractServerStorage]
+    gridfs: Callable[[str, str | None, str], Bucket]
+    class_named: Callable[[str, str], Any]
+
+
+class UserStorages:
+    """Opens the storages of users. Raises BadInput for settings that cannot be used."""
+
+    def __init__(self, settings: ServerSettings, openers: Openers) -> None:
+        self._openers = openers
+        self._path = settings.sftp_path
+        self._uri = uri_of(settings)
+        self._database = settings.mongo_database
+        self._bucket_name = settings.mongo_bucket
+        self._bucket: Bucket | None = None
+        self._classes = {name: openers.class_named(name, CLASSES) for name in settings.storage_classes or ()}
+
+    def of(self, user: User) -> SFTPAbstractServerStorage:
+        """The storage of a user, opened anew for each session: a directory that was replaced is not served.
+
+        Raises OSError, ValueError, SFTPException.
+        """
+        kind, _, rest = (user.storage or "").partition(":")
+        if not user.storage:
+            path = os.path.join(self._path, user.folder)
+            os.makedirs(path, mode=FOLDER_MODE, exist_ok=True)
+            return self._openers.folder(path)
+        if kind == GRIDFS:
+            return self._whole_bucket().beside(rest or user.folder)
+        return self._made(user)
+
+    def prepare(self) -> None:
+        """Make what the database lacks. This may take long. Raises SFTPException, ValueError."""
+        if self._uri is not None:
+            self._whole_bucket().prepare()
+
+    def _whole_bucket(self) -> Bucket:
+        """The bucket, which all sessions of a process reach over the same connections."""
+        if self._uri is None:
+            raise ValueError("storage gridfs needs mongo_uri or mongo_uri_file")
+        if self._bucket is None:
+            self._bucket = self._openers.gridfs(self._uri, self._database, self._bucket_name)
+        return self._bucket
+
+    def _made(self, user: User) -> SFTPAbstractServerStorage:
+        """A storage of one of the allowed classes: `module:Class`, and its arguments in JSON."""
+        name, _, text = (user.storage or "").partition(" ")
+        if name not in self._classes:
+            raise ValueError(f"storage {name}: not listed in storage_classes")
+        try:
+            given = json.loads(text) if text.strip() else []
+        except ValueError:
+            raise ValueError(f"storage {name}: the arguments are not valid JSON") from None
+        arguments = given if isinstance(given, list) else [] if isinstance(given, dict) else [given]
+        keywords = given if isinstance(given, dict) else {}
+        made = self._classes[name](
+            *(_filled(one, user) for one in arguments),
+            **{key: _filled(one, user) for key, one in keywords.items()},
+        )
+        return made  # type: ignore[no-any-return]
+
+
+def _filled(value: Any, user: User) -> Any:
+    """A value with the user's name and folder for {name} and {folder}."""
+    if not isinstance(value, str):
+        return value
+    return value.replace("{name}", user.name).replace("{folder}", user.folder)
+
+
+def uri_of(settings: ServerSettings) -> str | None:
+    """The URI of the database, if there is one. Raises BadInput."""
+    if settings.mongo_uri is not None and settings.mongo_uri_file is not None:
+        raise BadInput("mongo_uri and mongo_uri_file: give one of them")
+    if settings.mongo_uri_file is None:
+        return settings.mongo_uri
+    from pysftpserver.host.wholefiles import first_line
+
+    return first_line(settings.mongo_uri_file, "URI file")
