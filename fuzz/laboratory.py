@@ -194,7 +194,6 @@ class ServerTarget:
         )
         server.loop = asyncio.get_running_loop()
         server.keys = self.keys  # type: ignore[assignment]
-        server._told = asyncio.Event()
         session = Session(server)
         transport = Transport(session)
         session.connection_made(transport)

@@ -8,11 +8,11 @@ What may not enter: terminals, windows, files. Facts: docs/laboratory.md.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import threading
 
+from pysftpserver.failures import reason_of
 from pysftpserver.laboratory import wire
-from pysftpserver.laboratory.connection import About, AsyncConnection, reason_of
+from pysftpserver.laboratory.config import DEFAULT_PORT
+from pysftpserver.laboratory.connection import About, AsyncConnection
 from pysftpserver.laboratory.errors import (
     Ended,
     LaboratoryError,
@@ -23,14 +23,11 @@ from pysftpserver.laboratory.errors import (
     Unreachable,
 )
 from pysftpserver.laboratory.handshake import ClientHandshake
-from pysftpserver.laboratory.wire import DEFAULT_PORT
+from pysftpserver.laboratory.loop import LoopThread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
-    from typing import Any, TypeVar
-
-    Result = TypeVar("Result")
+    from collections.abc import Iterator
 
 __all__ = [
     "About",
@@ -86,7 +83,9 @@ async def connect_async(
         connection._line.abort()
         where = f"waiting for {connection._awaited()}" if connection._line.transport else "connecting"
         raise TimedOut(f"{host} port {port}: nothing within {timeout:g} seconds, {where}") from None
-    except (OSError, UnicodeError) as error:
+    except UnicodeError:
+        raise Unreachable(f"{host} port {port}: not a host name") from None
+    except OSError as error:
         raise Unreachable(f"{host} port {port}: {reason_of(error)}") from None
     except BaseException:
         connection._line.abort()
@@ -108,7 +107,7 @@ def connect(
     max_message: int = MOST_MESSAGE,
 ) -> Connection:
     """As connect_async(), for programs that block. Threads may share what it returns."""
-    loops = _LoopThread()
+    loops = LoopThread("laboratory-client")
     try:
         found = loops.run(
             connect_async(
@@ -127,55 +126,10 @@ def connect(
     return Connection(found, loops)
 
 
-class _LoopThread:
-    """An event loop in a thread of its own."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._lock = threading.Lock()
-        self._is_stopped = False
-        self._thread = threading.Thread(target=self._serve, name="laboratory-client", daemon=True)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_forever()
-        finally:
-            tasks = asyncio.all_tasks(self._loop)
-            for task in tasks:
-                task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-            self._loop.close()
-
-    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Wait for something to be done there; what is interrupted here is cancelled there. Raises Ended."""
-        with self._lock:
-            if self._is_stopped:
-                work.close()
-                raise Ended("closed")
-            waiting = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return waiting.result()
-        except concurrent.futures.CancelledError:
-            raise Ended("closed") from None
-        except BaseException:
-            waiting.cancel()
-            raise
-
-    def stop(self) -> None:
-        """End it, once."""
-        with self._lock:
-            if not self._is_stopped:
-                self._is_stopped = True
-                self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-
-
 class Connection:
     """A connection, accepted. Made by connect(); `with` closes it. Methods are those of AsyncConnection."""
 
-    def __init__(self, connection: AsyncConnection, loops: _LoopThread) -> None:
+    def __init__(self, connection: AsyncConnection, loops: LoopThread) -> None:
         self._connection = connection
         self._loops = loops
 

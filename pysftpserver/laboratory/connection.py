@@ -6,10 +6,10 @@ What may not enter: how a connection is made, other threads. Facts: docs/laborat
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from typing import NamedTuple
 
+from pysftpserver.failures import reason_of
 from pysftpserver.laboratory import wire
 from pysftpserver.laboratory.errors import Ended, LaboratoryError, ProtocolError, Refused, Stopped, TimedOut
 from pysftpserver.laboratory.handshake import STEPS, ClientHandshake, Step, refusal
@@ -440,14 +440,3 @@ def _checked(text: str) -> str:
     if wire.END in text:
         raise ValueError("a text with a zero in it")
     return text
-
-
-def reason_of(error: Exception) -> str:
-    """Why the system did not do something, in a few words."""
-    if isinstance(error, UnicodeError):
-        return "the name of no host"
-    number = getattr(error, "errno", None)
-    known = (
-        os.strerror(number) if isinstance(number, int) and number > 0 else getattr(error, "strerror", None)
-    )
-    return (known or str(error) or "failure").lower()

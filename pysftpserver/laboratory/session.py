@@ -16,8 +16,9 @@ from pysftpserver.engine.log import VERBOSE
 from pysftpserver.laboratory import wire
 from pysftpserver.laboratory.handshake import ServerHandshake, Step
 from pysftpserver.laboratory.outgoing import Outgoing
-from pysftpserver.laboratory.service import Client, finished, work_of
+from pysftpserver.laboratory.service import Client, finished, title_of, work_of
 from pysftpserver.laboratory.wire import Form, Word
+from pysftpserver.pysftpexceptions import SFTPSessionEnd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pysftpserver.laboratory.server import Server
     from pysftpserver.laboratory.service import Service
     from pysftpserver.laboratory.wire import Codec
+    from pysftpserver.service.audit import DoorAudit
 
 TURN = 0.02  # seconds that messages of one client take, before others have their turn
 TOGETHER = 64  # messages, before the clock is looked at
@@ -42,7 +44,7 @@ class Session(asyncio.BufferedProtocol):
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._options = server.options
+        self._settings = server.settings
         self._loop = server.loop
         self._handshake = ServerHandshake()
         self._codec: Codec | None = None
@@ -55,6 +57,8 @@ class Session(asyncio.BufferedProtocol):
         self._is_reading = True
         self._timer: asyncio.TimerHandle | None = None
         self._last = 0.0  # when something was received
+        self.is_admitted = False  # and counted by the server
+        self._audit: DoorAudit | None = None
         self.is_ended = self.is_lost = False
         self._is_stopping = self._has_ordered = False
 
@@ -67,12 +71,14 @@ class Session(asyncio.BufferedProtocol):
         self.address: tuple[str, int] = (str(address[0]), int(address[1]))
         host, port = self.address
         self.peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self._outgoing = Outgoing(transport, self._options, self._abort)
+        self._outgoing = Outgoing(transport, self._settings, self._abort)
         reason = self._server.admit(self)
         if reason is not None:
             self._server.log.error(f"{self.peer}: refused: {reason}")
             self._close(wire.refused(Word.CONNECTION, reason))
             return
+        self.is_admitted = True
+        self._must_be_in = self._loop.time() + self._settings.login_grace
         self._key = self._server.keys.get()
         transport.write(self._key.pem)
         self._wait()
@@ -121,22 +127,25 @@ class Session(asyncio.BufferedProtocol):
         return self._handshake.step.value
 
     def _wait(self) -> None:
-        """The client has until then for its next step."""
+        """Begin the time limit of the client's next step."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(self._options.step_timeout, self._too_slow)
+        step, all_steps = self._settings.step_timeout, self._must_be_in - self._loop.time()
+        if step <= all_steps:
+            self._timer = self._loop.call_later(step, self._too_slow, f"within {step:g} seconds")
+        else:
+            self._timer = self._loop.call_later(all_steps, self._too_slow, "in time (login_grace)")
 
-    def _too_slow(self) -> None:
-        seconds = self._options.step_timeout
-        self._end(f"its {self._awaited()} did not come within {seconds:g} seconds", "too slow")
+    def _too_slow(self, when: str) -> None:
+        self._end(f"its {self._awaited()} did not come {when}", "too slow")
 
     def _begin(self, raw: bytes) -> None:
         """The key has come."""
         key = wire.decrypted_key(self._key.private, raw)
         del self._key
-        self._codec = self._outgoing.codec = wire.codec(key, self._options.max_message)
+        self._codec = self._outgoing.codec = wire.codec(key, self._settings.max_message)
         if not key:
-            if not self._options.allow_plaintext:
+            if not self._settings.allow_plaintext:
                 reason = "this server wants encryption, and the key is empty"
                 self._end("an empty key, which allow_plaintext would allow", reason)
                 return
@@ -153,6 +162,9 @@ class Session(asyncio.BufferedProtocol):
             reason = self._server.judge(self, text)
             if reason is not None:
                 self._end(f"login refused: {reason}", reason)
+                audit = self._server.audit_of(self, "")
+                if audit is not None:
+                    self._note(audit, "login", "PERMISSION_DENIED", message=reason)
                 return
             self._say_next()
             return
@@ -168,6 +180,8 @@ class Session(asyncio.BufferedProtocol):
         self.client = Client(self, text, self.address, self._codec.is_encrypted)
         how = "encrypted" if self._codec.is_encrypted else "NOT ENCRYPTED"
         self._server.log.info(f"{self.peer}: accepted as {text!r}, {how}")
+        self._audit = self._server.audit_of(self, text)
+        self.note("login", is_encrypted=self._codec.is_encrypted)
         self._join(self._server.services.default)
 
     # --- messages -----------------------------------------------------------------------------------------
@@ -276,7 +290,9 @@ class Session(asyncio.BufferedProtocol):
         if chosen is None:
             self._send(wire.refused(Word.SERVICE, "there is none of that name; SERVICE ? lists them"))
             return
-        self._send(wire.tell(Word.SERVICE, self._server.services.title(chosen)))
+        title = title_of(chosen)
+        self._send(wire.tell(Word.SERVICE, title))
+        self.note("service", service=title)
         if chosen is not self._service:
             self._start(self._change_service(chosen))
 
@@ -307,7 +323,7 @@ class Session(asyncio.BufferedProtocol):
         self._server.log.info(f"{self.peer}: has another key")
 
     def _stop_server(self) -> None:
-        if not self._options.allow_remote_stop:
+        if not self._settings.allow_remote_stop:
             if not self._has_ordered:  # a line for each would let a client fill the disk
                 self._has_ordered = True
                 self._server.log.error(
@@ -364,7 +380,7 @@ class Session(asyncio.BufferedProtocol):
 
     def _fault(self, error: BaseException) -> None:
         """A service that raises loses its client a message, and nothing else."""
-        title = self._server.services.title(self._service) if self._service is not None else "?"
+        title = title_of(self._service) if self._service is not None else "?"
         self._server.log.error(f"{self.peer}: a fault of the service {title}:")
         self._server.log.fault(error)
         self._send(wire.refused(Word.MESSAGE, f"the service {title} failed ({type(error).__name__})"))
@@ -377,6 +393,8 @@ class Session(asyncio.BufferedProtocol):
         service, self._service = self._service, None
         if service is not None:
             await self._say_goodbye(service, client)
+        if self._audit is not None:
+            self._audit.ended()
 
     async def _say_goodbye(self, service: Service, client: Client) -> None:
         self._server.services.members(service).discard(client)
@@ -403,7 +421,7 @@ class Session(asyncio.BufferedProtocol):
         await self._outgoing.drained()
 
     def _watch_idle(self) -> None:
-        seconds = self._options.idle_timeout
+        seconds = self._settings.idle_timeout
         if seconds is None or self.is_ended:
             return
         left = self._last + seconds - self._loop.time()
@@ -411,6 +429,19 @@ class Session(asyncio.BufferedProtocol):
             self._timer = self._loop.call_later(left + 0.001, self._watch_idle)
             return
         self._end(f"silent for {seconds:g} seconds (idle_timeout)", "silent for too long")
+
+    # --- the audit log ------------------------------------------------------------------------------------
+
+    def note(self, request: str, result: str = "OK", **details: Any) -> None:
+        """Record something in the audit log, as DoorAudit.note() does; ends the connection if that fails."""
+        if self._audit is not None:
+            self._note(self._audit, request, result, **details)
+
+    def _note(self, audit: DoorAudit, request: str, result: str, **details: Any) -> None:
+        try:
+            audit.note(request, result, **details)
+        except SFTPSessionEnd as error:
+            self._end(str(error), "this cannot be recorded now")
 
     # --- the end ------------------------------------------------------------------------------------------
 
@@ -446,6 +477,7 @@ class Session(asyncio.BufferedProtocol):
 
     def _finish(self, reason: str) -> None:
         self.is_ended = True
+        self._server.ended(self)
         self._texts.clear()
         self._unread = b""
         if self.client is not None:
@@ -472,7 +504,7 @@ class Session(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(LINGER, self.transport.abort)
-        if not self._server.has_admitted(self):
+        if not self.is_admitted:
             self.transport.close()
         elif not self.transport.is_closing():
             try:

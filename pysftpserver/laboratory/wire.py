@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from pysftpserver.laboratory.config import MOST_NAME
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,7 +50,6 @@ if TYPE_CHECKING:
             """What is encoded from now on is."""
 
 
-DEFAULT_PORT = 12800
 END = "\0"
 END_OF_TOKEN = b"\n"
 INFO = b"laboratory"
@@ -61,7 +62,6 @@ PEM_BEGIN = b"-----BEGIN RSA PUBLIC KEY-----"
 PEM_END = b"-----END RSA PUBLIC KEY-----"
 REFUSED_BEGIN = b"REFUSED CONNECTION: "
 MOST_PEM = 4096  # bytes
-MOST_NAME = 64  # characters
 BLOCK = 16  # bytes of AES
 AROUND = 1 + 8 + BLOCK + 32  # bytes of a token: version, time, vector, code
 

@@ -113,12 +113,13 @@ class OverHTTP(HostileCase):
         chunked = b"Transfer-Encoding: chunked\r\n\r\n"
         many = b"".join(b"h%d: %s\r\n" % (number, b"y" * 900) for number in range(90))
         for head, piece in (
-            (chunked + b"-1\r\n", b"x" * 10_000),  # http.client reads that to its end
+            (chunked + b"-1\r\n", b"x" * 10_000),
             (chunked + b"0\r\n", b"x: y\r\n" * 1000),
             (many + b"\r\nbody", b"x" * 100),
         ):
             with self.subTest(piece=piece[:3]):
-                self.assertRegex(self.said(endless(head, piece), max_bytes=1000), r"\Aerror: .*more than ")
+                said = self.said(endless(head, piece), max_bytes=1000)
+                self.assertRegex(said, r"\Aerror: .*(?:more than |too long|illegal chunk header)")
         self.assertLess(max(taken), 12_000_000)
 
     def test_a_body_that_is_packed_is_no_text_whatever_it_is_called(self) -> None:
@@ -180,7 +181,7 @@ class OnFiles(HostileCase):
 
         with tempfile.TemporaryDirectory() as place:
             Path(place, "a.txt").write_bytes(b"x")
-            served = self.serve(Files(Slow(place)))
+            served = self.serve(Files(lambda: Slow(place)))
             for count, text in enumerate(("get a.txt", "list"), 1):
                 with self.subTest(text):
                     begun.clear()

@@ -289,7 +289,7 @@ class OnFiles(ServiceCase):
         (self.root / "a.txt").write_bytes(b"hello")
 
     def served(self, **given: Any) -> Served:
-        return self.serve(Files(SFTPServerVirtualChroot(self.root), **given))
+        return self.serve(Files(lambda: SFTPServerVirtualChroot(self.root), **given))
 
     def put(self, connection: client.Connection, path: str, content: bytes, step: int = 40_000) -> str:
         if (said := self.ask(connection, f"put {path}")) != "ready":
@@ -363,22 +363,22 @@ class OnFiles(ServiceCase):
         ann = self.connect(self.served(max_bytes=10))
         for texts, wanted in (
             (["abort"], "aborted"),
-            (["data no base64!"], "error: no base64; the file is aborted"),
+            (["data no base64!"], "error: not base64; the upload is aborted"),
             (
                 [f"data {base64.b64encode(b'x' * 11).decode()}"],
-                "error: more than 10 bytes; the file is aborted",
+                "error: more than 10 bytes; the upload is aborted",
             ),
         ):
             self.assertEqual(self.ask(ann, "put a.txt"), "ready")
             for text in texts:
                 self.assertEqual(self.ask(ann, text), wanted)
             self.only_old()
-            self.assertTrue(self.ask(ann, "end").startswith("error: no file is being sent"))
+            self.assertTrue(self.ask(ann, "end").startswith("error: no upload is in progress"))
 
     def test_choosing_another_service_gives_an_upload_up(self) -> None:
         from pysftpserver.laboratory.services.echo import Echo
 
-        ann = self.connect(self.serve(Files(SFTPServerVirtualChroot(self.root)), Echo()))
+        ann = self.connect(self.serve(Files(lambda: SFTPServerVirtualChroot(self.root)), Echo()))
         self.assertEqual(self.ask(ann, "put a.txt"), "ready")
         ann.choose("echo")
         ann.server_name()
@@ -411,7 +411,7 @@ class OnFiles(ServiceCase):
 
     def test_uploads_can_be_forbidden(self) -> None:
         ann = self.connect(self.served(read_only=True))
-        self.assertEqual(self.put(ann, "x", b"x"), "error: this is for reading only")
+        self.assertEqual(self.put(ann, "x", b"x"), "error: this service is read-only")
         self.assertEqual(self.get(ann, "a.txt"), b"hello")
 
 
@@ -422,7 +422,7 @@ class OnBrokenStorages(ServiceCase):
                 raise OSError(28, "No space left on device")
 
         with tempfile.TemporaryDirectory() as place:
-            ann = self.connect(self.serve(Files(Full(place))))
+            ann = self.connect(self.serve(Files(lambda: Full(place))))
             self.assertEqual(self.ask(ann, "put x"), "ready")
             self.assertEqual(self.ask(ann, "data eA=="), "error: no space left on device")
             self.assertEqual(os.listdir(place), [])

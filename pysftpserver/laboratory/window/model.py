@@ -11,6 +11,7 @@ import time
 from collections import deque
 from typing import NamedTuple
 
+from pysftpserver.failures import one_line
 from pysftpserver.laboratory.window.events import (
     Chosen,
     Connected,
@@ -32,7 +33,6 @@ from pysftpserver.laboratory.window.fields import (
     PORT,
     fault,
     harmless,
-    one_line,
     shortened,
 )
 

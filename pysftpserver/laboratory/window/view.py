@@ -11,7 +11,8 @@ import queue
 import tkinter as tk
 from tkinter import ttk
 
-from pysftpserver.laboratory.window.fields import HOST, NAME, PASSWORD, PORT, one_line
+from pysftpserver.failures import one_line
+from pysftpserver.laboratory.window.fields import HOST, NAME, PASSWORD, PORT
 from pysftpserver.laboratory.window.log import Log
 from pysftpserver.laboratory.window.model import Model, State
 

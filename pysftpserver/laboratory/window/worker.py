@@ -10,10 +10,9 @@ import asyncio
 import contextlib
 import functools
 import queue
-import socket
-import threading
 import traceback
 
+from pysftpserver.failures import reason_of
 from pysftpserver.laboratory import client
 from pysftpserver.laboratory.client import (
     AsyncConnection,
@@ -23,6 +22,7 @@ from pysftpserver.laboratory.client import (
     TimedOut,
     Unreachable,
 )
+from pysftpserver.laboratory.loop import LoopThread
 from pysftpserver.laboratory.window.events import (
     Chosen,
     Connected,
@@ -64,9 +64,7 @@ class Worker:
         #: What has happened: for one thread, which takes what is there and never waits.
         self.events: Events = queue.SimpleQueue()
         self._conversation: _Conversation | None = None
-        self._loop = _Loop()
-        self._thread = threading.Thread(target=self._run, name="laboratory-window", daemon=True)
-        self._thread.start()
+        self._thread = LoopThread("laboratory-window")
 
     # --- orders, from any thread --------------------------------------------------------------------------
 
@@ -88,25 +86,13 @@ class Worker:
 
     def stop(self) -> None:
         """End the thread, and wait a moment for it."""
-        self._call(self._loop.stop)
-        self._thread.join(FAREWELL)
+        self._thread.stop(FAREWELL)
 
     def _call(self, function: Callable[..., object], *arguments: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nothing is left to be ordered
-            self._loop.call_soon_threadsafe(function, *arguments)
+            self._thread.loop.call_soon_threadsafe(function, *arguments)
 
     # --- in the thread ------------------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_forever()
-        finally:
-            tasks = asyncio.all_tasks(self._loop)
-            for task in tasks:
-                task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-            self._loop.close()
 
     def _begin(self, attempt: int, target: Target) -> None:
         self._end()
@@ -226,8 +212,8 @@ class _Conversation:
         try:
             await asyncio.to_thread(self._remember, self._target)
         except OSError as error:
-            reason = (error.strerror or "failure").lower()
-            self._events.put(Remark(self._attempt, f"this server is not remembered: {reason}"))
+            reason = f"this server is not remembered: {reason_of(error)}"
+            self._events.put(Remark(self._attempt, reason))
 
     # --- orders -------------------------------------------------------------------------------------------
 
@@ -259,38 +245,6 @@ class _Conversation:
         except (LaboratoryError, ValueError) as reason:
             error = str(reason)
         self._events.put(Chosen(self._attempt, title, error))
-
-
-class _Loop(asyncio.SelectorEventLoop):
-    """An event loop whose look-ups of names can be given up.
-
-    asyncio's own are made in threads that a program waits for when it ends, and a name server that does not
-    answer takes its time.
-    """
-
-    async def getaddrinfo(self, *arguments: Any, **named: Any) -> Any:
-        """As socket has it."""
-        found: asyncio.Future[Any] = self.create_future()
-
-        def look_up() -> None:
-            try:
-                answer, error = socket.getaddrinfo(*arguments, **named), None
-            except (OSError, UnicodeError) as reason:
-                answer, error = [], reason
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                self.call_soon_threadsafe(_settle, found, answer, error)
-
-        threading.Thread(target=look_up, name="laboratory-look-up", daemon=True).start()
-        return await found
-
-
-def _settle(waiting: asyncio.Future[Any], answer: Any, error: Exception | None) -> None:
-    if waiting.done():
-        return  # given up
-    if error is None:
-        waiting.set_result(answer)
-    else:
-        waiting.set_exception(error)
 
 
 def failure(error: LaboratoryError | ValueError) -> str:
