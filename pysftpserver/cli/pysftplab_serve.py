@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pysftpserver.cli.options import Command, Option, load, options_of
+from pysftpserver.cli.options import Command, Option, load, markdown_table, options_of
 from pysftpserver.failures import missing
 from pysftpserver.laboratory.config import PASSWORD_VARIABLE, ServerSettings
 from pysftpserver.service.logs import ServiceLog
@@ -13,17 +13,20 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 
+CONFIG = Option("--config", metavar="FILE", help="Read settings from this TOML file. The default is none.")
 COMMAND = Command(
     "pysftplab serve",
     description="A message server: clients that know its password use the services that it offers.",
     epilog="Each option but --config may also stand in the configuration, by its name with _ for -; the "
     f"command line wins. The password comes from --password-file, else from {PASSWORD_VARIABLE} in the "
     "environment, else from password or password_file in the configuration, else you are asked for it.",
-    options=(
-        Option("--config", metavar="FILE", help="Read settings from this TOML file. The default is none."),
-        *options_of(ServerSettings),
-    ),
+    options=(CONFIG, *options_of(ServerSettings)),
 )
+
+
+def own_options() -> str:
+    """The table of the options that are not settings, for the page."""
+    return markdown_table(Command(COMMAND.prog, "", "", (CONFIG,)))
 
 
 def serve(arguments: Sequence[str]) -> int:

@@ -76,13 +76,13 @@ class ServerSettings(ServiceSettings):
     step_timeout = Setting(
         seconds(),
         5.0,
-        "Close a connection when a step of its login takes longer than this many seconds.",
+        "Close a connection when one step of its login takes longer than this many seconds.",
         reloads=True,
     )
     stall_timeout = Setting(
         seconds(),
         30.0,
-        "Close a connection when the client reads nothing for this many seconds, or is that much behind.",
+        "Close a connection whose client reads nothing for this many seconds, or less than 256 bytes per second.",
         reloads=True,
     )
     drain_seconds = Setting(

@@ -1,7 +1,7 @@
 """How a connection begins: one table for both sides, and the machine of each, without any I/O.
 
 What may not enter: sockets, clocks, passwords' comparison, what comes once a client is accepted.
-Facts: docs/laboratory.md, "The beginning".
+Facts: docs/laboratory.md, "The login".
 """
 
 from __future__ import annotations

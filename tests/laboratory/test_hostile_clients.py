@@ -80,6 +80,14 @@ class Hostile(ServerCase):
         done.set()
         thread.join()
 
+    def test_all_steps_together_have_a_time_limit_too(self) -> None:
+        served = self.serve(step_timeout=PATIENCE, login_grace=0.3)
+        client = self.raw(served)
+        client.send_key(KEY)
+        client.send(PASSWORD)
+        client.receive()
+        self.ends(client, served, "its name did not come in time (login_grace)")
+
     def test_one_that_goes_away_at_any_step_leaves_nothing(self) -> None:
         served = self.serve()
         for count in range(4):
@@ -291,6 +299,27 @@ class NeverReading(ServerCase):
             come += client.socket.recv(100_000).count(b"\0")
         sender.join()
         self.assertEqual(client.ask("x"), 'I received "x" from you.')
+
+    def test_one_that_reads_a_few_bytes_now_and_then_is_disconnected(self) -> None:
+        served = self.serve(allow_plaintext=True, stall_timeout=0.3)
+        client = OldClient(served.port, 4096)
+        self.addCleanup(client.close)
+        client.introduce("", PASSWORD, "slow")
+        over = threading.Event()
+
+        def trickle() -> None:
+            with contextlib.suppress(OSError):
+                while not over.wait(0.1) and client.socket.recv(20):
+                    pass
+
+        reader = threading.Thread(target=trickle)
+        reader.start()
+        with contextlib.suppress(OSError):
+            while not any("it does not read" in line for line in served.log.lines):
+                client.send_bytes(b"y\0" * 10_000)
+        over.set()
+        reader.join()
+        served.log.wait("it does not read: it was silent or too slow for 0.3 seconds (stall_timeout)")
 
     def test_one_whom_others_talk_to_is_disconnected_when_too_much_waits_for_it(self) -> None:
         served = self.serve(Loud(), Echo(), allow_plaintext=True, max_unsent=300_000, stall_timeout=PATIENCE)

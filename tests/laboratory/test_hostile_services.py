@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import httpx
+
 from pysftpserver.laboratory import client
 from pysftpserver.laboratory.services import http as http_service
 from pysftpserver.laboratory.services.chat import MOST_REMEMBERED, Chat, Room
+from pysftpserver.laboratory.services.echo import Echo
 from pysftpserver.laboratory.services.files import Files
-from pysftpserver.laboratory.services.http import HTTP, checked
+from pysftpserver.laboratory.services.http import HTTP, NotFetched, check_same, checked, place_of
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.laboratory.serving import HOST, PASSWORD, Served, ServerCase
 from tests.support.waiting import PATIENCE
@@ -121,6 +124,44 @@ class OverHTTP(HostileCase):
                 said = self.said(endless(head, piece), max_bytes=1000)
                 self.assertRegex(said, r"\Aerror: .*(?:more than |too long|illegal chunk header)")
         self.assertLess(max(taken), 12_000_000)
+
+    def test_an_origin_that_keeps_the_parser_busy_delays_no_other_client(self) -> None:
+        over = threading.Event()
+        self.addCleanup(over.set)
+
+        def talk(peer: socket.socket) -> None:
+            while not over.is_set():
+                peer.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 5000)
+
+        origin = Origin(talk)
+        self.addCleanup(origin.close)
+        top = f"http://{HOST}:{origin.port}"
+        served = self.serve(HTTP([top], timeout=PATIENCE), Echo())
+        busy, ann = self.connect(served), self.connect(served)
+        ann.choose("echo")
+        busy.send(f"GET {top}/")
+        slowest = 0.0
+        for _ in range(50):
+            began = time.monotonic()
+            self.ask(ann, "x")
+            slowest = max(slowest, time.monotonic() - began)
+        self.assertIsNone(busy.ended)
+        self.assertLess(slowest, 0.3)
+        busy.close()
+
+    def test_no_proxy_of_the_environment_is_used(self) -> None:
+        def talk(peer: socket.socket) -> None:
+            peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\norigin")
+
+        proxies = dict.fromkeys(("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"), f"http://{HOST}:9")
+        with mock.patch.dict(os.environ, proxies):
+            self.assertTrue(self.said(talk).endswith("\n\norigin"))
+
+    def test_a_url_that_httpx_reads_in_another_way_is_not_fetched(self) -> None:
+        parts = checked("http://h/a")
+        for url in ("http://other/a", "http://h:81/a", "https://h/a", "http://h/b", "http://h/a?b"):
+            with self.subTest(url), self.assertRaises(NotFetched):
+                check_same(httpx.URL(url), place_of(parts.geturl()), parts)
 
     def test_a_body_that_is_packed_is_no_text_whatever_it_is_called(self) -> None:
         packed = b"\x1b\x05\xf8 packed"  # without a zero, so that it could be taken for Latin-1
