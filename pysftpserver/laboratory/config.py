@@ -82,7 +82,7 @@ class ServerSettings(ServiceSettings):
     stall_timeout = Setting(
         seconds(),
         30.0,
-        "Close a connection whose client reads nothing for this many seconds, or less than 256 bytes per second.",
+        "Close a connection whose client reads nothing for this many seconds, or under 256 bytes a second.",
         reloads=True,
     )
     drain_seconds = Setting(

@@ -187,12 +187,12 @@ class Hostile(ServerCase):
         for data in bad_texts:
             client = self.old(served)
             client.send_bytes(data)
-            said = self.ends(client, served, "ended: a message that is no UTF-8")
-            self.assertEqual(said, b"REFUSED CONNECTION: a message that is no UTF-8\0")
+            said = self.ends(client, served, "ended: a message that is not UTF-8")
+            self.assertEqual(said, b"REFUSED CONNECTION: a message that is not UTF-8\0")
         for data in (b"nonsense\n", cipher("other").encrypt(b"x\0") + b"\n", b"\n", b"\0" * 300 + b"\n"):
             client = self.old(served, KEY)
             client.send_bytes(data)
-            self.ends(client, served, "ended: a token that is not of its key")
+            self.ends(client, served, "ended: a token that the key does not decrypt")
 
     def test_a_key_that_was_encrypted_badly_is_answered_as_a_wrong_one(self) -> None:
         served = self.serve()
@@ -202,7 +202,7 @@ class Hostile(ServerCase):
             client.send_bytes(raw)
             self.assertTrue(client.until(b"\n"))  # a question that nobody can read
             client.send_bytes(cipher(KEY).encrypt(PASSWORD.encode() + b"\0") + b"\n")
-            self.ends(client, served, "ended: a token that is not of its key")
+            self.ends(client, served, "ended: a token that the key does not decrypt")
 
     def test_who_only_sends_what_nobody_understands_is_slowed_too(self) -> None:
         served = self.serve()

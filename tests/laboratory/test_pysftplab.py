@@ -400,9 +400,9 @@ class Connecting(Commands):
         for words, text, password, wanted in (
             (["1"], "", "pw", "connection refused"),
             ([str(port)], "", "wrong", "wrong password"),
-            ([str(port), "--plaintext"], "", "pw", "wants encryption"),
-            ([str(port), "-s", "none"], "", "pw", "none of that name"),
-            ([str(port)], ":use none\n", "pw", "none of that name"),
+            ([str(port), "--plaintext"], "", "pw", "requires encryption"),
+            ([str(port), "-s", "none"], "", "pw", "no service has that name"),
+            ([str(port)], ":use none\n", "pw", "no service has that name"),
             ([str(port)], ":nonsense\n", "pw", "unknown command"),
         ):
             with self.subTest(words=words, text=text):

@@ -82,18 +82,18 @@ class InChat(ServiceCase):
         heard: list[str] = []
         while len(heard) < 3 and time.monotonic() < deadline:
             heard += self.heard(ann)
-        self.assertEqual(heard, ["* eve (#3) has come", "* eve is dropper now", "* dropper (#3) has gone"])
+        self.assertEqual(heard, ["* eve (#3) has come", "* eve is now dropper", "* dropper (#3) has gone"])
 
     def test_a_private_message_is_heard_by_one_person_and_names_have_to_be_clear(self) -> None:
         served = self.serve(Chat())
         ann, bob, other = (self.connect(served, name) for name in ("ann", "bob", "bob"))
         for connection in (ann, bob, other):
             self.heard(connection)
-        self.assertEqual(self.ask(ann, "/msg bob psst"), "* several have that name: #2, #3")
+        self.assertEqual(self.ask(ann, "/msg bob psst"), "* several clients have that name: #2, #3")
         self.assertEqual(self.ask(ann, "/msg #3 psst"), "[private to bob (#3)] psst")
         self.assertEqual(self.heard(other), ["[private] ann (#1): psst"])
         self.assertEqual(self.heard(bob), [])
-        self.assertEqual(self.ask(ann, "/msg zoë psst"), "* nobody has that name")
+        self.assertEqual(self.ask(ann, "/msg zoë psst"), "* no client has that name")
 
     def test_nobody_speaks_in_anothers_name_by_a_line_end(self) -> None:
         ann = self.connect(self.serve(Chat()))
@@ -107,8 +107,8 @@ class InChat(ServiceCase):
         ann = self.connect(self.serve(Chat(history=1000, rooms=3)))
         self.heard(ann)
         self.assertEqual(self.ask(ann, "x" * 4001), "* not said: more than 4000 characters")
-        self.assertIn("without blanks", self.ask(ann, f"/join {'r' * 33}"))
-        self.assertIn("no such word", self.ask(ann, "/nonsense"))
+        self.assertIn("without spaces", self.ask(ann, f"/join {'r' * 33}"))
+        self.assertIn("unknown command", self.ask(ann, "/nonsense"))
         self.assertIn("/who", self.ask(ann, "/help"))
         for number in range(10):
             ann.send(f"/join room{number}")

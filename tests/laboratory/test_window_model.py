@@ -117,7 +117,7 @@ class Fields(unittest.TestCase):
                 "é" * 100_000: "Not a host name",
             },
             "port": dict.fromkeys(("", "0", "65536", "-1", "http", "１２", "9" * 5000), "1 to 65535"),
-            "name": {"": "Give a name", "  ": "Give a name", "x" * 65: "64 characters", "a\nb": "printed"},
+            "name": {"": "Give a name", "  ": "Give a name", "x" * 65: "64 characters", "a\nb": "printable"},
             "password": {"": "Give the server's password", "a\0b": "NUL"},
         }
         for field, texts in bad.items():

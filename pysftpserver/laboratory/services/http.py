@@ -41,11 +41,11 @@ HELP = "GET URL fetches it, where the list allows that"
 
 
 class NotFetched(Exception):
-    """Why something was not fetched, in words for the client."""
+    """Why a URL was not fetched, in words for the client."""
 
 
 class Place(NamedTuple):
-    """A beginning of URLs."""
+    """The beginning of URLs."""
 
     scheme: str
     host: str
@@ -54,7 +54,7 @@ class Place(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What came."""
+    """The answer of an origin."""
 
     status: int
     reason: str
@@ -138,13 +138,13 @@ class HTTP(Service):
             body += piece
             if len(body) > self._max_bytes:
                 raise NotFetched(f"a body of more than {self._max_bytes} bytes")
-            if monotonic() > turn_ends:  # pieces that are there already come without a pause
+            if monotonic() > turn_ends:  # pieces that have arrived come without a pause
                 await asyncio.sleep(0)
                 turn_ends = monotonic() + TURN
         return Answer(response.status_code, response.reason_phrase, headers, bytes(body), url)
 
     def _allowed_parts(self, url: str) -> SplitResult:
-        """The parts of a URL on the list. Raises NotFetched."""
+        """The parts of a URL, if it is on the list. Raises NotFetched."""
         try:
             parts = checked(url)
             here = place_of(url)
@@ -153,24 +153,24 @@ class HTTP(Service):
         for place in self._allowed:
             if here[:3] == place[:3] and is_below(here.path, place.path):
                 return parts
-        raise NotFetched("that URL is not on this server's list")
+        raise NotFetched("this server does not allow that URL")
 
 
 def checked(url: str) -> SplitResult:
-    """The parts of a URL. Raises ValueError for one that is not plain."""
+    """The parts of a URL. Raises ValueError for one that could be read in several ways."""
     if len(url) > MOST_URL or _UNSAFE.search(url):
-        raise ValueError("no URL: it has to be in ASCII, percent-encoded, and not too long")
+        raise ValueError(f"not a URL: it has to be percent-encoded ASCII of up to {MOST_URL} characters")
     parts = urlsplit(url)
     if parts.scheme not in PORTS or not parts.hostname:
-        raise ValueError("no URL: it begins with http:// or https:// and a host")
+        raise ValueError("not a URL: it has to begin with http:// or https:// and a host")
     if "@" in parts.netloc:
-        raise ValueError("a URL with a user in it")
+        raise ValueError("URLs with a user are refused")
     path = parts.path
-    for _ in range(3):  # what is encoded twice, some server decodes twice
+    for _ in range(3):  # some servers decode twice what is encoded twice
         path = unquote(path)
-    # What is behind a semicolon is a parameter of that part of the path, which some servers take away.
+    # Behind a semicolon is a parameter of that part of the path, which some servers remove.
     if {"..", "."} & {part.partition(";")[0] for part in re.split(r"[/\\]", path)}:
-        raise ValueError("a URL with dots for directories in it")
+        raise ValueError("URLs with . or .. in the path are refused")
     return parts
 
 
@@ -183,7 +183,7 @@ def check_same(meant: httpx.URL, place: Place, parts: SplitResult) -> None:
 
 
 def place_of(url: str) -> Place:
-    """Where a URL leads. Raises ValueError."""
+    """The place that a URL names. Raises ValueError."""
     parts = checked(url)
     assert parts.hostname is not None
     port = parts.port if parts.port is not None else PORTS[parts.scheme]
@@ -191,23 +191,23 @@ def place_of(url: str) -> Place:
 
 
 def beginning_of(url: str) -> Place:
-    """An entry of the list. Raises ValueError, which names it."""
+    """An entry of the list. Raises ValueError, with the entry in its text."""
     try:
         place, parts = place_of(url), urlsplit(url)
     except ValueError as error:
         raise ValueError(f"{url!r}: {error}") from None
     if parts.query or parts.fragment:
-        raise ValueError(f"{url!r}: a list has no queries: only scheme, host, port and path are looked at")
+        raise ValueError(f"{url!r}: only scheme, host, port and path are compared; remove the rest")
     return place
 
 
 def is_below(path: str, top: str) -> bool:
-    """Whether a path is another one, or in that directory."""
+    """Whether a path is `top`, or below it."""
     return path == top or path.startswith(top if top.endswith("/") else top + "/")
 
 
 def said(answer: Answer) -> str:
-    """What a client is told: a line with the status, lines with headers, an empty one, and the body."""
+    """The message for the client: status, headers, an empty line, and the body."""
     kind, body = body_of(answer)
     lines = [
         f"HTTP {answer.status} {answer.reason}",
@@ -215,7 +215,7 @@ def said(answer: Answer) -> str:
         f"laboratory-body: {kind}",
     ]
     lines += [f"{name}: {value}" for name, value in answer.headers]
-    # Of a header that is folded, the parts are one line.
+    # A folded header becomes one line.
     return "\n".join(" ".join(line.replace("\0", "").split()) for line in lines) + "\n\n" + body
 
 
