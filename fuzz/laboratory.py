@@ -181,7 +181,7 @@ class ServerTarget:
         assert lines or ways & AS_IT_IS, "nothing was logged"
         for line in lines:
             assert len(line) <= MOST_LINE and line.isascii() and line.isprintable(), f"logged {line!r}"
-            assert "fault" not in line, f"a fault was logged: {lines!r}"
+            assert " failed" not in line, f"a fault was logged: {lines!r}"
         assert sent.startswith(self.keys.key.pem)
         if not ways & AS_IT_IS:
             self.check(ways, data, sent[len(self.keys.key.pem) :])
@@ -194,7 +194,6 @@ class ServerTarget:
         )
         server.loop = asyncio.get_running_loop()
         server.keys = self.keys  # type: ignore[assignment]
-        server._told = asyncio.Event()
         session = Session(server)
         transport = Transport(session)
         session.connection_made(transport)

@@ -19,7 +19,6 @@ from pysftpserver.engine.limits import LIMITS, MOST_HANDLES
 from pysftpserver.engine.log import FACILITIES, LEVELS
 from pysftpserver.failures import BadInput, Unavailable
 from pysftpserver.laboratory import wire as laboratory_wire
-from pysftpserver.laboratory.config import SETTINGS as LABORATORY_SETTINGS
 from pysftpserver.remo.routes import ROUTES
 from pysftpserver.remo.shell import Shell
 from pysftpserver.remo.users import WORDS
@@ -205,19 +204,6 @@ class RemoPage(unittest.TestCase):
 
 
 class LaboratoryPage(unittest.TestCase):
-    def test_the_table_of_options_is_the_one_in_the_code(self) -> None:
-        rows = re.findall(
-            r"^\| `(?:--)?([\w-]+)` \| `?([^|`]*)`? \| (.*) \|$",
-            section("pysftplab serve", LABORATORY_PAGE),
-            re.MULTILINE,
-        )
-        wanted = []
-        for setting in LABORATORY_SETTINGS:
-            shown = f"{setting.default:g}" if isinstance(setting.default, float) else str(setting.default)
-            default = "" if setting.default in (None, ()) else shown.replace("False", "false")
-            wanted.append((setting.name.replace("_", "-"), default, setting.help))
-        self.assertEqual([(name, default.strip(), text) for name, default, text in rows], wanted)
-
     def test_the_service_in_ten_lines_is_the_one_that_is_supplied(self) -> None:
         text = section("A service in ten lines", LABORATORY_PAGE)
         (code, *_) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
@@ -245,7 +231,7 @@ class LaboratoryPage(unittest.TestCase):
     def test_every_word_of_the_terminal_client_is_named(self) -> None:
         text = section("pysftplab connect", LABORATORY_PAGE)
         words = re.findall(
-            r'": \(self\._\w+, "(:\w+)', (ROOT / "pysftpserver/cli/pysftplab_connect.py").read_text()
+            r'": \(self\._\w+, "(:\w+)', (ROOT / "pysftpserver/laboratory/terminal.py").read_text()
         )
         self.assertGreater(len(words), 5)
         for word in words:

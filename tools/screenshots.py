@@ -94,7 +94,7 @@ def with_a_chat(window: WindowProcess, screen: Path) -> None:
             grace.send(text)
             window.wait_for_line("received", text)
         window.type("/msg Charles Tea at four?", "Return")
-        window.wait_for_line("received", "nobody has that name")
+        window.wait_for_line("received", "no client has that name")
         window.type("Keep it for the log book")
         take(window, screen, "laboratory-chat.png")
 

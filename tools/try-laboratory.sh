@@ -1,7 +1,7 @@
 #!/bin/sh
 # A throw-away message server, and a client of it on this terminal: tools/try-laboratory.sh
 #
-# The server has a password for the occasion, and Files on a temporary directory; all of it goes when the client
+# The server has a random password, and Files on a temporary directory; all of it is removed when the client
 # ends. Lines on standard input do as well as a terminal.
 set -eu
 cd "$(dirname "$0")/.."
@@ -38,7 +38,7 @@ done
 
 cat << TEXT
 A message server listens on port $port of 127.0.0.1, with the services Echo, Chat, Time and Files. What you type
-is sent to Echo. Try :services, and :use chat. In another terminal, somebody else joins with
+is sent to Echo. Try :services, and :use chat. To join from another terminal:
 
     $bin/pysftplab connect --password-file $top/password --name other 127.0.0.1 $port
 

@@ -1,18 +1,18 @@
 """A client of Laboratory servers for programs: connect() for those that block, connect_async() for asyncio.
 
-Both give an object with the same methods. The one that blocks may be used by several threads at once: one
-that receives, others that send. It works with the original server, too, as far as that knows the words.
+Both return an object with the same methods. Several threads may use the one that blocks at once, for example
+one that receives and others that send. Original servers work too, as far as they know the words.
 What may not enter: terminals, windows, files. Facts: docs/laboratory.md.
 """
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import threading
 
+from pysftpserver.failures import reason_of
 from pysftpserver.laboratory import wire
-from pysftpserver.laboratory.connection import About, AsyncConnection, reason_of
+from pysftpserver.laboratory.config import DEFAULT_PORT
+from pysftpserver.laboratory.connection import About, AsyncConnection
 from pysftpserver.laboratory.errors import (
     Ended,
     LaboratoryError,
@@ -23,14 +23,11 @@ from pysftpserver.laboratory.errors import (
     Unreachable,
 )
 from pysftpserver.laboratory.handshake import ClientHandshake
-from pysftpserver.laboratory.wire import DEFAULT_PORT
+from pysftpserver.laboratory.loop import LoopThread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
-    from typing import Any, TypeVar
-
-    Result = TypeVar("Result")
+    from collections.abc import Iterator
 
 __all__ = [
     "About",
@@ -62,16 +59,17 @@ async def connect_async(
     timeout: float = TIMEOUT,
     max_message: int = MOST_MESSAGE,
 ) -> AsyncConnection:
-    """Connect, and go through the whole beginning.
+    """Connect and log in.
 
-    key: the symmetric one; None for a new one that nobody can guess, "" for no encryption at all. timeout:
-    seconds, for this and for each request afterwards. Raises ValueError for a name, a password or a key that
-    cannot be said, and Unreachable, Refused, TimedOut, ProtocolError.
+    key: the symmetric one; None for a random one, "" for no encryption. timeout: seconds for this, and for
+    each request afterwards. max_message: maximum size of a message from the server, in bytes. Raises
+    ValueError for a name, password or key that cannot be sent, and Unreachable, Refused, TimedOut,
+    ProtocolError.
     """
     if fault := wire.name_fault(name):
         raise ValueError(fault)
     if wire.END in password:
-        raise ValueError("a password with a zero in it")
+        raise ValueError("the password contains a NUL")
     key = wire.new_key() if key is None else key
     if fault := wire.key_fault(key):
         raise ValueError(fault)
@@ -86,7 +84,9 @@ async def connect_async(
         connection._line.abort()
         where = f"waiting for {connection._awaited()}" if connection._line.transport else "connecting"
         raise TimedOut(f"{host} port {port}: nothing within {timeout:g} seconds, {where}") from None
-    except (OSError, UnicodeError) as error:
+    except UnicodeError:
+        raise Unreachable(f"{host} port {port}: not a host name") from None
+    except OSError as error:
         raise Unreachable(f"{host} port {port}: {reason_of(error)}") from None
     except BaseException:
         connection._line.abort()
@@ -107,8 +107,8 @@ def connect(
     timeout: float = TIMEOUT,
     max_message: int = MOST_MESSAGE,
 ) -> Connection:
-    """As connect_async(), for programs that block. Threads may share what it returns."""
-    loops = _LoopThread()
+    """As connect_async(), for programs that block. Threads may share the returned object."""
+    loops = LoopThread("laboratory-client")
     try:
         found = loops.run(
             connect_async(
@@ -127,66 +127,21 @@ def connect(
     return Connection(found, loops)
 
 
-class _LoopThread:
-    """An event loop in a thread of its own."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._lock = threading.Lock()
-        self._is_stopped = False
-        self._thread = threading.Thread(target=self._serve, name="laboratory-client", daemon=True)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_forever()
-        finally:
-            tasks = asyncio.all_tasks(self._loop)
-            for task in tasks:
-                task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-            self._loop.close()
-
-    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Wait for something to be done there; what is interrupted here is cancelled there. Raises Ended."""
-        with self._lock:
-            if self._is_stopped:
-                work.close()
-                raise Ended("closed")
-            waiting = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return waiting.result()
-        except concurrent.futures.CancelledError:
-            raise Ended("closed") from None
-        except BaseException:
-            waiting.cancel()
-            raise
-
-    def stop(self) -> None:
-        """End it, once."""
-        with self._lock:
-            if not self._is_stopped:
-                self._is_stopped = True
-                self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-
-
 class Connection:
-    """A connection, accepted. Made by connect(); `with` closes it. Methods are those of AsyncConnection."""
+    """An accepted connection. Made by connect(); `with` closes it. It has the methods of AsyncConnection."""
 
-    def __init__(self, connection: AsyncConnection, loops: _LoopThread) -> None:
+    def __init__(self, connection: AsyncConnection, loops: LoopThread) -> None:
         self._connection = connection
         self._loops = loops
 
     @property
     def name(self) -> str:
-        """What this client is called now."""
+        """The name of this client."""
         return self._connection.name
 
     @property
     def is_encrypted(self) -> bool:
-        """Whether what is sent and received is."""
+        """Whether the connection is encrypted."""
         return self._connection.is_encrypted
 
     @property
@@ -204,11 +159,11 @@ class Connection:
         self._loops.run(self._connection.send(text))
 
     def send_raw(self, text: str) -> None:
-        """The same, but words of the protocol are not changed into texts. Raises Ended, ValueError."""
+        """Send a text as it is: words of the protocol are not escaped. Raises Ended, ValueError."""
         self._loops.run(self._connection.send_raw(text))
 
     def receive(self, timeout: float | None = None) -> str:
-        """The next text. timeout: seconds; None waits for ever. Raises TimedOut, and Ended after the last."""
+        """Return the next text. timeout: seconds, or None. Raises TimedOut, and Ended after the last."""
         return self._loops.run(self._connection.receive(timeout))
 
     def __iter__(self) -> Iterator[str]:
@@ -220,42 +175,42 @@ class Connection:
             yield text
 
     def server_name(self) -> str:
-        """What the server is called. Raises Ended, TimedOut."""
+        """Return the name of the server. Raises Ended, TimedOut."""
         return self._loops.run(self._connection.server_name())
 
     def services(self) -> list[About]:
-        """What the server offers. Raises Ended, TimedOut, ProtocolError."""
+        """Return the services of the server. Raises Ended, TimedOut, ProtocolError."""
         return self._loops.run(self._connection.services())
 
     def service(self) -> str:
-        """The name of the service in use. Raises Ended, TimedOut, ProtocolError."""
+        """Return the name of the service in use. Raises Ended, TimedOut, ProtocolError."""
         return self._loops.run(self._connection.service())
 
     def choose(self, title: str) -> str:
-        """Use another service; return its name. Raises Refused, Ended, TimedOut, ProtocolError."""
+        """Change to another service; return its name. Raises Refused, Ended, TimedOut, ProtocolError."""
         return self._loops.run(self._connection.choose(title))
 
     def rename(self, name: str) -> None:
-        """Have another name. Raises ValueError, Refused, Ended, TimedOut, ProtocolError."""
+        """Change the name of this client. Raises ValueError, Refused, Ended, TimedOut, ProtocolError."""
         self._loops.run(self._connection.rename(name))
 
     def change_key(self, key: str | None = None) -> None:
-        """Encrypt with another key from now on; None: a new one. Raises ValueError, Ended, TimedOut."""
+        """Change the key; None: to a random one. Raises ValueError, Ended, TimedOut."""
         self._loops.run(self._connection.change_key(key))
 
     def stop_server(self) -> None:
-        """Have the server stop, where it lets clients do that. Raises Refused, Ended, TimedOut."""
+        """Stop the server, if it allows that. Raises Refused, Ended, TimedOut."""
         self._loops.run(self._connection.stop_server())
 
     def hang_up(self) -> None:
-        """End the connection, as close() does; what has come before can still be received."""
+        """Close the connection; receive() still returns what has arrived before."""
         try:
             self._loops.run(self._connection.close())
         except Ended:
             pass
 
     def close(self) -> None:
-        """End the connection, and what waits for something on it in other threads. Twice is not too often."""
+        """Close the connection; methods that wait in other threads end. It may be called twice."""
         self.hang_up()
         self._loops.stop()
 

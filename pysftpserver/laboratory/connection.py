@@ -6,10 +6,10 @@ What may not enter: how a connection is made, other threads. Facts: docs/laborat
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from typing import NamedTuple
 
+from pysftpserver.failures import reason_of
 from pysftpserver.laboratory import wire
 from pysftpserver.laboratory.errors import Ended, LaboratoryError, ProtocolError, Refused, Stopped, TimedOut
 from pysftpserver.laboratory.handshake import STEPS, ClientHandshake, Step, refusal
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
     from pysftpserver.laboratory.wire import Own
 
-MOST_WAITING = 1024  # messages that nobody has received yet, before the server has to wait
-LINGER = 2.0  # seconds, for what was sent to be taken
+MOST_WAITING = 1024  # messages that receive() has not returned yet, before the server has to wait
+LINGER = 2.0  # seconds for the server to read what was sent
 
 
 class About(NamedTuple):
-    """A service of the server's."""
+    """A service of the server. text: its description."""
 
     title: str
     text: str
 
 
 class AsyncConnection:
-    """A connection, accepted. Made by connect_async(); `async with` closes it."""
+    """An accepted connection. Made by connect_async(); `async with` closes it."""
 
     def __init__(self, handshake: ClientHandshake, name: str, timeout: float) -> None:
         loop = asyncio.get_running_loop()
@@ -51,20 +51,20 @@ class AsyncConnection:
         self._end: LaboratoryError | None = None
         self._is_closing = False
         self._new_key: str | None = None
-        #: What this client is called now.
+        #: The name of this client.
         self.name = name
 
     # --- for programs -------------------------------------------------------------------------------------
 
     @property
     def is_encrypted(self) -> bool:
-        """Whether what is sent and received is."""
+        """Whether the connection is encrypted."""
         codec = self._handshake.codec
         return codec is not None and codec.is_encrypted
 
     @property
     def address(self) -> tuple[str, int]:
-        """(host, port) of this end, by which the server tells its clients apart."""
+        """(host, port) of this end, which identifies this client for the server."""
         return self._line.address
 
     @property
@@ -75,22 +75,22 @@ class AsyncConnection:
     async def send(self, text: str) -> None:
         """Send a text to the service, whatever it looks like. Waits while the server does not read.
 
-        Raises Ended; ValueError for a text with a zero in it.
+        Raises Ended; ValueError for a text that contains a NUL.
         """
         await self._send(wire.escaped(_checked(text)))
 
     async def send_raw(self, text: str) -> None:
-        """The same, but words of the protocol, such as `SERVICE ?`, are not changed into texts.
+        """Send a text as it is: words of the protocol, such as `SERVICE ?`, are not escaped.
 
-        Answers to them are received as texts, unless a request of ours waits for one. Raises ValueError for
-        `KEY = `: use change_key().
+        Answers to them are received as texts, unless a method of this object waits for one. Raises ValueError
+        for `KEY = `: call change_key() instead.
         """
         if text.startswith(wire.tell(Word.KEY, "")):
-            raise ValueError("a change of keys: use change_key()")
+            raise ValueError("call change_key() to change the key")
         await self._send(_checked(text))
 
     async def receive(self, timeout: float | None = None) -> str:
-        """The next text. timeout: seconds; None waits for ever. Raises TimedOut, and Ended after the last."""
+        """Return the next text. timeout: seconds, or None. Raises TimedOut, and Ended after the last."""
         try:
             async with asyncio.timeout(timeout):
                 while not self._texts and self._end is None:
@@ -118,10 +118,10 @@ class AsyncConnection:
             yield text
 
     async def server_name(self) -> str:
-        """What the server is called. Raises Ended, TimedOut.
+        """Return the name of the server. Raises Ended, TimedOut.
 
-        A server that does not know our word for it is asked with the original's, whose answer is whatever
-        comes next.
+        A server that does not know SERVER is asked in the original way; its answer is the text that comes
+        next.
         """
         try:
             return await self._ask(wire.ask(Word.SERVER), Word.SERVER)
@@ -136,40 +136,40 @@ class AsyncConnection:
                 self._plain_answer = None
 
     async def services(self) -> list[About]:
-        """What the server offers. Raises Ended, TimedOut, ProtocolError."""
+        """Return the services of the server. Raises Ended, TimedOut, ProtocolError."""
         lines = await self._services()
         parted = (line.partition(": ") for line in lines[1:])
         return [About(title, text) for title, _, text in parted]
 
     async def service(self) -> str:
-        """The name of the service in use. Raises Ended, TimedOut, ProtocolError."""
+        """Return the name of the service in use. Raises Ended, TimedOut, ProtocolError."""
         return (await self._services())[0]
 
     async def _services(self) -> list[str]:
         return (await self._ask(wire.ask(Word.SERVICE), Word.SERVICES)).split("\n")
 
     async def choose(self, title: str) -> str:
-        """Use another service; return its name as the server writes it.
+        """Change to another service; return its name as the server spells it.
 
         Raises Refused, Ended, TimedOut, ProtocolError.
         """
         return await self._ask(wire.tell(Word.SERVICE, _checked(title)), Word.SERVICE)
 
     async def rename(self, name: str) -> None:
-        """Have another name. Raises ValueError, Refused, Ended, TimedOut, ProtocolError."""
+        """Change the name of this client. Raises ValueError, Refused, Ended, TimedOut, ProtocolError."""
         if fault := wire.name_fault(name):
             raise ValueError(fault)
         self.name = await self._ask(wire.tell(Word.NAME, name), Word.NAME)
 
     async def change_key(self, key: str | None = None) -> None:
-        """Encrypt with another key from now on; None: a new one. Raises ValueError, Ended, TimedOut, Refused.
+        """Change the key; None: to a random one. Raises ValueError, Ended, TimedOut, Refused.
 
-        What is sent meanwhile waits until the server has answered.
+        Texts that are sent meanwhile wait until the server has answered.
         """
         key = wire.new_key() if key is None else key
-        fault = wire.key_fault(key) if key else "an empty key"
+        fault = wire.key_fault(key) if key else "the new key is empty"
         if not self.is_encrypted:
-            fault = "this connection is not encrypted, and a key would be read on its way"
+            fault = "this connection is not encrypted, so the key could be read in transit"
         if fault:
             raise ValueError(fault)
         async with self._turn, self._sending:
@@ -183,14 +183,14 @@ class AsyncConnection:
                 self._new_key = None
 
     async def stop_server(self) -> None:
-        """Have the server stop, where it lets clients do that. Raises Refused, Ended, TimedOut."""
+        """Stop the server, if it allows that. Raises Refused, Ended, TimedOut."""
         try:
             await self._ask(wire.STOP, Word.STOP)
         except Ended:
             pass
 
     async def close(self) -> None:
-        """End the connection; what was sent is sent, if the server takes it soon."""
+        """Close the connection; what was sent still reaches a server that reads it soon."""
         self._is_closing = True
         if self._end is None:
             self._over(Ended("closed"))
@@ -221,7 +221,7 @@ class AsyncConnection:
         self._line.write(self._handshake.codec.encode((text,)))
 
     async def _ask(self, text: str, word: Word) -> str:
-        """Send one of the protocol's own messages, and wait for what it is answered."""
+        """Send one of the protocol's own messages, and return the answer."""
         async with self._turn, self._sending:
             return await self._request(text, word)
 
@@ -233,7 +233,7 @@ class AsyncConnection:
         return await self._in_time(answer)
 
     def _ended(self) -> LaboratoryError:
-        """Why it is over, to be raised."""
+        """The reason why the connection is over, to be raised."""
         reason = self._end or Ended("closed")
         return type(reason)(str(reason))
 
@@ -249,12 +249,12 @@ class AsyncConnection:
         return bool(self._asked) or self._plain_answer is not None
 
     def _awaited(self) -> str:
-        """What the server has not said yet."""
+        """What the server has not sent yet."""
         step = self._handshake.step
         return "its key" if step is Step.KEY else f"{STEPS[step][0]!r}"
 
     def _received(self, data: bytes) -> None:
-        """What has come; called by the line."""
+        """Handle received bytes; called by the line."""
         if self._end is not None:
             return
         handshake = self._handshake
@@ -295,7 +295,7 @@ class AsyncConnection:
         own = wire.parse(text)
         if own is None:
             if self._asked and text == f'I received "{self._asked[0][0]}" from you.':
-                # That is how a server answers which takes it for a text.
+                # So answers an original server, which takes the request for a text.
                 self._answered(ProtocolError(f"the server does not know {self._asked[0][0]!r}"))
             elif self._plain_answer is not None and not self._plain_answer.done():
                 self._plain_answer.set_result(text)
@@ -307,7 +307,7 @@ class AsyncConnection:
             self._texts.append(text)
 
     def _on_own(self, text: str, own: Own) -> bool:
-        """One of the protocol's own messages; whether it was understood."""
+        """Handle one of the protocol's own messages. Returns whether it was expected."""
         if own.form is Form.ORDER:
             self._over(Stopped("the server is going down"))
             return True
@@ -322,7 +322,7 @@ class AsyncConnection:
         if not any(_is_answer(own, word) for _, word, _ in self._asked):
             return False
         while not _is_answer(own, self._asked[0][1]):
-            self._asked.popleft()  # nobody waits any more for what was not answered in time
+            self._asked.popleft()  # it was not answered in time, and nothing waits for it
         self._answered(Refused(own.value) if own.form is Form.REFUSAL else own.value)
         return True
 
@@ -336,12 +336,12 @@ class AsyncConnection:
             waiting.set_exception(answer)
 
     def _over(self, reason: LaboratoryError) -> None:
-        """The connection is over; the first reason is the one."""
+        """The connection is over; the first reason counts."""
         if self._end is None:
             self._end = reason
         if not self._accepted.done():
             self._accepted.set_exception(self._end)
-            self._accepted.exception()  # it may be that nobody waits for it
+            self._accepted.exception()  # without this asyncio complains if nothing waits for it
         _wake(self._receivers)
         while self._asked:
             self._answered(self._end)
@@ -398,7 +398,7 @@ class Line(asyncio.Protocol):
             self.transport.write(data)
 
     async def drained(self) -> None:
-        """Wait until the server has taken most of what was sent."""
+        """Wait until the server has read most of what was sent."""
         if self._is_full and self.transport is not None and not self.transport.is_closing():
             waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._room.append(waiting)
@@ -424,12 +424,12 @@ class Line(asyncio.Protocol):
 
 
 def _is_answer(own: Own, word: Word) -> bool:
-    """Whether that is what a request is answered."""
+    """Whether a message is the answer to a request."""
     return own.word is word and own.form in (Form.VALUE, Form.REFUSAL)
 
 
 def _wake(waiting: list[asyncio.Future[None]]) -> None:
-    """All who wait there go on."""
+    """Wake all that wait there."""
     for one in waiting:
         if not one.done():
             one.set_result(None)
@@ -438,16 +438,5 @@ def _wake(waiting: list[asyncio.Future[None]]) -> None:
 
 def _checked(text: str) -> str:
     if wire.END in text:
-        raise ValueError("a text with a zero in it")
+        raise ValueError("the text contains a NUL, which ends messages")
     return text
-
-
-def reason_of(error: Exception) -> str:
-    """Why the system did not do something, in a few words."""
-    if isinstance(error, UnicodeError):
-        return "the name of no host"
-    number = getattr(error, "errno", None)
-    known = (
-        os.strerror(number) if isinstance(number, int) and number > 0 else getattr(error, "strerror", None)
-    )
-    return (known or str(error) or "failure").lower()

@@ -1,18 +1,18 @@
-"""What clients raise: a small family, each with one line of text. What may not enter: anything else."""
+"""The exceptions of clients, each with one line of text. What may not enter: anything else."""
 
 from __future__ import annotations
 
 
 class LaboratoryError(Exception):
-    """What went wrong, in one line."""
+    """The base class of all of them."""
 
 
 class Unreachable(LaboratoryError):
-    """Nobody answers at that address."""
+    """No server answers at that address."""
 
 
 class Refused(LaboratoryError):
-    """The server does not want this client (a wrong password, say), or will not do what was asked."""
+    """The server refuses this client (after a wrong password, for example) or a request."""
 
 
 class TimedOut(LaboratoryError):
@@ -20,7 +20,7 @@ class TimedOut(LaboratoryError):
 
 
 class ProtocolError(LaboratoryError):
-    """The other side does not speak this protocol, or does not know that word of it."""
+    """The server does not speak this protocol, or does not know that word of it."""
 
 
 class Ended(LaboratoryError):
@@ -28,4 +28,4 @@ class Ended(LaboratoryError):
 
 
 class Stopped(Ended):
-    """It is over, because the server is going down."""
+    """The connection is over because the server is going down."""

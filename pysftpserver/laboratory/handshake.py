@@ -1,7 +1,7 @@
-"""How a connection begins: one table for both sides, and the machine of each, without any I/O.
+"""The login: one table for both sides, and the state machine of each, without I/O.
 
-What may not enter: sockets, clocks, passwords' comparison, what comes once a client is accepted.
-Facts: docs/laboratory.md, "The beginning".
+What may not enter: sockets, clocks, the comparison of passwords, what follows once a client is accepted.
+Facts: docs/laboratory.md, "The login".
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Step(enum.Enum):
-    """What is waited for: by the server from the client, and by the client from the server."""
+    """What a side waits for: the server from the client, and the client from the server."""
 
     KEY = "key"
     PASSWORD = "password"
@@ -27,9 +27,9 @@ class Step(enum.Enum):
     ACCEPTED = "accepted"
 
 
-#: What the server says to begin each step, and the step that the client's answer leads to.
+#: What the server sends at the beginning of each step, and the step that follows the client's answer.
 STEPS: Mapping[Step, tuple[str | None, Step | None]] = {
-    Step.KEY: (None, Step.PASSWORD),  # the server's RSA key, which is no message
+    Step.KEY: (None, Step.PASSWORD),  # the server's RSA key, which is not a message
     Step.PASSWORD: (wire.PASSWORD_WANTED, Step.NAME),
     Step.NAME: (wire.NAME_WANTED, Step.ACCEPTED),
     Step.ACCEPTED: (wire.ACCEPTED, None),
@@ -37,14 +37,14 @@ STEPS: Mapping[Step, tuple[str | None, Step | None]] = {
 
 
 class ServerHandshake:
-    """The server's side: what the client's answers lead to. Who judges them calls next()."""
+    """The server's side. The caller checks the client's answers, and calls next() after a good one."""
 
     def __init__(self) -> None:
         self.step = Step.KEY
         self._raw = bytearray()
 
     def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
-        """(the encrypted key, what came behind it) when the key is there; in the step KEY only."""
+        """In the step KEY: (the encrypted key, the bytes after it) once the key is complete, else None."""
         assert self.step is Step.KEY
         self._raw += data
         if len(self._raw) < wire.RSA_BYTES:
@@ -55,11 +55,11 @@ class ServerHandshake:
 
     @property
     def count(self) -> int:
-        """Bytes of a key that is not whole."""
+        """Bytes of an incomplete key."""
         return len(self._raw)
 
     def next(self) -> str:
-        """The client's answer was good: go to the next step; return what to say."""
+        """Go to the next step; return what to send."""
         following = STEPS[self.step][1]
         assert following is not None
         self.step = following
@@ -82,24 +82,24 @@ class ClientHandshake:
         self._trailing = False
         self.step = Step.KEY
         self.codec: Codec | None = None
-        #: The server's own words where it does not want this client.
+        #: The server's reason for refusing this client, or None.
         self.refusal: str | None = None
-        #: Messages that came right behind ACCEPTED.
+        #: Messages that arrived together with ACCEPTED.
         self.texts: list[str] = []
 
     @property
     def is_done(self) -> bool:
-        """Whether the client is accepted."""
+        """Whether the client has been accepted."""
         return self.step is Step.ACCEPTED and self.codec is not None and self._accepted
 
     _accepted = False
 
     def feed(self, data: bytes) -> bytes:
-        """What to send now. Raises Malformed."""
+        """Handle received bytes; return what to send. Raises Malformed."""
         if self.step is Step.KEY:
             self._raw += data
             return self._on_key()
-        if self._trailing:  # the line end of the key, if it came by itself
+        if self._trailing:  # the line end of the key, if it arrived by itself
             data = data.lstrip(b"\r\n")
             self._trailing = not data
         return self._on_messages(data)
@@ -107,13 +107,13 @@ class ClientHandshake:
     def _on_key(self) -> bytes:
         begun = bytes(self._raw[: len(wire.PEM_BEGIN)])
         if not wire.PEM_BEGIN.startswith(begun):
-            # A server that wants nobody now says so where its key would be.
+            # A server that admits no clients now says so in place of its key.
             if b"\0" in self._raw:
                 self.refusal = refusal(self._raw.partition(b"\0")[0].decode("utf-8", "replace"))
             if self.refusal is None and not wire.REFUSED_BEGIN.startswith(begun[: len(wire.REFUSED_BEGIN)]):
-                raise Malformed("no RSA key")
+                raise Malformed("not an RSA key")
         if len(self._raw) > wire.MOST_PEM:
-            raise Malformed("a key without end")
+            raise Malformed("an RSA key without an end")
         head, end, rest = self._raw.partition(wire.PEM_END)
         if not end or self.refusal is not None:
             return b""
@@ -148,7 +148,7 @@ class ClientHandshake:
 
 
 def refusal(text: str) -> str | None:
-    """Why a server does not want a client, where that is what a message says."""
+    """The server's reason, if a message says that it refuses the client, else None."""
     if text == wire.STOP:
         return "the server is going down"
     beginning = wire.refused(wire.Word.CONNECTION, "")

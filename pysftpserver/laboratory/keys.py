@@ -1,9 +1,9 @@
-"""The server's RSA keys: made ahead in a thread, and replaced by age and by use.
+"""The server's RSA keys: generated ahead in a thread, and replaced by age and by use.
 
-Nobody who connects waits for one. While OpenSSL looks for primes, other threads run. What is replaced is
-forgotten: who records connections and steals a key later can read those of that key's time only. And a key
-that answers a thousand strangers is of no use to who needs a million answers (Bleichenbacher's attack).
-What may not enter: sockets, what the keys are used for.
+No client waits for one; other threads run while OpenSSL looks for primes. A replaced key is forgotten, so an
+attacker who has recorded connections and steals a key later can read only those that began with this key.
+And a key that answers a thousand clients does not help an attack that needs a million answers
+(Bleichenbacher's). What may not enter: sockets, what the keys are used for.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     from pysftpserver.engine.log import SFTPLog
 
 
-AGAIN = 1.0  # seconds, until it is looked again whether the next key is there
+AGAIN = 1.0  # seconds between two looks at whether the next key is ready
 
 
 class ServerKey(NamedTuple):
-    """A key, and what a server begins with that has it."""
+    """A key, and the bytes with which the server begins a connection."""
 
     private: RSAPrivateKey
     pem: bytes
 
 
 def make() -> ServerKey:
-    """A new one; takes tens of milliseconds."""
+    """Generate a key; takes tens of milliseconds."""
     private = wire.new_private_key()
     return ServerKey(private, wire.pem(private))
 
 
 class Keys:
-    """The key in use, and the next one. most_age: seconds. most_uses: connections."""
+    """The key in use, and the next one. most_age: in seconds. most_uses: in connections."""
 
     def __init__(self, executor: Executor, most_age: float, most_uses: int, log: SFTPLog) -> None:
         self._executor = executor
@@ -51,14 +51,14 @@ class Keys:
         self._timer: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Make the first one, and begin with the second."""
+        """Generate the first key, and begin with the second."""
         self._loop = asyncio.get_running_loop()
         self._key = await self._loop.run_in_executor(self._executor, make)
         self._make_next()
         self._grow_old()
 
     def close(self) -> None:
-        """No more are wanted."""
+        """Stop replacing keys."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -70,7 +70,7 @@ class Keys:
         return self._key
 
     def _grow_old(self) -> None:
-        """By a timer, and not with the next connection: that may be a long time off."""
+        """Replace the key by a timer: the next connection may be a long time off."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(self._most_age, self._too_old)
@@ -79,18 +79,18 @@ class Keys:
         self._timer = None
         if self._uses:
             self._replace()
-        if self._timer is None:  # nobody has used it, or the next one is not there yet
+        if self._timer is None:  # it was not used, or the next one is not ready
             wait = min(self._most_age, AGAIN) if self._uses else self._most_age
             self._timer = self._loop.call_later(wait, self._too_old)
 
     def _replace(self) -> None:
-        """Go to the next one; if it is not there yet, the old one serves until it is."""
+        """Use the next key, or go on with the old one until that is ready."""
         if self._next is None:
             self._make_next()
         elif self._next.done():
             ready, self._next = self._next, None
             if ready.cancelled() or ready.exception() is not None:
-                self._log.error("no new RSA key could be made: the old one stays in use")
+                self._log.error("a new RSA key could not be generated; the old one stays in use")
             else:
                 self._key = ready.result()
                 self._uses = 0

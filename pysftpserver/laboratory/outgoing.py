@@ -1,51 +1,53 @@
-"""What a server sends to one client: messages gathered into few writes, and limits for who does not read.
+"""What the server sends to one client: messages gathered into few writes, and limits for clients that do not
+read.
 
-What may not enter: what messages say, what a connection's end means to others.
+What may not enter: what messages say, what the end of a connection means to others.
 """
 
 from __future__ import annotations
 
 import asyncio
 
+from pysftpserver.service.patience import OutOfPatience, Patience
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pysftpserver.laboratory.config import Options
+    from pysftpserver.laboratory.config import ServerSettings
     from pysftpserver.laboratory.wire import Codec
 
-HIGH = 256 << 10  # bytes that wait to be sent, before the client is waited for
-GATHERED = 64 << 10  # characters, before they are handed over
+HIGH = 256 << 10  # unsent bytes at which the client is waited for
+GATHERED = 64 << 10  # characters that are gathered for one write
 
 
 class Outgoing:
-    """The messages for one client. give_up: called with the reason, when the client does not read."""
+    """The messages for one client. give_up: called with the reason when the client does not read."""
 
     def __init__(
-        self, transport: asyncio.Transport, options: Options, give_up: Callable[[str], None]
+        self, transport: asyncio.Transport, settings: ServerSettings, give_up: Callable[[str], None]
     ) -> None:
-        high = min(HIGH, options.max_unsent // 2)
+        high = min(HIGH, settings.max_unsent // 2)
         transport.set_write_buffer_limits(high, high // 4)
         self._transport = transport
-        self._options = options
+        self._settings = settings
         self._give_up = give_up
         self._loop = asyncio.get_running_loop()
         self.codec: Codec | None = None
         self._texts: list[str] = []  # for the next write
         self._size = 0  # characters of them
         self._is_due = False
-        self._written = 0  # bytes that were handed over to be sent
+        self._written = 0  # bytes that were handed to the transport
         self._room: asyncio.Future[None] | None = None
         self._stall: asyncio.TimerHandle | None = None
-        #: Whether the client does not take what is sent, just now.
+        self._patience = Patience(settings.stall_timeout)
+        self._waits_since, self._taken_before = 0.0, 0
+        #: Whether the client is behind with reading, so that no more should be sent.
         self.is_full = False
         self._is_over = False
 
     def add(self, text: str, is_flushed_later: bool) -> None:
-        """Send a message with the next write. is_flushed_later: by who calls this.
-
-        Afterwards, is_full says whether more should wait.
-        """
+        """Send a message with the next write. is_flushed_later: whether the caller will call flush()."""
         if self._is_over:
             return
         self._texts.append(text)
@@ -61,7 +63,7 @@ class Outgoing:
         self.flush()
 
     def flush(self) -> None:
-        """Hand over what is there."""
+        """Write the messages that were added."""
         if not self._texts:
             return
         texts, self._texts = self._texts, []
@@ -69,15 +71,15 @@ class Outgoing:
         if self.codec is None or self._is_over or self._transport.is_closing():
             return
         unsent = self._transport.get_write_buffer_size()
-        if unsent > self._options.max_unsent:
-            self._give_up(f"it does not read: {unsent} bytes wait for it (max_unsent)")
+        if unsent > self._settings.max_unsent:
+            self._give_up(f"it does not read: {unsent} bytes are unsent (max_unsent)")
             return
         data = self.codec.encode(texts)
         self._written += len(data)
         self._transport.write(data)
 
     async def drained(self) -> None:
-        """Wait until the client has taken most of what was sent."""
+        """Wait until the client has read most of what was sent."""
         self.flush()
         if self.is_full and not self._is_over:
             if self._room is None:
@@ -87,10 +89,16 @@ class Outgoing:
     def pause(self) -> None:
         """As asyncio's pause_writing()."""
         self.is_full = True
+        self._waits_since, self._taken_before = self._loop.time(), self._taken()
         self._watch()
 
     def resume(self) -> None:
         """As asyncio's resume_writing()."""
+        if self.is_full and not self._is_over:
+            self._count()
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
         self.is_full = False
         if self._room is not None:
             self._room.set_result(None)
@@ -99,23 +107,31 @@ class Outgoing:
     def close(self) -> None:
         """The connection is over."""
         self._is_over = True
-        if self._stall is not None:
-            self._stall.cancel()
         self.resume()
 
     def _taken(self) -> int:
         return self._written - self._transport.get_write_buffer_size()
 
-    def _watch(self) -> None:
-        if self._stall is not None:
-            self._stall.cancel()
-        self._stall = self._loop.call_later(self._options.stall_timeout, self._check, self._taken())
+    def _count(self) -> int:
+        """Tell the patience what the wait until now has brought; returns the bytes."""
+        now, taken = self._loop.time(), self._taken()
+        moved = taken - self._taken_before
+        self._patience.waited(now - self._waits_since, moved)
+        self._waits_since, self._taken_before = now, taken
+        return moved
 
-    def _check(self, before: int) -> None:
-        if not self.is_full or self._is_over:
-            return
-        if self._taken() <= before:
-            seconds = self._options.stall_timeout
-            self._give_up(f"it does not read: nothing was taken for {seconds:g} seconds (stall_timeout)")
-            return
-        self._watch()
+    def _watch(self) -> None:
+        try:
+            seconds = self._patience.left()
+        except OutOfPatience:
+            seconds = 0.0  # and then _check() says so
+        self._stall = self._loop.call_later(seconds, self._check)
+
+    def _check(self) -> None:
+        try:
+            if not self._count():
+                raise self._patience.lost()
+            self._patience.left()
+            self._watch()
+        except OutOfPatience as error:
+            self._give_up(f"it does not read: {error} (stall_timeout)")

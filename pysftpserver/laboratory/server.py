@@ -1,4 +1,4 @@
-"""The server: it listens, admits, judges passwords, and ends in order.
+"""The server: listens, admits connections, checks passwords, reloads, and drains.
 
 What may not enter: what is said on a connection, how services are made, configuration files.
 """
@@ -10,127 +10,156 @@ import hmac
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 
-from pysftpserver.laboratory.config import Options
+from pysftpserver.laboratory.config import ServerSettings
 from pysftpserver.laboratory.keys import Keys
 from pysftpserver.laboratory.service import Service, about, title_of
 from pysftpserver.laboratory.session import Session
+from pysftpserver.service.audit import DoorAudit, open_sink
+from pysftpserver.service.serving import (
+    BACKLOG,
+    Members,
+    listening_sockets,
+    log_addresses,
+    raise_descriptor_limit,
+    until_told,
+)
 from pysftpserver.service.throttle import Throttle, network_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    import socket
+    from collections.abc import Callable, Coroutine, Sequence
     from typing import Any
 
+    from pysftpserver.engine.audit import Sink
     from pysftpserver.engine.log import SFTPLog
     from pysftpserver.laboratory.service import Client
+    from pysftpserver.service.logs import ServiceLog
 
 ROOM = 64 << 10  # bytes that are received at once
-BACKLOG = 512
-THREADS = 16  # for what services do that blocks
-GOODBYES = 5.0  # seconds, for services to say them when the server ends
+THREADS = 16  # for calls of services that block
+GOODBYES = 5.0  # seconds that on_leave() of all services may take when the server ends
+DESCRIPTORS_EACH = 3  # of a connection: its socket, and for Files a directory and a file
+TRY_LATER = "too many wrong passwords from this address; try again later"
 
 
 class Services:
-    """Those that clients can choose from. The first is the one that they begin with. Raises ValueError."""
+    """The services that clients can choose from; they begin with the first. Raises ValueError."""
 
     def __init__(self, services: Sequence[Service]) -> None:
         self.all = tuple(services)
         self._by_title = {title_of(service).casefold(): service for service in services}
         if not services or len(self._by_title) < len(services):
-            raise ValueError("no service, or two of one name")
+            raise ValueError("no service, or two with the same name")
         self.default = services[0]
 
     def find(self, title: str) -> Service | None:
-        """The service of a name, or None."""
+        """The service with that name, or None."""
         return self._by_title.get(title.strip().casefold())
 
-    def title(self, service: Service) -> str:
-        """What clients call it."""
-        return title_of(service)
-
     def listing(self, used: Service) -> str:
-        """The name of the one in use, and a line for each of them."""
+        """The name of the one in use, and a line for each service."""
         lines = [f"{title_of(service)}: {about(service)}" for service in self.all]
         return "\n".join([title_of(used), *lines]).replace("\0", "")
 
     def members(self, service: Service) -> set[Client]:
-        """Those who use it."""
+        """The clients that use it."""
         if service._members is None:
             service._members = set()
         return service._members
 
 
 class Server:
-    """Serves any number of clients with these services. password: of the server, not empty.
+    """Serves any number of clients with these services.
 
-    Raises ValueError.
+    password: of the server, not empty; None: the one in the settings. Raises ValueError, and BadInput where
+    the audit log cannot be opened.
     """
 
     def __init__(
-        self, options: Options, services: Sequence[Service], log: SFTPLog, password: str | None = None
+        self, settings: ServerSettings, services: Sequence[Service], log: SFTPLog, password: str | None = None
     ) -> None:
-        secret = options.password if password is None else password
-        if not secret:
-            raise ValueError("no password")
         self._salt = secrets.token_bytes(32)
-        self._proof = self._digest(secret)
-        self.options = options
+        self._set_password(password or settings.password)
+        self.settings = settings
         self.services = Services(services)
-        self.name: str = options.name
         self.log = log
         self.room = memoryview(bytearray(ROOM))
+        self._audit_sink: Sink | None = None if settings.audit is None else open_sink(settings.audit)
         self._throttle = Throttle()
-        self._sessions: set[Session] = set()
+        self._sessions = Members()
+        self._talking = Members()  # the sessions that have not ended; others wait for the client to close
         self._by_network: dict[str, int] = {}
         self._goodbyes: set[asyncio.Task[None]] = set()
         self._is_stopping = False
+        #: Set when a client that may has stopped the server, or stop_wanted() was called.
+        self.told = asyncio.Event()
+
+    @property
+    def name(self) -> str:
+        """The name of the server."""
+        return self.settings.name
+
+    def _set_password(self, password: str | None) -> None:
+        if not password:
+            raise ValueError("no password")
+        self._proof = self._digest(password)
 
     async def start(self) -> list[tuple[str, int]]:
-        """Listen; return the addresses, (host, port). Raises OSError."""
+        """Listen; return the addresses, (host, port). Raises Unavailable."""
+        return [one.getsockname()[:2] for one in await self.listen()]
+
+    async def listen(self) -> list[socket.socket]:
+        """Listen; return the sockets. Raises Unavailable."""
         self.loop = asyncio.get_running_loop()
-        self._told = asyncio.Event()
+        settings = self.settings
+        (sockets,) = listening_sockets(settings.listen_address, settings.port)
         self._threads = ThreadPoolExecutor(THREADS, "laboratory")
         self._key_maker = ThreadPoolExecutor(1, "laboratory-keys")
-        options = self.options
-        self.keys = Keys(self._key_maker, options.key_age, options.key_uses, self.log)
+        self.keys = Keys(self._key_maker, settings.key_age, settings.key_uses, self.log)
         for service in self.services.all:
             service.attach(self._threads, self.log)
         await self.keys.start()
-        self._listener = await self.loop.create_server(
-            lambda: Session(self), options.host or None, options.port, backlog=BACKLOG
-        )
-        return [socket.getsockname()[:2] for socket in self._listener.sockets]
+        self._listeners = [
+            await self.loop.create_server(lambda: Session(self), sock=one, backlog=BACKLOG) for one in sockets
+        ]
+        return sockets
 
     async def wait_for_stop(self) -> None:
-        """Return when a client that may has stopped the server, or stop_wanted() was called."""
-        await self._told.wait()
+        """Return once `told` is set."""
+        await self.told.wait()
 
     def stop_wanted(self) -> None:
-        """Somebody wants the server to stop: wait_for_stop() returns."""
-        self._told.set()
+        """Have wait_for_stop() return."""
+        self.told.set()
+
+    def reload(self, new: ServerSettings, password: str) -> list[str]:
+        """Take over the settings that may change while the server runs, and the password for new logins.
+
+        Returns the names of the settings that differ and take a restart.
+        """
+        self._set_password(password)
+        return self.settings.take_over(new)
 
     async def stop(self) -> None:
-        """Handle what has come, tell every client, and end, if that does not take longer than drain_seconds.
+        """Handle what has arrived, tell every client, and end within drain_seconds.
 
-        Services have half of that time, and clients the rest.
+        Services get half of that time, and clients the rest.
         """
         self._is_stopping = True
-        self._listener.close()
-        for session in tuple(self._sessions):
+        for listener in self._listeners:
+            listener.close()
+        for session in self._sessions:
             session.stop()
-        began = self.loop.time()
-        seconds = self.options.drain_seconds
-        while not all(session.is_ended for session in self._sessions):
-            if self.loop.time() >= began + seconds / 2:
-                break
-            await asyncio.sleep(0.01)
-        for session in tuple(self._sessions):
+        seconds = self.settings.drain_seconds
+        ends = self.loop.time() + seconds
+        await self._talking.emptied(seconds / 2)
+        for session in self._sessions:
             session.stop_now()
-        while self._sessions and self.loop.time() < began + seconds:
-            await asyncio.sleep(0.01)
-        for session in tuple(self._sessions):
+        await self._sessions.emptied(ends - self.loop.time())
+        for session in self._sessions:
             session.transport.abort()
-        await asyncio.sleep(0)  # for what was aborted to be told so
+        await asyncio.sleep(0)  # in which aborted connections are told so
         if self._goodbyes:
             await asyncio.wait(self._goodbyes, timeout=GOODBYES)
         for service in self.services.all:
@@ -142,30 +171,33 @@ class Server:
     # --- what sessions call -------------------------------------------------------------------------------
 
     def admit(self, session: Session) -> str | None:
-        """Whether a connection may stay: None, or why not."""
+        """Count a connection. Returns None, or why it is refused."""
         network = network_of(session.address[0])
         count = self._by_network.get(network, 0)
+        most = self.settings.max_per_address
         if self._is_stopping:
             reason = "the server is going down"
         elif self._throttle.wait(session.address[0], self.loop.time()) > 0:
-            reason = "too many wrong passwords from this address: wait"
-        elif len(self._sessions) >= self.options.max_connections:
+            reason = TRY_LATER
+        elif len(self._sessions) >= self.settings.max_connections:
             reason = "too many connections (max_connections)"
-        elif self.options.max_per_address is not None and count >= self.options.max_per_address:
+        elif most is not None and count >= most:
             reason = "too many connections from this address (max_per_address)"
         else:
             self._sessions.add(session)
+            self._talking.add(session)
             self._by_network[network] = count + 1
             return None
         return reason
 
-    def has_admitted(self, session: Session) -> bool:
-        """Whether a connection counts as one."""
-        return session in self._sessions
+    def ended(self, session: Session) -> None:
+        """Nothing more of it is handled; its connection may still be there."""
+        self._talking.discard(session)
 
     def forget(self, session: Session) -> None:
-        """It has gone."""
-        if session in self._sessions:
+        """The connection of an admitted session has gone."""
+        if session.is_admitted:
+            session.is_admitted = False
             self._sessions.discard(session)
             network = network_of(session.address[0])
             self._by_network[network] -= 1
@@ -173,13 +205,13 @@ class Server:
                 del self._by_network[network]
 
     def judge(self, session: Session, password: str) -> str | None:
-        """Whether that is the password: None, or what it is refused for.
+        """Check a password. Returns None, or why it is refused.
 
-        Who has to wait is not compared with, so that many connections at once are no way around it.
+        From an address that has to wait it is not even compared, so many connections at once gain nothing.
         """
         host, now = session.address[0], self.loop.time()
         if self._throttle.wait(host, now) > 0:
-            return "too many wrong passwords from this address: wait"
+            return TRY_LATER
         # Digests, because how long a comparison takes would tell the length.
         if hmac.compare_digest(self._digest(password), self._proof):
             return None
@@ -187,14 +219,19 @@ class Server:
         return "wrong password"
 
     def failed(self, session: Session) -> None:
-        """Somebody did not get in, by a wrong password or with messages that nobody understands."""
+        """A login has failed, by a wrong password or by bytes that cannot be decrypted."""
         self._throttle.failed(session.address[0], self.loop.time())
 
     def _digest(self, password: str) -> bytes:
         return hmac.digest(self._salt, password.encode("utf-8", "surrogatepass"), "sha256")
 
+    def audit_of(self, session: Session, user: str) -> DoorAudit | None:
+        """The audit log for a session; None where none is kept."""
+        sink = self._audit_sink
+        return None if sink is None else DoorAudit(sink, user, *session.address, self.log)
+
     def look_after(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Have something done that outlives a connection."""
+        """Run something that outlives a connection."""
         task = self.loop.create_task(work)
         self._goodbyes.add(task)
         task.add_done_callback(self._goodbyes.discard)
@@ -202,5 +239,29 @@ class Server:
 
     @property
     def count(self) -> int:
-        """Connections."""
+        """Open connections, including unauthenticated ones."""
         return len(self._sessions)
+
+
+async def serve(
+    server: Server, log: ServiceLog, read_again: Callable[[], tuple[ServerSettings, str]]
+) -> None:
+    """Serve until a signal comes or a client stops the server; then drain. Raises Unavailable.
+
+    read_again: reads the settings and the password anew, on SIGHUP; may raise BadInput.
+    """
+
+    def reload() -> None:
+        new, password = read_again()
+        log.reload(new)
+        for name in server.reload(new, password):
+            log.error(f"{name}: a change takes effect when the server is restarted")
+        raise_descriptor_limit(server.settings.max_connections, DESCRIPTORS_EACH)
+
+    raise_descriptor_limit(server.settings.max_connections, DESCRIPTORS_EACH)
+    if server.settings.allow_plaintext:
+        log.error("allow_plaintext: clients that do not encrypt send the password in the clear")
+    log_addresses(await server.listen(), log)
+    await until_told(reload, log, server.told)
+    log.info("ending")
+    await server.stop()

@@ -1,8 +1,8 @@
-"""What a service is: a class with a method or three. The page for whoever writes one is docs/laboratory.md.
+"""What a service is: the class that you derive yours from. docs/laboratory.md explains how.
 
-Methods may be plain or `async def`. A plain one is called in the event loop that serves everybody, and has
-to return at once; what takes long goes through in_thread(), or is awaited. Messages of one client are handed
-over one after the other, in their order. What may not enter: the protocol, sockets, concrete storages.
+Methods may be plain or `async def`. A plain one is called in the event loop that serves all clients, and has
+to return at once; what takes long is awaited, through in_thread() if it blocks. The messages of one client
+arrive one after the other, in order. What may not enter: the protocol, sockets, concrete storages.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
     from concurrent.futures import Executor
-    from typing import Protocol, TypeVar
+    from typing import Any, Protocol, TypeVar
 
     from pysftpserver.engine.log import SFTPLog
 
@@ -29,11 +29,14 @@ if TYPE_CHECKING:
 
         def disconnect(self, reason: str) -> None: ...
 
+        def note(self, request: str, result: str = "OK", **details: Any) -> None: ...
+
 
 class Client:
-    """A client that is accepted. name: its own choice, which others may have, too, and which it may change.
+    """A client that has logged in.
 
-    address: (host, port), which identifies the connection. is_encrypted: whether what it says and hears is.
+    name: its own choice; other clients may have the same one, and it may change. address: (host, port), which
+    identifies the connection. is_encrypted: whether the connection is encrypted.
     """
 
     def __init__(self, line: Line, name: str, address: tuple[str, int], is_encrypted: bool) -> None:
@@ -41,22 +44,26 @@ class Client:
         self.name = name
         self.address = address
         self.is_encrypted = is_encrypted
-        self.send = line.send  # spares a call for each message
+        self.send = line.send  # saves a call for each message
 
     async def drained(self) -> None:
-        """Wait until not much of what was sent is left to be taken: for services that send a lot."""
+        """Wait until the client has read most of what was sent: for services that send a lot."""
         await self._line.drained()
 
     def disconnect(self, reason: str) -> None:
         """Tell the client why, and end the connection."""
         self._line.disconnect(reason)
 
+    def note(self, request: str, result: str = "OK", **details: Any) -> None:
+        """Add a record to the audit log, if there is one. Arguments are those of DoorAudit.note()."""
+        self._line.note(request, result, **details)
+
 
 class Service:
-    """The base class of all services. The first line of its docstring is what clients are shown of it.
+    """The base class of all services. Clients are shown the first line of a class's docstring.
 
-    One object serves all clients. title: what clients call it, without regard to case; the class's name, if
-    it is empty.
+    One object serves all clients. title: the name by which clients choose it, in any case; where it is empty,
+    the name of the class.
     """
 
     title = ""
@@ -70,40 +77,40 @@ class Service:
         """A client begins to use this service."""
 
     def on_message(self, client: Client, text: str) -> Awaitable[None] | None:
-        """A client says something."""
+        """A client has sent a message."""
 
     def on_leave(self, client: Client) -> Awaitable[None] | None:
-        """A client has gone, or chosen another service. Called once for each on_join()."""
+        """A client has gone, or changed to another service. Called once for each on_join()."""
 
     def on_rename(self, client: Client, before: str) -> Awaitable[None] | None:
-        """A client has another name now."""
+        """A client has changed its name. before: the old one."""
 
     # --- for you to call ----------------------------------------------------------------------------------
 
     def send(self, client: Client, text: str) -> None:
-        """Send a text. Raises ValueError for one with a zero in it."""
+        """Send a text. Raises ValueError for one that contains a NUL."""
         client.send(text)
 
     def broadcast(self, text: str, but: Collection[Client] = ()) -> None:
-        """Send a text to all who use this service now, with some exceptions."""
+        """Send a text to all clients that use this service. but: clients to leave out."""
         for client in self.clients:
             if client not in but:
                 client.send(text)
 
     @property
     def clients(self) -> tuple[Client, ...]:
-        """Those who use this service now."""
+        """The clients that use this service now."""
         return tuple(self._members or ())
 
     async def in_thread(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """Call what blocks, in another thread. It is waited for even if the client leaves meanwhile."""
+        """Call a function that blocks, in another thread. It is waited for even if the client leaves."""
         done = asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
         try:
             return await asyncio.shield(done)
         except asyncio.CancelledError:
             await asyncio.wait([done])
             if not done.cancelled():
-                done.exception()  # nobody wants to know
+                done.exception()  # which nothing waits for
             raise
 
     # --- for the server to call ---------------------------------------------------------------------------
@@ -119,27 +126,27 @@ class Service:
 
 
 def title_of(service: Service) -> str:
-    """What clients call it."""
+    """The name by which clients choose it."""
     return service.title or type(service).__name__
 
 
 def about(service: Service) -> str:
-    """What clients are shown of it: the first line of its docstring."""
+    """What clients are shown about it: the first line of its docstring."""
     lines = (type(service).__doc__ or "").strip().splitlines()
     return lines[0] if lines else ""
 
 
 def work_of(result: object) -> Awaitable[None] | None:
-    """What is left to be done of what a method returned. Raises TypeError for a method with a yield in it."""
+    """What a method returned, if it has to be awaited, else None. Raises TypeError for one with a yield."""
     if inspect.isawaitable(result):
         return result
     if inspect.isgenerator(result) or inspect.isasyncgen(result):
-        raise TypeError("a method with a yield in it, which does nothing: write self.send()")
-    return None  # what else a plain method returns is nobody's business
+        raise TypeError("a method with a yield in it does nothing; call self.send() instead")
+    return None  # whatever else a plain method returns is ignored
 
 
 async def finished(result: object) -> None:
-    """Wait for what a method returned. What would end the event loop is raised as another error."""
+    """Wait for what a method returned. Exceptions that would end the event loop become RuntimeError."""
     work = work_of(result)
     if work is not None:
         try:

@@ -1,8 +1,8 @@
-"""The server's side of one connection: bytes to the protocol, messages to a service, and limits to both.
+"""The server's side of one connection: it feeds bytes to the protocol and messages to a service, with limits.
 
-What comes is handled in slices, and what a slice is answered with is one write: a segment with a hundred
-messages costs little more than one with a single message. While a service has not finished with a message, or
-the client does not take its answers, nothing more is read: the client waits, and nobody else does.
+Received bytes are handled in slices, and the answers to a slice are one write: a segment with a hundred
+messages costs little more than one with a single message. Until a service has finished with a message, and
+while the client does not read its answers, nothing more is read from it; other clients are served.
 What may not enter: listening, which services there are, how they are made.
 """
 
@@ -16,8 +16,9 @@ from pysftpserver.engine.log import VERBOSE
 from pysftpserver.laboratory import wire
 from pysftpserver.laboratory.handshake import ServerHandshake, Step
 from pysftpserver.laboratory.outgoing import Outgoing
-from pysftpserver.laboratory.service import Client, finished, work_of
+from pysftpserver.laboratory.service import Client, finished, title_of, work_of
 from pysftpserver.laboratory.wire import Form, Word
+from pysftpserver.pysftpexceptions import SFTPSessionEnd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,34 +28,37 @@ if TYPE_CHECKING:
     from pysftpserver.laboratory.server import Server
     from pysftpserver.laboratory.service import Service
     from pysftpserver.laboratory.wire import Codec
+    from pysftpserver.service.audit import DoorAudit
 
-TURN = 0.02  # seconds that messages of one client take, before others have their turn
-TOGETHER = 64  # messages, before the clock is looked at
-SLICE = 16 << 10  # bytes that are handled before it is looked whether the client takes the answers
-LINGER = 2.0  # seconds for a client to take the last words, and to go
-LEAVING = 10.0  # seconds for a service to say good-bye to a client
+TURN = 0.02  # seconds of work on messages of one client before other clients have their turn
+TOGETHER = 64  # messages between two looks at the clock
+SLICE = 16 << 10  # bytes that are handled between two looks at whether the client reads the answers
+LINGER = 2.0  # seconds for a client to read the last message and to close its side
+LEAVING = 10.0  # seconds that on_leave() may take
 
 KEY_CHANGED = wire.tell(Word.KEY, "changed")
 
 
 class Session(asyncio.BufferedProtocol):
-    """One connection. It ends by itself, with a line in the log that says why."""
+    """One connection. When it ends, a line in the log says why."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._options = server.options
+        self._settings = server.settings
         self._loop = server.loop
         self._handshake = ServerHandshake()
         self._codec: Codec | None = None
         self.client: Client | None = None
         self._service: Service | None = None
-        self._unread = b""  # what was received and not yet looked at
-        self._texts: deque[str] = deque()  # messages that wait for their turn
+        self._unread = b""  # received bytes that are not decoded yet
+        self._texts: deque[str] = deque()  # decoded messages that are not handled yet
         self._is_pumping = False
-        self._busy: asyncio.Task[None] | None = None  # the service's work on a message
+        self._busy: asyncio.Task[None] | None = None  # what the service does for a message
         self._is_reading = True
         self._timer: asyncio.TimerHandle | None = None
-        self._last = 0.0  # when something was received
+        self._last = 0.0  # when something was received, in the time of the loop
+        self.is_admitted = False  # and counted by the server
+        self._audit: DoorAudit | None = None
         self.is_ended = self.is_lost = False
         self._is_stopping = self._has_ordered = False
 
@@ -67,18 +71,20 @@ class Session(asyncio.BufferedProtocol):
         self.address: tuple[str, int] = (str(address[0]), int(address[1]))
         host, port = self.address
         self.peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self._outgoing = Outgoing(transport, self._options, self._abort)
+        self._outgoing = Outgoing(transport, self._settings, self._abort)
         reason = self._server.admit(self)
         if reason is not None:
             self._server.log.error(f"{self.peer}: refused: {reason}")
             self._close(wire.refused(Word.CONNECTION, reason))
             return
+        self.is_admitted = True
+        self._must_be_in = self._loop.time() + self._settings.login_grace
         self._key = self._server.keys.get()
         transport.write(self._key.pem)
         self._wait()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._server.room  # what is in it is taken out before anybody else gets it
+        return self._server.room  # its bytes are copied before another connection uses it
 
     def buffer_updated(self, nbytes: int) -> None:
         if self.is_ended:
@@ -95,12 +101,12 @@ class Session(asyncio.BufferedProtocol):
         self._pump()
 
     def eof_received(self) -> bool:
-        return False  # and then it is closed; what was being sent is sent
+        return False  # the transport sends what is left, and closes
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_lost = True
         if not self.is_ended:
-            self._finish("gone" if self.client is not None else f"gone, before its {self._awaited()}")
+            self._finish("gone" if self.client is not None else f"gone before its {self._awaited()}")
         if self._timer is not None:
             self._timer.cancel()
         self._outgoing.close()
@@ -113,7 +119,7 @@ class Session(asyncio.BufferedProtocol):
         self._outgoing.resume()
         self._pump()
 
-    # --- the beginning ------------------------------------------------------------------------------------
+    # --- the login ----------------------------------------------------------------------------------------
 
     def _awaited(self) -> str:
         if self._handshake.step is Step.KEY and self._handshake.count:
@@ -121,24 +127,27 @@ class Session(asyncio.BufferedProtocol):
         return self._handshake.step.value
 
     def _wait(self) -> None:
-        """The client has until then for its next step."""
+        """Begin the time limit of the client's next step."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(self._options.step_timeout, self._too_slow)
+        step, all_steps = self._settings.step_timeout, self._must_be_in - self._loop.time()
+        if step <= all_steps:
+            self._timer = self._loop.call_later(step, self._too_slow, f"within {step:g} seconds")
+        else:
+            self._timer = self._loop.call_later(all_steps, self._too_slow, "in time (login_grace)")
 
-    def _too_slow(self) -> None:
-        seconds = self._options.step_timeout
-        self._end(f"its {self._awaited()} did not come within {seconds:g} seconds", "too slow")
+    def _too_slow(self, when: str) -> None:
+        self._end(f"its {self._awaited()} did not come {when}", "too slow")
 
     def _begin(self, raw: bytes) -> None:
-        """The key has come."""
+        """The encrypted key is complete."""
         key = wire.decrypted_key(self._key.private, raw)
         del self._key
-        self._codec = self._outgoing.codec = wire.codec(key, self._options.max_message)
+        self._codec = self._outgoing.codec = wire.codec(key, self._settings.max_message)
         if not key:
-            if not self._options.allow_plaintext:
-                reason = "this server wants encryption, and the key is empty"
-                self._end("an empty key, which allow_plaintext would allow", reason)
+            if not self._settings.allow_plaintext:
+                reason = "this server requires encryption, and the key is empty"
+                self._end("an empty key; allow_plaintext would allow it", reason)
                 return
             self._server.log.info(f"{self.peer}: NOT ENCRYPTED: an empty key")
         self._say_next()
@@ -148,11 +157,14 @@ class Session(asyncio.BufferedProtocol):
         self._wait()
 
     def _answer(self, text: str) -> None:
-        """A step of the beginning, after the key."""
+        """Handle the answer to a step of the login after the key."""
         if self._handshake.step is Step.PASSWORD:
             reason = self._server.judge(self, text)
             if reason is not None:
                 self._end(f"login refused: {reason}", reason)
+                audit = self._server.audit_of(self, "")
+                if audit is not None:
+                    self._note(audit, "login", "PERMISSION_DENIED", message=reason)
                 return
             self._say_next()
             return
@@ -168,12 +180,14 @@ class Session(asyncio.BufferedProtocol):
         self.client = Client(self, text, self.address, self._codec.is_encrypted)
         how = "encrypted" if self._codec.is_encrypted else "NOT ENCRYPTED"
         self._server.log.info(f"{self.peer}: accepted as {text!r}, {how}")
+        self._audit = self._server.audit_of(self, text)
+        self.note("login", is_encrypted=self._codec.is_encrypted)
         self._join(self._server.services.default)
 
     # --- messages -----------------------------------------------------------------------------------------
 
     def _pump(self) -> None:
-        """Handle what has come, as far as the service and the client's reading let it."""
+        """Handle what has arrived, until the service is busy or the client is behind with reading."""
         if self._is_pumping:
             return
         self._is_pumping = True
@@ -199,7 +213,7 @@ class Session(asyncio.BufferedProtocol):
         turn_ends = monotonic() + TURN
         while not self.is_ended:
             while texts:
-                # As _must_wait(), without a call for each message.
+                # As _must_wait(), but without a call for each message.
                 if self._busy is not None or outgoing.is_full or self.is_ended:
                     return
                 if handled == TOGETHER:
@@ -217,7 +231,7 @@ class Session(asyncio.BufferedProtocol):
                     self._server.failed(self)
                 self._end(codec.failure, codec.failure)
                 return
-            self._outgoing.flush()  # which shows whether the client takes it
+            self._outgoing.flush()  # which shows whether the client is behind
             if self._must_wait():
                 return
             piece = self._unread[:SLICE]
@@ -243,11 +257,11 @@ class Session(asyncio.BufferedProtocol):
             result = self._service.on_message(client, text)
             if result is not None:
                 self._await(result)
-        except BaseException as error:  # whatever it is: it is the service's, and no more than a message
+        except BaseException as error:  # whatever a service raises costs a message and nothing else
             self._fault(error)
 
     def _handle_own(self, client: Client, own: wire.Own) -> bool:
-        """One of the protocol's own messages; whether it is one that a client may send."""
+        """Handle a message of the protocol's own. Returns whether it is one that a client may send."""
         form, word, value = own
         server = self._server
         if form is Form.VALUE and word is Word.TEXT:
@@ -274,9 +288,11 @@ class Session(asyncio.BufferedProtocol):
     def _choose(self, title: str) -> None:
         chosen = self._server.services.find(title)
         if chosen is None:
-            self._send(wire.refused(Word.SERVICE, "there is none of that name; SERVICE ? lists them"))
+            self._send(wire.refused(Word.SERVICE, "no service has that name; SERVICE ? lists them"))
             return
-        self._send(wire.tell(Word.SERVICE, self._server.services.title(chosen)))
+        title = title_of(chosen)
+        self._send(wire.tell(Word.SERVICE, title))
+        self.note("service", service=title)
         if chosen is not self._service:
             self._start(self._change_service(chosen))
 
@@ -286,17 +302,17 @@ class Session(asyncio.BufferedProtocol):
             self._send(wire.refused(Word.NAME, fault))
             return
         before, client.name = client.name, name
-        self._server.log.info(f"{self.peer}: {before!r} is {name!r} now")
+        self._server.log.info(f"{self.peer}: {before!r} is now {name!r}")
         self._send(wire.tell(Word.NAME, name))
         assert self._service is not None
         self._call(self._service.on_rename, client, before)
 
     def _change_key(self, key: str) -> None:
-        """The answer is the last message under the old key, and the client's message was, too."""
+        """The client's message, and the answer to it, are the last ones under the old key."""
         assert self._codec is not None
-        fault = wire.key_fault(key) if key else "an empty key"
+        fault = wire.key_fault(key) if key else "the new key is empty"
         if not self._codec.is_encrypted:
-            fault = "this connection is not encrypted, and a key would be read on its way"
+            fault = "this connection is not encrypted, so the key could be read in transit"
         if fault is not None:
             self._send(wire.refused(Word.KEY, fault))
             return
@@ -304,14 +320,14 @@ class Session(asyncio.BufferedProtocol):
         self._outgoing.flush()
         self._codec.receive_under(key)
         self._codec.send_under(key)
-        self._server.log.info(f"{self.peer}: has another key")
+        self._server.log.info(f"{self.peer}: the key was changed")
 
     def _stop_server(self) -> None:
-        if not self._options.allow_remote_stop:
-            if not self._has_ordered:  # a line for each would let a client fill the disk
+        if not self._settings.allow_remote_stop:
+            if not self._has_ordered:  # a line for each would let a client fill the disk with logs
                 self._has_ordered = True
                 self._server.log.error(
-                    f"{self.peer}: STOP SERVER, which allow_remote_stop would allow: not obeyed"
+                    f"{self.peer}: STOP SERVER was refused; allow_remote_stop would allow it"
                 )
             self._send(wire.refused(Word.STOP, "clients may not stop this server"))
             return
@@ -330,7 +346,7 @@ class Session(asyncio.BufferedProtocol):
         old = self._service
         assert old is not None and self.client is not None
         self._service = None
-        # A good-bye is said to its end, even if the client goes away meanwhile.
+        # on_leave() runs to its end, even if the client goes away meanwhile.
         await asyncio.shield(self._server.look_after(self._say_goodbye(old, self.client)))
         self._service = chosen
         self._server.services.members(chosen).add(self.client)
@@ -343,7 +359,7 @@ class Session(asyncio.BufferedProtocol):
             self._fault(error)
 
     def _await(self, result: object) -> None:
-        """A service that is not done at once: the client's next message waits for it."""
+        """Run what a method has not finished at once; the client's next message waits for it."""
         work = work_of(result)
         if work is not None:
             self._start(finished(work))
@@ -356,27 +372,29 @@ class Session(asyncio.BufferedProtocol):
         self._busy = None
         if not task.cancelled():
             error = task.exception()
-        else:  # by somebody else than us, if the connection goes on
+        else:  # by the service, if the connection goes on
             error = None if self.is_ended else asyncio.CancelledError("cancelled")
         if error is not None:
             self._fault(error)
         self._pump()
 
     def _fault(self, error: BaseException) -> None:
-        """A service that raises loses its client a message, and nothing else."""
-        title = self._server.services.title(self._service) if self._service is not None else "?"
-        self._server.log.error(f"{self.peer}: a fault of the service {title}:")
+        """Log an exception of a service, and tell the client that its message is lost."""
+        title = title_of(self._service) if self._service is not None else "?"
+        self._server.log.error(f"{self.peer}: the service {title} failed:")
         self._server.log.fault(error)
         self._send(wire.refused(Word.MESSAGE, f"the service {title} failed ({type(error).__name__})"))
 
     async def _leave(self, client: Client) -> None:
-        """What a service is doing for a client that has gone is cancelled, before it is told so."""
+        """Cancel what the service does for a client that has gone, and then call on_leave()."""
         if self._busy is not None:
             self._busy.cancel()
             await asyncio.wait([self._busy])
         service, self._service = self._service, None
         if service is not None:
             await self._say_goodbye(service, client)
+        if self._audit is not None:
+            self._audit.ended()
 
     async def _say_goodbye(self, service: Service, client: Client) -> None:
         self._server.services.members(service).discard(client)
@@ -384,26 +402,26 @@ class Session(asyncio.BufferedProtocol):
             async with asyncio.timeout(LEAVING):
                 await finished(service.on_leave(client))
         except BaseException as error:
-            self._server.log.error(f"{self.peer}: a fault of a service, when it left:")
+            self._server.log.error(f"{self.peer}: the service failed in on_leave():")
             self._server.log.fault(error)
 
     # --- sending ------------------------------------------------------------------------------------------
 
     def send(self, text: str) -> None:
-        """A service's text. Raises ValueError for one with a zero in it."""
+        """Send a text of a service. Raises ValueError for one that contains a NUL."""
         if wire.END in text:
-            raise ValueError("a text with a zero in it")
+            raise ValueError("the text contains a NUL, which ends messages")
         self._outgoing.add(wire.escaped(text), self._is_pumping)
 
     def _send(self, text: str) -> None:
         self._outgoing.add(text, self._is_pumping)
 
     async def drained(self) -> None:
-        """Wait until the client has taken most of what was sent."""
+        """Wait until the client has read most of what was sent."""
         await self._outgoing.drained()
 
     def _watch_idle(self) -> None:
-        seconds = self._options.idle_timeout
+        seconds = self._settings.idle_timeout
         if seconds is None or self.is_ended:
             return
         left = self._last + seconds - self._loop.time()
@@ -412,14 +430,27 @@ class Session(asyncio.BufferedProtocol):
             return
         self._end(f"silent for {seconds:g} seconds (idle_timeout)", "silent for too long")
 
+    # --- the audit log ------------------------------------------------------------------------------------
+
+    def note(self, request: str, result: str = "OK", **details: Any) -> None:
+        """Record something in the audit log, as DoorAudit.note() does; ends the connection if that fails."""
+        if self._audit is not None:
+            self._note(self._audit, request, result, **details)
+
+    def _note(self, audit: DoorAudit, request: str, result: str, **details: Any) -> None:
+        try:
+            audit.note(request, result, **details)
+        except SFTPSessionEnd as error:
+            self._end(str(error), "this cannot be recorded now")
+
     # --- the end ------------------------------------------------------------------------------------------
 
     def disconnect(self, reason: str) -> None:
-        """A service wants the client to go."""
+        """End the connection because a service says so."""
         self._end(f"disconnected by the service: {reason}", reason.replace(wire.END, " "))
 
     def stop(self) -> None:
-        """The server is going down: what has come is handled, and then the client is told."""
+        """The server is going down: handle what has arrived, and then tell the client."""
         if self.client is None:
             self._abort("the server is going down")
         elif not self.is_ended:
@@ -427,25 +458,26 @@ class Session(asyncio.BufferedProtocol):
             self._pump()
 
     def stop_now(self) -> None:
-        """Tell the client, if it was not told."""
+        """Tell the client that the server is going down, unless its connection has ended."""
         if not self.is_ended:
             self._finish("the server is going down")
             self._close(wire.STOP)
 
     def _end(self, reason: str, said: str) -> None:
-        """reason: for the log. said: for the client."""
+        """End the connection. reason: for the log. said: for the client."""
         if not self.is_ended:
             self._finish(reason)
             self._close(wire.refused(Word.CONNECTION, said))
 
     def _abort(self, reason: str) -> None:
-        """End it without a word."""
+        """End the connection without a last message."""
         if not self.is_ended:
             self._finish(reason)
         self.transport.abort()
 
     def _finish(self, reason: str) -> None:
         self.is_ended = True
+        self._server.ended(self)
         self._texts.clear()
         self._unread = b""
         if self.client is not None:
@@ -458,27 +490,28 @@ class Session(asyncio.BufferedProtocol):
             level(f"{who}: ended: {reason}")
 
     def _close(self, text: str) -> None:
-        """Say a last word, and close when the client has gone, or soon.
+        """Send a last message, and close when the client has closed its side, or soon.
 
-        Who closes while something is unread resets the connection, and the client may lose what it has not
-        read. So nothing more is sent, and what comes is thrown away. Who was not admitted said nothing yet.
+        To close while something is unread resets the connection, and the client may lose what it has not
+        read. So nothing more is sent, and what still arrives is discarded. A client that was not admitted has
+        sent nothing yet.
         """
         if self._codec is not None:
             self._outgoing.add(text, is_flushed_later=True)
             self._outgoing.flush()
         elif self._handshake.step is Step.KEY:
-            self.transport.write(f"{text}\0".encode())  # in place of the server's key, or behind it
+            self.transport.write(f"{text}\0".encode())  # in place of the server's key, or after it
         self._outgoing.close()
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(LINGER, self.transport.abort)
-        if not self._server.has_admitted(self):
+        if not self.is_admitted:
             self.transport.close()
         elif not self.transport.is_closing():
             try:
                 self.transport.write_eof()
             except OSError:
-                self.transport.abort()  # it has gone already
+                self.transport.abort()  # the client has gone
                 return
             if not self._is_reading:
                 self.transport.resume_reading()

@@ -1,8 +1,8 @@
-"""The Laboratory protocol: its messages, to bytes and back, in the clear and encrypted.
+"""The Laboratory protocol: encodes and decodes messages, in the clear and encrypted.
 
-A message is text that ends in a zero byte. In the clear that is UTF-8; with a key, each message is a Fernet
-token and a line feed. What a peer may send is checked: what comes out of this module can be used. What may
-not enter: I/O, whose turn it is, what messages mean but the few words of the protocol's own.
+A message is text that ends in a NUL. In the clear that is UTF-8; with a key, each message is a Fernet token
+and a line feed. What a peer sends is checked here. What may not enter: I/O, whose turn it is, what messages
+mean except for the few words of the protocol's own.
 Facts: docs/laboratory.md, "The protocol"; Fernet's specification for the length of tokens.
 """
 
@@ -20,40 +20,41 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from pysftpserver.laboratory.config import MOST_NAME
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Protocol
 
     class Codec(Protocol):
-        """One connection's messages, to bytes and back."""
+        """Encodes and decodes the messages of one connection."""
 
         is_encrypted: bool
-        #: Why no more can be understood, after feed() has returned what came before; None: all is well.
+        #: Why nothing more can be decoded, after feed() has returned what came before; None: no fault.
         failure: str | None
 
         def feed(self, data: bytes) -> list[str]:
-            """The texts of the messages that are whole now, in order.
+            """Take received bytes; return the texts of the messages that are complete now, in order.
 
-            It stops behind a change of keys: receive_under() and feed(b"") go on.
+            It stops after a change of keys: receive_under() and feed(b"") go on.
             """
 
         def encode(self, texts: Iterable[str]) -> bytes:
-            """Messages to send, in order. Texts have no zero in them."""
+            """Encode messages to send, in order. Texts contain no NUL."""
 
         def receive_under(self, key: str) -> None:
-            """What the peer sends from now on is encrypted with another key."""
+            """Decode with another key from now on."""
 
         def send_under(self, key: str) -> None:
-            """What is encoded from now on is."""
+            """Encode with another key from now on."""
 
 
-DEFAULT_PORT = 12800
 END = "\0"
 END_OF_TOKEN = b"\n"
 INFO = b"laboratory"
 RSA_BITS = 2048
-MOST_RSA_BITS = 8192  # that a client accepts: more is a way to keep it busy
+MOST_RSA_BITS = 8192  # that a client accepts: a longer key would keep it busy
 RSA_BYTES = RSA_BITS // 8
 PADDING = 11  # bytes that PKCS#1 v1.5 needs
 MOST_KEY = RSA_BYTES - PADDING  # bytes of a symmetric key
@@ -61,7 +62,6 @@ PEM_BEGIN = b"-----BEGIN RSA PUBLIC KEY-----"
 PEM_END = b"-----END RSA PUBLIC KEY-----"
 REFUSED_BEGIN = b"REFUSED CONNECTION: "
 MOST_PEM = 4096  # bytes
-MOST_NAME = 64  # characters
 BLOCK = 16  # bytes of AES
 AROUND = 1 + 8 + BLOCK + 32  # bytes of a token: version, time, vector, code
 
@@ -75,11 +75,11 @@ _OWN = re.compile(
 )
 _FIRST = frozenset("KNRST")  # what those begin with
 _KEY_CHANGE = "KEY = "
-_TOKEN = re.compile(rb"[\w-]+={0,2}", re.ASCII)  # Fernet passes over what is between such letters
+_TOKEN = re.compile(rb"[\w-]+={0,2}", re.ASCII)  # Fernet itself ignores other characters
 
 
 class Malformed(ValueError):
-    """What a peer said is not of this protocol. The text is for the log."""
+    """A peer does not follow this protocol. The text is for the log."""
 
 
 # --- words ------------------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ class Word(enum.Enum):
     KEY = "KEY"
     TEXT = "TEXT"  # a text for a service, or from one, whatever it looks like
     STOP = "STOP"
-    CONNECTION = "CONNECTION"  # in refusals only, as the next
+    CONNECTION = "CONNECTION"  # in refusals only, as MESSAGE
     MESSAGE = "MESSAGE"
 
 
@@ -109,7 +109,7 @@ class Form(enum.Enum):
 
 
 class Own(NamedTuple):
-    """A message of the protocol's own. word: None for one that is not known. value: of a refusal, why."""
+    """A message of the protocol's own. word: None if it is unknown. value: of a refusal, the reason."""
 
     form: Form
     word: Word | None
@@ -123,7 +123,7 @@ def is_own(text: str) -> bool:
 
 def parse(text: str) -> Own | None:
     """One of the protocol's own messages; None for any other."""
-    if text[:1] not in _FIRST:  # most are: this is much of what a message costs
+    if text[:1] not in _FIRST:  # as of most texts; the regular expression is slow
         return None
     found = _OWN.match(text)
     if found is None:
@@ -150,28 +150,28 @@ def ask(word: Word) -> str:
 
 
 def tell(word: Word, value: str) -> str:
-    """What something is, or is to be."""
+    """A value, told or set."""
     return f"{word.value} = {value}"
 
 
 def refused(word: Word, reason: str) -> str:
-    """No, and why. Of CONNECTION, it is the last message."""
+    """A refusal. Of CONNECTION, it is the last message."""
     return f"{Form.REFUSAL.value} {word.value}: {reason}"
 
 
 def name_fault(name: str) -> str | None:
     """What is wrong with a name, or None."""
     if not name.strip():
-        return "a name without a letter"
+        return "a name that is blank"
     if len(name) > MOST_NAME:
         return f"a name of more than {MOST_NAME} characters"
-    return None if name.isprintable() else "a name that cannot be printed"
+    return None if name.isprintable() else "a name that is not printable"
 
 
 def key_fault(key: str) -> str | None:
-    """What is wrong with a symmetric key, or None. The empty one, which means none, is no fault."""
+    """What is wrong with a symmetric key, or None. The empty one, which means no encryption, is fine."""
     if END in key:
-        return "a key with a zero in it"
+        return "a key that contains a NUL"
     size = len(key.encode("utf-8", "surrogatepass"))
     return f"a key of more than {MOST_KEY} bytes" if size > MOST_KEY else None
 
@@ -190,7 +190,7 @@ class Plain:
         self.failure: str | None = None
 
     def feed(self, data: bytes) -> list[str]:
-        """As Codec has it. All of data is looked at in one go: no loop while nothing is wrong."""
+        """As Codec has it. All of data is decoded in one call: no loop unless something is wrong."""
         if self.failure is not None:
             return []
         head, end, rest = data.rpartition(b"\0")
@@ -218,7 +218,7 @@ class Plain:
             try:
                 texts.append(raw.decode())
             except UnicodeDecodeError:
-                self.failure = "a message that is no UTF-8"
+                self.failure = "a message that is not UTF-8"
                 break
         return texts
 
@@ -230,8 +230,8 @@ class Plain:
         return "".join([f"{text}\0" for text in texts]).encode("utf-8", "replace")
 
     def receive_under(self, key: str) -> None:
-        """Nothing can change here."""
-        raise Malformed("a key where nothing is encrypted")
+        """Raises Malformed: nothing is encrypted."""
+        raise Malformed("a change of keys without encryption")
 
     send_under = receive_under
 
@@ -279,7 +279,7 @@ class Encrypted:
             self.failure = self._too_long()
 
     def _text(self, token: bytes) -> str | None:
-        """The text of a token, or None and a failure."""
+        """The text of a token; None after setting failure."""
         if len(token) > self._most_token:
             self.failure = self._too_long()
             return None
@@ -289,10 +289,10 @@ class Encrypted:
             raw = self._receiver.decrypt(token)
             text = raw.decode()
         except InvalidToken:
-            self.failure = "a token that is not of its key"
+            self.failure = "a token that the key does not decrypt"
             return None
         except UnicodeDecodeError:
-            self.failure = "a message that is no UTF-8"
+            self.failure = "a message that is not UTF-8"
             return None
         if text.find(END) != len(text) - 1 or not text:
             self.failure = "a token that is not one message"
@@ -320,12 +320,12 @@ class Encrypted:
 
 
 def codec(key: str, most: int) -> Codec:
-    """What the key asks for; the empty one for nothing."""
+    """The codec for a key; the empty one is no encryption. most: maximum size of a text, in bytes."""
     return Encrypted(key, most) if key else Plain(most)
 
 
 def most_token(most: int) -> int:
-    """The most bytes of a token for a text of so many bytes."""
+    """The maximum size of a token for a text of up to `most` bytes."""
     padded = ((most + 1) // BLOCK + 1) * BLOCK
     return -(-(AROUND + padded) // 3) * 4
 
@@ -340,37 +340,37 @@ def fernet(key: str) -> Fernet:
 
 
 def new_key() -> str:
-    """A symmetric key that nobody can guess."""
+    """A random symmetric key."""
     return secrets.token_urlsafe(32)
 
 
 def new_private_key() -> rsa.RSAPrivateKey:
-    """A key of the server's. Takes tens of milliseconds, in which other threads run."""
+    """Generate a key for the server. Takes tens of milliseconds, in which other threads run."""
     return rsa.generate_private_key(65537, RSA_BITS)
 
 
 def pem(key: rsa.RSAPrivateKey) -> bytes:
-    """How a server begins: the public part of its key."""
+    """The first bytes of a server: the public part of its key."""
     public = key.public_key()
     return public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.PKCS1)
 
 
 def encrypted_key(pem_of_server: bytes, key: str) -> bytes:
-    """How a client goes on: its symmetric key, for the server alone. Raises Malformed."""
+    """The first bytes of a client: its symmetric key, encrypted for the server. Raises Malformed."""
     try:
         public = serialization.load_pem_public_key(pem_of_server)
     except (ValueError, UnsupportedAlgorithm):
-        raise Malformed("no RSA key") from None
+        raise Malformed("not an RSA key") from None
     if not isinstance(public, rsa.RSAPublicKey) or not RSA_BITS <= public.key_size <= MOST_RSA_BITS:
-        raise Malformed(f"no RSA key of {RSA_BITS} bits")
+        raise Malformed(f"not an RSA key of {RSA_BITS} bits")
     return public.encrypt(key.encode(), padding.PKCS1v15())
 
 
 def decrypted_key(private: rsa.RSAPrivateKey, raw: bytes) -> str:
     """The symmetric key that a client has encrypted.
 
-    What was not encrypted well gives a key that nobody knows, and is found out by the first message, as a
-    wrong key is: nobody learns from the answer whether the padding was right (RFC 8017, section 7.2.2).
+    Bytes that cannot be decrypted give a random key, so that the first message fails as with a wrong key: the
+    answer does not reveal whether the padding was right (RFC 8017, section 7.2.2).
     """
     instead = new_key()
     try:

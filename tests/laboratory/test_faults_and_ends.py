@@ -90,7 +90,7 @@ class Faults(ServerCase):
         self.assertEqual(client.ask("SERVICE = echo"), "SERVICE = Echo")
         client.close()
         self.assertTrue(wild.left.wait(PATIENCE))
-        served.log.wait("a fault of a service, when it left")
+        served.log.wait("the service failed in on_leave()")
 
     def test_a_slow_service_does_not_keep_others_waiting_for_all_of_a_pipeline(self) -> None:
         turns: list[int] = []
@@ -137,14 +137,14 @@ class Ends(ServerCase):
             said = b""
             while piece := client.socket.recv(65536):  # and not ConnectionResetError
                 said += piece
-            self.assertEqual(said, b"REFUSED CONNECTION: a message that is no UTF-8\0")
+            self.assertEqual(said, b"REFUSED CONNECTION: a message that is not UTF-8\0")
 
     def test_one_that_does_not_go_is_cut_off_and_one_that_floods_is_not_listened_to(self) -> None:
         with mock.patch("pysftpserver.laboratory.session.LINGER", 0.2):
             served = self.serve(allow_plaintext=True)
             client = self.old(served)
             client.send_bytes(b"\xff\0")
-            self.assertEqual(client.receive(), "REFUSED CONNECTION: a message that is no UTF-8")
+            self.assertEqual(client.receive(), "REFUSED CONNECTION: a message that is not UTF-8")
             with self.assertRaises(OSError):
                 while True:
                     client.send_bytes(b"x\0" * 10_000)

@@ -12,6 +12,7 @@ from unittest import mock
 
 from pysftpserver.laboratory import client as library
 from pysftpserver.laboratory import wire
+from pysftpserver.laboratory.server import TRY_LATER
 from pysftpserver.laboratory.service import Client, Service
 from pysftpserver.laboratory.services.echo import Echo
 from tests.laboratory.serving import HOST, PASSWORD, OldClient, Served, ServerCase, cipher
@@ -79,6 +80,14 @@ class Hostile(ServerCase):
         done.set()
         thread.join()
 
+    def test_all_steps_together_have_a_time_limit_too(self) -> None:
+        served = self.serve(step_timeout=PATIENCE, login_grace=0.3)
+        client = self.raw(served)
+        client.send_key(KEY)
+        client.send(PASSWORD)
+        client.receive()
+        self.ends(client, served, "its name did not come in time (login_grace)")
+
     def test_one_that_goes_away_at_any_step_leaves_nothing(self) -> None:
         served = self.serve()
         for count in range(4):
@@ -100,7 +109,7 @@ class Hostile(ServerCase):
 
     def test_a_thousand_wrong_passwords_are_slowed_and_the_right_one_waits_with_them(self) -> None:
         served = self.serve(key_uses=100)
-        kinds = dict.fromkeys(("wrong password", "too many wrong passwords from this address: wait"), 0)
+        kinds = dict.fromkeys(("wrong password", TRY_LATER), 0)
         for number in range(1000):
             with socket.create_connection((HOST, served.port), PATIENCE) as raw:
                 data = b""
@@ -178,12 +187,12 @@ class Hostile(ServerCase):
         for data in bad_texts:
             client = self.old(served)
             client.send_bytes(data)
-            said = self.ends(client, served, "ended: a message that is no UTF-8")
-            self.assertEqual(said, b"REFUSED CONNECTION: a message that is no UTF-8\0")
+            said = self.ends(client, served, "ended: a message that is not UTF-8")
+            self.assertEqual(said, b"REFUSED CONNECTION: a message that is not UTF-8\0")
         for data in (b"nonsense\n", cipher("other").encrypt(b"x\0") + b"\n", b"\n", b"\0" * 300 + b"\n"):
             client = self.old(served, KEY)
             client.send_bytes(data)
-            self.ends(client, served, "ended: a token that is not of its key")
+            self.ends(client, served, "ended: a token that the key does not decrypt")
 
     def test_a_key_that_was_encrypted_badly_is_answered_as_a_wrong_one(self) -> None:
         served = self.serve()
@@ -193,7 +202,7 @@ class Hostile(ServerCase):
             client.send_bytes(raw)
             self.assertTrue(client.until(b"\n"))  # a question that nobody can read
             client.send_bytes(cipher(KEY).encrypt(PASSWORD.encode() + b"\0") + b"\n")
-            self.ends(client, served, "ended: a token that is not of its key")
+            self.ends(client, served, "ended: a token that the key does not decrypt")
 
     def test_who_only_sends_what_nobody_understands_is_slowed_too(self) -> None:
         served = self.serve()
@@ -264,7 +273,7 @@ class NeverReading(ServerCase):
                 client.send_bytes(b"y\0" * 10_000)
                 if any("it does not read" in line for line in served.log.lines):
                     break
-        served.log.wait("it does not read: nothing was taken for 0.3 seconds (stall_timeout)")
+        served.log.wait("it does not read: it was silent or too slow for 0.3 seconds (stall_timeout)")
         self.assertEqual(other.ask("x"), 'I received "x" from you.')
 
     def test_a_service_that_says_much_for_little_is_asked_no_more_than_is_taken(self) -> None:
@@ -272,7 +281,7 @@ class NeverReading(ServerCase):
         served = self.serve(wordy, allow_plaintext=True, stall_timeout=0.2, max_unsent=200_000)
         client = self.old(served)
         client.send_bytes(b"\0" * 60_000)
-        served.log.wait("it does not read: nothing was taken")
+        served.log.wait("it does not read: it was silent or too slow")
         self.assertLess(wordy.asked, 120)  # and what the system keeps for a connection
         reading = self.old(served, KEY)
         reading.send(*["x"] * 100)
@@ -291,6 +300,27 @@ class NeverReading(ServerCase):
         sender.join()
         self.assertEqual(client.ask("x"), 'I received "x" from you.')
 
+    def test_one_that_reads_a_few_bytes_now_and_then_is_disconnected(self) -> None:
+        served = self.serve(allow_plaintext=True, stall_timeout=0.3)
+        client = OldClient(served.port, 4096)
+        self.addCleanup(client.close)
+        client.introduce("", PASSWORD, "slow")
+        over = threading.Event()
+
+        def trickle() -> None:
+            with contextlib.suppress(OSError):
+                while not over.wait(0.1) and client.socket.recv(20):
+                    pass
+
+        reader = threading.Thread(target=trickle)
+        reader.start()
+        with contextlib.suppress(OSError):
+            while not any("it does not read" in line for line in served.log.lines):
+                client.send_bytes(b"y\0" * 10_000)
+        over.set()
+        reader.join()
+        served.log.wait("it does not read: it was silent or too slow for 0.3 seconds (stall_timeout)")
+
     def test_one_whom_others_talk_to_is_disconnected_when_too_much_waits_for_it(self) -> None:
         served = self.serve(Loud(), Echo(), allow_plaintext=True, max_unsent=300_000, stall_timeout=PATIENCE)
         deaf = self.old(served)
@@ -301,7 +331,7 @@ class NeverReading(ServerCase):
                 pass
             if any("it does not read" in line for line in served.log.lines):
                 break
-        served.log.wait("bytes wait for it (max_unsent)")
+        served.log.wait("bytes are unsent (max_unsent)")
         deaf.rest()
         self.assertEqual(talker.ask("x"), "said")
 

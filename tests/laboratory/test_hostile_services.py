@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import httpx
+
 from pysftpserver.laboratory import client
 from pysftpserver.laboratory.services import http as http_service
 from pysftpserver.laboratory.services.chat import MOST_REMEMBERED, Chat, Room
+from pysftpserver.laboratory.services.echo import Echo
 from pysftpserver.laboratory.services.files import Files
-from pysftpserver.laboratory.services.http import HTTP, checked
+from pysftpserver.laboratory.services.http import HTTP, NotFetched, check_same, checked, place_of
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.laboratory.serving import HOST, PASSWORD, Served, ServerCase
 from tests.support.waiting import PATIENCE
@@ -45,7 +48,7 @@ class InChat(HostileCase):
         self.assertEqual(bob.receive(PATIENCE), "[private] ann (#1): secret")
         bob.close()
         self.assertEqual(ann.receive(PATIENCE), "* bob (#2) has gone")
-        self.assertEqual(self.ask(ann, "/msg #2 secret"), "* nobody has that name")
+        self.assertEqual(self.ask(ann, "/msg #2 secret"), "* no client has that name")
 
     def test_what_a_room_remembers_is_bounded_by_its_size_and_its_count(self) -> None:
         room = Room(10_000)
@@ -113,13 +116,52 @@ class OverHTTP(HostileCase):
         chunked = b"Transfer-Encoding: chunked\r\n\r\n"
         many = b"".join(b"h%d: %s\r\n" % (number, b"y" * 900) for number in range(90))
         for head, piece in (
-            (chunked + b"-1\r\n", b"x" * 10_000),  # http.client reads that to its end
+            (chunked + b"-1\r\n", b"x" * 10_000),
             (chunked + b"0\r\n", b"x: y\r\n" * 1000),
             (many + b"\r\nbody", b"x" * 100),
         ):
             with self.subTest(piece=piece[:3]):
-                self.assertRegex(self.said(endless(head, piece), max_bytes=1000), r"\Aerror: .*more than ")
+                said = self.said(endless(head, piece), max_bytes=1000)
+                self.assertRegex(said, r"\Aerror: .*(?:more than |too long|illegal chunk header)")
         self.assertLess(max(taken), 12_000_000)
+
+    def test_an_origin_that_keeps_the_parser_busy_delays_no_other_client(self) -> None:
+        over = threading.Event()
+        self.addCleanup(over.set)
+
+        def talk(peer: socket.socket) -> None:
+            while not over.is_set():
+                peer.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 5000)
+
+        origin = Origin(talk)
+        self.addCleanup(origin.close)
+        top = f"http://{HOST}:{origin.port}"
+        served = self.serve(HTTP([top], timeout=PATIENCE), Echo())
+        busy, ann = self.connect(served), self.connect(served)
+        ann.choose("echo")
+        busy.send(f"GET {top}/")
+        slowest = 0.0
+        for _ in range(50):
+            began = time.monotonic()
+            self.ask(ann, "x")
+            slowest = max(slowest, time.monotonic() - began)
+        self.assertIsNone(busy.ended)
+        self.assertLess(slowest, 0.3)
+        busy.close()
+
+    def test_no_proxy_of_the_environment_is_used(self) -> None:
+        def talk(peer: socket.socket) -> None:
+            peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\norigin")
+
+        proxies = dict.fromkeys(("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"), f"http://{HOST}:9")
+        with mock.patch.dict(os.environ, proxies):
+            self.assertTrue(self.said(talk).startswith("HTTP 200 OK\n"))
+
+    def test_a_url_that_httpx_reads_in_another_way_is_not_fetched(self) -> None:
+        parts = checked("http://h/a")
+        for url in ("http://other/a", "http://h:81/a", "https://h/a", "http://h/b", "http://h/a?b"):
+            with self.subTest(url), self.assertRaises(NotFetched):
+                check_same(httpx.URL(url), place_of(parts.geturl()), parts)
 
     def test_a_body_that_is_packed_is_no_text_whatever_it_is_called(self) -> None:
         packed = b"\x1b\x05\xf8 packed"  # without a zero, so that it could be taken for Latin-1
@@ -180,7 +222,7 @@ class OnFiles(HostileCase):
 
         with tempfile.TemporaryDirectory() as place:
             Path(place, "a.txt").write_bytes(b"x")
-            served = self.serve(Files(Slow(place)))
+            served = self.serve(Files(lambda: Slow(place)))
             for count, text in enumerate(("get a.txt", "list"), 1):
                 with self.subTest(text):
                     begun.clear()

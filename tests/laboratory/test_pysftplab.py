@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
 import shutil
@@ -15,10 +17,10 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from pysftpserver.cli import common, pysftplab, pysftplab_serve
+from pysftpserver.cli import common, pysftplab
 from pysftpserver.failures import BadInput
-from pysftpserver.laboratory import client, history
-from pysftpserver.laboratory.config import OptionError, options_of, parse_file
+from pysftpserver.laboratory import client, passwords
+from pysftpserver.laboratory.config import PASSWORD_VARIABLE, ServerSettings
 from tests.laboratory.serving import HOST
 from tests.sksync.terminals import Terminal
 from tests.support.paths import ROOT
@@ -64,30 +66,39 @@ class Commands(unittest.TestCase):
         )
 
     def environment(self, password: str | None) -> dict[str, str]:
-        found = {name: value for name, value in os.environ.items() if name != pysftplab.PASSWORD_VARIABLE}
+        found = {name: value for name, value in os.environ.items() if name != PASSWORD_VARIABLE}
         if password is not None:
-            found[pysftplab.PASSWORD_VARIABLE] = password
+            found[PASSWORD_VARIABLE] = password
         return {**found, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
 
-    def serve(self, *words: str, password: str | None = "pw") -> tuple[subprocess.Popen[bytes], int]:
-        """A server, and its port; its log is in self.log."""
-        self.log = self.place / "log"
-        with self.log.open("wb") as log:
+    def serve(
+        self, *words: str, password: str | None = "pw", log: Path | None = None
+    ) -> tuple[subprocess.Popen[bytes], int]:
+        """A server, and its port; log: where it logs, else standard error, which is in self.log."""
+        self.log = log or self.place / "log"
+        with (self.place / "log").open("wb") as stderr:
             process = subprocess.Popen(
                 [sys.executable, "-c", CODE, "serve", "--port", "0", *words],
                 cwd=self.place,
                 env=self.environment(password),
                 stdin=subprocess.DEVNULL,
-                stderr=log,
+                stderr=stderr,
             )
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
+        said = self.wait_for(self.log, r"listening on \S+ port \d+\n", process)
+        return process, int(re.findall(r"port (\d+)\n", said)[0])
+
+    def wait_for(self, path: Path, words: str, process: subprocess.Popen[bytes] | None = None) -> str:
+        """The text of a file, once it has some words. process: without which they never come."""
         deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline and process.poll() is None:
-            if found := re.search(r"listening on \S+ port (\d+)\n", self.log.read_text()):
-                return process, int(found[1])
+        text = ""
+        while time.monotonic() < deadline and (process is None or process.poll() is None):
+            text = path.read_text() if path.exists() else ""
+            if re.search(words, text):
+                return text
             time.sleep(0.01)
-        raise AssertionError(self.log.read_text())
+        raise AssertionError(text)
 
 
 class Serving(Commands):
@@ -104,7 +115,7 @@ class Serving(Commands):
         self.assertEqual(process.wait(PATIENCE), 0)
         log = self.log.read_text()
         self.assertIn("accepted as 'ann', encrypted", log)
-        self.assertIn("\nending\n", log)
+        self.assertRegex(log, r"pysftplab\[\d+\] ending\n")
         self.assertNotIn("pw", log)
 
     def test_started_so_that_it_outlives_its_terminal_it_does(self) -> None:
@@ -120,14 +131,85 @@ class Serving(Commands):
         process.terminate()
         self.assertEqual(process.wait(PATIENCE), 0)
 
-    def test_it_allows_itself_the_descriptors_that_its_connections_need(self) -> None:
-        with mock.patch("resource.getrlimit", return_value=(1024, 4096)):
-            for connections, wanted in ((100, None), (1000, 2256), (5000, 4096)):
-                with mock.patch("resource.setrlimit") as made:
-                    pysftplab_serve.raise_limit(connections)
-                self.assertEqual(
-                    [call.args[1] for call in made.call_args_list], [(wanted, 4096)] * bool(wanted)
-                )
+    def test_sighup_reads_settings_and_the_password_again_and_goes_on_in_a_new_log_file(self) -> None:
+        (self.place / "config.toml").write_text('name = "Old"\npassword = "old"\nlogfile = "server.log"\n')
+        os.chmod(self.place / "config.toml", 0o600)
+        self.log = self.place / "server.log"
+        process, port = self.serve("--config", "config.toml", password=None, log=self.log)
+        with client.connect(HOST, port, password="old", name="ann") as connection:
+            self.assertEqual(connection.server_name(), "Old")
+            (self.place / "config.toml").write_text(
+                'name = "New"\npassword = "new"\nlogfile = "server.log"\nkey_uses = 5\n'
+            )
+            self.log.rename(self.place / "server.log.1")
+            process.send_signal(signal.SIGHUP)
+            self.wait_for(self.log, " reloaded\n")
+            self.assertIn("key_uses: a change takes effect when", self.log.read_text())
+            self.assertEqual(connection.server_name(), "New")  # and it is still logged in
+        with self.assertRaises(client.Refused):
+            client.connect(HOST, port, password="old", name="ann")
+        with client.connect(HOST, port, password="new", name="ann") as connection:
+            self.assertEqual(connection.server_name(), "New")
+        (self.place / "config.toml").write_text("nonsense")
+        process.send_signal(signal.SIGHUP)
+        self.wait_for(self.log, "not reloaded: config.toml: ")
+        with client.connect(HOST, port, password="new", name="ann") as connection:
+            self.assertEqual(connection.server_name(), "New")
+
+    def test_a_directory_that_is_replaced_is_the_new_one_for_the_next_client(self) -> None:
+        share = self.place / "share"
+        share.mkdir()
+        process, port = self.serve("--service", "files", "--files", f"jail:{share}")
+
+        def put() -> str:
+            with client.connect(HOST, port, password="pw", name="ann") as connection:
+                for text in ("put new", "data eA==", "end"):
+                    connection.send(text)
+                return [connection.receive(PATIENCE) for _ in range(2)][-1]
+
+        self.assertRegex(put(), r"\Astored 1 ")
+        share.rename(self.place / "old")
+        self.assertRegex(put(), r"\Aerror: ")
+        share.mkdir()
+        self.assertRegex(put(), r"\Astored 1 ")
+        self.assertEqual((share / "new").read_bytes(), b"x")
+
+    def test_the_audit_log_has_logins_services_and_transfers(self) -> None:
+        share = self.place / "share"
+        share.mkdir()
+        words = ("--service", "echo", "--service", "files", "--files", f"jail:{share}", "--audit", "audit")
+        process, port = self.serve(*words)
+        with self.assertRaises(client.Refused):
+            client.connect(HOST, port, password="guess", name="eve")
+        with client.connect(HOST, port, password="pw", name="ann") as connection:
+            connection.choose("files")
+            for text in ("put a.txt", f"data {base64.b64encode(b'hello').decode()}", "end", "get a.txt"):
+                connection.send(text)
+            for text in ("get none", "put none/x", "put b.txt"):
+                connection.send(text)
+            connection.server_name()
+            source = connection.address
+        records = [json.loads(line) for line in self.wait_for(self.place / "audit", '"end"').splitlines()]
+        self.assertEqual(
+            [(one["request"], one["path"], one["result"], one["bytes"]) for one in records],
+            [
+                ("login", None, "PERMISSION_DENIED", 0),
+                ("login", None, "OK", 0),
+                ("service", None, "OK", 0),
+                ("put", "/a.txt", "OK", 5),
+                ("get", "/a.txt", "OK", 5),
+                ("get", "/none", "NO_SUCH_FILE", 0),
+                ("put", "/none/x", "NO_SUCH_FILE", 0),
+                ("put", "/b.txt", "FAILURE", 0),
+                ("end", None, "OK", 10),
+            ],
+        )
+        self.assertEqual(records[0]["user"], "")
+        for record in records[1:]:
+            self.assertEqual((record["user"], record["peer"], record["port"]), ("ann", *source))
+            self.assertEqual(record["session"], records[1]["session"])
+        self.assertEqual(records[2]["service"], "Files")
+        self.assertNotIn("guess", (self.place / "audit").read_text())
 
     def test_a_service_that_cannot_be_imported_is_told_with_its_line(self) -> None:
         for number, (text, wanted) in enumerate(
@@ -144,9 +226,9 @@ class Serving(Commands):
                 self.assertEqual(done.returncode, 2)
                 self.assertRegex(done.stderr, rf"\Apysftplab: service: own{number}:X: {wanted}\n\Z")
 
-    def test_a_password_that_nobody_could_say_is_refused(self) -> None:
-        with self.assertRaisesRegex(BadInput, "no UTF-8"):
-            pysftplab.checked(os.fsdecode(b"\xff"), "x")
+    def test_a_password_that_the_protocol_cannot_send_is_refused(self) -> None:
+        with self.assertRaisesRegex(BadInput, "not UTF-8"):
+            passwords.checked(os.fsdecode(b"\xff"), "x")
 
     def test_options_come_from_a_toml_file_and_the_command_line_wins(self) -> None:
         secret = self.place / "secret"
@@ -157,25 +239,32 @@ class Serving(Commands):
             'password_file = "secret"\nstep_timeout = 3\n'
         )
         process, port = self.serve("--config", "config.toml", password=None)
-        self.assertIn("secret: others can read the password in it", self.log.read_text())
+        self.assertIn(
+            "secret: other users can read the password in it; run chmod 600 secret", self.log.read_text()
+        )
         with client.connect(HOST, port, password="from a file", name="ann") as connection:
             self.assertEqual(connection.server_name(), "In the file")
             self.assertEqual(connection.service(), "Time")
             connection.stop_server()
         self.assertEqual(process.wait(PATIENCE), 0)
 
-    def test_the_password_is_what_was_named_nearest(self) -> None:
+    def test_the_command_lines_password_comes_before_the_environment_and_the_configuration(
+        self,
+    ) -> None:
         file = self.place / "file"
         file.write_text("in a file")
-        file.chmod(0o600)
-        configured = options_of({"password": "configured"}, {})
-        with mock.patch.dict(os.environ, {pysftplab.PASSWORD_VARIABLE: "environment"}):
-            self.assertEqual(pysftplab_serve.password_of(configured, str(file)), "in a file")
-            self.assertEqual(pysftplab_serve.password_of(configured, None), "environment")
-            self.assertNotIn(pysftplab.PASSWORD_VARIABLE, os.environ)  # services need not see it
-            self.assertEqual(pysftplab_serve.password_of(configured, None), "configured")
-            in_file = options_of({"password_file": str(file)}, {})
-            self.assertEqual(pysftplab_serve.password_of(in_file, None), "in a file")
+        configured = ServerSettings(password="configured")
+        with mock.patch.dict(os.environ, {PASSWORD_VARIABLE: "environment"}):
+            environment = passwords.taken_from_environment()
+            self.assertNotIn(PASSWORD_VARIABLE, os.environ)  # services need not see it
+        for settings, typed, found, wanted in (
+            (configured, str(file), environment, "in a file"),
+            (configured, None, environment, "environment"),
+            (configured, None, None, "configured"),
+            (ServerSettings(password_file=str(file)), None, None, "in a file"),
+            (ServerSettings(), None, None, None),
+        ):
+            self.assertEqual(passwords.of_server(settings, typed, found), wanted)
 
     def test_without_a_password_or_with_an_empty_one_it_does_not_start(self) -> None:
         (self.place / "empty").write_text("\n")
@@ -184,7 +273,7 @@ class Serving(Commands):
             ([], None),
             ([], ""),
             (["--password-file", "empty"], "pw"),
-            (["--password-file", "none"], "pw"),
+            (["--password-file", "missing"], "pw"),
             (["--config", "config.toml"], None),
         ):
             done = self.run_command("serve", "--port", "0", *words, password=password)
@@ -194,7 +283,7 @@ class Serving(Commands):
 
     def test_the_password_is_asked_for_on_a_terminal(self) -> None:
         with mock.patch.dict(os.environ):
-            os.environ.pop(pysftplab.PASSWORD_VARIABLE, None)
+            os.environ.pop(PASSWORD_VARIABLE, None)
             terminal = Terminal(CODE, "serve", "--port", "0", "--allow-remote-stop", cwd=self.place)
         terminal.answer("Password of the server: ", "typed")
         terminal.read("listening on 127.0.0.1 port ")
@@ -228,7 +317,7 @@ class Serving(Commands):
             ["connect", HOST, "--timeout", "x"],
         ):
             with self.subTest(words), mock.patch.object(common, "tell") as told:
-                with mock.patch.dict(os.environ, {pysftplab.PASSWORD_VARIABLE: "pw"}):
+                with mock.patch.dict(os.environ, {PASSWORD_VARIABLE: "pw"}):
                     before = os.getcwd()
                     os.chdir(self.place)
                     self.addCleanup(os.chdir, before)
@@ -243,25 +332,20 @@ class Serving(Commands):
                 self.assertRegex(line, r"\Apysftplab: [^\n]+\Z")
 
     def test_values_of_the_wrong_kind_in_the_file_are_named(self) -> None:
-        for text in (
-            "port = '1'",
-            "port = true",
-            "port = 70000",
-            "allow_plaintext = 1",
-            "service = 'echo'",
-            "service = [1]",
-            "name = ''",
-            "step_timeout = 'x'",
-            "step_timeout = 0",
-            "nonsense = 1",
-            "log_level = 'x'",
-        ):
-            with self.subTest(text), self.assertRaises(OptionError) as caught:
-                parse_file(text, "file.toml")
-            self.assertIn(text.split(" ")[0], str(caught.exception))
-            self.assertTrue(str(caught.exception).startswith("file.toml: "))
-        found = parse_file("step_timeout = 1\nidle_timeout = 2.5\nservice = ['a', 'b']", "x")
-        self.assertEqual(found, {"step_timeout": 1.0, "idle_timeout": 2.5, "service": ("a", "b")})
+        for text in ("port = 70000", "service = 'echo'", "name = ''", "step_timeout = 0", "nonsense = 1"):
+            with self.subTest(text), self.assertRaises(BadInput) as caught:
+                ServerSettings.parse(text, "file.toml")
+            self.assertRegex(caught.exception.message, rf"\Afile.toml: .*{text.split(' ')[0]}")
+        with self.assertRaises(BadInput) as caught:
+            ServerSettings.parse("password = 12345", "file.toml")
+        self.assertNotIn("12345", caught.exception.message)
+
+    def test_the_older_name_of_the_address_is_still_read(self) -> None:
+        for text, wanted in (("host = '::1'", ("::1",)), ("host = ''", None)):
+            self.assertEqual(ServerSettings.parse(text, "file.toml"), {"listen_address": wanted})
+        _, port = self.serve("--host", "127.0.0.2")
+        with client.connect("127.0.0.2", port, password="pw", name="ann") as connection:
+            self.assertEqual(connection.server_name(), "Laboratory")
 
     def test_a_missing_extra_is_one_line_with_the_command_for_pip(self) -> None:
         for words in (["serve"], ["connect", HOST]):
@@ -275,7 +359,9 @@ class Serving(Commands):
             )
             self.assertEqual(done.returncode, 2)
             self.assertEqual(
-                done.stderr, "pysftplab: cryptography is missing: pip install 'pysftpserver[laboratory]'\n"
+                done.stderr,
+                "pysftplab: cryptography is missing; run pip install '.[laboratory]' in a checkout of "
+                "pysftpserver, or install its wheel\n",
             )
 
     def test_an_address_that_cannot_be_had_is_status_1(self) -> None:
@@ -283,7 +369,7 @@ class Serving(Commands):
         for words in (["--port", str(port)], ["--host", "192.0.2.1"]):
             done = self.run_command("serve", *words, password="pw")
             self.assertEqual(done.returncode, 1)
-            self.assertRegex(done.stderr, r"\Apysftplab: host [^\n]+\n\Z")
+            self.assertRegex(done.stderr, r"\Apysftplab: cannot listen on [^\n]+\n\Z")
 
 
 class Connecting(Commands):
@@ -302,7 +388,7 @@ class Connecting(Commands):
         done = self.run_command("connect", HOST, str(port), text=text, password="pw")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("[lobby] bob: hi", self.run_chat(port))
-        for words in ("Echo (in use)", "the server is Laboratory", "you are bob now", "using Chat"):
+        for words in ("Echo (in use)", "the server is Laboratory", "your name is now bob", "using Chat"):
             self.assertIn(words, done.stderr)
 
     def run_chat(self, port: int) -> str:
@@ -314,10 +400,10 @@ class Connecting(Commands):
         for words, text, password, wanted in (
             (["1"], "", "pw", "connection refused"),
             ([str(port)], "", "wrong", "wrong password"),
-            ([str(port), "--plaintext"], "", "pw", "wants encryption"),
-            ([str(port), "-s", "none"], "", "pw", "none of that name"),
-            ([str(port)], ":use none\n", "pw", "none of that name"),
-            ([str(port)], ":nonsense\n", "pw", "no such word"),
+            ([str(port), "--plaintext"], "", "pw", "requires encryption"),
+            ([str(port), "-s", "none"], "", "pw", "no service has that name"),
+            ([str(port)], ":use none\n", "pw", "no service has that name"),
+            ([str(port)], ":nonsense\n", "pw", "unknown command"),
         ):
             with self.subTest(words=words, text=text):
                 done = self.run_command("connect", HOST, *words, text=text, password=password)
@@ -352,7 +438,7 @@ class Connecting(Commands):
         words = ("connect", HOST, str(port), "--name", "ann")
         for number, keys in enumerate((b"first line\n", b"\x1b[A again\n", b"\x1b[A\x1b[A twice\n")):
             with mock.patch.dict(os.environ, {"TERM": "xterm", "NO_COLOR": "1"}):
-                os.environ.pop(pysftplab.PASSWORD_VARIABLE, None)
+                os.environ.pop(PASSWORD_VARIABLE, None)
                 terminal = Terminal(CODE, *words, cwd=self.place)
             terminal.answer("Password of the server: ", "pw")
             terminal.type("ann> ", keys)
@@ -362,21 +448,9 @@ class Connecting(Commands):
         self.assertEqual(kept.read_text(), "first line\nfirst line again\nfirst line twice\n")
         self.assertEqual(stat.S_IMODE(kept.stat().st_mode), 0o600)
 
-    def test_history_is_bounded_and_what_is_none_is_passed_over(self) -> None:
-        file = str(self.place / "some" / "history")
-        history.add(file, [f"{number}" for number in range(1500)])
-        history.add(file, ["drive \x1b]0;x\x07", "", "last"])
-        found = history.load(file)
-        self.assertEqual((len(found), found[0], found[-1]), (1000, "501", "last"))
-        history.add(file, ["x" * history.MOST_BYTES, "y"])
-        self.assertEqual(history.load(file), ["y"])
-        os.mkfifo(self.place / "fifo")
-        for none in ("fifo", "some", "nowhere"):
-            self.assertEqual(history.load(str(self.place / none)), [])
-
     def test_the_end_of_the_input_ends_it_well(self) -> None:
         _, port = self.serve()
-        with mock.patch.dict(os.environ, {pysftplab.PASSWORD_VARIABLE: "pw", "NO_COLOR": "1"}):
+        with mock.patch.dict(os.environ, {PASSWORD_VARIABLE: "pw", "NO_COLOR": "1"}):
             terminal = Terminal(CODE, "connect", HOST, str(port), "--name", "ann", cwd=self.place)
         terminal.answer("ann> ", ":help")
         terminal.read(":quit: end")

@@ -113,9 +113,9 @@ class OldClients(ServerCase):
         client = self.raw(served)
         client.send_key("")
         self.assertEqual(
-            client.rest(), b"REFUSED CONNECTION: this server wants encryption, and the key is empty\0"
+            client.rest(), b"REFUSED CONNECTION: this server requires encryption, and the key is empty\0"
         )
-        served.log.wait("an empty key, which allow_plaintext would allow")
+        served.log.wait("an empty key; allow_plaintext would allow it")
 
     def test_a_wrong_password_ends_it_and_no_password_is_ever_logged(self) -> None:
         served = self.serve()
@@ -158,7 +158,7 @@ class OwnWords(ServerCase):
         self.assertEqual(client.ask("x"), "new says x")
         self.assertTrue(client.ask("NAME = \x1b").startswith("REFUSED NAME: "))
         self.assertEqual(client.ask("y"), "new says y")
-        served.log.wait("'old' is 'new' now")
+        served.log.wait("'old' is now 'new'")
 
     def test_a_key_is_changed_in_the_middle_of_messages_that_were_sent_ahead(self) -> None:
         served = self.serve()
@@ -192,14 +192,14 @@ class OwnWords(ServerCase):
         client.send("KEY = second", "replayed")
         self.assertEqual(client.receive(), "KEY = changed")
         client.cipher = cipher("second")
-        self.assertIn("a token that is not of its key", client.receive())
+        self.assertIn("a token that the key does not decrypt", client.receive())
         self.assertEqual(client.rest(), b"")
 
     def test_a_key_is_refused_where_nothing_is_encrypted_and_where_it_is_none(self) -> None:
         served = self.serve(allow_plaintext=True)
         plain, other = self.old(served), self.old(served, "k")
         self.assertIn("REFUSED KEY: this connection is not encrypted", plain.ask("KEY = x"))
-        self.assertEqual(other.ask("KEY = "), "REFUSED KEY: an empty key")
+        self.assertEqual(other.ask("KEY = "), "REFUSED KEY: the new key is empty")
         self.assertIn("REFUSED KEY: a key of more than 245", other.ask("KEY = " + "x" * 246))
         for client in (plain, other):
             self.assertEqual(client.ask("still"), 'I received "still" from you.')
@@ -239,7 +239,7 @@ class OwnWords(ServerCase):
         client = self.old(served, "k")
         self.assertTrue(client.ask("STOP SERVER").startswith("REFUSED STOP: "))
         self.assertEqual(client.ask("x"), 'I received "x" from you.')
-        served.log.wait("STOP SERVER, which allow_remote_stop would allow: not obeyed")
+        served.log.wait("STOP SERVER was refused; allow_remote_stop would allow it")
         willing = self.serve(allow_remote_stop=True, drain_seconds=0.2)
         client, other = self.old(willing, "k"), self.old(willing, "l")
         client.send("STOP SERVER")
@@ -263,7 +263,7 @@ class Services(ServerCase):
         self.assertEqual(client.ask("fine"), "bad says fine")
         self.assertEqual(other.receive(), "bad says fine")
         client.close()
-        served.log.wait("a fault of a service, when it left")
+        served.log.wait("the service failed in on_leave()")
         self.assertEqual(other.ask("alone"), "other says alone")
 
     def test_one_that_is_slow_delays_its_own_client_only_and_keeps_the_order(self) -> None:

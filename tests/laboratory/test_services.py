@@ -82,18 +82,18 @@ class InChat(ServiceCase):
         heard: list[str] = []
         while len(heard) < 3 and time.monotonic() < deadline:
             heard += self.heard(ann)
-        self.assertEqual(heard, ["* eve (#3) has come", "* eve is dropper now", "* dropper (#3) has gone"])
+        self.assertEqual(heard, ["* eve (#3) has come", "* eve is now dropper", "* dropper (#3) has gone"])
 
     def test_a_private_message_is_heard_by_one_person_and_names_have_to_be_clear(self) -> None:
         served = self.serve(Chat())
         ann, bob, other = (self.connect(served, name) for name in ("ann", "bob", "bob"))
         for connection in (ann, bob, other):
             self.heard(connection)
-        self.assertEqual(self.ask(ann, "/msg bob psst"), "* several have that name: #2, #3")
+        self.assertEqual(self.ask(ann, "/msg bob psst"), "* several clients have that name: #2, #3")
         self.assertEqual(self.ask(ann, "/msg #3 psst"), "[private to bob (#3)] psst")
         self.assertEqual(self.heard(other), ["[private] ann (#1): psst"])
         self.assertEqual(self.heard(bob), [])
-        self.assertEqual(self.ask(ann, "/msg zoë psst"), "* nobody has that name")
+        self.assertEqual(self.ask(ann, "/msg zoë psst"), "* no client has that name")
 
     def test_nobody_speaks_in_anothers_name_by_a_line_end(self) -> None:
         ann = self.connect(self.serve(Chat()))
@@ -107,8 +107,8 @@ class InChat(ServiceCase):
         ann = self.connect(self.serve(Chat(history=1000, rooms=3)))
         self.heard(ann)
         self.assertEqual(self.ask(ann, "x" * 4001), "* not said: more than 4000 characters")
-        self.assertIn("without blanks", self.ask(ann, f"/join {'r' * 33}"))
-        self.assertIn("no such word", self.ask(ann, "/nonsense"))
+        self.assertIn("without spaces", self.ask(ann, f"/join {'r' * 33}"))
+        self.assertIn("unknown command", self.ask(ann, "/nonsense"))
         self.assertIn("/who", self.ask(ann, "/help"))
         for number in range(10):
             ann.send(f"/join room{number}")
@@ -289,7 +289,7 @@ class OnFiles(ServiceCase):
         (self.root / "a.txt").write_bytes(b"hello")
 
     def served(self, **given: Any) -> Served:
-        return self.serve(Files(SFTPServerVirtualChroot(self.root), **given))
+        return self.serve(Files(lambda: SFTPServerVirtualChroot(self.root), **given))
 
     def put(self, connection: client.Connection, path: str, content: bytes, step: int = 40_000) -> str:
         if (said := self.ask(connection, f"put {path}")) != "ready":
@@ -363,22 +363,22 @@ class OnFiles(ServiceCase):
         ann = self.connect(self.served(max_bytes=10))
         for texts, wanted in (
             (["abort"], "aborted"),
-            (["data no base64!"], "error: no base64; the file is aborted"),
+            (["data no base64!"], "error: not base64; the upload is aborted"),
             (
                 [f"data {base64.b64encode(b'x' * 11).decode()}"],
-                "error: more than 10 bytes; the file is aborted",
+                "error: more than 10 bytes; the upload is aborted",
             ),
         ):
             self.assertEqual(self.ask(ann, "put a.txt"), "ready")
             for text in texts:
                 self.assertEqual(self.ask(ann, text), wanted)
             self.only_old()
-            self.assertTrue(self.ask(ann, "end").startswith("error: no file is being sent"))
+            self.assertTrue(self.ask(ann, "end").startswith("error: no upload is in progress"))
 
     def test_choosing_another_service_gives_an_upload_up(self) -> None:
         from pysftpserver.laboratory.services.echo import Echo
 
-        ann = self.connect(self.serve(Files(SFTPServerVirtualChroot(self.root)), Echo()))
+        ann = self.connect(self.serve(Files(lambda: SFTPServerVirtualChroot(self.root)), Echo()))
         self.assertEqual(self.ask(ann, "put a.txt"), "ready")
         ann.choose("echo")
         ann.server_name()
@@ -411,7 +411,7 @@ class OnFiles(ServiceCase):
 
     def test_uploads_can_be_forbidden(self) -> None:
         ann = self.connect(self.served(read_only=True))
-        self.assertEqual(self.put(ann, "x", b"x"), "error: this is for reading only")
+        self.assertEqual(self.put(ann, "x", b"x"), "error: this service is read-only")
         self.assertEqual(self.get(ann, "a.txt"), b"hello")
 
 
@@ -422,7 +422,7 @@ class OnBrokenStorages(ServiceCase):
                 raise OSError(28, "No space left on device")
 
         with tempfile.TemporaryDirectory() as place:
-            ann = self.connect(self.serve(Files(Full(place))))
+            ann = self.connect(self.serve(Files(lambda: Full(place))))
             self.assertEqual(self.ask(ann, "put x"), "ready")
             self.assertEqual(self.ask(ann, "data eA=="), "error: no space left on device")
             self.assertEqual(os.listdir(place), [])

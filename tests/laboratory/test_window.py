@@ -17,10 +17,10 @@ import time
 import unittest
 from pathlib import Path
 
-from pysftpserver.cli import pysftplab_window
 from pysftpserver.failures import BadInput
 from pysftpserver.laboratory.service import Client, Service
 from pysftpserver.laboratory.services.echo import Echo
+from pysftpserver.laboratory.window.fields import given_fields
 from pysftpserver.laboratory.window.log import COLOURS, MOST_LINES
 from tests.laboratory.serving import HOST, PASSWORD, Served, ServerCase
 from tests.laboratory.windows import Display, WindowProcess
@@ -270,15 +270,15 @@ class WithoutADisplay(unittest.TestCase):
         code = "import sys; sys.modules['tkinter'] = None; from pysftpserver.cli.pysftplab import main; "
         status, said = self.run_command(sys.executable, "-c", code + "raise SystemExit(main(['window']))")
         self.assertEqual((status, said.count("\n")), (1, 1))
-        self.assertIn("tkinter is missing: on Debian, apt-get install python3-tk", said)
+        self.assertIn("tkinter is missing; on Debian, run apt-get install python3-tk", said)
 
     def test_a_server_that_cannot_be_one_is_bad_input(self) -> None:
         for server, said in (
-            (["1.2.3.400"], "host '1.2.3.400': that is no IP address"),
+            (["1.2.3.400"], "host '1.2.3.400': not an IPv4 address"),
             (["localhost", "70000"], "port '70000': the port is a whole number"),
             (["localhost", "1", "2"], "give HOST [PORT]"),
         ):
             with self.subTest(server), self.assertRaises(BadInput) as caught:
-                pysftplab_window.given_fields(server, None)
+                given_fields(server, None)
             self.assertIn(said, caught.exception.message)
             self.assertEqual(caught.exception.status, 2)

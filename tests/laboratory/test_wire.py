@@ -81,7 +81,7 @@ class Messages(unittest.TestCase):
             data = b"ok\0b\xffd\0after\0"
             codec = wire.codec("", MOST)
             self.assertEqual(fed(codec, data[:cut], data[cut:]), ["ok"])
-            self.assertEqual(codec.failure, "a message that is no UTF-8")
+            self.assertEqual(codec.failure, "a message that is not UTF-8")
 
     def test_tokens_that_are_not_of_the_key_or_not_one_message_end_it(self) -> None:
         own, other = wire.fernet("a key"), wire.fernet("another")

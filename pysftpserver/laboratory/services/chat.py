@@ -1,7 +1,7 @@
-"""Chat: rooms, private messages, who is there, and what was said last.
+"""Chat: rooms, private messages, lists of clients, and a history.
 
-Everything that is kept is bounded. What is shown of others is one line, so that nobody can speak in somebody
-else's name by a line end. What may not enter: I/O.
+Everything that is kept is bounded. Texts of clients are shown as one line, so that no client can write in the
+name of another after a line end. What may not enter: I/O.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ LOBBY = "lobby"
 MOST_ROOM = 32  # characters of a room's name
 MOST_TEXT = 4000  # characters of what is said
 MOST_REMEMBERED = 64 << 10  # characters of a room's history
-NUMBER = re.compile(r"#[0-9]+")  # of a client, where names are not clear
+NUMBER = re.compile(r"#[0-9]+")  # of a client, because names are not unique
 
-HELP = """/join ROOM: go to a room; it is made if there is none of that name
-/rooms: the rooms, and how many are there
-/who [ROOM]: who is there
-/msg NAME TEXT: say it to that person alone; where two have the name, /msg #NUMBER TEXT
-/history [N]: what was said last
-/help: this
+HELP = """/join ROOM: enter a room; it is created if there is none with that name
+/rooms: list the rooms, with the number of clients in each
+/who [ROOM]: list the clients in a room
+/msg NAME TEXT: send a text to one client; if two have the name, use /msg #NUMBER TEXT
+/history [N]: show the last messages
+/help: list the commands
 //TEXT: say /TEXT; everything else is said as it is"""
 
 
 class Room:
-    """Who is there, in the order of coming, and what was said. history: messages that are remembered."""
+    """Its clients, in the order in which they came, and its history of so many messages."""
 
     def __init__(self, history: int) -> None:
         self.clients: dict[Client, None] = {}
@@ -38,7 +38,7 @@ class Room:
         self._size = 0
 
     def remember(self, line: str) -> None:
-        """Keep it, and forget what is too much."""
+        """Add a line to the history; the oldest go."""
         self.said.append(line)
         self._size += len(line)
         while len(self.said) > self._most or self._size > MOST_REMEMBERED:
@@ -46,7 +46,7 @@ class Room:
 
 
 class Place(NamedTuple):
-    """Where a client is, and its number."""
+    """The room of a client, and its number."""
 
     room: str
     number: int
@@ -73,12 +73,12 @@ class Chat(Service):
     # --- what the server calls ----------------------------------------------------------------------------
 
     def on_join(self, client: Client) -> None:
-        """Everybody begins in the lobby."""
+        """Clients begin in the lobby."""
         self._last += 1
         self._enter(client, LOBBY, self._last)
 
     def on_message(self, client: Client, text: str) -> None:
-        """Say it, or do it."""
+        """Say a text, or obey a command."""
         word, _, rest = text.partition(" ")
         if not text.startswith("/"):
             self._say(client, text)
@@ -87,14 +87,14 @@ class Chat(Service):
         elif word in self._words:
             self._words[word](client, rest.strip())
         else:
-            client.send(f"* {one_line(word)}: no such word; /help lists them")
+            client.send(f"* {one_line(word)}: unknown command; /help lists them")
 
     def on_rename(self, client: Client, before: str) -> None:
-        """All in the room are told."""
-        self._tell(self._places[client].room, f"* {one_line(before)} is {one_line(client.name)} now")
+        """Tell the room."""
+        self._tell(self._places[client].room, f"* {one_line(before)} is now {one_line(client.name)}")
 
     def on_leave(self, client: Client) -> None:
-        """All in the room are told."""
+        """Tell the room."""
         if client in self._places:
             self._go(client)
 
@@ -118,18 +118,18 @@ class Chat(Service):
 
     def _join(self, client: Client, name: str) -> None:
         if not name or len(name) > MOST_ROOM or not name.isprintable() or " " in name:
-            client.send(f"* /join ROOM: a name of up to {MOST_ROOM} characters, without blanks")
+            client.send(f"* /join ROOM: a name of up to {MOST_ROOM} characters, without spaces")
             return
         if name == self._places[client].room:
             client.send(f"* you are in {name}")
             return
         if name not in self._rooms and not self._make_room(name):
-            client.send(f"* there are {len(self._rooms)} rooms, and people in all of them")
+            client.send(f"* there are {len(self._rooms)} rooms, and none is empty")
             return
         self._enter(client, name, self._go(client).number)
 
     def _make_room(self, name: str) -> bool:
-        """Make a room, in place of an empty one if there are too many; whether that was possible."""
+        """Create a room, in place of an empty one if there are too many. Returns whether that worked."""
         if len(self._rooms) >= self._most_rooms:
             empty = [known for known, room in self._rooms.items() if not room.clients and known != LOBBY]
             if not empty:
@@ -163,20 +163,22 @@ class Chat(Service):
             client.send("* no such room")
             return
         people = [f"{one_line(one.name)} (#{self._places[one].number})" for one in self._rooms[name].clients]
-        client.send(f"* in {name}: {', '.join(people) or 'nobody'}")
+        client.send(f"* in {name}: {', '.join(people) or 'none'}")
 
     def _private(self, client: Client, rest: str) -> None:
         whom, _, text = rest.partition(" ")
         if not text or len(text) > MOST_TEXT:
             client.send(f"* /msg NAME TEXT, or /msg #NUMBER TEXT, of up to {MOST_TEXT} characters")
             return
-        if NUMBER.fullmatch(whom):  # a number, even where somebody calls himself so
+        if NUMBER.fullmatch(whom):  # a number, even if it is the name of a client
             found = [one for one, place in self._places.items() if whom == f"#{place.number}"]
         else:
             found = [one for one in self._places if whom == one.name]
         if len(found) != 1:
             numbers = ", ".join(f"#{self._places[one].number}" for one in found)
-            client.send(f"* several have that name: {numbers}" if found else "* nobody has that name")
+            client.send(
+                f"* several clients have that name: {numbers}" if found else "* no client has that name"
+            )
             return
         line = f"{one_line(text)}"
         found[0].send(f"[private] {one_line(client.name)} (#{self._places[client].number}): {line}")
@@ -186,11 +188,11 @@ class Chat(Service):
         said = self._rooms[self._places[client].room].said
         count = int(rest) if rest.isascii() and rest.isdecimal() and len(rest) < 6 else len(said)
         lines = list(said)[-count:] if count else []
-        client.send("\n".join(lines) or "* nothing was said")
+        client.send("\n".join(lines) or "* no messages")
 
 
 def one_line(text: str) -> str:
-    """The text without what would begin another line or drive a terminal."""
+    """The text with a space for each character that would begin a line or drive a terminal."""
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() else " " for letter in text)

@@ -1,7 +1,8 @@
-"""Files: what a storage has, listed, got and put, in messages.
+"""Files: lists, sends and receives the files of a storage, in messages.
 
-The storage is handed in: the same that SFTP serves. It blocks, so everything is done in threads, a piece at a
-time. A put is received in a temporary file; a client that leaves before its end leaves nothing.
+The storage is opened by a function that is handed in, anew for each client, so that a directory which was
+replaced is the new one for the next client. Storages block, so everything is done in threads, a piece at a
+time. An upload is received in a temporary file, which is removed when the client leaves before the end.
 What may not enter: concrete storages, sockets. Facts: docs/laboratory.md, "Files".
 """
 
@@ -12,18 +13,20 @@ import binascii
 import hashlib
 import os
 import stat
+import time
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from pysftpserver.failures import reason_of
+from pysftpserver.failures import BadInput, reason_of
 from pysftpserver.laboratory.service import Client, Service
 from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.service.audit import result_of
 from pysftpserver.uploads.files import StoredFile, is_missing, open_temporary
 from pysftpserver.uploads.leftovers import remove_leftovers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.attributes import SFTPAttributes
@@ -31,22 +34,25 @@ if TYPE_CHECKING:
 PIECE = 36 << 10  # bytes of a file in one message; 48 KiB in base64
 ENTRIES = 100  # of a directory in one message
 
-HELP = """list [PATH]: what is in a directory
-get PATH: a file
-put PATH: begin to send one; then data BASE64, as often as it takes, and end, or abort
+HELP = """list [PATH]: list a directory
+get PATH: receive a file
+put PATH: begin to send a file; then send data BASE64 as often as needed, and end, or abort
 In paths, %XX stands for a byte, and %25 for a percent sign."""
 
 
-class Refusal(Exception):
-    """Why something is not done, in words for the client."""
+class Refusal(SFTPException):
+    """Why a request is refused, in words for the client."""
 
 
 class Upload:
     """A file that a client is sending."""
 
-    def __init__(self, incoming: StoredFile) -> None:
+    def __init__(self, incoming: StoredFile, path: bytes) -> None:
         self.incoming = incoming
+        self.path = path
+        self.began = time.perf_counter()
         self.size = 0
+        self.is_stored = False
         self.digest = hashlib.sha256()
 
     def write(self, piece: bytes) -> None:
@@ -56,23 +62,35 @@ class Upload:
         self.size += len(piece)
 
     def finish(self) -> None:
-        """All was there: put it in place."""
+        """The file is complete: rename it into place."""
         self.incoming.sync()
         self.incoming.commit()
+        self.is_stored = True
+
+    def note(self, client: Client, result: str) -> None:
+        """Record in the audit log what became of it."""
+        seconds = time.perf_counter() - self.began
+        client.note("put", result, path=self.path, size=self.size, seconds=seconds)
 
 
 class Files(Service):
-    """What a storage has: help says how to list, get and put it."""
+    """Lists, sends and receives files; help says how."""
 
     def __init__(
-        self, storage: SFTPAbstractServerStorage, max_bytes: int = 1 << 30, read_only: bool = False
+        self,
+        open_storage: Callable[[], SFTPAbstractServerStorage],
+        max_bytes: int = 1 << 30,
+        read_only: bool = False,
     ) -> None:
-        """max_bytes: of an upload."""
-        self._storage = storage
+        """open_storage: called in a thread for each client that asks for something; may raise an exception of
+        a storage's, or BadInput. max_bytes: maximum size of an upload.
+        """
+        self._open_storage = open_storage
+        self._storages: dict[Client, SFTPAbstractServerStorage] = {}
         self._max_bytes = max_bytes
         self._read_only = read_only
         self._uploads: dict[Client, Upload] = {}
-        self._words = {
+        self._requests = {
             "list": self._list,
             "get": self._get,
             "put": self._put,
@@ -82,31 +100,44 @@ class Files(Service):
         }
 
     async def on_message(self, client: Client, text: str) -> None:
-        """Do what the first word says."""
+        """Serve the request that the first word names."""
         word, _, rest = text.partition(" ")
-        action = self._words.get(word)
+        action = self._requests.get(word)
         try:
             if action is None:
-                client.send(HELP if word == "help" else "error: help lists the words")
+                client.send(HELP if word == "help" else "error: unknown request; help lists them")
             else:
                 await action(client, rest)
         except Refusal as error:
             client.send(f"error: {error}")
         except (OSError, SFTPException) as error:
-            await self._give_up(client)
+            await self._give_up(client, error)
             client.send(f"error: {reason_of(error)}")
 
     async def on_leave(self, client: Client) -> None:
-        """Nothing that is half there stays."""
+        """Remove an upload that is not complete."""
+        self._storages.pop(client, None)
         await self._give_up(client)
+
+    async def _storage(self, client: Client) -> SFTPAbstractServerStorage:
+        """The client's storage, opened for its first request. Raises Refusal, and what storages raise."""
+        if client not in self._storages:
+            try:
+                self._storages[client] = await self.in_thread(self._open_storage)
+            except BadInput as error:  # whose message names paths of the host
+                if self.log is not None:
+                    self.log.error(f"Files: {error.message}")
+                raise Refusal("the storage cannot be opened now; the server's log says why") from None
+        return self._storages[client]
 
     # --- reading ------------------------------------------------------------------------------------------
 
     async def _list(self, client: Client, rest: str) -> None:
         path = meant(rest or "/")
+        storage = await self._storage(client)
         opened: list[Iterator[tuple[bytes, SFTPAttributes]]] = []
         try:
-            await self.in_thread(lambda: opened.append(self._storage.opendir(path)))
+            await self.in_thread(lambda: opened.append(storage.opendir(path)))
             while lines := await self.in_thread(some_of, opened[0]):
                 client.send("entries\n" + "\n".join(lines))
                 await client.drained()
@@ -119,51 +150,56 @@ class Files(Service):
 
     async def _get(self, client: Client, rest: str) -> None:
         path = meant(rest)
-        opened: list[Any] = []  # what is in it is closed, even if the client goes away while it is opened
+        began, moved, result = time.perf_counter(), 0, "FAILURE"
+        opened: list[Any] = []  # what is in it is closed, even if the client leaves while it is opened
         digest = hashlib.sha256()
-        position = 0
         try:
-            attrs = await self.in_thread(self._open, path, opened)
+            storage = await self._storage(client)
+            attrs = await self.in_thread(_open, storage, path, opened)
             (handle,) = opened
             client.send(f"file {attrs.size or 0} {attrs.mtime or 0}")
-            while piece := bytes(await self.in_thread(self._storage.read, handle, position, PIECE)):
-                position += len(piece)
+            while piece := bytes(await self.in_thread(storage.read, handle, moved, PIECE)):
+                moved += len(piece)
                 digest.update(piece)
                 client.send(f"data {base64.b64encode(piece).decode()}")
                 await client.drained()
+            result = "OK"
+        except (OSError, SFTPException) as error:
+            result = result_of(error)
+            raise
         finally:
+            client.note("get", result, path=path, size=moved, seconds=time.perf_counter() - began)
             for handle in opened:
-                await self.in_thread(self._storage.close, handle)
-        client.send(f"end {position} {digest.hexdigest()}")
-
-    def _open(self, path: bytes, opened: list[Any]) -> SFTPAttributes:
-        attrs = self._storage.stat(path)
-        check_regular(attrs)
-        opened.append(self._storage.open(path, os.O_RDONLY, 0))
-        return attrs
+                await self.in_thread(storage.close, handle)
+        client.send(f"end {moved} {digest.hexdigest()}")
 
     # --- writing ------------------------------------------------------------------------------------------
 
     async def _put(self, client: Client, rest: str) -> None:
-        if self._read_only:
-            raise Refusal("this is for reading only")
+        path = meant(rest)
         if client in self._uploads:
-            raise Refusal("another file is being sent: end or abort it")
-        await self.in_thread(self._begin, client, meant(rest))
+            raise Refusal("another upload is in progress; end or abort it first")
+        try:
+            if self._read_only:
+                raise Refusal("this service is read-only")
+            await self.in_thread(self._begin, client, await self._storage(client), path)
+        except (OSError, SFTPException) as error:
+            client.note("put", result_of(error), path=path)
+            raise
         client.send("ready")
 
-    def _begin(self, client: Client, path: bytes) -> None:
-        """In a thread; what it opened is in the dictionary even where nobody waits for it any more."""
+    def _begin(self, client: Client, storage: SFTPAbstractServerStorage, path: bytes) -> None:
+        """In a thread; what it opened is in the dictionary even if the client has left."""
         replaced: SFTPAttributes | None = None
         try:
-            replaced = self._storage.stat(path)
+            replaced = storage.stat(path)
         except (OSError, SFTPException) as error:
             if not is_missing(error):
                 raise
         if replaced is not None:
             check_regular(replaced)
-        remove_leftovers(self._storage, path.rpartition(b"/")[0] or b"/")
-        self._uploads[client] = Upload(open_temporary(self._storage, path, replaced))
+        remove_leftovers(storage, path.rpartition(b"/")[0] or b"/")
+        self._uploads[client] = Upload(open_temporary(storage, path, replaced), path)
 
     async def _data(self, client: Client, rest: str) -> None:
         upload = self._upload(client)
@@ -171,16 +207,17 @@ class Files(Service):
             piece = base64.b64decode(rest, validate=True)
         except (binascii.Error, ValueError):
             await self._give_up(client)
-            raise Refusal("no base64; the file is aborted") from None
+            raise Refusal("not base64; the upload is aborted") from None
         if upload.size + len(piece) > self._max_bytes:
             await self._give_up(client)
-            raise Refusal(f"more than {self._max_bytes} bytes; the file is aborted")
+            raise Refusal(f"more than {self._max_bytes} bytes; the upload is aborted")
         await self.in_thread(upload.write, piece)
 
     async def _end(self, client: Client, rest: str) -> None:
         upload = self._upload(client)
         await self.in_thread(upload.finish)
         del self._uploads[client]
+        upload.note(client, "OK")
         client.send(f"stored {upload.size} {upload.digest.hexdigest()}")
 
     async def _abort(self, client: Client, rest: str) -> None:
@@ -191,17 +228,31 @@ class Files(Service):
     def _upload(self, client: Client) -> Upload:
         upload = self._uploads.get(client)
         if upload is None:
-            raise Refusal("no file is being sent: put PATH begins with one")
+            raise Refusal("no upload is in progress; begin one with put PATH")
         return upload
 
-    async def _give_up(self, client: Client) -> None:
+    async def _give_up(self, client: Client, error: Exception | None = None) -> None:
+        """Remove the client's upload, if there is one. error: what ended it; None: the client."""
         upload = self._uploads.pop(client, None)
-        if upload is not None:
+        if upload is None:
+            return
+        if upload.is_stored:  # the client left while it was renamed
+            upload.note(client, "OK")
+        else:
+            upload.note(client, "FAILURE" if error is None else result_of(error))
             await self.in_thread(upload.incoming.discard)
 
 
+def _open(storage: SFTPAbstractServerStorage, path: bytes, opened: list[Any]) -> SFTPAttributes:
+    """Append a handle to opened; return the file's attributes. In a thread."""
+    attrs = storage.stat(path)
+    check_regular(attrs)
+    opened.append(storage.open(path, os.O_RDONLY, 0))
+    return attrs
+
+
 def some_of(entries: Iterator[tuple[bytes, SFTPAttributes]]) -> list[str]:
-    """Lines for the next entries; none at the end."""
+    """Lines for the next entries; an empty list at the end."""
     lines: list[str] = []
     for name, attrs in entries:
         if name not in (b".", b".."):
@@ -212,20 +263,20 @@ def some_of(entries: Iterator[tuple[bytes, SFTPAttributes]]) -> list[str]:
 
 
 def line_of(name: bytes, attrs: SFTPAttributes) -> str:
-    """KIND SIZE MTIME NAME. KIND: d, f (a file), l (a link) or o (another thing)."""
+    """KIND SIZE MTIME NAME. KIND: d (directory), f (file), l (link) or o (other)."""
     mode = attrs.permissions or 0
     kinds = {stat.S_IFDIR: "d", stat.S_IFREG: "f", 0: "f", stat.S_IFLNK: "l"}
     return f"{kinds.get(stat.S_IFMT(mode), 'o')} {attrs.size or 0} {attrs.mtime or 0} {shown(name)}"
 
 
 def check_regular(attrs: SFTPAttributes) -> None:
-    """Raises Refusal for what is no file."""
+    """Raises Refusal for what is not a file."""
     if stat.S_IFMT(attrs.permissions or 0) not in (0, stat.S_IFREG):
         raise Refusal("not a regular file")
 
 
 def shown(name: bytes) -> str:
-    """A name as text: what is not printable UTF-8, and the percent sign, as %XX."""
+    """A name as text: percent signs, and bytes that are not printable UTF-8, as %XX."""
     text = name.decode("utf-8", "surrogateescape")
     return "".join(
         letter
@@ -236,8 +287,8 @@ def shown(name: bytes) -> str:
 
 
 def meant(text: str) -> bytes:
-    """The path that a client means, absolute. Raises Refusal."""
+    """The path that a request names, made absolute. Raises Refusal."""
     path = unquote_to_bytes(text.strip())
     if not path or b"\0" in path:
-        raise Refusal("name a path")
+        raise Refusal("the path is missing")
     return b"/" + path.lstrip(b"/")

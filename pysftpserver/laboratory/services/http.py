@@ -1,49 +1,51 @@
-"""HTTP: fetches a URL that is on the list, for a client, and hands on what came.
+"""HTTP: fetches a URL that is on the list for a client, and passes the answer on.
 
-What may not enter: URLs that are not on the list, by whatever way: a redirect, dots in a path, a name and a
-password before the host. Facts: RFC 3986, RFC 9110.
+What may not enter: URLs that are not on the list, whatever leads to them: a redirect, dots in a path, a user
+before the host. Facts: RFC 3986, RFC 9110; httpx's pages on clients, timeouts and streaming.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import http.client
-import io
 import re
-import socket
 import ssl
-from functools import partial
+from time import monotonic
 from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
+import httpx
+
+from pysftpserver.failures import one_line
+from pysftpserver.laboratory.loop import LoopThread
 from pysftpserver.laboratory.service import Client, Service
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from _typeshed import WriteableBuffer
-
 AT_ONCE = 8  # fetches
+GOODBYE = 2.0  # seconds for the thread to end
 MOST_REDIRECTS = 5
+REDIRECTS = (301, 302, 303, 307, 308)
+TURN = 0.02  # seconds that the body of one fetch is worked on, before other fetches have their turn
 MOST_URL = 4096  # characters
 MOST_HEADERS = 64 << 10  # bytes of all of them
-EACH = 8  # bytes on the way for one of a body, in the smallest chunks
 PORTS = {"http": 80, "https": 443}
 CHARSETS = {"utf-8", "us-ascii", "iso-8859-1", "iso-8859-15", "windows-1252"}  # that become text
 TEXT = re.compile(r"text/|application/(?:json|xml|javascript|[\w.-]+\+(?:json|xml))")
+HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "Connection": "close", "User-Agent": "pysftplab"}
 _UNSAFE = re.compile(r"[^!-~]|[\\\"<>^`{|}]")
 
 HELP = "GET URL fetches it, where the list allows that"
 
 
 class NotFetched(Exception):
-    """Why something was not fetched, in words for the client."""
+    """Why a URL was not fetched, in words for the client."""
 
 
 class Place(NamedTuple):
-    """A beginning of URLs."""
+    """The beginning of URLs."""
 
     scheme: str
     host: str
@@ -52,7 +54,7 @@ class Place(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What came."""
+    """The answer of an origin."""
 
     status: int
     reason: str
@@ -65,14 +67,17 @@ class HTTP(Service):
     """Fetches a URL: GET URL. Answers with status, headers and body."""
 
     def __init__(self, allow: Iterable[str], timeout: float = 10.0, max_bytes: int = 262_144) -> None:
-        """allow: beginnings of URLs, `https://example.org/here`. timeout: seconds for all of a fetch.
-
-        max_bytes: of a body. Raises ValueError for what is no beginning of a URL.
+        """allow: beginnings of URLs, such as `https://example.org/here`. timeout: seconds for a whole fetch,
+        look-ups of names and redirects included. max_bytes: maximum size of a body. Raises ValueError for an
+        entry that is not the beginning of a URL.
         """
         self._allowed = tuple(beginning_of(url) for url in allow)
         self._timeout = timeout
         self._max_bytes = max_bytes
         self._turns = asyncio.Semaphore(AT_ONCE)
+        self._thread: LoopThread | None = None
+        # The system's certificates; httpx would take those of certifi.
+        self._tls = ssl.create_default_context()
 
     async def on_message(self, client: Client, text: str) -> None:
         """Fetch what the client names."""
@@ -81,42 +86,65 @@ class HTTP(Service):
         if not url:
             client.send(f"error: {HELP}")
             return
+        if self._thread is None:
+            # What an origin sends takes time to parse, which is not taken from other clients.
+            self._thread = LoopThread("laboratory-http")
         try:
             async with self._turns:
-                client.send(said(await self._fetch(url)))
+                client.send(said(await asyncio.wrap_future(self._thread.submit(self._fetch(url)))))
         except NotFetched as error:
             client.send(f"error: {error}")
 
-    async def _fetch(self, url: str) -> Answer:
-        loop = asyncio.get_running_loop()
-        fetch = _Fetch(self._max_bytes, self._timeout)
-        ends = loop.call_later(self._timeout, fetch.stop)
-        try:
-            for _ in range(MOST_REDIRECTS + 1):
-                parts = self._allowed_parts(url)
-                answer = await self._one(fetch, parts)
-                location = dict(answer.headers).get("location")
-                if answer.status not in (301, 302, 303, 307, 308) or location is None:
-                    return answer
-                url = urljoin(parts.geturl(), location)
-            raise NotFetched(f"more than {MOST_REDIRECTS} redirects")
-        finally:
-            ends.cancel()
-            fetch.stop()
+    def detach(self) -> None:
+        """End the thread."""
+        if self._thread is not None:
+            self._thread.stop(GOODBYE)
 
-    async def _one(self, fetch: _Fetch, parts: SplitResult) -> Answer:
-        """One request, given up at once when nobody waits for it any more."""
-        work = asyncio.ensure_future(self.in_thread(fetch.get, parts))
+    async def _fetch(self, url: str) -> Answer:
         try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            fetch.stop()
-            await asyncio.wait([work])
-            work.exception()  # nobody wants to know
-            raise
+            async with asyncio.timeout(self._timeout):
+                for _ in range(MOST_REDIRECTS + 1):
+                    parts = self._allowed_parts(url)
+                    answer = await self._get(parts)
+                    location = dict(answer.headers).get("location")
+                    if answer.status not in REDIRECTS or location is None:
+                        return answer
+                    url = urljoin(parts.geturl(), location)
+                raise NotFetched(f"more than {MOST_REDIRECTS} redirects")
+        except TimeoutError:
+            raise NotFetched(f"it took more than {self._timeout:g} seconds") from None
+
+    async def _get(self, parts: SplitResult) -> Answer:
+        """One request. Raises NotFetched."""
+        place = place_of(parts.geturl())
+        try:
+            # A client for each request, so that no cookies are kept. trust_env: no proxies.
+            async with httpx.AsyncClient(verify=self._tls, trust_env=False, timeout=None) as client:
+                request = client.build_request("GET", parts.geturl(), headers=HEADERS)
+                check_same(request.url, place, parts)
+                response = await client.send(request, stream=True)
+                return await self._read(response, parts.geturl())
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+            reason = one_line(str(error)) or type(error).__name__
+            raise NotFetched(f"{place.host}: {reason}") from None
+
+    async def _read(self, response: httpx.Response, url: str) -> Answer:
+        headers = response.headers.multi_items()
+        if sum(len(name) + len(value) for name, value in headers) > MOST_HEADERS:
+            raise NotFetched(f"headers of more than {MOST_HEADERS} bytes")
+        body = bytearray()
+        turn_ends = monotonic() + TURN
+        async for piece in response.aiter_raw():
+            body += piece
+            if len(body) > self._max_bytes:
+                raise NotFetched(f"a body of more than {self._max_bytes} bytes")
+            if monotonic() > turn_ends:  # pieces that have arrived come without a pause
+                await asyncio.sleep(0)
+                turn_ends = monotonic() + TURN
+        return Answer(response.status_code, response.reason_phrase, headers, bytes(body), url)
 
     def _allowed_parts(self, url: str) -> SplitResult:
-        """The parts of a URL on the list. Raises NotFetched."""
+        """The parts of a URL, if it is on the list. Raises NotFetched."""
         try:
             parts = checked(url)
             here = place_of(url)
@@ -125,29 +153,37 @@ class HTTP(Service):
         for place in self._allowed:
             if here[:3] == place[:3] and is_below(here.path, place.path):
                 return parts
-        raise NotFetched("that URL is not on this server's list")
+        raise NotFetched("this server does not allow that URL")
 
 
 def checked(url: str) -> SplitResult:
-    """The parts of a URL. Raises ValueError for one that is not plain."""
+    """The parts of a URL. Raises ValueError for one that could be read in several ways."""
     if len(url) > MOST_URL or _UNSAFE.search(url):
-        raise ValueError("no URL: it has to be in ASCII, percent-encoded, and not too long")
+        raise ValueError(f"not a URL: it has to be percent-encoded ASCII of up to {MOST_URL} characters")
     parts = urlsplit(url)
     if parts.scheme not in PORTS or not parts.hostname:
-        raise ValueError("no URL: it begins with http:// or https:// and a host")
+        raise ValueError("not a URL: it has to begin with http:// or https:// and a host")
     if "@" in parts.netloc:
-        raise ValueError("a URL with a user in it")
+        raise ValueError("URLs with a user are refused")
     path = parts.path
-    for _ in range(3):  # what is encoded twice, some server decodes twice
+    for _ in range(3):  # some servers decode twice what is encoded twice
         path = unquote(path)
-    # What is behind a semicolon is a parameter of that part of the path, which some servers take away.
+    # Behind a semicolon is a parameter of that part of the path, which some servers remove.
     if {"..", "."} & {part.partition(";")[0] for part in re.split(r"[/\\]", path)}:
-        raise ValueError("a URL with dots for directories in it")
+        raise ValueError("URLs with . or .. in the path are refused")
     return parts
 
 
+def check_same(meant: httpx.URL, place: Place, parts: SplitResult) -> None:
+    """Raises NotFetched if httpx reads a URL in another way than we do."""
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    found = (meant.scheme, meant.host, meant.port or PORTS.get(meant.scheme), meant.raw_path)
+    if found != (place.scheme, place.host, place.port, target.encode()):
+        raise NotFetched("that URL can be read in two ways")
+
+
 def place_of(url: str) -> Place:
-    """Where a URL leads. Raises ValueError."""
+    """The place that a URL names. Raises ValueError."""
     parts = checked(url)
     assert parts.hostname is not None
     port = parts.port if parts.port is not None else PORTS[parts.scheme]
@@ -155,23 +191,23 @@ def place_of(url: str) -> Place:
 
 
 def beginning_of(url: str) -> Place:
-    """An entry of the list. Raises ValueError, which names it."""
+    """An entry of the list. Raises ValueError, with the entry in its text."""
     try:
         place, parts = place_of(url), urlsplit(url)
     except ValueError as error:
         raise ValueError(f"{url!r}: {error}") from None
     if parts.query or parts.fragment:
-        raise ValueError(f"{url!r}: a list has no queries: only scheme, host, port and path are looked at")
+        raise ValueError(f"{url!r}: only scheme, host, port and path are compared; remove the rest")
     return place
 
 
 def is_below(path: str, top: str) -> bool:
-    """Whether a path is another one, or in that directory."""
+    """Whether a path is `top`, or below it."""
     return path == top or path.startswith(top if top.endswith("/") else top + "/")
 
 
 def said(answer: Answer) -> str:
-    """What a client is told: a line with the status, lines with headers, an empty one, and the body."""
+    """The message for the client: status, headers, an empty line, and the body."""
     kind, body = body_of(answer)
     lines = [
         f"HTTP {answer.status} {answer.reason}",
@@ -179,7 +215,7 @@ def said(answer: Answer) -> str:
         f"laboratory-body: {kind}",
     ]
     lines += [f"{name}: {value}" for name, value in answer.headers]
-    # Of a header that is folded, the parts are one line.
+    # A folded header becomes one line.
     return "\n".join(" ".join(line.replace("\0", "").split()) for line in lines) + "\n\n" + body
 
 
@@ -198,109 +234,3 @@ def body_of(answer: Answer) -> tuple[str, str]:
         if "\0" not in text:
             return "text", text
     return "base64", base64.b64encode(answer.body).decode()
-
-
-class _Counted(io.RawIOBase):
-    """What comes from a server, up to so many bytes: not every size that it tells is checked on the way."""
-
-    def __init__(self, sock: socket.socket, most: int) -> None:
-        self._raw = sock.makefile("rb", buffering=0)  # which keeps the socket open
-        self._left = most
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        """As a socket's."""
-        return io.BufferedReader(self)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, room: WriteableBuffer) -> int:
-        count = self._raw.readinto(room) or 0
-        self._left -= count
-        if self._left < 0:
-            raise NotFetched("more than a body and headers may have")
-        return count
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-def _response(most: int, sock: socket.socket, method: str | None = None) -> http.client.HTTPResponse:
-    return http.client.HTTPResponse(_Counted(sock, most), method=method)  # type: ignore[arg-type]
-
-
-class _Fetch:
-    """One fetch, in a thread that stop() can end from another."""
-
-    def __init__(self, max_bytes: int, timeout: float) -> None:
-        self._max_bytes = max_bytes
-        self._timeout = timeout
-        self._socket: socket.socket | None = None
-        self._is_stopped = False
-
-    def stop(self) -> None:
-        """Take no longer."""
-        self._is_stopped = True
-        if self._socket is not None:
-            try:
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # not TLS's, which another thread uses
-            except OSError:
-                pass
-
-    def get(self, parts: SplitResult) -> Answer:
-        """One request. Raises NotFetched."""
-        place = place_of(parts.geturl())
-        plain, secure = http.client.HTTPConnection, http.client.HTTPSConnection
-        connection = (secure if place.scheme == "https" else plain)(place.host, place.port)
-        most = EACH * self._max_bytes + 2 * MOST_HEADERS
-        connection.response_class = partial(_response, most)  # type: ignore[assignment]
-        try:
-            connection.sock = self._connected(place)
-            return self._talk(connection, parts)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            self._is_stopped |= isinstance(error, TimeoutError)
-            self._check()
-            reason = (
-                getattr(error, "strerror", None) or getattr(error, "reason", None) or type(error).__name__
-            )
-            raise NotFetched(f"{place.host}: {reason}") from None
-        finally:
-            self._socket = None
-            connection.close()
-
-    def _connected(self, place: Place) -> socket.socket:
-        """A socket, which stop() knows before anybody at its other end is waited for."""
-        self._check()
-        self._socket = socket.create_connection((place.host, place.port), self._timeout)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if place.scheme == "https":
-            context = ssl.create_default_context()
-            secure = context.wrap_socket(
-                self._socket, server_hostname=place.host, do_handshake_on_connect=False
-            )
-            self._socket = secure
-            self._check()
-            secure.do_handshake()
-        self._check()
-        return self._socket
-
-    def _talk(self, connection: http.client.HTTPConnection, parts: SplitResult) -> Answer:
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        headers = {"Accept-Encoding": "identity", "Connection": "close", "User-Agent": "pysftplab"}
-        connection.request("GET", target, headers=headers)
-        response = connection.getresponse()
-        body = response.read(self._max_bytes + 1)
-        self._check()
-        if len(body) > self._max_bytes:
-            raise NotFetched(f"a body of more than {self._max_bytes} bytes")
-        if response.length:
-            raise NotFetched(f"a body that broke off, {response.length} bytes before its end")
-        known = [(name.lower(), value) for name, value in response.getheaders()]
-        if sum(len(name) + len(value) for name, value in known) > MOST_HEADERS:
-            raise NotFetched(f"headers of more than {MOST_HEADERS} bytes")
-        return Answer(response.status, response.reason, known, body, parts.geturl())
-
-    def _check(self) -> None:
-        if self._is_stopped:
-            raise NotFetched(f"it took more than {self._timeout:g} seconds")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Target(NamedTuple):
-    """A server, and who wants to be connected. key: as the client library has it."""
+    """A server, and how to log in there. key: as for client.connect()."""
 
     host: str
     port: int
@@ -27,7 +27,7 @@ class Connected(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """Nothing came of it. is_unwelcome: the server itself said no."""
+    """The attempt has failed. is_unwelcome: the server has refused it."""
 
     attempt: int
     text: str
@@ -35,21 +35,21 @@ class Failed(NamedTuple):
 
 
 class Disconnected(NamedTuple):
-    """It is over. reason: None where this side ended it."""
+    """The connection is over. reason: None if this side ended it."""
 
     attempt: int
     reason: str | None
 
 
 class Named(NamedTuple):
-    """What the server is called."""
+    """The name of the server."""
 
     attempt: int
     name: str
 
 
 class Offered(NamedTuple):
-    """The services there are, and the one in use."""
+    """The services of the server, and the one in use."""
 
     attempt: int
     titles: tuple[str, ...]
@@ -57,7 +57,7 @@ class Offered(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """Another service is in use. error: it is not, and why."""
+    """Another service is in use. error: why it is not, or None."""
 
     attempt: int
     title: str
@@ -65,7 +65,7 @@ class Chosen(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """A text has gone. error: it has not, and why."""
+    """A text was sent. error: why it was not, or None."""
 
     attempt: int
     text: str
@@ -73,14 +73,14 @@ class Sent(NamedTuple):
 
 
 class Received(NamedTuple):
-    """A text has come."""
+    """A text has arrived."""
 
     attempt: int
     text: str
 
 
 class Remark(NamedTuple):
-    """Something that people may want to know."""
+    """A remark for the log."""
 
     attempt: int
     text: str

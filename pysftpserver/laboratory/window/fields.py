@@ -1,4 +1,4 @@
-"""What people type before they connect: what is wrong with it, and how text from outside is shown.
+"""The fields of the window: what may be typed there, and how text from outside is shown.
 
 What may not enter: tkinter, sockets, files.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
+from pysftpserver.failures import BadInput, one_line
 from pysftpserver.laboratory import wire
 
 HOST, PORT, NAME, PASSWORD = FIELDS = ("host", "port", "name", "password")
@@ -32,12 +33,12 @@ def _host_fault(text: str) -> str | None:
     except ValueError:
         pass
     if re.fullmatch(r"[\d.]+", host):
-        return "That is no IP address: four numbers from 0 to 255, with dots between."
+        return "Not an IPv4 address: write four numbers from 0 to 255, separated by dots."
     if "[" in host:
-        return "An IPv6 address is written without brackets here."
+        return "Write the IPv6 address without brackets."
     if ":" in host:
-        return "That is no IPv6 address; a port goes into the field beside."
-    return None if _is_host_name(host) else "That is no host name: it has letters, digits, hyphens and dots."
+        return "Not an IPv6 address; a port goes into its own field."
+    return None if _is_host_name(host) else "Not a host name: it has letters, digits, hyphens and dots."
 
 
 def _is_host_name(host: str) -> bool:
@@ -61,35 +62,40 @@ def _name_fault(text: str) -> str | None:
     if not text.strip():
         return "Give a name for yourself: the server and others see it."
     reason = wire.name_fault(text.strip())
-    return None if reason is None else f"Give another name: this is {reason}."
+    return None if reason is None else f"Give another name: this one is {reason}."
 
 
 def _password_fault(text: str) -> str | None:
     if not text:
         return "Give the server's password."
-    return "A password has no zero character in it." if wire.END in text else None
+    return "The password contains a NUL character." if wire.END in text else None
+
+
+def given_fields(server: list[str], name: str | None) -> dict[str, str]:
+    """The values that a command line has for the fields. server: HOST and PORT, or fewer. Raises BadInput."""
+    if len(server) > 2:
+        raise BadInput(f"{' '.join(server)}: too many arguments; give HOST [PORT]")
+    given = dict(zip(FIELDS, server, strict=False))
+    if name is not None:
+        given[NAME] = name
+    for field, text in given.items():
+        if (reason := fault(field, text)) is not None:
+            raise BadInput(f"{field} {text!r}: {reason[0].lower()}{reason[1:].rstrip('.')}")
+    return given
 
 
 _FAULTS = {HOST: _host_fault, PORT: _port_fault, NAME: _name_fault, PASSWORD: _password_fault}
 
 
 def harmless(text: str) -> str:
-    """Text from outside as it may be shown: line ends stay, whatever else is no letter becomes an escape.
-
-    So a server can neither ring a bell nor turn the direction of writing around.
+    """Text from outside as it may be shown: line ends stay, other characters that cannot be printed become
+    escapes. So a server can neither ring a bell nor reverse the direction of writing.
     """
     return "\n".join(one_line(line) for line in text.replace("\r\n", "\n").split("\n"))
 
 
-def one_line(text: str) -> str:
-    """The same for a place that has one line."""
-    if text.isprintable():
-        return text
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-
-
 def shortened(text: str) -> str:
-    """A text that is not too long for the log."""
+    """The text, cut where it is too long for the log."""
     if len(text) <= MOST_SHOWN:
         return text
     return f"{text[:MOST_SHOWN]} ... ({len(text) - MOST_SHOWN} more characters are not shown)"

@@ -1,4 +1,4 @@
-"""The log in the window: coloured lines, as many as a window can stand, to be read and copied.
+"""The log in the window: a limited number of coloured lines, to read and to copy.
 
 What may not enter: what they say.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MOST_LINES = 2000
 BACKGROUND = "#ffffff"
-# Each with a contrast of 5:1 or more to the background, and a sign, for those who do not see colours.
+# Each has a contrast of 5:1 or more to the background, and a sign for people who do not see colours.
 COLOURS = {
     Kind.SENT: ("#0b5394", "→"),
     Kind.RECEIVED: ("#1b6b1b", "←"),
@@ -29,7 +29,7 @@ TIME = "time"  # the tag of time stamps
 
 
 class Log(ttk.Frame):
-    """A text that people can read and copy, and that follows its end while its end is in sight."""
+    """A text to read and copy. It follows its end while its end is visible."""
 
     def __init__(self, parent: tk.Misc) -> None:
         super().__init__(parent)
@@ -68,7 +68,7 @@ class Log(ttk.Frame):
         self._menu.add_command(label="Select all", underline=7, accelerator="Ctrl+A", command=self.select_all)
         self._menu.add_separator()
         self._menu.add_command(label="Clear", underline=1, command=self.clear)
-        # What is disabled takes no focus by itself, and without it there are no keys for copying.
+        # A disabled widget takes no focus by itself, which the keys for copying need.
         self.text.bind("<Button-1>", lambda event: self.text.focus_set())
         self.text.bind("<Button-3>", lambda event: self._menu.tk_popup(event.x_root, event.y_root))
         self.text.bind("<Control-a>", lambda event: self.select_all())
@@ -77,13 +77,13 @@ class Log(ttk.Frame):
     def _add_tags(self) -> None:
         width = self.tk.call("font", "measure", "TkFixedFont", "00:00:00 ← ")
         for kind, (colour, _) in COLOURS.items():
-            # Lines that go on are set in: no line of a message can be taken for a line of the log.
+            # Further lines are indented: no line of a message can pass for a line of the log.
             self.text.tag_configure(kind.value, foreground=colour, lmargin2=width)
         self.text.tag_configure(TIME, foreground="#80868b")
         self.text.tag_raise("sel")
 
     def add(self, entries: Sequence[Entry]) -> None:
-        """Put entries below the others."""
+        """Append entries."""
         if not entries:
             return
         is_at_end = self.text.yview()[1] >= 1.0
@@ -100,19 +100,19 @@ class Log(ttk.Frame):
             self.text.see("end")
 
     def copy(self) -> str:
-        """What is selected, to the clipboard."""
+        """Copy the selection to the clipboard."""
         if self.text.tag_ranges("sel"):
             self.clipboard_clear()
             self.clipboard_append(self.text.get("sel.first", "sel.last"))
         return "break"
 
     def select_all(self) -> str:
-        """All of it."""
+        """Select everything."""
         self.text.tag_add("sel", "1.0", "end-1c")
         return "break"
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all lines."""
         self.text.configure(state="normal")
         self.text.delete("1.0", "end")
         self.text.configure(state="disabled")

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from typing import NamedTuple
 
+from pysftpserver.failures import one_line
 from pysftpserver.laboratory.window.events import (
     Chosen,
     Connected,
@@ -32,7 +33,6 @@ from pysftpserver.laboratory.window.fields import (
     PORT,
     fault,
     harmless,
-    one_line,
     shortened,
 )
 
@@ -42,30 +42,30 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Worker(Protocol):
-        """What talks to the server; returns at once, and tells later."""
+        """Talks to the server. Methods return at once; events tell what came of them."""
 
         def connect(self, attempt: int, target: Target) -> None:
-            """Begin an attempt; the one before has ended."""
+            """Begin an attempt, after the end of the last one."""
 
         def disconnect(self) -> None:
-            """End the attempt, or the connection that came of it: in order, if the server lets us."""
+            """End the attempt at once, or the connection in order."""
 
         def send(self, text: str) -> None:
             """Send a text to the service."""
 
         def choose(self, title: str) -> None:
-            """Use another service."""
+            """Change to another service."""
 
 
-MOST_ENTRIES = 2000  # that wait to be shown
-MOST_PENDING = 100  # texts on their way to a server that takes none
+MOST_ENTRIES = 2000  # of the log that are not shown yet
+MOST_PENDING = 100  # texts that a slow server has not read yet
 MOST_HISTORY = 100
 MOST_NAME = 64  # characters of the server's name in the status
-PLAINTEXT_WARNING = "All can be read on its way, the password too. It may be refused."
+PLAINTEXT_WARNING = "Others can read everything, the password too. Servers may refuse."
 
 
 class State(enum.Enum):
-    """Where the window is."""
+    """The state of the window."""
 
     DISCONNECTED = "Not connected"
     CONNECTING = "Connecting"
@@ -74,7 +74,7 @@ class State(enum.Enum):
 
 
 class Kind(enum.Enum):
-    """What a line of the log is about."""
+    """The kinds of lines in the log."""
 
     SENT = "sent"
     RECEIVED = "received"
@@ -83,7 +83,7 @@ class Kind(enum.Enum):
 
 
 class Entry(NamedTuple):
-    """Something for the log. when: the time of day. text: harmless; may have several lines."""
+    """An entry of the log. when: the time of day. text: printable, with several lines perhaps."""
 
     kind: Kind
     when: str
@@ -91,7 +91,7 @@ class Entry(NamedTuple):
 
 
 class History:
-    """What was typed, for the arrow keys."""
+    """The texts that were sent, for the arrow keys."""
 
     def __init__(self) -> None:
         self._texts: deque[str] = deque(maxlen=MOST_HISTORY)
@@ -99,20 +99,20 @@ class History:
         self._draft = ""
 
     def add(self, text: str) -> None:
-        """It was sent."""
+        """Add a text that was sent."""
         if not self._texts or self._texts[-1] != text:
             self._texts.append(text)
         self._place = 0
 
     def back(self, typed: str) -> str:
-        """The one before. typed: what is in the line now."""
+        """The text before. typed: what is in the line now."""
         if self._place == 0:
             self._draft = typed
         self._place = min(self._place + 1, len(self._texts))
         return self._texts[-self._place] if self._place else typed
 
     def forward(self, typed: str) -> str:
-        """The one after; in the end, what was being typed."""
+        """The text after; at the end, what was being typed."""
         if self._place == 0:
             return typed
         self._place -= 1
@@ -120,7 +120,7 @@ class History:
 
 
 class Model:
-    """The window's state. values: of the fields, to begin with. now: the time of day, as text."""
+    """The window's state. values: first values of the fields. now: gives the time of day, as text."""
 
     def __init__(
         self, worker: Worker, values: Mapping[str, str], now: Callable[[], str] | None = None
@@ -135,35 +135,35 @@ class Model:
         self._server_name = ""
         self._is_encrypted = False
         self.state = State.DISCONNECTED
-        #: Whether a new random key encrypts what is said.
+        #: Whether to encrypt with a new random key.
         self.encrypts = True
         self.services: tuple[str, ...] = ()
         self.service = ""
         self.history = History()
-        #: The field that the server's refusal was about; the view puts the focus there, and clears this.
+        #: The field to correct after a refusal; the view puts the focus there, and clears this.
         self.wanted: str | None = None
 
     # --- fields -------------------------------------------------------------------------------------------
 
     def value(self, field: str) -> str:
-        """What is in a field."""
+        """The value of a field."""
         return self._values[field]
 
     def put(self, field: str, text: str) -> None:
-        """Somebody has typed."""
+        """Set the value of a field, because the user has typed."""
         if text != self._values[field]:
             self._values[field] = text
             self._touched.add(field)
 
     def is_marked(self, field: str) -> bool:
-        """Whether the field is shown as wrong: not while nobody has come to it yet."""
+        """Whether the field is shown as wrong: an empty one only after it was changed."""
         return (field in self._touched or bool(self._values[field])) and self._fault(field) is not None
 
     @property
     def hint(self) -> str:
-        """One line that says what is wrong, or nothing."""
+        """One line that says what is wrong, or an empty text."""
         faults = [(not self.is_marked(field), self._fault(field)) for field in FIELDS]
-        # What is marked comes before what is only missing as yet.
+        # Marked fields come before those that are still empty.
         return next((text for _, text in sorted(faults, key=lambda one: one[0]) if text), "")
 
     @property
@@ -173,11 +173,11 @@ class Model:
 
     @property
     def warning(self) -> str:
-        """What to know about a connection that is not encrypted, or nothing."""
+        """A warning about a connection that is not encrypted, or an empty text."""
         return "" if self.encrypts else PLAINTEXT_WARNING
 
     def first_empty(self) -> str | None:
-        """The field to begin in, if one is empty."""
+        """The first empty field, or None."""
         return next((field for field in FIELDS if not self._values[field]), None)
 
     def _fault(self, field: str) -> str | None:
@@ -187,12 +187,12 @@ class Model:
 
     @property
     def can_edit(self) -> bool:
-        """Whether the fields are open."""
+        """Whether the fields can be changed."""
         return self.state is State.DISCONNECTED
 
     @property
     def can_connect(self) -> bool:
-        """Whether all is there that it takes."""
+        """Whether all fields are right."""
         return self.can_edit and not any(map(self._fault, FIELDS))
 
     @property
@@ -202,7 +202,7 @@ class Model:
 
     @property
     def can_send(self) -> bool:
-        """Whether messages go out."""
+        """Whether messages can be sent."""
         return self.state is State.CONNECTED
 
     @property
@@ -212,12 +212,12 @@ class Model:
 
     @property
     def place(self) -> str:
-        """The server's address, for people."""
+        """The server's address, to be shown."""
         return f"{self._values[HOST].strip()} port {self._values[PORT].strip()}"
 
     @property
     def status(self) -> str:
-        """One line on where the window is."""
+        """One line about the state."""
         if self.state is State.DISCONNECTED:
             return State.DISCONNECTED.value
         if self.state is not State.CONNECTED:
@@ -233,7 +233,7 @@ class Model:
     # --- what people do -----------------------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Begin, where that is possible."""
+        """Connect, if all fields are right."""
         if not self.can_connect:
             self._touched.update(FIELDS)
             return
@@ -250,7 +250,7 @@ class Model:
     def end(self) -> None:
         """Cancel, or disconnect."""
         if self.state is State.CONNECTING:
-            # Nobody waits for what cannot be waited for: whatever still comes is of an earlier attempt.
+            # The attempt may take a while to end; its events are ignored, as those of an earlier one.
             self._attempt += 1
             self.state = State.DISCONNECTED
             self._say(Kind.INFORMATION, "cancelled")
@@ -260,16 +260,16 @@ class Model:
             self._worker.disconnect()
 
     def cancel(self) -> None:
-        """Cancel, and end no connection that is there."""
+        """Cancel an attempt; a connection stays."""
         if self.state is State.CONNECTING:
             self.end()
 
     def send(self, text: str) -> bool:
-        """Send what was typed; whether it was taken."""
+        """Send a text. Returns whether it was accepted."""
         if not self.can_send or not text:
             return False
         if self._pending >= MOST_PENDING:
-            self._say(Kind.ERROR, "the server takes nothing now: wait")
+            self._say(Kind.ERROR, "the server does not read; wait a moment")
             return False
         self._pending += 1
         self.history.add(text)
@@ -277,14 +277,14 @@ class Model:
         return True
 
     def choose(self, title: str) -> None:
-        """Use another service."""
+        """Change to another service."""
         if self.can_choose and title in self.services and title != self.service:
             self._worker.choose(title)
 
     # --- what the worker tells ----------------------------------------------------------------------------
 
     def on_event(self, event: Event) -> None:
-        """Something has happened."""
+        """Handle an event of the worker."""
         if event.attempt != self._attempt or self.state is State.DISCONNECTED:
             return
         if isinstance(event, Received):
@@ -300,7 +300,7 @@ class Model:
             self._over(event.reason)
         elif isinstance(event, Named):
             self._server_name = one_line(event.name)[:MOST_NAME]
-            self._say(Kind.INFORMATION, f"the server is called {event.name}")
+            self._say(Kind.INFORMATION, f"the name of the server is {event.name}")
         elif isinstance(event, Offered):
             self.services, self.service = event.titles, event.used
             self._say(Kind.INFORMATION, f"services: {', '.join(event.titles)}; in use: {event.used}")
@@ -319,7 +319,7 @@ class Model:
     def _on_connected(self, event: Connected) -> None:
         self.state = State.CONNECTED
         self._is_encrypted = event.is_encrypted
-        how = "encrypted" if event.is_encrypted else "not encrypted: everybody on the way can read it"
+        how = "encrypted" if event.is_encrypted else "not encrypted: everybody on the path can read it"
         self._say(Kind.INFORMATION, f"connected as {self._values[NAME].strip()}, {how}")
 
     def _on_chosen(self, event: Chosen) -> None:
@@ -340,11 +340,11 @@ class Model:
     # --- the log ------------------------------------------------------------------------------------------
 
     def complain(self, text: str) -> None:
-        """Put an error of our own into the log."""
+        """Add an error of this program to the log."""
         self._say(Kind.ERROR, text)
 
     def take_entries(self) -> list[Entry]:
-        """What is new in the log since the last time."""
+        """The entries since the last call."""
         entries = list(self._fresh)
         self._fresh.clear()
         return entries

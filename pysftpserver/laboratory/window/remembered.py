@@ -1,6 +1,6 @@
-"""The last server, for the next start: its address and who was connected, and never a password or a key.
+"""What the window remembers: address and port of the last server, and the name. Never a password or a key.
 
-What may not enter: tkinter, what is done with it. Facts: XDG Base Directory Specification, $XDG_STATE_HOME.
+What may not enter: tkinter, what is done with it.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import json
 import os
 
 from pysftpserver.host import wholefiles
-from pysftpserver.laboratory import wire
+from pysftpserver.laboratory.config import DEFAULT_PORT
 from pysftpserver.laboratory.window.fields import HOST, NAME, PORT, fault
+from pysftpserver.service.terminal import state_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,24 +22,21 @@ MOST_BYTES = 4096
 
 
 def path(environ: Mapping[str, str]) -> str:
-    """Where the file is."""
-    state = environ.get("XDG_STATE_HOME", "")
-    if not os.path.isabs(state):  # the specification: then it is as if it were not set
-        state = os.path.join(os.path.expanduser("~"), ".local", "state")
-    return os.path.join(state, "pysftplab", "window.json")
+    """Where the file is. It need not exist."""
+    return os.path.join(state_directory("pysftplab", environ), "window.json")
 
 
 def beginning(given: Mapping[str, str], last: Mapping[str, str], account: str) -> dict[str, str]:
-    """What the fields begin with: what is given, else what was last, else what is usual.
+    """The first values of the fields: those given, else the last ones, else the defaults.
 
-    The port that was last is of that server only.
+    The last port is used for the last server only.
     """
     port = last.get(PORT) if given.get(HOST, last.get(HOST)) == last.get(HOST) else None
-    return {**last, NAME: last.get(NAME, account), PORT: port or str(wire.DEFAULT_PORT), **given}
+    return {**last, NAME: last.get(NAME, account), PORT: port or str(DEFAULT_PORT), **given}
 
 
 def load(file: str) -> dict[str, str]:
-    """The values of fields, as far as the file is there and they do."""
+    """The values of fields that the file has and that are valid; none where it cannot be read."""
     try:
         with open(file, "rb") as opened:
             found = json.loads(opened.read(MOST_BYTES))
@@ -51,7 +49,7 @@ def load(file: str) -> dict[str, str]:
 
 
 def save(file: str, values: Mapping[str, str]) -> None:
-    """Keep the values of those fields. Raises OSError."""
+    """Save the values of those fields. Raises OSError."""
     os.makedirs(os.path.dirname(file), mode=0o700, exist_ok=True)
     content = json.dumps({field: values[field] for field in KEPT}).encode() + b"\n"
     with wholefiles.open_temporary(file, content) as temporary:

@@ -1,4 +1,4 @@
-"""How the window starts and ends: the worker, the window on it, and what is remembered between two starts.
+"""How the window starts and ends: the worker, the window, and what is remembered for the next start.
 
 What may not enter: command lines, widgets, connections.
 """
@@ -23,14 +23,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Started(NamedTuple):
-    """A window, and what talks to the server for it."""
+    """A window, and its worker."""
 
     window: Window
     worker: Worker
 
 
 def start(given: Mapping[str, str], account: str, environ: Mapping[str, str]) -> Started:
-    """Open the window. given: values of fields. account: a name where there is no other.
+    """Open the window. given: values of fields. account: the default name.
 
     Raises tkinter.TclError where there is no display.
     """
@@ -49,7 +49,7 @@ def start(given: Mapping[str, str], account: str, environ: Mapping[str, str]) ->
 
 
 def run(started: Started) -> None:
-    """Until somebody closes the window, or a signal does."""
+    """Run until the user or a signal closes the window."""
     window, worker = started
     earlier = {number: signal.signal(number, lambda *_: window.leave_soon()) for number in SIGNALS}
     try:

@@ -11,7 +11,8 @@ import queue
 import tkinter as tk
 from tkinter import ttk
 
-from pysftpserver.laboratory.window.fields import HOST, NAME, PASSWORD, PORT, one_line
+from pysftpserver.failures import one_line
+from pysftpserver.laboratory.window.fields import HOST, NAME, PASSWORD, PORT
 from pysftpserver.laboratory.window.log import Log
 from pysftpserver.laboratory.window.model import Model, State
 
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
     from pysftpserver.laboratory.window.model import Worker
 
     class EventfulWorker(Worker, Protocol):
-        """A worker, and where it puts what it has to tell."""
+        """A worker, and the queue of its events."""
 
         events: queue.SimpleQueue[Event]
 
 
 TITLE = "Laboratory"
 POLL = 25  # milliseconds between two looks at the worker's events
-MOST_AT_ONCE = 100  # events that are shown in one go, so that keys and the mouse have their turn
+MOST_AT_ONCE = 100  # events that are shown in one go, before keys and the mouse have their turn
 BAD, FINE = "Bad.TEntry", "TEntry"
 RED, AMBER, GREY, GREEN = "#b3261e", "#8a4b00", "#5f6368", "#1b6b1b"
 STATE_COLOURS = {
@@ -47,7 +48,7 @@ CONNECT, DISCONNECT, CANCEL = "Connect", "Disconnect", "Cancel"
 
 
 class Window:
-    """Everything that is to be seen. Raises TclError where there is no display."""
+    """The window. Raises TclError where there is no display."""
 
     def __init__(self, worker: EventfulWorker, values: Mapping[str, str]) -> None:
         self.root = tk.Tk(className="Pysftplab")
@@ -73,11 +74,11 @@ class Window:
         self._poll()
 
     def run(self) -> None:
-        """Until somebody closes it."""
+        """Run until it is closed."""
         self.root.mainloop()
 
     def leave(self) -> None:
-        """Close the window: the connection first, in order. Who asks twice need not wait for that."""
+        """Disconnect in order, then close the window; a second call closes it at once."""
         if self._is_leaving or self.model.state is State.DISCONNECTED:
             self.root.destroy()
             return
@@ -86,12 +87,12 @@ class Window:
         self._refresh()
 
     def leave_soon(self) -> None:
-        """The same, for handlers of signals, which may come at any time."""
+        """The same, for signal handlers, which may be called at any time."""
         with contextlib.suppress(tk.TclError):  # it is closed
             self.root.after_idle(self.leave)
 
     def _set_least_size(self) -> None:
-        """No button is ever out of sight; the log is what becomes smaller."""
+        """Buttons stay visible; the log becomes smaller instead."""
         room = self.root.winfo_reqwidth() - self.log.winfo_reqwidth()
         log = self.log.winfo_reqheight()
         self.root.minsize(self._form.winfo_reqwidth() + room, self.root.winfo_reqheight() - log * 2 // 3)
@@ -111,7 +112,7 @@ class Window:
             troughcolor=BACKGROUND,
             focuscolor=FOCUS,
         )
-        # The theme's own greys for these states are of another colour.
+        # The theme's own greys do not match.
         style.map(".", background=[("disabled", BACKGROUND)], foreground=[("disabled", FAINT)])
         style.configure("TEntry", padding=4, lightcolor="#ffffff")
         style.configure("TCombobox", padding=3, arrowsize=14)
@@ -174,7 +175,7 @@ class Window:
             button.bind("<Return>", lambda event, action=action: action())  # type: ignore[misc]
         self._connect_button.grid(row=0, column=0, padx=(0, 8))
         self._end_button.grid(row=0, column=1)
-        # A line of text makes no window wider: it has what is there, from one character on.
+        # A long line does not make the window wider.
         self._hint = ttk.Label(form, width=1)
         self._hint.grid(row=3, column=1, columnspan=3, sticky="ew", pady=(6, 0))
         self._warning = ttk.Label(form, foreground=AMBER, width=1)
@@ -233,7 +234,7 @@ class Window:
         self.root.bind(f"<Alt-{letter.lower()}>", act)
 
     def _alt_c(self) -> None:
-        """Connect and Cancel begin alike, and are never there together."""
+        """Connect and Cancel have the same letter, and are never shown together."""
         if self.model.state is State.CONNECTING:
             self._cancel()
         else:
@@ -304,7 +305,7 @@ class Window:
             self._refresh()
 
     def _on_fault(self, kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:
-        """An exception in a handler: the window goes on, and says so."""
+        """Show an exception of a handler, and go on."""
         import traceback
 
         traceback.print_exception(kind, fault, trace)
@@ -314,7 +315,7 @@ class Window:
     # --- showing ------------------------------------------------------------------------------------------
 
     def _refresh(self) -> None:
-        """Show what the model says."""
+        """Show the state of the model."""
         model = self.model
         self.log.add(model.take_entries())
         for field, entry in self._entries.items():
@@ -337,7 +338,7 @@ class Window:
         _enable(self._service_label, model.can_choose)
 
     def _show_state(self) -> None:
-        """What changes with the state only."""
+        """Show what changes with the state only."""
         model = self.model
         for widget in (*self._entries.values(), self._checkbox):
             _enable(widget, model.can_edit)
@@ -355,7 +356,7 @@ class Window:
             entry.focus_set()
             entry.selection_range(0, "end")
             model.wanted = None
-        elif self.root.focus_get() in (self._input, self._end_button):  # which are of no use now
+        elif self.root.focus_get() in (self._input, self._end_button):  # which are disabled now
             self._connect_button.focus_set()
 
 
@@ -364,6 +365,6 @@ def _enable(widget: Any, is_enabled: bool, state: str = "normal") -> None:
 
 
 def _go_to(widget: ttk.Widget) -> None:
-    """Put the focus there, where somebody can do something with it."""
+    """Put the focus on a widget, if it is enabled."""
     if not widget.instate(["disabled"]):
         widget.focus_set()

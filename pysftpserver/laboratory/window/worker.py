@@ -10,10 +10,9 @@ import asyncio
 import contextlib
 import functools
 import queue
-import socket
-import threading
 import traceback
 
+from pysftpserver.failures import reason_of
 from pysftpserver.laboratory import client
 from pysftpserver.laboratory.client import (
     AsyncConnection,
@@ -23,6 +22,7 @@ from pysftpserver.laboratory.client import (
     TimedOut,
     Unreachable,
 )
+from pysftpserver.laboratory.loop import LoopThread
 from pysftpserver.laboratory.window.events import (
     Chosen,
     Connected,
@@ -45,10 +45,10 @@ if TYPE_CHECKING:
     Order = Callable[[AsyncConnection], Awaitable[None]]
     Events = queue.SimpleQueue[Event]
 
-MOST_EVENTS = 500  # that nobody has looked at yet, before the server has to wait
-REST = 0.02  # seconds, until that is looked at again
-LAST_WORDS = 1.0  # seconds, for what was typed before the end
-FAREWELL = 3.0  # seconds, for the thread to end
+MOST_EVENTS = 500  # that are not shown yet, before the server has to wait
+REST = 0.02  # seconds between two looks at that
+LAST_WORDS = 1.0  # seconds to send what was typed before the end
+FAREWELL = 3.0  # seconds for the thread to end
 
 
 class Worker:
@@ -61,21 +61,19 @@ class Worker:
     def __init__(self, remember: Callable[[Target], None], timeout: float = client.TIMEOUT) -> None:
         self._remember = remember
         self._timeout = timeout
-        #: What has happened: for one thread, which takes what is there and never waits.
+        #: What has happened, for the thread of the window.
         self.events: Events = queue.SimpleQueue()
         self._conversation: _Conversation | None = None
-        self._loop = _Loop()
-        self._thread = threading.Thread(target=self._run, name="laboratory-window", daemon=True)
-        self._thread.start()
+        self._thread = LoopThread("laboratory-window")
 
     # --- orders, from any thread --------------------------------------------------------------------------
 
     def connect(self, attempt: int, target: Target) -> None:
-        """Begin an attempt; what there is of another one is ended."""
+        """Begin an attempt, and end an earlier one."""
         self._call(self._begin, attempt, target)
 
     def disconnect(self) -> None:
-        """End what there is: an attempt at once, a connection in order."""
+        """End an attempt at once, or a connection in order."""
         self._call(self._end)
 
     def send(self, text: str) -> None:
@@ -83,30 +81,18 @@ class Worker:
         self._call(self._order, "send", text)
 
     def choose(self, title: str) -> None:
-        """Use another service."""
+        """Change to another service."""
         self._call(self._order, "choose", title)
 
     def stop(self) -> None:
         """End the thread, and wait a moment for it."""
-        self._call(self._loop.stop)
-        self._thread.join(FAREWELL)
+        self._thread.stop(FAREWELL)
 
     def _call(self, function: Callable[..., object], *arguments: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing is left to be ordered
-            self._loop.call_soon_threadsafe(function, *arguments)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._thread.loop.call_soon_threadsafe(function, *arguments)
 
     # --- in the thread ------------------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_forever()
-        finally:
-            tasks = asyncio.all_tasks(self._loop)
-            for task in tasks:
-                task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-            self._loop.close()
 
     def _begin(self, attempt: int, target: Target) -> None:
         self._end()
@@ -137,24 +123,24 @@ class _Conversation:
         self._end_wanted = asyncio.Event()
 
     def begin(self, timeout: float) -> None:
-        """Go on by itself, from here to the end."""
+        """Begin the task that does all of it."""
         self._task = asyncio.get_running_loop().create_task(self._run(timeout))
 
     def end(self) -> None:
-        """See to it that it ends."""
+        """Have it end."""
         self._end_wanted.set()
         if not self._is_connected:
             self._task.cancel()
 
     def order(self, what: str, text: str) -> None:
-        """Send something, or choose a service, when it is the turn of that."""
+        """Queue a text to send, or a service to choose."""
         does = self._send if what == "send" else self._choose
         self._orders.put_nowait(functools.partial(does, text))
 
     async def _run(self, timeout: float) -> None:
         try:
             await self._converse(timeout)
-        except Exception as error:  # a mistake of ours: the window is not left waiting for what never comes
+        except Exception as error:  # a bug: the window must not wait for ever
             traceback.print_exc()
             reason = f"internal error ({type(error).__name__}); the terminal says more"
             self._events.put(Disconnected(self._attempt, reason))
@@ -180,7 +166,7 @@ class _Conversation:
         self._events.put(Disconnected(self._attempt, reason))
 
     async def _talk(self, connection: AsyncConnection) -> str | None:
-        """Until it ends; return why, or None where this side wanted that."""
+        """Talk until the connection ends; return why, or None if this side ended it."""
         create = asyncio.get_running_loop().create_task
         self._orders.put_nowait(self._look_around)
         obeying = create(self._obey(connection))
@@ -191,7 +177,7 @@ class _Conversation:
         try:
             await asyncio.wait((receiving, ending, obeying), return_when=asyncio.FIRST_COMPLETED)
             if obeying.done():
-                obeying.result()  # which it never does but for a mistake
+                obeying.result()  # which raises only after a bug
             if receiving.done():
                 return str(receiving.result())
             with contextlib.suppress(TimeoutError):
@@ -204,7 +190,7 @@ class _Conversation:
             await asyncio.gather(*everything, return_exceptions=True)
 
     async def _receive(self, connection: AsyncConnection) -> LaboratoryError:
-        """Hand on what comes, no faster than it is shown; return why it ended."""
+        """Pass on what arrives, no faster than it is shown; return why the connection ended."""
         while True:
             try:
                 text = await connection.receive()
@@ -226,13 +212,13 @@ class _Conversation:
         try:
             await asyncio.to_thread(self._remember, self._target)
         except OSError as error:
-            reason = (error.strerror or "failure").lower()
-            self._events.put(Remark(self._attempt, f"this server is not remembered: {reason}"))
+            reason = f"this server is not remembered: {reason_of(error)}"
+            self._events.put(Remark(self._attempt, reason))
 
     # --- orders -------------------------------------------------------------------------------------------
 
     async def _look_around(self, connection: AsyncConnection) -> None:
-        """What the server is called, and what it offers, as far as it knows words for that."""
+        """Ask for the name of the server and its services, which an original server may not know."""
         try:
             self._events.put(Named(self._attempt, await connection.server_name()))
             titles = tuple(about.title for about in await connection.services())
@@ -242,7 +228,7 @@ class _Conversation:
         except ProtocolError:
             self._events.put(Remark(self._attempt, "the server offers no choice of services"))
         except LaboratoryError:
-            pass  # it is over, and that is said elsewhere
+            pass  # the connection is over, which another event tells
 
     async def _send(self, text: str, connection: AsyncConnection) -> None:
         error = None
@@ -261,40 +247,8 @@ class _Conversation:
         self._events.put(Chosen(self._attempt, title, error))
 
 
-class _Loop(asyncio.SelectorEventLoop):
-    """An event loop whose look-ups of names can be given up.
-
-    asyncio's own are made in threads that a program waits for when it ends, and a name server that does not
-    answer takes its time.
-    """
-
-    async def getaddrinfo(self, *arguments: Any, **named: Any) -> Any:
-        """As socket has it."""
-        found: asyncio.Future[Any] = self.create_future()
-
-        def look_up() -> None:
-            try:
-                answer, error = socket.getaddrinfo(*arguments, **named), None
-            except (OSError, UnicodeError) as reason:
-                answer, error = [], reason
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                self.call_soon_threadsafe(_settle, found, answer, error)
-
-        threading.Thread(target=look_up, name="laboratory-look-up", daemon=True).start()
-        return await found
-
-
-def _settle(waiting: asyncio.Future[Any], answer: Any, error: Exception | None) -> None:
-    if waiting.done():
-        return  # given up
-    if error is None:
-        waiting.set_result(answer)
-    else:
-        waiting.set_exception(error)
-
-
 def failure(error: LaboratoryError | ValueError) -> str:
-    """Why nothing came of an attempt, in one line."""
+    """Why an attempt has failed, in one line."""
     if isinstance(error, Unreachable):
         return f"the server cannot be reached: {error}"
     if isinstance(error, Refused):

@@ -1,0 +1,111 @@
+"""The table of supplied services, and how the server's settings make the ones that it offers.
+
+Each module is imported when its service is offered. What may not enter: what services do, concrete storages.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pysftpserver.failures import BadInput, missing, one_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.laboratory.config import ServerSettings
+    from pysftpserver.laboratory.service import Service
+
+    OpenStorage = Callable[[str], SFTPAbstractServerStorage]
+
+
+def _echo(settings: ServerSettings, open_storage: OpenStorage) -> Service:
+    from pysftpserver.laboratory.services.echo import Echo
+
+    return Echo()
+
+
+def _chat(settings: ServerSettings, open_storage: OpenStorage) -> Service:
+    from pysftpserver.laboratory.services.chat import Chat
+
+    return Chat(settings.chat_history, settings.chat_rooms)
+
+
+def _time(settings: ServerSettings, open_storage: OpenStorage) -> Service:
+    from pysftpserver.laboratory.services.clock import Time
+
+    return Time()
+
+
+def _http(settings: ServerSettings, open_storage: OpenStorage) -> Service:
+    try:
+        from pysftpserver.laboratory.services.http import HTTP
+    except ModuleNotFoundError:
+        raise missing("httpx", "laboratory") from None
+    try:
+        return HTTP(settings.http_allow, settings.http_timeout, settings.http_max_bytes)
+    except ValueError as error:
+        raise BadInput(f"http_allow: {error}") from None
+
+
+def _files(settings: ServerSettings, open_storage: OpenStorage) -> Service:
+    from pysftpserver.laboratory.services.files import Files
+
+    storage = settings.files
+    if storage is None:
+        raise BadInput("service files: it has no storage; name one with --files")
+    open_storage(storage)  # a mistake in the name is found now, not when a client comes
+    return Files(lambda: open_storage(storage), settings.files_max_bytes, settings.files_read_only)
+
+
+#: What makes each of them, and whether it is offered where no setting names services.
+SUPPLIED: dict[
+    str, tuple[Callable[[ServerSettings, OpenStorage], Service], Callable[[ServerSettings], bool]]
+] = {
+    "echo": (_echo, lambda settings: True),
+    "chat": (_chat, lambda settings: True),
+    "time": (_time, lambda settings: True),
+    "http": (_http, lambda settings: bool(settings.http_allow)),
+    "files": (_files, lambda settings: settings.files is not None),
+}
+
+
+def services_of(
+    settings: ServerSettings, open_storage: OpenStorage, named: Callable[[str], Any]
+) -> list[Service]:
+    """The services to offer; clients begin with the first.
+
+    open_storage: opens the storage of a name. named: finds what `module:Class` names. Raises BadInput.
+    """
+    if not settings.service:
+        return [
+            make(settings, open_storage) for make, is_offered in SUPPLIED.values() if is_offered(settings)
+        ]
+    found = [
+        SUPPLIED[name.lower()][0](settings, open_storage) if name.lower() in SUPPLIED else _own(name, named)
+        for name in settings.service
+    ]
+    from pysftpserver.laboratory.service import title_of
+
+    if len({title_of(service).casefold() for service in found}) < len(found):
+        raise BadInput("service: two services have the same name; offer one of them")
+    return found
+
+
+def _own(name: str, named: Callable[[str], Any]) -> Service:
+    from pysftpserver.laboratory.service import Service
+
+    if ":" not in name:
+        raise BadInput(f"service {name}: not a supplied service; write {', '.join(SUPPLIED)} or module:Class")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # where people try out their own
+    kind = named(name)
+    if not isinstance(kind, type) or not issubclass(kind, Service):
+        raise BadInput(f"service {name}: not a subclass of pysftpserver.laboratory.service.Service")
+    try:
+        return kind()
+    except (Exception, SystemExit) as error:
+        raise BadInput(f"service {name}: {type(error).__name__}: {one_line(str(error))}") from None
