@@ -1,7 +1,7 @@
 """A storage in memory: a complete plugin of pysftpserver, as an example.
 
-A tree of nodes; directories are dicts from names to nodes. Each method raises an errno, as a file system would, and
-the server turns it into the status that clients expect. All content is lost when the process ends.
+A tree of nodes; directories are dicts from names to nodes. Each method raises an errno, as a file system
+would, and the server turns it into the status that clients expect. All content is lost when the process ends.
 """
 
 from __future__ import annotations
