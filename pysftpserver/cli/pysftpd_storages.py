@@ -45,7 +45,7 @@ class Storages:
         if not user.storage:
             return self._folder(user)
         if kind == GRIDFS:
-            return self._gridfs().beside(rest or user.folder)
+            return self._gridfs().at_prefix(rest or user.folder)
         return self._class(user)
 
     def _folder(self, user: User) -> SFTPAbstractServerStorage:
