@@ -282,7 +282,7 @@ class RemoTarget:
 
     @contextlib.contextmanager
     def seams(self) -> Iterator[None]:
-        """Let inputs choose token times and path hashes; switch off waiting and the removal of old sessions."""
+        """Let inputs choose token times and path hashes; switch off waiting and removal of old sessions."""
         with (
             mock.patch.object(wire, "made_at", made_at),
             mock.patch.object(bodies, "made_at", made_at),
