@@ -274,7 +274,7 @@ def _elsewhere() -> list[str]:
 
 
 def _documents(directories: list[str], count: int) -> Iterator[dict[str, Any]]:
-    """Yield documents of files as the storage stores them. There is no content, which is never read."""
+    """Yield documents of files as the storage stores them. Content is never read, so there is none."""
     now = datetime.datetime.now(datetime.UTC)
     for number in range(count):
         yield {

@@ -110,7 +110,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         other._begin(_top(prefix))
         return other
 
-    beside = at_prefix  # the earlier name
+    beside = at_prefix  # its earlier name
 
     # --- the database -----------------------------------------------------------------------------------
 

@@ -47,7 +47,7 @@ def open_client(remote: str, port: int | None) -> tuple[pymongo.MongoClient[Any]
         shown = repr(remote) if "@" not in remote else "with a user"  # there may be a password
         raise ValueError(f"invalid host {shown}: give a name, an address or a mongodb:// URI")
     if port is not None and port not in PORTS:
-        raise ValueError(f"invalid port {port}: {PORTS[0]} to {PORTS[-1]}")
+        raise ValueError(f"invalid port {port}: use {PORTS[0]} to {PORTS[-1]}")
     return _client(remote, port), None
 
 
@@ -66,7 +66,7 @@ def _client(remote: str, port: int | None) -> pymongo.MongoClient[Any]:
     except errors.ConfigurationError as error:  # including InvalidURI
         raise ValueError(_reason(error)) from None
     except (errors.PyMongoError, ValueError, TypeError, OSError) as error:
-        raise ValueError(f"the driver takes no such URI ({type(error).__name__})") from None
+        raise ValueError(f"the driver does not accept this URI ({type(error).__name__})") from None
 
 
 def _reason(error: Exception) -> str:
@@ -99,7 +99,7 @@ def check_database(name: str) -> str:
 def check_bucket(name: str) -> str:
     """Raises ValueError for an invalid bucket name."""
     if not _BUCKET.fullmatch(name) or name.endswith(".") or ".." in name:
-        raise ValueError(f"invalid bucket {name!r}: a part of a collection's name, such as fs")
+        raise ValueError(f"invalid bucket {name!r}: give the prefix of its collections, such as fs")
     return name
 
 
@@ -112,7 +112,7 @@ def reach(client: pymongo.MongoClient[Any], patience: float) -> None:
         raise MongoUnavailable(_refusal(error)) from error
     except errors.ConfigurationError as error:
         raise MongoUnavailable(
-            "its name cannot be looked up, or it speaks otherwise than this driver"
+            "its host name cannot be resolved, or the driver does not support its version"
         ) from error
     except (errors.PyMongoError, OSError) as error:
         refusal = _authentication(error)

@@ -35,7 +35,7 @@ def spoken(error: errors.PyMongoError) -> Exception:
     if isinstance(error, (errors.ConnectionFailure, errors.WaitQueueTimeoutError)):
         return SFTPFailure("The connection to the database was lost; try again")
     if isinstance(error, (errors.WTimeoutError, errors.WriteConcernError)):
-        return SFTPFailure("The database could not yet make that safe on a majority of its members")
+        return SFTPFailure("The change is not yet on a majority of the database's members")
     if isinstance(error, errors.ExecutionTimeout):
         return SFTPFailure("The database took too long; try again")
     code = getattr(error, "code", None)
@@ -44,8 +44,8 @@ def spoken(error: errors.PyMongoError) -> Exception:
     if code == OUT_OF_DISK_SPACE:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if code == WRITE_CONFLICT or error.has_error_label("TransientTransactionError"):
-        return SFTPFailure("Somebody else has changed the same at the same time; try again")
-    return SFTPFailure("The database has refused that")
+        return SFTPFailure("Another session has changed the same data at the same time; try again")
+    return SFTPFailure("The database has refused the request")
 
 
 def answers(method: Method) -> Method:

@@ -121,7 +121,7 @@ class OpenFiles:
         self._all: set[OpenFile] = set()
         self._doomed: list[Any] = []  # files that were removed and are still open here
 
-    # --- who is there -----------------------------------------------------------------------------------
+    # --- finding open files -----------------------------------------------------------------------------
 
     def changed(self, name: str) -> OpenFile | None:
         """Return the open file of a name if it differs from the database, else None."""
@@ -361,7 +361,7 @@ class OpenFiles:
             file.fields.update(fields)
         elif file.doc is not None:
             if file.name is not None and not set_fields(self._bucket, file.doc, fields):
-                raise Conflict("Somebody else has replaced or removed this file meanwhile")
+                raise Conflict("Another session has replaced or removed this file meanwhile")
             file.doc = {**file.doc, "metadata": {**metadata(file.doc), **fields}}
 
     # --- names ------------------------------------------------------------------------------------------

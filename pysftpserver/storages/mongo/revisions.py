@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 ATTEMPTS = 20  # for a name that others store to all the time
 NOT_TAKEN_OVER = ("_id", "md5", "length", "chunkSize", "uploadDate", "filename", "metadata")
 ANYTHING = object()  # as expected: any file, or no file
-CHANGED = "Somebody else has changed or removed this file meanwhile; nothing was stored"
+CHANGED = "Another session has changed or removed this file meanwhile; nothing was stored"
 
 
 class Conflict(SFTPFailure):
@@ -91,7 +91,7 @@ def publish(
             return doc, []  # it is stored; the next one removes what it hides
         if gone is not None:
             return doc, gone
-    return _taken_back(bucket, doc, Conflict("Others store to this name all the time; nothing was stored"))
+    return _taken_back(bucket, doc, Conflict("Other sessions keep storing to this name; nothing was stored"))
 
 
 def _taken_back(bucket: Bucket, doc: Document | None, error: Exception) -> tuple[Document, list[Any]]:
@@ -284,7 +284,7 @@ def remove(bucket: Bucket, name: str) -> list[Any]:
         gone += delete(bucket, name, [doc["_id"] for doc in there[:-1]], uploaded(there[-1]))
         if bucket.files.delete_one(_as_it_is(there[-1], name)).deleted_count:
             return [*gone, there[-1]["_id"]]
-    raise Conflict("Others store to this name all the time; it was not removed")
+    raise Conflict("Other sessions keep storing to this name; it was not removed")
 
 
 def move(bucket: Bucket, old: str, new: str, replace: bool, keep: bool) -> list[Any]:
@@ -303,7 +303,7 @@ def move(bucket: Bucket, old: str, new: str, replace: bool, keep: bool) -> list[
             continue
         if gone is not None:
             return gone
-    raise Conflict("Others store to this name all the time; nothing was renamed")
+    raise Conflict("Other sessions keep storing to this name; nothing was renamed")
 
 
 def _move(bucket: Bucket, old: str, new: str, replace: bool, keep: bool) -> list[Any] | None:
