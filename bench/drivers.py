@@ -1,7 +1,7 @@
-"""What makes a server work and stops the time: OpenSSH's sftp, raw packets, and no server at all.
+"""Drives a server and measures the time: with OpenSSH's sftp, with raw packets, and without a server.
 
-Every driver returns seconds. The raw ones send packets that were made before the clock starts and look
-at nothing in the replies but their number and size, so that the client is not what is measured.
+Every driver returns seconds. The raw ones send packets that were made before the clock starts and check only
+the number and size of the replies, so that the client's time is small.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ CHUNK = 1 << 18  # bytes
 
 
 def command(name: str) -> list[str]:
-    """The command line of one of our commands, installed beside this interpreter or in the checkout."""
+    """Return the command line of one of our commands, installed with this interpreter or in the checkout."""
     installed = Path(sys.executable).parent / name
     return [sys.executable, str(installed if installed.exists() else CHECKOUT / "bin" / name)]
 
 
 def sftp(server: Sequence[str], commands: str, options: Sequence[str] = ()) -> float:
-    """Seconds that `sftp -D server` takes for a batch of commands.
+    """Return the seconds that `sftp -D server` takes for a batch of commands.
 
     Raises RuntimeError with what it said when it fails.
     """
@@ -41,12 +41,12 @@ def sftp(server: Sequence[str], commands: str, options: Sequence[str] = ()) -> f
 
 
 def sftp_over_ssh(config: Path, host: str, commands: str, options: Sequence[str] = ()) -> float:
-    """Seconds that sftp takes through a real sshd, logging in included."""
+    """Return the seconds that sftp takes through a real sshd, with the login."""
     return timed(["sftp", "-q", "-F", str(config), *options, "-b", "-", host], commands)
 
 
 def timed(argv: list[str], commands: str = "") -> float:
-    """Seconds from the start of a program to its end. commands: its standard input.
+    """Return the seconds from the start of a program to its end. commands: its standard input.
 
     Raises RuntimeError with what it said when it fails.
     """
@@ -76,7 +76,7 @@ class RawSession:
         self.process.wait()
 
     def packet(self) -> bytes:
-        """The next reply, without its length."""
+        """Return the next reply, without its length."""
         length = int.from_bytes(self._exactly(4), "big")
         return self._exactly(length)
 
@@ -90,7 +90,7 @@ class RawSession:
         return data
 
     def exchange(self, requests: bytes, expected: int) -> float:
-        """Seconds until `expected` bytes of replies to these requests are there."""
+        """Send requests; return the seconds until `expected` bytes of replies have arrived."""
         self.socket.setblocking(False)
         poll = select.poll()
         view = memoryview(requests)
@@ -114,7 +114,7 @@ class RawSession:
 
 
 def pipelined_stats(server: Sequence[str], paths: Sequence[bytes], count: int, kind: int) -> float:
-    """Seconds for `count` STAT or LSTAT requests, all sent without waiting, on paths that exist."""
+    """Return the seconds for `count` STAT or LSTAT requests on existing paths, sent without waiting."""
     requests = b"".join(sftpcmd(kind, sftpstring(paths[number % len(paths)])) for number in range(count))
     attrs = 4 + 1 + 4 + 32  # an ATTRS packet with every field
     with RawSession(server) as session:
@@ -122,7 +122,7 @@ def pipelined_stats(server: Sequence[str], paths: Sequence[bytes], count: int, k
 
 
 def small_reads(server: Sequence[str], paths: Sequence[bytes], count: int) -> float:
-    """Seconds for `count` times OPEN, READ of 1 KiB and CLOSE, each sent after the reply before it."""
+    """Return the seconds for `count` times OPEN, READ of 1 KiB and CLOSE, each sent after the last reply."""
     with RawSession(server) as session:
         send = session.socket.sendall
         began = time.perf_counter()
@@ -139,21 +139,21 @@ def small_reads(server: Sequence[str], paths: Sequence[bytes], count: int) -> fl
 
 
 def session_start(server: Sequence[str]) -> float:
-    """Seconds from starting the server to its VERSION reply."""
+    """Return the seconds from starting the server to its VERSION reply."""
     began = time.perf_counter()
     with RawSession(server):
         return time.perf_counter() - began
 
 
 def bare_python(python: str) -> float:
-    """Seconds from starting to the end of a Python that does nothing."""
+    """Return the seconds from start to end of a Python that does nothing."""
     began = time.perf_counter()
     subprocess.run([python, "-c", "pass"], check=True, stdin=subprocess.DEVNULL)
     return time.perf_counter() - began
 
 
 def limit_of_get(source: Path) -> float:
-    """Seconds to move a file through a socket pair by sendfile, without any protocol."""
+    """Return the seconds to move a file through a socket pair by sendfile, without a protocol."""
     ours, theirs = socket.socketpair()
     size = source.stat().st_size
     with ours, theirs, source.open("rb") as file:
@@ -174,7 +174,7 @@ def _drain(end: socket.socket, size: int) -> None:
 
 
 def limit_of_put(source: Path, target: Path, times: int) -> float:
-    """Seconds to move a file so often through a socket pair by read and write on both sides, no protocol."""
+    """Return the seconds to move a file `times` times through a socket pair by read and write."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         writer = threading.Thread(target=_pour, args=(theirs, source, times))
@@ -201,14 +201,14 @@ def _pour(end: socket.socket, source: Path, times: int) -> None:
 
 
 def peak_memory(server: Sequence[str], commands: str, report: Path, options: Sequence[str] = ()) -> int:
-    """The highest resident size (bytes) of a server while sftp drives it.
+    """Return the peak of resident memory (bytes) of a server while sftp drives it.
 
-    The server runs below a shell of its own, whose only other work is to wait for it and tell.
+    The server's parent is a small program that waits for it and reports its usage.
     """
     script = "import os,sys\npid=os.spawnvp(os.P_NOWAIT,sys.argv[2],sys.argv[2:])\n"
     script += 'usage=os.wait4(pid,0)[2]\nopen(sys.argv[1],"w").write(str(usage.ru_maxrss))\n'
     sftp([sys.executable, "-c", script, str(report), *server], commands, options)
-    # sftp does not wait for its server to end, so the report may be a moment late.
+    # sftp does not wait for its server to end, so the report may come later.
     deadline = time.monotonic() + 10
     while not (report.exists() and (text := report.read_text())):
         if time.monotonic() > deadline:

@@ -1,7 +1,7 @@
 """Rows for the storage on GridFS: beside pymongo's GridFSBucket, on the same SecantusDB, in turn.
 
-Here are names, sizes and targets. What the two sides do is in gridfs_sides.py, which needs pymongo and is
-imported when a row is wanted; so may nothing here.
+This module has names, sizes and targets, and must not import pymongo. gridfs_sides.py does the work; it needs
+pymongo, and is imported when a row is selected.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bench.gridfs_sides import Sides
 
-GROUP = "gridfs"  # the word that all names of rows have here, and no others
+GROUP = "gridfs"  # in the names of all rows here, and of no others
 MIB = 1 << 20
 DRIVER_AND_STORAGE = ("GridFSBucket", "storage")
 MOST_RESIDENT = 60 * MIB
@@ -21,7 +21,7 @@ MOST_RESIDENT = 60 * MIB
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of everything there is: bytes of files, and numbers of reads and of names."""
+    """Sizes of files in bytes, and numbers of reads and of names."""
 
     transfer: int = 256 * MIB
     sought: int = 64 * MIB
@@ -35,9 +35,9 @@ class Sizes:
 class Contest:
     """One line of the table.
 
-    reference, ours: seconds that each takes. contenders: what the two are called. target: what the ratio
-    reference / ours is to reach; most: what it is not to exceed. resident: bytes of memory, which `memory`
-    says what they are, and which are to stay below most_resident.
+    reference, ours: seconds that each takes. contenders: their names. target: least ratio reference / ours
+    that we aim for; most: greatest one. resident: bytes of memory, described by `memory`, which should stay
+    below most_resident.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Contest:
 
 
 def contests(sizes: Sizes) -> Iterator[Contest]:
-    """All rows."""
+    """Yield all rows."""
     yield from _transfers(f"{sizes.transfer // MIB} MiB")
     yield Contest(
         f"{GROUP}: read 4 KiB anywhere in {sizes.sought // MIB} MiB",

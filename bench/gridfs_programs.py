@@ -1,12 +1,12 @@
-"""What the rows on GridFS run in processes of their own.
+"""Programs that the rows on GridFS run as separate processes.
 
     python -m bench.gridfs_programs put PORT DATABASE FILE NAME
     python -m bench.gridfs_programs get PORT DATABASE FILE NAME
     python -m bench.gridfs_programs growth PORT DATABASE DIRECTORY
 
-put and get move a file between a bucket and the file system, as a program on pymongo does. growth prints how
-many bytes of memory a process of the storage takes more for listing a directory. Each imports what it needs
-only: starting is a part of what is measured.
+put and get move a file between a bucket and the file system, as a program on pymongo does. growth prints by
+how many bytes the memory of a process grows when the storage lists a directory. Each imports only what it
+needs, because the start is a part of the measurement.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def get(port: str, database: str, file: str, name: str) -> None:
 
 
 def growth(port: str, database: str, directory: str) -> None:
-    """Print by how many bytes the peak of listing a directory is above what was resident before."""
+    """List a directory; print the peak of resident memory (bytes) less what was resident before."""
     from pysftpserver.mongostorage import SFTPServerMongoStorage
 
     storage = SFTPServerMongoStorage(LOOPBACK, int(port), database)
@@ -50,7 +50,7 @@ def growth(port: str, database: str, directory: str) -> None:
 
 
 def _resident(field: str) -> int:
-    """A figure of this process (bytes). Source: proc(5), status. What wait4() says counts the parent in."""
+    """Return a figure of this process in bytes, from proc(5), status. (wait4() includes the parent's.)"""
     with open("/proc/self/status", encoding="ascii") as lines:
         found = re.search(rf"^{field}:\s+(\d+) kB$", lines.read(), re.MULTILINE)
     assert found is not None

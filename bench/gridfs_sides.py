@@ -1,7 +1,7 @@
-"""What the rows on GridFS measure: the same work by pymongo's GridFSBucket and by our storage.
+"""Both sides of the rows on GridFS: the same work by pymongo's GridFSBucket and by our storage.
 
-Both use the same SecantusDB, whose data is in the benchmark's temporary directory. What measures returns
-seconds, unless it says otherwise; what has to be made or removed for it, is so before the clock starts.
+Both use the same SecantusDB, whose data is in the benchmark's temporary directory. The methods that measure
+return seconds, unless they say otherwise. They create and remove what they need before the clock starts.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ PROGRAMS = [sys.executable, "-m", "bench.gridfs_programs"]
 TRANSFERS, ALONE, AMONG_OTHERS, MANY = "transfers", "alone", "among_others", "many"  # databases
 SENT, FETCHED, SOUGHT = "sent", "fetched", "sought"  # files in the first
 DIRECTORY = "listed"
-OTHER_DIRECTORIES = 200  # half of them sort before DIRECTORY, half behind
-LISTINGS = 5  # of a directory that is short, in one measurement
+OTHER_DIRECTORIES = 200  # half of them sort before DIRECTORY, half after
+LISTINGS = 5  # listings of a short directory in one measurement
 AT_ONCE = 10_000  # documents
 BLOCK = 4096  # bytes
-PIECE = os.urandom(CHUNK_SIZE)  # what one write sends, and as much one read asks for
+PIECE = os.urandom(CHUNK_SIZE)  # bytes of one write, and of one read
 
 
 @contextlib.contextmanager
 def started(top: Path, sizes: Sizes) -> Iterator[Sides]:
-    """The sides, and a database while they are used. Raises EmbeddedFailed."""
+    """Yield the sides, with a running database. Raises EmbeddedFailed."""
     with EmbeddedMongo(top / "mongo") as mongo, contextlib.ExitStack() as stack:
         yield Sides(top, sizes, mongo.port, stack)
 
 
 class Sides:
-    """Both sides. stack: what is to be closed in the end."""
+    """Both sides. stack: closes what they open."""
 
     def __init__(self, top: Path, sizes: Sizes, port: int, stack: contextlib.ExitStack) -> None:
         self.top = top
@@ -90,13 +90,13 @@ class Sides:
         return self._sent(began)
 
     def _clear(self) -> None:
-        """Remove what was sent, and have the database write down all that: both begin alike."""
+        """Remove what was sent and flush the database, so that both begin with the same state."""
         for file in self.bucket.find({"filename": SENT}):
             self.bucket.delete(file._id)
         self.client.admin.command("fsync")
 
     def _sent(self, began: float) -> float:
-        """Seconds since then. Raises RuntimeError unless all has come."""
+        """Return the seconds since then. Raises RuntimeError unless everything has arrived."""
         seconds = time.perf_counter() - began
         _check(sum(file.length for file in self.bucket.find({"filename": SENT})), self.sizes.transfer)
         return seconds
@@ -130,7 +130,7 @@ class Sides:
         return seconds
 
     def _stored(self, name: str, size: int) -> None:
-        """Have a file of that many bytes in the bucket."""
+        """Store a file of this many bytes in the bucket, if there is none."""
         if not any(self.bucket.find({"filename": name})):
             with self.bucket.open_upload_stream(name) as upload:
                 for _, piece in _pieces(size):
@@ -139,11 +139,11 @@ class Sides:
     # --- the same through a server, and by a program --------------------------------------------------------
 
     def _server(self) -> list[str]:
-        options = ["--log-level", "ERROR"]  # as all servers here
+        options = ["--log-level", "ERROR"]  # like all servers here
         return [*drivers.command("pysftpmongo"), *options, LOOPBACK, str(self.port), TRANSFERS]
 
     def _put(self) -> str:
-        """The command for sftp, on a bucket without the file."""
+        """Return the command for sftp, and remove the file from the bucket."""
         self._clear()
         return f"put {self._local()} /{SENT}\n"
 
@@ -183,7 +183,7 @@ class Sides:
     # --- reads here and there -----------------------------------------------------------------------------
 
     def _offsets(self) -> list[int]:
-        """The same ones every time."""
+        """Return the same offsets every time."""
         return random.Random(1).choices(range(self.sizes.sought - BLOCK), k=self.sizes.reads)
 
     def driver_seeks(self) -> float:
@@ -212,7 +212,7 @@ class Sides:
     # --- listings -----------------------------------------------------------------------------------------
 
     def _directory(self, database: str, names: int, others: int) -> SFTPServerMongoStorage:
-        """A storage on a bucket with a directory of so many names, and so many others beside it."""
+        """Return a storage on a bucket with a directory of some names, and others in further directories."""
         if database not in self._listed:
             storage = self._storage(database)
             for directory in (DIRECTORY, *(_elsewhere() if others else ())):
@@ -220,7 +220,7 @@ class Sides:
             documents = itertools.chain(_documents([DIRECTORY], names), _documents(_elsewhere(), others))
             while some := list(itertools.islice(documents, AT_ONCE)):
                 storage.bucket.files.insert_many(some, ordered=False)
-            storage.prepare()  # indexes come last: that is faster
+            storage.prepare()  # creating the indexes last is faster
             self._listed[database] = storage
         return self._listed[database]
 
@@ -245,7 +245,7 @@ class Sides:
         return self._list(self._directory(MANY, self.sizes.many, 0), self.sizes.many, 1)
 
     def driver_lists_many(self) -> float:
-        """Seconds to find the files of that directory by the beginning of their names."""
+        """Seconds to find the files of that directory by the prefix of their names."""
         self._directory(MANY, self.sizes.many, 0)
         began = time.perf_counter()
         names = {"$gte": f"{DIRECTORY}/", "$lt": f"{DIRECTORY}0"}  # "0" follows "/"
@@ -255,14 +255,14 @@ class Sides:
         return time.perf_counter() - began
 
     def growth(self) -> int:
-        """How many bytes more a process has at most, when it lists that directory."""
+        """Return by how many bytes a process grows at most when it lists that directory."""
         self._directory(MANY, self.sizes.many, 0)
         argv = [*PROGRAMS, "growth", str(self.port), MANY, f"/{DIRECTORY}"]
         return int(subprocess.run(argv, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def _pieces(size: int) -> Iterator[tuple[int, bytes]]:
-    """(offset, bytes) of each write."""
+    """Yield (offset, bytes) for each write."""
     for offset in range(0, size - size % CHUNK_SIZE, CHUNK_SIZE):
         yield offset, PIECE
     if size % CHUNK_SIZE:
@@ -274,7 +274,7 @@ def _elsewhere() -> list[str]:
 
 
 def _documents(directories: list[str], count: int) -> Iterator[dict[str, Any]]:
-    """Files as the storage stores them, so many in all; what they would contain is never asked for."""
+    """Yield documents of files as the storage stores them. Content is never read, so there is none."""
     now = datetime.datetime.now(datetime.UTC)
     for number in range(count):
         yield {

@@ -1,7 +1,7 @@
 """Rows for the message server: `pysftplab` beside a bare asyncio echo server, and beside Fernet itself.
 
-Here are names, sizes and targets. What is timed is in laboratory_sides.py, which is imported when a row is
-wanted.
+This module has names, sizes and targets. laboratory_sides.py does the work, and is imported when a row is
+selected.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bench.laboratory_sides import Sides
 
-GROUP = "laboratory"  # the word that all names of rows have here, and no others
+GROUP = "laboratory"  # in the names of all rows here, and of no others
 CONTENDERS = ("asyncio echo", "pysftplab")
 WITH_FERNET = ("Fernet alone", "pysftplab")
 LEAST = 0.25  # of the speed of a bare echo server
@@ -21,7 +21,7 @@ LEAST = 0.25  # of the speed of a bare echo server
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much there is: clients at once, messages of each, their bytes, and connections that are made."""
+    """Numbers of clients at once, of messages of each, of their bytes, and of connections."""
 
     clients: int = 500
     messages: int = 200
@@ -41,7 +41,7 @@ class Contest:
 
 
 def contests(sizes: Sizes) -> Iterator[Contest]:
-    """All rows."""
+    """Yield all rows."""
     work = f"{GROUP}: {sizes.clients} clients, {sizes.messages} messages of {sizes.length} bytes each"
     yield Contest(
         f"{work}, one at a time",

@@ -1,7 +1,7 @@
-"""What the rows on the message server measure: clients that send, and check what comes back.
+"""Both sides of the rows on the message server: clients that send, and check the answers.
 
-Connections are made, and messages encrypted, before the clock starts; what has come is looked at when it has
-stopped: that nothing was lost, and all is in its order.
+Connections are opened, and messages encrypted, before the clock starts. After it stops, the answers are
+checked: none is lost, and all are in order.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ HOST = "127.0.0.1"
 PASSWORD = "bench"
 KEY = "the key of the benchmark"
 MOST = 1 << 20  # bytes of a message
-AT_ONCE = 20  # connections that are being made
-ROUNDS = 3  # that a client waits for in the beginning: key, password, name
+AT_ONCE = 20  # connections being opened at once
+ROUNDS = 3  # answers that a client waits for first: key, password, name
 BARE = """
 import asyncio
 class Echo(asyncio.Protocol):
@@ -45,7 +45,7 @@ asyncio.run(main())
 
 @contextlib.contextmanager
 def started(top: Path, sizes: Sizes) -> Iterator[Sides]:
-    """The sides, with both servers while they are used."""
+    """Yield the sides, with both servers running."""
     sides = Sides(top, sizes)
     try:
         yield sides
@@ -63,7 +63,7 @@ class Sides:
         wanted = 4 * max(sizes.clients, AT_ONCE) + 256
         if soft != resource.RLIM_INFINITY and soft < wanted:
             most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))  # which the servers inherit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))  # inherited by the servers
         ours = [*drivers.command("pysftplab"), "serve", "--port", "0", "--service", "echo"]
         ours += ["--allow-plaintext", "--step-timeout", "60"]
         ours += ["--max-connections", "100000", "--max-per-address", "100000"]
@@ -98,7 +98,7 @@ class Sides:
     # --- what is timed ------------------------------------------------------------------------------------
 
     def echoed(self, which: str, ahead: int) -> float:
-        """Seconds until all clients have all answers. ahead: messages that each sends before it waits."""
+        """Return the seconds until all clients have all answers. ahead: unanswered messages per client."""
         return asyncio.run(self._echoed(which, ahead))
 
     async def _echoed(self, which: str, ahead: int) -> float:
@@ -134,7 +134,7 @@ class Sides:
         return [codec.encode((text,)) for text in self._texts]
 
     def fernet(self) -> float:
-        """Seconds that Fernet alone takes for the same messages and answers."""
+        """Return the seconds that Fernet alone takes for the same messages and answers."""
         messages = self._messages("encrypted")
         answers = [f"{answer}\0".encode() for answer in self._answers]
         cipher = wire.fernet(KEY)
@@ -146,7 +146,7 @@ class Sides:
         return time.perf_counter() - began
 
     def connected(self, which: str) -> float:
-        """Seconds until that many connections have been accepted, one after the other closed."""
+        """Return the seconds until this many connections have been accepted and closed."""
         return asyncio.run(self._connected(which))
 
     async def _connected(self, which: str) -> float:
@@ -169,7 +169,7 @@ class Sides:
 
 
 class Client(asyncio.Protocol):
-    """One client: it counts what comes, and looks at it afterwards."""
+    """One client, which counts the bytes that arrive and checks them afterwards."""
 
     transport: asyncio.Transport
 
@@ -192,7 +192,7 @@ class Client(asyncio.Protocol):
             self.accepted.set_result(None)
 
     def begin(self) -> None:
-        """Send the first ones."""
+        """Send the first messages."""
         self.transport.write(b"".join(self._messages[: self._ahead]))
         self._sent = self._ahead
 
@@ -219,5 +219,5 @@ class Client(asyncio.Protocol):
                 waiting.exception()
 
     def texts(self) -> list[str]:
-        """What has come."""
+        """Return the texts that have arrived."""
         return wire.codec(self._key, MOST).feed(b"".join(self._received))

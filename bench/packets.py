@@ -1,10 +1,10 @@
-"""What one request costs inside the engine: microseconds, without a door and without a client.
+"""Measures the cost of one request inside the engine, in microseconds, without a door and without a client.
 
     python -m bench.packets
 
-Every kind of request is made beforehand and served many times by an engine on a jail, and next to it
-stands what its system calls cost alone, from Python. The difference is what this project can do
-something about. Figures are the best of several rounds, which on a busy machine says more than a mean.
+Requests of each kind are prepared and then served many times by an engine on a jail. Next to that is the cost
+of their system calls alone, from Python. This project can only reduce the difference. Figures are the best of
+several rounds, which is more reliable than a mean on a busy machine.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
 FILES = 500
 ROUNDS = 7
-ASKED = 261_120  # bytes that OpenSSH's client asks for, whatever a file's size
+ASKED = 261_120  # bytes that OpenSSH's client requests, at any file size
 BLOCK = 32 * 1024  # bytes
 
 
@@ -44,7 +44,7 @@ class Engine:
         self.serve([sftpint(5) + bytes((wire.SSH2_FXP_INIT,)) + sftpint(wire.SFTP_VERSION)])
 
     def serve(self, packets: list[bytes]) -> float:
-        """Seconds a packet, each handed in alone, as from a client that waits for replies."""
+        """Return the seconds per packet, served one by one, as from a client that waits for replies."""
         views = [memoryview(packet) for packet in packets]
         server = self.server
         began = time.perf_counter()
@@ -56,7 +56,7 @@ class Engine:
         return (time.perf_counter() - began) / len(packets)
 
     def round(self) -> dict[str, float]:
-        """Seconds a request, by what it is."""
+        """Return the seconds per request, by its kind."""
         first = len(self.server.handles.opened)
         taken = {}
         read, write = wire.SSH2_FXF_READ, wire.SSH2_FXF_WRITE
@@ -82,7 +82,7 @@ class Engine:
 
 
 def alone(top: Path) -> dict[str, float]:
-    """Seconds that the system calls of each request take alone."""
+    """Return the seconds that the system calls of each kind of request take alone."""
     root = os.open(top, os.O_PATH)
     path = b"/a/b/c/file-000"
     short, long = (os.open(top / name, os.O_RDWR) for name in (os.fsdecode(path[1:]), "long"))
@@ -113,19 +113,19 @@ def alone(top: Path) -> dict[str, float]:
         for _ in range(FILES):
             call()
         taken[name] = (time.perf_counter() - began) / FILES
-        os.closerange(long + 1, long + 2 * FILES)  # what the row of OPEN has opened
+        os.closerange(long + 1, long + 2 * FILES)  # opened by the row of OPEN
     for descriptor in (root, short, long):
         os.close(descriptor)
     return taken
 
 
 def best(rounds: list[dict[str, float]]) -> dict[str, float]:
-    """The shortest time of each row."""
+    """Return the shortest time of each row."""
     return {name: min(taken[name] for taken in rounds) for name in rounds[0]}
 
 
 def main() -> int:
-    """Measure, and print a table."""
+    """Measure and print a table."""
     with tempfile.TemporaryDirectory(dir=shared_memory(), prefix="pysftpserver-bench-") as name:
         top = Path(name)
         engine = Engine(top)

@@ -1,7 +1,7 @@
 """Rows for the standalone server: `pysftpd` beside OpenSSH's sshd with its internal-sftp, in turn.
 
-Here are names, sizes and targets. What is timed is in pysftpd_sides.py, which is imported when a row is
-wanted.
+This module has names, sizes and targets. pysftpd_sides.py does the work, and is imported when a row is
+selected.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bench.pysftpd_sides import Sides
 
-GROUP = "pysftpd"  # the word that all names of rows have here, and no others
+GROUP = "pysftpd"  # in the names of all rows here, and of no others
 MIB = 1 << 20
 CONTENDERS = ("sshd", "pysftpd")
 PROCESSES = ("one worker", "two workers")
-MOST_IDLE = 120 * MIB  # resident, with all idle sessions
+MOST_IDLE = 120 * MIB  # bytes resident, with all idle sessions
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much there is: bytes of a transfer and of each of the clients' at once, logins, and sessions."""
+    """Bytes of a transfer and of one with several clients, and numbers of logins and sessions."""
 
     transfer: int = 512 * MIB
     part: int = 128 * MIB
@@ -44,7 +44,7 @@ class Contest:
 
 
 def contests(sizes: Sizes) -> Iterator[Contest]:
-    """All rows."""
+    """Yield all rows."""
     for verb in ("get", "put"):
         yield Contest(
             f"{GROUP}: {verb} {sizes.transfer // MIB} MiB, aes128-gcm",

@@ -1,6 +1,6 @@
-"""What the rows on the standalone server measure: OpenSSH's client with one server or the other.
+"""Both sides of the rows on the standalone server: OpenSSH's client with one server or the other.
 
-All servers run already, and a client is timed with its start and its login.
+All servers are running. The time of a client includes its start and its login.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from tests.integration.sshd import TARGET, Sshd, Way
 
 USER = "bench"
 CIPHER = ("-o", "Ciphers=aes128-gcm@openssh.com")
-AT_ONCE = 50  # logins of the program that holds idle sessions
+AT_ONCE = 50  # simultaneous logins of the program that holds idle sessions
 PIECE = 200_000  # bytes that each working session writes and reads
 
 
 @contextlib.contextmanager
 def started(top: Path, sizes: Sizes) -> Iterator[Sides]:
-    """The sides, with all servers while they are used."""
+    """Yield the sides, with all servers running."""
     with contextlib.ExitStack() as stack:
         yield Sides(top, sizes, stack)
 
 
 class Sides:
-    """The servers by name, and what is done with them."""
+    """The servers by name, and the work that is measured on them."""
 
     def __init__(self, top: Path, sizes: Sizes, stack: contextlib.ExitStack) -> None:
         self.top = top
@@ -55,7 +55,7 @@ class Sides:
         }
 
     def _start(self, name: str, workers: int, stack: contextlib.ExitStack) -> int:
-        """Start a server of ours; return its port."""
+        """Start one of our servers; return its port."""
         log = self.top / f"{name}.log"
         options = {
             "sftp-port": 0,
@@ -84,7 +84,7 @@ class Sides:
         return int(found[1])
 
     def _sftp(self, server: str, commands: str) -> float:
-        """Seconds that OpenSSH's client takes for a batch."""
+        """Return the seconds that OpenSSH's client takes for a batch."""
         if server == "sshd":
             return drivers.sftp_over_ssh(self._sshd.ssh_config, TARGET, commands, CIPHER)
         nothing = ("-F", "none", "-i", str(self._key), "-P", str(self._ports[server]))
@@ -93,7 +93,7 @@ class Sides:
         return drivers.timed(argv, commands)
 
     def _there(self, server: str) -> Path:
-        """What the client has to name to get into the folder, which both servers have."""
+        """Return the path of the folder that both servers have, as the client has to write it."""
         return self.top / USER if server == "sshd" else Path("/")
 
     def _big(self, size: int) -> Path:
@@ -103,7 +103,7 @@ class Sides:
     # --- what is timed ------------------------------------------------------------------------------------
 
     def transfer(self, server: str, verb: str) -> float:
-        """Get a file to /dev/null, or put it over and over to one name."""
+        """Get a file to /dev/null, or put it repeatedly to one name."""
         big = self._big(self.sizes.transfer)
         if verb == "get":
             return self._sftp(server, f"get {self._there(server) / big.name} /dev/null\n")
@@ -117,7 +117,7 @@ class Sides:
             return time.perf_counter() - began
 
     def at_once(self, server: str) -> float:
-        """Several clients, each of which gets a file."""
+        """Run several clients, each of which gets a file."""
         big = self._big(self.sizes.part)
         commands = f"get /{big.name} /dev/null\n"
         with ThreadPoolExecutor(self.sizes.clients) as pool:
@@ -126,9 +126,9 @@ class Sides:
             return time.perf_counter() - began
 
     def idle(self) -> tuple[int, float]:
-        """(bytes resident in the server with many idle sessions, seconds until some of them have worked).
+        """Return (bytes resident in the server with many idle sessions, seconds for some of them to work).
 
-        Raises what a session that works fails with.
+        Raises the error of a session that fails.
         """
         return asyncio.run(self._idle())
 

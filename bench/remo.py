@@ -1,6 +1,6 @@
-"""Rows for remote administration: `pysftpremo` beside what Fernet alone takes, and beside commands run here.
+"""Rows for remote administration: `pysftpremo` beside Fernet alone, and beside commands run directly.
 
-Here are names, sizes and targets. What is timed is in remo_sides.py, which is imported when a row is wanted.
+This module has names, sizes and targets. remo_sides.py does the work, and is imported when a row is selected.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from bench.remo_sides import Sides
     from bench.run import Result
 
-GROUP = "remo"  # the word that all names of rows have here, and no others
+GROUP = "remo"  # in the names of all rows here, and of no others
 MIB = 1 << 20
 FERNET = ("Fernet, one thread", "pysftpremo")
 COMMANDS = ("subprocess", "pysftpremo")
 SHARE = 0.7  # of Fernet's speed
 COMMANDS_PER_SECOND = 200
-MOST_GROWTH = 32 * MIB  # resident, in a transfer
+MOST_GROWTH = 32 * MIB  # bytes resident, in a transfer
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much there is: bytes of a transfer, and commands."""
+    """Bytes of a transfer, and number of commands."""
 
     transfer: int = 512 * MIB
     commands: int = 400
@@ -33,7 +33,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Contest:
-    """One line of the table. count: of commands, for a target of so many a second."""
+    """One line of the table. count: number of commands, for a target in commands per second."""
 
     name: str
     reference: Callable[[Sides], float]
@@ -44,7 +44,7 @@ class Contest:
 
 
 def contests(sizes: Sizes) -> Iterator[Contest]:
-    """All rows."""
+    """Yield all rows."""
     for verb in ("get", "put"):
         yield Contest(
             f"{GROUP}: {verb} {sizes.transfer // MIB} MiB in tokens of 64 KiB",
@@ -63,7 +63,7 @@ def contests(sizes: Sizes) -> Iterator[Contest]:
 
 
 def with_target(contest: Contest, result: Result) -> Result:
-    """The result; of commands, the target is the ratio that so many a second would give."""
+    """Return the result with its target; for commands, the ratio at the wanted commands per second."""
     if not contest.count:
         return result
     return dataclasses.replace(result, target=result.reference * COMMANDS_PER_SECOND / contest.count)

@@ -1,6 +1,6 @@
-"""What the rows on remote administration measure: a client in this process and a server in another one.
+"""Both sides of the rows on remote administration: a client in this process and a server in another one.
 
-The server runs already and the client has logged in. Fernet alone is timed with tokens of the same size.
+The server is running and the client has logged in. Fernet alone is measured with tokens of the same size.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PARTS = 8  # puts to one name
 
 
 class Nowhere:
-    """Where a get goes."""
+    """A target for gets that discards everything."""
 
     def write(self, data: bytes) -> int:
         return len(data)
@@ -34,13 +34,13 @@ class Nowhere:
 
 @contextlib.contextmanager
 def started(top: Path, sizes: Sizes) -> Iterator[Sides]:
-    """The sides, with the server while they are used."""
+    """Yield the sides, with the server running."""
     with contextlib.ExitStack() as stack:
         yield Sides(top, sizes, stack)
 
 
 class Sides:
-    """The server, and what is done with it."""
+    """The server, and the work that is measured on it."""
 
     def __init__(self, top: Path, sizes: Sizes, stack: contextlib.ExitStack) -> None:
         self.top = top
@@ -83,8 +83,8 @@ class Sides:
     # --- what is timed ------------------------------------------------------------------------------------
 
     def fernet(self) -> float:
-        """Seconds for all of a transfer's tokens, made or opened, whichever takes longer: one side does the
-        one, and the other side the other.
+        """Return the seconds to encrypt or to decrypt all tokens of a transfer, whichever takes longer: each
+        side does one of them.
         """
         fernet = Fernet(Fernet.generate_key())
         data = os.urandom(data_size(self.sizes.transfer))
@@ -99,8 +99,8 @@ class Sides:
         return max(taken)
 
     def transfer(self, verb: str) -> float:
-        """Get a file to nowhere, or put a smaller one over and over to one name: a put in one piece would
-        measure how fast this host finds memory that is new to the tmpfs.
+        """Get a file and discard it, or put a smaller one repeatedly to one name: a put in one piece would
+        measure how fast this host allocates new memory in the tmpfs.
         """
         big = random_file(self.top / "big", self.sizes.transfer)
         part = random_file(self.top / "part", self.sizes.transfer // PARTS)
@@ -115,7 +115,7 @@ class Sides:
         return time.perf_counter() - began
 
     def commands_here(self) -> float:
-        """The same commands without any protocol, on the same processor."""
+        """Run the same commands without a protocol, on the same processor."""
         with self._on_one_processor():
             began = time.perf_counter()
             for _ in range(self.sizes.commands):
@@ -123,7 +123,7 @@ class Sides:
             return time.perf_counter() - began
 
     def commands_there(self) -> float:
-        """A command after the other, its output and its status."""
+        """Run one command after the other, with its output and its status."""
         with self._on_one_processor():
             began = time.perf_counter()
             for _ in range(self.sizes.commands):
@@ -133,7 +133,7 @@ class Sides:
 
     @contextlib.contextmanager
     def _on_one_processor(self) -> Iterator[None]:
-        """This process and every thread of the server's."""
+        """Restrict this process and all threads of the server to one processor."""
         tasks = [0, *map(int, os.listdir(f"/proc/{self.process.pid}/task"))]
         before = os.sched_getaffinity(0)
         for task in tasks:
@@ -145,10 +145,10 @@ class Sides:
                 os.sched_setaffinity(task, before)
 
     def growth(self) -> int:
-        """Bytes by which the server's resident memory was ever above what it is when nobody asks anything."""
+        """Return the peak of the server's resident memory (bytes), less that of the idle server."""
         place = Path(f"/proc/{self.process.pid}")
         status = place / "status"
-        (place / "clear_refs").write_text("5")  # peaks so far are forgotten
+        (place / "clear_refs").write_text("5")  # resets the peak
         before = _field(status, "VmRSS")
         for verb in ("get", "put"):
             self.transfer(verb)

@@ -1,7 +1,7 @@
-"""What is measured: each row is a piece of work, and how long each contender takes for it.
+"""The rows beside sftp-server: each is a piece of work whose time is measured for both servers.
 
-All data is in one temporary directory on a tmpfs (/dev/shm) where there is one, in the page cache
-otherwise. A row's `measure` takes the command line of a server; its targets are the project's own.
+All data is in one temporary directory on a tmpfs (/dev/shm) if there is one, else in the page cache. A row's
+`measure` takes the command line of a server; its target is the project's aim.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.integration.sshd import TARGET, Sshd
 
 GIB = 1 << 30
 BULK = 2 * GIB
-PART = 256 << 20  # bytes of the file that puts send
+PART = 256 << 20  # bytes of the file for puts
 SMALL_FILES = 10_000
 STATS = 100_000
 SMALL_READS = 20_000
@@ -30,8 +30,8 @@ Server = Sequence[str]
 class Row:
     """One line of the table.
 
-    target: of the ratio reference / ours, or None. limit: the same bytes without a protocol.
-    bulk: whether the server's memory is looked at in the end.
+    target: for the ratio reference / ours, or None. limit: the same bytes without a protocol. bulk: whether
+    the server's memory is measured too.
     """
 
     name: str
@@ -53,20 +53,20 @@ class Material:
         self.local.mkdir()
 
     def big(self, size: int) -> Path:
-        """A file in the jail with that many random bytes."""
+        """Return a file in the jail with this many random bytes."""
         return random_file(self.jail / f"big-{size}", size)
 
     def part(self) -> Path:
-        """A file of PART bytes outside the jail, for puts.
+        """Return a file of PART bytes outside the jail, for puts.
 
-        They send it over and over to one name, until the row's bytes are reached. Sent in one piece, most
-        of the time would go to the first touch of two gigabytes of memory that are new to a tmpfs: in a
-        virtual machine that is the host's work, and takes 1 to 7 seconds by its mood.
+        They send it repeatedly to one name, until the row's bytes are reached. In one piece, most of the time
+        would go into allocating two gigabytes of new memory in a tmpfs: in a virtual machine that is the
+        host's work, and takes 1 to 7 seconds.
         """
         return random_file(self.local / "part", PART)
 
     def small_files(self, directory: Path, count: int, size: int = 1024) -> Path:
-        """A directory with that many files."""
+        """Return a directory with this many files."""
         if not directory.exists():
             directory.mkdir()
             content = os.urandom(size)
@@ -75,14 +75,14 @@ class Material:
         return directory
 
     def deep_paths(self, count: int) -> list[bytes]:
-        """Absolute paths in the jail, three directories deep, of files of 1 KiB."""
+        """Return absolute paths in the jail, three directories deep, of files of 1 KiB."""
         self.small_files(self.jail / "a", 0)
         self.small_files(self.jail / "a" / "b", 0)
         directory = self.small_files(self.jail / "a" / "b" / "c", count)
         return [b"/a/b/c/" + os.fsencode(path.name) for path in sorted(directory.iterdir())]
 
     def fresh(self, name: str) -> Path:
-        """An empty place for what a row makes, cleared of what the last run left."""
+        """Return an empty directory for the files of a row, without those of the last run."""
         path = self.top / name
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir()
@@ -90,7 +90,7 @@ class Material:
 
 
 def random_file(path: Path, size: int) -> Path:
-    """The file of that path, made if it is not there yet. size: bytes, a multiple of 4 MiB."""
+    """Return the file with this path, and create it if it is missing. size: bytes, a multiple of 4 MiB."""
     if not path.exists():
         block = os.urandom(1 << 22)
         with path.open("wb") as file:
@@ -100,7 +100,7 @@ def random_file(path: Path, size: int) -> Path:
 
 
 def rows(material: Material, jailed: Callable[[Server], bool]) -> Iterator[Row]:
-    """All rows that need no sshd. jailed: whether a server sees the jail as its root."""
+    """Return the rows that need no sshd. jailed: whether a server sees the jail as its root."""
 
     def root(server: Server) -> str:
         return "" if jailed(server) else str(material.jail)
@@ -168,7 +168,7 @@ def _small_file_rows(material: Material, root: Root) -> Iterator[Row]:
 
 
 def ssh_rows(material: Material, sshd: Sshd, jailed: Callable[[Server], bool]) -> Iterator[Row]:
-    """Rows through a real sshd on loopback."""
+    """Return the rows through a real sshd on loopback."""
     big = material.big(GIB)
     cipher = ("-c", "aes128-gcm@openssh.com")
 

@@ -1,14 +1,15 @@
-"""`make bench`: what this project serves beside what is there already, in turn in the same run.
+"""`make bench`: measures each door beside a reference that does the same work, in turn in the same run.
 
 That is pysftpjail, with the jail on, beside OpenSSH's sftp-server, the storage on GridFS beside pymongo's
-GridFSBucket, pysksync beside cp, pysftpd beside sshd, and pysftplab beside a bare echo server.
+GridFSBucket, pysksync beside cp, pysftpd beside sshd, pysftpremo beside Fernet, and pysftplab beside a bare
+echo server.
 
     python -m bench.run [--pairs N] [--only WORDS] [--json FILE]
 
-Every row is measured A B A B ..., after a warm-up pair that does not count, so that whatever else the
-machine does falls on both. The tables have medians, their ratio (the other's time / ours: above 1 we are
-faster), the spread of each and, where there is one, the time of the same bytes without any protocol. A row
-whose spread is larger than what it would tell is marked.
+Every row is measured A B A B ..., after a warm-up pair that does not count, so that other load on the machine
+affects both. The tables have medians, their ratio (the reference's time / ours: above 1 ours is faster), the
+spread of each and, where there is one, the time of the same bytes without a protocol. Rows with a large
+spread are marked.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from pysftpserver.storages.embedded import EmbeddedFailed
 from tests.integration.sshd import Sshd, Way
 
 REFERENCE = "/usr/lib/openssh/sftp-server"
-UNSTEADY = 0.25  # of the median: the distance between the quartiles that makes a row unusable
+UNSTEADY = 0.25  # spread, as a share of the median, above which a row is unusable
 
 START = "session start (beside a bare python3 -c pass)"
 STARTS = 20  # pairs
@@ -48,7 +49,7 @@ SERVERS = ("sftp-server", "pysftpjail")
 class Result:
     """A measured row: medians in seconds, spreads as a share of the median.
 
-    target: what the ratio is to reach; most: what it is not to exceed. contenders: what the two are called.
+    target: the least ratio aimed for; most: the greatest one. contenders: the names of the two.
     """
 
     name: str
@@ -66,7 +67,7 @@ class Result:
 
 @dataclass
 class Memory:
-    """Bytes of memory, what they are, and what they are to stay below."""
+    """Bytes of memory, their description, and the limit that they should stay below."""
 
     name: str
     size: int
@@ -74,7 +75,7 @@ class Memory:
 
 
 def spread(times: Sequence[float]) -> float:
-    """The distance between the quartiles as a share of the median; of a single time, none."""
+    """Return the distance between the quartiles as a share of the median; 0 for a single time."""
     if len(times) == 1:
         return 0.0
     lower, _, upper = statistics.quantiles(times, n=4, method="inclusive")
@@ -119,7 +120,7 @@ def compare(
 
 
 def tables(results: Sequence[Result]) -> str:
-    """The results in Markdown: a table for all rows that follow each other with the same contenders."""
+    """Return the results in Markdown, with one table per run of rows with the same contenders."""
     groups = itertools.groupby(results, key=lambda r: r.contenders)
     return "\n\n".join("\n".join(_table(contenders, list(rows))) for contenders, rows in groups)
 
@@ -141,14 +142,14 @@ def _table(contenders: tuple[str, str], results: Sequence[Result]) -> list[str]:
 
 
 def durations(*seconds: float) -> list[str]:
-    """Times in seconds, or all in microseconds if one is very short."""
+    """Format times in seconds, or all in microseconds if one is very short."""
     if min(seconds) < 0.005:
         return [f"{each * 1e6:,.0f} µs" for each in seconds]
     return [f"{each:.3f} s" for each in seconds]
 
 
 def target(result: Result) -> str:
-    """What was wanted of the ratio, and whether it was missed; empty: nothing."""
+    """Return the target for the ratio, and whether it was missed; empty for none."""
     if result.most is not None:
         return f"at most {result.most:.2f}" + (" missed" if result.ratio > result.most else "")
     if result.target is not None:
@@ -157,7 +158,7 @@ def target(result: Result) -> str:
 
 
 def memory_line(memory: Memory) -> str:
-    """The same of some memory."""
+    """Return the same for an amount of memory."""
     line = f"{memory.name}: {memory.size / MIB:.1f} MiB"
     if memory.most is None:
         return line
@@ -165,34 +166,34 @@ def memory_line(memory: Memory) -> str:
 
 
 def versions() -> str:
-    """What was measured on: processors, kernel, Python and OpenSSH."""
+    """Return processors, kernel, Python and OpenSSH of this machine."""
     ssh = subprocess.run(["ssh", "-V"], capture_output=True, text=True).stderr.strip()
     return f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}, {ssh}"
 
 
 def database_versions() -> str:
-    """What the rows on GridFS were measured on besides."""
+    """Return the versions of the driver and the database."""
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("pymongo", "SecantusDB"))
 
 
 def shared_memory() -> str | None:
-    """A tmpfs for the data, where there is one."""
+    """Return a tmpfs for the data, or None."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 def say(text: str) -> None:
-    """Progress, for people only."""
+    """Print progress on standard error."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def measure_servers(top: Path, pairs: int, only: str) -> tuple[list[Result], list[Memory]]:
-    """Every row beside sftp-server whose name has `only` in it, and the memory after the bulk rows."""
+    """Measure the rows beside sftp-server whose name contains `only`, and the memory after bulk rows."""
     groups = (GROUP, *(door.GROUP for door in (sksync, pysftpd, remo, laboratory)))
     if any(group in only for group in groups):
-        return [], []  # no name here has that word, and the files take a while to make
+        return [], []  # no name here contains that word, and creating the files takes time
     material = Material(top)
-    # The log level that sftp-server has when it is not told another.
+    # The default log level of sftp-server.
     ours = [*drivers.command("pysftpjail"), "--log-level", "ERROR", str(material.jail)]
     theirs = [REFERENCE]
     results: list[Result] = []
@@ -232,7 +233,7 @@ def measure_servers(top: Path, pairs: int, only: str) -> tuple[list[Result], lis
 def measure_gridfs(
     top: Path, pairs: int, only: str, sizes: Sizes | None = None
 ) -> tuple[list[Result], list[Memory]]:
-    """The same for the rows on GridFS.
+    """Measure the rows on GridFS.
 
     Raises ModuleNotFoundError or EmbeddedFailed when the driver or the database is not installed.
     """
@@ -244,7 +245,7 @@ def measure_gridfs(
             say(contest.name)
             from bench.gridfs_sides import started
 
-            # Its data grows with all that was ever written, so every row has a database of its own.
+            # Its data grows with everything that was ever written, so each row starts a new database.
             with tempfile.TemporaryDirectory(dir=top) as place, started(Path(place), sizes) as sides:
                 results.append(
                     compare(
@@ -264,7 +265,7 @@ def measure_gridfs(
 
 
 def measured(contest: Any, sides: object, pairs: int) -> Result:
-    """A row of one of the doors."""
+    """Measure a row of one of the doors."""
     say(contest.name)
     return compare(
         contest.name,
@@ -279,7 +280,7 @@ def measured(contest: Any, sides: object, pairs: int) -> Result:
 def measure_sksync(
     top: Path, pairs: int, only: str, sizes: sksync.Sizes | None = None
 ) -> tuple[list[Result], list[Memory]]:
-    """The same for the rows on SK Sync, and the two directions beside each other."""
+    """Measure the rows on SK Sync, and compare the two directions."""
     sizes = sizes or sksync.Sizes()
     chosen = [contest for contest in sksync.contests(sizes) if only in contest.name]
     results: list[Result] = []
@@ -297,7 +298,7 @@ def measure_sksync(
 def measure_pysftpd(
     top: Path, pairs: int, only: str, sizes: pysftpd.Sizes | None = None
 ) -> tuple[list[Result], list[Memory]]:
-    """The same for the rows on the standalone server, and its memory with idle sessions."""
+    """Measure the rows on the standalone server, and its memory with idle sessions."""
     sizes = sizes or pysftpd.Sizes()
     chosen = [contest for contest in pysftpd.contests(sizes) if only in contest.name]
     idle = f"{pysftpd.GROUP}: {sizes.idle:,} idle sessions"
@@ -319,7 +320,7 @@ def measure_pysftpd(
 def measure_remo(
     top: Path, pairs: int, only: str, sizes: remo.Sizes | None = None
 ) -> tuple[list[Result], list[Memory]]:
-    """The same for the rows on remote administration, and by how much a transfer makes the server grow."""
+    """Measure the rows on remote administration, and the growth of the server during a transfer."""
     sizes = sizes or remo.Sizes()
     chosen = [contest for contest in remo.contests(sizes) if only in contest.name]
     growth = f"{remo.GROUP}: a get and a put of {sizes.transfer // remo.MIB} MiB"
@@ -339,7 +340,7 @@ def measure_remo(
 def measure_laboratory(
     top: Path, pairs: int, only: str, sizes: laboratory.Sizes | None = None
 ) -> tuple[list[Result], list[Memory]]:
-    """The same for the rows on the message server."""
+    """Measure the rows on the message server."""
     sizes = sizes or laboratory.Sizes()
     chosen = [contest for contest in laboratory.contests(sizes) if only in contest.name]
     if not chosen:
@@ -351,27 +352,31 @@ def measure_laboratory(
 
 
 def missing(error: Exception) -> str:
-    """What is to be installed; a database that is not there says so itself."""
-    return f"{error}: pip install 'pysftpserver[mongo]'" if isinstance(error, ImportError) else str(error)
+    """Return what is missing and how to install it."""
+    return f"{error}; run pip install '.[mongo,embedded]'" if isinstance(error, ImportError) else str(error)
 
 
 def main() -> int:
     """Run the benchmark; print the table and write it as JSON."""
     parser = argparse.ArgumentParser(
-        description="Measures pysftpjail beside sftp-server, the storage on GridFS beside its driver, and "
+        description="Measures pysftpjail beside sftp-server, the storage on GridFS beside its driver, "
         "pysksync beside cp, pysftpd beside sshd, pysftpremo beside Fernet, and pysftplab beside a bare echo "
         "server."
     )
-    parser.add_argument("--pairs", type=int, default=5, help="Counted pairs of runs a row. The default is 5.")
-    parser.add_argument("--only", default="", help="Run only rows with this in their name. Default: all.")
+    parser.add_argument(
+        "--pairs", type=int, default=5, help="Number of measured pairs per row. The default is 5."
+    )
+    parser.add_argument(
+        "--only", default="", help="Run only rows whose name contains this. The default is all."
+    )
     parser.add_argument(
         "--json",
         type=Path,
         default=drivers.CHECKOUT / "bench.json",
-        help="Write the results to this file too. The default is bench.json in the checkout.",
+        help="Also write the results to this file. The default is bench.json in the checkout.",
     )
     options = parser.parse_args()
-    # As where it is installed: a server that compiled its modules at every start would be measured else.
+    # Compiled modules, as in an installation; otherwise a server would compile them at every start.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     compileall.compile_dir(drivers.CHECKOUT / "pysftpserver", quiet=1)
     place = shared_memory()

@@ -1,7 +1,7 @@
 """Rows for SK Sync: `pysksync` beside `cp -r` of the same tree, in turn.
 
-Here are names, sizes and targets, and what becomes of the times. What is timed is in sksync_sides.py, which
-is imported when a row is wanted.
+This module has names, sizes, targets and the evaluation. sksync_sides.py does the work, and is imported when
+a row is selected.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from bench.run import Result
     from bench.sksync_sides import Sides
 
-GROUP = "sksync"  # the word that all names of rows have here, and no others
+GROUP = "sksync"  # in the names of all rows here, and of no others
 GIB = 1 << 30
 CONTENDERS = ("cp -r", "pysksync")
 DIRECTIONS = ("from server", "to server", "both ways")
-TWO_INTERPRETERS = 0.15  # seconds that are not the sync's
-MOST_SMALL, MOST_BIG, MOST_APART = 4.0, 2.5, 1.3  # how many times longer it may take
+TWO_INTERPRETERS = 0.15  # seconds for the starts, which are not part of the sync
+MOST_SMALL, MOST_BIG, MOST_APART = 4.0, 2.5, 1.3  # how many times as long it may take
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much there is: files of the small ones, their bytes each on average, and bytes of the large one."""
+    """Number of small files, their average size in bytes, and the bytes of the large file."""
 
     files: int = 1_502
     each: int = 5_127  # 7.7 MB in all
@@ -36,7 +36,7 @@ class Sizes:
 class Contest:
     """One line of the table.
 
-    wanted: what the ratio cp / pysksync is to reach, made of the seconds that cp took; None for none.
+    wanted: computes the target for the ratio cp / pysksync from the seconds that cp took; None for no target.
     """
 
     name: str
@@ -45,24 +45,24 @@ class Contest:
     way: str
     wanted: Callable[[float], float] | None
     contenders: tuple[str, str] = CONTENDERS
-    target: float | None = None  # with_target() makes one
+    target: float | None = None  # set by with_target()
 
     def reference(self, sides: Sides) -> float:
-        """Seconds that cp takes."""
+        """Return the seconds that cp takes."""
         return sides.copied(self.tree)
 
     def ours(self, sides: Sides) -> float:
-        """Seconds that a client takes."""
+        """Return the seconds that a client takes."""
         return sides.synced(self.tree, self.direction, self.way)
 
 
 def small_target(seconds: float) -> float:
-    """At most so many times as long, and the interpreters."""
+    """Return the target for small files: at most MOST_SMALL times as long, plus the interpreters."""
     return seconds / (MOST_SMALL * seconds + TWO_INTERPRETERS)
 
 
 def contests(sizes: Sizes) -> Iterator[Contest]:
-    """All rows."""
+    """Yield all rows."""
     for way in ("plain", "TLS"):
         for direction in DIRECTIONS:
             name = f"{GROUP}: {sizes.files:,} files, {direction}, {way}"
@@ -75,14 +75,14 @@ def contests(sizes: Sizes) -> Iterator[Contest]:
 
 
 def with_target(contest: Contest, result: Result) -> Result:
-    """The result, and what was wanted of it."""
+    """Return the result with its target."""
     if contest.wanted is None:
         return result
     return dataclasses.replace(result, target=contest.wanted(result.reference))
 
 
 def apart(down: Result, up: Result) -> Result:
-    """Both directions of the same work beside each other."""
+    """Return a row that compares both directions of the same work."""
     return dataclasses.replace(
         up,
         name=up.name.replace(", to server", ""),
@@ -96,7 +96,7 @@ def apart(down: Result, up: Result) -> Result:
 
 
 def pairs_of_directions(results: list[Result]) -> list[Result]:
-    """A row for each work that was measured to the server and from it."""
+    """Return a row for each piece of work that was measured in both directions."""
     by_name = {result.name: result for result in results}
     found = []
     for result in results:

@@ -1,7 +1,6 @@
-"""What the rows on SK Sync measure: `cp -r`, and a client of a server that runs already.
+"""Both sides of the rows on SK Sync: `cp -r`, and a client of a running server.
 
-A client is timed with its start, and the server has none of its own. What has to be made or removed for it is
-so before the clock starts.
+The time of a client includes its start. Files are created and removed before the clock starts.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ SYNC_TYPES = {
     "to server": "to_server_use_time",
     "both ways": "bidirectional_use_time",
 }
-WITHOUT_DIGESTS = {("big", "plain"), ("big", "TLS")}  # where they would be most of the work
+WITHOUT_DIGESTS = {("big", "plain"), ("big", "TLS")}  # rows in which digests would be most of the work
 
 
 @contextlib.contextmanager
 def started(top: Path, sizes: Sizes) -> Iterator[Sides]:
-    """The sides, with two servers while they are used."""
+    """Yield the sides, with two servers running."""
     sides = Sides(top, sizes)
     try:
         yield sides
@@ -66,7 +65,7 @@ class Sides:
         assert process.stderr is not None
         for line in process.stderr:
             if found := re.search(rb"listening on \S+ port (\d+)", line):
-                # What it says afterwards is a line for each session, which fits into the pipe.
+                # Its later output is one line per session, which fits into the pipe.
                 return int(found[1])
         raise RuntimeError("the server did not start")
 
@@ -83,7 +82,7 @@ class Sides:
             process.communicate()
 
     def tree(self, which: str) -> Path:
-        """The files, made when they are needed."""
+        """Return the files, and create them on first use."""
         path = self._trees[which]
         if not path.exists():
             path.mkdir()
@@ -104,7 +103,7 @@ class Sides:
     # --- what is timed ------------------------------------------------------------------------------------
 
     def copied(self, which: str) -> float:
-        """Seconds that cp -r takes."""
+        """Return the seconds that cp -r takes."""
         tree = self.tree(which)
         copy = self._fresh(self.top / "copy")
         seconds = drivers.timed(["cp", "-r", str(tree), str(copy / "tree")])
@@ -112,7 +111,7 @@ class Sides:
         return seconds
 
     def synced(self, which: str, direction: str, way: str) -> float:
-        """Seconds that a client takes, from its start to its end."""
+        """Return the seconds that a client takes, from its start to its end."""
         server, client = self._fresh(self._shared / "here"), self._fresh(self.top / "client")
         for place, counts in ((server, direction != "to server"), (client, direction != "from server")):
             if counts:
@@ -135,13 +134,13 @@ class Sides:
         return seconds
 
     def _fill(self, place: Path, which: str, direction: str) -> None:
-        """Put the tree there; of what goes both ways, half of the files."""
+        """Create the tree there, or half of its files for a sync both ways."""
         side = 0 if place.parent == self._shared else 1
         for number, path in enumerate(sorted(self.tree(which).glob("**/*"))):
             if path.is_file() and (direction != "both ways" or number % 2 == side):
                 target = place / path.relative_to(self.tree(which))
                 target.parent.mkdir(exist_ok=True)
-                os.link(path, target)  # nothing writes to a file that is there
+                os.link(path, target)  # a sync does not write to existing files
 
     def _fresh(self, path: Path) -> Path:
         shutil.rmtree(path, ignore_errors=True)

@@ -1,1 +1,1 @@
-"""Fuzzing: README.md says what there is and how to run it."""
+"""Fuzzing; README.md describes the targets and how to run them."""

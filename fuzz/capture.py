@@ -1,11 +1,10 @@
-"""Makes the seed corpus: what real clients send to a real server while they do everyday things.
+"""Records the seed corpus: what real clients send to a real server during ordinary use.
 
     python -m fuzz.capture
 
 Each client is one text file in fuzz/corpus/common, each session one input in it. The jail is the fuzzers'
-own tree, so that a session that is replayed finds what it found then. The data of WRITE is shortened;
-names of this host, its users and its paths stop the capture. What may not enter: what is done with the
-corpus.
+tree, so that a replayed session finds the same files. The data of WRITE is shortened; names of this host, its
+users or its paths stop the capture. What may not enter: the use of the corpus.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from tests.integration.sshd import Way
 from tests.support.packets import string
 
 WRITE = 6
-MOST_DATA = 12  # bytes that are kept of what a WRITE carries
+MOST_DATA = 12  # bytes of a WRITE's data that are kept
 RECORDER = Path(__file__).with_name("recorder.py")
 
 
@@ -54,14 +53,14 @@ class Capture(ServedCase):
         self.anew()
 
     def anew(self) -> None:
-        """Make the jail what every replay begins with."""
+        """Reset the jail to the state in which every replay begins."""
         empty(self.jail)
         Tree(self.jail)
         for path in (*self.local.rglob("*"), self.local):
             os.utime(path, TIMES)
 
     def keep(self, what: str) -> None:
-        """Keep the session that has just ended, as one input."""
+        """Add the session that has just ended as one input."""
         self.wait_until_no_server_is_left()
         stream = shortened(self.record.read_bytes())
         self.record.unlink()
@@ -73,7 +72,7 @@ class Capture(ServedCase):
             "/tmp",
             socket.gethostname(),
         }
-        if getpass.getuser() != "root":  # a word of its own in many places
+        if getpass.getuser() != "root":  # an ordinary word in many places
             private.add(getpass.getuser())
         for word in private:
             if os.fsencode(word) in stream:
@@ -82,7 +81,7 @@ class Capture(ServedCase):
         self.anew()
 
     def write(self, client: str) -> None:
-        """Write what was kept as one file."""
+        """Write the inputs to one file."""
         path = corpus.HERE / "common" / f"{client}.txt"
         path.write_text(f"# What {client} sends, recorded by fuzz/capture.py.\n\n" + "\n".join(self.texts))
         print(f"{path.name}: {len(self.texts)} sessions")
@@ -221,7 +220,7 @@ class Capture(ServedCase):
 
 
 def shortened(stream: bytes) -> bytes:
-    """The stream with little data in its WRITEs."""
+    """Return the stream with the data of WRITEs shortened."""
     packets, rest = cut(stream)
     for index, packet in enumerate(packets):
         if packet[0] == WRITE:

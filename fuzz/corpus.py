@@ -1,6 +1,6 @@
-"""The corpus as text: inputs as lines of hexadecimal digits, parted by empty lines, with `#` comments.
+"""Reads and writes the corpus: inputs in hexadecimal digits, separated by empty lines, with `#` comments.
 
-Text, because what a repository holds should be read and reviewed. What may not enter: what inputs mean.
+It is text so that it can be reviewed. What may not enter: what inputs mean.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ COLUMNS = 100
 
 
 def entries(*directories: str) -> Iterator[tuple[str, bytes]]:
-    """(file and number, input) of each input in these directories of the corpus; a missing one is empty."""
+    """Yield (file and number, input) for all inputs in these directories of the corpus, if they exist."""
     for directory in directories:
         for path in sorted((HERE / directory).glob("*.txt")):
             for number, data in enumerate(from_text(path.read_text()), 1):
@@ -22,7 +22,7 @@ def entries(*directories: str) -> Iterator[tuple[str, bytes]]:
 
 
 def from_text(text: str) -> list[bytes]:
-    """The inputs in a text. Raises ValueError for what is no hexadecimal digit."""
+    """Return the inputs in a text. Raises ValueError for invalid hexadecimal digits."""
     inputs = []
     for block in text.split("\n\n"):
         digits = "".join(line for line in block.splitlines() if not line.startswith("#"))
@@ -32,7 +32,7 @@ def from_text(text: str) -> list[bytes]:
 
 
 def to_text(data: bytes, comment: str) -> str:
-    """One input as text, with its comment above it."""
+    """Return one input as text, with its comment above it."""
     lines = textwrap.wrap(comment, COLUMNS - 2)
     lines = [f"# {line}" for line in lines] + textwrap.wrap(data.hex(), COLUMNS)
     return "\n".join(lines) + "\n"

@@ -1,8 +1,8 @@
-"""The targets of the message server: its codecs and beginnings against a second reading, and whole sessions.
+"""Targets for the message server: codecs and handshakes against a second implementation, and whole sessions.
 
-An input is one byte of ways and what a peer says. Where something is encrypted, each line of the input is a
-message, which is encrypted for it; a line that begins with ! is a token as it is. What may not enter:
-atheris, how inputs are mutated.
+An input is one byte of ways and the data that a peer sends. In encrypted sessions, each line of the input is
+a message that the target encrypts; a line that begins with ! is sent unchanged, as a token. What may not
+enter: atheris, how inputs are mutated.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ TEXTS = {"NAME ?", "SERVER ?", "SERVICE ?", "STOP SERVER"}
 
 
 def pieces(ways: int, data: bytes) -> list[bytes]:
-    """The data as it is fed."""
+    """Return the data in the pieces in which it is fed."""
     step = max(1, len(data) // CUTS) if ways & PIECES else len(data) or 1
     return [data[at : at + step] for at in range(0, len(data), step)]
 
 
 def as_stream(ways: int, data: bytes) -> bytes:
-    """What goes over the wire."""
+    """Return the bytes on the wire."""
     if not ways & ENCRYPTED:
         return data
     cipher = wire.fernet(KEY)
@@ -45,7 +45,7 @@ def as_stream(ways: int, data: bytes) -> bytes:
 
 
 def reading(ways: int, stream: bytes) -> tuple[list[str], bool]:
-    """A second reading of the whole: (the texts, whether there is something that ends it)."""
+    """Decode the whole stream independently; return (the texts, whether something ends the session)."""
     texts: list[str] = []
     is_encrypted = bool(ways & ENCRYPTED)
     parts = stream.split(b"\n" if is_encrypted else b"\0")
@@ -68,12 +68,12 @@ def reading(ways: int, stream: bytes) -> tuple[list[str], bool]:
         except UnicodeDecodeError:
             return texts, True
         if is_encrypted and texts[-1].startswith("KEY = "):
-            return texts, False  # what comes behind it is under another key
+            return texts, False  # later data uses another key
     return texts, len(parts[-1]) > most
 
 
 class MessagesTarget:
-    """The codecs, and the client's side of the beginning."""
+    """The codecs, and the client's side of the handshake."""
 
     def __init__(self) -> None:
         self.pem = make().pem
@@ -116,7 +116,7 @@ class MessagesTarget:
 
 
 class Transport(asyncio.Transport):
-    """Keeps what is sent. Everything is taken at once."""
+    """A transport that stores what is sent, at once."""
 
     def __init__(self, session: Session) -> None:
         super().__init__({"peername": ("192.0.2.1", 7)})
@@ -162,7 +162,7 @@ class Keys:
 
 
 class ServerTarget:
-    """Whole sessions of the server with Echo, and what they have to answer."""
+    """Whole sessions of the server with Echo, and the answers that they must give."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -212,7 +212,7 @@ class ServerTarget:
         return bytes(transport.sent), server.count
 
     def check(self, ways: int, data: bytes, sent: bytes) -> None:
-        """The answers, against what the input has to be answered."""
+        """Compare the answers with the expected ones."""
         if not ways & ENCRYPTED and not ways & PLAIN_ALLOWED:
             assert sent.startswith(b"REFUSED CONNECTION: ") and sent.count(b"\0") == 1, f"answered {sent!r}"
             return
@@ -221,7 +221,7 @@ class ServerTarget:
         found = codec.feed(sent)
         wanted = answers(texts, is_over, bool(ways & ENCRYPTED))
         if texts and ways & ENCRYPTED and texts[-1].startswith("KEY = "):
-            found, wanted = found[: len(wanted)], wanted[: len(found)]  # the rest is under another key
+            found, wanted = found[: len(wanted)], wanted[: len(found)]  # the rest uses another key
         assert len(found) == len(wanted), f"{found!r} and not {wanted!r}"
         for one, other in zip(found, wanted, strict=True):
             assert one == other or other.startswith("REFUSED") and one.startswith(other), (
@@ -230,7 +230,7 @@ class ServerTarget:
 
 
 def answers(texts: list[str], is_over: bool, is_encrypted: bool) -> list[str]:
-    """What the server has to say; of refusals, the beginning."""
+    """Return the expected answers; for refusals, how they begin."""
     said = ["PASSWORD ?"]
     coming = iter(texts)
     ended = "REFUSED CONNECTION: "
@@ -254,7 +254,7 @@ def is_name(text: str) -> bool:
 
 
 def answer(text: str, is_encrypted: bool) -> str:
-    """What the server has to say to one message of an accepted client."""
+    """Return the expected answers to one message of an accepted client."""
     word, equals, value = text.partition(" = ")
     if text in TEXTS:
         about = {"NAME ?": NAME, "SERVER ?": f"SERVER = {NAME}", "STOP SERVER": "REFUSED STOP: "}

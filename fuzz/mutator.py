@@ -1,8 +1,8 @@
-"""Mutations of SFTP streams that keep most of the framing, so that what is behind it is reached.
+"""Mutates SFTP streams and keeps most of the framing, so that the code behind it is reached.
 
-An input is a byte of ways and a stream of packets. A mutation takes the stream apart, adds, drops, moves,
-remakes or changes packets, and frames them again; now and then the bytes are changed as they are. What
-may not enter: atheris (its mutator of plain bytes is handed in), the package under test.
+An input is a byte of ways and a stream of packets. A mutation splits the stream, adds, drops, moves, replaces
+or changes packets, and frames them again; occasionally it changes the raw bytes. What may not enter: atheris
+(its mutator of raw bytes is an argument), the package under test.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from tests.differential.packets import EXTENDED, INIT, REQUEST_TYPES, string, u3
 
 Raw = Callable[[bytes, int], bytes]
 
-LONGEST_CUT = 512  # packets that are taken apart; the rest stays one piece
+LONGEST_CUT = 512  # packets that are split; the rest stays in one piece
 HELLO = bytes([INIT]) + u32(3)
 
-# What a body is made of: p path, t text of a link, h handle, n uint32, q uint64, f open flags,
+# Fields of bodies: p path, t text of a link, h handle, n uint32, q uint64, f open flags,
 # a attributes, d data, i packed ids.
 SHAPES = {
     "open": "pfa",
@@ -55,7 +55,7 @@ EXTENDED_SHAPES = {
 }
 KINDS: list[tuple[int, bytes, str]] = [(REQUEST_TYPES[name], b"", shape) for name, shape in SHAPES.items()]
 KINDS += [(EXTENDED, string(name), shape) for name, shape in EXTENDED_SHAPES.items()]
-# What leads somewhere only when a handle is open is made more often.
+# Requests that need an open handle are generated more often.
 OFTEN = [row for row in KINDS if row[2][:1] == "h"] + [KINDS[0], KINDS[0], KINDS[8]]
 
 NAMES = [b"f", b"big", b"d", b"g", b"e", b"l", b"up", b"loop", b"out", b"abs", b"new", b"other"]
@@ -82,14 +82,14 @@ LARGE += [1 << 63, (1 << 64) - 1]
 
 
 def mutate(data: bytes, most: int, random: Random, raw: Raw) -> bytes:
-    """Another input, of up to `most` bytes. raw: mutates plain bytes up to a length."""
+    """Return a mutated input of up to `most` bytes. raw: a function that mutates bytes up to a length."""
     if not data or random.random() < 0.06:
         return raw(data, most)
     ways = data[0]
     if random.random() < 0.15:
         ways ^= 1 << random.randrange(8)
     if random.random() < 0.5:
-        ways &= 0xFE  # to run a session twice takes twice the time
+        ways &= 0xFE  # running a session twice takes twice the time
     packets, tail = cut(data[1:])
     for _ in range(random.choice((1, 1, 1, 2, 2, 3, 5))):
         random.choice(CHANGES)(packets, random, raw)
@@ -105,7 +105,7 @@ def mutate(data: bytes, most: int, random: Random, raw: Raw) -> bytes:
 
 
 def cross(one: bytes, other: bytes, most: int, random: Random) -> bytes:
-    """An input that begins as one and goes on as the other."""
+    """Return an input that begins as one and continues as the other."""
     packets, _ = cut(one[1:])
     more, tail = cut(other[1:])
     packets = packets[: random.randint(1, len(packets) + 1)]
@@ -114,7 +114,7 @@ def cross(one: bytes, other: bytes, most: int, random: Random) -> bytes:
 
 
 def cut(stream: bytes) -> tuple[list[bytes], bytes]:
-    """The bodies of the packets that a stream begins with, and the bytes behind them."""
+    """Return the bodies of the packets at the beginning of a stream, and the bytes after them."""
     packets: list[bytes] = []
     at = 0
     while len(packets) < LONGEST_CUT and len(stream) - at > 4:
@@ -127,7 +127,7 @@ def cut(stream: bytes) -> tuple[list[bytes], bytes]:
 
 
 def joined(packets: list[bytes]) -> bytes:
-    """Framed packets."""
+    """Return the bodies as framed packets."""
     return b"".join(map(string, packets))
 
 
@@ -143,7 +143,7 @@ def _append(packets: list[bytes], random: Random, raw: Raw) -> None:
 
 
 def _append_pair(packets: list[bytes], random: Random, raw: Raw) -> None:
-    """Open something and use it: its handle is the next number."""
+    """Append an open and a request on its handle, which is the next number."""
     kind, name, shape = random.choice(OFTEN)
     opens = KINDS[8] if REQUEST_TYPES["readdir"] == kind else random.choice((KINDS[0], KINDS[0], KINDS[8]))
     opened = sum(packet[:1] in (b"\x03", b"\x0b") for packet in packets) + 1
@@ -173,7 +173,7 @@ def _swap(packets: list[bytes], random: Random, raw: Raw) -> None:
 
 
 def _remake(packets: list[bytes], random: Random, raw: Raw) -> None:
-    """Another request of the same kind."""
+    """Replace a request by another of the same kind."""
     if packets:
         at = random.randrange(len(packets))
         rows = [row for row in KINDS if bytes([row[0]]) == packets[at][:1]]
@@ -182,7 +182,7 @@ def _remake(packets: list[bytes], random: Random, raw: Raw) -> None:
 
 
 def _change(packets: list[bytes], random: Random, raw: Raw) -> None:
-    """Plain mutation inside one packet."""
+    """Mutate the bytes of one packet."""
     if packets:
         at = random.randrange(len(packets))
         packets[at] = raw(packets[at], len(packets[at]) + 16)
@@ -195,7 +195,7 @@ def _shorten(packets: list[bytes], random: Random, raw: Raw) -> None:
 
 
 def _change_number(packets: list[bytes], random: Random, raw: Raw) -> None:
-    """Put a number over four bytes, wherever they are."""
+    """Overwrite four bytes anywhere with a number."""
     if packets:
         at = random.randrange(len(packets))
         place = random.randrange(len(packets[at]) + 1)

@@ -1,7 +1,7 @@
-"""What a session must answer, told from the bytes it was sent: framing and replies, read a second time.
+"""Checks the replies of a session against the bytes that it was sent: an independent decoder.
 
-Written from draft-ietf-secsh-filexfer-02 without a line of the package under test; replies are read with
-the tests' strict parser. What may not enter: storages, sessions, what a particular file holds.
+Written from draft-ietf-secsh-filexfer-02 without code of the package under test; the tests' strict parser
+decodes replies. What may not enter: storages, sessions, the content of particular files.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tests.differential.packets import EXTENDED, INIT, REQUEST_TYPES, VERSION, B
 
 MAX_PACKET = 262144  # bytes, without the length field
 MAX_DATA = 261120  # bytes
-STATFS_REPLY = 88  # bytes of figures that other processes change as well
+STATFS_REPLY = 88  # bytes of figures that other processes change too
 
 _POSITIVE = {
     "open": "handle",
@@ -41,10 +41,10 @@ _ONLY_READ = {REQUEST_TYPES[name] for name in _POSITIVE} - {REQUEST_TYPES["open"
 
 
 class Expected(NamedTuple):
-    """What a stream of packets must lead to.
+    """The expected result of a stream of packets.
 
-    requests: (request id, or None for INIT; the packet's body from its type on) of each that is answered.
-    ends: whether the session ends. position: where the bytes begin that wait for more.
+    requests: (request id, or None for INIT; the packet's body from its type on) of each request that is
+    answered. ends: whether the session ends. position: where the incomplete rest begins.
     """
 
     requests: list[tuple[int | None, bytes]]
@@ -52,12 +52,12 @@ class Expected(NamedTuple):
     position: int
 
     def may_change_files(self) -> bool:
-        """Whether any of the requests could, by its kind."""
+        """Return whether any of the requests can change files, by its type."""
         return any(number is not None and _may_change(body) for number, body in self.requests)
 
 
 def expected(stream: bytes) -> Expected:
-    """Read a stream as section 3 of the draft has it."""
+    """Decode a stream according to section 3 of the draft."""
     requests: list[tuple[int | None, bytes]] = []
     position, size = 0, len(stream)
     greeted = False
@@ -83,10 +83,10 @@ def expected(stream: bytes) -> Expected:
 
 
 def check_replies(output: bytes, requests: list[tuple[int | None, bytes]]) -> list[Reply]:
-    """The replies of a session, one for each request, in order. Raises AssertionError for any other.
+    """Check the replies of a session, one for each request, in order. Raises AssertionError for wrong ones.
 
-    What two sessions that were sent the same may answer differently is evened out: the order of a listing
-    and the figures of a file system.
+    Returns them without what may differ between two equal sessions: the order of listings, and the figures of
+    a file system.
     """
     replies = []
     position = 0
@@ -148,7 +148,7 @@ def _parsed(kind: int, body: bytes) -> Reply:
 
 
 def _positive(request: bytes) -> str:
-    """The kind of reply that a request has when all goes well."""
+    """Return the type of the reply to a request that succeeds."""
     if request[0] != EXTENDED:
         return _POSITIVES.get(request[0], "nothing but an error")
     return _POSITIVE_EXTENDED.get(_extended_name(request), "status")

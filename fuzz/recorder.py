@@ -1,8 +1,8 @@
-"""Stands between a client and a server, and appends what the client sends to a file.
+"""Runs a server for a client, and appends what the client sends to a file.
 
     python recorder.py FILE COMMAND [ARGUMENTS]
 
-What may not enter: imports of this repository; sshd starts this with an environment of its own.
+What may not enter: imports of this repository, because sshd starts this with its own environment.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The targets of the remote administration door: its parsers against a second reading, and whole connections.
+"""Targets for remote administration: parsers against a second implementation, and whole connections.
 
-An input is one byte of ways and what a peer sends. Its tokens are not encrypted: `~` and what they say,
-because no fuzzer forges a signature. What may not enter: atheris, how inputs are mutated.
+An input is one byte of ways and the data that a peer sends. Its tokens are `~` and plain text, because a
+fuzzer cannot forge signatures. What may not enter: atheris, how inputs are mutated.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from pysftpserver.remo.http import Connection, Server
 from pysftpserver.remo.session import Session
 from pysftpserver.remo.users import Permissions, User
 
-COOKIE = "s"  # the session's, so that inputs can say it
-MOST = 64  # bytes of a token, where its limit is tried
+COOKIE = "s"  # fixed, so that inputs can contain it
+MOST = 64  # bytes of a token, to test its limit
 CUTS = 16
 MOST_ANSWERS = 1000
 STATUSES = {200, 400, 403, 404, 405, 408, 411, 413, 414, 429, 500, 501, 503, 505}
@@ -42,11 +42,11 @@ Events = list[object]
 
 
 class Ended(Exception):
-    """The second reading comes to something that nobody should say."""
+    """The second implementation found invalid input."""
 
 
 class Open:
-    """A cipher that hides nothing. The data of its tokens keep clear of line ends and blanks at the end."""
+    """A cipher that does not encrypt: it encodes in base64, and takes plain text as tokens."""
 
     def encrypt(self, data: bytes) -> bytes:
         return b"~" + wire.b64(data).encode()
@@ -58,7 +58,7 @@ class Open:
 
 
 def made_at(token: bytes) -> int:
-    """When a token was made: now, or long ago, which `~!` says."""
+    """Return when a token was made: now, or long ago if it begins with `~!`."""
     return 0 if token[1:2] == b"!" else int(time.time())
 
 
@@ -66,14 +66,14 @@ def made_at(token: bytes) -> int:
 
 
 def cut(stream: bytes, in_pieces: bool) -> Iterator[bytes]:
-    """All of it, in one piece or in several."""
+    """Return the data in one piece or in several."""
     step = max(1 + zlib.crc32(stream) % 7, len(stream) // CUTS) if in_pieces else len(stream) or 1
     for start in range(0, len(stream), step):
         yield stream[start : start + step]
 
 
 def read_lines(stream: bytes) -> Iterator[object]:
-    """Tokens, as a second reading finds them."""
+    """Decode tokens independently."""
     for line in stream.split(b"\n"):
         if len(line) > MOST:
             raise Ended
@@ -153,7 +153,7 @@ def chunks(stream: bytes, in_pieces: bool) -> Iterator[object]:
 
 
 def read_numbered(stream: bytes) -> Iterator[object]:
-    """Tokens of one body; the first says the request's number."""
+    """Decode the tokens of one body independently; the first has the request's number."""
     number = None
     is_last = False
     found = [line.strip() for line in stream.split(b"\n") if line.strip()]
@@ -192,7 +192,7 @@ PARSERS: tuple[tuple[Parser, Callable[[bytes], Iterator[object]]], ...] = (
 
 
 class ParserTarget:
-    """One of the parsers against a second reading: the same comes out, or both find it wrong."""
+    """Compares a parser with a second implementation: they agree on the result or on the failure."""
 
     def __call__(self, data: bytes) -> None:
         ways, stream = (data[0], data[1:]) if data else (0, b"")
@@ -220,7 +220,7 @@ class ParserTarget:
 
 
 class NoUsers:
-    """A table with one user, whose key nobody has."""
+    """A table with one user, whose key is unknown."""
 
     def __init__(self) -> None:
         self._user = User("u", wire.b64(new_key().public_key().public_bytes_raw()), None)
@@ -230,7 +230,7 @@ class NoUsers:
 
 
 class Records(logging.Handler):
-    """What was logged."""
+    """A log handler that stores the records."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -241,8 +241,10 @@ class Records(logging.Handler):
 
 
 class RemoTarget:
-    """Connections with a session in a jail: clean answers, each number served once, nothing outside changed,
-    nothing left, no fault.
+    """Connections with a session in a jail.
+
+    Checks that answers are valid, each number is served once, nothing outside changes, no temporary file is
+    left, and no fault is logged.
     """
 
     def __init__(self) -> None:
@@ -280,7 +282,7 @@ class RemoTarget:
 
     @contextlib.contextmanager
     def seams(self) -> Iterator[None]:
-        """Tokens that an input can say; no waiting; no thread that looks for old sessions."""
+        """Let inputs choose token times and path hashes; switch off waiting and removal of old sessions."""
         with (
             mock.patch.object(wire, "made_at", made_at),
             mock.patch.object(bodies, "made_at", made_at),
@@ -293,7 +295,7 @@ class RemoTarget:
     def connection(
         self, values: ServerSettings, application: Application, stream: bytes, in_pieces: bool
     ) -> bytes:
-        """Say all of it on one connection; what the server says."""
+        """Send all data on one connection; return the server's answers."""
         user = User("u", "", None)
         trail = application._trail.of("u", "192.0.2.1", None)
         session = Session(COOKIE, user, Permissions.FILES, Open(), "192.0.2.1", time.monotonic(), trail)  # type: ignore[arg-type]
@@ -323,7 +325,7 @@ class RemoTarget:
         return bytes(sent)
 
     def answers(self, sent: bytes) -> list[tuple[int, list[bytes] | None]]:
-        """(status, tokens, or None where it is not encrypted) of each answer."""
+        """Return (status, tokens, or None if it is not encrypted) for each answer."""
         found: list[tuple[int, list[bytes] | None]] = []
         while sent:
             head, end, sent = sent.partition(b"\r\n\r\n")
@@ -347,7 +349,7 @@ class RemoTarget:
         return found
 
     def body(self, sent: bytes, is_chunked: bool) -> tuple[bytes, bytes]:
-        """A token stream, and what is behind it; one that breaks off is the last thing that is said."""
+        """Decode a token stream; return it and the rest. An incomplete one must be the end of the data."""
         if not is_chunked:
             return sent, b""
         body = b""
@@ -362,7 +364,7 @@ class RemoTarget:
                 return body, sent
 
     def check_numbers(self, found: list[tuple[int, list[bytes] | None]]) -> None:
-        """Once a number was answered, only the next one is."""
+        """Check that the answered numbers are consecutive."""
         last = 0
         for status, tokens in found:
             for count, token in enumerate(tokens or ()):

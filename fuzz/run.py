@@ -2,10 +2,10 @@
 
     python fuzz/run.py TARGET... [--seconds N] [--runs N] [--corpus DIR] [--max-len N]
 
-Each target runs under libFuzzer in a process of its own, from the seeds in fuzz/corpus and from what
-earlier runs have found interesting, which is kept in fuzz/findings (never committed). What libFuzzer says
-goes to a log there. The exit status is 0 when nothing was found; a finding is printed as an entry of the
-corpus. What may not enter: what is checked (targets.py).
+Each target runs under libFuzzer in a separate process. It starts with the seeds in fuzz/corpus and the inputs
+that earlier runs discovered, which are in fuzz/findings (never committed), like libFuzzer's log. The exit
+status is 0 when nothing was found; a finding is printed as an entry of the corpus. What may not enter: what
+is checked (targets.py).
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from fuzz import corpus  # noqa: E402 -- run as a file, it finds its package only now
+from fuzz import corpus  # noqa: E402 -- needs the path above when run as a file
 from fuzz.storages import scratch  # noqa: E402
 from fuzz.targets import TARGETS  # noqa: E402
 
 FINDINGS = ROOT / "fuzz" / "findings"
-MOST_BYTES = 768  # of an input: a score of requests, and nearly all of the seeds
-LONGEST = 10  # seconds for one input, which takes a millisecond
-MOST_MEGABYTES = 512  # of memory for the process, which starts with 50
+MOST_BYTES = 768  # bytes of an input: about twenty requests, and nearly all of the seeds
+LONGEST = 10  # seconds for one input, which usually takes a millisecond
+MOST_MEGABYTES = 512  # MiB of memory for the process, which starts with 50
 
 
 def fuzz(name: str, options: argparse.Namespace) -> bool:
-    """Run one target; print one line, and what was found. True if that is nothing."""
+    """Run one target; print one line, and the finding if there is one. Return whether there is none."""
     place = FINDINGS / name
     kept = options.corpus or place / "corpus"
     seeds, artifacts = place / "seeds", place / "artifacts"
@@ -50,13 +50,13 @@ def fuzz(name: str, options: argparse.Namespace) -> bool:
         "max_len": options.max_len,
         "timeout": LONGEST,
         "rss_limit_mb": MOST_MEGABYTES,
-        "handle_xfsz": 0,  # files that grow too large are the targets' business
+        "handle_xfsz": 0,  # the targets limit the size of files
         "print_final_stats": 1,
         "artifact_prefix": f"{artifacts}/",
     }
     command = [sys.executable, "-m", "fuzz.under_atheris", name]
     command += [f"-{flag}={value}" for flag, value in flags.items()] + [str(kept), str(seeds)]
-    # Jails and canaries are made there and removed here: libFuzzer ends its process without a word.
+    # The target creates jails and canaries; we remove them, because libFuzzer exits without cleaning up.
     directory = tempfile.mkdtemp(prefix="pysftpserver-fuzz-", dir=scratch())
     try:
         with log.open("wb") as output:
@@ -77,7 +77,7 @@ def fuzz(name: str, options: argparse.Namespace) -> bool:
 
 
 def figures(log: str) -> str:
-    """What libFuzzer's log says about a run."""
+    """Return the figures of a run from libFuzzer's log."""
     runs = re.findall(r"^stat::number_of_executed_units: (\d+)", log, re.MULTILINE)
     pace = re.findall(r"^stat::average_exec_per_sec: +(\d+)", log, re.MULTILINE)
     covered = re.findall(r" cov: (\d+) ", log)
@@ -87,13 +87,13 @@ def figures(log: str) -> str:
 
 
 def complaint(log: str) -> str:
-    """The part of the log that says what went wrong."""
+    """Return the part of the log that describes the failure."""
     lines = [line for line in log.splitlines() if not re.match(r"#\d|INFO: |stat::|WARNING: ", line)]
     return "\n".join(lines[-40:])
 
 
 def main() -> int:
-    """The command. Returns the exit status."""
+    """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
         "targets", nargs="+", choices=[*TARGETS, "all"], metavar="TARGET", help=", ".join(TARGETS)
@@ -107,7 +107,7 @@ def main() -> int:
         print("atheris is not installed: `make fuzz` does it, or pip with fuzz/requirements.txt")
         return 2
     names = list(TARGETS) if "all" in options.targets else options.targets
-    clean = [fuzz(name, options) for name in names]  # a finding does not keep the rest from running
+    clean = [fuzz(name, options) for name in names]  # run the other targets even after a finding
     return 0 if all(clean) else 1
 
 

@@ -1,6 +1,7 @@
-"""The targets of the SK Sync door: its parsers against a second reading, and whole sessions of its server.
+"""Targets for SK Sync: parsers against a second implementation, and whole sessions of its server.
 
-An input is one byte of ways and what a peer sends. What may not enter: atheris, how inputs are mutated.
+An input is one byte of ways and the data that a peer sends. What may not enter: atheris, how inputs are
+mutated.
 """
 
 from __future__ import annotations
@@ -41,14 +42,14 @@ Events = list[object]
 
 
 class Ended(Exception):
-    """The second reading comes to something that has to end the connection."""
+    """The second implementation found input that has to end the connection."""
 
 
 # --- the second reading: straightforward, and of the whole ------------------------------------------------
 
 
 class Reading:
-    """All of a stream, read from its start."""
+    """The second implementation: decodes a whole stream from its start."""
 
     def __init__(self, stream: bytes, dialect: Dialect) -> None:
         self.rest = stream
@@ -56,7 +57,7 @@ class Reading:
         self.events: Events = []
 
     def line(self) -> bytes | None:
-        """The next line; None when it is not all there."""
+        """Return the next line, or None if it is incomplete."""
         line, end, after = self.rest.partition(b"\n")
         if len(line) >= MOST_BYTES:
             raise Ended
@@ -77,7 +78,7 @@ class Reading:
         return raw.decode(self.dialect.encoding)
 
     def content(self, length: int) -> bool:
-        """Take a content and its digest; whether all of it was there."""
+        """Skip a content and its digest; return whether it was complete."""
         found, self.rest = self.rest[:length], self.rest[length:]
         if found:
             self.events.append(found)
@@ -158,7 +159,7 @@ class Reading:
 
 
 class Kept:
-    """A sink that keeps all, pieces of one content in one."""
+    """A sink that stores everything, and joins the pieces of a content."""
 
     def __init__(self, events: Events) -> None:
         self.events = events
@@ -177,7 +178,7 @@ class Kept:
 
 
 class Lines:
-    """LineParser as the others are: fed until it is done, which it never is."""
+    """Gives LineParser the interface of the other parsers; it is never done."""
 
     is_done = False
 
@@ -194,7 +195,7 @@ class Lines:
 
 
 class ParserTarget:
-    """One of the parsers, fed in random pieces, against the second reading."""
+    """Compares a parser, fed in random pieces, with the second implementation."""
 
     def __call__(self, data: bytes) -> None:
         ways, stream = (data[0], data[1:]) if data else (0, b"")
@@ -230,7 +231,7 @@ class ParserTarget:
         return DownloadParser(dialect, Kept(events), lambda _name, _mtime: None)
 
     def feed(self, parser: Any, stream: bytes, in_pieces: bool) -> tuple[int, bool]:
-        """(where it stopped, whether it ended the connection). Any exception but the two is a fault."""
+        """Return (where it stopped, whether it ended the connection). Other exceptions are faults."""
         chance = zlib.crc32(stream)
         step = max(1 + chance % 7, len(stream) // CUTS) if in_pieces else len(stream)
         position = 0
@@ -252,7 +253,7 @@ class ParserTarget:
 
 
 class Transport(asyncio.Transport):
-    """Takes what is sent, and is a connection to nobody."""
+    """A transport without a peer, which accepts what is sent."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -275,7 +276,7 @@ class Transport(asyncio.Transport):
 
 
 class SyncTarget:
-    """Sessions of the server in a jail: nothing outside changes, nothing is left, no fault is logged."""
+    """Sessions of the server in a jail: nothing outside changes, no file is left, no fault is logged."""
 
     def __init__(self) -> None:
         self.place = InJail()

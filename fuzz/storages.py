@@ -1,6 +1,6 @@
-"""The storages that sessions are fuzzed on: one tree, in memory and in a jail, cheap to make anew.
+"""The storages for fuzzed sessions: one tree, in memory and in a jail, cheap to restore.
 
-Each knows what must hold when a session is over. What may not enter: packets, sessions, who feeds them.
+Each checks its invariants when a session has ended. What may not enter: packets, sessions.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.support.memory import SFTPServerMemoryStorage
 
 Node = type(SFTPServerMemoryStorage()._root)
-CAPACITY = 512 << 10  # bytes that one file, and all files in memory, may have
+CAPACITY = 512 << 10  # maximum bytes of one file, and of all files in memory
 MEMORY = "/dev/shm"
 OUT_OF_HERE = b"../../canary/secret"
 TIMES = (1_000_000_000, 1_000_000_000)  # of all that is in the tree
-# The tree, in the order in which it is made: a name, and its content (None: a directory; int: so many
+# The tree, in the order of creation: a name, and its content (None: a directory; int: this many
 # zeros; a text that begins with ">": a link).
 TREE: tuple[tuple[str, bytes | int | None], ...] = (
     ("f", b"0123456789"),
-    ("big", 40_000),  # more than the fast path reads at once
+    ("big", 40_000),  # more than one read of the fast path
     ("d", None),
     ("d/g", b"in a directory\n"),
     ("d/e", None),
@@ -44,7 +44,7 @@ TREE: tuple[tuple[str, bytes | int | None], ...] = (
 
 
 def scratch() -> str:
-    """Where to make directories: in memory if there is a choice, because some requests wait for a disk."""
+    """Return where to create directories: in memory if possible, because some requests wait for a disk."""
     if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK | os.X_OK):
         return MEMORY
     return tempfile.gettempdir()
@@ -52,7 +52,7 @@ def scratch() -> str:
 
 @contextmanager
 def small_files() -> Iterator[None]:
-    """No file grows over CAPACITY: a copy of the empty terabytes of a sparse file would take its time."""
+    """Limit files to CAPACITY: copying a sparse file of terabytes would take too long."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (CAPACITY, before[1]))
     try:
@@ -62,12 +62,12 @@ def small_files() -> Iterator[None]:
 
 
 def descriptors() -> int:
-    """How many descriptors this process has open (and one, for looking)."""
+    """Return the number of open descriptors of this process (plus one, for this call)."""
     return len(os.listdir("/proc/self/fd"))
 
 
 class CountingStorage(SFTPServerMemoryStorage):
-    """The storage in memory, and how many of its files are open."""
+    """The storage in memory, which counts its open files."""
 
     def __init__(self) -> None:
         super().__init__(CAPACITY)
@@ -84,7 +84,7 @@ class CountingStorage(SFTPServerMemoryStorage):
 
 
 class InMemory:
-    """A new tree in memory for each session."""
+    """Creates a tree in memory for each session."""
 
     storage_class = CountingStorage
 
@@ -102,7 +102,7 @@ class InMemory:
                 self._tree.close(handle)
 
     def fresh(self, _walks: bool) -> SFTPAbstractServerStorage:
-        """A storage with the tree in it."""
+        """Return a storage with the tree."""
         self.storage = self.storage_class()
         self.storage._root = _copied(self._tree._root)
         self.storage._used = self._tree._used
@@ -152,10 +152,10 @@ def _held(node: Node, seen: set[int]) -> int:
 
 
 class InJail:
-    """One jail, whose tree is mended when a session may have changed it, and a canary outside.
+    """One jail, whose tree is restored when a session may have changed it, and a canary outside.
 
-    Two storages serve it, with openat2 and without. The files outside hold a secret that no reply may
-    show, and neither may one show where the jail is on the host.
+    Two storages serve it, with openat2 and without. The files outside contain a secret. No reply may contain
+    it, or the jail's path on the host.
     """
 
     def __init__(self) -> None:
@@ -176,7 +176,7 @@ class InJail:
             SFTPServerVirtualChroot(self.jail, use_openat2=None),
             SFTPServerVirtualChroot(self.jail, use_openat2=False),
         ]
-        gc.collect()  # descriptors of others, which would vanish in the middle of a session
+        gc.collect()  # other descriptors, which would be closed in the middle of a session
         self._descriptors = 0
 
     def close(self) -> None:
@@ -188,7 +188,7 @@ class InJail:
         shutil.rmtree(self.place)
 
     def fresh(self, walks: bool) -> SFTPAbstractServerStorage:
-        """The storage, with the tree as it should be."""
+        """Return the storage, with the tree restored."""
         if self._is_changed:
             self._tree.mend()
             self._is_changed = False
@@ -211,19 +211,19 @@ class InJail:
         assert self.token.encode() not in output, "a reply tells what is outside the jail"
 
     def _outside(self) -> list[tuple[int, ...]]:
-        # The time of the last change of a file or directory tells of everything but being read.
+        # The ctime of a file or directory shows every change of it.
         return [(st.st_ctime_ns, st.st_size, st.st_nlink) for st in map(os.fstat, self._watched)]
 
 
 class Tree:
-    """The tree in an empty directory, always with the same times; mend() makes it again what it was.
+    """The tree in an empty directory, always with the same times. mend() restores it.
 
-    Not by making all of it anew: to remove a directory takes the kernel longer than a session takes.
+    It restores only what has changed, because removing a directory takes longer than a session.
     """
 
     def __init__(self, place: Path) -> None:
         self._top = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-        self._names: dict[str, set[str]] = {}  # what belongs into each directory
+        self._names: dict[str, set[str]] = {}  # names that belong in each directory
         self._marks: dict[str, tuple[int, ...]] = {}
         for name, content in ((".", None), *TREE):
             parent, _, last = name.rpartition("/")
@@ -234,12 +234,12 @@ class Tree:
         self.mend()
 
     def close(self) -> None:
-        """Remove all of it."""
+        """Remove the tree."""
         _remove_others(self._top, set())
         os.close(self._top)
 
     def mend(self) -> None:
-        """Put back what is changed, and remove what does not belong here."""
+        """Restore changed entries and remove others."""
         self._mend_directory(".")
         for name, content in TREE:
             if content is None:
@@ -266,7 +266,7 @@ class Tree:
             os.close(descriptor)
 
     def _mark(self, name: str) -> tuple[int, ...]:
-        """What tells whether an entry was changed, or read."""
+        """Return a value that differs after an entry was changed or read."""
         try:
             st = os.stat(name, dir_fd=self._top, follow_symlinks=False)
         except FileNotFoundError:
@@ -288,7 +288,7 @@ class Tree:
 
 
 def _remove_others(directory: int, names: set[str]) -> None:
-    """Remove all that is in a directory but these, whatever its modes have become."""
+    """Remove the content of a directory except some names, even if its permissions have changed."""
     for name in os.listdir(directory):
         if name not in names:
             _remove(directory, name)

@@ -1,13 +1,13 @@
-"""The targets: functions of bytes that raise AssertionError when something is wrong with what is parsed.
+"""The table of targets: functions of bytes that raise AssertionError when an invariant is broken.
 
-One row of TARGETS for each parser that a client can reach. A door that adds a parser adds a row here, and
-fuzz/run.py, the corpus test and `make fuzz` know it. A row says how the target is made, how its inputs
-are mutated, and which directories of fuzz/corpus have seeds for it.
+TARGETS has one row for each parser that a client can reach. If a door adds a parser, add a row here:
+fuzz/run.py, the corpus test and `make fuzz` use the table. A row says how to make the target, how to mutate
+its inputs, and which directories of fuzz/corpus have seeds for it.
 
-The SK Sync door's are in sksync.py, the remote administration door's in remo.py, the message server's in
-laboratory.py. An input of the packet processor's targets is one byte of ways (see `Ways`) and what a client
-sends. What may not enter: atheris; the package under test is imported here, so import this module when it is
-instrumented.
+Targets for SK Sync are in sksync.py, for remote administration in remo.py, and for the message server in
+laboratory.py. An input of the packet processor's targets is one byte of ways (see `Ways`) and the data that a
+client sends. What may not enter: atheris. This module imports the package under test, so import it under
+instrumentation.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from tests.differential.packets import Reply
 from tests.support.packets import HELLO
 
 LITTLE = Limits(handles=3, path=40, entries=2, extended=1)
-MOST_PIECES = 16  # that a stream is fed in
-TRIES = 3  # at a comparison of two sessions: the clock may tick between them
+MOST_PIECES = 16  # pieces of a stream
+TRIES = 3  # at comparing two sessions: the clock may tick between them
 
 
 class Ways:
-    """The bits of an input's first byte: how the session is run."""
+    """The bits of an input's first byte, which say how to run the session."""
 
-    TWICE = 1  # in one piece and logged, then in pieces and not logged: the replies must be the same
+    TWICE = 1  # once in one piece with a log, once in pieces without: the replies must be equal
     PIECES = 2  # as a door does: fed in pieces, replies taken a few bytes at a time
     TIGHT = 4  # with a queue limit that one reply exceeds
-    LOGGED = 8  # with a log of everything, which takes the fast path's place
+    LOGGED = 8  # with a log of everything, which disables the fast path
     HOOKED = 16
     READ_ONLY = 32
     WALKS = 64  # a jail without openat2
@@ -53,7 +53,7 @@ class Ways:
 
 
 class Hook(SFTPHook):
-    """Vetoes in every manner, and counts what it saw."""
+    """Vetoes in every possible way, and counts its calls."""
 
     def __init__(self) -> None:
         self.before_seen = self.after_seen = self.started_seen = self.ended_seen = 0
@@ -87,18 +87,18 @@ class Hook(SFTPHook):
 
 
 def check_line(level: int, text: str) -> None:
-    """A log's sink: what a client sends must not forge lines or drive a terminal."""
+    """Check a log line: clients must not be able to forge lines or control a terminal."""
     assert len(text) <= MOST_LINE and text.isascii() and text.isprintable(), f"logged {text!r}"
 
 
 def check_record(line: bytes) -> None:
-    """The audit log's sink: one object a line, and nothing in it that a terminal would obey."""
+    """Check an audit record: one object per line, without control characters."""
     assert line.endswith(b"\n") and line[:-1].decode("ascii").isprintable(), f"recorded {line!r}"
     assert {"time", "session", "request", "path", "result"} <= json.loads(line).keys(), f"recorded {line!r}"
 
 
 class SessionTarget:
-    """Sessions of the packet processor on a storage. place: where the storage comes from."""
+    """Sessions of the packet processor on a storage. place: supplies the storage."""
 
     server_class = SFTPServer
 
@@ -159,7 +159,7 @@ class SessionTarget:
         return replies
 
     def in_one_piece(self, server: SFTPServer, stream: bytes) -> bytes:
-        """process() on all of it."""
+        """Feed everything to process() at once."""
         server.input_queue = stream
         server.process()
         server.position = len(stream) - len(server.input_queue)
@@ -171,7 +171,7 @@ class SessionTarget:
         return output
 
     def in_pieces(self, server: SFTPServer, stream: bytes) -> bytes:
-        """consume() and the queue used as the stdio door does, with the pieces that the input chooses."""
+        """Use consume() and the queue like the stdio door, with pieces that the input chooses."""
         chance = zlib.crc32(stream)
         step = max(1 + chance % 97, len(stream) // MOST_PIECES)
         most = 1 + chance // 97 % 2000  # bytes sent at once
@@ -191,7 +191,7 @@ class SessionTarget:
         return bytes(output)
 
     def consume(self, server: SFTPServer, buffer: memoryview, start: int, end: int) -> int:
-        """consume(), with what must hold around it."""
+        """Call consume() and check its invariants."""
         stop = server.consume(buffer, start, end)
         assert start <= stop <= end, f"consume({start}, {end}) returned {stop}"
         most = server.queue_limit + MAX_PACKET + 4
@@ -199,7 +199,7 @@ class SessionTarget:
         return stop
 
     def send(self, server: SFTPServer, output: bytearray, most: int) -> None:
-        """Take all replies from the queue, in portions."""
+        """Send all replies in the queue, in portions."""
         queue = server.output
         while queue.segments:
             if len(queue.segments) == 1 or type(queue.segments[0]) is LateRead:
@@ -212,7 +212,7 @@ class SessionTarget:
         assert queue.size == 0 and queue.late == 0, f"an empty queue counts {queue.size} bytes"
 
     def check_end(self, server: SFTPServer, wanted: Expected) -> None:
-        """What must hold when everything was fed and taken."""
+        """Check the invariants at the end of a session."""
         assert (server.ended is not None) == wanted.ends, f"ended: {server.ended}"
         assert server.position == wanted.position, f"consumed {server.position}, not {wanted.position} bytes"
         if wanted.ends:
@@ -224,7 +224,7 @@ Run = Callable[[bytes], None]
 
 
 class Target(NamedTuple):
-    """A row: how it is made; its mutator and its crossover, None for libFuzzer's own; where its seeds are."""
+    """A row: a factory; the mutator and the crossover, None for libFuzzer's own; directories with seeds."""
 
     make: Callable[[], Run]
     mutate: Callable[..., bytes] | None

@@ -1,8 +1,8 @@
-"""One target under libFuzzer, in a process of its own: fuzz/run.py starts it, and reads what it prints.
+"""Runs one target under libFuzzer, as a process that fuzz/run.py starts and whose output it reads.
 
     python -m fuzz.under_atheris TARGET [libFuzzer's options and directories]
 
-The only file that imports atheris. What may not enter: what is checked.
+No other file imports atheris. What may not enter: what is checked.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""A storage on MongoDB's GridFS: everything that a client can do on a directory, on a database.
+"""A storage on MongoDB's GridFS.
 
 Many servers may serve one bucket, and other programs may read and write it through GridFS: its files are
-ordinary ones, and only directories and links are in a collection of their own. The parts are in mongo/:
-names (paths and filenames), bucket (documents and indexes), paths (links and `..`), listing, chunks
-(reading), draft (writing), openfiles (what a session has open), revisions and tree (changes of names).
-docs/gridfs.md tells what all that promises. What may not enter: wire formats, sessions of clients.
+ordinary GridFS files, and directories and links are in a separate collection. The parts are in
+storages/mongo/: names (paths and filenames), bucket (documents and indexes), paths (links and `..`), listing,
+chunks (reading), draft (writing), openfiles (a session's open files), revisions and tree (changes of names).
+docs/gridfs.md says what is guaranteed. What may not enter: wire formats, sessions of clients.
 Facts: GridFS's specification; POSIX for what the calls mean.
 """
 
@@ -42,19 +42,19 @@ if TYPE_CHECKING:
 
     Document = dict[str, Any]
 
-PATIENCE = 4.0  # seconds for the first answer of the database
-ATTEMPTS = 5  # at an attribute of a file that others replace all the time
-FIGURES_LAST = 5.0  # seconds; a database counts for a while
+PATIENCE = 4.0  # seconds to wait for the first answer of the database
+ATTEMPTS = 5  # to change attributes of a file that others keep replacing
+FIGURES_LAST = 5.0  # seconds to cache the figures of statvfs, which are slow to compute
 MOST_LINK = 4095  # bytes of a link's text
 
 
 class SFTPServerMongoStorage(SFTPAbstractServerStorage):
     """The files of one bucket, or of one directory of it.
 
-    remote, port: a host and its port; or a MongoDB URI, and None. db_name: the database. bucket: the prefix
-    of GridFS's collections. prefix: the directory of the bucket that becomes the top, which clients cannot
-    leave. keep_revisions: whether a file that is replaced stays in the database, as an older revision.
-    It connects when it is first used, or by connect(). Raises ValueError for what makes no sense.
+    remote, port: a host and its port; or a MongoDB URI and None. db_name: the database; None for the URI's.
+    bucket: the prefix of GridFS's collections. prefix: the directory of the bucket that becomes the root,
+    which clients cannot leave. keep_revisions: whether a replaced file stays in the database, as an older
+    revision. The storage connects on first use, or in connect(). Raises ValueError for invalid arguments.
     """
 
     uses_network = True
@@ -75,7 +75,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         try:
             database = db_name or named
             if not database:
-                raise ValueError("no database: name one, in the URI after the host's slash or beside it")
+                raise ValueError("no database: name one, after the slash in the URI or separately")
             check_database(database)
             owner = os.getuid(), os.getgid()
             self.bucket = Bucket(self.client, database, bucket, owner)
@@ -94,29 +94,38 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
 
     @classmethod
     def from_uri(cls, uri: str, db_name: str | None = None, **options: Any) -> SFTPServerMongoStorage:
-        """The storage at a MongoDB URI. db_name: instead of the URI's. options: as above."""
+        """Return the storage at a MongoDB URI.
+
+        db_name: the database instead of the URI's. options: bucket, prefix and keep_revisions as above.
+        Raises ValueError for invalid arguments.
+        """
         return cls(uri, None, db_name, **options)
 
-    def beside(self, prefix: str) -> SFTPServerMongoStorage:
-        """A storage for another session, on the same connections. prefix: its root. Raises ValueError."""
+    def at_prefix(self, prefix: str) -> SFTPServerMongoStorage:
+        """Return a storage for another session that shares the connections of this one.
+
+        prefix: the directory of the bucket that becomes its root. Raises ValueError for an invalid one.
+        """
         other = copy.copy(self)
         other._begin(_top(prefix))
         return other
 
+    beside = at_prefix  # its earlier name
+
     # --- the database -----------------------------------------------------------------------------------
 
     def connect(self, patience: float = PATIENCE) -> None:
-        """Reach the database now, within some seconds. Raises MongoUnavailable."""
+        """Connect to the database now. patience: seconds. Raises MongoUnavailable if it does not answer."""
         reach(self.client, patience)
 
     @answers
     def prepare(self) -> None:
-        """Create the indexes that are missing. Raises SFTPForbidden or SFTPFailure where that cannot be."""
+        """Create missing indexes. Raises SFTPForbidden or SFTPFailure if that is not possible."""
         self.bucket.create_indexes()
 
     @answers
     def check(self) -> list[str]:
-        """What is missing or odd, a sentence each."""
+        """Return a sentence for each missing index. Raises SFTPException."""
         return [
             f"Index {name} of {collection} is missing; pysftpmongo creates it when it serves."
             for collection, name in self.bucket.missing_indexes()
@@ -124,18 +133,18 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
 
     @answers
     def remarks(self) -> list[str]:
-        """What is in the bucket and has no path here, a sentence each. It looks at every name there is."""
+        """Return a sentence for each kind of file without a path here. Reads all filenames of the bucket."""
         return oddities(self.bucket, self._top)
 
     def close_client(self) -> None:
-        """Be done with the database."""
+        """Close open files and the connections to the database."""
         self._files.end()
         self.client.close()
 
     # --- names ------------------------------------------------------------------------------------------
 
     def _lookup(self, names: list[str]) -> dict[str, Entry]:
-        """What is at some names, as this session sees it."""
+        """Return the entries at some names, as this session sees them."""
         found = self.bucket.lookup(names)
         for name in names:
             file = self._files.changed(name)
@@ -160,7 +169,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         return self._find(path, follow).existing()
 
     def _in_here(self, name: str) -> bytes:
-        """The path of a filename."""
+        """Return the path of a filename."""
         return b"/" + to_bytes(name[len(below(self._top)) :])
 
     @answers
@@ -223,7 +232,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
     def _change_node(self, entry: Entry, attrs: SFTPAttributes) -> None:
         fields = changes(attrs)
         if entry.kind == SYMLINK:
-            fields.pop("permissions", None)  # a link's own mean nothing
+            fields.pop("permissions", None)  # permissions of a link have no meaning
         elif entry.doc is None:
             tree.settle(self.bucket, entry.name)
             if not entry.name:
@@ -261,7 +270,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         return self._entries(entry, self._parent(place) or entry)
 
     def _parent(self, place: Place) -> Entry | None:
-        """The directory that a directory is in; the top is its own. None: one that this one implies."""
+        """Return the parent of a directory; the top is its own. None: the directory itself implies it."""
         return place.way[-1][1] if place.way else self._top_entry()
 
     def _entries(self, entry: Entry, parent: Entry) -> Iterator[tuple[bytes, SFTPAttributes]]:
@@ -288,7 +297,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         tree.make(self.bucket, place.name, DIRECTORY, mode & ~_umask())
 
     def _free(self, path: bytes) -> Place:
-        """A place where nothing is, in a directory that is there."""
+        """Return a place without an entry, in an existing directory. Raises OSError if there is an entry."""
         place = self._find(path.rstrip(b"/") or path, follow=False)
         if place.entry is not None:
             raise fail(errno.EEXIST)
@@ -375,7 +384,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
             self._files.removed(place.name, gone)
 
     def _settle_parent(self, place: Place) -> None:
-        """Something leaves a directory, which stays all the same."""
+        """Give the parent of a place that becomes empty a document, so that it continues to exist."""
         if not place.way or any(entry is None or entry.doc is None for _, entry in place.way):
             tree.settle(self.bucket, parent_of(place.name))
 
@@ -405,7 +414,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
             self._rename_file(source, target, replace)
 
     def _check_replace(self, entry: Entry, there: Entry, replace: bool) -> None:
-        """Raises what speaks against putting something where something is."""
+        """Raises OSError if an entry must not replace another one."""
         if not replace:
             raise fail(errno.EEXIST)
         if (entry.kind == DIRECTORY) != (there.kind == DIRECTORY):
@@ -415,7 +424,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
 
     def _rename_link(self, source: Place, target: Place, replace: bool) -> None:
         tree.settle(self.bucket, parent_of(target.name))
-        # A file of the new name hides the link, and goes when the link is there.
+        # A file with the new name hides the link, and is removed once the link exists.
         tree.move_link(self.bucket, source.name, target.name, replace)
         there = target.entry
         if there is not None and not there.kind:
@@ -433,9 +442,9 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         self._files.removed(target.name, gone)
         self._files.renamed(source.name, target.name)
         if entry.doc is None and there is not None:
-            self._files.will_replace(target.name, there.doc)  # when it is stored, and not before
+            self._files.will_replace(target.name, there.doc)  # only when the new file is stored
         if there is not None and there.kind == SYMLINK:
-            tree.remove_link(self.bucket, target.name)  # which the file hides already
+            tree.remove_link(self.bucket, target.name)  # the file hides it already
 
     @answers
     def symlink(self, linkpath: bytes, target: bytes) -> None:
@@ -467,7 +476,7 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         return self._figures_now()
 
     def _figures_now(self) -> os.statvfs_result:
-        """The database's figures; those of a few seconds ago will do."""
+        """Return the database's figures, at most FIGURES_LAST seconds old."""
         now = time.monotonic()
         if self._figures is None or now - self._figures[0] > FIGURES_LAST:
             self._figures = now, self.bucket.figures()
@@ -480,7 +489,7 @@ def _check_size(size: int) -> None:
 
 
 def _top(prefix: str) -> str:
-    """The filename of a prefix. Raises ValueError for one that is no path."""
+    """Return the filename of a prefix. Raises ValueError if it is not a path."""
     parts = [part for part in prefix.split("/") if part]
     for part in parts:
         try:
@@ -488,12 +497,12 @@ def _top(prefix: str) -> str:
         except OSError as error:
             raise ValueError(f"invalid prefix {prefix!r}: {error.strerror}") from None
         if name_of(raw) is None:
-            raise ValueError(f"invalid prefix {prefix!r}: a path without . and ..")
+            raise ValueError(f"invalid prefix {prefix!r}: . and .. are not allowed")
     return "/".join(component(os.fsencode(part)) for part in parts)
 
 
 def _umask() -> int:
-    """This process's, which can only be read by setting it."""
+    """Return this process's umask, which can only be read by setting it."""
     umask = os.umask(0o077)
     os.umask(umask)
     return umask

@@ -174,7 +174,7 @@ class GridFSPage(unittest.TestCase):
         text = section("pysftpmongo", GRIDFS_PAGE)
         for words in ("REMOTE PORT DB_NAME", *pysftpmongo.SCHEMES, f"`{pysftpmongo.VARIABLE}`"):
             self.assertIn(words, text)
-        self.assertIn(f"`--embedded DIR`, for trying out and tests | `{pysftpmongo.EMBEDDED_DATABASE}`", text)
+        self.assertIn(f"`--embedded DIR`, for trials and tests | `{pysftpmongo.EMBEDDED_DATABASE}`", text)
         self.assertIn(f"within {pysftpmongo.PATIENCE:g} seconds", text)
         self.assertIn(f"({pysftpmongo.OLD:g} by\ndefault", text)
 

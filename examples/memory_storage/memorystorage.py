@@ -1,8 +1,7 @@
 """A storage in memory: a complete plugin of pysftpserver, as an example.
 
-A tree of nodes; directories are dicts from names to nodes. It has every method of the storage API, and
-each says with an errno what is wrong, as a file system would: the server turns that into the status that
-clients expect. Everything is gone when the process ends.
+A tree of nodes; directories are dicts from names to nodes. Each method raises an errno, as a file system
+would, and the server turns it into the status that clients expect. All content is lost when the process ends.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class Node:
         self.uid, self.gid = os.getuid(), os.getgid()
         self.atime = self.mtime = int(time.time())
         self.nlink = 2 if S_ISDIR(mode) else 1
-        self.opened = 0  # handles; the bytes of a file count until it has neither names nor handles
+        self.opened = 0  # open handles; a file's bytes count until it has no names and no handles
 
     def attributes(self) -> SFTPAttributes:
         size = BLOCK if S_ISDIR(self.mode) else len(self.content)
@@ -73,7 +72,7 @@ class SFTPServerMemoryStorage(SFTPAbstractServerStorage):
     # --- paths ------------------------------------------------------------------------------------
 
     def _find(self, path: bytes, follow: bool = True) -> Place:
-        """Walk a path from the top. The last name may be missing; the last link is followed if asked."""
+        """Walk a path from the top. The last name may be missing. follow: whether to follow a link there."""
         if not path:
             fail(errno.ENOENT)
         trail = [(b"", self._root)]
@@ -112,7 +111,7 @@ class SFTPServerMemoryStorage(SFTPAbstractServerStorage):
         return fail(errno.ENOENT) if node is None else node
 
     def _get_free(self, path: bytes) -> Place:
-        """A place where nothing is yet."""
+        """Return a place without a node. Raises OSError (EEXIST) if there is one."""
         place = self._find(path, follow=False)
         return place if place.node is None else fail(errno.EEXIST)
 
@@ -131,20 +130,20 @@ class SFTPServerMemoryStorage(SFTPAbstractServerStorage):
         directory.nlink += S_ISDIR(node.mode)
 
     def _leave(self, place: Place) -> None:
-        """Take what is at a place away from there."""
+        """Remove the node from its place, and keep it."""
         directory = place.directory
         del directory.content[place.name]
         directory.mtime = int(time.time())
         directory.nlink -= S_ISDIR(place.node.mode)
 
     def _forget(self, place: Place) -> None:
-        """Take what is at a place away for good. (An open file keeps its bytes until it is closed.)"""
+        """Remove the node from its place for good. (An open file keeps its bytes until it is closed.)"""
         self._leave(place)
         place.node.nlink -= 1
         self._free(place.node)
 
     def _free(self, node: Node) -> None:
-        """Stop counting the bytes of a file that nobody can reach any more."""
+        """Stop counting a file's bytes once it has no names and no handles."""
         if S_ISREG(node.mode) and not node.nlink and not node.opened:
             self._used -= len(node.content)
 
@@ -185,7 +184,7 @@ class SFTPServerMemoryStorage(SFTPAbstractServerStorage):
         self._enter(target, node)
 
     def _make_way(self, node: Node, target: Place, replace: bool) -> None:
-        """Raises what speaks against putting node where something is."""
+        """Remove the target for a rename. Raises OSError if it must not be replaced by node."""
         if not replace:
             fail(errno.EEXIST)
         if S_ISDIR(node.mode) != S_ISDIR(target.node.mode):
@@ -216,7 +215,7 @@ class SFTPServerMemoryStorage(SFTPAbstractServerStorage):
         return self._entries(node, place.directory)
 
     def _entries(self, node: Node, parent: Node) -> Iterator[tuple[bytes, SFTPAttributes]]:
-        # A generator runs at the first entry only: what is wrong with the path has been said before.
+        # A generator runs only at the first entry, so opendir() has checked the path before.
         yield b".", node.attributes()
         yield b"..", parent.attributes()
         for name, entry in list(node.content.items()):
@@ -257,7 +256,7 @@ class SFTPServerMemoryStorage(SFTPAbstractServerStorage):
     # --- files ------------------------------------------------------------------------------------
 
     def _resize(self, node: Node, size: int) -> None:
-        """Cut a file off, or fill it up with zeros."""
+        """Truncate a file, or extend it with zeros. Raises OSError (ENOSPC) if the storage is full."""
         grows = size - len(node.content)
         if grows > self._capacity - self._used:
             fail(errno.ENOSPC)
@@ -307,7 +306,7 @@ class SFTPServerMemoryStorage(SFTPAbstractServerStorage):
         self._free(handle.node)
 
     def fsync(self, handle: OpenFile) -> None:
-        pass  # memory does not get any safer
+        pass  # there is nothing to write to a disk
 
     def statvfs(self, path: bytes) -> os.statvfs_result:
         self._get(path)

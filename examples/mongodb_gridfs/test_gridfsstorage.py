@@ -1,6 +1,6 @@
 """The GridFS plugin against a real server, over TCP: packet by packet, and with the contract suite.
 
-The server is the one that PYSFTP_TEST_MONGO_URI names, or a SecantusDB that is started for the occasion.
+The server is the one that PYSFTP_TEST_MONGO_URI names, or a SecantusDB that the test starts.
 """
 
 import os
@@ -51,7 +51,7 @@ def setUpModule():
 
 
 class WithADatabase(unittest.TestCase):
-    """A database of the test's own, and what another program would use to reach it."""
+    """Gives each test a database, and GridFS as another program would use it."""
 
     def setUp(self):
         super().setUp()
@@ -106,8 +106,8 @@ class Packets(WithADatabase):
 
 
 class AsInTheFirstTutorial(SFTPAbstractServerStorage):
-    """The storage as the project's first tutorial wrote it: it reads on from where it is, whatever the
-    offset, and takes the first file of a name. Such plugins exist, and must go on working."""
+    """The storage of the project's first tutorial: it ignores offsets and reads on from its position, and
+    takes the first file of a name. Such plugins exist and have to keep working."""
 
     def __init__(self, remote, port, db_name):
         self.client = pymongo.MongoClient(remote, port)
@@ -145,7 +145,7 @@ class GridFSStorageKeepsTheContract(StorageContract, WithADatabase):
         self.gridfs.put(content, filename=path.decode())
 
     def test_every_name_is_possible(self):
-        """The one rule that it cannot keep: GridFS's names are text, so that others name no file."""
+        """The one rule that it cannot keep: GridFS's names are text, so other bytes name no file."""
         for name in ("with space", "new\nline", "back\\slash", "~", "\xe4\u20ac", "x" * 255):
             with self.subTest(name=name):
                 self.put(name.encode(), b"content")

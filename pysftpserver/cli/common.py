@@ -1,9 +1,7 @@
-"""What every command shares: how it starts, how it logs, and how it fails.
+"""Starts a command, and turns what it raises into one line on standard error and an exit status.
 
-Bad input ends a command with one line on standard error and exit status 2; what the command needs and does
-not get, with exit status 1. Under sshd, standard error
-goes to the client; a line that would tell it a path of this host goes there without the path, and to
-syslog in full.
+Bad input is exit status 2; something that the command needs and that is not available is status 1. Under
+sshd, the client may see standard error, so the line there has no paths of the host; syslog gets it in full.
 """
 
 from __future__ import annotations
@@ -22,7 +20,10 @@ INTERNAL_ERROR = 1
 
 
 def run(prog: str, command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None) -> int:
-    """Run a command; turn what goes wrong into a line and an exit status."""
+    """Run a command; return its exit status. arguments: without the command's name; None: sys.argv's.
+
+    Exceptions are reported on standard error and never leave this function.
+    """
     _open_closed_descriptors()
     try:
         return command(sys.argv[1:] if arguments is None else arguments)
@@ -46,7 +47,10 @@ def _complain(prog: str, error: BadInput) -> None:
 
 
 def tell(line: str) -> None:
-    """One line to standard error; print() would take standard output where that was closed."""
+    """Write one line to standard error, and ignore failures.
+
+    Not print(): where standard error is closed, sys.stderr is None and print() writes to standard output.
+    """
     try:
         os.write(2, line.encode("utf-8", "backslashreplace") + b"\n")
     except OSError:
@@ -54,11 +58,11 @@ def tell(line: str) -> None:
 
 
 def _open_closed_descriptors() -> None:
-    """Standard descriptors that were closed lead nowhere, before a file opened later takes their place."""
+    """Open closed standard descriptors on /dev/null, before another file gets their numbers."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            # The lowest free number: this one. Standard error is not opened for writing, so that an audit
-            # log there fails and is not lost; everything else that goes there may fail.
+            # open() takes the lowest free number, which is this one. Standard error is opened for reading
+            # only, so that `--audit -` fails instead of losing its records; other output there may fail.
             os.open(os.devnull, os.O_RDWR if descriptor < 2 else os.O_RDONLY)

@@ -1,8 +1,8 @@
-"""A command's options and subcommands, declared once, and parsed without argparse while they are plain.
+"""Declares a command's options and subcommands, and parses plain command lines without argparse.
 
-A session is a process, and importing argparse takes longer than most of what else it does before it
-answers. So ordinary command lines (every option known, spelled out and well-formed) are parsed here; at
-anything else, help and errors among it, argparse is loaded and decides. Both read the same declaration.
+A session is a process, and importing argparse would be a large part of its start-up. So a command line in
+which every option is known, spelled out and well-formed is parsed here; for all others, and for help and
+errors, parser.py loads argparse. Both use the same declaration.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 
 class BadValue(ValueError):
-    """An option's value that does not do; the text says what would."""
+    """An option has an invalid value. The text says what is valid."""
 
 
 class Option:
     """One option.
 
-    flags: its spellings, the long one last ("-u", "--umask"); the long one names the value it gives.
-    help: complete sentences, with the default. metavar: what the help calls its value; None: it takes
-    none, and gives True. is_repeated: it may be given several times, and gives a list, or None. convert:
-    makes a value of the text, or raises BadValue. name: the value's, when there is no long spelling.
-    instead: for an option that ends the command, what to do (run by argparse). hidden_flags: older
-    spellings, which work and are not in the help.
+    flags: its spellings, the long one last ("-u", "--umask"). help: complete sentences that end with the
+    default. metavar: the value's name in the help; None for a switch, whose value is True. convert: turns
+    the text into the value, or raises BadValue. name: the key of the value; by default the long spelling.
+    is_repeated: the option may be given several times; its value is a list, or None. instead: for an option
+    that ends the command: a function from its text to what is printed. hidden_flags: older spellings, which
+    still work and are left out of the help.
     """
 
     def __init__(
@@ -58,10 +58,11 @@ class Option:
 
 
 class Command:
-    """What a command is called, what it takes, and what it says of itself.
+    """The declaration of a command.
 
-    arguments: (name, help) of the positional ones, all of them required. rest: the same of any number of
-    further ones, whose value is a list; None: there may be none.
+    prog: its name. description, epilog: the texts above and below the options in its help. arguments: (name,
+    help) of each positional argument; all are required. rest: (name, help) of any number of further
+    arguments, whose value is a list; None if there may be none.
     """
 
     def __init__(
@@ -81,9 +82,9 @@ class Command:
         self.rest = rest
 
     def parse(self, words: Sequence[str]) -> dict[str, Any]:
-        """The values of all options and arguments, by name.
+        """Return the values of all options and arguments, by name.
 
-        Raises BadInput for bad input, SystemExit when help or the like was asked for.
+        Raises BadInput for bad input, SystemExit after --help and other options that end the command.
         """
         values = self._parse_plain(words)
         if values is None:
@@ -93,7 +94,7 @@ class Command:
         return values
 
     def _parse_plain(self, words: Sequence[str]) -> dict[str, Any] | None:
-        """The same, or None for whatever is not plain."""
+        """Return the same for a plain command line, None for any other."""
         known = {
             flag: option
             for option in self.options
@@ -135,7 +136,7 @@ class Command:
 
 
 class Subcommand:
-    """One word of a command that has several. load: imports what runs it, and returns that."""
+    """One subcommand. load: imports the module that runs it, and returns the function to call."""
 
     def __init__(
         self,
@@ -151,9 +152,9 @@ class Subcommand:
 
 
 class Commands:
-    """A command whose first word says what to do; each word has options and a --help of its own.
+    """A command with subcommands, each with its own options and --help.
 
-    fallback: runs what begins with none of the words; None: that is an error. shared: options of every
+    fallback: runs command lines that begin with no subcommand; None makes them errors. shared: options of every
     subcommand, which may stand before its word as well.
     """
 
@@ -189,8 +190,8 @@ class Commands:
             parse_commands(self, words)
             first = ""
         known = ", ".join(subcommand.word for subcommand in self.subcommands)
-        problem = f"{first!r} is not a command" if first else "the command is missing"
-        raise BadInput(f"{problem}; it is one of {known} (try {self.prog} --help)")
+        problem = f"unknown command {first!r}" if first else "the command is missing"
+        raise BadInput(f"{problem}; use one of {known} (try {self.prog} --help)")
 
     def _shared_before(self, words: Sequence[str]) -> int:
         """How many words shared options take before the subcommand's."""
@@ -202,7 +203,10 @@ class Commands:
 
 
 def options_of(settings: type[Settings], names: Collection[str] | None = None) -> list[Option]:
-    """The options of a class of settings; their values are None where not given. names: only these."""
+    """Return the options for a settings class. names: only these settings; None for all.
+
+    The value of an option that is not given is None.
+    """
     found = []
     for name, setting in settings.table().items():
         if setting.in_file_only or names is not None and name not in names:
@@ -234,9 +238,9 @@ def _converter(setting: Setting[Any]) -> Callable[[str], Any]:
 
 
 def load(settings: type[S], path: str | None, values: Mapping[str, Any]) -> S:
-    """The settings of a command line and of the file that it names. values: as Command.parse() gives them.
+    """Return the settings from a configuration file and from options, which take precedence.
 
-    Raises BadInput.
+    path: the file, or None. values: as returned by Command.parse(). Raises BadInput.
     """
     typed = {}
     for name, setting in settings.table().items():
@@ -248,7 +252,7 @@ def load(settings: type[S], path: str | None, values: Mapping[str, Any]) -> S:
 
 
 def markdown_table(command: Command) -> str:
-    """The table of a command's arguments and options for its page."""
+    """Return a table of a command's arguments and options, for its page in docs/."""
     rows = ["| option | what it does |", "| --- | --- |"]
     arguments = [*command.arguments, *([command.rest] if command.rest is not None else [])]
     rows += [f"| `{name}` | {text} |" for name, text in arguments]

@@ -1,4 +1,4 @@
-"""The argparse side of options.py: help, abbreviations, clustered letters and errors."""
+"""Builds argparse parsers from the declarations in options.py: help, abbreviations, clusters and errors."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line."""
+    """An ArgumentParser that raises BadInput instead of printing its usage and exiting."""
 
     def error(self, message: str) -> NoReturn:
         raise BadInput(f"{message} (try {self.prog} --help)", "bad arguments")
 
 
 class Instead(argparse.Action):
-    """Prints what an option asks for, and ends the command."""
+    """Prints the result of an option's `instead`, and ends the command with status 0."""
 
     def __init__(self, option: Option, **settings: Any) -> None:
         super().__init__(**settings)
@@ -48,15 +48,15 @@ class Instead(argparse.Action):
 
 
 def parse(command: Command, words: Sequence[str]) -> dict[str, Any]:
-    """The values of all options and arguments, by name.
+    """Return the values of all options and arguments, by name.
 
-    Raises BadInput for bad input, SystemExit when help or the like was asked for.
+    Raises BadInput for bad input, SystemExit after --help and other options that end the command.
     """
     parser = build_parser(command)
     if command.rest is None:
         return vars(parser.parse_args(words))
-    # Intermixed: otherwise an option between two words would end the list. But that takes words behind "--"
-    # for options (Python 3.11), so they are marked by what no argument of a process holds.
+    # parse_args() would end the list at an option between two words. But parse_intermixed_args() parses words
+    # after "--" as options (Python 3.11), so they are marked with a NUL, which no argument can contain.
     end = words.index("--") if "--" in words else len(words)
     parsed = parser.parse_intermixed_args([*words[:end], *("\0" + word for word in words[end + 1 :])])
     values = vars(parsed)
@@ -67,7 +67,7 @@ def parse(command: Command, words: Sequence[str]) -> dict[str, Any]:
 
 
 def build_parser(command: Command) -> argparse.ArgumentParser:
-    """The parser that a command's declaration describes."""
+    """Return the argparse parser for a command."""
     parser = OneLineParser(prog=command.prog, description=command.description, epilog=command.epilog)
     for name, text in command.arguments:
         parser.add_argument(name, help=text)
@@ -86,11 +86,11 @@ def parse_commands(commands: Commands, words: Sequence[str]) -> None:
         prog=commands.prog,
         usage=f"{commands.prog} {'[OPTION ...] ' if commands.shared else ''}COMMAND ...",
         description=commands.description,
-        epilog=commands.epilog or f"Each command has a help text of its own: {commands.prog} COMMAND --help.",
+        epilog=commands.epilog or f"Run {commands.prog} COMMAND --help for the options of a command.",
     )
     group = parser.add_argument_group("commands")
     for subcommand in commands.subcommands:
-        # Shown as an argument, and never parsed as one.
+        # Listed as arguments for the help only; Commands.run() chooses the subcommand.
         group.add_argument(subcommand.word, help=subcommand.summary, nargs="?")
     for option in commands.shared:
         _add(parser, option)
@@ -132,7 +132,7 @@ def _add_flags(
 
 
 def _converter(convert: Callable[[str], Any]) -> Callable[[str], Any]:
-    """A converter that fails as argparse wants it to."""
+    """Return the converter with BadValue turned into argparse's exception."""
 
     def converted(text: str) -> Any:
         try:

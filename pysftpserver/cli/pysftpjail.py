@@ -20,10 +20,10 @@ PROG = "pysftpjail"
 
 COMMAND = Command(
     PROG,
-    description="An OpenSSH SFTP server wrapper that jails the user in a chroot directory.",
-    epilog='It is started by sshd, for example by command="pysftpjail /srv/jail",restrict before a key in '
-    "authorized_keys.",
-    arguments=[("chroot", "The directory that becomes the root of all the client can see.")],
+    description="Serves one directory over SFTP on standard input and output. Clients cannot leave it.",
+    epilog='Started by sshd, for example from this line in authorized_keys: restrict,command="pysftpjail '
+    '/srv/jail" ssh-ed25519 AAAA...',
+    arguments=[("chroot", "The directory to serve. Clients see it as /.")],
     options=(
         Option(
             "-l",
@@ -52,7 +52,7 @@ COMMAND = Command(
             "-Q",
             "--list-requests",
             instead=lambda _: "\n".join(session.request_names()),
-            help="Print the names of all requests, for -p and -P, and exit.",
+            help="Print the names of all requests, for use with -p and -P, and exit.",
         ),
     ),
 )
@@ -61,10 +61,10 @@ COMMAND = Command(
 def open_jail(
     chroot: str, start_directory: str, kind: type[SFTPServerVirtualChroot] = SFTPServerVirtualChroot
 ) -> SFTPServerVirtualChroot:
-    """The jail. Raises BadInput when it or its start directory is not there."""
+    """Return the jail in the directory chroot, with its home at start_directory. Raises BadInput."""
     try:
         jail = kind(chroot)
-        jail.stat(b"/.")  # to hold a descriptor of a directory is not yet to be allowed into it
+        jail.stat(b"/.")  # fails where the account may open the directory and not enter it
     except OSError as error:
         message = f"chroot {chroot}: {reason_of(error)}; name an existing directory that this user may enter"
         raise BadInput(message, "the chroot directory cannot be used") from None

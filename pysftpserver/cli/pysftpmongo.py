@@ -1,7 +1,7 @@
-"""pysftpmongo: SFTP on standard input and output, for the files in the GridFS of a MongoDB database.
+"""pysftpmongo: SFTP on standard input and output, for the files in a MongoDB database (GridFS).
 
-The driver, the storage and what looks after it are imported when they are needed, so that help and lists
-work without them. What may not enter: documents, collections, the driver.
+The driver and the storage are imported when they are needed, so that --help and -Q work without the extra.
+What may not enter: documents, collections, the driver.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ VARIABLE = "PYSFTPMONGO_URI"
 EMBEDDED_DATABASE = "sftp"
 OLD = 24.0  # hours
 MOST_HOURS = 100_000
-PAUSE = 0.1  # seconds from one line of progress to the next
+PAUSE = 0.1  # seconds between two updates of the progress line
 
 
 def hours(text: str) -> float:
-    """A number of hours. Raises BadValue for anything but digits, with a point among them or not."""
+    """Convert a number of hours, 0 to MOST_HOURS. Raises BadValue for all but digits and one point."""
     if (
         len(text) < 12
         and text.isascii()
@@ -44,44 +44,45 @@ def hours(text: str) -> float:
         and float(text) <= MOST_HOURS
     ):
         return float(text)
-    raise BadValue(f"invalid number {text!r}: hours, 0 to {MOST_HOURS}")
+    raise BadValue(f"invalid number {text!r}: use 0 to {MOST_HOURS} hours")
 
 
 def database_name(text: str) -> str:
-    """A name of a database. Raises BadValue for none; what else is no name is the storage's to say."""
+    """Return the text. Raises BadValue if it is empty; the storage checks the rest of the name."""
     if not text:
-        raise BadValue("no name of a database")
+        raise BadValue("the database name is empty")
     return text
 
 
 COMMAND = Command(
     PROG,
-    description="An OpenSSH SFTP server for the files in the GridFS of a MongoDB database.",
-    epilog='It is started by sshd, for example by command="pysftpmongo --uri-file /etc/sftp-uri",restrict '
-    "before a key in authorized_keys. A password belongs in that file or into the environment variable "
-    f"{VARIABLE}: what is typed into a command can be seen by others on this host, if only for a moment.",
+    description="Serves the files in a MongoDB database (GridFS) over SFTP on standard input and output.",
+    epilog='Started by sshd, for example from this line in authorized_keys: restrict,command="pysftpmongo '
+    '--uri-file /etc/sftp-uri" ssh-ed25519 AAAA... Put a password into that file or into the environment '
+    f"variable {VARIABLE}: other users of this host can see the command line, if only for a moment.",
     rest=(
         "address",
-        "REMOTE PORT DB_NAME, or one URI that begins with mongodb:// or mongodb+srv://. Without any, and "
-        f"without --uri-file and --embedded, the URI in the environment variable {VARIABLE} is used.",
+        "REMOTE PORT DB_NAME, or one URI that begins with mongodb:// or mongodb+srv://. The default is the "
+        f"URI in the environment variable {VARIABLE}, unless --uri-file or --embedded is given.",
     ),
     options=(
         Option(
             "--uri-file",
             metavar="FILE",
-            help="Use the URI in the first line of this file. The default is what the arguments say.",
+            help="Read the URI from the first line of this file. The default is to take it from the "
+            "arguments.",
         ),
         Option(
             "--embedded",
             metavar="DIR",
-            help="For trying out and tests: start a database server that keeps its data in this directory, "
-            "and end it with the session, which has no sandbox. The default is a server that runs already.",
+            help="For trials and tests: start a database server with its data in this directory, and stop it "
+            "at the end of the session, which has no sandbox. The default is to use a running server.",
         ),
         Option(
             "--database",
             metavar="NAME",
             convert=database_name,
-            help="Use this database. The default is the one that the URI names, and "
+            help="Use this database. The default is the one that the URI names, or "
             f"{EMBEDDED_DATABASE} with --embedded.",
         ),
         Option(
@@ -94,12 +95,12 @@ COMMAND = Command(
             "--prefix",
             metavar="DIR",
             default="",
-            help="Serve this directory of the bucket as the root of all the client can see. The default is "
-            "to serve the whole bucket.",
+            help="Serve this directory of the bucket; clients see it as /. The default is to serve the whole "
+            "bucket.",
         ),
         Option(
             "--keep-revisions",
-            help="Keep the old revisions of files that are written anew. The default is to remove them.",
+            help="Keep the old revision when a file is replaced. The default is to remove it.",
         ),
         Option(
             "-l",
@@ -126,28 +127,28 @@ COMMAND = Command(
         *session.SECURITY_OPTIONS,
         Option(
             "--check-only",
-            help="Print what the database lacks and which files clients cannot reach, a line each, and exit.",
+            help="Print missing indexes and files that clients cannot reach, one per line, and exit.",
         ),
         Option(
             "--gc",
-            help="Remove what interrupted uploads have left, chunks that belong to no file, and exit.",
+            help="Remove orphaned chunks, which interrupted uploads leave behind, and exit.",
         ),
         Option(
             "--dry-run",
-            help="With --gc, say what would be removed. The default is to remove it.",
+            help="With --gc, only print what would be removed. The default is to remove it.",
         ),
         Option(
             "--older-than",
             metavar="HOURS",
             convert=hours,
-            help="With --gc, leave uploads alone that began less than so many hours ago, because they may "
-            f"still go on. The default is {OLD:g}.",
+            help="With --gc, keep uploads that began less than this many hours ago, because they may still "
+            f"be in progress. The default is {OLD:g}.",
         ),
         Option(
             "-Q",
             "--list-requests",
             instead=lambda _: "\n".join(session.request_names()),
-            help="Print the names of all requests, for -p and -P, and exit.",
+            help="Print the names of all requests, for use with -p and -P, and exit.",
         ),
     ),
 )
@@ -157,12 +158,12 @@ COMMAND = Command(
 
 
 def address_of(options: dict[str, Any]) -> Address | None:
-    """The one address that was given; None: an embedded server's. Raises BadInput."""
-    in_environment = os.environ.pop(VARIABLE, "")  # whatever this process starts has no use for it
+    """Return the address that was given, or None for an embedded server. Raises BadInput."""
+    in_environment = os.environ.pop(VARIABLE, "")  # child processes do not need it
     words, file = options["address"], options["uri_file"]
     sources = bool(words) + (file is not None) + (options["embedded"] is not None)
     if sources > 1:
-        message = "an address, --uri-file and --embedded: give one of them"
+        message = "an address, --uri-file and --embedded: give only one of them"
         raise BadInput(message, "bad arguments")
     if options["embedded"] is not None:
         return None
@@ -174,33 +175,33 @@ def address_of(options: dict[str, Any]) -> Address | None:
     uri = words[0] if words else in_environment if file is None else first_line(file, "URI file")
     if not uri.startswith(SCHEMES):
         where = VARIABLE if file is None else f"URI file {file}"
-        message = f"{where} is no URI: it has to begin with {' or '.join(SCHEMES)}"
+        message = f"{where}: not a MongoDB URI; it has to begin with {' or '.join(SCHEMES)}"
         raise BadInput(message, "bad arguments")
     return Address(uri, None, options["database"])
 
 
 def typed_address(words: Sequence[str], database: str | None) -> Address:
-    """The address in three words. Raises BadInput."""
+    """Return the address in the words REMOTE PORT DB_NAME. Raises BadInput."""
     if len(words) != 3 or "://" in words[0]:
         message = f"give REMOTE PORT DB_NAME, or one URI that begins with {' or '.join(SCHEMES)}"
         raise BadInput(message, "bad arguments")
     remote, port, db_name = words
-    if "@" in remote:  # and perhaps a password before it, which is not repeated
-        message = "REMOTE is a host alone: a user and a password belong in a URI"
+    if "@" in remote:  # there may be a password before it, so the message does not repeat it
+        message = "REMOTE has to be a host name alone; give the user and the password in a URI"
         raise BadInput(message, "bad arguments")
     if not (port.isdecimal() and port.isascii() and len(port) < 6 and 1 <= int(port) <= 65535):
-        raise BadInput(f"invalid port {port!r}: 1 to 65535", "bad arguments")
+        raise BadInput(f"invalid port {port!r}: use 1 to 65535", "bad arguments")
     if database is not None:
-        message = "--database goes with a URI or --embedded: here, DB_NAME is the database"
+        message = "--database requires a URI or --embedded; with REMOTE PORT DB_NAME, omit it"
         raise BadInput(message, "bad arguments")
     return Address(remote, int(port), db_name)
 
 
-# --- getting there --------------------------------------------------------------------------------------
+# --- connecting -----------------------------------------------------------------------------------------
 
 
 def start_embedded(directory: str) -> EmbeddedMongo:
-    """A database server of this session's own. Raises BadInput."""
+    """Start a database server for this session. Raises BadInput, or Unavailable if it does not start."""
     from pysftpserver.storages.embedded import EmbeddedFailed, EmbeddedMissing, EmbeddedMongo
 
     try:
@@ -210,12 +211,15 @@ def start_embedded(directory: str) -> EmbeddedMongo:
     except EmbeddedFailed as error:
         raise Unavailable(str(error), "the embedded server does not start") from None
     except OSError as error:
-        message = f"directory {directory} of --embedded: {reason_of(error)}; name one that can be written"
+        message = f"--embedded {directory}: {reason_of(error)}; name a directory that this user may write"
         raise BadInput(message, "the embedded server does not start") from None
 
 
 def run_on(address: Address, log: SFTPLog, options: dict[str, Any]) -> int:
-    """Do what was asked for with the storage at an address; return the exit status. Raises BadInput."""
+    """Connect to the storage at an address, and serve or maintain it as the options say.
+
+    Returns the exit status. Raises BadInput, or Unavailable if the database cannot be used.
+    """
     kind = storage_class()
     from pysftpserver.storages.mongo.connection import MongoUnavailable
 
@@ -235,24 +239,24 @@ def run_on(address: Address, log: SFTPLog, options: dict[str, Any]) -> int:
         storage.close_client()
 
 
-# --- what to do there -----------------------------------------------------------------------------------
+# --- serving and maintaining ----------------------------------------------------------------------------
 
 
 def serve_session(storage: SFTPServerMongoStorage, log: SFTPLog, options: dict[str, Any]) -> int:
-    """Serve one session; return the exit status. Raises BadInput, or SFTPException before it begins."""
+    """Serve one session; return the exit status. Raises BadInput, or SFTPException before the session."""
     if not options["read_only"]:
         try:
             storage.prepare()
         except SFTPException as error:
-            log.error(f"indexes are missing and cannot be made ({error}); --check-only names them")
+            log.error(f"missing indexes cannot be created ({error}); --check-only lists them")
     enter(storage, options["start_directory"])
     return session.serve(PROG, storage, log, options)
 
 
 def enter(storage: SFTPServerMongoStorage, start_directory: str) -> None:
-    """Let sessions start in a directory.
+    """Make sessions start in a directory.
 
-    Raises BadInput when there is none of that name, SFTPException when the database does not say.
+    Raises BadInput if it does not exist, SFTPException if the database does not answer.
     """
     try:
         storage.home = storage.realpath(b"/" + os.fsencode(start_directory))
@@ -265,9 +269,9 @@ def enter(storage: SFTPServerMongoStorage, start_directory: str) -> None:
 
 
 def check(storage: SFTPServerMongoStorage, log: SFTPLog, options: dict[str, Any]) -> int:
-    """Print what is missing and what is out of reach, a line each; return 0 if nothing is missing, else 1.
+    """Print missing indexes and files that clients cannot reach, one per line.
 
-    Raises SFTPException.
+    Returns 1 if an index is missing, else 0. Raises SFTPException.
     """
     missing = storage.check()
     for sentence in missing + storage.remarks():
@@ -276,7 +280,7 @@ def check(storage: SFTPServerMongoStorage, log: SFTPLog, options: dict[str, Any]
 
 
 def collect_garbage(storage: SFTPServerMongoStorage, log: SFTPLog, options: dict[str, Any]) -> int:
-    """Remove, or count, the chunks of no file; print what was done. Raises SFTPException."""
+    """Remove orphaned chunks, or count them, and print the result. Raises SFTPException."""
     from pysftpserver.storages.mongo.gc import collect
 
     age = OLD if options["older_than"] is None else options["older_than"]
@@ -291,19 +295,19 @@ def collect_garbage(storage: SFTPServerMongoStorage, log: SFTPLog, options: dict
     line = f"{done} {count(found.orphans, 'orphaned upload')}: {count(found.chunks, 'chunk')}, "
     line += count(found.bytes, "byte")
     if found.young:
-        line += f"; {found.young} younger than {count(age, 'hour')} left alone"
+        line += f"; {found.young} younger than {count(age, 'hour')} kept"
     print(line, flush=True)
     log.info(line)
     return 0
 
 
 def count(number: float, thing: str) -> str:
-    """A number of things in words. thing: one of them."""
+    """Return a number and the name of what it counts, such as "3 files". thing: the singular."""
     return f"{number:.12g} {thing}{'' if number == 1 else 's'}"
 
 
 def progress() -> Callable[[int], None]:
-    """A function that says on standard error how far it is, in one line that it writes anew."""
+    """Return a function that shows a number of files in one line on standard error, and updates it."""
     said = 0.0
 
     def say(looked_at: int) -> None:
@@ -311,27 +315,27 @@ def progress() -> Callable[[int], None]:
         now = time.monotonic()
         if now - said >= PAUSE:
             said = now
-            os.write(2, f"\r{count(looked_at, 'file')} looked at".encode())
+            os.write(2, f"\r{count(looked_at, 'file')} checked".encode())
 
     return say
 
 
 def purpose(options: dict[str, Any]) -> Callable[[SFTPServerMongoStorage, SFTPLog, dict[str, Any]], int]:
-    """What the command is asked to do."""
+    """Return the function that does what the options ask for."""
     if options["check_only"]:
         return check
     return collect_garbage if options["gc"] else serve_session
 
 
 def check_purpose(options: dict[str, Any]) -> None:
-    """Raises BadInput for options that do not go together."""
+    """Raises BadInput for options that exclude each other."""
     message = ""
     if options["check_only"] and options["gc"]:
-        message = "--check-only changes nothing, and --gc does: give one of them"
+        message = "--check-only and --gc: give only one of them"
     elif not options["gc"] and (options["dry_run"] or options["older_than"] is not None):
-        message = "--dry-run and --older-than go with --gc"
+        message = "--dry-run and --older-than require --gc"
     elif options["gc"] and options["read_only"] and not options["dry_run"]:
-        message = "--gc removes, and --read-only forbids that: --dry-run goes with both"
+        message = "--gc removes chunks, and --read-only forbids that; add --dry-run, or omit one of them"
     if message:
         raise BadInput(message, "bad arguments")
 
@@ -348,10 +352,10 @@ def run(options: dict[str, Any]) -> int:
         return run_on(address, log, options)
     from pysftpserver.storages.embedded import LOOPBACK
 
-    storage_class()  # whether there is a driver is known sooner than a server is started
+    storage_class()  # a missing driver is reported before a server is started
     server = start_embedded(options["embedded"])
     try:
-        # In a sandbox, a process can end no other one: the server would stay for ever.
+        # The sandbox forbids signals to other processes, so it would keep us from stopping the server.
         options = {**options, "no_sandbox": True}
         database = EMBEDDED_DATABASE if options["database"] is None else options["database"]
         return run_on(Address(LOOPBACK, server.port, database), log, options)
@@ -360,13 +364,13 @@ def run(options: dict[str, Any]) -> int:
 
 
 def serve(arguments: Sequence[str]) -> int:
-    """Parse the arguments, hide the passwords among them, and do what they ask for."""
+    """Parse the arguments, hide the passwords in them, and run the command. Raises BadInput."""
     if not any("://" in word for word in arguments):
         return run(COMMAND.parse(arguments))
     from pysftpserver.cli import title
 
     if not title.hide_passwords():
-        message = f"what was typed cannot be hidden from others on this host: use --uri-file or {VARIABLE}"
+        message = f"other users of this host can see this command line; use --uri-file or {VARIABLE}"
         raise BadInput(message, "bad arguments")
     try:
         return run(COMMAND.parse(arguments))
@@ -378,9 +382,9 @@ def serve(arguments: Sequence[str]) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status. arguments: without the command's name.
 
-    None: those of this process, which ends at once where that was not quite the end of it.
+    None means those of this process, which then exits here if the driver was loaded.
     """
     status = common.run(PROG, serve, arguments)
     if arguments is None and "pymongo" in sys.modules:
-        os._exit(status)  # at an ordinary exit, the driver waits for its idle threads, and clients with it
+        os._exit(status)  # an ordinary exit waits for the driver's idle threads, and the client waits too
     return status

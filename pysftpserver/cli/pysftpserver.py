@@ -21,23 +21,24 @@ PROG = "pysftpserver"
 def query(feature: str) -> str:
     """What -Q prints. Raises BadValue for anything but requests."""
     if feature != "requests":
-        raise BadValue(f"{feature!r}: the only thing to ask for is requests")
+        raise BadValue(f"{feature!r}: unknown query; use -Q requests")
     return "\n".join(session.request_names())
 
 
 COMMAND = Command(
     PROG,
-    description="A drop-in for OpenSSH's sftp-server: all files that the user may reach, over SFTP on "
-    "standard input and output.",
-    epilog="It is started by sshd, for example by Subsystem sftp /usr/local/bin/pysftpserver in sshd_config.",
+    description="A drop-in replacement for OpenSSH's sftp-server. Serves all files that the user can reach, "
+    "over SFTP on standard input and output.",
+    epilog='Started by sshd, for example from the line "Subsystem sftp /opt/pysftpserver/bin/pysftpserver" '
+    "in sshd_config.",
     rest=("operand", "Ignored, as by sftp-server: scp -D gives a host and a subsystem."),
     options=(
         Option(
             "-d",
             "--start-directory",
             metavar="DIR",
-            help="Start sessions in this directory; %%d in it is the user's home directory, %%u the user's "
-            "name, %%%% a percent sign. The default is the directory that the command was started in.",
+            help="Start sessions in this directory. %%d stands for the user's home directory, %%u for the "
+            "user's name and %%%% for a percent sign. The default is the current directory.",
         ),
         Option(
             "-e",
@@ -69,14 +70,14 @@ COMMAND = Command(
             name="query",
             metavar="requests",
             instead=query,
-            help="Print the names of all requests, for -p and -P, and exit.",
+            help="Print the names of all requests, for use with -p and -P, and exit.",
         ),
     ),
 )
 
 
 def expand(template: str) -> str:
-    """Expand %d, %u and %% in a start directory. Raises BadInput for others, and if there is no user."""
+    """Expand %d, %u and %% in a start directory. Raises BadInput for others, and without a user name."""
     values = {"%": "%"}
     if "%d" in template or "%u" in template:
         values.update(_user())
@@ -86,7 +87,7 @@ def expand(template: str) -> str:
         if letter == "%":
             token = next(letters, "")
             if token not in values:
-                message = f"start directory {template}: unknown %{token}; there are %d, %u and %%"
+                message = f"start directory {template}: unknown %{token}; use %d, %u or %%"
                 raise BadInput(message, "the start directory cannot be used")
             letter = values[token]
         expanded.append(letter)
@@ -103,10 +104,13 @@ def _user() -> dict[str, str]:
 
 
 def home(start_directory: str | None, log: SFTPLog) -> str:
-    """The directory where sessions start. As in OpenSSH, a missing one is logged and ignored."""
+    """Return the directory where sessions start.
+
+    One that cannot be entered is logged and ignored, as OpenSSH does. Raises BadInput for an unknown %.
+    """
     try:
         here = os.getcwd()
-    except OSError:  # it was removed
+    except OSError:  # the current directory was removed
         here = "/"
     if start_directory is None:
         return here

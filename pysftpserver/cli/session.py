@@ -1,4 +1,4 @@
-"""What the commands that serve one session share: its options, and how it is put together."""
+"""Options and start-up shared by the commands that serve one session on standard input and output."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from pysftpserver.engine.limits import Limit
     from pysftpserver.hook import SFTPHook
 
-OTHER_PROTOCOLS = ("scp", "rsync")  # first words of the commands that such clients ask sshd for
+OTHER_PROTOCOLS = ("scp", "rsync")  # first words of commands that are not SFTP
 STANDARD_ERROR = "-"  # as the name of an audit log
 
 
 def request_names() -> list[str]:
-    """The names of all requests, in the order of sftp-server(8)."""
+    """Return the names of all requests, in the order of sftp-server(8)."""
     return [request.name for request in (*REQUESTS.values(), *EXTENDED_REQUESTS.values())]
 
 
 def request_list(text: str) -> list[str]:
-    """A comma-separated list of request names. Raises BadValue for an unknown one."""
+    """Split a comma-separated list of request names. Raises BadValue for an unknown name."""
     names = text.split(",")
     for name in names:
         if name not in request_names():
@@ -40,35 +40,35 @@ def request_list(text: str) -> list[str]:
 
 
 def octal_umask(text: str) -> int:
-    """A umask in octal, 0 to 777. Raises BadValue for anything else."""
+    """Convert a umask from octal, 0 to 777. Raises BadValue for anything else."""
     if not text or set(text) - set("01234567") or int(text, 8) > 0o777:
         raise BadValue(f"invalid umask {text!r}: give an octal number up to 777")
     return int(text, 8)
 
 
 def log_level(text: str) -> int:
-    """The number of a log level. Raises BadValue for an unknown name."""
+    """Return the number of a log level. Raises BadValue for an unknown name."""
     try:
         return LEVELS[text.upper()]
     except KeyError:
-        raise BadValue(f"invalid log level {text!r}: one of {', '.join(LEVELS)}") from None
+        raise BadValue(f"invalid log level {text!r}: use one of {', '.join(LEVELS)}") from None
 
 
 def log_facility(text: str) -> str:
-    """A syslog facility. Raises BadValue for an unknown name."""
+    """Return the syslog facility in capitals. Raises BadValue for an unknown name."""
     if text.upper() not in FACILITIES:
-        raise BadValue(f"invalid log facility {text!r}: one of {', '.join(FACILITIES)}")
+        raise BadValue(f"invalid log facility {text!r}: use one of {', '.join(FACILITIES)}")
     return text.upper()
 
 
 def _number(limit: Limit) -> Callable[[str], int]:
-    """A converter for the value of a limit. It raises BadValue for anything out of its range."""
+    """Return a converter for the value of a limit. It raises BadValue for a value out of range."""
 
     def convert(text: str) -> int:
-        # int() takes more than digits, and may take long over very many of them.
+        # int() accepts more than ASCII digits, and is slow on very long texts.
         if text.isdecimal() and text.isascii() and len(text) < 12 and limit.least <= int(text) <= limit.most:
             return int(text)
-        raise BadValue(f"invalid number {text!r}: {limit.least} to {limit.most} {limit.unit}")
+        raise BadValue(f"invalid number {text!r}: use {limit.least} to {limit.most} {limit.unit}")
 
     return convert
 
@@ -79,26 +79,26 @@ def _limit_option(limit: Limit) -> Option:
         limit.flag,
         metavar=limit.unit.upper(),
         convert=_number(limit),
-        help=f"{limit.text}{default} {limit.least} to {limit.most} {limit.unit} can be asked for.",
+        help=f"{limit.text}{default} The range is {limit.least} to {limit.most} {limit.unit}.",
     )
 
 
-#: What a session may take.
+#: Resource limits of a session.
 LIMIT_OPTIONS = tuple(map(_limit_option, LIMITS))
 
-#: What a session may do.
+#: Which requests a session may make.
 ACCESS_OPTIONS = (
     Option(
         "-R",
         "--read-only",
-        help="Refuse every request that would change anything. The default is to allow them.",
+        help="Refuse requests that would change anything. The default is to allow them.",
     ),
     Option(
         "-p",
         "--allow-requests",
         metavar="LIST",
         convert=request_list,
-        help="Allow only these requests, a comma-separated list of names. The default is to allow all.",
+        help="Allow only the requests in this comma-separated list. The default is to allow all.",
     ),
     Option(
         "-P",
@@ -106,57 +106,57 @@ ACCESS_OPTIONS = (
         metavar="LIST",
         convert=request_list,
         default=(),
-        help="Refuse these requests, a comma-separated list of names, even if they are allowed by -p. "
-        "The default is to refuse none.",
+        help="Refuse the requests in this comma-separated list, even if -p allows them. The default is to "
+        "refuse none.",
     ),
     Option(
         "-u",
         "--umask",
         metavar="UMASK",
         convert=octal_umask,
-        help="Set the umask, an octal number, for new files and directories. The default is the umask "
-        "that the command was started with.",
+        help="Umask for new files and directories, in octal. The default is the umask that the command "
+        "inherits.",
     ),
 )
 
 
-#: What keeps a session, or watches it.
+#: What confines a session and records it.
 SECURITY_OPTIONS = (
     Option(
         "--no-sandbox",
-        help="Serve without the sandbox. By default the kernel confines the process to what it needs before "
-        "it serves (Landlock and seccomp), as far as this kernel can.",
+        help="Run without the sandbox. By default, Landlock and seccomp confine the process to what the "
+        "session needs, as far as the kernel supports them.",
     ),
     Option(
         "--atomic-uploads",
-        help="Receive an upload in a temporary file, whose name begins with .pysftpserver-upload-, and "
-        "rename it into place when the client closes it, so that half a file is never visible. The "
+        help="Receive each upload in a temporary file, whose name begins with .pysftpserver-upload-, and "
+        "rename it into place when the client closes it, so that incomplete files are never visible. The "
         "default is to write in place.",
     ),
     Option(
         "--audit",
         metavar="FILE",
-        help="Append a record of every operation to this file, one JSON object per line; - is standard "
-        "error. A session that cannot be recorded ends. There is no audit log by default.",
+        help="Append a record of every operation to this file, one JSON object per line; - means standard "
+        "error. The session ends if a record cannot be written. There is no audit log by default.",
     ),
     Option(
         "--audit-best-effort",
-        help="Let sessions go on when the audit log cannot be written. The default is to end them.",
+        help="Continue a session when the audit log cannot be written. The default is to end it.",
     ),
 )
 
 
 def serve(prog: str, storage: SFTPAbstractServerStorage, log: SFTPLog, options: dict[str, Any]) -> int:
-    """Serve one session of a command with the options above; return the exit status.
+    """Serve one session of the command prog on standard input and output; return the exit status.
 
-    Raises BadInput.
+    options: the values of all options above, by name. Raises BadInput when the session cannot begin.
     """
     check_client(prog)
-    hook = audit_log(options, log)  # before the umask, which is for what clients make
+    hook = audit_log(options, log)  # before the umask changes: that is for the files of clients
     if options["umask"] is not None:
-        os.umask(options["umask"])  # the process is the session's own, and this costs nothing per file
+        os.umask(options["umask"])  # one process is one session, and this costs nothing per file
     if options["atomic_uploads"]:
-        remove_leftovers(storage, log)  # when it is certain that there will be a session
+        remove_leftovers(storage, log)  # only when nothing can stop the session any more
     limits = zip(LIMITS, LIMIT_OPTIONS, strict=True)
     server = SFTPServer(
         storage,
@@ -171,24 +171,24 @@ def serve(prog: str, storage: SFTPAbstractServerStorage, log: SFTPLog, options: 
 
 
 def remove_leftovers(storage: SFTPAbstractServerStorage, log: SFTPLog) -> None:
-    """Remove what killed servers have left, unless the storage is for reading only."""
+    """Remove the temporary files of servers that were killed, if the storage makes such files."""
     from pysftpserver.uploads.atomic import AtomicUploads
 
     if not isinstance(storage, AtomicUploads):
         return
     removed, finished = storage.remove_leftovers()
     if removed:
-        log.info(f"removed {removed} files that interrupted uploads had left")
+        log.info(f"removed {removed} temporary files of interrupted uploads")
     if not finished:
-        log.info("there was no time to look everywhere for what interrupted uploads had left")
+        log.info("the search for temporary files of interrupted uploads ran out of time")
 
 
 def audit_log(options: dict[str, Any], log: SFTPLog) -> SFTPHook | None:
-    """The audit log that was asked for. Raises BadInput when it cannot be written, or was not."""
+    """Return the hook for the --audit options, or None. Raises BadInput if the file cannot be written."""
     path, best_effort = options["audit"], options["audit_best_effort"]
     if path is None:
         if best_effort:
-            raise BadInput("--audit-best-effort goes with --audit FILE")
+            raise BadInput("--audit-best-effort requires --audit FILE")
         return None
     from pysftpserver.engine import audit
     from pysftpserver.stdio import peer, user
@@ -196,20 +196,20 @@ def audit_log(options: dict[str, Any], log: SFTPLog) -> SFTPHook | None:
     try:
         sink = audit.descriptor_sink(2) if path == STANDARD_ERROR else audit.file_sink(path)
     except OSError as error:
-        message = f"audit log {path}: {reason_of(error)}; name a file that can be written"
+        message = f"audit log {path}: {reason_of(error)}; name a file that this user may write"
         raise BadInput(message, "the audit log cannot be written") from None
     return audit.AuditLog(sink, user(), *peer(), log, best_effort)
 
 
 def check_client(prog: str) -> None:
-    """Turn away who does not speak SFTP and would wait for ever, as `scp -O` does; sshd names it.
+    """Refuse clients that do not speak SFTP, such as `scp -O`: they would wait for an answer for ever.
 
-    Only programs known not to speak it: the command of a Subsystem may have any name. Somebody who
-    typed the command is told what it waits for.
-    Raises BadInput.
+    sshd names the client's command in SSH_ORIGINAL_COMMAND. Only commands known to speak something else are
+    refused, because a Subsystem may have any name. On a terminal, print what the command waits for.
+    Raises BadInput for a client that is refused.
     """
     words = os.environ.get("SSH_ORIGINAL_COMMAND", "").split()
     if words and os.path.basename(words[0]) in OTHER_PROTOCOLS:
         raise BadInput("this service allows sftp connections only")
     if os.isatty(0) and "SSH_CONNECTION" not in os.environ:
-        tell(f"{prog}: this speaks SFTP on standard input and output; it is for sshd to start")
+        tell(f"{prog}: waiting for SFTP on standard input; this command is meant to be started by sshd")

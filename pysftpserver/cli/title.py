@@ -1,7 +1,7 @@
-"""A process's title, which everybody on its host can read, without the passwords that were typed into it.
+"""Hides passwords in a process's arguments, which every user of the host can read with `ps`.
 
-The arguments of a program lie in its own memory, and what `ps` shows is read from there: what is
-overwritten is gone. What may not enter: what the arguments mean.
+The kernel reads what `ps` shows from the process's own memory, so overwriting it there is enough.
+What may not enter: what the arguments mean.
 Facts: proc_pid_stat(5), fields 48 and 49; proc_pid_cmdline(5); RFC 3986, section 3.2.1.
 """
 
@@ -10,16 +10,16 @@ from __future__ import annotations
 import ctypes
 import re
 
-ARG_START = 48 - 3  # what follows the program's name begins with field 3
-# A password that should have been percent-encoded may hold any character: it ends at the last @.
+ARG_START = 48 - 3  # the fields are counted from the one after the program's name, field 3
+# A password that is not percent-encoded as it should be may hold any character: it ends at the last @.
 _IN_USERINFO = re.compile(r"://[^:]*:(.*)@", re.DOTALL)
 _AS_OPTION = re.compile(r"\A--redis[-_]pass=(.*)", re.DOTALL)
-OPTIONS = (b"--redis-pass", b"--redis_pass")  # whose value may be the next word
+OPTIONS = (b"--redis-pass", b"--redis_pass")  # options whose value may be the next word
 _IN_OPTIONS = re.compile(r"[?&;][^=&;]*(?:password|properties)=([^&;]*)", re.IGNORECASE)
 
 
 def without_passwords(text: str) -> str:
-    """The text with stars, one for each character, for the passwords of URIs in it."""
+    """Return the text with each character of a password in a URI replaced by a star."""
     for pattern in (_IN_USERINFO, _IN_OPTIONS, _AS_OPTION):
         for found in pattern.finditer(text):
             start, end = found.span(1)
@@ -28,7 +28,7 @@ def without_passwords(text: str) -> str:
 
 
 def hide_passwords() -> bool:
-    """Overwrite the passwords of URIs in this process's arguments; return whether that was possible."""
+    """Overwrite the passwords in this process's arguments with stars; return whether that was possible."""
     try:
         with open("/proc/self/stat", "rb") as stat:
             fields = stat.read().rpartition(b")")[2].split()

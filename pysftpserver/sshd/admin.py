@@ -171,11 +171,7 @@ class Admin:
         if uid not in (0, os.geteuid()):
             self._log.error(f"admin socket: user {uid} was refused")
             return "only root and the server's account may ask"
-        return (
-            "too many clients; try again"
-            if len(self._asking) >= MOST_ASKING
-            else None
-        )
+        return "too many clients; try again" if len(self._asking) >= MOST_ASKING else None
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one question after the other. Raises OSError, TimeoutError."""

@@ -1,1 +1,1 @@
-"""Storages by their names, and the parts of those that have several."""
+"""Opens storages by name, and holds the parts of storages that have several."""

@@ -1,6 +1,6 @@
-"""Storages by their names in options and configurations: directories, jails, databases, classes of one's own.
+"""Opens storages by their names in options and configuration files.
 
-Only commands know concrete storages; doors are handed one. What may not enter: doors.
+Only commands know concrete storages; doors are given one. What may not enter: doors.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 
     class Bucket(Protocol):
-        """Which files of which database. One of uri and uri_file is set."""
+        """The settings of a GridFS storage. One of uri and uri_file is set."""
 
         uri: str | None
         uri_file: str | None
@@ -39,9 +39,10 @@ class _Bucket:
 
 
 def open_storage(text: str, key: str) -> SFTPAbstractServerStorage:
-    """The storage that a value means; FORMS has the forms. key: the option or key that it is the value of.
+    """Open the storage with this name, in one of FORMS.
 
-    gridfs: the file's first line is a mongodb:// URI. Raises BadInput, Unavailable.
+    gridfs: the URI is the first line of FILE. key: the option or key with this value, for messages. Raises
+    BadInput for a name that cannot be opened, Unavailable if the database does not answer.
     """
     kind, colon, rest = text.partition(":")
     if kind == "plain":
@@ -53,10 +54,10 @@ def open_storage(text: str, key: str) -> SFTPAbstractServerStorage:
         settings = dict(part.partition("=")[::2] for part in further)
         wanted = _Bucket(uri_file, settings)
         if settings:
-            raise BadInput(f"{key}: {next(iter(settings))}: not a setting of gridfs; write {FORMS}")
+            raise BadInput(f"{key}: {next(iter(settings))}: unknown setting of gridfs; write {FORMS}")
         return bucket(wanted)
     if not colon or not rest:
-        raise BadInput(f"{key}: {text}: no storage; write {FORMS}")
+        raise BadInput(f"{key}: {text}: unknown storage; write {FORMS}")
     name, _, arguments = text.partition(" ")
     return _made(name, arguments, key)
 
@@ -75,20 +76,23 @@ def _made(name: str, text: str, key: str) -> SFTPAbstractServerStorage:
 
 
 def named(name: str, key: str) -> Any:
-    """A class, or whatever it is, by the name `module:Name`. Raises BadInput."""
+    """Import the class, or other object, with the name `module:Name`. Raises BadInput if that fails."""
     import pkgutil  # here, because it loads much
 
     try:
         return pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise BadInput(f"{key}: {name}: {one_line(str(error))}") from None
-    except (Exception, SystemExit) as error:  # the module's own, while it was imported
+    except (Exception, SystemExit) as error:  # raised by the module while it was imported
         words = one_line(f"{type(error).__name__}: {error}")
         raise BadInput(f"{key}: {name}: {words}{line_of(error)}") from None
 
 
 def line_of(error: BaseException) -> str:
-    """Which line raised it, for who wrote that; nothing for a SyntaxError, whose text has it."""
+    """Return the file and line that raised an error, for the author of a module; "" for a SyntaxError.
+
+    (The text of a SyntaxError includes the line.)
+    """
     import traceback
 
     calls = traceback.extract_tb(error.__traceback__)
@@ -98,7 +102,7 @@ def line_of(error: BaseException) -> str:
 
 
 def plain(home: str, key: str) -> SFTPAbstractServerStorage:
-    """The file system of this host. Raises BadInput."""
+    """Return the plain storage of this host, starting in the directory home. Raises BadInput."""
     from pysftpserver.storage import SFTPServerStorage
 
     storage = SFTPServerStorage(home)
@@ -110,19 +114,22 @@ def plain(home: str, key: str) -> SFTPAbstractServerStorage:
 
 
 def jail(path: str, key: str) -> SFTPAbstractServerStorage:
-    """A directory of this host. key: what named it. Raises BadInput."""
+    """Return a jail in a directory of this host. key: the option or key that named it. Raises BadInput."""
     from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
     try:
         storage = SFTPServerVirtualChroot(path)
-        storage.stat(b"/.")  # to hold a descriptor of a directory is not yet to be allowed into it
+        storage.stat(b"/.")  # fails where the account may open the directory and not enter it
     except (OSError, ValueError) as error:
         raise BadInput(f"{key}: {path}: {reason_of(error)}; name a directory that can be entered") from None
     return storage
 
 
 def bucket(settings: Bucket, is_touched: bool = True) -> SFTPAbstractServerStorage:
-    """The files in a database. is_touched: whether to make its indexes. Raises BadInput, Unavailable."""
+    """Connect to a GridFS storage and return it. is_touched: whether to create missing indexes.
+
+    Raises BadInput for invalid settings, Unavailable if the database cannot be used.
+    """
     from pysftpserver.host.wholefiles import first_line
     from pysftpserver.storages.mongo.address import PATIENCE, Address, storage_class
 

@@ -1,7 +1,7 @@
-"""A database server of one's own, for trying out and for tests: SecantusDB, as a process on loopback.
+"""Runs SecantusDB as a process on loopback: a database server for trials and tests.
 
-It speaks MongoDB's protocol and keeps its data in a directory. It is not for anything that matters: whoever
-is on this host can connect to it, without a password. What may not enter: storages, doors, commands.
+It speaks MongoDB's protocol and keeps its data in a directory. Do not use it for real data: every user of the
+host can connect to it, without a password. What may not enter: storages, doors, commands.
 Facts: SecantusDB's own help (python -m secantus --help), prctl(2).
 """
 
@@ -23,26 +23,27 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 LOOPBACK = "127.0.0.1"
-PATIENCE = 60.0  # seconds for a start, and for an end, that take less than one on an idle machine
-PAUSE = 0.02  # seconds between two looks at whether it has started
+PATIENCE = 60.0  # seconds to wait for a start or a stop, which take less than one on an idle machine
+PAUSE = 0.02  # seconds between two checks whether it has started
 PR_SET_PDEATHSIG = 1
-LOG, CONFIG = "secantus.log", "secantusd.toml"  # in its directory, beside the data
+LOG, CONFIG = "secantus.log", "secantusd.toml"  # in its directory, next to the data
 _LISTENS = re.compile(rb"secantus listening on [0-9.]+:(\d+)")
 
 
 class EmbeddedFailed(Exception):
-    """The server cannot be started. The text is one line, and says what to do where that is known."""
+    """The server cannot be started. The text is one line with the reason, and what to do if that is known."""
 
 
 class EmbeddedMissing(EmbeddedFailed):
-    """It is not installed."""
+    """SecantusDB is not installed."""
 
 
 class EmbeddedMongo:
-    """A server whose data is in a directory, from its making until stop(). A context manager.
+    """A server with its data in a directory, running from construction until stop(). A context manager.
 
-    options: more of SecantusDB's own, such as --enable-test-commands. port: where it listens. It ends when
-    the process that made it does, however that ends. Raises EmbeddedFailed.
+    options: further options of SecantusDB, such as --enable-test-commands. The attribute port is where it
+    listens. It is terminated when the process that started it ends, even if that is killed. Raises
+    EmbeddedFailed if it does not start.
     """
 
     def __init__(self, directory: str | os.PathLike[str], *options: str) -> None:
@@ -50,7 +51,7 @@ class EmbeddedMongo:
         log = os.path.join(directory, LOG)
         config = os.path.join(directory, CONFIG)
         with open(config, "wb"):
-            pass  # empty: with none, it would take one that it finds elsewhere
+            pass  # an empty file: without one, it would search for another
         command = [sys.executable, "-m", "secantus", "--config", config, "--host", LOOPBACK, "--port", "0"]
         command += ["--storage-path", os.path.join(directory, "data"), "--log-level", "INFO"]
         with open(log, "wb") as output:
@@ -60,7 +61,7 @@ class EmbeddedMongo:
                 stdout=output,
                 stderr=output,
                 preexec_fn=functools.partial(_end_with, os.getpid()),
-                process_group=0,  # Ctrl-C on a terminal is not for it
+                process_group=0,  # so that Ctrl-C on a terminal does not reach it
             )
         try:
             self.port = self._wait_for_its_port(log)
@@ -77,7 +78,7 @@ class EmbeddedMongo:
         self.stop()
 
     def stop(self) -> None:
-        """End it; its data stays. May be called again."""
+        """Stop the server and keep its data. May be called again."""
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -102,15 +103,15 @@ class EmbeddedMongo:
 
 
 def _failure(said: bytes) -> EmbeddedFailed:
-    """Why a server ended at once: what it said last."""
+    """Return the exception for a server that ended at once, with the last line that it printed."""
     if b"No module named secantus" in said:
         return EmbeddedMissing(missing("SecantusDB", "embedded").message)
     last = said.strip().rpartition(b"\n")[2].decode(errors="replace")
-    return EmbeddedFailed(f"SecantusDB does not start: {last or 'it said nothing'}")
+    return EmbeddedFailed(f"SecantusDB does not start: {last or 'it printed nothing'}")
 
 
 def _end_with(parent: int) -> None:
-    """In the new process: whoever is killed cannot stop it any more."""
+    """Run in the new process: get a signal when the parent ends, which cannot call stop() if it is killed."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
-        os._exit(1)  # that was too late to be told
+        os._exit(1)  # the parent had ended before prctl() took effect

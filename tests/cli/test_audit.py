@@ -133,7 +133,7 @@ class TheAuditLogOf:
         self.assertEqual((os.listdir(self.jail), os.listdir(read_only)), ([], []))
 
     def test_wants_a_file_to_make_an_effort_for(self) -> None:
-        self.assert_refused(self.ran("--audit-best-effort"), "--audit-best-effort goes with --audit FILE")
+        self.assert_refused(self.ran("--audit-best-effort"), "--audit-best-effort requires --audit FILE")
 
     def test_that_cannot_be_written_ends_the_session_before_anything_is_served(self) -> None:
         done = self.ran("--audit", "/dev/full", requests=mkdirs("d"))

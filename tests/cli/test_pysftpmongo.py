@@ -116,7 +116,7 @@ class Sessions(DatabaseCase):
         parser = build_parser(pysftpmongo.COMMAND)
         self.assert_help_is_complete(parser)
         printed = self.help_text()
-        self.assertIn("For trying out and tests", printed)
+        self.assertIn("For trials and tests", printed)
         self.assertIn("PYSFTPMONGO_URI", parser.epilog)
         self.assertIn("can be seen by others", parser.epilog)
 
@@ -201,7 +201,7 @@ raise SystemExit(main(sys.argv[1:]))
 """
         status, answers, text = self.run_code(code, "-l", log, stdin=HELLO + STAT)
         self.assertEqual((status, [reply.kind for reply in answers], text), (0, ["attrs"], ""))
-        self.assertIn("error: indexes are missing and cannot be made (not by you)", log.read_text())
+        self.assertIn("error: missing indexes cannot be created (not by you)", log.read_text())
 
     def test_allowed_and_denied_requests(self) -> None:
         for options, statuses in (
@@ -315,9 +315,9 @@ class Refusals(CommandCase):
             [*self.NOWHERE, "--embedded", self.place / "new"],
         ):
             with self.subTest(arguments):
-                self.assert_refused(self.run_it(*arguments, stdin=HELLO), "give one of them")
+                self.assert_refused(self.run_it(*arguments, stdin=HELLO), "give only one of them")
         done = self.run_it(*self.NOWHERE, "--database", "other", stdin=HELLO)
-        self.assert_refused(done, "--database goes with a URI or --embedded")
+        self.assert_refused(done, "--database requires a URI or --embedded")
         self.assertFalse((self.place / "new").exists())
 
     def test_a_bad_port_is_refused(self) -> None:
@@ -392,10 +392,10 @@ class Refusals(CommandCase):
 
     def test_options_that_do_not_go_together_are_refused(self) -> None:
         for arguments, words in (
-            (["--dry-run"], "--dry-run and --older-than go with --gc"),
-            (["--older-than", "0"], "--dry-run and --older-than go with --gc"),
-            (["--check-only", "--dry-run"], "--dry-run and --older-than go with --gc"),
-            (["--check-only", "--gc"], "give one of them"),
+            (["--dry-run"], "--dry-run and --older-than require --gc"),
+            (["--older-than", "0"], "--dry-run and --older-than require --gc"),
+            (["--check-only", "--dry-run"], "--dry-run and --older-than require --gc"),
+            (["--check-only", "--gc"], "give only one of them"),
             (["--gc", "--read-only"], "--read-only forbids that"),
         ):
             with self.subTest(arguments):

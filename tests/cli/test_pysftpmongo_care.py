@@ -80,9 +80,7 @@ class GarbageCollection(DatabaseCase):
         for chunks in (2, 3, 7):
             self.orphan(chunks, hours_ago=25)
         self.orphan(1, hours_ago=23)
-        expected = (
-            "removed 3 orphaned uploads: 12 chunks, 3133440 bytes; 1 younger than 24 hours left alone\n"
-        )
+        expected = "removed 3 orphaned uploads: 12 chunks, 3133440 bytes; 1 younger than 24 hours kept\n"
         log = self.place / "log"
         self.assertEqual(self.gc("-l", log), expected)
         self.assertIn(expected, log.read_text())
@@ -101,10 +99,10 @@ class GarbageCollection(DatabaseCase):
     def test_may_be_told_what_is_old(self) -> None:
         self.orphan(1, hours_ago=3)
         self.orphan(1, hours_ago=0.75)
-        text = "; 1 younger than 1 hour left alone\n"
+        text = "; 1 younger than 1 hour kept\n"
         self.assertEqual(self.gc("--older-than", "1", "--dry-run")[-len(text) :], text)
-        self.assertNotIn("left alone", self.gc("--older-than=0.5", "--dry-run"))
-        self.assertIn("; 2 younger than 4.5 hours left alone", self.gc("--older-than", "4.5"))
+        self.assertNotIn("kept", self.gc("--older-than=0.5", "--dry-run"))
+        self.assertIn("; 2 younger than 4.5 hours kept", self.gc("--older-than", "4.5"))
         self.assertIn("removed 2 orphaned uploads", self.gc("--older-than", "0"))
 
     def test_looks_after_the_bucket_that_was_named(self) -> None:
@@ -129,5 +127,5 @@ class GarbageCollection(DatabaseCase):
             os.close(ours)
             os.close(theirs)
         self.assertEqual(done.returncode, 0)
-        self.assertRegex(shown, rb"\A(\r\d+ files? looked at)+\r\x1b\[K\Z")
+        self.assertRegex(shown, rb"\A(\r\d+ files? checked)+\r\x1b\[K\Z")
         self.assertTrue(done.stdout.startswith(b"removed 1 orphaned upload: 1 chunk, 261120 bytes"))

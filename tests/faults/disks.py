@@ -1,4 +1,4 @@
-"""File systems of a test's own, in a mount namespace of its own: to be filled, remounted or pulled out.
+"""File systems for one test, in a separate mount namespace, to be filled, remounted or removed.
 
 A holder process keeps the namespace; when it ends, the mounts are gone, whatever happened to the tests:
 it waits on a pipe of theirs. Servers are started in there with nsenter(1), and the tests look in through

@@ -1,4 +1,4 @@
-"""Server processes with clients that keep account: what was sent, what was said to it, what is there.
+"""Server processes, with clients that record what was sent, what was answered and what is stored.
 
 Upload is the account of one file, and judges its bytes. Session is a client that never waits in one
 direction while the other is full, so that it can be stopped after any byte. FaultCase starts and ends

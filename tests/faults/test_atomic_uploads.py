@@ -134,7 +134,7 @@ class OnAWire(Doors):
         self.assertTrue(mine.exists())
         self.assertEqual(wire.ask("close", FILE).content, OK)
         self.assertEqual((self.file.read_bytes(), temporary(self.root)), (b"half", [mine.name]))
-        self.assertIn("removed 1 files that interrupted uploads had left", alive.log())
+        self.assertIn("removed 1 temporary files of interrupted uploads", alive.log())
 
     def test_a_session_that_may_only_read_removes_nothing(self) -> None:
         left = self.root / LOOKS_LEFT

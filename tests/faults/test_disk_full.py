@@ -82,7 +82,7 @@ class DiskFull(DiskCase):
                 with self.subTest(options=options, length=length, seed=self.seed):
                     self.fill(length, pages, *options)
 
-    def test_a_write_of_which_a_part_fits_is_no_success_and_leaves_its_beginning(self):
+    def test_a_write_that_fits_in_part_fails_and_leaves_its_beginning(self):
         for options in VARIANTS:
             for flags in (NEW, NEW | APPEND):
                 with self.subTest(options=options, flags=flags, seed=self.seed):

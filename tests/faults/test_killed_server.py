@@ -1,4 +1,4 @@
-"""SIGKILL of the server somewhere in an upload: what it acknowledged is there, and nothing made up.
+"""SIGKILL of the server during an upload: what it acknowledged is stored, and nothing else.
 
 The page cache outlives a process, so every acknowledged byte has to be in the file, and fsync or not makes
 no difference here; test_power_loss.py is about that. Where the kill comes is drawn from a seed, which

@@ -1,4 +1,4 @@
-"""What fsync@openssh.com acknowledged survives a power cut; without it, nothing is promised.
+"""Data that fsync@openssh.com acknowledged survives a power cut; other data may not.
 
 The disk is an ext4 in a file. Its bytes are copied at the moment of the cut: what the kernel had not
 written to the "device" by then is not in the copy. The copy is mounted, its journal replayed, and looked

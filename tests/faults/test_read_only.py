@@ -1,4 +1,4 @@
-"""A disk that becomes read-only under a session: every change is refused in plain words, reading goes on.
+"""A disk that becomes read-only during a session: changes are refused with a clear message, reads work.
 
 A file that is open for writing keeps the kernel from remounting its file system. The way around is that
 of a machine where another mount is laid over the path: what is opened from then on is read-only, and the

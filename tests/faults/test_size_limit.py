@@ -1,4 +1,4 @@
-"""RLIMIT_FSIZE of the server's process: what would make a file too large is a failure, up to it all is well.
+"""RLIMIT_FSIZE of the server's process: writes beyond it fail, and writes up to it succeed.
 
 The kernel also sends SIGXFSZ, which must end no session. Facts: setrlimit(2).
 """

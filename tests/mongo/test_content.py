@@ -218,7 +218,7 @@ class Holes(DatabaseCase):
         super().setUp()
         self.storage = self.open_storage()
 
-    def test_are_zeros_for_everybody(self) -> None:
+    def test_are_zeros_in_every_session(self) -> None:
         handle = self.storage.open(b"/f", os.O_RDWR | os.O_CREAT, 0o644)
         self.storage.write(handle, 1_000_000, b"end")
         self.storage.write(handle, 300_000, b"middle")

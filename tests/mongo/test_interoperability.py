@@ -1,4 +1,4 @@
-"""The storage beside other programs that use the same bucket through GridFS: content and revisions."""
+"""The storage and other programs that use the same bucket through GridFS: content and revisions."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class AFileOfAnotherProgram(ProgramsCase):
                     self.assertEqual(kept["value"], known)
                 self.storage.rm(b"/g")
 
-    def test_keeps_metadata_that_is_no_document_when_it_is_replaced_or_renamed_onto_another(self) -> None:
+    def test_keeps_metadata_that_is_not_a_document_when_it_is_replaced_or_renamed_onto_another(self) -> None:
         for known in ("text", [1, 2], 7):
             with self.subTest(metadata=known):
                 self.foreign("f", metadata=known)
@@ -230,7 +230,7 @@ class DatesOutOfPythonsRange(ProgramsCase):
         self.assertEqual(new["uploadDate"], DatetimeMS(10**15 + 1))
         self.assertEqual(new["metadata"], {"until": far, "revision": 1})
 
-    def test_hinder_nobody_and_stay_as_they_are_in_what_others_store(self) -> None:
+    def test_cause_no_errors_and_stay_unchanged_in_what_others_store(self) -> None:
         try:
             self.foreign("f", uploadDate=DatetimeMS(10**15), metadata={"until": DatetimeMS(10**15 + 1)})
         except OperationFailure:
@@ -303,7 +303,7 @@ class AFileOverSFTP(ProgramsCase):
         with self.assertRaises(FileNotFoundError):
             self.storage.open(b"/f", os.O_RDONLY, 0)
 
-    def test_is_all_that_gridfs_lists_beside_directories_and_links(self) -> None:
+    def test_is_all_that_gridfs_lists_next_to_directories_and_links(self) -> None:
         self.storage.mkdir(b"/d", 0o755)
         self.storage.mkdir(b"/d/e", 0o755)
         self.storage.symlink(b"/d/link", b"f")

@@ -1,4 +1,4 @@
-"""The storage beside other programs that use the same bucket through GridFS: names, directories, prefixes."""
+"""The storage and other programs that use the same bucket through GridFS: names, directories, prefixes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class NamesOfOtherPrograms(DatabaseCase):
         data = bson.encode(doc).replace(b"x" * len(filename), filename)
         self.database["fs.files"].insert_one(RawBSONDocument(data))
 
-    def test_that_no_path_can_have_are_not_to_be_reached_and_hinder_nobody(self) -> None:
+    def test_that_no_path_can_have_cannot_be_reached_and_cause_no_errors(self) -> None:
         odd = ["", "/", "/x", "x/", "x//y", "x/./y", "x/../y", "./x", "../x", ".", "..", "z/.", "z/..", "//"]
         odd += ["nul\0", "nul\0/x", "d/nul\0x", "d//", "d/\uf0c3\uf0a9", "n" * 256, "n/" + "é" * 128]
         for filename in [*odd, "d/plain", "x/plain", "plain"]:

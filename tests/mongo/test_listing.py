@@ -255,7 +255,7 @@ class ListingsCostWhatIsInThem(CountingCase):
         # At most a batch too many at first, and then a few behind each of them.
         self.assertLessEqual(documents, 1050 + listing.BATCH + 50 * (listing.NEAR + 1) + 600)
 
-    def test_whatever_is_beside_it_in_a_directory_without_a_document(self) -> None:
+    def test_whatever_is_next_to_it_in_a_directory_without_a_document(self) -> None:
         self.counter.reset()
         self.assertEqual(len(names(self.full, b"/e/f")), 1250)
         self.full.stat(b"/e/f/4")

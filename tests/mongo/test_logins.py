@@ -81,6 +81,6 @@ class LoginsOverTLS(unittest.TestCase):
         self.assertIn("refuses", str(raised.exception))
         self.assertNotIn("wr0ng", str(raised.exception))
 
-    def test_without_tls_there_is_no_answer_that_is_understood(self) -> None:
+    def test_without_tls_no_valid_answer_arrives(self) -> None:
         with self.assertRaises(MongoUnavailable):
             self.storage(f"{USER}:{TYPED}@", tls=False).connect(1.0)

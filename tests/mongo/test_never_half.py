@@ -1,4 +1,4 @@
-"""Never half a file: what others see while one is written, and what is left when its server is killed."""
+"""No incomplete files: what others see during an upload, and what is left when its server is killed."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ class ReadWhileItIsReplaced(HalfCase):
         self.assert_others_see(FRESH)
         self.assert_no_orphans()
 
-    def test_who_writes_to_a_part_of_it_stores_nothing(self):
+    def test_a_writer_to_a_part_of_it_stores_nothing(self):
         for change in self.changes():
             put(self.storage, b"/f", OLD)
             handle = self.reader.open(b"/f", os.O_RDWR, 0)

@@ -213,7 +213,7 @@ class ManyAtOnce(DatabaseCase):
         content = get(self.storages[0], b"/f")
         self.assertEqual(sorted(content.splitlines()), sorted(stored), f"seed {self.seed}")
 
-    def test_who_reads_what_many_write_rename_and_remove_gets_one_file_whole(self):
+    def test_a_reader_of_what_many_write_rename_and_remove_gets_one_complete_file(self):
         contents = [X.replace(b"x", b"%d" % number) for number in range(4)]
 
         def read(storage: SFTPServerMongoStorage) -> None:

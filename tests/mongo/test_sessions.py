@@ -45,7 +45,7 @@ class SeveralWays(DatabaseCase):
         self.assertEqual(get(self.storage, b"/f"), b"old")
         self.assertEqual(self.chunk_count(), 1)
 
-    def test_an_append_after_the_file_was_emptied_loses_nobody_elses_content(self):
+    def test_an_append_after_the_file_was_truncated_loses_no_other_sessions_content(self):
         put(self.storage, b"/f", b"")
         reader = self.storage.open(b"/f", os.O_RDONLY, 0)
         self.storage.close(self.storage.open(b"/f", ANEW, 0o644))
@@ -106,7 +106,7 @@ class OddDocuments(DatabaseCase):
         super().setUp()
         self.storage = self.open_storage()
 
-    def test_a_file_whose_name_is_a_list_is_nobodys_to_replace_or_remove(self):
+    def test_a_file_whose_name_is_a_list_cannot_be_replaced_or_removed(self):
         self.gridfs.put(b"theirs", filename=["f", "g"])
         put(self.storage, b"/f", b"ours")
         put(self.storage, b"/f", b"ours again")
@@ -115,7 +115,7 @@ class OddDocuments(DatabaseCase):
         (file,) = self.gridfs.find()
         self.assertEqual(file.read(), b"theirs")
 
-    def test_the_largest_number_of_a_revision_hinders_nobody(self):
+    def test_the_largest_number_of_a_revision_causes_no_error(self):
         for number in (Int64((1 << 63) - 1), 1e300):
             self.gridfs.put(b"theirs", filename="f", metadata={"revision": number})
             put(self.storage, b"/f", b"ours")
@@ -147,7 +147,7 @@ class Addresses(unittest.TestCase):
             self.assertNotIn("secret", str(raised.exception))
             self.assertNotIn("12345", str(raised.exception))
 
-    def test_the_driver_warns_nobody_on_standard_error(self):
+    def test_the_driver_prints_no_warning_on_standard_error(self):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             storage = SFTPServerMongoStorage.from_uri("mongodb://127.0.0.1:9/db?foo=1&connectTimeoutMS=x")

@@ -1,4 +1,4 @@
-"""Memory of clients that mean harm: who never reads, who opens for ever, who sends byte by byte."""
+"""Memory under hostile clients: some never read, some never stop opening, some send byte by byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is outside the jail: a tree that must not change, and the bytes by which it would be known.
+"""The outside of the jail: a tree that must not change, and bytes that no reply may contain.
 
 A tree of the same shape as the ones that are swapped inside, so that a path which gets out finds
 something. Its state is everything that a request could change; its signs are what no reply may contain.

@@ -1,4 +1,4 @@
-"""Clients of a served jail: they send requests by the hundred, count the replies, and search every byte.
+"""Clients of a served jail, which send hundreds of requests, count the replies, and search every byte.
 
 A session's own bookkeeping is small on purpose: most of the time is to be the server's and the swapper's.
 """
@@ -23,7 +23,7 @@ from tests.support.waiting import PATIENCE
 
 
 class Ended(AssertionError):
-    """The server is gone, or says nothing more. status: what it ended with, if it did."""
+    """The server has ended or stopped answering. status: its exit status, if it has ended."""
 
     status: int | None = None
 

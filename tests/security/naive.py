@@ -1,7 +1,7 @@
-"""A jail that is none, to test the tests with: it looks where a path leads, and then uses the path.
+"""A jail that does not hold, to test the tests: it checks where a path leads, and then uses the path.
 
-Never give it to anybody. It is only ever run by `served`, on a temporary directory; where it may, as root,
-in a chroot of that directory, so that even what gets out of it is in there.
+Never use it elsewhere. Only `served` runs it, on a temporary directory; as root, in a chroot of that
+directory, so that even an escape stays inside.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pysftpserver.storage import SFTPServerStorage, change_attributes
 
 
 class NaiveJail(SFTPServerStorage):
-    """What many would write first: realpath() for the check, the path string for the call."""
+    """The obvious, wrong implementation: realpath() for the check, the path for the call."""
 
     def __init__(self, directory: str) -> None:
         super().__init__(b"/")

@@ -1,4 +1,4 @@
-"""The test of the tests: what a jail that is none lets out is noticed, and each way to change things."""
+"""Tests the tests: they notice what escapes from a jail that does not hold, and every kind of change."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class TestHarness(Premises):
         self.canaries.build()
 
     def test_every_sign_of_the_outside_is_noticed_in_replies(self) -> None:
-        """A jail on the canaries themselves tells all there is to tell about them."""
+        """A jail on the canaries themselves shows all of their signs."""
         session = self.session("openat2", jail=self.canaries.top)
         secret = string(session.ask("open", string(b"file"), u32(READ), NO_ATTRS).content)
         session.ask("read", secret, bytes(8), u32(100))

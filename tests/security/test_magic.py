@@ -1,4 +1,4 @@
-"""A /proc mounted in the jail: links that are no text but doors, to the host's root and to open files."""
+"""A /proc mounted in the jail, with magic links to the host's root and to open files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mounts in the jail: what is mounted there is inside, and neither `..` nor a move leads out from there."""
+"""Mounts in the jail: their content is inside, and neither `..` nor a move leads out of it."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class TestMounts(Premises):
                     session.ask_all([Attempt(kind, (string(path),)) for kind in ("remove", "rmdir")])
         self.assert_contained()
 
-    def test_a_directory_that_leaves_the_source_of_a_bind_mount_takes_nobody_along(self) -> None:
+    def test_a_directory_that_leaves_the_source_of_a_bind_mount_takes_no_session_along(self) -> None:
         """From a directory that is moved away, as many `..` as led to the jail's top lead to its source's."""
         a = self.shared / "a"
         exchanger = self.exchanger((a, self.parking / "a"), (a / "b", self.parking / "flat"))
@@ -97,7 +97,7 @@ class TestMounts(Premises):
         exchanger.end()
         self.assert_contained()
 
-    def test_a_directory_that_leaves_the_jail_takes_nobody_along(self) -> None:
+    def test_a_directory_that_leaves_the_jail_takes_no_session_along(self) -> None:
         d = self.jail / "d"
         (d / "b" / "c").mkdir(parents=True)
         exchanger = self.exchanger((d, self.parking / "a"), (d / "b", self.parking / "flat"))

@@ -1,6 +1,6 @@
-"""The sandbox: what a plugin that tries everything can do inside one, and what it could do without.
+"""The sandbox: what a plugin that tries everything can do with it, and what it can do without it.
 
-Without one, most attempts must succeed: otherwise their failing inside would prove nothing.
+Without it, most attempts must succeed: otherwise their failure inside would prove nothing.
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ class Confined(Guests):
 
 
 class StillServed(Guests):
-    """What a session needs, it has."""
+    """Sessions in the sandbox can do everything that they need."""
 
     def test_names_dates_and_the_log_are_as_without_a_sandbox(self):
         confined, free = self.guest("on"), self.guest("off")
@@ -298,7 +298,7 @@ class StillServed(Guests):
 
 
 class WhatAStorageNeeds(unittest.TestCase):
-    def test_a_territory_that_is_no_directory_is_a_mistake_that_nothing_is_served_with(self):
+    def test_a_territory_that_is_not_a_directory_is_refused(self):
         for mistake in ("os.memfd_create('x')", "99", "-5"):
             code = f"try: confine([{mistake}])\nexcept ValueError as error: print(error)"
             with self.subTest(mistake):

@@ -1,4 +1,4 @@
-"""The sandbox breaks no log: syslog, across a restart of its daemon, log files and audit logs by path."""
+"""Logs work in the sandbox: syslog, also after a restart of its daemon, log files and audit logs by path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The database server for trying out and tests: it starts, keeps its data, and ends with who started it."""
+"""The database server for trials and tests: it starts, keeps its data, and ends with its parent."""
 
 from __future__ import annotations
 

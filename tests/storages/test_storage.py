@@ -1,4 +1,4 @@
-"""The plain storage beyond the storage contract: home, umask, real files, and who speaks for them."""
+"""The plain storage beyond the storage contract: home, umask, real files, and descriptors."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class Umask(InADirectory):
                     self.assertEqual(self.mode_of_new(lax, name + "e", 0o640), (0o640, 0o640))
                 self.assertEqual(self.process_umask(), 0o027)
 
-    def test_a_lax_umask_does_not_change_a_file_that_is_there(self) -> None:
+    def test_a_lax_umask_does_not_change_an_existing_file(self) -> None:
         storage = SFTPServerStorage(self.top, 0)
         path = os.fsencode(self.top / "f")
         storage.close(storage.open(path, CREATE, 0o600))
@@ -168,7 +168,7 @@ class Files(InADirectory):
             self.storage.open(self.path("fifo"), os.O_WRONLY, 0)
         self.assertEqual(raised.exception.errno, errno.ENXIO)
 
-    def test_setting_attributes_goes_on_after_one_failed_and_tells_of_it(self) -> None:
+    def test_setting_attributes_continues_after_one_failed_and_reports_it(self) -> None:
         os.mkdir(self.path("d"))
         with self.assertRaises(IsADirectoryError):
             self.storage.setstat(self.path("d"), SFTPAttributes(size=0, permissions=0o711, atime=5, mtime=7))
@@ -203,7 +203,7 @@ class Files(InADirectory):
             client.call("opendir", b"f")
         self.assertEqual(len(os.listdir("/proc/self/fd")), before)
 
-    def test_a_listing_that_nobody_closes_closes_itself(self) -> None:
+    def test_a_listing_that_is_never_closed_closes_itself(self) -> None:
         before = len(os.listdir("/proc/self/fd"))
         for _ in range(10):
             next(self.storage.opendir(os.fsencode(self.top)))

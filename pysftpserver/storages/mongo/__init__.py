@@ -1,1 +1,1 @@
-"""The parts of the storage on MongoDB's GridFS. What they are together is in mongostorage.py."""
+"""The parts of the storage on MongoDB's GridFS; mongostorage.py puts them together."""

@@ -1,6 +1,6 @@
-"""Which database server is meant, and the storage class that talks to it, where its driver is installed.
+"""The address of a database, and the storage class for it.
 
-What may not enter: the driver; it is imported when a storage is made.
+What may not enter: imports of the driver when this module is imported; a storage imports it when it is made.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DRIVER = ("pymongo", "gridfs", "bson")  # what the package pymongo brings
 
 
 class Address:
-    """Where the files are. remote: a host, or a URI, which has no port. database: None: the URI's."""
+    """The address. remote: a host; or a URI, with port None. database: None for the URI's."""
 
     def __init__(self, remote: str, port: int | None, database: str | None) -> None:
         self.remote = remote
@@ -27,21 +27,21 @@ class Address:
         self.database = database
 
     def __str__(self) -> str:
-        """Hosts and ports, for a complaint: nobody's name, and no password."""
+        """Return hosts and ports for messages, without user names and passwords."""
         if self.port is not None:
             return f"{self.remote}:{self.port}"
         authority = self.remote.partition("://")[2].partition("?")[0].partition("/")[0]
         return authority.rpartition("@")[2]
 
     def storage(self, kind: type[SFTPServerMongoStorage], **settings: Any) -> SFTPServerMongoStorage:
-        """The storage there. Raises ValueError, with a text without secrets, for a bad address or setting."""
+        """Return the storage. Raises ValueError for a bad address or setting; its text has no secrets."""
         if self.port is None:
             return kind.from_uri(self.remote, self.database, **settings)
         return kind(self.remote, self.port, self.database or "", **settings)
 
 
 def storage_class() -> type[SFTPServerMongoStorage]:
-    """The storage, which needs the driver. Raises BadInput where that is not installed."""
+    """Import the storage class. Raises BadInput if the driver is not installed."""
     try:
         from pysftpserver.mongostorage import SFTPServerMongoStorage
     except ModuleNotFoundError as error:

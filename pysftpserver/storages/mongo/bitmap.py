@@ -1,4 +1,4 @@
-"""A set of small numbers, in a bit each: which chunks of a file are stored. What may not enter: I/O."""
+"""A set of small integers, one bit each: which chunks of a file are stored. What may not enter: I/O."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 class Bitmap:
-    """Numbers from 0 on; a file of a terabyte takes half a megabyte."""
+    """A set of integers from 0 on. The chunks of a file of a terabyte take half a megabyte."""
 
     __slots__ = ("_bits", "_count")
 
@@ -24,7 +24,7 @@ class Bitmap:
         return byte < len(self._bits) and bool(self._bits[byte] >> (number & 7) & 1)
 
     def add(self, number: int) -> None:
-        """Have a number in it."""
+        """Add a number."""
         if number not in self:
             byte = number >> 3
             if byte >= len(self._bits):
@@ -33,7 +33,7 @@ class Bitmap:
             self._count += 1
 
     def cut(self, stop: int) -> bool:
-        """Take out the numbers from stop on; return whether there were any."""
+        """Remove the numbers from stop on; return whether there were any."""
         before = self._count
         for number in range(stop, len(self._bits) * 8):
             if number in self:
@@ -43,7 +43,7 @@ class Bitmap:
         return self._count < before
 
     def gaps(self, stop: int) -> Iterator[tuple[int, int]]:
-        """The runs of numbers below stop that are not in it: (first, behind the last)."""
+        """Yield the runs of missing numbers below stop, each as (first, last + 1)."""
         first = None
         number = 0
         while number < stop:

@@ -1,8 +1,8 @@
-"""A GridFS bucket with directories and links: its collections, their indexes, and what they are asked.
+"""A GridFS bucket with directories and links: its collections, their indexes, and the queries on them.
 
-Files are GridFS's own documents, in BUCKET.files and BUCKET.chunks, with what SFTP knows of a file beside
-whatever else is in their metadata. GridFS has no directories and no links: those are in BUCKET.nodes, one
-document each, so that a program that reads the bucket meets nothing but files. docs/gridfs.md has the fields.
+Files are GridFS's own documents, in BUCKET.files and BUCKET.chunks. SFTP's attributes are in their metadata,
+next to fields of other programs. GridFS has no directories and no links: those are in BUCKET.nodes, one
+document each, so that a program that reads the bucket finds only files. docs/gridfs.md has the fields.
 What may not enter: paths as clients send them, sessions, open files.
 Facts: GridFS's specification; MongoDB's manual on indexes, read and write concerns, and transactions.
 """
@@ -37,19 +37,19 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 CHUNK_SIZE = 255 * 1024  # bytes; GridFS's default, and what OpenSSH's client sends at once
-TRANSACTION_LASTS = 30.0  # seconds, all attempts at it included; as long as the driver looks for a server
+TRANSACTION_LASTS = 30.0  # seconds, with all retries; as long as the driver looks for a server
 DIRECTORY, SYMLINK = "directory", "symlink"
 BLOCK = 4096  # bytes; in figures, and the size of a directory in listings
-UNKNOWN_ROOM = 1 << 40  # bytes that are said to be free where the database does not tell
-DEFAULT_MODES = {DIRECTORY: 0o755, SYMLINK: 0o777, "": 0o644}  # of what SFTP did not make
+UNKNOWN_ROOM = 1 << 40  # bytes reported as free if the database does not say
+DEFAULT_MODES = {DIRECTORY: 0o755, SYMLINK: 0o777, "": 0o644}  # of files that SFTP did not make
 TYPES = {DIRECTORY: S_IFDIR, SYMLINK: S_IFLNK, "": S_IFREG}
 BY_NAME = [("filename", ASCENDING), ("uploadDate", ASCENDING)]
 ONE_MILLISECOND = datetime.timedelta(milliseconds=1)  # BSON's resolution
 EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 MOST_INT64 = (1 << 63) - 1
-NO_TIME = -MOST_INT64  # as when a file was stored that does not say so
-MOST_SECONDS = (1 << 32) - 1  # what SFTP's version 3 can say
-#: (collection, name, keys, what else): what GridFS asks for, and what this storage does.
+NO_TIME = -MOST_INT64  # for a file without an upload date
+MOST_SECONDS = (1 << 32) - 1  # the range of SFTP version 3
+#: (collection, name, keys, options): the indexes that GridFS and this storage need.
 INDEXES: tuple[tuple[str, str, list[tuple[str, int]], Document], ...] = (
     ("files", "filename_1_uploadDate_1", BY_NAME, {}),
     ("chunks", "files_id_1_n_1", [("files_id", 1), ("n", 1)], {"unique": True}),
@@ -57,7 +57,7 @@ INDEXES: tuple[tuple[str, str, list[tuple[str, int]], Document], ...] = (
         "files",
         "sftp_revision",
         [("filename", 1), ("metadata.revision", 1)],
-        # Only of what SFTP has stored: other programs may have as many files of a name as they like.
+        # Only of files that SFTP has stored: other programs may store any number of files of one name.
         {"unique": True, "partialFilterExpression": {"metadata.revision": {"$exists": True}}},
     ),
     ("nodes", "path_1", [("path", 1)], {"unique": True}),
@@ -66,9 +66,9 @@ INDEXES: tuple[tuple[str, str, list[tuple[str, int]], Document], ...] = (
 
 
 class Entry:
-    """What is at a name: a file, a directory or a link.
+    """A file, a directory or a link.
 
-    doc: its document; None for a directory that is there only because files are in it. kind: "" for a file.
+    doc: its document; None for a directory that exists only because files are in it. kind: "" for a file.
     """
 
     __slots__ = ("attrs", "doc", "kind", "name")
@@ -81,10 +81,10 @@ class Entry:
 
 
 class Bucket:
-    """The collections of one bucket, and what is in their documents.
+    """The collections of one bucket, and the fields of their documents.
 
-    owner: uid and gid of what has none. What is written is on a majority of the members before it counts as
-    written, and everything is read from the primary, unless the URI says otherwise of the write concern.
+    owner: uid and gid of entries without any. Writes wait for a majority of the members, unless the URI has
+    another write concern; reads go to the primary.
     """
 
     def __init__(self, client: MongoClient[Any], database: str, name: str, owner: tuple[int, int]) -> None:
@@ -101,7 +101,7 @@ class Bucket:
         self.files: Collection[Document] = self.database[f"{name}.files"]
         self.chunks: Collection[Document] = self.database[f"{name}.chunks"]
         self.nodes: Collection[Document] = self.database[f"{name}.nodes"]
-        # A filename that is no UTF-8 must be told from one that has U+FFFD in it.
+        # A filename that is not UTF-8 must be distinguished from one that contains U+FFFD.
         options = self.files.codec_options.with_options(unicode_decode_error_handler="surrogateescape")
         self.names: Collection[Document] = self.files.with_options(codec_options=options)
         self._has_transactions: bool | None = None
@@ -109,7 +109,7 @@ class Bucket:
     # --- indexes ----------------------------------------------------------------------------------------
 
     def missing_indexes(self) -> list[tuple[str, str]]:
-        """(collection, index) of those that are not there, whatever they are called."""
+        """Return (collection, index) of each missing index. Their names in the database do not matter."""
         missing = []
         for collection, name, keys, options in INDEXES:
             there = self.database[f"{self.name}.{collection}"].index_information().values()
@@ -118,7 +118,7 @@ class Bucket:
         return missing
 
     def create_indexes(self) -> None:
-        """Create those that are missing."""
+        """Create missing indexes."""
         missing = self.missing_indexes()
         for collection, name, keys, options in INDEXES:
             full = f"{self.name}.{collection}"
@@ -128,19 +128,19 @@ class Bucket:
     # --- questions --------------------------------------------------------------------------------------
 
     def revisions(self, name: str) -> list[Document]:
-        """All revisions of a file, the newest last."""
+        """Return all revisions of a file, the newest last."""
         found = self.files.find({"filename": name}).sort(BY_NAME)
-        return [doc for doc in found if isinstance(doc["filename"], str)]  # no list with that name in it
+        return [doc for doc in found if isinstance(doc["filename"], str)]  # not a list that contains the name
 
     def has_file(self, name: str) -> bool:
-        """Whether there is a file of that name."""
+        """Return whether there is a file with that name."""
         with self.files.find({"filename": name}, {"filename": 1}) as found:
             return any(isinstance(doc["filename"], str) for doc in found)
 
     def lookup(self, names: list[str]) -> dict[str, Entry]:
-        """What is at each of some names. A directory that only its files imply is not among it.
+        """Return the entry at each of some names, without directories that exist only because of their files.
 
-        A file hides a directory or a link of its name, which only other programs can bring about.
+        A file hides a directory or a link of its name. (Only other programs can cause that.)
         """
         wanted = names[0] if len(names) == 1 else {"$in": names}
         found = {doc["path"]: self.node_entry(doc) for doc in self.nodes.find({"path": wanted})}
@@ -148,49 +148,49 @@ class Bucket:
         for doc in self.files.find({"filename": wanted}):
             filename = doc["filename"]
             if not isinstance(filename, str):
-                continue  # a list with such a name in it
+                continue  # a list that contains such a name
             if uploaded(doc) >= uploaded(newest.get(filename, doc)):
                 newest[filename] = doc
         found.update((name, self.file_entry(doc)) for name, doc in newest.items())
         return found
 
     def implied(self, name: str) -> Entry | None:
-        """The directory of that name, if a file is in it or further down."""
+        """Return the directory of that name if a file is in it or below, else None."""
         first = below(name)
         condition = {"filename": {"$gte": first, "$lt": after(first)}}
         doc = self.files.find_one(condition, {"uploadDate": 1}, sort=BY_NAME)
         return None if doc is None else self.implied_entry(name, uploaded(doc))
 
     def has_children(self, name: str) -> bool:
-        """Whether anything is in a directory."""
+        """Return whether a directory has any content."""
         return self.nodes.find_one({"parent": name}, {"_id": 1}) is not None or self.implied(name) is not None
 
     def figures(self) -> os.statvfs_result:
-        """How full the database's file system is; where it does not tell, there is room."""
+        """Return the usage of the database's file system; if the database does not say, there is space."""
         stats = self.database.command("dbStats")
         used = int(stats.get("fsUsedSize") or stats.get("totalSize") or stats.get("dataSize") or 0)
         total = int(stats.get("fsTotalSize") or used + UNKNOWN_ROOM)
         blocks, free = total // BLOCK, max(0, total - used) // BLOCK
-        # How many files there is room for, nobody knows; as many as blocks, as if each had one.
+        # The number of free files is unknown; report one per free block.
         return os.statvfs_result((BLOCK, BLOCK, blocks, free, free, blocks, free, free, 0, NAME_MAX, 0))
 
     # --- documents --------------------------------------------------------------------------------------
 
     def file_entry(self, doc: Document) -> Entry:
-        """What a document of BUCKET.files says."""
+        """Return the entry for a document of BUCKET.files."""
         return Entry(
             doc["filename"], "", doc, self._attributes("", length(doc), metadata(doc), uploaded(doc))
         )
 
     def node_entry(self, doc: Document) -> Entry:
-        """What a document of BUCKET.nodes says."""
+        """Return the entry for a document of BUCKET.nodes."""
         kind = doc.get("kind")
         size = BLOCK if kind == DIRECTORY else len(to_bytes(str(doc.get("target", ""))))
         kind = DIRECTORY if kind == DIRECTORY else SYMLINK
         return Entry(doc["path"], kind, doc, self._attributes(kind, size, doc, self.began))
 
     def implied_entry(self, name: str, moment: datetime.datetime | int) -> Entry:
-        """A directory without a document."""
+        """Return the entry of a directory without a document."""
         return Entry(name, DIRECTORY, None, self._attributes(DIRECTORY, BLOCK, {}, moment))
 
     def _attributes(
@@ -210,7 +210,7 @@ class Bucket:
         )
 
     def node(self, name: str, kind: str, mode: int, **more: Any) -> Document:
-        """A new document for BUCKET.nodes."""
+        """Return a new document for BUCKET.nodes."""
         now = datetime.datetime.now(datetime.UTC)
         return {
             **placed(name, kind),
@@ -231,7 +231,7 @@ class Bucket:
             self._has_transactions = "setName" in hello or hello.get("msg") == "isdbgrid"
         if not self._has_transactions:
             return change(None)
-        # The driver alone would go on trying for two minutes, with a database that is gone.
+        # On its own, the driver would retry for two minutes after the database is gone.
         with pymongo.timeout(TRANSACTION_LASTS), self.client.start_session() as session:
             return session.with_transaction(
                 change,
@@ -242,7 +242,7 @@ class Bucket:
 
 
 def _serves(index: Document, keys: list[tuple[str, int]], options: Document) -> bool:
-    """Whether an index does what is asked for. A hashed one, or one on part of the documents, does not."""
+    """Return whether an index is the one that is needed. A hashed or partial one is not."""
     is_partial = "partialFilterExpression" in index
     return (
         [(field, int(way)) for field, way in index["key"] if isinstance(way, (int, float))] == keys
@@ -253,68 +253,68 @@ def _serves(index: Document, keys: list[tuple[str, int]], options: Document) -> 
 
 
 def placed(name: str, kind: str) -> Document:
-    """The fields of BUCKET.nodes that say where something is.
+    """Return the fields of BUCKET.nodes that say where an entry is.
 
-    key: what listings are sorted by; that of a directory ends with a slash, as the filenames in it go on.
+    key: the sort key of listings; a directory's ends with a slash, like the start of the filenames in it.
     """
-    parent = parent_of(name) if name else None  # the top is in no directory
+    parent = parent_of(name) if name else None  # the top has no parent
     return {"path": name, "parent": parent, "key": f"{name}/" if kind == DIRECTORY else name}
 
 
 def metadata(doc: Document) -> Document:
-    """The metadata of a file; other programs may have stored what is none."""
+    """Return the metadata of a file; {} if another program has stored something else there."""
     known = doc.get("metadata")
     return known if isinstance(known, dict) else {}
 
 
 def revision(doc: Document | None) -> int:
-    """The number of a revision; 0 for what SFTP has not stored."""
+    """Return the number of a revision; 0 if SFTP has not stored it."""
     number = metadata(doc).get("revision") if doc is not None else None
     return _whole(number)
 
 
 def uploaded(doc: Document) -> int:
-    """When a file was stored, in milliseconds since the epoch; GridFS calls the newest the current one."""
+    """Return when a file was stored, in milliseconds since the epoch; the newest is the current one."""
     moment = milliseconds(doc.get("uploadDate"))
     return moment if moment is not None else NO_TIME
 
 
 def milliseconds(moment: object) -> int | None:
-    """A time of BSON's, since the epoch; None for what is none. The driver has two types for them."""
+    """Return a BSON time in milliseconds since the epoch, or None. (The driver has two types for times.)"""
     if isinstance(moment, datetime.datetime):
         return (moment - EPOCH) // ONE_MILLISECOND
     return int(moment) if isinstance(moment, DatetimeMS) else None
 
 
 def _whole(number: object) -> int:
-    """A number of at most 64 bits without its fraction, 0 for what is none; some drivers store doubles."""
+    """Return a number as an integer of at most 64 bits, or 0. (Some drivers store doubles.)"""
     if not isinstance(number, (int, float)) or not math.isfinite(number):
         return 0
     return min(max(0, int(number)), MOST_INT64)
 
 
 def length(doc: Document) -> int:
-    """The size of a file in bytes; some drivers store it as a double."""
+    """Return the size of a file in bytes. (Some drivers store it as a double.)"""
     return _whole(doc.get("length"))
 
 
 def is_number(value: object) -> bool:
-    """Whether that is one of a user or a group, as SFTP can say it."""
+    """Return whether a value is a valid uid or gid in SFTP."""
     return isinstance(value, int) and 0 <= value < 1 << 32
 
 
 def chunk_size(doc: Document) -> int:
-    """The size of a file's chunks in bytes, but the last one's."""
+    """Return the size of a file's chunks in bytes; the last one may be shorter."""
     return _whole(doc.get("chunkSize")) or CHUNK_SIZE
 
 
 def moment_of(number: int) -> datetime.datetime:
-    """A time of SFTP's, seconds since the epoch, as BSON has it."""
+    """Convert seconds since the epoch to a BSON time."""
     return EPOCH + datetime.timedelta(seconds=number)
 
 
 def seconds(moment: object, otherwise: datetime.datetime | int | None) -> int | None:
-    """The other way round; of what is no time, otherwise's, which may be in milliseconds."""
+    """Convert a BSON time to seconds since the epoch. otherwise: used, and converted, if it is not a time."""
     number = milliseconds(moment)
     if number is None:
         number = otherwise if isinstance(otherwise, int) else milliseconds(otherwise)
@@ -322,7 +322,7 @@ def seconds(moment: object, otherwise: datetime.datetime | int | None) -> int | 
 
 
 def changes(attrs: SFTPAttributes) -> Document:
-    """The fields of a document that hold attributes, for those that are set; the size is not one of them."""
+    """Return the fields of a document for the attributes that are set, without the size."""
     fields: Document = {}
     if attrs.permissions is not None:
         fields["permissions"] = attrs.permissions & 0o7777
@@ -336,7 +336,7 @@ def changes(attrs: SFTPAttributes) -> Document:
 
 
 def key_of(identity: object) -> Hashable:
-    """What an _id can be looked up by, whatever it is: other programs may have made documents of theirs."""
+    """Return a query for an _id of any type: other programs may use documents as identifiers."""
     return bson.encode({"_id": identity})
 
 

@@ -1,7 +1,7 @@
-"""Chunks on their way from the database: fetched several at once and ahead of who reads in order, and kept.
+"""Fetches chunks from the database, several at once and ahead of sequential readers, and caches them.
 
-A chunk is known by its file and its number and never changes, so what is kept is never out of date. What may
-not enter: paths, what is written.
+A chunk is identified by its file and its number and never changes, so the cache is never out of date. What
+may not enter: paths, writing.
 Facts: GridFS's specification: all chunks but the last have the file's chunk size.
 """
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     Document = dict[str, Any]
 
 KEPT = 8 << 20  # bytes of chunks, in all files together
-AHEAD = 2 << 20  # bytes that are fetched at once for who reads in order
+AHEAD = 2 << 20  # bytes that are fetched at once for sequential readers
 MOST_AT_ONCE = 512  # chunks; other programs may have made small ones
-OVERHEAD = 256  # bytes that it takes to keep one
+OVERHEAD = 256  # bytes of overhead for a cached chunk
 
 
 class Span:
-    """Chunks of a file, from first up to stop, that are being fetched."""
+    """Chunks of a file that are being fetched, from first up to stop."""
 
     __slots__ = ("first", "future", "stop")
 
@@ -38,7 +38,7 @@ class Span:
 
 
 class Reading:
-    """How far one handle has come, and how it goes on: from one chunk to the next, or here and there."""
+    """The position of one handle, and whether it reads sequentially or at random."""
 
     __slots__ = ("last", "window")
 
@@ -47,7 +47,7 @@ class Reading:
         self.window = 1
 
     def step(self, first: int, last: int) -> int:
-        """The chunks from first to last are wanted: how many from first on are worth fetching."""
+        """Note a read of the chunks from first to last; return how many to fetch from first on."""
         if first in (self.last, self.last + 1):
             if last > self.last:
                 self.window = min(2 * self.window, MOST_AT_ONCE)
@@ -58,7 +58,7 @@ class Reading:
 
 
 class Chunks:
-    """The chunks of a bucket's files, for one session."""
+    """The chunk cache of one session."""
 
     def __init__(self, bucket: Bucket, workers: ThreadPoolExecutor) -> None:
         self._bucket = bucket
@@ -68,9 +68,9 @@ class Chunks:
         self._spans: dict[Hashable, Span] = {}  # by file
 
     def get(self, doc: Document, number: int, window: int = 1) -> bytes:
-        """One chunk of a file. window: how many, with it, will probably be asked for soon.
+        """Return one chunk of a file. window: how many, including this one, will probably be read soon.
 
-        Raises SFTPFailure when the database has it no more: the file was replaced or removed meanwhile.
+        Raises SFTPFailure if the chunk is gone: the file was replaced or removed meanwhile.
         """
         identity = key_of(doc["_id"])
         chunk = self._kept.get((identity, number))
@@ -83,7 +83,7 @@ class Chunks:
         return chunk
 
     def forget(self, identity: Any) -> None:
-        """A file will not be read any more."""
+        """Drop the chunks of a file that will not be read any more."""
         wanted = key_of(identity)
         self._spans.pop(wanted, None)
         for key in [key for key in self._kept if key[0] == wanted]:
@@ -100,7 +100,7 @@ class Chunks:
         return found[number]
 
     def _go_ahead(self, doc: Document, identity: Hashable, number: int, window: int) -> None:
-        """Have what comes next fetched in the background, when half of what is here has been read."""
+        """Fetch the next chunks in the background once half of those here have been read."""
         if identity in self._spans:
             return
         stop = _stop(doc, number, window)
@@ -124,7 +124,7 @@ class Chunks:
 
 
 def fetch(bucket: Bucket, doc: Document, first: int, stop: int) -> dict[int, bytes]:
-    """The chunks of a file from first up to stop, by number. Raises SFTPFailure unless all are there."""
+    """Fetch the chunks of a file from first up to stop, by number. Raises SFTPFailure if one is missing."""
     condition: Document = {"files_id": doc["_id"], "n": first}
     if stop - first > 1:
         condition["n"] = {"$gte": first, "$lt": stop}
@@ -146,6 +146,6 @@ def _count(doc: Document) -> int:
 
 
 def _stop(doc: Document, number: int, window: int) -> int:
-    """Behind the last of the chunks that are to be fetched from number on."""
+    """Return the number after the last chunk to fetch from number on."""
     most = min(max(1, AHEAD // chunk_size(doc)), MOST_AT_ONCE)
     return min(_count(doc), number + max(1, min(window, most)))

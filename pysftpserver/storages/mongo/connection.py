@@ -1,6 +1,6 @@
-"""The client of a MongoDB deployment: made from a host and a port or from a URI, and reached in time.
+"""Creates the client of a MongoDB deployment from a host and a port or from a URI, and connects it.
 
-No exception from here, and none of its texts, has a password in it. What may not enter: collections.
+No exception from here contains a password. What may not enter: collections.
 Facts: MongoDB's connection string specification, pymongo.MongoClient.
 """
 
@@ -18,42 +18,42 @@ if TYPE_CHECKING:
 
 SCHEMES = ("mongodb://", "mongodb+srv://")
 APPLICATION = "pysftpserver"  # what the server's own logs call this client
-ELECTION = 15  # seconds for which a request waits for a primary; they take ten or so to elect one
-SILENCE = 120  # seconds without an answer, after which a connection is given up
+ELECTION = 15  # seconds that a request waits for a primary; an election takes about ten
+SILENCE = 120  # seconds without an answer after which a connection is closed
 PORTS = range(1, 65536)
-# As MongoDB takes them on every system it runs on; a bucket is a part of names of collections.
+# Names that MongoDB accepts on every system; a bucket is a part of collection names.
 _DATABASE = re.compile(r"[^\0 /\\.\"$*<>:|?]{1,63}")
 _BUCKET = re.compile(r"(?!system\.)[^\0$\s.][^\0$\s]{0,99}")
 
 
 class MongoUnavailable(Exception):
-    """The deployment cannot be reached, or does not let us in. The text is one line and names no host."""
+    """The deployment cannot be reached, or refuses the login. The text is one line and names no host."""
 
 
 def is_uri(remote: str) -> bool:
-    """Whether that is a URI and no host."""
+    """Return whether remote is a URI."""
     return remote.startswith(SCHEMES)
 
 
 def open_client(remote: str, port: int | None) -> tuple[pymongo.MongoClient[Any], str | None]:
-    """A client, and the database that the URI names. It connects when it is first used.
+    """Return a client, which connects on first use, and the database that the URI names.
 
-    remote: a host, or a URI, which has its ports in itself. Raises ValueError for what cannot be one.
+    remote: a host; or a URI, which includes the ports. Raises ValueError for an invalid one.
     """
     if is_uri(remote):
         database = _database_of(remote)
         return _client(remote, None), database
     if not remote or re.search(r"[\s/@?,]", remote):
-        shown = repr(remote) if "@" not in remote else "with a user"  # and perhaps a password
+        shown = repr(remote) if "@" not in remote else "with a user"  # there may be a password
         raise ValueError(f"invalid host {shown}: give a name, an address or a mongodb:// URI")
     if port is not None and port not in PORTS:
-        raise ValueError(f"invalid port {port}: {PORTS[0]} to {PORTS[-1]}")
+        raise ValueError(f"invalid port {port}: use {PORTS[0]} to {PORTS[-1]}")
     return _client(remote, port), None
 
 
 def _client(remote: str, port: int | None) -> pymongo.MongoClient[Any]:
     options: dict[str, Any] = {"connect": False, "tz_aware": True, "appname": APPLICATION}
-    # What is odd in somebody's document (no UTF-8, the year 20000) must not keep anybody from the rest.
+    # One document with invalid values (not UTF-8, the year 20000) must not hide the others.
     if "serverselectiontimeoutms=" not in remote.lower():
         options["serverSelectionTimeoutMS"] = ELECTION * 1000
     if "sockettimeoutms=" not in remote.lower():
@@ -61,16 +61,16 @@ def _client(remote: str, port: int | None) -> pymongo.MongoClient[Any]:
     options |= {"unicode_decode_error_handler": "replace", "datetime_conversion": "DATETIME_AUTO"}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they would go to the client, with paths of this host
+            warnings.simplefilter("ignore")  # warnings would go to the client, with paths of this host
             return pymongo.MongoClient(remote, port, **options)
-    except errors.ConfigurationError as error:  # InvalidURI is one
+    except errors.ConfigurationError as error:  # including InvalidURI
         raise ValueError(_reason(error)) from None
     except (errors.PyMongoError, ValueError, TypeError, OSError) as error:
-        raise ValueError(f"the driver takes no such URI ({type(error).__name__})") from None
+        raise ValueError(f"the driver does not accept this URI ({type(error).__name__})") from None
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong with a URI: the driver's words where they quote no part of it, or at least a kind."""
+    """Return what is wrong with a URI: the driver's message if it quotes nothing, else a general one."""
     text = str(error)
     if re.fullmatch(r"[\w .,()-]+", text) and len(text) < 200:
         return f"invalid URI: {text}"
@@ -80,9 +80,9 @@ def _reason(error: Exception) -> str:
 
 
 def _database_of(uri: str) -> str | None:
-    """The database that a URI names. (The driver knows, too, but to ask it may be to ask the DNS.)"""
+    """Return the database that a URI names. (Asking the driver may cause a DNS query.)"""
     path = uri.split("://", 1)[1].partition("?")[0].partition("/")[2]
-    if "@" in path:  # a password with a slash in it, of which the driver would make a host and a database
+    if "@" in path:  # a password with a slash, which the driver would take for a host and a database
         raise ValueError("invalid URI: user and password must be percent-encoded")
     from urllib.parse import unquote
 
@@ -90,16 +90,16 @@ def _database_of(uri: str) -> str | None:
 
 
 def check_database(name: str) -> str:
-    """Raises ValueError for what no database is called."""
+    """Raises ValueError for an invalid database name."""
     if not _DATABASE.fullmatch(name):
         raise ValueError(f'invalid database name {name!r}: up to 63 characters, none of /\\. "$*<>:|?')
     return name
 
 
 def check_bucket(name: str) -> str:
-    """Raises ValueError for what no bucket is called."""
+    """Raises ValueError for an invalid bucket name."""
     if not _BUCKET.fullmatch(name) or name.endswith(".") or ".." in name:
-        raise ValueError(f"invalid bucket {name!r}: a part of a collection's name, such as fs")
+        raise ValueError(f"invalid bucket {name!r}: give the prefix of its collections, such as fs")
     return name
 
 
@@ -112,7 +112,7 @@ def reach(client: pymongo.MongoClient[Any], patience: float) -> None:
         raise MongoUnavailable(_refusal(error)) from error
     except errors.ConfigurationError as error:
         raise MongoUnavailable(
-            "its name cannot be looked up, or it speaks otherwise than this driver"
+            "its host name cannot be resolved, or the driver does not support its version"
         ) from error
     except (errors.PyMongoError, OSError) as error:
         refusal = _authentication(error)
@@ -126,7 +126,7 @@ def _refusal(error: errors.OperationFailure) -> str:
 
 
 def _authentication(error: BaseException) -> str | None:
-    """With a time limit, the driver wraps what it was told."""
+    """Return the server's refusal of the login, which the driver wraps if there is a time limit."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, errors.OperationFailure):

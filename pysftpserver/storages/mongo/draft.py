@@ -1,9 +1,9 @@
-"""What a file will be when it is stored: chunks under a new identity, over what it was.
+"""The new content of a file that is being written: chunks with a new identity, over the old content.
 
-A draft is written to the database as it grows, in batches and behind the writer's back, and nobody sees it:
-chunks without a document in BUCKET.files belong to no file. finish() makes it whole (chunks that nobody has
-written are copied from the file as it was, or are zeros); who publishes its document then makes it the file.
-Everything in between can be thrown away, by whoever wrote it or, if that one was killed, by a later --gc.
+A draft is written to the database as it grows, in batches, in the background, and is invisible: chunks
+without a document in BUCKET.files belong to no file. finish() completes it (chunks that were not written are
+copied from the old file, or are zeros); publishing its document then makes it the file. Until then it can be
+discarded, by its writer or, if that was killed, by a later --gc.
 What may not enter: names, documents of BUCKET.files.
 Facts: GridFS's specification; a file has no holes there, so zeros are stored.
 """
@@ -33,19 +33,19 @@ if TYPE_CHECKING:
     Change = InsertOne[Document] | ReplaceOne[Document]
 
 BATCH = 2 << 20  # bytes of chunks that are written at once
-MOST_CHUNK = (16 << 20) - 1024  # bytes; MongoDB's documents are not longer, so larger ones come alone
+MOST_CHUNK = (16 << 20) - 1024  # bytes, the limit of MongoDB's documents; a larger chunk is sent alone
 MOST_IN_A_BATCH = 512  # chunks; other programs may have made small ones
-MOST_COPIED = 1024  # chunks by one command, which must not take for ever
-MOST_ZEROS = 16 << 30  # bytes between what is written: they take room, and time when the file is stored
-LONG = 3600.0  # seconds; no --gc takes anything that is younger
-NOT_UNDERSTOOD = (40324, 40415, 59, 115)  # errors of a server that has no $merge
+MOST_COPIED = 1024  # chunks per command, to limit its duration
+MOST_ZEROS = 16 << 30  # bytes of a hole: it takes space, and time when the file is stored
+LONG = 3600.0  # seconds; --gc keeps anything that is younger
+NOT_UNDERSTOOD = (40324, 40415, 59, 115)  # errors of a server without $merge
 
 
 class Draft:
     """A file that is being written.
 
-    identity: of its chunks, and of the file once it is published. length: bytes. base: the document of the
-    file as it was, or None; what nobody writes comes from there.
+    identity: the files_id of its chunks, and the file's _id once it is published. length: bytes. base: the
+    document of the old file, or None; content that is not written comes from there.
     """
 
     def __init__(
@@ -58,9 +58,9 @@ class Draft:
         self._bucket = bucket
         self._chunks = chunks
         self._workers = workers
-        self._kept = self.length  # how far the base shows through
-        self._dirty: dict[int, bytes | bytearray] = {}  # by number; may be shorter than they will be
-        self._size = 0  # of those, at most
+        self._kept = self.length  # bytes of the base that are still visible
+        self._dirty: dict[int, bytes | bytearray] = {}  # by number; may still be shorter than when stored
+        self._size = 0  # maximum number of those
         self._stored = Bitmap()
         self._flying: dict[int, bytes | bytearray] = {}
         self._flight: Future[None] | None = None
@@ -70,7 +70,7 @@ class Draft:
             self._take_over(base)
 
     def _take_over(self, base: Document) -> None:
-        """Write anew what is in a single chunk of less than the file's chunk size."""
+        """Copy the content of a single chunk that is shorter than the file's chunk size."""
         content = self._chunks.get(base, 0) if self.length else b""
         self.base, self.length, self.chunk_size, self._kept = None, 0, CHUNK_SIZE, 0
         self.write(0, content)
@@ -78,7 +78,7 @@ class Draft:
     # --- reading ------------------------------------------------------------------------------------------
 
     def read(self, off: int, size: int) -> bytes:
-        """Up to size bytes from offset off, as the file would be now."""
+        """Return up to size bytes from offset off, as the file would be if it were stored now."""
         end = min(off + size, self.length)
         parts = []
         while off < end:
@@ -90,7 +90,7 @@ class Draft:
         return b"".join(parts)
 
     def _content(self, number: int) -> bytes | bytearray:
-        """A chunk, which may be shorter than it will be: zeros follow."""
+        """Return a chunk, which may still be too short: zeros follow."""
         for where in (self._dirty, self._flying):
             if number in where:
                 return where[number]
@@ -109,7 +109,7 @@ class Draft:
     # --- writing ------------------------------------------------------------------------------------------
 
     def write(self, off: int, data: bytes) -> None:
-        """Store data at an offset. Raises OSError (EFBIG) too far behind the end."""
+        """Store data at an offset. Raises OSError (EFBIG) if that leaves a hole that is too large."""
         if not data:
             return
         self._check(off + len(data), off)
@@ -125,10 +125,10 @@ class Draft:
             off += len(part)
             self.length = max(self.length, off)
             if self._size >= BATCH or len(self._dirty) >= MOST_IN_A_BATCH:
-                self._send(but=number if off % self.chunk_size else -1)
+                self._send(exclude=number if off % self.chunk_size else -1)
 
     def resize(self, size: int) -> None:
-        """Cut the file off, or have zeros follow. Raises OSError (EFBIG)."""
+        """Truncate the file, or extend it with zeros. Raises OSError (EFBIG)."""
         self._check(size, size)
         if size < self.length:
             self._land()
@@ -163,14 +163,14 @@ class Draft:
         chunk[start : start + len(part)] = part
         self._size += len(chunk) - before
 
-    def _send(self, but: int = -1) -> None:
-        """Have what is dirty written in the background; but: the number of a chunk that is still growing."""
+    def _send(self, exclude: int = -1) -> None:
+        """Write dirty chunks in the background. exclude: the number of a chunk that is still growing."""
         self._land()
-        growing = self._dirty.pop(but, None)
+        growing = self._dirty.pop(exclude, None)
         batch, self._dirty = self._dirty, {}
         self._size = 0
         if growing is not None:
-            self._set(but, growing)
+            self._set(exclude, growing)
         if batch:
             self._flying = batch
             self._flight = self._workers.submit(self._store, self._changes(batch))
@@ -186,7 +186,7 @@ class Draft:
         return changes
 
     def _padded(self, number: int, chunk: bytes | bytearray) -> bytes:
-        """A chunk of full length, whose end is cut off when the file is finished: it may go on growing."""
+        """Return a chunk padded to full length, because it may still grow; finish() cuts off its end."""
         size = self.chunk_size
         if self._is_finished:
             size = min(size, self.length - number * size)
@@ -196,7 +196,7 @@ class Draft:
         self._bucket.chunks.bulk_write(changes, ordered=False)
 
     def _land(self) -> None:
-        """Wait for what is being written. Raises what went wrong; the draft is of no use then."""
+        """Wait for the background writes. Raises their error, after which the draft cannot be used."""
         if self._flight is not None:
             self._flight.result()
             self._flight = None
@@ -207,8 +207,8 @@ class Draft:
     # --- the end ------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """Have all chunks of the file in the database, each as long as it has to be."""
-        # What was the end once, and what is the end now, may have another length than is stored of it.
+        """Complete the chunks of the file in the database, each with its final length."""
+        # Chunks that were or are the last may be stored with another length.
         for end in (self._kept, self.length):
             number, rest = divmod(end, self.chunk_size)
             is_shown = number * self.chunk_size < self.length
@@ -233,11 +233,13 @@ class Draft:
                 self._fill(max(first, whole), stop)
         if is_copied or time.monotonic() - self._began > LONG:
             found = self._bucket.chunks.count_documents({"files_id": self.identity})
-            if found != count:  # the source was removed meanwhile, or --gc has taken this for an orphan
+            if (
+                found != count
+            ):  # the source was removed meanwhile, or --gc has removed these chunks as orphans
                 raise SFTPFailure("The file could not be stored: parts of it were removed meanwhile")
 
     def _copy(self, first: int, stop: int) -> None:
-        """Chunks of the base, inside the database where it can do that."""
+        """Copy chunks of the base, inside the database if the server supports that."""
         assert self.base is not None
         pipeline: list[Document] = [
             {"$match": {"files_id": self.base["_id"], "n": {"$gte": first, "$lt": stop}}},
@@ -259,7 +261,7 @@ class Draft:
             self._insert(iter(found.items()))
 
     def _fill(self, first: int, stop: int) -> None:
-        """Zeros, where nobody has written anything."""
+        """Store zeros for chunks that were not written."""
         step = max(1, BATCH // self.chunk_size)
         for start in range(first, stop, step):
             self._insert((number, b"") for number in range(start, min(stop, start + step)))
@@ -269,9 +271,9 @@ class Draft:
         self._bucket.chunks.insert_many(docs, ordered=False)
 
     def discard(self) -> None:
-        """Throw it away."""
+        """Discard the draft and its chunks."""
         if self._flight is not None:
-            self._flight.exception()  # what is under way must not arrive later
+            self._flight.exception()  # pending writes must not arrive later
             self._flight = None
         if len(self._stored) or self._flying or self._is_finished:
             delete_chunks(self._bucket, [self.identity])

@@ -1,7 +1,7 @@
-"""What goes wrong between this host and the database, in words that a client may see.
+"""Turns the driver's exceptions into exceptions whose text a client may see.
 
-The driver's own messages name hosts and ports, so none of them is handed on; they stay the cause of the
-exception. What may not enter: requests, documents.
+The driver's messages name hosts and ports, so clients never get them; they are the cause of the new
+exception, for the log. What may not enter: requests, documents.
 Facts: pymongo.errors, MongoDB's error codes.
 """
 
@@ -28,14 +28,14 @@ WRITE_CONFLICT = 112
 
 
 def spoken(error: errors.PyMongoError) -> Exception:
-    """What a client gets for a driver's exception."""
-    # The specific before the general: NotPrimaryError is an AutoReconnect is a ConnectionFailure.
+    """Return the exception for clients for an exception of the driver."""
+    # Subclasses first: NotPrimaryError is an AutoReconnect, which is a ConnectionFailure.
     if isinstance(error, errors.NotPrimaryError):
         return SFTPFailure("The database is changing its primary; try again")
     if isinstance(error, (errors.ConnectionFailure, errors.WaitQueueTimeoutError)):
         return SFTPFailure("The connection to the database was lost; try again")
     if isinstance(error, (errors.WTimeoutError, errors.WriteConcernError)):
-        return SFTPFailure("The database could not yet make that safe on a majority of its members")
+        return SFTPFailure("The change is not yet on a majority of the database's members")
     if isinstance(error, errors.ExecutionTimeout):
         return SFTPFailure("The database took too long; try again")
     code = getattr(error, "code", None)
@@ -44,12 +44,12 @@ def spoken(error: errors.PyMongoError) -> Exception:
     if code == OUT_OF_DISK_SPACE:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if code == WRITE_CONFLICT or error.has_error_label("TransientTransactionError"):
-        return SFTPFailure("Somebody else has changed the same at the same time; try again")
-    return SFTPFailure("The database has refused that")
+        return SFTPFailure("Another session has changed the same data at the same time; try again")
+    return SFTPFailure("The database has refused the request")
 
 
 def answers(method: Method) -> Method:
-    """A method of a storage: what the driver raises becomes what a client may see."""
+    """Decorate a method of a storage: convert the driver's exceptions with spoken()."""
 
     @functools.wraps(method)
     def answered(*arguments: Any, **named: Any) -> Any:
@@ -62,5 +62,5 @@ def answers(method: Method) -> Method:
 
 
 def fail(number: int) -> OSError:
-    """The OSError for an errno, to be raised."""
+    """Return the OSError for an errno."""
     return OSError(number, os.strerror(number))

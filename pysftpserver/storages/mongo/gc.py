@@ -1,9 +1,9 @@
-"""Chunks that belong to no file: what uploads left behind whose server was killed, found and removed.
+"""Finds and removes chunks that belong to no file, which are left by uploads whose server was killed.
 
-Chunks without a document in BUCKET.files may as well be an upload that is under way, of SFTP or of another
-program, so only those count whose youngest chunk is old enough. What may not enter: paths, open files.
-Facts: GridFS's specification: chunks come before the document of their file. BSON: an ObjectId has the time
-of its making in it.
+Chunks without a document in BUCKET.files may also be an upload in progress, of SFTP or of another program, so
+only those whose youngest chunk is old enough are orphans. What may not enter: paths, open files.
+Facts: GridFS's specification: chunks are written before the document of their file. BSON: an ObjectId
+contains the time of its creation.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
     from pysftpserver.storages.mongo.bucket import Bucket
 
-BATCH = 1000  # files that are asked about at once
+BATCH = 1000  # files per query
 
 
 class Collected:
-    """What was found. orphans: files that never came to be, with how many chunks and bytes; they are removed,
-    unless that was a dry run. young: those left alone, because they may be under way."""
+    """The result. orphans: number of uploads that were not completed, with their chunks and bytes; they are
+    removed, unless this is a dry run. young: number of those kept because they may be in progress."""
 
     def __init__(self) -> None:
         self.orphans = self.chunks = self.bytes = self.young = 0
@@ -37,8 +37,8 @@ class Collected:
 def collect(
     bucket: Bucket, older_than: float, dry_run: bool, progress: Callable[[int], None] | None = None
 ) -> Collected:
-    """Find and remove orphans. older_than: seconds since their last chunk. progress: told how many files it
-    has looked at. Raises SFTPFailure or SFTPForbidden where the database does not let it."""
+    """Find and remove orphans. older_than: seconds since their last chunk. progress: called with the number
+    of files checked. Raises SFTPFailure or SFTPForbidden if the database refuses."""
     found = Collected()
     looked_at = 0
     latest = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=older_than)
@@ -54,7 +54,7 @@ def collect(
 
 
 def _batches(bucket: Bucket) -> Iterator[list[Any]]:
-    """All files that have chunks, by the index alone."""
+    """Yield all files that have chunks, from the index alone."""
     pipeline: list[dict[str, Any]] = [{"$sort": {"files_id": 1, "n": 1}}, {"$group": {"_id": "$files_id"}}]
     batch: list[Any] = []
     with bucket.chunks.aggregate(pipeline, allowDiskUse=True) as cursor:
@@ -77,9 +77,9 @@ def _collect(
     for group in bucket.chunks.aggregate(pipeline):
         newest = group["newest"]
         if not isinstance(newest, ObjectId) or newest.generation_time > latest:
-            found.young += 1  # or of unknown age
+            found.young += 1  # or its age is unknown
             return
-        # Once more: numbers of several types are one _id, and it may have become a file since.
+        # Check again: numbers of different types are one _id, and the upload may have become a file.
         if bucket.files.find_one({"_id": identity}, {"_id": 1}) is not None:
             return
         found.orphans += 1

@@ -1,8 +1,9 @@
-"""What is in a directory, from documents that are only in the order of their names.
+"""Lists directories, from documents that are ordered by name only.
 
-A directory's files are those whose names begin with it and go on without a slash; between them, in that
-order, lies all that is further down. A run of it is passed over with one question, however long it is: what
-comes first behind it? So a listing costs what is in the directory, and memory for one batch of documents.
+A directory's files are those whose names begin with its name and continue without a slash. Between them, in
+that order, is the content of subdirectories. One query skips the content of a subdirectory, however large:
+which name comes first after it? So the cost of a listing depends on the directory alone, and it takes memory
+for one batch.
 What may not enter: paths as clients send them, open files.
 Facts: MongoDB's order of strings is that of their UTF-8, so of their code points, as Python's is.
 """
@@ -25,31 +26,31 @@ if TYPE_CHECKING:
     Keyed = tuple[str, Entry]
 
 BATCH = 1000  # documents at a time: memory, and round trips
-NEAR = 8  # documents; where the next run may be near. It grows as long as there is none
+NEAR = 8  # documents; small where a subdirectory may follow soon. It grows while there is none
 GROWTH = 8
 
 
 @answers
 def next_entry(listing: Iterator[tuple[bytes, Entry]]) -> tuple[bytes, Entry]:
-    """The next entry. Raises StopIteration, or what a client may see."""
+    """Return the next entry. Raises StopIteration at the end, or an exception that clients may see."""
     return next(listing)
 
 
 def entries(bucket: Bucket, directory: str) -> Iterator[tuple[bytes, Entry]]:
-    """(name, entry) of all that is in a directory of a bucket, each name once, in no order to rely on."""
+    """Yield (name, entry) for the content of a directory, each name once, in no particular order."""
     first = below(directory)
-    # Sorted by key: a directory's is its name and a slash, as what is in it goes on.
+    # Sorted by key: a directory's is its name and a slash, as in the names of its content.
     merged = heapq.merge(_files_and_directories(bucket, first), _nodes(bucket, directory, SYMLINK), key=_key)
-    hiding: list[str] = []  # names, each the beginning of the next, that the next key may be hidden by
+    hiding: list[str] = []  # names, each a prefix of the next, that may hide the next key
     for _, entry in merged:
         plain = entry.name
         while hiding and not plain.startswith(hiding[-1]):
             hiding.pop()
         if plain in hiding:
-            continue  # a file hides a directory or a link of its name, a link a directory without a document
+            continue  # a file hides directories and links, a link hides a directory without a document
         name = name_of(plain[len(first) :])
         if name is None:
-            continue  # no path leads there
+            continue  # it has no path
         hiding.append(plain)
         yield name, entry
 
@@ -59,7 +60,7 @@ def _key(item: Keyed) -> str:
 
 
 def _nodes(bucket: Bucket, directory: str, kind: str) -> Iterator[Keyed]:
-    """The links, or the directories that have documents, by their keys."""
+    """Yield the links, or the directories that have documents, by their keys."""
     cursor = bucket.nodes.find({"parent": directory, "kind": kind}, batch_size=BATCH).sort("key", 1)
     with cursor:
         for doc in cursor:
@@ -67,9 +68,9 @@ def _nodes(bucket: Bucket, directory: str, kind: str) -> Iterator[Keyed]:
 
 
 def _files_and_directories(bucket: Bucket, first: str) -> Iterator[Keyed]:
-    """Files, and directories with and without documents, by their keys.
+    """Yield files, and directories with and without documents, by their keys.
 
-    Directories with documents divide what is there: what is in them is never asked for.
+    The content of directories with documents is never queried.
     """
     low, end, batch = first, after(first), BATCH
     for key, entry in _nodes(bucket, first[:-1], DIRECTORY):
@@ -80,9 +81,9 @@ def _files_and_directories(bucket: Bucket, first: str) -> Iterator[Keyed]:
 
 
 def _files(bucket: Bucket, first: str, low: str, end: str | None, batch: int) -> Iterator[Keyed]:
-    """The files from one name up to another, and the directories without documents among them.
+    """Yield the files from one name up to another, and the directories without documents among them.
 
-    batch: how many documents to ask for at first.
+    batch: size of the first batch of documents.
     """
     while end is None or low < end:
         newest = None  # revisions of a name follow each other, the newest last
@@ -108,7 +109,7 @@ def _files(bucket: Bucket, first: str, low: str, end: str | None, batch: int) ->
 
 
 def _in_order(bucket: Bucket, low: str, end: str | None, batch: int) -> Generator[Document]:
-    """The documents of the files from one name up to another, more at a time the more of them are wanted."""
+    """Yield the documents of the files from one name up to another, in batches that grow."""
     condition = {"$gte": low} if end is None else {"$gte": low, "$lt": end}
     # find() would do, but its cursor does not let the size of its batches be changed.
     pipeline: list[Document] = [{"$match": {"filename": condition}}, {"$sort": dict(BY_NAME)}]
@@ -121,12 +122,12 @@ def _in_order(bucket: Bucket, low: str, end: str | None, batch: int) -> Generato
 
 
 def _rest(filename: object, first: str) -> str:
-    """What follows the directory in a filename; "" for a list of names, of which one is in the directory."""
+    """Return the part of a filename after the directory; "" for a list of names."""
     return filename[len(first) :] if isinstance(filename, str) else ""
 
 
 def _is_text(name: str) -> bool:
-    """Whether it is UTF-8 in the database."""
+    """Return whether a name is UTF-8 in the database."""
     try:
         name.isascii() or name.encode()
     except UnicodeEncodeError:
@@ -135,7 +136,7 @@ def _is_text(name: str) -> bool:
 
 
 def oddities(bucket: Bucket, directory: str) -> list[str]:
-    """What of a directory of a bucket, and below, no path leads to: a sentence each, with an example."""
+    """Return a sentence, with an example, for each kind of file below a directory that has no path."""
     first = below(directory)
     condition: dict[str, Any] = {"$gte": first} if not first else {"$gte": first, "$lt": after(first)}
     odd, hidden = _Count(), _Count()
@@ -155,7 +156,7 @@ def oddities(bucket: Bucket, directory: str) -> list[str]:
                 odd.add(filename)
                 continue
             last = filename
-            # A file's name may be the beginning of names that do not go on with a slash.
+            # A file's name may also be a prefix of names that do not continue with a slash.
             while hiding and not filename.startswith(hiding[-1]):
                 hiding.pop()
             if not is_reachable(filename[len(first) :]):
@@ -173,7 +174,7 @@ def oddities(bucket: Bucket, directory: str) -> list[str]:
 
 
 class _Count:
-    """How many, and the first of them."""
+    """A number of files, and the first of them."""
 
     def __init__(self) -> None:
         self.number = 0

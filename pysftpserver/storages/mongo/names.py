@@ -1,10 +1,10 @@
-"""Paths of a storage as GridFS's filenames, and back.
+"""Converts paths of a storage to GridFS's filenames, and back.
 
 A file at /a/b has the filename "a/b": relative, its components separated by single slashes, none of them
-empty, "." or "..". A filename is text and a path is bytes: bytes that are no UTF-8 become U+F080 to U+F0FF,
-one character each, and those characters themselves, if a path has them, the three bytes that they are. So
-every path has one filename, and no two paths have the same. Filenames of any other form have no path; they
-stay in the database and nobody sees them here. What may not enter: I/O, documents.
+empty, "." or "..". A filename is text and a path is bytes: each byte that is not UTF-8 becomes one of U+F080
+to U+F0FF. If a path contains these characters, their three bytes are converted in the same way. So every path
+has one filename, and no two paths have the same. Filenames of any other form have no path; they stay in the
+database and are invisible here. What may not enter: I/O, documents.
 Facts: GridFS's specification (a filename is any string), RFC 3629.
 """
 
@@ -16,14 +16,14 @@ import re
 
 NAME_MAX = 255  # bytes of a component, as in most file systems
 ESCAPES = range(0xF080, 0xF100)
-_BYTES = {0xDC00 + (code & 0xFF): chr(code) for code in ESCAPES}  # from what surrogateescape makes
+_BYTES = {0xDC00 + (code & 0xFF): chr(code) for code in ESCAPES}  # from surrogateescape's characters
 _CODES = {code: "".join(chr(0xF000 + byte) for byte in chr(code).encode()) for code in ESCAPES}
 _BACK = {code: chr(0xDC00 + (code & 0xFF)) for code in ESCAPES}
 _ESCAPE = re.compile(f"[{chr(ESCAPES[0])}-{chr(ESCAPES[-1])}]")
 
 
 def to_text(raw: bytes) -> str:
-    """The text for some bytes of a path, slashes and all."""
+    """Return the text for some bytes of a path, slashes included."""
     text = raw.decode("utf-8", "surrogateescape")
     if text.isascii():
         return text
@@ -33,12 +33,12 @@ def to_text(raw: bytes) -> str:
 
 
 def to_bytes(text: str) -> bytes:
-    """The bytes that text stands for."""
+    """Return the bytes for some text."""
     return text.translate(_BACK).encode("utf-8", "surrogateescape") if not text.isascii() else text.encode()
 
 
 def component(raw: bytes) -> str:
-    """The text for one component of a path. Raises OSError (ENAMETOOLONG, EINVAL) for what cannot be one."""
+    """Return the text for one component of a path. Raises OSError (ENAMETOOLONG, EINVAL) if it is invalid."""
     if len(raw) > NAME_MAX:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
     if b"\0" in raw:
@@ -47,7 +47,7 @@ def component(raw: bytes) -> str:
 
 
 def name_of(text: str) -> bytes | None:
-    """The component of a path that text stands for; None: none."""
+    """Return the component of a path for some text, or None if there is none."""
     if text in ("", ".", "..") or "\0" in text or "/" in text:
         return None
     raw = to_bytes(text)
@@ -57,34 +57,34 @@ def name_of(text: str) -> bytes | None:
 
 
 def is_reachable(filename: object) -> bool:
-    """Whether a file of that name has a path."""
+    """Return whether a filename has a path."""
     return isinstance(filename, str) and all(name_of(part) is not None for part in filename.split("/"))
 
 
 def below(directory: str) -> str:
-    """What the filenames of all that is in a directory begin with; "" is the bucket's top."""
+    """Return the common prefix of the filenames in a directory; "" is the bucket's top."""
     return f"{directory}/" if directory else ""
 
 
 def after(prefix: str) -> str | None:
-    """The first text, in the order of code points, behind all that begin with prefix; None: there is none.
+    """Return the first text, in the order of code points, after all that begin with prefix, or None.
 
-    prefix: "", or what ends with a slash.
+    prefix: "" or text that ends with a slash.
     """
     return prefix[:-1] + "0" if prefix else None  # "0" follows "/"
 
 
 def parent_of(name: str) -> str:
-    """The directory that a name is in."""
+    """Return the directory that a name is in."""
     return name.rpartition("/")[0]
 
 
 def ancestors(name: str) -> list[str]:
-    """The directories that a name is in, the outermost first, without the top."""
+    """Return the directories above a name, the outermost first, without the top."""
     parts = name.split("/")
     return ["/".join(parts[:count]) for count in range(1, len(parts))]
 
 
 def moved(name: str, old: str, new: str) -> str:
-    """What a name that is old, or in the directory old, is called when that becomes new."""
+    """Return the new name of old, or of a name in the directory old, when old is renamed to new."""
     return new + name[len(old) :]

@@ -1,7 +1,7 @@
-"""The files that a session has open, and what it has written to them that nobody else sees yet.
+"""The open files of a session, with the changes that other sessions do not see yet.
 
-All handles of a file share one OpenFile, so a session reads what it wrote. Others see the file as it was
-until it is stored: when a handle that may write is closed, and at fsync. What may not enter: paths,
+All handles of a file share one OpenFile, so a session reads what it wrote. Others see the old file until the
+new one is stored: when a handle that may write is closed, and at fsync. What may not enter: paths,
 directories.
 Facts: POSIX's rules for open files; "close-to-open" is what NFS calls this consistency.
 """
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     Document = dict[str, Any]
 
-WORKERS = 2  # threads: one reads ahead while another writes behind
+WORKERS = 2  # threads: one reads ahead while another writes in the background
 WRITABLE = os.O_WRONLY | os.O_RDWR
 MAKES = os.O_CREAT | os.O_TRUNC
 SPOILT = "Nothing was stored, because a part of it could not be"
@@ -49,9 +49,9 @@ SPOILT = "Nothing was stored, because a part of it could not be"
 class OpenFile:
     """A file that is open, or is being changed.
 
-    name: its filename, None once it was removed. doc: its document, None before it is stored for the first
-    time. draft: what it will be, or None where nothing has changed. fields: what will change in its metadata
-    with that. expected: what must be at its name when it is stored.
+    name: its filename, None once it is removed. doc: its document, None until it is stored for the first
+    time. draft: its new content, or None if nothing has changed. fields: changes of its metadata that are
+    stored with the draft. expected: the _id that must have its name when it is stored.
     """
 
     __slots__ = (
@@ -73,19 +73,19 @@ class OpenFile:
         self.fields: Document = {}
         self.expected: object = None
         self.handles = 0
-        self.writers = 0  # of the handles, those that may change it
+        self.writers = 0  # number of handles that may change it
         self.is_spoilt = False
         self.is_in_doubt = False  # whether the draft's document may be in the database
 
     @property
     def length(self) -> int:
-        """Bytes."""
+        """The size of the file in bytes."""
         if self.draft is not None:
             return self.draft.length
         return length(self.doc) if self.doc is not None else 0
 
     def as_document(self) -> Document:
-        """The document that it would have, as far as attributes are concerned."""
+        """Return the document that it would have now, with its attributes."""
         known = self.doc or {}
         if self.draft is None:
             return known
@@ -94,7 +94,7 @@ class OpenFile:
 
 
 class Handle:
-    """What a client has opened: a file, how, and how far it has read."""
+    """A client's handle: the file, the flags that it was opened with, and the position of its reads."""
 
     __slots__ = ("file", "flags", "reading")
 
@@ -105,12 +105,12 @@ class Handle:
 
     @property
     def may_change(self) -> bool:
-        """Whether closing it stores the file."""
+        """Whether closing this handle stores the file."""
         return bool(self.flags & (WRITABLE | MAKES))
 
 
 class OpenFiles:
-    """All that one session has open in a bucket. keep: whether replaced content stays, as a revision."""
+    """The open files of one session. keep: whether replaced content stays in the bucket, as a revision."""
 
     def __init__(self, bucket: Bucket, keep: bool) -> None:
         self._bucket = bucket
@@ -119,34 +119,34 @@ class OpenFiles:
         self.chunks = Chunks(bucket, self._workers)
         self._by_name: dict[str, OpenFile] = {}
         self._all: set[OpenFile] = set()
-        self._doomed: list[Any] = []  # files that are gone, and still read here
+        self._doomed: list[Any] = []  # files that were removed and are still open here
 
-    # --- who is there -----------------------------------------------------------------------------------
+    # --- finding open files -----------------------------------------------------------------------------
 
     def changed(self, name: str) -> OpenFile | None:
-        """The file of that name, if what the session sees of it is not what is in the database."""
+        """Return the open file of a name if it differs from the database, else None."""
         file = self._by_name.get(name)
         return file if file is not None and file.draft is not None else None
 
     def new_in(self, directory: str) -> Iterator[OpenFile]:
-        """Files in a directory that have not been stored yet."""
+        """Return the files in a directory that have not been stored yet."""
         first = below(directory)
         for name, file in list(self._by_name.items()):
             if file.doc is None and name.startswith(first) and "/" not in name[len(first) :]:
                 yield file
 
     def has_new_below(self, directory: str) -> bool:
-        """Whether a file that has not been stored yet is in a directory, or further down."""
+        """Return whether a file that has not been stored yet is in a directory or below."""
         first = below(directory)
         return any(file.doc is None and name.startswith(first) for name, file in list(self._by_name.items()))
 
     def known(self, name: str, doc: Document | None) -> OpenFile:
-        """The session's open file of that document, or one that nobody has open."""
+        """Return the session's open file for a document, or a new OpenFile without handles."""
         file = self._by_name.get(name)
         return file if file is not None and _identity(file.doc) == _identity(doc) else OpenFile(name, doc)
 
     def will_replace(self, name: str, doc: Document | None) -> None:
-        """A file that is not stored yet has taken the name of one that is: that one has to be there still."""
+        """Note that a file that is not stored yet was renamed over a stored one, which it will replace."""
         file = self._by_name[name]
         if file.expected is not ANYTHING:
             file.expected = _identity(doc)
@@ -154,13 +154,13 @@ class OpenFiles:
     # --- opening and closing ----------------------------------------------------------------------------
 
     def open(self, name: str, doc: Document | None, flags: int, fields: Document) -> Handle:
-        """Open a file, doc being its document, or make one. fields: the metadata of one that is made."""
+        """Open a file, or create one if doc, its document, is None. fields: the metadata of a new file."""
         file = self._by_name.get(name)
         if file is None or file.draft is None and _identity(file.doc) != _identity(doc):
             file = OpenFile(name, doc)
             file.expected = _identity(doc)
         elif file.draft is None:
-            file.doc = doc  # its attributes may be others by now
+            file.doc = doc  # its attributes may have changed
         handle = Handle(file, flags)
         if file.doc is None and file.draft is None:
             self._begin(file, None)
@@ -193,13 +193,13 @@ class OpenFiles:
         return file.draft
 
     def close(self, handle: Handle) -> None:
-        """Store what was written through it, and others, to the file, and let go of it."""
+        """Close a handle. If it may change the file, store what was written through all handles."""
         file = handle.file
         try:
             if handle.may_change and file.draft is not None and file.name is not None:
                 self.store(file)
         except BaseException:
-            if file.writers == 1:  # nobody is left who could be told of it
+            if file.writers == 1:  # the file was removed, so there is no name to store it under
                 with suppress(PyMongoError):
                     self.give_up(handle)
             raise
@@ -207,7 +207,7 @@ class OpenFiles:
             self._let_go(handle)
 
     def give_up(self, handle: Handle) -> None:
-        """Throw away what was written to its file, if it may have been through this handle."""
+        """Discard what was written to the file, if this handle may have written to it."""
         file = handle.file
         if not handle.may_change:
             return
@@ -246,7 +246,7 @@ class OpenFiles:
     # --- content ----------------------------------------------------------------------------------------
 
     def read(self, handle: Handle, off: int, size: int) -> bytes:
-        """Up to size bytes from offset off. Raises OSError (EBADF)."""
+        """Return up to size bytes from offset off. Raises OSError (EBADF)."""
         if handle.flags & os.O_ACCMODE == os.O_WRONLY:
             raise fail(errno.EBADF)
         file = handle.file
@@ -270,7 +270,7 @@ class OpenFiles:
         return b"".join(parts)
 
     def write(self, handle: Handle, off: int, chunk: bytes) -> None:
-        """Store all of chunk, at the end for a handle that appends. Raises OSError (EBADF, EFBIG)."""
+        """Write all of chunk, at the end for a handle that appends. Raises OSError (EBADF, EFBIG)."""
         if not handle.flags & WRITABLE:
             raise fail(errno.EBADF)
         if not chunk:
@@ -285,7 +285,7 @@ class OpenFiles:
         _touch(file)
 
     def resize(self, file: OpenFile, size: int) -> None:
-        """Cut a file off, or have zeros follow. Raises OSError (EFBIG)."""
+        """Truncate a file, or extend it with zeros. Raises OSError (EFBIG)."""
         if size != file.length:
             is_new = file.draft is None
             draft = self._begin(file, file.doc if size else None)
@@ -301,18 +301,18 @@ class OpenFiles:
         try:
             draft.resize(size)
         except BaseException as error:
-            # A size that no file can have has changed nothing.
+            # An impossible size has changed nothing.
             file.is_spoilt = file.is_spoilt or getattr(error, "errno", None) != errno.EFBIG
             raise
 
     def store(self, file: OpenFile) -> None:
-        """Make what was written the file, for everybody. Raises what keeps it from that."""
+        """Store what was written, so that all sessions see it. Raises an exception if that fails."""
         draft, name = file.draft, file.name
         if draft is None or name is None:
             return
         if file.is_spoilt:
             raise SFTPFailure(SPOILT)
-        file.is_spoilt = True  # until it is done: a draft that was finished in vain cannot be gone on with
+        file.is_spoilt = True  # until it succeeds: writing to a finished draft is not possible
         draft.finish()
         content = {"_id": draft.identity, "length": draft.length, "chunkSize": draft.chunk_size}
         before = file.doc
@@ -329,31 +329,31 @@ class OpenFiles:
         self._remove_chunks(gone)
 
     def _revoke(self, file: OpenFile) -> None:
-        """Take back what may have been stored; where not even that can be done, its chunks have to stay."""
+        """Revoke a document that may have been stored. If that fails too, keep its chunks."""
         assert file.draft is not None
         with suppress(PyMongoError):
             file.is_in_doubt = not revoke(self._bucket, file.draft.identity, str(file.name))
 
     def _remove_chunks(self, gone: list[Any]) -> None:
-        """Remove the chunks of files that are gone, now or when nobody here reads them any more."""
+        """Remove the chunks of removed files, now or when they are no longer open here."""
         self._doomed += gone
-        with suppress(PyMongoError):  # the change itself is done, and --gc finds what is left over
+        with suppress(PyMongoError):  # the change itself succeeded, and --gc will remove the chunks
             self._doomed = remove_chunks(self._bucket, self._doomed, self._is_read)
 
     def _is_read(self, identity: Any) -> bool:
-        """Whether the chunks of a file are still what somebody reads here."""
+        """Return whether an open handle still reads the chunks of a file."""
         return any(
             _identity(file.doc) == identity
             or file.draft is not None
             and _identity(file.draft.base) == identity
-            for file in list(self._all)  # another thread may be opening one
+            for file in list(self._all)  # another thread may be opening a file
             if file.handles
         )
 
     # --- attributes -------------------------------------------------------------------------------------
 
     def set_attributes(self, file: OpenFile, attrs: SFTPAttributes) -> None:
-        """Change the attributes of a file, but its size. Raises Conflict when it is not there any more."""
+        """Change the attributes of a file except its size. Raises Conflict if it no longer exists."""
         fields = changes(attrs)
         if not fields:
             return
@@ -361,20 +361,20 @@ class OpenFiles:
             file.fields.update(fields)
         elif file.doc is not None:
             if file.name is not None and not set_fields(self._bucket, file.doc, fields):
-                raise Conflict("Somebody else has replaced or removed this file meanwhile")
+                raise Conflict("Another session has replaced or removed this file meanwhile")
             file.doc = {**file.doc, "metadata": {**metadata(file.doc), **fields}}
 
     # --- names ------------------------------------------------------------------------------------------
 
     def removed(self, name: str, gone: list[Any]) -> None:
-        """A file was removed, or another has taken its name; gone: the _ids of its revisions."""
+        """Note that a file was removed or replaced. gone: the _ids of its removed revisions."""
         file = self._by_name.pop(name, None)
         if file is not None:
             file.name = None
         self._remove_chunks(gone)
 
     def renamed(self, old: str, new: str) -> None:
-        """A file or a directory was renamed; what was at the new name is not there any more."""
+        """Note that a file or a directory was renamed; what had the new name is gone."""
         inside = below(old)
         for name in [name for name in list(self._by_name) if name == old or name.startswith(inside)]:
             file = self._by_name.pop(name)
@@ -384,7 +384,7 @@ class OpenFiles:
                 file.doc = {**file.doc, "filename": file.name}
 
     def end(self) -> None:
-        """Wait for what is under way."""
+        """Wait for background reads and writes."""
         self._workers.shutdown(cancel_futures=True)
 
 

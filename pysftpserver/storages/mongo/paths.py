@@ -1,8 +1,8 @@
-"""From a path to what is there: links followed, `..` after them, and never above the top.
+"""Resolves paths: follows links, resolves `..` after them, and never leaves the top.
 
-All the names on the way are asked for at once, so that a path costs as many round trips as it has links. A
-path that begins at the top of the storage stays beneath it by construction: names are put together from
-components, and none of those is "..". What may not enter: changes, open files.
+All the names on the way are queried at once, so a path takes as many round trips as it has links. A path that
+begins at the top of the storage stays below it by construction: names are composed of components, and none of
+those is "..". What may not enter: changes, open files.
 Facts: path_resolution(7).
 """
 
@@ -18,17 +18,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MOST_COMPONENTS = 1024  # asked for at once, with all that is before each
-MOST_LOOKUPS = 256  # for one path; each link takes one, and each ".." behind a name
+MOST_COMPONENTS = 1024  # names per query, each with the names above it
+MOST_LOOKUPS = 256  # queries per path; each link takes one, and each ".." after a name
 MOST_LINKS = 40  # followed in one path; as Linux has it
 
 
 class Place:
     """Where a path leads.
 
-    name: the filename, the storage's prefix included. entry: what is there, None for nothing. way: what the
-    directories above it are, the top and its prefix left out, the outermost first; None: one without a
-    document, which is there because of what is in it.
+    name: the filename, including the storage's prefix. entry: the entry there, or None. way: the directories
+    above it, without the top, the outermost first; None for one without a document, which exists because of
+    its content.
     """
 
     __slots__ = ("entry", "name", "way")
@@ -39,7 +39,7 @@ class Place:
         self.way = way
 
     def existing(self) -> Entry:
-        """What is there. Raises FileNotFoundError."""
+        """Return the entry. Raises FileNotFoundError if there is none."""
         if self.entry is None:
             raise fail(errno.ENOENT)
         return self.entry
@@ -48,8 +48,8 @@ class Place:
 class Resolver:
     """Resolves paths below a top.
 
-    top: the filename of the directory that is `/`, "" for the bucket's. lookup: what is at some names,
-    implied: the directory of a name without a document, both as in Bucket.
+    top: the filename of the directory that is `/`, "" for the bucket's top. lookup, implied: functions like
+    the methods of Bucket.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class Resolver:
         self._top_entry = top_entry
 
     def resolve(self, path: bytes, follow: bool = True) -> Place:
-        """What is at a path; its last component may be missing, and is followed if it is a link and asked.
+        """Return the place of a path, whose last name may be missing. follow: whether to follow a link there.
 
-        A slash at the end asks for a directory. Raises OSError: ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG, EINVAL.
+        A slash at the end requires a directory. Raises OSError: ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG, EINVAL.
         """
         if not path:
             raise fail(errno.ENOENT)
@@ -109,7 +109,7 @@ class Resolver:
         raise fail(errno.ELOOP)
 
     def _names(self, done: list[tuple[str, Entry | None]], parts: list[bytes]) -> list[str]:
-        """The filenames of some components, each in the one before, the first in what was reached."""
+        """Return the filenames of some components, each in the previous one, from the place reached on."""
         names = []
         directory = done[-1][0] if done else self._top
         for part in parts:
@@ -120,9 +120,9 @@ class Resolver:
     def _on_the_way(
         self, name: str, entry: Entry | None, further: list[str], found: dict[str, Entry]
     ) -> Entry | None:
-        """A directory that the path goes on from; None: without a document. Raises OSError for none."""
+        """Return a directory on the way, None for one without a document. Raises OSError if it is none."""
         if entry is None:
-            # What is in it makes it one; the further down, the less there is for the database to look at.
+            # Its content implies it; the deeper the name, the less the database has to search.
             for other in reversed(further):
                 below_it = found.get(other) or self._implied(other)
                 if below_it is not None:
@@ -145,7 +145,7 @@ class Resolver:
         return Place(name, entry, done)
 
     def _directory(self, done: list[tuple[str, Entry | None]]) -> Place:
-        """The directory that was reached, by way of "..", or because the path is the top's."""
+        """Return the directory that was reached by "..", or the top."""
         if not done:
             return Place(self._top, self._top_entry(), [])
         name, entry = done.pop()
@@ -153,7 +153,7 @@ class Resolver:
 
 
 def target_of(link: Entry) -> bytes:
-    """The text of a link."""
+    """Return the text of a link."""
     return to_bytes(str(link.doc.get("target", ""))) if link.doc is not None else b""
 
 

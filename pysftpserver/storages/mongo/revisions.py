@@ -1,14 +1,14 @@
-"""The documents of files: how one takes the place of another, moves, or goes.
+"""Replaces, renames and removes the documents of files, also while other servers do the same.
 
-GridFS may have many files of one name, and the newest is the one. So a file is replaced by inserting the
-document of the new one, which is a single change whatever server it is; what it replaces is removed after
-that. Files that SFTP stores are numbered per name (metadata.revision), and a unique index makes sure that of
-two servers that store, or rename to, the same name at the same time, only one can do it without having seen
-the other. That number alone does not tell of what came and went in between, so whoever takes a file's place
-also has to be the one that removes it (or, where revisions are kept, takes its number away): two cannot both.
-A document that is gone does not come back, for whoever misses it removes its chunks: one that others have got
-ahead of is numbered anew where it is. It is newer then, so what is to be replaced is removed as long as it is
-as old as it was seen, and not later.
+GridFS may have many files of one name, and the newest is the current one. So a file is replaced by inserting
+the document of the new one, which is atomic on every server; the documents that it replaces are removed after
+that. Files that SFTP stores have a number per name (metadata.revision). With a unique index on it, of two
+servers that store or rename to the same name at the same time, only one succeeds without having seen the
+other. The number alone does not show files that came and went in between. Therefore the server that replaces
+a file also has to be the one that removes it (or, if revisions are kept, removes its number), which only one
+can do. A document that is gone is never inserted again, because servers that miss it remove its chunks; if
+others were faster, it gets a new number in place. It is newer then, so documents to be replaced are removed
+only if they are as old as when they were seen.
 What may not enter: paths, open files, chunks but to remove them.
 Facts: GridFS's specification on revisions; MongoDB's manual: changes of one document are atomic.
 """
@@ -45,14 +45,14 @@ if TYPE_CHECKING:
 
     Document = dict[str, Any]
 
-ATTEMPTS = 20  # at a name that others store to all the time
+ATTEMPTS = 20  # for a name that others store to all the time
 NOT_TAKEN_OVER = ("_id", "md5", "length", "chunkSize", "uploadDate", "filename", "metadata")
-ANYTHING = object()  # as what is expected at a name
-CHANGED = "Somebody else has changed or removed this file meanwhile; nothing was stored"
+ANYTHING = object()  # as expected: any file, or no file
+CHANGED = "Another session has changed or removed this file meanwhile; nothing was stored"
 
 
 class Conflict(SFTPFailure):
-    """Somebody else was faster."""
+    """Another session or program changed the file first."""
 
 
 def publish(
@@ -60,13 +60,13 @@ def publish(
 ) -> tuple[Document, list[Any]]:
     """Make finished chunks the newest revision of a name.
 
-    content: _id, length and chunkSize. fields: of the metadata; the others stay as they are in what is
-    replaced. expected: the _id of what must be there now, None for nothing, ANYTHING. keep: whether what is
-    replaced stays, as a revision. Returns the document, and the _ids of those that are gone: their chunks are
-    to be removed. Raises FileExistsError, IsADirectoryError, Conflict; and with what the driver raises, it is
-    not known whether the document is there: see revoke().
+    content: _id, length and chunkSize. fields: changes of the metadata; the other fields are those of the
+    replaced file. expected: the _id of the file that must have the name now, None for no file, or ANYTHING.
+    keep: whether the replaced file stays, as a revision. Returns the document, and the _ids of removed
+    documents, whose chunks the caller has to remove. Raises FileExistsError, IsADirectoryError, Conflict.
+    After an exception of the driver, the document may be stored or not: see revoke().
     """
-    doc: Document | None = None  # as an attempt has stored it, which others have got ahead of
+    doc: Document | None = None  # stored by an earlier attempt, before others were faster
     for _ in range(ATTEMPTS):
         there = bucket.revisions(name)
         others = [other for other in there if other["_id"] != content["_id"]]
@@ -79,31 +79,34 @@ def publish(
             if doc is None:
                 bucket.files.insert_one(new)
             elif not _renew(bucket, doc, new):
-                return doc, []  # others have already replaced, renamed or removed it
+                return doc, []  # others have replaced, renamed or removed it already
         except DuplicateKeyError:
-            continue  # another server has just stored its own
+            continue  # another server has just stored a file
         doc = new
         if current is None and not keeps_its_name(bucket, name):
             return _taken_back(bucket, doc, fail(errno.EEXIST if expected is None else errno.EISDIR))
         try:
             gone = _take_the_place(bucket, doc, current, expected, keep)
         except PyMongoError:
-            return doc, []  # it is stored; what it replaces is hidden, and goes with the next one
+            return doc, []  # it is stored; the next one removes what it hides
         if gone is not None:
             return doc, gone
-    return _taken_back(bucket, doc, Conflict("Others store to this name all the time; nothing was stored"))
+    return _taken_back(bucket, doc, Conflict("Other sessions keep storing to this name; nothing was stored"))
 
 
 def _taken_back(bucket: Bucket, doc: Document | None, error: Exception) -> tuple[Document, list[Any]]:
-    """Raise what speaks against a document, which is not there afterwards; but if others have done something
-    with it already, it has been the file, and was stored: its chunks have to stay where it is."""
+    """Withdraw a document and raise the reason.
+
+    If others have changed it already, it was the file for a while and counts as stored: return it, and keep
+    its chunks.
+    """
     if doc is None or _withdraw(bucket, doc):
         raise error
     return doc, []
 
 
 def _renew(bucket: Bucket, doc: Document, new: Document) -> bool:
-    """Put a document in its own place; False when others have already replaced, renamed or removed it."""
+    """Give a document a new number in place; False if others have replaced, renamed or removed it."""
     last = bucket.files.find_one_and_replace(_as_it_is(doc, doc["filename"]), new)
     if last is not None:
         _take_over(bucket, new, doc, last)
@@ -113,15 +116,15 @@ def _renew(bucket: Bucket, doc: Document, new: Document) -> bool:
 def _take_the_place(
     bucket: Bucket, doc: Document, current: Document | None, expected: object, keep: bool
 ) -> list[Any] | None:
-    """Have what was there make way for a document that has just been stored; the _ids of what is gone.
+    """Remove what a document that was just stored replaces; return the _ids of removed documents.
 
-    None: somebody has stored something else meanwhile, and nothing was done.
+    None: another file was stored meanwhile, and nothing was done.
     """
     name = doc["filename"]
     latest = uploaded(current) if current is not None else None
     condition: Document = {"filename": name, "_id": {"$ne": doc["_id"]}}
     if keep and latest is not None:
-        condition["uploadDate"] = {"$gt": DatetimeMS(latest)}  # there may be any number of older ones
+        condition["uploadDate"] = {"$gt": DatetimeMS(latest)}  # there may be more, older ones
     older = []
     for other in bucket.files.find(condition, {"uploadDate": 1, "filename": 1}):
         if not isinstance(other["filename"], str):
@@ -140,17 +143,17 @@ def _take_the_place(
         _take_over(bucket, doc, current, last)
     if keep:
         return []
-    # Only now: were the others gone before, and that one somebody else's, nothing would be left.
+    # Not earlier: without them, no file would be left if another server had removed this one.
     if last is None:
         return _clear(bucket, doc["_id"], name, [*older, current["_id"]], uploaded(current))
     return [current["_id"], *_clear(bucket, doc["_id"], name, older, uploaded(current))]
 
 
 def _clear(bucket: Bucket, newest: Any, name: str, ids: list[Any], latest: int) -> list[Any]:
-    """Remove what a document has replaced and is not newer than latest; the _ids of those that are gone."""
+    """Remove what a document has replaced and is not newer than latest; return the removed _ids."""
     gone = delete(bucket, name, ids, latest)
     if len(gone) < len(ids):
-        # Who renames the file now takes them along.
+        # A rename of the file at this moment moves them too.
         moved = bucket.files.find_one({"_id": newest, "filename": {"$ne": name}}, {"filename": 1})
         if moved is not None:
             gone += delete(bucket, moved["filename"], [other for other in ids if other not in gone], latest)
@@ -158,18 +161,18 @@ def _clear(bucket: Bucket, newest: Any, name: str, ids: list[Any], latest: int) 
 
 
 def _withdraw(bucket: Bucket, doc: Document) -> bool:
-    """Take a document back; False when others have already replaced, renamed or removed it."""
+    """Remove a document; return False if others have replaced, renamed or removed it already."""
     return bool(bucket.files.delete_one(_as_it_is(doc, doc["filename"])).deleted_count)
 
 
 def revoke(bucket: Bucket, identity: Any, name: str) -> bool:
-    """Take back a document of which it is not known whether it is there; whether it is not."""
+    """Remove a document that may or may not be stored; return whether it is certainly gone."""
     bucket.files.delete_one({"_id": identity, "filename": name})
     return bucket.files.find_one({"_id": identity}, {"_id": 1}) is None
 
 
 def _supersede(bucket: Bucket, name: str, doc: Document, keep: bool) -> Document | None:
-    """Take a revision's place; it, as it was at last. None: others have replaced, moved or removed it."""
+    """Replace a revision; return its last state, or None if others have replaced, moved or removed it."""
     if not keep:
         here = {"_id": doc["_id"], "filename": name, "uploadDate": _not_after(uploaded(doc))}
         return bucket.files.find_one_and_delete(here)
@@ -177,23 +180,23 @@ def _supersede(bucket: Bucket, name: str, doc: Document, keep: bool) -> Document
 
 
 def _as_it_is(doc: Document, name: str) -> Document:
-    """The condition that a document has that name, and its number, still. What is no document has none."""
+    """Return the condition that a document still has this name, and its number if it can have one."""
     here = {"_id": doc["_id"], "filename": name}
     if isinstance(doc.get("metadata", {}), dict):
-        here["metadata.revision"] = metadata(doc).get("revision")  # None is that of what has none, too
+        here["metadata.revision"] = metadata(doc).get("revision")  # None also matches a missing field
     return here
 
 
 def _not_after(latest: int) -> Document:
-    """The condition on uploadDate that a file is not newer than latest.
+    """Return the condition on uploadDate that a file is not newer than latest.
 
-    One that is has taken the place of what has taken its place. What is no time is older than any.
+    A newer file has replaced its successor. A value that is not a time is older than any time.
     """
     return {"$not": {"$type": "date"} if latest == NO_TIME else {"$gt": DatetimeMS(latest)}}
 
 
 def _take_over(bucket: Bucket, doc: Document, before: Document, last: Document) -> None:
-    """What somebody has changed of a file's metadata while it was being replaced holds for its successor."""
+    """Apply changes of a file's metadata that were made while it was being replaced to its successor."""
     known, new = metadata(before), metadata(doc)
     late = {
         key: value
@@ -206,7 +209,7 @@ def _take_over(bucket: Bucket, doc: Document, before: Document, last: Document) 
 
 
 def _unexpected(current: Document | None, expected: object) -> Exception | None:
-    """FileExistsError or Conflict when something else is there."""
+    """Return FileExistsError or Conflict if another file than expected has the name, else None."""
     if expected is ANYTHING or (current["_id"] if current is not None else None) == expected:
         return None
     return fail(errno.EEXIST) if expected is None else Conflict(CHANGED)
@@ -217,7 +220,7 @@ def _document(name: str, content: Document, fields: Document, current: Document 
     known: Document = {}
     if current is not None:
         known = {key: value for key, value in current.items() if key not in NOT_TAKEN_OVER}
-        now = max(now, min(uploaded(current) + 1, MOST_INT64))  # whatever the other one's clock said
+        now = max(now, min(uploaded(current) + 1, MOST_INT64))  # even if the other host's clock is wrong
     return {
         **known,
         "_id": content["_id"],
@@ -230,33 +233,33 @@ def _document(name: str, content: Document, fields: Document, current: Document 
 
 
 def _next_number(name: str, there: list[Document]) -> Int64:
-    """The number of what is stored over some revisions; other programs' have none.
+    """Return the number for a file that is stored over some revisions. (Those of other programs have none.)
 
-    Those of a name begin where no other name's do, so that another program may rename one file to another.
+    Each name starts at a different number, so that another program can rename one file to another.
     """
     highest = max(map(revision, there), default=0)
-    highest = highest if highest < MOST_INT64 else 0  # somebody's idea of a number
+    highest = highest if highest < MOST_INT64 else 0  # another program's value
     return Int64((highest or zlib.crc32(name.encode()) << 20) + 1)
 
 
 def _kept_metadata(doc: Document) -> Document:
-    """The metadata of a file, to be changed; what another program has there instead of fields becomes one."""
+    """Return a copy of a file's metadata; a value that is not a document becomes a field of one."""
     known = doc.get("metadata")
     return metadata(doc) if known is None or isinstance(known, dict) else {"value": known}
 
 
 def keeps_its_name(bucket: Bucket, name: str) -> bool:
-    """Whether a name that was free is still that of no directory and no link, now that a file has it.
+    """Return whether a name that was free has no directory and no link, now that a file has it.
 
-    Who makes one of those asks the same about files afterwards: one of the two sees the other.
+    A session that makes one of those checks for files afterwards, so one of the two sees the other.
     """
     return bucket.nodes.find_one({"path": name}, {"_id": 1}) is None
 
 
 def delete(bucket: Bucket, name: str, ids: list[Any], latest: int) -> list[Any]:
-    """Remove documents of a name that are not newer than latest; the _ids of those that are gone.
+    """Remove documents of a name that are not newer than latest; return the _ids of those that are gone.
 
-    Others may have renamed some meanwhile, or removed them: those are gone for good, too.
+    That includes documents that others have removed meanwhile, and not those that were renamed.
     """
     if not ids:
         return []
@@ -269,27 +272,27 @@ def delete(bucket: Bucket, name: str, ids: list[Any], latest: int) -> list[Any]:
 
 
 def remove(bucket: Bucket, name: str) -> list[Any]:
-    """Remove all revisions of a file; their _ids. Raises FileNotFoundError when another was faster."""
+    """Remove all revisions of a file; return their _ids. Raises FileNotFoundError if another was faster."""
     gone: list[Any] = []
     for _ in range(ATTEMPTS):
         there = bucket.revisions(name)
         if not there and gone:
-            return gone  # what was the newest has been taken back, or replaced and removed, by others
+            return gone  # others have withdrawn the newest, or replaced and removed it
         if not there:
             raise fail(errno.ENOENT)
-        # The newest last: who is killed in between has not brought back an older one.
+        # The newest last: a server that is killed in between must not bring back an older one.
         gone += delete(bucket, name, [doc["_id"] for doc in there[:-1]], uploaded(there[-1]))
         if bucket.files.delete_one(_as_it_is(there[-1], name)).deleted_count:
             return [*gone, there[-1]["_id"]]
-    raise Conflict("Others store to this name all the time; it was not removed")
+    raise Conflict("Other sessions keep storing to this name; it was not removed")
 
 
 def move(bucket: Bucket, old: str, new: str, replace: bool, keep: bool) -> list[Any]:
-    """Rename a file with its revisions, and replace what is there only if asked; the _ids of what is gone.
+    """Rename a file with its revisions, and replace a file if asked; return the _ids of removed documents.
 
-    The newest moves first, in one change: from then on it is at the new name. (If there are older ones, the
-    last of them is seen at the old name until it has followed.) Raises FileNotFoundError, FileExistsError,
-    Conflict.
+    The newest revision moves first, which is atomic and makes it the file at the new name. (If there are
+    older revisions, the newest of them is visible at the old name until it has moved too.) Raises
+    FileNotFoundError, FileExistsError, Conflict.
     """
     for _ in range(ATTEMPTS):
         try:
@@ -300,11 +303,11 @@ def move(bucket: Bucket, old: str, new: str, replace: bool, keep: bool) -> list[
             continue
         if gone is not None:
             return gone
-    raise Conflict("Others store to this name all the time; nothing was renamed")
+    raise Conflict("Other sessions keep storing to this name; nothing was renamed")
 
 
 def _move(bucket: Bucket, old: str, new: str, replace: bool, keep: bool) -> list[Any] | None:
-    """None: somebody has replaced, moved or removed the newest revision meanwhile."""
+    """Do one attempt of move(); return None if others have changed the newest revision meanwhile."""
     revisions = bucket.revisions(old)
     if not revisions:
         raise fail(errno.ENOENT)
@@ -316,7 +319,7 @@ def _move(bucket: Bucket, old: str, new: str, replace: bool, keep: bool) -> list
     if not bucket.files.update_one(_as_it_is(newest, old), {"$set": fields}).matched_count:
         return None
     if len(revisions) > 1:
-        # They follow; without their numbers, for these are the new name's.
+        # The older ones follow, without their numbers, which the new name may have already.
         others = {
             "_id": {"$in": [doc["_id"] for doc in revisions[:-1]]},
             "filename": old,
@@ -329,7 +332,7 @@ def _move(bucket: Bucket, old: str, new: str, replace: bool, keep: bool) -> list
 
 
 def _fields_to_move(doc: Document, new: str, there: list[Document]) -> Document:
-    """What changes in the document of a file that takes a new name, from those that have it already."""
+    """Return the changes for a document that gets the name new, which the documents in there have already."""
     fields: Document = {"filename": new}
     known = _kept_metadata(doc)
     inner: Document = {"revision": _next_number(new, there)}
@@ -338,11 +341,11 @@ def _fields_to_move(doc: Document, new: str, there: list[Document]) -> Document:
         fields["uploadDate"] = DatetimeMS(min(uploaded(there[-1]) + 1, MOST_INT64))
     if isinstance(doc.get("metadata", {}), dict):
         return fields | {f"metadata.{key}": value for key, value in inner.items()}
-    return fields | {"metadata": {**known, **inner}}  # a field of what is none cannot be set
+    return fields | {"metadata": {**known, **inner}}  # not a document: it has no fields to set
 
 
 def set_fields(bucket: Bucket, doc: Document, fields: Document) -> bool:
-    """Change fields of a file's metadata; whether it is still there."""
+    """Change fields of a file's metadata; return whether the file still exists."""
     if isinstance(doc.get("metadata", {}), dict):
         change: Document = {f"metadata.{key}": value for key, value in fields.items()}
     else:
@@ -351,7 +354,7 @@ def set_fields(bucket: Bucket, doc: Document, fields: Document) -> bool:
 
 
 def remove_chunks(bucket: Bucket, ids: Iterable[Any], is_needed: Callable[[Any], bool]) -> list[Any]:
-    """Remove the chunks of files that are gone, but for those that are still read here; the latter's _ids."""
+    """Remove the chunks of removed files, except those that are still read here; return the _ids of these."""
     needed: list[Any] = []
     free: list[Any] = []
     for identity in ids:

@@ -1,8 +1,8 @@
-"""Directories and links: made, removed and moved with all that is in them.
+"""Creates, removes and moves directories, with their content, and links.
 
-A directory needs a document only while nothing is in it, but gets one whenever SFTP makes it, takes something
-out of it or moves it: what a client has seen does not go by itself. What may not enter: paths as clients
-send them, open files, what is in files.
+A directory needs a document only while it is empty, but gets one whenever SFTP creates it, takes something
+out of it or moves it, so that it does not disappear by itself. What may not enter: paths as clients send
+them, open files, the content of files.
 Facts: MongoDB's manual on transactions: a limit of 60 seconds, and none on the number of documents.
 """
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     Document = dict[str, Any]
 
 DEFAULT_MODE = 0o755
-MOST_AT_ONCE = 20_000  # documents that one transaction moves; more are moved in several
+MOST_AT_ONCE = 20_000  # documents that one transaction moves; more are moved in batches
 BATCH = 1000  # changes sent at once
-DUPLICATE_KEY = 11000  # an error's code
+DUPLICATE_KEY = 11000  # code of an error
 
 
 def make(bucket: Bucket, name: str, kind: str, mode: int, **more: Any) -> None:
-    """Make a directory or a link where nothing is. Raises FileExistsError."""
+    """Create a directory or a link. Raises FileExistsError if there is an entry."""
     settle(bucket, parent_of(name))
     doc = bucket.node(name, kind, mode, **more)
     try:
@@ -45,13 +45,14 @@ def make(bucket: Bucket, name: str, kind: str, mode: int, **more: Any) -> None:
     if bucket.has_file(name):
         bucket.nodes.delete_one({"_id": doc["_id"]})
         raise fail(errno.EEXIST)
-    settle(bucket, parent_of(name))  # if somebody has removed it meanwhile
+    settle(bucket, parent_of(name))  # in case another session has removed it meanwhile
 
 
 def settle(bucket: Bucket, name: str) -> None:
-    """Give a directory, and those that it is in, documents if they have none.
+    """Give a directory and those above it documents if they have none.
 
-    A storage's top and what that is in are among them: others see the bucket from further up.
+    This includes a storage's top and the directories above that, because others may serve the bucket from
+    there.
     """
     if not name:
         return
@@ -63,7 +64,7 @@ def settle(bucket: Bucket, name: str) -> None:
 
 
 def give_document(bucket: Bucket, name: str) -> None:
-    """Give a directory a document, if nobody else has just done so."""
+    """Give a directory a document, unless another session has just done so."""
     try:
         bucket.nodes.insert_one(bucket.node(name, DIRECTORY, DEFAULT_MODE))
     except DuplicateKeyError:
@@ -71,7 +72,7 @@ def give_document(bucket: Bucket, name: str) -> None:
 
 
 def remove_link(bucket: Bucket, name: str) -> None:
-    """Remove a link. Raises FileNotFoundError when another was faster."""
+    """Remove a link. Raises FileNotFoundError if another session was faster."""
     if not bucket.nodes.delete_one({"path": name, "kind": SYMLINK}).deleted_count:
         raise fail(errno.ENOENT)
 
@@ -84,7 +85,7 @@ def remove_directory(bucket: Bucket, name: str) -> None:
     if doc is None:
         raise fail(errno.ENOENT)
     if bucket.nodes.find_one({"parent": name}, {"_id": 1}) is not None:
-        # Somebody has made something in it just now; who makes something looks afterwards, too.
+        # Something was created in it just now. A session that creates something checks afterwards, too.
         try:
             bucket.nodes.insert_one(doc)
         except DuplicateKeyError:
@@ -93,7 +94,7 @@ def remove_directory(bucket: Bucket, name: str) -> None:
 
 
 def move_link(bucket: Bucket, old: str, new: str, replace: bool) -> None:
-    """Rename a link, and replace a link if asked. Raises FileNotFoundError, FileExistsError."""
+    """Rename a link. replace: whether to replace another link. Raises FileNotFoundError, FileExistsError."""
 
     def change(session: ClientSession | None) -> None:
         if replace:
@@ -111,11 +112,11 @@ def move_link(bucket: Bucket, old: str, new: str, replace: bool) -> None:
 
 
 def move_directory(bucket: Bucket, old: str, new: str, replace: bool) -> None:
-    """Rename a directory with all that is in it, and replace an empty one if asked.
+    """Rename a directory with its content. replace: whether to replace an empty directory.
 
-    Everything at once where the server has transactions, and there is not too much of it; else the directory
-    itself goes first, which only one can do, and whoever is killed in between leaves a part under each name.
-    Raises FileNotFoundError, FileExistsError, OSError (ENOTEMPTY).
+    In one transaction if the server has those and there are not too many entries. Otherwise the directory
+    itself is renamed first, which only one session can do; a server killed in between leaves a part under
+    each name. Raises FileNotFoundError, FileExistsError, OSError (ENOTEMPTY).
     """
     if replace and bucket.has_children(new):
         raise fail(errno.ENOTEMPTY)
@@ -134,10 +135,10 @@ def move_directory(bucket: Bucket, old: str, new: str, replace: bool) -> None:
         raise fail(errno.EEXIST) from None
     except BulkWriteError as error:
         if any(one.get("code") == DUPLICATE_KEY for one in (error.details or {}).get("writeErrors", ())):
-            raise fail(errno.EEXIST) from error  # somebody has made a directory below the new name just now
+            raise fail(errno.EEXIST) from error  # a directory was just made below the new name
         raise
     if bucket.has_file(new):
-        # It was made just now, and hides the directory: back, then, as if the file had been first.
+        # A new file hides the directory: undo the rename, as if the file had been first.
         _move_directory(bucket, new, old, False, None)
         raise fail(errno.EEXIST)
     settle(bucket, parent_of(new))
@@ -154,7 +155,7 @@ def _move_directory(bucket: Bucket, old: str, new: str, replace: bool, session: 
     else:
         here = {"_id": doc["_id"], "path": old}
         if not nodes.update_one(here, {"$set": placed(new, DIRECTORY)}, session=session).matched_count:
-            raise fail(errno.ENOENT)  # another was faster
+            raise fail(errno.ENOENT)  # another session was faster
     is_empty = not is_there
     for inner in _batches(_below(nodes, "path", old, session)):
         is_empty = False
@@ -183,13 +184,13 @@ def _move_directory(bucket: Bucket, old: str, new: str, replace: bool, session: 
     if is_empty:
         if session is None:
             nodes.delete_one({"path": new})
-        raise fail(errno.ENOENT)  # it was only there because of what was in it, and that is gone
+        raise fail(errno.ENOENT)  # it existed only because of its content, which is gone
 
 
 def _below(
     collection: Collection[Document], field: str, directory: str, session: ClientSession | None
 ) -> Iterator[Document]:
-    """The documents of all that is in a directory, and further down."""
+    """Yield the documents of everything below a directory."""
     first = below(directory)
     condition = {field: {"$gte": first, "$lt": after(first)}}
     fields = {field: 1, "kind": 1}
