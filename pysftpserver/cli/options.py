@@ -154,8 +154,8 @@ class Subcommand:
 class Commands:
     """A command with subcommands, each with its own options and --help.
 
-    fallback: runs command lines that begin with no subcommand; None makes them errors. shared: options of every
-    subcommand, which may stand before its word as well.
+    fallback: runs command lines that begin with no subcommand; None makes them errors. shared: options of
+    every subcommand, which may stand before its word as well.
     """
 
     def __init__(
