@@ -12,7 +12,6 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -24,7 +23,7 @@ from pysftpserver.laboratory.config import PASSWORD_VARIABLE, ServerSettings
 from tests.laboratory.serving import HOST
 from tests.sksync.terminals import Terminal
 from tests.support.paths import ROOT
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 CODE = "import sys; from pysftpserver.cli.pysftplab import main; sys.exit(main())"
 MODULE = '''
@@ -91,14 +90,17 @@ class Commands(unittest.TestCase):
 
     def wait_for(self, path: Path, words: str, process: subprocess.Popen[bytes] | None = None) -> str:
         """The text of a file, once it has some words. process: without which they never come."""
-        deadline = time.monotonic() + PATIENCE
         text = ""
-        while time.monotonic() < deadline and (process is None or process.poll() is None):
+
+        def has_come() -> bool:
+            nonlocal text
             text = path.read_text() if path.exists() else ""
-            if re.search(words, text):
-                return text
-            time.sleep(0.01)
-        raise AssertionError(text)
+            if process is not None and process.poll() is not None:
+                raise AssertionError(text)
+            return re.search(words, text) is not None
+
+        until(has_come, lambda: text)
+        return text
 
 
 class Serving(Commands):
