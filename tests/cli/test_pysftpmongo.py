@@ -118,7 +118,7 @@ class Sessions(DatabaseCase):
         printed = self.help_text()
         self.assertIn("For trials and tests", printed)
         self.assertIn("PYSFTPMONGO_URI", parser.epilog)
-        self.assertIn("can be seen by others", parser.epilog)
+        self.assertIn("can see the command line", parser.epilog)
 
     def test_the_list_of_requests_is_the_references(self) -> None:
         expected = subprocess.run([REFERENCE, "-Q", "requests"], capture_output=True, check=True).stdout
