@@ -71,7 +71,7 @@ class UserStorages:
             os.makedirs(path, mode=FOLDER_MODE, exist_ok=True)
             return self._openers.folder(path)
         if kind == GRIDFS:
-            return self._whole_bucket().beside(rest or user.folder)
+            return self._whole_bucket().at_prefix(rest or user.folder)
         return self._made(user)
 
     def prepare(self) -> None:
