@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     class Bucket(Protocol):
         """A storage that is a whole database."""
 
-        def beside(self, prefix: str) -> SFTPAbstractServerStorage:
+        def at_prefix(self, prefix: str) -> SFTPAbstractServerStorage:
             """The storage of another directory, over the same connections."""
 
         def prepare(self) -> None:
