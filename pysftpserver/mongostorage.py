@@ -110,8 +110,6 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
         other._begin(_top(prefix))
         return other
 
-    beside = at_prefix  # its earlier name
-
     # --- the database -----------------------------------------------------------------------------------
 
     def connect(self, patience: float = PATIENCE) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     class Bucket(Protocol):
         """A storage that is a whole database."""
 
-        def beside(self, prefix: str) -> SFTPAbstractServerStorage:
+        def at_prefix(self, prefix: str) -> SFTPAbstractServerStorage:
             """The storage of another directory, over the same connections."""
 
         def prepare(self) -> None:
@@ -71,7 +71,7 @@ class UserStorages:
             os.makedirs(path, mode=FOLDER_MODE, exist_ok=True)
             return self._openers.folder(path)
         if kind == GRIDFS:
-            return self._whole_bucket().beside(rest or user.folder)
+            return self._whole_bucket().at_prefix(rest or user.folder)
         return self._made(user)
 
     def prepare(self) -> None:
