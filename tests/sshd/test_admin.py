@@ -122,10 +122,10 @@ class WithOneProcess(DaemonCase):
     def test_what_is_no_question_is_answered_by_an_error_and_the_next_one_is_answered(self):
         daemon = self.started()
         bad = {
-            b"{": "no JSON",
-            b"\xff\xfe": "no JSON",
-            b"[" * 2000: "no JSON",
-            b"[]": "no JSON object",
+            b"{": "not valid JSON",
+            b"\xff\xfe": "not valid JSON",
+            b"[" * 2000: "not valid JSON",
+            b"[]": "not a JSON object",
             b"{}": "ask has to be one of sessions, end, figures",
             b'{"ask": ["end"]}': "ask has to be one of",
             b'{"ask": "everything"}': "ask has to be one of",
@@ -164,7 +164,7 @@ class WithOneProcess(DaemonCase):
             one.connect(os.fspath(daemon.socket))
             one.sendall(b'{"ask": "sessions"}\n')
             self.assertTrue(one.recv(1))
-        with self.assertRaisesRegex(AdminError, "who ask already"):
+        with self.assertRaisesRegex(AdminError, "too many clients"):
             ask(os.fspath(daemon.socket), {"ask": "sessions"})
         there[0].close()
         until(lambda: talk(daemon.socket, b'{"ask": "figures"}')[0].get("figures"), "there is room again")
@@ -183,7 +183,7 @@ class WithOneProcess(DaemonCase):
         daemon.directory.chmod(0o755)
         daemon.socket.chmod(0o666)
         said = as_somebody_else(lambda: talk(daemon.socket, b'{"ask": "sessions"}\n'))
-        self.assertIn("neither the server's account nor root", json.loads(said)[0]["error"])
+        self.assertIn("only root and the server's account", json.loads(said)[0]["error"])
         self.assertIn(f"user {NOBODY} was refused", daemon.log.read_text())
 
     def test_the_socket_of_a_server_that_was_killed_is_replaced(self):
@@ -199,7 +199,8 @@ class WithOneProcess(DaemonCase):
         status, words = daemon.refused()
         self.assertEqual(status, 1)
         self.assertEqual(
-            words.splitlines()[-1], f"pysftpd: admin_socket {daemon.socket}: another server listens there"
+            words.splitlines()[-1],
+            f"pysftpd: admin_socket {daemon.socket}: another server is listening there",
         )
         self.assertEqual(daemon.sessions(), [])
 
@@ -208,7 +209,7 @@ class WithOneProcess(DaemonCase):
         daemon.socket.write_text("precious")
         status, words = daemon.refused()
         self.assertEqual(status, 1)
-        self.assertIn("there is something that is no socket", words)
+        self.assertIn("exists and is not a socket", words)
         self.assertEqual(daemon.socket.read_text(), "precious")
 
     def test_a_path_that_cannot_be_is_one_line(self):

@@ -152,7 +152,7 @@ class Storages(DatabaseCase, Place):
 
     def test_what_the_options_do_not_allow_is_not_made_and_told_in_the_log_only(self) -> None:
         for storage, said in (
-            ("os:system ls", "not among storage_classes"),
+            ("os:system ls", "not listed in storage_classes"),
             ("gridfs", "needs mongo_uri"),
         ):
             with self.subTest(storage):

@@ -135,7 +135,7 @@ class UsersInAFile(Editing, unittest.TestCase):
         done = pysftpctl(*self.where, "list")
         self.assertEqual(done.returncode, 0)
         self.assertIn(["broken", "unusable"], [one.split() for one in done.stdout.splitlines()])
-        self.assertIn("user broken: the folder is no single name", done.stderr)
+        self.assertIn("user broken: the folder is not a single name", done.stderr)
         self.assertIn("problems", self.users()["broken"])
 
 

@@ -61,7 +61,7 @@ class Loading(Case):
                 with self.subTest(value):
                     self.assertEqual(watch.directory.find(f"u{number}").is_active, bool(expected))
             self.assertFalse(watch.directory.find("silent").is_active)
-        self.assertEqual(self.told.count("taken for False"), 3)
+        self.assertEqual(self.told.count("counts as False"), 3)
 
     async def test_many_users_are_all_loaded(self) -> None:
         pipe = self.r.pipeline()
@@ -128,8 +128,8 @@ class Loading(Case):
             self.say(1)
             await watch.until(lambda: watch.directory.find("alice").folder == "other")
             self.assertIsNone(watch.directory.trouble())
-        self.assertEqual(self.told.count("5 members", "are no ids"), 1, self.told)
-        self.assertEqual(self.told.count("a message that is no user's id"), 6, self.told)
+        self.assertEqual(self.told.count("5 members", "not ids"), 1, self.told)
+        self.assertEqual(self.told.count("a message that is not a user's id"), 6, self.told)
 
     async def test_of_two_ids_with_one_name_the_lowest_has_it_whoever_came_first(self) -> None:
         self.put_user(10, "alice", base64_alone(), folder="ten")
@@ -175,7 +175,9 @@ class Changes(Case):
             user = watch.directory.find("test")
             self.assertEqual((user.id, user.is_active, user.keys), ("7", True, frozenset()))
             self.assertEqual(user.folder, self.r.hget("solt.sftp.user.7", "folder"))
-            self.assertEqual(self.told.count("user 7 (test): key 1 is left out: no base64"), 1, self.told)
+            self.assertEqual(
+                self.told.count("user 7 (test): key 1 is left out: not valid base64"), 1, self.told
+            )
             exec(
                 re.sub(r"AAAA\S*\.\.\.", base64_alone(0, "ssh-rsa", key_size=2048), AS_PEOPLE_DO_IT),
                 {"r": self.r},
@@ -276,7 +278,7 @@ class Refusals(unittest.IsolatedAsyncioTestCase):
         await self.refused(RedisServer(password="hunter2"), "set redis_pass", password=None)
 
     async def test_a_database_that_is_not_there_is_one_clear_line(self) -> None:
-        await self.refused(RedisServer("--databases", "2"), "redis_dbindex is wrong", db=7)
+        await self.refused(RedisServer("--databases", "2"), "change redis_dbindex", db=7)
 
     async def test_an_access_list_that_forbids_the_channel_is_one_clear_line(self) -> None:
         server = RedisServer("--user", "default", "on", "nopass", "~*", "resetchannels", "+@all")
