@@ -185,9 +185,9 @@ class Verbs(KeyCase):
         self.assertEqual(self.fine("exec", "--version"), self.fine("--version"))
 
     def test_what_is_no_verb_is_told_with_those_that_are(self) -> None:
-        self.refused("'fetch' is not a command; it is one of serve, connect, exec", "fetch")
-        self.refused("the command is missing; it is one of serve")
-        self.refused("'fetch' is not a command; it is one of list, add, change, remove", "users", "fetch")
+        self.refused("unknown command 'fetch'; use one of serve, connect, exec", "fetch")
+        self.refused("the command is missing; use one of serve")
+        self.refused("unknown command 'fetch'; use one of list, add, change, remove", "users", "fetch")
 
     def test_without_the_extra_one_line_names_the_command_that_installs_it(self) -> None:
         for name, verb in (("cryptography", "keygen"), ("cheroot", "serve"), ("rich", "")):
