@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     S = TypeVar("S", bound=Settings)
 
 
+NOT_SET: Any = object()  # the value of an option that was given a word for "not set", such as none
+
+
 class BadValue(ValueError):
     """An option has an invalid value. The text says what is valid."""
 
@@ -205,7 +208,7 @@ class Commands:
 def options_of(settings: type[Settings], names: Collection[str] | None = None) -> list[Option]:
     """Return the options for a settings class. names: only these settings; None for all.
 
-    The value of an option that is not given is None.
+    The value of an option that is not given is None, and NOT_SET if its text is a word for "not set".
     """
     found = []
     for name, setting in settings.table().items():
@@ -229,10 +232,11 @@ def options_of(settings: type[Settings], names: Collection[str] | None = None) -
 def _converter(setting: Setting[Any]) -> Callable[[str], Any]:
     def convert(text: str) -> Any:
         try:
-            return setting.kind.parse(text)
+            value = setting.kind.parse(text)
         except ValueError as error:
             shown = "" if setting.is_secret else f", not {one_line(text)!r}"
             raise BadValue(f"has to be {error}{shown}") from None
+        return NOT_SET if value is None else value
 
     return convert
 
@@ -247,6 +251,7 @@ def load(settings: type[S], path: str | None, values: Mapping[str, Any]) -> S:
         value = values.get(name)
         if value is None or setting.kind.is_flag and value is False:
             continue  # not given
+        value = None if value is NOT_SET else value
         typed[name] = tuple(value) if isinstance(value, list) else value
     return settings.load(path, typed)
 

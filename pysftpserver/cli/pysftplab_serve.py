@@ -43,7 +43,8 @@ def serve(arguments: Sequence[str]) -> int:
     from pysftpserver.storages import by_name
 
     log = ServiceLog("pysftplab", settings)
-    typed_file, environment = values["password_file"], passwords.taken_from_environment()
+    typed_file = settings.password_file if values["password_file"] is not None else None
+    environment = passwords.taken_from_environment()
     password = passwords.of_server(settings, typed_file, environment) or passwords.asked()
 
     databases: dict[str, SFTPAbstractServerStorage] = {}

@@ -120,7 +120,7 @@ class ServerSettings(ServiceSettings):
     def load(cls, path: str | None, typed: Mapping[str, Any]) -> Self:
         """As the base class has it; a directory of users that is typed replaces the one in the file."""
         if any(name.startswith(REDIS) for name in typed):
-            if "users" in typed:
+            if typed.get("users") is not None:
                 raise BadInput("--users and --redis-...: give one of them")
             typed = {**typed, "users": None}
         return super().load(path, typed)

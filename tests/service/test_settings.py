@@ -92,6 +92,14 @@ class Values(Case):
         self.assertEqual(self.load("--service", "a", "--service", "b").service, ("a", "b"))
         self.assertEqual(self.load("--ciphers", "x, y").ciphers, ("x", "y"))
 
+    def test_an_option_with_a_word_for_not_set_unsets_the_value_of_the_file(self):
+        path = self.file('logfile = "sample.log"\nmax_per_user = 5\nciphers = ["x"]\n')
+        plain = ("--logfile", "none", "--max-per-user", "none", "--ciphers", "none")
+        for words in (plain, ("--logf", *plain[1:])):  # the latter is parsed by argparse
+            with self.subTest(words[0]):
+                found = self.load(*words, path=path)
+                self.assertEqual((found.logfile, found.max_per_user, found.ciphers), (None, None, None))
+
     def test_an_ini_file_is_read_as_a_toml_file_is(self):
         ini = "[options]\nsftp_port = 7\nread_only = True\nlogfile = none\nciphers = x, y\nmax_per_user =\n"
         toml = 'port = 7\nread_only = true\nciphers = ["x", "y"]\n'
