@@ -260,7 +260,7 @@ def markdown_table(command: Command) -> str:
     """Return a table of a command's arguments and options, for its page in docs/."""
     rows = ["| option | what it does |", "| --- | --- |"]
     arguments = [*command.arguments, *([command.rest] if command.rest is not None else [])]
-    rows += [f"| `{name}` | {text} |" for name, text in arguments]
+    rows += [f"| `{name.upper()}` | {text} |" for name, text in arguments]
     for option in command.options:
         value = f" {option.metavar}" if option.metavar is not None else ""
         flags = ", ".join(f"`{flag}{value}`" for flag in option.flags)

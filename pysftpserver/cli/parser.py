@@ -68,12 +68,15 @@ def parse(command: Command, words: Sequence[str]) -> dict[str, Any]:
 
 def build_parser(command: Command) -> argparse.ArgumentParser:
     """Return the argparse parser for a command."""
-    parser = OneLineParser(prog=command.prog, description=command.description, epilog=command.epilog)
+    parser = OneLineParser(
+        prog=command.prog, description=command.description, epilog=command.epilog, add_help=False
+    )
     for name, text in command.arguments:
-        parser.add_argument(name, help=text)
+        parser.add_argument(name, metavar=name.upper(), help=text)
     if command.rest is not None:
         name, text = command.rest
-        parser.add_argument(name, nargs="*", help=text)
+        parser.add_argument(name, metavar=name.upper(), nargs="*", help=text)
+    _add_help(parser)
     for option in command.options:
         _add(parser, option)
     _add_version(parser)
@@ -87,7 +90,9 @@ def parse_commands(commands: Commands, words: Sequence[str]) -> None:
         usage=f"{commands.prog} {'[OPTION ...] ' if commands.shared else ''}COMMAND ...",
         description=commands.description,
         epilog=commands.epilog or f"Run {commands.prog} COMMAND --help for the options of a command.",
+        add_help=False,
     )
+    _add_help(parser)
     group = parser.add_argument_group("commands")
     for subcommand in commands.subcommands:
         # Listed as arguments for the help only; Commands.run() chooses the subcommand.
@@ -96,6 +101,10 @@ def parse_commands(commands: Commands, words: Sequence[str]) -> None:
         _add(parser, option)
     _add_version(parser)
     parser.parse_args(words[:1])
+
+
+def _add_help(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-h", "--help", action="help", help="Print this help and exit.")
 
 
 def _add_version(parser: argparse.ArgumentParser) -> None:

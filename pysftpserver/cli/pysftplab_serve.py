@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 
-CONFIG = Option("--config", metavar="FILE", help="Read settings from this TOML file. The default is none.")
+CONFIG = Option(
+    "--config", metavar="FILE", help="Read settings from this TOML file. There is none by default."
+)
 COMMAND = Command(
     "pysftplab serve",
     description="A message server: clients that know its password use the services that it offers.",

@@ -105,7 +105,7 @@ COMMAND = Command(
         Option(
             "-l",
             "--logfile",
-            metavar="LOGFILE",
+            metavar="FILE",
             help="Append the log to this file. The default is to log to syslog, facility AUTH.",
         ),
         Option(

@@ -43,8 +43,16 @@ EXEC = Command(
     "stopped at a limit has 124.",
     options=(
         *OPTIONS,
-        Option("-i", "--input", help="Send standard input, up to its end, before the command starts."),
-        Option("-t", "--pty", help="Run the command on a terminal of its own. Ctrl-] leaves it."),
+        Option(
+            "-i",
+            "--input",
+            help="Send standard input, up to its end, before the command starts. The default is no input.",
+        ),
+        Option(
+            "-t",
+            "--pty",
+            help="Run the command on a terminal of its own; Ctrl-] leaves it. The default is pipes.",
+        ),
     ),
     arguments=(HOST,),
     rest=("COMMAND", "The command and its words, after --."),

@@ -27,7 +27,13 @@ KEYGEN = Command(
     epilog="A user's key should have a passphrase; a server's has none. The passphrase is asked for on a "
     f"terminal, and taken from the environment variable {PASSPHRASE} elsewhere; without one the key is not "
     "encrypted.",
-    options=(Option("-n", "--no-passphrase", help="Generate a key without a passphrase, for a server."),),
+    options=(
+        Option(
+            "-n",
+            "--no-passphrase",
+            help="Generate a key without a passphrase, for a server. The default is a key with one.",
+        ),
+    ),
     arguments=(("PREFIX", "The beginning of the files' names."),),
     rest=("FOLDER", "The directory for the files. The default is the current directory."),
 )
@@ -58,11 +64,11 @@ CHANGE = Command(
             "-p",
             "--permissions",
             metavar="WORDS",
-            help=f"What the user may do, separated by commas: {PERMISSIONS}. It stays by default.",
+            help=f"What the user may do, separated by commas: {PERMISSIONS}. The default is no change.",
         ),
     ),
     arguments=(USER,),
-    rest=("PEM", "The file with the new public key. The key stays by default."),
+    rest=("PEM", "The file with the new public key. The default is no change."),
 )
 REMOVE = Command(
     prog="pysftpremo users remove",

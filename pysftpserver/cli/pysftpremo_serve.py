@@ -14,7 +14,7 @@ CONFIG = Option(
     "-c",
     "--config",
     metavar="FILE",
-    help="Read settings from this file in TOML. There is none by default.",
+    help="Read settings from this TOML file. There is none by default.",
     hidden_flags=("--conf",),
 )
 COMMAND = Command(

@@ -25,8 +25,8 @@ PROG = "pysksync"
 CONFIG = Option(
     "--config",
     metavar="FILE",
-    help=f"Read this configuration, as if it was named without --config. The default is {DEFAULT_FILE}, if "
-    "it exists.",
+    help=f"Read settings from this JSON file; it may also be given as CONFIG. The default is {DEFAULT_FILE}, "
+    "if it exists.",
 )
 
 SERVE = Command(
@@ -35,17 +35,21 @@ SERVE = Command(
     epilog='"pysksync [CONFIG] client NAME" syncs once, as the client of that name in the configuration. '
     '"pysksync users" edits the users that may log in, and "pysksync make-cert" makes a certificate. Each '
     "has a --help of its own.",
-    rest=("words", "The configuration; its keys have the names of the options."),
+    rest=("CONFIG", "The same as --config."),
     options=(CONFIG, *options.options_of(ServerSettings)),
 )
 CLIENT = Command(
     f"{PROG} client",
     description="Bring a directory here and one on a server up to date with each other.",
     epilog="It is called as pysksync [CONFIG] client NAME.",
-    rest=("words", "The client's name in the configuration."),
+    rest=("NAME", "The client's name in the configuration."),
     options=(
         CONFIG,
-        Option("-n", "--dry-run", help="Print what would be sent and received, and change nothing."),
+        Option(
+            "-n",
+            "--dry-run",
+            help="Print what would be sent and received, and change nothing. The default is to sync.",
+        ),
         Option(
             "-q",
             "--quiet",
@@ -64,9 +68,9 @@ def serve_or_sync(words: Sequence[str]) -> int:
 def serve(words: Sequence[str]) -> int:
     """Serve until a signal comes; return the exit status. Raises BadInput, Unavailable."""
     values = SERVE.parse(words)
-    if len(values["words"]) > 1:
-        raise BadInput(f"{' '.join(values['words'])}: give [CONFIG], or [CONFIG] client NAME")
-    file = config_file(values, values["words"])
+    if len(values["CONFIG"]) > 1:
+        raise BadInput(f"{' '.join(values['CONFIG'])}: give [CONFIG], or [CONFIG] client NAME")
+    file = config_file(values, values["CONFIG"])
     from pysftpserver.sksync import server
 
     server.serve(PROG, loader(file, values), file or DEFAULT_FILE, open_storage)
@@ -76,7 +80,7 @@ def serve(words: Sequence[str]) -> int:
 def sync(words: Sequence[str]) -> int:
     """Sync once; return the exit status. Raises BadInput, Unavailable."""
     values = CLIENT.parse(words)
-    named, name = meaning(values["words"])
+    named, name = meaning(values["NAME"])
     file = config_file(values, named)
     settings = loader(file, {})()
     wanted = settings.client(name)

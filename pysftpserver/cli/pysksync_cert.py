@@ -71,7 +71,7 @@ COMMAND = Command(
         ),
         Option(
             "--days",
-            metavar="N",
+            metavar="DAYS",
             convert=days,
             default=DAYS,
             help=f"Make it valid for this many days. The default is {DAYS}.",

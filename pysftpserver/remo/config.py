@@ -12,6 +12,7 @@ from pysftpserver.service.settings import (
     DIRECTORY,
     FILE,
     FLAG,
+    IF_GIVEN,
     PORT,
     Kind,
     LogSettings,
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 PASSPHRASE = "PYSFTPREMO_PASSPHRASE"  # in the environment
 PREFIX = "remo_serv."  # of settings in a WSGI environ
 OTHER_KEYS = {"KEYFILE": "key_file", "USER_SERVICE": "user_service"}  # those without the prefix
-#: Yes, no, or None: it depends on what is served. "no" is a value here, and not "not set".
-IF_GIVEN: Kind[bool | None] = Kind(FLAG.parse, "YES_OR_NO", (bool, str), is_optional=True)
 
 
 # fmt: off
@@ -54,7 +53,7 @@ class ServerSettings(LogSettings):
     )
     audit = Setting(
         optional(FILE), None, "Append the audit log to this file, one JSON object per operation.",
-        unset="to write it to the log",
+        unset="the log",
     )
     logging_config = Setting(
         optional(FILE), None, "Configure logging with this file for Python's logging.config; the other "
@@ -69,7 +68,7 @@ class ServerSettings(LogSettings):
     )
     commands = Setting(
         IF_GIVEN, None, "Allow users to run commands.",
-        unset="yes for this host's file system, and no with root or storage, which commands can leave",
+        unset="yes for this host's file system, but no with root or storage, which commands can leave",
     )
     require_numbered = Setting(FLAG, False, "Refuse sessions in plain mode.", reloads=True)
     session_timeout = Setting(

@@ -197,6 +197,8 @@ def _level(value: str) -> str:
 
 
 FLAG = Kind(_yes_or_no, "YES_OR_NO", (bool,))
+#: Yes or no, where the default depends on other settings; its option takes a value, and "none" is no.
+IF_GIVEN: Kind[bool | None] = Kind(_yes_or_no, "YES_OR_NO", (bool, str), is_optional=True, inner=FLAG)
 LEVEL = Kind(_level, "LEVEL")  # a name in engine.log.LEVELS
 PORT = whole(0, 65535, "PORT")
 COUNT = whole(1, 1_000_000)
@@ -213,9 +215,9 @@ class Setting(_Typed[T]):
 
     help: one complete sentence. flags: further spellings of its option, such as "-p". aliases: older names of
     the key and the option, which stay valid and are not shown; one such as "-l" is the option's alone. unset:
-    what an unset value means, for the help text ("The default is standard error"). is_secret: the value is
-    not repeated in complaints. in_file_only: there is no option, because everybody on the host can read a
-    command line. reloads: a change of the file takes effect while the server runs.
+    what an unset value means ("standard error"), after "The default is" in the help and alone in a table.
+    is_secret: the value is not repeated in complaints. in_file_only: there is no option, because everybody on
+    the host can read a command line. reloads: a change of the file takes effect while the server runs.
     """
 
     name: str  # given by the class
@@ -392,22 +394,29 @@ class LogSettings(Settings):
     """What every long-running door can be told of its logs."""
 
     logfile = Setting(optional(FILE), None, "Append the log to this file.", unset="standard error")
-    log_level = Setting(LEVEL, "INFO", "Log up to this level.", reloads=True)
+    log_level = Setting(
+        LEVEL,
+        "INFO",
+        "Log up to this level: QUIET, FATAL, ERROR, INFO, VERBOSE or DEBUG.",
+        reloads=True,
+    )
     log_format = Setting(
-        one_of("plain", "json"), "plain", "Write the log as plain text or as one JSON object per line."
+        one_of("plain", "json", metavar="FORMAT"),
+        "plain",
+        "Write the log as text (plain) or as one JSON object per line (json).",
     )
     log_size = Setting(
         optional(whole(1, 1_000_000, "MIB")),
         None,
         "Rotate the log at this size (MiB).",
-        unset="never to rotate",
+        unset="no rotation",
     )
     log_keep = Setting(whole(1, 1000), 5, "Number of rotated log files to keep.")
     audit = Setting(
         optional(FILE),
         None,
         "Append the audit log to this file, one JSON object per operation.",
-        unset="to keep no audit log",
+        unset="no audit log",
     )
 
 
@@ -435,7 +444,7 @@ class ServiceSettings(LogSettings):
         optional(seconds()),
         None,
         "Close a connection on which nothing moved for this many seconds.",
-        unset="never",
+        unset="no limit",
         reloads=True,
     )
     drain_seconds = Setting(

@@ -17,6 +17,7 @@ from pysftpserver.service.settings import (
     DIRECTORY,
     FILE,
     FLAG,
+    IF_GIVEN,
     PORT,
     Kind,
     ServiceSettings,
@@ -140,11 +141,11 @@ class ServerSettings(ServiceSettings):
         texts("PATH"),
         (),
         "Share this path only; may be given several times. Clients have to name it exactly.",
-        unset="to share everything in server_root",
+        unset="everything in server_root",
         reloads=True,
     )
     server_dir_whitelist_policy = Setting(
-        one_of("deny", "silent"),
+        one_of("deny", "silent", metavar="POLICY"),
         "deny",
         "End a connection that names another path (deny), or use the first path of the list (silent).",
         reloads=True,
@@ -157,10 +158,10 @@ class ServerSettings(ServiceSettings):
         in_file_only=True,
     )
     require_auth = Setting(
-        optional(FLAG),
+        IF_GIVEN,
         None,
         "Refuse clients that do not log in.",
-        unset="yes, and no with sksync1_compat",
+        unset="yes, but no with sksync1_compat",
         reloads=True,
     )
     users = Setting(
@@ -188,7 +189,7 @@ class ServerSettings(ServiceSettings):
         optional(FILE),
         None,
         "Accept only clients with this certificate, or with one that it has signed.",
-        unset="to accept all clients",
+        unset="all clients",
         reloads=True,
     )
     ssl_minimum_version = Setting(
@@ -323,14 +324,14 @@ class ClientKeys(Settings):
         "Speak pysksync 2, pysksync 1 (no digests, which TLS makes superfluous) or sksync 1.",
     )
     sksync1_compat = Setting(FLAG, False, "Speak sksync 1: names in cp1252, no logins, no TLS.")
-    username = Setting(optional(text()), None, "Log in as this user.", unset="not to log in")
+    username = Setting(optional(text()), None, "Log in as this user.", unset="no login")
     password = Setting(optional(MAYBE_EMPTY), None, "The user's password.", is_secret=True)
     use_ssl = Setting(FLAG, False, "Use TLS.")
     ssl_server_certfile = Setting(
         optional(FILE),
         None,
         "Accept only a server with this certificate, or with one that it has signed for the host.",
-        unset="to accept any certificate, with a warning",
+        unset="any certificate, with a warning",
     )
     ssl_client_certfile = Setting(optional(FILE), None, "The client's certificate.")
     ssl_client_keyfile = Setting(

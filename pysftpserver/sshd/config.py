@@ -89,25 +89,25 @@ class ServerSettings(ServiceSettings):
     )
     mongo_bucket = Setting(text("NAME"), "fs", "Name of the GridFS bucket.")
     storage_classes = Setting(
-        optional(texts("MODULE:CLASS", ",")),
+        optional(texts("CLASSES", ",")),
         None,
-        "Storage classes that users may have, separated by commas.",
+        "Storage classes that users may have, each MODULE:CLASS, separated by commas.",
     )
     pid_file = Setting(optional(FILE), None, "Write the process number to this file.")
     ciphers = Setting(
-        optional(texts("NAME", ",")),
+        optional(texts("NAMES", ",")),
         None,
         "Encryption algorithms, separated by commas, the preferred one first.",
         unset="a choice of strong ones, the fastest on this processor first",
     )
     macs = Setting(
-        optional(texts("NAME", ",")),
+        optional(texts("NAMES", ",")),
         None,
         "Integrity algorithms, separated by commas, the preferred one first.",
         unset="a choice of strong ones",
     )
     kex = Setting(
-        optional(texts("NAME", ",")),
+        optional(texts("NAMES", ",")),
         None,
         "Key exchange algorithms, separated by commas, the preferred one first.",
         unset="a choice of strong ones",
@@ -140,5 +140,5 @@ class KeysSettings(ServerSettings):
     """The same for pysftp-keys: sshd starts it in a directory that has no file of users."""
 
     users = Setting(
-        optional(FILE), None, "Look the user up in this TOML file instead of Redis.", unset="to ask Redis"
+        optional(FILE), None, "Look the user up in this TOML file instead of Redis.", unset="Redis"
     )

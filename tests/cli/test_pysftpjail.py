@@ -143,7 +143,7 @@ class Jail(CommandCase):
     # --- what it refuses ----------------------------------------------------------------------------
 
     def test_no_chroot_or_two_are_refused(self):
-        self.assert_refused(self.run_it(), "chroot")
+        self.assert_refused(self.run_it(), "CHROOT")
         self.assert_refused(self.run_it(self.jail, self.jail))
 
     def test_a_chroot_that_is_missing_or_no_directory_is_refused(self):

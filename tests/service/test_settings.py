@@ -12,6 +12,7 @@ from pysftpserver.cli.options import Command
 from pysftpserver.failures import BadInput
 from pysftpserver.service.settings import (
     FLAG,
+    IF_GIVEN,
     LEVEL,
     PORT,
     Setting,
@@ -36,6 +37,7 @@ class Sample(Settings):
     ciphers = Setting(optional(texts("LIST", ",")), None, "Offer these ciphers.")
     service = Setting(texts("NAME"), (), "Offer this service; may be given several times.")
     log_format = Setting(one_of("plain", "json"), "plain", "Write the log in this format.")
+    login = Setting(IF_GIVEN, None, "Ask for a password.", unset="yes, but no without users")
     password = Setting(optional(text()), None, "The password.", is_secret=True, in_file_only=True)
 
 
@@ -87,6 +89,11 @@ class Values(Case):
         for key in ("port", "sftp_port", "sftp-port"):
             with self.subTest(key):
                 self.assertEqual(self.load(path=self.file(f"{key} = 7\n")).port, 7)
+
+    def test_yes_or_no_may_be_left_to_other_settings(self):
+        for words, expected in (((), None), (("--login", "yes"), True), (("--login", "false"), False)):
+            with self.subTest(words):
+                self.assertIs(self.load(*words).login, expected)
 
     def test_options_that_may_be_repeated_give_all_their_values(self):
         self.assertEqual(self.load("--service", "a", "--service", "b").service, ("a", "b"))
@@ -183,6 +190,7 @@ class Texts(unittest.TestCase):
             "-p PORT, --port PORT Listen on this port. The default is 2200.",
             "Append the log to this file. The default is standard error.",
             "Refuse every change. The default is no.",
+            "--login YES_OR_NO Ask for a password. The default is yes, but no without users.",
             "Close an idle connection after this many seconds. The default is 2.5.",
         ):
             self.assertIn(sentence, shown)

@@ -174,7 +174,7 @@ class BadArguments(unittest.TestCase):
         for words, said in (
             ((), "the command is missing"),
             (("dance",), "one of list, add"),
-            (("add",), "required: name"),
+            (("add",), "required: NAME"),
             (("add", "a", "b"), "unrecognized arguments: b"),
             (("list", "a"), "unrecognized arguments: a"),
             (("--json", "list", "--json", "a"), "unrecognized arguments: a"),
