@@ -158,7 +158,7 @@ def _live(settings: ServerSettings, values: dict[str, Any]) -> int:
 def _socket(settings: ServerSettings) -> str:
     """The server's admin socket. Raises BadInput."""
     if settings.admin_socket is None:
-        raise BadInput("which server? give its --admin-socket, or its file with --config")
+        raise BadInput("no admin socket; give --admin-socket, or with --config a file that has admin_socket")
     return settings.admin_socket
 
 

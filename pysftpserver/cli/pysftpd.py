@@ -40,7 +40,7 @@ def serve(arguments: Sequence[str]) -> int:
     title.hide_passwords()
     settings = load(ServerSettings, values["config"], values)
     if os.geteuid() == 0 and not settings.allow_root:
-        raise BadInput("this is root; start it as a user of its own, or add --allow-root")
+        raise BadInput("running as root is refused; start it as another account, or add --allow-root")
     try:
         import asyncssh  # noqa: F401
     except ModuleNotFoundError:

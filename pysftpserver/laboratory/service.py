@@ -91,10 +91,10 @@ class Service:
         """Send a text. Raises ValueError for one that contains a NUL."""
         client.send(text)
 
-    def broadcast(self, text: str, but: Collection[Client] = ()) -> None:
-        """Send a text to all clients that use this service. but: clients to leave out."""
+    def broadcast(self, text: str, exclude: Collection[Client] = ()) -> None:
+        """Send a text to all clients that use this service. exclude: clients to leave out."""
         for client in self.clients:
-            if client not in but:
+            if client not in exclude:
                 client.send(text)
 
     @property
