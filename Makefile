@@ -30,7 +30,7 @@ try: debian-try venv ## open an sftp session on a throw-away jail
 try-gridfs: debian-try venv-gridfs ## open one on files in a throw-away database, for trying out and tests
 	@tools/try-gridfs.sh
 
-try-server: debian-try venv-server ## start an SSH server of its own with a temporary user, for trying out
+try-server: debian-try venv-server ## start a standalone SSH server with a temporary user, for trying out
 	@tools/try-server.sh
 
 try-laboratory: venv-laboratory ## start a message server and a client of it on this terminal, for trying out

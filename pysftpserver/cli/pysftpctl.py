@@ -52,19 +52,21 @@ def _keys(flag: str, help: str) -> Option:
     )
 
 
-FOLDER = Option(
-    "--folder",
-    metavar="FOLDER",
-    help="The user's folder below the server's sftp_path. The default for a new user is the name, or a new "
-    "folder for a user in Redis.",
-)
-STORAGE = Option(
-    "--storage",
-    metavar="STORAGE",
-    convert=lambda text: "" if text.lower() in UNSET else text,
-    help="Keep the user's files in this storage; none means the folder. The default is the folder for a new "
-    "user, and no change otherwise.",
-)
+def _place(folder: str, storage: str) -> tuple[Option, Option]:
+    """The options for where a user's files are. folder, storage: what their defaults are."""
+    return (
+        Option(
+            "--folder",
+            metavar="FOLDER",
+            help=f"The user's folder below the server's sftp_path. The default is {folder}.",
+        ),
+        Option(
+            "--storage",
+            metavar="STORAGE",
+            convert=lambda text: "" if text.lower() in UNSET else text,
+            help=f"Keep the user's files in this storage; none means the folder. The default is {storage}.",
+        ),
+    )
 
 
 def _subcommand(
@@ -178,8 +180,7 @@ COMMAND = Commands(
             [NAME],
             (
                 _keys("--key", "A public key of the user, or a file with a key on each line."),
-                FOLDER,
-                STORAGE,
+                *_place("the name, or a new folder for a user in Redis", "the folder"),
             ),
         ),
         _subcommand(
@@ -193,8 +194,7 @@ COMMAND = Commands(
                     "--remove-key",
                     "Remove this key, those in this file, or the one with this fingerprint (SHA256:...).",
                 ),
-                FOLDER,
-                STORAGE,
+                *_place("no change", "no change"),
                 Option(
                     "--active",
                     metavar="YES_OR_NO",
@@ -223,7 +223,7 @@ COMMAND = Commands(
         ),
         _subcommand("live", "Show sessions and transfers as they go on, until Ctrl-C.", _live),
     ),
-    epilog=f"Each command has a help text of its own: {PROG} COMMAND --help. Users are changed in their file "
+    epilog=f"{PROG} COMMAND --help prints the options of a command. Users are changed in their file "
     "or in Redis, whether a server runs or not; a running server follows at once. The exit status is 0; 1 if "
     "the users or the server cannot be reached, or there is no such user or session; 2 for bad arguments.",
     shared=SHARED,

@@ -31,7 +31,7 @@ PASSWORD = Option(
 NOTE = "A running server takes the change on SIGHUP."
 NAME = [("name", "The user's name.")]
 
-LIST = Command(f"{PROG} list", "Print the names of all users, one a line.", "", [CONFIG])
+LIST = Command(f"{PROG} list", "Print the names of all users, one per line.", "", [CONFIG])
 ADD = Command(f"{PROG} add", "Add a user. A missing configuration is made.", NOTE, [CONFIG, PASSWORD], NAME)
 CHANGE = Command(f"{PROG} change", "Give a user another password.", NOTE, [CONFIG, PASSWORD], NAME)
 REMOVE = Command(f"{PROG} remove", "Remove a user.", NOTE, [CONFIG], NAME)
@@ -85,7 +85,7 @@ def edit(words: Sequence[str]) -> int:
         epilog="Without an option it asks what to do, on a terminal.",
         rest=("configs", f"The server's configuration. The default is {DEFAULT_FILE}."),
         options=(
-            Option("--list", help="Print the names of all users, one a line."),
+            Option("--list", help="Print the names of all users, one per line."),
             Option("--add", metavar="NAME", help="Add this user. A missing configuration is made."),
             Option("--change", metavar="NAME", help="Give this user another password."),
             Option("--remove", metavar="NAME", help="Remove this user."),

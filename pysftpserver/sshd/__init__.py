@@ -1,1 +1,1 @@
-"""The standalone door: an SSH server of its own, whose users are in Redis or in a file."""
+"""The standalone SSH server, whose users are in Redis or in a file."""
