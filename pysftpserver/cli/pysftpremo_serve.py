@@ -32,7 +32,8 @@ COMMAND = Command(
 
 def settings_table() -> str:
     """The table of the settings for the page, and the option that names their file."""
-    return f"{markdown_table(ServerSettings)}| `--config` `-c` | none | {CONFIG.help} |\n"
+    config = CONFIG.help.removesuffix(" There is none by default.")  # which is in a column of its own
+    return f"{markdown_table(ServerSettings)}| `--config` `-c` | none | {config} |\n"
 
 
 def serve(words: Sequence[str]) -> int:

@@ -165,7 +165,7 @@ def seconds(least: float = 0.001, most: float = 31_536_000) -> Kind[float]:
         except ValueError:
             found = -1.0
         if not least <= found <= most:
-            raise ValueError(f"a number of seconds from {least:g} to {most:g}")
+            raise ValueError(f"a number of seconds from {least:.15g} to {most:.15g}")
         return found
 
     return Kind(parse, "SECONDS", (float, int))
@@ -286,7 +286,7 @@ class Setting(_Typed[T]):
         shown = self.default
         if isinstance(shown, tuple):
             shown = ",".join(shown)  # type: ignore[assignment]
-        return f"The default is {shown:g}." if isinstance(shown, float) else f"The default is {shown}."
+        return f"The default is {shown:.15g}." if isinstance(shown, float) else f"The default is {shown}."
 
     def complaint(self, where: str, has_to_be: object, value: object) -> BadInput:
         """What to say of a value that does not do."""

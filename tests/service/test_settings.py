@@ -132,7 +132,7 @@ class Refusals(Case):
         for words, message in (
             (("--port", "x"), "--port: has to be a whole number from 0 to 65535, not 'x'"),
             (("--log-format", "xml"), "--log-format: has to be one of plain, json, not 'xml'"),
-            (("--idle-timeout", "0"), "has to be a number of seconds"),
+            (("--idle-timeout", "0"), "has to be a number of seconds from 0.001 to 31536000, not '0'"),
             (("--log-level", "loud"), "has to be one of QUIET"),
         ):
             with self.subTest(words):
