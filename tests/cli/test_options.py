@@ -6,7 +6,7 @@ import subprocess
 import sys
 import unittest
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pysftpserver.cli import pysftpjail, pysftpmongo, pysftpserver
@@ -22,7 +22,13 @@ WORDS = (
 
 
 class PlainCommandLines(unittest.TestCase):
-    @settings(max_examples=2000, derandomize=True, database=None)
+    @settings(
+        max_examples=2000,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
     @given(
         st.sampled_from([pysftpjail, pysftpserver, pysftpmongo]), st.lists(st.sampled_from(WORDS), max_size=6)
     )
