@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ from pysftpserver.failures import BadInput, Unavailable
 from pysftpserver.pysftpexceptions import SFTPNotFound
 from pysftpserver.service import serving, terminal
 from pysftpserver.service.audit import DoorAudit, open_sink, result_of
-from pysftpserver.service.logs import ServiceLog
+from pysftpserver.service.logs import LogFile, ServiceLog
 from pysftpserver.service.settings import LogSettings
 
 
@@ -94,6 +95,10 @@ class Signals(Case):
         self.assertEqual(self.lines, ["not reloaded: users.toml: unknown key"])
         self.assertIs(signal.getsignal(signal.SIGTERM), before)
 
+    def test_a_fault_in_a_reload_is_logged_and_ends_no_server(self):
+        serving.reload_quietly(lambda: [].remove(1), self.log)
+        self.assertEqual(self.lines[:2], ["not reloaded:", "ValueError: list.remove(x): x not in list"])
+
     def test_a_program_started_by_nohup_goes_on_after_a_hangup(self):
         code = (
             "import asyncio, os, signal\n"
@@ -159,6 +164,32 @@ class Logs(Case):
         names = sorted(path.name for path in self.directory.iterdir())
         self.assertEqual(names, ["log", "log.1", "log.2"])
         self.assertTrue(self.read().endswith("the first line of a file\n"))
+
+    def test_threads_that_share_a_log_lose_no_line_when_it_is_rotated(self):
+        log = LogFile(os.fspath(self.directory / "log"), 300, 1000)
+
+        def write() -> None:
+            for _ in range(200):
+                log.append(b"0123456789" * 8 + b"\n")
+
+        threads = [threading.Thread(target=write, daemon=True) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+            self.assertFalse(thread.is_alive(), "it waits for ever")
+        found = b"".join(path.read_bytes() for path in self.directory.iterdir())
+        self.assertEqual(found, (b"0123456789" * 8 + b"\n") * 1200)
+
+    def test_a_log_that_cannot_be_rotated_goes_on_and_keeps_no_other_process_waiting(self):
+        path = os.fspath(self.directory / "log")
+        os.mkdir(f"{path}.1")
+        log = LogFile(path, 20, 1)
+        for _ in range(3):
+            log.append(b"0123456789\n")
+        self.assertEqual(self.read(), "0123456789\n" * 3)
+        with open(path, "rb") as other:
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def test_a_reload_goes_on_in_the_file_that_has_the_name_now(self):
         log = ServiceLog("pysftpx", self.settings())
