@@ -135,6 +135,9 @@ def reload_quietly(reload: Callable[[], None], log: SFTPLog) -> None:
         reload()
     except BadInput as error:
         log.error(f"not reloaded: {error.message}")
+    except Exception as error:
+        log.error("not reloaded:")
+        log.fault(error)
     else:
         log.info("reloaded")
 
