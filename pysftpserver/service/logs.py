@@ -1,7 +1,8 @@
 """The log of a long-running door: plain text or JSON, to standard error or to a file that is rotated.
 
 Several processes and threads may write to one file: each line is appended in one call, and the process that
-finds the file too long renames it, which the others notice. Times are UTC. What may not enter: what the lines say.
+finds the file too long renames it, which the others notice. Times are UTC. What may not enter: what the
+lines say.
 """
 
 from __future__ import annotations

@@ -166,7 +166,7 @@ class Logs(Case):
         self.assertTrue(self.read().endswith("the first line of a file\n"))
 
     def test_threads_that_share_a_log_lose_no_line_when_it_is_rotated(self):
-        log = LogFile(os.fspath(self.directory / "log"), 300, 1000)
+        log = LogFile(os.fspath(self.directory / "log"), 1000, 110)
 
         def write() -> None:
             for _ in range(200):
