@@ -6,12 +6,14 @@ import asyncio
 import fcntl
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 from pathlib import Path
 
@@ -218,6 +220,38 @@ class Audits(Case):
         )
         self.assertEqual((put["result"], put["user"], put["command"]), ("NO_SUCH_FILE", "alice", "ls"))
         self.assertEqual((end["request"], end["bytes"], end["session"]), ("end", 3, put["session"]))
+
+    def fifo(self) -> tuple[int, int]:
+        """Descriptors of a FIFO for the audit log: one that reads, and one that writes."""
+        os.mkfifo(self.directory / "audit")
+        ends = [os.open(self.directory / "audit", how | os.O_NONBLOCK) for how in (os.O_RDONLY, os.O_WRONLY)]
+        for end in ends:
+            self.addCleanup(os.close, end)
+        return ends[0], ends[1]
+
+    def test_records_of_several_threads_are_whole_however_long_they_are(self):
+        reading, _ = self.fifo()
+        sink = open_sink(os.fspath(self.directory / "audit"))
+        lines = [letter * 100_000 + b"\n" for letter in (b"a", b"b", b"c", b"d")]
+        threads = [threading.Thread(target=sink, args=(line,), daemon=True) for line in lines]
+        for thread in threads:
+            thread.start()
+        found = b""
+        while len(found) < sum(map(len, lines)):
+            self.assertTrue(select.select([reading], [], [], 30)[0])
+            found += os.read(reading, 1 << 16)
+        self.assertEqual(sorted(found.splitlines(True)), lines)
+
+    def test_a_reader_that_does_not_read_does_not_stop_the_event_loop_of_a_door(self):
+        _, writing = self.fifo()
+        sink = open_sink(os.fspath(self.directory / "audit"))
+        with self.assertRaises(BlockingIOError):
+            while True:
+                os.write(writing, bytes(select.PIPE_BUF))
+        began = time.monotonic()
+        with self.assertRaises(TimeoutError):
+            sink(b"{}\n")
+        self.assertLess(time.monotonic() - began, 3)
 
     def test_an_audit_log_that_cannot_be_opened_is_named_with_the_reason(self):
         with self.assertRaisesRegex(BadInput, "audit log /: is a directory"):
