@@ -16,6 +16,7 @@ import threading
 import time
 import unittest
 from pathlib import Path
+from unittest import mock
 
 from pysftpserver.engine.log import SFTPLog
 from pysftpserver.failures import BadInput, Unavailable
@@ -58,6 +59,24 @@ class Listening(Case):
     def test_a_name_of_no_host_is_named(self):
         with self.assertRaisesRegex(Unavailable, "cannot listen on no host! port 0: "):
             self.listening(("no host!",), 0)
+
+    def test_only_tcp_sockets_that_listen_are_taken_over_from_systemd(self):
+        for family, kind in (
+            (socket.AF_UNIX, socket.SOCK_STREAM),
+            (socket.AF_INET, socket.SOCK_DGRAM),
+            (socket.AF_INET, socket.SOCK_STREAM),
+        ):
+            with self.subTest(f"{family!r} {kind!r}"), socket.socket(family, kind) as one:
+                if family == socket.AF_UNIX:
+                    one.bind(os.fspath(self.directory / "socket"))
+                    one.listen()
+                passed = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+                with (
+                    mock.patch.dict(os.environ, passed),
+                    mock.patch.object(serving, "FIRST_PASSED", os.dup(one.fileno())),
+                    self.assertRaisesRegex(Unavailable, "LISTEN_FDS: .* not a TCP socket that listens"),
+                ):
+                    serving.passed_sockets()
 
     def test_the_log_names_what_is_listened_on(self):
         ((one,),) = self.listening(("127.0.0.1",), 0)
