@@ -170,12 +170,13 @@ def _text(name: str, value: bytes) -> dict[str, str]:
         return {name: value.decode(errors="replace"), f"{name}_hex": value.hex()}
 
 
-def file_sink(path: str | os.PathLike[str]) -> Sink:
+def file_sink(path: str | os.PathLike[str], patience: int | None = None) -> Sink:
     """A sink that appends to a file, created with mode 0600. Raises OSError when it cannot be opened.
 
-    Sessions that write to one file take turns, so that a record is there whole or not at all.
+    Sessions that write to one file take turns, so that a record is there whole or not at all. patience:
+    milliseconds to wait for a file that takes nothing; None: PATIENCE.
     """
-    return _Sink(open_for_appending(path), is_own=True)
+    return _Sink(open_for_appending(path), True, patience)
 
 
 def descriptor_sink(descriptor: int) -> Sink:
@@ -184,20 +185,25 @@ def descriptor_sink(descriptor: int) -> Sink:
 
 
 class _Sink:
-    """Stores lines. is_own: this process alone has the descriptor, though others may have the file open.
+    """Stores lines. is_own: this sink alone has the descriptor, and closes it; others may have the file open.
 
     If a line can be written only in part, the part is cut off again; where that is not possible, the next
     record begins on a new line. A sink that takes nothing is waited for once, until it takes something again.
     """
 
-    def __init__(self, descriptor: int, is_own: bool = False) -> None:
+    def __init__(self, descriptor: int, is_own: bool = False, patience: int | None = None) -> None:
         self._descriptor = descriptor
         self._is_own = is_own
         self._is_file = S_ISREG(os.fstat(descriptor).st_mode)
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
-        self._patience = PATIENCE
+        self._most = PATIENCE if patience is None else patience
+        self._patience = self._most
         self._torn = False
+
+    def __del__(self) -> None:
+        if self._is_own:
+            os.close(self._descriptor)
 
     def __call__(self, line: bytes) -> None:
         try:
@@ -210,7 +216,7 @@ class _Sink:
         except OSError:
             self._patience = 0
             raise
-        self._patience = PATIENCE
+        self._patience = self._most
         self._torn = False
 
     def _store(self, line: memoryview) -> None:

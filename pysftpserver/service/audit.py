@@ -6,6 +6,7 @@ else there is to say of a request. What may not enter: keys, tokens, what files 
 
 from __future__ import annotations
 
+import threading
 import time
 
 from pysftpserver.engine.audit import RESULTS, AuditLog, file_sink
@@ -19,12 +20,22 @@ if TYPE_CHECKING:
     from pysftpserver.engine.audit import Sink
 
 
+WAIT = 200  # milliseconds for an audit log that takes nothing: an event loop stands still meanwhile
+
+
 def open_sink(path: str) -> Sink:
-    """Where the audit log goes. Raises BadInput when it cannot be written."""
+    """Where the audit log goes; threads may share it. Raises BadInput when it cannot be written."""
     try:
-        return file_sink(path)
+        sink = file_sink(path, WAIT)
     except OSError as error:
         raise BadInput(f"audit log {path}: {reason_of(error)}; name a file that can be written") from None
+    lock = threading.Lock()
+
+    def store(line: bytes) -> None:
+        with lock:
+            sink(line)
+
+    return store
 
 
 def result_of(error: BaseException | None) -> str:

@@ -1,7 +1,8 @@
 """The log of a long-running door: plain text or JSON, to standard error or to a file that is rotated.
 
-Several processes may write to one file: each line is appended in one call, and the process that finds the
-file too long renames it, which the others notice. Times are UTC. What may not enter: what the lines say.
+Several processes and threads may write to one file: each line is appended in one call, and the process that
+finds the file too long renames it, which the others notice. Times are UTC. What may not enter: what the
+lines say.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import threading
 import time
 
 from pysftpserver.engine.log import DEBUG1, ERROR, FATAL, INFO, LEVELS, VERBOSE, SFTPLog, open_for_appending
@@ -32,17 +34,23 @@ class LogFile:
         self._most = most
         self._keep = keep
         self._descriptor = open_for_appending(path)
+        self._lock = threading.Lock()
 
     def append(self, line: bytes) -> None:
         """Append a line. Raises OSError."""
-        if not self._is_current():
-            self.reopen()
-        if self._most is not None and os.fstat(self._descriptor).st_size + len(line) > self._most:
-            self._begin_anew()
-        os.write(self._descriptor, line)
+        with self._lock:
+            if not self._is_current():
+                self._reopen()
+            if self._most is not None and os.fstat(self._descriptor).st_size + len(line) > self._most:
+                self._begin_anew()
+            os.write(self._descriptor, line)
 
     def reopen(self) -> None:
-        """Go on in the file that has the name now."""
+        """Go on in the file that has the name now. Raises OSError."""
+        with self._lock:
+            self._reopen()
+
+    def _reopen(self) -> None:
         before, self._descriptor = self._descriptor, open_for_appending(self._path)
         os.close(before)
 
@@ -54,12 +62,15 @@ class LogFile:
 
     def _begin_anew(self) -> None:
         full = self._descriptor
-        fcntl.flock(full, fcntl.LOCK_EX)  # released by the close in reopen()
-        if self._is_current():  # and no other process was faster
-            for number in range(self._keep - 1, 0, -1):
-                _move(f"{self._path}.{number}", f"{self._path}.{number + 1}")
-            _move(self._path, f"{self._path}.1")
-        self.reopen()
+        fcntl.flock(full, fcntl.LOCK_EX)  # released by the close in _reopen()
+        try:
+            if self._is_current():  # and no other process was faster
+                for number in range(self._keep - 1, 0, -1):
+                    _move(f"{self._path}.{number}", f"{self._path}.{number + 1}")
+                _move(self._path, f"{self._path}.1")
+            self._reopen()
+        except OSError:  # the log goes on in the file that is full
+            fcntl.flock(full, fcntl.LOCK_UN)
 
 
 def _move(old: str, new: str) -> None:

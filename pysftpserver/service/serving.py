@@ -106,6 +106,9 @@ def passed_sockets() -> list[socket.socket]:
     except (OSError, ValueError):
         raise Unavailable(f"LISTEN_FDS: {count} sockets were not passed to this process") from None
     for one in sockets:
+        is_tcp = one.family in (socket.AF_INET, socket.AF_INET6) and one.type == socket.SOCK_STREAM
+        if not is_tcp or not one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise Unavailable(f"LISTEN_FDS: descriptor {one.fileno()} is not a TCP socket that listens")
         one.setblocking(False)
         os.set_inheritable(one.fileno(), False)
     return sockets
@@ -135,6 +138,9 @@ def reload_quietly(reload: Callable[[], None], log: SFTPLog) -> None:
         reload()
     except BadInput as error:
         log.error(f"not reloaded: {error.message}")
+    except Exception as error:
+        log.error("not reloaded:")
+        log.fault(error)
     else:
         log.info("reloaded")
 

@@ -82,11 +82,12 @@ class Kind(_Typed[T]):
     def from_toml(self, value: object) -> T:
         """The value that TOML has. Raises ValueError with what it has to be."""
         if self.is_list and isinstance(value, list) and all(isinstance(item, str) for item in value):
+            parse = self.parse if self.inner is None else self.inner.parse  # no item is "not set"
             found: list[Any] = []
             for item in value:
-                parsed: Any = self.parse(item)
+                parsed: Any = parse(item)
                 found += parsed if self.separator else [parsed]
-            return tuple(found)  # type: ignore[return-value]
+            return None if self.is_optional and not found else tuple(found)  # type: ignore[return-value]
         if self.is_list and not (self.separator and isinstance(value, str)):
             raise ValueError("a list of texts")
         # A bool is an int for isinstance().
@@ -108,7 +109,8 @@ def optional(kind: Kind[T]) -> Kind[T | None]:
     """The same kind, or None where a text is a word for "not set"."""
 
     def parse(text: str) -> T | None:
-        return None if text.lower() in UNSET else kind.parse(text)
+        found = None if text.lower() in UNSET else kind.parse(text)
+        return None if found == () else found
 
     return Kind(
         parse,
@@ -468,9 +470,16 @@ def _toml(source: str, where: str) -> dict[str, Any]:
     import tomllib
 
     try:
-        return tomllib.loads(source)
+        found = tomllib.loads(source)
+        if any(isinstance(value, int) and value.bit_length() > 63 for value in found.values()):
+            raise ValueError  # as tomllib does for thousands of decimal digits
+        return found
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"{where}: {one_line(str(error))}") from None
+    except ValueError:
+        raise BadInput(f"{where}: a number has too many digits") from None
+    except RecursionError:
+        raise BadInput(f"{where}: lists or tables are nested too deeply") from None
 
 
 def _ini(source: str, where: str) -> dict[str, str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from pysftpserver.failures import BadInput
@@ -192,7 +191,7 @@ class Service:
         self._log = ServiceLog(ident, settings)
         context, shares = self._context(settings), self._shares(settings)
         self._phrase.may_ask = False  # from now on, waiting for an answer would stop all clients
-        sink = None if settings.audit is None else _one_at_a_time(open_sink(settings.audit))
+        sink = None if settings.audit is None else open_sink(settings.audit)
         self._server = Server(settings, shares, self._log, context, sink)
         serving.raise_descriptor_limit(settings.max_connections, DESCRIPTORS)
 
@@ -266,14 +265,3 @@ class Service:
 def serve(ident: str, load: Callable[[], ServerSettings], file: str, open_storage: OpenStorage) -> None:
     """Serve until a signal comes. Arguments and exceptions are those of Service."""
     asyncio.run(Service(ident, load, file, open_storage).run())
-
-
-def _one_at_a_time(sink: Sink) -> Sink:
-    """A sink that several threads may call."""
-    lock = threading.Lock()
-
-    def store(line: bytes) -> None:
-        with lock:
-            sink(line)
-
-    return store

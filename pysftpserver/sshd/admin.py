@@ -128,7 +128,7 @@ class Admin:
         self._sessions = sessions
         self._process = process
         self._log = log
-        self._asking: set[asyncio.StreamWriter] = set()
+        self._asking: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
         self._listener: asyncio.Server | None = None
         self._questions: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
             "sessions": (self._all, ()),
@@ -144,12 +144,14 @@ class Admin:
         """Stop answering."""
         if self._listener is not None:
             self._listener.close()
-        for writer in list(self._asking):
+        for writer in self._asking:
             writer.transport.abort()
+        # asyncio would print a traceback for each of those that the end of the loop cancels.
+        await asyncio.gather(*filter(None, self._asking.values()), return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         refusal = self._refusal(writer)
-        self._asking.add(writer)
+        self._asking[writer] = asyncio.current_task()
         try:
             if refusal is not None:
                 await _hear(reader)
@@ -160,7 +162,7 @@ class Admin:
         except (OSError, TimeoutError):
             writer.transport.abort()
         finally:
-            self._asking.discard(writer)
+            del self._asking[writer]
 
     def _refusal(self, writer: asyncio.StreamWriter) -> str | None:
         """Why a client may not ask, or None."""

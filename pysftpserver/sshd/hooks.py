@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pysftpserver.engine import audit
 from pysftpserver.hook import SFTPHooks
+from pysftpserver.service.audit import WAIT
 from pysftpserver.sshd.metrics import Counting
 
 TYPE_CHECKING = False
@@ -24,7 +25,7 @@ def hook_of(server: Server, connection: Connection) -> SFTPHook | None:
     hooks: list[SFTPHook] = []
     if server.settings.audit is not None:
         # Opened for each session: a file that was moved away is left with the next one.
-        sink = audit.file_sink(server.settings.audit)
+        sink = audit.file_sink(server.settings.audit, WAIT)
         hooks.append(audit.AuditLog(sink, connection.name, connection.address, connection.port, server.log))
     if server.settings.metrics is not None:
         hooks.append(Counting(server.metrics))

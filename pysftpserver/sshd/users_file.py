@@ -87,8 +87,8 @@ def parse(path: str, text: str) -> dict[str, Any]:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise DirectoryError(f"users file {path}: {_where(str(error), text)}") from None
-    except RecursionError:
-        raise DirectoryError(f"users file {path}: nested too deeply") from None
+    except (RecursionError, ValueError):
+        raise DirectoryError(f"users file {path}: nested too deeply, or a number in it is too long") from None
     for name in tables:
         if name != "users":
             raise DirectoryError(

@@ -64,14 +64,16 @@ def is_abandoned(name: bytes, mtime: int) -> bool:
     if is_locked_name(name):
         return False
     found = _NAME.fullmatch(name)
-    is_own = False
     if found and found[1] == _system():
-        if not _is_running(int(found[2]), int(found[3])):
+        process, start = int(found[2]), int(found[3])
+        if not _is_running(process, start):
             return True
-        is_own = int(found[2]) == os.getpid()
-    # Just before it is renamed, a file has the time of the original. So no file of this process is abandoned
-    # by its age, and another's only if it is also old at a second look, when such a moment would be over.
-    return not is_own and time.time() - mtime > OLD
+        if process == os.getpid() or 0 < start == _start(process):
+            return False
+    # Just before it is renamed, a file has the time of the original. So no file of a process that is known to
+    # run is abandoned by its age, and another's only if it is also old at a second look, when such a moment
+    # would be over.
+    return time.time() - mtime > OLD
 
 
 def _random() -> bytes:

@@ -98,6 +98,12 @@ class AFile(InAPlace):
         self.assertEqual(self.path.read_bytes(), b"one\ntwo\n")
         self.assertEqual(self.path.stat().st_mode & 0o7777, 0o640)
 
+    def test_is_closed_when_nothing_writes_to_it_any_more(self) -> None:
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(20):
+            file_sink(self.path)(b"one\n")
+        self.assertLess(len(os.listdir("/proc/self/fd")), before + 20)
+
     def test_that_cannot_be_opened_is_an_error_at_once(self) -> None:
         os.mkfifo(self.place / "nobody reads it")
         for path in (self.place, self.place / "missing" / "audit", self.place / "nobody reads it", ""):

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 from pysftpserver.engine.log import SFTPLog
 from pysftpserver.failures import BadInput, Unavailable
 from pysftpserver.pysftpexceptions import SFTPNotFound
 from pysftpserver.service import serving, terminal
 from pysftpserver.service.audit import DoorAudit, open_sink, result_of
-from pysftpserver.service.logs import ServiceLog
+from pysftpserver.service.logs import LogFile, ServiceLog
 from pysftpserver.service.settings import LogSettings
+from pysftpserver.sshd.hooks import hook_of
 
 
 class Case(unittest.TestCase):
@@ -55,6 +61,24 @@ class Listening(Case):
     def test_a_name_of_no_host_is_named(self):
         with self.assertRaisesRegex(Unavailable, "cannot listen on no host! port 0: "):
             self.listening(("no host!",), 0)
+
+    def test_only_tcp_sockets_that_listen_are_taken_over_from_systemd(self):
+        for family, kind in (
+            (socket.AF_UNIX, socket.SOCK_STREAM),
+            (socket.AF_INET, socket.SOCK_DGRAM),
+            (socket.AF_INET, socket.SOCK_STREAM),
+        ):
+            with self.subTest(f"{family!r} {kind!r}"), socket.socket(family, kind) as one:
+                if family == socket.AF_UNIX:
+                    one.bind(os.fspath(self.directory / "socket"))
+                    one.listen()
+                passed = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+                with (
+                    mock.patch.dict(os.environ, passed),
+                    mock.patch.object(serving, "FIRST_PASSED", os.dup(one.fileno())),
+                    self.assertRaisesRegex(Unavailable, "LISTEN_FDS: .* not a TCP socket that listens"),
+                ):
+                    serving.passed_sockets()
 
     def test_the_log_names_what_is_listened_on(self):
         ((one,),) = self.listening(("127.0.0.1",), 0)
@@ -93,6 +117,10 @@ class Signals(Case):
         serving.block_until_told(reload, self.log)
         self.assertEqual(self.lines, ["not reloaded: users.toml: unknown key"])
         self.assertIs(signal.getsignal(signal.SIGTERM), before)
+
+    def test_a_fault_in_a_reload_is_logged_and_ends_no_server(self):
+        serving.reload_quietly(lambda: [].remove(1), self.log)
+        self.assertEqual(self.lines[:2], ["not reloaded:", "ValueError: list.remove(x): x not in list"])
 
     def test_a_program_started_by_nohup_goes_on_after_a_hangup(self):
         code = (
@@ -160,6 +188,32 @@ class Logs(Case):
         self.assertEqual(names, ["log", "log.1", "log.2"])
         self.assertTrue(self.read().endswith("the first line of a file\n"))
 
+    def test_threads_that_share_a_log_lose_no_line_when_it_is_rotated(self):
+        log = LogFile(os.fspath(self.directory / "log"), 1000, 110)
+
+        def write() -> None:
+            for _ in range(200):
+                log.append(b"0123456789" * 8 + b"\n")
+
+        threads = [threading.Thread(target=write, daemon=True) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+            self.assertFalse(thread.is_alive(), "it waits for ever")
+        found = b"".join(path.read_bytes() for path in self.directory.iterdir())
+        self.assertEqual(found, (b"0123456789" * 8 + b"\n") * 1200)
+
+    def test_a_log_that_cannot_be_rotated_goes_on_and_keeps_no_other_process_waiting(self):
+        path = os.fspath(self.directory / "log")
+        os.mkdir(f"{path}.1")
+        log = LogFile(path, 20, 1)
+        for _ in range(3):
+            log.append(b"0123456789\n")
+        self.assertEqual(self.read(), "0123456789\n" * 3)
+        with open(path, "rb") as other:
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
     def test_a_reload_goes_on_in_the_file_that_has_the_name_now(self):
         log = ServiceLog("pysftpx", self.settings())
         log.info("before")
@@ -187,6 +241,42 @@ class Audits(Case):
         )
         self.assertEqual((put["result"], put["user"], put["command"]), ("NO_SUCH_FILE", "alice", "ls"))
         self.assertEqual((end["request"], end["bytes"], end["session"]), ("end", 3, put["session"]))
+
+    def fifo(self) -> tuple[int, int]:
+        """Descriptors of a FIFO for the audit log: one that reads, and one that writes."""
+        os.mkfifo(self.directory / "audit")
+        ends = [os.open(self.directory / "audit", how | os.O_NONBLOCK) for how in (os.O_RDONLY, os.O_WRONLY)]
+        for end in ends:
+            self.addCleanup(os.close, end)
+        return ends[0], ends[1]
+
+    def test_records_of_several_threads_are_whole_however_long_they_are(self):
+        reading, _ = self.fifo()
+        sink = open_sink(os.fspath(self.directory / "audit"))
+        lines = [letter * 100_000 + b"\n" for letter in (b"a", b"b", b"c", b"d")]
+        threads = [threading.Thread(target=sink, args=(line,), daemon=True) for line in lines]
+        for thread in threads:
+            thread.start()
+        found = b""
+        while len(found) < sum(map(len, lines)):
+            self.assertTrue(select.select([reading], [], [], 30)[0])
+            found += os.read(reading, 1 << 16)
+        self.assertEqual(sorted(found.splitlines(True)), lines)
+
+    def test_a_reader_that_does_not_read_does_not_stop_the_event_loop_of_a_door(self):
+        _, writing = self.fifo()
+        path = os.fspath(self.directory / "audit")
+        with self.assertRaises(BlockingIOError):
+            while True:
+                os.write(writing, bytes(select.PIPE_BUF))
+        server = SimpleNamespace(settings=SimpleNamespace(audit=path, metrics=None), log=self.log)
+        connection = SimpleNamespace(name="alice", address="192.0.2.1", port=22)
+        for audit in DoorAudit(open_sink(path), "alice", None, None, self.log), hook_of(server, connection):
+            began = time.monotonic()
+            audit.ended()
+            self.assertLess(time.monotonic() - began, 3)
+            self.assertIn("audit: connection timed out", self.lines.pop(0))
+            self.lines.clear()
 
     def test_an_audit_log_that_cannot_be_opened_is_named_with_the_reason(self):
         with self.assertRaisesRegex(BadInput, "audit log /: is a directory"):

@@ -107,6 +107,16 @@ class Values(Case):
                 found = self.load(*words, path=path)
                 self.assertEqual((found.logfile, found.max_per_user, found.ciphers), (None, None, None))
 
+    def test_a_list_without_items_is_not_set_and_no_item_of_a_list_is_a_word_for_that(self):
+        for content, ciphers in (
+            ("ciphers = []", None),
+            ("ciphers = ' , '", None),
+            ("ciphers = ['none', 'a']", ("none", "a")),
+            ("service = []", None),
+        ):
+            with self.subTest(content):
+                self.assertEqual(self.load(path=self.file(content)).ciphers, ciphers)
+
     def test_an_ini_file_is_read_as_a_toml_file_is(self):
         ini = "[options]\nsftp_port = 7\nread_only = True\nlogfile = none\nciphers = x, y\nmax_per_user =\n"
         toml = 'port = 7\nread_only = true\nciphers = ["x", "y"]\n'
@@ -149,8 +159,11 @@ class Refusals(Case):
             ("service = 'a'", "sample.toml: service: has to be a list of texts"),
             ("read_only = 'yes'", "sample.toml: read_only: has to be true or false"),
             ("port = \n", "sample.toml: Invalid value"),
+            (f"port = {'9' * 5000}", "sample.toml: a number has too many digits"),
+            (f"read_only = 0x{'f' * 5000}", "sample.toml: a number has too many digits"),
+            (f"service = {'[' * 5000}", "sample.toml: lists or tables are nested too deeply"),
         ):
-            with self.subTest(content):
+            with self.subTest(content[:40]):
                 self.assert_refused(message, path=self.file(content))
 
     def test_a_mistake_in_an_ini_file_is_named_without_repeating_the_line(self):

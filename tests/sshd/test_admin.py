@@ -168,6 +168,8 @@ class WithOneProcess(DaemonCase):
             ask(os.fspath(daemon.socket), {"ask": "sessions"})
         there[0].close()
         until(lambda: talk(daemon.socket, b'{"ask": "figures"}')[0].get("figures"), "there is room again")
+        self.assertEqual(daemon.end(), 0)
+        self.assertEqual((daemon.directory / "stderr").read_text(), "", "the rest are still connected")
 
     def test_the_socket_is_the_account_s_own_and_goes_with_the_server(self):
         daemon = self.started()

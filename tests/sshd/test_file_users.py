@@ -97,6 +97,9 @@ class Loading(Case):
         await self.refused("'user' does not belong there")
         self.write("users = 3\n")
         await self.refused("[users.NAME]")
+        for value in (f"{'[' * 5000}", "9" * 5000):
+            self.write(f"[users.alice]\nkeys = {value}\n")
+            await self.refused("nested too deeply, or a number in it is too long")
         self.file.write_bytes(b"\n# \xff\n")
         await self.refused("line 2: not UTF-8")
         self.file.unlink()

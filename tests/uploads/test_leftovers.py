@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
+import sys
 import tempfile
 import time
 import unittest
@@ -16,6 +18,7 @@ from pysftpserver.uploads import temporary
 from pysftpserver.uploads.files import open_temporary
 from pysftpserver.uploads.leftovers import remove_leftovers
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
+from tests.support.waiting import PATIENCE
 
 ELSEWHERE = b"0" * 12  # another system
 
@@ -52,10 +55,18 @@ class Leftovers(unittest.TestCase):
         self.assertEqual(remove_leftovers(self.storage, b"/"), 3)
         self.assertEqual(self.names(), kept | {b"old"})
 
-    def test_of_this_process_stay_even_with_the_time_of_an_old_original(self) -> None:
+    def test_of_a_running_process_stay_even_with_the_time_of_an_old_original(self) -> None:
         upload = open_temporary(self.storage, b"/f", None)
         upload.set_time(1)
         self.assertEqual(remove_leftovers(self.storage, b"/"), 0)
+        code = (
+            "import sys\n"
+            "from pysftpserver.uploads.leftovers import remove_leftovers\n"
+            "from pysftpserver.virtualchroot import SFTPServerVirtualChroot\n"
+            'sys.exit(remove_leftovers(SFTPServerVirtualChroot(sys.argv[1]), b"/"))\n'
+        )
+        done = subprocess.run([sys.executable, "-c", code, os.fspath(self.root)], timeout=PATIENCE)
+        self.assertEqual(done.returncode, 0, "another process has removed what this one writes to")
         upload.commit()
         self.assertEqual(self.names(), {b"f"})
 
