@@ -23,7 +23,7 @@ from pysftpserver.laboratory.services.files import Files
 from pysftpserver.laboratory.services.http import HTTP, NotFetched, check_same, checked, place_of
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.laboratory.serving import HOST, PASSWORD, Served, ServerCase
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 
 class HostileCase(ServerCase):
@@ -240,9 +240,7 @@ class OnFiles(HostileCase):
                     ann.close()
                     served.log.wait("ended: gone", count)
                     may_go_on.set()
-                    deadline = time.monotonic() + PATIENCE / 4
-                    while len(closed) < count and time.monotonic() < deadline:
-                        time.sleep(0.005)
+                    until(lambda count=count: len(closed) >= count, "it is closed")
                     self.assertEqual(len(opened), count)
                     self.assertEqual(closed, opened)
             self.assertEqual(os.listdir(place), ["a.txt"])

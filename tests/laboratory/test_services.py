@@ -22,7 +22,7 @@ from pysftpserver.laboratory.services.files import Files, meant, shown
 from pysftpserver.laboratory.services.http import HTTP, checked, is_below, place_of
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.laboratory.serving import HOST, PASSWORD, Served, ServerCase
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 
 class ServiceCase(ServerCase):
@@ -353,9 +353,7 @@ class OnFiles(ServiceCase):
         self.only_old()
 
     def only_old(self) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while len(os.listdir(self.root)) > 2 and time.monotonic() < deadline:
-            time.sleep(0.005)
+        until(lambda: len(os.listdir(self.root)) <= 2, "the temporary file is gone")
         self.assertEqual(sorted(os.listdir(self.root)), ["a.txt", "d"])
         self.assertEqual((self.root / "a.txt").read_bytes(), b"hello")
 

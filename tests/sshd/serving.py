@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import unittest
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pysftpserver.sshd.admin_client import ask, found
 from tests.sshd.material import put_host_keys
@@ -90,14 +90,23 @@ class Daemon:
         self.process = None
         return status
 
-    def stop(self) -> None:
-        """End everything, and remove the directory."""
-        for client in self._clients:
+    def hang_up(self) -> None:
+        """End all clients, and wait until the server knows."""
+        self._kill_clients()
+        until(lambda: not self.sessions(), "all sessions are over")
+
+    def _kill_clients(self) -> None:
+        while self._clients:
+            client = self._clients.pop()
             client.kill()
             client.wait(PATIENCE)
             if client.stdin is not None:
                 with contextlib.suppress(BrokenPipeError):
                     client.stdin.close()
+
+    def stop(self) -> None:
+        """End everything, and remove the directory."""
+        self._kill_clients()
         if self.process is not None:
             self.end()
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -172,9 +181,22 @@ NAMES = ("alice", "bob")
 
 
 class DaemonCase(unittest.TestCase):
-    """Tests that start servers of their own."""
+    """Tests that start servers of their own, or share one with the other tests of their class."""
 
     maxDiff = None
+    _shared: ClassVar[dict[tuple[type, int], Daemon]] = {}
+
+    def shared(self, workers: int = 1) -> Daemon:
+        """One that runs and has no sessions, for tests that neither end nor count what it does."""
+        place = type(self), workers
+        if place not in self._shared:
+            daemon = Daemon(workers=workers)
+            daemon.options = ("--admin-socket", os.fspath(daemon.socket))
+            self._shared[place] = daemon
+            self.addClassCleanup(lambda: self._shared.pop(place).stop())
+            daemon.start()
+        self.addCleanup(self._shared[place].hang_up)
+        return self._shared[place]
 
     def daemon(self, *options: str, workers: int = 1, admin: bool = True, users: bool = True) -> Daemon:
         """One that is not started yet."""

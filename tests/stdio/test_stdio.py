@@ -159,7 +159,7 @@ class Moves(Doors):
                     try:
                         sent += ours.send(block[sent % len(block) :])
                     except BlockingIOError:
-                        self.wait_until_it_waits(door)
+                        door.wait_until_it_waits()
                         try:
                             sent += ours.send(block[sent % len(block) :])
                         except BlockingIOError:

@@ -92,6 +92,18 @@ class Door:
     def state(self) -> str:
         return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
+    def wait_until_it_waits(self) -> None:
+        """Until it sleeps, and has used no processor for a moment. (Too early is possible, too late not.)"""
+
+        def quiet() -> bool:
+            before = self.ticks()
+            if self.state() != "S":
+                return False
+            time.sleep(0.03)
+            return self.state() == "S" and self.ticks() == before
+
+        until(quiet, "the server waits")
+
     def memory(self, field: str = "VmHWM") -> int:
         """KiB."""
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
@@ -215,20 +227,10 @@ class Doors(unittest.TestCase):
         """Ask for more than the way back holds, and wait until the server waits."""
         self.open(wire)
         wire.send(b"".join(request("read", n, FILE, u64(n * 1000), u32(MAX_DATA)) for n in range(count)))
-        self.wait_until_it_waits(door)
-
-    def wait_until_it_waits(self, door: Door) -> None:
-        def quiet() -> bool:
-            before = door.ticks()
-            if door.state() != "S":
-                return False
-            time.sleep(0.03)
-            return door.state() == "S" and door.ticks() == before
-
-        until(quiet, "the server waits")
+        door.wait_until_it_waits()
 
     def assert_idle(self, door: Door) -> None:
-        self.wait_until_it_waits(door)
+        door.wait_until_it_waits()
         before = door.ticks()
         time.sleep(WINDOW)
         self.assertLessEqual(door.ticks() - before, TICKS)
