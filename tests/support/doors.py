@@ -20,19 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.support.packets import (
-    HELLO,
-    MAX_DATA,
-    NO_ATTRS,
-    READ,
-    Reader,
-    Reply,
-    parse,
-    request,
-    string,
-    u32,
-    u64,
-)
+from tests.support import packets as sftp
+from tests.support.packets import Reader, Reply, parse, request, string, u32, u64
 from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE, until
 
@@ -153,7 +142,7 @@ class Wire:
         return self.reply()[1]
 
     def hello(self) -> None:
-        self.send(HELLO)
+        self.send(sftp.HELLO)
         if self.packet()[0] != 2:
             raise AssertionError("no VERSION")
 
@@ -218,15 +207,15 @@ class Doors(unittest.TestCase):
         (self.root / "f").write_bytes(content)
         return content
 
-    def open(self, wire: Wire, name: bytes = b"f", flags: int = READ) -> None:
+    def open(self, wire: Wire, name: bytes = b"f", flags: int = sftp.READ) -> None:
         """OPEN; the handle must be FILE if it is the session's first."""
-        reply = wire.ask("open", string(name), u32(flags), NO_ATTRS)
+        reply = wire.ask("open", string(name), u32(flags), sftp.NO_ATTRS)
         self.assertEqual(reply.kind, "handle")
 
     def block_output(self, wire: Wire, door: Door, count: int = 16) -> None:
         """Ask for more than the way back holds, and wait until the server waits."""
         self.open(wire)
-        wire.send(b"".join(request("read", n, FILE, u64(n * 1000), u32(MAX_DATA)) for n in range(count)))
+        wire.send(b"".join(request("read", n, FILE, u64(n * 1000), u32(sftp.MAX_DATA)) for n in range(count)))
         door.wait_until_it_waits()
 
     def assert_idle(self, door: Door) -> None:
