@@ -21,19 +21,8 @@ from pysftpserver.laboratory.services.chat import LOBBY, Chat
 from pysftpserver.laboratory.services.files import Files, meant, shown
 from pysftpserver.laboratory.services.http import HTTP, checked, is_below, place_of
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
-from tests.laboratory.serving import HOST, PASSWORD, Served, ServerCase
+from tests.laboratory.serving import HOST, Served, ServiceCase
 from tests.support.waiting import PATIENCE, until
-
-
-class ServiceCase(ServerCase):
-    def connect(self, served: Served, name: str = "ann") -> client.Connection:
-        connection = client.connect(HOST, served.port, password=PASSWORD, name=name, timeout=PATIENCE)
-        self.addCleanup(connection.close)
-        return connection
-
-    def ask(self, connection: client.Connection, text: str) -> str:
-        connection.send(text)
-        return connection.receive(PATIENCE)
 
 
 class InChat(ServiceCase):

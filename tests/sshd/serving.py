@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from pysftpserver.sshd.admin_client import ask, found
 from tests.sshd.material import put_host_keys
+from tests.sshd.running import kill_group, make_key
 from tests.support.processes import Program, command, program
 from tests.support.waiting import PATIENCE, until
 
@@ -39,10 +40,7 @@ class Daemon:
         self._in_file = users
         put_host_keys(self.directory / "host-keys")
         self._clients: list[subprocess.Popen[bytes]] = []
-        subprocess.run(
-            [program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", os.fspath(self.key)], check=True
-        )
-        self.public = self.key.with_suffix(".pub").read_text().strip()
+        self.public = make_key(self.key)
         if users:
             lines = [f'[users.{name}]\nfolder = "{name}"\nkeys = ["{self.public}"]\n' for name in NAMES]
             self.users.write_text("\n".join(lines))
@@ -97,12 +95,7 @@ class Daemon:
 
     def _kill_clients(self) -> None:
         while self._clients:
-            client = self._clients.pop()
-            client.kill()
-            client.wait(PATIENCE)
-            if client.stdin is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    client.stdin.close()
+            kill_group(self._clients.pop())
 
     def stop(self) -> None:
         """End everything, and remove the directory."""
@@ -127,6 +120,7 @@ class Daemon:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,  # sftp has an ssh, which goes on where only sftp is killed
         )
         self._clients.append(process)
         if say:
