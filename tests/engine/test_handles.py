@@ -10,6 +10,7 @@ from tests.support import packets as sftp
 from tests.support.cases import InADirectory
 from tests.support.packets import Attributes, Client, attrs, string, u32, u64
 from tests.support.storages import Failing, Listed, Whole
+from tests.support.uploads import descriptors
 
 
 class Handles(InADirectory):
@@ -80,16 +81,16 @@ class Handles(InADirectory):
 
     def test_all_close_at_the_end_listings_that_were_never_read_too(self):
         (self.root / "f").write_bytes(b"x")
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(descriptors())
         client = self.client()
         for _ in range(20):
             client.open(b"f")
             client.opendir(b".")
         begun = client.opendir(b".")
         client.ask("readdir", begun)
-        self.assertGreaterEqual(len(os.listdir("/proc/self/fd")), before + 41)
+        self.assertGreaterEqual(len(descriptors()), before + 41)
         client.server.close()
-        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        self.assertEqual(len(descriptors()), before)
         closed = [line for line in client.lines() if line.startswith("forced close")]
         self.assertEqual(len(closed), 41)
 

@@ -165,10 +165,8 @@ class Replies(InADirectory):
         self.assertEqual(client.ask("stat", string(b".")).kind, "attrs")
 
     def test_a_malformed_body_is_a_bad_message_and_the_session_goes_on(self):
-        from tests.engine.test_requests import BODIES
-
         client = Client(Whole())
-        for name, body in BODIES.items():
+        for name, body in sftp.BODIES.items():
             for size in range(len(body)):
                 with self.subTest(name, size=size):
                     self.assertEqual(client.status(name, body[:size]), sftp.BAD_MESSAGE)
