@@ -19,6 +19,7 @@ import pymongo
 from pysftpserver import __version__
 from pysftpserver.cli.registry import PROGRAMS
 from pysftpserver.cli.session import request_names
+from tests.support.hard import IS_HARD
 from tests.support.paths import ROOT
 
 PACKAGED = ("pysftpserver", "bin", "tools", "pyproject.toml", "setup.py", "README.md", "LICENSE")
@@ -106,6 +107,13 @@ class Installation(unittest.TestCase):
             raise AssertionError(f"{words} ended with {done.returncode}:\n{done.stdout}")
         return done
 
+    def lend_libraries(self) -> None:
+        """What the extras would install is here already, for the tests."""
+        (packages,) = self.environment.glob("lib/python*/site-packages")
+        lent = packages / "lent.pth"
+        lent.write_text(f"{Path(pymongo.__file__).parents[1]}\n")
+        self.addCleanup(lent.unlink)
+
     def test_the_commands_start_with_the_interpreter_they_were_installed_for(self) -> None:
         for command in COMMANDS:
             with self.subTest(command):
@@ -144,10 +152,7 @@ class Installation(unittest.TestCase):
         self.assertEqual(names - {"__pycache__"}, {"pysftpserver"})
 
     def test_make_try_shows_a_jail_that_nobody_can_leave_and_removes_it(self) -> None:
-        done = self.call(
-            self.checkout / "tools" / "try.sh",
-            text="\n".join(TRIED),
-        )
+        done = self.call(self.checkout / "tools" / "try.sh", text="\n".join(TRIED))
         self.assertIn("welcome.txt", done.stdout)
         self.assertIn("This is a jail", done.stdout)
         self.assertRegex(done.stdout, r"(?m)^l[rwx-]{9} .* passwd")
@@ -159,11 +164,7 @@ class Installation(unittest.TestCase):
         self.assertEqual(list((self.top / "tmp").iterdir()), [])
 
     def test_make_try_gridfs_shows_files_in_a_database_and_removes_it(self) -> None:
-        # What the extras would install is here already, for the tests.
-        (packages,) = self.environment.glob("lib/python*/site-packages")
-        lent = packages / "lent.pth"
-        lent.write_text(f"{Path(pymongo.__file__).parents[1]}\n")
-        self.addCleanup(lent.unlink)
+        self.lend_libraries()
         done = self.call(self.checkout / "tools" / "try-gridfs.sh", text="\n".join(TRIED_ON_GRIDFS))
         self.assertIn("for trying out and tests", done.stdout)
         self.assertRegex(done.stdout, r"(?m)^-[rwx-]{9} .* welcome.txt")
@@ -174,10 +175,7 @@ class Installation(unittest.TestCase):
         self.assertEqual(list((self.top / "tmp").iterdir()), [])
 
     def test_make_try_server_prints_a_command_that_gets_in_and_removes_everything(self) -> None:
-        (packages,) = self.environment.glob("lib/python*/site-packages")
-        lent = packages / "lent.pth"
-        lent.write_text(f"{Path(pymongo.__file__).parents[1]}\n")
-        self.addCleanup(lent.unlink)
+        self.lend_libraries()
         temporary = self.top / "server"
         temporary.mkdir()
         self.addCleanup(shutil.rmtree, temporary, ignore_errors=True)
@@ -206,10 +204,7 @@ class Installation(unittest.TestCase):
         self.assertEqual(list(temporary.iterdir()), [])
 
     def test_make_try_laboratory_is_a_server_and_a_client_and_removes_both(self) -> None:
-        (packages,) = self.environment.glob("lib/python*/site-packages")
-        lent = packages / "lent.pth"
-        lent.write_text(f"{Path(pymongo.__file__).parents[1]}\n")
-        self.addCleanup(lent.unlink)
+        self.lend_libraries()
         text = "hello\n:use files\nget /welcome.txt\n"
         done = self.call(self.checkout / "tools" / "try-laboratory.sh", text=text)
         self.assertIn('I received "hello" from you.\n', done.stdout)
@@ -240,6 +235,7 @@ class InstallLines(unittest.TestCase):
                 allowed = right | {"pysftpserver"} if file == "README.md" else right
                 self.assertLessEqual(named, allowed)
 
+    @unittest.skipUnless(IS_HARD, "pip takes minutes; class Installation has the plain line")
     def test_each_line_installs_this_program_and_an_upgrade_keeps_it(self) -> None:
         with tempfile.TemporaryDirectory() as name:
             top = Path(name)
@@ -265,17 +261,8 @@ class InstallLines(unittest.TestCase):
             (other / "pysftpserver.py").write_text("")
             wheels = top / "wheels"
             self.pip(other, python, "wheel", "--no-deps", "--wheel-dir", wheels, ".")
-            self.pip(
-                top,
-                python,
-                "install",
-                "--upgrade",
-                "--no-deps",
-                "--no-index",
-                "--find-links",
-                wheels,
-                "pysftpserver",
-            )
+            local = ("--upgrade", "--no-deps", "--no-index", "--find-links", wheels)
+            self.pip(top, python, "install", *local, "pysftpserver")
             after = self.call(top, python, "-c", "import pysftpserver as p; print(p.__version__)")
             self.assertEqual(after, f"{__version__}\n")
 

@@ -11,13 +11,12 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import unittest
 from pathlib import Path
 
 from tests.support.doors import Door, Wire
 from tests.support.paths import ROOT
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import PATIENCE
 
 COMMANDS = ("pysftpjail", "pysftpserver")
 
@@ -49,18 +48,6 @@ class Session(Door):
 
     def is_alive(self) -> bool:
         return self.process.poll() is None
-
-    def wait_until_it_waits(self) -> None:
-        """Until it sleeps, and has used no processor for a moment. (Too early is possible, too late not.)"""
-
-        def quiet() -> bool:
-            before = self.ticks()
-            if self.state() != "S":
-                return False
-            time.sleep(0.02)
-            return self.state() == "S" and self.ticks() == before
-
-        until(quiet, "the server waits")
 
 
 class SessionCase(unittest.TestCase):

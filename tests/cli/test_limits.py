@@ -15,22 +15,9 @@ from typing import Any
 from pysftpserver.engine.limits import LIMITS
 from tests.cli.commands import CommandCase
 from tests.cli.sessions import COMMANDS, Session, SessionCase
+from tests.support import packets as sftp
 from tests.support.doors import FILE, Wire
-from tests.support.packets import (
-    BAD_MESSAGE,
-    FAILURE,
-    HELLO,
-    MAX_DATA,
-    NO_ATTRS,
-    NO_SUCH_FILE,
-    OK,
-    READ,
-    replies,
-    request,
-    string,
-    u32,
-    u64,
-)
+from tests.support.packets import replies, request, string, u32, u64
 from tests.support.waiting import PATIENCE, until
 
 EXTENDED_FLAG = 0x80000000
@@ -70,8 +57,8 @@ class Flags(SessionCase):
         for session, wire, _ in self.each("--max-packet", "50000"):
             said = wire.ask("limits").content
             self.assertEqual(said[:24], u64(50_000) + u64(50_000 - 1024) * 2)
-            wire.ask("open", string(b"f"), u32(READ), NO_ATTRS)
-            self.assertEqual(len(wire.ask("read", FILE, u64(0), u32(MAX_DATA)).content), 50_000 - 1024)
+            wire.ask("open", string(b"f"), u32(sftp.READ), sftp.NO_ATTRS)
+            self.assertEqual(len(wire.ask("read", FILE, u64(0), u32(sftp.MAX_DATA)).content), 50_000 - 1024)
             stat = bytes((17,)) + u32(8) + string(b".")
             wire.send(u32(50_000) + stat + bytes(50_000 - len(stat)))
             self.assertEqual(wire.reply()[1].kind, "attrs", "what follows the path is passed over")
@@ -82,28 +69,28 @@ class Flags(SessionCase):
 
     def test_max_handles_refuses_one_more_until_one_is_closed(self):
         (self.jail / "f").touch()
-        opens = {"open": (string(b"f"), u32(READ), NO_ATTRS), "opendir": (string(b"."),)}
+        opens = {"open": (string(b"f"), u32(sftp.READ), sftp.NO_ATTRS), "opendir": (string(b"."),)}
         for session, wire, _ in self.each("--max-handles=2"):
             self.assertEqual(wire.ask("limits").content[24:], u64(2))
             for name, parts in opens.items():
                 self.assertEqual(wire.ask(name, *parts).kind, "handle")
             for name, parts in opens.items():
                 text = "Limit reached: 2 open handles; close some of them first"
-                self.refused(wire, session, FAILURE, text, name, *parts)
-            self.assertEqual(wire.ask("close", FILE).content, OK)
+                self.refused(wire, session, sftp.FAILURE, text, name, *parts)
+            self.assertEqual(wire.ask("close", FILE).content, sftp.OK)
             self.assertEqual(wire.ask("opendir", string(b".")).kind, "handle")
 
     def test_max_queue_is_how_far_the_server_gets_with_a_client_that_reads_nothing(self):
         """Of three READs of 255 KiB, the socket takes less than one; then a MKDIR shows who went on."""
-        (self.jail / "f").write_bytes(bytes(MAX_DATA))
+        (self.jail / "f").write_bytes(bytes(sftp.MAX_DATA))
         for number, (flags, goes_on) in enumerate(
             (([], True), (["--max-queue", "0"], False), (["--max-queue", "2000000"], True))
         ):
             for session, wire, _ in self.each(*flags):
                 name = f"{number}-{session.pid}"
-                wire.ask("open", string(b"f"), u32(READ), NO_ATTRS)
-                reads = [request("read", one, FILE, u64(0), u32(MAX_DATA)) for one in range(3)]
-                wire.send(b"".join(reads) + request("mkdir", 9, string(name.encode()), NO_ATTRS))
+                wire.ask("open", string(b"f"), u32(sftp.READ), sftp.NO_ATTRS)
+                reads = [request("read", one, FILE, u64(0), u32(sftp.MAX_DATA)) for one in range(3)]
+                wire.send(b"".join(reads) + request("mkdir", 9, string(name.encode()), sftp.NO_ATTRS))
                 if goes_on:
                     until((self.jail / name).exists, "the MKDIR is served")
                 else:
@@ -111,24 +98,24 @@ class Flags(SessionCase):
                     self.assertFalse((self.jail / name).exists())
                 answered = [wire.reply() for _ in range(4)]
                 self.assertEqual([one for one, _ in answered], [0, 1, 2, 9])
-                self.assertEqual({reply.content for _, reply in answered[:3]}, {bytes(MAX_DATA)})
-                self.assertEqual(answered[3][1].content, OK)
+                self.assertEqual({reply.content for _, reply in answered[:3]}, {bytes(sftp.MAX_DATA)})
+                self.assertEqual(answered[3][1].content, sftp.OK)
                 self.assertTrue((self.jail / name).exists())
 
     def test_max_path_refuses_longer_ones(self):
         text = "Limit reached: a path of 65 bytes, where 64 are allowed"
         for session, wire, _ in self.each("--max-path", "64"):
-            self.assertEqual(wire.ask("stat", string(b"x" * 64)).content, NO_SUCH_FILE)
-            self.refused(wire, session, BAD_MESSAGE, text, "stat", string(b"x" * 65))
-            self.refused(wire, session, BAD_MESSAGE, text, "symlink", string(b"x" * 65), string(b"link"))
+            self.assertEqual(wire.ask("stat", string(b"x" * 64)).content, sftp.NO_SUCH_FILE)
+            self.refused(wire, session, sftp.BAD_MESSAGE, text, "stat", string(b"x" * 65))
+            self.refused(wire, session, sftp.BAD_MESSAGE, text, "symlink", string(b"x" * 65), string(b"link"))
             self.assertEqual(os.listdir(self.jail), [])
 
     def test_without_max_path_32768_bytes_reach_the_kernel_and_32769_do_not(self):
         for session, wire, _ in self.each():
             reply = wire.ask("stat", string(b"x" * 32_768))
-            self.assertEqual((reply.content, reply.message), (BAD_MESSAGE, b"Bad message"))
+            self.assertEqual((reply.content, reply.message), (sftp.BAD_MESSAGE, b"Bad message"))
             text = "Limit reached: a path of 32769 bytes, where 32768 are allowed"
-            self.refused(wire, session, BAD_MESSAGE, text, "stat", string(b"x" * 32_769))
+            self.refused(wire, session, sftp.BAD_MESSAGE, text, "stat", string(b"x" * 32_769))
 
     def test_max_entries_is_the_most_of_one_reply(self):
         expected = [b".", b".."]
@@ -148,11 +135,11 @@ class Flags(SessionCase):
         (self.jail / "f").touch()
         for limit, text in (("0", "Limit reached: 1 extended attributes, where 0 are allowed"), ("1", "")):
             for session, wire, _ in self.each("--max-extended", limit):
-                self.assertEqual(wire.ask("setstat", string(b"f"), NO_ATTRS).content, OK)
+                self.assertEqual(wire.ask("setstat", string(b"f"), sftp.NO_ATTRS).content, sftp.OK)
                 if text:
-                    self.refused(wire, session, BAD_MESSAGE, text, "setstat", string(b"f"), PAIR)
+                    self.refused(wire, session, sftp.BAD_MESSAGE, text, "setstat", string(b"f"), PAIR)
                 else:
-                    self.assertEqual(wire.ask("setstat", string(b"f"), PAIR).content, OK)
+                    self.assertEqual(wire.ask("setstat", string(b"f"), PAIR).content, sftp.OK)
 
     def test_all_of_them_can_be_given_at_once_at_either_end_of_their_ranges(self):
         for end in (0, 1):
@@ -185,7 +172,7 @@ class Idle(SessionCase):
         for prog in COMMANDS:
             session, wire, _ = self.command(prog, "--idle-timeout", "1")
             since = time.monotonic()
-            wire.ask("open", string(b"f"), u32(READ), NO_ATTRS)
+            wire.ask("open", string(b"f"), u32(sftp.READ), sftp.NO_ATTRS)
             idle.append((session, wire, since))
         for session, wire, since in idle:
             self.assert_ended(session, since)
@@ -205,7 +192,7 @@ class Idle(SessionCase):
     def test_a_client_that_says_nothing_at_all_or_half_a_packet_is_ended_too(self):
         started = []
         for prog in COMMANDS:
-            for said in (b"", HELLO[:-1], HELLO + request("stat", 1, string(b"."))[:-1]):
+            for said in (b"", sftp.HELLO[:-1], sftp.HELLO + request("stat", 1, string(b"."))[:-1]):
                 session, wire, ours = self.command(prog, "--idle-timeout", "1", greet=False)
                 started.append((session, time.monotonic(), ours))
                 wire.send(said)
@@ -214,11 +201,11 @@ class Idle(SessionCase):
 
     def test_a_client_that_never_reads_is_ended_too(self):
         """The server is paused, with a full queue and a full buffer: neither direction moves."""
-        (self.jail / "f").write_bytes(bytes(MAX_DATA))
-        block = request("read", 1, FILE, u64(0), u32(MAX_DATA)) * 1000
+        (self.jail / "f").write_bytes(bytes(sftp.MAX_DATA))
+        block = request("read", 1, FILE, u64(0), u32(sftp.MAX_DATA)) * 1000
         for prog in COMMANDS:
             session, wire, ours = self.command(prog, "--idle-timeout", "1")
-            wire.ask("open", string(b"f"), u32(READ), NO_ATTRS)
+            wire.ask("open", string(b"f"), u32(sftp.READ), sftp.NO_ATTRS)
             sent = 0
             since = time.monotonic()
 
@@ -263,7 +250,7 @@ class Idle(SessionCase):
 class BadValues(CommandCase):
     """One line and status 2; the requests on standard input get no reply."""
 
-    STDIN = HELLO + request("mkdir", 1, string(b"served"), NO_ATTRS)
+    STDIN = sftp.HELLO + request("mkdir", 1, string(b"served"), sftp.NO_ATTRS)
 
     def refuse(self, flag: str, *values: str, progs: tuple[str, ...] = COMMANDS) -> None:
         for self.prog in progs:
@@ -328,7 +315,7 @@ class Help(CommandCase):
     def test_what_the_help_says_of_defaults_is_what_a_session_has(self):
         for self.prog in COMMANDS:
             rest = [self.jail] if self.prog == "pysftpjail" else ["-d", self.jail]
-            done = self.run_it(*rest, stdin=HELLO + request("limits", 1))
+            done = self.run_it(*rest, stdin=sftp.HELLO + request("limits", 1))
             ((_, reply),) = replies(done.stdout)
             self.assertEqual(reply.content[:8], u64(262_144))
             handles = min(1024, (os.sysconf("SC_OPEN_MAX") - 32) // 2)

@@ -6,12 +6,10 @@ import subprocess
 import sys
 import unittest
 
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
 from pysftpserver.cli import pysftpjail, pysftpmongo, pysftpserver
 from pysftpserver.cli.parser import parse
 from pysftpserver.failures import BadInput
+from tests.support.examples import SEEDED, given, settings, st
 
 WORDS = (
     ["-R", "--read-only", "-u", "--umask", "022", "-u022", "--umask=7", "--uma", "999", "-d", "/in", "-e"]
@@ -22,13 +20,7 @@ WORDS = (
 
 
 class PlainCommandLines(unittest.TestCase):
-    @settings(
-        max_examples=2000,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow],
-    )
+    @settings(SEEDED, max_examples=2000)
     @given(
         st.sampled_from([pysftpjail, pysftpserver, pysftpmongo]), st.lists(st.sampled_from(WORDS), max_size=6)
     )

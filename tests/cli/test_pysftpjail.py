@@ -10,19 +10,11 @@ from pysftpserver.cli import pysftpjail
 from pysftpserver.cli.parser import build_parser
 from pysftpserver.engine.requests import REQUESTS
 from tests.cli.commands import BAD_UMASKS, REFERENCE, CommandCase
-from tests.support.packets import (
-    CREAT,
-    HELLO,
-    NO_ATTRS,
-    PERMISSION_DENIED,
-    WRITE,
-    request,
-    string,
-    u32,
-)
+from tests.support import packets as sftp
+from tests.support.packets import request, string, u32
 
-MAKE = request("open", 1, string(b"/f"), u32(WRITE | CREAT), NO_ATTRS) + request(
-    "mkdir", 2, string(b"/d"), NO_ATTRS
+MAKE = request("open", 1, string(b"/f"), u32(sftp.WRITE | sftp.CREAT), sftp.NO_ATTRS) + request(
+    "mkdir", 2, string(b"/d"), sftp.NO_ATTRS
 )
 STAT = request("stat", 1, string(b"/"))
 WHERE = request("realpath", 1, string(b"."))
@@ -71,7 +63,7 @@ class Jail(CommandCase):
     def test_read_only_serves_and_changes_nothing(self):
         for option in ("-R", "--read-only"):
             replies = self.serve(option, self.jail, requests=MAKE + STAT)
-            self.assertEqual([reply.content for reply in replies[:2]], [PERMISSION_DENIED] * 2)
+            self.assertEqual([reply.content for reply in replies[:2]], [sftp.PERMISSION_DENIED] * 2)
             self.assertEqual(replies[2].kind, "attrs")
             self.assertEqual(os.listdir(self.jail), [])
 
@@ -87,10 +79,10 @@ class Jail(CommandCase):
 
     def test_allowed_and_denied_requests(self):
         for options, statuses in (
-            (["-P", "mkdir"], ["handle", PERMISSION_DENIED]),
-            (["--deny-requests", "mkdir,open"], [PERMISSION_DENIED, PERMISSION_DENIED]),
-            (["-p", "open,close"], ["handle", PERMISSION_DENIED]),
-            (["--allow-requests", "mkdir", "-P", "mkdir"], [PERMISSION_DENIED, PERMISSION_DENIED]),
+            (["-P", "mkdir"], ["handle", sftp.PERMISSION_DENIED]),
+            (["--deny-requests", "mkdir,open"], [sftp.PERMISSION_DENIED, sftp.PERMISSION_DENIED]),
+            (["-p", "open,close"], ["handle", sftp.PERMISSION_DENIED]),
+            (["--allow-requests", "mkdir", "-P", "mkdir"], [sftp.PERMISSION_DENIED, sftp.PERMISSION_DENIED]),
         ):
             with self.subTest(options):
                 replies = self.serve(*options, self.jail, requests=MAKE)
@@ -106,7 +98,7 @@ class Jail(CommandCase):
     def test_every_listed_request_can_be_allowed_and_denied(self):
         names = self.run_it("-Q").stdout.decode().split()
         replies = self.serve("-p", ",".join(names), "-P", ",".join(names), self.jail, requests=STAT)
-        self.assertEqual(replies[0].content, PERMISSION_DENIED)
+        self.assertEqual(replies[0].content, sftp.PERMISSION_DENIED)
         self.assertGreater(len(names), len(REQUESTS))
 
     def test_the_log_goes_to_the_file_at_the_level(self):
@@ -163,7 +155,7 @@ class Jail(CommandCase):
         ):
             with self.subTest(name):
                 path = name and f"{self.place}/{name}"
-                self.assert_refused(self.run_it(path, stdin=HELLO + STAT), "chroot")
+                self.assert_refused(self.run_it(path, stdin=sftp.HELLO + STAT), "chroot")
 
     def test_a_chroot_that_cannot_be_entered_is_refused(self):
         (self.jail / "inner").mkdir()
@@ -171,7 +163,7 @@ class Jail(CommandCase):
         try:
             for chroot in (self.jail / "inner", self.jail):
                 with self.subTest(chroot.name):
-                    self.assert_refused(self.run_it(chroot, stdin=HELLO + STAT, obedient=True), "chroot")
+                    self.assert_refused(self.run_it(chroot, stdin=sftp.HELLO + STAT, obedient=True), "chroot")
         finally:
             self.jail.chmod(0o700)
 
@@ -179,7 +171,7 @@ class Jail(CommandCase):
         log = self.place / "log"
         log.write_bytes(b"")
         log.chmod(0o400)
-        done = self.run_it("--logfile", log, self.jail, stdin=HELLO, obedient=True)
+        done = self.run_it("--logfile", log, self.jail, stdin=sftp.HELLO, obedient=True)
         self.assert_refused(done, "log file", "permission denied")
 
     def test_a_bad_umask_is_refused(self):
@@ -190,7 +182,7 @@ class Jail(CommandCase):
     def test_an_unwritable_log_file_is_refused(self):
         for path in (self.place, self.place / "missing" / "log", "/proc/version/log"):
             with self.subTest(path):
-                done = self.run_it("--logfile", path, self.jail, stdin=HELLO)
+                done = self.run_it("--logfile", path, self.jail, stdin=sftp.HELLO)
                 self.assert_refused(done, "log file", str(path))
 
     def test_an_unknown_request_name_is_refused(self):
@@ -205,7 +197,7 @@ class Jail(CommandCase):
                 "posix-rename@openssh.com",
             ):
                 with self.subTest(option, names=names):
-                    self.assert_refused(self.run_it(option, names, self.jail, stdin=HELLO), "request")
+                    self.assert_refused(self.run_it(option, names, self.jail, stdin=sftp.HELLO), "request")
 
     def test_an_unknown_option_or_level_is_refused(self):
         self.assert_refused(self.run_it("--nope", self.jail), "--nope")
@@ -221,7 +213,7 @@ class Jail(CommandCase):
         (self.place / "outside").mkdir()
         for name in ("missing", "file", "out", self.place, "/etc", "a\nb", "{x}"):
             with self.subTest(name):
-                self.assert_refused(self.run_it("-d", name, self.jail, stdin=HELLO), "start directory")
+                self.assert_refused(self.run_it("-d", name, self.jail, stdin=sftp.HELLO), "start directory")
 
     def test_an_argument_with_line_ends_is_still_one_line(self):
         for arguments in (
@@ -245,7 +237,7 @@ class Jail(CommandCase):
             ["-P", secret, self.jail],
         ):
             with self.subTest(arguments):
-                text = self.assert_refused(self.run_it(*arguments, stdin=HELLO, under_sshd=True))
+                text = self.assert_refused(self.run_it(*arguments, stdin=sftp.HELLO, under_sshd=True))
                 self.assertNotIn("secret", text)
                 self.assertNotIn(str(self.place), text)
 
@@ -263,8 +255,8 @@ class Jail(CommandCase):
         code += "[os.close(int(number)) for number in sys.argv[1]]\nsys.exit(main(sys.argv[2:]))"
         for closed in ("0", "1", "01", "012"):
             with self.subTest(closed):
-                done = self.run_argv(["-c", code, closed, "-l", str(log), str(self.jail)], stdin=HELLO)
+                done = self.run_argv(["-c", code, closed, "-l", str(log), str(self.jail)], stdin=sftp.HELLO)
                 self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"", b""))
                 self.assertNotIn(b"posix-rename@openssh.com", log.read_bytes())
-        done = self.run_argv(["-c", code, "2", str(self.jail / "missing")], stdin=HELLO)
+        done = self.run_argv(["-c", code, "2", str(self.jail / "missing")], stdin=sftp.HELLO)
         self.assertEqual((done.returncode, done.stdout, done.stderr), (2, b"", b""))

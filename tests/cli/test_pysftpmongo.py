@@ -14,28 +14,14 @@ from pysftpserver.failures import missing
 from tests.cli.commands import BAD_UMASKS, REFERENCE, CommandCase
 from tests.cli.databases import DatabaseCase
 from tests.mongo import databases
+from tests.support import packets as sftp
 from tests.support.auditing import records_of
-from tests.support.packets import (
-    BAD_MESSAGE,
-    CREAT,
-    HELLO,
-    NO_ATTRS,
-    NO_SUCH_FILE,
-    OK,
-    PERMISSION_DENIED,
-    TRUNC,
-    WRITE,
-    replies,
-    request,
-    string,
-    u32,
-    u64,
-)
+from tests.support.packets import replies, request, string, u32, u64
 
-MKDIR = request("mkdir", 1, string(b"/d"), NO_ATTRS)
+MKDIR = request("mkdir", 1, string(b"/d"), sftp.NO_ATTRS)
 STAT = request("stat", 1, string(b"/"))
 WHERE = request("realpath", 1, string(b"."))
-OPEN = request("open", 1, string(b"/f"), u32(WRITE | CREAT | TRUNC), NO_ATTRS)
+OPEN = request("open", 1, string(b"/f"), u32(sftp.WRITE | sftp.CREAT | sftp.TRUNC), sftp.NO_ATTRS)
 CLOSE = request("close", 1, string(u32(1)))
 
 
@@ -141,7 +127,7 @@ class Sessions(DatabaseCase):
                 asked = stat(b"/f") + stat(b"/beside") + stat(b"/../beside") + stat(b"/jail/f") + WHERE
                 inside, *outside, where = self.here("--prefix", prefix, requests=asked)
                 self.assertEqual(inside.content.size, 5)
-                self.assertEqual([reply.content for reply in outside], [NO_SUCH_FILE] * 3)
+                self.assertEqual([reply.content for reply in outside], [sftp.NO_SUCH_FILE] * 3)
                 self.assertEqual(where.content[0].name, b"/")
 
     def test_old_revisions_are_removed_or_kept(self) -> None:
@@ -169,12 +155,12 @@ class Sessions(DatabaseCase):
         self.assertEqual(reply.content[0].name, b"/b")
         for name in ("missing", "a/b/f", "top\nforged", "{x}"):
             with self.subTest(name):
-                done = self.run_here("-d", name, stdin=HELLO)
+                done = self.run_here("-d", name, stdin=sftp.HELLO)
                 self.assert_refused(done, "start directory", "no such directory in the database")
-                done = self.run_here("-d", name, stdin=HELLO, under_sshd=True)
+                done = self.run_here("-d", name, stdin=sftp.HELLO, under_sshd=True)
                 text = self.assert_refused(done, "the start directory cannot be used (syslog says more)")
                 self.assertNotIn(name, text)
-        self.assert_refused(self.run_here("--prefix", "a", "-d", "top", stdin=HELLO), "start directory")
+        self.assert_refused(self.run_here("--prefix", "a", "-d", "top", stdin=sftp.HELLO), "start directory")
 
     def test_the_umask_is_effective_and_octal(self) -> None:
         for mask, expected in (("027", 0o640), ("0", 0o666)):
@@ -185,7 +171,7 @@ class Sessions(DatabaseCase):
     def test_read_only_serves_and_changes_nothing_indexes_among_it(self) -> None:
         for option in ("-R", "--read-only"):
             answers = self.here(option, requests=OPEN + MKDIR + STAT)
-            self.assertEqual([reply.content for reply in answers[:2]], [PERMISSION_DENIED] * 2)
+            self.assertEqual([reply.content for reply in answers[:2]], [sftp.PERMISSION_DENIED] * 2)
             self.assertEqual(answers[2].kind, "attrs")
         self.assertEqual(self.database.list_collection_names(), [])
 
@@ -199,16 +185,16 @@ def prepare(self):
 SFTPServerMongoStorage.prepare = prepare
 raise SystemExit(main(sys.argv[1:]))
 """
-        status, answers, text = self.run_code(code, "-l", log, stdin=HELLO + STAT)
+        status, answers, text = self.run_code(code, "-l", log, stdin=sftp.HELLO + STAT)
         self.assertEqual((status, [reply.kind for reply in answers], text), (0, ["attrs"], ""))
         self.assertIn("error: missing indexes cannot be created (not by you)", log.read_text())
 
     def test_allowed_and_denied_requests(self) -> None:
         for options, statuses in (
-            (["-P", "mkdir"], ["attrs", PERMISSION_DENIED]),
-            (["--deny-requests", "mkdir,stat"], [PERMISSION_DENIED, PERMISSION_DENIED]),
-            (["-p", "stat,close"], ["attrs", PERMISSION_DENIED]),
-            (["--allow-requests", "mkdir", "-P", "mkdir"], [PERMISSION_DENIED, PERMISSION_DENIED]),
+            (["-P", "mkdir"], ["attrs", sftp.PERMISSION_DENIED]),
+            (["--deny-requests", "mkdir,stat"], [sftp.PERMISSION_DENIED, sftp.PERMISSION_DENIED]),
+            (["-p", "stat,close"], ["attrs", sftp.PERMISSION_DENIED]),
+            (["--allow-requests", "mkdir", "-P", "mkdir"], [sftp.PERMISSION_DENIED, sftp.PERMISSION_DENIED]),
         ):
             with self.subTest(options):
                 answers = self.here(*options, requests=STAT + MKDIR)
@@ -218,7 +204,7 @@ raise SystemExit(main(sys.argv[1:]))
     def test_limits_limit(self) -> None:
         asked = request("stat", 1, string(b"x" * 65)) + request("stat", 2, string(b"x" * 64))
         answers = self.here("--max-path", "64", requests=asked)
-        self.assertEqual([reply.content for reply in answers], [BAD_MESSAGE, NO_SUCH_FILE])
+        self.assertEqual([reply.content for reply in answers], [sftp.BAD_MESSAGE, sftp.NO_SUCH_FILE])
 
     def test_the_log_goes_to_the_file_at_the_level(self) -> None:
         log = self.place / "log"
@@ -252,28 +238,28 @@ raise SystemExit(main(sys.argv[1:]))
             self.here(*options, requests=half)
             self.assertEqual(self.filenames(), [], "the client did not close it")
             *_, closed = self.here(*options, requests=upload(b"whole"))
-            self.assertEqual(closed.content, OK)
+            self.assertEqual(closed.content, sftp.OK)
             self.gridfs.delete(self.gridfs.get_last_version("f")._id)
 
     def test_the_process_ends_with_the_session_and_does_not_wait_for_the_drivers_idle_threads(self) -> None:
         code = "import atexit\natexit.register(print, 'an ordinary exit', file=sys.stderr)\n"
         for call, expected in (("main()", ""), ("main(sys.argv[1:])", "an ordinary exit\n")):
-            status, answers, text = self.run_code(code + call, stdin=HELLO + STAT)
+            status, answers, text = self.run_code(code + call, stdin=sftp.HELLO + STAT)
             self.assertEqual((status, [reply.kind for reply in answers], text), (0, ["attrs"], expected))
 
     def test_an_audit_log_is_kept(self) -> None:
         audit = self.place / "audit"
         self.here("--audit", audit, requests=MKDIR)
         self.assertEqual([one["request"] for one in records_of(audit.read_bytes())], ["init", "mkdir", "end"])
-        done = self.run_here("--audit", "/dev/full", "--audit-best-effort", stdin=HELLO + STAT)
+        done = self.run_here("--audit", "/dev/full", "--audit-best-effort", stdin=sftp.HELLO + STAT)
         self.assertEqual((done.returncode, len(replies(done.stdout))), (0, 1))
 
     # --- what it refuses, once it has the database -----------------------------------------------------
 
     def test_an_audit_log_that_cannot_be_written_is_refused(self) -> None:
-        done = self.run_here("--audit", self.place, stdin=HELLO)
+        done = self.run_here("--audit", self.place, stdin=sftp.HELLO)
         self.assert_refused(done, "audit log", str(self.place))
-        self.assert_refused(self.run_here("--audit-best-effort", stdin=HELLO), "--audit FILE")
+        self.assert_refused(self.run_here("--audit-best-effort", stdin=sftp.HELLO), "--audit FILE")
 
     def test_who_speaks_no_sftp_is_turned_away(self) -> None:
         variables = self.variables | {"SSH_ORIGINAL_COMMAND": "scp -t ."}
@@ -304,7 +290,9 @@ class Refusals(CommandCase):
             [""],
         ):
             with self.subTest(words):
-                self.assert_refused(self.run_it(*words, stdin=HELLO), "REMOTE PORT DB_NAME", "mongodb+srv://")
+                self.assert_refused(
+                    self.run_it(*words, stdin=sftp.HELLO), "REMOTE PORT DB_NAME", "mongodb+srv://"
+                )
 
     def test_two_addresses_are_refused(self) -> None:
         file = self.place / "uri"
@@ -315,15 +303,15 @@ class Refusals(CommandCase):
             [*self.NOWHERE, "--embedded", self.place / "new"],
         ):
             with self.subTest(arguments):
-                self.assert_refused(self.run_it(*arguments, stdin=HELLO), "give only one of them")
-        done = self.run_it(*self.NOWHERE, "--database", "other", stdin=HELLO)
+                self.assert_refused(self.run_it(*arguments, stdin=sftp.HELLO), "give only one of them")
+        done = self.run_it(*self.NOWHERE, "--database", "other", stdin=sftp.HELLO)
         self.assert_refused(done, "--database requires a URI or --embedded")
         self.assertFalse((self.place / "new").exists())
 
     def test_a_bad_port_is_refused(self) -> None:
         for port in ("0", "65536", "-1", "x", "", "1e3", "27_017", " 1", "+1", "\u0662", "9" * 5000, "1\n"):
             with self.subTest(port[:10]):
-                done = self.run_it("localhost", "--", port, "db", stdin=HELLO)
+                done = self.run_it("localhost", "--", port, "db", stdin=sftp.HELLO)
                 self.assert_refused(done, "invalid port", "1 to 65535")
 
     def test_a_bad_uri_host_database_bucket_or_prefix_is_refused(self) -> None:
@@ -344,7 +332,7 @@ class Refusals(CommandCase):
             [*self.NOWHERE, "--prefix=" + "x" * 300],
         ):
             with self.subTest([word[:20] for word in arguments]):
-                self.assert_refused(self.run_it(*arguments, stdin=HELLO))
+                self.assert_refused(self.run_it(*arguments, stdin=sftp.HELLO))
 
     def test_a_uri_file_that_is_missing_or_holds_no_uri_is_refused(self) -> None:
         file = self.place / "uri"
@@ -359,13 +347,13 @@ class Refusals(CommandCase):
             with self.subTest(content and content[:20]):
                 if content is not None:
                     file.write_bytes(content)
-                text = self.assert_refused(self.run_it("--uri-file", file, stdin=HELLO), words)
+                text = self.assert_refused(self.run_it("--uri-file", file, stdin=sftp.HELLO), words)
                 self.assertNotIn("secret", text)
-        self.assert_refused(self.run_it("--uri-file", self.place, stdin=HELLO), "is a directory")
+        self.assert_refused(self.run_it("--uri-file", self.place, stdin=sftp.HELLO), "is a directory")
         file.chmod(0)
-        done = self.run_it("--uri-file", file, stdin=HELLO, obedient=True)
+        done = self.run_it("--uri-file", file, stdin=sftp.HELLO, obedient=True)
         self.assert_refused(done, str(file), "permission denied")
-        done = self.run_it("--uri-file", file, stdin=HELLO, obedient=True, under_sshd=True)
+        done = self.run_it("--uri-file", file, stdin=sftp.HELLO, obedient=True, under_sshd=True)
         self.assert_refused(done, "the URI file cannot be read (syslog says more)")
 
     def test_bad_values_are_refused(self) -> None:
@@ -388,7 +376,7 @@ class Refusals(CommandCase):
             ["--older-than", "9" * 12, "--gc"],
         ):
             with self.subTest(arguments):
-                self.assert_refused(self.run_it(*arguments, *self.NOWHERE, stdin=HELLO))
+                self.assert_refused(self.run_it(*arguments, *self.NOWHERE, stdin=sftp.HELLO))
 
     def test_options_that_do_not_go_together_are_refused(self) -> None:
         for arguments, words in (
@@ -399,10 +387,10 @@ class Refusals(CommandCase):
             (["--gc", "--read-only"], "--read-only forbids that"),
         ):
             with self.subTest(arguments):
-                self.assert_refused(self.run_it(*arguments, *self.NOWHERE, stdin=HELLO), words)
+                self.assert_refused(self.run_it(*arguments, *self.NOWHERE, stdin=sftp.HELLO), words)
 
     def test_a_log_file_that_cannot_be_written_is_refused(self) -> None:
-        self.assert_refused(self.run_it("-l", self.place, *self.NOWHERE, stdin=HELLO), "log file")
+        self.assert_refused(self.run_it("-l", self.place, *self.NOWHERE, stdin=sftp.HELLO), "log file")
 
     def test_under_sshd_no_error_tells_what_was_typed(self) -> None:
         for arguments in (
@@ -418,7 +406,7 @@ class Refusals(CommandCase):
             ["-l", "/secret/log", *self.NOWHERE],
         ):
             with self.subTest(arguments):
-                text = self.assert_refused(self.run_it(*arguments, stdin=HELLO, under_sshd=True))
+                text = self.assert_refused(self.run_it(*arguments, stdin=sftp.HELLO, under_sshd=True))
                 self.assertNotIn("secret", text)
 
     def test_without_the_driver_help_and_lists_work_and_the_rest_says_what_to_install(self) -> None:
@@ -430,7 +418,7 @@ class Refusals(CommandCase):
         directory = self.place / "new"
         for words in (self.NOWHERE, ["mongodb://u:secret@h/db"], ["--embedded", os.fspath(directory)]):
             for under_sshd in (False, True):
-                done = self.run_argv(["-c", code, *words], stdin=HELLO, under_sshd=under_sshd)
+                done = self.run_argv(["-c", code, *words], stdin=sftp.HELLO, under_sshd=under_sshd)
                 text = self.assert_refused(done)
                 self.assertEqual(text, f"pysftpmongo: {missing('pymongo', 'mongo').message}\n")
         self.assertFalse(directory.exists())

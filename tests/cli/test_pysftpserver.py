@@ -11,21 +11,12 @@ from pysftpserver import __version__
 from pysftpserver.cli import pysftpserver
 from pysftpserver.cli.parser import build_parser
 from tests.cli.commands import BAD_UMASKS, PATIENCE, REFERENCE, CommandCase
-from tests.support.packets import (
-    CREAT,
-    HELLO,
-    NO_ATTRS,
-    PERMISSION_DENIED,
-    WRITE,
-    replies,
-    request,
-    string,
-    u32,
-)
+from tests.support import packets as sftp
+from tests.support.packets import replies, request, string, u32
 from tests.support.processes import command, program
 
-MAKE = request("open", 1, string(b"f"), u32(WRITE | CREAT), NO_ATTRS) + request(
-    "mkdir", 2, string(b"d"), NO_ATTRS
+MAKE = request("open", 1, string(b"f"), u32(sftp.WRITE | sftp.CREAT), sftp.NO_ATTRS) + request(
+    "mkdir", 2, string(b"d"), sftp.NO_ATTRS
 )
 STAT = request("stat", 1, string(b"/"))
 WHERE = request("realpath", 1, string(b"."))
@@ -63,12 +54,12 @@ class Server(CommandCase):
     def test_an_unknown_escape_is_refused(self):
         for given in ("%x", "a%", "%{", "%}", "%{path}", "%\n"):
             with self.subTest(given):
-                self.assert_refused(self.run_it("-d", given, stdin=HELLO), "start directory")
+                self.assert_refused(self.run_it("-d", given, stdin=sftp.HELLO), "start directory")
 
     def test_a_missing_start_directory_is_logged_and_passed_over_as_in_openssh(self):
         (self.jail / "file").write_bytes(b"")
         for name, reason in (("nope", "No such file or directory"), ("file", "Not a directory")):
-            done = self.run_it("-e", "-d", name, stdin=HELLO + WHERE, cwd=self.jail)
+            done = self.run_it("-e", "-d", name, stdin=sftp.HELLO + WHERE, cwd=self.jail)
             self.assertEqual(done.returncode, 0)
             self.assertRegex(done.stderr.decode(), rf'\Achdir to "[^"]*{name}" failed: {reason}\n\Z')
             self.assertEqual(replies(done.stdout)[0][1].content[0].name, os.fsencode(self.jail.resolve()))
@@ -103,9 +94,9 @@ class Server(CommandCase):
 
     def test_read_only_allowed_and_denied(self):
         for options, statuses in (
-            (["-R"], [PERMISSION_DENIED] * 2),
-            (["-P", "mkdir"], ["handle", PERMISSION_DENIED]),
-            (["-p", "mkdir,open", "-P", "mkdir"], ["handle", PERMISSION_DENIED]),
+            (["-R"], [sftp.PERMISSION_DENIED] * 2),
+            (["-P", "mkdir"], ["handle", sftp.PERMISSION_DENIED]),
+            (["-p", "mkdir,open", "-P", "mkdir"], ["handle", sftp.PERMISSION_DENIED]),
         ):
             with self.subTest(options):
                 answers = self.serve(*options, requests=MAKE, cwd=self.jail)
@@ -125,7 +116,7 @@ class Server(CommandCase):
             (["-l", "DEBUG3"], [], ["session"]),
             (["-f", "LOCAL3", "-l", "DEBUG3"], [], ["session"]),
         ):
-            done = self.run_it(*options, stdin=HELLO + MAKE + STAT, cwd=self.jail)
+            done = self.run_it(*options, stdin=sftp.HELLO + MAKE + STAT, cwd=self.jail)
             with self.subTest(options):
                 self.assertEqual(done.returncode, 0)
                 for words in has:
@@ -135,14 +126,14 @@ class Server(CommandCase):
                 self.assertEqual(bool(done.stderr), bool(has))
 
     def test_the_log_names_the_client_that_sshd_names(self):
-        done = self.run_it("-e", "-l", "INFO", stdin=HELLO, under_sshd=True)
+        done = self.run_it("-e", "-l", "INFO", stdin=sftp.HELLO, under_sshd=True)
         self.assertIn(b"from [192.0.2.7]\n", done.stderr)
 
     def test_operands_are_ignored_as_the_reference_does(self):
         for operands in (["host"], ["host", "sftp"], ["--", "host", "sftp"], ["--", "-Z"], ["--"]):
             with self.subTest(operands):
                 answers = self.serve("-R", *operands, requests=MAKE, cwd=self.jail)
-                self.assertEqual([reply.content for reply in answers], [PERMISSION_DENIED] * 2)
+                self.assertEqual([reply.content for reply in answers], [sftp.PERMISSION_DENIED] * 2)
 
     def test_scp_starts_it_directly(self):
         server = self.place / "server"
@@ -172,10 +163,10 @@ class Server(CommandCase):
             *(["-u", text] if not text.startswith("-") else [f"-u{text}"] for text in BAD_UMASKS),
         ):
             with self.subTest(arguments):
-                self.assert_refused(self.run_it(*arguments, stdin=HELLO))
+                self.assert_refused(self.run_it(*arguments, stdin=sftp.HELLO))
 
     def test_under_sshd_no_error_tells_a_host_path(self):
         for arguments in (["-d", "/srv/secret/%x"], ["--/srv/secret"], ["-f", "/srv/secret"]):
             with self.subTest(arguments):
-                text = self.assert_refused(self.run_it(*arguments, stdin=HELLO, under_sshd=True))
+                text = self.assert_refused(self.run_it(*arguments, stdin=sftp.HELLO, under_sshd=True))
                 self.assertNotIn("secret", text)

@@ -7,7 +7,7 @@ still means something after a shorter sequence was tried.
 
 from typing import NamedTuple
 
-from hypothesis import strategies as st
+from tests.support.examples import st
 
 from . import packets
 from .packets import APPEND, CREAT, EXCL, READ, TRUNC, WRITE, Attributes

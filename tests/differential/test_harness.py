@@ -7,7 +7,7 @@ import unittest
 import unittest.mock
 from pathlib import Path
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from tests.support.examples import HealthCheck, Phase, given, seed, settings
 
 from . import compare, model, packets, twins
 from .compare import REFERENCE, Disagreement, Server
@@ -21,7 +21,6 @@ class Comparing(unittest.TestCase):
         @seed(1)
         @settings(
             max_examples=5,
-            deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
             phases=[Phase.generate],

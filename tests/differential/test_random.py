@@ -9,7 +9,7 @@ import pwd
 import random
 import unittest
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from tests.support.examples import HealthCheck, Phase, given, seed, settings
 
 from . import compare, model
 
@@ -29,7 +29,6 @@ class RandomSequences(unittest.TestCase):
         @seed(number)
         @settings(
             max_examples=EXAMPLES,
-            deadline=None,
             database=None,
             derandomize=False,
             report_multiple_bugs=False,

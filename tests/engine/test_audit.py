@@ -20,26 +20,9 @@ from pysftpserver.pysftpexceptions import SFTPForbidden
 from pysftpserver.server import SFTPServer
 from pysftpserver.storage import SFTPServerStorage
 from tests.differential.packets import EXTENDED, INIT
+from tests.support import packets as sftp
 from tests.support.auditing import ALWAYS, Audited, documented, moment
-from tests.support.packets import (
-    BODIES,
-    CREAT,
-    FAILURE,
-    HELLO,
-    NO_ATTRS,
-    READ,
-    TRUNC,
-    WRITE,
-    Attributes,
-    Client,
-    attrs,
-    packet,
-    replies,
-    request,
-    string,
-    u32,
-    u64,
-)
+from tests.support.packets import Attributes, Client, attrs, packet, replies, request, string, u32, u64
 from tests.support.storages import Failing, Whole
 
 TABLE = [*REQUESTS.values(), *EXTENDED_REQUESTS.values()]
@@ -65,9 +48,9 @@ class Case(Audited):
     def of_three_handles(self, storage: Any, *others: SFTPHook, **options: Any) -> Client:
         """A session with the handles that BODIES are about; what was recorded so far is forgotten."""
         client = self.session(storage, *others, **options)
-        client.open(b"f", READ | WRITE)
+        client.open(b"f", sftp.READ | sftp.WRITE)
         client.opendir(b"d")
-        client.open(b"g", READ | WRITE)
+        client.open(b"g", sftp.READ | sftp.WRITE)
         self.sink.lines.clear()
         return client
 
@@ -89,7 +72,7 @@ class EveryRequestIsRecordedOnce(Case):
         """Send every row of the table, the one that closes a handle last; its name, and the reply."""
         for row in sorted(TABLE, key=lambda row: row.name == "close"):
             with self.subTest(row.name):
-                yield row, client.ask(row.name, BODIES.get(row.name, b""))
+                yield row, client.ask(row.name, sftp.BODIES.get(row.name, b""))
 
     def test_when_it_is_served(self) -> None:
         for row, reply in self.each(self.of_three_handles(Whole())):
@@ -98,9 +81,9 @@ class EveryRequestIsRecordedOnce(Case):
 
     def test_when_it_is_refused_in_read_only_mode(self) -> None:
         client = self.session(Whole(), read_only=True)
-        client.open(b"f", READ)
+        client.open(b"f", sftp.READ)
         client.opendir(b"d")
-        client.open(b"g", READ)
+        client.open(b"g", sftp.READ)
         self.sink.lines.clear()
         for row, _ in self.each(client):
             refused = row.writes or row.name == "open"  # which BODIES opens for writing
@@ -113,7 +96,7 @@ class EveryRequestIsRecordedOnce(Case):
                 storage = Whole()
                 client = self.session(storage, deny=[row.name])
                 self.sink.lines.clear()
-                client.ask(row.name, BODIES.get(row.name, b""))
+                client.ask(row.name, sftp.BODIES.get(row.name, b""))
                 record = self.only()
                 self.assertEqual(record["result"], "PERMISSION_DENIED")
                 self.assertEqual((record["request"], storage.calls), (row.name, []))
@@ -124,7 +107,7 @@ class EveryRequestIsRecordedOnce(Case):
                 continue  # as good as the others, and needed to begin
             with self.subTest(row.name):
                 client = self.of_three_handles(Whole(), Veto(row.name))
-                client.ask(row.name, BODIES.get(row.name, b""))
+                client.ask(row.name, sftp.BODIES.get(row.name, b""))
                 record = self.assert_recorded(row.name, "PERMISSION_DENIED", 0)
                 self.assertEqual(record["message"], "not today")
 
@@ -134,7 +117,7 @@ class EveryRequestIsRecordedOnce(Case):
         for name, method in ways.items():
             with self.subTest(name):
                 client = self.of_three_handles(Failing(method, error))
-                client.ask(name, BODIES[name])
+                client.ask(name, sftp.BODIES[name])
                 record = self.assert_recorded(name, "FAILURE", 0)
                 self.assertEqual(record["message"], "Input/output error")
                 self.assertNotIn(b"/a/path", b"".join(self.sink.lines))
@@ -142,13 +125,13 @@ class EveryRequestIsRecordedOnce(Case):
     def test_when_the_storage_raises_what_nobody_expects(self) -> None:
         for error in (ZeroDivisionError("why"), SystemExit("why"), RecursionError(), MemoryError()):
             client = self.of_three_handles(Failing("rm", error))
-            client.ask("remove", BODIES["remove"])
+            client.ask("remove", sftp.BODIES["remove"])
             self.assertIn(type(error).__name__, self.assert_recorded("remove", "FAILURE", 0)["message"])
 
     def test_when_it_is_cut_off_anywhere(self) -> None:
         client = self.of_three_handles(Whole())
         for row in TABLE:
-            body = BODIES.get(row.name, b"")
+            body = sftp.BODIES.get(row.name, b"")
             for length in range(0, len(body), 3):
                 reply = client.ask(row.name, body[:length])
                 record = self.only()
@@ -161,13 +144,13 @@ class EveryRequestIsRecordedOnce(Case):
     def test_when_it_is_over_a_limit(self) -> None:
         client = self.session(Whole(), limits=Limits(path=10, handles=1))
         self.sink.lines.clear()
-        client.ask("mkdir", string(b"x" * 11) + NO_ATTRS)
+        client.ask("mkdir", string(b"x" * 11) + sftp.NO_ATTRS)
         record = self.only()
         self.assertEqual(
             [record["request"], record["path"], record["result"]], ["mkdir", None, "BAD_MESSAGE"]
         )
         client.open(b"f")
-        client.ask("open", BODIES["open"])
+        client.ask("open", sftp.BODIES["open"])
         record = self.sink.last
         self.assertEqual((record["path"], record["result"], len(self.sink.lines)), ("f", "FAILURE", 2))
 
@@ -184,7 +167,7 @@ class EveryRequestIsRecordedOnce(Case):
         client = self.session(Whole())
         self.sink.lines.clear()
         for name in ("read", "close", "readdir", "fsetstat", "copy-data", "fsync"):
-            client.ask(name, BODIES[name])
+            client.ask(name, sftp.BODIES[name])
             record = self.only()
             self.assertEqual([record[f] for f in ("request", "path", "result")], [name, None, "FAILURE"])
 
@@ -198,7 +181,7 @@ class TheBeginningAndTheEnd(Case):
     def test_of_a_session_are_records_of_their_own(self) -> None:
         client = self.of_three_handles(Whole())
         for name in ("read", "write", "copy-data"):
-            client.ask(name, BODIES[name])
+            client.ask(name, sftp.BODIES[name])
         client.server.close()
         client.server.close()
         end = self.sink.last
@@ -214,7 +197,7 @@ class TheBeginningAndTheEnd(Case):
 
     def test_an_init_that_is_refused_or_malformed_is_recorded(self) -> None:
         for data, hooks, result in (
-            (HELLO, [Veto("init")], "PERMISSION_DENIED"),
+            (sftp.HELLO, [Veto("init")], "PERMISSION_DENIED"),
             (packet(INIT, b"\0"), [], "BAD_MESSAGE"),
         ):
             with self.subTest(result):
@@ -225,7 +208,7 @@ class TheBeginningAndTheEnd(Case):
 
     def unborn(self, data: bytes, *hooks: SFTPHook) -> SFTPServer:
         server = SFTPServer(Whole(), hook=SFTPHooks(*hooks, self.audit()))
-        server.input_queue = data + request("mkdir", 1, BODIES["mkdir"])
+        server.input_queue = data + request("mkdir", 1, sftp.BODIES["mkdir"])
         server.process()
         return server
 
@@ -234,7 +217,7 @@ class TheBeginningAndTheEnd(Case):
             request("stat", 1, string(b"f")),
             u32(0) + b"x",
             u32(2**32 - 1) + b"x",
-            HELLO + u32(3) + b"\x0e\0\0",
+            sftp.HELLO + u32(3) + b"\x0e\0\0",
         ):
             with self.subTest(data):
                 self.sink.lines.clear()
@@ -251,7 +234,7 @@ class TheBeginningAndTheEnd(Case):
             try:
                 client = self.of_three_handles(Whole())
                 for _ in range(50):
-                    client.ask("stat", BODIES["stat"])
+                    client.ask("stat", sftp.BODIES["stat"])
                 client.server.close()
             finally:
                 del os.environ["TZ"]
@@ -265,7 +248,7 @@ class TheBeginningAndTheEnd(Case):
 
     def test_every_session_has_a_name_of_its_own(self) -> None:
         for _ in range(20):
-            self.session(Whole()).ask("stat", BODIES["stat"])
+            self.session(Whole()).ask("stat", sftp.BODIES["stat"])
         names = [record["session"] for record in self.sink.records]
         self.assertEqual((len(names), len(set(names))), (40, 20))
         for name in names:
@@ -283,7 +266,7 @@ class TransfersOfRealFiles(Case):
         self.client = self.session(SFTPServerStorage(self.root), level=ERROR)
 
     def test_do_not_pass_it_by(self) -> None:
-        handle = self.client.open(b"f", READ | WRITE)
+        handle = self.client.open(b"f", sftp.READ | sftp.WRITE)
         self.sink.lines.clear()
         sizes = [LATE_FROM, 3 * LATE_FROM, 10, 4 * LATE_FROM]
         reads = [request("read", n, handle, u64(0), u32(size)) for n, size in enumerate(sizes)]
@@ -312,7 +295,7 @@ class TransfersOfRealFiles(Case):
         self.assertEqual((self.sink.last["request"], self.sink.last["path"]), ("close", "f"))
 
     def copied(self, client: Client, length: int) -> dict[str, Any]:
-        source, target = client.open(b"f"), client.open(b"g", WRITE | CREAT | TRUNC)
+        source, target = client.open(b"f"), client.open(b"g", sftp.WRITE | sftp.CREAT | sftp.TRUNC)
         client.ask("copy-data", source, u64(0), u64(length), target, u64(7))
         record = self.sink.last
         self.assertEqual((record["path"], record["target"], record["target_offset"]), ("f", "g", 7))
@@ -330,13 +313,13 @@ class TransfersOfRealFiles(Case):
         client = self.session(failing)
         answers = iter((b"", b"abc"))  # the first is asked for to see whether reading works
         failing.read = lambda handle, off, size: next(answers)  # type: ignore[method-assign]
-        client.status("copy-data", client.open(b"f"), u64(0), u64(9), client.open(b"g", WRITE), u64(0))
+        client.status("copy-data", client.open(b"f"), u64(0), u64(9), client.open(b"g", sftp.WRITE), u64(0))
         self.assertEqual((self.sink.last["result"], self.sink.last["bytes"]), ("FAILURE", 3))
         client.server.close()
         self.assertEqual(self.sink.last["bytes"], 3)
 
     def test_that_fail_say_how_much_was_to_be_written(self) -> None:
-        handle = self.client.open(b"f", READ)
+        handle = self.client.open(b"f", sftp.READ)
         self.assertNotEqual(self.client.status("write", handle, u64(3), string(b"abc")), 0)
         record = self.sink.last
         self.assertEqual((record["bytes"], record["length"], record["offset"]), (0, 3, 3))
@@ -346,13 +329,13 @@ class TheFields(Case):
     def test_of_all_requests_are_those_that_the_page_names(self) -> None:
         client = self.of_three_handles(Whole())
         for row in TABLE:
-            client.ask(row.name, BODIES.get(row.name, b""))
+            client.ask(row.name, sftp.BODIES.get(row.name, b""))
         client.ask("rename", string(b"\xff"), string(b"\xfe"))
         client.ask("home-directory", string(b"\xff"))
         everything = attrs(Attributes(size=1, owner=(2, 3), permissions=4, times=(5, 6)))
         client.ask("setstat", string(b"f"), everything)
         client.ask("close", string(b"nope"))
-        client.feed(HELLO)
+        client.feed(sftp.HELLO)
         client.server.close()
         seen = {field for record in self.sink.records for field in record}
         table, others = documented()
@@ -371,8 +354,8 @@ class TheFields(Case):
         client.ask("mkdir", string(b"d"), attrs(Attributes(permissions=0o40750)))
         self.assertEqual(self.sink.last["permissions"], "40750")
         for flags, words in ((most, "READ,WRITE,APPEND,CREATE,TRUNCATE,EXCL"), (0, ""), (10, "WRITE,CREATE")):
-            client.ask("open", string(b"f"), u32(flags), NO_ATTRS)
+            client.ask("open", string(b"f"), u32(flags), sftp.NO_ATTRS)
             self.assertEqual(self.sink.last["flags"], words)
         client.ask("read", string(u32(1)), u64(2**64 - 1), u32(most))
         self.assertEqual((self.sink.last["offset"], self.sink.last["length"]), (2**64 - 1, most))
-        self.assertEqual(client.status("close", string(b"nope")), FAILURE)
+        self.assertEqual(client.status("close", string(b"nope")), sftp.FAILURE)

@@ -12,26 +12,8 @@ from pysftpserver.engine.bulk import LATE_FROM
 from pysftpserver.engine.wire import transfer_at
 from pysftpserver.storage import SFTPServerStorage
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
-from tests.support.packets import (
-    APPEND,
-    CREAT,
-    EXCL,
-    MAX_DATA,
-    MAX_PACKET,
-    NO_ATTRS,
-    READ,
-    TRUNC,
-    WRITE,
-    Attributes,
-    attrs,
-    packet,
-    replies,
-    request,
-    split,
-    string,
-    u32,
-    u64,
-)
+from tests.support import packets as sftp
+from tests.support.packets import Attributes, attrs, packet, replies, request, split, string, u32, u64
 from tests.support.watching import BIG, MEDIUM, READING, WRITING, Watched, counters
 
 STREAMS = 300
@@ -46,23 +28,23 @@ READ_LENGTHS = (
     32768,
     32769,
     100_000,
-    MAX_DATA - 1,
-    MAX_DATA,
-    MAX_DATA + 1,
+    sftp.MAX_DATA - 1,
+    sftp.MAX_DATA,
+    sftp.MAX_DATA + 1,
     2**32 - 1,
 )
-WRITE_LENGTHS = (0, 1, 1, 100, 100, 5000, 32767, 32768, 32769, MAX_DATA, MAX_DATA + 900)
+WRITE_LENGTHS = (0, 1, 1, 100, 100, 5000, 32767, 32768, 32769, sftp.MAX_DATA, sftp.MAX_DATA + 900)
 NAMES = ("small", "medium", "big", "new")
 OPENED = (  # before every stream: handles 1 to 9; the tenth is a listing
-    (b"small", READ),
-    (b"small", READ | WRITE),
-    (b"medium", READ),
-    (b"medium", WRITE),
-    (b"medium", READ | WRITE | APPEND),
-    (b"big", READ),
-    (b"big", READ | WRITE),
-    (b"big", WRITE | APPEND),
-    (b"d", READ),
+    (b"small", sftp.READ),
+    (b"small", sftp.READ | sftp.WRITE),
+    (b"medium", sftp.READ),
+    (b"medium", sftp.WRITE),
+    (b"medium", sftp.READ | sftp.WRITE | sftp.APPEND),
+    (b"big", sftp.READ),
+    (b"big", sftp.READ | sftp.WRITE),
+    (b"big", sftp.WRITE | sftp.APPEND),
+    (b"d", sftp.READ),
 )
 
 
@@ -135,7 +117,7 @@ class Streams:
         if choice == 1:
             return packet(kind, body[: self.random.randrange(4, len(body))])
         if choice == 2 and kind == WRITING:  # the chunk's length is another than what follows
-            chunk = self.random.choice((u32(0), u32(5), u32(MAX_DATA), u32(2**32 - 1)))
+            chunk = self.random.choice((u32(0), u32(5), u32(sftp.MAX_DATA), u32(2**32 - 1)))
             return packet(kind, body[:20] + chunk + body[24:])
         if choice in (4, 5):  # the handle's length is another, and the packet's is as ever
             return packet(kind, body[:4] + u32(self.random.choice((0, 3, 5, 8, 100, 2**32 - 1))) + body[8:])
@@ -153,9 +135,11 @@ class Streams:
 
     def open(self) -> bytes:
         name = self.random.choice(NAMES).encode()
-        access = self.random.choice((READ, WRITE, READ | WRITE))
-        more = self.random.choice((0, 0, CREAT, CREAT | TRUNC, APPEND, CREAT | EXCL))
-        return packet(3, self.id() + string(name) + u32(access | more) + NO_ATTRS)
+        access = self.random.choice((sftp.READ, sftp.WRITE, sftp.READ | sftp.WRITE))
+        more = self.random.choice(
+            (0, 0, sftp.CREAT, sftp.CREAT | sftp.TRUNC, sftp.APPEND, sftp.CREAT | sftp.EXCL)
+        )
+        return packet(3, self.id() + string(name) + u32(access | more) + sftp.NO_ATTRS)
 
     def close(self) -> bytes:
         return packet(4, self.id() + self.handle())
@@ -165,11 +149,11 @@ class Streams:
         return self.random.choice(
             (
                 u32(0),
-                u32(MAX_PACKET + 1) + kind + bytes(40),
+                u32(sftp.MAX_PACKET + 1) + kind + bytes(40),
                 u32(2**32 - 1) + kind + bytes(40),
                 u32(4) + kind + bytes(3),
                 # All right but for its length
-                request("write", 1, string(u32(2)), u64(0), string(bytes(MAX_PACKET - 24))),
+                request("write", 1, string(u32(2)), u64(0), string(bytes(sftp.MAX_PACKET - 24))),
             )
         )
 
@@ -190,8 +174,12 @@ def digest(path: Path) -> tuple[int, ...]:
         return ()
     try:
         size = os.fstat(descriptor).st_size
-        places = [(0, 2 * BIG), (2**33 - MAX_DATA, 3 * MAX_DATA), (2**40 - MAX_DATA, 3 * MAX_DATA)]
-        places.append((max(0, size - MAX_DATA), MAX_DATA))
+        places = [
+            (0, 2 * BIG),
+            (2**33 - sftp.MAX_DATA, 3 * sftp.MAX_DATA),
+            (2**40 - sftp.MAX_DATA, 3 * sftp.MAX_DATA),
+        ]
+        places.append((max(0, size - sftp.MAX_DATA), sftp.MAX_DATA))
         return (size, *(hash(os.pread(descriptor, length, offset)) for offset, length in places))
     finally:
         os.close(descriptor)
@@ -255,7 +243,7 @@ class BothWays(Watched):
         for cut in range(len(stream) + 1):
             self.random_file("f", MEDIUM)
             client = self.client_of(self.storage())
-            client.open(b"f", READ | WRITE)
+            client.open(b"f", sftp.READ | sftp.WRITE)
             outputs.add(client.feed(stream[:cut]) + client.feed(stream[cut:]))
         self.assertEqual(len(outputs), 1)
         self.assert_fast(READING, len(stream) + 1)
@@ -267,13 +255,13 @@ class BothWays(Watched):
             with self.subTest(fast=fast):
                 (self.root / "f").write_bytes(content)
                 client = self.client_of(self.storage(), fast)
-                handle = client.open(b"f", READ | WRITE)
-                read = request("read", 1, handle, u64(0), u32(MAX_DATA))
+                handle = client.open(b"f", sftp.READ | sftp.WRITE)
+                read = request("read", 1, handle, u64(0), u32(sftp.MAX_DATA))
                 write = request("write", 2, handle, u64(0), string(b"new" * 20_000))
                 answers = replies(client.feed(read + write + read + write + read))
-                self.assertEqual(answers[0][1].content, content[:MAX_DATA])
+                self.assertEqual(answers[0][1].content, content[: sftp.MAX_DATA])
                 for place in (2, 4):
-                    expected = b"new" * 20_000 + content[60_000:MAX_DATA]
+                    expected = b"new" * 20_000 + content[60_000 : sftp.MAX_DATA]
                     self.assertEqual(answers[place][1].content, expected)
         self.assert_fast(READING, 3)
         self.assert_fast(WRITING, 2)
@@ -284,8 +272,8 @@ class BothWays(Watched):
             with self.subTest(fast=fast):
                 content = self.random_file("f", MEDIUM)
                 client = self.client_of(self.storage(), fast)
-                handle = client.open(b"f", READ | WRITE)
-                read = request("read", 1, handle, u64(MEDIUM - LATE_FROM), u32(MAX_DATA))
+                handle = client.open(b"f", sftp.READ | sftp.WRITE)
+                read = request("read", 1, handle, u64(MEDIUM - LATE_FROM), u32(sftp.MAX_DATA))
                 write = request("write", 2, handle, u64(MEDIUM), string(b"more" * 10_000))
                 answers = replies(client.feed(read + write + read))
                 self.assertEqual(answers[0][1].content, content[-LATE_FROM:])
@@ -304,7 +292,7 @@ class BothWays(Watched):
                     file.write(b"more" * 20_000)
             return transfer_at(buffer, start)
 
-        read = request("read", 1, handle, u64(MEDIUM - LATE_FROM), u32(MAX_DATA))
+        read = request("read", 1, handle, u64(MEDIUM - LATE_FROM), u32(sftp.MAX_DATA))
         with mock.patch("pysftpserver.engine.bulk.transfer_at", appending):
             answers = replies(client.feed(read + read))
         for answer in answers:  # neither is read before it is taken

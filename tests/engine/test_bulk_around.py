@@ -16,23 +16,8 @@ from pysftpserver.hook import SFTPEvent, SFTPHook
 from pysftpserver.pysftpexceptions import SFTPSessionEnd
 from pysftpserver.server import SFTPServer
 from pysftpserver.storage import SFTPServerStorage
-from tests.support.packets import (
-    APPEND,
-    EOF,
-    FAILURE,
-    MAX_DATA,
-    MAX_PACKET,
-    OK,
-    PERMISSION_DENIED,
-    READ,
-    WRITE,
-    Client,
-    replies,
-    request,
-    string,
-    u32,
-    u64,
-)
+from tests.support import packets as sftp
+from tests.support.packets import Client, replies, request, string, u32, u64
 from tests.support.watching import BIG, MEDIUM, READING, WRITING, Watched, counters
 
 
@@ -61,7 +46,7 @@ class Faults(Watched):
         (self.root / "f").write_bytes(b"")
         storage = Failing(self.root, error)
         client = self.client_of(storage, fast)
-        handle = client.open(b"f", READ | WRITE)
+        handle = client.open(b"f", sftp.READ | sftp.WRITE)
         client.server.input_queue = b"".join(
             request("write", 11 + place, handle, u64(10 * place), string(b"%d" % place * 10))
             for place in range(3)
@@ -76,7 +61,7 @@ class Faults(Watched):
             with self.subTest(fast=fast):
                 client, storage = self.three_writes(OSError(errno.ENOSPC, "no"), fast)
                 full = os.strerror(errno.ENOSPC).encode()
-                expected = [(11, OK, b"Success"), (12, FAILURE, full), (13, OK, b"Success")]
+                expected = [(11, sftp.OK, b"Success"), (12, sftp.FAILURE, full), (13, sftp.OK, b"Success")]
                 self.assertEqual(self.answers(client), expected)
                 self.assertEqual(storage.writes, [0, 10, 20])
                 self.assertEqual((self.root / "f").read_bytes(), b"0" * 10 + bytes(10) + b"2" * 10)
@@ -88,7 +73,7 @@ class Faults(Watched):
         for fast in (True, False):
             with self.subTest(fast=fast):
                 client, storage = self.three_writes(SFTPSessionEnd("enough"), fast)
-                self.assertEqual(self.answers(client), [(11, OK, b"Success")])
+                self.assertEqual(self.answers(client), [(11, sftp.OK, b"Success")])
                 self.assertEqual(client.server.ended, "enough")
                 self.assertEqual(client.server.input_queue, b"")
                 self.assertEqual(storage.writes, [0, 10])
@@ -118,7 +103,9 @@ class Faults(Watched):
                 with self.assertRaises(KeyboardInterrupt):
                     client.server.process()
                 self.assertEqual(storage.writes, [0, 10])
-                self.assertEqual([answer[:2] for answer in self.answers(client)], [(11, OK), (13, OK)])
+                self.assertEqual(
+                    [answer[:2] for answer in self.answers(client)], [(11, sftp.OK), (13, sftp.OK)]
+                )
                 self.assertEqual(storage.writes, [0, 10, 20])
                 self.assertEqual((client.server.input_queue, client.server.ended), (b"", None))
         self.assertEqual(self.watch.calls, 2)
@@ -126,9 +113,9 @@ class Faults(Watched):
     def test_a_file_that_shrinks_before_a_write_settles_it_is_read_as_it_is_then(self):
         content = self.random_file("f", BIG)
         client = self.client_of(self.storage())
-        handle = client.open(b"f", READ | WRITE)
+        handle = client.open(b"f", sftp.READ | sftp.WRITE)
         server = client.server
-        server.input_queue = request("read", 1, handle, u64(0), u32(MAX_DATA))
+        server.input_queue = request("read", 1, handle, u64(0), u32(sftp.MAX_DATA))
         server.process()
         self.assertEqual(server.output.late, 1)
         os.truncate(self.root / "f", 100)
@@ -136,7 +123,7 @@ class Faults(Watched):
         server.process()
         answers = replies(server.output_queue)
         self.assertEqual(answers[0], (1, ("data", content[:100], b"")))
-        self.assertEqual([answer[1].content for answer in answers[1:]], [OK, OK])
+        self.assertEqual([answer[1].content for answer in answers[1:]], [sftp.OK, sftp.OK])
         self.assertEqual((self.root / "f").read_bytes(), b"x" + content[1:100])
         self.assert_fast(READING, 1)
 
@@ -161,7 +148,7 @@ class Faults(Watched):
         (self.root / "f").write_bytes(b"")
         storage = Recording(self.root)
         client = self.client_of(storage)
-        handle = client.open(b"f", WRITE)
+        handle = client.open(b"f", sftp.WRITE)
         client.server.input_queue = b"".join(
             request("write", place, handle, u64(place), string(b"x")) for place in range(4)
         )
@@ -185,20 +172,20 @@ class Observer(SFTPHook):
 class WhoWantsToKnow(Watched):
     """Hooks, logs and refusals, none of which the fast path knows."""
 
-    def transfers(self, client: Client, flags: int = READ | WRITE) -> list[tuple[str, object]]:
+    def transfers(self, client: Client, flags: int = sftp.READ | sftp.WRITE) -> list[tuple[str, object]]:
         """Kind and content of the replies to WRITE, READ and a long READ, sent at once."""
         handle = client.open(b"f", flags)
         stream = (
             request("write", 1, handle, u64(0), string(b"new"))
             + request("read", 2, handle, u64(0), u32(3))
-            + request("read", 3, handle, u64(0), u32(MAX_DATA))
+            + request("read", 3, handle, u64(0), u32(sftp.MAX_DATA))
         )
         return [(reply.kind, reply.content) for _, reply in replies(client.feed(stream))]
 
     def test_without_any_of_them_the_fast_path_is_taken(self):
         content = self.random_file("f", MEDIUM)
         answers = self.transfers(self.client_of(self.storage(), level=VERBOSE))
-        self.assertEqual(answers, [("status", OK), ("data", b"new"), ("data", b"new" + content[3:])])
+        self.assertEqual(answers, [("status", sftp.OK), ("data", b"new"), ("data", b"new" + content[3:])])
         self.assert_fast(READING, 2)
         self.assert_fast(WRITING, 1)
 
@@ -206,7 +193,9 @@ class WhoWantsToKnow(Watched):
         self.random_file("f", MEDIUM)
         hook = Observer()
         self.transfers(self.client_of(self.storage(), hook=hook))
-        self.assertEqual(hook.seen[2:], [("write", OK, 3), ("read", OK, 3), ("read", OK, MEDIUM)])
+        self.assertEqual(
+            hook.seen[2:], [("write", sftp.OK, 3), ("read", sftp.OK, 3), ("read", sftp.OK, MEDIUM)]
+        )
         self.assert_never_fast()
 
     def test_a_hook_that_comes_later_sees_what_comes_after_it(self):
@@ -241,19 +230,19 @@ class WhoWantsToKnow(Watched):
     def test_refused_reads_are_refused(self):
         content = self.random_file("f", MEDIUM)
         answers = self.transfers(self.client_of(self.storage(), deny=("read",)))
-        self.assertEqual(answers, [("status", OK)] + [("status", PERMISSION_DENIED)] * 2)
+        self.assertEqual(answers, [("status", sftp.OK)] + [("status", sftp.PERMISSION_DENIED)] * 2)
         self.assertEqual((self.root / "f").read_bytes(), b"new" + content[3:])
 
     def test_refused_writes_are_refused(self):
         content = self.random_file("f", MEDIUM)
         for options, flags in (
-            ({"deny": ("write",)}, READ | WRITE),
-            ({"allow": ("open", "read", "close")}, READ | WRITE),
-            ({"read_only": True}, READ),
+            ({"deny": ("write",)}, sftp.READ | sftp.WRITE),
+            ({"allow": ("open", "read", "close")}, sftp.READ | sftp.WRITE),
+            ({"read_only": True}, sftp.READ),
         ):
             with self.subTest(options):
                 answers = self.transfers(self.client_of(self.storage(), **options), flags)
-                refused = ("status", PERMISSION_DENIED)
+                refused = ("status", sftp.PERMISSION_DENIED)
                 self.assertEqual(answers, [refused, ("data", content[:3]), ("data", content)])
                 self.assertEqual((self.root / "f").read_bytes(), content)
 
@@ -288,12 +277,12 @@ class Plugins(Watched):
     def test_a_read_of_a_storages_own_is_not_passed_by(self):
         (self.root / "f").write_bytes(b"letter" * 50_000)
         client = self.client_of(Upper(self.root))
-        handle = client.open(b"f", READ | WRITE)
-        for length in (6, LATE_FROM, MAX_DATA):
+        handle = client.open(b"f", sftp.READ | sftp.WRITE)
+        for length in (6, LATE_FROM, sftp.MAX_DATA):
             got = client.content("data", "read", handle, u64(0), u32(length))
             self.assertEqual(got, (b"LETTER" * 50_000)[:length])
         self.assert_fast(READING, 0)
-        self.assertEqual(client.status("write", handle, u64(0), string(b"x")), OK)
+        self.assertEqual(client.status("write", handle, u64(0), string(b"x")), sftp.OK)
         self.assert_fast(WRITING, 1)
 
     def test_a_write_of_a_storages_own_is_not_passed_by_and_gets_bytes(self):
@@ -306,8 +295,8 @@ class Plugins(Watched):
 
         (self.root / "f").write_bytes(b"")
         client = self.client_of(Kept(self.root))
-        handle = client.open(b"f", READ | WRITE)
-        self.assertEqual(client.status("write", handle, u64(0), string(b"LETTER")), OK)
+        handle = client.open(b"f", sftp.READ | sftp.WRITE)
+        self.assertEqual(client.status("write", handle, u64(0), string(b"LETTER")), sftp.OK)
         self.assertEqual((self.root / "f").read_bytes(), b"letter")
         self.assertEqual(seen, [bytes])
         self.assert_fast(WRITING, 0)
@@ -321,9 +310,9 @@ class Plugins(Watched):
         storage.read = lambda handle, off, size: b"mine"
         storage.write = lambda handle, off, chunk: chunks.append(chunk)
         client = self.client_of(storage)
-        handle = client.open(b"f", READ | WRITE)
+        handle = client.open(b"f", sftp.READ | sftp.WRITE)
         self.assertEqual(client.content("data", "read", handle, u64(0), u32(9)), b"mine")
-        self.assertEqual(client.status("write", handle, u64(0), string(b"x")), OK)
+        self.assertEqual(client.status("write", handle, u64(0), string(b"x")), sftp.OK)
         self.assertEqual(chunks, [b"x"])
         self.assertEqual((self.watch.served, (self.root / "f").read_bytes()), ({5: 0, 6: 0}, b"file"))
 
@@ -340,9 +329,9 @@ class Plugins(Watched):
 
         (self.root / "f").write_bytes(b"before")
         client = self.client_of(Appending(self.root))
-        handle = client.open(b"f", WRITE | APPEND)
+        handle = client.open(b"f", sftp.WRITE | sftp.APPEND)
         for offset in (0, 3, 2**64 - 1):
-            self.assertEqual(client.status("write", handle, u64(offset), string(b"+")), OK)
+            self.assertEqual(client.status("write", handle, u64(offset), string(b"+")), sftp.OK)
         self.assertEqual(offsets, [0, 0, 0])
         self.assertEqual((self.root / "f").read_bytes(), b"before+++")
 
@@ -358,13 +347,13 @@ class Plugins(Watched):
             with self.subTest(fast=fast):
                 content = self.random_file("f", BIG)
                 client = self.client_of(Cutting(self.root), fast)
-                handle = client.open(b"f", READ | WRITE)
-                read = request("read", 1, handle, u64(0), u32(MAX_DATA))
+                handle = client.open(b"f", sftp.READ | sftp.WRITE)
+                read = request("read", 1, handle, u64(0), u32(sftp.MAX_DATA))
                 cut = request("write", 2, handle, u64(100_000), string(b"x"))
                 answers = replies(client.feed(read + cut + read))
                 self.assertIsNone(client.server.ended)
                 self.assertEqual(len(answers), 3)
-                self.assertTrue(answers[0][1].content == content[:MAX_DATA])
+                self.assertTrue(answers[0][1].content == content[: sftp.MAX_DATA])
                 self.assertTrue(answers[2][1].content == content[:100_000])
         self.assert_fast(READING, 2)
 
@@ -383,7 +372,7 @@ class Plugins(Watched):
 
                 (self.root / "f").write_bytes(b"")
                 client = self.client_of(Stopping(self.root), fast)
-                handle = client.open(b"f", WRITE)
+                handle = client.open(b"f", sftp.WRITE)
                 writes = [request("write", n, handle, u64(10 * n), string(b"x" * 10)) for n in range(4)]
                 self.assertEqual([number for number, _ in replies(client.feed(b"".join(writes)))], [0, 1])
                 self.assertEqual((self.root / "f").stat().st_size, 20)
@@ -394,7 +383,7 @@ class Plugins(Watched):
 class OddFiles(Watched):
     """Files that are not regular, or whose size says nothing."""
 
-    LENGTHS = (0, 1, 100, LATE_FROM - 1, LATE_FROM, LATE_FROM + 1, MAX_DATA, 2**32 - 1)
+    LENGTHS = (0, 1, 100, LATE_FROM - 1, LATE_FROM, LATE_FROM + 1, sftp.MAX_DATA, 2**32 - 1)
 
     def client_on_the_host(self, fast: bool = True) -> Client:
         return self.client_of(SFTPServerStorage("/"), fast)
@@ -419,13 +408,13 @@ class OddFiles(Watched):
 
     def test_zeros_without_end_are_as_many_as_are_asked_for(self):
         answers = self.assert_same(b"/dev/zero")
-        lengths = [min(length, MAX_DATA) for _ in range(3) for length in self.LENGTHS for _ in range(2)]
+        lengths = [min(length, sftp.MAX_DATA) for _ in range(3) for length in self.LENGTHS for _ in range(2)]
         self.assertEqual([len(reply.content) for _, reply in answers], lengths)
         self.assertFalse(any(any(reply.content) for _, reply in answers))
 
     def test_nothing_is_the_end_of_the_file(self):
         for _, reply in self.assert_same(b"/dev/null"):
-            self.assertIn((reply.kind, reply.content), (("status", EOF), ("data", b"")))
+            self.assertIn((reply.kind, reply.content), (("status", sftp.EOF), ("data", b"")))
 
     def test_a_fifo_cannot_be_read_at_an_offset(self):
         fifo = self.root / "fifo"
@@ -434,12 +423,12 @@ class OddFiles(Watched):
         self.addCleanup(os.close, writer)
         os.write(writer, b"waiting")
         for _, reply in self.assert_same(os.fsencode(fifo)):
-            self.assertIn((reply.kind, reply.content), (("status", FAILURE), ("data", b"")))
+            self.assertIn((reply.kind, reply.content), (("status", sftp.FAILURE), ("data", b"")))
         self.assertEqual(os.read(writer, 100), b"waiting")
 
     def test_a_directory_opened_as_a_file_is_not_read(self):
         for _, reply in self.assert_same(os.fsencode(self.root)):
-            self.assertIn((reply.kind, reply.content), (("status", FAILURE), ("data", b"")))
+            self.assertIn((reply.kind, reply.content), (("status", sftp.FAILURE), ("data", b"")))
 
     def test_a_file_that_is_one_hole_reads_as_zeros(self):
         hole = self.root / "hole"
@@ -455,7 +444,7 @@ class OddFiles(Watched):
         while True:
             reply = client.ask("read", handle, u64(len(content)), u32(length))
             if reply.kind == "status":
-                self.assertEqual(reply.content, EOF)
+                self.assertEqual(reply.content, sftp.EOF)
                 client.server.close()
                 return content
             content += reply.content
@@ -468,7 +457,7 @@ class OddFiles(Watched):
         for path in paths:
             expected = Path(path).read_bytes()
             self.assertTrue(expected)
-            for length in (1, LATE_FROM, MAX_DATA):
+            for length in (1, LATE_FROM, sftp.MAX_DATA):
                 for fast in (True, False):
                     with self.subTest(path, length=length, fast=fast):
                         self.assertEqual(self.read_to_the_end(path, length, fast), expected)
@@ -482,7 +471,7 @@ class OddFiles(Watched):
 
         expected = steady(Path("/proc/self/status").read_bytes())
         self.assertGreaterEqual(len(expected), 4)
-        for length in (LATE_FROM, MAX_DATA):
+        for length in (LATE_FROM, sftp.MAX_DATA):
             with self.subTest(length):
                 self.assertEqual(steady(self.read_to_the_end("/proc/self/status", length, True)), expected)
 
@@ -497,7 +486,7 @@ class Pausing(Watched):
             before = at
             at = server.consume(buffer, at, len(buffer))
             self.assertGreater(at, before)
-            self.assertLessEqual(server.output.size, server.queue_limit + MAX_PACKET + 4)
+            self.assertLessEqual(server.output.size, server.queue_limit + sftp.MAX_PACKET + 4)
             if at < len(buffer):
                 pauses += 1
                 self.assertGreater(server.output.size, server.queue_limit)
@@ -512,7 +501,9 @@ class Pausing(Watched):
         order = random.Random(seed)
         client = self.client_of(self.storage())
         handle = client.open(b"f")
-        asked = [(order.randrange(BIG - 1), order.choice((1, 5000, LATE_FROM, MAX_DATA))) for _ in range(200)]
+        asked = [
+            (order.randrange(BIG - 1), order.choice((1, 5000, LATE_FROM, sftp.MAX_DATA))) for _ in range(200)
+        ]
         stream = b"".join(
             request("read", number, handle, u64(offset), u32(length))
             for number, (offset, length) in enumerate(asked)
@@ -528,24 +519,24 @@ class Pausing(Watched):
     def test_writes_between_the_reads_are_served_once_and_in_their_turn(self):
         self.random_file("f", BIG)
         client = self.client_of(self.storage())
-        handle = client.open(b"f", READ | WRITE)
+        handle = client.open(b"f", sftp.READ | sftp.WRITE)
         stream = b"".join(
             request("write", number, handle, u64(0), string(u32(number)))
-            + request("read", number, handle, u64(0), u32(MAX_DATA))
+            + request("read", number, handle, u64(0), u32(sftp.MAX_DATA))
             for number in range(40)
         )
         output, pauses = self.drained(client, stream)
         self.assertGreater(pauses, 3)
         answered = replies(output)
         self.assertEqual([number for number, _ in answered], [n for n in range(40) for _ in range(2)])
-        self.assertEqual([reply.content for _, reply in answered[::2]], [OK] * 40)
+        self.assertEqual([reply.content for _, reply in answered[::2]], [sftp.OK] * 40)
         self.assertEqual([reply.content[:4] for _, reply in answered[1::2]], [u32(n) for n in range(40)])
         self.assert_fast(WRITING, 40)
 
     def test_nothing_of_the_buffer_is_kept_when_a_write_was_served(self):
         (self.root / "f").write_bytes(b"")
         client = self.client_of(self.storage())
-        handle = client.open(b"f", WRITE)
+        handle = client.open(b"f", sftp.WRITE)
         data = bytearray(request("write", 1, handle, u64(0), string(b"kept")))
         with memoryview(data) as view:
             self.assertEqual(client.server.consume(view, 0, len(data)), len(data))

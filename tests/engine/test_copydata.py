@@ -8,19 +8,9 @@ from typing import Any
 
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.storage import SFTPServerStorage
+from tests.support import packets as sftp
 from tests.support.cases import OnFiles
-from tests.support.packets import (
-    APPEND,
-    BAD_MESSAGE,
-    EOF,
-    FAILURE,
-    NO_SUCH_FILE,
-    OK,
-    READ,
-    WRITE,
-    Client,
-    u64,
-)
+from tests.support.packets import Client, u64
 from tests.support.storages import Whole
 
 
@@ -44,7 +34,7 @@ class CopyData(OnFiles):
     def copy(self, client: Client, offset: int, length: int, target_offset: int, flags: int = 0) -> object:
         """copy-data from f to a fresh `new` that holds `old`."""
         (self.root / "new").write_bytes(b"old")
-        source, target = client.open(b"f"), client.open(b"new", WRITE | flags)
+        source, target = client.open(b"f"), client.open(b"new", sftp.WRITE | flags)
         status = client.status("copy-data", source, u64(offset), u64(length), target, u64(target_offset))
         client.status("close", source)
         client.status("close", target)
@@ -58,7 +48,7 @@ class CopyData(OnFiles):
             def write(self, handle: int, off: int, chunk: bytes | memoryview) -> int:  # type: ignore[override]
                 return os.pwrite(handle, chunk[:7], off)
 
-        self.assertEqual(self.copy(Client(Partly(self.root)), 0, 100, 0), FAILURE)
+        self.assertEqual(self.copy(Client(Partly(self.root)), 0, 100, 0), sftp.FAILURE)
 
     def test_copies_ranges_to_where_they_are_wanted(self):
         size = len(self.content)
@@ -73,7 +63,7 @@ class CopyData(OnFiles):
                 (size - 3, 0, 1),
             ):
                 with self.subTest(way, offset=offset, length=length, target=target):
-                    self.assertEqual(self.copy(client, offset, length, target), OK)
+                    self.assertEqual(self.copy(client, offset, length, target), sftp.OK)
                     wanted = self.content[offset : offset + length] if length else self.content[offset:]
                     expected = b"old"[:target].ljust(target, b"\0") + wanted + b"old"[target + len(wanted) :]
                     self.assertEqual((self.root / "new").read_bytes(), expected)
@@ -81,28 +71,31 @@ class CopyData(OnFiles):
     def test_from_beyond_the_end_copies_nothing(self):
         for way, client in self.clients():
             with self.subTest(way):
-                self.assertEqual(self.copy(client, 2**21, 0, 0), OK)
+                self.assertEqual(self.copy(client, 2**21, 0, 0), sftp.OK)
                 self.assertEqual((self.root / "new").read_bytes(), b"old")
 
     def test_of_more_than_there_is_copies_what_there_is_and_says_eof(self):
         for way, client in self.clients():
             with self.subTest(way):
-                self.assertEqual(self.copy(client, 3, 2**63, 0), EOF)
+                self.assertEqual(self.copy(client, 3, 2**63, 0), sftp.EOF)
                 self.assertEqual((self.root / "new").read_bytes(), self.content[3:])
 
     def test_to_an_append_handle_appends(self):
         for way, client in self.clients():
             with self.subTest(way):
-                self.assertEqual(self.copy(client, 5, 600_000, 0, APPEND), OK)
+                self.assertEqual(self.copy(client, 5, 600_000, 0, sftp.APPEND), sftp.OK)
                 self.assertEqual((self.root / "new").read_bytes(), b"old" + self.content[5:600_005])
 
     def test_onto_itself_is_a_failure_by_handle_and_by_name(self):
         for way, client in self.clients():
-            handle, same = client.open(b"f", READ | WRITE), client.open(b"f", READ | WRITE)
+            handle, same = (
+                client.open(b"f", sftp.READ | sftp.WRITE),
+                client.open(b"f", sftp.READ | sftp.WRITE),
+            )
             for target in (handle, same):
                 with self.subTest(way):
                     self.assertEqual(
-                        client.status("copy-data", handle, u64(0), u64(5), target, u64(100)), FAILURE
+                        client.status("copy-data", handle, u64(0), u64(5), target, u64(100)), sftp.FAILURE
                     )
         self.assertEqual((self.root / "f").read_bytes(), self.content)
 
@@ -110,26 +103,31 @@ class CopyData(OnFiles):
         os.link(self.root / "f", self.root / "same")
         for way, client in self.clients():
             (self.root / "f").write_bytes(self.content)
-            source, target = client.open(b"f"), client.open(b"same", WRITE)
+            source, target = client.open(b"f"), client.open(b"same", sftp.WRITE)
             with self.subTest(way):
-                self.assertEqual(client.status("copy-data", source, u64(0), u64(10), target, u64(100)), OK)
+                self.assertEqual(
+                    client.status("copy-data", source, u64(0), u64(10), target, u64(100)), sftp.OK
+                )
                 self.assertEqual((self.root / "f").read_bytes()[100:110], self.content[:10])
 
     def test_with_impossible_offsets_is_a_bad_message(self):
         for way, client in self.clients():
             for offset, target in ((2**63, 0), (2**64 - 1, 0), (0, 2**63)):
                 with self.subTest(way, offset=offset, target=target):
-                    self.assertEqual(self.copy(client, offset, 10, target), BAD_MESSAGE)
+                    self.assertEqual(self.copy(client, offset, 10, target), sftp.BAD_MESSAGE)
 
     def test_without_the_right_to_read_or_write_is_no_such_file_as_ebadf_always_is(self):
         for way, client in self.clients():
             (self.root / "new").write_bytes(b"old")
-            deaf, mute = client.open(b"f", WRITE), client.open(b"new", READ)
-            good = client.open(b"new", WRITE)
+            deaf, mute = client.open(b"f", sftp.WRITE), client.open(b"new", sftp.READ)
+            good = client.open(b"new", sftp.WRITE)
             with self.subTest(way):
-                self.assertEqual(client.status("copy-data", deaf, u64(0), u64(0), good, u64(0)), NO_SUCH_FILE)
                 self.assertEqual(
-                    client.status("copy-data", client.open(b"f"), u64(0), u64(0), mute, u64(0)), NO_SUCH_FILE
+                    client.status("copy-data", deaf, u64(0), u64(0), good, u64(0)), sftp.NO_SUCH_FILE
+                )
+                self.assertEqual(
+                    client.status("copy-data", client.open(b"f"), u64(0), u64(0), mute, u64(0)),
+                    sftp.NO_SUCH_FILE,
                 )
 
     def test_counts_for_both_files_when_they_are_closed(self):
@@ -152,14 +150,14 @@ class CopyData(OnFiles):
                 return bytes(1000)
 
         client = Client(Endless())
-        source, target = client.open(b"a"), client.open(b"b", WRITE)
-        self.assertEqual(client.status("copy-data", source, u64(0), u64(0), target, u64(0)), FAILURE)
+        source, target = client.open(b"a"), client.open(b"b", sftp.WRITE)
+        self.assertEqual(client.status("copy-data", source, u64(0), u64(0), target, u64(0)), sftp.FAILURE)
 
     def test_to_the_end_of_its_own_file_under_another_name_ends(self):
         os.link(self.root / "f", self.root / "same")
         (self.root / "f").write_bytes(b"0123456789")
         for way, client in self.clients():
-            source, target = client.open(b"f"), client.open(b"same", WRITE)
+            source, target = client.open(b"f"), client.open(b"same", sftp.WRITE)
             storage = client.server.storage
             storage.write = self.stopping_after(1000, client, storage.write)
             with self.subTest(way):

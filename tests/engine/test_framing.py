@@ -4,25 +4,9 @@ from __future__ import annotations
 
 from pysftpserver.engine.log import ERROR
 from pysftpserver.server import SFTPServer
+from tests.support import packets as sftp
 from tests.support.cases import InADirectory
-from tests.support.packets import (
-    CREAT,
-    HELLO,
-    MAX_PACKET,
-    NO_ATTRS,
-    READ,
-    WRITE,
-    Attributes,
-    Client,
-    attrs,
-    packet,
-    replies,
-    request,
-    split,
-    string,
-    u32,
-    u64,
-)
+from tests.support.packets import Attributes, Client, attrs, packet, replies, request, split, string, u32, u64
 from tests.support.storages import Whole
 
 
@@ -32,8 +16,8 @@ class Framing(InADirectory):
         handle, listing = string(u32(1)), string(u32(2))
         return b"".join(
             (
-                HELLO,
-                request("open", 1, string(b"f"), u32(READ | WRITE | CREAT), NO_ATTRS),
+                sftp.HELLO,
+                request("open", 1, string(b"f"), u32(sftp.READ | sftp.WRITE | sftp.CREAT), sftp.NO_ATTRS),
                 request("opendir", 2, string(b"/nonexistent")),
                 request("write", 3, handle, u64(0), string(bytes(range(256)))),
                 request("read", 4, handle, u64(10), u32(100)),
@@ -44,7 +28,7 @@ class Framing(InADirectory):
                 request("read", 9, listing, u64(0), u32(1)),
                 request("setstat", 10, string(b"f"), attrs(Attributes(size=5))),
                 request("read", 11, handle, u64(0), u32(100)),
-                HELLO,
+                sftp.HELLO,
                 request("close", 12, listing),
                 request("close", 13, handle),
             )
@@ -87,10 +71,10 @@ class Framing(InADirectory):
 
     def test_the_longest_packet_is_served_and_one_byte_more_ends_the_session(self):
         body = u32(1) + string(b".")
-        longest = packet(17, body + bytes(MAX_PACKET - 1 - len(body)))
+        longest = packet(17, body + bytes(sftp.MAX_PACKET - 1 - len(body)))
         client = self.client()
         self.assertEqual(replies(client.feed(longest))[0][1].kind, "attrs")
-        self.assert_ends(client, packet(17, body + bytes(MAX_PACKET - len(body))))
+        self.assert_ends(client, packet(17, body + bytes(sftp.MAX_PACKET - len(body))))
 
     def assert_ends(self, client: Client, data: bytes) -> None:
         """The session ends, with an error in the log, and whatever comes later is not served."""
@@ -98,11 +82,11 @@ class Framing(InADirectory):
         self.assertTrue(client.server.ended)
         self.assertEqual(len(client.lines(ERROR)), 1)
         self.assertEqual(client.feed(request("stat", 1, string(b"."))), b"")
-        self.assertEqual(client.feed(HELLO), b"")
+        self.assertEqual(client.feed(sftp.HELLO), b"")
         self.assertEqual(client.server.input_queue, b"")
 
     def test_an_impossible_length_ends_the_session_before_its_packet_is_there(self):
-        for length in (MAX_PACKET + 1, 2**31, 2**32 - 1):
+        for length in (sftp.MAX_PACKET + 1, 2**31, 2**32 - 1):
             with self.subTest(length):
                 self.assert_ends(self.client(), u32(length) + b"\5")
 
@@ -120,7 +104,7 @@ class Framing(InADirectory):
     def test_a_request_before_init_ends_the_session(self):
         for data in (request("stat", 1, string(b"/")), packet(77, u32(1)), request("limits", 1)):
             server = SFTPServer(Whole(), logfile=self.root / "log")
-            server.input_queue = data + HELLO
+            server.input_queue = data + sftp.HELLO
             server.process()
             self.assertEqual(server.output_queue, b"")
             self.assertTrue(server.ended)

@@ -6,22 +6,11 @@ import os
 
 from pysftpserver.engine.limits import Limits
 from tests.support import packets
+from tests.support import packets as sftp
 from tests.support.cases import InADirectory
-from tests.support.packets import (
-    CREAT,
-    FAILURE,
-    NO_ATTRS,
-    OK,
-    READ,
-    WRITE,
-    Attributes,
-    Client,
-    attrs,
-    string,
-    u32,
-    u64,
-)
+from tests.support.packets import Attributes, Client, attrs, string, u32, u64
 from tests.support.storages import Failing, Listed, Whole
+from tests.support.uploads import descriptors
 
 
 class Handles(InADirectory):
@@ -33,13 +22,17 @@ class Handles(InADirectory):
             handle = client.open(b"f") if number % 2 else client.opendir(b".")
             self.assertNotIn(handle, seen)
             seen.add(handle)
-            self.assertEqual(client.status("close", handle), OK)
-            self.assertEqual(client.status("close", handle), FAILURE)
+            self.assertEqual(client.status("close", handle), sftp.OK)
+            self.assertEqual(client.status("close", handle), sftp.FAILURE)
 
     def test_that_are_not_open_or_of_the_wrong_kind_are_failures_with_a_message(self):
         (self.root / "f").write_bytes(b"x")
         client = self.client()
-        file, directory, closed = client.open(b"f", READ | WRITE), client.opendir(b"."), client.open(b"f")
+        file, directory, closed = (
+            client.open(b"f", sftp.READ | sftp.WRITE),
+            client.opendir(b"."),
+            client.open(b"f"),
+        )
         client.status("close", closed)
         never = [string(name) for name in (b"", b"\0", u32(0), u32(99), u64(1), b"x" * 1000)] + [closed]
         for_files = {
@@ -54,25 +47,29 @@ class Handles(InADirectory):
         for handle in (*never, directory):
             for name, rest in for_files.items():
                 with self.subTest(name, handle=handle):
-                    self.assertEqual(client.status(name, handle, *rest), FAILURE)
-            self.assertEqual(client.status("copy-data", file, u64(0), u64(0), handle, u64(0)), FAILURE)
+                    self.assertEqual(client.status(name, handle, *rest), sftp.FAILURE)
+            self.assertEqual(client.status("copy-data", file, u64(0), u64(0), handle, u64(0)), sftp.FAILURE)
         for handle in (*never, file):
             with self.subTest("readdir", handle=handle):
-                self.assertEqual(client.status("readdir", handle), FAILURE)
+                self.assertEqual(client.status("readdir", handle), sftp.FAILURE)
         for handle in never:
-            self.assertEqual(client.status("close", handle), FAILURE)
+            self.assertEqual(client.status("close", handle), sftp.FAILURE)
         self.assertEqual((self.root / "f").read_bytes(), b"x")
 
     def test_too_many_are_a_failure_before_anything_is_opened_and_closing_makes_room(self):
         client = self.client(limits=Limits(handles=3))
-        flags = u32(WRITE | CREAT)
-        handles = [client.opendir(b"."), client.open(b"a", WRITE | CREAT), client.open(b"b", WRITE | CREAT)]
-        self.assertEqual(client.status("open", string(b"c"), flags, NO_ATTRS), FAILURE)
-        self.assertEqual(client.status("opendir", string(b".")), FAILURE)
+        flags = u32(sftp.WRITE | sftp.CREAT)
+        handles = [
+            client.opendir(b"."),
+            client.open(b"a", sftp.WRITE | sftp.CREAT),
+            client.open(b"b", sftp.WRITE | sftp.CREAT),
+        ]
+        self.assertEqual(client.status("open", string(b"c"), flags, sftp.NO_ATTRS), sftp.FAILURE)
+        self.assertEqual(client.status("opendir", string(b".")), sftp.FAILURE)
         self.assertEqual(sorted(os.listdir(self.root)), ["a", "b"])
         self.assertEqual(client.ask("stat", string(b".")).kind, "attrs")
-        self.assertEqual(client.status("close", handles[0]), OK)
-        client.open(b"c", WRITE | CREAT)
+        self.assertEqual(client.status("close", handles[0]), sftp.OK)
+        client.open(b"c", sftp.WRITE | sftp.CREAT)
 
     def test_limits_tells_how_many_there_may_be(self):
         for limit in (1, 77):
@@ -84,16 +81,16 @@ class Handles(InADirectory):
 
     def test_all_close_at_the_end_listings_that_were_never_read_too(self):
         (self.root / "f").write_bytes(b"x")
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(descriptors())
         client = self.client()
         for _ in range(20):
             client.open(b"f")
             client.opendir(b".")
         begun = client.opendir(b".")
         client.ask("readdir", begun)
-        self.assertGreaterEqual(len(os.listdir("/proc/self/fd")), before + 41)
+        self.assertGreaterEqual(len(descriptors()), before + 41)
         client.server.close()
-        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        self.assertEqual(len(descriptors()), before)
         closed = [line for line in client.lines() if line.startswith("forced close")]
         self.assertEqual(len(closed), 41)
 
@@ -115,7 +112,7 @@ class Handles(InADirectory):
         client = Client(storage)
         first = client.opendir(b"d")
         client.opendir(b"d")
-        self.assertEqual(client.status("close", first), OK)
+        self.assertEqual(client.status("close", first), sftp.OK)
         self.assertEqual(storage.closed, 1)
         client.server.close()
         client.server.close()
@@ -124,5 +121,5 @@ class Handles(InADirectory):
     def test_a_file_whose_descriptor_cannot_be_told_is_closed_again(self):
         storage = Failing("fileno", ValueError())
         client = Client(storage)
-        self.assertEqual(client.status("open", string(b"f"), u32(READ), NO_ATTRS), FAILURE)
+        self.assertEqual(client.status("open", string(b"f"), u32(sftp.READ), sftp.NO_ATTRS), sftp.FAILURE)
         self.assertEqual(storage.calls, ["open", "fileno", "close"])

@@ -7,24 +7,9 @@ import os
 import unittest
 
 from pysftpserver.engine.limits import LIMITS, Limits
+from tests.support import packets as sftp
 from tests.support.cases import InADirectory
-from tests.support.packets import (
-    BAD_MESSAGE,
-    CREAT,
-    EOF,
-    FAILURE,
-    NO_ATTRS,
-    OK,
-    OP_UNSUPPORTED,
-    READ,
-    WRITE,
-    replies,
-    request,
-    split,
-    string,
-    u32,
-    u64,
-)
+from tests.support.packets import replies, request, split, string, u32, u64
 
 EXTENDED_FLAG = 0x80000000
 
@@ -89,14 +74,14 @@ class Reaching(InADirectory):
             self.assertLessEqual(len(answer), 40_004)
             reply = replies(answer)[0][1]
             if reply.kind == "status":
-                self.assertEqual(reply.content, EOF)
+                self.assertEqual(reply.content, sftp.EOF)
                 break
             seen += len(reply.content)
         self.assertEqual(seen, 2003)
 
     def test_a_write_over_the_packet_limit_is_refused_on_the_fast_path_too(self):
         client = self.client(limits=Limits(packet=34_000), level=0)
-        handle = client.open(b"new", WRITE | CREAT)
+        handle = client.open(b"new", sftp.WRITE | sftp.CREAT)
         client.feed(request("write", 1, handle, u64(0), string(bytes(34_000 - 24))))
         self.assertEqual(client.server.ended, "a packet of 34001 bytes")
         self.assertEqual((self.root / "new").read_bytes(), b"")
@@ -104,18 +89,18 @@ class Reaching(InADirectory):
     def test_a_long_path_is_refused_in_every_request_that_has_one(self):
         (self.root / "f").touch()
         bodies = {
-            "open": [string(b"{}"), u32(READ), NO_ATTRS],
+            "open": [string(b"{}"), u32(sftp.READ), sftp.NO_ATTRS],
             "lstat": [string(b"{}")],
-            "setstat": [string(b"{}"), NO_ATTRS],
+            "setstat": [string(b"{}"), sftp.NO_ATTRS],
             "opendir": [string(b"{}")],
             "remove": [string(b"{}")],
-            "mkdir": [string(b"{}"), NO_ATTRS],
+            "mkdir": [string(b"{}"), sftp.NO_ATTRS],
             "rmdir": [string(b"{}")],
             "realpath": [string(b"{}")],
             "stat": [string(b"{}")],
             "readlink": [string(b"{}")],
             "statvfs": [string(b"{}")],
-            "lsetstat": [string(b"{}"), NO_ATTRS],
+            "lsetstat": [string(b"{}"), sftp.NO_ATTRS],
             "expand-path": [string(b"{}")],
             "home-directory": [string(b"{}")],
         }
@@ -128,7 +113,7 @@ class Reaching(InADirectory):
             with self.subTest(name):
                 body = [string(long) if part == string(b"{}") else part for part in parts]
                 reply = client.ask(name.strip(), *body)
-                self.assertEqual((reply.kind, reply.content), ("status", BAD_MESSAGE))
+                self.assertEqual((reply.kind, reply.content), ("status", sftp.BAD_MESSAGE))
                 self.assertEqual(reply.message, b"Limit reached: a path of 65 bytes, where 64 are allowed")
         self.assertEqual(len(self.lines(client)), len(bodies))
         self.assertEqual(os.listdir(self.root), ["f"])
@@ -139,14 +124,14 @@ class Reaching(InADirectory):
         for limit in (0, 3, 64):
             client = self.client(limits=Limits(extended=limit))
             handle = client.open(b"f")
-            for count, status in ((limit, OK), (limit + 1, BAD_MESSAGE)):
+            for count, status in ((limit, sftp.OK), (limit + 1, sftp.BAD_MESSAGE)):
                 with self.subTest(limit, count=count):
                     attributes = extended_attrs(count)
                     self.assertEqual(client.status("setstat", string(b"f"), attributes), status)
                     self.assertEqual(client.status("fsetstat", handle, attributes), status)
                     name = f"d{limit}-{count}"
                     self.assertEqual(client.status("mkdir", string(name.encode()), attributes), status)
-                    self.assertEqual((self.root / name).exists(), status == OK)
+                    self.assertEqual((self.root / name).exists(), status == sftp.OK)
             self.assertEqual(len(self.lines(client)), 3)
 
     def test_a_listing_comes_in_replies_of_no_more_entries_and_is_whole(self):
@@ -161,7 +146,7 @@ class Reaching(InADirectory):
                 self.assertLessEqual(len(reply.content), limit)
                 seen += [entry[0] for entry in reply.content]
             with self.subTest(limit):
-                self.assertEqual(reply.content, EOF)
+                self.assertEqual(reply.content, sftp.EOF)
                 self.assertEqual(sorted(seen), sorted(names))
 
     def test_no_more_handles_are_opened_and_the_log_says_so(self):
@@ -169,8 +154,8 @@ class Reaching(InADirectory):
         client = self.client(limits=Limits(handles=2))
         client.open(b"f")
         client.opendir(b".")
-        reply = client.ask("open", string(b"f"), u32(READ), NO_ATTRS)
-        self.assertEqual(reply.content, FAILURE)
+        reply = client.ask("open", string(b"f"), u32(sftp.READ), sftp.NO_ATTRS)
+        self.assertEqual(reply.content, sftp.FAILURE)
         self.assertEqual(self.lines(client), ["Limit reached: 2 open handles; close some of them first"])
 
     def test_the_queue_pauses_the_session_and_loses_nothing(self):
@@ -189,5 +174,5 @@ class Reaching(InADirectory):
 
     def test_what_is_no_limit_of_a_request_stays_what_it_was(self):
         client = self.client(limits=Limits(path=1, extended=0))
-        self.assertEqual(client.status("extended", string(b"a" * 100)), OP_UNSUPPORTED)
-        self.assertEqual(client.status("close", string(b"h" * 5000)), FAILURE)
+        self.assertEqual(client.status("extended", string(b"a" * 100)), sftp.OP_UNSUPPORTED)
+        self.assertEqual(client.status("close", string(b"h" * 5000)), sftp.FAILURE)

@@ -27,25 +27,8 @@ from pysftpserver.engine.log import (
     stderr_sink,
 )
 from pysftpserver.server import SFTPServer
-from tests.support.packets import (
-    APPEND,
-    CREAT,
-    EXCL,
-    EXTENDED,
-    HELLO,
-    NO_ATTRS,
-    READ,
-    TRUNC,
-    WRITE,
-    Attributes,
-    Client,
-    attrs,
-    packet,
-    request,
-    string,
-    u32,
-    u64,
-)
+from tests.support import packets as sftp
+from tests.support.packets import Attributes, Client, attrs, packet, request, string, u32, u64
 from tests.support.paths import ROOT
 from tests.support.storages import Whole
 
@@ -115,12 +98,12 @@ class Lines(unittest.TestCase):
         for name in NASTY:
             path = name.replace(b"\0", b"")
             for kind, *parts in (
-                ("open", string(path), u32(READ), NO_ATTRS),
+                ("open", string(path), u32(sftp.READ), sftp.NO_ATTRS),
                 ("remove", string(path)),
                 ("stat", string(path)),
                 ("rename", string(path), string(path)),
                 ("symlink", string(path), string(path)),
-                ("mkdir", string(path), NO_ATTRS),
+                ("mkdir", string(path), sftp.NO_ATTRS),
                 ("opendir", string(path)),
                 ("setstat", string(path), attrs(Attributes(permissions=1))),
                 ("expand-path", string(path)),
@@ -129,7 +112,7 @@ class Lines(unittest.TestCase):
                 ("close", string(name)),
             ):
                 client.ask(kind, *parts)
-            client.feed(packet(EXTENDED, u32(1) + string(name)))
+            client.feed(packet(sftp.EXTENDED, u32(1) + string(name)))
         client.status("close", handle)
         client.server.close()
         lines = client.lines()
@@ -153,7 +136,9 @@ class Lines(unittest.TestCase):
     def test_the_audit_trail_at_info_is_exactly_this(self):
         client = Client(Whole(), INFO)
         handle = client.open(
-            b"f", READ | WRITE | APPEND | CREAT | TRUNC | EXCL, attrs(Attributes(permissions=0o100600))
+            b"f",
+            sftp.READ | sftp.WRITE | sftp.APPEND | sftp.CREAT | sftp.TRUNC | sftp.EXCL,
+            attrs(Attributes(permissions=0o100600)),
         )
         client.ask("read", handle, u64(0), u32(7))
         client.ask("write", handle, u64(0), string(b"abc"))
@@ -220,7 +205,7 @@ class Sinks(unittest.TestCase):
     def test_a_session_survives_a_full_device_and_a_closed_descriptor(self):
         with SFTPFullLog() as sink:
             server = SFTPServer(Whole(), log=SFTPLog(sink, DEBUG3))
-            server.input_queue = HELLO + request("stat", 1, string(b"/"))
+            server.input_queue = sftp.HELLO + request("stat", 1, string(b"/"))
             server.process()
             self.assertTrue(server.output_queue)
 

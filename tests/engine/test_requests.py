@@ -14,31 +14,9 @@ from pysftpserver.engine.log import VERBOSE
 from pysftpserver.engine.requests import EXTENDED_REQUESTS, REQUESTS
 from pysftpserver.storage import SFTPServerStorage
 from tests.support import packets
+from tests.support import packets as sftp
 from tests.support.cases import OnFiles
-from tests.support.packets import (
-    APPEND,
-    BAD_MESSAGE,
-    BODIES,
-    CREAT,
-    EXCL,
-    FAILURE,
-    MAX_DATA,
-    NO_ATTRS,
-    NO_SUCH_FILE,
-    OK,
-    OP_UNSUPPORTED,
-    PERMISSION_DENIED,
-    READ,
-    TRUNC,
-    WRITE,
-    Attributes,
-    Client,
-    Reader,
-    attrs,
-    string,
-    u32,
-    u64,
-)
+from tests.support.packets import Attributes, Client, Reader, attrs, string, u32, u64
 from tests.support.storages import Whole
 
 REFERENCE = "/usr/lib/openssh/sftp-server"
@@ -61,12 +39,12 @@ class Table(unittest.TestCase):
 
     def test_names_as_many_fields_as_its_decoder_returns(self):
         for row in ROWS:
-            body = BODIES.get(row.name, b"")
+            body = sftp.BODIES.get(row.name, b"")
             with self.subTest(row.name):
                 self.assertEqual(len(row.fields), len(row.decode(body, 0, len(body))))
 
     def test_has_a_body_for_every_row_here(self):
-        self.assertEqual(set(NAMES), set(BODIES) | {"limits"})
+        self.assertEqual(set(NAMES), set(sftp.BODIES) | {"limits"})
 
     def test_version_announces_exactly_the_eleven_extensions_with_their_versions(self):
         client = Client(SFTPServerStorage("/"))
@@ -85,9 +63,9 @@ class Access(unittest.TestCase):
         table.add_directory(b"d", storage.opendir(b"d"))
         table.add_file(b"copy", os.O_RDWR, object())
         storage.calls.clear()
-        reply = client.ask(name, BODIES.get(name, b""))
-        if reply.content != PERMISSION_DENIED:
-            self.assertNotIn(reply.content, (OP_UNSUPPORTED, BAD_MESSAGE))
+        reply = client.ask(name, sftp.BODIES.get(name, b""))
+        if reply.content != sftp.PERMISSION_DENIED:
+            self.assertNotIn(reply.content, (sftp.OP_UNSUPPORTED, sftp.BAD_MESSAGE))
             return False
         self.assertEqual(reply.kind, "status")
         self.assertEqual(storage.calls, [])
@@ -122,14 +100,17 @@ class Access(unittest.TestCase):
     def test_read_only_refuses_every_open_that_could_change_something_and_no_other(self):
         for flags in range(64):
             client = Client(Whole(), read_only=True)
-            reply = client.ask("open", string(b"f"), u32(flags), NO_ATTRS)
+            reply = client.ask("open", string(b"f"), u32(flags), sftp.NO_ATTRS)
             with self.subTest(flags):
-                self.assertEqual(reply.content == PERMISSION_DENIED, bool(flags & (WRITE | CREAT | TRUNC)))
+                self.assertEqual(
+                    reply.content == sftp.PERMISSION_DENIED,
+                    bool(flags & (sftp.WRITE | sftp.CREAT | sftp.TRUNC)),
+                )
 
     def test_read_only_refuses_before_it_looks_at_a_handle(self):
         client = Client(Whole(), read_only=True)
-        self.assertEqual(client.status("write", string(b"?"), u64(0), string(b"")), PERMISSION_DENIED)
-        self.assertEqual(client.status("fsync", string(b"?")), PERMISSION_DENIED)
+        self.assertEqual(client.status("write", string(b"?"), u64(0), string(b"")), sftp.PERMISSION_DENIED)
+        self.assertEqual(client.status("fsync", string(b"?")), sftp.PERMISSION_DENIED)
 
     def test_refused_extensions_are_not_announced(self):
         for name, row in EXTENDED_REQUESTS.items():
@@ -150,14 +131,14 @@ class Access(unittest.TestCase):
         ):
             client = Client(Whole(), **options)
             client.log.clear()
-            client.ask("mkdir", BODIES["mkdir"])
+            client.ask("mkdir", sftp.BODIES["mkdir"])
             with self.subTest(options):
                 self.assertEqual(client.lines(VERBOSE), [words, "sent status Permission denied"])
 
     def test_a_refused_request_reaches_no_storage_even_if_it_is_logged(self):
         storage = Whole()
         client = Client(storage, deny=["expand-path"])
-        self.assertEqual(client.status("expand-path", string(b"~someone")), PERMISSION_DENIED)
+        self.assertEqual(client.status("expand-path", string(b"~someone")), sftp.PERMISSION_DENIED)
         self.assertEqual(storage.calls, [])
 
 
@@ -166,18 +147,18 @@ class Requests(OnFiles):
         for name in NAMES:
             self.setUp()
             client = self.client
-            client.open(b"f", READ | WRITE)
+            client.open(b"f", sftp.READ | sftp.WRITE)
             client.opendir(b"d")
-            client.open(b"copy", WRITE | CREAT)
+            client.open(b"copy", sftp.WRITE | sftp.CREAT)
             (self.root / "n").unlink(missing_ok=True)
-            body = BODIES.get(name, b"")
+            body = sftp.BODIES.get(name, b"")
             if name == "symlink":
                 body = string(b"f") + string(b"n")
             if name == "home-directory":
                 body = string(b"root")
             with self.subTest(name):
                 reply = client.ask(name, body)
-                self.assertTrue(reply.kind != "status" or reply.content == OK, reply)
+                self.assertTrue(reply.kind != "status" or reply.content == sftp.OK, reply)
             client.server.close()
 
     def test_open_passes_flags_and_mode_on(self):
@@ -187,77 +168,81 @@ class Requests(OnFiles):
         client = Client(storage)
         cases = {
             0: os.O_RDONLY,
-            READ: os.O_RDONLY,
-            WRITE: os.O_WRONLY,
-            READ | WRITE: os.O_RDWR,
-            APPEND: os.O_RDONLY | os.O_APPEND,
-            WRITE | APPEND | CREAT: os.O_WRONLY | os.O_APPEND | os.O_CREAT,
-            READ | TRUNC: os.O_RDONLY | os.O_TRUNC,
-            WRITE | CREAT | EXCL | TRUNC: os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_TRUNC,
-            READ | 0xFFFFFFC0: os.O_RDONLY,
+            sftp.READ: os.O_RDONLY,
+            sftp.WRITE: os.O_WRONLY,
+            sftp.READ | sftp.WRITE: os.O_RDWR,
+            sftp.APPEND: os.O_RDONLY | os.O_APPEND,
+            sftp.WRITE | sftp.APPEND | sftp.CREAT: os.O_WRONLY | os.O_APPEND | os.O_CREAT,
+            sftp.READ | sftp.TRUNC: os.O_RDONLY | os.O_TRUNC,
+            sftp.WRITE | sftp.CREAT | sftp.EXCL | sftp.TRUNC: os.O_WRONLY
+            | os.O_CREAT
+            | os.O_EXCL
+            | os.O_TRUNC,
+            sftp.READ | 0xFFFFFFC0: os.O_RDONLY,
         }
         for flags, expected in cases.items():
             client.open(b"f", flags)
             self.assertEqual(seen.pop(), (expected, 0o666), flags)
         for mode, expected in ((0o100600, 0o600), (0o177777, 0o7777), (0, 0)):
-            client.open(b"f", CREAT | WRITE, attrs(Attributes(size=5, permissions=mode)))
+            client.open(b"f", sftp.CREAT | sftp.WRITE, attrs(Attributes(size=5, permissions=mode)))
             self.assertEqual(seen.pop()[1], expected)
 
     def test_truncating_without_creating_truncates_an_existing_file(self):
-        self.client.open(b"f", WRITE | TRUNC)
+        self.client.open(b"f", sftp.WRITE | sftp.TRUNC)
         self.assertEqual((self.root / "f").read_bytes(), b"")
         self.assertEqual(
-            self.client.status("open", string(b"missing"), u32(WRITE | TRUNC), NO_ATTRS), NO_SUCH_FILE
+            self.client.status("open", string(b"missing"), u32(sftp.WRITE | sftp.TRUNC), sftp.NO_ATTRS),
+            sftp.NO_SUCH_FILE,
         )
 
     def test_write_to_an_append_handle_ignores_the_offset(self):
-        handle = self.client.open(b"f", WRITE | APPEND)
+        handle = self.client.open(b"f", sftp.WRITE | sftp.APPEND)
         for offset in (0, 3, 2**40, 2**64 - 1):
-            self.assertEqual(self.client.status("write", handle, u64(offset), string(b"+")), OK)
+            self.assertEqual(self.client.status("write", handle, u64(offset), string(b"+")), sftp.OK)
         self.assertEqual((self.root / "f").read_bytes(), b"0123456789++++")
 
     def test_write_beyond_the_end_leaves_a_hole_and_an_empty_write_nothing(self):
-        handle = self.client.open(b"f", WRITE)
-        self.assertEqual(self.client.status("write", handle, u64(100), string(b"")), OK)
+        handle = self.client.open(b"f", sftp.WRITE)
+        self.assertEqual(self.client.status("write", handle, u64(100), string(b"")), sftp.OK)
         self.assertEqual((self.root / "f").stat().st_size, 10)
-        self.assertEqual(self.client.status("write", handle, u64(12), string(b"x")), OK)
+        self.assertEqual(self.client.status("write", handle, u64(12), string(b"x")), sftp.OK)
         self.assertEqual((self.root / "f").read_bytes(), b"0123456789\0\0x")
 
     def test_rename_refuses_an_existing_target_and_posix_rename_replaces_it(self):
         (self.root / "g").write_bytes(b"old")
         for target in (b"g", b"d", b"l", b"f"):
-            self.assertEqual(self.client.status("rename", string(b"f"), string(target)), FAILURE)
+            self.assertEqual(self.client.status("rename", string(b"f"), string(target)), sftp.FAILURE)
         self.assertEqual((self.root / "g").read_bytes(), b"old")
-        self.assertEqual(self.client.status("posix-rename", string(b"f"), string(b"g")), OK)
+        self.assertEqual(self.client.status("posix-rename", string(b"f"), string(b"g")), sftp.OK)
         self.assertEqual((self.root / "g").read_bytes(), b"0123456789")
         self.assertFalse((self.root / "f").exists())
 
     def test_symlink_takes_the_target_first_as_every_client_sends_it(self):
-        self.assertEqual(self.client.status("symlink", string(b"tar/get"), string(b"made")), OK)
+        self.assertEqual(self.client.status("symlink", string(b"tar/get"), string(b"made")), sftp.OK)
         self.assertEqual(os.readlink(self.root / "made"), "tar/get")
         (entry,) = self.client.content("name", "readlink", string(b"made"))
         self.assertEqual(entry, (b"tar/get", b"tar/get", Attributes()))
 
     def test_setstat_applies_size_permissions_times_and_owner(self):
-        for name, target in (("setstat", string(b"f")), ("fsetstat", self.client.open(b"f", WRITE))):
+        for name, target in (("setstat", string(b"f")), ("fsetstat", self.client.open(b"f", sftp.WRITE))):
             uid, gid = os.getuid(), os.getgid()
             wanted = Attributes(4, (uid, gid), 0o100640, (1_000_000, 2_000_000))
-            self.assertEqual(self.client.status(name, target, attrs(wanted)), OK)
+            self.assertEqual(self.client.status(name, target, attrs(wanted)), sftp.OK)
             self.assertEqual(self.client.content("attrs", "stat", string(b"f")), wanted)
             (self.root / "f").write_bytes(b"0123456789")
 
     def test_setstat_without_attributes_does_nothing_at_all(self):
-        self.assertEqual(self.client.status("setstat", string(b"missing"), NO_ATTRS), OK)
-        self.assertEqual(self.client.status("lsetstat", string(b""), NO_ATTRS), OK)
+        self.assertEqual(self.client.status("setstat", string(b"missing"), sftp.NO_ATTRS), sftp.OK)
+        self.assertEqual(self.client.status("lsetstat", string(b""), sftp.NO_ATTRS), sftp.OK)
 
     def test_lsetstat_changes_the_link_itself_and_takes_no_size(self):
         wanted = attrs(Attributes(times=(1_000_000, 2_000_000)))
-        self.assertEqual(self.client.status("lsetstat", string(b"l"), wanted), OK)
+        self.assertEqual(self.client.status("lsetstat", string(b"l"), wanted), sftp.OK)
         self.assertEqual(os.lstat(self.root / "l").st_mtime, 2_000_000)
         self.assertNotEqual(os.stat(self.root / "f").st_mtime, 2_000_000)
         sized = attrs(Attributes(size=1, permissions=0o600))
         before = os.stat(self.root / "f")
-        self.assertEqual(self.client.status("lsetstat", string(b"f"), sized), BAD_MESSAGE)
+        self.assertEqual(self.client.status("lsetstat", string(b"f"), sized), sftp.BAD_MESSAGE)
         self.assertEqual(os.stat(self.root / "f"), before)
 
     def test_realpath_of_nothing_is_the_start_and_a_missing_last_name_is_fine(self):
@@ -265,7 +250,7 @@ class Requests(OnFiles):
         for path, expected in ((b"", root), (b".", root), (b"nope", root + b"/nope"), (b"l", root + b"/f")):
             (entry,) = self.client.content("name", "realpath", string(path))
             self.assertEqual(entry, (expected, expected, Attributes()))
-        self.assertEqual(self.client.status("realpath", string(b"nope/x")), NO_SUCH_FILE)
+        self.assertEqual(self.client.status("realpath", string(b"nope/x")), sftp.NO_SUCH_FILE)
 
     def test_expand_path_knows_the_session_home_and_other_users(self):
         root = os.fsencode(self.root.resolve())
@@ -285,13 +270,13 @@ class Requests(OnFiles):
                 self.assertEqual(self.client.content("name", "expand-path", string(path))[0].name, expected)
         for path in (b"~nosuchuser", b"~nosuchuser/x", b"~~"):
             reply = self.client.ask("expand-path", string(path))
-            self.assertEqual((reply.content, reply.message.lower()), (NO_SUCH_FILE, b"no such user"))
+            self.assertEqual((reply.content, reply.message.lower()), (sftp.NO_SUCH_FILE, b"no such user"))
 
     def test_home_directory_is_the_named_users(self):
         user = pwd.getpwuid(0)
         (entry,) = self.client.content("name", "home-directory", string(user.pw_name.encode()))
         self.assertEqual(entry.name, os.fsencode(user.pw_dir))
-        self.assertEqual(self.client.status("home-directory", string(b"nosuchuser")), FAILURE)
+        self.assertEqual(self.client.status("home-directory", string(b"nosuchuser")), sftp.FAILURE)
 
     def test_users_groups_answers_names_and_empty_for_unknown_ones(self):
         body = self.client.content(
@@ -326,12 +311,12 @@ class Requests(OnFiles):
     def test_names_of_any_bytes_make_the_round_trip(self):
         names = [b"a b", b"'\"", b"new\nline", b"\xff\xfe", b"x" * 255, b"-rf", b"~", b"*?["]
         for name in names:
-            self.client.open(name, WRITE | CREAT)
+            self.client.open(name, sftp.WRITE | sftp.CREAT)
         handle = self.client.opendir(b".")
         listed = {entry.name for entry in self.client.content("name", "readdir", handle)}
         self.assertEqual(listed, {*names, b".", b"..", b"f", b"d", b"l"})
         for name in names:
-            self.assertEqual(self.client.status("remove", string(name)), OK)
+            self.assertEqual(self.client.status("remove", string(name)), sftp.OK)
 
 
 class MadeUpStorages(unittest.TestCase):
@@ -340,7 +325,7 @@ class MadeUpStorages(unittest.TestCase):
         storage = Whole()
         storage.write = lambda handle, off, chunk: chunks.append((off, chunk))
         client = Client(storage)
-        client.status("write", client.open(b"f", WRITE), u64(7), string(b"data"))
+        client.status("write", client.open(b"f", sftp.WRITE), u64(7), string(b"data"))
         self.assertEqual(chunks, [(7, b"data")])
         self.assertIs(type(chunks[0][1]), bytes)
 
@@ -353,10 +338,10 @@ class MadeUpStorages(unittest.TestCase):
             Path(directory, "f").write_bytes(b"secret" * 50_000)
             client = Client(Upper(directory))
             handle = client.open(b"f")
-            got = client.content("data", "read", handle, u64(0), u32(MAX_DATA))
-            self.assertEqual(got, (b"SECRET" * 50_000)[:MAX_DATA])
-            target = client.open(b"g", WRITE | CREAT)
-            self.assertEqual(client.status("copy-data", handle, u64(0), u64(0), target, u64(0)), OK)
+            got = client.content("data", "read", handle, u64(0), u32(sftp.MAX_DATA))
+            self.assertEqual(got, (b"SECRET" * 50_000)[: sftp.MAX_DATA])
+            target = client.open(b"g", sftp.WRITE | sftp.CREAT)
+            self.assertEqual(client.status("copy-data", handle, u64(0), u64(0), target, u64(0)), sftp.OK)
             self.assertEqual(Path(directory, "g").read_bytes(), b"SECRET" * 50_000)
             client.server.close()
 
@@ -368,9 +353,9 @@ class MadeUpStorages(unittest.TestCase):
         with tempfile.TemporaryDirectory() as directory:
             Path(directory, "f").write_bytes(b"secret" * 50_000)
             client = Client(Upper(directory))
-            target = client.open(b"g", WRITE | CREAT)
-            self.assertEqual(client.status("write", target, u64(0), string(b"abc")), OK)
+            target = client.open(b"g", sftp.WRITE | sftp.CREAT)
+            self.assertEqual(client.status("write", target, u64(0), string(b"abc")), sftp.OK)
             source = client.open(b"f")
-            self.assertEqual(client.status("copy-data", source, u64(0), u64(0), target, u64(3)), OK)
+            self.assertEqual(client.status("copy-data", source, u64(0), u64(0), target, u64(3)), sftp.OK)
             self.assertEqual(Path(directory, "g").read_bytes(), b"ABC" + b"SECRET" * 50_000)
             client.server.close()

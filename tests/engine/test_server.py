@@ -16,29 +16,9 @@ from pysftpserver.engine.bulk import LATE_FROM
 from pysftpserver.pysftpexceptions import SFTPNotFound
 from pysftpserver.server import SFTPServer
 from tests.support import packets
+from tests.support import packets as sftp
 from tests.support.cases import InADirectory
-from tests.support.packets import (
-    BAD_MESSAGE,
-    CREAT,
-    FAILURE,
-    HELLO,
-    MAX_DATA,
-    MAX_PACKET,
-    NO_ATTRS,
-    NO_SUCH_FILE,
-    OK,
-    OP_UNSUPPORTED,
-    READ,
-    WRITE,
-    Client,
-    packet,
-    replies,
-    request,
-    split,
-    string,
-    u32,
-    u64,
-)
+from tests.support.packets import Client, packet, replies, request, split, string, u32, u64
 from tests.support.storages import Failing, Whole
 
 
@@ -63,7 +43,7 @@ class Interface(unittest.TestCase):
 
     def test_input_and_output_queues_are_bytes_to_assign_and_add_to(self):
         server = SFTPServer(Whole())
-        server.input_queue = HELLO
+        server.input_queue = sftp.HELLO
         server.input_queue += request("stat", 1, string(b"/"))[:7]
         server.process()
         self.assertEqual(server.input_queue, request("stat", 1, string(b"/"))[:7])
@@ -85,13 +65,13 @@ class Interface(unittest.TestCase):
         with self.assertRaisesRegex(SFTPNotFound, "gone"):
             server.process()
         ((number, reply),) = replies(server.output_queue)
-        self.assertEqual((number, reply.content, reply.message), (1, NO_SUCH_FILE, b"gone"))
+        self.assertEqual((number, reply.content, reply.message), (1, sftp.NO_SUCH_FILE, b"gone"))
         server.process()  # goes on behind the request that failed
         self.assertEqual([reply.kind for _, reply in replies(server.output_queue)], ["status", "attrs"])
 
     def test_without_raise_on_error_nothing_is_raised(self):
         client = Client(Failing("stat", ValueError()))
-        self.assertEqual(client.status("stat", string(b"/")), FAILURE)
+        self.assertEqual(client.status("stat", string(b"/")), sftp.FAILURE)
 
     def test_an_unknown_request_name_is_an_error_at_once(self):
         for options in ({"allow": ["open", "nope"]}, {"deny": ["OPEN"]}):
@@ -103,7 +83,7 @@ class Interface(unittest.TestCase):
             path = Path(directory, "log")
             path.write_text("before\n")
             server = SFTPServer(Whole(), logfile=path)
-            server.input_queue = HELLO + request("opendir", 1, string(b"d"))
+            server.input_queue = sftp.HELLO + request("opendir", 1, string(b"d"))
             server.process()
             server.close()
             before, opened, *_ = path.read_text().splitlines()
@@ -146,11 +126,11 @@ class Replies(InADirectory):
     def test_every_status_has_a_message_and_a_language_tag(self):
         client = self.client()
         for name, parts, status in (
-            ("mkdir", (string(b"d"), NO_ATTRS), OK),
-            ("stat", (string(b"missing"),), NO_SUCH_FILE),
-            ("close", (string(b"?"),), FAILURE),
-            ("stat", (u32(9),), BAD_MESSAGE),
-            ("rmdir", (string(b"d"),), OK),
+            ("mkdir", (string(b"d"), sftp.NO_ATTRS), sftp.OK),
+            ("stat", (string(b"missing"),), sftp.NO_SUCH_FILE),
+            ("close", (string(b"?"),), sftp.FAILURE),
+            ("stat", (u32(9),), sftp.BAD_MESSAGE),
+            ("rmdir", (string(b"d"),), sftp.OK),
         ):
             body = split(client.feed(request(name, 1, *parts)))[0]
             reader = packets.Reader(body[1:])
@@ -171,47 +151,45 @@ class Replies(InADirectory):
             with self.subTest(name):
                 output = client.feed(request(name, 1, *parts))
                 self.assertEqual(len(replies(output)), 1)
-                self.assertLessEqual(len(output), MAX_PACKET + 4)
+                self.assertLessEqual(len(output), sftp.MAX_PACKET + 4)
 
     def test_unknown_types_and_extensions_are_unsupported_and_the_session_goes_on(self):
         client = self.client()
         known = set(packets.REQUEST_TYPES.values()) | {1}
         for kind in sorted(set(range(256)) - known):
             ((_, reply),) = replies(client.feed(packet(kind, u32(1) + b"whatever")))
-            self.assertEqual(reply.content, OP_UNSUPPORTED, f"type {kind}")
+            self.assertEqual(reply.content, sftp.OP_UNSUPPORTED, f"type {kind}")
         for name in (b"", b"nope@example.com", b"fsync", b"\xff\0", b"limits@openssh.com\0", b"x" * 1000):
             ((_, reply),) = replies(client.feed(packet(200, u32(1) + string(name))))
-            self.assertEqual(reply.content, OP_UNSUPPORTED, name)
+            self.assertEqual(reply.content, sftp.OP_UNSUPPORTED, name)
         self.assertEqual(client.ask("stat", string(b".")).kind, "attrs")
 
     def test_a_malformed_body_is_a_bad_message_and_the_session_goes_on(self):
-        from tests.engine.test_requests import BODIES
-
         client = Client(Whole())
-        for name, body in BODIES.items():
+        for name, body in sftp.BODIES.items():
             for size in range(len(body)):
                 with self.subTest(name, size=size):
-                    self.assertEqual(client.status(name, body[:size]), BAD_MESSAGE)
+                    self.assertEqual(client.status(name, body[:size]), sftp.BAD_MESSAGE)
         self.assertEqual(client.server.storage.calls, [])
         ((_, reply),) = replies(client.feed(packet(200, u32(1) + u32(50) + b"limits@openssh.com")))
-        self.assertEqual(reply.content, BAD_MESSAGE)
+        self.assertEqual(reply.content, sftp.BAD_MESSAGE)
         self.assertEqual(client.ask("stat", string(b".")).kind, "attrs")
 
 
 class BackPressure(InADirectory):
     def test_consume_pauses_at_the_limit_and_resumes_where_it_was(self):
-        (self.root / "f").write_bytes(bytes(MAX_DATA))
+        (self.root / "f").write_bytes(bytes(sftp.MAX_DATA))
         client = self.client()
         handle = client.open(b"f")
         server = client.server
-        one = request("read", 7, handle, u64(0), u32(MAX_DATA))
+        one = request("read", 7, handle, u64(0), u32(sftp.MAX_DATA))
         buffer = memoryview(bytearray(one * 100))
         at, served = 0, 0
         while at < len(buffer):
             before = at
             at = server.consume(buffer, at, len(buffer))
             self.assertGreater(at, before)
-            self.assertLessEqual(server.output.size, server.queue_limit + MAX_PACKET + 4)
+            self.assertLessEqual(server.output.size, server.queue_limit + sftp.MAX_PACKET + 4)
             if at < len(buffer):
                 self.assertGreater(server.output.size, server.queue_limit)
                 self.assertEqual(server.consume(buffer, at, len(buffer)), at, "paused")
@@ -220,16 +198,16 @@ class BackPressure(InADirectory):
         self.assertEqual(served, 100)
 
     def test_process_serves_everything_and_leaves_the_limit_as_it_was(self):
-        (self.root / "f").write_bytes(bytes(MAX_DATA))
+        (self.root / "f").write_bytes(bytes(sftp.MAX_DATA))
         client = self.client()
         handle = client.open(b"f")
         limit = client.server.queue_limit
-        answered = replies(client.feed(request("read", 7, handle, u64(0), u32(MAX_DATA)) * 20))
+        answered = replies(client.feed(request("read", 7, handle, u64(0), u32(sftp.MAX_DATA)) * 20))
         self.assertEqual((len(answered), client.server.queue_limit), (20, limit))
 
     def test_consume_keeps_nothing_of_the_buffer(self):
         client = self.client()
-        handle = client.open(b"f", READ | WRITE | CREAT)
+        handle = client.open(b"f", sftp.READ | sftp.WRITE | sftp.CREAT)
         data = bytearray(request("write", 1, handle, u64(0), string(b"kept")))
         with memoryview(data) as view:
             self.assertEqual(client.server.consume(view, 0, len(data)), len(data))
@@ -248,7 +226,7 @@ class BackPressure(InADirectory):
         server.input_queue = (
             request("read", 1, handle, u64(0), u32(LATE_FROM + 5))
             + request("read", 2, handle, u64(9), u32(3))
-            + request("read", 3, handle, u64(1), u32(MAX_DATA))
+            + request("read", 3, handle, u64(1), u32(sftp.MAX_DATA))
         )
         server.process()
         whole = server.output_queue

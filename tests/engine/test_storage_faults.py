@@ -17,21 +17,8 @@ from pysftpserver.engine.log import DEBUG3, ERROR
 from pysftpserver.pysftpexceptions import SFTPException, SFTPForbidden, SFTPNotFound, SFTPSessionEnd
 from pysftpserver.storage import SFTPServerStorage
 from tests.support import packets
-from tests.support.packets import (
-    BAD_MESSAGE,
-    FAILURE,
-    MAX_PACKET,
-    NO_SUCH_FILE,
-    OK,
-    OP_UNSUPPORTED,
-    PERMISSION_DENIED,
-    WAYS,
-    Client,
-    replies,
-    request,
-    string,
-    u64,
-)
+from tests.support import packets as sftp
+from tests.support.packets import Client, replies, request, string, u64
 from tests.support.storages import METHODS, Failing, Listed, Whole
 
 PACKAGE = str(Path(pysftpserver.__file__).parent)
@@ -104,7 +91,7 @@ ANYTHING = [
 
 class StoragesThatFail(unittest.TestCase):
     def ask(self, client: Client, handle: bytes, method: str) -> packets.Reply:
-        name, parts = WAYS[method]
+        name, parts = sftp.WAYS[method]
         return client.ask(name, *(handle if part == "{h}" else part for part in parts))
 
     def assert_survives(self, method: str, error: BaseException) -> None:
@@ -115,7 +102,7 @@ class StoragesThatFail(unittest.TestCase):
         storage.failing, storage.error = method, error
         client.log.clear()
         reply = self.ask(client, handle, method)
-        self.assertEqual((reply.kind, reply.content), ("status", FAILURE))
+        self.assertEqual((reply.kind, reply.content), ("status", sftp.FAILURE))
         self.assertTrue(reply.message)
         self.assertNotIn(b"secret", reply.message)
         errors = client.lines(ERROR)
@@ -132,23 +119,23 @@ class StoragesThatFail(unittest.TestCase):
         own = {name for name in vars(SFTPAbstractServerStorage) if not name.startswith("_")}
         own -= {"home", "uses_network", "territory", "abandon", "spoil"}  # no request leads to these
         self.assertEqual(own, set(METHODS))
-        self.assertEqual(own, set(WAYS))
+        self.assertEqual(own, set(sftp.WAYS))
 
     def test_with_anything_at_all_in_any_method_give_a_failure_and_the_session_goes_on(self):
-        for method in WAYS:
+        for method in sftp.WAYS:
             for error in ANYTHING:
                 with self.subTest(method, error=repr(error)):
                     self.assert_survives(method, error)
 
     def test_with_a_stop_iteration_in_any_method_give_a_failure_and_the_session_goes_on(self):
-        for method in WAYS:
+        for method in sftp.WAYS:
             storage = Failing()
             client = Client(storage)
             handle = client.open(b"f")
             storage.failing, storage.error = method, StopIteration(SECRET)
             with self.subTest(method):
                 reply = self.ask(client, handle, method)
-                self.assertEqual((reply.kind, reply.content), ("status", FAILURE))
+                self.assertEqual((reply.kind, reply.content), ("status", sftp.FAILURE))
                 self.assertNotIn(b"secret", reply.message)
                 storage.failing = ""
                 self.assertEqual(client.ask("stat", string(b"/")).kind, "attrs")
@@ -165,7 +152,7 @@ class StoragesThatFail(unittest.TestCase):
         ):
             with self.subTest(repr(error)):
                 client = Client(Failing("stat", error))
-                self.assertEqual(client.status("stat", string(b"/")), FAILURE)
+                self.assertEqual(client.status("stat", string(b"/")), sftp.FAILURE)
                 self.assertEqual(client.ask("lstat", string(b"/")).kind, "attrs")
 
     def test_with_a_status_of_their_own_send_it_and_the_session_goes_on(self):
@@ -181,22 +168,22 @@ class StoragesThatFail(unittest.TestCase):
             for raised in (error(), error("with words")):
                 with self.subTest(status=status, words=str(raised)):
                     client = Client(Failing("stat", raised))
-                    self.assertEqual(client.status("stat", string(b"/")), FAILURE)
+                    self.assertEqual(client.status("stat", string(b"/")), sftp.FAILURE)
                     self.assertEqual(client.ask("lstat", string(b"/")).kind, "attrs")
 
     def test_with_more_words_than_a_packet_holds_are_cut_short(self):
         client = Client(Failing("stat", SFTPForbidden("x" * 1_000_000)))
         output = client.feed(request("stat", 1, string(b"/")))
-        self.assertEqual(replies(output)[0][1].content, PERMISSION_DENIED)
-        self.assertLessEqual(len(output), MAX_PACKET + 4)
+        self.assertEqual(replies(output)[0][1].content, sftp.PERMISSION_DENIED)
+        self.assertLessEqual(len(output), sftp.MAX_PACKET + 4)
 
     def test_with_an_oserror_say_what_the_system_says_and_never_the_file(self):
         for number, status, message in (
-            (2, NO_SUCH_FILE, b"No such file"),
-            (13, PERMISSION_DENIED, b"Permission denied"),
-            (28, FAILURE, b"No space left on device"),
-            (22, BAD_MESSAGE, b"Bad message"),
-            (38, OP_UNSUPPORTED, b"Operation unsupported"),
+            (2, sftp.NO_SUCH_FILE, b"No such file"),
+            (13, sftp.PERMISSION_DENIED, b"Permission denied"),
+            (28, sftp.FAILURE, b"No space left on device"),
+            (22, sftp.BAD_MESSAGE, b"Bad message"),
+            (38, sftp.OP_UNSUPPORTED, b"Operation unsupported"),
         ):
             client = Client(Failing("stat", OSError(number, SECRET, SECRET)))
             reply = client.ask("stat", string(b"/"))
@@ -205,7 +192,9 @@ class StoragesThatFail(unittest.TestCase):
     def test_with_an_exception_of_their_own_words_send_them_as_utf_8(self):
         client = Client(Failing("stat", SFTPNotFound("nicht gefunden: \u00e4\ud800")))
         reply = client.ask("stat", string(b"/"))
-        self.assertEqual((reply.content, reply.message), (NO_SUCH_FILE, "nicht gefunden: \u00e4?".encode()))
+        self.assertEqual(
+            (reply.content, reply.message), (sftp.NO_SUCH_FILE, "nicht gefunden: \u00e4?".encode())
+        )
 
     def test_in_the_middle_of_a_listing_give_a_failure(self):
         def entries():
@@ -217,21 +206,21 @@ class StoragesThatFail(unittest.TestCase):
         client = Client(storage)
         handle = client.opendir(b"d")
         reply = client.ask("readdir", handle)
-        self.assertEqual(reply.content, FAILURE)
+        self.assertEqual(reply.content, sftp.FAILURE)
         self.assertNotIn(b"secret", reply.message)
-        self.assertEqual(client.status("close", handle), OK)
+        self.assertEqual(client.status("close", handle), sftp.OK)
 
     def test_with_what_is_no_listing_give_a_failure(self):
         for entries in (None, 5):
             storage = Whole()
             storage.opendir = lambda path, entries=entries: entries
             client = Client(storage)
-            self.assertEqual(client.status("opendir", string(b"d")), FAILURE)
+            self.assertEqual(client.status("opendir", string(b"d")), sftp.FAILURE)
         for entry in (b"name", (b"name",), ("text", SFTPAttributes()), (b"name", None), None):
             storage = Listed([entry])
             client = Client(storage)
             with self.subTest(entry):
-                self.assertEqual(client.status("readdir", client.opendir(b"d")), FAILURE)
+                self.assertEqual(client.status("readdir", client.opendir(b"d")), sftp.FAILURE)
 
     def test_with_answers_of_the_wrong_type_give_a_failure_and_the_session_goes_on(self):
         for method in ("stat", "lstat", "fstat", "statvfs", "fstatvfs", "realpath", "readlink", "userhome"):
@@ -242,8 +231,8 @@ class StoragesThatFail(unittest.TestCase):
                 setattr(storage, method, lambda *arguments, answer=answer: answer)
                 with self.subTest(method, answer=answer):
                     reply = self.ask(client, handle, method)
-                    self.assertEqual((reply.kind, reply.content), ("status", FAILURE))
-                    self.assertEqual(client.ask("rmdir", string(b"/")).content, OK)
+                    self.assertEqual((reply.kind, reply.content), ("status", sftp.FAILURE))
+                    self.assertEqual(client.ask("rmdir", string(b"/")).content, sftp.OK)
 
     def test_a_session_end_from_a_storage_ends_the_session(self):
         client = Client(Failing("stat", SFTPSessionEnd("why not")))
@@ -257,7 +246,7 @@ class StoragesThatFail(unittest.TestCase):
                 raise ValueError(SECRET)
 
         client = Client(Homeless())
-        self.assertEqual(client.status("stat", string(b"x")), FAILURE)
+        self.assertEqual(client.status("stat", string(b"x")), sftp.FAILURE)
 
 
 class ShortWrites(unittest.TestCase):
@@ -277,6 +266,6 @@ class ShortWrites(unittest.TestCase):
             client = Client(storage, level=0 if fast else DEBUG3)
             handle = client.open(b"f", packets.WRITE | packets.CREAT)
             with self.subTest(fast=fast):
-                self.assertEqual(client.status("write", handle, u64(0), string(b"0123456789")), FAILURE)
+                self.assertEqual(client.status("write", handle, u64(0), string(b"0123456789")), sftp.FAILURE)
                 self.assertEqual(client.status("write", handle, u64(0), string(b"01234")), packets.OK)
             client.server.close()

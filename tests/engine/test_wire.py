@@ -11,12 +11,10 @@ import struct
 import time
 import unittest
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from pysftpserver.attributes import LongnameFormatter, SFTPAttributes
 from pysftpserver.engine import wire
 from pysftpserver.engine.wire import MalformedPacket
+from tests.support.examples import SEEDED, given, st
 from tests.support.packets import Attributes, Reader, attrs, replies, split, string, u32, u64
 
 FULL = Attributes(2**40 + 7, (1000, 100), 0o100644, (11, 22), ((b"acl@x", b"a\0b"), (b"", b"")))
@@ -48,8 +46,6 @@ FIELDS = (
     ("size", "owner", "permissions", "times"),
     (123, (1, 2), 0o40755, (3, 4)),
 )
-
-SEEDED = settings(derandomize=True, database=None, deadline=None)
 
 
 class Decoding(unittest.TestCase):

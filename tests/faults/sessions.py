@@ -22,29 +22,14 @@ import unittest
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from tests.support import packets as sftp
 from tests.support.doors import Door
-from tests.support.packets import (
-    CREAT,
-    HELLO,
-    MAX_DATA,
-    NO_ATTRS,
-    OK,
-    READ,
-    TRUNC,
-    WRITE,
-    Reader,
-    Reply,
-    parse,
-    request,
-    string,
-    u32,
-    u64,
-)
+from tests.support.packets import Reader, Reply, parse, request, string, u32, u64
 from tests.support.paths import ROOT
 from tests.support.processes import program
 from tests.support.waiting import PATIENCE
 
-NEW = WRITE | CREAT | TRUNC
+NEW = sftp.WRITE | sftp.CREAT | sftp.TRUNC
 KIB = 1 << 10
 MIB = 1 << 20
 SEED: int | None = None  # of a failure, to see it again
@@ -92,7 +77,7 @@ class Upload:
         if piece is None:
             return
         self.answers.append(reply)
-        if (reply.kind, reply.content) == ("status", OK):
+        if (reply.kind, reply.content) == ("status", sftp.OK):
             self.acknowledged.add(piece)
             self.refused.pop(piece, None)
         else:
@@ -205,7 +190,7 @@ class Session:
         self.replies.append((reader.u32(), parse(body[0], reader)))
 
     def hello(self) -> None:
-        if not self.push(HELLO, lambda sent, _: self._is_greeted):
+        if not self.push(sftp.HELLO, lambda sent, _: self._is_greeted):
             raise AssertionError(f"the server went before its VERSION; {self.door.log()}")
 
     def exchange(self, *requests: bytes) -> list[Reply]:
@@ -231,12 +216,12 @@ class Session:
     def must(self, name: str, *parts: bytes) -> None:
         """A request that has to be answered with OK."""
         code, words = self.status(name, *parts)
-        if code != OK:
+        if code != sftp.OK:
             raise AssertionError(f"{name} was answered with {code}: {words}")
 
-    def open(self, path: bytes, flags: int = READ, kind: str = "open") -> bytes:
+    def open(self, path: bytes, flags: int = sftp.READ, kind: str = "open") -> bytes:
         """OPEN or OPENDIR; the handle, as it is sent in requests."""
-        parts = (u32(flags), NO_ATTRS) if kind == "open" else ()
+        parts = (u32(flags), sftp.NO_ATTRS) if kind == "open" else ()
         reply = self.ask(kind, string(path), *parts)
         if reply.kind != "handle":
             raise AssertionError(f"{kind} {path!r} was answered with {reply}")
@@ -254,7 +239,7 @@ class Session:
         """A whole file by READs."""
         handle = self.open(path)
         data = bytearray()
-        while (reply := self.ask("read", handle, u64(len(data)), u32(MAX_DATA))).kind == "data":
+        while (reply := self.ask("read", handle, u64(len(data)), u32(sftp.MAX_DATA))).kind == "data":
             data += reply.content
         self.must("close", handle)
         return bytes(data)

@@ -7,29 +7,15 @@ import os
 
 from tests.faults.disks import DiskCase
 from tests.faults.sessions import KIB, MIB, NEW, VARIANTS, Session, Upload, content_of
-from tests.support.packets import (
-    APPEND,
-    CREAT,
-    FAILURE,
-    MAX_DATA,
-    NO_ATTRS,
-    OK,
-    READ,
-    WRITE,
-    Attributes,
-    attrs,
-    request,
-    string,
-    u32,
-    u64,
-)
+from tests.support import packets as sftp
+from tests.support.packets import Attributes, attrs, request, string, u32, u64
 from tests.support.waiting import until
 
-FULL = (FAILURE, os.strerror(errno.ENOSPC))
+FULL = (sftp.FAILURE, os.strerror(errno.ENOSPC))
 PAGE = os.sysconf("SC_PAGE_SIZE")
 DISK = MIB
 # The length of the WRITEs, and the pages that are free for them: no multiple of 32 or 255 KiB.
-FILLINGS = ((1, 2), (32 * KIB, 126), (MAX_DATA, 126))
+FILLINGS = ((1, 2), (32 * KIB, 126), (sftp.MAX_DATA, 126))
 
 
 class DiskFull(DiskCase):
@@ -55,7 +41,7 @@ class DiskFull(DiskCase):
         statuses = [(reply.content, reply.message.decode()) for reply in answers]
         fitting = pages * PAGE // length
         self.assertEqual(statuses[:fitting], [statuses[0]] * fitting)
-        self.assertEqual(statuses[0][0], OK)
+        self.assertEqual(statuses[0][0], sftp.OK)
         self.assertEqual(set(statuses[fitting:]), {FULL})
         data = self.assert_upload(upload, "upload")
         self.assertLessEqual(len(data), pages * PAGE)
@@ -84,7 +70,7 @@ class DiskFull(DiskCase):
 
     def test_a_write_that_fits_in_part_fails_and_leaves_its_beginning(self):
         for options in VARIANTS:
-            for flags in (NEW, NEW | APPEND):
+            for flags in (NEW, NEW | sftp.APPEND):
                 with self.subTest(options=options, flags=flags, seed=self.seed):
                     self.mount(f"size={DISK}")
                     session = self.start(*options)
@@ -125,7 +111,7 @@ class DiskFull(DiskCase):
                     request("write", numbers[1], handle, u64(2 * PAGE), string(b"c" * PAGE)),
                     request("write", numbers[2], handle, u64(PAGE), string(b"d" * PAGE)),
                 )
-                self.assertEqual([answer.content for answer in answers], [OK, FAILURE, OK])
+                self.assertEqual([answer.content for answer in answers], [sftp.OK, sftp.FAILURE, sftp.OK])
                 self.assertEqual((self.seen / "upload").read_bytes(), b"b" * PAGE + b"d" * PAGE)
                 session.must("close", handle)
                 session.leave()
@@ -163,8 +149,8 @@ class DiskFull(DiskCase):
                     (self.seen / kept[-1]).touch()
                 before = session.door.descriptors()
                 for name, *parts in (
-                    ("open", string(b"new"), u32(WRITE | CREAT), NO_ATTRS),
-                    ("mkdir", string(b"new"), NO_ATTRS),
+                    ("open", string(b"new"), u32(sftp.WRITE | sftp.CREAT), sftp.NO_ATTRS),
+                    ("mkdir", string(b"new"), sftp.NO_ATTRS),
                     ("symlink", string(b"kept"), string(b"new")),
                     ("hardlink", string(b"kept"), string(b"new")),
                 ):
@@ -173,7 +159,7 @@ class DiskFull(DiskCase):
                 self.assertEqual(session.door.descriptors(), before)
                 session.must("rename", string(b"kept"), string(b"renamed"))
                 session.must("remove", string(os.fsencode(kept[-1])))
-                session.must("mkdir", string(b"new"), NO_ATTRS)
+                session.must("mkdir", string(b"new"), sftp.NO_ATTRS)
                 session.must("rmdir", string(b"new"))
                 session.leave()
                 self.assert_next_session_works(*options, files={"renamed", *kept[1:-1]})
@@ -203,13 +189,13 @@ class DiskFull(DiskCase):
         for hook in ((), ("hook=yes",)):
             with self.subTest(hook=hook):
                 session = self.start("storage=plain", *hook)
-                handle = session.open(b"/dev/full", WRITE)
-                for length in (1, 32 * KIB, MAX_DATA):
+                handle = session.open(b"/dev/full", sftp.WRITE)
+                for length in (1, 32 * KIB, sftp.MAX_DATA):
                     self.assertEqual(session.status("write", handle, u64(0), string(bytes(length))), FULL)
                 session.must("close", handle)
-                handle = session.open(b"/proc/self/mem", READ)
-                failed = (FAILURE, os.strerror(errno.EIO))
-                for length in (1, 32 * KIB, MAX_DATA):
+                handle = session.open(b"/proc/self/mem", sftp.READ)
+                failed = (sftp.FAILURE, os.strerror(errno.EIO))
+                for length in (1, 32 * KIB, sftp.MAX_DATA):
                     self.assertEqual(session.status("read", handle, u64(0), u32(length)), failed)
                 session.must("close", handle)
                 session.leave()

@@ -14,20 +14,8 @@ from typing import Any
 
 from tests.faults import plugins
 from tests.faults.sessions import KIB, NEW, FaultCase, Session, Upload, content_of
-from tests.support.packets import (
-    EOF,
-    FAILURE,
-    MAX_DATA,
-    OK,
-    READ,
-    WAYS,
-    WRITE,
-    Client,
-    request,
-    string,
-    u32,
-    u64,
-)
+from tests.support import packets as sftp
+from tests.support.packets import Client, request, string, u32, u64
 from tests.support.storages import Whole
 
 STORAGES = ("storage=armed", "storage=armed-descriptors")
@@ -67,7 +55,7 @@ class PluginCase(FaultCase):
         return os.strerror(getattr(errno, fault)) if hasattr(errno, fault) else None
 
     def assert_failed(self, status: tuple[object, str], fault: str) -> None:
-        self.assertEqual(status[0], FAILURE)
+        self.assertEqual(status[0], sftp.FAILURE)
         self.assertNotIn("/host/path", status[1])
         words = self.words(fault)
         if words is not None:
@@ -88,18 +76,18 @@ class PluginCase(FaultCase):
 
 class PluginsThatFail(PluginCase):
     def test_every_method_is_tried_here(self):
-        self.assertEqual(set(WAYS), set(plugins.METHODS))
+        self.assertEqual(set(sftp.WAYS), set(plugins.METHODS))
 
     def test_with_any_error_in_any_method_give_one_failure_and_lose_no_descriptor(self):
         for storage in STORAGES:
             session = self.begin(storage)
             descriptors = session.door.descriptors()
-            for method, (name, parts) in WAYS.items():
+            for method, (name, parts) in sftp.WAYS.items():
                 if method == "read" and storage == "storage=armed-descriptors":
                     continue  # READs go by the descriptor
                 for fault in plugins.ERRORS:
                     with self.subTest(storage=storage, method=method, fault=fault):
-                        handle = session.open(b"f", READ | WRITE)
+                        handle = session.open(b"f", sftp.READ | sftp.WRITE)
                         filled = [handle if part == "{h}" else part for part in parts]
                         with self.armed(method, fault):
                             # The one behind it shows that there is one reply, and that service goes on.
@@ -111,7 +99,7 @@ class PluginsThatFail(PluginCase):
                         self.assert_failed((failed.content, failed.message.decode()), fault)
                         if method != "close":  # whose handle is gone, whatever it raised
                             session.must("close", handle)
-                        self.assertNotEqual(session.status("close", handle)[0], OK)
+                        self.assertNotEqual(session.status("close", handle)[0], sftp.OK)
                         self.assertEqual(session.door.descriptors(), descriptors)
             self.end(session)
 
@@ -125,13 +113,13 @@ class PluginsThatFail(PluginCase):
                     with self.armed("next", fault):
                         status = session.status("readdir", handle)
                     if fault == "StopIteration":
-                        self.assertEqual(status[0], EOF)
+                        self.assertEqual(status[0], sftp.EOF)
                     else:
                         self.assert_failed(status, fault)
                     self.assertEqual(session.ask("readdir", handle).kind, "name")  # it has not begun
                     with self.armed("closedir", fault):
                         self.assert_failed(session.status("close", handle), fault)
-                    self.assertNotEqual(session.status("close", handle)[0], OK)
+                    self.assertNotEqual(session.status("close", handle)[0], sftp.OK)
                     self.assertEqual(session.door.descriptors(), descriptors)
             self.end(session)
 
@@ -154,7 +142,7 @@ class PluginsThatFail(PluginCase):
                 storage = Whole()
                 storage.opendir = lambda path, fault=fault: Listing(fault)
                 client = Client(storage)
-                self.assertEqual(client.status("opendir", string(b"d")), FAILURE)
+                self.assertEqual(client.status("opendir", string(b"d")), sftp.FAILURE)
                 client.server.close()
                 self.assertEqual(closed[-1:], [fault])
 
@@ -251,13 +239,13 @@ class PluginsWithOddAnswers(PluginCase):
     def test_of_any_kind_in_any_method_have_one_reply_and_the_session_goes_on(self):
         for storage in STORAGES:
             session = self.begin(storage)
-            for method, (name, parts) in WAYS.items():
+            for method, (name, parts) in sftp.WAYS.items():
                 answers = set(plugins.ANSWERS)
                 if method in DOING:
                     answers -= plugins.MADE_FROM_THE_TRUE_ONE
                 for answer in sorted(answers):
                     with self.subTest(storage=storage, method=method, answer=answer):
-                        handle = session.open(b"f", READ | WRITE)
+                        handle = session.open(b"f", sftp.READ | sftp.WRITE)
                         filled = [handle if part == "{h}" else part for part in parts]
                         with self.armed(method, answer):
                             odd, alive = session.exchange(
@@ -278,7 +266,7 @@ class PluginsWithOddAnswers(PluginCase):
         if method == "open":
             self.assertEqual(session.ask("read", handle, u64(0), u32(1)).kind, "status")
         session.ask("close", handle)
-        self.assertNotEqual(session.status("close", handle)[0], OK)
+        self.assertNotEqual(session.status("close", handle)[0], sftp.OK)
 
     def test_in_a_listing_have_one_failure_and_the_rest_can_be_read(self):
         session = self.begin("storage=armed")
@@ -286,7 +274,7 @@ class PluginsWithOddAnswers(PluginCase):
             with self.subTest(answer=answer):
                 handle = session.open(b"d", kind="opendir")
                 with self.armed("next", answer):
-                    self.assertEqual(session.status("readdir", handle)[0], FAILURE)
+                    self.assertEqual(session.status("readdir", handle)[0], sftp.FAILURE)
                 session.ask("readdir", handle)
                 session.must("close", handle)
                 self.assertEqual(session.names(b"d"), {"one", "two"})
@@ -296,17 +284,17 @@ class PluginsWithOddAnswers(PluginCase):
         for options in ((), ("hook=yes",)):
             session = self.begin("storage=armed", *options)
             handle = session.open(b"f")
-            for length in (1, 10, 32 * KIB, MAX_DATA):
+            for length in (1, 10, 32 * KIB, sftp.MAX_DATA):
                 true = self.content[:length]
                 for answer, expected in (
                     ("shorter", true[:3]),
                     ("longer", (true + bytes(length))[:length]),  # what was not asked for is cut off
                     ("view", true),
-                    ("text", FAILURE),
-                    ("number", FAILURE),
-                    ("negative", FAILURE),
-                    ("list", FAILURE),
-                    ("itself", FAILURE),
+                    ("text", sftp.FAILURE),
+                    ("number", sftp.FAILURE),
+                    ("negative", sftp.FAILURE),
+                    ("list", sftp.FAILURE),
+                    ("itself", sftp.FAILURE),
                 ):
                     with self.subTest(options=options, length=length, answer=answer):
                         with self.armed("read", answer):

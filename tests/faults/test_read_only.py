@@ -15,27 +15,11 @@ import subprocess
 from pysftpserver.engine.requests import EXTENDED_REQUESTS, REQUESTS
 from tests.faults.disks import Disk, DiskCase
 from tests.faults.sessions import KIB, NEW, VARIANTS, Session, Upload, content_of
-from tests.support.packets import (
-    APPEND,
-    CREAT,
-    EXCL,
-    FAILURE,
-    MAX_DATA,
-    NO_ATTRS,
-    NO_SUCH_FILE,
-    OK,
-    READ,
-    TRUNC,
-    WRITE,
-    Attributes,
-    attrs,
-    string,
-    u32,
-    u64,
-)
+from tests.support import packets as sftp
+from tests.support.packets import Attributes, attrs, string, u32, u64
 
-REFUSED = (FAILURE, os.strerror(errno.EROFS))
-NOT_FOR_WRITING = NO_SUCH_FILE  # EBADF, which has that status in OpenSSH's server too
+REFUSED = (sftp.FAILURE, os.strerror(errno.EROFS))
+NOT_FOR_WRITING = sftp.NO_SUCH_FILE  # EBADF, which has that status in OpenSSH's server too
 READ_ONLY_FLAG = 1  # of statvfs@openssh.com
 FILES = {"disk", "disk/f", "disk/g", "disk/d"}
 MODE = attrs(Attributes(permissions=0o600))
@@ -60,7 +44,7 @@ class ReadOnly(DiskCase):
         return {
             "setstat": (f, MODE),
             "remove": (f,),
-            "mkdir": (new, NO_ATTRS),
+            "mkdir": (new, sftp.NO_ATTRS),
             "rmdir": (d,),
             "rename": (f, new),
             "symlink": (f, new),
@@ -77,10 +61,18 @@ class ReadOnly(DiskCase):
             changed = attrs(Attributes(**values))
             self.assertEqual(session.status("setstat", string(b"disk/f"), changed), REFUSED, values)
         for path in (b"disk/f", b"disk/new"):
-            for flags in (WRITE | CREAT, READ | WRITE | CREAT, NEW, WRITE | APPEND | CREAT, CREAT | TRUNC):
-                status = session.status("open", string(path), u32(flags), NO_ATTRS)
+            for flags in (
+                sftp.WRITE | sftp.CREAT,
+                sftp.READ | sftp.WRITE | sftp.CREAT,
+                NEW,
+                sftp.WRITE | sftp.APPEND | sftp.CREAT,
+                sftp.CREAT | sftp.TRUNC,
+            ):
+                status = session.status("open", string(path), u32(flags), sftp.NO_ATTRS)
                 self.assertEqual(status, REFUSED, (path, flags))
-        exclusive = session.status("open", string(b"disk/new"), u32(WRITE | CREAT | EXCL), NO_ATTRS)
+        exclusive = session.status(
+            "open", string(b"disk/new"), u32(sftp.WRITE | sftp.CREAT | sftp.EXCL), sftp.NO_ATTRS
+        )
         self.assertEqual(exclusive, REFUSED)
         self.assertEqual({path: path.lstat() for path in self.seen.rglob("*")}, before)
         self.assertEqual(session.content(b"disk/f"), self.content)
@@ -90,11 +82,11 @@ class ReadOnly(DiskCase):
     def assert_handles_are_read_only(self, session: Session) -> None:
         """The requests that change something by a handle: one that was there before the remount."""
         reading, other = session.open(b"disk/f"), session.open(b"disk/g")
-        for chunk in (1, 32 * KIB, MAX_DATA):
+        for chunk in (1, 32 * KIB, sftp.MAX_DATA):
             code, _ = session.status("write", reading, u64(0), string(bytes(chunk)))
             self.assertEqual(code, NOT_FOR_WRITING)
         self.assertEqual(session.status("fsetstat", reading, MODE), REFUSED)
-        self.assertNotEqual(session.status("fsetstat", reading, attrs(Attributes(size=1)))[0], OK)
+        self.assertNotEqual(session.status("fsetstat", reading, attrs(Attributes(size=1)))[0], sftp.OK)
         copying = session.status("copy-data", other, u64(0), u64(0), reading, u64(0))
         self.assertEqual(copying[0], NOT_FOR_WRITING)
         session.must("fsync", reading)  # there is nothing that would not be safe
@@ -134,7 +126,7 @@ class ReadOnly(DiskCase):
 
                 disk.remount("rw")
                 self.assertFalse(session.figures(b"disk")["flag"] & READ_ONLY_FLAG)
-                handle = session.open(b"disk/f", WRITE)
+                handle = session.open(b"disk/f", sftp.WRITE)
                 session.must("write", handle, u64(0), string(b"changed"))
                 session.must("close", handle)
                 session.must("close", reading)
@@ -155,7 +147,7 @@ class ReadOnly(DiskCase):
                 code, words = session.status("setstat", string(b"disk/upload"), attrs(Attributes(size=0)))
                 self.assertEqual((code, words), REFUSED)
                 self.assertEqual(session.status("remove", string(b"disk/upload")), REFUSED)
-                again = session.status("open", string(b"disk/upload"), u32(NEW), NO_ATTRS)
+                again = session.status("open", string(b"disk/upload"), u32(NEW), sftp.NO_ATTRS)
                 self.assertEqual(again, REFUSED)
                 # Whatever is said of the handle that was there before has to be true.
                 session.write(upload, handle, [(60_000, 30_000)])

@@ -9,21 +9,10 @@ import errno
 import os
 
 from tests.faults.sessions import KIB, NEW, VARIANTS, FaultCase, Session, Upload, content_of
-from tests.support.packets import (
-    APPEND,
-    CREAT,
-    FAILURE,
-    MAX_DATA,
-    OK,
-    READ,
-    WRITE,
-    Attributes,
-    attrs,
-    string,
-    u64,
-)
+from tests.support import packets as sftp
+from tests.support.packets import Attributes, attrs, string, u64
 
-TOO_LARGE = (FAILURE, os.strerror(errno.EFBIG))
+TOO_LARGE = (sftp.FAILURE, os.strerror(errno.EFBIG))
 LIMIT = 500_001  # bytes; no multiple of a page or of any chunk
 
 
@@ -33,14 +22,14 @@ class SizeLimit(FaultCase):
 
     def test_writes_are_acknowledged_up_to_the_limit_and_the_one_across_it_is_not(self):
         for options in VARIANTS:
-            for length, limit in ((1, 2000), (32 * KIB, LIMIT), (MAX_DATA, LIMIT)):
+            for length, limit in ((1, 2000), (32 * KIB, LIMIT), (sftp.MAX_DATA, LIMIT)):
                 with self.subTest(options=options, length=length, seed=self.seed):
                     session = self.limited(*options, limit=limit)
                     upload = Upload(content_of(self.order, limit + 2 * length + 9))
                     handle = session.open(b"upload", NEW)
                     answers = session.write(upload, handle, upload.pieces(length))
                     fitting = limit // length
-                    self.assertEqual({answer.content for answer in answers[:fitting]}, {OK})
+                    self.assertEqual({answer.content for answer in answers[:fitting]}, {sftp.OK})
                     refused = {(answer.content, answer.message.decode()) for answer in answers[fitting:]}
                     self.assertEqual(refused, {TOO_LARGE})
                     # The part of it that is allowed may be there.
@@ -50,7 +39,7 @@ class SizeLimit(FaultCase):
                     # What lies inside is still welcome: on the same handle, and in another file.
                     inside = (limit // 3, min(length, 100))
                     (answer,) = session.write(upload, handle, [inside])
-                    self.assertEqual(answer.content, OK)
+                    self.assertEqual(answer.content, sftp.OK)
                     session.must("close", handle)
                     other = session.open(b"other", NEW)
                     session.must("write", other, u64(0), string(b"x"))
@@ -63,7 +52,7 @@ class SizeLimit(FaultCase):
     def resume(self, upload: Upload, length: int, *options: str) -> None:
         """A session without the limit sends what was refused."""
         session = self.start(*options)
-        handle = session.open(b"upload", WRITE)
+        handle = session.open(b"upload", sftp.WRITE)
         session.write(upload, handle, upload.missing(length))
         session.must("close", handle)
         session.leave()
@@ -77,7 +66,7 @@ class SizeLimit(FaultCase):
                 before, more = content_of(self.order, LIMIT - 1000), content_of(self.order, 1001)
                 (self.served / "f").write_bytes(before)
                 session = self.limited(*options)
-                handle = session.open(b"f", WRITE | APPEND)
+                handle = session.open(b"f", sftp.WRITE | sftp.APPEND)
                 self.assertEqual(session.status("write", handle, u64(0), string(more)), TOO_LARGE)
                 self.assertEqual((self.served / "f").read_bytes(), (before + more)[:LIMIT])
                 self.assertEqual(session.status("write", handle, u64(0), string(b"x")), TOO_LARGE)
@@ -90,7 +79,7 @@ class SizeLimit(FaultCase):
             with self.subTest(options=options):
                 (self.served / "f").write_bytes(b"as it was")
                 session = self.limited(*options)
-                handle = session.open(b"f", READ | WRITE)
+                handle = session.open(b"f", sftp.READ | sftp.WRITE)
                 for size in (LIMIT + 1, 1 << 40):
                     larger = attrs(Attributes(size=size))
                     self.assertEqual(session.status("setstat", string(b"f"), larger), TOO_LARGE)
@@ -118,7 +107,7 @@ class SizeLimit(FaultCase):
                 content = content_of(self.order, LIMIT + 100_000)
                 (self.served / "f").write_bytes(content)
                 session = self.limited(*options)
-                source, target = session.open(b"f"), session.open(b"copy", WRITE | CREAT)
+                source, target = session.open(b"f"), session.open(b"copy", sftp.WRITE | sftp.CREAT)
                 whole = (source, u64(0), u64(0), target, u64(0))
                 self.assertEqual(session.status("copy-data", *whole), TOO_LARGE)
                 data = (self.served / "copy").read_bytes()

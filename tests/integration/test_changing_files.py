@@ -107,7 +107,7 @@ class Changing(Doors):
         door, wire, ours = self.on_socket()
         self.open(wire)
         wire.send(b"".join(request("read", n, FILE, u64(n * length), u32(length)) for n in range(PIPELINED)))
-        self.wait_until_it_waits(door)
+        door.wait_until_it_waits()
         return door, wire, ours
 
     def some_replies(self, wire: Wire, length: int, content: bytes, most: int = PIPELINED // 2) -> int:
@@ -277,9 +277,9 @@ class OwnChanges(Changing):
         self.open(wire, flags=READ | WRITE)
         length = 100_000  # a socket holds that
         wire.send(request("read", 1, FILE, u64(0), u32(length)))
-        self.wait_until_it_waits(door)
+        door.wait_until_it_waits()
         wire.send(change)
-        self.wait_until_it_waits(door)
+        door.wait_until_it_waits()
         (number, reply), (_, status) = wire.reply(), wire.reply()
         self.assertEqual((number, reply.kind, status.content), (1, "data", OK))
         ours.close()
@@ -506,7 +506,7 @@ class Costs(Changing):
                     try:
                         requests = requests[ours.send(requests) :]
                     except BlockingIOError:
-                        self.wait_until_it_waits(door)
+                        door.wait_until_it_waits()
                         try:
                             requests = requests[ours.send(requests) :]
                         except BlockingIOError:

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from pysftpserver.engine.log import VERBOSE, SFTPLog
+from pysftpserver.laboratory import client
 from pysftpserver.laboratory.config import options
 from pysftpserver.laboratory.server import Server
 from pysftpserver.laboratory.service import Service
@@ -173,3 +174,16 @@ def cipher(key: str) -> Fernet:
     """What the protocol makes of a symmetric key."""
     derived = HKDF(hashes.SHA256(), 32, salt=None, info=b"laboratory").derive(key.encode())
     return Fernet(base64.urlsafe_b64encode(derived))
+
+
+class ServiceCase(ServerCase):
+    """Clients of the library that talk to a service."""
+
+    def connect(self, served: Served, name: str = "ann") -> client.Connection:
+        connection = client.connect(HOST, served.port, password=PASSWORD, name=name, timeout=PATIENCE)
+        self.addCleanup(connection.close)
+        return connection
+
+    def ask(self, connection: client.Connection, text: str) -> str:
+        connection.send(text)
+        return connection.receive(PATIENCE)

@@ -15,7 +15,7 @@ from pysftpserver.laboratory import keys
 from pysftpserver.laboratory.service import Client, Service
 from pysftpserver.laboratory.services.echo import Echo
 from tests.laboratory.serving import HOST, PASSWORD, OldClient, ServerCase
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 
 class Own(BaseException):
@@ -149,11 +149,7 @@ class Ends(ServerCase):
                 while True:
                     client.send_bytes(b"x\0" * 10_000)
             self.assertEqual(len([line for line in served.log.lines if "ended" in line]), 1)
-            for _ in range(400):
-                if not served.server.count:
-                    break
-                time.sleep(0.005)
-            self.assertEqual(served.server.count, 0)
+            until(lambda: not served.server.count, "it is cut off")
 
     def test_what_had_come_is_handled_before_the_server_ends(self) -> None:
         begun, may_go_on = threading.Event(), threading.Event()
@@ -169,9 +165,7 @@ class Ends(ServerCase):
         client.send("one", "two", "NAME ?", "three")
         self.assertTrue(begun.wait(PATIENCE))
         served.loop.call_soon_threadsafe(served.server.stop_wanted)
-        deadline = time.monotonic() + PATIENCE
-        while not served.server._is_stopping and time.monotonic() < deadline:
-            time.sleep(0.002)
+        until(lambda: served.server._is_stopping, "it is stopping")
         may_go_on.set()
         self.assertEqual(
             [client.receive() for _ in range(5)],

@@ -22,22 +22,11 @@ from pysftpserver.laboratory.services.echo import Echo
 from pysftpserver.laboratory.services.files import Files
 from pysftpserver.laboratory.services.http import HTTP, NotFetched, check_same, checked, place_of
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
-from tests.laboratory.serving import HOST, PASSWORD, Served, ServerCase
-from tests.support.waiting import PATIENCE
+from tests.laboratory.serving import HOST, ServiceCase
+from tests.support.waiting import PATIENCE, until
 
 
-class HostileCase(ServerCase):
-    def connect(self, served: Served, name: str = "ann") -> client.Connection:
-        connection = client.connect(HOST, served.port, password=PASSWORD, name=name, timeout=PATIENCE)
-        self.addCleanup(connection.close)
-        return connection
-
-    def ask(self, connection: client.Connection, text: str) -> str:
-        connection.send(text)
-        return connection.receive(PATIENCE)
-
-
-class InChat(HostileCase):
+class InChat(ServiceCase):
     def test_nobody_gets_anothers_private_messages_by_a_name_like_a_number(self) -> None:
         served = self.serve(Chat())
         ann, bob, eve = self.connect(served), self.connect(served, "bob"), self.connect(served, "#2")
@@ -93,7 +82,7 @@ class Origin:
         self._thread.join(PATIENCE)
 
 
-class OverHTTP(HostileCase):
+class OverHTTP(ServiceCase):
     def said(self, talk: Callable[[socket.socket], None], scheme: str = "http", **given: Any) -> str:
         origin = Origin(talk)
         self.addCleanup(origin.close)
@@ -204,7 +193,7 @@ class OverHTTP(HostileCase):
                 HTTP(["http://h/", url])
 
 
-class OnFiles(HostileCase):
+class OnFiles(ServiceCase):
     def test_a_client_that_goes_while_a_file_or_a_directory_is_opened_leaves_it_closed(self) -> None:
         opened, closed = [], []
         begun, may_go_on = threading.Event(), threading.Event()
@@ -240,9 +229,7 @@ class OnFiles(HostileCase):
                     ann.close()
                     served.log.wait("ended: gone", count)
                     may_go_on.set()
-                    deadline = time.monotonic() + PATIENCE / 4
-                    while len(closed) < count and time.monotonic() < deadline:
-                        time.sleep(0.005)
+                    until(lambda count=count: len(closed) >= count, "it is closed")
                     self.assertEqual(len(opened), count)
                     self.assertEqual(closed, opened)
             self.assertEqual(os.listdir(place), ["a.txt"])

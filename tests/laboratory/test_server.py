@@ -15,7 +15,7 @@ from pysftpserver.laboratory.service import Client, Service
 from pysftpserver.laboratory.services.clock import Time
 from pysftpserver.laboratory.services.echo import Echo
 from tests.laboratory.serving import PASSWORD, Served, ServerCase, cipher
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 KEYS = ("", "a key that was chosen")
 
@@ -285,11 +285,9 @@ class Services(ServerCase):
         served = self.serve(odd)
         client = self.old(served, "k")
         client.send("later one")
-        time_over = time.monotonic() + PATIENCE
         client.close()
         odd.may_go_on.set()
-        while ("leave", "old") not in odd.seen and time.monotonic() < time_over:
-            time.sleep(0.002)
+        until(lambda: ("leave", "old") in odd.seen, "it has left")
         self.assertEqual(odd.seen, [("join", "old"), ("leave", "old")])
         self.assertEqual(odd.clients, ())
 

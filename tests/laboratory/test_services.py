@@ -21,19 +21,8 @@ from pysftpserver.laboratory.services.chat import LOBBY, Chat
 from pysftpserver.laboratory.services.files import Files, meant, shown
 from pysftpserver.laboratory.services.http import HTTP, checked, is_below, place_of
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
-from tests.laboratory.serving import HOST, PASSWORD, Served, ServerCase
-from tests.support.waiting import PATIENCE
-
-
-class ServiceCase(ServerCase):
-    def connect(self, served: Served, name: str = "ann") -> client.Connection:
-        connection = client.connect(HOST, served.port, password=PASSWORD, name=name, timeout=PATIENCE)
-        self.addCleanup(connection.close)
-        return connection
-
-    def ask(self, connection: client.Connection, text: str) -> str:
-        connection.send(text)
-        return connection.receive(PATIENCE)
+from tests.laboratory.serving import HOST, Served, ServiceCase
+from tests.support.waiting import PATIENCE, until
 
 
 class InChat(ServiceCase):
@@ -353,9 +342,7 @@ class OnFiles(ServiceCase):
         self.only_old()
 
     def only_old(self) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while len(os.listdir(self.root)) > 2 and time.monotonic() < deadline:
-            time.sleep(0.005)
+        until(lambda: len(os.listdir(self.root)) <= 2, "the temporary file is gone")
         self.assertEqual(sorted(os.listdir(self.root)), ["a.txt", "d"])
         self.assertEqual((self.root / "a.txt").read_bytes(), b"hello")
 

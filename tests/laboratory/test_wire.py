@@ -6,12 +6,11 @@ import unittest
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pysftpserver.laboratory import wire
 from pysftpserver.laboratory.handshake import ClientHandshake, ServerHandshake, Step
 from pysftpserver.laboratory.wire import Form, Malformed, Word
+from tests.support.examples import given, settings, st
 
 MOST = 40
 TEXTS = ["one", "", "zwölf", "日本語", "😀", "x" * MOST, "", "last"]
@@ -39,7 +38,7 @@ class Messages(unittest.TestCase):
             data = codec.encode(TEXTS)
             self.assertEqual(fed(codec, *(data[at : at + 1] for at in range(len(data)))), TEXTS)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(
         st.lists(
             st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), max_size=9),

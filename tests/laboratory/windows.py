@@ -10,13 +10,12 @@ import os
 import select
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tests.support.paths import ROOT
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 
 class Display:
@@ -99,11 +98,13 @@ class WindowProcess:
 
     def wait(self, condition: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         """What is to be seen as soon as it is as it should be."""
-        deadline = time.monotonic() + PATIENCE
-        while not condition(seen := self.look()):
-            if time.monotonic() > deadline:
-                raise AssertionError(f"this does not come: {json.dumps(seen, indent=1)}")
-            time.sleep(0.01)
+        seen: dict[str, Any] = {}
+
+        def look() -> object:
+            seen.update(self.look())
+            return condition(seen)
+
+        until(look, lambda: f"this does not come: {json.dumps(seen, indent=1)}")
         return seen
 
     def wait_for_line(self, kind: str, text: str) -> dict[str, Any]:

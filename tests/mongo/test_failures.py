@@ -27,23 +27,8 @@ from pysftpserver.storages.mongo.bucket import CHUNK_SIZE
 from tests.mongo.databases import VARIABLE, DatabaseCase, uri
 from tests.mongo.proxies import Proxy
 from tests.mongo.sessions import get, orphans, put
-from tests.support.packets import (
-    CREAT,
-    EOF,
-    FAILURE,
-    MAX_DATA,
-    NO_ATTRS,
-    OK,
-    PERMISSION_DENIED,
-    READ,
-    TRUNC,
-    WRITE,
-    Attributes,
-    Client,
-    attrs,
-    string,
-    u64,
-)
+from tests.support import packets as sftp
+from tests.support.packets import Attributes, Client, attrs, string, u64
 from tests.support.waiting import PATIENCE, until
 
 OLD, FRESH = b"old" * 300_000, b"fresh" * 200_000
@@ -88,21 +73,21 @@ class FailureCase(DatabaseCase):
 
     def upload(self, client: Client, content: bytes = FRESH, path: bytes = b"/f") -> list[object]:
         """The statuses of an upload's WRITEs and its CLOSE."""
-        handle = client.open(path, WRITE | CREAT | TRUNC)
+        handle = client.open(path, sftp.WRITE | sftp.CREAT | sftp.TRUNC)
         statuses = [
-            client.status("write", handle, u64(off), string(content[off : off + MAX_DATA]))
-            for off in range(0, len(content), MAX_DATA)
+            client.status("write", handle, u64(off), string(content[off : off + sftp.MAX_DATA]))
+            for off in range(0, len(content), sftp.MAX_DATA)
         ]
         return [*statuses, client.status("close", handle)]
 
     def download(self, client: Client, path: bytes = b"/f") -> bytes:
-        handle = client.open(path, READ)
+        handle = client.open(path, sftp.READ)
         data = bytearray()
         while (
-            reply := client.ask("read", handle, u64(len(data)), (MAX_DATA).to_bytes(4, "big"))
+            reply := client.ask("read", handle, u64(len(data)), (sftp.MAX_DATA).to_bytes(4, "big"))
         ).kind == "data":
             data += reply.content
-        self.assertEqual(reply.content, EOF, reply)
+        self.assertEqual(reply.content, sftp.EOF, reply)
         client.status("close", handle)
         return bytes(data)
 
@@ -111,11 +96,11 @@ class FailureCase(DatabaseCase):
         names: set[bytes] = set()
         while (reply := client.ask("readdir", handle)).kind == "name":
             names |= {entry.name for entry in reply.content}
-        self.assertEqual(reply.content, EOF, reply)
+        self.assertEqual(reply.content, sftp.EOF, reply)
         client.status("close", handle)
         return names - {b".", b".."}
 
-    def assert_clean(self, reply: Any, status: int = FAILURE) -> None:
+    def assert_clean(self, reply: Any, status: int = sftp.FAILURE) -> None:
         """A status with words in it that tell nothing about the host; the log has the cause."""
         self.assertEqual((reply.kind, reply.content), ("status", status), reply)
         self.assertTrue(reply.message)
@@ -130,11 +115,11 @@ class FailureCase(DatabaseCase):
 
     def assert_goes_on(self) -> None:
         """The session does what a session does."""
-        self.assertEqual(set(self.upload(self.client)), {OK})
+        self.assertEqual(set(self.upload(self.client)), {sftp.OK})
         self.assertEqual(self.download(self.client), FRESH)
         self.assertEqual(get(self.looking, b"/f"), FRESH)
         self.assertIn(b"f", self.names(self.client))
-        self.assertEqual(self.client.status("remove", string(b"/f")), OK)
+        self.assertEqual(self.client.status("remove", string(b"/f")), sftp.OK)
         for file in self.gridfs.find():
             self.assertEqual(len(file.read()), file.length)
 
@@ -144,7 +129,7 @@ class Refusals(FailureCase):
         "find": ("setstat", string(b"/f"), CHMOD),
         "update": ("setstat", string(b"/f"), CHMOD),
         "delete": ("remove", string(b"/g")),
-        "insert": ("mkdir", string(b"/new"), NO_ATTRS),
+        "insert": ("mkdir", string(b"/new"), sftp.NO_ATTRS),
         "commitTransaction": ("posix-rename", string(b"/f"), string(b"/g")),
     }
 
@@ -156,7 +141,7 @@ class Refusals(FailureCase):
                 put(self.looking, b"/f", OLD)
                 put(self.looking, b"/g", b"of g")
                 with self.subTest(command=command, how=how), self.failing(command, times=1, how=how):
-                    self.assertEqual(self.client.status(*request), OK)
+                    self.assertEqual(self.client.status(*request), sftp.OK)
                 self.database["fs.nodes"].delete_many({})
 
     def test_a_whole_session_goes_on_while_single_commands_fail(self):
@@ -202,14 +187,14 @@ class Refusals(FailureCase):
     def test_what_is_not_allowed_is_permission_denied(self):
         for command, request in (("find", "stat"), ("delete", "remove")):
             with self.failing(command, how=error(UNAUTHORIZED)):
-                self.assert_clean(self.client.ask(request, string(b"/f")), PERMISSION_DENIED)
+                self.assert_clean(self.client.ask(request, string(b"/f")), sftp.PERMISSION_DENIED)
         with self.failing("insert", how=error(UNAUTHORIZED)):
-            self.assertIn(PERMISSION_DENIED, self.upload(self.client))
+            self.assertIn(sftp.PERMISSION_DENIED, self.upload(self.client))
         self.assert_nothing_is_stored()
 
     def test_a_full_disk_is_named(self):
-        handle = self.client.open(b"/f", WRITE | CREAT | TRUNC)
-        self.assertEqual(self.client.status("write", handle, u64(0), string(b"x")), OK)
+        handle = self.client.open(b"/f", sftp.WRITE | sftp.CREAT | sftp.TRUNC)
+        self.assertEqual(self.client.status("write", handle, u64(0), string(b"x")), sftp.OK)
         with self.failing("insert", how=error(NO_SPACE)):
             reply = self.client.ask("close", handle)
         self.assert_clean(reply)
@@ -223,23 +208,23 @@ class Uploads(FailureCase):
             with self.subTest(how=how):
                 with self.failing("insert", how=how):
                     statuses = self.upload(self.client, FRESH * 6)
-                self.assertIn(FAILURE, statuses[:-1])
-                self.assertEqual(statuses[-1], FAILURE)
+                self.assertIn(sftp.FAILURE, statuses[:-1])
+                self.assertEqual(statuses[-1], sftp.FAILURE)
                 self.assert_nothing_is_stored()
         self.assert_goes_on()
 
     def test_one_that_failed_can_be_repeated_while_the_session_reads_the_file(self):
-        reading = self.client.open(b"/f", READ)
+        reading = self.client.open(b"/f", sftp.READ)
         with self.failing("insert", how=error(REFUSED)):
-            self.assertIn(FAILURE, self.upload(self.client, FRESH * 6))
+            self.assertIn(sftp.FAILURE, self.upload(self.client, FRESH * 6))
         reply = self.client.ask("read", reading, u64(0), (1000).to_bytes(4, "big"))
         self.assertEqual(reply.content, OLD[:1000])
         self.assert_goes_on()
 
     def failing_before_the_document(self, how: dict[str, Any]) -> Any:
         """An upload whose last INSERT, that of its document, fails every time; the reply to CLOSE."""
-        handle = self.client.open(b"/f", WRITE | CREAT | TRUNC)
-        self.assertEqual(self.client.status("write", handle, u64(0), string(b"x" * CHUNK_SIZE)), OK)
+        handle = self.client.open(b"/f", sftp.WRITE | sftp.CREAT | sftp.TRUNC)
+        self.assertEqual(self.client.status("write", handle, u64(0), string(b"x" * CHUNK_SIZE)), sftp.OK)
         finish = self.storage._files._by_name["f"].draft.finish
 
         with contextlib.ExitStack() as stack:
@@ -278,25 +263,25 @@ class Uploads(FailureCase):
             with self.subTest(commands=commands):
                 put(self.looking, b"/f", OLD)
                 with self.failing(*commands, how=HANGS_UP):
-                    self.assertEqual(set(self.upload(self.client)), {OK})
+                    self.assertEqual(set(self.upload(self.client)), {sftp.OK})
                 self.assertEqual(get(self.looking, b"/f"), FRESH)
                 for file in self.gridfs.find():
                     self.assertEqual(len(file.read()), file.length)
-        self.assertEqual(set(self.upload(self.client)), {OK})
+        self.assertEqual(set(self.upload(self.client)), {sftp.OK})
         self.assertEqual(self.database["fs.files"].count_documents({"filename": "f"}), 1)
 
     def test_a_file_that_was_cut_off_in_vain_is_not_stored(self):
-        handle = self.client.open(b"/f", WRITE)
+        handle = self.client.open(b"/f", sftp.WRITE)
         for off in range(0, 12 * CHUNK_SIZE, CHUNK_SIZE):
             self.client.status("write", handle, u64(off), string(b"x" * CHUNK_SIZE))
         with self.failing("delete", how=error(REFUSED)):
             size = attrs(Attributes(size=CHUNK_SIZE))
             self.assert_clean(self.client.ask("fsetstat", handle, size))
-        self.assertEqual(self.client.status("close", handle), FAILURE)
+        self.assertEqual(self.client.status("close", handle), sftp.FAILURE)
         self.assert_nothing_is_stored()
 
     def test_a_copy_inside_the_database_that_fails_stores_nothing(self):
-        handle = self.client.open(b"/f", WRITE)
+        handle = self.client.open(b"/f", sftp.WRITE)
         self.client.status("write", handle, u64(len(OLD)), string(b"more"))
         with self.failing("aggregate", how=error(REFUSED)):
             self.assert_clean(self.client.ask("close", handle))
@@ -316,7 +301,7 @@ class StepDowns(FailureCase):
         admin.command({"replSetStepDown": 1, "force": True})
 
     def test_a_session_survives_one_in_the_middle_of_an_upload_a_download_and_a_listing(self):
-        handle = self.client.open(b"/f", READ)
+        handle = self.client.open(b"/f", sftp.READ)
         first = self.client.ask("read", handle, u64(0), (1000).to_bytes(4, "big")).content
         self.step_down()
         rest = self.client.ask("read", handle, u64(len(OLD) - 1000), (1000).to_bytes(4, "big")).content
@@ -327,21 +312,24 @@ class StepDowns(FailureCase):
         names = {entry.name for entry in self.client.content("name", "readdir", directory)}
         self.assertLessEqual({b"f", b"g"}, names)
 
-        handle = self.client.open(b"/f", WRITE | CREAT | TRUNC)
+        handle = self.client.open(b"/f", sftp.WRITE | sftp.CREAT | sftp.TRUNC)
         content = FRESH * 6
         statuses = []
-        for off in range(0, len(content), MAX_DATA):
-            if off == 8 * MAX_DATA:
+        for off in range(0, len(content), sftp.MAX_DATA):
+            if off == 8 * sftp.MAX_DATA:
                 self.step_down()
-            part = string(content[off : off + MAX_DATA])
+            part = string(content[off : off + sftp.MAX_DATA])
             statuses.append(self.client.status("write", handle, u64(off), part))
         statuses.append(self.client.status("close", handle))
         # The driver repeats a write only if the server says that it may: MongoDB does, SecantusDB does not.
-        is_stored = set(statuses) == {OK}
-        self.assertEqual(statuses[-1], OK if is_stored else FAILURE)
+        is_stored = set(statuses) == {sftp.OK}
+        self.assertEqual(statuses[-1], sftp.OK if is_stored else sftp.FAILURE)
         until(lambda: self.stepping.admin.command("hello")["isWritablePrimary"], "a primary")
         self.assertEqual(get(self.looking, b"/f"), content if is_stored else OLD)
-        until(lambda: self.client.status("mkdir", string(b"/new"), NO_ATTRS) == OK, "the driver knows it")
+        until(
+            lambda: self.client.status("mkdir", string(b"/new"), sftp.NO_ATTRS) == sftp.OK,
+            "the driver knows it",
+        )
         self.assert_goes_on()
 
 
@@ -353,7 +341,7 @@ class Listings(FailureCase):
             directory = self.client.opendir(b"/")
             with self.failing("getMore", how=HANGS_UP):
                 self.assert_clean(self.client.ask("readdir", directory))
-            self.assertEqual(self.client.status("readdir", directory), FAILURE)
+            self.assertEqual(self.client.status("readdir", directory), sftp.FAILURE)
         self.assertEqual(len(self.names(self.client)), 12)
 
 
@@ -369,17 +357,17 @@ class Connections(FailureCase):
         for _ in range(3):
             self.proxy.cut_after(200)
             self.assertEqual(self.download(self.client), OLD)
-        handle = self.client.open(b"/f", WRITE | CREAT | TRUNC)
-        for off in range(0, len(FRESH), MAX_DATA):
-            if off == MAX_DATA:
+        handle = self.client.open(b"/f", sftp.WRITE | sftp.CREAT | sftp.TRUNC)
+        for off in range(0, len(FRESH), sftp.MAX_DATA):
+            if off == sftp.MAX_DATA:
                 self.proxy.cut_after(50)
-            self.client.status("write", handle, u64(off), string(FRESH[off : off + MAX_DATA]))
+            self.client.status("write", handle, u64(off), string(FRESH[off : off + sftp.MAX_DATA]))
         self.proxy.cut_after(50)
-        self.assertEqual(self.client.status("close", handle), OK)
+        self.assertEqual(self.client.status("close", handle), sftp.OK)
         self.assert_goes_on()
 
     def test_those_that_are_silent_for_a_while_are_waited_for(self):
-        handle = self.client.open(b"/f", READ)
+        handle = self.client.open(b"/f", sftp.READ)
         self.proxy.pause()
         timer = threading.Timer(1.0, self.proxy.go_on)
         timer.start()
@@ -399,9 +387,9 @@ class StoppedServers(unittest.TestCase):
                 storage.prepare()
                 put(storage, b"/f", OLD)
                 client = Client(storage)
-                reading = client.open(b"/f", READ)
-                writing = client.open(b"/g", WRITE | CREAT | TRUNC)
-                client.status("write", writing, u64(0), string(FRESH[:MAX_DATA]))
+                reading = client.open(b"/f", sftp.READ)
+                writing = client.open(b"/g", sftp.WRITE | sftp.CREAT | sftp.TRUNC)
+                client.status("write", writing, u64(0), string(FRESH[: sftp.MAX_DATA]))
         began = time.monotonic()
         requests = [
             ("stat", string(b"/f")),
@@ -411,7 +399,7 @@ class StoppedServers(unittest.TestCase):
         ]
         for name, *parts in requests:
             reply = client.ask(name, *parts)
-            self.assertEqual((reply.kind, reply.content), ("status", FAILURE), name)
+            self.assertEqual((reply.kind, reply.content), ("status", sftp.FAILURE), name)
             self.assertTrue(re.search(rb"database", reply.message), reply)
         client.server.close()
         storage.close_client()

@@ -5,9 +5,6 @@ from __future__ import annotations
 import random
 import unittest
 
-from hypothesis import example, given, seed, settings
-from hypothesis import strategies as st
-
 from pysftpserver.storages.mongo.bitmap import Bitmap
 from pysftpserver.storages.mongo.names import (
     NAME_MAX,
@@ -22,6 +19,7 @@ from pysftpserver.storages.mongo.names import (
     to_bytes,
     to_text,
 )
+from tests.support.examples import example, given, seed, settings, st
 
 SEED = 20261123
 ODD = [
@@ -52,7 +50,7 @@ NAMES = RAW.map(lambda raw: raw.replace(b"/", b"").replace(b"\0", b"")).filter(
 
 
 def settled(count: int = 150):
-    return settings(max_examples=count, deadline=None, print_blob=True, database=None)
+    return settings(max_examples=count, database=None)
 
 
 class EveryPathHasOneFilename(unittest.TestCase):

@@ -11,15 +11,13 @@ from collections.abc import Iterator
 from unittest import mock
 
 from cryptography.fernet import Fernet
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pysftpserver.remo import bodies, crypto, wire
 from pysftpserver.remo.session import Session
 from pysftpserver.remo.users import Permissions, User
 from tests.remo import oldstyle
+from tests.support.examples import SEEDED, given, st
 
-SEEDED = settings(derandomize=True, database=None, deadline=None)
 KEY = Fernet.generate_key()
 CIPHER = crypto.SessionCipher(KEY)
 FERNET = Fernet(KEY)

@@ -26,20 +26,9 @@ from tests.resident.measuring import (
     raw,
     status,
 )
+from tests.support import packets as sftp
 from tests.support.doors import FILE, Wire
-from tests.support.packets import (
-    CREAT,
-    FAILURE,
-    MAX_DATA,
-    NO_ATTRS,
-    OK,
-    READ,
-    WRITE,
-    request,
-    string,
-    u32,
-    u64,
-)
+from tests.support.packets import request, string, u32, u64
 from tests.support.waiting import PATIENCE, until
 
 CONTENT = random.Random(7).randbytes(1 << 20)
@@ -62,7 +51,7 @@ def file_part(number: int, offset: int, size: int) -> Expected:
 
 
 class NeverReads(MemoryCase):
-    ROUNDS = 2
+    ROUNDS = 12  # at the most
 
     def setUp(self) -> None:
         super().setUp()
@@ -73,7 +62,7 @@ class NeverReads(MemoryCase):
     def reads(self, wire: Wire, size: Callable[[int], int]) -> Mix:
         """READs with lengths from size(); zero gives an empty DATA, the offsets differ."""
         for number in itertools.count():
-            offset = number * 997 % (len(CONTENT) - MAX_DATA)
+            offset = number * 997 % (len(CONTENT) - sftp.MAX_DATA)
             length = size(number)
             yield request("read", number, FILE, u64(offset), u32(length)), file_part(number, offset, length)
 
@@ -81,8 +70,8 @@ class NeverReads(MemoryCase):
         """All of them ask for the most; most of them at the end of the file, or draining would be long."""
         for number in itertools.count():
             offset = 0 if number % 64 == 0 else len(CONTENT) - number % 1000 - 1
-            asked = request("read", number, FILE, u64(offset), u32(MAX_DATA))
-            yield asked, file_part(number, offset, MAX_DATA)
+            asked = request("read", number, FILE, u64(offset), u32(sftp.MAX_DATA))
+            yield asked, file_part(number, offset, sftp.MAX_DATA)
 
     def settled_reads(self, wire: Wire) -> Mix:
         """Large READs that a request behind them makes the server read at once, and keep."""
@@ -110,7 +99,7 @@ class NeverReads(MemoryCase):
             yield request("opendir", number, path), HANDLE + u32(number) + given
             yield request("readdir", number, given), names[:1] + u32(number) + names[5:]
             yield request("readdir", number, given), status(number, 1, b"End of file")
-            yield request("close", number, given), status(number, OK, b"Success")
+            yield request("close", number, given), status(number, sftp.OK, b"Success")
 
     def unknown(self, wire: Wire) -> Mix:
         for number in itertools.count():
@@ -128,7 +117,7 @@ class NeverReads(MemoryCase):
                 chunk = dice.randbytes(dice.randrange(1, 3000, 2))
                 content[offset : offset + len(chunk)] = chunk
                 asked = request("write", number, FILE, u64(offset), string(chunk))
-                yield asked, status(number, OK, b"Success")
+                yield asked, status(number, sftp.OK, b"Success")
             else:
                 size = dice.randrange(1, 70_000, 2)
                 asked = request("read", number, FILE, u64(offset), u32(size))
@@ -141,19 +130,24 @@ class NeverReads(MemoryCase):
         os.utime(self.jail / "f", (time.time() + 1000, time.time()))
         session, wire, ours = self.command(prog)
         self.assertEqual(
-            wire.ask("open", string(b"f"), u32(READ | WRITE), NO_ATTRS).content, u32(1), "its handle is FILE"
+            wire.ask("open", string(b"f"), u32(sftp.READ | sftp.WRITE), sftp.NO_ATTRS).content,
+            u32(1),
+            "its handle is FILE",
         )
         pusher = Pusher(session, ours, mix(wire))
         self.assertGreater(pusher.push(), 1 << 19, "it takes what it has room for")
-        peaks = []
-        for _ in range(self.ROUNDS):
+        peaks: list[int] = []
+        # The allocator finds its shape in a few rounds, each of which adds less than the one before, and a
+        # busy machine can make the server look idle before its queue is full. A leak adds to every round.
+        while len(peaks) < 2 or peaks[-1] - peaks[-2] >= GROWTH // 8:
+            self.assertLess(len(peaks), self.ROUNDS, f"each round grows; the peaks were {peaks} KiB")
             pusher.read_half()
             pusher.push()
             peaks.append(session.memory())
         pusher.read_all()
         peaks.append(session.memory())
         self.assertLess(peaks[-1], MOST)
-        self.assertLess(peaks[-1] - peaks[0], GROWTH, f"KiB; the peaks were {peaks}")
+        self.assertLess(peaks[-1] - peaks[-2], GROWTH, f"KiB; the peaks were {peaks}")
         self.assertGreater(pusher.answered, 500)
         ours.shutdown(socket.SHUT_WR)
         self.assertEqual(wire.take(1), b"", "and there are no other replies")
@@ -201,7 +195,7 @@ class OpensForEver(MemoryCase):
 
         def file(number: int) -> bytes:
             path = (long if number % 2 else b"") + b"f"
-            return request("open", number, string(path), u32(READ), NO_ATTRS)
+            return request("open", number, string(path), u32(sftp.READ), sftp.NO_ATTRS)
 
         def directory(number: int) -> bytes:
             return request("opendir", number, string((long if number % 2 else b"") + b"d"))
@@ -220,15 +214,15 @@ class OpensForEver(MemoryCase):
         refusals: dict[int, int] = {}
         for number in range(self.TRIES):
             wire.send(opening(number))
-            self.assertEqual(wire.packet(), status(number, FAILURE, text))
+            self.assertEqual(wire.packet(), status(number, sftp.FAILURE, text))
             refusals[number] = session.memory() if number in (self.TRIES // 4, self.TRIES - 1) else 0
         growth = refusals[self.TRIES - 1] - refusals[self.TRIES // 4]
         self.assertLess(growth, GROWTH, "KiB between refusals")
         self.assertLess(session.memory(), self.MOST)
-        self.assertEqual(wire.ask("close", string(u32(1 + limit // 2))).content, OK)
+        self.assertEqual(wire.ask("close", string(u32(1 + limit // 2))).content, sftp.OK)
         wire.send(opening(7) + opening(8))
         self.assertEqual(wire.packet(), HANDLE + u32(7) + string(u32(limit + 1)))
-        self.assertEqual(wire.packet(), status(8, FAILURE, text))
+        self.assertEqual(wire.packet(), status(8, sftp.FAILURE, text))
         self.assertIn(text.decode(), session.log())
 
     def test_is_refused_at_the_limit_and_stays_small_whatever_the_handles_are(self):
@@ -266,12 +260,12 @@ class ByteByByte(MemoryCase):
         chunk = random.Random(5).randbytes(20_000)
         for prog in COMMANDS:
             session, wire, ours = self.command(prog)
-            wire.ask("open", string(b"g"), u32(READ | WRITE | CREAT), NO_ATTRS)
+            wire.ask("open", string(b"g"), u32(sftp.READ | sftp.WRITE | sftp.CREAT), sftp.NO_ATTRS)
             data = request("write", 5, FILE, u64(3), string(chunk))
             self.drip(ours, data[:2000])
             early = session.memory()
             self.drip(ours, data[2000:])
-            self.assertEqual(wire.packet(), status(5, OK, b"Success"))
+            self.assertEqual(wire.packet(), status(5, sftp.OK, b"Success"))
             self.assertEqual((self.jail / "g").read_bytes(), bytes(3) + chunk)
             self.assertLess(session.memory() - early, GROWTH)
 

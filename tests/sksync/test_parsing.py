@@ -7,9 +7,6 @@ import unittest
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from pysftpserver.sksync import wire
 from pysftpserver.sksync.parsing import (
     Damaged,
@@ -20,6 +17,7 @@ from pysftpserver.sksync.parsing import (
 )
 from pysftpserver.sksync.wire import Dialect, Malformed
 from tests.sksync.serving import cuts
+from tests.support.examples import given, st
 
 CONTENTS = st.lists(st.binary(max_size=60), max_size=5)
 #: Bytes of a piece; negative ones are seeds of random ones.

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import unittest
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from pysftpserver.sksync.plan import plan, sends_from_server, sends_to_server
 from pysftpserver.sksync.wire import SyncType, parse_time
+from tests.support.examples import given, st
 
 TIME = 1_345_316_070_000  # milliseconds
 #: The client's file against the server's: milliseconds of each, None for one that is missing.

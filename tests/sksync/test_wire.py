@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import unittest
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from pysftpserver.sksync import wire
 from pysftpserver.sksync.wire import Dialect, Malformed, SyncType, Undecodable
+from tests.support.examples import given, st
 
 NAME_PART = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="/\n\0"), min_size=1, max_size=9

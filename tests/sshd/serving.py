@@ -12,10 +12,11 @@ import subprocess
 import tempfile
 import unittest
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pysftpserver.sshd.admin_client import ask, found
 from tests.sshd.material import put_host_keys
+from tests.sshd.running import kill_group, make_key
 from tests.support.processes import Program, command, program
 from tests.support.waiting import PATIENCE, until
 
@@ -39,10 +40,7 @@ class Daemon:
         self._in_file = users
         put_host_keys(self.directory / "host-keys")
         self._clients: list[subprocess.Popen[bytes]] = []
-        subprocess.run(
-            [program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", os.fspath(self.key)], check=True
-        )
-        self.public = self.key.with_suffix(".pub").read_text().strip()
+        self.public = make_key(self.key)
         if users:
             lines = [f'[users.{name}]\nfolder = "{name}"\nkeys = ["{self.public}"]\n' for name in NAMES]
             self.users.write_text("\n".join(lines))
@@ -90,14 +88,18 @@ class Daemon:
         self.process = None
         return status
 
+    def hang_up(self) -> None:
+        """End all clients, and wait until the server knows."""
+        self._kill_clients()
+        until(lambda: not self.sessions(), "all sessions are over")
+
+    def _kill_clients(self) -> None:
+        while self._clients:
+            kill_group(self._clients.pop())
+
     def stop(self) -> None:
         """End everything, and remove the directory."""
-        for client in self._clients:
-            client.kill()
-            client.wait(PATIENCE)
-            if client.stdin is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    client.stdin.close()
+        self._kill_clients()
         if self.process is not None:
             self.end()
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -118,6 +120,7 @@ class Daemon:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,  # sftp has an ssh, which goes on where only sftp is killed
         )
         self._clients.append(process)
         if say:
@@ -172,9 +175,22 @@ NAMES = ("alice", "bob")
 
 
 class DaemonCase(unittest.TestCase):
-    """Tests that start servers of their own."""
+    """Tests that start servers of their own, or share one with the other tests of their class."""
 
     maxDiff = None
+    _shared: ClassVar[dict[tuple[type, int], Daemon]] = {}
+
+    def shared(self, workers: int = 1) -> Daemon:
+        """One that runs and has no sessions, for tests that neither end nor count what it does."""
+        place = type(self), workers
+        if place not in self._shared:
+            daemon = Daemon(workers=workers)
+            daemon.options = ("--admin-socket", os.fspath(daemon.socket))
+            self._shared[place] = daemon
+            self.addClassCleanup(lambda: self._shared.pop(place).stop())
+            daemon.start()
+        self.addCleanup(self._shared[place].hang_up)
+        return self._shared[place]
 
     def daemon(self, *options: str, workers: int = 1, admin: bool = True, users: bool = True) -> Daemon:
         """One that is not started yet."""

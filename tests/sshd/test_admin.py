@@ -59,7 +59,7 @@ def as_somebody_else(question: Callable[[], Any]) -> str:
 
 class WithOneProcess(DaemonCase):
     def test_a_transfer_is_told_of_with_user_address_bytes_path_and_size(self):
-        daemon = self.started()
+        daemon = self.shared()
         began = time.time()
         daemon.get_slowly()
         files = until(
@@ -80,7 +80,7 @@ class WithOneProcess(DaemonCase):
         self.assertEqual(later["files"][0]["id"], file["id"])
 
     def test_an_upload_has_no_known_size(self):
-        daemon = self.started()
+        daemon = self.shared()
         daemon.put_slowly()
         (session,) = until(
             lambda: [s for s in daemon.sessions() if s["files"] and s["received"] > 1e5],
@@ -91,14 +91,14 @@ class WithOneProcess(DaemonCase):
         self.assertGreater(file["written"], 0)
 
     def test_the_idle_time_grows_where_nothing_moves(self):
-        daemon = self.started()
+        daemon = self.shared()
         daemon.client()
         first = until(lambda: [s for s in daemon.sessions() if s["received"]], "somebody is there")
         until(lambda: daemon.sessions()[0]["idle"] > first[0]["idle"] + 0.5, "time passes")
         self.assertEqual(daemon.sessions()[0]["files"], [])
 
     def test_a_session_is_ended_by_its_number_and_no_other_is(self):
-        daemon = self.started()
+        daemon = self.shared()
         first, second = daemon.client(), daemon.client(user="bob")
         sessions = until(lambda: len(daemon.sessions()) == 2 and daemon.sessions(), "both are there")
         number = next(one["number"] for one in sessions if one["user"] == "alice")
@@ -111,7 +111,7 @@ class WithOneProcess(DaemonCase):
         self.assertIn("'alice': ended: by pysftpctl", daemon.log.read_text())
 
     def test_all_sessions_of_a_user_are_ended_by_the_name(self):
-        daemon = self.started()
+        daemon = self.shared()
         for user in ("alice", "alice", "bob"):
             daemon.client(user=user)
         until(lambda: len(daemon.sessions()) == 3, "all are there")
@@ -120,7 +120,7 @@ class WithOneProcess(DaemonCase):
         self.assertEqual(ask(os.fspath(daemon.socket), {"ask": "end", "user": "alice"})["ended"], [])
 
     def test_what_is_no_question_is_answered_by_an_error_and_the_next_one_is_answered(self):
-        daemon = self.started()
+        daemon = self.shared()
         bad = {
             b"{": "not valid JSON",
             b"\xff\xfe": "not valid JSON",
@@ -145,7 +145,7 @@ class WithOneProcess(DaemonCase):
         self.assertEqual(answers[-1]["sessions"], [])
 
     def test_a_question_that_is_too_long_ends_the_connection_and_nothing_else(self):
-        daemon = self.started()
+        daemon = self.shared()
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:
             one.settimeout(PATIENCE)
             one.connect(os.fspath(daemon.socket))
@@ -156,7 +156,7 @@ class WithOneProcess(DaemonCase):
         self.assertEqual(daemon.sessions(), [])
 
     def test_only_so_many_ask_at_once(self):
-        daemon = self.started()
+        daemon = self.shared()
         there = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(admin.MOST_ASKING)]
         for one in there:
             self.addCleanup(one.close)
@@ -197,7 +197,7 @@ class WithOneProcess(DaemonCase):
         self.assertEqual(daemon.sessions(), [])
 
     def test_the_socket_of_a_server_that_lives_is_an_error(self):
-        daemon = self.started()
+        daemon = self.shared()
         status, words = daemon.refused()
         self.assertEqual(status, 1)
         self.assertEqual(
@@ -236,7 +236,7 @@ class WithTwoProcesses(DaemonCase):
         raise AssertionError("one process takes them all")
 
     def test_each_process_has_a_socket_and_numbers_are_different_everywhere(self):
-        daemon = self.started(workers=2)
+        daemon = self.shared(workers=2)
         paths = [Path(path).name for path in found(os.fspath(daemon.socket))]
         self.assertEqual(paths, ["admin.0", "admin.1"])
         sessions = self.both_busy(daemon)
@@ -248,7 +248,7 @@ class WithTwoProcesses(DaemonCase):
         until(lambda: len(daemon.sessions()) == len(sessions) - 1, "one less is there")
 
     def test_a_process_that_replaces_another_answers_on_the_same_socket(self):
-        daemon = self.started(workers=2)
+        daemon = self.shared(workers=2)
         path = f"{daemon.socket}.1"
         process = ask(path, {"ask": "figures"})["pid"]
         os.kill(process, signal.SIGKILL)

@@ -12,7 +12,6 @@ import signal
 import struct
 import subprocess
 import termios
-import time
 import unittest
 
 from pysftpserver.sshd.live import amount, duration
@@ -59,13 +58,9 @@ class Terminal:
         return self.wait()
 
     def wait(self) -> tuple[int, str]:
-        deadline = time.monotonic() + PATIENCE
-        while self.process.poll() is None and time.monotonic() < deadline:
-            self.read()
-            time.sleep(0.01)
+        until(lambda: (self.read(), self.process.poll())[1] is not None, "it ends")
         assert self.process.stderr is not None
-        status = self.process.wait(1)
-        return status, self.process.stderr.read().decode()
+        return self.process.returncode, self.process.stderr.read().decode()
 
     def close(self) -> None:
         self.process.kill()
@@ -84,7 +79,7 @@ class OnATerminal(DaemonCase):
     def test_a_transfer_moves_with_bar_share_and_rate_until_ctrl_c(self):
         for workers in (1, 2):
             with self.subTest(workers=workers):
-                daemon = self.started(workers=workers)
+                daemon = self.shared(workers=workers)
                 daemon.get_slowly()
                 until(lambda daemon=daemon: any(one["files"] for one in daemon.sessions()), "it began")
                 terminal = self.live(daemon)
@@ -99,7 +94,7 @@ class OnATerminal(DaemonCase):
                 self.assertEqual(terminal.interrupt(), (0, ""))
 
     def test_who_has_no_file_open_is_shown_as_idle_and_who_goes_is_gone(self):
-        daemon = self.started()
+        daemon = self.shared()
         daemon.client(user="bob")
         until(daemon.sessions, "bob is there")
         terminal = self.live(daemon)
@@ -109,7 +104,7 @@ class OnATerminal(DaemonCase):
         self.assertEqual(terminal.interrupt(), (0, ""))
 
     def test_a_narrow_terminal_still_shows_file_and_share(self):
-        daemon = self.started()
+        daemon = self.shared()
         daemon.get_slowly()
         until(lambda: any(one["files"] for one in daemon.sessions()), "it began")
         terminal = self.live(daemon, columns=80)
@@ -117,7 +112,7 @@ class OnATerminal(DaemonCase):
         self.assertEqual(terminal.interrupt(), (0, ""))
 
     def test_a_file_s_name_cannot_drive_the_terminal(self):
-        daemon = self.started()
+        daemon = self.shared()
         evil = "[red]x\x1b]0;title\x07"
         (daemon.directory / "files" / "alice" / evil).write_bytes(bytes(1 << 20))
         daemon.client("-l", "200", say=f"get *title* {daemon.directory}/got")
@@ -137,7 +132,7 @@ class OnATerminal(DaemonCase):
         self.assertEqual(said, f"pysftpctl: admin_socket {daemon.socket}: no server listens there\n")
 
     def test_json_is_a_line_each_second(self):
-        daemon = self.started()
+        daemon = self.shared()
         terminal = self.live(daemon, "--json")
         until(lambda: terminal.read().split().count("[]") > 1, "there are two lines")
         self.assertEqual(terminal.interrupt(), (0, ""))
@@ -145,7 +140,7 @@ class OnATerminal(DaemonCase):
 
 class OnAPipe(DaemonCase):
     def test_there_is_one_look_with_a_rate(self):
-        daemon = self.started()
+        daemon = self.shared()
         daemon.put_slowly()
         until(lambda: any(one["files"] for one in daemon.sessions()), "it began")
         done = daemon.ctl("live")
@@ -155,7 +150,7 @@ class OnAPipe(DaemonCase):
         self.assertEqual(session["files"][0]["path"], "/uploaded")
 
     def test_nobody_is_nothing(self):
-        done = self.started().ctl("live")
+        done = self.shared().ctl("live")
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
 
 

@@ -21,6 +21,7 @@ from pysftpserver.service.serving import listen
 from pysftpserver.sshd import metrics, metrics_http
 from pysftpserver.sshd.admin_client import AdminError, ask
 from pysftpserver.sshd.metrics import Counting, Metrics, total
+from tests.sshd.running import kill_group
 from tests.sshd.serving import HOST, SIZE, Daemon, DaemonCase
 from tests.support.waiting import PATIENCE, until
 
@@ -103,7 +104,7 @@ class OneProcess(MetricsCase):
         until(lambda: self.samples()["pysftpd_bytes_total", "sent"] > 1e5, "bytes move")
         self.assertEqual(self.samples()["pysftpd_sessions", ""], 1)
         before = self.samples()["pysftpd_bytes_total", "sent"]
-        client.kill()
+        kill_group(client)
         seen = [before]
 
         def is_over() -> bool:

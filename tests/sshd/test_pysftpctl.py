@@ -222,7 +222,7 @@ class BadArguments(unittest.TestCase):
 
 class WithAServer(DaemonCase):
     def test_a_user_who_is_added_can_log_in_and_one_who_is_deactivated_is_sent_away(self) -> None:
-        daemon = self.started()
+        daemon = self.shared()
         key = os.fspath(daemon.key.with_suffix(".pub"))
         self.assertEqual(daemon.ctl("add", "carol", "--key", key).returncode, 0)
         until(lambda: daemon.do("pwd", user="carol").returncode == 0, "carol can log in")
@@ -235,7 +235,7 @@ class WithAServer(DaemonCase):
     def test_sessions_are_shown_and_ended(self) -> None:
         for workers in (1, 2):
             with self.subTest(workers=workers):
-                daemon = self.started(workers=workers)
+                daemon = self.shared(workers=workers)
                 for user in ("alice", "alice", "bob"):
                     daemon.client(user=user)
                 until(lambda daemon=daemon: len(daemon.json("sessions")) == 3, "all are there")
@@ -252,7 +252,7 @@ class WithAServer(DaemonCase):
                 until(lambda daemon=daemon: daemon.json("sessions") == [], "nobody is there")
 
     def test_a_user_whose_name_is_a_number_is_ended_by_name(self) -> None:
-        daemon = self.started()
+        daemon = self.shared()
         key = os.fspath(daemon.key.with_suffix(".pub"))
         daemon.ctl("add", "77", "--key", key)
         until(lambda: daemon.do("pwd", user="77").returncode == 0, "77 can log in")

@@ -10,40 +10,29 @@ import threading
 
 from pysftpserver.server import SFTPServer
 from pysftpserver.storage import SFTPServerStorage
+from tests.support import packets as sftp
 from tests.support.doors import FILE, RESIDENT, SERVE, Doors, Wire
-from tests.support.packets import (
-    CREAT,
-    EOF,
-    FAILURE,
-    HELLO,
-    MAX_DATA,
-    NO_ATTRS,
-    OK,
-    READ,
-    WRITE,
-    Attributes,
-    attrs,
-    replies,
-    request,
-    string,
-    u32,
-    u64,
-)
+from tests.support.packets import Attributes, attrs, replies, request, string, u32, u64
 from tests.support.waiting import PATIENCE, until
 
 
 class Moves(Doors):
     def session(self) -> bytes:
-        reads = [request("read", 10 + n, FILE, u64(n * 100_000), u32(MAX_DATA)) for n in range(20)]
+        reads = [request("read", 10 + n, FILE, u64(n * 100_000), u32(sftp.MAX_DATA)) for n in range(20)]
         return b"".join(
-            (HELLO, request("open", 1, string(b"f"), u32(READ), NO_ATTRS), *reads, request("close", 99, FILE))
+            (
+                sftp.HELLO,
+                request("open", 1, string(b"f"), u32(sftp.READ), sftp.NO_ATTRS),
+                *reads,
+                request("close", 99, FILE),
+            )
         )
 
     def assert_session(self, output: bytes, content: bytes) -> None:
         answers = replies(output)
         self.assertEqual([n for n, _ in answers], [1, *range(10, 30), 99])
         for n in range(20):
-            expected = content[n * 100_000 : n * 100_000 + MAX_DATA]
+            expected = content[n * 100_000 : n * 100_000 + sftp.MAX_DATA]
             self.assertEqual(answers[1 + n][1].content, expected)
 
     def test_files_as_input_and_output(self):
@@ -61,7 +50,7 @@ class Moves(Doors):
         content = self.big_file()
         for start in (self.on_socket, self.on_pipes):
             door, wire, *rest = start()
-            for byte in self.session()[len(HELLO) :]:
+            for byte in self.session()[len(sftp.HELLO) :]:
                 wire.send(bytes([byte]))
             rest[0].shutdown(socket.SHUT_WR) if start == self.on_socket else rest[0]()
             self.assert_session(wire.take(1 << 30), content)
@@ -94,7 +83,7 @@ class Moves(Doors):
     def test_run_in_the_main_thread_puts_signals_and_flags_back(self):
         self.big_file(10)
         source = self.place / "input"
-        source.write_bytes(HELLO)
+        source.write_bytes(sftp.HELLO)
         numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
         before = [signal.getsignal(number) for number in numbers]
         descriptors = len(os.listdir("/proc/self/fd"))
@@ -124,26 +113,26 @@ class Moves(Doors):
         content = self.big_file()
         door, wire, *_ = self.on_pipes()
         self.open(wire)
-        self.open(wire, b"g", WRITE | CREAT)
+        self.open(wire, b"g", sftp.WRITE | sftp.CREAT)
         target = string(u32(2))
-        chunk = content[:MAX_DATA]
-        wire.send(request("read", 1, FILE, u64(0), u32(MAX_DATA)))
+        chunk = content[: sftp.MAX_DATA]
+        wire.send(request("read", 1, FILE, u64(0), u32(sftp.MAX_DATA)))
         for n in range(32):
-            wire.send(request("write", 100 + n, target, u64(n * MAX_DATA), string(chunk)))
-        until(lambda: (self.root / "g").stat().st_size == 32 * MAX_DATA, "all is written")
+            wire.send(request("write", 100 + n, target, u64(n * sftp.MAX_DATA), string(chunk)))
+        until(lambda: (self.root / "g").stat().st_size == 32 * sftp.MAX_DATA, "all is written")
         self.assertEqual(wire.reply(), (1, ("data", chunk, b"")))
         for n in range(32):
             number, reply = wire.reply()
-            self.assertEqual((number, reply.content), (100 + n, OK))
+            self.assertEqual((number, reply.content), (100 + n, sftp.OK))
         self.assertEqual((self.root / "g").read_bytes(), chunk * 32)
 
     def test_memory_stays_flat_while_nobody_reads(self):
         self.big_file()
         shapes = {
-            "spans": lambda n: request("read", n, FILE, u64(0), u32(MAX_DATA)),
+            "spans": lambda n: request("read", n, FILE, u64(0), u32(sftp.MAX_DATA)),
             "small reads": lambda n: request("read", n, FILE, u64(0), u32(30_000)),
             "spans that must be settled": lambda n: (
-                request("read", n, FILE, u64(0), u32(MAX_DATA)) + request("fstat", n, FILE)
+                request("read", n, FILE, u64(0), u32(sftp.MAX_DATA)) + request("fstat", n, FILE)
             ),
             "statuses": lambda n: request("stat", n, string(b"missing")),
             "attributes": lambda n: request("fstat", n, FILE),
@@ -159,7 +148,7 @@ class Moves(Doors):
                     try:
                         sent += ours.send(block[sent % len(block) :])
                     except BlockingIOError:
-                        self.wait_until_it_waits(door)
+                        door.wait_until_it_waits()
                         try:
                             sent += ours.send(block[sent % len(block) :])
                         except BlockingIOError:
@@ -172,26 +161,26 @@ class Moves(Doors):
     def test_as_many_handles_as_limits_promises_can_be_opened_and_the_rest_still_works(self):
         self.big_file(10)
         code = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (80, 80))\n" + SERVE
-        for kind, rest in (("open", u32(READ) + NO_ATTRS), ("opendir", b"")):
+        for kind, rest in (("open", u32(sftp.READ) + sftp.NO_ATTRS), ("opendir", b"")):
             _, wire, _ = self.on_socket(code)
             promised = int.from_bytes(wire.ask("limits").content[24:], "big")
             self.assertIn(promised, range(16, 80))
             for _ in range(promised):
                 self.assertEqual(wire.ask(kind, string(b"f" if rest else b"."), rest).kind, "handle")
-            self.assertEqual(wire.ask(kind, string(b"f" if rest else b"."), rest).content, FAILURE)
+            self.assertEqual(wire.ask(kind, string(b"f" if rest else b"."), rest).content, sftp.FAILURE)
             if rest:
                 self.assertEqual(wire.ask("read", FILE, u64(0), u32(5)).kind, "data")
             else:
                 self.assertEqual(wire.ask("readdir", FILE).kind, "name")
             mode = attrs(Attributes(permissions=0o600))
-            self.assertEqual(wire.ask("setstat", string(b"f"), mode).content, OK)
+            self.assertEqual(wire.ask("setstat", string(b"f"), mode).content, sftp.OK)
 
     def test_descriptors_do_not_leak_over_100000_opens_and_closes_of_files_and_directories(self):
         self.big_file(10)
         door, wire, _ = self.on_socket()
         before = door.descriptors()
         opens = {
-            "open": request("open", 1, string(b"f"), u32(READ), NO_ATTRS),
+            "open": request("open", 1, string(b"f"), u32(sftp.READ), sftp.NO_ATTRS),
             "opendir": request("opendir", 1, string(b".")),
         }
         at_once = 250  # the replies fit the way back, so nobody waits for the other
@@ -203,7 +192,7 @@ class Moves(Doors):
                 self.assertEqual({len(handle) for handle in handles}, {13}, "a HANDLE each")
                 wire.send(b"".join(request("close", 1, handle[5:]) for handle in handles))
                 for _ in range(at_once):
-                    self.assertEqual(wire.packet()[5:9], u32(OK))
+                    self.assertEqual(wire.packet()[5:9], u32(sftp.OK))
                 if turn == 200:  # the allocator has found its shape
                     memory = door.memory()
             self.assertEqual(door.descriptors(), before)
@@ -239,8 +228,10 @@ class UsesNoProcessor(Doors):
     def test_when_a_file_is_at_its_end_and_the_output_is_blocked(self):
         self.big_file()
         source = self.place / "input"
-        reads = (request("read", n, FILE, u64(0), u32(MAX_DATA)) for n in range(64))
-        source.write_bytes(HELLO + request("open", 1, string(b"f"), u32(READ), NO_ATTRS) + b"".join(reads))
+        reads = (request("read", n, FILE, u64(0), u32(sftp.MAX_DATA)) for n in range(64))
+        source.write_bytes(
+            sftp.HELLO + request("open", 1, string(b"f"), u32(sftp.READ), sftp.NO_ATTRS) + b"".join(reads)
+        )
         reading, writing = os.pipe()
         self.addCleanup(os.close, reading)
         with source.open("rb") as stdin:
@@ -257,12 +248,12 @@ class UsesNoProcessor(Doors):
             os.set_blocking(wire._writing, False)
             with self.assertRaises(BlockingIOError):
                 for _ in range(1000):
-                    wire.send(request("read", 1, FILE, u64(0), u32(MAX_DATA)) * 1000)
+                    wire.send(request("read", 1, FILE, u64(0), u32(sftp.MAX_DATA)) * 1000)
             self.assert_idle(door)
 
     def test_when_half_a_packet_waits(self):
         door, wire, _ = self.on_socket()
-        wire.send(request("write", 1, FILE, u64(0), string(bytes(MAX_DATA)))[:-1])
+        wire.send(request("write", 1, FILE, u64(0), string(bytes(sftp.MAX_DATA)))[:-1])
         self.assert_idle(door)
 
     def test_after_a_signal_that_the_program_around_it_handles(self):
@@ -275,7 +266,7 @@ class UsesNoProcessor(Doors):
 class Memory(Doors):
     """A gibibyte each way stays under 20 MiB resident."""
 
-    COUNT = (1 << 30) // MAX_DATA + 1
+    COUNT = (1 << 30) // sftp.MAX_DATA + 1
     AHEAD = 16  # requests on their way
 
     def download(self, wire: Wire) -> int:
@@ -283,7 +274,7 @@ class Memory(Doors):
         asked, came = 0, 0
         for answered in range(self.COUNT):
             while asked < min(self.COUNT, answered + self.AHEAD):
-                wire.send(request("read", asked, FILE, u64(asked * MAX_DATA), u32(MAX_DATA)))
+                wire.send(request("read", asked, FILE, u64(asked * sftp.MAX_DATA), u32(sftp.MAX_DATA)))
                 asked += 1
             header = wire.take(13)
             self.assertEqual((header[4], header[5:9]), (103, u32(answered)))
@@ -300,7 +291,7 @@ class Memory(Doors):
                 door, wire, ours = self.on_socket()
                 self.open(wire)
                 self.assertEqual(self.download(wire), 1 << 30)
-                self.assertEqual(wire.ask("read", FILE, u64(1 << 30), u32(1)).content, EOF)
+                self.assertEqual(wire.ask("read", FILE, u64(1 << 30), u32(1)).content, sftp.EOF)
                 self.assertLess(door.memory(), RESIDENT)
                 ours.close()
                 self.assertEqual(door.end(), 0)
@@ -308,16 +299,16 @@ class Memory(Doors):
     def test_up(self):
         """To the same 64 MiB of the file again and again: it is the server's memory that is watched."""
         door, wire, ours = self.on_socket()
-        self.open(wire, b"f", WRITE | CREAT)
-        chunk = string(random.Random(1).randbytes(MAX_DATA))
-        window = (64 << 20) // MAX_DATA
+        self.open(wire, b"f", sftp.WRITE | sftp.CREAT)
+        chunk = string(random.Random(1).randbytes(sftp.MAX_DATA))
+        window = (64 << 20) // sftp.MAX_DATA
         for n in range(self.COUNT):
-            wire.send(request("write", n, FILE, u64(n % window * MAX_DATA), chunk))
+            wire.send(request("write", n, FILE, u64(n % window * sftp.MAX_DATA), chunk))
             if n >= self.AHEAD:
-                self.assertEqual(wire.packet()[5:9], u32(OK))
+                self.assertEqual(wire.packet()[5:9], u32(sftp.OK))
         for _ in range(self.AHEAD):
-            self.assertEqual(wire.packet()[5:9], u32(OK))
-        self.assertEqual((self.root / "f").stat().st_size, window * MAX_DATA)
+            self.assertEqual(wire.packet()[5:9], u32(sftp.OK))
+        self.assertEqual((self.root / "f").stat().st_size, window * sftp.MAX_DATA)
         self.assertLess(door.memory(), RESIDENT)
         ours.close()
         self.assertEqual(door.end(), 0)

@@ -28,6 +28,7 @@ from pysftpserver.testing import (
     sftpstring,
 )
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
+from tests.support.uploads import descriptors
 
 CREATE = os.O_WRONLY | os.O_CREAT
 BIG = 256 << 10  # bytes; enough for a door to send the file itself and not its bytes
@@ -194,31 +195,31 @@ class Files(InADirectory):
     def test_fifty_thousand_opens_and_closes_leave_the_descriptors_as_they_were(self) -> None:
         client = SFTPTestClient(self.storage)
         (self.top / "f").touch()
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(descriptors())
         for _ in range(25_000):
             client.call("close", get_sftphandle(client.call("open", b"f", os.O_RDONLY, 0)))
         for _ in range(12_500):
             client.call("close", get_sftphandle(client.call("opendir", b".")))
             client.call("open", b"missing", os.O_RDONLY, 0)
             client.call("opendir", b"f")
-        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        self.assertEqual(len(descriptors()), before)
 
     def test_a_listing_that_is_never_closed_closes_itself(self) -> None:
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(descriptors())
         for _ in range(10):
             next(self.storage.opendir(os.fsencode(self.top)))
         gc.collect()
-        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        self.assertEqual(len(descriptors()), before)
 
     def test_a_session_that_ends_closes_what_is_open(self) -> None:
         client = SFTPTestClient(self.storage)
         (self.top / "f").touch()
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(descriptors())
         for _ in range(10):
             client.call("open", b"f", os.O_RDONLY, 0)
             client.call("readdir", get_sftphandle(client.call("opendir", b".")))
         client.close()
-        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        self.assertEqual(len(descriptors()), before)
 
 
 class RenameWhereTheKernelCannotExclude(TreeRules, InADirectory):

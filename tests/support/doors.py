@@ -20,19 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.support.packets import (
-    HELLO,
-    MAX_DATA,
-    NO_ATTRS,
-    READ,
-    Reader,
-    Reply,
-    parse,
-    request,
-    string,
-    u32,
-    u64,
-)
+from tests.support import packets as sftp
+from tests.support.packets import Reader, Reply, parse, request, string, u32, u64
 from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE, until
 
@@ -92,6 +81,18 @@ class Door:
     def state(self) -> str:
         return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
+    def wait_until_it_waits(self) -> None:
+        """Until it sleeps, and has used no processor for a moment. (Too early is possible, too late not.)"""
+
+        def quiet() -> bool:
+            before = self.ticks()
+            if self.state() != "S":
+                return False
+            time.sleep(0.03)
+            return self.state() == "S" and self.ticks() == before
+
+        until(quiet, "the server waits")
+
     def memory(self, field: str = "VmHWM") -> int:
         """KiB."""
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
@@ -141,7 +142,7 @@ class Wire:
         return self.reply()[1]
 
     def hello(self) -> None:
-        self.send(HELLO)
+        self.send(sftp.HELLO)
         if self.packet()[0] != 2:
             raise AssertionError("no VERSION")
 
@@ -206,29 +207,19 @@ class Doors(unittest.TestCase):
         (self.root / "f").write_bytes(content)
         return content
 
-    def open(self, wire: Wire, name: bytes = b"f", flags: int = READ) -> None:
+    def open(self, wire: Wire, name: bytes = b"f", flags: int = sftp.READ) -> None:
         """OPEN; the handle must be FILE if it is the session's first."""
-        reply = wire.ask("open", string(name), u32(flags), NO_ATTRS)
+        reply = wire.ask("open", string(name), u32(flags), sftp.NO_ATTRS)
         self.assertEqual(reply.kind, "handle")
 
     def block_output(self, wire: Wire, door: Door, count: int = 16) -> None:
         """Ask for more than the way back holds, and wait until the server waits."""
         self.open(wire)
-        wire.send(b"".join(request("read", n, FILE, u64(n * 1000), u32(MAX_DATA)) for n in range(count)))
-        self.wait_until_it_waits(door)
-
-    def wait_until_it_waits(self, door: Door) -> None:
-        def quiet() -> bool:
-            before = door.ticks()
-            if door.state() != "S":
-                return False
-            time.sleep(0.03)
-            return door.state() == "S" and door.ticks() == before
-
-        until(quiet, "the server waits")
+        wire.send(b"".join(request("read", n, FILE, u64(n * 1000), u32(sftp.MAX_DATA)) for n in range(count)))
+        door.wait_until_it_waits()
 
     def assert_idle(self, door: Door) -> None:
-        self.wait_until_it_waits(door)
+        door.wait_until_it_waits()
         before = door.ticks()
         time.sleep(WINDOW)
         self.assertLessEqual(door.ticks() - before, TICKS)
