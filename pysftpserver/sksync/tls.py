@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ssl
 
-from pysftpserver.failures import BadInput, missing, reason_of
+from pysftpserver.failures import BadInput, needed, reason_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,11 +116,9 @@ def _names(certificate: bytes, host: str) -> bool:
     """Whether a certificate is for a host: a name or an address (RFC 6125). Raises BadInput."""
     import ipaddress
 
-    try:
+    with needed("sksync", "cryptography", "service_identity"):
         from cryptography.x509 import load_der_x509_certificate
         from service_identity import CertificateError, VerificationError, cryptography
-    except ModuleNotFoundError as error:
-        raise missing(error.name or "service_identity", "sksync") from None
     try:
         ipaddress.ip_address(host)
         is_address = True

@@ -15,16 +15,14 @@ import tempfile
 import tomllib
 from contextlib import contextmanager
 
-from pysftpserver.failures import missing, reason_of
+from pysftpserver.failures import needed, reason_of
 from pysftpserver.sshd import users_file
 from pysftpserver.sshd.editing import UsersEditor, check, clean_keys, with_keys
 from pysftpserver.sshd.roster import shown
 from pysftpserver.sshd.users import DirectoryError
 
-try:
+with needed("sshd", "tomlkit"):
     import tomlkit
-except ModuleNotFoundError:
-    raise missing("tomlkit", "sshd") from None
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,19 +9,14 @@ Facts: docs/sshd.md, "In Redis", Redis's documentation of transactions (WATCH).
 
 from __future__ import annotations
 
-try:
-    import redis
-except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] != "redis":
-        raise
-    from pysftpserver.failures import missing
-
-    raise missing("redis", "sshd") from None
-
 from contextlib import contextmanager
 
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from pysftpserver.failures import needed
+
+with needed("sshd", "redis"):
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
 
 from pysftpserver.sshd import redis_records as records
 from pysftpserver.sshd.editing import UsersEditor, check, clean_keys, with_keys

@@ -12,17 +12,13 @@ from __future__ import annotations
 import asyncio
 import random
 
-try:
+from pysftpserver.failures import needed
+
+with needed("sshd", "redis"):
     from redis.asyncio import Redis
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
     from redis.exceptions import NoPermissionError, ReadOnlyError, RedisError, WatchError
-except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] != "redis":
-        raise
-    from pysftpserver.failures import missing
-
-    raise missing("redis", "sshd") from None
 
 from pysftpserver.sshd import redis_records as records
 from pysftpserver.sshd.redis_records import Refused
