@@ -146,7 +146,7 @@ class Talk:
 
     def _probe(self, path: str, argument: bytes | None) -> int:
         try:
-            for _ in self._ask("GET", path, argument):
+            for _ in self.ask("GET", path, argument, revive=False):
                 pass
         except RequestFailed as error:
             return error.status
@@ -181,25 +181,16 @@ class Talk:
         argument: bytes | None = None,
         pieces: Iterable[bytes] | None = None,
         is_eager: bool = False,
+        revive: bool = True,
     ) -> Iterator[bytes]:
         """Make a request; return the reply in pieces. path: ends in a slash if there is an argument. pieces:
         of the body. is_eager: return the output of a command as it comes, however long it takes.
 
         The request is made when the first piece is asked for; a caller who does not read to the end has to
-        close the iterator. A session that was lost before is begun anew. Raises RemoError.
+        close the iterator. revive: a session that was lost before is begun anew. Raises RemoError.
         """
-        self._revive()
-        yield from self._ask(method, path, argument, pieces, is_eager)
-
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        argument: bytes | None = None,
-        pieces: Iterable[bytes] | None = None,
-        is_eager: bool = False,
-    ) -> Iterator[bytes]:
-        """The same in the current session."""
+        if revive:
+            self._revive()
         cipher = self._cipher
         assert cipher is not None
         if argument is not None:

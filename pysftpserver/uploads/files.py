@@ -16,6 +16,7 @@ from pysftpserver.uploads.temporary import temporary_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
@@ -144,6 +145,19 @@ def open_temporary(
         with contextlib.suppress(OSError, SFTPException):
             storage.rm(temporary)
         raise
+
+
+def attributes(look: Callable[[bytes], SFTPAttributes], path: bytes) -> SFTPAttributes | None:
+    """The attributes of a file; None where there is none. look: stat() or lstat() of a storage.
+
+    Raises what the storage does for any other reason.
+    """
+    try:
+        return look(path)
+    except (OSError, SFTPException) as error:
+        if not is_missing(error):
+            raise
+        return None
 
 
 def is_missing(error: Exception) -> bool:
