@@ -167,10 +167,7 @@ class AsyncConnection:
         Texts that are sent meanwhile wait until the server has answered.
         """
         key = wire.new_key() if key is None else key
-        fault = wire.key_fault(key) if key else "the new key is empty"
-        if not self.is_encrypted:
-            fault = "this connection is not encrypted, so the key could be read in transit"
-        if fault:
+        if fault := wire.new_key_fault(key, self.is_encrypted):
             raise ValueError(fault)
         async with self._turn, self._sending:
             self._new_key = key

@@ -11,11 +11,11 @@ import copy
 import fcntl
 import os
 import re
-import tempfile
 import tomllib
 from contextlib import contextmanager
 
 from pysftpserver.failures import needed, reason_of
+from pysftpserver.host import wholefiles
 from pysftpserver.sshd import users_file
 from pysftpserver.sshd.editing import Change, UsersEditor, check, clean_keys, usable, with_keys
 from pysftpserver.sshd.roster import shown
@@ -154,28 +154,15 @@ class FileEditor(UsersEditor):
 
     def _replace(self, text: str, seen: users_file.Signature) -> None:
         """Replace the file by another with its owner and mode. Raises OSError."""
-        directory = os.path.dirname(self._path)
-        descriptor, temporary = tempfile.mkstemp(prefix=".users-", dir=directory)
-        try:
-            with open(descriptor, "wb") as file:
-                was = os.stat(self._path)
-                if (was.st_uid, was.st_gid) != (os.geteuid(), os.getegid()):
-                    os.fchown(file.fileno(), was.st_uid, was.st_gid)
-                os.fchmod(file.fileno(), was.st_mode & 0o7777)
-                file.write(text.encode())
-                file.flush()
-                os.fsync(file.fileno())
+        was = os.stat(self._path)
+        with wholefiles.open_temporary(self._path, mode=was.st_mode & 0o7777) as new:
+            if (was.st_uid, was.st_gid) != (os.geteuid(), os.getegid()):
+                os.fchown(new.file.fileno(), was.st_uid, was.st_gid)
+            new.file.write(text.encode())
+            new.sync()
             if users_file.signature(self._path) != seen:
                 raise DirectoryError(f"users file {self._path}: it was changed just now; try again")
-            os.replace(temporary, self._path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-        parent = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(parent)
-        finally:
-            os.close(parent)
+            new.commit()
 
 
 class _Edit:

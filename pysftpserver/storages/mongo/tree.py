@@ -157,30 +157,15 @@ def _move_directory(bucket: Bucket, old: str, new: str, replace: bool, session: 
         if not nodes.update_one(here, {"$set": placed(new, DIRECTORY)}, session=session).matched_count:
             raise fail(errno.ENOENT)  # another session was faster
     is_empty = not is_there
-    for inner in _batches(_below(nodes, "path", old, session)):
-        is_empty = False
-        nodes.bulk_write(
-            [
-                UpdateOne(
-                    {"_id": one["_id"], "path": one["path"]},
-                    {"$set": placed(moved(one["path"], old, new), one["kind"])},
-                )
-                for one in inner
-            ],
-            session=session,
-        )
-    for inner in _batches(_below(bucket.files, "filename", old, session)):
-        is_empty = False
-        bucket.files.bulk_write(
-            [
-                UpdateOne(
-                    {"_id": one["_id"], "filename": one["filename"]},
-                    {"$set": {"filename": moved(one["filename"], old, new)}},
-                )
-                for one in inner
-            ],
-            session=session,
-        )
+    for collection, field in ((nodes, "path"), (bucket.files, "filename")):
+        for inner in _batches(_below(collection, field, old, session)):
+            is_empty = False
+            changes = []
+            for one in inner:
+                name = moved(one[field], old, new)
+                place = placed(name, one["kind"]) if collection is nodes else {field: name}
+                changes.append(UpdateOne({"_id": one["_id"], field: one[field]}, {"$set": place}))
+            collection.bulk_write(changes, session=session)
     if is_empty:
         if session is None:
             nodes.delete_one({"path": new})
