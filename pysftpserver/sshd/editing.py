@@ -78,10 +78,6 @@ class UsersEditor(ABC):
     def close(self) -> None:
         """Release what the editor holds."""
 
-    def deactivate(self, name: str) -> User:
-        """Refuse a user's logins and end the user's sessions; keys and folder stay."""
-        return self.change(name, is_active=False)
-
     def __enter__(self) -> Self:
         return self
 
