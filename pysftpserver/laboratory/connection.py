@@ -6,6 +6,7 @@ What may not enter: how a connection is made, other threads. Facts: docs/laborat
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import NamedTuple
 
@@ -181,10 +182,8 @@ class AsyncConnection:
 
     async def stop_server(self) -> None:
         """Stop the server, if it allows that. Raises Refused, Ended, TimedOut."""
-        try:
+        with contextlib.suppress(Ended):
             await self._ask(wire.STOP, Word.STOP)
-        except Ended:
-            pass
 
     async def close(self) -> None:
         """Close the connection; what was sent still reaches a server that reads it soon."""

@@ -111,10 +111,8 @@ class Source:
 
     def close(self) -> None:
         """Close the file."""
-        try:
+        with contextlib.suppress(OSError, SFTPException):  # all that was asked for has been read
             self._storage.close(self._handle)
-        except (OSError, SFTPException):
-            pass  # all that was asked for has been read
 
 
 class Target:

@@ -7,6 +7,7 @@ parser, and what streams.py has. What may not enter: what the application does. 
 from __future__ import annotations
 
 import collections
+import contextlib
 import logging
 import re
 import resource
@@ -128,10 +129,8 @@ class Request(cheroot.HTTPRequest):  # type: ignore[misc, unused-ignore]
             f"{self.server.protocol} {status}\r\nContent-Length: {len(msg)}\r\n"
             f"Content-Type: text/plain\r\nConnection: close\r\n\r\n{msg}"
         )
-        try:
+        with contextlib.suppress(OSError):  # the peer has gone
             self.conn.wfile.write(said.encode("latin-1"))
-        except OSError:
-            pass  # the peer has gone
 
 
 class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
@@ -211,10 +210,8 @@ class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
         return self.begin_end()
 
     def close(self) -> None:
-        try:
+        with contextlib.suppress(OSError):  # it has gone
             super().close()
-        except OSError:
-            pass  # it has gone
         self.server.leave(self)
         self.server.closed(self)
 

@@ -7,6 +7,7 @@ served.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 
@@ -115,10 +116,8 @@ class Talk:
     def log_out(self) -> None:
         """End the session, if there is one."""
         if self._cipher is not None:
-            try:
+            with contextlib.suppress(Unreachable):
                 self._transport.request("POST", "/auth", b"", self._cookie)
-            except Unreachable:
-                pass
         self._forget()
 
     def _authenticate(self) -> None:
@@ -157,11 +156,9 @@ class Talk:
         because a request that failed must never be repeated.
         """
         if self._cipher is not None and time.monotonic() - self._used > IDLE:
-            try:
+            with contextlib.suppress(Security):
                 if self._probe("/sts", None) == 403:  # in plain mode; in numbered mode it would not be signed
                     self._forget()
-            except Security:
-                pass
         if self._cipher is None:
             self.log_in()
         self._used = time.monotonic()

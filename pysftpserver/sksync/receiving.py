@@ -5,6 +5,7 @@ Blocking calls of the storage's. What may not enter: sockets, wire formats, what
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from stat import S_ISDIR, S_ISREG
@@ -165,10 +166,9 @@ class Receiver:
         look = self._storage.stat if is_top else self._storage.lstat
         attrs = attributes(look, path if is_top else stripped)
         if attrs is None:
-            try:
+            with contextlib.suppress(FileExistsError):
+                # by another session; or it is a dangling link, for which the next line raises
                 self._storage.mkdir(stripped, DIRECTORY)
-            except FileExistsError:
-                pass  # by another session; or it is a dangling link, for which the next line raises
             attrs = look(path if is_top else stripped)
         if not S_ISDIR(attrs.permissions or 0):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))

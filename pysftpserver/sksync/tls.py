@@ -8,6 +8,7 @@ connections of the server, what is sent on them.
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 
 from pysftpserver.failures import BadInput, needed, reason_of
@@ -41,10 +42,8 @@ class PassPhrase:
         if not self._known and self.may_ask:
             import getpass
 
-            try:
+            with contextlib.suppress(EOFError):  # no terminal: the key cannot be used
                 self._known = getpass.getpass("Pass phrase of the key in ssl_server_keyfile: ")
-            except EOFError:
-                pass  # no terminal: the key cannot be used
         return self._known
 
 

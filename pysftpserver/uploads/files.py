@@ -85,10 +85,8 @@ class StoredFile(TemporaryFile):
 
     def sync(self) -> None:
         """Return when what was written is safe from a crash, if the storage can do that."""
-        try:
+        with contextlib.suppress(SFTPUnsupported):
             self._storage.fsync(self._handle)
-        except SFTPUnsupported:
-            pass
 
     def set_time(self, mtime: int) -> None:
         """Set the modification time, in seconds since the epoch."""
@@ -114,10 +112,9 @@ class StoredFile(TemporaryFile):
         if replaced.permissions is not None:
             kept.append(SFTPAttributes(permissions=replaced.permissions & 0o777))
         for wanted in kept:
-            try:
+            with contextlib.suppress(OSError, SFTPException):
+                # the storage or this user cannot; the file matters more
                 self._storage.fsetstat(self._handle, wanted)
-            except (OSError, SFTPException):
-                pass  # the storage or this user cannot; the file matters more
 
     def discard(self) -> None:
         """Remove the file. After commit() or another discard(), this does nothing."""
