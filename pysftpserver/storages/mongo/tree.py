@@ -8,6 +8,7 @@ Facts: MongoDB's manual on transactions: a limit of 60 seconds, and none on the 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from itertools import islice
 
@@ -65,10 +66,8 @@ def settle(bucket: Bucket, name: str) -> None:
 
 def give_document(bucket: Bucket, name: str) -> None:
     """Give a directory a document, unless another session has just done so."""
-    try:
+    with contextlib.suppress(DuplicateKeyError):
         bucket.nodes.insert_one(bucket.node(name, DIRECTORY, DEFAULT_MODE))
-    except DuplicateKeyError:
-        pass
 
 
 def remove_link(bucket: Bucket, name: str) -> None:
@@ -86,10 +85,8 @@ def remove_directory(bucket: Bucket, name: str) -> None:
         raise fail(errno.ENOENT)
     if bucket.nodes.find_one({"parent": name}, {"_id": 1}) is not None:
         # Something was created in it just now. A session that creates something checks afterwards, too.
-        try:
+        with contextlib.suppress(DuplicateKeyError):
             bucket.nodes.insert_one(doc)
-        except DuplicateKeyError:
-            pass
         raise fail(errno.ENOTEMPTY)
 
 
