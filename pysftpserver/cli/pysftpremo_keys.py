@@ -20,6 +20,13 @@ BASE = Option(
     "-b", "--base", metavar="FILE", default=DATABASE, help=f"The user database. The default is {DATABASE}."
 )
 USER = ("USER", "The user's name.")
+
+
+def _permissions(end: str, default: str | None = None) -> Option:
+    what = f"What the user may do, separated by commas: {PERMISSIONS}. {end}"
+    return Option("-p", "--permissions", metavar="WORDS", default=default, help=what)
+
+
 KEYGEN = Command(
     prog="pysftpremo keygen",
     description="Generate an Ed448 key pair: PREFIX_key.pem, the private key, readable by its owner only, "
@@ -37,13 +44,7 @@ ADD = Command(
     epilog="A running server accepts the user at once.",
     options=(
         BASE,
-        Option(
-            "-p",
-            "--permissions",
-            metavar="WORDS",
-            default="all",
-            help=f"What the user may do, separated by commas: {PERMISSIONS}. The default is all.",
-        ),
+        _permissions("The default is all.", "all"),
     ),
     arguments=(USER,),
     rest=("PEM", "The file with the user's public key. The default is USER.pem."),
@@ -54,12 +55,7 @@ CHANGE = Command(
     epilog="",
     options=(
         BASE,
-        Option(
-            "-p",
-            "--permissions",
-            metavar="WORDS",
-            help=f"What the user may do, separated by commas: {PERMISSIONS}. It stays by default.",
-        ),
+        _permissions("It stays by default."),
     ),
     arguments=(USER,),
     rest=("PEM", "The file with the new public key. The key stays by default."),
