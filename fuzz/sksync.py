@@ -28,7 +28,7 @@ from pysftpserver.sksync.parsing import (
     UploadParser,
 )
 from pysftpserver.sksync.session import Session
-from pysftpserver.sksync.shares import WholeStorage
+from pysftpserver.sksync.shares import whole_storage
 from pysftpserver.sksync.wire import MOST_DEEP, MOST_LENGTH, MOST_TIME, Dialect, Malformed
 from pysftpserver.sksync.wire import MOST_LINE as MOST_BYTES
 
@@ -321,6 +321,6 @@ class SyncTarget:
             return function(*arguments)
 
         settings = config.checked(keys)
-        shares, logins = WholeStorage(lambda: storage), Logins(settings.users)
+        shares, logins = whole_storage(lambda: storage), Logins(settings.users)
         await Session(connection, settings, shares, logins, log, in_place).run()
         return transport.sent

@@ -66,6 +66,25 @@ def show(text: bytes) -> str:
     return "".join(_PLAIN.get(byte) or f"\\{byte:03o}" for byte in text)
 
 
+class needed:
+    """`with needed("sshd", "redis"): import redis` raises BadInput where that library is not installed.
+
+    extra: the one that installs the libraries. Another module that is missing is an error of ours.
+    """
+
+    def __init__(self, extra: str, *modules: str) -> None:
+        self._extra = extra
+        self._modules = modules
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        module = str(getattr(error, "name", "")).partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and module in self._modules:
+            raise missing(module, self._extra) from None
+
+
 def missing(module: str, extra: str) -> BadInput:
     """The complaint about a library that is not installed. extra: the one that installs it."""
     # A path, not the project's name: on the package index that name is another program's.

@@ -12,6 +12,7 @@ from pysftpserver.cli.options import BadValue, Command, Commands, Option, Subcom
 from pysftpserver.cli.pysftpd import CONFIG
 from pysftpserver.failures import BadInput, one_line
 from pysftpserver.service.settings import FLAG, UNSET
+from pysftpserver.sshd import control, live
 from pysftpserver.sshd.config import ServerSettings
 
 TYPE_CHECKING = False
@@ -87,8 +88,6 @@ def _subcommand(
 
 
 def _list(settings: ServerSettings, values: dict[str, Any]) -> int:
-    from pysftpserver.sshd import control
-
     problems = control.list_users(settings, values["json"])
     for problem in problems:
         common.tell(f"{PROG}: {problem}")
@@ -96,16 +95,12 @@ def _list(settings: ServerSettings, values: dict[str, Any]) -> int:
 
 
 def _add(settings: ServerSettings, values: dict[str, Any]) -> int:
-    from pysftpserver.sshd import control
-
     return control.add_user(
         settings, values["name"], values["key"], values["folder"], values["storage"], values["json"]
     )
 
 
 def _change(settings: ServerSettings, values: dict[str, Any]) -> int:
-    from pysftpserver.sshd import control
-
     names = ("add_key", "remove_key", "folder", "storage", "active")
     if all(values[name] is None for name in names):
         raise BadInput("change: say what, with --add-key, --remove-key, --folder, --storage or --active")
@@ -123,34 +118,24 @@ def _change(settings: ServerSettings, values: dict[str, Any]) -> int:
 
 def _activation(is_active: bool) -> Action:
     def act(settings: ServerSettings, values: dict[str, Any]) -> int:
-        from pysftpserver.sshd import control
-
         return control.change_user(settings, values["name"], values["json"], is_active=is_active)
 
     return act
 
 
 def _remove(settings: ServerSettings, values: dict[str, Any]) -> int:
-    from pysftpserver.sshd import control
-
     return control.remove_user(settings, values["name"], values["json"])
 
 
 def _sessions(settings: ServerSettings, values: dict[str, Any]) -> int:
-    from pysftpserver.sshd import live
-
     return live.show_sessions(_socket(settings), values["json"], _warn)
 
 
 def _end(settings: ServerSettings, values: dict[str, Any]) -> int:
-    from pysftpserver.sshd import live
-
     return live.end_sessions(_socket(settings), values["session"], values["by_name"], values["json"], _warn)
 
 
 def _live(settings: ServerSettings, values: dict[str, Any]) -> int:
-    from pysftpserver.sshd import live
-
     path = _socket(settings)
     if values["json"]:
         return live.show_json(path, os.isatty(1), _warn)

@@ -9,7 +9,7 @@ import os
 
 from pysftpserver.cli import common
 from pysftpserver.cli.options import Command, Option, load, options_of
-from pysftpserver.failures import BadInput, missing
+from pysftpserver.failures import BadInput, needed
 from pysftpserver.sshd.config import ServerSettings
 
 TYPE_CHECKING = False
@@ -41,10 +41,8 @@ def serve(arguments: Sequence[str]) -> int:
     settings = load(ServerSettings, values["config"], values)
     if os.geteuid() == 0 and not settings.allow_root:
         raise BadInput("running as root is refused; start it as another account, or add --allow-root")
-    try:
+    with needed("sshd", "asyncssh", "cryptography"):
         import asyncssh  # noqa: F401
-    except ModuleNotFoundError:
-        raise missing("asyncssh", "sshd") from None
     from pysftpserver.sshd import processes
     from pysftpserver.sshd.user_storages import Openers
     from pysftpserver.storages.by_name import named

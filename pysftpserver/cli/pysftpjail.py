@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from stat import S_ISDIR
-
 from pysftpserver.cli import common, session
 from pysftpserver.cli.options import Command, Option
-from pysftpserver.engine.log import INFO, file_log, syslog
 from pysftpserver.failures import BadInput, reason_of
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
@@ -17,7 +13,6 @@ if TYPE_CHECKING:
 
 PROG = "pysftpjail"
 
-
 COMMAND = Command(
     PROG,
     description="Serves one directory over SFTP on standard input and output. Clients cannot leave it.",
@@ -25,19 +20,7 @@ COMMAND = Command(
     '/srv/jail" ssh-ed25519 AAAA...',
     arguments=[("chroot", "The directory to serve. Clients see it as /.")],
     options=(
-        Option(
-            "-l",
-            "--logfile",
-            metavar="FILE",
-            help="Append the log to this file. The default is to log to syslog, facility AUTH.",
-        ),
-        Option(
-            "--log-level",
-            metavar="LEVEL",
-            convert=session.log_level,
-            default=INFO,
-            help="Log up to this level: QUIET, FATAL, ERROR, INFO, VERBOSE or DEBUG. The default is INFO.",
-        ),
+        *session.LOG_OPTIONS,
         Option(
             "-d",
             "--start-directory",
@@ -48,12 +31,7 @@ COMMAND = Command(
         *session.ACCESS_OPTIONS,
         *session.LIMIT_OPTIONS,
         *session.SECURITY_OPTIONS,
-        Option(
-            "-Q",
-            "--list-requests",
-            instead=lambda _: "\n".join(session.request_names()),
-            help="Print the names of all requests, for use with -p and -P, and exit.",
-        ),
+        session.LIST_REQUESTS,
     ),
 )
 
@@ -68,24 +46,14 @@ def open_jail(
     except OSError as error:
         message = f"chroot {chroot}: {reason_of(error)}; name an existing directory that this user may enter"
         raise BadInput(message, "the chroot directory cannot be used") from None
-    try:
-        jail.home = jail.realpath(b"/" + os.fsencode(start_directory))
-        is_directory = S_ISDIR(jail.stat(jail.home + b"/.").permissions or 0)
-    except (OSError, ValueError):
-        is_directory = False
-    if not is_directory:
-        message = f"start directory {start_directory}: no such directory in the jail"
-        raise BadInput(message, "the start directory cannot be used")
+    session.set_home(jail, start_directory, "jail")
     return jail
 
 
 def serve(arguments: Sequence[str]) -> int:
     """Parse the arguments and serve the session."""
     options = COMMAND.parse(arguments)
-    if options["logfile"] is not None:
-        log = file_log(options["logfile"], options["log_level"], PROG)
-    else:
-        log = syslog(options["log_level"], PROG)
+    log = session.open_log(PROG, options)
     if options["atomic_uploads"] and not options["read_only"]:
         from pysftpserver.uploads.atomic import SFTPAtomicVirtualChroot
 

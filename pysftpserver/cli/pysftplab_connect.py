@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pysftpserver.cli.options import BadValue, Command, Option
-from pysftpserver.failures import BadInput, missing
+from pysftpserver.failures import BadInput, needed
 from pysftpserver.laboratory.config import DEFAULT_PORT, PASSWORD_VARIABLE
 from pysftpserver.service.settings import seconds
 
@@ -57,10 +57,8 @@ def serve(arguments: Sequence[str]) -> int:
     """Be a client until the input or the server ends; return the exit status. Raises BadInput."""
     values = COMMAND.parse(arguments)
     port = port_of(values["port"])
-    try:
+    with needed("laboratory", "cryptography"):
         from pysftpserver.laboratory import passwords, terminal
-    except ModuleNotFoundError:
-        raise missing("cryptography", "laboratory") from None
     return terminal.talk(
         values["host"],
         port,

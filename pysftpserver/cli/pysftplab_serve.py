@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pysftpserver.cli.options import Command, Option, load, markdown_table, options_of
-from pysftpserver.failures import missing
+from pysftpserver.failures import needed
 from pysftpserver.laboratory.config import PASSWORD_VARIABLE, ServerSettings
 from pysftpserver.service.logs import ServiceLog
 
@@ -35,12 +35,10 @@ def serve(arguments: Sequence[str]) -> int:
     """Serve until a signal comes; return the exit status. Raises BadInput."""
     values = COMMAND.parse(arguments)
     settings = load(ServerSettings, values["config"], values)
-    try:
+    with needed("laboratory", "cryptography"):
         import asyncio
 
         from pysftpserver.laboratory import passwords, server
-    except ModuleNotFoundError:
-        raise missing("cryptography", "laboratory") from None
     from pysftpserver.laboratory.services.supplied import services_of
     from pysftpserver.storages import by_name
 

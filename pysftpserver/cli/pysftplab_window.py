@@ -6,7 +6,7 @@ import os
 
 from pysftpserver.cli.options import Command, Option
 from pysftpserver.cli.pysftplab_connect import account
-from pysftpserver.failures import missing
+from pysftpserver.failures import needed
 from pysftpserver.laboratory.config import DEFAULT_PORT, PASSWORD_VARIABLE
 
 TYPE_CHECKING = False
@@ -37,10 +37,8 @@ COMMAND = Command(
 def serve(arguments: Sequence[str]) -> int:
     """Show the window until it is closed; return the exit status. Raises BadInput, Unavailable."""
     values = COMMAND.parse(arguments)
-    try:
+    with needed("laboratory", "cryptography"):
         from pysftpserver.laboratory.window import display, fields
-    except ModuleNotFoundError:
-        raise missing("cryptography", "laboratory") from None
     given = fields.given_fields(values["server"], values["name"])
     if PASSWORD_VARIABLE in os.environ:
         given[fields.PASSWORD] = os.environ[PASSWORD_VARIABLE]

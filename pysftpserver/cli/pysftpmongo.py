@@ -9,14 +9,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from stat import S_ISDIR
 
 from pysftpserver.cli import common, session
 from pysftpserver.cli.options import BadValue, Command, Option
-from pysftpserver.engine.log import INFO, SFTPLog, file_log, syslog
 from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
 from pysftpserver.host.wholefiles import first_line
-from pysftpserver.pysftpexceptions import SFTPException, SFTPNotFound
+from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.storages.mongo.address import PATIENCE, SCHEMES, Address, storage_class
 
 TYPE_CHECKING = False
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from pysftpserver.engine.log import SFTPLog
     from pysftpserver.mongostorage import SFTPServerMongoStorage
     from pysftpserver.storages.embedded import EmbeddedMongo
 
@@ -102,19 +101,7 @@ COMMAND = Command(
             "--keep-revisions",
             help="Keep the old revision when a file is replaced. The default is to remove it.",
         ),
-        Option(
-            "-l",
-            "--logfile",
-            metavar="FILE",
-            help="Append the log to this file. The default is to log to syslog, facility AUTH.",
-        ),
-        Option(
-            "--log-level",
-            metavar="LEVEL",
-            convert=session.log_level,
-            default=INFO,
-            help="Log up to this level: QUIET, FATAL, ERROR, INFO, VERBOSE or DEBUG. The default is INFO.",
-        ),
+        *session.LOG_OPTIONS,
         Option(
             "-d",
             "--start-directory",
@@ -144,12 +131,7 @@ COMMAND = Command(
             help="With --gc, keep uploads that began less than this many hours ago, because they may still "
             f"be in progress. The default is {OLD:g}.",
         ),
-        Option(
-            "-Q",
-            "--list-requests",
-            instead=lambda _: "\n".join(session.request_names()),
-            help="Print the names of all requests, for use with -p and -P, and exit.",
-        ),
+        session.LIST_REQUESTS,
     ),
 )
 
@@ -249,23 +231,8 @@ def serve_session(storage: SFTPServerMongoStorage, log: SFTPLog, options: dict[s
             storage.prepare()
         except SFTPException as error:
             log.error(f"missing indexes cannot be created ({error}); --check-only lists them")
-    enter(storage, options["start_directory"])
+    session.set_home(storage, options["start_directory"], "database")
     return session.serve(PROG, storage, log, options)
-
-
-def enter(storage: SFTPServerMongoStorage, start_directory: str) -> None:
-    """Make sessions start in a directory.
-
-    Raises BadInput if it does not exist, SFTPException if the database does not answer.
-    """
-    try:
-        storage.home = storage.realpath(b"/" + os.fsencode(start_directory))
-        is_directory = S_ISDIR(storage.stat(storage.home).permissions or 0)
-    except (OSError, SFTPNotFound):
-        is_directory = False
-    if not is_directory:
-        message = f"start directory {start_directory}: no such directory in the database"
-        raise BadInput(message, "the start directory cannot be used")
 
 
 def check(storage: SFTPServerMongoStorage, log: SFTPLog, options: dict[str, Any]) -> int:
@@ -344,10 +311,7 @@ def run(options: dict[str, Any]) -> int:
     """Run the command with these options; return the exit status. Raises BadInput."""
     check_purpose(options)
     address = address_of(options)
-    if options["logfile"] is not None:
-        log = file_log(options["logfile"], options["log_level"], PROG)
-    else:
-        log = syslog(options["log_level"], PROG)
+    log = session.open_log(PROG, options)
     if address is not None:
         return run_on(address, log, options)
     from pysftpserver.storages.embedded import LOOPBACK

@@ -6,7 +6,7 @@ import sys
 
 from pysftpserver.cli import common
 from pysftpserver.cli.options import Command, Commands, Subcommand
-from pysftpserver.failures import missing
+from pysftpserver.failures import needed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,13 +57,8 @@ def dispatch(words: Sequence[str]) -> int:
         VERSION.parse(["--version"])  # which needs nothing installed
     if words and words[0] in OLDER:
         words = [*OLDER[words[0]], *words[1:]]
-    try:
+    with needed("remo", *LIBRARIES):
         return COMMANDS.run(words)
-    except ModuleNotFoundError as error:
-        module = (error.name or "").partition(".")[0]
-        if module not in LIBRARIES:
-            raise
-        raise missing(module, "remo") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,9 +10,9 @@ from pysftpserver.cli.options import Command, Option, load, options_of
 from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
 from pysftpserver.remo import client, connecting, terminal
 from pysftpserver.remo.config import ClientSettings
-from pysftpserver.remo.shell import Shell, history
+from pysftpserver.remo.shell import Shell
 from pysftpserver.remo.transfer import Transfers, unencodable
-from pysftpserver.service.terminal import progress
+from pysftpserver.service.terminal import progress, prompt_history
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def connect(words: Sequence[str]) -> int:
             return shell.status
         mode = "numbered mode" if remote.is_numbered else "plain mode, which is weaker"
         print(f"{one_line(remote.info())}, {mode}; help lists the commands.")
-        with history(connecting.state_file("history")):
+        with prompt_history(connecting.state_file("history"), lambda error: None):
             shell.cmdloop()
     return 0
 

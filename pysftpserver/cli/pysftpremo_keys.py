@@ -20,6 +20,13 @@ BASE = Option(
     "-b", "--base", metavar="FILE", default=DATABASE, help=f"The user database. The default is {DATABASE}."
 )
 USER = ("USER", "The user's name.")
+
+
+def _permissions(end: str, default: str | None = None) -> Option:
+    what = f"What the user may do, separated by commas: {PERMISSIONS}. {end}"
+    return Option("-p", "--permissions", metavar="WORDS", default=default, help=what)
+
+
 KEYGEN = Command(
     prog="pysftpremo keygen",
     description="Generate an Ed448 key pair: PREFIX_key.pem, the private key, readable by its owner only, "
@@ -43,13 +50,7 @@ ADD = Command(
     epilog="A running server accepts the user at once.",
     options=(
         BASE,
-        Option(
-            "-p",
-            "--permissions",
-            metavar="WORDS",
-            default="all",
-            help=f"What the user may do, separated by commas: {PERMISSIONS}. The default is all.",
-        ),
+        _permissions("The default is all.", "all"),
     ),
     arguments=(USER,),
     rest=("PEM", "The file with the user's public key. The default is USER.pem."),
@@ -60,12 +61,7 @@ CHANGE = Command(
     epilog="",
     options=(
         BASE,
-        Option(
-            "-p",
-            "--permissions",
-            metavar="WORDS",
-            help=f"What the user may do, separated by commas: {PERMISSIONS}. The default is no change.",
-        ),
+        _permissions("The default is no change."),
     ),
     arguments=(USER,),
     rest=("PEM", "The file with the new public key. The default is no change."),

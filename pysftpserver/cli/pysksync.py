@@ -133,7 +133,10 @@ def loader(file: str | None, values: dict[str, Any]) -> Callable[[], ServerSetti
 
 def open_storage(what: str | StorageSettings, key: str, is_dry: bool = False) -> SFTPAbstractServerStorage:
     """A directory of this host as a jail, or a database. Raises BadInput, Unavailable."""
-    return by_name.jail(what, key) if isinstance(what, str) else by_name.bucket(what, not is_dry)
+    if isinstance(what, str):
+        return by_name.jail(what, key)
+    address = what.uri, what.uri_file, what.database
+    return by_name.bucket(*address, what.bucket, what.prefix, is_touched=not is_dry)
 
 
 def tell(text: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from pysftpserver.cli.options import BadValue, Command, Option
-from pysftpserver.failures import missing, one_line
+from pysftpserver.failures import needed, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,12 +94,8 @@ COMMAND = Command(
 def serve(words: Sequence[str]) -> int:
     """Make the pair; return the exit status. Raises BadInput."""
     options = COMMAND.parse(words)
-    try:
+    with needed("sksync", "cryptography"):
         from pysftpserver.sksync.certificates import configuration_lines, is_name, make_pair
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "cryptography":
-            raise
-        raise missing("cryptography", "sksync") from None
     certfile, keyfile = options["cert"], options["key"]
     host = os.uname().nodename
     names = options["name"] or [*dict.fromkeys([*([host] if is_name(host) else []), *LOCAL])]

@@ -6,7 +6,7 @@ What is here: the words of the command line. What may not enter: the format of t
 from __future__ import annotations
 
 from pysftpserver.cli.options import Command, Commands, Option, Subcommand
-from pysftpserver.failures import BadInput, missing
+from pysftpserver.failures import BadInput, needed
 from pysftpserver.sksync.config import DEFAULT_FILE
 
 TYPE_CHECKING = False
@@ -40,12 +40,8 @@ EDIT = Command(f"{PROG} edit", "Ask what to do, on a terminal.", NOTE, [CONFIG])
 
 def act(action: str, path: str, name: str | None = None, password_file: str | None = None) -> int:
     """Do what the words ask for; return the exit status. Raises BadInput, Unavailable."""
-    try:
+    with needed("sksync", "srptools"):
         from pysftpserver.sksync import useredit
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "srptools":
-            raise
-        raise missing("srptools", "sksync") from None
     if name is not None:
         useredit.act(action, path, name, password_file)
     elif action == "list":

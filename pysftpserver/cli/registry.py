@@ -6,24 +6,23 @@ installation come from here. To add a door is to add a row (docs/architecture.md
 
 from __future__ import annotations
 
+from typing import NamedTuple
 
-class Program:
+
+class Program(NamedTuple):
     """A command that people type. module: in cli/, its main() runs it. room: where the work is done.
 
     extra: what installs its libraries; "" for none. page: in docs/. tests: below tests/. summary: what it is
     for, in half a sentence.
     """
 
-    def __init__(
-        self, name: str, module: str, room: str, extra: str, page: str, tests: str, summary: str
-    ) -> None:
-        self.name = name
-        self.module = module
-        self.room = room
-        self.extra = extra
-        self.page = page
-        self.tests = tests
-        self.summary = summary
+    name: str
+    module: str
+    room: str
+    extra: str
+    page: str
+    tests: str
+    summary: str
 
 
 PROGRAMS = tuple(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from stat import S_ISDIR
 
 from pysftpserver.cli.common import tell
 from pysftpserver.cli.options import BadValue, Option
 from pysftpserver.engine.limits import LIMITS, Limits
-from pysftpserver.engine.log import FACILITIES, LEVELS, SFTPLog
+from pysftpserver.engine.log import FACILITIES, INFO, LEVELS, SFTPLog, file_log, syslog
 from pysftpserver.engine.requests import EXTENDED_REQUESTS, REQUESTS
 from pysftpserver.failures import BadInput, reason_of
+from pysftpserver.pysftpexceptions import SFTPNotFound
 from pysftpserver.server import SFTPServer
 
 TYPE_CHECKING = False
@@ -119,6 +121,29 @@ ACCESS_OPTIONS = (
     ),
 )
 
+#: The log of the commands that serve one directory or database.
+LOG_OPTIONS = (
+    Option(
+        "-l",
+        "--logfile",
+        metavar="FILE",
+        help="Append the log to this file. The default is to log to syslog, facility AUTH.",
+    ),
+    Option(
+        "--log-level",
+        metavar="LEVEL",
+        convert=log_level,
+        default=INFO,
+        help="Log up to this level: QUIET, FATAL, ERROR, INFO, VERBOSE or DEBUG. The default is INFO.",
+    ),
+)
+
+LIST_REQUESTS = Option(
+    "-Q",
+    "--list-requests",
+    instead=lambda _: "\n".join(request_names()),
+    help="Print the names of all requests, for use with -p and -P, and exit.",
+)
 
 #: What confines a session and records it.
 SECURITY_OPTIONS = (
@@ -144,6 +169,28 @@ SECURITY_OPTIONS = (
         help="Continue a session when the audit log cannot be written. The default is to end it.",
     ),
 )
+
+
+def open_log(prog: str, options: dict[str, Any]) -> SFTPLog:
+    """Return the log that LOG_OPTIONS describe."""
+    if options["logfile"] is not None:
+        return file_log(options["logfile"], options["log_level"], prog)
+    return syslog(options["log_level"], prog)
+
+
+def set_home(storage: SFTPAbstractServerStorage, start_directory: str, place: str) -> None:
+    """Make sessions start in a directory of the storage. place: what the message calls the storage.
+
+    Raises BadInput if it does not exist, SFTPException if the storage cannot say.
+    """
+    try:
+        storage.home = storage.realpath(b"/" + os.fsencode(start_directory))
+        is_directory = S_ISDIR(storage.stat(storage.home + b"/.").permissions or 0)
+    except (OSError, ValueError, SFTPNotFound):
+        is_directory = False
+    if not is_directory:
+        message = f"start directory {start_directory}: no such directory in the {place}"
+        raise BadInput(message, "the start directory cannot be used")
 
 
 def serve(prog: str, storage: SFTPAbstractServerStorage, log: SFTPLog, options: dict[str, Any]) -> int:

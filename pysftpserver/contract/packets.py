@@ -44,24 +44,14 @@ def sftpcmd(cmd: int, *parts: bytes, request_id: int = 0) -> bytes:
     return wire.encode_packet(cmd, request_id, body)
 
 
-def sftpstring(value: bytes) -> bytes:
-    """A string argument: paths, handles, data."""
-    return wire.encode_string(value)
-
-
-def sftpint(value: int) -> bytes:
-    """A uint32 argument. As the ATTRS of a request, sftpint(0) is "no attributes"."""
-    return wire.encode_u32(value)
-
-
-def sftpint64(value: int) -> bytes:
-    """A uint64 argument: offsets and sizes, in bytes."""
-    return wire.encode_u64(value)
-
-
-def sftpattrs(attrs: SFTPAttributes) -> bytes:
-    """An ATTRS argument with the fields that are set."""
-    return wire.encode_attributes(attrs)
+#: A string argument: paths, handles, data.
+sftpstring = wire.encode_string
+#: A uint32 argument. As the ATTRS of a request, sftpint(0) is "no attributes".
+sftpint = wire.encode_u32
+#: A uint64 argument: offsets and sizes, in bytes.
+sftpint64 = wire.encode_u64
+#: An ATTRS argument with the fields that are set.
+sftpattrs = wire.encode_attributes
 
 
 # --- replies ------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ What may not enter: terminals, windows, files. Facts: docs/laboratory.md.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from pysftpserver.failures import reason_of
 from pysftpserver.laboratory import wire
@@ -204,10 +205,8 @@ class Connection:
 
     def hang_up(self) -> None:
         """Close the connection; receive() still returns what has arrived before."""
-        try:
+        with contextlib.suppress(Ended):
             self._loops.run(self._connection.close())
-        except Ended:
-            pass
 
     def close(self) -> None:
         """Close the connection; methods that wait in other threads end. It may be called twice."""

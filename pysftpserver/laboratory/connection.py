@@ -6,6 +6,7 @@ What may not enter: how a connection is made, other threads. Facts: docs/laborat
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import NamedTuple
 
@@ -167,10 +168,7 @@ class AsyncConnection:
         Texts that are sent meanwhile wait until the server has answered.
         """
         key = wire.new_key() if key is None else key
-        fault = wire.key_fault(key) if key else "the new key is empty"
-        if not self.is_encrypted:
-            fault = "this connection is not encrypted, so the key could be read in transit"
-        if fault:
+        if fault := wire.new_key_fault(key, self.is_encrypted):
             raise ValueError(fault)
         async with self._turn, self._sending:
             self._new_key = key
@@ -184,10 +182,8 @@ class AsyncConnection:
 
     async def stop_server(self) -> None:
         """Stop the server, if it allows that. Raises Refused, Ended, TimedOut."""
-        try:
+        with contextlib.suppress(Ended):
             await self._ask(wire.STOP, Word.STOP)
-        except Ended:
-            pass
 
     async def close(self) -> None:
         """Close the connection; what was sent still reaches a server that reads it soon."""

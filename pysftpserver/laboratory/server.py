@@ -125,12 +125,8 @@ class Server:
         ]
         return sockets
 
-    async def wait_for_stop(self) -> None:
-        """Return once `told` is set."""
-        await self.told.wait()
-
     def stop_wanted(self) -> None:
-        """Have wait_for_stop() return."""
+        """Set `told`: a client that may has stopped the server."""
         self.told.set()
 
     def reload(self, new: ServerSettings, password: str) -> list[str]:

@@ -310,9 +310,7 @@ class Session(asyncio.BufferedProtocol):
     def _change_key(self, key: str) -> None:
         """The client's message, and the answer to it, are the last ones under the old key."""
         assert self._codec is not None
-        fault = wire.key_fault(key) if key else "the new key is empty"
-        if not self._codec.is_encrypted:
-            fault = "this connection is not encrypted, so the key could be read in transit"
+        fault = wire.new_key_fault(key, self._codec.is_encrypted)
         if fault is not None:
             self._send(wire.refused(Word.KEY, fault))
             return

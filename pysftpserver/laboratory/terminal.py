@@ -16,7 +16,7 @@ import threading
 from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
 from pysftpserver.laboratory import client
 from pysftpserver.laboratory.client import LaboratoryError
-from pysftpserver.service.terminal import History, state_directory
+from pysftpserver.service.terminal import prompt_history, state_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,21 +140,12 @@ class Talk:
             for raw in sys.stdin.buffer:
                 yield raw.rstrip(b"\r\n").decode("utf-8", "replace")
             return
-        import readline
+        path = os.path.join(state_directory("pysftplab", os.environ), "history")
+        with prompt_history(path, self._history_failed):
+            yield from self._typed_lines()
 
-        history = History(os.path.join(state_directory("pysftplab", os.environ), "history"))
-        for line in history.load():
-            readline.add_history(line)
-        typed: list[str] = []
-        try:
-            for line in self._typed_lines():
-                typed.append(line)
-                yield line
-        finally:
-            try:
-                history.add(typed)
-            except OSError as error:
-                self._screen.tell("error", f"the history of this prompt is not saved: {reason_of(error)}")
+    def _history_failed(self, error: OSError) -> None:
+        self._screen.tell("error", f"the history of this prompt is not saved: {reason_of(error)}")
 
     def _typed_lines(self) -> Iterable[str]:
         import readline

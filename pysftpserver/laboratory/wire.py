@@ -176,6 +176,13 @@ def key_fault(key: str) -> str | None:
     return f"a key of more than {MOST_KEY} bytes" if size > MOST_KEY else None
 
 
+def new_key_fault(key: str, is_encrypted: bool) -> str | None:
+    """What is wrong with another key for a connection, or None. is_encrypted: the connection."""
+    if not is_encrypted:
+        return "this connection is not encrypted, so the key could be read in transit"
+    return key_fault(key) if key else "the new key is empty"
+
+
 # --- messages ---------------------------------------------------------------------------------------------
 
 

@@ -139,10 +139,6 @@ class Application:
             log.error("there are %d sessions; a login is refused (max_sessions)", len(self.sessions))
             return _plain(environ, start_response, 503, "too many sessions", ident)
 
-    def has_session_from(self, network: str) -> bool:
-        """Whether there is a session from that network. network: of network_of()."""
-        return self.sessions.has_from(network)
-
     def drain(self, seconds: float) -> None:
         """Refuse new requests, and wait for those that are running, for that many seconds at most."""
         with self._lock:

@@ -5,6 +5,7 @@ What may not enter: keys, tokens, the content of files and the output of command
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 
@@ -41,10 +42,9 @@ class SessionAudit(DoorAudit):
 
     def end(self, message: str) -> None:
         """Record the end of the session. message: why it ended."""
-        try:
+        with contextlib.suppress(SFTPSessionEnd):
+            # the session is over, and the log says what was not recorded
             self._write(self._ended, message)
-        except SFTPSessionEnd:
-            pass  # the session is over, and the log says what was not recorded
 
     def _ended(self, message: str) -> dict[str, Any]:
         seconds = time.perf_counter() - self._began

@@ -5,6 +5,7 @@ Blocking calls of the storage's. What may not enter: tokens, HTTP, concrete stor
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import posixpath
@@ -21,7 +22,7 @@ from pysftpserver.pysftpexceptions import (
     SFTPUnsupported,
 )
 from pysftpserver.service.audit import result_of
-from pysftpserver.uploads.files import is_missing, open_temporary
+from pysftpserver.uploads.files import attributes, open_temporary
 from pysftpserver.uploads.leftovers import remove_leftovers
 
 TYPE_CHECKING = False
@@ -58,6 +59,15 @@ def _problem(error: Exception) -> FileProblem:
     return FileProblem(text, result_of(error))
 
 
+@contextlib.contextmanager
+def _as_problems() -> Iterator[None]:
+    """What a storage raises in the block becomes a FileProblem."""
+    try:
+        yield
+    except (OSError, SFTPException) as error:
+        raise _problem(error) from None
+
+
 def path_of(storage: SFTPAbstractServerStorage, name: bytes) -> bytes:
     """The path in the storage that a client's name means. Raises FileProblem."""
     if not name or b"\0" in name:
@@ -73,11 +83,9 @@ class Source:
     def __init__(self, storage: SFTPAbstractServerStorage, name: bytes) -> None:
         self._storage = storage
         path = path_of(storage, name)
-        try:
+        with _as_problems():
             _check_is_file(_attributes(storage, path))
             self._handle: Any = storage.open(path, os.O_RDONLY, 0)
-        except (OSError, SFTPException) as error:
-            raise _problem(error) from None
         self.size = self._size()
         self.moved = 0
 
@@ -103,10 +111,8 @@ class Source:
 
     def close(self) -> None:
         """Close the file."""
-        try:
+        with contextlib.suppress(OSError, SFTPException):  # all that was asked for has been read
             self._storage.close(self._handle)
-        except (OSError, SFTPException):
-            pass  # all that was asked for has been read
 
 
 class Target:
@@ -118,31 +124,25 @@ class Target:
         if type(storage).rename is SFTPAbstractServerStorage.rename:
             # A temporary file could not be renamed into its place, nor, perhaps, be removed.
             raise _problem(SFTPUnsupported())
-        try:
+        with _as_problems():
             # A link's own target is replaced, and not the link.
             path = storage.realpath(path)
             replaced = _attributes(storage, path)
             _check_is_file(replaced)
             remove_leftovers(storage, posixpath.dirname(path) or b"/")
             self._incoming: StoredFile = open_temporary(storage, path, replaced)
-        except (OSError, SFTPException) as error:
-            raise _problem(error) from None
 
     def write(self, piece: bytes) -> None:
         """The next piece. Raises FileProblem."""
-        try:
+        with _as_problems():
             self._incoming.write(memoryview(piece))
-        except (OSError, SFTPException) as error:
-            raise _problem(error) from None
         self.moved += len(piece)
 
     def finish(self) -> None:
         """The file is complete: put it in its place. Raises FileProblem."""
-        try:
+        with _as_problems():
             self._incoming.sync()
             self._incoming.commit()
-        except (OSError, SFTPException) as error:
-            raise _problem(error) from None
 
     def give_up(self) -> None:
         """The file stays incomplete: remove what there is of it."""
@@ -156,10 +156,8 @@ class Listing:
         self.count = 0
         self._is_stopped = False
         self._formatter = LongnameFormatter(storage.username, storage.groupname)
-        try:
+        with _as_problems():
             self._entries = storage.opendir(path_of(storage, name))
-        except (OSError, SFTPException) as error:
-            raise _problem(error) from None
 
     def pieces(self, size: int) -> Iterator[bytes]:
         """Lines of JSON, about size bytes at once: [name, mode, size, mtime, line of `ls -l`].
@@ -168,7 +166,7 @@ class Listing:
         """
         lines: list[str] = []
         length = 0
-        try:
+        with _as_problems():
             for name, attrs in self._entries:
                 if name in (b".", b".."):
                     continue
@@ -182,8 +180,6 @@ class Listing:
                     yield "".join(lines).encode()
                     lines.clear()
                     length = 0
-        except (OSError, SFTPException) as error:
-            raise _problem(error) from None
         yield "".join(lines).encode()
 
     def _line(self, name: bytes, attrs: SFTPAttributes) -> str:
@@ -205,12 +201,8 @@ class Listing:
 def _attributes(storage: SFTPAbstractServerStorage, path: bytes) -> SFTPAttributes | None:
     """None for a missing file, and from a storage that has no attributes."""
     try:
-        return storage.stat(path)
+        return attributes(storage.stat, path)
     except SFTPUnsupported:
-        return None
-    except (OSError, SFTPException) as error:
-        if not is_missing(error):
-            raise
         return None
 
 

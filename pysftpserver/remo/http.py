@@ -7,6 +7,7 @@ parser, and what streams.py has. What may not enter: what the application does. 
 from __future__ import annotations
 
 import collections
+import contextlib
 import logging
 import re
 import resource
@@ -55,7 +56,8 @@ class HeaderReader:
         count = 0
         while (line := rfile.readline()) != b"\r\n":
             name, colon, value = line[:-2].partition(b":")
-            if not (line.endswith(b"\r\n") and colon and _NAME.fullmatch(name)) or _has_control(value):
+            is_whole = line.endswith(b"\r\n") and colon and _NAME.fullmatch(name)
+            if not is_whole or b"\r" in value or b"\0" in value:
                 raise ValueError("Illegal header line.")
             count += 1
             if count > MOST_HEADERS:
@@ -68,10 +70,6 @@ class HeaderReader:
                     raise ValueError("The length of the body is not clear.")
                 value = (b"; " if name == b"Cookie" else b", ").join((found[name], value))
             found[name] = value
-
-
-def _has_control(value: bytes) -> bool:
-    return b"\r" in value or b"\0" in value
 
 
 class Request(cheroot.HTTPRequest):  # type: ignore[misc, unused-ignore]
@@ -131,10 +129,8 @@ class Request(cheroot.HTTPRequest):  # type: ignore[misc, unused-ignore]
             f"{self.server.protocol} {status}\r\nContent-Length: {len(msg)}\r\n"
             f"Content-Type: text/plain\r\nConnection: close\r\n\r\n{msg}"
         )
-        try:
+        with contextlib.suppress(OSError):  # the peer has gone
             self.conn.wfile.write(said.encode("latin-1"))
-        except OSError:
-            pass  # the peer has gone
 
 
 class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
@@ -214,10 +210,8 @@ class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
         return self.begin_end()
 
     def close(self) -> None:
-        try:
+        with contextlib.suppress(OSError):  # it has gone
             super().close()
-        except OSError:
-            pass  # it has gone
         self.server.leave(self)
         self.server.closed(self)
 
@@ -234,7 +228,7 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
         self._max_per_address = values.threads if values.proxied else values.max_per_address
         # Strangers with many addresses must not lock out users who are logged in.
         self._most_strangers = values.threads if values.proxied else values.threads - values.threads // KEPT
-        self._is_known = application.has_session_from
+        self._is_known = application.sessions.has_from
         self._strangers = 0  # requests of other addresses that have a thread, or are next
         self._waiting: collections.deque[Connection] = collections.deque()  # of such addresses, for those
         raise_descriptor_limit(values.max_connections + values.max_sessions + PER_REQUEST * values.threads, 1)

@@ -356,14 +356,12 @@ class Interactive(Running):
         return piece
 
     def _end_input(self) -> None:
-        try:
+        with contextlib.suppress(OSError):  # it has gone
             if self._is_terminal:
                 os.write(self._descriptor, END_OF_FILE)
             else:
                 with socket.socket(fileno=os.dup(self._descriptor)) as ours:
                     ours.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # it has gone
 
 
 def _on_sockets(words: list[bytes]) -> tuple[subprocess.Popen[bytes], int]:

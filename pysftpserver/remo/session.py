@@ -264,7 +264,7 @@ class Sessions:
         return late
 
     def has_from(self, network: str) -> bool:
-        """Whether a confirmed session was begun from that network."""
+        """Whether a confirmed session was begun from that network. network: of network_of()."""
         return network in self._networks
 
     def all(self) -> list[Session]:

@@ -6,7 +6,6 @@ What may not enter: the protocol.
 from __future__ import annotations
 
 import cmd
-import contextlib
 import glob
 import os
 import posixpath
@@ -18,11 +17,7 @@ from stat import S_ISDIR
 from pysftpserver.failures import BadInput, one_line, reason_of
 from pysftpserver.remo import client, terminal
 from pysftpserver.remo.transfer import Transfers
-from pysftpserver.service.terminal import History, progress
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from pysftpserver.service.terminal import progress
 
 _WORD = re.compile(r"(?:\\.|[^\s\\])+")
 
@@ -239,23 +234,3 @@ def _words(line: str, least: int, most: int | None) -> list[str]:
     if len(found) < least or most is not None and len(found) > most:
         raise BadInput("too few or too many words; see help COMMAND")
     return found
-
-
-@contextlib.contextmanager
-def history(path: str) -> Iterator[None]:
-    """Keep the lines that are typed in a file, for the next session; where there is readline."""
-    try:
-        import readline
-    except ImportError:
-        yield
-        return
-    lines = History(path)
-    for line in lines.load():
-        readline.add_history(line)
-    before = readline.get_current_history_length()
-    try:
-        yield
-    finally:
-        after = readline.get_current_history_length()
-        with contextlib.suppress(OSError):
-            lines.add([readline.get_history_item(number) for number in range(before + 1, after + 1)])

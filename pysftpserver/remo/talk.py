@@ -7,6 +7,7 @@ served.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 
@@ -115,10 +116,8 @@ class Talk:
     def log_out(self) -> None:
         """End the session, if there is one."""
         if self._cipher is not None:
-            try:
+            with contextlib.suppress(Unreachable):
                 self._transport.request("POST", "/auth", b"", self._cookie)
-            except Unreachable:
-                pass
         self._forget()
 
     def _authenticate(self) -> None:
@@ -146,7 +145,7 @@ class Talk:
 
     def _probe(self, path: str, argument: bytes | None) -> int:
         try:
-            for _ in self._ask("GET", path, argument):
+            for _ in self.ask("GET", path, argument, revive=False):
                 pass
         except RequestFailed as error:
             return error.status
@@ -157,11 +156,9 @@ class Talk:
         because a request that failed must never be repeated.
         """
         if self._cipher is not None and time.monotonic() - self._used > IDLE:
-            try:
+            with contextlib.suppress(Security):
                 if self._probe("/sts", None) == 403:  # in plain mode; in numbered mode it would not be signed
                     self._forget()
-            except Security:
-                pass
         if self._cipher is None:
             self.log_in()
         self._used = time.monotonic()
@@ -181,25 +178,16 @@ class Talk:
         argument: bytes | None = None,
         pieces: Iterable[bytes] | None = None,
         is_eager: bool = False,
+        revive: bool = True,
     ) -> Iterator[bytes]:
         """Make a request; return the reply in pieces. path: ends in a slash if there is an argument. pieces:
         of the body. is_eager: return the output of a command as it comes, however long it takes.
 
         The request is made when the first piece is asked for; a caller who does not read to the end has to
-        close the iterator. A session that was lost before is begun anew. Raises RemoError.
+        close the iterator. revive: a session that was lost before is begun anew. Raises RemoError.
         """
-        self._revive()
-        yield from self._ask(method, path, argument, pieces, is_eager)
-
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        argument: bytes | None = None,
-        pieces: Iterable[bytes] | None = None,
-        is_eager: bool = False,
-    ) -> Iterator[bytes]:
-        """The same in the current session."""
+        if revive:
+            self._revive()
         cipher = self._cipher
         assert cipher is not None
         if argument is not None:

@@ -7,6 +7,7 @@ lines say.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -74,10 +75,8 @@ class LogFile:
 
 
 def _move(old: str, new: str) -> None:
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.replace(old, new)
-    except FileNotFoundError:
-        pass
 
 
 def plain(ident: str, level: int, text: str) -> str:
@@ -121,13 +120,11 @@ class ServiceLog(SFTPLog):
 
     def _write(self, level: int, text: str) -> None:
         line = self._format(self._ident, level, text).encode("ascii", "backslashreplace") + b"\n"
-        try:
+        with contextlib.suppress(OSError):  # a log that cannot be written must not end the server
             if self._file is None:
                 os.write(2, line)
             else:
                 self._file.append(line)
-        except OSError:
-            pass  # a log that cannot be written must not end the server
 
     def reload(self, settings: LogSettings) -> None:
         """Go on in the file that has the name now, at the level of the new settings. Raises BadInput."""

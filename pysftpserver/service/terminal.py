@@ -60,6 +60,31 @@ class History:
             temporary.commit()
 
 
+@contextlib.contextmanager
+def prompt_history(path: str, failed: Callable[[OSError], None]) -> Iterator[None]:
+    """Keep the lines that are typed in the block in a file, for the next session; where there is readline.
+
+    failed: called when they cannot be saved.
+    """
+    try:
+        import readline
+    except ImportError:
+        yield
+        return
+    lines = History(path)
+    for line in lines.load():
+        readline.add_history(line)
+    before = readline.get_current_history_length()
+    try:
+        yield
+    finally:
+        after = readline.get_current_history_length()
+        try:
+            lines.add([readline.get_history_item(number) for number in range(before + 1, after + 1)])
+        except OSError as error:
+            failed(error)
+
+
 class Progress:
     """One moving line on standard error: a name, what has been done, bytes and their speed."""
 

@@ -5,6 +5,7 @@ What may not enter: storages, what is planned.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import time
@@ -195,7 +196,5 @@ class Dialogue:
 
     def close(self) -> None:
         """Close the connection."""
-        try:
+        with contextlib.suppress(OSError):
             self._socket.close()
-        except OSError:
-            pass

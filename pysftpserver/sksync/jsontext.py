@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import NamedTuple
 
 from pysftpserver.sksync.config import without_trailing_commas
 
@@ -15,13 +16,12 @@ _DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
-class Member:
+class Member(NamedTuple):
     """Where a member is in its text: from the quote before its key to the end of its value."""
 
-    def __init__(self, start: int, value: int, end: int) -> None:
-        self.start = start
-        self.value = value
-        self.end = end
+    start: int
+    value: int
+    end: int
 
 
 def members(text: str, start: int = 0) -> dict[str, Member]:

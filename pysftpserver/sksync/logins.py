@@ -9,7 +9,7 @@ import hashlib
 import secrets
 import time
 
-from pysftpserver.failures import missing
+from pysftpserver.failures import needed
 from pysftpserver.service.throttle import Throttle
 
 TYPE_CHECKING = False
@@ -43,10 +43,8 @@ class Logins:
 
 def need_srptools() -> None:
     """Raises BadInput if logins are not possible."""
-    try:
+    with needed("sksync", "srptools"):
         import srptools  # noqa: F401
-    except ModuleNotFoundError:
-        raise missing("srptools", "sksync") from None
 
 
 def _decoy(users: Mapping[str, tuple[bytes, int]]) -> bytes:

@@ -7,6 +7,8 @@ copied. Nothing is ever deleted.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,25 +18,20 @@ if TYPE_CHECKING:
     Listing = Mapping[str, int]
 
 
+@dataclass
 class Plan:
     """Names of files, in order. to_server: those that the server wants. from_server: those that the client
-    lacks. unchanged: number of files that exist on both sides and are not copied."""
+    lacks."""
 
-    __slots__ = ("from_server", "to_server", "unchanged")
-
-    def __init__(self, to_server: list[str], from_server: list[str], unchanged: int) -> None:
-        self.to_server = to_server
-        self.from_server = from_server
-        self.unchanged = unchanged
+    to_server: list[str]
+    from_server: list[str]
 
 
 def plan(client: Listing, server: Listing, sync_type: SyncType) -> Plan:
     """What a sync of that type does. client, server: modification times in whole seconds, by name."""
     to_server = [name for name in client if sends_to_server(client[name], server.get(name), sync_type)]
     from_server = [name for name in server if sends_from_server(client.get(name), server[name], sync_type)]
-    moving = {*to_server, *from_server}
-    unchanged = sum(1 for name in client if name in server and name not in moving)
-    return Plan(sorted(to_server), sorted(from_server), unchanged)
+    return Plan(sorted(to_server), sorted(from_server))
 
 
 def sends_to_server(client: int, server: int | None, sync_type: SyncType) -> bool:

@@ -5,6 +5,7 @@ Blocking calls of the storage's. What may not enter: sockets, wire formats, what
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from stat import S_ISDIR, S_ISREG
@@ -12,14 +13,13 @@ from stat import S_ISDIR, S_ISREG
 from pysftpserver.failures import reason_of
 from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure
 from pysftpserver.sksync.listing import seconds
-from pysftpserver.uploads.files import is_missing, open_temporary
+from pysftpserver.uploads.files import attributes, open_temporary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
-    from pysftpserver.attributes import SFTPAttributes
     from pysftpserver.sksync.listing import Listing
     from pysftpserver.sksync.wire import SyncType
     from pysftpserver.uploads.files import StoredFile
@@ -137,28 +137,16 @@ class Receiver:
         path = self._top + name.encode()
         parent = path.rpartition(b"/")[0] + b"/"
         self._make_directory(parent)
-        replaced = self._attributes_of(path) if name in self._here.files else None
+        replaced = attributes(self._storage.lstat, path) if name in self._here.files else None
         return open_temporary(self._storage, path, replaced)
-
-    def _attributes_of(self, path: bytes) -> SFTPAttributes | None:
-        """The attributes of a file that is replaced; None if it was removed since it was listed."""
-        try:
-            return self._storage.lstat(path)
-        except (OSError, SFTPException) as error:
-            if not is_missing(error):
-                raise
-            return None
 
     def _check_unchanged(self, name: str) -> None:
         """Check that the plan, which may be hours old, still applies.
 
         Raises Overtaken, and what the storage raises.
         """
-        try:
-            attrs = self._storage.lstat(self._top + name.encode())
-        except (OSError, SFTPException) as error:
-            if not is_missing(error):
-                raise
+        attrs = attributes(self._storage.lstat, self._top + name.encode())
+        if attrs is None:
             return
         if attrs.permissions is not None and not S_ISREG(attrs.permissions):
             raise SFTPFailure("a directory, a link or another special file has that name now")
@@ -176,15 +164,11 @@ class Receiver:
             self._make_directory(stripped.rpartition(b"/")[0] + b"/")
         # The top is named by this side's user and may be a link. In names from the peer, links are refused.
         look = self._storage.stat if is_top else self._storage.lstat
-        try:
-            attrs = look(path if is_top else stripped)
-        except (OSError, SFTPException) as error:
-            if not is_missing(error):
-                raise
-            try:
+        attrs = attributes(look, path if is_top else stripped)
+        if attrs is None:
+            with contextlib.suppress(FileExistsError):
+                # by another session; or it is a dangling link, for which the next line raises
                 self._storage.mkdir(stripped, DIRECTORY)
-            except FileExistsError:
-                pass  # by another session; or it is a dangling link, for which the next line raises
             attrs = look(path if is_top else stripped)
         if not S_ISDIR(attrs.permissions or 0):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))

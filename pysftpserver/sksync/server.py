@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from pysftpserver.engine.audit import Sink
     from pysftpserver.engine.log import SFTPLog
     from pysftpserver.sksync.config import ServerSettings, StorageSettings
-    from pysftpserver.sksync.session import Shares
-    from pysftpserver.sksync.shares import OpenStorage
+    from pysftpserver.sksync.shares import Find, OpenStorage
 
     Result = TypeVar("Result")
 
@@ -47,7 +46,7 @@ class Server:
     def __init__(
         self,
         settings: ServerSettings,
-        shares: Shares,
+        shares: Find,
         log: SFTPLog,
         context: ssl.SSLContext | None = None,
         sink: Sink | None = None,
@@ -70,7 +69,7 @@ class Server:
             self._listeners.append(await loop.create_server(self._connection, sock=one))
         return [one.getsockname()[:2] for one in sockets]
 
-    def reload(self, settings: ServerSettings, shares: Shares, context: ssl.SSLContext | None) -> None:
+    def reload(self, settings: ServerSettings, shares: Find, context: ssl.SSLContext | None) -> None:
         """Serve new clients by other settings; running sessions keep theirs."""
         self._settings, self._shares, self._context = settings, shares, context
         self._logins.users = settings.users
@@ -233,7 +232,7 @@ class Service:
             self._phrase,
         )
 
-    def _shares(self, settings: ServerSettings) -> Shares:
+    def _shares(self, settings: ServerSettings) -> Find:
         shares, what = shares_of(settings, self._open)
         self._log.info(f"sharing {what}")
         self._remark(settings)

@@ -36,15 +36,9 @@ if TYPE_CHECKING:
     from pysftpserver.sksync.connection import Connection
     from pysftpserver.sksync.listing import Listing
     from pysftpserver.sksync.logins import Logins
-    from pysftpserver.sksync.shares import Share
+    from pysftpserver.sksync.shares import Find, Share
 
     Result = TypeVar("Result")
-
-    class Shares(Protocol):
-        """What is shared."""
-
-        def find(self, path: str) -> Share:
-            """The directory that a client names, opened. Raises NotShared, BadInput."""
 
     class InThread(Protocol):
         """Calls a function in another thread and waits for its end, even if the waiting is cancelled."""
@@ -72,7 +66,7 @@ class Session:
         self,
         connection: Connection,
         settings: ServerSettings,
-        shares: Shares,
+        shares: Find,
         logins: Logins,
         log: SFTPLog,
         in_thread: InThread,
@@ -129,7 +123,7 @@ class Session:
         if "\0" in path:
             raise Malformed("a path with a NUL character in it")
         self._what = f"{self._type.name.lower()} of {path!r}: "
-        share = await self._in_thread(self._shares.find, path)
+        share = await self._in_thread(self._shares, path)
         self._top = share.top
         self.is_syncing = True
         dialect.decode(await connection.line())  # the client's path, which only the client needs

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.sksync.config import ServerSettings, StorageSettings
 
+    #: Finds the directory that a client names. Raises NotShared, and what opening a storage does.
+    Find = Callable[[str], "Share"]
+
     class OpenStorage(Protocol):
         """Opens a storage: a directory of this host as a jail, or a database.
 
@@ -42,41 +45,31 @@ class Share:
         self.top = top
 
 
-class WholeStorage:
-    """Shares all of a storage. open_storage: called for each session."""
-
-    def __init__(self, open_storage: Callable[[], SFTPAbstractServerStorage]) -> None:
-        self._open = open_storage
-
-    def find(self, path: str) -> Share:
-        """The directory that a client names."""
-        return Share(self._open(), directory(path))
+def whole_storage(open_storage: Callable[[], SFTPAbstractServerStorage]) -> Find:
+    """Share all of a storage. open_storage: called for each session."""
+    return lambda path: Share(open_storage(), directory(path))
 
 
-class ListedDirectories:
-    """Shares the directories of a white list and nothing else.
+def listed_directories(shares: dict[str, Callable[[], Share]], is_silent: bool) -> Find:
+    """Share the directories of a white list and nothing else.
 
     shares: what opens the share of each path that clients may name, by path. is_silent: whether any other
     path means the first of them.
     """
+    by_path = {directory(path): share for path, share in shares.items()}
 
-    def __init__(self, shares: dict[str, Callable[[], Share]], is_silent: bool) -> None:
-        self._shares = {directory(path): share for path, share in shares.items()}
-        self._is_silent = is_silent
-
-    def find(self, path: str) -> Share:
-        """The directory that a client names. Raises NotShared."""
-        found = self._shares.get(directory(path))
+    def find(path: str) -> Share:
+        found = by_path.get(directory(path))
         if found is None:
-            if not self._is_silent:
+            if not is_silent:
                 raise NotShared(f"{path!r} is not in server_dir_whitelist")
-            found = next(iter(self._shares.values()))
+            found = next(iter(by_path.values()))
         return found()
 
+    return find
 
-def shares_of(
-    settings: ServerSettings, open_storage: OpenStorage
-) -> tuple[WholeStorage | ListedDirectories, str]:
+
+def shares_of(settings: ServerSettings, open_storage: OpenStorage) -> tuple[Find, str]:
     """What a server shares, and the same in words. Opens each share once. Raises BadInput, Unavailable."""
     listed = settings.server_dir_whitelist
     shown = ", ".join(listed)
@@ -84,7 +77,7 @@ def shares_of(
     if settings.storage is None and settings.server_root is None and listed:
         key = "server_dir_whitelist"
         shares = {path: _part(_directory(path, key, open_storage), b"/") for path in listed}
-        return ListedDirectories(shares, is_silent), shown
+        return listed_directories(shares, is_silent), shown
     if settings.storage is not None:
         # A database has no directory that could be replaced, and connecting for each session would be slow.
         storage = open_storage(settings.storage, "storage")
@@ -95,9 +88,9 @@ def shares_of(
         if settings.server_root is None:
             what = f"the current directory, {root}: no server_root is configured"
     if not listed:
-        return WholeStorage(opener), what
+        return whole_storage(opener), what
     shares = {path: _part(opener, directory(path)) for path in listed}
-    return ListedDirectories(shares, is_silent), f"{shown} in {what}"
+    return listed_directories(shares, is_silent), f"{shown} in {what}"
 
 
 def _part(opener: Callable[[], SFTPAbstractServerStorage], top: bytes) -> Callable[[], Share]:

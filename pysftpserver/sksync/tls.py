@@ -8,9 +8,10 @@ connections of the server, what is sent on them.
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 
-from pysftpserver.failures import BadInput, missing, reason_of
+from pysftpserver.failures import BadInput, needed, reason_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,10 +42,8 @@ class PassPhrase:
         if not self._known and self.may_ask:
             import getpass
 
-            try:
+            with contextlib.suppress(EOFError):  # no terminal: the key cannot be used
                 self._known = getpass.getpass("Pass phrase of the key in ssl_server_keyfile: ")
-            except EOFError:
-                pass  # no terminal: the key cannot be used
         return self._known
 
 
@@ -116,11 +115,9 @@ def _names(certificate: bytes, host: str) -> bool:
     """Whether a certificate is for a host: a name or an address (RFC 6125). Raises BadInput."""
     import ipaddress
 
-    try:
+    with needed("sksync", "cryptography", "service_identity"):
         from cryptography.x509 import load_der_x509_certificate
         from service_identity import CertificateError, VerificationError, cryptography
-    except ModuleNotFoundError as error:
-        raise missing(error.name or "service_identity", "sksync") from None
     try:
         ipaddress.ip_address(host)
         is_address = True

@@ -41,7 +41,7 @@ def names(path: str) -> list[str]:
 def add(path: str, name: str, password: str) -> None:
     """Add a user; a missing file is made. Raises BadInput."""
     check_name(name)
-    entry = _entry(name, password)
+    entry = f'{{"authsrp": {_pair(name, password)}}}'
 
     def edit(text: str | None) -> str:
         text = "{\n}\n" if text is None else text
@@ -117,10 +117,6 @@ def _pair(name: str, password: str) -> str:
     salt = srp.new_salt()
     # Two digits for each byte: other programs read these files, too.
     return json.dumps([salt.hex(), srp.minimal(srp.verifier(name, password, salt)).hex()])
-
-
-def _entry(name: str, password: str) -> str:
-    return f'{{"authsrp": {_pair(name, password)}}}'
 
 
 def _known(path: str, text: str | None, name: str) -> str:

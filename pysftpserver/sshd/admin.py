@@ -56,10 +56,8 @@ def remove(sockets: Sequence[socket.socket], path: str, processes: int) -> None:
     """Close what listening() has opened, and remove the files."""
     for process, one in enumerate(sockets):
         one.close()
-        try:
+        with suppress(OSError):
             os.unlink(path_of(path, process, processes))
-        except OSError:
-            pass
 
 
 @contextmanager

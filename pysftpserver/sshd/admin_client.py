@@ -61,6 +61,8 @@ def ask(path: str, question: dict[str, Any], patience: float = PATIENCE) -> dict
                 connection.sendall(json.dumps(question).encode() + b"\n")
             line = _line(connection, deadline)
         answer = json.loads(line)
+        if not isinstance(answer, dict):
+            raise ValueError
     except (ConnectionRefusedError, FileNotFoundError):
         raise NoServer(f"admin_socket {path}: no server listens there") from None
     except TimeoutError:
@@ -69,8 +71,6 @@ def ask(path: str, question: dict[str, Any], patience: float = PATIENCE) -> dict
         raise AdminError(f"admin_socket {path}: {reason_of(error)}") from None
     except ValueError:
         raise AdminError(f"admin_socket {path}: the answer is not from pysftpd") from None
-    if not isinstance(answer, dict):
-        raise AdminError(f"admin_socket {path}: the answer is not from pysftpd")
     if "error" in answer:
         raise AdminError(f"admin_socket {path}: {answer['error']}")
     return answer

@@ -16,6 +16,7 @@ from pysftpserver.failures import one_line, reason_of
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.channel import Channel
+from pysftpserver.sshd.keys import fingerprint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ class Connection(asyncssh.SSHServer):
             return
         self.user = user
         self._server.metrics.logins["accepted"] += 1
-        self._server.log.info(f"{self}: logged in with {self._server.fingerprint(self.key)}")
+        self._server.log.info(f"{self}: logged in with {fingerprint(self.key)}")
 
     def _failed(self) -> None:
         server = self._server

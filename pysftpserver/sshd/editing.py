@@ -8,9 +8,11 @@ What may not enter: asyncio, where a directory keeps its users (redis_editing.py
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 from pysftpserver.sshd.keys import BadKey, fingerprint, key_line, parse_key, parse_line
 from pysftpserver.sshd.records import folder_problem, name_problem, storage_problem
+from pysftpserver.sshd.roster import shown
 from pysftpserver.sshd.users import DirectoryError
 
 TYPE_CHECKING = False
@@ -20,6 +22,16 @@ if TYPE_CHECKING:
 
     from pysftpserver.sshd.records import Record
     from pysftpserver.sshd.users import User
+
+
+class Change(NamedTuple):
+    """A change of a user: the arguments of UsersEditor.change()."""
+
+    add_keys: list[str]
+    remove_keys: list[str]
+    folder: str | None
+    storage: str | None
+    is_active: bool | None
 
 
 class UsersEditor(ABC):
@@ -40,7 +52,6 @@ class UsersEditor(ABC):
     ) -> User:
         """Add an active user. folder: None: a new one or the user's name, depending on the directory."""
 
-    @abstractmethod
     def change(
         self,
         name: str,
@@ -52,6 +63,12 @@ class UsersEditor(ABC):
         is_active: bool | None = None,
     ) -> User:
         """Change what is given. storage: "": the folder again. Keys that the user has are not added again."""
+        check(None, folder, storage)
+        return self._change(name, Change(list(add_keys), list(remove_keys), folder, storage, is_active))
+
+    @abstractmethod
+    def _change(self, name: str, change: Change) -> User:
+        """Make a change whose values have been checked."""
 
     @abstractmethod
     def remove(self, name: str) -> None:
@@ -60,10 +77,6 @@ class UsersEditor(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release what the editor holds."""
-
-    def deactivate(self, name: str) -> User:
-        """Refuse a user's logins and end the user's sessions; keys and folder stay."""
-        return self.change(name, is_active=False)
 
     def __enter__(self) -> Self:
         return self
@@ -82,6 +95,13 @@ def check(name: str | None = None, folder: str | None = None, storage: str | Non
     for problem in problems:
         if problem:
             raise DirectoryError(problem)
+
+
+def usable(record: Record, name: str) -> User:
+    """The user of a record that was just written. name: for the message. Raises DirectoryError."""
+    if record.user is None:
+        raise DirectoryError(f"written, but user {shown(name)} cannot be used: {'; '.join(record.problems)}")
+    return record.user
 
 
 def clean_keys(texts: Iterable[str]) -> dict[bytes, str]:

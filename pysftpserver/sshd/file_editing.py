@@ -11,20 +11,18 @@ import copy
 import fcntl
 import os
 import re
-import tempfile
 import tomllib
 from contextlib import contextmanager
 
-from pysftpserver.failures import missing, reason_of
+from pysftpserver.failures import needed, reason_of
+from pysftpserver.host import wholefiles
 from pysftpserver.sshd import users_file
-from pysftpserver.sshd.editing import UsersEditor, check, clean_keys, with_keys
+from pysftpserver.sshd.editing import Change, UsersEditor, check, clean_keys, usable, with_keys
 from pysftpserver.sshd.roster import shown
 from pysftpserver.sshd.users import DirectoryError
 
-try:
+with needed("sshd", "tomlkit"):
     import tomlkit
-except ModuleNotFoundError:
-    raise missing("tomlkit", "sshd") from None
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,29 +67,19 @@ class FileEditor(UsersEditor):
             edit.new = _with_table(edit.old, {name: values})
         return self._user(name)
 
-    def change(
-        self,
-        name: str,
-        *,
-        add_keys: Iterable[str] = (),
-        remove_keys: Iterable[str] = (),
-        folder: str | None = None,
-        storage: str | None = None,
-        is_active: bool | None = None,
-    ) -> User:
-        check(None, folder, storage)
+    def _change(self, name: str, change: Change) -> User:
         with self._edited() as edit:
             table = edit.table(name)
             values: dict[str, Value | None] = {}
-            keys = with_keys(table.get("keys", []), add_keys, remove_keys)
+            keys = with_keys(table.get("keys", []), change.add_keys, change.remove_keys)
             if keys != table.get("keys", []):
                 values["keys"] = keys
-            if folder is not None:
-                values["folder"] = folder
-            if storage is not None:
-                values["storage"] = storage or None
-            if is_active is not None:
-                values["active"] = is_active
+            if change.folder is not None:
+                values["folder"] = change.folder
+            if change.storage is not None:
+                values["storage"] = change.storage or None
+            if change.is_active is not None:
+                values["active"] = change.is_active
             merged = {**table, **values}
             edit.wanted["users"][name] = {key: value for key, value in merged.items() if value is not None}
             edit.new = _with_values(edit.old, name, edit.users[name], values)
@@ -114,11 +102,7 @@ class FileEditor(UsersEditor):
         """The user as the file has it now. Raises DirectoryError."""
         for record in self.records():
             if record.name == name:
-                if record.user is not None:
-                    return record.user
-                raise DirectoryError(
-                    f"written, but user {shown(name)} cannot be used: {'; '.join(record.problems)}"
-                )
+                return usable(record, name)
         raise DirectoryError(f"no user named {shown(name)}")
 
     def _make(self) -> None:
@@ -170,28 +154,15 @@ class FileEditor(UsersEditor):
 
     def _replace(self, text: str, seen: users_file.Signature) -> None:
         """Replace the file by another with its owner and mode. Raises OSError."""
-        directory = os.path.dirname(self._path)
-        descriptor, temporary = tempfile.mkstemp(prefix=".users-", dir=directory)
-        try:
-            with open(descriptor, "wb") as file:
-                was = os.stat(self._path)
-                if (was.st_uid, was.st_gid) != (os.geteuid(), os.getegid()):
-                    os.fchown(file.fileno(), was.st_uid, was.st_gid)
-                os.fchmod(file.fileno(), was.st_mode & 0o7777)
-                file.write(text.encode())
-                file.flush()
-                os.fsync(file.fileno())
+        was = os.stat(self._path)
+        with wholefiles.open_temporary(self._path, mode=was.st_mode & 0o7777) as new:
+            if (was.st_uid, was.st_gid) != (os.geteuid(), os.getegid()):
+                os.fchown(new.file.fileno(), was.st_uid, was.st_gid)
+            new.file.write(text.encode())
+            new.sync()
             if users_file.signature(self._path) != seen:
                 raise DirectoryError(f"users file {self._path}: it was changed just now; try again")
-            os.replace(temporary, self._path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-        parent = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(parent)
-        finally:
-            os.close(parent)
+            new.commit()
 
 
 class _Edit:

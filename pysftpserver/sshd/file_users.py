@@ -13,16 +13,15 @@ import asyncio
 import os
 
 from pysftpserver.sshd import users_file
-from pysftpserver.sshd.roster import Roster, shown
-from pysftpserver.sshd.updating import announce, in_steps
-from pysftpserver.sshd.users import DirectoryError, UserDirectory
+from pysftpserver.sshd.roster import shown
+from pysftpserver.sshd.updating import HeldUsers, announce, in_steps
+from pysftpserver.sshd.users import DirectoryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from pysftpserver.engine.log import SFTPLog
-    from pysftpserver.sshd.users import User
     from pysftpserver.sshd.users_file import Loaded, Signature
 
 INTERVAL = 1.0  # seconds between two looks
@@ -30,17 +29,14 @@ SETTLING = 0.1  # seconds without a change before a file is read, which may stil
 MOST_LOOKS = 20  # until it is read all the same
 
 
-class FileUsers(UserDirectory):
+class FileUsers(HeldUsers):
     """The users in a TOML file. interval: seconds from one look at it to the next."""
 
     def __init__(self, path: str | os.PathLike[str], log: SFTPLog, *, interval: float = INTERVAL) -> None:
+        super().__init__(log)
         self._path = os.path.abspath(path)
-        self._log = log
         self._interval = interval
-        self._roster = Roster(log)
         self._signatures: dict[str, Signature | None] = {}
-        self._trouble: str | None = None
-        self._task: asyncio.Task[None] | None = None
 
     async def start(self, on_change: Callable[[str], None]) -> None:
         """As the interface says. Raises DirectoryError: the file is missing, broken or not to be trusted."""
@@ -50,21 +46,6 @@ class FileUsers(UserDirectory):
         await in_steps(self._roster.telling())
         self._signatures = loaded.signatures
         self._task = asyncio.create_task(self._watch(), name="users in a file")
-
-    def find(self, name: str) -> User | None:
-        return self._roster.find(name)
-
-    def users(self) -> Iterable[User]:
-        return self._roster.users()
-
-    def trouble(self) -> str | None:
-        return self._trouble
-
-    async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
 
     async def look(self) -> None:
         """Look now."""
@@ -115,8 +96,3 @@ class FileUsers(UserDirectory):
             raise DirectoryError(
                 f"users file {self._path}: there is no user in it; if that is intended, write [users]"
             )
-
-    def _say(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            self._trouble = trouble
-            self._log.error(trouble)

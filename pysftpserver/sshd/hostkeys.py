@@ -6,12 +6,12 @@ What may not enter: users, connections.
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 
 import asyncssh
 
 from pysftpserver.failures import BadInput, reason_of
+from pysftpserver.host import wholefiles
 
 KINDS = {"ssh_host_ed25519_key": ("ssh-ed25519", 0), "ssh_host_rsa_key": ("ssh-rsa", 3072)}
 
@@ -23,9 +23,7 @@ def from_file(path: str) -> asyncssh.SSHKey:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
                 raise BadInput(f"host key {path}: others may read it; run chmod 600 {path}")
             return asyncssh.import_private_key(file.read())
-    except OSError as error:
-        raise BadInput(f"host key {path}: {reason_of(error)}") from None
-    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+    except (OSError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
         raise BadInput(f"host key {path}: {reason_of(error)}") from None
 
 
@@ -47,19 +45,11 @@ def from_directory(path: str) -> tuple[list[asyncssh.SSHKey], list[str]]:
 def _make(path: str, kind: str, bits: int) -> bool:
     """Generate a key file; whether this process did it and not another. Raises BadInput."""
     key = asyncssh.generate_private_key(kind, key_size=bits) if bits else asyncssh.generate_private_key(kind)
-    temporary_path = f"{path}.{secrets.token_hex(8)}.new"
     try:
-        descriptor = os.open(temporary_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(key.export_private_key("openssh"))
-            file.flush()
-            os.fsync(descriptor)
-        try:
-            os.link(temporary_path, path)  # fails where another process was faster, whose key it is
-        except FileExistsError:
-            return False
-        finally:
-            os.unlink(temporary_path)
+        with wholefiles.open_temporary(path, key.export_private_key("openssh")) as new:
+            new.commit(replace=False)
+    except FileExistsError:
+        return False  # another process was faster, and its key is used
     except OSError as error:
         raise BadInput(f"host key {path}: {reason_of(error)}") from None
     return True

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from pysftpserver.failures import Unavailable, missing, one_line
+from pysftpserver.failures import Unavailable, needed, one_line
 from pysftpserver.sshd.control import print_json, print_table
 
 TYPE_CHECKING = False
@@ -209,10 +209,8 @@ def show_once(path: str, warn: Warn) -> int:
 
 def show_table(path: str, warn: Warn) -> int:
     """Show what moves on the terminal, until Ctrl-C; the exit status. Raises BadInput, Unavailable."""
-    try:
+    with needed("sshd", "rich"):
         from rich.live import Live
-    except ModuleNotFoundError:
-        raise missing("rich", "sshd") from None
     view = View(path, warn)
     rows = view.look()
     try:

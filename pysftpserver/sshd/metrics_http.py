@@ -16,16 +16,14 @@ from functools import partial
 from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from pysftpserver.failures import missing
+from pysftpserver.failures import needed
 from pysftpserver.sshd import metrics
 from pysftpserver.sshd.admin_client import AdminError, ask
 
-try:
+with needed("sshd", "prometheus_client"):
     from prometheus_client import CollectorRegistry, make_wsgi_app
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
     from prometheus_client.registry import Collector as PrometheusCollector
-except ModuleNotFoundError:
-    raise missing("prometheus_client", "sshd") from None
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

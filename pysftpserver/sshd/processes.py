@@ -7,6 +7,7 @@ open, so that the port stays open while a process is replaced. What may not ente
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import signal
@@ -161,10 +162,8 @@ def write_pid(path: str | None) -> None:
 
 def remove_pid(path: str | None) -> None:
     if path is not None:
-        try:
+        with contextlib.suppress(OSError):
             os.unlink(path)
-        except OSError:
-            pass
 
 
 # --- one process ------------------------------------------------------------------------------------------

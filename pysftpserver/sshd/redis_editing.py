@@ -9,22 +9,17 @@ Facts: docs/sshd.md, "In Redis", Redis's documentation of transactions (WATCH).
 
 from __future__ import annotations
 
-try:
-    import redis
-except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] != "redis":
-        raise
-    from pysftpserver.failures import missing
-
-    raise missing("redis", "sshd") from None
-
 from contextlib import contextmanager
 
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from pysftpserver.failures import needed
+
+with needed("sshd", "redis"):
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
 
 from pysftpserver.sshd import redis_records as records
-from pysftpserver.sshd.editing import UsersEditor, check, clean_keys, with_keys
+from pysftpserver.sshd.editing import Change, UsersEditor, check, clean_keys, usable, with_keys
 from pysftpserver.sshd.roster import id_order, shown
 from pysftpserver.sshd.users import DirectoryError
 
@@ -43,16 +38,7 @@ MOST_TRIES = 100  # of a transaction into which others write
 
 def connect(address: RedisAddress) -> redis.Redis:
     """A blocking client that does not retry."""
-    return redis.Redis(
-        host=address.host,
-        port=address.port,
-        db=address.db,
-        password=address.password,
-        socket_timeout=PATIENCE,
-        socket_connect_timeout=PATIENCE,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
-    )
+    return redis.Redis(**address.options(PATIENCE), retry=Retry(NoBackoff(), 0))
 
 
 @contextmanager
@@ -113,10 +99,7 @@ class Reader:
                 pipe.hmget(records.hash_key(id), records.FIELDS)
                 pipe.smembers(records.set_key(id))
             answers = pipe.execute(raise_on_error=False)
-        for answer in answers:
-            if isinstance(answer, Exception) and "WRONGTYPE" not in str(answer):
-                raise answer
-        return list(zip(answers[::2], answers[1::2], strict=True))
+        return records.pairs(answers)
 
 
 class RedisEditor(UsersEditor):
@@ -161,33 +144,19 @@ class RedisEditor(UsersEditor):
 
         return self._user(self._transaction(write))
 
-    def change(
-        self,
-        name: str,
-        *,
-        add_keys: Iterable[str] = (),
-        remove_keys: Iterable[str] = (),
-        folder: str | None = None,
-        storage: str | None = None,
-        is_active: bool | None = None,
-    ) -> User:
-        check(None, folder, storage)
-        add, remove = list(add_keys), list(remove_keys)
-        fields = {
-            "folder": folder,
-            "storage": storage,
-            "active": None if is_active is None else str(is_active),
-        }
+    def _change(self, name: str, change: Change) -> User:
+        active = None if change.is_active is None else str(change.is_active)
+        fields = {"folder": change.folder, "storage": change.storage, "active": active}
         new = {field: value for field, value in fields.items() if value}
 
         def write(pipe: Any) -> str:
             id = self._watched(pipe, name)
             members = {raw.decode("utf-8", "surrogateescape") for raw in pipe.smembers(records.set_key(id))}
-            wanted = set(with_keys(sorted(members), add, remove))
+            wanted = set(with_keys(sorted(members), change.add_keys, change.remove_keys))
             pipe.multi()
             if new:
                 pipe.hset(records.hash_key(id), mapping=new)
-            if storage == "":
+            if change.storage == "":
                 pipe.hdel(records.hash_key(id), "storage")
             for command, keys in ((pipe.srem, members - wanted), (pipe.sadd, wanted - members)):
                 if keys:
@@ -246,9 +215,4 @@ class RedisEditor(UsersEditor):
     def _user(self, id: str) -> User:
         """The user as Redis has it now. Raises DirectoryError."""
         with told(self._address):
-            record = self._reader.record(id)
-        if record.user is None:
-            raise DirectoryError(
-                f"written, but user {shown(id)} cannot be used: {'; '.join(record.problems)}"
-            )
-        return record.user
+            return usable(self._reader.record(id), id)

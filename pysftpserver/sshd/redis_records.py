@@ -64,6 +64,18 @@ class RedisAddress:
             settings.redis_channel,
         )
 
+    def options(self, patience: float) -> dict[str, Any]:
+        """What the library takes to connect. patience: seconds for an answer."""
+        return {
+            "host": self.host,
+            "port": self.port,
+            "db": self.db,
+            "password": self.password,
+            "socket_timeout": patience,
+            "socket_connect_timeout": patience,
+            "protocol": 2,  # the only one of Redis before 6
+        }
+
     def __str__(self) -> str:
         return f"{self.host}:{self.port}, database {self.db}"
 
@@ -117,6 +129,17 @@ def parse_record(id: str, values: Any, members: Any) -> Record:
     problems = [] if is_active is not None else ["active is neither True nor False; it counts as False"]
     blobs, left_out = parse_keys(_text(member) or "?" for member in sorted(members))
     return build(id, name, folder, bool(is_active), blobs, storage, problems + left_out)
+
+
+def pairs(answers: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """The fields and the keys of each user, from answers to HMGET and SMEMBERS in turns.
+
+    Data of a wrong type affects that user only; any other exception among the answers is raised.
+    """
+    for answer in answers:
+        if isinstance(answer, Exception) and "WRONGTYPE" not in str(answer):
+            raise answer
+    return list(zip(answers[::2], answers[1::2], strict=True))
 
 
 def wants_folder(values: Any) -> bool:

@@ -12,33 +12,27 @@ from __future__ import annotations
 import asyncio
 import random
 
-try:
+from pysftpserver.failures import needed
+
+with needed("sshd", "redis"):
     from redis.asyncio import Redis
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
     from redis.exceptions import NoPermissionError, ReadOnlyError, RedisError, WatchError
-except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] != "redis":
-        raise
-    from pysftpserver.failures import missing
-
-    raise missing("redis", "sshd") from None
 
 from pysftpserver.sshd import redis_records as records
 from pysftpserver.sshd.redis_records import Refused
-from pysftpserver.sshd.roster import Roster, shown
-from pysftpserver.sshd.updating import announce, in_steps
-from pysftpserver.sshd.users import UserDirectory
+from pysftpserver.sshd.roster import shown
+from pysftpserver.sshd.updating import HeldUsers, announce, in_steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from pysftpserver.engine.log import SFTPLog
     from pysftpserver.sshd.records import Record
     from pysftpserver.sshd.redis_records import RedisAddress
-    from pysftpserver.sshd.users import User
 
 PATIENCE = 5.0  # seconds for an answer
 SHORTEST_PAUSE = 0.1  # seconds before the second try; each further pause doubles
@@ -47,7 +41,7 @@ SILENCE = 15.0  # seconds without a message after which the connection is tested
 MOST_TRIES = 20  # to store a folder while others write the same record
 
 
-class RedisUsers(UserDirectory):
+class RedisUsers(HeldUsers):
     """The users in a Redis database.
 
     A Redis that cannot be reached is not an error: start() returns, trouble() says so, and there are no users
@@ -64,16 +58,13 @@ class RedisUsers(UserDirectory):
         longest_pause: float = LONGEST_PAUSE,
         silence: float = SILENCE,
     ) -> None:
+        super().__init__(log)
         self._address = address
-        self._log = log
         self._longest_pause = longest_pause
         self._silence = silence
         self._patience = patience
-        self._roster = Roster(log)
-        self._trouble: str | None = None
         self._is_loaded = False
         self._bad_ids = 0
-        self._task: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()
         self._refusal: str | None = None
 
@@ -89,21 +80,6 @@ class RedisUsers(UserDirectory):
         if self._refusal is not None:
             await self.close()
             raise Refused(self._refusal)
-
-    def find(self, name: str) -> User | None:
-        return self._roster.find(name)
-
-    def users(self) -> Iterable[User]:
-        return self._roster.users()
-
-    def trouble(self) -> str | None:
-        return self._trouble
-
-    async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
 
     async def _run(self) -> None:
         """Listen until cancelled, over one connection after the other."""
@@ -127,17 +103,8 @@ class RedisUsers(UserDirectory):
     async def _listen(self) -> None:
         """Connect, load, and follow the channel until that fails."""
         address = self._address
-        client = Redis(
-            host=address.host,
-            port=address.port,
-            db=address.db,
-            password=address.password,
-            socket_timeout=self._patience,
-            socket_connect_timeout=self._patience,
-            # The library would connect and subscribe again by itself, and lose the messages in between.
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,  # the only one of Redis before 6
-        )
+        # The library would connect and subscribe again by itself, and lose the messages in between.
+        client = Redis(**address.options(self._patience), retry=Retry(NoBackoff(), 0))
         try:
             async with client.pubsub() as subscription:
                 await subscription.subscribe(address.channel)
@@ -206,12 +173,8 @@ class RedisUsers(UserDirectory):
             for id in ids:
                 pipe.hmget(records.hash_key(id), records.FIELDS)
                 pipe.smembers(records.set_key(id))
-            # Data of a wrong type affects only that user.
             answers = await pipe.execute(raise_on_error=False)
-        for answer in answers:
-            if isinstance(answer, Exception) and "WRONGTYPE" not in str(answer):
-                raise answer
-        return list(zip(answers[::2], answers[1::2], strict=True))
+        return records.pairs(answers)
 
     async def _with_folder(self, client: Redis, id: str) -> Any:
         """Give a user a folder, unless another server just did; returns the fields."""
@@ -241,14 +204,8 @@ class RedisUsers(UserDirectory):
         if is_refusal and not self._tried.is_set():
             self._refusal = trouble
             return
-        trouble += (
-            "; the server keeps the last known users"
-            if self._is_loaded
-            else "; logins are refused until it can be reached"
-        )
-        if trouble != self._trouble:
-            self._trouble = trouble
-            self._log.error(trouble)
+        kept = "the server keeps the last known users"
+        self._say(f"{trouble}; {kept if self._is_loaded else 'logins are refused until it can be reached'}")
 
     def _back(self) -> None:
         self._is_connected = True

@@ -14,7 +14,7 @@ from pysftpserver.engine.limits import Limits
 from pysftpserver.engine.log import SFTPLog
 from pysftpserver.server import SFTPServer
 from pysftpserver.service.serving import Members
-from pysftpserver.sshd import algorithms, keys
+from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.connection import Connection
 from pysftpserver.sshd.metrics import Metrics
 from pysftpserver.sshd.shared import Gate, Penalties, Shared
@@ -76,10 +76,6 @@ class Server:
         self._hook_of = hook_of
         self._listeners: list[asyncssh.SSHAcceptor] = []
         self._idle_check: asyncio.Task[None] | None = None
-
-    def fingerprint(self, blob: bytes) -> str:
-        """A key as the log shows it."""
-        return keys.fingerprint(blob)
 
     # --- listening ----------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""How a directory takes over new users in its event loop, and announces them.
+"""What directories share that hold their users in memory: taking over new users, and announcing them.
 
 What may not enter: where users come from.
 """
@@ -7,14 +7,49 @@ from __future__ import annotations
 
 import asyncio
 
+from pysftpserver.sshd.roster import Roster
+from pysftpserver.sshd.users import UserDirectory
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
     from typing import TypeVar
 
     from pysftpserver.engine.log import SFTPLog
+    from pysftpserver.sshd.users import User
 
     T = TypeVar("T")
+
+
+class HeldUsers(UserDirectory):
+    """A directory with a roster, and with a task that keeps it up to date, which start() begins."""
+
+    def __init__(self, log: SFTPLog) -> None:
+        self._log = log
+        self._roster = Roster(log)
+        self._trouble: str | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def find(self, name: str) -> User | None:
+        return self._roster.find(name)
+
+    def users(self) -> Iterable[User]:
+        return self._roster.users()
+
+    def trouble(self) -> str | None:
+        return self._trouble
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    def _say(self, trouble: str) -> None:
+        """Note why the users may be out of date; a new reason is logged."""
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self._log.error(trouble)
 
 
 async def in_steps(steps: Generator[None, None, T]) -> T:

@@ -12,30 +12,11 @@ from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Protocol
+    from typing import Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 
-    class Bucket(Protocol):
-        """The settings of a GridFS storage. One of uri and uri_file is set."""
-
-        uri: str | None
-        uri_file: str | None
-        database: str | None
-        bucket: str
-        prefix: str
-
-
 FORMS = "plain[:DIRECTORY], jail:DIRECTORY, gridfs:FILE[,bucket=NAME][,prefix=PATH] or MODULE:CLASS [JSON]"
-
-
-class _Bucket:
-    def __init__(self, uri_file: str, settings: dict[str, str]) -> None:
-        self.uri: str | None = None
-        self.uri_file: str | None = uri_file
-        self.database = settings.pop("database", None)
-        self.bucket = settings.pop("bucket", "fs")
-        self.prefix = settings.pop("prefix", "")
 
 
 def open_storage(text: str, key: str) -> SFTPAbstractServerStorage:
@@ -51,11 +32,11 @@ def open_storage(text: str, key: str) -> SFTPAbstractServerStorage:
         return jail(rest, key)
     if kind == "gridfs" and rest:
         uri_file, *further = rest.split(",")
-        settings = dict(part.partition("=")[::2] for part in further)
-        wanted = _Bucket(uri_file, settings)
-        if settings:
-            raise BadInput(f"{key}: {next(iter(settings))}: unknown setting of gridfs; write {FORMS}")
-        return bucket(wanted)
+        settings: dict[str, Any] = dict(part.partition("=")[::2] for part in further)
+        unknown = [name for name in settings if name not in ("database", "bucket", "prefix")]
+        if unknown:
+            raise BadInput(f"{key}: {unknown[0]}: unknown setting of gridfs; write {FORMS}")
+        return bucket(None, uri_file, **settings)
     if not colon or not rest:
         raise BadInput(f"{key}: {text}: unknown storage; write {FORMS}")
     name, _, arguments = text.partition(" ")
@@ -125,29 +106,37 @@ def jail(path: str, key: str) -> SFTPAbstractServerStorage:
     return storage
 
 
-def bucket(settings: Bucket, is_touched: bool = True) -> SFTPAbstractServerStorage:
-    """Connect to a GridFS storage and return it. is_touched: whether to create missing indexes.
+def bucket(
+    uri: str | None,
+    uri_file: str | None,
+    database: str | None = None,
+    bucket: str = "fs",
+    prefix: str = "",
+    *,
+    is_touched: bool = True,
+) -> SFTPAbstractServerStorage:
+    """Connect to a GridFS storage and return it. One of uri and uri_file is given.
+
+    is_touched: whether to create missing indexes.
 
     Raises BadInput for invalid settings, Unavailable if the database cannot be used.
     """
     from pysftpserver.host.wholefiles import first_line
     from pysftpserver.storages.mongo.address import PATIENCE, Address, storage_class
 
-    uri = settings.uri if settings.uri_file is None else first_line(settings.uri_file, "URI file")
-    address = Address(uri or "", None, settings.database)
+    uri = uri if uri_file is None else first_line(uri_file, "URI file")
+    address = Address(uri or "", None, database)
     kind = storage_class()
     from pysftpserver.pysftpexceptions import SFTPException
     from pysftpserver.storages.mongo.connection import MongoUnavailable
 
     try:
-        storage = address.storage(kind, bucket=settings.bucket, prefix=settings.prefix)
+        storage = address.storage(kind, bucket=bucket, prefix=prefix)
         storage.connect(PATIENCE)
         if is_touched:
             storage.prepare()
     except ValueError as error:
         raise BadInput(f"storage: {error}") from None
-    except MongoUnavailable as error:
-        raise Unavailable(f"storage: {address}: {error}") from None
-    except SFTPException as error:
+    except (MongoUnavailable, SFTPException) as error:
         raise Unavailable(f"storage: {address}: {error}") from None
     return storage

@@ -16,6 +16,7 @@ from pysftpserver.uploads.temporary import temporary_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
@@ -84,10 +85,8 @@ class StoredFile(TemporaryFile):
 
     def sync(self) -> None:
         """Return when what was written is safe from a crash, if the storage can do that."""
-        try:
+        with contextlib.suppress(SFTPUnsupported):
             self._storage.fsync(self._handle)
-        except SFTPUnsupported:
-            pass
 
     def set_time(self, mtime: int) -> None:
         """Set the modification time, in seconds since the epoch."""
@@ -113,10 +112,9 @@ class StoredFile(TemporaryFile):
         if replaced.permissions is not None:
             kept.append(SFTPAttributes(permissions=replaced.permissions & 0o777))
         for wanted in kept:
-            try:
+            with contextlib.suppress(OSError, SFTPException):
+                # the storage or this user cannot; the file matters more
                 self._storage.fsetstat(self._handle, wanted)
-            except (OSError, SFTPException):
-                pass  # the storage or this user cannot; the file matters more
 
     def discard(self) -> None:
         """Remove the file. After commit() or another discard(), this does nothing."""
@@ -144,6 +142,19 @@ def open_temporary(
         with contextlib.suppress(OSError, SFTPException):
             storage.rm(temporary)
         raise
+
+
+def attributes(look: Callable[[bytes], SFTPAttributes], path: bytes) -> SFTPAttributes | None:
+    """The attributes of a file; None where there is none. look: stat() or lstat() of a storage.
+
+    Raises what the storage does for any other reason.
+    """
+    try:
+        return look(path)
+    except (OSError, SFTPException) as error:
+        if not is_missing(error):
+            raise
+        return None
 
 
 def is_missing(error: Exception) -> bool:

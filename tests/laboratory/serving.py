@@ -49,7 +49,7 @@ class Served:
         self.port = (await self.server.start())[0][1]
         self.loop = asyncio.get_running_loop()
         self._ready.set()
-        await self.server.wait_for_stop()
+        await self.server.told.wait()
         await self.server.stop()
 
     def stop(self) -> None:

@@ -58,7 +58,7 @@ class Serving(Served):
         shared: Any = None,
         **keys: Any,
     ) -> None:
-        super().__init__(shared or shares.WholeStorage(lambda: storage), tls, **keys)
+        super().__init__(shared or shares.whole_storage(lambda: storage), tls, **keys)
         self.lines = self.log.lines
         self.said = self.log.wait
 

@@ -23,7 +23,7 @@ from pysftpserver.engine.log import VERBOSE, SFTPLog
 from pysftpserver.sksync import config
 from pysftpserver.sksync.client import Request, Summary, sync
 from pysftpserver.sksync.server import Server
-from pysftpserver.sksync.shares import WholeStorage
+from pysftpserver.sksync.shares import whole_storage
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.support.lines import Lines
 from tests.support.waiting import PATIENCE
@@ -90,7 +90,7 @@ class Directories(unittest.TestCase):
         **keys: Any,
     ) -> Served:
         """A server on self.root, if nothing else is said."""
-        share = shares or WholeStorage(lambda: storage or SFTPServerVirtualChroot(self.root))
+        share = shares or whole_storage(lambda: storage or SFTPServerVirtualChroot(self.root))
         served = Served(share, context, **keys)
         self.addCleanup(served.stop)
         return served

@@ -6,15 +6,19 @@ import random
 import threading
 from pathlib import Path
 
-from pysftpserver.sksync.shares import ListedDirectories, Share, WholeStorage
+from pysftpserver.sksync.shares import Share, listed_directories, whole_storage
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.sksync import oldstyle
 from tests.sksync.serving import NOW, Directories, put, tree
 from tests.support.waiting import PATIENCE, until
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pysftpserver.sksync.shares import Find
+
 
 class Paths(Directories):
-    def listed(self, is_silent: bool) -> ListedDirectories:
+    def listed(self, is_silent: bool) -> Find:
         """A list of two paths, each a jail of its own."""
         for name in ("one", "two"):
             put(self.place / name, name, name.encode())
@@ -22,7 +26,7 @@ class Paths(Directories):
             f"/srv/{name}": lambda name=name: Share(SFTPServerVirtualChroot(self.place / name))
             for name in ("one", "two")
         }
-        return ListedDirectories(jails, is_silent)
+        return listed_directories(jails, is_silent)
 
     def test_a_path_of_the_white_list_is_that_directory_however_it_is_written(self) -> None:
         port = self.serve(shares=self.listed(False)).port
@@ -291,7 +295,7 @@ class Many(Directories):
 class WholeStorages(Directories):
     def test_the_top_of_a_storage_is_a_directory_like_any_other(self) -> None:
         put(self.root, "there/f", b"content")
-        served = self.serve(shares=WholeStorage(lambda: SFTPServerVirtualChroot(self.root)))
+        served = self.serve(shares=whole_storage(lambda: SFTPServerVirtualChroot(self.root)))
         self.assertEqual(oldstyle.client(served.port, self.here, path="/"), ([], ["there/f"]))
         put(self.here, "g/h", b"back")
         self.assertEqual(oldstyle.client(served.port, self.here, path="/"), (["g/h"], []))

@@ -107,7 +107,7 @@ class ByFile(AskedCase):
     def test_a_deactivated_user_is_refused_until_active_again(self) -> None:
         self.sftp("pwd")
         with self.editor() as editor:
-            editor.deactivate(self.name)
+            editor.change(self.name, is_active=False)
             self.assert_refused()
             editor.change(self.name, is_active=True)
             self.sftp("pwd")
@@ -169,7 +169,7 @@ class ByRedis(AskedCase):
         self.assertEqual(run.lines, ["Remote working directory: /"])
         self.assertTrue((self.folder / "d").is_dir())
         with self.editor() as editor:
-            editor.deactivate(self.name)
+            editor.change(self.name, is_active=False)
         self.assert_refused()
 
     def test_nobody_gets_in_while_redis_is_away(self) -> None:

@@ -58,7 +58,7 @@ class EveryEditor(Mixin):
                     (changed.keys, changed.folder, changed.storage), ({blob(), blob(2)}, "b", None)
                 )
                 await watch.until(lambda: watch.directory.find("alice") == changed)
-                self.assertFalse(editor.deactivate("alice").is_active)
+                self.assertFalse(editor.change("alice", is_active=False).is_active)
                 await watch.until(lambda: not watch.directory.find("alice").is_active)
                 self.assertTrue(editor.change("alice", is_active=True).is_active)
                 self.assertEqual(self.names(editor), ["alice", "first"])
@@ -85,7 +85,7 @@ class EveryEditor(Mixin):
                 lambda: editor.change("alice", folder=".."),
                 lambda: editor.change("alice", add_keys=["rubbish"]),
                 lambda: editor.change("nobody", folder="x"),
-                lambda: editor.deactivate("nobody"),
+                lambda: editor.change("nobody", is_active=False),
                 lambda: editor.remove("nobody"),
             ):
                 with self.assertRaises(DirectoryError) as caught:
@@ -278,7 +278,7 @@ class InAFile(EveryEditor, unittest.IsolatedAsyncioTestCase):
         link.symlink_to("users.toml")
         before = self.file.stat()
         with FileEditor(link) as editor:
-            editor.deactivate("alice")
+            editor.change("alice", is_active=False)
         after = self.file.stat()
         self.assertEqual(
             (after.st_mode, after.st_uid, after.st_gid), (before.st_mode, before.st_uid, before.st_gid)
@@ -294,7 +294,7 @@ class InAFile(EveryEditor, unittest.IsolatedAsyncioTestCase):
         ):
             before = self.write(text)
             with self.editor() as editor:
-                for act in (lambda: editor.deactivate("alice"), lambda: editor.remove("alice")):
+                for act in (lambda: editor.change("alice", is_active=False), lambda: editor.remove("alice")):
                     with self.assertRaisesRegex(DirectoryError, "edit the file by hand"):
                         act()
             self.assertEqual(self.file.read_text(), before)

@@ -21,7 +21,7 @@ from pysftpserver.failures import BadInput, reason_of
 from pysftpserver.laboratory.service import Client, Service
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.service.audit import result_of
-from pysftpserver.uploads.files import StoredFile, is_missing, open_temporary
+from pysftpserver.uploads.files import StoredFile, attributes, open_temporary
 from pysftpserver.uploads.leftovers import remove_leftovers
 
 TYPE_CHECKING = False
@@ -190,12 +190,7 @@ class Files(Service):
 
     def _begin(self, client: Client, storage: SFTPAbstractServerStorage, path: bytes) -> None:
         """In a thread; what it opened is in the dictionary even if the client has left."""
-        replaced: SFTPAttributes | None = None
-        try:
-            replaced = storage.stat(path)
-        except (OSError, SFTPException) as error:
-            if not is_missing(error):
-                raise
+        replaced = attributes(storage.stat, path)
         if replaced is not None:
             check_regular(replaced)
         remove_leftovers(storage, path.rpartition(b"/")[0] or b"/")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from pysftpserver.failures import BadInput, missing, one_line
+from pysftpserver.failures import BadInput, needed, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,10 +41,8 @@ def _time(settings: ServerSettings, open_storage: OpenStorage) -> Service:
 
 
 def _http(settings: ServerSettings, open_storage: OpenStorage) -> Service:
-    try:
+    with needed("laboratory", "httpx"):
         from pysftpserver.laboratory.services.http import HTTP
-    except ModuleNotFoundError:
-        raise missing("httpx", "laboratory") from None
     try:
         return HTTP(settings.http_allow, settings.http_timeout, settings.http_max_bytes)
     except ValueError as error:

@@ -30,17 +30,12 @@ class MongoUnavailable(Exception):
     """The deployment cannot be reached, or refuses the login. The text is one line and names no host."""
 
 
-def is_uri(remote: str) -> bool:
-    """Return whether remote is a URI."""
-    return remote.startswith(SCHEMES)
-
-
 def open_client(remote: str, port: int | None) -> tuple[pymongo.MongoClient[Any], str | None]:
     """Return a client, which connects on first use, and the database that the URI names.
 
     remote: a host; or a URI, which includes the ports. Raises ValueError for an invalid one.
     """
-    if is_uri(remote):
+    if remote.startswith(SCHEMES):
         database = _database_of(remote)
         return _client(remote, None), database
     if not remote or re.search(r"[\s/@?,]", remote):

@@ -8,6 +8,7 @@ Facts: MongoDB's manual on transactions: a limit of 60 seconds, and none on the 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from itertools import islice
 
@@ -65,10 +66,8 @@ def settle(bucket: Bucket, name: str) -> None:
 
 def give_document(bucket: Bucket, name: str) -> None:
     """Give a directory a document, unless another session has just done so."""
-    try:
+    with contextlib.suppress(DuplicateKeyError):
         bucket.nodes.insert_one(bucket.node(name, DIRECTORY, DEFAULT_MODE))
-    except DuplicateKeyError:
-        pass
 
 
 def remove_link(bucket: Bucket, name: str) -> None:
@@ -86,10 +85,8 @@ def remove_directory(bucket: Bucket, name: str) -> None:
         raise fail(errno.ENOENT)
     if bucket.nodes.find_one({"parent": name}, {"_id": 1}) is not None:
         # Something was created in it just now. A session that creates something checks afterwards, too.
-        try:
+        with contextlib.suppress(DuplicateKeyError):
             bucket.nodes.insert_one(doc)
-        except DuplicateKeyError:
-            pass
         raise fail(errno.ENOTEMPTY)
 
 
@@ -157,30 +154,15 @@ def _move_directory(bucket: Bucket, old: str, new: str, replace: bool, session: 
         if not nodes.update_one(here, {"$set": placed(new, DIRECTORY)}, session=session).matched_count:
             raise fail(errno.ENOENT)  # another session was faster
     is_empty = not is_there
-    for inner in _batches(_below(nodes, "path", old, session)):
-        is_empty = False
-        nodes.bulk_write(
-            [
-                UpdateOne(
-                    {"_id": one["_id"], "path": one["path"]},
-                    {"$set": placed(moved(one["path"], old, new), one["kind"])},
-                )
-                for one in inner
-            ],
-            session=session,
-        )
-    for inner in _batches(_below(bucket.files, "filename", old, session)):
-        is_empty = False
-        bucket.files.bulk_write(
-            [
-                UpdateOne(
-                    {"_id": one["_id"], "filename": one["filename"]},
-                    {"$set": {"filename": moved(one["filename"], old, new)}},
-                )
-                for one in inner
-            ],
-            session=session,
-        )
+    for collection, field in ((nodes, "path"), (bucket.files, "filename")):
+        for inner in _batches(_below(collection, field, old, session)):
+            is_empty = False
+            changes = []
+            for one in inner:
+                name = moved(one[field], old, new)
+                place = placed(name, one["kind"]) if collection is nodes else {field: name}
+                changes.append(UpdateOne({"_id": one["_id"], field: one[field]}, {"$set": place}))
+            collection.bulk_write(changes, session=session)
     if is_empty:
         if session is None:
             nodes.delete_one({"path": new})
