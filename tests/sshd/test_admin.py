@@ -156,7 +156,7 @@ class WithOneProcess(DaemonCase):
         self.assertEqual(daemon.sessions(), [])
 
     def test_only_so_many_ask_at_once(self):
-        daemon = self.shared()
+        daemon = self.started()
         there = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(admin.MOST_ASKING)]
         for one in there:
             self.addCleanup(one.close)
