@@ -77,7 +77,8 @@ def naive(directory: str) -> SFTPServer:
     import grp
     import pwd
 
-    from pysftpserver.host import linux  # noqa: F401 -- nothing can be imported from within
+    from pysftpserver import stdio  # noqa: F401 -- nothing can be imported from within
+    from pysftpserver.host import linux  # noqa: F401
     from tests.security.naive import NaiveJail
 
     above, name = os.path.split(os.path.realpath(directory))
