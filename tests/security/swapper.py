@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import mmap
 import os
 import shutil
@@ -19,6 +20,7 @@ import signal
 import stat
 import struct
 import sys
+import time
 from collections.abc import Callable
 
 from tests.security.layout import INSIDE, NAMES, PLACES, REAL, SAFE_PLACES, STASH, Place
@@ -34,6 +36,7 @@ DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 # Swaps in a row, which take microseconds each, as do the moments in which a server could be caught. An odd
 # number: between them, a place rests now in one state and now in the other.
 BURST = 15
+HOLD_EVERY, HOLD = 200, 0.02  # bursts, and seconds in which names hold still
 LOOK = 4 * BURST  # swaps between two looks at whether a place still is what it should be
 RENEW = 6000  # swaps after which a place is made anew, because clients move trees into each other
 
@@ -252,11 +255,16 @@ def exchange_only(counts_path: str, *names: str) -> None:
         (os.fsencode(one), os.fsencode(other)) for one, other in zip(names[::2], names[1::2], strict=True)
     ]
     count = 0
-    while True:
+    for turn in itertools.count():
+        # Names hold still now and then, since a walk along 4,095 bytes takes longer than a burst, and after
+        # an odd number of exchanges, so that they do so in either state.
+        holds = turn % HOLD_EVERY == 0
         for one, other in pairs:
-            for _ in range(BURST):
+            for _ in range(BURST + holds):
                 count += exchange(AT_FDCWD, one, other)
         struct.pack_into("=Q", counts, 0, count)
+        if holds:
+            time.sleep(HOLD)
 
 
 if __name__ == "__main__":
