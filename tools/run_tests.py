@@ -15,6 +15,7 @@ counts as one failed.
 """
 
 import argparse
+import compileall
 import json
 import random
 import secrets
@@ -208,6 +209,9 @@ def run_share(modules: list[str], shuffle: int | None) -> tuple[str, Results]:
 
 def run_in_processes(jobs: int, shuffle: int | None = None) -> Results:
     """Run all tests, `jobs` processes at a time."""
+    # Hundreds of programs are started. Where PYTHONDONTWRITEBYTECODE is set, each would compile the sources.
+    for directory in ("pysftpserver", "tests"):
+        compileall.compile_dir(directory, quiet=2)
     total = Results()
     with ThreadPoolExecutor(jobs) as workers:
         for future in as_completed([workers.submit(run_share, share, shuffle) for share in shares(shuffle)]):
