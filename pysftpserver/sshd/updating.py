@@ -10,6 +10,8 @@ import asyncio
 from pysftpserver.sshd.roster import Roster
 from pysftpserver.sshd.users import UserDirectory
 
+CANCEL_AGAIN = 0.1  # seconds
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -41,8 +43,10 @@ class HeldUsers(UserDirectory):
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            # redis-py takes a cancellation for its own where an answer comes at the same moment.
+            while not self._task.done():
+                self._task.cancel()
+                await asyncio.wait([self._task], timeout=CANCEL_AGAIN)
             self._task = None
 
     def _say(self, trouble: str) -> None:

@@ -63,4 +63,4 @@ class Watcher:
         await self.directory.close()
 
     async def until(self, condition: Callable[[], object], seconds: float = PATIENCE) -> None:
-        await eventually(condition, seconds)
+        await eventually(condition, seconds=seconds)
