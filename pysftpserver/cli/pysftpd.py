@@ -45,10 +45,10 @@ def serve(arguments: Sequence[str]) -> int:
         import asyncssh  # noqa: F401
     from pysftpserver.sshd import processes
     from pysftpserver.sshd.user_storages import Openers
-    from pysftpserver.storages.by_name import named
+    from pysftpserver.storages.by_name import maker
     from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
-    openers = Openers(SFTPServerVirtualChroot, gridfs, named)
+    openers = Openers(SFTPServerVirtualChroot, gridfs, maker)
     return processes.run(settings, lambda: load(ServerSettings, values["config"], values), openers)
 
 

@@ -5,7 +5,6 @@ What may not enter: SSH, sessions, concrete storages; the command hands in what 
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 
@@ -39,13 +38,14 @@ FOLDER_MODE = 0o700
 class Openers:
     """What opens storages.
 
-    folder: of a directory. gridfs: of a URI, a database and a bucket. class_named: the class of a name, for
-    the setting that has it. Each raises OSError, ValueError, SFTPException or BadInput.
+    folder: of a directory. gridfs: of a URI, a database and a bucket. maker: for the name of a class, and the
+    setting that has it, what makes its storages of arguments in JSON and of what fills in each. Each raises
+    OSError, ValueError, SFTPException or BadInput.
     """
 
     folder: Callable[[str], SFTPAbstractServerStorage]
     gridfs: Callable[[str, str | None, str], Bucket]
-    class_named: Callable[[str, str], Any]
+    maker: Callable[[str, str], Callable[[str, Callable[[Any], Any]], Any]]
 
 
 class UserStorages:
@@ -58,7 +58,7 @@ class UserStorages:
         self._database = settings.mongo_database
         self._bucket_name = settings.mongo_bucket
         self._bucket: Bucket | None = None
-        self._classes = {name: openers.class_named(name, CLASSES) for name in settings.storage_classes or ()}
+        self._classes = {name: openers.maker(name, CLASSES) for name in settings.storage_classes or ()}
 
     def of(self, user: User) -> SFTPAbstractServerStorage:
         """The storage of a user, opened anew for each session: a directory that was replaced is not served.
@@ -92,16 +92,7 @@ class UserStorages:
         name, _, text = (user.storage or "").partition(" ")
         if name not in self._classes:
             raise ValueError(f"storage {name}: not listed in storage_classes")
-        try:
-            given = json.loads(text) if text.strip() else []
-        except ValueError:
-            raise ValueError(f"storage {name}: the arguments are not valid JSON") from None
-        arguments = given if isinstance(given, list) else [] if isinstance(given, dict) else [given]
-        keywords = given if isinstance(given, dict) else {}
-        made = self._classes[name](
-            *(_filled(one, user) for one in arguments),
-            **{key: _filled(one, user) for key, one in keywords.items()},
-        )
+        made = self._classes[name](text, lambda argument: _filled(argument, user))
         return made  # type: ignore[no-any-return]
 
 

@@ -12,6 +12,7 @@ from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
@@ -40,20 +41,34 @@ def open_storage(text: str, key: str) -> SFTPAbstractServerStorage:
     if not colon or not rest:
         raise BadInput(f"{key}: {text}: unknown storage; write {FORMS}")
     name, _, arguments = text.partition(" ")
-    return _made(name, arguments, key)
-
-
-def _made(name: str, text: str, key: str) -> SFTPAbstractServerStorage:
+    make = maker(name, key)
     try:
-        given = json.loads(text) if text.strip() else []
-    except ValueError:
-        raise BadInput(f"{key}: {name}: the arguments are not valid JSON") from None
-    positional = given if isinstance(given, list) else [] if isinstance(given, dict) else [given]
-    keywords = given if isinstance(given, dict) else {}
-    try:
-        return named(name, key)(*positional, **keywords)  # type: ignore[no-any-return]
+        return make(arguments)  # type: ignore[no-any-return]
     except (OSError, TypeError, ValueError) as error:
         raise BadInput(f"{key}: {name}: {one_line(str(error))}") from None
+
+
+def maker(name: str, key: str) -> Callable[..., Any]:
+    """Import the class with the name `module:Class`; return what makes its storages of arguments in JSON.
+
+    make(text, fill): text has a list of arguments, an object of named ones, one argument, or nothing. fill:
+    returns an argument as it is meant. It raises ValueError for text that is not JSON, and what the class
+    raises. Raises BadInput if the import fails.
+    """
+    kind = named(name, key)
+
+    def make(text: str, fill: Callable[[Any], Any] = lambda argument: argument) -> Any:
+        try:
+            given = json.loads(text) if text.strip() else []
+        except RecursionError:
+            raise ValueError("the arguments are nested too deeply") from None
+        except ValueError:
+            raise ValueError("the arguments are not valid JSON") from None
+        if isinstance(given, dict):
+            return kind(**{name: fill(argument) for name, argument in given.items()})
+        return kind(*map(fill, given if isinstance(given, list) else [given]))
+
+    return make
 
 
 def named(name: str, key: str) -> Any:

@@ -1,65 +1,41 @@
-"""A set of small integers, one bit each: which chunks of a file are stored. What may not enter: I/O."""
+"""A set of small integers, one byte each: which chunks of a file are stored. What may not enter: I/O."""
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+import re
+from collections.abc import Iterator
 
 
 class Bitmap:
-    """A set of integers from 0 on. The chunks of a file of a terabyte take half a megabyte."""
+    """A set of integers from 0 on. The chunks of a file of a terabyte take four megabytes."""
 
-    __slots__ = ("_bits", "_count")
+    __slots__ = ("_count", "_marks")
 
     def __init__(self) -> None:
-        self._bits = bytearray()
+        self._marks = bytearray()  # 1 for each number that is in the set
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
     def __contains__(self, number: int) -> bool:
-        byte = number >> 3
-        return byte < len(self._bits) and bool(self._bits[byte] >> (number & 7) & 1)
+        return number < len(self._marks) and bool(self._marks[number])
 
     def add(self, number: int) -> None:
         """Add a number."""
         if number not in self:
-            byte = number >> 3
-            if byte >= len(self._bits):
-                self._bits.extend(bytes(byte + 1 - len(self._bits)))
-            self._bits[byte] |= 1 << (number & 7)
+            self._marks.extend(bytes(max(0, number + 1 - len(self._marks))))
+            self._marks[number] = 1
             self._count += 1
 
     def cut(self, stop: int) -> bool:
         """Remove the numbers from stop on; return whether there were any."""
         before = self._count
-        for number in range(stop, len(self._bits) * 8):
-            if number in self:
-                self._bits[number >> 3] &= ~(1 << (number & 7)) & 0xFF
-                self._count -= 1
-        del self._bits[(stop + 7) >> 3 :]
+        del self._marks[stop:]
+        self._count = self._marks.count(1)
         return self._count < before
 
     def gaps(self, stop: int) -> Iterator[tuple[int, int]]:
         """Yield the runs of missing numbers below stop, each as (first, last + 1)."""
-        first = None
-        number = 0
-        while number < stop:
-            byte = number >> 3
-            is_byte = number & 7 == 0 and number + 8 <= stop
-            if is_byte and first is None and byte < len(self._bits) and self._bits[byte] == 0xFF:
-                number += 8
-                continue
-            if is_byte and first is not None and (byte >= len(self._bits) or not self._bits[byte]):
-                number += 8
-                continue
-            if number not in self:
-                first = number if first is None else first
-            elif first is not None:
-                yield first, number
-                first = None
-            number += 1
-        if first is not None:
-            yield first, stop
+        marks = self._marks[:stop].ljust(stop, b"\0")
+        return (run.span() for run in re.finditer(rb"\0+", marks))

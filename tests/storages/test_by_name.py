@@ -1,0 +1,26 @@
+"""Storages by their names: classes of the administrator's, with arguments in JSON."""
+
+from __future__ import annotations
+
+import unittest
+
+from pysftpserver.failures import BadInput
+from pysftpserver.storages import by_name
+
+JAIL = "pysftpserver.virtualchroot:SFTPServerVirtualChroot"
+
+
+class AClassWithArgumentsInJSON(unittest.TestCase):
+    def test_it_is_made_with_a_list_with_named_arguments_or_with_one(self) -> None:
+        for arguments in ('["/"]', '{"chroot": "/"}', '"/"'):
+            with self.subTest(arguments):
+                storage = by_name.open_storage(f"{JAIL} {arguments}", "--storage")
+                self.assertEqual(type(storage).__name__, "SFTPServerVirtualChroot")
+
+    def test_what_is_not_json_or_nested_too_deeply_is_refused_with_the_reason(self) -> None:
+        for arguments, words in (("[", "not valid JSON"), ("[" * 100_000, "nested too deeply")):
+            with self.subTest(words):
+                with self.assertRaisesRegex(BadInput, f"^--storage: {JAIL}: the arguments are {words}$"):
+                    by_name.open_storage(f"{JAIL} {arguments}", "--storage")
+                with self.assertRaisesRegex(ValueError, words):  # as a user's storage of pysftpd is made
+                    by_name.maker(JAIL, "storage_classes")(arguments, str)
