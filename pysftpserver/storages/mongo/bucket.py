@@ -12,29 +12,24 @@ from __future__ import annotations
 import datetime
 import math
 import os
+from collections.abc import Callable, Hashable, Iterable
 from stat import S_IFDIR, S_IFLNK, S_IFREG
+from typing import Any, NamedTuple, TypeVar
 
 import bson
 import pymongo
 from bson import Int64
 from bson.datetime_ms import DatetimeMS
-from pymongo import ASCENDING, ReadPreference, WriteConcern, errors
+from pymongo import ASCENDING, MongoClient, ReadPreference, WriteConcern
+from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
 from pymongo.read_concern import ReadConcern
 
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.storages.mongo.names import NAME_MAX, after, below, parent_of, to_bytes
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
-    from typing import Any, TypeVar
-
-    from pymongo import MongoClient
-    from pymongo.client_session import ClientSession
-    from pymongo.collection import Collection
-
-    Document = dict[str, Any]
-    T = TypeVar("T")
+Document = dict[str, Any]
+T = TypeVar("T")
 
 CHUNK_SIZE = 255 * 1024  # bytes; GridFS's default, and what OpenSSH's client sends at once
 TRANSACTION_LASTS = 30.0  # seconds, with all retries; as long as the driver looks for a server
@@ -65,19 +60,16 @@ INDEXES: tuple[tuple[str, str, list[tuple[str, int]], Document], ...] = (
 )
 
 
-class Entry:
+class Entry(NamedTuple):
     """A file, a directory or a link.
 
     doc: its document; None for a directory that exists only because files are in it. kind: "" for a file.
     """
 
-    __slots__ = ("attrs", "doc", "kind", "name")
-
-    def __init__(self, name: str, kind: str, doc: Document | None, attrs: SFTPAttributes) -> None:
-        self.name = name
-        self.kind = kind
-        self.doc = doc
-        self.attrs = attrs
+    name: str
+    kind: str
+    doc: Document | None
+    attrs: SFTPAttributes
 
 
 class Bucket:
@@ -345,6 +337,3 @@ def delete_chunks(bucket: Bucket, ids: Iterable[Any]) -> None:
     wanted = list(ids)
     if wanted:
         bucket.chunks.delete_many({"files_id": wanted[0] if len(wanted) == 1 else {"$in": wanted}})
-
-
-DuplicateKeyError = errors.DuplicateKeyError

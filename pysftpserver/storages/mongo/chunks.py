@@ -8,17 +8,12 @@ Facts: GridFS's specification: all chunks but the last have the file's chunk siz
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 from pysftpserver.pysftpexceptions import SFTPFailure
-from pysftpserver.storages.mongo.bucket import Bucket, chunk_size, key_of, length
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Hashable
-    from typing import Any
-
-    Document = dict[str, Any]
+from pysftpserver.storages.mongo.bucket import Bucket, Document, chunk_size, key_of, length
 
 KEPT = 8 << 20  # bytes of chunks, in all files together
 AHEAD = 2 << 20  # bytes that are fetched at once for sequential readers
@@ -26,25 +21,19 @@ MOST_AT_ONCE = 512  # chunks; other programs may have made small ones
 OVERHEAD = 256  # bytes of overhead for a cached chunk
 
 
-class Span:
+class Span(NamedTuple):
     """Chunks of a file that are being fetched, from first up to stop."""
 
-    __slots__ = ("first", "future", "stop")
-
-    def __init__(self, first: int, stop: int, future: Future[dict[int, bytes]]) -> None:
-        self.first = first
-        self.stop = stop
-        self.future = future
+    first: int
+    stop: int
+    future: Future[dict[int, bytes]]
 
 
 class Reading:
     """The position of one handle, and whether it reads sequentially or at random."""
 
-    __slots__ = ("last", "window")
-
-    def __init__(self) -> None:
-        self.last = -1
-        self.window = 1
+    last = -1
+    window = 1
 
     def step(self, first: int, last: int) -> int:
         """Note a read of the chunks from first to last; return how many to fetch from first on."""

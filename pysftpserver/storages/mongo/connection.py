@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import re
 import warnings
+from typing import Any
 
 import pymongo
 from pymongo import errors
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 SCHEMES = ("mongodb://", "mongodb+srv://")
 APPLICATION = "pysftpserver"  # what the server's own logs call this client

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from bson import ObjectId
@@ -20,17 +21,11 @@ from pymongo.errors import OperationFailure
 
 from pysftpserver.pysftpexceptions import SFTPFailure
 from pysftpserver.storages.mongo.bitmap import Bitmap
-from pysftpserver.storages.mongo.bucket import CHUNK_SIZE, Bucket, chunk_size, delete_chunks, length
+from pysftpserver.storages.mongo.bucket import CHUNK_SIZE, Bucket, Document, chunk_size, delete_chunks, length
 from pysftpserver.storages.mongo.chunks import Chunks, fetch
 from pysftpserver.storages.mongo.errors import fail
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
-
-    Document = dict[str, Any]
-    Change = InsertOne[Document] | ReplaceOne[Document]
+Change = InsertOne[Document] | ReplaceOne[Document]
 
 BATCH = 2 << 20  # bytes of chunks that are written at once
 MOST_CHUNK = (16 << 20) - 1024  # bytes, the limit of MongoDB's documents; a larger chunk is sent alone

@@ -10,17 +10,14 @@ from __future__ import annotations
 import errno
 import functools
 import os
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from pymongo import errors
 
 from pysftpserver.pysftpexceptions import SFTPFailure, SFTPForbidden
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, TypeVar
-
-    Method = TypeVar("Method", bound=Callable[..., Any])
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 UNAUTHORIZED = (13, 8000)  # the second is Atlas's
 OUT_OF_DISK_SPACE = 14031

@@ -9,20 +9,14 @@ contains the time of its creation.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from bson import ObjectId
 
-from pysftpserver.storages.mongo.bucket import delete_chunks, key_of
+from pysftpserver.storages.mongo.bucket import Bucket, delete_chunks, key_of
 from pysftpserver.storages.mongo.errors import answers
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import Any
-
-    from pysftpserver.storages.mongo.bucket import Bucket
-
-BATCH = 1000  # files per query
+from pysftpserver.storages.mongo.tree import batches
 
 
 class Collected:
@@ -56,15 +50,9 @@ def collect(
 def _batches(bucket: Bucket) -> Iterator[list[Any]]:
     """Yield all files that have chunks, from the index alone."""
     pipeline: list[dict[str, Any]] = [{"$sort": {"files_id": 1, "n": 1}}, {"$group": {"_id": "$files_id"}}]
-    batch: list[Any] = []
     with bucket.chunks.aggregate(pipeline, allowDiskUse=True) as cursor:
-        for group in cursor:
-            batch.append(group["_id"])
-            if len(batch) == BATCH:
-                yield batch
-                batch = []
-    if batch:
-        yield batch
+        for groups in batches(cursor):
+            yield [group["_id"] for group in groups]
 
 
 def _collect(

@@ -11,19 +11,15 @@ Facts: MongoDB's order of strings is that of their UTF-8, so of their code point
 from __future__ import annotations
 
 import heapq
+from collections.abc import Generator, Iterator
 from contextlib import closing
+from typing import Any
 
-from pysftpserver.storages.mongo.bucket import BY_NAME, DIRECTORY, SYMLINK, Bucket, Entry, uploaded
+from pysftpserver.storages.mongo.bucket import BY_NAME, DIRECTORY, SYMLINK, Bucket, Document, Entry, uploaded
 from pysftpserver.storages.mongo.errors import answers
 from pysftpserver.storages.mongo.names import after, below, is_reachable, name_of
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
-    from typing import Any
-
-    Document = dict[str, Any]
-    Keyed = tuple[str, Entry]
+Keyed = tuple[str, Entry]
 
 BATCH = 1000  # documents at a time: memory, and round trips
 NEAR = 8  # documents; small where a subdirectory may follow soon. It grows while there is none

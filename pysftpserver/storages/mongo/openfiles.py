@@ -11,13 +11,17 @@ from __future__ import annotations
 import datetime
 import errno
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
 
 from pymongo.errors import PyMongoError
 
+from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.pysftpexceptions import SFTPFailure
-from pysftpserver.storages.mongo.bucket import Bucket, changes, chunk_size, length, metadata
+from pysftpserver.storages.mongo.bucket import Bucket, Document, changes, chunk_size, length, metadata
 from pysftpserver.storages.mongo.chunks import Chunks, Reading
 from pysftpserver.storages.mongo.draft import Draft
 from pysftpserver.storages.mongo.errors import fail
@@ -31,21 +35,13 @@ from pysftpserver.storages.mongo.revisions import (
     set_fields,
 )
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
-
-    from pysftpserver.attributes import SFTPAttributes
-
-    Document = dict[str, Any]
-
 WORKERS = 2  # threads: one reads ahead while another writes in the background
 WRITABLE = os.O_WRONLY | os.O_RDWR
 MAKES = os.O_CREAT | os.O_TRUNC
 SPOILT = "Nothing was stored, because a part of it could not be"
 
 
+@dataclass(eq=False)
 class OpenFile:
     """A file that is open, or is being changed.
 
@@ -54,28 +50,15 @@ class OpenFile:
     stored with the draft. expected: the _id that must have its name when it is stored.
     """
 
-    __slots__ = (
-        "doc",
-        "draft",
-        "expected",
-        "fields",
-        "handles",
-        "is_in_doubt",
-        "is_spoilt",
-        "name",
-        "writers",
-    )
-
-    def __init__(self, name: str, doc: Document | None) -> None:
-        self.name: str | None = name
-        self.doc = doc
-        self.draft: Draft | None = None
-        self.fields: Document = {}
-        self.expected: object = None
-        self.handles = 0
-        self.writers = 0  # number of handles that may change it
-        self.is_spoilt = False
-        self.is_in_doubt = False  # whether the draft's document may be in the database
+    name: str | None
+    doc: Document | None
+    draft: Draft | None = None
+    fields: Document = field(default_factory=dict)
+    expected: object = None
+    handles: int = 0
+    writers: int = 0  # number of handles that may change it
+    is_spoilt: bool = False
+    is_in_doubt: bool = False  # whether the draft's document may be in the database
 
     @property
     def length(self) -> int:
@@ -93,15 +76,13 @@ class OpenFile:
         return {**known, "filename": self.name, "length": self.draft.length, "metadata": fields}
 
 
+@dataclass(eq=False)
 class Handle:
     """A client's handle: the file, the flags that it was opened with, and the position of its reads."""
 
-    __slots__ = ("file", "flags", "reading")
-
-    def __init__(self, file: OpenFile, flags: int) -> None:
-        self.file = file
-        self.flags = flags
-        self.reading = Reading()
+    file: OpenFile
+    flags: int
+    reading: Reading = field(default_factory=Reading)
 
     @property
     def may_change(self) -> bool:

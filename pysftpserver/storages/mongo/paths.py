@@ -9,21 +9,19 @@ Facts: path_resolution(7).
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
+from typing import NamedTuple
 
 from pysftpserver.storages.mongo.bucket import DIRECTORY, SYMLINK, Entry
 from pysftpserver.storages.mongo.errors import fail
 from pysftpserver.storages.mongo.names import below, component, to_bytes
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MOST_COMPONENTS = 1024  # names per query, each with the names above it
 MOST_LOOKUPS = 256  # queries per path; each link takes one, and each ".." after a name
 MOST_LINKS = 40  # followed in one path; as Linux has it
 
 
-class Place:
+class Place(NamedTuple):
     """Where a path leads.
 
     name: the filename, including the storage's prefix. entry: the entry there, or None. way: the directories
@@ -31,12 +29,9 @@ class Place:
     its content.
     """
 
-    __slots__ = ("entry", "name", "way")
-
-    def __init__(self, name: str, entry: Entry | None, way: list[tuple[str, Entry | None]]) -> None:
-        self.name = name
-        self.entry = entry
-        self.way = way
+    name: str
+    entry: Entry | None
+    way: list[tuple[str, Entry | None]]
 
     def existing(self) -> Entry:
         """Return the entry. Raises FileNotFoundError if there is none."""

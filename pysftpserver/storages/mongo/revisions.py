@@ -18,17 +18,19 @@ from __future__ import annotations
 import datetime
 import errno
 import zlib
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from bson import Int64
 from bson.datetime_ms import DatetimeMS
-from pymongo.errors import PyMongoError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from pysftpserver.pysftpexceptions import SFTPFailure
 from pysftpserver.storages.mongo.bucket import (
     MOST_INT64,
     NO_TIME,
     Bucket,
-    DuplicateKeyError,
+    Document,
     delete_chunks,
     key_of,
     metadata,
@@ -37,13 +39,6 @@ from pysftpserver.storages.mongo.bucket import (
     uploaded,
 )
 from pysftpserver.storages.mongo.errors import fail
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Any
-
-    Document = dict[str, Any]
 
 ATTEMPTS = 20  # for a name that others store to all the time
 NOT_TAKEN_OVER = ("_id", "md5", "length", "chunkSize", "uploadDate", "filename", "metadata")

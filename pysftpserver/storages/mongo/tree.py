@@ -10,24 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 from pymongo import UpdateOne
-from pymongo.errors import BulkWriteError
+from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
+from pymongo.errors import BulkWriteError, DuplicateKeyError
 
-from pysftpserver.storages.mongo.bucket import DIRECTORY, SYMLINK, Bucket, DuplicateKeyError, placed
+from pysftpserver.storages.mongo.bucket import DIRECTORY, SYMLINK, Bucket, Document, placed
 from pysftpserver.storages.mongo.errors import fail
 from pysftpserver.storages.mongo.names import after, ancestors, below, moved, parent_of
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
-
-    from pymongo.client_session import ClientSession
-    from pymongo.collection import Collection
-
-    Document = dict[str, Any]
 
 DEFAULT_MODE = 0o755
 MOST_AT_ONCE = 20_000  # documents that one transaction moves; more are moved in batches
@@ -155,7 +149,7 @@ def _move_directory(bucket: Bucket, old: str, new: str, replace: bool, session: 
             raise fail(errno.ENOENT)  # another session was faster
     is_empty = not is_there
     for collection, field in ((nodes, "path"), (bucket.files, "filename")):
-        for inner in _batches(_below(collection, field, old, session)):
+        for inner in batches(_below(collection, field, old, session)):
             is_empty = False
             changes = []
             for one in inner:
@@ -180,6 +174,7 @@ def _below(
         yield from cursor
 
 
-def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
+def batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
+    """Yield documents in lists of BATCH."""
     while batch := list(islice(documents, BATCH)):
         yield batch
