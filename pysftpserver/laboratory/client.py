@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pysftpserver.failures import reason_of
 from pysftpserver.laboratory import wire
@@ -26,10 +29,6 @@ from pysftpserver.laboratory.errors import (
 from pysftpserver.laboratory.handshake import ClientHandshake
 from pysftpserver.laboratory.loop import LoopThread
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 __all__ = [
     "About",
     "AsyncConnection",
@@ -45,6 +44,9 @@ __all__ = [
     "connect",
     "connect_async",
 ]
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
 
 TIMEOUT = 10.0  # seconds
 MOST_MESSAGE = 16 << 20  # bytes of a message from the server
@@ -98,34 +100,16 @@ async def connect_async(
 # --- for programs that block ------------------------------------------------------------------------------
 
 
-def connect(
-    host: str,
-    port: int = DEFAULT_PORT,
-    *,
-    password: str,
-    name: str,
-    key: str | None = None,
-    timeout: float = TIMEOUT,
-    max_message: int = MOST_MESSAGE,
-) -> Connection:
-    """As connect_async(), for programs that block. Threads may share the returned object."""
-    loops = LoopThread("laboratory-client")
-    try:
-        found = loops.run(
-            connect_async(
-                host,
-                port,
-                password=password,
-                name=name,
-                key=key,
-                timeout=timeout,
-                max_message=max_message,
-            )
-        )
-    except BaseException:
-        loops.stop()
-        raise
-    return Connection(found, loops)
+def _blocking(
+    method: Callable[Concatenate[AsyncConnection, P], Coroutine[Any, Any, Result]],
+) -> Callable[Concatenate[Connection, P], Result]:
+    """A method of AsyncConnection, for Connection."""
+
+    @functools.wraps(method)
+    def wait(self: Connection, /, *arguments: P.args, **named: P.kwargs) -> Result:
+        return self._loops.run(method(self._connection, *arguments, **named))
+
+    return wait
 
 
 class Connection:
@@ -155,53 +139,21 @@ class Connection:
         """Why the connection is over; None: it is not."""
         return self._connection.ended
 
-    def send(self, text: str) -> None:
-        """Send a text to the service, whatever it looks like. Raises Ended, ValueError."""
-        self._loops.run(self._connection.send(text))
-
-    def send_raw(self, text: str) -> None:
-        """Send a text as it is: words of the protocol are not escaped. Raises Ended, ValueError."""
-        self._loops.run(self._connection.send_raw(text))
-
-    def receive(self, timeout: float | None = None) -> str:
-        """Return the next text. timeout: seconds, or None. Raises TimedOut, and Ended after the last."""
-        return self._loops.run(self._connection.receive(timeout))
+    send = _blocking(AsyncConnection.send)
+    send_raw = _blocking(AsyncConnection.send_raw)
+    receive = _blocking(AsyncConnection.receive)
+    server_name = _blocking(AsyncConnection.server_name)
+    services = _blocking(AsyncConnection.services)
+    service = _blocking(AsyncConnection.service)
+    choose = _blocking(AsyncConnection.choose)
+    rename = _blocking(AsyncConnection.rename)
+    change_key = _blocking(AsyncConnection.change_key)
+    stop_server = _blocking(AsyncConnection.stop_server)
 
     def __iter__(self) -> Iterator[str]:
-        while True:
-            try:
-                text = self.receive()
-            except Ended:
-                return
-            yield text
-
-    def server_name(self) -> str:
-        """Return the name of the server. Raises Ended, TimedOut."""
-        return self._loops.run(self._connection.server_name())
-
-    def services(self) -> list[About]:
-        """Return the services of the server. Raises Ended, TimedOut, ProtocolError."""
-        return self._loops.run(self._connection.services())
-
-    def service(self) -> str:
-        """Return the name of the service in use. Raises Ended, TimedOut, ProtocolError."""
-        return self._loops.run(self._connection.service())
-
-    def choose(self, title: str) -> str:
-        """Change to another service; return its name. Raises Refused, Ended, TimedOut, ProtocolError."""
-        return self._loops.run(self._connection.choose(title))
-
-    def rename(self, name: str) -> None:
-        """Change the name of this client. Raises ValueError, Refused, Ended, TimedOut, ProtocolError."""
-        self._loops.run(self._connection.rename(name))
-
-    def change_key(self, key: str | None = None) -> None:
-        """Change the key; None: to a random one. Raises ValueError, Ended, TimedOut."""
-        self._loops.run(self._connection.change_key(key))
-
-    def stop_server(self) -> None:
-        """Stop the server, if it allows that. Raises Refused, Ended, TimedOut."""
-        self._loops.run(self._connection.stop_server())
+        with contextlib.suppress(Ended):
+            while True:
+                yield self.receive()
 
     def hang_up(self) -> None:
         """Close the connection; receive() still returns what has arrived before."""
@@ -218,3 +170,20 @@ class Connection:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _connecting(make: Callable[P, Coroutine[Any, Any, AsyncConnection]]) -> Callable[P, Connection]:
+    @functools.wraps(make)
+    def connect(*arguments: P.args, **named: P.kwargs) -> Connection:
+        loops = LoopThread("laboratory-client")
+        try:
+            return Connection(loops.run(make(*arguments, **named)), loops)
+        except BaseException:
+            loops.stop()
+            raise
+
+    return connect
+
+
+#: As connect_async(), for programs that block. Threads may share the returned object.
+connect = _connecting(connect_async)

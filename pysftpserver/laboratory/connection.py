@@ -8,19 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from pysftpserver.failures import reason_of
 from pysftpserver.laboratory import wire
 from pysftpserver.laboratory.errors import Ended, LaboratoryError, ProtocolError, Refused, Stopped, TimedOut
 from pysftpserver.laboratory.handshake import STEPS, ClientHandshake, Step, refusal
-from pysftpserver.laboratory.wire import Form, Malformed, Word
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from pysftpserver.laboratory.wire import Own
+from pysftpserver.laboratory.wire import Form, Malformed, Own, Word
 
 MOST_WAITING = 1024  # messages that receive() has not returned yet, before the server has to wait
 LINGER = 2.0  # seconds for the server to read what was sent
@@ -50,7 +45,6 @@ class AsyncConnection:
         self._sending = asyncio.Lock()  # nothing is sent while keys are changed
         self._plain_answer: asyncio.Future[str] | None = None
         self._end: LaboratoryError | None = None
-        self._is_closing = False
         self._new_key: str | None = None
         #: The name of this client.
         self.name = name
@@ -107,16 +101,10 @@ class AsyncConnection:
             self._line.read_on()
         return text
 
-    def __aiter__(self) -> AsyncIterator[str]:
-        return self._iterate()
-
-    async def _iterate(self) -> AsyncIterator[str]:
-        while True:
-            try:
-                text = await self.receive()
-            except Ended:
-                return
-            yield text
+    async def __aiter__(self) -> AsyncIterator[str]:
+        with contextlib.suppress(Ended):
+            while True:
+                yield await self.receive()
 
     async def server_name(self) -> str:
         """Return the name of the server. Raises Ended, TimedOut.
@@ -187,7 +175,6 @@ class AsyncConnection:
 
     async def close(self) -> None:
         """Close the connection; what was sent still reaches a server that reads it soon."""
-        self._is_closing = True
         if self._end is None:
             self._over(Ended("closed"))
         self._line.close()
@@ -367,7 +354,6 @@ class Line(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.address = ("", 0)
         self._is_full = False
-        self._is_paused = False
         self._room: list[asyncio.Future[None]] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -401,13 +387,11 @@ class Line(asyncio.Protocol):
             await waiting
 
     def pause(self) -> None:
-        if self.transport is not None and not self._is_paused and not self.transport.is_closing():
-            self._is_paused = True
+        if self.transport is not None:
             self.transport.pause_reading()
 
     def read_on(self) -> None:
-        if self.transport is not None and self._is_paused and not self.transport.is_closing():
-            self._is_paused = False
+        if self.transport is not None:
             self.transport.resume_reading()
 
     def close(self) -> None:

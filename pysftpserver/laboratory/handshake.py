@@ -7,15 +7,10 @@ Facts: docs/laboratory.md, "The login".
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 
 from pysftpserver.laboratory import wire
-from pysftpserver.laboratory.wire import Malformed
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from pysftpserver.laboratory.wire import Codec
+from pysftpserver.laboratory.wire import Codec, Malformed
 
 
 class Step(enum.Enum):
@@ -82,17 +77,12 @@ class ClientHandshake:
         self._trailing = False
         self.step = Step.KEY
         self.codec: Codec | None = None
+        #: Whether the client has been accepted.
+        self.is_done = False
         #: The server's reason for refusing this client, or None.
         self.refusal: str | None = None
         #: Messages that arrived together with ACCEPTED.
         self.texts: list[str] = []
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the client has been accepted."""
-        return self.step is Step.ACCEPTED and self.codec is not None and self._accepted
-
-    _accepted = False
 
     def feed(self, data: bytes) -> bytes:
         """Handle received bytes; return what to send. Raises Malformed."""
@@ -135,14 +125,14 @@ class ClientHandshake:
                     raise Malformed(f"not {STEPS[self.step][0]!r}")
                 break
             if self.step is Step.ACCEPTED:
-                self._accepted = True
+                self.is_done = True
                 self.texts = texts[number + 1 :]
                 break
             answers.append(self._answers[self.step])
             following = STEPS[self.step][1]
             assert following is not None
             self.step = following
-        if self.codec.failure is not None and self.refusal is None and not self._accepted:
+        if self.codec.failure is not None and self.refusal is None and not self.is_done:
             raise Malformed(self.codec.failure)
         return self.codec.encode(answers) if answers else b""
 

@@ -9,18 +9,13 @@ And a key that answers a thousand clients does not help an attack that needs a m
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import Executor
 from typing import NamedTuple
 
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+from pysftpserver.engine.log import SFTPLog
 from pysftpserver.laboratory import wire
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-
-    from pysftpserver.engine.log import SFTPLog
-
 
 AGAIN = 1.0  # seconds between two looks at whether the next key is ready
 

@@ -10,15 +10,12 @@ import concurrent.futures
 import contextlib
 import socket
 import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from pysftpserver.laboratory.errors import Ended
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
-    from typing import Any, TypeVar
-
-    Result = TypeVar("Result")
+Result = TypeVar("Result")
 
 
 class LoopThread:

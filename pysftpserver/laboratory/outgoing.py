@@ -7,15 +7,11 @@ What may not enter: what messages say, what the end of a connection means to oth
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
+from pysftpserver.laboratory.config import ServerSettings
+from pysftpserver.laboratory.wire import Codec
 from pysftpserver.service.patience import OutOfPatience, Patience
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from pysftpserver.laboratory.config import ServerSettings
-    from pysftpserver.laboratory.wire import Codec
 
 HIGH = 256 << 10  # unsent bytes at which the client is waited for
 GATHERED = 64 << 10  # characters that are gathered for one write

@@ -10,11 +10,7 @@ import os
 
 from pysftpserver.failures import BadInput
 from pysftpserver.host.wholefiles import first_line
-from pysftpserver.laboratory.config import PASSWORD_VARIABLE
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from pysftpserver.laboratory.config import ServerSettings
+from pysftpserver.laboratory.config import PASSWORD_VARIABLE, ServerSettings
 
 PROMPT = "Password of the server: "
 FILE = "password file"

@@ -8,13 +8,18 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
+import socket
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+from pysftpserver.engine.log import SFTPLog
 from pysftpserver.laboratory.config import ServerSettings
 from pysftpserver.laboratory.keys import Keys
-from pysftpserver.laboratory.service import Service, about, title_of
+from pysftpserver.laboratory.service import Client, Service, about, title_of
 from pysftpserver.laboratory.session import Session
 from pysftpserver.service.audit import DoorAudit, open_sink
+from pysftpserver.service.logs import ServiceLog
 from pysftpserver.service.serving import (
     BACKLOG,
     Members,
@@ -24,17 +29,6 @@ from pysftpserver.service.serving import (
     until_told,
 )
 from pysftpserver.service.throttle import Throttle, network_of
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable, Coroutine, Sequence
-    from typing import Any
-
-    from pysftpserver.engine.audit import Sink
-    from pysftpserver.engine.log import SFTPLog
-    from pysftpserver.laboratory.service import Client
-    from pysftpserver.service.logs import ServiceLog
 
 ROOM = 64 << 10  # bytes that are received at once
 THREADS = 16  # for calls of services that block
@@ -85,7 +79,7 @@ class Server:
         self.services = Services(services)
         self.log = log
         self.room = memoryview(bytearray(ROOM))
-        self._audit_sink: Sink | None = None if settings.audit is None else open_sink(settings.audit)
+        self._audit_sink = None if settings.audit is None else open_sink(settings.audit)
         self._throttle = Throttle()
         self._sessions = Members()
         self._talking = Members()  # the sessions that have not ended; others wait for the client to close

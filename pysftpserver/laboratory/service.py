@@ -14,49 +14,30 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
     from concurrent.futures import Executor
-    from typing import Any, Protocol, TypeVar
+    from typing import TypeVar
 
     from pysftpserver.engine.log import SFTPLog
+    from pysftpserver.laboratory.session import Session
 
     Result = TypeVar("Result")
-
-    class Line(Protocol):
-        """What a client is reached through."""
-
-        def send(self, text: str) -> None: ...
-
-        async def drained(self) -> None: ...
-
-        def disconnect(self, reason: str) -> None: ...
-
-        def note(self, request: str, result: str = "OK", **details: Any) -> None: ...
 
 
 class Client:
     """A client that has logged in.
 
     name: its own choice; other clients may have the same one, and it may change. address: (host, port), which
-    identifies the connection. is_encrypted: whether the connection is encrypted.
+    identifies the connection. is_encrypted: whether the connection is encrypted. send(text), await drained(),
+    disconnect(reason) and note(request, result, ...) are those of its Session.
     """
 
-    def __init__(self, line: Line, name: str, address: tuple[str, int], is_encrypted: bool) -> None:
-        self._line = line
+    def __init__(self, session: Session, name: str, address: tuple[str, int], is_encrypted: bool) -> None:
         self.name = name
         self.address = address
         self.is_encrypted = is_encrypted
-        self.send = line.send  # saves a call for each message
-
-    async def drained(self) -> None:
-        """Wait until the client has read most of what was sent: for services that send a lot."""
-        await self._line.drained()
-
-    def disconnect(self, reason: str) -> None:
-        """Tell the client why, and end the connection."""
-        self._line.disconnect(reason)
-
-    def note(self, request: str, result: str = "OK", **details: Any) -> None:
-        """Add a record to the audit log, if there is one. Arguments are those of DoorAudit.note()."""
-        self._line.note(request, result, **details)
+        self.send = session.send
+        self.drained = session.drained
+        self.disconnect = session.disconnect
+        self.note = session.note
 
 
 class Service:

@@ -12,17 +12,12 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable, Generator, Iterable
 
 from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
 from pysftpserver.laboratory import client
-from pysftpserver.laboratory.client import LaboratoryError
+from pysftpserver.laboratory.client import Connection, LaboratoryError
 from pysftpserver.service.terminal import prompt_history, state_directory
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
-
-    from pysftpserver.laboratory.client import Connection
 
 COLOURS = {"received": "green", "information": "cyan", "error": "bold red"}
 INTERRUPTED = 130  # the exit status after Ctrl-C

@@ -12,6 +12,7 @@ import base64
 import enum
 import re
 import secrets
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -21,34 +22,6 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from pysftpserver.laboratory.config import MOST_NAME
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Protocol
-
-    class Codec(Protocol):
-        """Encodes and decodes the messages of one connection."""
-
-        is_encrypted: bool
-        #: Why nothing more can be decoded, after feed() has returned what came before; None: no fault.
-        failure: str | None
-
-        def feed(self, data: bytes) -> list[str]:
-            """Take received bytes; return the texts of the messages that are complete now, in order.
-
-            It stops after a change of keys: receive_under() and feed(b"") go on.
-            """
-
-        def encode(self, texts: Iterable[str]) -> bytes:
-            """Encode messages to send, in order. Texts contain no NUL."""
-
-        def receive_under(self, key: str) -> None:
-            """Decode with another key from now on."""
-
-        def send_under(self, key: str) -> None:
-            """Encode with another key from now on."""
-
 
 END = "\0"
 END_OF_TOKEN = b"\n"
@@ -186,8 +159,11 @@ def new_key_fault(key: str, is_encrypted: bool) -> str | None:
 # --- messages ---------------------------------------------------------------------------------------------
 
 
-class Plain:
-    """Messages in the clear. most: bytes of a text."""
+class Codec:
+    """Encodes and decodes the messages of one connection. most: bytes of a text.
+
+    failure: why nothing more can be decoded, after feed() has returned what came before; None: no fault.
+    """
 
     is_encrypted = False
 
@@ -197,7 +173,36 @@ class Plain:
         self.failure: str | None = None
 
     def feed(self, data: bytes) -> list[str]:
-        """As Codec has it. All of data is decoded in one call: no loop unless something is wrong."""
+        """Take received bytes; return the texts of the messages that are complete now, in order.
+
+        It stops after a change of keys: receive_under() and feed(b"") go on.
+        """
+        raise NotImplementedError
+
+    def encode(self, texts: Iterable[str]) -> bytes:
+        """Encode messages to send, in order. Texts contain no NUL."""
+        raise NotImplementedError
+
+    def receive_under(self, key: str) -> None:
+        """Decode with another key from now on. Raises Malformed where nothing is encrypted."""
+        raise Malformed("a change of keys without encryption")
+
+    def send_under(self, key: str) -> None:
+        """Encode with another key from now on."""
+        raise Malformed("a change of keys without encryption")
+
+    def _refuse_if_longer(self, size: int, most: int) -> bool:
+        """Set failure for what is longer; return whether it is."""
+        if size > most:
+            self.failure = f"a message of more than {self._most} bytes"
+        return size > most
+
+
+class Plain(Codec):
+    """Messages in the clear."""
+
+    def feed(self, data: bytes) -> list[str]:
+        # All of data is decoded in one call: no loop unless something is wrong.
         if self.failure is not None:
             return []
         head, end, rest = data.rpartition(b"\0")
@@ -207,8 +212,7 @@ class Plain:
         texts = self._texts(head) if end else []
         if self.failure is None and rest:
             self._rest += rest
-            if len(self._rest) > self._most:
-                self.failure = self._too_long()
+            self._refuse_if_longer(len(self._rest), self._most)
         return texts
 
     def _texts(self, head: bytes) -> list[str]:
@@ -219,8 +223,7 @@ class Plain:
                 pass
         texts = []
         for raw in head.split(b"\0"):
-            if len(raw) > self._most:
-                self.failure = self._too_long()
+            if self._refuse_if_longer(len(raw), self._most):
                 break
             try:
                 texts.append(raw.decode())
@@ -229,40 +232,27 @@ class Plain:
                 break
         return texts
 
-    def _too_long(self) -> str:
-        return f"a message of more than {self._most} bytes"
-
     def encode(self, texts: Iterable[str]) -> bytes:
-        """As Codec has it."""
         return "".join([f"{text}\0" for text in texts]).encode("utf-8", "replace")
 
-    def receive_under(self, key: str) -> None:
-        """Raises Malformed: nothing is encrypted."""
-        raise Malformed("a change of keys without encryption")
 
-    send_under = receive_under
-
-
-class Encrypted:
-    """Messages as tokens. key: the symmetric one, not empty. most: bytes of a text."""
+class Encrypted(Codec):
+    """Messages as tokens. key: the symmetric one, not empty."""
 
     is_encrypted = True
 
     def __init__(self, key: str, most: int) -> None:
-        self._most = most
+        super().__init__(most)
         self._most_token = most_token(most)
-        self._rest = bytearray()
         self._sender = self._receiver = fernet(key)
-        self.failure: str | None = None
 
     def feed(self, data: bytes) -> list[str]:
-        """As Codec has it."""
         if self.failure is not None:
             return []
         if self._rest:
             if END_OF_TOKEN not in data and END_OF_TOKEN not in self._rest:
                 self._rest += data
-                self._check_rest()
+                self._refuse_if_longer(len(self._rest), self._most_token)
                 return []
             data = bytes(self._rest) + data
             self._rest.clear()
@@ -278,17 +268,12 @@ class Encrypted:
                 break
         self._rest += data[start:]
         if end < 0:
-            self._check_rest()
+            self._refuse_if_longer(len(self._rest), self._most_token)
         return texts
-
-    def _check_rest(self) -> None:
-        if len(self._rest) > self._most_token:
-            self.failure = self._too_long()
 
     def _text(self, token: bytes) -> str | None:
         """The text of a token; None after setting failure."""
-        if len(token) > self._most_token:
-            self.failure = self._too_long()
+        if self._refuse_if_longer(len(token), self._most_token):
             return None
         try:
             if not _TOKEN.fullmatch(token):
@@ -304,25 +289,16 @@ class Encrypted:
         if text.find(END) != len(text) - 1 or not text:
             self.failure = "a token that is not one message"
             return None
-        if len(raw) > self._most + 1:
-            self.failure = self._too_long()
-            return None
-        return text[:-1]
-
-    def _too_long(self) -> str:
-        return f"a message of more than {self._most} bytes"
+        return None if self._refuse_if_longer(len(raw), self._most + 1) else text[:-1]
 
     def encode(self, texts: Iterable[str]) -> bytes:
-        """As Codec has it."""
         encrypt = self._sender.encrypt
         return b"".join([encrypt(f"{text}\0".encode("utf-8", "replace")) + b"\n" for text in texts])
 
     def receive_under(self, key: str) -> None:
-        """As Codec has it."""
         self._receiver = fernet(key)
 
     def send_under(self, key: str) -> None:
-        """As Codec has it."""
         self._sender = fernet(key)
 
 

@@ -14,22 +14,18 @@ import hashlib
 import os
 import stat
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.failures import BadInput, reason_of
 from pysftpserver.laboratory.service import Client, Service
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.service.audit import result_of
 from pysftpserver.uploads.files import StoredFile, attributes, open_temporary
 from pysftpserver.uploads.leftovers import remove_leftovers
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
-    from pysftpserver.attributes import SFTPAttributes
 
 PIECE = 36 << 10  # bytes of a file in one message; 48 KiB in base64
 ENTRIES = 100  # of a directory in one message

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import re
 import ssl
+from collections.abc import Iterable
 from time import monotonic
 from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
@@ -19,10 +20,6 @@ import httpx
 from pysftpserver.failures import one_line
 from pysftpserver.laboratory.loop import LoopThread
 from pysftpserver.laboratory.service import Client, Service
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 AT_ONCE = 8  # fetches
 GOODBYE = 2.0  # seconds for the thread to end

@@ -6,15 +6,10 @@ What may not enter: what they say.
 from __future__ import annotations
 
 import tkinter as tk
+from collections.abc import Sequence
 from tkinter import ttk
 
-from pysftpserver.laboratory.window.model import Kind
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pysftpserver.laboratory.window.model import Entry
+from pysftpserver.laboratory.window.model import Entry, Kind
 
 MOST_LINES = 2000
 BACKGROUND = "#ffffff"

@@ -9,7 +9,8 @@ from __future__ import annotations
 import enum
 import time
 from collections import deque
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
 
 from pysftpserver.failures import one_line
 from pysftpserver.laboratory.window.events import (
@@ -36,25 +37,21 @@ from pysftpserver.laboratory.window.fields import (
     shortened,
 )
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Protocol
 
-    class Worker(Protocol):
-        """Talks to the server. Methods return at once; events tell what came of them."""
+class Worker(Protocol):
+    """Talks to the server. Methods return at once; events tell what came of them."""
 
-        def connect(self, attempt: int, target: Target) -> None:
-            """Begin an attempt, after the end of the last one."""
+    def connect(self, attempt: int, target: Target) -> None:
+        """Begin an attempt, after the end of the last one."""
 
-        def disconnect(self) -> None:
-            """End the attempt at once, or the connection in order."""
+    def disconnect(self) -> None:
+        """End the attempt at once, or the connection in order."""
 
-        def send(self, text: str) -> None:
-            """Send a text to the service."""
+    def send(self, text: str) -> None:
+        """Send a text to the service."""
 
-        def choose(self, title: str) -> None:
-            """Change to another service."""
+    def choose(self, title: str) -> None:
+        """Change to another service."""
 
 
 MOST_ENTRIES = 2000  # of the log that are not shown yet

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 
 from pysftpserver.host import wholefiles
 from pysftpserver.laboratory.config import DEFAULT_PORT
 from pysftpserver.laboratory.window.fields import HOST, NAME, PORT, fault
 from pysftpserver.service.terminal import state_directory
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 KEPT = (HOST, PORT, NAME)
 MOST_BYTES = 4096

@@ -6,18 +6,14 @@ What may not enter: command lines, widgets, connections.
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from pysftpserver.laboratory.window import remembered
+from pysftpserver.laboratory.window.events import Target
 from pysftpserver.laboratory.window.fields import HOST, NAME, PORT
 from pysftpserver.laboratory.window.view import Window
 from pysftpserver.laboratory.window.worker import Worker
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from pysftpserver.laboratory.window.events import Target
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -9,26 +9,22 @@ from __future__ import annotations
 import contextlib
 import queue
 import tkinter as tk
+from collections.abc import Callable, Mapping
 from tkinter import ttk
+from types import TracebackType
+from typing import Any, Protocol
 
 from pysftpserver.failures import one_line
+from pysftpserver.laboratory.window.events import Event
 from pysftpserver.laboratory.window.fields import HOST, NAME, PASSWORD, PORT
 from pysftpserver.laboratory.window.log import Log
-from pysftpserver.laboratory.window.model import Model, State
+from pysftpserver.laboratory.window.model import Model, State, Worker
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from types import TracebackType
-    from typing import Any, Protocol
 
-    from pysftpserver.laboratory.window.events import Event
-    from pysftpserver.laboratory.window.model import Worker
+class EventfulWorker(Worker, Protocol):
+    """A worker, and the queue of its events."""
 
-    class EventfulWorker(Worker, Protocol):
-        """A worker, and the queue of its events."""
-
-        events: queue.SimpleQueue[Event]
+    events: queue.SimpleQueue[Event]
 
 
 TITLE = "Laboratory"

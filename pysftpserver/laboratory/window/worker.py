@@ -11,6 +11,8 @@ import contextlib
 import functools
 import queue
 import traceback
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from pysftpserver.failures import reason_of
 from pysftpserver.laboratory import client
@@ -37,13 +39,8 @@ from pysftpserver.laboratory.window.events import (
     Target,
 )
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from typing import Any
-
-    Order = Callable[[AsyncConnection], Awaitable[None]]
-    Events = queue.SimpleQueue[Event]
+Order = Callable[[AsyncConnection], Awaitable[None]]
+Events = queue.SimpleQueue[Event]
 
 MOST_EVENTS = 500  # that are not shown yet, before the server has to wait
 REST = 0.02  # seconds between two looks at that
