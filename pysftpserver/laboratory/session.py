@@ -131,10 +131,8 @@ class Session(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
         step, all_steps = self._settings.step_timeout, self._must_be_in - self._loop.time()
-        if step <= all_steps:
-            self._timer = self._loop.call_later(step, self._too_slow, f"within {step:g} seconds")
-        else:
-            self._timer = self._loop.call_later(all_steps, self._too_slow, "in time (login_grace)")
+        when = f"within {step:g} seconds" if step <= all_steps else "in time (login_grace)"
+        self._timer = self._loop.call_later(min(step, all_steps), self._too_slow, when)
 
     def _too_slow(self, when: str) -> None:
         self._end(f"its {self._awaited()} did not come {when}", "too slow")

@@ -1,43 +1,27 @@
 """The table of supplied services, and how the server's settings make the ones that it offers.
 
-Each module is imported when its service is offered. What may not enter: what services do, concrete storages.
+The one that needs another library is imported when it is offered. What may not enter: what services do,
+concrete storages.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
+from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.failures import BadInput, needed, one_line
+from pysftpserver.laboratory.config import ServerSettings
+from pysftpserver.laboratory.service import Service, title_of
+from pysftpserver.laboratory.services.chat import Chat
+from pysftpserver.laboratory.services.clock import Time
+from pysftpserver.laboratory.services.echo import Echo
+from pysftpserver.laboratory.services.files import Files
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
-    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
-    from pysftpserver.laboratory.config import ServerSettings
-    from pysftpserver.laboratory.service import Service
-
-    OpenStorage = Callable[[str], SFTPAbstractServerStorage]
-
-
-def _echo(settings: ServerSettings, open_storage: OpenStorage) -> Service:
-    from pysftpserver.laboratory.services.echo import Echo
-
-    return Echo()
-
-
-def _chat(settings: ServerSettings, open_storage: OpenStorage) -> Service:
-    from pysftpserver.laboratory.services.chat import Chat
-
-    return Chat(settings.chat_history, settings.chat_rooms)
-
-
-def _time(settings: ServerSettings, open_storage: OpenStorage) -> Service:
-    from pysftpserver.laboratory.services.clock import Time
-
-    return Time()
+OpenStorage = Callable[[str], SFTPAbstractServerStorage]
+Make = Callable[[ServerSettings, OpenStorage], Service]
 
 
 def _http(settings: ServerSettings, open_storage: OpenStorage) -> Service:
@@ -50,8 +34,6 @@ def _http(settings: ServerSettings, open_storage: OpenStorage) -> Service:
 
 
 def _files(settings: ServerSettings, open_storage: OpenStorage) -> Service:
-    from pysftpserver.laboratory.services.files import Files
-
     storage = settings.files
     if storage is None:
         raise BadInput("service files: it has no storage; name one with --files")
@@ -60,12 +42,10 @@ def _files(settings: ServerSettings, open_storage: OpenStorage) -> Service:
 
 
 #: What makes each of them, and whether it is offered where no setting names services.
-SUPPLIED: dict[
-    str, tuple[Callable[[ServerSettings, OpenStorage], Service], Callable[[ServerSettings], bool]]
-] = {
-    "echo": (_echo, lambda settings: True),
-    "chat": (_chat, lambda settings: True),
-    "time": (_time, lambda settings: True),
+SUPPLIED: dict[str, tuple[Make, Callable[[ServerSettings], bool]]] = {
+    "echo": (lambda settings, _: Echo(), lambda settings: True),
+    "chat": (lambda settings, _: Chat(settings.chat_history, settings.chat_rooms), lambda settings: True),
+    "time": (lambda settings, _: Time(), lambda settings: True),
     "http": (_http, lambda settings: bool(settings.http_allow)),
     "files": (_files, lambda settings: settings.files is not None),
 }
@@ -86,16 +66,12 @@ def services_of(
         SUPPLIED[name.lower()][0](settings, open_storage) if name.lower() in SUPPLIED else _own(name, named)
         for name in settings.service
     ]
-    from pysftpserver.laboratory.service import title_of
-
     if len({title_of(service).casefold() for service in found}) < len(found):
         raise BadInput("service: two services have the same name; offer one of them")
     return found
 
 
 def _own(name: str, named: Callable[[str], Any]) -> Service:
-    from pysftpserver.laboratory.service import Service
-
     if ":" not in name:
         raise BadInput(f"service {name}: not a supplied service; write {', '.join(SUPPLIED)} or module:Class")
     if os.getcwd() not in sys.path:

@@ -13,19 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 from pysftpserver.failures import one_line
-from pysftpserver.laboratory.window.events import (
-    Chosen,
-    Connected,
-    Disconnected,
-    Event,
-    Failed,
-    Named,
-    Offered,
-    Received,
-    Remark,
-    Sent,
-    Target,
-)
+from pysftpserver.laboratory.window import events
 from pysftpserver.laboratory.window.fields import (
     FIELDS,
     HOST,
@@ -41,7 +29,7 @@ from pysftpserver.laboratory.window.fields import (
 class Worker(Protocol):
     """Talks to the server. Methods return at once; events tell what came of them."""
 
-    def connect(self, attempt: int, target: Target) -> None:
+    def connect(self, attempt: int, target: events.Target) -> None:
         """Begin an attempt, after the end of the last one."""
 
     def disconnect(self) -> None:
@@ -242,7 +230,7 @@ class Model:
         key = None if self.encrypts else ""
         port = int(self._values[PORT].strip())
         host, name = self._values[HOST].strip(), self._values[NAME].strip()
-        self._worker.connect(self._attempt, Target(host, port, name, self._values[PASSWORD], key))
+        self._worker.connect(self._attempt, events.Target(host, port, name, self._values[PASSWORD], key))
 
     def end(self) -> None:
         """Cancel, or disconnect."""
@@ -280,46 +268,46 @@ class Model:
 
     # --- what the worker tells ----------------------------------------------------------------------------
 
-    def on_event(self, event: Event) -> None:
+    def on_event(self, event: events.Event) -> None:
         """Handle an event of the worker."""
         if event.attempt != self._attempt or self.state is State.DISCONNECTED:
             return
-        if isinstance(event, Received):
+        if isinstance(event, events.Received):
             self._say(Kind.RECEIVED, event.text)
-        elif isinstance(event, Sent):
+        elif isinstance(event, events.Sent):
             self._on_sent(event)
-        elif isinstance(event, Connected):
+        elif isinstance(event, events.Connected):
             self._on_connected(event)
-        elif isinstance(event, Failed):
+        elif isinstance(event, events.Failed):
             self._over(event.text)
             self.wanted = PASSWORD if event.is_unwelcome else HOST
-        elif isinstance(event, Disconnected):
+        elif isinstance(event, events.Disconnected):
             self._over(event.reason)
-        elif isinstance(event, Named):
+        elif isinstance(event, events.Named):
             self._server_name = one_line(event.name)[:MOST_NAME]
             self._say(Kind.INFORMATION, f"the name of the server is {event.name}")
-        elif isinstance(event, Offered):
+        elif isinstance(event, events.Offered):
             self.services, self.service = event.titles, event.used
             self._say(Kind.INFORMATION, f"services: {', '.join(event.titles)}; in use: {event.used}")
-        elif isinstance(event, Chosen):
+        elif isinstance(event, events.Chosen):
             self._on_chosen(event)
-        elif isinstance(event, Remark):
+        elif isinstance(event, events.Remark):
             self._say(Kind.INFORMATION, event.text)
 
-    def _on_sent(self, event: Sent) -> None:
+    def _on_sent(self, event: events.Sent) -> None:
         self._pending -= 1
         if event.error is None:
             self._say(Kind.SENT, event.text)
         else:
             self._say(Kind.ERROR, f"not sent, {event.error}: {event.text}")
 
-    def _on_connected(self, event: Connected) -> None:
+    def _on_connected(self, event: events.Connected) -> None:
         self.state = State.CONNECTED
         self._is_encrypted = event.is_encrypted
         how = "encrypted" if event.is_encrypted else "not encrypted: everybody on the path can read it"
         self._say(Kind.INFORMATION, f"connected as {self._values[NAME].strip()}, {how}")
 
-    def _on_chosen(self, event: Chosen) -> None:
+    def _on_chosen(self, event: events.Chosen) -> None:
         if event.error is None:
             self.service = event.title
             self._say(Kind.INFORMATION, f"service in use: {event.title}")

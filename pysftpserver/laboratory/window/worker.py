@@ -16,31 +16,12 @@ from typing import Any
 
 from pysftpserver.failures import reason_of
 from pysftpserver.laboratory import client
-from pysftpserver.laboratory.client import (
-    AsyncConnection,
-    LaboratoryError,
-    ProtocolError,
-    Refused,
-    TimedOut,
-    Unreachable,
-)
+from pysftpserver.laboratory.client import AsyncConnection, LaboratoryError
 from pysftpserver.laboratory.loop import LoopThread
-from pysftpserver.laboratory.window.events import (
-    Chosen,
-    Connected,
-    Disconnected,
-    Event,
-    Failed,
-    Named,
-    Offered,
-    Received,
-    Remark,
-    Sent,
-    Target,
-)
+from pysftpserver.laboratory.window import events
 
 Order = Callable[[AsyncConnection], Awaitable[None]]
-Events = queue.SimpleQueue[Event]
+Events = queue.SimpleQueue[events.Event]
 
 MOST_EVENTS = 500  # that are not shown yet, before the server has to wait
 REST = 0.02  # seconds between two looks at that
@@ -55,7 +36,7 @@ class Worker:
     the client library has it.
     """
 
-    def __init__(self, remember: Callable[[Target], None], timeout: float = client.TIMEOUT) -> None:
+    def __init__(self, remember: Callable[[events.Target], None], timeout: float = client.TIMEOUT) -> None:
         self._remember = remember
         self._timeout = timeout
         #: What has happened, for the thread of the window.
@@ -65,7 +46,7 @@ class Worker:
 
     # --- orders, from any thread --------------------------------------------------------------------------
 
-    def connect(self, attempt: int, target: Target) -> None:
+    def connect(self, attempt: int, target: events.Target) -> None:
         """Begin an attempt, and end an earlier one."""
         self._call(self._begin, attempt, target)
 
@@ -91,7 +72,7 @@ class Worker:
 
     # --- in the thread ------------------------------------------------------------------------------------
 
-    def _begin(self, attempt: int, target: Target) -> None:
+    def _begin(self, attempt: int, target: events.Target) -> None:
         self._end()
         self._conversation = _Conversation(attempt, target, self.events, self._remember)
         self._conversation.begin(self._timeout)
@@ -109,11 +90,11 @@ class _Conversation:
     """One attempt, and the connection that comes of it."""
 
     def __init__(
-        self, attempt: int, target: Target, events: Events, remember: Callable[[Target], None]
+        self, attempt: int, target: events.Target, told: Events, remember: Callable[[events.Target], None]
     ) -> None:
         self._attempt = attempt
         self._target = target
-        self._events = events
+        self._events = told
         self._remember = remember
         self._orders: asyncio.Queue[Order] = asyncio.Queue()
         self._is_connected = False
@@ -134,13 +115,16 @@ class _Conversation:
         does = self._send if what == "send" else self._choose
         self._orders.put_nowait(functools.partial(does, text))
 
+    def _tell(self, kind: Callable[..., events.Event], *values: object) -> None:
+        self._events.put(kind(self._attempt, *values))
+
     async def _run(self, timeout: float) -> None:
         try:
             await self._converse(timeout)
         except Exception as error:  # a bug: the window must not wait for ever
             traceback.print_exc()
             reason = f"internal error ({type(error).__name__}); the terminal says more"
-            self._events.put(Disconnected(self._attempt, reason))
+            self._tell(events.Disconnected, reason)
 
     async def _converse(self, timeout: float) -> None:
         target = self._target
@@ -154,13 +138,13 @@ class _Conversation:
                 timeout=timeout,
             )
         except (LaboratoryError, ValueError) as error:
-            self._events.put(Failed(self._attempt, failure(error), isinstance(error, Refused)))
+            self._tell(events.Failed, failure(error), isinstance(error, client.Refused))
             return
         self._is_connected = True
-        self._events.put(Connected(self._attempt, connection.is_encrypted))
+        self._tell(events.Connected, connection.is_encrypted)
         async with connection:
             reason = await self._talk(connection)
-        self._events.put(Disconnected(self._attempt, reason))
+        self._tell(events.Disconnected, reason)
 
     async def _talk(self, connection: AsyncConnection) -> str | None:
         """Talk until the connection ends; return why, or None if this side ended it."""
@@ -193,7 +177,7 @@ class _Conversation:
                 text = await connection.receive()
             except LaboratoryError as error:
                 return error
-            self._events.put(Received(self._attempt, text))
+            self._tell(events.Received, text)
             while self._events.qsize() > MOST_EVENTS:
                 await asyncio.sleep(REST)
 
@@ -210,20 +194,20 @@ class _Conversation:
             await asyncio.to_thread(self._remember, self._target)
         except OSError as error:
             reason = f"this server is not remembered: {reason_of(error)}"
-            self._events.put(Remark(self._attempt, reason))
+            self._tell(events.Remark, reason)
 
     # --- orders -------------------------------------------------------------------------------------------
 
     async def _look_around(self, connection: AsyncConnection) -> None:
         """Ask for the name of the server and its services, which an original server may not know."""
         try:
-            self._events.put(Named(self._attempt, await connection.server_name()))
+            self._tell(events.Named, await connection.server_name())
             titles = tuple(about.title for about in await connection.services())
-            self._events.put(Offered(self._attempt, titles, await connection.service()))
-        except TimedOut:
-            self._events.put(Remark(self._attempt, "the server does not answer questions about itself"))
-        except ProtocolError:
-            self._events.put(Remark(self._attempt, "the server offers no choice of services"))
+            self._tell(events.Offered, titles, await connection.service())
+        except client.TimedOut:
+            self._tell(events.Remark, "the server does not answer questions about itself")
+        except client.ProtocolError:
+            self._tell(events.Remark, "the server offers no choice of services")
         except LaboratoryError:
             pass  # the connection is over, which another event tells
 
@@ -233,7 +217,7 @@ class _Conversation:
             await connection.send(text)
         except (LaboratoryError, ValueError) as reason:
             error = str(reason)
-        self._events.put(Sent(self._attempt, text, error))
+        self._tell(events.Sent, text, error)
 
     async def _choose(self, title: str, connection: AsyncConnection) -> None:
         error = None
@@ -241,15 +225,15 @@ class _Conversation:
             title = await connection.choose(title)
         except (LaboratoryError, ValueError) as reason:
             error = str(reason)
-        self._events.put(Chosen(self._attempt, title, error))
+        self._tell(events.Chosen, title, error)
 
 
 def failure(error: LaboratoryError | ValueError) -> str:
     """Why an attempt has failed, in one line."""
-    if isinstance(error, Unreachable):
+    if isinstance(error, client.Unreachable):
         return f"the server cannot be reached: {error}"
-    if isinstance(error, Refused):
+    if isinstance(error, client.Refused):
         return f"the server refuses the connection: {error}"
-    if isinstance(error, TimedOut):
+    if isinstance(error, client.TimedOut):
         return f"timed out: {error}"
     return f"not connected: {error}"
