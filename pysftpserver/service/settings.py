@@ -369,6 +369,8 @@ class Settings:
                 values[setting.name] = make(setting.kind, value)
             except ValueError as error:
                 raise setting.complaint(f"{where}: {key}", error, value) from None
+            except BadInput as error:  # of settings in settings
+                raise BadInput(f"{where}: {error.message}") from None
         return values, unknown
 
     @property

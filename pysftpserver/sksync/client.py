@@ -150,17 +150,15 @@ def _ended(text: str, summary: Summary) -> SyncError:
     return error
 
 
+@dataclass(eq=False)
 class _Run:
     """One sync, in as many connections as it takes: one, unless files cannot be read."""
 
-    def __init__(
-        self, storage: SFTPAbstractServerStorage, top: bytes, request: Request, observer: Observer
-    ) -> None:
-        self.storage = storage
-        self.top = top
-        self.request = request
-        self.observer = observer
-        self.summary = Summary()
+    storage: SFTPAbstractServerStorage
+    top: bytes
+    request: Request
+    observer: Observer
+    summary: Summary = field(default_factory=Summary)
 
     def list(self) -> Listing:
         """The files on this side."""
@@ -265,7 +263,7 @@ class _Run:
             while not parser.is_done:
                 self.observer.moved(dialogue.feed(parser))
         finally:
-            receiver.give_up()
+            receiver.discard()
             self.summary.time_errors += receiver.time_errors
 
     def _on_received(self, name: str, size: int) -> None:
@@ -311,23 +309,25 @@ def taken(offered: dict[str, int], line: bytes, dialect: Dialect) -> str:
     return name
 
 
+@dataclass(eq=False)
 class DownloadCheck:
     """Checks that the server sends only what was asked for."""
 
-    def __init__(self, request: Request, sync_type: SyncType, here: Listing) -> None:
-        self._sync_type = sync_type
-        self._is_recursive = request.is_recursive
-        self._here = here
+    request: Request
+    sync_type: SyncType
+    here: Listing
+
+    def __post_init__(self) -> None:
         self._seen: set[str] = set()
-        self._names_left = request.max_names
-        self._bytes_left = request.max_name_bytes
+        self._names_left = self.request.max_names
+        self._bytes_left = self.request.max_name_bytes
 
     def __call__(self, name: str, mtime: int) -> None:
         """Raises Malformed for a file that was not asked for. mtime: in seconds."""
-        own = self._here.files.get(name)
-        if not plan.sends_from_server(own, mtime, self._sync_type):
+        own = self.here.files.get(name)
+        if not plan.sends_from_server(own, mtime, self.sync_type):
             raise Malformed("a file that it was not asked for")
-        if "/" in name and not self._is_recursive:
+        if "/" in name and not self.request.is_recursive:
             raise Malformed("a file in a directory, where only one directory was asked for")
         if name in self._seen:
             raise Malformed("a file for the second time")

@@ -35,7 +35,7 @@ from pysftpserver.sksync.wire import DEFAULT_PORT, Dialect, SyncType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any, Self
 
 DEFAULT_FILE = "sksync.json"
@@ -45,7 +45,8 @@ SYNC_TYPES = {kind.name.lower(): kind for kind in SyncType}
 DIALECTS = {dialect.title: dialect for dialect in Dialect}
 LONGEST_FILE = 10 << 20  # bytes
 EVERYWHERE = ("", "0.0.0.0", "::")  # addresses to listen on, which no client can connect to
-NO_TLS = "cannot be combined with use_ssl; set one of them to false"
+NOT_WITH, NOT_BOTH = "cannot be combined with", "set one of them to false"
+NO_TLS = f"sksync1_compat: {NOT_WITH} use_ssl; {NOT_BOTH}"
 USER = '{"NAME": {"authsrp": [SALT, VERIFIER]}}, both in hexadecimal'
 _TEXT_OR_COMMA = re.compile(r'"(?:\\.|[^"\\])*"|,(?=\s*[}\]])')
 _SALT = re.compile(r"(?:[0-9a-fA-F]{2})+")
@@ -90,8 +91,17 @@ def _maybe_empty(value: str) -> str:
     return value
 
 
+class Storage(Kind["StorageSettings"]):
+    """The storage to share instead of a directory."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _: StorageSettings(), "OBJECT", (dict,))
+
+    def from_json(self, value: object) -> StorageSettings:
+        return StorageSettings.made(OBJECT.from_json(value))
+
+
 OBJECT = Object()
-STORAGE: Kind[StorageSettings] = Object()  # type: ignore[assignment]  # storage_settings() makes the value
 MAYBE_EMPTY = Kind(_maybe_empty, "TEXT")
 VERSION = one_of(*TLS_VERSIONS, metavar="VERSION")
 PATIENCE = seconds(0.1, 1_000_000)
@@ -151,7 +161,7 @@ class ServerSettings(ServiceSettings):
         reloads=True,
     )
     storage = Setting(
-        optional(STORAGE),
+        optional(Storage()),
         None,
         "Share a database instead of a directory; the table below has its keys.",
         is_secret=True,
@@ -236,10 +246,8 @@ class ServerSettings(ServiceSettings):
         of_clients, unknown_there = ClientKeys.convert(given, where, from_json)
         sections, _ = Sections.convert(given, where, from_json)
         settings = cls(**of_server | dict(typed))
-        if settings.storage is not None:
-            settings._values["storage"] = storage_settings(settings.storage, f"{where}: storage")
-        settings._check(where)
-        _check_together(ClientKeys(**of_clients), where)
+        for fault in (*settings._faults(), *ClientKeys(**of_clients)._faults()):
+            raise BadInput(f"{where}: {fault}")
         known = Sections.table()
         settings.unknown = [key for key in unknown if key in unknown_there and key not in known]
         settings._add_clients(Sections(**sections), given, where)
@@ -249,9 +257,7 @@ class ServerSettings(ServiceSettings):
         found = {name: (f"clients.{name}", section) for name, section in sections.clients.items()}
         if sections.client is not None:
             if LONE_CLIENT in found:
-                raise BadInput(
-                    f"{where}: client: clients has a client of that name as well; keep one of them"
-                )
+                raise BadInput(f"{where}: client: clients has a client of that name, too; keep one of them")
             found[LONE_CLIENT] = (LONE_CLIENT, sections.client)
         shared = {key: value for key, value in given.items() if key in ClientKeys.keys()}
         for name, (place, section) in found.items():
@@ -260,28 +266,19 @@ class ServerSettings(ServiceSettings):
             self.clients[name], unknown = ClientSettings.made(name, shared, section, f"{where}: {place}")
             self.unknown += [f"{place}.{key}" for key in unknown]
 
-    def _check(self, where: str) -> None:
-        """Raises BadInput for settings of the server that exclude each other."""
+    def _faults(self) -> Iterator[str]:
+        """What is wrong with settings of the server that exclude each other, or need each other."""
         if self.sksync1_compat and self.require_auth:
-            raise BadInput(
-                f"{where}: require_auth: cannot be combined with sksync1_compat, which has no logins; set "
-                "one of them to false"
-            )
+            yield f"require_auth: {NOT_WITH} sksync1_compat, which has no logins; {NOT_BOTH}"
         if self.server_dir_whitelist_policy == "silent" and not self.server_dir_whitelist:
-            raise BadInput(
-                f"{where}: server_dir_whitelist_policy: silent needs a path in server_dir_whitelist"
-            )
+            yield "server_dir_whitelist_policy: silent needs a path in server_dir_whitelist"
         if self.storage is not None and self.server_root is not None:
-            raise BadInput(f"{where}: storage: cannot be combined with server_root; remove one of them")
+            yield f"storage: {NOT_WITH} server_root; remove one of them"
         if self.sksync1_compat and self.use_ssl:
-            raise BadInput(
-                f"{where}: sksync1_compat: cannot be combined with use_ssl; set one of them to false"
-            )
+            yield NO_TLS
         # The server's key is not a client's business: its section may accept any certificate.
         if self.ssl_server_keyfile is not None and self.ssl_server_certfile is None:
-            raise BadInput(
-                f"{where}: ssl_server_keyfile: needs ssl_server_certfile, the certificate of that key"
-            )
+            yield "ssl_server_keyfile: needs ssl_server_certfile, the certificate of that key"
 
     def check_server(self) -> None:
         """Raises BadInput for what a server lacks and a client does not need."""
@@ -353,6 +350,15 @@ class ClientKeys(Settings):
         """All keys, the older names included."""
         return {key for name, setting in cls.table().items() for key in (name, *setting.aliases)}
 
+    def _faults(self) -> Iterator[str]:
+        """What is wrong with a client's settings that exclude each other, or need each other."""
+        if self.sksync1_compat and self.use_ssl:
+            yield NO_TLS
+        if self.sksync1_compat and self.username is not None:
+            yield f"sksync1_compat: {NOT_WITH} username, because it has no logins; {NOT_BOTH} or null"
+        if self.ssl_client_keyfile is not None and self.ssl_client_certfile is None:
+            yield "ssl_client_keyfile: needs its certificate, ssl_client_certfile"
+
 
 class ClientSettings(ClientKeys):
     """A client's section. name: the client's. place: where the section is, for messages."""
@@ -372,7 +378,7 @@ class ClientSettings(ClientKeys):
         one_of(*SYNC_TYPES), "from_server_use_time", "What is sent and received: see the table above."
     )
     storage = Setting(
-        optional(STORAGE), None, "Sync a database instead of a directory of this host.", is_secret=True
+        optional(Storage()), None, "Sync a database instead of a directory of this host.", is_secret=True
     )
 
     name = ""
@@ -387,9 +393,8 @@ class ClientSettings(ClientKeys):
         values, _ = cls.convert(shared, place, from_json)
         settings = cls(**values | own)
         settings.name, settings.place = name, place
-        if settings.storage is not None:
-            settings._values["storage"] = storage_settings(settings.storage, f"{place}: storage")
-        _check_together(settings, place)
+        for fault in settings._faults():
+            raise BadInput(f"{place}: {fault}")
         return settings, unknown
 
     @property
@@ -425,37 +430,24 @@ class StorageSettings(Settings):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, StorageSettings) and self._values == other._values
 
-
-def storage_settings(given: Any, place: str) -> StorageSettings:
-    """A storage's section. place: where it is, for messages. Raises BadInput."""
-    values, unknown = StorageSettings.convert(given, place, from_json)
-    settings = StorageSettings(**values)
-    if unknown:
-        known = ", ".join(StorageSettings.table())
-        raise BadInput(f"{place}: unknown key {one_line(unknown[0])!r}; the keys are {known}")
-    if settings.type is None:
-        raise BadInput(f'{place}: type: missing; it has to be "gridfs"')
-    if (settings.uri is None) == (settings.uri_file is None):
-        raise BadInput(f"{place}: uri: set either uri or uri_file")
-    return settings
+    @classmethod
+    def made(cls, given: dict[str, Any]) -> Self:
+        """The settings of a section. Raises BadInput."""
+        values, unknown = cls.convert(given, "storage", from_json)
+        settings = cls(**values)
+        if unknown:
+            known = ", ".join(cls.table())
+            raise BadInput(f"storage: unknown key {one_line(unknown[0])!r}; the keys are {known}")
+        if settings.type is None:
+            raise BadInput('storage: type: missing; it has to be "gridfs"')
+        if (settings.uri is None) == (settings.uri_file is None):
+            raise BadInput("storage: uri: set either uri or uri_file")
+        return settings
 
 
 def from_json(kind: Kind[Any], value: object) -> object:
     """What a kind makes of a value. Raises ValueError."""
     return kind.from_json(value)
-
-
-def _check_together(settings: ClientKeys, place: str) -> None:
-    """Raises BadInput for a client's settings that exclude each other."""
-    if settings.sksync1_compat and settings.use_ssl:
-        raise BadInput(f"{place}: sksync1_compat: {NO_TLS}")
-    if settings.sksync1_compat and settings.username is not None:
-        raise BadInput(
-            f"{place}: sksync1_compat: cannot be combined with username, because it has no logins; set one "
-            "of them to false or null"
-        )
-    if settings.ssl_client_keyfile is not None and settings.ssl_client_certfile is None:
-        raise BadInput(f"{place}: ssl_client_keyfile: needs its certificate, ssl_client_certfile")
 
 
 # --- the text -----------------------------------------------------------------------------------------------

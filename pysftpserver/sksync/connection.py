@@ -37,7 +37,6 @@ class Connection(asyncio.Protocol):
         self._on_made = on_made
         self._pieces: deque[bytes] = deque()
         self._waiting = 0
-        self._is_paused = False
         self._has_ended = False
         self._is_lost = False
         self._wake: asyncio.Future[None] | None = None
@@ -53,7 +52,6 @@ class Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._raw = transport
         transport.pause_reading()  # until it is clear whether TLS is used
-        self._is_paused = True
         self._use(transport)
         self._on_made(self)
 
@@ -64,8 +62,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._pieces.append(data)
         self._waiting += len(data)
-        if self._waiting > MOST_WAITING and not self._is_paused:
-            self._is_paused = True
+        if self._waiting > MOST_WAITING:
             self.transport.pause_reading()
         self._wake_up()
 
@@ -110,7 +107,6 @@ class Connection(asyncio.Protocol):
     async def start_tls(self, context: ssl.SSLContext) -> None:
         """Encrypt all that follows. Raises ssl.SSLError, OSError, TimeoutError."""
         loop = asyncio.get_running_loop()
-        self._is_paused = False
         async with asyncio.timeout(self._timeout):  # ends handshakes that are slow and not silent, too
             encrypted = await loop.start_tls(self.transport, self, context, server_side=True)
         if encrypted is None:
@@ -119,8 +115,7 @@ class Connection(asyncio.Protocol):
 
     async def receive(self) -> bytes:
         """The next piece; b"" when the peer sends no more. Raises OutOfPatience."""
-        if self._is_paused and self._waiting <= MOST_WAITING // 2 and not self._is_lost:
-            self._is_paused = False
+        if self._waiting <= MOST_WAITING // 2 and not self._is_lost:
             self.transport.resume_reading()
         if not self._pieces:
             await self._wait()

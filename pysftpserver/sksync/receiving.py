@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from dataclasses import dataclass, field
 from stat import S_ISDIR, S_ISREG
 
 from pysftpserver.failures import reason_of
@@ -33,6 +34,7 @@ class Overtaken(Exception):
     """A file was changed here after it was listed, so that the plan does not apply to it any more."""
 
 
+@dataclass(eq=False)
 class Receiver:
     """Puts files into a directory of a storage, one after the other: a sink of parsing.py.
 
@@ -44,31 +46,20 @@ class Receiver:
     listed, and is kept.
     """
 
-    def __init__(
-        self,
-        storage: SFTPAbstractServerStorage,
-        top: bytes,
-        here: Listing,
-        sync_type: SyncType,
-        ignores_time_errors: bool,
-        on_file: Callable[[str, int], None],
-        on_failure: Callable[[str, str], None],
-        on_overtaken: Callable[[str, str], None],
-    ) -> None:
-        self.count = 0
-        self.bytes = 0
-        self.failures = 0
-        self.time_errors = 0
-        self._storage = storage
-        self._top = top
-        self._here = here
-        self._by_time = sync_type.by_time
-        self._ignores_time_errors = ignores_time_errors
-        self._on_file = on_file
-        self._on_failure = on_failure
-        self._on_overtaken = on_overtaken
-        self._directories: set[bytes] = set()
-        self._incoming: StoredFile | None = None
+    storage: SFTPAbstractServerStorage
+    top: bytes
+    here: Listing
+    sync_type: SyncType
+    ignores_time_errors: bool
+    on_file: Callable[[str, int], None]
+    on_failure: Callable[[str, str], None]
+    on_overtaken: Callable[[str, str], None]
+    count: int = 0
+    size: int = 0
+    failures: int = 0
+    time_errors: int = 0
+    _directories: set[bytes] = field(default_factory=set)
+    _incoming: StoredFile | None = None
 
     # --- a sink -------------------------------------------------------------------------------------------
 
@@ -76,9 +67,9 @@ class Receiver:
         """Begin a file, or report why it cannot be received."""
         self._name = name
         self._mtime = mtime
-        if self._here.is_excluded(name):
+        if self.here.is_excluded(name):
             return
-        refusal = self._here.refuses(name)
+        refusal = self.here.refuses(name)
         if refusal is not None:
             self._fail(refusal)
             return
@@ -107,15 +98,15 @@ class Receiver:
             self._fail_for(error)
             return
         except Overtaken as why:
-            self.give_up()
-            self._on_overtaken(self._name, str(why))
+            self.discard()
+            self.on_overtaken(self._name, str(why))
             return
         size, self._incoming = self._incoming.size, None
         self.count += 1
-        self.bytes += size
-        self._on_file(self._name, size)
+        self.size += size
+        self.on_file(self._name, size)
 
-    def give_up(self) -> None:
+    def discard(self) -> None:
         """Remove a file that is not complete."""
         if self._incoming is not None:
             incoming, self._incoming = self._incoming, None
@@ -124,34 +115,34 @@ class Receiver:
     # --- the steps ----------------------------------------------------------------------------------------
 
     def _fail_for(self, error: Exception) -> None:
-        self.give_up()
+        self.discard()
         self._fail(reason_of(error))
         if isinstance(error, OSError) and error.errno in FATAL:
             raise error
 
     def _fail(self, why: str) -> None:
         self.failures += 1
-        self._on_failure(self._name, why)
+        self.on_failure(self._name, why)
 
     def _open(self, name: str) -> StoredFile:
-        path = self._top + name.encode()
+        path = self.top + name.encode()
         parent = path.rpartition(b"/")[0] + b"/"
         self._make_directory(parent)
-        replaced = attributes(self._storage.lstat, path) if name in self._here.files else None
-        return open_temporary(self._storage, path, replaced)
+        replaced = attributes(self.storage.lstat, path) if name in self.here.files else None
+        return open_temporary(self.storage, path, replaced)
 
     def _check_unchanged(self, name: str) -> None:
         """Check that the plan, which may be hours old, still applies.
 
         Raises Overtaken, and what the storage raises.
         """
-        attrs = attributes(self._storage.lstat, self._top + name.encode())
+        attrs = attributes(self.storage.lstat, self.top + name.encode())
         if attrs is None:
             return
         if attrs.permissions is not None and not S_ISREG(attrs.permissions):
             raise SFTPFailure("a directory, a link or another special file has that name now")
         now = seconds(attrs)
-        if now != self._here.files.get(name) and (now > self._mtime or not self._by_time):
+        if now != self.here.files.get(name) and (now > self._mtime or not self.sync_type.by_time):
             raise Overtaken("it was changed here meanwhile")
 
     def _make_directory(self, path: bytes) -> None:
@@ -159,16 +150,16 @@ class Receiver:
         if path in self._directories:
             return
         stripped = path.rstrip(b"/")
-        is_top = len(path) <= len(self._top)
+        is_top = len(path) <= len(self.top)
         if not is_top:
             self._make_directory(stripped.rpartition(b"/")[0] + b"/")
         # The top is named by this side's user and may be a link. In names from the peer, links are refused.
-        look = self._storage.stat if is_top else self._storage.lstat
+        look = self.storage.stat if is_top else self.storage.lstat
         attrs = attributes(look, path if is_top else stripped)
         if attrs is None:
             with contextlib.suppress(FileExistsError):
                 # by another session; or it is a dangling link, for which the next line raises
-                self._storage.mkdir(stripped, DIRECTORY)
+                self.storage.mkdir(stripped, DIRECTORY)
             attrs = look(path if is_top else stripped)
         if not S_ISDIR(attrs.permissions or 0):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
@@ -178,6 +169,6 @@ class Receiver:
         try:
             incoming.set_time(self._mtime)
         except (OSError, SFTPException):
-            if not self._ignores_time_errors:
+            if not self.ignores_time_errors:
                 raise
             self.time_errors += 1

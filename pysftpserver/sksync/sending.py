@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import dataclass
 from stat import S_ISREG
 
 from pysftpserver.failures import reason_of
@@ -39,6 +40,7 @@ class CannotSend(Exception):
         self.is_missing = is_missing
 
 
+@dataclass(eq=False)
 class Sender:
     """Contents of files in a directory of a storage.
 
@@ -46,19 +48,12 @@ class Sender:
     read to its end.
     """
 
-    def __init__(
-        self,
-        storage: SFTPAbstractServerStorage,
-        top: bytes,
-        dialect: Dialect,
-        on_file: Callable[[str, int], None],
-    ) -> None:
-        self.count = 0
-        self.bytes = 0
-        self._storage = storage
-        self._top = top
-        self._dialect = dialect
-        self._on_file = on_file
+    storage: SFTPAbstractServerStorage
+    top: bytes
+    dialect: Dialect
+    on_file: Callable[[str, int], None]
+    count: int = 0
+    size: int = 0
 
     def uploads(self, names: Iterable[str]) -> Generator[bytes | bytearray, None, None]:
         """What a client sends for names that were asked for. Raises CannotSend."""
@@ -76,7 +71,7 @@ class Sender:
         return self._blocks(heads, on_skipped)
 
     def _head(self, name: str, mtime: int) -> bytes:
-        line = self._dialect.encode(name)
+        line = self.dialect.encode(name)
         assert line is not None  # only names that can be encoded are listed
         return line + wire.number(mtime * 1000)
 
@@ -112,9 +107,9 @@ class Sender:
         """All that is sent for one file."""
         has_begun = False
         try:
-            handle = self._storage.open(self._top + name.encode(), os.O_RDONLY | os.O_NOFOLLOW, 0)
+            handle = self.storage.open(self.top + name.encode(), os.O_RDONLY | os.O_NOFOLLOW, 0)
             try:
-                attrs = self._storage.fstat(handle)
+                attrs = self.storage.fstat(handle)
                 if attrs.permissions is not None and not S_ISREG(attrs.permissions):
                     raise CannotSend(name, "it is not a regular file any more", has_begun)
                 size = attrs.size or 0
@@ -125,7 +120,7 @@ class Sender:
                 yield head + wire.number(size) + (first if len(first) < BLOCK else b"")
                 if len(first) == BLOCK:
                     yield first
-                digest = hashlib.md5(first, usedforsecurity=False) if self._dialect.has_digests else None
+                digest = hashlib.md5(first, usedforsecurity=False) if self.dialect.has_digests else None
                 done = len(first)
                 while done < size:
                     piece = self._read(handle, done, min(size - done, BLOCK))
@@ -138,18 +133,18 @@ class Sender:
                 if digest is not None:
                     yield wire.digest(digest.hexdigest())
             finally:
-                self._storage.close(handle)
+                self.storage.close(handle)
         except (OSError, SFTPException) as error:
             raise CannotSend(name, reason_of(error), has_begun, is_missing(error)) from error
         self.count += 1
-        self.bytes += size
-        self._on_file(name, size)
+        self.size += size
+        self.on_file(name, size)
 
     def _read(self, handle: Any, offset: int, size: int) -> bytes:
         """Read this many bytes, or fewer at the end of the file."""
-        found = bytes(self._storage.read(handle, offset, size))
+        found = bytes(self.storage.read(handle, offset, size))
         while 0 < len(found) < size:
-            more = self._storage.read(handle, offset + len(found), size - len(found))
+            more = self.storage.read(handle, offset + len(found), size - len(found))
             if not more:
                 break
             found += bytes(more)

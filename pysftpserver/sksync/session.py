@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
+from functools import partial
 
 from pysftpserver.engine.log import VERBOSE
 from pysftpserver.failures import BadInput, reason_of
@@ -55,6 +57,7 @@ class Incomplete(Exception):
     """Not everything that was planned could be done. The text is for the log."""
 
 
+@dataclass(eq=False)
 class Session:
     """One sync. run() raises nothing except when it is cancelled.
 
@@ -62,27 +65,21 @@ class Session:
     is_syncing: whether the client has named a directory.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        settings: ServerSettings,
-        shares: Find,
-        logins: Logins,
-        log: SFTPLog,
-        in_thread: InThread,
-        sink: Sink | None = None,
-    ) -> None:
-        self.is_syncing = False
-        self._connection = connection
-        self._settings = settings
-        self._shares = shares
-        self._logins = logins
-        self._log = log
-        self._in_thread = in_thread
-        self._audit = None if sink is None else DoorAudit(sink, "", *connection.address, log)
-        self._who = connection.peer
-        self._failed = 0
-        self._what = ""
+    connection: Connection
+    settings: ServerSettings
+    shares: Find
+    logins: Logins
+    log: SFTPLog
+    in_thread: InThread
+    sink: Sink | None = None
+    is_syncing: bool = False
+    _failed: int = 0
+    _what: str = ""
+
+    def __post_init__(self) -> None:
+        address = self.connection.address
+        self._audit = None if self.sink is None else DoorAudit(self.sink, "", *address, self.log)
+        self._who = self.connection.peer
         self._told: dict[str, int] = {}  # how often each reason was one for a failure
 
     async def run(self) -> None:
@@ -90,7 +87,7 @@ class Session:
         try:
             await self._sync()
         except LoginFailed as error:
-            self._connection.send(wire.END)
+            self.connection.send(wire.END)
             self._tell(f"login refused: {error}")
         except (Malformed, Damaged, NotShared, OutOfPatience, ConnectionEnded, CannotSend, Incomplete) as why:
             self._tell(f"ended: {why}")
@@ -98,23 +95,23 @@ class Session:
             self._tell(f"ended: {self._what}{reason_of(error)}")
         except Exception as error:  # a storage's fault, or ours
             self._tell("ended by a fault:")
-            self._log.fault(error)
+            self.log.fault(error)
         finally:
             if self._audit is not None:
                 self._audit.ended()
 
     def _tell(self, text: str) -> None:
-        self._log.error(f"{self._who}: {text}")
+        self.log.error(f"{self._who}: {text}")
 
     # --- the beginning ------------------------------------------------------------------------------------
 
     async def _sync(self) -> None:
-        connection = self._connection
+        connection = self.connection
         try:
-            async with asyncio.timeout(self._settings.login_grace):
+            async with asyncio.timeout(self.settings.login_grace):
                 self._dialect = dialect = await self._introduction()
         except TimeoutError:
-            grace = self._settings.login_grace
+            grace = self.settings.login_grace
             raise ConnectionEnded(f"no login within {grace:g} seconds (login_grace)") from None
         connection.send(wire.ESTABLISHED)
         self._type = wire.parse_type(await connection.line())
@@ -123,15 +120,15 @@ class Session:
         if "\0" in path:
             raise Malformed("a path with a NUL character in it")
         self._what = f"{self._type.name.lower()} of {path!r}: "
-        share = await self._in_thread(self._shares, path)
+        share = await self.in_thread(self.shares, path)
         self._top = share.top
         self.is_syncing = True
         dialect.decode(await connection.line())  # the client's path, which only the client needs
         if dialect.has_digests:
             connection.send(wire.WITH_DIGESTS)
         theirs = await self._their_listing()
-        here = await self._in_thread(self._own_listing, share)
-        planned = await self._in_thread(self._plan, theirs.files, here)
+        here = await self.in_thread(self._own_listing, share)
+        planned = await self.in_thread(self._plan, theirs.files, here)
         received = await self._receive(planned.to_server, theirs.files, share, here)
         connection.send(wire.END)
         sent = await self._send(planned.from_server, share, here)
@@ -139,23 +136,23 @@ class Session:
             # The client has to know, and the protocol has no other way to say it.
             raise Incomplete(f"{self._what}{self._failed} failed; {received}, {sent}")
         connection.send(wire.END)
-        self._log.info(f"{self._who}: {self._what}{received}, {sent}")
+        self.log.info(f"{self._who}: {self._what}{received}, {sent}")
 
     async def _introduction(self) -> Dialect:
         """The login, if there is one, and the name of the protocol."""
-        line = await self._connection.line()
+        line = await self.connection.line()
         if line.startswith(wire.SRP_START):
             try:
                 await self._login(line)
             except LoginFailed:
                 self._note("login", "PERMISSION_DENIED")
                 raise
-            line = await self._connection.line()
-        elif self._settings.needs_login:
+            line = await self.connection.line()
+        elif self.settings.needs_login:
             wire.parse_dialect(line)
             raise LoginFailed("the client does not log in (require_auth)")
         dialect = wire.parse_dialect(line)
-        if self._settings.sksync1_compat and dialect is not Dialect.SKSYNC_1:
+        if self.settings.sksync1_compat and dialect is not Dialect.SKSYNC_1:
             raise Malformed(f"{dialect.title}, where sksync1_compat wants sksync 1")
         return dialect
 
@@ -164,7 +161,7 @@ class Session:
             from pysftpserver.sksync import srp  # a server without users does not need srptools
         except ModuleNotFoundError:
             raise LoginFailed("srptools is not installed") from None
-        logins, host = self._logins, self._connection.address[0]
+        logins, host = self.logins, self.connection.address[0]
         logins.check(host)
         known = "the login is malformed"
         try:
@@ -172,24 +169,24 @@ class Session:
             # An unknown name may be a password that was typed in the wrong place: it is not logged.
             known = f"user {user!r}" if user in logins.users else "an unknown user"
             login = srp.ServerLogin(logins.users, logins.decoy)
-            salt, own_public = await self._in_thread(login.challenge, user, public)
+            salt, own_public = await self.in_thread(login.challenge, user, public)
             proof = b""
             if not login.must_abort:
-                self._connection.send(wire.srp_challenge(salt, own_public))
-                proof = wire.parse_hex(await self._connection.line())
+                self.connection.send(wire.srp_challenge(salt, own_public))
+                proof = wire.parse_hex(await self.connection.line())
             answer = login.answer(proof)
         except (srp.Refused, Malformed):
             logins.failed(host)
             raise LoginFailed(known) from None
         logins.check(host)  # again, so that many connections at once cannot get around it
-        self._connection.send(wire.srp_proof(answer))
+        self.connection.send(wire.srp_proof(answer))
         self._who = f"{self._who} {user!r}"
         if self._audit is not None:
             self._audit.set_user(user)
         self._note("login")
 
     async def _their_listing(self) -> ListingParser:
-        most_names, most_bytes = self._settings.max_names, self._settings.max_listing_bytes
+        most_names, most_bytes = self.settings.max_names, self.settings.max_listing_bytes
         parser = ListingParser(self._dialect, self._is_recursive, most_names, most_bytes)
         while not parser.is_done:
             await self._feed(parser, "in its listing")
@@ -201,11 +198,11 @@ class Session:
 
     async def _feed(self, parser: ListingParser | UploadParser, where: str) -> None:
         """Give a parser everything that has arrived. where: for the log, if the client has gone."""
-        pieces = await self._connection.receive_all()
+        pieces = await self.connection.receive_all()
         if not pieces:
             raise ConnectionEnded(f"the client has gone {where}")
-        for rest in reversed(await self._in_thread(feed, parser, pieces)):
-            self._connection.put_back(rest)
+        for rest in reversed(await self.in_thread(feed, parser, pieces)):
+            self.connection.put_back(rest)
 
     def _own_listing(self, share: Share) -> Listing:
         here = listing.listing(
@@ -213,7 +210,7 @@ class Session:
             share.top,
             self._is_recursive,
             self._dialect,
-            self._settings.filter_fnmatch_exclude,
+            self.settings.filter_fnmatch_exclude,
             may_be_missing=self._type.to_server,
         )
         remove_leftovers(share.storage, share.top, here.leftovers)
@@ -245,14 +242,13 @@ class Session:
 
     async def _receive(self, names: list[str], times: dict[str, int], share: Share, here: Listing) -> str:
         """Ask for files and receive them. Returns what was done, in words."""
-        ignores = self._settings.ignore_time_errors
         receiver = Receiver(
             share.storage,
             share.top,
             here,
             self._type,
-            ignores,
-            self._on_received,
+            self.settings.ignore_time_errors,
+            partial(self._on_moved, "received", "put"),
             self._fail,
             self._on_overtaken,
         )
@@ -264,46 +260,42 @@ class Session:
                 if ask := requests.after(came):
                     # Not waiting until it is sent: a client that is sending does not read, and then both
                     # sides would wait for ever.
-                    self._connection.send(ask)
+                    self.connection.send(ask)
                 before = parser.count
                 await self._feed(parser, f"before {names[before]!r} was complete")
                 came = parser.count - before
-                self._connection.credit(came * EACH)
+                self.connection.credit(came * EACH)
         finally:
-            await self._in_thread(receiver.give_up)
+            await self.in_thread(receiver.discard)
         if receiver.time_errors:
             self._tell(f"{receiver.time_errors} modification times could not be set")
-        return f"received {receiver.count} files, {receiver.bytes} bytes"
+        return f"received {receiver.count} files, {receiver.size} bytes"
 
     async def _send(self, names: list[str], share: Share, here: Listing) -> str:
         """Send files; while one block is sent, the next is read. Returns what was done, in words."""
-        sender = Sender(share.storage, share.top, self._dialect, self._on_sent)
+        sender = Sender(share.storage, share.top, self._dialect, partial(self._on_moved, "sent", "get"))
         files = ((name, here.files[name]) for name in names)
         blocks = sender.downloads(files, self._on_unreadable)
-        reading = asyncio.ensure_future(self._in_thread(next, blocks, None))
+        reading = asyncio.ensure_future(self.in_thread(next, blocks, None))
         try:
             while (block := await reading) is not None:
-                reading = asyncio.ensure_future(self._in_thread(next, blocks, None))
-                self._connection.send(block)
-                await self._connection.sent()
+                reading = asyncio.ensure_future(self.in_thread(next, blocks, None))
+                self.connection.send(block)
+                await self.connection.sent()
         finally:
             if not reading.done():
                 await asyncio.wait([reading])
             reading.cancelled() or reading.exception()
-            await self._in_thread(blocks.close)
-        return f"sent {sender.count} files, {sender.bytes} bytes"
+            await self.in_thread(blocks.close)
+        return f"sent {sender.count} files, {sender.size} bytes"
 
-    def _on_received(self, name: str, size: int) -> None:
-        self._log.write(VERBOSE, f"{self._who}: received {name!r}, {size} bytes")
-        self._note("put", path=self._top + name.encode(), size=size)
+    def _on_moved(self, word: str, request: str, name: str, size: int) -> None:
+        self.log.write(VERBOSE, f"{self._who}: {word} {name!r}, {size} bytes")
+        self._note(request, path=self._top + name.encode(), size=size)
 
     def _on_overtaken(self, name: str, why: str) -> None:
         # Not a failure: often, another client has sent it. A sync that began now would not ask for this one.
-        self._log.info(f"{self._who}: {name!r}: {why}; it was kept")
-
-    def _on_sent(self, name: str, size: int) -> None:
-        self._log.write(VERBOSE, f"{self._who}: sent {name!r}, {size} bytes")
-        self._note("get", path=self._top + name.encode(), size=size)
+        self.log.info(f"{self._who}: {name!r}: {why}; it was kept")
 
     def _note(self, request: str, result: str = "OK", path: bytes | None = None, size: int = 0) -> None:
         """Record something in the audit log, if there is one."""
@@ -312,7 +304,7 @@ class Session:
 
     def _on_unreadable(self, name: str, why: str, is_missing: bool) -> None:
         if is_missing:
-            self._log.info(f"{self._who}: {name!r} was removed before it could be sent")
+            self.log.info(f"{self._who}: {name!r} was removed before it could be sent")
         else:
             self._fail(name, why)
 

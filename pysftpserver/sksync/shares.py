@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+from dataclasses import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,12 +38,12 @@ class NotShared(Exception):
     """Clients may not name that path. The text is for the log."""
 
 
+@dataclass(frozen=True)
 class Share:
     """A directory that is shared. storage: where it is. top: its path there, with a slash at its end."""
 
-    def __init__(self, storage: SFTPAbstractServerStorage, top: bytes = b"/") -> None:
-        self.storage = storage
-        self.top = top
+    storage: SFTPAbstractServerStorage
+    top: bytes = b"/"
 
 
 def whole_storage(open_storage: Callable[[], SFTPAbstractServerStorage]) -> Find:

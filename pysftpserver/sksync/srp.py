@@ -16,6 +16,8 @@ import secrets
 
 from srptools import SRPContext, constants
 
+from pysftpserver.sksync.wire import minimal
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,11 +57,6 @@ class _Context(SRPContext):  # type: ignore[misc]
         user = hashlib.sha1(self._user.encode()).digest()
         parts = (mixed, user, salt, minimal(client_public), minimal(server_public), session_key)
         return hashlib.sha1(b"".join(parts)).digest()
-
-
-def minimal(number: int) -> bytes:
-    """A number as the fewest bytes, big-endian."""
-    return number.to_bytes(max(1, -(-number.bit_length() // 8)), "big")
 
 
 def verifier(user: str, password: str, salt: bytes) -> int:

@@ -17,12 +17,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from socket import socket
 
-VERSIONS = {
-    "TLSv1": ssl.TLSVersion.TLSv1,
-    "TLSv1.1": ssl.TLSVersion.TLSv1_1,
-    "TLSv1.2": ssl.TLSVersion.TLSv1_2,
-    "TLSv1.3": ssl.TLSVersion.TLSv1_3,
-}
 OLD_VERSIONS = ("TLSv1", "TLSv1.1")
 OLD_CIPHERS = "DEFAULT:@SECLEVEL=0"  # OpenSSL 3 needs it for old versions
 
@@ -144,7 +138,7 @@ def tls_reason(error: Exception, untrusted: str = "TLS") -> str:
 
 
 def _set_version(context: ssl.SSLContext, minimum: str) -> None:
-    context.minimum_version = VERSIONS[minimum]
+    context.minimum_version = ssl.TLSVersion[minimum.replace(".", "_")]
     if minimum in OLD_VERSIONS:
         context.set_ciphers(OLD_CIPHERS)
 

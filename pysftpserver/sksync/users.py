@@ -18,6 +18,7 @@ import unicodedata
 from pysftpserver.failures import BadInput, Unavailable, reason_of
 from pysftpserver.host import wholefiles
 from pysftpserver.sksync import config, jsontext, srp
+from pysftpserver.sksync.wire import minimal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def _pair(name: str, password: str) -> str:
     check_password(password)
     salt = srp.new_salt()
     # Two digits for each byte: other programs read these files, too.
-    return json.dumps([salt.hex(), srp.minimal(srp.verifier(name, password, salt)).hex()])
+    return json.dumps([salt.hex(), minimal(srp.verifier(name, password, salt)).hex()])
 
 
 def _known(path: str, text: str | None, name: str) -> str:

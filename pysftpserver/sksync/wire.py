@@ -100,10 +100,7 @@ def parse_dialect(line: bytes) -> Dialect:
 
 def parse_type(line: bytes) -> SyncType:
     """The type of a sync. Raises Malformed."""
-    try:
-        return SyncType(parse_number(line, 0, 5, "sync type"))
-    except ValueError as error:
-        raise Malformed(str(error)) from None
+    return SyncType(parse_number(line, 0, 5, "sync type"))
 
 
 def parse_recursive(line: bytes) -> bool:
@@ -113,10 +110,9 @@ def parse_recursive(line: bytes) -> bool:
 
 def parse_number(line: bytes, least: int, most: int, what: str) -> int:
     """A decimal number alone on its line. Raises Malformed."""
-    raw = line
-    if not _NUMBER.fullmatch(raw) or not least <= int(raw) <= most:
+    if not _NUMBER.fullmatch(line) or not least <= int(line) <= most:
         raise Malformed(f"{what}: not a number from {least} to {most}")
-    return int(raw)
+    return int(line)
 
 
 def parse_length(line: bytes) -> int:
@@ -131,10 +127,9 @@ def parse_time(line: bytes) -> int:
 
 def parse_digest(line: bytes) -> str:
     """The MD5 of what was before it. Raises Malformed."""
-    raw = line
-    if len(raw) != DIGEST or not _HEX.fullmatch(raw):
+    if len(line) != DIGEST or not _HEX.fullmatch(line):
         raise Malformed("a malformed digest")
-    return raw.decode().lower()
+    return line.decode().lower()
 
 
 def parse_entry(line: bytes, dialect: Dialect) -> tuple[str, int]:
@@ -200,12 +195,12 @@ def parse_hex(text: bytes) -> bytes:
 
 def srp_start(user: str, public: int) -> bytes:
     """How a client begins to log in. public: A."""
-    return b"%b%b %b\n" % (SRP_START, user.encode().hex().encode(), hexadecimal(public))
+    return f"{SRP_START.decode()}{user.encode().hex()} {minimal(public).hex()}\n".encode()
 
 
 def srp_challenge(salt: bytes, public: int) -> bytes:
     """The server's answer. public: B."""
-    return b"%b %b\n" % (salt.hex().encode(), hexadecimal(public))
+    return f"{salt.hex()} {minimal(public).hex()}\n".encode()
 
 
 def srp_proof(proof: bytes) -> bytes:
@@ -213,9 +208,9 @@ def srp_proof(proof: bytes) -> bytes:
     return proof.hex().encode() + b"\n"
 
 
-def hexadecimal(value: int) -> bytes:
-    """A number as the fewest whole bytes."""
-    return value.to_bytes(max(1, -(-value.bit_length() // 8)), "big").hex().encode()
+def minimal(value: int) -> bytes:
+    """A number as the fewest bytes, big-endian."""
+    return value.to_bytes(max(1, -(-value.bit_length() // 8)), "big")
 
 
 def digest(hexadecimal_digits: str) -> bytes:

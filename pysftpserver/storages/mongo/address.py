@@ -35,9 +35,7 @@ class Address:
 
     def storage(self, kind: type[SFTPServerMongoStorage], **settings: Any) -> SFTPServerMongoStorage:
         """Return the storage. Raises ValueError for a bad address or setting; its text has no secrets."""
-        if self.port is None:
-            return kind.from_uri(self.remote, self.database, **settings)
-        return kind(self.remote, self.port, self.database or "", **settings)
+        return kind(self.remote, self.port, self.database, **settings)
 
 
 def storage_class() -> type[SFTPServerMongoStorage]:

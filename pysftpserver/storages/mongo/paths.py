@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from pysftpserver.storages.mongo.bucket import DIRECTORY, SYMLINK, Entry
@@ -40,6 +41,7 @@ class Place(NamedTuple):
         return self.entry
 
 
+@dataclass(eq=False)
 class Resolver:
     """Resolves paths below a top.
 
@@ -47,17 +49,10 @@ class Resolver:
     the methods of Bucket.
     """
 
-    def __init__(
-        self,
-        top: str,
-        lookup: Callable[[list[str]], dict[str, Entry]],
-        implied: Callable[[str], Entry | None],
-        top_entry: Callable[[], Entry],
-    ) -> None:
-        self._top = top
-        self._lookup = lookup
-        self._implied = implied
-        self._top_entry = top_entry
+    top: str
+    lookup: Callable[[list[str]], dict[str, Entry]]
+    implied: Callable[[str], Entry | None]
+    top_entry: Callable[[], Entry]
 
     def resolve(self, path: bytes, follow: bool = True) -> Place:
         """Return the place of a path, whose last name may be missing. follow: whether to follow a link there.
@@ -79,7 +74,7 @@ class Resolver:
                 return self._directory(done)
             count = todo.index(b"..") if b".." in todo else len(todo)
             names = self._names(done, todo[:count])
-            found = self._lookup(names)
+            found = self.lookup(names)
             for number, name in enumerate(names):
                 entry = found.get(name)
                 is_last = number == len(todo) - 1
@@ -106,7 +101,7 @@ class Resolver:
     def _names(self, done: list[tuple[str, Entry | None]], parts: list[bytes]) -> list[str]:
         """Return the filenames of some components, each in the previous one, from the place reached on."""
         names = []
-        directory = done[-1][0] if done else self._top
+        directory = done[-1][0] if done else self.top
         for part in parts:
             directory = below(directory) + component(part)
             names.append(directory)
@@ -119,11 +114,11 @@ class Resolver:
         if entry is None:
             # Its content implies it; the deeper the name, the less the database has to search.
             for other in reversed(further):
-                below_it = found.get(other) or self._implied(other)
+                below_it = found.get(other) or self.implied(other)
                 if below_it is not None:
                     found[other] = below_it
                     return None
-            entry = self._implied(name)
+            entry = self.implied(name)
             if entry is None:
                 raise fail(errno.ENOENT)
         if entry.kind != DIRECTORY:
@@ -134,7 +129,7 @@ class Resolver:
         self, name: str, entry: Entry | None, done: list[tuple[str, Entry | None]], wants_directory: bool
     ) -> Place:
         if entry is None:
-            entry = self._implied(name)
+            entry = self.implied(name)
         if entry is not None and wants_directory and entry.kind != DIRECTORY:
             raise fail(errno.ENOTDIR)
         return Place(name, entry, done)
@@ -142,9 +137,9 @@ class Resolver:
     def _directory(self, done: list[tuple[str, Entry | None]]) -> Place:
         """Return the directory that was reached by "..", or the top."""
         if not done:
-            return Place(self._top, self._top_entry(), [])
+            return Place(self.top, self.top_entry(), [])
         name, entry = done.pop()
-        return Place(name, entry or self._implied(name), done)
+        return Place(name, entry or self.implied(name), done)
 
 
 def target_of(link: Entry) -> bytes:
