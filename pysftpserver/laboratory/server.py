@@ -83,7 +83,6 @@ class Server:
         self._throttle = Throttle()
         self._sessions = Members()
         self._talking = Members()  # the sessions that have not ended; others wait for the client to close
-        self._by_network: dict[str, int] = {}
         self._goodbyes: set[asyncio.Task[None]] = set()
         self._is_stopping = False
         #: Set when a client that may has stopped the server, or stop_wanted() was called.
@@ -162,8 +161,8 @@ class Server:
 
     def admit(self, session: Session) -> str | None:
         """Count a connection. Returns None, or why it is refused."""
-        network = network_of(session.address[0])
-        count = self._by_network.get(network, 0)
+        session.network = network_of(session.address[0])
+        count = sum(other.network == session.network for other in self._sessions)
         most = self.settings.max_per_address
         if self._is_stopping:
             reason = "the server is going down"
@@ -176,7 +175,6 @@ class Server:
         else:
             self._sessions.add(session)
             self._talking.add(session)
-            self._by_network[network] = count + 1
             return None
         return reason
 
@@ -186,13 +184,7 @@ class Server:
 
     def forget(self, session: Session) -> None:
         """The connection of an admitted session has gone."""
-        if session.is_admitted:
-            session.is_admitted = False
-            self._sessions.discard(session)
-            network = network_of(session.address[0])
-            self._by_network[network] -= 1
-            if not self._by_network[network]:
-                del self._by_network[network]
+        self._sessions.discard(session)
 
     def judge(self, session: Session, password: str) -> str | None:
         """Check a password. Returns None, or why it is refused.

@@ -57,7 +57,8 @@ class Session(asyncio.BufferedProtocol):
         self._is_reading = True
         self._timer: asyncio.TimerHandle | None = None
         self._last = 0.0  # when something was received, in the time of the loop
-        self.is_admitted = False  # and counted by the server
+        self.network = ""  # of its address, for the server
+        self.is_admitted = False
         self._audit: DoorAudit | None = None
         self.is_ended = self.is_lost = False
         self._is_stopping = self._has_ordered = False
@@ -160,9 +161,8 @@ class Session(asyncio.BufferedProtocol):
             reason = self._server.judge(self, text)
             if reason is not None:
                 self._end(f"login refused: {reason}", reason)
-                audit = self._server.audit_of(self, "")
-                if audit is not None:
-                    self._note(audit, "login", "PERMISSION_DENIED", message=reason)
+                self._audit = self._server.audit_of(self, "")
+                self.note("login", "PERMISSION_DENIED", message=reason)
                 return
             self._say_next()
             return
@@ -430,12 +430,10 @@ class Session(asyncio.BufferedProtocol):
 
     def note(self, request: str, result: str = "OK", **details: Any) -> None:
         """Record something in the audit log, as DoorAudit.note() does; ends the connection if that fails."""
-        if self._audit is not None:
-            self._note(self._audit, request, result, **details)
-
-    def _note(self, audit: DoorAudit, request: str, result: str, **details: Any) -> None:
+        if self._audit is None:
+            return
         try:
-            audit.note(request, result, **details)
+            self._audit.note(request, result, **details)
         except SFTPSessionEnd as error:
             self._end(str(error), "this cannot be recorded now")
 

@@ -47,7 +47,6 @@ class Upload:
         self.incoming = incoming
         self.path = path
         self.began = time.perf_counter()
-        self.size = 0
         self.is_stored = False
         self.digest = hashlib.sha256()
 
@@ -55,9 +54,8 @@ class Upload:
         """The next piece."""
         self.incoming.write(memoryview(piece))
         self.digest.update(piece)
-        self.size += len(piece)
 
-    def finish(self) -> None:
+    def commit(self) -> None:
         """The file is complete: rename it into place."""
         self.incoming.sync()
         self.incoming.commit()
@@ -66,7 +64,7 @@ class Upload:
     def note(self, client: Client, result: str) -> None:
         """Record in the audit log what became of it."""
         seconds = time.perf_counter() - self.began
-        client.note("put", result, path=self.path, size=self.size, seconds=seconds)
+        client.note("put", result, path=self.path, size=self.incoming.size, seconds=seconds)
 
 
 class Files(Service):
@@ -199,17 +197,17 @@ class Files(Service):
         except (binascii.Error, ValueError):
             await self._give_up(client)
             raise Refusal("not base64; the upload is aborted") from None
-        if upload.size + len(piece) > self._max_bytes:
+        if upload.incoming.size + len(piece) > self._max_bytes:
             await self._give_up(client)
             raise Refusal(f"more than {self._max_bytes} bytes; the upload is aborted")
         await self.in_thread(upload.write, piece)
 
     async def _end(self, client: Client, rest: str) -> None:
         upload = self._upload(client)
-        await self.in_thread(upload.finish)
+        await self.in_thread(upload.commit)
         del self._uploads[client]
         upload.note(client, "OK")
-        client.send(f"stored {upload.size} {upload.digest.hexdigest()}")
+        client.send(f"stored {upload.incoming.size} {upload.digest.hexdigest()}")
 
     async def _abort(self, client: Client, rest: str) -> None:
         self._upload(client)

@@ -12,6 +12,7 @@ import functools
 import queue
 import traceback
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from pysftpserver.failures import reason_of
@@ -86,16 +87,16 @@ class Worker:
             self._conversation.order(what, text)
 
 
+@dataclass(eq=False)
 class _Conversation:
     """One attempt, and the connection that comes of it."""
 
-    def __init__(
-        self, attempt: int, target: events.Target, told: Events, remember: Callable[[events.Target], None]
-    ) -> None:
-        self._attempt = attempt
-        self._target = target
-        self._events = told
-        self._remember = remember
+    attempt: int
+    target: events.Target
+    told: Events
+    remember: Callable[[events.Target], None]
+
+    def __post_init__(self) -> None:
         self._orders: asyncio.Queue[Order] = asyncio.Queue()
         self._is_connected = False
         self._end_wanted = asyncio.Event()
@@ -116,7 +117,7 @@ class _Conversation:
         self._orders.put_nowait(functools.partial(does, text))
 
     def _tell(self, kind: Callable[..., events.Event], *values: object) -> None:
-        self._events.put(kind(self._attempt, *values))
+        self.told.put(kind(self.attempt, *values))
 
     async def _run(self, timeout: float) -> None:
         try:
@@ -127,7 +128,7 @@ class _Conversation:
             self._tell(events.Disconnected, reason)
 
     async def _converse(self, timeout: float) -> None:
-        target = self._target
+        target = self.target
         try:
             connection = await client.connect_async(
                 target.host,
@@ -178,7 +179,7 @@ class _Conversation:
             except LaboratoryError as error:
                 return error
             self._tell(events.Received, text)
-            while self._events.qsize() > MOST_EVENTS:
+            while self.told.qsize() > MOST_EVENTS:
                 await asyncio.sleep(REST)
 
     async def _obey(self, connection: AsyncConnection) -> None:
@@ -191,7 +192,7 @@ class _Conversation:
 
     async def _keep(self) -> None:
         try:
-            await asyncio.to_thread(self._remember, self._target)
+            await asyncio.to_thread(self.remember, self.target)
         except OSError as error:
             reason = f"this server is not remembered: {reason_of(error)}"
             self._tell(events.Remark, reason)
