@@ -14,6 +14,7 @@ import json
 import os
 import re
 import stat
+from collections.abc import Sequence
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -22,10 +23,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pysftpserver.failures import BadInput, reason_of
 from pysftpserver.host import wholefiles
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 TYPES = ("ecdsa", "ed25519")
 EARLIER = datetime.timedelta(hours=1)  # before now: clocks differ

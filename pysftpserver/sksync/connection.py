@@ -8,14 +8,11 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import Callable, Coroutine
 
 from pysftpserver.service.patience import Patience
 from pysftpserver.sksync.parsing import LineParser
 from pysftpserver.sksync.unsent import unsent
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
 
 MOST_WAITING = 1 << 20  # bytes that were received and not yet used, before the peer has to wait
 MOST_UNSENT = 512 << 10  # bytes that may wait to be sent

@@ -9,15 +9,11 @@ written on either side. What may not enter: the storage, except its listing and 
 from __future__ import annotations
 
 from pysftpserver.pysftpexceptions import SFTPException
-from pysftpserver.sksync.client import DownloadCheck, open_sync, taken
+from pysftpserver.sksync.client import DownloadCheck, Request, _Run, open_sync, taken
 from pysftpserver.sksync.dialogue import Dialogue, SyncError
+from pysftpserver.sksync.listing import Listing
 from pysftpserver.sksync.parsing import DownloadParser
 from pysftpserver.sksync.wire import SyncType
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from pysftpserver.sksync.client import Request, _Run
-    from pysftpserver.sksync.listing import Listing
 
 NO_LENGTH = b"dry run\n"  # instead of a length
 CHEAP = 256 << 10  # bytes of content that are cheaper to read than a new connection

@@ -7,21 +7,16 @@ from __future__ import annotations
 
 import fnmatch
 import itertools
+from collections.abc import Sequence
 from stat import S_IFREG, S_ISDIR, S_ISREG
 
+from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.failures import reason_of
 from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure
-from pysftpserver.sksync.wire import MOST_DEEP, MOST_TIME
+from pysftpserver.sksync.wire import MOST_DEEP, MOST_TIME, Dialect
 from pysftpserver.uploads import temporary
 from pysftpserver.uploads.files import is_missing
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
-    from pysftpserver.attributes import SFTPAttributes
-    from pysftpserver.sksync.wire import Dialect
 
 
 class Listing:

@@ -8,13 +8,10 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
+from collections.abc import Mapping
 
 from pysftpserver.failures import needed
 from pysftpserver.service.throttle import Throttle
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 THROTTLED = "too many failed logins from its address"
 

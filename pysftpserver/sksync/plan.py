@@ -7,15 +7,12 @@ copied. Nothing is ever deleted.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from pysftpserver.sksync.wire import SyncType
 
-    from pysftpserver.sksync.wire import SyncType
-
-    Listing = Mapping[str, int]
+Listing = Mapping[str, int]
 
 
 @dataclass

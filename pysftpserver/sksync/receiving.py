@@ -8,22 +8,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from stat import S_ISDIR, S_ISREG
 
+from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.failures import reason_of
 from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure
-from pysftpserver.sksync.listing import seconds
-from pysftpserver.uploads.files import attributes, open_temporary
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
-    from pysftpserver.sksync.listing import Listing
-    from pysftpserver.sksync.wire import SyncType
-    from pysftpserver.uploads.files import StoredFile
+from pysftpserver.sksync.listing import Listing, seconds
+from pysftpserver.sksync.wire import SyncType
+from pysftpserver.uploads.files import StoredFile, attributes, open_temporary
 
 DIRECTORY = 0o777
 #: Errors that would stop every other file as well.

@@ -7,19 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable, Iterable, Iterator
 
 from pysftpserver.failures import one_line, reason_of
 from pysftpserver.service import terminal
-from pysftpserver.sksync.client import Observer
+from pysftpserver.service.terminal import Progress
+from pysftpserver.sksync.client import Observer, Summary
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from pysftpserver.service.terminal import Progress
-    from pysftpserver.sksync.client import Summary
-
-    Tell = Callable[[str], None]
+Tell = Callable[[str], None]
 
 
 class Failures(Observer):

@@ -82,17 +82,14 @@ class Sender:
         for name, head in files:
             try:
                 for piece in self._file(name, head):
-                    # Pieces of a large file are not copied again.
-                    if len(piece) >= BLOCK // 2:
-                        if ready:
-                            yield ready
-                            ready = bytearray()
-                        yield piece
-                    else:
+                    is_large = len(piece) >= BLOCK // 2
+                    if not is_large:
                         ready += piece
-                        if len(ready) >= BLOCK:
-                            yield ready
-                            ready = bytearray()
+                    if ready and (is_large or len(ready) >= BLOCK):
+                        yield ready
+                        ready = bytearray()
+                    if is_large:  # it is not copied again
+                        yield piece
             except CannotSend as error:
                 if ready:
                     yield ready

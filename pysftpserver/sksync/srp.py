@@ -13,14 +13,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Mapping
 
 from srptools import SRPContext, constants
 
 from pysftpserver.sksync.wire import minimal
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 SALT = 16  # bytes of a new user's
 PRIVATE = 256  # bits of a and b

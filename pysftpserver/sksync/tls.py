@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+from socket import socket
 
 from pysftpserver.failures import BadInput, needed, reason_of
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from socket import socket
 
 OLD_VERSIONS = ("TLSv1", "TLSv1.1")
 OLD_CIPHERS = "DEFAULT:@SECLEVEL=0"  # OpenSSL 3 needs it for old versions

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 from pysftpserver.failures import BadInput, one_line
 from pysftpserver.host.wholefiles import first_line
 from pysftpserver.sksync import users
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 DONE = {
     "add": "{name}: added to {path}",

@@ -14,15 +14,12 @@ import json
 import os
 import stat
 import unicodedata
+from collections.abc import Callable, Iterator
 
 from pysftpserver.failures import BadInput, Unavailable, reason_of
 from pysftpserver.host import wholefiles
 from pysftpserver.sksync import config, jsontext, srp
 from pysftpserver.sksync.wire import minimal
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 LONGEST_NAME = 255  # bytes
 LONGEST_PASSWORD = 4096  # bytes
