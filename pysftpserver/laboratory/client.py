@@ -85,7 +85,7 @@ async def connect_async(
             await connection._accepted
     except TimeoutError:
         connection._line.abort()
-        where = f"waiting for {connection._awaited()}" if connection._line.transport else "connecting"
+        where = f"waiting for {connection._awaited()}" if connection._line.is_made else "connecting"
         raise TimedOut(f"{host} port {port}: nothing within {timeout:g} seconds, {where}") from None
     except UnicodeError:
         raise Unreachable(f"{host} port {port}: not a host name") from None

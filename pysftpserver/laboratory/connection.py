@@ -98,7 +98,7 @@ class AsyncConnection:
             raise self._ended()
         text = self._texts.popleft()
         if not self._texts:
-            self._line.read_on()
+            self._line.transport.resume_reading()
         return text
 
     async def __aiter__(self) -> AsyncIterator[str]:
@@ -177,7 +177,7 @@ class AsyncConnection:
         """Close the connection; what was sent still reaches a server that reads it soon."""
         if self._end is None:
             self._over(Ended("closed"))
-        self._line.close()
+        self._line.transport.close()
         try:
             async with asyncio.timeout(LINGER):
                 await asyncio.shield(self._lost)
@@ -201,7 +201,7 @@ class AsyncConnection:
         if self._end is not None:
             raise self._ended()
         assert self._handshake.codec is not None
-        self._line.write(self._handshake.codec.encode((text,)))
+        self._line.transport.write(self._handshake.codec.encode((text,)))
 
     async def _ask(self, text: str, word: Word) -> str:
         """Send one of the protocol's own messages, and return the answer."""
@@ -212,7 +212,7 @@ class AsyncConnection:
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._write(text)
         self._asked.append((text, word, answer))
-        self._line.read_on()
+        self._line.transport.resume_reading()
         return await self._in_time(answer)
 
     def _ended(self) -> LaboratoryError:
@@ -248,7 +248,7 @@ class AsyncConnection:
                 self._over(ProtocolError(f"the server does not speak this protocol: {error}"))
                 return
             if answer:
-                self._line.write(answer)
+                self._line.transport.write(answer)
             if handshake.refusal is not None:
                 self._over(Refused(handshake.refusal))
             if not handshake.is_done:
@@ -272,7 +272,7 @@ class AsyncConnection:
         if self._texts:
             _wake(self._receivers)
         if len(self._texts) > MOST_WAITING and not self._is_asking:
-            self._line.pause()
+            self._line.transport.pause_reading()
 
     def _on_text(self, text: str) -> None:
         own = wire.parse(text)
@@ -330,7 +330,7 @@ class AsyncConnection:
             self._answered(self._end)
         if self._plain_answer is not None and not self._plain_answer.done():
             self._plain_answer.set_exception(self._end)
-        self._line.close()
+        self._line.transport.close()
 
     def _on_lost(self, error: Exception | None) -> None:
         if not self._accepted.done():
@@ -351,7 +351,7 @@ class Line(asyncio.Protocol):
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
-        self.transport: asyncio.Transport | None = None
+        self.is_made = False
         self.address = ("", 0)
         self._is_full = False
         self._room: list[asyncio.Future[None]] = []
@@ -359,6 +359,7 @@ class Line(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
+        self.is_made = True
         self.address = transport.get_extra_info("sockname")[:2]
 
     def data_received(self, data: bytes) -> None:
@@ -375,31 +376,15 @@ class Line(asyncio.Protocol):
         self._is_full = False
         _wake(self._room)
 
-    def write(self, data: bytes) -> None:
-        if self.transport is not None:
-            self.transport.write(data)
-
     async def drained(self) -> None:
         """Wait until the server has read most of what was sent."""
-        if self._is_full and self.transport is not None and not self.transport.is_closing():
+        if self._is_full and not self.transport.is_closing():
             waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._room.append(waiting)
             await waiting
 
-    def pause(self) -> None:
-        if self.transport is not None:
-            self.transport.pause_reading()
-
-    def read_on(self) -> None:
-        if self.transport is not None:
-            self.transport.resume_reading()
-
-    def close(self) -> None:
-        if self.transport is not None:
-            self.transport.close()
-
     def abort(self) -> None:
-        if self.transport is not None:
+        if self.is_made:
             self.transport.abort()
 
 
