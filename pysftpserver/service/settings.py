@@ -378,20 +378,20 @@ class Settings:
         """The names of the settings that have been given a value."""
         return frozenset(self._values)
 
-    def take_over(self, new: Self) -> list[str]:
-        """Take the values of the settings that may change while the server runs.
+    def kept(self, new: Self) -> list[str]:
+        """The names of the settings that differ and cannot change while the server runs, for the log."""
+        return [
+            name
+            for name, setting in self.table().items()
+            if not setting.reloads and getattr(self, name) != getattr(new, name)
+        ]
 
-        Returns the names of those that differ and cannot change, for the log.
-        """
-        left = []
+    def take_over(self, new: Self) -> list[str]:
+        """Take the values of the settings that may change while the server runs; return kept()."""
         for name, setting in self.table().items():
-            if getattr(self, name) == getattr(new, name):
-                continue
-            if setting.reloads:
+            if setting.reloads and getattr(self, name) != getattr(new, name):
                 self._values[name] = getattr(new, name)
-            else:
-                left.append(name)
-        return left
+        return self.kept(new)
 
 
 class LogSettings(Settings):

@@ -23,13 +23,12 @@ def find_out(run: _Run) -> None:
     """Fill the run's summary with what would be sent and received, and what would fail."""
     here = run.list()
     sync_type = run.request.sync_type
+    times = "USE_TIME" if sync_type.by_time else "NO_TIME"
     if sync_type.to_server:
-        kind = SyncType.TO_SERVER_USE_TIME if sync_type.by_time else SyncType.TO_SERVER_NO_TIME
-        for name in _wanted(run.request, kind, dict(here.files)):
+        for name in _wanted(run.request, SyncType[f"TO_SERVER_{times}"], dict(here.files)):
             run.summary.sent[name] = _size(run, name)
     if sync_type.from_server:
-        kind = SyncType.FROM_SERVER_USE_TIME if sync_type.by_time else SyncType.FROM_SERVER_NO_TIME
-        for name, size in _offered(run.request, kind, here).items():
+        for name, size in _offered(run.request, SyncType[f"FROM_SERVER_{times}"], here).items():
             why = here.refuses(name)
             if why is not None:
                 run.fail(name, why)

@@ -212,12 +212,7 @@ class Service:
         self._log.reload(new)
         self._server.reload(new, shares, context)
         self._settings = new
-        kept = [
-            name
-            for name, setting in new.table().items()
-            if not setting.reloads and getattr(new, name) != getattr(old, name)
-        ]
-        if kept:
+        if kept := old.kept(new):
             self._log.error(f"{', '.join(kept)}: a change takes effect after a restart only")
 
     def _context(self, settings: ServerSettings) -> ssl.SSLContext | None:

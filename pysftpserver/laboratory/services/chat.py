@@ -180,7 +180,7 @@ class Chat(Service):
                 f"* several clients have that name: {numbers}" if found else "* no client has that name"
             )
             return
-        line = f"{one_line(text)}"
+        line = one_line(text)
         found[0].send(f"[private] {one_line(client.name)} (#{self._places[client].number}): {line}")
         client.send(f"[private to {one_line(found[0].name)} (#{self._places[found[0]].number})] {line}")
 
