@@ -441,7 +441,9 @@ class PlantedBugsInMessages(unittest.TestCase):
 
     def test_what_a_codec_takes_and_should_not_is_found(self) -> None:
         for kind, data in ((Plain, self.PLAIN), (Encrypted, b"\1" + b"x" * 70 + b"\0")):
-            self.finds("failure|second", MessagesTarget(), data, (kind, "_refuse_if_longer", lambda *_: False))
+            self.finds(
+                "failure|second", MessagesTarget(), data, (kind, "_refuse_if_longer", lambda *_: False)
+            )
 
     def test_texts_that_are_not_the_same_escaped_are_found(self) -> None:
         target = MessagesTarget()
