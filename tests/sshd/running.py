@@ -22,6 +22,7 @@ from typing import ClassVar
 from tests.integration.harness import ServedCase
 from tests.integration.sshd import HOST, TARGET, write_ssh_config
 from tests.sshd.material import put_host_keys
+from tests.support.forks import fork_of
 from tests.support.processes import Argument, Program, command, descendants, is_alive, program
 from tests.support.waiting import PATIENCE
 
@@ -103,7 +104,7 @@ class Pysftpd:
 
     def start(self, **popen: object) -> None:
         """Start it, and return when it is ready."""
-        self.process = Program(self.argv, self.stderr, cwd=self.directory, **popen)
+        self.process = Program(self.argv, self.stderr, forks=True, cwd=self.directory, **popen)
         self.process.said(r"\bready\b", self.workers)
         self.port = int(self.process.said(r"listening on \S+ port (\d+)")[1])
 
@@ -174,12 +175,13 @@ class Place(unittest.TestCase):
     def fails(self, *words: Argument, seconds: float = 30.0, **run: object) -> tuple[int, str]:
         """Run pysftpd, which must end by itself: (its status, what it wrote to standard error)."""
         done = subprocess.run(
-            [program("setpriv"), "--pdeathsig", "TERM", *map(os.fsdecode, words)],
+            list(map(os.fsdecode, words)),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=seconds,
             cwd=self.place,
+            preexec_fn=fork_of(words),
             **run,  # type: ignore[call-overload]
         )
         return done.returncode, done.stderr

@@ -12,17 +12,10 @@ from typing import Any
 
 from tests.sshd.material import line
 from tests.sshd.redis_server import RedisCase
-from tests.sshd.serving import DaemonCase
-from tests.support.processes import command
+from tests.sshd.serving import DaemonCase, pysftpctl
 from tests.support.waiting import PATIENCE, until
 
 EDITS = ("list", "add", "change", "activate", "deactivate", "remove")
-
-
-def pysftpctl(*words: str, cwd: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command("pysftpctl", *words), capture_output=True, text=True, timeout=PATIENCE, cwd=cwd
-    )
 
 
 class Editing:
