@@ -39,6 +39,8 @@ TOO_LONG = ("9" * 20, "0" * 20 + "50000", "9" * 5000)
 
 
 class Flags(SessionCase):
+    forks = True
+
     def each(self, *flags: str):
         """A session of each command. (No subTest: a generator must not hold one open.)"""
         for prog in COMMANDS:
@@ -151,6 +153,7 @@ class Flags(SessionCase):
 
 
 class Idle(SessionCase):
+    forks = True
     LINE = "session ends: nothing moved for 1 seconds\n"
     PACE = 0.3  # seconds
 
