@@ -90,7 +90,7 @@ class TestLftp(ServedCase):
         material.assert_same_trees(self, self.local / "names", self.local / "back")
 
     def test_a_listing_of_thousands_is_complete(self) -> None:
-        names = material.many_files(self.jail / "many", 3000)
+        names = material.many_files(self.jail / "many", 1500)
         self.assertEqual(lftp(self, "cd many", "cls -1").out.splitlines(), names)
 
     def test_errors_reach_the_user(self) -> None:

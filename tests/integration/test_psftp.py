@@ -66,7 +66,7 @@ class TestPsftp(ServedCase):
         material.assert_same_trees(self, self.local / "names", self.local / "back")
 
     def test_a_listing_of_thousands_is_complete(self) -> None:
-        names = material.many_files(self.jail / "many", 3000)
+        names = material.many_files(self.jail / "many", 1500)
         out = psftp(self, "ls many").out
         self.assertEqual(re.findall(r"entry \d{5}$", out, re.MULTILINE), names)
 
