@@ -6,7 +6,7 @@ import os
 import re
 import time
 
-from tests.integration import harness, material
+from tests.integration import material
 from tests.integration.clients import LONGNAME
 from tests.integration.harness import ServedCase
 from tests.integration.material import LONG_AGO, MIB, Material, permissions
@@ -293,36 +293,38 @@ class TestNames(ServedCase):
         material.assert_same_trees(self, self.local / "names", self.local / "back")
 
     def test_names_that_can_be_typed_work_in_every_command(self) -> None:
-        for name in material.PRINTABLE_NAMES:
-            with self.subTest(name=name):
-                harness.empty(self.jail)
-                harness.empty(self.local)
-                material.awkward_files(self.local, [name])
-                typed = b"./" + quoted(name)
-                self.sftp(
-                    b"put " + typed,
-                    b"get " + typed + b" copy",
-                    b"rename " + typed + b" moved",
-                    b"rename moved " + typed,
-                    b"ln " + typed + b" hard",
-                    b"chmod 600 " + typed,
-                    b"ls -l " + typed,
-                    b"rm " + typed,
-                    b"mkdir " + typed,
-                    b"cd " + typed,
-                )
-                self.assertEqual((self.local / "copy").read_bytes(), b"I am " + name)
-                self.assertEqual((self.jail / "hard").read_bytes(), b"I am " + name)
-                self.assertTrue(os.path.isdir(os.path.join(os.fsencode(self.jail), name)))
+        material.awkward_files(self.local, material.PRINTABLE_NAMES)
+        lines = []
+        for number, name in enumerate(material.PRINTABLE_NAMES):
+            typed = b"./" + quoted(name)
+            lines += [
+                b"put " + typed,
+                b"get %s copy%d" % (typed, number),
+                b"rename " + typed + b" moved",
+                b"rename moved " + typed,
+                b"ln %s hard%d" % (typed, number),
+                b"chmod 600 " + typed,
+                b"ls -l " + typed,
+                b"rm " + typed,
+                b"mkdir " + typed,
+                b"cd " + typed,
+                b"cd /",
+            ]
+        self.sftp(*lines)
+        for number, name in enumerate(material.PRINTABLE_NAMES):
+            self.assertEqual((self.local / f"copy{number}").read_bytes(), b"I am " + name)
+            self.assertEqual((self.jail / f"hard{number}").read_bytes(), b"I am " + name)
+            self.assertTrue(os.path.isdir(os.path.join(os.fsencode(self.jail), name)), name)
 
     def test_names_that_cannot_be_typed_are_reached_by_globs(self) -> None:
-        for name in material.UNPRINTABLE_NAMES:
-            with self.subTest(name=name):
-                harness.empty(self.jail)
-                material.awkward_files(self.jail, [name])
-                self.sftp("get * copy", "chmod 600 *", "ls -l", "rm *")
-                self.assertEqual((self.local / "copy").read_bytes(), b"I am " + name)
-                self.assertEqual(os.listdir(self.jail), [])
+        names = dict(enumerate(material.UNPRINTABLE_NAMES))
+        for number, name in names.items():
+            material.awkward_files(self.jail / str(number), [name])
+        commands = ("get {0}/* copy{0}", "chmod 600 {0}/*", "ls -l {0}", "rm {0}/*", "rmdir {0}")
+        self.sftp(*(command.format(number) for number in names for command in commands))
+        for number, name in names.items():
+            self.assertEqual((self.local / f"copy{number}").read_bytes(), b"I am " + name)
+        self.assertEqual(os.listdir(self.jail), [])
 
     def test_a_name_of_256_bytes_is_refused_and_the_session_goes_on(self) -> None:
         self.sftp("-mkdir " + "n" * 256, "mkdir after")
