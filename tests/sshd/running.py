@@ -27,13 +27,21 @@ from tests.support.processes import Argument, Program, command, descendants, is_
 from tests.support.waiting import PATIENCE
 
 # PEM, because paramiko reads no ECDSA key in the newer format.
-KINDS = {"ed25519": [], "ecdsa": ["-b", "256", "-m", "PEM"], "rsa": ["-b", "3072"]}
+KINDS = {"ed25519": [], "ecdsa": ["-b", "256", "-m", "PEM"], "rsa": ["-b", "2048"]}
+_rsa: list[str] = []  # its private and its public half
 
 
 def make_key(path: Path, kind: str = "ed25519") -> str:
-    """Make a user's key with ssh-keygen; return the public one's line."""
+    """Make a user's key with ssh-keygen; return the public one's line. RSA keys take long: all are one."""
+    if kind == "rsa" and _rsa:
+        path.touch(0o600)
+        path.write_text(_rsa[0])
+        path.with_suffix(".pub").write_text(_rsa[1])
+        return _rsa[1].strip()
     argv = [program("ssh-keygen"), "-q", "-t", kind, *KINDS[kind], "-N", "", "-C", "", "-f", str(path)]
     subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
+    if kind == "rsa":
+        _rsa[:] = path.read_text(), path.with_suffix(".pub").read_text()
     return path.with_suffix(".pub").read_text().strip()
 
 
@@ -172,7 +180,7 @@ class Place(unittest.TestCase):
             self.alice.meet(server)
         return server
 
-    def fails(self, *words: Argument, seconds: float = 30.0, **run: object) -> tuple[int, str]:
+    def fails(self, *words: Argument, seconds: float = PATIENCE, **run: object) -> tuple[int, str]:
         """Run pysftpd, which must end by itself: (its status, what it wrote to standard error)."""
         done = subprocess.run(
             list(map(os.fsdecode, words)),
@@ -187,7 +195,7 @@ class Place(unittest.TestCase):
         return done.returncode, done.stderr
 
     def sftp(
-        self, login: Login, *lines: str, flags: Sequence[Argument] = (), seconds: float = 30.0
+        self, login: Login, *lines: str, flags: Sequence[Argument] = (), seconds: float = PATIENCE
     ) -> subprocess.CompletedProcess[str]:
         """Run a batch with OpenSSH's sftp."""
         return subprocess.run(

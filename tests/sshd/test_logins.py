@@ -294,9 +294,8 @@ class TestUsersFile(Place):
                 self.setUp()
                 server = self.server(start=False)
                 bob = self.two(server)
-                slow = ["-l", "8000"]  # kbit/s: about 8 s
-                one = self.start_sftp(self.alice, "put big", flags=slow)
-                other = self.start_sftp(bob, "put big", flags=slow)
+                one = self.start_sftp(self.alice, "put big", flags=["-l", "8000"])  # kbit/s: 8 s
+                other = self.start_sftp(bob, "put big", flags=["-l", "32000"])
                 for folder in ("a", "b"):
                     until(lambda f=server.files / folder: any(f.glob("*")), "the upload runs")
                 self.both["alice"].update(change)

@@ -105,7 +105,7 @@ class TwoServers(DatabaseCase, Place):
         os.kill(one.pid, signal.SIGKILL)
         one.process.wait()
         one.process = None
-        self.assertNotEqual(client.wait(30), 0)
+        self.assertNotEqual(client.wait(PATIENCE), 0)
         self.through(two, f"get file {self.place}/after")
         self.assertEqual((self.place / "after").read_bytes(), old)
         self.through(two, f"put {self.place}/new file", f"get file {self.place}/again")

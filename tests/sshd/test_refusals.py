@@ -124,7 +124,7 @@ class TestOldAlgorithms(DaemonCase):
             + [*words, "-o", "LogLevel=INFO", TARGET],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=PATIENCE,
             stdin=subprocess.DEVNULL,
         )
 
@@ -160,9 +160,9 @@ class TestOldAlgorithms(DaemonCase):
             ):
                 pass
 
-        asyncio.run(asyncio.wait_for(attempt("rsa-sha2-512"), 30))
+        asyncio.run(asyncio.wait_for(attempt("rsa-sha2-512"), PATIENCE))
         with self.assertRaises(asyncssh.PermissionDenied):
-            asyncio.run(asyncio.wait_for(attempt("ssh-rsa"), 30))
+            asyncio.run(asyncio.wait_for(attempt("ssh-rsa"), PATIENCE))
 
     def test_curl_with_an_old_libssh2_which_knows_sha_1_only_is_refused(self) -> None:
         version = subprocess.run([program("curl"), "-V"], capture_output=True, text=True).stdout
@@ -177,7 +177,7 @@ class TestOldAlgorithms(DaemonCase):
                 [program("curl"), "-q", "-sS", "-k", "-u", f"{login.user}:", *keys, url],
                 capture_output=True,
                 text=True,
-                timeout=30,
+                timeout=PATIENCE,
             )
             statuses[kind] = run.returncode
         self.assertEqual(statuses, {"rsa": CURL_LOGIN_DENIED, "ecdsa": 0})
