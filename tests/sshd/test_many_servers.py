@@ -16,8 +16,8 @@ from tests.sshd.redis_server import DATABASE, HOST, RedisServer
 from tests.sshd.running import Login, Place, Pysftpd
 from tests.support.waiting import PATIENCE, until
 
-SIZE = 24 << 20  # bytes
-SLOWLY = ("-l", "40000")  # Kbit/s: five seconds for that
+SIZE = 6 << 20  # bytes
+SLOWLY = ("-l", "8000")  # Kbit/s: six seconds for that
 
 
 class OneOfMany(Pysftpd):

@@ -40,21 +40,19 @@ class TestStarting(Place):
                 self.assertFalse((self.place / "pid").exists())
 
     def test_a_socket_that_is_handed_over_is_served(self) -> None:
-        for workers in (1, 2):
-            with self.subTest(workers), socket.create_server((HOST, 0)) as listening:
-                self.setUp()
-                server = self.server(workers=workers, start=False)
-                # LISTEN_PID is known when the process is there: as systemd does it.
-                code = "import os, sys; os.dup2(int(sys.argv[1]), 3)\n"
-                code += "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))\n"
-                code += "os.execv(sys.argv[2], sys.argv[2:])"
-                server.argv = [sys.executable, "-c", code, str(listening.fileno()), *server.argv]
-                self.addCleanup(server.stop)
-                server.start(pass_fds=(listening.fileno(), 3) if listening.fileno() != 3 else (3,))
-                self.assertEqual(server.port, listening.getsockname()[1])
-                self.alice.meet(server)
-                for _ in range(3):
-                    self.assertEqual(self.sftp(self.alice, "pwd").returncode, 0)
+        with socket.create_server((HOST, 0)) as listening:
+            server = self.server(workers=2, start=False)
+            # LISTEN_PID is known when the process is there: as systemd does it.
+            code = "import os, sys; os.dup2(int(sys.argv[1]), 3)\n"
+            code += "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))\n"
+            code += "os.execv(sys.argv[2], sys.argv[2:])"
+            server.argv = [sys.executable, "-c", code, str(listening.fileno()), *server.argv]
+            self.addCleanup(server.stop)
+            server.start(pass_fds=(listening.fileno(), 3) if listening.fileno() != 3 else (3,))
+            self.assertEqual(server.port, listening.getsockname()[1])
+            self.alice.meet(server)
+            for _ in range(3):
+                self.assertEqual(self.sftp(self.alice, "pwd").returncode, 0)
 
     def test_an_idle_connection_is_ended(self) -> None:
         server = self.server("--idle-timeout", "1")
