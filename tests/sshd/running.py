@@ -24,7 +24,7 @@ from tests.integration.sshd import HOST, TARGET, write_ssh_config
 from tests.sshd.material import put_host_keys
 from tests.support.forks import fork_of
 from tests.support.processes import Argument, Program, command, descendants, is_alive, program
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 # PEM, because paramiko reads no ECDSA key in the newer format.
 KINDS = {"ed25519": [], "ecdsa": ["-b", "256", "-m", "PEM"], "rsa": ["-b", "2048"]}
@@ -101,6 +101,10 @@ class Pysftpd:
     def log(self) -> str:
         """What it has written to standard error so far, in all its starts."""
         return self.stderr.read_text(errors="replace") if self.stderr.exists() else ""
+
+    def logs(self, words: str, count: int = 1) -> None:
+        """Wait until the log has these words so many times."""
+        until(lambda: self.log().count(words) >= count, lambda: f"{words!r} is not in the log:\n{self.log()}")
 
     def write_users(self, users: Mapping[str, Mapping[str, object]]) -> None:
         """Put users into the file, whole or not at all."""

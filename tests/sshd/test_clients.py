@@ -58,7 +58,7 @@ class RoundTrips(Mixin):
             (self.local / kind / "file").write_text(kind)
             self.put(kind)
             self.assertEqual((self.jail / kind / "file").read_text(), kind)
-            self.assertIn("logged in with SHA256:", self.server.log())
+            self.server.logs("logged in with SHA256:")
 
 
 class TestOpenSSHSftp(RoundTrips, DaemonCase):

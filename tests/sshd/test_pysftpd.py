@@ -16,7 +16,7 @@ from tests.sshd.running import Login, Place, Pysftpd, make_key, pysftpd, write_p
 from tests.support.forks import fork_of
 from tests.support.paths import ROOT
 from tests.support.processes import command, program
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import PATIENCE
 
 #: As the seed has it, word for word.
 SAMPLE = """[options]
@@ -63,7 +63,7 @@ class TestOptions(Place):
         self.addCleanup(server.stop)
         server.start()
         alice.meet(server)
-        until(lambda: "edis" in server.log(), "it says that there is no Redis")
+        server.logs("edis")
         self.assertEqual(self.sftp(alice, "pwd").returncode, 255)
 
     def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(self) -> None:
@@ -274,7 +274,7 @@ class TestLogs(Place):
     def test_json_is_an_object_a_line(self) -> None:
         server = self.server("--log-format", "json")
         self.sftp(self.alice, "pwd")
-        until(lambda: "logged in" in server.log(), "the login is logged")
+        server.logs("logged in")
         for line in server.log().splitlines():
             entry = json.loads(line)
             self.assertEqual(set(entry), {"time", "program", "process", "level", "message"})
@@ -311,7 +311,7 @@ class TestAudit(Place):
     def test_a_session_whose_audit_log_cannot_be_written_is_refused(self) -> None:
         server = self.server("--audit", self.place / "missing" / "audit")
         self.assertNotEqual(self.sftp(self.alice, "pwd").returncode, 0)
-        until(lambda: "no session" in server.log(), "the reason is in the log")
+        server.logs("no session")
 
 
 class TestReplacedDirectories(Place):
