@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import asyncssh
 import paramiko
@@ -52,7 +52,7 @@ def asynchronous(
 
 
 @asynccontextmanager
-async def asyncssh_connection(sshd: Sshd) -> AsyncIterator[asyncssh.SSHClientConnection]:
+async def asyncssh_connection(sshd: Sshd, **more: Any) -> AsyncIterator[asyncssh.SSHClientConnection]:
     connection = await asyncssh.connect(
         HOST,
         sshd.port,
@@ -61,6 +61,7 @@ async def asyncssh_connection(sshd: Sshd) -> AsyncIterator[asyncssh.SSHClientCon
         known_hosts=str(sshd.known_hosts),
         agent_path=None,
         config=None,
+        **more,
     )
     async with connection:
         yield connection

@@ -74,11 +74,10 @@ class Running:
             HOST,
             self.port,
             username=name,
-            client_keys=[key],
             known_hosts=None,
             agent_path=None,
             config=None,
-            **more,
+            **{"client_keys": [key], **more},
         )
 
 

@@ -15,7 +15,7 @@ import asyncssh
 from pysftpserver.sshd.connection import Connection
 from pysftpserver.sshd.server import QUICK_LOGIN
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
-from tests.sshd.inprocess import HOST, KEY, OTHER_KEY, asynchronous, raw, running, user
+from tests.sshd.inprocess import HOST, KEY, OTHER_KEY, Running, asynchronous, raw, running, user
 from tests.sshd.running import Login, Place, Pysftpd
 from tests.support.waiting import PATIENCE, eventually, until
 
@@ -126,16 +126,7 @@ class TestRefusals(Place):
 
         async with running(files, user("alice"), user("bob")) as server:
             with self.assertRaises(asyncssh.Error):
-                await asyncssh.connect(
-                    "127.0.0.1",
-                    server.port,
-                    username="alice",
-                    client_factory=Other,
-                    client_keys=[],
-                    known_hosts=None,
-                    agent_path=None,
-                    config=None,
-                )
+                await server.connect(client_factory=Other, client_keys=[])
             await eventually(lambda: any("'alice': login failed" in line for line in server.lines))
             self.assertEqual(server.server.metrics.logins["accepted"], 0)
             self.assertFalse(any("logged in" in line for line in server.lines), server.lines)
@@ -144,17 +135,9 @@ class TestRefusals(Place):
 class TestTries(unittest.TestCase):
     """How many keys a client may try, and how long."""
 
-    async def tries(self, server: object, wrong: int) -> None:
+    async def tries(self, server: Running, wrong: int) -> None:
         keys = [asyncssh.generate_private_key("ssh-ed25519") for _ in range(wrong)]
-        connection = await asyncssh.connect(
-            "127.0.0.1",
-            server.port,
-            username="alice",
-            client_keys=[*keys, KEY],
-            known_hosts=None,
-            agent_path=None,
-            config=None,
-        )
+        connection = await server.connect(client_keys=[*keys, KEY])
         connection.close()
         await connection.wait_closed()
 
