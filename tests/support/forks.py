@@ -36,7 +36,7 @@ LATER = {
 
 
 def fork_of(
-    argv: Sequence[str | Path], environment: Mapping[str, str] | None = None, keep: Sequence[int] = ()
+    argv: Sequence[str | bytes | Path], environment: Mapping[str, str] | None = None, keep: Sequence[int] = ()
 ) -> Callable[[], None] | None:
     """Return a `preexec_fn` for subprocess that runs a command of this checkout and never returns.
 
