@@ -12,6 +12,7 @@ import unittest
 from pathlib import Path
 from typing import Any
 
+from tests.support.forks import fork_of
 from tests.support.packets import HELLO, Reply, replies
 from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE
@@ -64,6 +65,7 @@ class CommandCase(unittest.TestCase):
             env=environment,
             cwd=cwd or self.place,
             timeout=PATIENCE,
+            preexec_fn=fork_of(argv, environment),
         )
 
     def serve(self, *arguments: Any, requests: bytes = b"", **how: Any) -> list[Reply]:

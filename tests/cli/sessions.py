@@ -15,6 +15,7 @@ import unittest
 from pathlib import Path
 
 from tests.support.doors import Door, Wire
+from tests.support.forks import fork_of
 from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE
 
@@ -25,11 +26,16 @@ class Session(Door):
     """A process on a socket. Its log and its standard error are one file, which log() reads.
 
     argv: what Python runs. descriptors: how many it may have open; None: as many as this process.
+    forks: it is a fork of this process, whose memory it has.
     """
 
-    def __init__(self, argv: list[str], theirs: socket.socket, log: Path, descriptors: int | None) -> None:
+    def __init__(
+        self, argv: list[str], theirs: socket.socket, log: Path, descriptors: int | None, forks: bool
+    ) -> None:
         self.log_path = log
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SSH_")}
+        environment |= {"PYTHONPATH": str(ROOT)}
+        argv = [sys.executable, *argv]
 
         def limit() -> None:
             if descriptors is not None:
@@ -37,12 +43,12 @@ class Session(Door):
 
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, *argv],
+                argv,
                 stdin=theirs,
                 stdout=theirs,
                 stderr=errors,
-                env=environment | {"PYTHONPATH": str(ROOT)},
-                preexec_fn=limit,
+                env=environment,
+                preexec_fn=(forks and fork_of(argv, environment)) or limit,
             )
         self.pid = self.process.pid
 
@@ -55,6 +61,7 @@ class SessionCase(unittest.TestCase):
 
     # A file system in memory: what is measured is the server, not the disk.
     where = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    forks = False
     patience = 4 * PATIENCE  # seconds that a whole test may take
 
     def setUp(self) -> None:
@@ -96,7 +103,7 @@ class SessionCase(unittest.TestCase):
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", int(PATIENCE), 0))
         with theirs:
-            session = Session(argv, theirs, log, descriptors)
+            session = Session(argv, theirs, log, descriptors, self.forks)
         self.sessions.append(session)
         self.addCleanup(session.kill)
         wire = Wire(ours.fileno(), ours.fileno())

@@ -15,6 +15,7 @@ from typing import Any
 from tests.cli.commands import CommandCase
 from tests.support.auditing import records_of
 from tests.support.doors import Wire
+from tests.support.forks import fork_of
 from tests.support.packets import CREAT, HELLO, NO_ATTRS, WRITE, replies, request, string, u32, u64
 from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE, until
@@ -52,12 +53,13 @@ class TheAuditLogOf:
 
     def start(self, *options: Any, **how: Any) -> tuple[subprocess.Popen[bytes], Wire]:
         """A session that goes on; it inherits what is left of its standard error."""
+        argv = [sys.executable, str(ROOT / "bin" / self.prog), *map(os.fspath, self.arguments(*options))]
         process = subprocess.Popen(
-            [sys.executable, ROOT / "bin" / self.prog, *map(os.fspath, self.arguments(*options))],
+            argv,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=self.place,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            preexec_fn=fork_of(argv),
             **how,
         )
 

@@ -39,6 +39,8 @@ TOO_LONG = ("9" * 20, "0" * 20 + "50000", "9" * 5000)
 
 
 class Flags(SessionCase):
+    forks = True
+
     def each(self, *flags: str):
         """A session of each command. (No subTest: a generator must not hold one open.)"""
         for prog in COMMANDS:
@@ -151,6 +153,7 @@ class Flags(SessionCase):
 
 
 class Idle(SessionCase):
+    forks = True
     LINE = "session ends: nothing moved for 1 seconds\n"
     PACE = 0.3  # seconds
 
@@ -252,32 +255,11 @@ class BadValues(CommandCase):
 
     STDIN = sftp.HELLO + request("mkdir", 1, string(b"served"), sftp.NO_ATTRS)
 
-    def refuse(self, flag: str, *values: str, progs: tuple[str, ...] = COMMANDS) -> None:
-        for self.prog in progs:
-            rest = [self.jail] if self.prog == "pysftpjail" else []
-            for value in values:
-                with self.subTest(self.prog, flag=flag, value=value[:30]):
-                    done = self.run_it(f"{flag}={value}", *rest, stdin=self.STDIN, cwd=self.jail)
-                    self.assert_refused(done, flag, "invalid number")
-        self.assertEqual(os.listdir(self.jail), [])
-
-    def test_out_of_the_range_are_refused_by_both_commands(self):
-        for flag, (least, most, _) in FLAGS.items():
-            self.refuse(flag, str(least - 1), str(most + 1))
-
-    def test_that_are_no_plain_numbers_are_refused(self):
-        """Every bad text with some flag and both commands, every flag with some of the texts."""
-        texts = (*NO_NUMBERS, *DIGITS_OF_OTHERS, *TOO_LONG)
-        flags = list(FLAGS)
-        for number, text in enumerate(texts):
-            for turn, prog in enumerate(COMMANDS):
-                self.refuse(flags[(number + turn) % len(flags)], text, progs=(prog,))
-
     def test_are_refused_as_a_word_of_their_own_or_when_they_are_missing(self):
         for self.prog in COMMANDS:
             rest = [self.jail] if self.prog == "pysftpjail" else []
             for flag in ("--max-path", "--idle-timeout"):
-                for words in ([flag, "0"], [flag, "-1"], [flag, ""], [flag, "1e3"]):
+                for words in ([flag, "0"], [flag, "-1"], [f"{flag}=1e3"]):
                     with self.subTest(self.prog, words=words):
                         done = self.run_it(*words, *rest, stdin=self.STDIN, cwd=self.jail)
                         self.assert_refused(done, flag)
@@ -285,7 +267,7 @@ class BadValues(CommandCase):
         self.assertEqual(os.listdir(self.jail), [])
 
     def test_the_converter_behind_every_flag_takes_whole_numbers_in_its_range_and_nothing_else(self):
-        """What the processes above leave out of all combinations of flag and text."""
+        """The processes above show what becomes of a BadValue."""
         from pysftpserver.cli.options import BadValue
         from pysftpserver.cli.session import LIMIT_OPTIONS
 

@@ -10,6 +10,7 @@ from pysftpserver.cli import pysftpjail, pysftpmongo, pysftpserver
 from pysftpserver.cli.parser import parse
 from pysftpserver.failures import BadInput
 from tests.support.examples import SEEDED, given, settings, st
+from tests.support.hard import IS_HARD
 
 WORDS = (
     ["-R", "--read-only", "-u", "--umask", "022", "-u022", "--umask=7", "--uma", "999", "-d", "/in", "-e"]
@@ -20,7 +21,7 @@ WORDS = (
 
 
 class PlainCommandLines(unittest.TestCase):
-    @settings(SEEDED, max_examples=2000)
+    @settings(SEEDED, max_examples=2000 if IS_HARD else 300)
     @given(
         st.sampled_from([pysftpjail, pysftpserver, pysftpmongo]), st.lists(st.sampled_from(WORDS), max_size=6)
     )

@@ -16,6 +16,7 @@ from typing import Any
 from tests.cli.commands import CommandCase
 from tests.sksync import oldstyle
 from tests.sksync.serving import HOST, NOW, put, tree
+from tests.support.forks import fork_of
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from tests.support.waiting import PATIENCE, until
@@ -31,14 +32,17 @@ class Server:
         self.port = port
         self._errors = errors
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SSH_")}
+        environment |= {"PYTHONPATH": str(ROOT)}
+        argv = [sys.executable, COMMAND, *arguments]
         with errors.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, COMMAND, *arguments],
+                argv,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=file,
                 cwd=cwd,
-                env=environment | {"PYTHONPATH": str(ROOT)},
+                env=environment,
+                preexec_fn=fork_of(argv, environment),
             )
 
     def log(self) -> str:

@@ -12,7 +12,7 @@ from tests.cli.test_pysksync import COMMAND, SkSyncCase
 from tests.mongo.databases import DatabaseCase, uri
 from tests.sksync import oldstyle
 from tests.sksync.serving import HOST, NOW, put, tree
-from tests.support.paths import ROOT
+from tests.support.forks import fork_of
 from tests.support.waiting import PATIENCE, until
 
 
@@ -52,7 +52,7 @@ class WithADatabase(DatabaseCase, SkSyncCase):
     def test_a_database_that_is_not_there_is_exit_status_1_in_one_line_without_secrets(self) -> None:
         with socket.socket() as closed:
             closed.bind((HOST, 0))
-            address = f"mongodb://me:hush@{HOST}:{closed.getsockname()[1]}"
+            address = f"mongodb://me:hush@{HOST}:{closed.getsockname()[1]}/?serverSelectionTimeoutMS=200"
             storage = {"type": "gridfs", "uri": address, "database": "d"}
             config = self.configure("s.json", storage=storage)
             text = self.assert_refused(self.run_it(config), "storage: ", status=1)
@@ -64,12 +64,13 @@ class Interrupted(SkSyncCase):
         put(self.here, "f", b"old", NOW)
         with socket.create_server((HOST, 0)) as listener:
             config = self.client(listener.getsockname()[1], protocol="pysksync 1")
+            argv = [sys.executable, COMMAND, config, "client", "me"]
             process = subprocess.Popen(
-                [sys.executable, COMMAND, config, "client", "me"],
+                argv,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd=self.place,
-                env={"PYTHONPATH": str(ROOT)},
+                preexec_fn=fork_of(argv),
             )
             watchdog = threading.Timer(PATIENCE, process.kill)
             watchdog.start()

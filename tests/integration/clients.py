@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import asyncssh
 import paramiko
@@ -24,6 +24,7 @@ from tests.support.processes import Argument, program
 from tests.support.waiting import PATIENCE
 
 Case = TypeVar("Case")
+Words = ParamSpec("Words")
 
 # A line of `ls -l` in sftp.
 LONGNAME = re.compile(
@@ -32,16 +33,18 @@ LONGNAME = re.compile(
 )
 
 
-def asynchronous(test: Callable[[Case], Awaitable[None]]) -> Callable[[Case], None]:
+def asynchronous(
+    test: Callable[Concatenate[Case, Words], Awaitable[None]],
+) -> Callable[Concatenate[Case, Words], None]:
     """Run a coroutine as a test, within the time limit of a client.
 
     ``IsolatedAsyncioTestCase`` would run it in asyncio's debug mode, many times slower.
     """
 
     @functools.wraps(test)
-    def run(case: Case) -> None:
+    def run(case: Case, *words: Words.args, **more: Words.kwargs) -> None:
         async def limited() -> None:
-            await asyncio.wait_for(test(case), PATIENCE)
+            await asyncio.wait_for(test(case, *words, **more), 2 * PATIENCE)
 
         asyncio.run(limited())
 
@@ -49,7 +52,7 @@ def asynchronous(test: Callable[[Case], Awaitable[None]]) -> Callable[[Case], No
 
 
 @asynccontextmanager
-async def asyncssh_connection(sshd: Sshd) -> AsyncIterator[asyncssh.SSHClientConnection]:
+async def asyncssh_connection(sshd: Sshd, **more: Any) -> AsyncIterator[asyncssh.SSHClientConnection]:
     connection = await asyncssh.connect(
         HOST,
         sshd.port,
@@ -58,6 +61,7 @@ async def asyncssh_connection(sshd: Sshd) -> AsyncIterator[asyncssh.SSHClientCon
         known_hosts=str(sshd.known_hosts),
         agent_path=None,
         config=None,
+        **more,
     )
     async with connection:
         yield connection

@@ -13,6 +13,7 @@ import stat
 import unittest
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -158,6 +159,12 @@ def assert_same_trees(case: unittest.TestCase, first: Path, second: Path, seed: 
     """Fail unless two directories hold the same names with the same contents."""
     case.maxDiff = None
     case.assertEqual(contents(first), contents(second), f"seed {seed}")
+
+
+def assert_both_ways(case: Any, name: str, seed: int = 0) -> None:
+    """Fail unless a directory went from case.local to case.jail, and back to `back` in case.local."""
+    assert_same_trees(case, case.local / name, case.jail / name, seed)
+    assert_same_trees(case, case.local / name, case.local / "back", seed)
 
 
 def assert_resumes(case: unittest.TestCase, jail: Path, local: Path, resume: Callable[[], object]) -> None:

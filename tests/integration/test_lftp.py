@@ -30,8 +30,7 @@ class TestLftp(ServedCase):
         data.tree(self.local / "tree")
         (self.local / "tree" / "link").symlink_to("f")
         lftp(self, "mirror -R tree", "mirror tree back")
-        material.assert_same_trees(self, self.local / "tree", self.jail / "tree", data.seed)
-        material.assert_same_trees(self, self.local / "tree", self.local / "back", data.seed)
+        material.assert_both_ways(self, "tree", data.seed)
 
     def test_mirror_deletes_what_the_source_has_not(self) -> None:
         (self.local / "tree").mkdir()
@@ -53,15 +52,7 @@ class TestLftp(ServedCase):
 
     def test_mkdir_mv_chmod_ln_rm_and_rmdir(self) -> None:
         (self.jail / "f").write_text("content")
-        lftp(
-            self,
-            "mkdir -p a/b",
-            "mv f a/g",
-            "chmod 600 a/g",
-            "ln -s a/g link",
-            "mkdir gone",
-            "rmdir gone",
-        )
+        lftp(self, "mkdir -p a/b; mv f a/g; chmod 600 a/g; ln -s a/g link; mkdir gone; rmdir gone")
         self.assertEqual((self.jail / "a" / "g").read_text(), "content")
         self.assertEqual(permissions(self.jail / "a" / "g"), 0o600)
         self.assertEqual(os.readlink(self.jail / "link"), "a/g")
@@ -86,11 +77,10 @@ class TestLftp(ServedCase):
         material.awkward_files(self.local / "names")
         raw = 'set sftp:charset ""'
         lftp(self, raw, "mirror -R names", "mirror names back")
-        material.assert_same_trees(self, self.local / "names", self.jail / "names")
-        material.assert_same_trees(self, self.local / "names", self.local / "back")
+        material.assert_both_ways(self, "names")
 
     def test_a_listing_of_thousands_is_complete(self) -> None:
-        names = material.many_files(self.jail / "many", 3000)
+        names = material.many_files(self.jail / "many", 1500)
         self.assertEqual(lftp(self, "cd many", "cls -1").out.splitlines(), names)
 
     def test_errors_reach_the_user(self) -> None:

@@ -141,7 +141,7 @@ class TestParamiko(ServedCase):
             self.assertEqual({name.encode() for name in client.listdir("/")}, set(names))
 
     def test_a_listing_of_thousands_is_complete(self) -> None:
-        names = material.many_files(self.jail / "many", 3000)
+        names = material.many_files(self.jail / "many", 1500)
         with paramiko_client(self.sshd) as client:
             self.assertEqual(sorted(client.listdir("many")), names)
             self.assertEqual(sorted(e.filename for e in client.listdir_iter("many")), names)

@@ -13,10 +13,11 @@ import tempfile
 import unittest
 from pathlib import Path
 
+from tests.support.hard import IS_HARD
 from tests.support.processes import command, program, why_no_fuse
 from tests.support.waiting import PATIENCE, until
 
-NAMES = 100_000
+NAMES = 100_000 if IS_HARD else 5_000  # 2,000 of them were a reply too long
 
 
 class TestSshfs(unittest.TestCase):
@@ -46,7 +47,7 @@ class TestSshfs(unittest.TestCase):
         if sshfs.poll() is not None:
             self.skipTest(f"sshfs does not mount here: {sshfs.stderr.read().decode().strip()}")
 
-    def test_lists_a_hundred_thousand_names(self) -> None:
+    def test_lists_thousands_of_names(self) -> None:
         directory = os.open(self.jail, os.O_RDONLY | os.O_DIRECTORY)
         self.addCleanup(os.close, directory)
         names = {f"name-{number:06}" for number in range(NAMES)}

@@ -1,4 +1,4 @@
-"""The three ways into the jail: authorized_keys, ForceCommand and Subsystem.
+"""The three ways into the jail: authorized_keys, ForceCommand and Subsystem. Other clients take the first.
 
 The forced commands also have to hold against a client that asks for something else.
 """
@@ -9,7 +9,6 @@ import os
 from typing import TYPE_CHECKING
 
 from tests.integration import material
-from tests.integration.clients import asynchronous, asyncssh_client, lftp, paramiko_client, psftp
 from tests.integration.harness import ANY, ServedCase
 from tests.integration.material import Material, permissions
 from tests.integration.sshd import TARGET, Way
@@ -17,7 +16,7 @@ from tests.support.processes import Argument, command, require
 
 
 def setUpModule() -> None:
-    require("sftp", "scp", "lftp", "psftp", "puttygen")
+    require("sftp", "scp")
 
 
 if TYPE_CHECKING:
@@ -35,17 +34,8 @@ class RoundTrips(Mixin):
         data.tree(self.local / "tree")
         data.odd_files(self.local / "tree" / "odd")
         run = self.sftp(
-            "pwd",
-            "put -rp tree",
-            "get -rp tree back",
-            "rename tree/f tree/g",
-            "ln -s /tree/g link",
-            "chmod 600 tree/odd/1.bin",
-            "mkdir d",
-            "cp tree/odd/1.bin d/copy",
-            "ls -1",
-            "df",
-            "rm link",
+            *("pwd", "put -rp tree", "get -rp tree back", "rename tree/f tree/g", "ln -s /tree/g link"),
+            *("chmod 600 tree/odd/1.bin", "mkdir d", "cp tree/odd/1.bin d/copy", "ls -1", "df", "rm link"),
             "ls -1 /",
         )
         material.assert_same_trees(self, self.local / "tree", self.local / "back", data.seed)
@@ -60,39 +50,7 @@ class RoundTrips(Mixin):
         scp: list[Argument] = ["scp", "-F", self.sshd.ssh_config, "-rp"]
         self.client([*scp, "tree", "server:/"])
         self.client([*scp, "server:/tree", "back"])
-        material.assert_same_trees(self, self.local / "tree", self.jail / "tree", data.seed)
-        material.assert_same_trees(self, self.local / "tree", self.local / "back", data.seed)
-
-    def test_lftp_works_in_the_jail(self) -> None:
-        data = Material()
-        data.tree(self.local / "tree")
-        lftp(self, "mirror -R tree", "mv tree moved", "mirror /moved back")
-        material.assert_same_trees(self, self.local / "tree", self.local / "back", data.seed)
-
-    def test_psftp_works_in_the_jail(self) -> None:
-        data = Material()
-        data.tree(self.local / "tree")
-        psftp(self, "put -r tree", "mv tree moved", "get -r /moved back")
-        material.assert_same_trees(self, self.local / "tree", self.local / "back", data.seed)
-
-    def test_paramiko_works_in_the_jail(self) -> None:
-        data = Material()
-        data.odd_files(self.local, [300_001])
-        with paramiko_client(self.sshd) as client:
-            self.assertEqual(client.normalize("."), "/")
-            client.put(str(self.local / "300001.bin"), "f")
-            client.get("f", str(self.outside / "300001.bin"))
-        material.assert_same_trees(self, self.local, self.outside, data.seed)
-
-    @asynchronous
-    async def test_asyncssh_works_in_the_jail(self) -> None:
-        data = Material()
-        data.tree(self.local / "tree")
-        async with asyncssh_client(self.sshd) as client:
-            self.assertEqual(await client.realpath("."), "/")
-            await client.put(str(self.local / "tree"), "tree", recurse=True)
-            await client.get("tree", str(self.local / "back"), recurse=True)
-        material.assert_same_trees(self, self.local / "tree", self.local / "back", data.seed)
+        material.assert_both_ways(self, "tree", data.seed)
 
 
 class ForcedCommands(Mixin):
@@ -128,36 +86,18 @@ class TestSubsystem(RoundTrips, ServedCase):
 
 
 class TestStartupErrors(ServedCase):
-    """A server that cannot start: the client gets one line, which names no path of the host."""
+    """A server that cannot start: the client gets one line, which names no path of the host.
 
-    def commands(self) -> dict[str, list[str]]:
-        missing = self.jail / "missing"
-        file = self.jail / "file"
-        file.touch()
-        log = self.server_log
-        return {
-            "missing chroot": command("pysftpjail", "--logfile", log, missing),
-            "chroot is a file": command("pysftpjail", "--logfile", log, file),
-            "missing start directory": self.jail_command("-d", "missing"),
-            "umask is not octal": self.jail_command("--umask", "089"),
-            "log file cannot be written": command("pysftpjail", "--logfile", missing / "l", self.jail),
-            "unknown request": self.jail_command("-P", "no-such-request"),
-            "unknown option": self.jail_command("--no-such-option"),
-        }
+    For which reasons it does not is in tests/cli.
+    """
 
-    def test_the_client_gets_status_2_and_one_line(self) -> None:
-        argv: list[Argument] = ["ssh", "-F", self.sshd.ssh_config, TARGET]
-        for what, server in self.commands().items():
-            with self.subTest(what):
+    def test_an_ssh_client_gets_status_2_and_one_line_and_an_sftp_client_is_turned_away(self) -> None:
+        missing = command("pysftpjail", "--logfile", self.server_log, self.jail / "missing")
+        for server in (missing, self.jail_command("--no-such-option")):
+            with self.subTest(server):
                 self.serve(server)
-                run = self.client(argv, status=2)
+                run = self.client(["ssh", "-F", self.sshd.ssh_config, TARGET], status=2)
                 self.assertEqual(run.out, "")
                 self.assertRegex(run.err, r"\Apysftpjail: [^\n]+\n\Z")
-
-    def test_an_sftp_client_is_turned_away(self) -> None:
-        for what, server in self.commands().items():
-            with self.subTest(what):
-                self.serve(server)
-                run = self.sftp("pwd", status=255)
-                self.assertIn("Connection closed", run.err)
+                self.assertIn("Connection closed", self.sftp("pwd", status=255).err)
         self.wait_until_no_server_is_left()

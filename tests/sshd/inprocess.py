@@ -17,12 +17,13 @@ from pysftpserver.service.serving import listen
 from pysftpserver.sshd.config import ServerSettings
 from pysftpserver.sshd.server import Server
 from pysftpserver.sshd.users import User, UserDirectory
+from tests.support.waiting import PATIENCE
 
 HOST = "127.0.0.1"
 HOST_KEY = asyncssh.generate_private_key("ssh-ed25519")
 KEY = asyncssh.generate_private_key("ssh-ed25519")
 OTHER_KEY = asyncssh.generate_private_key("ssh-ed25519")
-LIMIT = 60.0  # seconds for one test
+LIMIT = 3 * PATIENCE  # seconds for one test
 
 
 class Users(UserDirectory):
@@ -73,11 +74,10 @@ class Running:
             HOST,
             self.port,
             username=name,
-            client_keys=[key],
             known_hosts=None,
             agent_path=None,
             config=None,
-            **more,
+            **{"client_keys": [key], **more},
         )
 
 

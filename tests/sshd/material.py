@@ -40,10 +40,10 @@ def base64_alone(number: int = 0, algorithm: str = "ssh-ed25519", **options: Any
 
 
 def put_host_keys(directory: Path) -> None:
-    """The host keys of a pysftpd, which takes a second to make its own. directory: is made."""
+    """The host keys of a pysftpd, which takes a second to make its own longer ones. directory: is made."""
     directory.mkdir(mode=0o700, exist_ok=True)
     for name, (algorithm, bits) in KINDS.items():
-        key = private_key(0, algorithm, **({"key_size": bits} if bits else {}))
+        key = private_key(0, algorithm, **({"key_size": 2048} if bits else {}))
         (directory / name).touch(0o600)
         (directory / name).write_bytes(key.export_private_key())
 

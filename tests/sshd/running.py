@@ -22,17 +22,26 @@ from typing import ClassVar
 from tests.integration.harness import ServedCase
 from tests.integration.sshd import HOST, TARGET, write_ssh_config
 from tests.sshd.material import put_host_keys
+from tests.support.forks import fork_of
 from tests.support.processes import Argument, Program, command, descendants, is_alive, program
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 # PEM, because paramiko reads no ECDSA key in the newer format.
-KINDS = {"ed25519": [], "ecdsa": ["-b", "256", "-m", "PEM"], "rsa": ["-b", "3072"]}
+KINDS = {"ed25519": [], "ecdsa": ["-b", "256", "-m", "PEM"], "rsa": ["-b", "2048"]}
+_rsa: list[str] = []  # its private and its public half
 
 
 def make_key(path: Path, kind: str = "ed25519") -> str:
-    """Make a user's key with ssh-keygen; return the public one's line."""
+    """Make a user's key with ssh-keygen; return the public one's line. RSA keys take long: all are one."""
+    if kind == "rsa" and _rsa:
+        path.touch(0o600)
+        path.write_text(_rsa[0])
+        path.with_suffix(".pub").write_text(_rsa[1])
+        return _rsa[1].strip()
     argv = [program("ssh-keygen"), "-q", "-t", kind, *KINDS[kind], "-N", "", "-C", "", "-f", str(path)]
     subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
+    if kind == "rsa":
+        _rsa[:] = path.read_text(), path.with_suffix(".pub").read_text()
     return path.with_suffix(".pub").read_text().strip()
 
 
@@ -93,6 +102,10 @@ class Pysftpd:
         """What it has written to standard error so far, in all its starts."""
         return self.stderr.read_text(errors="replace") if self.stderr.exists() else ""
 
+    def logs(self, words: str, count: int = 1) -> None:
+        """Wait until the log has these words so many times."""
+        until(lambda: self.log().count(words) >= count, lambda: f"{words!r} is not in the log:\n{self.log()}")
+
     def write_users(self, users: Mapping[str, Mapping[str, object]]) -> None:
         """Put users into the file, whole or not at all."""
         lines = []
@@ -103,7 +116,7 @@ class Pysftpd:
 
     def start(self, **popen: object) -> None:
         """Start it, and return when it is ready."""
-        self.process = Program(self.argv, self.stderr, cwd=self.directory, **popen)
+        self.process = Program(self.argv, self.stderr, forks=True, cwd=self.directory, **popen)
         self.process.said(r"\bready\b", self.workers)
         self.port = int(self.process.said(r"listening on \S+ port (\d+)")[1])
 
@@ -171,21 +184,22 @@ class Place(unittest.TestCase):
             self.alice.meet(server)
         return server
 
-    def fails(self, *words: Argument, seconds: float = 30.0, **run: object) -> tuple[int, str]:
+    def fails(self, *words: Argument, seconds: float = PATIENCE, **run: object) -> tuple[int, str]:
         """Run pysftpd, which must end by itself: (its status, what it wrote to standard error)."""
         done = subprocess.run(
-            [program("setpriv"), "--pdeathsig", "TERM", *map(os.fsdecode, words)],
+            list(map(os.fsdecode, words)),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=seconds,
             cwd=self.place,
+            preexec_fn=fork_of(words),
             **run,  # type: ignore[call-overload]
         )
         return done.returncode, done.stderr
 
     def sftp(
-        self, login: Login, *lines: str, flags: Sequence[Argument] = (), seconds: float = 30.0
+        self, login: Login, *lines: str, flags: Sequence[Argument] = (), seconds: float = PATIENCE
     ) -> subprocess.CompletedProcess[str]:
         """Run a batch with OpenSSH's sftp."""
         return subprocess.run(

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from pysftpserver.sshd.admin_client import ask, found
 from tests.sshd.material import put_host_keys
 from tests.sshd.running import kill_group, make_key
+from tests.support.forks import fork_of
 from tests.support.processes import Program, command, program
 from tests.support.waiting import PATIENCE, until
 
@@ -61,7 +62,7 @@ class Daemon:
     def start(self) -> None:
         """Return when all processes are ready."""
         self.log.write_text("")
-        self.process = Program(self.argv(), self.directory / "stderr")
+        self.process = Program(self.argv(), self.directory / "stderr", forks=True)
         until(self._is_ready, "the server is ready")
         self.port = self.number_in_log(r"listening on \S+ port (\d+)")
 
@@ -78,7 +79,10 @@ class Daemon:
 
     def refused(self) -> tuple[int, str]:
         """(exit status, what it says) of a server that does not start."""
-        done = subprocess.run(self.argv(), stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE)
+        argv = self.argv()
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, preexec_fn=fork_of(argv)
+        )
         return done.returncode, done.stderr.decode()
 
     def end(self, number: int = signal.SIGTERM) -> int:
@@ -161,9 +165,7 @@ class Daemon:
         where = ["--admin-socket", os.fspath(self.socket)]
         if self._in_file and "--config" not in words:
             where += ["--users", os.fspath(self.users)]
-        return subprocess.run(
-            command("pysftpctl", *where, *words), capture_output=True, text=True, timeout=PATIENCE
-        )
+        return pysftpctl(*where, *words)
 
     def json(self, *words: str) -> Any:
         done = self.ctl("--json", *words)
@@ -172,6 +174,13 @@ class Daemon:
 
 
 NAMES = ("alice", "bob")
+
+
+def pysftpctl(*words: str, cwd: str | None = None) -> subprocess.CompletedProcess[str]:
+    argv = command("pysftpctl", *words)
+    return subprocess.run(
+        argv, capture_output=True, text=True, timeout=PATIENCE, cwd=cwd, preexec_fn=fork_of(argv)
+    )
 
 
 class DaemonCase(unittest.TestCase):

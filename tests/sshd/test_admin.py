@@ -108,7 +108,7 @@ class WithOneProcess(DaemonCase):
         self.assertNotEqual(first.wait(PATIENCE), 0)
         until(lambda: [one["user"] for one in daemon.sessions()] == ["bob"], "one is left")
         self.assertIsNone(second.poll())
-        self.assertIn("'alice': ended: by pysftpctl", daemon.log.read_text())
+        until(lambda: "'alice': ended: by pysftpctl" in daemon.log.read_text(), "it is logged")
 
     def test_all_sessions_of_a_user_are_ended_by_the_name(self):
         daemon = self.shared()
@@ -186,7 +186,7 @@ class WithOneProcess(DaemonCase):
         daemon.socket.chmod(0o666)
         said = as_somebody_else(lambda: talk(daemon.socket, b'{"ask": "sessions"}\n'))
         self.assertIn("only root and the server's account", json.loads(said)[0]["error"])
-        self.assertIn(f"user {NOBODY} was refused", daemon.log.read_text())
+        until(lambda: f"user {NOBODY} was refused" in daemon.log.read_text(), "it is logged")
 
     def test_the_socket_of_a_server_that_was_killed_is_replaced(self):
         daemon = self.started()

@@ -25,6 +25,7 @@ from tests.sshd.material import Watcher, base64_alone, blob, line
 from tests.sshd.redis_server import RedisCase
 from tests.support.lines import Lines
 from tests.support.ports import free_port
+from tests.support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     Mixin = unittest.IsolatedAsyncioTestCase
@@ -121,7 +122,7 @@ class EveryEditor(Mixin):
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(PATIENCE)
         self.assertEqual((faults, len(winners)), ([], 1))
         with self.editor() as editor:
             users = [record.user for record in editor.records()]

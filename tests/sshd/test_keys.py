@@ -68,21 +68,8 @@ class Keys(unittest.TestCase):
         with tempfile.TemporaryDirectory() as place:
             for kind, bits in (("ed25519", "256"), ("ecdsa", "384"), ("rsa", "2048")):
                 file = Path(place) / kind
-                make = [
-                    program("ssh-keygen"),
-                    "-q",
-                    "-t",
-                    kind,
-                    "-b",
-                    bits,
-                    "-N",
-                    "",
-                    "-C",
-                    "a b",
-                    "-f",
-                    str(file),
-                ]
-                subprocess.run(make, check=True, stdin=subprocess.DEVNULL)
+                words = [*f"-q -t {kind} -b {bits} -f {file} -N".split(), "", "-C", "a b"]
+                subprocess.run([program("ssh-keygen"), *words], check=True, stdin=subprocess.DEVNULL)
                 written = file.with_suffix(".pub").read_text().strip()
                 key = parse_key(written)
                 self.assertEqual(key_line(key, "a b"), written)

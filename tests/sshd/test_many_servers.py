@@ -16,8 +16,8 @@ from tests.sshd.redis_server import DATABASE, HOST, RedisServer
 from tests.sshd.running import Login, Place, Pysftpd
 from tests.support.waiting import PATIENCE, until
 
-SIZE = 24 << 20  # bytes
-SLOWLY = ("-l", "40000")  # Kbit/s: five seconds for that
+SIZE = 6 << 20  # bytes
+SLOWLY = ("-l", "8000")  # Kbit/s: six seconds for that
 
 
 class OneOfMany(Pysftpd):
@@ -85,7 +85,7 @@ class TwoServers(DatabaseCase, Place):
         for server in self.servers:
             self.alice.meet(server)
             sessions.append(self.start_idle(self.alice))
-            until(lambda server=server: "logged in" in server.log(), "the session is there")
+            server.logs("logged in")
         self.redis.hset("solt.sftp.user.1", "active", "False")
         self.redis.publish("sftp_users", "1")
         for session in sessions:
@@ -99,13 +99,13 @@ class TwoServers(DatabaseCase, Place):
         self.through(two, f"put {self.place}/old file")
         self.alice.meet(one)
         client = self.start_sftp(self.alice, f"put {self.place}/new file", flags=SLOWLY)
-        until(lambda: 'open "/file" flags WRITE' in one.log(), "the upload has begun")
+        one.logs('open "/file" flags WRITE')
         until(lambda: self.chunk_count() > 5, "chunks are on their way")
         assert one.process is not None
         os.kill(one.pid, signal.SIGKILL)
         one.process.wait()
         one.process = None
-        self.assertNotEqual(client.wait(30), 0)
+        self.assertNotEqual(client.wait(PATIENCE), 0)
         self.through(two, f"get file {self.place}/after")
         self.assertEqual((self.place / "after").read_bytes(), old)
         self.through(two, f"put {self.place}/new file", f"get file {self.place}/again")
@@ -160,5 +160,5 @@ class Storages(DatabaseCase, Place):
                 done = self.run_sftp("pwd")
                 self.assertNotEqual(done.returncode, 0)
                 self.assertNotIn(said, done.stderr)
-                until(lambda said=said, s=server: said in s.log(), "the reason is in the log")
+                server.logs(said)
                 server.stop()

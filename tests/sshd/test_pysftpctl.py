@@ -12,21 +12,14 @@ from typing import Any
 
 from tests.sshd.material import line
 from tests.sshd.redis_server import RedisCase
-from tests.sshd.serving import DaemonCase
-from tests.support.processes import command
+from tests.sshd.serving import DaemonCase, pysftpctl
 from tests.support.waiting import PATIENCE, until
 
 EDITS = ("list", "add", "change", "activate", "deactivate", "remove")
 
 
-def pysftpctl(*words: str, cwd: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command("pysftpctl", *words), capture_output=True, text=True, timeout=PATIENCE, cwd=cwd
-    )
-
-
 class Editing:
-    """The same for every directory. where: the options that name it."""
+    """What the directories of users have in common. where: the options that name one."""
 
     where: tuple[str, ...]
 
@@ -42,10 +35,18 @@ class Editing:
         self.assertTrue(said.startswith("pysftpctl: "), said)
         return said
 
-    def users(self: Any) -> dict[str, Any]:
+    def users(self) -> dict[str, Any]:
         return {user["name"]: user for user in json.loads(self.say("list", "--json").stdout)}
 
-    def test_a_user_is_added_listed_changed_deactivated_activated_and_removed(self: Any) -> None:
+
+class UsersInAFile(Editing, unittest.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        self.where = ("--users", f"{directory}/users.toml")
+        self.say("add", "first")
+
+    def test_a_user_is_added_listed_changed_deactivated_activated_and_removed(self) -> None:
         said = self.say("add", "carol", "--key", line(1), "--folder", "c").stdout
         self.assertEqual(said, "carol: active, 1 key, folder c\n")
         carol = self.users()["carol"]
@@ -64,7 +65,7 @@ class Editing:
         self.assertEqual(self.say("remove", "carol").stdout, "removed carol; the files are still there\n")
         self.assertNotIn("carol", self.users())
 
-    def test_several_keys_are_taken_from_options_and_files(self: Any) -> None:
+    def test_several_keys_are_taken_from_options_and_files(self) -> None:
         with tempfile.NamedTemporaryFile("w") as file:
             file.write(f"# mine\n{line(1)} laptop\n\n{line(2)}\n")
             file.flush()
@@ -74,13 +75,13 @@ class Editing:
             self.say("change", "carol", "--remove-key", file.name)
         self.assertEqual([key["line"] for key in self.users()["carol"]["keys"]], [line(3)])
 
-    def test_a_storage_is_set_and_taken_away(self: Any) -> None:
+    def test_a_storage_is_set_and_taken_away(self) -> None:
         self.assertIn("storage gridfs:x", self.say("add", "carol", "--storage", "gridfs:x").stdout)
         self.assertEqual(self.users()["carol"]["storage"], "gridfs:x")
         self.say("change", "carol", "--storage", "none")
         self.assertIsNone(self.users()["carol"]["storage"])
 
-    def test_each_change_says_as_json_what_the_user_is_now(self: Any) -> None:
+    def test_each_change_says_as_json_what_the_user_is_now(self) -> None:
         for words in (("add", "carol", "--key", line(1)), ("deactivate", "carol"), ("activate", "carol")):
             user = json.loads(self.say("--json", *words).stdout)
             with self.subTest(words[0]):
@@ -88,7 +89,7 @@ class Editing:
                 self.assertEqual(user["active"], words[0] != "deactivate")
         self.assertEqual(json.loads(self.say("--json", "remove", "carol").stdout), {"removed": "carol"})
 
-    def test_the_list_for_people_has_a_line_for_each_user(self: Any) -> None:
+    def test_the_list_for_people_has_a_line_for_each_user(self) -> None:
         self.say("add", "carol", "--folder", "c")
         self.say("add", "dave", "--folder", "d", "--storage", "gridfs:x")
         self.say("deactivate", "dave")
@@ -97,7 +98,7 @@ class Editing:
         self.assertIn(["carol", "yes", "0", "c"], [one.split() for one in lines])
         self.assertIn(["dave", "no", "0", "d", "gridfs:x"], [one.split() for one in lines])
 
-    def test_what_the_directory_refuses_is_one_line_and_status_1(self: Any) -> None:
+    def test_what_the_directory_refuses_is_one_line_and_status_1(self) -> None:
         self.say("add", "carol")
         for words, said in (
             (("add", "carol"), "already"),
@@ -109,14 +110,6 @@ class Editing:
             with self.subTest(words):
                 self.assertIn(said, self.complaint(*words, status=1))
         self.assertNotIn("eve", self.users())
-
-
-class UsersInAFile(Editing, unittest.TestCase):
-    def setUp(self) -> None:
-        super().setUp()
-        directory = self.enterContext(tempfile.TemporaryDirectory())
-        self.where = ("--users", f"{directory}/users.toml")
-        self.say("add", "first")
 
     def test_the_file_is_named_by_the_server_s_configuration_as_well(self) -> None:
         with tempfile.NamedTemporaryFile("w", suffix=".ini") as file:

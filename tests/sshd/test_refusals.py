@@ -7,11 +7,11 @@ import os
 import re
 import socket
 import subprocess
-from typing import Any
 
 import asyncssh
 from asyncssh.packet import Boolean, String, UInt32
 
+from tests.integration.clients import asyncssh_connection
 from tests.integration.harness import FAILS
 from tests.integration.sshd import HOST, TARGET
 from tests.sshd.running import DaemonCase, Place, pysftpd
@@ -35,18 +35,6 @@ COUNTER = ("-o", "Ciphers=aes128-ctr")  # with GCM there is no MAC
 class TestOtherServices(DaemonCase):
     def ssh(self, *words: str, status: int | None = FAILS) -> str:
         return self.client(["ssh", "-F", self.sshd.ssh_config, *words], status=status).text
-
-    def connected(self) -> Any:
-        """A connection of asyncssh's, logged in."""
-        return asyncssh.connect(
-            HOST,
-            self.sshd.port,
-            username="alice",
-            client_keys=[str(self.sshd.client_key)],
-            known_hosts=str(self.sshd.known_hosts),
-            agent_path=None,
-            config=None,
-        )
 
     def test_there_is_no_shell_and_no_command(self) -> None:
         self.ssh(TARGET)
@@ -81,7 +69,7 @@ class TestOtherServices(DaemonCase):
 
     def test_no_connection_is_made_for_a_forwarded_port_or_a_proxy(self) -> None:
         async def attempt() -> None:
-            async with self.connected() as connection:
+            async with asyncssh_connection(self.sshd) as connection:
                 with socket.create_server((HOST, 0)) as target:
                     with self.assertRaises(asyncssh.ChannelOpenError):
                         await connection.open_connection(HOST, target.getsockname()[1])
@@ -96,7 +84,7 @@ class TestOtherServices(DaemonCase):
 
     def test_no_agent_and_no_x11_is_forwarded(self) -> None:
         async def attempt() -> None:
-            async with self.connected() as connection:
+            async with asyncssh_connection(self.sshd) as connection:
                 channel, _ = await connection.create_session(
                     asyncssh.SSHClientSession, subsystem="sftp", encoding=None
                 )
@@ -124,7 +112,7 @@ class TestOldAlgorithms(DaemonCase):
             + [*words, "-o", "LogLevel=INFO", TARGET],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=PATIENCE,
             stdin=subprocess.DEVNULL,
         )
 
@@ -148,21 +136,13 @@ class TestOldAlgorithms(DaemonCase):
         login = self.logins["rsa"]
 
         async def attempt(*names: str) -> None:
-            async with asyncssh.connect(
-                HOST,
-                login.port,
-                username=login.user,
-                client_keys=[str(login.client_key)],
-                known_hosts=str(login.known_hosts),
-                agent_path=None,
-                config=None,
-                signature_algs=["ssh-ed25519", *names],  # the first is for the host's key
-            ):
+            # The first is for the host's key.
+            async with asyncssh_connection(login, signature_algs=["ssh-ed25519", *names]):  # type: ignore[arg-type]
                 pass
 
-        asyncio.run(asyncio.wait_for(attempt("rsa-sha2-512"), 30))
+        asyncio.run(asyncio.wait_for(attempt("rsa-sha2-512"), PATIENCE))
         with self.assertRaises(asyncssh.PermissionDenied):
-            asyncio.run(asyncio.wait_for(attempt("ssh-rsa"), 30))
+            asyncio.run(asyncio.wait_for(attempt("ssh-rsa"), PATIENCE))
 
     def test_curl_with_an_old_libssh2_which_knows_sha_1_only_is_refused(self) -> None:
         version = subprocess.run([program("curl"), "-V"], capture_output=True, text=True).stdout
@@ -177,7 +157,7 @@ class TestOldAlgorithms(DaemonCase):
                 [program("curl"), "-q", "-sS", "-k", "-u", f"{login.user}:", *keys, url],
                 capture_output=True,
                 text=True,
-                timeout=30,
+                timeout=PATIENCE,
             )
             statuses[kind] = run.returncode
         self.assertEqual(statuses, {"rsa": CURL_LOGIN_DENIED, "ecdsa": 0})

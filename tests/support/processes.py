@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.support.forks import fork_of
 from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE, until
 
@@ -85,11 +86,17 @@ class Program(subprocess.Popen[bytes]):
         argv: its command line.
         log: the file for its standard output and standard error, which it is added to.
         limits: numbers of resource.RLIMIT_*, and how much of each it may have.
+        forks: a command of bin/ is a fork of this process. (Its memory is then that of the tests as well.)
         how: more for subprocess.Popen.
     """
 
     def __init__(
-        self, argv: Sequence[Argument], log: Path, limits: Mapping[int, int] | None = None, **how: Any
+        self,
+        argv: Sequence[Argument],
+        log: Path,
+        limits: Mapping[int, int] | None = None,
+        forks: bool = False,
+        **how: Any,
     ) -> None:
         self.log = log
         self._before = log.stat().st_size if log.exists() else 0
@@ -104,7 +111,7 @@ class Program(subprocess.Popen[bytes]):
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                preexec_fn=limit if limits else None,
+                preexec_fn=(forks and fork_of(argv)) or (limit if limits else None),
                 **how,
             )
 
