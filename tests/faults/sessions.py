@@ -24,6 +24,7 @@ from pathlib import Path
 
 from tests.support import packets as sftp
 from tests.support.doors import Door
+from tests.support.forked import start
 from tests.support.packets import Reader, Reply, parse, request, string, u32, u64
 from tests.support.paths import ROOT
 from tests.support.processes import program
@@ -371,9 +372,7 @@ class FaultCase(unittest.TestCase):
 class _Served(Door):
     def __init__(self, argv: Sequence[str], log: Path, both: socket.socket) -> None:
         self.log_path = log
-        self.process = subprocess.Popen(
-            argv, stdin=both, stdout=both, stderr=subprocess.PIPE, env=environment()
-        )
+        self.process = start(argv, stdin=both, stdout=both, stderr=subprocess.PIPE, env=environment())
         self.pid = self.process.pid
 
     def kill(self) -> None:

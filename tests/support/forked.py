@@ -1,4 +1,4 @@
-"""Python programs as forks of one process that has imported our commands: each costs a tenth of a fresh start.
+"""Python programs as forks of one process that has imported our commands: they start in a tenth of the time.
 
 What a program is given (arguments, environment, directory, umask, standard files) is the same as in a fresh
 process. What Python reads when it starts (PYTHON* variables, the locale) is not: start such a test's program
@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -63,7 +64,8 @@ class Forked:
     Args:
         source: the program's text.
         argv: its sys.argv.
-        stdin, stdout, stderr: descriptors, files or sockets.
+        stdin, stdout, stderr: descriptors, files, sockets or subprocess.DEVNULL.
+            stderr may be subprocess.PIPE, for communicate().
         cwd: where it starts; None is this process's directory.
         env: its environment; None is this process's.
     """
@@ -80,6 +82,7 @@ class Forked:
     ) -> None:
         self.returncode: int | None = None
         self._status, theirs = socket.socketpair()
+        self._errors = tempfile.TemporaryFile() if stderr == subprocess.PIPE else None
         umask = os.umask(0o077)
         os.umask(umask)
         request = {
@@ -89,10 +92,24 @@ class Forked:
             "env": dict(os.environ if env is None else env),
             "umask": umask,
         }
-        files = [one if isinstance(one, int) else one.fileno() for one in (stdin, stdout, stderr)]
-        with theirs:
-            socket.send_fds(_server(), [json.dumps(request).encode()], [*files, theirs.fileno()])
+        with theirs, open(os.devnull, "r+b") as nothing:
+            files = [
+                nothing if one == subprocess.DEVNULL else one
+                for one in (stdin, stdout, self._errors or stderr)
+            ]
+            descriptors = [one if isinstance(one, int) else one.fileno() for one in (*files, theirs)]
+            socket.send_fds(_server(), [json.dumps(request).encode()], descriptors)
         self.pid = int.from_bytes(self._status.recv(8), "big")
+
+    def communicate(self, timeout: float | None = None) -> tuple[None, bytes | None]:
+        """Wait for its end; what it wrote to standard error. Raises subprocess.TimeoutExpired."""
+        self.wait(timeout)
+        if self._errors is None:
+            return None, None
+        with self._errors:
+            self._errors.seek(0)
+            errors, self._errors = self._errors.read(), None
+        return None, errors
 
     def poll(self) -> int | None:
         """Its exit status, negative for a signal, or None while it runs."""
@@ -119,11 +136,18 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-def start(argv: Sequence[str], **how: Any) -> Forked | subprocess.Popen[bytes]:
-    """Start a command line: as a fork if it is one of processes.command(), otherwise as it is."""
-    if list(argv[:3]) == ["/usr/bin/env", f"PYTHONPATH={ROOT}", sys.executable]:
-        return Forked(Path(argv[3]).read_text(), argv[3:], **how)
-    return subprocess.Popen(argv, **how)
+def start(argv: Sequence[str | os.PathLike[str]], **how: Any) -> Forked | subprocess.Popen[bytes]:
+    """Start a command line: as a fork if it is this interpreter with a program, otherwise as it is."""
+    words = [os.fspath(word) for word in argv]
+    if words[:2] == ["/usr/bin/env", f"PYTHONPATH={ROOT}"]:  # processes.command()
+        del words[:2]
+    if words[0] != sys.executable:
+        return subprocess.Popen(argv, **how)
+    if words[1] == "-c":
+        return Forked(words[2], ["-c", *words[3:]], **how)
+    if words[1] == "-m":
+        return Forked(f"import runpy; runpy.run_module({words[2]!r}, run_name='__main__')", words[2:], **how)
+    return Forked(Path(words[1]).read_text(), words[1:], **how)
 
 
 def _serve() -> tuple[str, dict[str, Any]]:
