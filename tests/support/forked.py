@@ -74,9 +74,9 @@ class Forked:
         self,
         source: str,
         argv: Sequence[str],
-        stdin: Any,
-        stdout: Any,
-        stderr: Any,
+        stdin: Any = 0,
+        stdout: Any = 1,
+        stderr: Any = 2,
         cwd: str | os.PathLike[str] | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
@@ -136,7 +136,10 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-def start(argv: Sequence[str | os.PathLike[str]], **how: Any) -> Forked | subprocess.Popen[bytes]:
+Program = Forked | subprocess.Popen[bytes]
+
+
+def start(argv: Sequence[str | os.PathLike[str]], **how: Any) -> Program:
     """Start a command line: as a fork if it is this interpreter with a program, otherwise as it is."""
     words = [os.fspath(word) for word in argv]
     if words[:2] == ["/usr/bin/env", f"PYTHONPATH={ROOT}"]:  # processes.command()
