@@ -44,8 +44,8 @@ class Door:
     def __init__(self, root: Path, stdin: Any, stdout: Any, code: str = SERVE) -> None:
         self.log_path = root.parent / "log"
         self.log_path.unlink(missing_ok=True)
-        argv = [sys.executable, "-c", code, root, self.log_path]
-        self.process = start(argv, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE)
+        argv = [sys.executable, "-c", code, str(root), str(self.log_path)]
+        self.process: Any = start(argv, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE)
         self.pid = self.process.pid
 
     def log(self) -> str:

@@ -45,7 +45,7 @@ def _server() -> socket.socket:
         with theirs:
             process = subprocess.Popen(
                 [sys.executable, "-m", "tests.support.forked"],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
             )
         _servers[os.getpid()] = ours, process
