@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import subprocess
@@ -55,6 +56,7 @@ def only_for_types(node: ast.AST) -> TypeGuard[ast.If]:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
+@functools.cache
 def imports(path: Path) -> set[tuple[str, str]]:
     """(function it is in or "", full module name) of each import that runs."""
     found = set()
@@ -94,6 +96,7 @@ def arrows(path: Path) -> set[tuple[str, str]]:
     return {(function, room) for function, room in found if room in rooms() and room != room_of(path)}
 
 
+@functools.cache
 def rooms() -> set[str]:
     """The rooms that are there."""
     modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+from tests.support.paths import IN_MEMORY
 from tests.support.processes import command
 
 from . import packets, twins
@@ -120,7 +121,7 @@ class Pair:
     """The reference and a candidate on fresh twins."""
 
     def __init__(self, candidate: Server, flags: Sequence[str] = ()) -> None:
-        self._directory = Path(os.path.realpath(tempfile.mkdtemp(prefix="twins-")))
+        self._directory = Path(os.path.realpath(tempfile.mkdtemp(prefix="twins-", dir=IN_MEMORY)))
         self._umask = os.umask(0o022)
         self.clock = twins.Clock()
         self.jailed = candidate.jailed

@@ -13,10 +13,11 @@ from pysftpserver.engine.wire import transfer_at
 from pysftpserver.storage import SFTPServerStorage
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.support import packets as sftp
+from tests.support.hard import IS_HARD
 from tests.support.packets import Attributes, attrs, packet, replies, request, split, string, u32, u64
 from tests.support.watching import BIG, MEDIUM, READING, WRITING, Watched, counters
 
-STREAMS = 300
+STREAMS = 300 if IS_HARD else 60
 ATTRS = 105
 OFFSETS = (2**33, 2**40 - 1, 2**40, 2**63 - 1, 2**63, 2**64 - 1)
 READ_LENGTHS = (

@@ -20,6 +20,7 @@ from tests.faults.disks import ways_in
 from tests.integration.clients import lftp
 from tests.integration.harness import ServedCase
 from tests.support.doors import FILE, Door, Doors, Wire
+from tests.support.forked import start
 from tests.support.packets import CREAT, EXCL, FAILURE, NO_ATTRS, OK, TRUNC, WRITE, request, string, u32, u64
 from tests.support.processes import Argument, command, descendants, is_alive, program, require
 from tests.support.uploads import LOOKS_LEFT, is_temporary
@@ -52,9 +53,7 @@ class Jail(Door):
 
     def __init__(self, root: Path, stdin: Any, stdout: Any, *options: Argument) -> None:
         self.log_path = root.parent / "log"
-        self.process = subprocess.Popen(
-            jail(root, *options), stdin=stdin, stdout=stdout, stderr=subprocess.PIPE
-        )
+        self.process = start(jail(root, *options), stdin=stdin, stdout=stdout, stderr=subprocess.PIPE)
         self.pid = self.process.pid
 
 

@@ -14,13 +14,14 @@ from pathlib import Path
 
 from tests.faults.sessions import KIB, MIB, NEW, VARIANTS, FaultCase, Session, Upload, content_of
 from tests.faults.transfers import TransferCase
+from tests.support.hard import IS_HARD
 from tests.support.packets import MAX_DATA, OK, Reply, request, u32, u64
 from tests.support.processes import descendants, is_alive
 from tests.support.waiting import PATIENCE, until
 
-PUTS = 16
-GETS = 12
-OPENSSH_RUNS = 8
+PUTS = 16 if IS_HARD else 6
+GETS = 12 if IS_HARD else 4
+OPENSSH_RUNS = 8 if IS_HARD else 4
 LENGTHS = (1000, 32 * KIB, MAX_DATA)
 BIG = 24 * MIB
 

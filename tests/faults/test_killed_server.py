@@ -12,12 +12,13 @@ import signal
 
 from tests.faults.sessions import KIB, MIB, NEW, VARIANTS, Session, Upload, content_of
 from tests.faults.transfers import TransferCase
+from tests.support.hard import IS_HARD
 from tests.support.packets import CREAT, MAX_DATA, OK, WRITE, Attributes, attrs, request
 from tests.support.processes import descendants, is_alive
 from tests.support.waiting import PATIENCE, until
 
-RUNS = 44  # and as many of OpenSSH's as make them 50
-OPENSSH_RUNS = 6
+RUNS = 44 if IS_HARD else 12  # and as many of OpenSSH's as make them 50, or 14
+OPENSSH_RUNS = 6 if IS_HARD else 2
 LENGTHS = (1, 100, 4096, 32 * KIB, 100_000, MAX_DATA)
 BIG = 24 * MIB
 

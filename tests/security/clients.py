@@ -6,19 +6,18 @@ A session's own bookkeeping is small on purpose: most of the time is to be the s
 from __future__ import annotations
 
 import contextlib
-import os
 import random
-import signal
 import socket
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from tests.differential.packets import DATA, EXTENDED_REPLY, HANDLE, NAME, STATUS, Reader, Reply, parse
 from tests.security.attempts import Attempt, Batch, on_handle
+from tests.support import forked
 from tests.support.packets import EOF, HELLO, OK
-from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE
 
 
@@ -28,20 +27,15 @@ class Ended(AssertionError):
     status: int | None = None
 
 
-def start(module: str, *arguments: str | Path, **options: object) -> subprocess.Popen[bytes]:
+def start(module: str, *arguments: str | Path, **options: Any) -> forked.Program:
     """Start a module of this package as a process."""
-    command = [sys.executable, "-m", f"tests.security.{module}", *map(str, arguments)]
-    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, **options)  # type: ignore
+    return forked.start([sys.executable, "-m", f"tests.security.{module}", *map(str, arguments)], **options)
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """End a process that start() started, by its pid."""
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    if process.stderr:
-        process.stderr.close()
+def end(process: forked.Program) -> None:
+    """End a process that start() started."""
+    process.kill()
+    process.communicate()
 
 
 class Session:
@@ -175,8 +169,7 @@ class Session:
     def _ended(self, why: object) -> Ended:
         said = b""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(1)
-            said = self.process.stderr.read() if self.process.stderr else b""
+            said = self.process.communicate(timeout=1)[1] or b""
         log = self.log.read_text() if self.log.exists() else ""
         ended = Ended(f"{self.way}: {why}; it said {said.decode()!r}; its log:\n{log[-3000:]}")
         ended.status = self.process.returncode

@@ -28,6 +28,7 @@ from tests.security.clients import Ended, Session, end, start
 from tests.security.layout import NAMES, PLACES, SAFE_PLACES, Place
 from tests.security.served import CANNOT_MOUNT
 from tests.support.packets import string
+from tests.support.paths import IN_MEMORY
 from tests.support.waiting import PATIENCE, until
 
 WAYS = ("openat2", "walk")
@@ -99,7 +100,7 @@ class Premises(unittest.TestCase):
         self.seed = os.environ.get("ESCAPE_SEED") or secrets.token_hex(4)
         self.rng = random.Random(self.seed)
         self.token = secrets.token_hex(6)
-        self.temporary = Path(tempfile.mkdtemp(prefix="pysftpserver-escape-", dir=in_memory())).resolve()
+        self.temporary = Path(tempfile.mkdtemp(prefix="pysftpserver-escape-", dir=IN_MEMORY)).resolve()
         self.addCleanup(self._remove)
         self.sessions: list[Session] = []
         self.hidden = self.temporary / f"canary-{self.token}"
@@ -217,9 +218,3 @@ def may_mount() -> bool:
     with open("/proc/self/status") as file:
         effective = next(line for line in file if line.startswith("CapEff:"))
     return bool(int(effective.split()[1], 16) >> CAP_SYS_ADMIN & 1)
-
-
-def in_memory() -> str | None:
-    """Where there is a file system in memory, for a race that need not wait for a disk; TMPDIR overrides."""
-    shared = "/dev/shm"
-    return shared if "TMPDIR" not in os.environ and os.access(shared, os.W_OK | os.X_OK) else None

@@ -14,8 +14,8 @@ from tests.security.clients import race
 from tests.security.layout import SAFE_PLACES
 from tests.security.premises import Premises
 from tests.support.packets import NO_ATTRS, READ, string, u32
+from tests.support.waiting import PATIENCE
 
-SECONDS = 30  # for what takes a few
 # Batches between two looks at the outside: what is got by one is used with the next, before all is put right.
 ROUNDS = 3
 # What has to be seen outside and to be told; what is rarer is left to the tests below, which need no luck.
@@ -32,7 +32,7 @@ class TestHarness(Premises):
         batches = Attempts(SAFE_PLACES, outside, self.rng, safe=True).batches()
         aspects: set[str] = set()
         told: set[str] = set()
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + PATIENCE
         while not (aspects >= ASPECTS and told >= TOLD):
             self.assertLess(time.monotonic(), deadline, f"only {aspects}, {told}; seed {self.seed}")
             for _ in range(ROUNDS):

@@ -11,12 +11,14 @@ from tests.security.canaries import Canaries
 from tests.security.clients import Session
 from tests.security.premises import WAYS, Premises
 from tests.security.swapper import AT_FDCWD, exchange
+from tests.support.hard import IS_HARD
 from tests.support.packets import CREAT, NO_ATTRS, OK, READ, WRITE, string, u32, u64
 
 LONGEST = 4095  # bytes of a path
 MOST_LEVELS = 2040  # directories with names of one byte, in a path
 MOST_LINKS = 40
-OPERATIONS = 3000  # in each race, for each way
+SHARE = 1 if IS_HARD else 4
+OPERATIONS = 3000  # in each race, for each way; a quarter of them daily
 
 
 class PathsCase(Premises):
@@ -42,7 +44,7 @@ class PathsCase(Premises):
         for way in WAYS:
             session = self.session(way)
             exchanger = self.exchanger(*pairs)
-            self.work_while(exchanger, session, paths, {"first": paths[0]}, operations)
+            self.work_while(exchanger, session, paths, {"first": paths[0]}, operations // SHARE)
             exchanger.end()
 
     def setUp(self) -> None:
@@ -312,7 +314,7 @@ class TestTheJailItself(PathsCase):
         for way in WAYS:
             session = self.session(way)
             exchanger = self.exchanger((self.jail, self.other.top))
-            self.work_while(exchanger, session, list(self.PATHS), {}, OPERATIONS)
+            self.work_while(exchanger, session, list(self.PATHS), {}, OPERATIONS // SHARE)
             exchanger.end()
             self.assertEqual(self.read(session, "tree/file"), b"inside")
             if self.jail.stat().st_ino != inode:

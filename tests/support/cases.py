@@ -10,6 +10,7 @@ from typing import Any
 
 from pysftpserver.storage import SFTPServerStorage
 from tests.support.packets import Client
+from tests.support.paths import IN_MEMORY
 
 
 class InADirectory(unittest.TestCase):
@@ -17,7 +18,7 @@ class InADirectory(unittest.TestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.root = Path(tempfile.mkdtemp(prefix="pysftpserver-server-"))
+        self.root = Path(tempfile.mkdtemp(prefix="pysftpserver-server-", dir=IN_MEMORY))
         self.addCleanup(shutil.rmtree, self.root)
 
     def storage(self) -> SFTPServerStorage:
@@ -33,7 +34,7 @@ class OnFiles(unittest.TestCase):
     """A plain storage on a directory with the file f, the directory d and the link l."""
 
     def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp(prefix="pysftpserver-requests-"))
+        self.root = Path(tempfile.mkdtemp(prefix="pysftpserver-requests-", dir=IN_MEMORY))
         self.addCleanup(shutil.rmtree, self.root)
         (self.root / "f").write_bytes(b"0123456789")
         (self.root / "d").mkdir()

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import packets as sftp
+from tests.support.forked import start
 from tests.support.packets import Reader, Reply, parse, request, string, u32, u64
-from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE, until
 
 WINDOW = 0.3  # seconds in which an idle server is watched
@@ -44,13 +44,8 @@ class Door:
     def __init__(self, root: Path, stdin: Any, stdout: Any, code: str = SERVE) -> None:
         self.log_path = root.parent / "log"
         self.log_path.unlink(missing_ok=True)
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code, root, self.log_path],
-            stdin=stdin,
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+        argv = [sys.executable, "-c", code, str(root), str(self.log_path)]
+        self.process: Any = start(argv, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE)
         self.pid = self.process.pid
 
     def log(self) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from pysftpserver.uploads.atomic import AtomicUploads, SFTPAtomicStorage, SFTPAtomicVirtualChroot
 from pysftpserver.uploads.temporary import LOCKED_PREFIX
 from tests.support.packets import Client, string, u64
+from tests.support.paths import IN_MEMORY
 
 NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 ONLY_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
@@ -34,7 +35,7 @@ class OnAStorage(unittest.TestCase):
         super().setUp()
         self.seed = random.randrange(2**32)
         self.order = random.Random(self.seed)
-        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-atomic-"))
+        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-atomic-", dir=IN_MEMORY))
         self.addCleanup(shutil.rmtree, self.place)
         self.top = self.place / "top"
         self.top.mkdir()
