@@ -32,11 +32,7 @@ def integer(digest: bytes) -> int:
 
 def shortest(number: int) -> bytes:
     """The digits of a number to the base 256, none of them a leading zero."""
-    digits = bytearray()
-    while number:
-        number, digit = divmod(number, 256)
-        digits.append(digit)
-    return bytes(reversed(digits))
+    return number.to_bytes((number.bit_length() + 7) // 8, "big")
 
 
 k = integer(H(shortest(N), shortest(g)))
