@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import shutil
 import subprocess
@@ -11,21 +9,14 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
-from typing import Any
 
+from pysftpserver.cli import pysksync
+from tests.support.inprocess import called
 from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE
 
+PROGRAM = "from pysftpserver.cli.pysksync import main; raise SystemExit(main())"
 STARTS_WITHOUT = {"asyncio", "logging", "typing", "dataclasses", "inspect", "socket", "subprocess"}
-
-
-def code(module: str) -> str:
-    """A program that is one command."""
-    return (
-        "import sys; from pysftpserver.cli import common\n"
-        f"from pysftpserver.cli.{module} import serve\n"
-        "sys.exit(common.run('pysksync', serve, sys.argv[1:]))"
-    )
 
 
 class CommandCase(unittest.TestCase):
@@ -37,40 +28,38 @@ class CommandCase(unittest.TestCase):
         self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-sksync-"))
         self.addCleanup(shutil.rmtree, self.place)
 
-    def run_it(
-        self, *words: object, stdin: bytes = b"", program: str = ""
-    ) -> subprocess.CompletedProcess[bytes]:
-        """Run the command to its end, without a terminal."""
+    def run_it(self, *words: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """Run pysksync to its end, without a terminal."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SSH_")}
-        environment |= {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-        return subprocess.run(
-            [sys.executable, "-c", program or code(self.module), *map(str, words)],
-            input=stdin,
-            capture_output=True,
-            cwd=self.place,
-            env=environment,
-            timeout=PATIENCE,
-            start_new_session=True,
-        )
+        return called(pysksync.main, map(str, words), self.place, stdin, environment)
 
-    def run_here(self, serve: Any, *words: str) -> tuple[int, str]:
-        """(status, standard output) of the command in this process."""
-        from pysftpserver.cli import common
-
-        out = io.StringIO()
-        with contextlib.redirect_stdout(out):
-            status = common.run("pysksync", serve, words)
-        return status, out.getvalue()
-
-    def assert_refused(self, *words: object, says: str, stdin: bytes = b"", program: str = "") -> str:
+    def assert_refused(self, *words: object, says: str, stdin: bytes = b"") -> str:
         """The command ends with status 2 and one line, which is returned."""
-        done = self.run_it(*words, stdin=stdin, program=program)
+        return self.assert_one_line(self.run_it(*words, stdin=stdin), says)
+
+    def assert_one_line(self, done: subprocess.CompletedProcess[bytes], says: str) -> str:
         said = done.stderr.decode()
         self.assertEqual((done.returncode, done.stdout), (2, b""), said)
         self.assertEqual(said.count("\n"), 1, said)
         self.assertTrue(said.startswith("pysksync: "), said)
         self.assertIn(says, said)
         return said
+
+    def assert_names_the_extra(self, library: str, *words: str) -> None:
+        """Without a library, only --help works."""
+        program = f"import sys; sys.modules[{library!r}] = None\n{PROGRAM}"
+        refused, helped = (
+            subprocess.run(
+                [sys.executable, "-c", program, *words, *more],
+                capture_output=True,
+                cwd=self.place,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+                timeout=PATIENCE,
+            )
+            for more in ((), ("--help",))
+        )
+        self.assert_one_line(refused, "pip install '.[sksync]'")
+        self.assertEqual(helped.returncode, 0)
 
     def assert_starts_quickly(self) -> None:
         program = f"import sys, pysftpserver.cli.{self.module}; print(*sys.modules)"
