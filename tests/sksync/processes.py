@@ -54,7 +54,7 @@ class ProcessCase(PeerCase):
         most = [0] * (1 + len(others))
         while process.poll() is None:
             most = [max(before, peak(one)) for before, one in zip(most, (process, *others), strict=True)]
-            time.sleep(0.01)  # how often it is looked
+            time.sleep(0.03)  # how often it is looked
         most = [max(before, peak(one)) for before, one in zip(most, (process, *others), strict=True)]
         self.assertEqual(process.returncode, 0, process.log.read_text())
         return most
