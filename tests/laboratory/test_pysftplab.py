@@ -1,4 +1,4 @@
-"""The command, in processes of its own: where passwords come from, services, signals, pipes, terminals."""
+"""The command: where passwords come from, services, signals, pipes, terminals."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from pysftpserver.cli import common, pysftplab
+from pysftpserver.cli import pysftplab
 from pysftpserver.failures import BadInput
 from pysftpserver.laboratory import client, passwords
 from pysftpserver.laboratory.config import PASSWORD_VARIABLE, ServerSettings
 from tests.laboratory.serving import HOST
 from tests.sksync.terminals import Terminal
+from tests.support.inprocess import called
 from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE, until
 
@@ -54,15 +55,15 @@ class Commands(unittest.TestCase):
     def run_command(
         self, *words: str, text: str = "", password: str | None = None
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", CODE, *words],
-            cwd=self.place,
-            env=self.environment(password),
-            input=text,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
+        """Run it to its end, in this process."""
+        path = list(sys.path)
+        try:
+            done = called(pysftplab.main, words, self.place, text.encode(), self.environment(password))
+        finally:
+            sys.path[:] = path
+            for name in [name for name in sys.modules if name.startswith(("my_module", "own"))]:
+                del sys.modules[name]
+        return subprocess.CompletedProcess(words, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def environment(self, password: str | None) -> dict[str, str]:
         found = {name: value for name, value in os.environ.items() if name != PASSWORD_VARIABLE}
@@ -318,20 +319,10 @@ class Serving(Commands):
             ["connect", HOST, "1", "2"],
             ["connect", HOST, "--timeout", "x"],
         ):
-            with self.subTest(words), mock.patch.object(common, "tell") as told:
-                with mock.patch.dict(os.environ, {PASSWORD_VARIABLE: "pw"}):
-                    before = os.getcwd()
-                    os.chdir(self.place)
-                    self.addCleanup(os.chdir, before)
-                    try:
-                        self.assertEqual(pysftplab.main(words), 2)
-                    finally:
-                        os.chdir(before)
-                        while str(self.place) in sys.path:
-                            sys.path.remove(str(self.place))
-                        sys.modules.pop("my_module", None)
-                (line,) = (call.args[0] for call in told.call_args_list)
-                self.assertRegex(line, r"\Apysftplab: [^\n]+\Z")
+            with self.subTest(words):
+                done = self.run_command(*words, password="pw")
+                self.assertEqual(done.returncode, 2)
+                self.assertRegex(done.stderr, r"\Apysftplab: [^\n]+\n\Z")
 
     def test_values_of_the_wrong_kind_in_the_file_are_named(self) -> None:
         for text in ("port = 70000", "service = 'echo'", "name = ''", "step_timeout = 0", "nonsense = 1"):
@@ -438,16 +429,16 @@ class Connecting(Commands):
         _, port = self.serve()
         kept = self.place / "state" / "pysftplab" / "history"
         words = ("connect", HOST, str(port), "--name", "ann")
-        for number, keys in enumerate((b"first line\n", b"\x1b[A again\n", b"\x1b[A\x1b[A twice\n")):
+        for number, keys in enumerate((b"first line\n", b"\x1b[A again\n")):
             with mock.patch.dict(os.environ, {"TERM": "xterm", "NO_COLOR": "1"}):
                 os.environ.pop(PASSWORD_VARIABLE, None)
                 terminal = Terminal(CODE, *words, cwd=self.place)
             terminal.answer("Password of the server: ", "pw")
             terminal.type("ann> ", keys)
-            terminal.read(f'I received "first line{("", " again", " twice")[number]}" from you.')
+            terminal.read(f'I received "first line{("", " again")[number]}" from you.')
             terminal.type("ann> ", b"\x04")
             self.assertEqual(terminal.end(), 0)
-        self.assertEqual(kept.read_text(), "first line\nfirst line again\nfirst line twice\n")
+        self.assertEqual(kept.read_text(), "first line\nfirst line again\n")
         self.assertEqual(stat.S_IMODE(kept.stat().st_mode), 0o600)
 
     def test_the_end_of_the_input_ends_it_well(self) -> None:
