@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
+import itertools
 import socket
 import threading
 import unittest
 from typing import Any
+from unittest import mock
 
 from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives import hashes, serialization
@@ -19,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from pysftpserver.engine.log import VERBOSE, SFTPLog
-from pysftpserver.laboratory import client
+from pysftpserver.laboratory import client, keys
 from pysftpserver.laboratory.config import options
 from pysftpserver.laboratory.server import Server
 from pysftpserver.laboratory.service import Service
@@ -29,6 +32,13 @@ from tests.support.waiting import PATIENCE
 
 HOST = "127.0.0.1"
 PASSWORD = "correct horse"
+_made = functools.cache(lambda number, make=keys.make: make())
+_numbers = itertools.count()
+
+
+def some_key() -> keys.ServerKey:
+    """In place of keys.make(): one of a few keys, but not the one before."""
+    return _made(next(_numbers) % 3)
 
 
 class Served:
@@ -66,7 +76,12 @@ class Served:
 
 
 class ServerCase(unittest.TestCase):
-    """Servers and clients that are ended with the test."""
+    """Servers and clients that are ended with the test. The RSA keys are not made anew for each server."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.enterClassContext(mock.patch.object(keys, "make", some_key))
 
     def serve(self, *services: Service, **given: Any) -> Served:
         served = Served(services or (Echo(),), **given)

@@ -131,8 +131,9 @@ class OldClients(ServerCase):
             self.assertNotIn(secret, text)
 
     def test_a_name_that_is_none_ends_it(self) -> None:
+        served = self.serve()
         for name in ("", " ", "a\nb", "n" * 65):
-            client = self.raw(self.serve())
+            client = self.raw(served)
             client.send_key("k")
             client.send(PASSWORD, name)
             said = [client.receive() for _ in range(3)]

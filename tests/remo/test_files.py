@@ -132,9 +132,9 @@ class Files(FileCase):
         self.assertEqual(sorted(json.loads(line)[0] for line in lines), ["d", "file"])
 
     def test_a_long_listing_comes_whole(self) -> None:
-        for number in range(3000):
+        for number in range(700):  # more than two tokens have room for
             (self.here / f"{number:0100d}").touch()
-        self.assertEqual([int(entry.name) for entry in self.remote.list(self.there)], list(range(3000)))
+        self.assertEqual([int(entry.name) for entry in self.remote.list(self.there)], list(range(700)))
 
     def test_each_file_is_in_the_audit_log_with_its_bytes(self) -> None:
         self.put("file", b"12345")

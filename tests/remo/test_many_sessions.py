@@ -10,7 +10,7 @@ from pysftpserver.remo.session import Session, Sessions, TooMany
 from pysftpserver.remo.users import Permissions, User
 from tests.remo.hosting import HereCase, HostCase, Login, Peer, request
 
-MANY = 2_000
+MANY = 1_400
 MOST_EACH = 6 << 10  # bytes of a session
 LOGINS = 240  # over the wire, which is what takes time
 
