@@ -162,7 +162,7 @@ class PeerCase(unittest.TestCase):
         return faked
 
     def request(self, port: int, sync_type: SyncType = SyncType.TO_SERVER_USE_TIME, **more: Any) -> Request:
-        more = {"server_path": "/share", "is_recursive": True, "timeout": 10, **more}
+        more = {"server_path": "/share", "is_recursive": True, "timeout": PATIENCE, **more}
         return Request(LOOPBACK, port=port, sync_type=sync_type, **more)
 
     # --- what is asked after each attack ------------------------------------------------------------------

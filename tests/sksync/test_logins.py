@@ -1,66 +1,41 @@
-"""Logins through real sockets, plain and encrypted, by the formulas of the page written once more."""
+"""Logins through real sockets, plain and encrypted, by the formulas of the page in srp_integers."""
 
 from __future__ import annotations
 
-import hashlib
 import ssl
-import unittest
 from typing import Any
 from unittest import mock
 
 from pysftpserver.service import throttle
-from pysftpserver.sksync import srp
 from pysftpserver.sksync.client import ClientTLS, SyncError
 from pysftpserver.sksync.tls import server_context
+from tests.sksync import srp_integers as plain
 from tests.sksync.certificates import Pair
 from tests.sksync.serving import HOST, Directories, RawClient, Served, put, tree
 
 USER, PASSWORD, SALT = "j\u00f6rg", "p\u00e4ss word:", bytes.fromhex("00cf78a7a5")
-G = 2
+VERIFIER = plain.v(USER, PASSWORD, SALT)
+N = plain.N
 
 
-def H(*parts: bytes) -> bytes:
-    return hashlib.sha1(b"".join(parts)).digest()
-
-
-def b(number: int) -> bytes:
-    return number.to_bytes((number.bit_length() + 7) // 8, "big")
-
-
-N = srp.PRIME  # RFC 5054's; that it is the right one is tested where the formulas are
-
-
-class Login:
-    """A client's side, from the page's formulas."""
+class Login(plain.Client):
+    """A client's side, from the page's formulas, and what it says."""
 
     def __init__(self, user: str = USER, password: str = PASSWORD, private: int = 0xA1B2 << 240) -> None:
-        self.user, self.password, self.private = user, password, private
-        self.A = pow(G, private, N)
+        super().__init__(user, password, private)
 
     def start(self, public: int | None = None) -> bytes:
-        return b"PYSKSYNC SRP START:%s %x\n" % (
-            self.user.encode().hex().encode(),
-            self.A if public is None else public,
-        )
+        name = self.user.encode().hex().encode()
+        return b"PYSKSYNC SRP START:%s %x\n" % (name, self.A if public is None else public)
 
-    def proof(self, answer: bytes) -> bytes:
-        salt_hex, b_hex = answer.split()
-        salt, B = bytes.fromhex(salt_hex.decode()), int(b_hex, 16)
-        k = int.from_bytes(H(b(N), b(G)), "big")
-        u = int.from_bytes(H(b(self.A), b(B)), "big")
-        x = int.from_bytes(H(salt, H(f"{self.user}:{self.password}".encode())), "big")
-        S = pow(B - k * pow(G, x, N), self.private + u * x, N)
-        self.K = H(b(S))
-        mixed = bytes(one ^ other for one, other in zip(H(b(N)), H(b(G)), strict=True))
-        self.M = H(mixed, H(self.user.encode()), salt, b(self.A), b(B), self.K)
-        return self.M.hex().encode() + b"\n"
+    def said(self, answer: bytes) -> bytes:
+        """The line with the proof, for the line with salt and B."""
+        salt, B = answer.decode().split()
+        return self.prove(bytes.fromhex(salt), int(B, 16)).hex().encode() + b"\n"
 
-    def expected(self) -> bytes:
-        return H(b(self.A), self.M, self.K).hex().encode() + b"\n"
-
-
-def verifier(user: str = USER, password: str = PASSWORD) -> int:
-    return pow(G, int.from_bytes(H(SALT, H(f"{user}:{password}".encode())), "big"), N)
+    def awaited(self) -> bytes:
+        """The line with which the server proves itself."""
+        return self.expected().hex().encode() + b"\n"
 
 
 class LoginCase(Directories):
@@ -77,7 +52,7 @@ class LoginCase(Directories):
         self.addCleanup(unlimited.stop)
 
     def server(self, **keys: Any) -> Served:
-        users = {USER: {"authsrp": [SALT.hex(), f"{verifier():x}"]}}
+        users = {USER: {"authsrp": [SALT.hex(), f"{VERIFIER:x}"]}}
         return self.serve(require_auth=True, users=users, context=self.server_context(), **keys)
 
     def server_context(self) -> ssl.SSLContext | None:
@@ -94,8 +69,8 @@ class Plain(LoginCase):
             with self.subTest(private % 1000):
                 login, client = Login(private=private), self.connect(served)
                 client.say(login.start())
-                client.say(login.proof(client.line()))
-                self.assertEqual(client.line(), login.expected())
+                client.say(login.said(client.line()))
+                self.assertEqual(client.line(), login.awaited())
                 client.say(b"pysksync 1\n5\n0\nthere\nhere\n\n")
                 self.assertEqual(client.line(), b"Protocol Established\n")
                 self.assertTrue(client.rest().endswith(b"\n7\ncontent\n"))
@@ -105,16 +80,16 @@ class Plain(LoginCase):
         served = self.server()
         good, client = Login(), self.connect(served)
         client.say(good.start())
-        replayed = good.proof(client.line())
+        replayed = good.said(client.line())
         client.say(replayed)
-        self.assertEqual(client.line(), good.expected())
+        self.assertEqual(client.line(), good.awaited())
         for what, login in (("password", Login(password="wrong")), ("user", Login(user="nobody"))):
             with self.subTest(what):
                 client = self.connect(served)
                 client.say(login.start())
                 answer = client.line()
                 self.assertRegex(answer, rb"\A[0-9a-f]+ [0-9a-f]+\n\Z")
-                client.say(login.proof(answer))
+                client.say(login.said(answer))
                 self.assertEqual(client.rest(), b"\n")
         for what, proof in (
             ("replayed", replayed),
@@ -162,7 +137,7 @@ class Plain(LoginCase):
         served.log.wait("does not log in")
 
     def test_a_user_may_log_in_where_nobody_has_to(self) -> None:
-        users = {USER: {"authsrp": [SALT.hex(), f"{verifier():x}"]}}
+        users = {USER: {"authsrp": [SALT.hex(), f"{VERIFIER:x}"]}}
         served = self.serve(users=users, context=self.server_context())
         self.assertEqual(self.sync(served.port, login=(USER, PASSWORD), tls=self.tls).bytes, 7)
         with self.assertRaisesRegex(SyncError, "refused the login"):
@@ -181,8 +156,8 @@ class Plain(LoginCase):
         served = self.server()
         login, client = Login(), self.connect(served)
         client.say(*(bytes([byte]) for byte in login.start()))
-        client.say(*(bytes([byte]) for byte in login.proof(client.line())))
-        self.assertEqual(client.line(), login.expected())
+        client.say(*(bytes([byte]) for byte in login.said(client.line())))
+        self.assertEqual(client.line(), login.awaited())
 
 
 class Encrypted(Plain):
@@ -195,14 +170,3 @@ class Encrypted(Plain):
 
     def server_context(self) -> ssl.SSLContext | None:
         return server_context(self.pair.certfile, self.pair.keyfile, None, "TLSv1.2")
-
-
-class FalseServers(unittest.TestCase):
-    def test_a_server_that_does_not_know_the_verifier_is_told_apart(self) -> None:
-        login = srp.ClientLogin(USER, PASSWORD)
-        login.prove(SALT, pow(G, 12345, N))
-        with self.assertRaises(srp.Refused):
-            login.check(bytes(20))
-        for public in (0, N, 2 * N):
-            with self.assertRaises(srp.Refused):
-                srp.ClientLogin(USER, PASSWORD).prove(SALT, public)
