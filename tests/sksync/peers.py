@@ -187,6 +187,7 @@ class PeerCase(unittest.TestCase):
 
     def assert_serves(self, serving: Serving) -> None:
         """An ordinary client is served, and nothing was wrong that nobody expected."""
+        serving.be_patient()
         source = Path(tempfile.mkdtemp(dir=self.place))
         (source / "ordinary").write_bytes(b"what an ordinary client sends")
         summary = client.sync(self.jailed(source), self.request(serving.port, server_path="/served"))

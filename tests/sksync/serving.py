@@ -60,6 +60,10 @@ class Served:
         await self._told.wait()
         await server.stop()
 
+    def be_patient(self) -> None:
+        """Wait for the next clients as long as a busy machine makes them need."""
+        self._config.idle_timeout = PATIENCE
+
     def stop(self) -> None:
         """End it, and all of its sessions."""
         if self._thread.is_alive():

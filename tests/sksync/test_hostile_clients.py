@@ -16,40 +16,11 @@ TIME = b"%d" % (NEWER * 1000)
 WHERE = "/share"
 UPLOAD = opening(1, WHERE)  # types: 1 to the server, 2 from it
 HUGE = [b"9223372036854775808", b"9" * 100, b"-1", b"-9223372036854775808"]
-NO_NUMBERS = [
-    b"",
-    b"+1",
-    b" 1",
-    b"1 ",
-    b"1_000",
-    b"0x1",
-    b"1.0",
-    b"1e3",
-    "١".encode(),
-    "１".encode(),
-    b"x",
-    b"\0",
-]
+NO_NUMBERS = [text.encode() for text in "|+1| 1|1 |1_000|0x1|1.0|1e3|\u0661|\uff11|x|\0".split("|")]
 ENDLESS = b"x" * (1 << 16)
 BAD_NAMES = (
-    b"..",
-    b"../beside/new",
-    b"directory/../../beside/new",
-    b"a/..",
-    b"a/../b",
-    b".",
-    b"./a",
-    b"a/./b",
-    b"/etc/passwd",
-    b"/",
-    b"//",
-    b"a//b",
-    b"a/",
-    b"",
-    b"nul\0",
-    b"\0",
-    b"/".join([b"d"] * 102),
-    b"/".join([b"d"] * 30_000),
+    *b".. ../beside/new directory/../../beside/new a/.. a/../b . ./a a/./b /etc/passwd / // a//b a/".split(),
+    *(b"", b"nul\0", b"\0", b"/".join([b"d"] * 102), b"/".join([b"d"] * 30_000)),
 )
 
 

@@ -39,6 +39,7 @@ class Encrypted(Directories):
         return self.serve(context=context, **keys)
 
     def assert_good(self, served: Served, tls: ClientTLS) -> None:
+        served.be_patient()
         done = self.sync(served.port, tls=tls)
         self.assertEqual((set(done.received), tree(self.here)), ({"f"}, tree(self.there)))
 

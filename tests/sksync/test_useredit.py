@@ -153,31 +153,29 @@ class OnATerminal(UserEdit):
 
     def test_the_menu_makes_each_change_at_once_and_goes_on_after_errors(self) -> None:
         screen = self.terminal()
-        screen.answer(MENU, "l")
+
+        def tell(*pairs: tuple[str, str]) -> None:
+            for prompt, line in pairs:
+                screen.answer(prompt, line)
+
+        def typed(password: str) -> tuple[tuple[str, str], ...]:
+            return ("Name: ", "tom"), ("Password for tom: ", password), ("again: ", password)
+
+        tell((MENU, "l"))
         screen.read("no such file")
-        screen.answer(MENU, "a")
-        screen.answer("Name: ", "tom")
-        screen.answer("Password for tom: ", "s3cr3t")
-        screen.answer("again: ", "s3cr3t")
+        tell((MENU, "a"), *typed("s3cr3t"))
         screen.read("tom: added to sksync.json")
         self.assert_lets_in("tom", "s3cr3t")
-        screen.answer(MENU, "x")
-        screen.read("'x' is not one of")
-        screen.answer(MENU, "a")
-        screen.answer("Name: ", "tom")
+        tell((MENU, "x"), ("'x' is not one of", ""), (MENU, "a"), ("Name: ", "tom"))
         screen.read("exists")
-        screen.answer(MENU, "c")
-        screen.answer("Name: ", "tom")
-        screen.answer("Password for tom: ", "n3w")
-        screen.answer("again: ", "n3w")
+        tell((MENU, "c"), *typed("n3w"))
         screen.read("tom: has another password")
         self.assert_lets_in("tom", "n3w")
-        screen.answer(MENU, "l")
+        tell((MENU, "l"))
         screen.read("\ntom\r\n")
-        screen.answer(MENU, "r")
-        screen.answer("Name: ", "tom")
+        tell((MENU, "r"), ("Name: ", "tom"))
         screen.read("tom: removed")
-        screen.answer(MENU, "q")
+        tell((MENU, "q"))
         self.assertEqual(screen.end(), 0, screen.text)
         self.assertEqual(self.names(), [])
         self.assertNotIn("s3cr3t", screen.text)
