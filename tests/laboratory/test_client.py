@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import threading
 import unittest
@@ -14,6 +13,7 @@ from pysftpserver.laboratory.service import Client, Service
 from pysftpserver.laboratory.services.clock import Time
 from pysftpserver.laboratory.services.echo import Echo
 from tests.laboratory.serving import HOST, PASSWORD, Served, ServerCase
+from tests.sksync.peers import FakeServer
 from tests.support.waiting import PATIENCE
 
 KEYS = (None, "chosen", "")
@@ -178,19 +178,9 @@ class AtASocket(unittest.TestCase):
     """Servers that are a function of a socket."""
 
     def serve(self, talk: Callable[[socket.socket], None]) -> int:
-        listener = socket.create_server((HOST, 0))
-
-        def run() -> None:
-            with listener, contextlib.suppress(OSError):
-                one, _ = listener.accept()
-                with one:
-                    one.settimeout(PATIENCE)
-                    talk(one)
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        self.addCleanup(thread.join, PATIENCE)
-        return int(listener.getsockname()[1])
+        faked = FakeServer(talk)
+        self.addCleanup(faked.close)
+        return faked.port
 
     def failing(self, talk: Callable[[socket.socket], None], timeout: float = PATIENCE) -> Exception:
         with self.assertRaises(client.LaboratoryError) as caught:

@@ -6,15 +6,17 @@ import json
 import random
 
 from tests.mongo.databases import DatabaseCase, uri
-from tests.remo.running import Served, Server
+from tests.remo.running import Furnished, Served, Server
 
 
-class APlainDirectory(Served):
-    words = ("--storage", "plain:files")
-
+class OnADirectory(Served):
     @classmethod
     def prepare(cls) -> None:
         (cls.place / "files").mkdir()
+
+
+class APlainDirectory(OnADirectory):
+    words = ("--storage", "plain:files")
 
     def test_names_begin_there_and_commands_are_off(self) -> None:
         self.remote.put(b"data", "name")
@@ -23,12 +25,8 @@ class APlainDirectory(Served):
             self.remote.run("true")
 
 
-class AJail(Served):
+class AJail(OnADirectory):
     words = ("--storage", "jail:files")
-
-    @classmethod
-    def prepare(cls) -> None:
-        (cls.place / "files").mkdir()
 
     def test_it_is_not_left(self) -> None:
         self.remote.put(b"data", "/../../name")
@@ -53,12 +51,8 @@ class ThreeMethods(Served):
         self.assertEqual(self.remote.read("name"), b"text" * 20_000)
 
 
-class WithoutRename(Served):
+class WithoutRename(OnADirectory):
     words = ("--storage", 'tests.remo.storages:WriteOnly "files"')
-
-    @classmethod
-    def prepare(cls) -> None:
-        (cls.place / "files").mkdir()
 
     def test_a_put_that_could_not_be_put_in_place_leaves_nothing_behind(self) -> None:
         with self.refused(400, "the storage does not do that"):
@@ -66,7 +60,7 @@ class WithoutRename(Served):
         self.assertEqual(list((self.place / "files").iterdir()), [])
 
 
-class GridFS(DatabaseCase, Served):
+class GridFS(DatabaseCase, Furnished):
     def setUp(self) -> None:
         super().setUp()
         (self.place / "uri").write_text(f"{uri()}/{self.db_name}\n")

@@ -14,7 +14,7 @@ import ssl
 import tempfile
 import threading
 import unittest
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,27 @@ class Directories(unittest.TestCase):
         given = {"is_recursive": True, "timeout": PATIENCE, "server_path": "there"} | wanted
         path, observer = given.pop("path", "/"), given.pop("observer", None)
         return sync(storage, Request(HOST, port=port, **given), path, observer, is_dry)
+
+    def at_once(self, count: int, work: Callable[[int], object]) -> None:
+        """work(number) in count threads that begin together."""
+        barrier = threading.Barrier(count)
+        failures: list[BaseException] = []
+
+        def run(number: int) -> None:
+            try:
+                barrier.wait(PATIENCE)
+                work(number)
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+            self.assertFalse(thread.is_alive())
+        if failures:
+            raise failures[0]
 
     def raw(self, port: int, **how: Any) -> RawClient:
         """A client that says what it is told to."""

@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 import random
 import socket
-import threading
 from typing import Any
 
 from pysftpserver.sksync.client import Dialect, SyncError, SyncType
 from pysftpserver.sksync.sending import BLOCK
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.sksync import oldstyle
-from tests.sksync.serving import HOST, NOW, Directories, cuts, put, tree
+from tests.sksync.peers import FakeServer
+from tests.sksync.serving import NOW, Directories, cuts, put, tree
 from tests.support.waiting import PATIENCE
 
 
-class Scripted:
+class Scripted(FakeServer):
     """A server for one client, which says its lines in any pieces, whatever it hears. heard: all of that.
 
     script: (how much to hear first: up to those bytes; what to say then).
@@ -24,44 +24,34 @@ class Scripted:
 
     def __init__(self, script: list[tuple[bytes, bytes]], how: int = 0) -> None:
         self.heard = b""
-        self._script = script
+        self._lines = script
         self._how = how
-        self._listener = socket.create_server((HOST, 0))
-        self.port = self._listener.getsockname()[1]
-        self._thread = threading.Thread(target=self._run, name="scripted", daemon=True)
-        self._thread.start()
+        super().__init__(self._talk)
 
-    def _run(self) -> None:
-        connection, _ = self._listener.accept()
-        with connection:
-            connection.settimeout(PATIENCE)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            try:
-                for until, words in self._script:
-                    while not self.heard.endswith(until):
-                        piece = connection.recv(4096)
-                        if not piece:
-                            return
-                        self.heard += piece
-                    for piece in cuts(words, self._how):
-                        connection.sendall(piece)
-                connection.shutdown(socket.SHUT_WR)
-                while piece := connection.recv(4096):
-                    self.heard += piece
-            except OSError:
-                pass
+    def _talk(self, connection: socket.socket) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for until, words in self._lines:
+            while not self.heard.endswith(until):
+                piece = connection.recv(4096)
+                if not piece:
+                    return
+                self.heard += piece
+            for piece in cuts(words, self._how):
+                connection.sendall(piece)
+        connection.shutdown(socket.SHUT_WR)
+        while piece := connection.recv(4096):
+            self.heard += piece
 
     def end(self) -> bytes:
         """Wait for its end; what it heard."""
         self._thread.join(PATIENCE)
-        self._listener.close()
         return self.heard
 
 
 class Words(Directories):
     def scripted(self, script: list[tuple[bytes, bytes]], how: int = 0) -> Scripted:
         server = Scripted(script, how)
-        self.addCleanup(server.end)
+        self.addCleanup(server.close)
         return server
 
     def download(

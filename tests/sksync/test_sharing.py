@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-import threading
 from pathlib import Path
 
 from pysftpserver.sksync.shares import Share, listed_directories, whole_storage
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.sksync import oldstyle
 from tests.sksync.serving import NOW, Directories, put, tree
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -159,27 +158,6 @@ class Taken(Directories):
 
 
 class Many(Directories):
-    def at_once(self, count: int, work: object) -> None:
-        """work(number) in count threads that begin together."""
-        barrier = threading.Barrier(count)
-        failures: list[BaseException] = []
-
-        def run(number: int) -> None:
-            try:
-                barrier.wait(PATIENCE)
-                work(number)  # type: ignore[operator]
-            except BaseException as error:
-                failures.append(error)
-
-        threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(PATIENCE)
-            self.assertFalse(thread.is_alive())
-        if failures:
-            raise failures[0]
-
     def directory(self, number: int) -> Path:
         path = self.place / "clients" / str(number)
         path.mkdir(parents=True, exist_ok=True)

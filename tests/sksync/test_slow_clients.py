@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import socket
-import subprocess
 import threading
 import time
-import unittest
 
 from pysftpserver.sksync import wire
 from pysftpserver.sksync.connection import MOST_UNSENT
 from pysftpserver.sksync.tls import server_context
+from tests.sksync.certificates import Pair
 from tests.sksync.peers import HELLO, NEWER, PeerCase, Serving, opening, read_line, rest
 from tests.support.waiting import PATIENCE, until
 
@@ -150,17 +148,11 @@ class NotReading(PeerCase):
         self.assert_serves(serving)
 
 
-@unittest.skipUnless(shutil.which("openssl"), "openssl(1) is not installed")
 class Handshakes(PeerCase):
     def setUp(self) -> None:
         super().setUp()
-        pem = self.place / "pem"
-        words = (
-            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=x -days 2".split()
-        )
-        words += ["-keyout", str(pem) + ".key", "-out", str(pem)]
-        subprocess.run(["openssl", *words], check=True, capture_output=True)
-        self.context = server_context(str(pem), str(pem) + ".key", None, "TLSv1.2")
+        pair = Pair(self.place, "server")
+        self.context = server_context(pair.certfile, pair.keyfile, None, "TLSv1.2")
 
     def test_a_handshake_that_does_not_go_on_is_ended(self) -> None:
         serving = self.serve(tls=self.context, timeout=TIMEOUT)

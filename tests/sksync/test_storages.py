@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 from pysftpserver.attributes import SFTPAttributes
@@ -13,7 +12,7 @@ from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.mongo.databases import DatabaseCase
 from tests.sksync import oldstyle
 from tests.sksync.serving import NOW, Directories, put, tree
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import until
 
 NAMES = ("plain.txt", "d/e/deep", "caf\u00e9/\u03b1\u03b2", "\u65e5\u672c\u8a9e", "with space", "empty")
 BIG = b"0123456789abcdef" * 40_000  # more than one chunk, and more than one block
@@ -156,20 +155,7 @@ class WithADatabase(DatabaseCase, Directories):
         for number in range(2):
             for name in names:
                 put(self.place / f"client-{number}", name, b"%d" % number * 300_000, NOW + number)
-        failures: list[BaseException] = []
-
-        def work(number: int) -> None:
-            try:
-                oldstyle.client(port, self.place / f"client-{number}", kind=4)
-            except BaseException as error:
-                failures.append(error)
-
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(PATIENCE)
-        self.assertEqual(failures, [])
+        self.at_once(2, lambda number: oldstyle.client(port, self.place / f"client-{number}", kind=4))
         found = self.found(storage, "there/")
         self.assertEqual(set(found), set(names))
         for content, mtime in found.values():
