@@ -11,11 +11,9 @@ import time
 from typing import Any
 from unittest import mock
 
-from cryptography.hazmat.primitives.asymmetric import ed448
-
 from tests.remo import oldstyle
-from tests.remo.serving import HOST, RSA_USER, USER, RemoCase, rsa_key, said_by, server_key, user_key
-from tests.support.waiting import PATIENCE, until
+from tests.remo.serving import RSA_USER, USER, RemoCase, rsa_key, said_by, server_key, user_key
+from tests.support.waiting import until
 
 
 def logging_in(**changes: Any) -> bytes:
@@ -254,33 +252,6 @@ class Sessions(RemoCase):
             keys.add(public)
         self.assertEqual(len(keys), 2)
 
-    def test_a_login_that_is_none_is_400(self) -> None:
-        client = oldstyle.Client(self.served.port)
-        self.addCleanup(client.close)
-        key = oldstyle.to_b64(bytes(56)).decode()
-        bodies = [
-            b"{", b"[]", b"null", b'"text"', b"\xff\xfe", b"[" * 5000, b"{}", logging_in(user=None),
-            logging_in(user=1), logging_in(key=[]), logging_in(sign=None), logging_in(key="!!"),
-            logging_in(key="AAAA"), logging_in(key=key[:-4]), logging_in(key=key.rstrip("=")),
-            logging_in(sign="é"), logging_in(user="\ud800"),
-            logging_in(key=oldstyle.to_b64(bytes(57)).decode()),
-            logging_in(key=key),  # of low order: everybody would know the secret
-        ]  # fmt: skip
-        for body in bodies:
-            with self.subTest(body[:60]):
-                self.assertEqual(client.send("POST", "/auth", body).status, 400)
-        self.assertEqual(client.send("GET", "/auth").status, 405)
-        self.assertEqual(client.send("POST", "/auth", b"x" * 100_000).status, 413)
-
-    def test_an_empty_login_logs_out(self) -> None:
-        client = self.old()
-        self.assertEqual(client.ask("GET", "cmd", "echo"), b"\n")
-        self.assertEqual(client.send("POST", "/auth", b"").status, 200)
-        with self.assertRaises(oldstyle.Refused) as caught:
-            client.ask("GET", "cmd", "echo")
-        self.assertEqual(caught.exception.status, 403)
-        self.assertIsNone(self.session(client.cookie))
-
     def test_logging_out_takes_the_running_command_along(self) -> None:
         client = self.old()
         process = self.sleeper(client)
@@ -302,69 +273,6 @@ class Sessions(RemoCase):
         self.assertEqual(
             [self.session(client.cookie) is None for client in clients], [True, False, False, False]
         )
-
-
-class Refusals(RemoCase):
-    def test_a_wrong_signature_and_an_unknown_user_are_told_apart_by_nothing(self) -> None:
-        answers, times = [], []
-        for body in (
-            logging_in(user="nobody"),
-            logging_in(sign=oldstyle.to_b64(bytes(114)).decode()),
-            oldstyle.login(USER, ed448.Ed448PrivateKey.generate())[0],
-        ):
-            client = oldstyle.Client(self.served.port)
-            began = time.monotonic()
-            answer = client.send("POST", "/auth", body)
-            times.append(time.monotonic() - began)
-            client.close()
-            headers = {
-                name: value for name, value in answer.headers.items() if name not in ("set-cookie", "date")
-            }
-            answers.append((answer.status, headers, answer.text))
-        self.assertEqual(answers[0][0], 403)
-        self.assertEqual(answers[0], answers[1])
-        self.assertEqual(answers[0], answers[2])
-        self.assertGreaterEqual(min(times), 0.09)
-        # The next one from here has to wait, even with the right key.
-        client = oldstyle.Client(self.served.port)
-        self.addCleanup(client.close)
-        answer = client.send("POST", "/auth", logging_in())
-        self.assertEqual(answer.status, 429)
-        self.assertGreaterEqual(int(answer.headers["retry-after"]), 1)
-
-
-class Broken(RemoCase):
-    """Bodies that HTTP itself cannot read."""
-
-    def raw(self, *lines: str, body: bytes = b"") -> int:
-        connection = http.client.HTTPConnection(HOST, self.served.port, timeout=PATIENCE)
-        connection.connect()
-        head = "\r\n".join([*lines, "Host: x", "Connection: close", "", ""]).encode()
-        connection.sock.sendall(head + body)
-        reply = http.client.HTTPResponse(connection.sock)
-        reply.begin()
-        connection.close()
-        return reply.status
-
-    def test_chunks_that_are_none_are_400_and_end_a_numbered_session(self) -> None:
-        for body in (b"x\r\n", b"5\r\nabcdefgh\r\n", b"ffffffffffffffffffff\r\n", b"-1\r\n", b"\r\n"):
-            for is_numbered in (False, True):
-                with self.subTest(body, is_numbered=is_numbered):
-                    client = self.old(is_numbered)
-                    client.ask("GET", "cmd", "echo")
-                    path = client.path("put", "broken")
-                    token = client.seal(path, (b"a", b"b"))[0] if is_numbered else client.encrypt(b"a")
-                    first = token + b"\r\n"
-                    lines = (f"POST {path} HTTP/1.1", f"Cookie: SESSION_ID={client.cookie}")
-                    given = b"%x\r\n%s\r\n" % (len(first), first) + body
-                    self.assertEqual(self.raw(*lines, "Transfer-Encoding: chunked", body=given), 400)
-                    self.assertFalse((self.place / "broken").exists())
-                    self.assertEqual(self.session(client.cookie) is None, is_numbered)
-        self.assertFalse(any("Traceback" in line for line in self.log.lines))
-
-    def test_a_login_in_chunks_that_are_none_is_400(self) -> None:
-        lines = ("POST /auth HTTP/1.1", "Transfer-Encoding: chunked")
-        self.assertEqual(self.raw(*lines, body=b"x\r\n"), 400)
 
 
 class Numbers(RemoCase):
@@ -505,14 +413,3 @@ class RequiredNumbers(RemoCase):
         self.assertEqual(self.runs(), 0)
         self.assertEqual(self.old(is_numbered=True).ask("GET", "cmd", "echo"), b"\n")
         self.assertTrue(self.connect().is_numbered)
-
-
-class OneTimeKeys(RemoCase):
-    def test_a_login_cannot_be_used_by_who_has_recorded_it(self) -> None:
-        body, one_time = oldstyle.login(USER, user_key())
-        client = oldstyle.Client(self.served.port)
-        self.addCleanup(client.close)
-        client.take(client.send("POST", "/auth", body), one_time, server_key().public_key())
-        client.ask("GET", "cmd", "echo")
-        self.assertEqual(client.send("POST", "/auth", body).status, 403)
-        self.assertEqual(client.ask("GET", "cmd", "echo"), b"\n")  # it has not ended the session either

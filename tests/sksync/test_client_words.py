@@ -125,25 +125,6 @@ class Words(Directories):
                 self.assertEqual(tree(self.here), {"a": (b"whole", NOW)})
                 (self.here / "a").unlink()
 
-    def test_a_server_that_wants_or_sends_what_it_should_not_is_left(self) -> None:
-        put(self.here, "f", b"new", NOW + 5)
-        start = (b"pysksync 1\n", b"Protocol Established\n")
-        cases: dict[str, tuple[int, bytes]] = {
-            "a file that is not offered": (1, b"g\n"),
-            "a file twice": (1, b"f\nf\n"),
-            "a file in a sync from the server": (2, b"f\n"),
-            "an older file": (2, b"\nf\n%d000\n1\nx\n" % NOW),
-            "a file in a sync to the server": (1, b"\ng\n%d000\n1\nx\n" % NOW),
-            "a name that leads elsewhere": (2, b"\n../g\n%d000\n1\nx\n" % NOW),
-            "a negative length": (2, b"\ng\n%d000\n-1\nx\n" % NOW),
-        }
-        for what, (kind, words) in cases.items():
-            with self.subTest(what):
-                server = self.scripted([start, (b"\n\n", words)])
-                with self.assertRaisesRegex(SyncError, r"\Aended: the server sent "):
-                    self.sync(server.port, dialect=Dialect.PYSKSYNC_1, sync_type=SyncType(kind))
-                self.assertEqual(tree(self.place), {"here/f": (b"new", NOW + 5)})
-
     def test_files_as_large_as_a_block_or_nearly_go_both_ways(self) -> None:
         sizes = (BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 3 * BLOCK + 7, BLOCK // 2, BLOCK // 2 - 5)
         for size in sizes:

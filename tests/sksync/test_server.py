@@ -14,7 +14,6 @@ from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.sksync import oldstyle
 from tests.sksync.oldstyle import TITLES
 from tests.sksync.serving import NOW, Directories, cuts, put, tree
-from tests.support.waiting import until
 
 LATIN, GREEK, JAPANESE = "caf\u00e9", "\u03b1\u03b2\u03b3", "\u65e5\u672c\u8a9e"
 CAPTURED = (
@@ -329,37 +328,6 @@ class Receiving(Directories):
         found = (self.there / "f").stat()
         self.assertEqual((found.st_uid, found.st_gid, found.st_mode & 0o777), (65534, 65533, 0o600))
         self.assertEqual((self.there / "f").read_bytes(), b"new")
-
-    def test_a_file_of_which_only_a_part_came_leaves_the_old_one_and_nothing_else(self) -> None:
-        put(self.there, "f", b"old", NOW - 10)
-        served = self.serve()
-        before = tree(self.there)
-        client = self.raw(served.port)
-        client.say(b"pysksync 1\n1\n0\nthere\nhere\n%d000 f\n\n" % NOW)
-        self.assertEqual([client.line(), client.line()], [b"Protocol Established\n", b"f\n"])
-        client.say(b"1000\n" + b"x" * 999)
-        client.close()
-        served.log.wait("before 'f' was complete")
-        self.assertEqual(tree(self.there), before)
-
-    def test_a_wrong_digest_leaves_the_old_file(self) -> None:
-        put(self.there, "f", b"old", NOW - 10)
-        served = self.serve()
-        client = self.raw(served.port)
-        client.say(b"pysksync 2\n1\n0\nthere\nhere\n%d000 f\n\n" % NOW)
-        client.say(b"3\nnew" + hashlib.md5(b"old").hexdigest().encode() + b"\n")
-        self.assertEqual(client.rest(), b"Protocol Established\nmd5\nf\n")
-        served.log.wait("a digest that does not match")
-        self.assertEqual(tree(self.there), {"f": (b"old", NOW - 10)})
-
-    def test_ending_the_server_removes_what_it_has_half_received(self) -> None:
-        served = self.serve()
-        client = self.raw(served.port)
-        client.say(b"pysksync 1\n1\n0\nthere\nhere\n%d000 d/f\n\n1000\nxyz" % NOW)
-        self.assertEqual([client.line(), client.line()], [b"Protocol Established\n", b"d/f\n"])
-        until(lambda: list(self.there.rglob(".pysftp-*")), "a half of a file")
-        served.stop()
-        self.assertEqual(tree(self.root), {})
 
 
 class OneOf(unittest.TestCase):

@@ -212,14 +212,6 @@ class Many(Directories):
                 mine = tree(self.directory(number))
                 self.assertLessEqual(common.items(), mine.items())
 
-    def test_a_client_that_says_nothing_keeps_nobody_waiting(self) -> None:
-        served = self.serve()
-        silent = [self.raw(served.port) for _ in range(40)]
-        put(self.there, "f", b"content")
-        self.assertEqual(oldstyle.client(served.port, self.here), ([], ["f"]))
-        for client in silent:
-            client.close()
-
     def test_what_is_half_received_is_shown_to_no_other_client(self) -> None:
         put(self.there, "f", b"old")
         served = self.serve()
@@ -232,42 +224,6 @@ class Many(Directories):
         client.say(b"x" * 4996)
         self.assertEqual(client.rest(), b"\n\n")
         self.assertEqual(tree(self.there), {"f": (b"half" + b"x" * 4996, NOW + 9)})
-
-    def test_ending_the_server_ends_all_of_its_clients(self) -> None:
-        served = self.serve()
-        silent, greeted = self.raw(served.port), self.raw(served.port)
-        greeted.say(b"pysksync 2\n")
-        self.assertEqual(greeted.line(), b"Protocol Established\n")
-        served.stop()
-        for client in (silent, greeted):
-            try:
-                self.assertEqual(client.rest(), b"")
-            except ConnectionResetError:
-                pass
-
-    def test_one_more_than_there_may_be_is_refused_and_there_is_room_again_later(self) -> None:
-        served = self.serve(max_clients=2)
-        first, second = self.raw(served.port), self.raw(served.port)
-        for client in (first, second):
-            client.say(b"pysksync 2\n")
-            self.assertEqual(client.line(), b"Protocol Established\n")
-        third = self.raw(served.port)
-        try:
-            self.assertEqual(third.rest(), b"")
-        except ConnectionResetError:
-            pass
-        served.log.wait("refused: there are 2 other connections (max_connections)")
-        first.close()
-        served.log.wait("the client has gone")
-        put(self.there, "f", b"content")
-
-        def is_room() -> bool:
-            try:
-                return oldstyle.client(served.port, self.here) == ([], ["f"])
-            except (ConnectionResetError, oldstyle.Ended):
-                return False  # the session that has ended is not yet gone
-
-        until(is_room, "there is room")
 
 
 class WholeStorages(Directories):

@@ -290,28 +290,18 @@ class Streams(Encrypted):
     def test_rubbish_instead_of_a_handshake_ends_that_connection_only(self) -> None:
         served = self.tls(self.server)
         for number, rubbish in enumerate(
-            (b"pysksync 2\n", b"\0" * 500, b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01\xff")
+            (b"pysksync 2\n", b"\0" * 500, b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01\xff", b"")
         ):
             with socket.create_connection((HOST, served.port), PATIENCE) as client:
                 client.sendall(rubbish)
-                client.shutdown(socket.SHUT_WR)
+                if len(rubbish) < 5:  # bytes of which nobody can tell yet that they are none
+                    client.shutdown(socket.SHUT_WR)
                 try:
                     while client.recv(4096):
                         pass
                 except ConnectionResetError:
                     pass
             served.log.wait("ended: TLS", number + 1)
-        self.assert_good(served, ClientTLS(self.server.certfile))
-
-    def test_a_handshake_that_does_not_come_to_its_end_is_ended(self) -> None:
-        served = self.tls(self.server, timeout=0.3)
-        with socket.create_connection((HOST, served.port), PATIENCE) as client:
-            client.sendall(b"\x16\x03\x01")
-            served.log.wait("the handshake was not completed")
-            try:
-                self.assertEqual(client.recv(10), b"")
-            except ConnectionResetError:
-                pass
         self.assert_good(served, ClientTLS(self.server.certfile))
 
     def test_a_connection_that_ends_without_a_word_leaves_no_half_file(self) -> None:
