@@ -24,6 +24,8 @@ class Own(BaseException):
 
 RAISED = {
     "own": Own,
+    "value": ValueError,
+    "exit": SystemExit,
     "interrupt": KeyboardInterrupt,
     "cancel": asyncio.CancelledError,
     "generator": GeneratorExit,
@@ -45,6 +47,8 @@ class Wild(Service):
             return (number for number in range(3))
         if word == "odd":
             return 42
+        if word == "zero":
+            client.send("a\0b")
         if word in RAISED:
             raise RAISED[word]
         client.send(f"heard {text}")
@@ -73,6 +77,7 @@ class Faults(ServerCase):
                     if text == word:
                         served.log.wait(kind.__name__)
                     self.assertEqual(client.ask("x"), "heard x")
+        self.assertIn("failed (ValueError)", client.ask("zero"))
         self.assertEqual(other.ask("x"), "heard x")
 
     def test_a_method_with_a_yield_in_it_is_a_fault_and_not_silence(self) -> None:

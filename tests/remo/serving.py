@@ -25,7 +25,7 @@ from pysftpserver.remo.users import Users
 from pysftpserver.storage import SFTPServerStorage
 from tests.remo import oldstyle
 from tests.support.lines import Lines
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import PATIENCE
 
 HOST = "127.0.0.1"
 USER, RSA_USER = "alice", "rudi"
@@ -139,14 +139,6 @@ class RemoCase(unittest.TestCase):
         found = client.connect(HOST, port or self.served.port, **{**given, "timeout": PATIENCE, **how})
         self.addCleanup(found.close)
         return found
-
-    def sleeper(self, client: oldstyle.Client) -> Path:
-        """Start an interactive command that sleeps; where /proc has it as long as it runs."""
-        file = self.place / "pid"
-        file.unlink(missing_ok=True)
-        client.ask("GET", "icm", f"sh -c 'echo $$ > {file}; exec sleep 60'")
-        text = until(lambda: file.exists() and file.read_text(), "it does not run")
-        return Path("/proc", text.strip())
 
     def session(self, cookie: str) -> Any:
         """The server's session of an id, if it is not over."""

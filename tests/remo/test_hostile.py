@@ -332,6 +332,7 @@ class Sessions(HostCase):
             good[:-10],
             good[10:],
             good + b"x",
+            good + b"\xff" * 99,
             b"gAAAAA==\r\n",
             good[:40] + good[41:],
         ):

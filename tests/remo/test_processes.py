@@ -286,6 +286,7 @@ class Interactive(CommandCase):
             ("GET", "/get/", b"alice.pem"),
             ("GET", "/cmd/", b"true"),
             ("POST", "/put/", b"stored"),
+            ("GET", "/icm/", b"cat"),
             ("GET", "/pty/", b"80x24 cat"),
             ("GET", "/get/", b"missing"),
         )
