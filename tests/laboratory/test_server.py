@@ -196,10 +196,9 @@ class OwnWords(ServerCase):
     def test_services_are_listed_and_chosen(self) -> None:
         served = self.serve(Echo(), Time(), Odd())
         client = self.old(served, "k")
-        listing = (
-            "\nEcho: Says what it has received.\nTime: Says what time it is here.\nOdd: Raises, ends the "
-        )
-        self.assertEqual(client.ask("SERVICE ?"), f"SERVICES = Echo{listing}program, sleeps.")
+        listing = "\nEcho: Says what it has received.\nTime: Says what time it is here."
+        odd = "\nOdd: Says what it hears to all, or sleeps."
+        self.assertEqual(client.ask("SERVICE ?"), f"SERVICES = Echo{listing}{odd}")
         self.assertEqual(client.ask("SERVICE = time"), "SERVICE = Time")
         self.assertRegex(client.ask("anything"), r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}$")
         self.assertTrue(client.ask("SERVICE ?").startswith("SERVICES = Time\n"))
