@@ -25,7 +25,7 @@ from bench.run import (
 )
 from tests.support.paths import ROOT
 
-LITTLE = Sizes(transfer=4 * MIB, sought=4 * MIB, reads=20, names=20, others=400, many=1_500)
+LITTLE = Sizes(transfer=4 * MIB, sought=4 * MIB, reads=20, names=20, others=200, many=200)
 WITHOUT_A_DRIVER = "import sys; sys.modules['pymongo'] = sys.modules['gridfs'] = None; "
 WITHOUT_A_DATABASE = """
 from bench import gridfs_sides
@@ -120,7 +120,7 @@ class OnSKSync(unittest.TestCase):
 
 class OnRemo(unittest.TestCase):
     def test_every_row_can_be_measured_and_the_growth_of_the_server(self):
-        little = remo.Sizes(transfer=32 * MIB, commands=3)
+        little = remo.Sizes(transfer=8 * MIB, commands=3)
         with tempfile.TemporaryDirectory() as directory:
             results, memory = measure_remo(Path(directory), 1, remo.GROUP, little)
         self.assertEqual([row.name for row in results], [contest.name for contest in remo.contests(little)])
@@ -140,7 +140,7 @@ class OnRemo(unittest.TestCase):
 
 class OnPysftpd(unittest.TestCase):
     def test_every_row_can_be_measured_and_the_memory_of_idle_sessions(self):
-        little = pysftpd.Sizes(transfer=4 * MIB, part=4 * MIB, clients=2, logins=4, idle=20, working=5)
+        little = pysftpd.Sizes(transfer=4 * MIB, part=4 * MIB, clients=2, logins=2, idle=4, working=2)
         with tempfile.TemporaryDirectory() as directory:
             results, memory = measure_pysftpd(Path(directory), 1, pysftpd.GROUP, little)
         self.assertEqual(
@@ -151,7 +151,7 @@ class OnPysftpd(unittest.TestCase):
                 self.assertIn(pysftpd.GROUP, row.name)
                 self.assertGreater(min(row.reference, row.ours), 0)
         (idle,) = memory
-        self.assertIn("20 idle sessions", idle.name)
+        self.assertIn("4 idle sessions", idle.name)
         self.assertGreater(idle.size, 10 * MIB)
 
 
