@@ -11,8 +11,9 @@ from unittest import mock
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.pysftpexceptions import SFTPFailure
 from pysftpserver.storages.mongo import chunks, draft
-from tests.mongo.clients import CountingCase, get, put
+from tests.mongo.clients import CountingCase
 from tests.mongo.databases import DatabaseCase
+from tests.mongo.sessions import get, put
 from tests.support.hard import IS_HARD
 
 SEED = 20261126
