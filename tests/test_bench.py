@@ -6,8 +6,10 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from bench import gridfs, laboratory, pysftpd, remo, sksync
 from bench.gridfs import GROUP, MIB, Sizes
@@ -170,7 +172,14 @@ class OnLaboratory(MeasuredCase):
 
 class OnGridFS(MeasuredCase):
     def test_every_row_can_be_measured(self):
-        results, memory = self.measured(measure_gridfs, gridfs, LITTLE)
+        from bench import gridfs_sides
+
+        with (
+            tempfile.TemporaryDirectory() as directory,
+            gridfs_sides.EmbeddedMongo(Path(directory, "data")) as server,  # one for all rows
+            mock.patch.object(gridfs_sides, "EmbeddedMongo", return_value=nullcontext(server)),
+        ):
+            results, memory = self.measured(measure_gridfs, gridfs, LITTLE)
         self.assertEqual((len(results), len(memory)), (len(list(gridfs.contests(LITTLE))), 3))
         for known in memory:
             with self.subTest(known.name):
