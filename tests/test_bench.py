@@ -6,10 +6,13 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
-from bench import laboratory, pysftpd, remo, sksync
-from bench.gridfs import GROUP, MIB, Sizes, contests
+from bench import gridfs, laboratory, pysftpd, remo, sksync
+from bench.gridfs import GROUP, MIB, Sizes
 from bench.run import (
     SERVERS,
     Memory,
@@ -25,7 +28,7 @@ from bench.run import (
 )
 from tests.support.paths import ROOT
 
-LITTLE = Sizes(transfer=4 * MIB, sought=4 * MIB, reads=20, names=20, others=400, many=1_500)
+LITTLE = Sizes(transfer=4 * MIB, sought=4 * MIB, reads=20, names=20, others=200, many=200)
 WITHOUT_A_DRIVER = "import sys; sys.modules['pymongo'] = sys.modules['gridfs'] = None; "
 WITHOUT_A_DATABASE = """
 from bench import gridfs_sides
@@ -96,20 +99,27 @@ class Tables(unittest.TestCase):
         self.assertEqual(memory_line(Memory("here", 3 * MIB // 2)), "here: 1.5 MiB")
 
 
-class OnSKSync(unittest.TestCase):
-    def test_every_row_can_be_measured_and_directions_are_compared(self):
-        little = sksync.Sizes(files=9, each=1000, big=4 * MIB)
+class MeasuredCase(unittest.TestCase):
+    def measured(self, measure: Any, module: Any, little: Any) -> tuple[list[Result], list[Memory]]:
+        """Every row of a group, measured once, and the memory that belongs to them."""
         with tempfile.TemporaryDirectory() as directory:
-            results, memory = measure_sksync(Path(directory), 1, sksync.GROUP, little)
-        names = [contest.name for contest in sksync.contests(little)]
+            results, memory = measure(Path(directory), 1, module.GROUP, little)
+        names = [contest.name for contest in module.contests(little)]
         self.assertEqual([row.name for row in results[: len(names)]], names)
-        self.assertEqual(memory, [])
         for row in results:
             with self.subTest(row.name):
-                self.assertIn(sksync.GROUP, row.name)
+                self.assertIn(module.GROUP, row.name)
                 self.assertGreater(min(row.reference, row.ours), 0)
+        return results, memory
+
+
+class OnSKSync(MeasuredCase):
+    def test_every_row_can_be_measured_and_directions_are_compared(self):
+        little = sksync.Sizes(files=9, each=1000, big=4 * MIB)
+        results, memory = self.measured(measure_sksync, sksync, little)
+        self.assertEqual(memory, [])
         compared = [row for row in results if row.contenders == sksync.DIRECTIONS[:2]]
-        self.assertEqual(len(compared), 5)
+        self.assertEqual((len(results) - len(list(sksync.contests(little))), len(compared)), (5, 5))
         for row in compared:
             self.assertAlmostEqual(row.ratio, row.reference / row.ours)
 
@@ -118,16 +128,11 @@ class OnSKSync(unittest.TestCase):
             self.assertAlmostEqual(seconds / sksync.small_target(seconds), 4 * seconds + 0.15)
 
 
-class OnRemo(unittest.TestCase):
+class OnRemo(MeasuredCase):
     def test_every_row_can_be_measured_and_the_growth_of_the_server(self):
-        little = remo.Sizes(transfer=32 * MIB, commands=3)
-        with tempfile.TemporaryDirectory() as directory:
-            results, memory = measure_remo(Path(directory), 1, remo.GROUP, little)
-        self.assertEqual([row.name for row in results], [contest.name for contest in remo.contests(little)])
-        for row in results:
-            with self.subTest(row.name):
-                self.assertIn(remo.GROUP, row.name)
-                self.assertGreater(min(row.reference, row.ours), 0)
+        little = remo.Sizes(transfer=8 * MIB, commands=3)
+        results, memory = self.measured(measure_remo, remo, little)
+        self.assertEqual(len(results), len(list(remo.contests(little))))
         self.assertEqual([known.most for known in memory], [remo.MOST_GROWTH])
 
     def test_commands_are_to_come_to_two_hundred_a_second(self):
@@ -138,36 +143,20 @@ class OnRemo(unittest.TestCase):
         self.assertAlmostEqual(found.reference / (found.target or 0), 400 / 200)
 
 
-class OnPysftpd(unittest.TestCase):
+class OnPysftpd(MeasuredCase):
     def test_every_row_can_be_measured_and_the_memory_of_idle_sessions(self):
-        little = pysftpd.Sizes(transfer=4 * MIB, part=4 * MIB, clients=2, logins=4, idle=20, working=5)
-        with tempfile.TemporaryDirectory() as directory:
-            results, memory = measure_pysftpd(Path(directory), 1, pysftpd.GROUP, little)
-        self.assertEqual(
-            [row.name for row in results], [contest.name for contest in pysftpd.contests(little)]
-        )
-        for row in results:
-            with self.subTest(row.name):
-                self.assertIn(pysftpd.GROUP, row.name)
-                self.assertGreater(min(row.reference, row.ours), 0)
-        (idle,) = memory
-        self.assertIn("20 idle sessions", idle.name)
+        little = pysftpd.Sizes(transfer=4 * MIB, part=4 * MIB, clients=2, logins=2, idle=4, working=2)
+        results, (idle,) = self.measured(measure_pysftpd, pysftpd, little)
+        self.assertEqual(len(results), len(list(pysftpd.contests(little))))
+        self.assertIn("4 idle sessions", idle.name)
         self.assertGreater(idle.size, 10 * MIB)
 
 
-class OnLaboratory(unittest.TestCase):
+class OnLaboratory(MeasuredCase):
     def test_every_row_can_be_measured_and_what_is_lost_is_found(self):
         little = laboratory.Sizes(clients=5, messages=20, length=100, connections=4)
-        with tempfile.TemporaryDirectory() as directory:
-            results, memory = measure_laboratory(Path(directory), 1, laboratory.GROUP, little)
-        self.assertEqual(
-            [row.name for row in results], [contest.name for contest in laboratory.contests(little)]
-        )
-        self.assertEqual(memory, [])
-        for row in results:
-            with self.subTest(row.name):
-                self.assertIn(laboratory.GROUP, row.name)
-                self.assertGreater(min(row.reference, row.ours), 0)
+        results, memory = self.measured(measure_laboratory, laboratory, little)
+        self.assertEqual((len(results), memory), (len(list(laboratory.contests(little))), []))
 
     def test_an_answer_that_is_lost_or_not_in_its_order_is_found(self):
         from bench.laboratory_sides import Sides, started
@@ -181,16 +170,17 @@ class OnLaboratory(unittest.TestCase):
                     sides.echoed("encrypted", 3)
 
 
-class OnGridFS(unittest.TestCase):
+class OnGridFS(MeasuredCase):
     def test_every_row_can_be_measured(self):
-        with tempfile.TemporaryDirectory() as directory:
-            results, memory = measure_gridfs(Path(directory), 1, GROUP, LITTLE)
-        self.assertEqual([row.name for row in results], [contest.name for contest in contests(LITTLE)])
-        for row in results:
-            with self.subTest(row.name):
-                self.assertIn(GROUP, row.name)
-                self.assertGreater(min(row.reference, row.ours), 0)
-        self.assertEqual(len(memory), 3)
+        from bench import gridfs_sides
+
+        with (
+            tempfile.TemporaryDirectory() as directory,
+            gridfs_sides.EmbeddedMongo(Path(directory, "data")) as server,  # one for all rows
+            mock.patch.object(gridfs_sides, "EmbeddedMongo", return_value=nullcontext(server)),
+        ):
+            results, memory = self.measured(measure_gridfs, gridfs, LITTLE)
+        self.assertEqual((len(results), len(memory)), (len(list(gridfs.contests(LITTLE))), 3))
         for known in memory:
             with self.subTest(known.name):
                 self.assertGreater(known.size, 0)

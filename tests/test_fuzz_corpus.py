@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import unittest
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -164,6 +165,49 @@ class TheMutator(unittest.TestCase):
         self.assertLessEqual({kind for kind, _, _ in mutator.KINDS}, seen)
 
 
+_handle, _data = SFTPServer.send_handle, SFTPServer.send_data
+
+
+def _twice(server: SFTPServer, *status: Any) -> None:
+    SFTPServer.send_status(server, *status)
+    SFTPServer.send_status(server, *status)
+
+
+def _less(server: SFTPServer, buffer: memoryview, start: int, end: int) -> int:
+    return max(start, SFTPServer.consume(server, buffer, start, end) - 1)
+
+
+def _by_level(server: SFTPServer, request_id: int, name: bytes) -> None:
+    """Answer pieces, which are run with another log level, otherwise than the whole."""
+    _handle(server, request_id, name + b"x" * (server.log.level > 0))
+
+
+PIECES, TWICE = Ways.PIECES, Ways.TWICE
+#: What is wrong: the words it is found with, the ways to run it, and the method that does it.
+FAULTS: dict[str, tuple[str, int, str, Callable[..., Any]]] = {
+    "a second reply": ("was answered as|more than", 0, "send_status", _twice),
+    "no reply": ("was answered as|no reply", 0, "send_status", lambda *_: None),
+    "another ID": (
+        "request 1 was answered as 2",
+        0,
+        "send_handle",
+        lambda s, i, text: _handle(s, i + 1, text),
+    ),
+    "another kind": ("bare OK", 0, "send_handle", lambda s, i, _: s.send_status(i)),
+    "malformed": ("left over", 0, "send_data", lambda s, i, data: s.send(103, i, string(data) + b"x")),
+    "more than asked": (
+        "more data",
+        0,
+        "send_data",
+        lambda s, i, data: _data(s, i, data + bytes(50_000)),
+    ),
+    "too long": ("a reply of 300009 bytes", 0, "send_data", lambda s, i, _: _data(s, i, bytes(300_000))),
+    "bytes left": ("consumed|was answered|ended|came out", PIECES, "consume", _less),
+    "pieces": ("in one piece .*, in pieces", TWICE, "send_handle", _by_level),
+    "left open": ("handles were left open", 0, "close", lambda _: None),
+}
+
+
 class PlantedBugs(unittest.TestCase):
     """Each invariant can fail."""
 
@@ -189,55 +233,10 @@ class PlantedBugs(unittest.TestCase):
             self.memory()(bytes([ways]) + SESSION)
             run(bytes([ways & ~Ways.WALKS]) + SESSION)
 
-    def test_a_second_reply_is_found(self) -> None:
-        class Server(SFTPServer):
-            def send_status(self, *arguments: Any) -> None:
-                super().send_status(*arguments)
-                super().send_status(*arguments)
-
-        self.finds("was answered as|more than", self.memory(Server))
-
-    def test_a_missing_reply_is_found(self) -> None:
-        class Server(SFTPServer):
-            def send_status(self, *arguments: Any) -> None:
-                pass
-
-        self.finds("was answered as|no reply", self.memory(Server))
-
-    def test_a_reply_with_another_id_is_found(self) -> None:
-        class Server(SFTPServer):
-            def send_handle(self, request_id: int, name: bytes) -> None:
-                super().send_handle(request_id + 1, name)
-
-        self.finds("request 1 was answered as 2", self.memory(Server))
-
-    def test_a_reply_of_another_kind_is_found(self) -> None:
-        class Server(SFTPServer):
-            def send_handle(self, request_id: int, name: bytes) -> None:
-                self.send_status(request_id)
-
-        self.finds("bare OK", self.memory(Server))
-
-    def test_a_reply_that_is_not_well_formed_is_found(self) -> None:
-        class Server(SFTPServer):
-            def send_data(self, request_id: int, data: bytes) -> None:
-                self.send(103, request_id, string(data) + b"x")
-
-        self.finds("left over", self.memory(Server))
-
-    def test_more_data_than_was_asked_for_is_found(self) -> None:
-        class Server(SFTPServer):
-            def send_data(self, request_id: int, data: bytes) -> None:
-                super().send_data(request_id, data + bytes(50_000))
-
-        self.finds("more data", self.memory(Server))
-
-    def test_a_reply_that_is_too_long_is_found(self) -> None:
-        class Server(SFTPServer):
-            def send_data(self, request_id: int, data: bytes) -> None:
-                super().send_data(request_id, bytes(300_000))
-
-        self.finds("a reply of 300009 bytes", self.memory(Server))
+    def test_whatever_a_session_does_wrong_in_one_method_is_found(self) -> None:
+        for fault, (words, ways, name, method) in FAULTS.items():
+            with self.subTest(fault):
+                self.finds(words, self.memory(type("Server", (SFTPServer,), {name: method})), ways)
 
     def test_an_exception_that_comes_out_is_found(self) -> None:
         class Storage(CountingStorage):
@@ -262,13 +261,6 @@ class PlantedBugs(unittest.TestCase):
         self.finds("ended: enough", self.memory(EndsEarly))
         self.finds("ended: None", self.memory(GoesOn), stream=SESSION + bytes(8))
 
-    def test_bytes_that_are_passed_over_or_left_are_found(self) -> None:
-        class Server(SFTPServer):
-            def consume(self, buffer: memoryview, start: int, end: int) -> int:
-                return max(start, super().consume(buffer, start, end) - 1)
-
-        self.finds("consumed|was answered|ended|came out", self.memory(Server), Ways.PIECES)
-
     def test_a_wrong_account_of_the_queue_is_found(self) -> None:
         class Server(SFTPServer):
             def send_handle(self, request_id: int, name: bytes) -> None:
@@ -291,27 +283,15 @@ class PlantedBugs(unittest.TestCase):
         reads += request("read", 2, FIRST, u64(0), u32(40_000)) * 400
         self.finds("bytes are queued", self.memory(Server), Ways.PIECES | Ways.TIGHT, reads)
 
-    def test_pieces_that_are_answered_otherwise_than_the_whole_are_found(self) -> None:
-        class Server(SFTPServer):
-            def send_handle(self, request_id: int, name: bytes) -> None:
-                super().send_handle(request_id, name + b"x" * (self.log.level > 0))
-
-        self.finds("in one piece .*, in pieces", self.memory(Server), Ways.TWICE)
-
     def test_handles_that_stay_open_are_found(self) -> None:
         class Storage(CountingStorage):
             def close(self, handle: Any) -> None:
-                pass
-
-        class Server(SFTPServer):
-            def close(self) -> None:
                 pass
 
         target = self.memory()
         target.place._tree.opened = 0  # type: ignore[union-attr]
         target.place.storage_class = Storage
         self.finds("1 files were left open", target)
-        self.finds("handles were left open", self.memory(Server))
 
     def test_memory_that_is_not_counted_is_found(self) -> None:
         class Storage(CountingStorage):
@@ -361,17 +341,19 @@ class PlantedBugs(unittest.TestCase):
                 check_line(0, text)
 
 
-class PlantedBugsInSync(unittest.TestCase):
+class PlantedCase(unittest.TestCase):
+    def finds(self, words: str, run: Run, data: bytes, planted: tuple[object, str, object]) -> None:
+        run(data)
+        with mock.patch.object(*planted), self.assertRaisesRegex(AssertionError, words):
+            run(data)
+
+
+class PlantedBugsInSync(PlantedCase):
     """Each invariant of the SK Sync targets can fail."""
 
     UPLOAD = b"\0pysksync 1\n1\n0\n/\n/c\n1000000100000 new\n\n3\nabc"
     LISTING = bytes([1 | 1 << 2 | 32 | 64]) + b"1000 a\n2000 b/c\n\nrest"
     DOWNLOAD = bytes([3 | 2 << 2 | 64]) + b"a\n1000\n3\nabc" + b"0" * 32 + b"\n"
-
-    def finds(self, words: str, run: Run, data: bytes, planted: tuple[object, str, object]) -> None:
-        run(data)
-        with mock.patch.object(*planted), self.assertRaisesRegex(AssertionError, words):
-            run(data)
 
     def test_what_a_parser_takes_and_should_not_is_found(self) -> None:
         self.finds(
@@ -423,16 +405,11 @@ class PlantedBugsInSync(unittest.TestCase):
         self.finds("outside the jail", target, deep, (SFTPServerVirtualChroot, "mkdir", mkdir))
 
 
-class PlantedBugsInMessages(unittest.TestCase):
+class PlantedBugsInMessages(PlantedCase):
     """Each invariant of the message server's targets can fail."""
 
     PLAIN = b"\x08pw\0ann\0hello\0NAME ?\0TEXT = NAME ?\0" + b"x" * 61 + b"\0"
     TOKENS = b"\1pw\0\nann\0\nhello\0\nKEY = other\0"
-
-    def finds(self, words: str, run: Run, data: bytes, planted: tuple[object, str, object]) -> None:
-        run(data)
-        with mock.patch.object(*planted), self.assertRaisesRegex(AssertionError, words):
-            run(data)
 
     def server(self) -> ServerTarget:
         target = ServerTarget()

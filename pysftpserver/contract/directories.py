@@ -9,7 +9,7 @@ from pysftpserver.contract.base import FAILED, NOT_FOUND, ContractBase, close, n
 from pysftpserver.contract.packets import get_sftpentries, get_sftphandle, get_sftpstatus
 from pysftpserver.engine.wire import SSH2_FX_EOF, SSH2_FX_OK
 
-MANY = 1_200  # entries
+MANY = 300  # entries with names of 100 bytes: more than one reply has room for
 
 
 def without_atime(attrs: SFTPAttributes) -> SFTPAttributes:
@@ -63,13 +63,13 @@ class DirectoryRules(ContractBase):
 
     @needs("opendir", "mkdir", "rm", "rmdir", "lstat")
     def test_a_listing_can_be_closed_before_its_end(self) -> None:
-        path = self.make_directory(b"d", *(b"%d" % number for number in range(50)))
-        for taken in (0, 1, 3, 52):
+        path = self.make_directory(b"d", *(b"%d" % number for number in range(8)))
+        for taken in (0, 1, 3, 10):
             entries = self.storage.opendir(path)
             self.assertEqual(len(list(islice(entries, taken))), taken)
             close(entries)
             close(entries)  # twice is once
-        for number in range(50):
+        for number in range(8):
             self.storage.rm(path + b"/%d" % number)
         self.storage.rmdir(path)
         self.assertFalse(self.exists(path))
@@ -87,17 +87,17 @@ class DirectoryRules(ContractBase):
     @needs("opendir", "mkdir", "rm")
     def test_a_listing_goes_on_while_the_directory_changes(self) -> None:
         path = self.make_directory(
-            b"d", *(b"stays-%d" % n for n in range(20)), *(b"goes-%d" % n for n in range(20))
+            b"d", *(b"stays-%d" % n for n in range(8)), *(b"goes-%d" % n for n in range(8))
         )
         entries = self.storage.opendir(path)
         got = [next(entries)[0]]
-        for number in range(20):
+        for number in range(8):
             self.storage.rm(path + b"/goes-%d" % number)
             self.put(path + b"/new-%d" % number, b"")
         got += [name for name, _ in entries]
         close(entries)
         self.assertEqual(len(got), len(set(got)), "a name came twice")
-        self.assertLessEqual({b"stays-%d" % number for number in range(20)}, set(got))
+        self.assertLessEqual({b"stays-%d" % number for number in range(8)}, set(got))
 
     @needs("opendir", "mkdir")
     def test_a_client_gets_all_of_a_large_directory_and_then_the_end(self) -> None:

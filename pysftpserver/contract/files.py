@@ -279,10 +279,10 @@ class FileRules(ContractBase):
     @needs("open", "read", "write", "close", "mkdir", "opendir")
     def test_many_small_files_are_kept_apart(self) -> None:
         self.storage.mkdir(self.path(b"many"), 0o777)
-        for number in range(500):
+        for number in range(50):
             self.put(self.path(b"many/%d" % number), b"%d" % number)
-        self.assertEqual(len(self.names(self.path(b"many"))), 500)
-        for number in range(500):
+        self.assertEqual(len(self.names(self.path(b"many"))), 50)
+        for number in range(50):
             self.assertEqual(self.content(self.path(b"many/%d" % number)), b"%d" % number)
 
     @needs("open", "read", "write", "close", "fsync")

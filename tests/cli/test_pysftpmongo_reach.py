@@ -201,15 +201,12 @@ class Embedded(CommandCase):
         log = self.place / "log"
         (made,) = self.serve("--embedded", directory, "-l", log, requests=MKDIR)
         self.assertEqual(self.servers(directory), [])
+        done = self.run_it("--embedded", directory, "--database", "other", "--gc")
+        self.assertEqual(done.stdout, b"removed 0 orphaned uploads: 0 chunks, 0 bytes\n")
         (found,) = self.serve(f"--embedded={directory}", "--database", "sftp", "-R", requests=STAT)
         self.assertEqual((made.content, found.kind), (0, "attrs"))
         self.assertNotIn("sandbox", log.read_text())
         self.assertEqual(self.servers(directory), [])
-
-    def test_looks_after_another_database_too(self) -> None:
-        directory = self.place / "database"
-        done = self.run_it("--embedded", directory, "--database", "other", "--gc")
-        self.assertEqual(done.stdout, b"removed 0 orphaned uploads: 0 chunks, 0 bytes\n")
 
     def test_a_directory_that_cannot_be_one_is_refused(self) -> None:
         (self.place / "file").touch()

@@ -1,9 +1,8 @@
-"""What the tests of the storage on GridFS do to it, in a line each, and what that asks of the database."""
+"""What a storage asks of its database, counted."""
 
 from __future__ import annotations
 
 import functools
-import os
 from typing import Any
 from unittest import mock
 
@@ -12,27 +11,6 @@ from pymongo import monitoring
 
 from pysftpserver.mongostorage import SFTPServerMongoStorage
 from tests.mongo.databases import DatabaseCase
-
-
-def put(storage: SFTPServerMongoStorage, path: bytes, data: bytes) -> None:
-    """Upload a file, as a client does."""
-    handle = storage.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    storage.write(handle, 0, data)
-    storage.close(handle)
-
-
-def get(storage: SFTPServerMongoStorage, path: bytes, size: int = 32 << 10) -> bytes:
-    """Download a file. size: bytes that are asked for at once."""
-    handle = storage.open(path, os.O_RDONLY, 0)
-    try:
-        parts = []
-        off = 0
-        while part := storage.read(handle, off, size):
-            parts.append(part)
-            off += len(part)
-        return b"".join(parts)
-    finally:
-        storage.close(handle)
 
 
 def names(storage: SFTPServerMongoStorage, path: bytes = b"/") -> list[bytes]:

@@ -6,6 +6,7 @@ One SecantusDB serves a whole run; it ends with the process that runs the tests.
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import tempfile
 import unittest
@@ -35,14 +36,21 @@ def uri() -> str:
     return f"mongodb://{LOOPBACK}:{_running[0].port}"
 
 
+@functools.cache
+def client() -> pymongo.MongoClient[dict[str, Any]]:
+    """What other programs reach the server with: one for the whole process."""
+    made: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(uri(), tz_aware=True)
+    atexit.register(made.close)
+    return made
+
+
 class DatabaseCase(unittest.TestCase):
     """A database of the test's own, and what another program would use to reach it."""
 
     def setUp(self) -> None:
         super().setUp()
         self.db_name = f"pysftpserver_{uuid.uuid4().hex[:16]}"
-        self.other: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(uri(), tz_aware=True)
-        self.addCleanup(self.other.close)
+        self.other: Any = client()
         self.addCleanup(self.other.drop_database, self.db_name)
         self.database = self.other[self.db_name]
         self.gridfs = gridfs.GridFS(self.database)

@@ -106,12 +106,12 @@ def put(storage: SFTPServerMongoStorage, path: bytes, content: bytes, flags: int
     storage.close(handle)
 
 
-def get(storage: SFTPServerMongoStorage, path: bytes) -> bytes:
-    """The content of a file."""
+def get(storage: SFTPServerMongoStorage, path: bytes, size: int = 1 << 18) -> bytes:
+    """The content of a file. size: bytes that are asked for at once."""
     handle = storage.open(path, os.O_RDONLY, 0)
     try:
         data = bytearray()
-        while piece := storage.read(handle, len(data), 1 << 18):
+        while piece := storage.read(handle, len(data), size):
             data += piece
         return bytes(data)
     finally:

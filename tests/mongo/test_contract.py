@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from pysftpserver.contract.attributes import AttributeRules
+from pysftpserver.contract.directories import DirectoryRules
+from pysftpserver.contract.files import FileRules
+from pysftpserver.contract.names import NameRules
+from pysftpserver.contract.tree import TreeRules
 from pysftpserver.mongostorage import SFTPServerMongoStorage
 from pysftpserver.testing import StorageContract
 from tests.mongo.databases import DatabaseCase
+from tests.support.hard import IS_HARD
 
 
 class GridFSKeepsTheContract(StorageContract, DatabaseCase):
@@ -14,6 +20,16 @@ class GridFSKeepsTheContract(StorageContract, DatabaseCase):
         return self.open_storage()
 
 
-class BelowAPrefix(GridFSKeepsTheContract):
+class BelowAPrefix(DirectoryRules, TreeRules, NameRules, DatabaseCase):
+    """The rules for paths: a prefix changes these. Of old revisions nothing may be seen in them either."""
+
+    unsupported = frozenset({"link"})
+
     def make_storage(self) -> SFTPServerMongoStorage:
         return self.open_storage(bucket="shared", prefix="users/alice", keep_revisions=True)
+
+
+if IS_HARD:
+
+    class FilesBelowAPrefix(FileRules, AttributeRules, BelowAPrefix):
+        """The rules for content and attributes, which take the same way as at the top."""

@@ -15,8 +15,9 @@ from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.mongostorage import SFTPServerMongoStorage
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.storages.mongo import listing
-from tests.mongo.clients import get, names, put
+from tests.mongo.clients import names
 from tests.mongo.databases import DatabaseCase
+from tests.mongo.sessions import get, put
 
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 REFUSED = (OSError, SFTPException)

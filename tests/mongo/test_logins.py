@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pysftpserver.mongostorage import SFTPServerMongoStorage
 from pysftpserver.storages.embedded import LOOPBACK, EmbeddedMongo
 from pysftpserver.storages.mongo.connection import MongoUnavailable
-from tests.mongo.clients import get, put
+from tests.mongo.sessions import get, put
 
 USER, PASSWORD = "alice", "p@ss/w0rd"
 TYPED = "p%40ss%2Fw0rd"

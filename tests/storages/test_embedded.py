@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -26,9 +27,12 @@ class Embedded(unittest.TestCase):
         self.addCleanup(holder.cleanup)
         self.directory = Path(holder.name) / "database"
 
-    def test_it_keeps_its_data_from_one_start_to_the_next(self):
+    def test_it_keeps_its_data_from_one_start_to_the_next_and_does_not_listen_in_between(self):
         with EmbeddedMongo(self.directory) as server, pymongo.MongoClient(LOOPBACK, server.port) as client:
             client.db.things.insert_one({"name": "kept"})
+        server.stop()  # twice is once
+        with self.assertRaises(ConnectionRefusedError):
+            socket.create_connection((LOOPBACK, server.port)).close()
         with EmbeddedMongo(self.directory) as server, pymongo.MongoClient(LOOPBACK, server.port) as client:
             self.assertEqual(client.db.things.find_one()["name"], "kept")
 
@@ -40,27 +44,18 @@ class Embedded(unittest.TestCase):
             with pymongo.MongoClient(LOOPBACK, other.port) as client:
                 self.assertEqual(client.db.things.count_documents({}), 0)
 
-    def test_it_can_be_stopped_twice_and_does_not_listen_afterwards(self):
-        server = EmbeddedMongo(self.directory)
-        server.stop()
-        server.stop()
-        client = pymongo.MongoClient(LOOPBACK, server.port, serverSelectionTimeoutMS=200)
-        self.addCleanup(client.close)
-        with self.assertRaises(pymongo.errors.ServerSelectionTimeoutError):
-            client.admin.command("ping")
-
-    def test_it_listens_on_loopback_only_and_its_directory_is_its_users(self):
+    def test_it_listens_on_loopback_only_is_not_ended_by_a_terminal_and_has_its_directory_for_itself(self):
         with EmbeddedMongo(self.directory) as server:
             listening = Path("/proc/net/tcp").read_text().splitlines()[1:]
             addresses = [line.split()[1] for line in listening if line.split()[3] == "0A"]
             (ours,) = [address for address in addresses if address.endswith(f":{server.port:04X}")]
             self.assertEqual(ours.partition(":")[0], "0100007F")
             self.assertEqual(self.directory.stat().st_mode & 0o777, 0o700)
-
-    def test_what_is_typed_on_a_terminal_to_end_a_transfer_does_not_end_it(self):
-        with EmbeddedMongo(self.directory) as server:
             pid = server._process.pid
             self.assertEqual(os.getpgid(pid), pid, "signals of the terminal go to another process group")
+            with self.assertRaises(EmbeddedFailed) as raised:
+                EmbeddedMongo(self.directory)
+        self.assertRegex(str(raised.exception), r"\ASecantusDB does not start: [^\n]+\Z")
 
     def test_it_ends_when_the_process_that_started_it_is_killed(self):
         code = (
@@ -79,7 +74,7 @@ class Embedded(unittest.TestCase):
             starter.wait(PATIENCE)
         until(lambda: not is_alive(pid), "the server has ended")
 
-    def test_a_missing_package_and_a_directory_in_use_are_told_in_a_line(self):
+    def test_a_missing_package_is_told_with_what_to_install(self):
         with tempfile.TemporaryDirectory() as elsewhere:
             # A package of that name that cannot be run stands in for none.
             wrong = Path(elsewhere) / "secantus.py"
@@ -90,9 +85,6 @@ class Embedded(unittest.TestCase):
             ):
                 EmbeddedMongo(self.directory)
             self.assertIn("pip install '.[embedded]'", str(raised.exception))
-        with EmbeddedMongo(self.directory), self.assertRaises(EmbeddedFailed) as raised:
-            EmbeddedMongo(self.directory)
-        self.assertRegex(str(raised.exception), r"\ASecantusDB does not start: [^\n]+\Z")
 
     def test_a_start_that_takes_too_long_is_ended(self):
         with mock.patch.object(embedded, "PATIENCE", 0.0), self.assertRaises(EmbeddedFailed):

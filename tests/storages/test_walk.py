@@ -15,6 +15,7 @@ from pysftpserver.host.linux import openat2
 from pysftpserver.pysftpexceptions import status_of
 from pysftpserver.virtualchroot import RESOLVE, walk
 from tests.support.examples import HealthCheck, example, given, seed, settings, st
+from tests.support.hard import IS_HARD
 
 NAMES = st.sampled_from(["a", "b", "c", ".", "..", ""])
 PATHS = st.builds(
@@ -73,7 +74,7 @@ def where(root: str, opening: Callable[[int], int]) -> tuple[str, Any]:
 
 class TheWalkIsOpenat2(unittest.TestCase):
     @seed(20261122)
-    @settings(max_examples=250, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=250 if IS_HARD else 80, suppress_health_check=list(HealthCheck))
     @given(tree=TREES, paths=st.lists(PATHS, min_size=1, max_size=12))
     @example(tree={"a": ("link", b"a")}, paths=[b"a", b"a/", b"a/b", b"/a/.."])
     @example(tree={"a": ("link", b"b"), "b": {}}, paths=[b"a", b"a/", b"a/.", b"a/..", b"a/c"])
