@@ -10,6 +10,7 @@ import os
 from pysftpserver.cli import common
 from pysftpserver.cli.options import Command, Option, load, options_of
 from pysftpserver.failures import BadInput, needed
+from pysftpserver.service.hangups import hangups_held
 from pysftpserver.sshd.config import ServerSettings
 
 TYPE_CHECKING = False
@@ -32,6 +33,7 @@ COMMAND = Command(
 )
 
 
+@hangups_held()
 def serve(arguments: Sequence[str]) -> int:
     """Parse the arguments and serve; return the exit status. Raises BadInput."""
     from pysftpserver.cli import title

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pysftpserver.cli.options import Command, Option, load, markdown_table, options_of
 from pysftpserver.failures import needed
 from pysftpserver.laboratory.config import PASSWORD_VARIABLE, ServerSettings
+from pysftpserver.service.hangups import hangups_held
 from pysftpserver.service.logs import ServiceLog
 
 TYPE_CHECKING = False
@@ -31,6 +32,7 @@ def own_options() -> str:
     return markdown_table(Command(COMMAND.prog, "", "", (CONFIG,)))
 
 
+@hangups_held()
 def serve(arguments: Sequence[str]) -> int:
     """Serve until a signal comes; return the exit status. Raises BadInput."""
     values = COMMAND.parse(arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pysftpserver.cli.options import Command, Option, load, options_of
 from pysftpserver.remo.config import ServerSettings
+from pysftpserver.service.hangups import hangups_held
 from pysftpserver.service.settings import markdown_table
 
 TYPE_CHECKING = False
@@ -36,6 +37,7 @@ def settings_table() -> str:
     return f"{markdown_table(ServerSettings)}| `--config` `-c` | none | {config} |\n"
 
 
+@hangups_held()
 def serve(words: Sequence[str]) -> int:
     """Serve until a signal comes. Raises BadInput, Unavailable."""
     options = COMMAND.parse(words)

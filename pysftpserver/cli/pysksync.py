@@ -10,6 +10,7 @@ import os
 from pysftpserver.cli import common, options
 from pysftpserver.cli.options import Command, Commands, Option, Subcommand
 from pysftpserver.failures import BadInput, one_line
+from pysftpserver.service.hangups import hangups_held
 from pysftpserver.sksync.config import DEFAULT_FILE, ServerSettings
 from pysftpserver.storages import by_name
 
@@ -65,6 +66,7 @@ def serve_or_sync(words: Sequence[str]) -> int:
     return sync(words) if "client" in words else serve(words)
 
 
+@hangups_held()
 def serve(words: Sequence[str]) -> int:
     """Serve until a signal comes; return the exit status. Raises BadInput, Unavailable."""
     values = SERVE.parse(words)

@@ -18,7 +18,7 @@ from pysftpserver.laboratory.config import ServerSettings
 from pysftpserver.laboratory.keys import Keys
 from pysftpserver.laboratory.service import Client, Service, about, title_of
 from pysftpserver.laboratory.session import Session
-from pysftpserver.service.audit import DoorAudit, open_sink
+from pysftpserver.service.audit import AuditFile, DoorAudit
 from pysftpserver.service.logs import ServiceLog
 from pysftpserver.service.serving import (
     BACKLOG,
@@ -79,7 +79,7 @@ class Server:
         self.services = Services(services)
         self.log = log
         self.room = memoryview(bytearray(ROOM))
-        self._audit_sink = None if settings.audit is None else open_sink(settings.audit)
+        self._audit_file = None if settings.audit is None else AuditFile(settings.audit)
         self._throttle = Throttle()
         self._sessions = Members()
         self._talking = Members()  # the sessions that have not ended; others wait for the client to close
@@ -125,8 +125,11 @@ class Server:
     def reload(self, new: ServerSettings, password: str) -> list[str]:
         """Take over the settings that may change while the server runs, and the password for new logins.
 
-        Returns the names of the settings that differ and take a restart.
+        The audit log goes on in the file that has the name now. Returns the names of the settings that differ
+        and take a restart. Raises BadInput.
         """
+        if self._audit_file is not None:
+            self._audit_file.reopen()
         self._set_password(password)
         return self.settings.take_over(new)
 
@@ -209,7 +212,7 @@ class Server:
 
     def audit_of(self, session: Session, user: str) -> DoorAudit | None:
         """The audit log for a session; None where none is kept."""
-        sink = self._audit_sink
+        sink = self._audit_file
         return None if sink is None else DoorAudit(sink, user, *session.address, self.log)
 
     def look_after(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

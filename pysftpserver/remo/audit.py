@@ -11,13 +11,12 @@ import time
 
 from pysftpserver.engine.log import DEBUG3, ERROR, INFO, SFTPLog
 from pysftpserver.pysftpexceptions import SFTPSessionEnd
-from pysftpserver.service.audit import DoorAudit, open_sink
+from pysftpserver.service.audit import AuditFile, DoorAudit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pysftpserver.engine.audit import Sink
     from pysftpserver.remo.session import Session
 
 LOGGER = "pysftpserver.remo.audit"
@@ -61,19 +60,16 @@ class AuditTrail:
     """
 
     def __init__(self, path: str | None) -> None:
-        self._path = path
-        self._sink = self._opened()
-
-    def _opened(self) -> Sink:
-        return _log_record if self._path is None else open_sink(self._path)
+        self._file = None if path is None else AuditFile(path)
 
     def reopen(self) -> None:
         """Go on in the file that has the name now. Raises BadInput."""
-        self._sink = self._opened()
+        if self._file is not None:
+            self._file.reopen()
 
     def of(self, user: str, address: str, port: int | None) -> SessionAudit:
         """The audit log of a session of that user from that address."""
-        return SessionAudit(lambda line: self._sink(line), user, address, port, LOG)
+        return SessionAudit(self._file or _log_record, user, address, port, LOG)
 
 
 def _log_record(line: bytes) -> None:

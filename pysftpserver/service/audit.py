@@ -17,25 +17,31 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pysftpserver.engine.audit import Sink
-
 
 WAIT = 200  # milliseconds for an audit log that takes nothing: an event loop stands still meanwhile
 
 
-def open_sink(path: str) -> Sink:
-    """Where the audit log goes; threads may share it. Raises BadInput when it cannot be written."""
-    try:
-        sink = file_sink(path, WAIT)
-    except OSError as error:
-        raise BadInput(f"audit log {path}: {reason_of(error)}; name a file that can be written") from None
-    lock = threading.Lock()
+class AuditFile:
+    """The file of a door's audit log: a sink that threads may share. Raises BadInput."""
 
-    def store(line: bytes) -> None:
-        with lock:
-            sink(line)
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self.reopen()
 
-    return store
+    def reopen(self) -> None:
+        """Go on in the file that has the name now. Raises BadInput, and goes on in the old one then."""
+        try:
+            sink = file_sink(self._path, WAIT)
+        except OSError as error:
+            problem = f"audit log {self._path}: {reason_of(error)}; name a file that can be written"
+            raise BadInput(problem) from None
+        with self._lock:
+            self._sink = sink
+
+    def __call__(self, line: bytes) -> None:
+        with self._lock:
+            self._sink(line)
 
 
 def result_of(error: BaseException | None) -> str:

@@ -13,6 +13,7 @@ import signal
 import socket
 
 from pysftpserver.failures import BadInput, Unavailable, reason_of
+from pysftpserver.service.hangups import heed_held_hangup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -154,6 +155,7 @@ async def until_told(reload: Callable[[], None], log: SFTPLog, told: asyncio.Eve
             loop.add_signal_handler(number, reload_quietly, reload, log)
         else:
             loop.add_signal_handler(number, told.set)
+    heed_held_hangup()
     await told.wait()
 
 
@@ -169,6 +171,7 @@ def block_until_told(
     before = {number: signal.signal(number, lambda number, _: numbers.put(number)) for number in _obeyed()}
     try:
         ready()
+        heed_held_hangup()
         while numbers.get() == signal.SIGHUP:
             reload_quietly(reload, log)
     finally:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pysftpserver.failures import BadInput
 from pysftpserver.service import serving
-from pysftpserver.service.audit import open_sink
+from pysftpserver.service.audit import AuditFile
 from pysftpserver.service.logs import ServiceLog
 from pysftpserver.service.throttle import network_of
 from pysftpserver.sksync.connection import Connection
@@ -190,8 +190,8 @@ class Service:
         self._log = ServiceLog(ident, settings)
         context, shares = self._context(settings), self._shares(settings)
         self._phrase.may_ask = False  # from now on, waiting for an answer would stop all clients
-        sink = None if settings.audit is None else open_sink(settings.audit)
-        self._server = Server(settings, shares, self._log, context, sink)
+        self._audit_file = None if settings.audit is None else AuditFile(settings.audit)
+        self._server = Server(settings, shares, self._log, context, self._audit_file)
         serving.raise_descriptor_limit(settings.max_connections, DESCRIPTORS)
 
     async def run(self) -> None:
@@ -209,6 +209,8 @@ class Service:
         if new.storage != old.storage:
             raise BadInput("storage: a change takes effect after a restart only")
         context, shares = self._context(new), self._shares(new)
+        if self._audit_file is not None:
+            self._audit_file.reopen()
         self._log.reload(new)
         self._server.reload(new, shares, context)
         self._settings = new

@@ -17,6 +17,7 @@ from pysftpserver.engine.log import SFTPLog
 from pysftpserver.failures import BadInput, reason_of
 from pysftpserver.host.linux import end_with_parent
 from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.service.hangups import heed_held_hangup
 from pysftpserver.service.logs import ServiceLog
 from pysftpserver.service.serving import (
     listening_sockets,
@@ -117,6 +118,7 @@ def run(settings: ServerSettings, again: Callable[[], ServerSettings], openers: 
     with LocalEndpoints(settings, service.log) as service.endpoints:
         write_pid(settings.pid_file)
         signal.pthread_sigmask(signal.SIG_BLOCK, (*SIGNALS, signal.SIGCHLD))  # until handlers are set
+        heed_held_hangup()
         try:
             if len(sockets) == 1:
                 return asyncio.run(serve(service, sockets[0], 0))

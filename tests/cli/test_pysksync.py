@@ -252,7 +252,7 @@ class Running(SkSyncCase):
         self.assertEqual(len(said), 1, said)
         self.assertGreaterEqual(server.log().count("login refused: user 'me'"), 3)
 
-    def test_sighup_reads_users_settings_and_certificates_again_and_opens_the_log_again(self) -> None:
+    def test_sighup_reads_users_settings_and_certificates_again_and_opens_both_logs_again(self) -> None:
         put(self.there, "f", b"content")
         log = self.place / "log"
         for number in (1, 2):
@@ -264,6 +264,7 @@ class Running(SkSyncCase):
             "server_root": "jail",
             "use_ssl": True,
             "logfile": str(log),
+            "audit": "audit",
         }
         tls = {"ssl_server_certfile": "cert1.pem", "ssl_server_keyfile": "key1.pem"}
         server = Server(keys["port"], self.place / "errors", self.place, self.configure(**keys, **tls))
@@ -275,6 +276,7 @@ class Running(SkSyncCase):
         tls = {"ssl_server_certfile": "cert2.pem", "ssl_server_keyfile": "key2.pem"}
         self.configure(**keys, **tls, max_clients="many")
         log.rename(self.place / "log.1")
+        (self.place / "audit").rename(self.place / "audit.1")
         server.process.send_signal(signal.SIGHUP)
         refused = "not reloaded: sksync.json: max_clients: "
         until(lambda: log.exists() and refused in log.read_text(), "a line")
@@ -286,6 +288,7 @@ class Running(SkSyncCase):
         done = self.run_it(client, "client", "me")
         self.assertEqual((done.returncode, set(tree(self.here))), (0, {"f"}), done.stderr)
         self.assertEqual((server.end(), server.log()), (0, ""))
+        self.assertRegex((self.place / "audit").read_text(), '"user":"me"')
 
     def test_sigterm_lets_a_running_sync_finish_and_takes_no_new_one(self) -> None:
         server = self.serve(server_root=str(self.jail))

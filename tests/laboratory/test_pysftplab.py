@@ -134,21 +134,25 @@ class Serving(Commands):
         process.terminate()
         self.assertEqual(process.wait(PATIENCE), 0)
 
-    def test_sighup_reads_settings_and_the_password_again_and_goes_on_in_a_new_log_file(self) -> None:
-        (self.place / "config.toml").write_text('name = "Old"\npassword = "old"\nlogfile = "server.log"\n')
+    def test_sighup_reads_settings_and_the_password_again_and_goes_on_in_new_files_of_both_logs(self) -> None:
+        (self.place / "config.toml").write_text(
+            'name = "Old"\npassword = "old"\nlogfile = "server.log"\naudit = "audit"\n'
+        )
         os.chmod(self.place / "config.toml", 0o600)
         self.log = self.place / "server.log"
         process, port = self.serve("--config", "config.toml", password=None, log=self.log)
         with client.connect(HOST, port, password="old", name="ann") as connection:
             self.assertEqual(connection.server_name(), "Old")
             (self.place / "config.toml").write_text(
-                'name = "New"\npassword = "new"\nlogfile = "server.log"\nkey_uses = 5\n'
+                'name = "New"\npassword = "new"\nlogfile = "server.log"\naudit = "audit"\nkey_uses = 5\n'
             )
+            (self.place / "audit").rename(self.place / "audit.1")
             self.log.rename(self.place / "server.log.1")
             process.send_signal(signal.SIGHUP)
             self.wait_for(self.log, " reloaded\n")
             self.assertIn("key_uses: a change takes effect when", self.log.read_text())
             self.assertEqual(connection.server_name(), "New")  # and it is still logged in
+        self.wait_for(self.place / "audit", '"end"')
         with self.assertRaises(client.Refused):
             client.connect(HOST, port, password="old", name="ann")
         with client.connect(HOST, port, password="new", name="ann") as connection:

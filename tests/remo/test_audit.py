@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from pysftpserver.engine.audit import file_sink
 from pysftpserver.remo import crypto, wire
-from pysftpserver.service.audit import open_sink
 from tests.remo.hosting import USER, HereCase, HostCase, Login, Peer, chunked, request
 from tests.support.ports import LOOPBACK
 from tests.support.waiting import until
@@ -221,12 +221,12 @@ class ThatCannotBeWritten(HereCase):
         self.assertRegex(log.output[0], "(?i)audit: no space left on device; not recorded: .*login")
 
     def test_a_session_ends_with_the_first_request_that_is_not_recorded(self) -> None:
-        here = self.serve()
+        here = self.serve(audit=os.devnull)
         peer = here.log_in()
         asked = peer.path("get", b"users.sqlite")
         self.assertEqual(here.called("GET", asked, cookie=peer.cookie).status, 200)
         with (
-            mock.patch.object(here.application._trail, "_sink", open_sink("/dev/full")),
+            mock.patch.object(here.application._trail._file, "_sink", file_sink("/dev/full")),
             self.assertLogs("pysftpserver.remo", logging.ERROR),
         ):
             here.called("GET", asked, cookie=peer.cookie)

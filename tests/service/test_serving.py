@@ -24,7 +24,7 @@ from pysftpserver.engine.log import SFTPLog
 from pysftpserver.failures import BadInput, Unavailable
 from pysftpserver.pysftpexceptions import SFTPNotFound
 from pysftpserver.service import serving, terminal
-from pysftpserver.service.audit import DoorAudit, open_sink, result_of
+from pysftpserver.service.audit import AuditFile, DoorAudit, result_of
 from pysftpserver.service.logs import LogFile, ServiceLog
 from pysftpserver.service.settings import LogSettings
 from pysftpserver.sshd.hooks import hook_of
@@ -239,7 +239,7 @@ class Logs(Case):
 class Audits(Case):
     def test_a_request_of_any_door_is_recorded_in_the_same_words(self):
         path = self.directory / "audit"
-        session = DoorAudit(open_sink(os.fspath(path)), "alice", "192.0.2.1", 22, self.log)
+        session = DoorAudit(AuditFile(os.fspath(path)), "alice", "192.0.2.1", 22, self.log)
         session.note("put", result_of(SFTPNotFound()), path=b"/\xff", size=3, command=b"ls")
         session.ended()
         put, end = map(json.loads, path.read_text().splitlines())
@@ -249,6 +249,22 @@ class Audits(Case):
         )
         self.assertEqual((put["result"], put["user"], put["command"]), ("NO_SUCH_FILE", "alice", "ls"))
         self.assertEqual((end["request"], end["bytes"], end["session"]), ("end", 3, put["session"]))
+
+    def test_after_a_rotation_running_sessions_go_on_in_the_new_file_and_else_in_the_old_one(self):
+        path = self.directory / "audit"
+        file = AuditFile(os.fspath(path))
+        session = DoorAudit(file, "alice", None, None, self.log)
+        path.rename(self.directory / "old")
+        path.mkdir()
+        with self.assertRaisesRegex(BadInput, "audit log .*/audit: is a directory"):
+            file.reopen()
+        session.note("get")
+        path.rmdir()
+        file.reopen()
+        session.note("put")
+        for name, request in (("old", "get"), ("audit", "put")):
+            (record,) = map(json.loads, (self.directory / name).read_text().splitlines())
+            self.assertEqual(record["request"], request)
 
     def fifo(self) -> tuple[int, int]:
         """Descriptors of a FIFO for the audit log: one that reads, and one that writes."""
@@ -260,7 +276,7 @@ class Audits(Case):
 
     def test_records_of_several_threads_are_whole_however_long_they_are(self):
         reading, _ = self.fifo()
-        sink = open_sink(os.fspath(self.directory / "audit"))
+        sink = AuditFile(os.fspath(self.directory / "audit"))
         lines = [letter * 100_000 + b"\n" for letter in (b"a", b"b", b"c", b"d")]
         threads = [threading.Thread(target=sink, args=(line,), daemon=True) for line in lines]
         for thread in threads:
@@ -279,7 +295,7 @@ class Audits(Case):
                 os.write(writing, bytes(select.PIPE_BUF))
         server = SimpleNamespace(settings=SimpleNamespace(audit=path, metrics=None), log=self.log)
         connection = SimpleNamespace(name="alice", address="192.0.2.1", port=22)
-        for audit in DoorAudit(open_sink(path), "alice", None, None, self.log), hook_of(server, connection):
+        for audit in DoorAudit(AuditFile(path), "alice", None, None, self.log), hook_of(server, connection):
             began = time.monotonic()
             audit.ended()
             self.assertLess(time.monotonic() - began, PATIENCE / 2)
@@ -288,7 +304,7 @@ class Audits(Case):
 
     def test_an_audit_log_that_cannot_be_opened_is_named_with_the_reason(self):
         with self.assertRaisesRegex(BadInput, "audit log /: is a directory"):
-            open_sink("/")
+            AuditFile("/")
 
 
 class Terminals(Case):

@@ -1,0 +1,67 @@
+"""SIGHUP while a door starts: the door heeds it once it serves, and is not ended by it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+from pysftpserver.laboratory.config import PASSWORD_VARIABLE
+from tests.remo.running import environment, furnish
+from tests.sshd.running import write_private
+from tests.support.paths import ROOT
+from tests.support.processes import Program
+from tests.support.waiting import until
+
+#: The words of each long-running door, and a configuration. --config names a FIFO, where a door waits for us.
+DOORS = {
+    "pysftpd": (
+        ("--allow-root", "--users", "users.toml"),
+        "[options]\nport = 0\nlisten_address = 127.0.0.1\n",
+    ),
+    "pysftpd, two processes": (
+        ("--allow-root", "--users", "users.toml", "--workers", "2"),
+        "[options]\nport = 0\nlisten_address = 127.0.0.1\n",
+    ),
+    "pysftpremo": (("serve",), 'root = "."\nport = 0\n'),
+    "pysftplab": (("serve",), "port = 0\n"),
+    "pysksync": ((), '{"port": 0, "host": "127.0.0.1", "server_root": ".", "require_auth": false}'),
+}
+
+
+def opened(fifo: Path) -> int | None:
+    """The end of a FIFO that writes; None: nothing waits at the other one."""
+    try:
+        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+
+
+class WhileStarting(unittest.TestCase):
+    def test_a_hangup_while_a_door_reads_its_configuration_makes_it_reload_once_it_serves(self) -> None:
+        for name, (words, configuration) in DOORS.items():
+            place = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="pysftpserver-hangup-")))
+            with self.subTest(name):
+                furnish(place)
+                write_private(place / "users.toml", "[users]\n")
+                os.mkfifo(place / "conf")
+                script = ROOT / "bin" / name.partition(",")[0]
+                door = Program(
+                    [sys.executable, str(script), *words, "--config", "conf"],
+                    place / "log",
+                    cwd=place,
+                    env=environment(**{PASSWORD_VARIABLE: "pw"}),
+                )
+                self.addCleanup(door.close)
+                waits = until(lambda fifo=place / "conf": opened(fifo), "the configuration is not read")
+                (place / "new").write_text(configuration)
+                (place / "new").replace(place / "conf")
+                door.send_signal(signal.SIGHUP)
+                os.write(waits, configuration.encode())
+                os.close(waits)
+                door.said("listening on ")
+                door.said("reloaded\n")
+                self.assertEqual(door.stop(), 0)
