@@ -35,17 +35,11 @@ PATIENCE = 10_000  # milliseconds to wait for a sink that takes nothing
 PAUSE = 0.0005  # seconds between two tries to lock a file that another session is writing to
 AT_ONCE = select.PIPE_BUF  # bytes for which there is room wherever poll(2) says that there is some
 PIECE = 900  # characters of a record in one line of the log, which cuts longer ones
-RESULTS = (
-    "OK",
-    "EOF",
-    "NO_SUCH_FILE",
-    "PERMISSION_DENIED",
-    "FAILURE",
-    "BAD_MESSAGE",
-    "NO_CONNECTION",
-    "CONNECTION_LOST",
-    "OP_UNSUPPORTED",
-)  # by their codes
+#: The names of statuses by their codes.
+RESULTS = tuple(
+    "OK EOF NO_SUCH_FILE PERMISSION_DENIED FAILURE BAD_MESSAGE NO_CONNECTION CONNECTION_LOST "
+    "OP_UNSUPPORTED".split()
+)
 OPEN_FLAGS = ("READ", "WRITE", "APPEND", "CREATE", "TRUNCATE", "EXCL")  # bit 0 and up
 DELETE = "\x7f"  # the one control character that JSON in ASCII leaves as it is
 
@@ -73,12 +67,8 @@ class AuditLog(SFTPHook):
         self._lost = 0
         self._began = time.perf_counter()
         self._moved = 0
-        self._who: dict[str, Any] = {
-            "session": os.urandom(8).hex(),
-            "peer": peer,
-            "port": port,
-            "user": user,
-        }
+        session = os.urandom(8).hex()
+        self._who: dict[str, Any] = {"session": session, "peer": peer, "port": port, "user": user}
         self._always = {*self._who, "path"}
 
     def after(self, event: SFTPEvent) -> None:
@@ -103,9 +93,9 @@ class AuditLog(SFTPHook):
         record = self._record(event.name, time.time() - event.seconds, result, event.size, event.seconds)
         for name, value in (("path", event.path), ("target", event.target)):
             if value is not None:
-                record.update(_text(name, value))
+                record.update(client_text(name, value))
         if event.message:
-            record.update(_text("message", event.message))
+            record.update(client_text("message", event.message))
         for name, value in event.arguments.items():
             if isinstance(value, SFTPAttributes):
                 record.update((field, getattr(value, field)) for field in FIELDS if field != "nlink")
@@ -118,13 +108,8 @@ class AuditLog(SFTPHook):
             elif name == "data":
                 record["length"] = len(value)
             elif name == "user":
-                record.update(_text("name", value))
+                record.update(client_text("name", value))
         return {name: value for name, value in record.items() if value is not None or name in self._always}
-
-    @staticmethod
-    def text(name: str, value: bytes) -> dict[str, str]:
-        """Text that a client chose: as it is if it is UTF-8, else as near as can be, and in full as hex."""
-        return _text(name, value)
 
     def _record(self, request: str, moment: float, result: str, size: int, seconds: float) -> dict[str, Any]:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
@@ -162,7 +147,7 @@ class AuditLog(SFTPHook):
             raise SFTPSessionEnd("the audit log cannot be written") from None
 
 
-def _text(name: str, value: bytes) -> dict[str, str]:
+def client_text(name: str, value: bytes) -> dict[str, str]:
     """Text that a client chose: as it is if it is UTF-8, otherwise as near as can be, and in full as hex."""
     try:
         return {name: value.decode()}

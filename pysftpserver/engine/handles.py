@@ -24,15 +24,7 @@ if TYPE_CHECKING:
 class FileHandle:
     """An open file: the storage's own object, and what was moved through it (bytes)."""
 
-    __slots__ = (
-        "bytes_read",
-        "bytes_written",
-        "descriptor",
-        "flags",
-        "object",
-        "path",
-        "takes_views",
-    )
+    __slots__ = ("bytes_read", "bytes_written", "descriptor", "flags", "object", "path", "takes_views")
 
     def __init__(self, path: bytes, flags: int, opened: Any) -> None:
         self.path = path

@@ -54,66 +54,39 @@ class Limit:
         self.flag = flag or f"--max-{name}"
 
 
+# fmt: off
 LIMITS = (
     Limit(
-        "packet",
-        MAX_PACKET,
-        34_000,  # what the draft's section 3 wants every server to take
-        MAX_PACKET,
-        "bytes",
+        "packet", MAX_PACKET, 34_000, MAX_PACKET, "bytes",  # 34,000 are what the draft's section 3 wants
         "Maximum length of a packet; a longer one ends the session.",
     ),
     Limit(
-        "handles",
-        None,
-        1,
-        1 << 20,
-        "files",
+        "handles", None, 1, 1 << 20, "files",
         "Maximum number of open files and directories. The default is half of what the process's descriptor "
         f"limit leaves, and at most {MOST_HANDLES}.",
     ),
     Limit(
-        "queue",
-        1 << 20,
-        0,
-        1 << 30,
-        "bytes",
+        "queue", 1 << 20, 0, 1 << 30, "bytes",
         "Stop reading requests while more replies than this wait to be sent.",
     ),
     Limit(
-        "path",
-        1 << 15,  # the kernel takes 4095 bytes, and refuses more with the status that the case calls for
-        1,
-        MAX_PACKET,
-        "bytes",
+        "path", 1 << 15, 1, MAX_PACKET, "bytes",  # the kernel refuses more than 4095 with the right status
         "Maximum length of a path or of a link's text. (For files, the kernel takes at most 4095 bytes.)",
     ),
     Limit(
-        "entries",
-        4096,
-        1,
-        1 << 20,
-        "entries",
+        "entries", 4096, 1, 1 << 20, "entries",
         "Maximum number of directory entries in one reply; old clients may need 100.",
     ),
     Limit(
-        "extended",
-        64,
-        0,
-        MAX_PACKET // PAIR_HEADER,
-        "pairs",
+        "extended", 64, 0, MAX_PACKET // PAIR_HEADER, "pairs",
         "Maximum number of extended attributes in a request.",
     ),
     Limit(
-        "idle",
-        None,
-        1,
-        LONGEST_IDLE,
-        "seconds",
-        "End a session in which nothing moves for this long. The default is no limit.",
-        flag="--idle-timeout",
+        "idle", None, 1, LONGEST_IDLE, "seconds",
+        "End a session in which nothing moves for this long. The default is no limit.", flag="--idle-timeout",
     ),
 )
+# fmt: on
 
 
 class Limits:

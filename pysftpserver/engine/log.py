@@ -125,8 +125,8 @@ def stderr_sink() -> Sink:
     return sink
 
 
-def syslog_sink(ident: str, facility: str = "AUTH") -> Sink:
-    """A sink that writes to syslog. facility: one of FACILITIES."""
+def syslog(level: int, ident: str, facility: str = "AUTH") -> SFTPLog:
+    """A log to syslog. facility: one of FACILITIES."""
     import syslog
 
     syslog.openlog(ident, syslog.LOG_PID, getattr(syslog, f"LOG_{facility}"))
@@ -140,7 +140,7 @@ def syslog_sink(ident: str, facility: str = "AUTH") -> Sink:
     def sink(level: int, text: str) -> None:
         syslog.syslog(priorities.get(level, syslog.LOG_DEBUG), _PREFIXES.get(level, "") + text)
 
-    return sink
+    return SFTPLog(sink, level)
 
 
 def _write_quietly(descriptor: int, line: str) -> None:
@@ -158,11 +158,6 @@ def file_log(path: str, level: int, ident: str) -> SFTPLog:
     except OSError as error:
         message = f"log file {path}: {reason_of(error)}; name a file that can be written"
         raise BadInput(message, "the log file cannot be written") from None
-
-
-def syslog(level: int, ident: str, facility: str = "AUTH") -> SFTPLog:
-    """A log to syslog."""
-    return SFTPLog(syslog_sink(ident, facility), level)
 
 
 def stderr_log(level: int) -> SFTPLog:

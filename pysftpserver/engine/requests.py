@@ -38,18 +38,7 @@ class Request:
     it puts content into.
     """
 
-    __slots__ = (
-        "decode",
-        "fields",
-        "fills",
-        "handler",
-        "level",
-        "line",
-        "name",
-        "needs",
-        "version",
-        "writes",
-    )
+    __slots__ = tuple("decode fields fills handler level line name needs version writes".split())
 
     def __init__(
         self,
@@ -166,157 +155,99 @@ def _fset_lines(session: Session, handle: bytes, attrs: SFTPAttributes) -> Itera
 
 # --- the table, in the order in which `sftp-server -Q requests` prints it --------------------------------
 
+# fmt: off
 REQUESTS = {
     wire.SSH2_FXP_OPEN: Request(
-        "open", "path flags attributes", wire.decode_open, handlers.serve_open, log=(INFO, _open_line)
+        "open", "path flags attributes", wire.decode_open, handlers.serve_open, log=(INFO, _open_line),
     ),
     wire.SSH2_FXP_CLOSE: Request("close", "handle", wire.decode_string, handlers.serve_close),
     wire.SSH2_FXP_READ: Request("read", "handle offset length", wire.decode_read, handlers.serve_read),
     wire.SSH2_FXP_WRITE: Request(
-        "write", "handle offset data", wire.decode_write, handlers.serve_write, writes=True, fills="handle"
+        "write", "handle offset data", wire.decode_write, handlers.serve_write, writes=True, fills="handle",
     ),
     wire.SSH2_FXP_LSTAT: Request(
-        "lstat", "path", wire.decode_path, handlers.serve_lstat, log=_says(VERBOSE, 'lstat name "{}"')
+        "lstat", "path", wire.decode_path, handlers.serve_lstat, log=_says(VERBOSE, 'lstat name "{}"'),
     ),
     wire.SSH2_FXP_FSTAT: Request("fstat", "handle", wire.decode_string, handlers.serve_fstat),
     wire.SSH2_FXP_SETSTAT: Request(
-        "setstat", "path attributes", wire.decode_path_attrs, handlers.serve_setstat, True, (INFO, _set_lines)
+        "setstat", "path attributes", wire.decode_path_attrs, handlers.serve_setstat, True, (INFO, _set_lines),
     ),
     wire.SSH2_FXP_FSETSTAT: Request(
-        "fsetstat",
-        "handle attributes",
-        wire.decode_handle_attrs,
-        handlers.serve_fsetstat,
-        True,
+        "fsetstat", "handle attributes", wire.decode_handle_attrs, handlers.serve_fsetstat, True,
         (INFO, _fset_lines),
     ),
     wire.SSH2_FXP_OPENDIR: Request(
-        "opendir", "path", wire.decode_path, handlers.serve_opendir, log=_says(INFO, 'opendir "{}"')
+        "opendir", "path", wire.decode_path, handlers.serve_opendir, log=_says(INFO, 'opendir "{}"'),
     ),
     wire.SSH2_FXP_READDIR: Request("readdir", "handle", wire.decode_string, handlers.serve_readdir),
     wire.SSH2_FXP_REMOVE: Request(
-        "remove", "path", wire.decode_path, handlers.serve_remove, True, _says(INFO, 'remove name "{}"')
+        "remove", "path", wire.decode_path, handlers.serve_remove, True, _says(INFO, 'remove name "{}"'),
     ),
     wire.SSH2_FXP_MKDIR: Request(
-        "mkdir", "path attributes", wire.decode_path_attrs, handlers.serve_mkdir, True, (INFO, _mkdir_line)
+        "mkdir", "path attributes", wire.decode_path_attrs, handlers.serve_mkdir, True, (INFO, _mkdir_line),
     ),
     wire.SSH2_FXP_RMDIR: Request(
-        "rmdir", "path", wire.decode_path, handlers.serve_rmdir, True, _says(INFO, 'rmdir name "{}"')
+        "rmdir", "path", wire.decode_path, handlers.serve_rmdir, True, _says(INFO, 'rmdir name "{}"'),
     ),
     wire.SSH2_FXP_REALPATH: Request(
-        "realpath", "path", wire.decode_path, handlers.serve_realpath, log=(VERBOSE, _realpath_line)
+        "realpath", "path", wire.decode_path, handlers.serve_realpath, log=(VERBOSE, _realpath_line),
     ),
     wire.SSH2_FXP_STAT: Request(
-        "stat", "path", wire.decode_path, handlers.serve_stat, log=_says(VERBOSE, 'stat name "{}"')
+        "stat", "path", wire.decode_path, handlers.serve_stat, log=_says(VERBOSE, 'stat name "{}"'),
     ),
     wire.SSH2_FXP_RENAME: Request(
-        "rename",
-        "path target",
-        wire.decode_two_paths,
-        handlers.serve_rename,
-        True,
+        "rename", "path target", wire.decode_two_paths, handlers.serve_rename, True,
         _says(INFO, 'rename old "{}" new "{}"'),
     ),
     wire.SSH2_FXP_READLINK: Request(
-        "readlink", "path", wire.decode_path, handlers.serve_readlink, log=_says(VERBOSE, 'readlink "{}"')
+        "readlink", "path", wire.decode_path, handlers.serve_readlink, log=_says(VERBOSE, 'readlink "{}"'),
     ),
     wire.SSH2_FXP_SYMLINK: Request(
-        "symlink",
-        "target path",
-        wire.decode_two_paths,
-        handlers.serve_symlink,
-        True,
+        "symlink", "target path", wire.decode_two_paths, handlers.serve_symlink, True,
         _says(INFO, 'symlink old "{}" new "{}"'),
     ),
 }
 
 EXTENDED_REQUESTS = {
     b"posix-rename@openssh.com": Request(
-        "posix-rename",
-        "path target",
-        wire.decode_two_paths,
-        handlers.serve_posix_rename,
-        True,
-        _says(INFO, 'posix-rename old "{}" new "{}"'),
-        b"1",
-        ("rename(replace)",),
+        "posix-rename", "path target", wire.decode_two_paths, handlers.serve_posix_rename, True,
+        _says(INFO, 'posix-rename old "{}" new "{}"'), b"1", ("rename(replace)",),
     ),
     b"statvfs@openssh.com": Request(
-        "statvfs",
-        "path",
-        wire.decode_path,
-        handlers.serve_statvfs,
-        log=_says(INFO, 'statvfs "{}"'),
-        version=b"2",
-        needs=("statvfs",),
+        "statvfs", "path", wire.decode_path, handlers.serve_statvfs, False,
+        _says(INFO, 'statvfs "{}"'), b"2", ("statvfs",),
     ),
     b"fstatvfs@openssh.com": Request(
-        "fstatvfs", "handle", wire.decode_string, handlers.serve_fstatvfs, version=b"2", needs=("fstatvfs",)
+        "fstatvfs", "handle", wire.decode_string, handlers.serve_fstatvfs, version=b"2", needs=("fstatvfs",),
     ),
     b"hardlink@openssh.com": Request(
-        "hardlink",
-        "path target",
-        wire.decode_two_paths,
-        handlers.serve_hardlink,
-        True,
-        _says(INFO, 'hardlink old "{}" new "{}"'),
-        b"1",
-        ("link",),
+        "hardlink", "path target", wire.decode_two_paths, handlers.serve_hardlink, True,
+        _says(INFO, 'hardlink old "{}" new "{}"'), b"1", ("link",),
     ),
     b"fsync@openssh.com": Request(
-        "fsync",
-        "handle",
-        wire.decode_string,
-        handlers.serve_fsync,
-        True,
-        (VERBOSE, _fsync_line),
-        b"1",
-        ("fsync",),
+        "fsync", "handle", wire.decode_string, handlers.serve_fsync, True,
+        (VERBOSE, _fsync_line), b"1", ("fsync",),
     ),
     b"lsetstat@openssh.com": Request(
-        "lsetstat",
-        "path attributes",
-        wire.decode_path_attrs,
-        handlers.serve_lsetstat,
-        True,
-        (INFO, _lset_lines),
-        b"1",
-        ("lsetstat",),
+        "lsetstat", "path attributes", wire.decode_path_attrs, handlers.serve_lsetstat, True,
+        (INFO, _lset_lines), b"1", ("lsetstat",),
     ),
     b"limits@openssh.com": Request("limits", "", wire.decode_nothing, handlers.serve_limits, version=b"1"),
     b"expand-path@openssh.com": Request(
-        "expand-path",
-        "path",
-        wire.decode_path,
-        handlers.serve_expand_path,
-        log=(VERBOSE, _expand_line),
-        version=b"1",
+        "expand-path", "path", wire.decode_path, handlers.serve_expand_path, False,
+        (VERBOSE, _expand_line), b"1",
     ),
     b"copy-data": Request(
-        "copy-data",
-        "handle offset length target target_offset",
-        wire.decode_copy_data,
-        handlers.serve_copy_data,
-        True,
-        version=b"1",
-        needs=("read", "write"),
-        fills="target",
+        "copy-data", "handle offset length target target_offset", wire.decode_copy_data,
+        handlers.serve_copy_data, True, version=b"1", needs=("read", "write"), fills="target",
     ),
     b"home-directory": Request(
-        "home-directory",
-        "user",
-        wire.decode_path,
-        handlers.serve_home_directory,
-        log=(VERBOSE, _home_line),
-        version=b"1",
+        "home-directory", "user", wire.decode_path, handlers.serve_home_directory, False,
+        (VERBOSE, _home_line), b"1",
     ),
     b"users-groups-by-id@openssh.com": Request(
-        "users-groups-by-id",
-        "uids gids",
-        wire.decode_ids,
-        handlers.serve_users_groups,
-        log=(VERBOSE, _ids_line),
-        version=b"1",
-        needs=("username", "groupname"),
+        "users-groups-by-id", "uids gids", wire.decode_ids, handlers.serve_users_groups, False,
+        (VERBOSE, _ids_line), b"1", ("username", "groupname"),
     ),
 }
+# fmt: on

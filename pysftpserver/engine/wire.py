@@ -11,39 +11,22 @@ from __future__ import annotations
 from struct import Struct
 
 from pysftpserver.attributes import SFTPAttributes
-from pysftpserver.pysftpexceptions import (
-    SSH2_FX_BAD_MESSAGE as SSH2_FX_BAD_MESSAGE,
-)
-from pysftpserver.pysftpexceptions import (
-    SSH2_FX_CONNECTION_LOST as SSH2_FX_CONNECTION_LOST,
-)
-from pysftpserver.pysftpexceptions import (
-    SSH2_FX_EOF as SSH2_FX_EOF,
-)
-from pysftpserver.pysftpexceptions import (
-    SSH2_FX_FAILURE as SSH2_FX_FAILURE,
-)
-from pysftpserver.pysftpexceptions import (
-    SSH2_FX_NO_CONNECTION as SSH2_FX_NO_CONNECTION,
-)
-from pysftpserver.pysftpexceptions import (
-    SSH2_FX_NO_SUCH_FILE as SSH2_FX_NO_SUCH_FILE,
-)
-from pysftpserver.pysftpexceptions import (
-    SSH2_FX_OK as SSH2_FX_OK,
-)
-from pysftpserver.pysftpexceptions import (
-    SSH2_FX_OP_UNSUPPORTED as SSH2_FX_OP_UNSUPPORTED,
-)
-from pysftpserver.pysftpexceptions import (
-    SSH2_FX_PERMISSION_DENIED as SSH2_FX_PERMISSION_DENIED,
-)
-from pysftpserver.pysftpexceptions import (
-    STATUS_MESSAGES as STATUS_MESSAGES,
-)
+
+# isort: off
 from pysftpserver.pysftpexceptions import (  # part of the wire format, and of what storages raise
+    SSH2_FX_BAD_MESSAGE as SSH2_FX_BAD_MESSAGE,
+    SSH2_FX_CONNECTION_LOST as SSH2_FX_CONNECTION_LOST,
+    SSH2_FX_EOF as SSH2_FX_EOF,
+    SSH2_FX_FAILURE as SSH2_FX_FAILURE,
+    SSH2_FX_NO_CONNECTION as SSH2_FX_NO_CONNECTION,
+    SSH2_FX_NO_SUCH_FILE as SSH2_FX_NO_SUCH_FILE,
+    SSH2_FX_OK as SSH2_FX_OK,
+    SSH2_FX_OP_UNSUPPORTED as SSH2_FX_OP_UNSUPPORTED,
+    SSH2_FX_PERMISSION_DENIED as SSH2_FX_PERMISSION_DENIED,
+    STATUS_MESSAGES as STATUS_MESSAGES,
     MalformedPacket as MalformedPacket,
 )
+# isort: on
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

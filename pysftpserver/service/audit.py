@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 
-from pysftpserver.engine.audit import RESULTS, AuditLog, file_sink
+from pysftpserver.engine.audit import RESULTS, AuditLog, client_text, file_sink
 from pysftpserver.failures import BadInput, reason_of
 from pysftpserver.pysftpexceptions import status_of
 
@@ -84,5 +84,5 @@ class DoorAudit(AuditLog):
     ) -> dict[str, Any]:
         record = self._record(request, time.time() - seconds, result, size, seconds)
         for name, value in (("path", path), *details.items()):
-            record.update(self.text(name, value) if isinstance(value, bytes) else {name: value})
+            record.update(client_text(name, value) if isinstance(value, bytes) else {name: value})
         return record
