@@ -38,6 +38,11 @@ def run(prog: str, command: Callable[[Sequence[str]], int], arguments: Sequence[
         return INTERNAL_ERROR
 
 
+def main_of(prog: str, command: Callable[[Sequence[str]], int]) -> Callable[..., int]:
+    """The main() of a command: it takes the arguments (None: sys.argv's), and returns the exit status."""
+    return lambda arguments=None: run(prog, command, arguments)
+
+
 def _complain(prog: str, error: BadInput) -> None:
     text = error.message
     if "SSH_CONNECTION" in os.environ:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import Any, TypeVar
 
-    from pysftpserver.service.settings import Setting, Settings
+    from pysftpserver.service.settings import Kind, Settings
 
     S = TypeVar("S", bound=Settings)
 
@@ -139,19 +139,12 @@ class Command:
 
 
 class Subcommand:
-    """One subcommand. load: imports the module that runs it, and returns the function to call."""
+    """One subcommand. run: runs it with the words that follow its own, and imports what takes long."""
 
-    def __init__(
-        self,
-        word: str,
-        summary: str,
-        load: Callable[[], Callable[[Sequence[str]], int]],
-        aliases: Sequence[str] = (),
-    ) -> None:
+    def __init__(self, word: str, summary: str, run: Callable[[Sequence[str]], int]) -> None:
         self.word = word
         self.summary = summary
-        self.load = load
-        self.aliases = aliases
+        self.run = run
 
 
 class Commands:
@@ -183,8 +176,8 @@ class Commands:
         words = [*words[before : before + 1], *words[:before], *words[before + 1 :]]
         first = words[0] if words else ""
         for subcommand in self.subcommands:
-            if first in (subcommand.word, *subcommand.aliases):
-                return subcommand.load()(words[1:])
+            if first == subcommand.word:
+                return subcommand.run(words[1:])
         if self.fallback is not None:
             return self.fallback(words)
         if first.startswith("-"):
@@ -220,7 +213,7 @@ def options_of(settings: type[Settings], names: Collection[str] | None = None) -
                 setting.option,
                 help=f"{setting.help} {setting.default_text}",
                 metavar=None if setting.kind.is_flag else setting.metavar,
-                convert=_converter(setting),
+                convert=converter(setting.kind, setting.is_secret),
                 name=name,
                 is_repeated=setting.kind.is_list and not setting.kind.separator,
                 hidden_flags=setting.hidden_flags,
@@ -229,12 +222,14 @@ def options_of(settings: type[Settings], names: Collection[str] | None = None) -
     return found
 
 
-def _converter(setting: Setting[Any]) -> Callable[[str], Any]:
+def converter(kind: Kind[Any], is_secret: bool = False) -> Callable[[str], Any]:
+    """What converts the text of an option to a kind of setting. is_secret: complaints do not repeat it."""
+
     def convert(text: str) -> Any:
         try:
-            value = setting.kind.parse(text)
+            value = kind.parse(text)
         except ValueError as error:
-            shown = "" if setting.is_secret else f", not {one_line(text)!r}"
+            shown = "" if is_secret else f", not {one_line(text)!r}"
             raise BadValue(f"has to be {error}{shown}") from None
         return NOT_SET if value is None else value
 

@@ -92,6 +92,4 @@ def complain(text: str) -> None:
         syslog(ERROR, PROG).error(one_line(text))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status. arguments: without the command's name."""
-    return common.run(PROG, answer, arguments)
+main = common.main_of(PROG, answer)

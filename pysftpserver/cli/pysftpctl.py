@@ -80,16 +80,14 @@ def _subcommand(
     """A word whose action gets the settings and the values of all options."""
 
     def run(words: Sequence[str]) -> int:
-        command = Command(f"{PROG} {word}", f"{summary}", "", (*options, *SHARED), arguments)
-        values = command.parse(words)
+        values = Command(f"{PROG} {word}", summary, "", (*options, *SHARED), arguments).parse(words)
         return act(load(ServerSettings, values["config"], values), values)
 
-    return Subcommand(word, summary, lambda: run)
+    return Subcommand(word, summary, run)
 
 
 def _list(settings: ServerSettings, values: dict[str, Any]) -> int:
-    problems = control.list_users(settings, values["json"])
-    for problem in problems:
+    for problem in control.list_users(settings, values["json"]):
         common.tell(f"{PROG}: {problem}")
     return 0
 
@@ -116,11 +114,12 @@ def _change(settings: ServerSettings, values: dict[str, Any]) -> int:
     )
 
 
-def _activation(is_active: bool) -> Action:
-    def act(settings: ServerSettings, values: dict[str, Any]) -> int:
-        return control.change_user(settings, values["name"], values["json"], is_active=is_active)
+def _activate(settings: ServerSettings, values: dict[str, Any], is_active: bool = True) -> int:
+    return control.change_user(settings, values["name"], values["json"], is_active=is_active)
 
-    return act
+
+def _deactivate(settings: ServerSettings, values: dict[str, Any]) -> int:
+    return _activate(settings, values, is_active=False)
 
 
 def _remove(settings: ServerSettings, values: dict[str, Any]) -> int:
@@ -188,10 +187,8 @@ COMMAND = Commands(
                 ),
             ),
         ),
-        _subcommand("activate", "Let a user log in.", _activation(True), [NAME]),
-        _subcommand(
-            "deactivate", "Refuse a user's logins and end the user's sessions.", _activation(False), [NAME]
-        ),
+        _subcommand("activate", "Let a user log in.", _activate, [NAME]),
+        _subcommand("deactivate", "Refuse a user's logins and end the user's sessions.", _deactivate, [NAME]),
         _subcommand("remove", "Remove a user; the files stay.", _remove, [NAME]),
         _subcommand("sessions", "List all sessions.", _sessions),
         _subcommand(
@@ -215,6 +212,4 @@ COMMAND = Commands(
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status. arguments: without the command's name."""
-    return common.run(PROG, COMMAND.run, arguments)
+main = common.main_of(PROG, COMMAND.run)

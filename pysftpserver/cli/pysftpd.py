@@ -61,6 +61,4 @@ def gridfs(uri: str, database: str | None, bucket: str) -> SFTPServerMongoStorag
     return SFTPServerMongoStorage.from_uri(uri, database, bucket=bucket)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status. arguments: without the command's name."""
-    return common.run(PROG, serve, arguments)
+main = common.main_of(PROG, serve)

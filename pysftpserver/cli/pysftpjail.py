@@ -63,6 +63,4 @@ def serve(arguments: Sequence[str]) -> int:
     return session.serve(PROG, jail, log, options)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status. arguments: without the command's name."""
-    return common.run(PROG, serve, arguments)
+main = common.main_of(PROG, serve)

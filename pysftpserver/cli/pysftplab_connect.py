@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pysftpserver.cli.options import BadValue, Command, Option
+from pysftpserver.cli.options import Command, Option, converter
 from pysftpserver.failures import BadInput, needed
 from pysftpserver.laboratory.config import DEFAULT_PORT, PASSWORD_VARIABLE
 from pysftpserver.service.settings import seconds
@@ -12,15 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DEFAULT_TIMEOUT = 10.0  # seconds
-
-
-def _seconds(text: str) -> float:
-    try:
-        return seconds().parse(text)
-    except ValueError as error:
-        raise BadValue(f"has to be {error}, not {text!r}") from None
-
-
 COMMAND = Command(
     "pysftplab connect",
     description="A client of a message server. Each line is a message; lines that begin with : are commands "
@@ -44,7 +35,7 @@ COMMAND = Command(
         Option(
             "--timeout",
             metavar="SECONDS",
-            convert=_seconds,
+            convert=converter(seconds()),
             default=DEFAULT_TIMEOUT,
             help="Give up connecting, and each request, after this many seconds. "
             f"The default is {DEFAULT_TIMEOUT:g}.",

@@ -136,6 +136,11 @@ COMMAND = Command(
 )
 
 
+def _bad(message: str) -> BadInput:
+    """The complaint about arguments, which may name hosts and files that a client must not see."""
+    return BadInput(message, "bad arguments")
+
+
 # --- which database -------------------------------------------------------------------------------------
 
 
@@ -145,37 +150,31 @@ def address_of(options: dict[str, Any]) -> Address | None:
     words, file = options["address"], options["uri_file"]
     sources = bool(words) + (file is not None) + (options["embedded"] is not None)
     if sources > 1:
-        message = "an address, --uri-file and --embedded: give only one of them"
-        raise BadInput(message, "bad arguments")
+        raise _bad("an address, --uri-file and --embedded: give only one of them")
     if options["embedded"] is not None:
         return None
     if words and not (len(words) == 1 and words[0].startswith(SCHEMES)):
         return typed_address(words, options["database"])
     if not sources and not in_environment:
-        message = f"no database: give REMOTE PORT DB_NAME, a URI, --uri-file, --embedded, or set {VARIABLE}"
-        raise BadInput(message, "bad arguments")
+        raise _bad(f"no database: give REMOTE PORT DB_NAME, a URI, --uri-file, --embedded, or set {VARIABLE}")
     uri = words[0] if words else in_environment if file is None else first_line(file, "URI file")
     if not uri.startswith(SCHEMES):
         where = VARIABLE if file is None else f"URI file {file}"
-        message = f"{where}: not a MongoDB URI; it has to begin with {' or '.join(SCHEMES)}"
-        raise BadInput(message, "bad arguments")
+        raise _bad(f"{where}: not a MongoDB URI; it has to begin with {' or '.join(SCHEMES)}")
     return Address(uri, None, options["database"])
 
 
 def typed_address(words: Sequence[str], database: str | None) -> Address:
     """Return the address in the words REMOTE PORT DB_NAME. Raises BadInput."""
     if len(words) != 3 or "://" in words[0]:
-        message = f"give REMOTE PORT DB_NAME, or one URI that begins with {' or '.join(SCHEMES)}"
-        raise BadInput(message, "bad arguments")
+        raise _bad(f"give REMOTE PORT DB_NAME, or one URI that begins with {' or '.join(SCHEMES)}")
     remote, port, db_name = words
     if "@" in remote:  # there may be a password before it, so the message does not repeat it
-        message = "REMOTE has to be a host name alone; give the user and the password in a URI"
-        raise BadInput(message, "bad arguments")
+        raise _bad("REMOTE has to be a host name alone; give the user and the password in a URI")
     if not (port.isdecimal() and port.isascii() and len(port) < 6 and 1 <= int(port) <= 65535):
         raise BadInput(f"invalid port {port!r}: use 1 to 65535", "bad arguments")
     if database is not None:
-        message = "--database requires a URI or --embedded; with REMOTE PORT DB_NAME, omit it"
-        raise BadInput(message, "bad arguments")
+        raise _bad("--database requires a URI or --embedded; with REMOTE PORT DB_NAME, omit it")
     return Address(remote, int(port), db_name)
 
 
@@ -209,7 +208,7 @@ def run_on(address: Address, log: SFTPLog, options: dict[str, Any]) -> int:
     try:
         storage = address.storage(kind, **settings)
     except ValueError as error:
-        raise BadInput(str(error), "bad arguments") from None
+        raise _bad(str(error)) from None
     try:
         storage.connect(PATIENCE)
         return purpose(options)(storage, log, options)
@@ -304,7 +303,7 @@ def check_purpose(options: dict[str, Any]) -> None:
     elif options["gc"] and options["read_only"] and not options["dry_run"]:
         message = "--gc removes chunks, and --read-only forbids that; add --dry-run, or omit one of them"
     if message:
-        raise BadInput(message, "bad arguments")
+        raise _bad(message)
 
 
 def run(options: dict[str, Any]) -> int:
@@ -334,8 +333,7 @@ def serve(arguments: Sequence[str]) -> int:
     from pysftpserver.cli import title
 
     if not title.hide_passwords():
-        message = f"other users of this host can see this command line; use --uri-file or {VARIABLE}"
-        raise BadInput(message, "bad arguments")
+        raise _bad(f"other users of this host can see this command line; use --uri-file or {VARIABLE}")
     try:
         return run(COMMAND.parse(arguments))
     except BadInput as error:

@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import ModuleType
 
-    Run = Callable[[Sequence[str]], int]
-
 PROG = "pysftpremo"
 LIBRARIES = ("cryptography", "cheroot")  # of the extra; rich is optional
 OLDER = {"adduser": ("users", "add"), "deluser": ("users", "remove")}
 
 
-def _loader(word: str) -> Callable[[], Run]:
-    def load() -> Run:
+def _subcommand(word: str, summary: str) -> Subcommand:
+    """A subcommand whose module, and what that needs of the extra, is imported when it runs."""
+
+    def run(words: Sequence[str]) -> int:
         module: ModuleType
         if word == "serve":
             from pysftpserver.cli import pysftpremo_serve as module
@@ -29,23 +29,23 @@ def _loader(word: str) -> Callable[[], Run]:
             from pysftpserver.cli import pysftpremo_keys as module
         else:
             from pysftpserver.cli import pysftpremo_client as module
-        run: Run = getattr(module, "execute" if word == "exec" else word)
-        return run
+        act: Callable[[Sequence[str]], int] = getattr(module, "execute" if word == "exec" else word)
+        return act(words)
 
-    return load
+    return Subcommand(word, summary, run)
 
 
 COMMANDS = Commands(
     prog=PROG,
     description="Administer a host over plain HTTP, encrypted end to end: files and commands.",
     subcommands=(
-        Subcommand("serve", "Serve files and commands over HTTP.", _loader("serve")),
-        Subcommand("connect", "Open a session with a prompt.", _loader("connect")),
-        Subcommand("exec", f"Run one command: {PROG} exec HOST -- df -h.", _loader("exec")),
-        Subcommand("get", f"Download files: {PROG} get HOST REMOTE ... LOCAL.", _loader("get")),
-        Subcommand("put", f"Upload files: {PROG} put HOST LOCAL ... REMOTE.", _loader("put")),
-        Subcommand("keygen", "Generate a key pair.", _loader("keygen")),
-        Subcommand("users", "List, add, change and remove users.", _loader("users")),
+        _subcommand("serve", "Serve files and commands over HTTP."),
+        _subcommand("connect", "Open a session with a prompt."),
+        _subcommand("exec", f"Run one command: {PROG} exec HOST -- df -h."),
+        _subcommand("get", f"Download files: {PROG} get HOST REMOTE ... LOCAL."),
+        _subcommand("put", f"Upload files: {PROG} put HOST LOCAL ... REMOTE."),
+        _subcommand("keygen", "Generate a key pair."),
+        _subcommand("users", "List, add, change and remove users."),
     ),
 )
 VERSION = Command(prog=PROG, description="", epilog="", options=())
@@ -61,9 +61,7 @@ def dispatch(words: Sequence[str]) -> int:
         return COMMANDS.run(words)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status. arguments: without the command's name."""
-    return common.run(PROG, dispatch, arguments)
+main = common.main_of(PROG, dispatch)
 
 
 def as_program(word: str) -> int:

@@ -13,6 +13,9 @@ from pysftpserver.remo.config import PASSPHRASE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
+
+    from pysftpserver.remo.users import Users
 
 DATABASE = "users_db.sqlite"
 PERMISSIONS = "all, files, read, commands and none"
@@ -48,10 +51,7 @@ ADD = Command(
     prog="pysftpremo users add",
     description="Add a user with the public key in a file. The database is made if it does not exist.",
     epilog="A running server accepts the user at once.",
-    options=(
-        BASE,
-        _permissions("The default is all.", "all"),
-    ),
+    options=(BASE, _permissions("The default is all.", "all")),
     arguments=(USER,),
     rest=("PEM", "The file with the user's public key. The default is USER.pem."),
 )
@@ -59,10 +59,7 @@ CHANGE = Command(
     prog="pysftpremo users change",
     description="Change a user's permissions or public key. The user's sessions end within seconds.",
     epilog="",
-    options=(
-        BASE,
-        _permissions("The default is no change."),
-    ),
+    options=(BASE, _permissions("The default is no change.")),
     arguments=(USER,),
     rest=("PEM", "The file with the new public key. The default is no change."),
 )
@@ -106,15 +103,23 @@ def _new_passphrase(path: str) -> bytes:
     return first.encode("utf-8", "surrogateescape")
 
 
-def _add(words: Sequence[str]) -> int:
-    options = ADD.parse(words)
-    name = options["USER"]
-    path = _at_most_one(options["PEM"], ADD) or f"{name}.pem"
-    from pysftpserver.remo.keyfiles import public_text
+def _users(options: dict[str, Any]) -> Users:
     from pysftpserver.remo.users import Users
 
-    fingerprint = Users(options["base"]).add(name, public_text(path), options["permissions"])
-    print(f"{name}: added, {options['permissions']}, {fingerprint}")
+    return Users(options["base"])
+
+
+def _public(path: str) -> str:
+    from pysftpserver.remo.keyfiles import public_text
+
+    return public_text(path)
+
+
+def _add(words: Sequence[str]) -> int:
+    options = ADD.parse(words)
+    name, permissions = options["USER"], options["permissions"]
+    public = _public(_at_most_one(options["PEM"], ADD) or f"{name}.pem")
+    print(f"{name}: added, {permissions}, {_users(options).add(name, public, permissions)}")
     return 0
 
 
@@ -123,29 +128,21 @@ def _change(words: Sequence[str]) -> int:
     path = _at_most_one(options["PEM"], CHANGE)
     if path is None and options["permissions"] is None:
         raise BadInput(f"nothing to change; give --permissions or PEM (try {CHANGE.prog} --help)")
-    from pysftpserver.remo.keyfiles import public_text
-    from pysftpserver.remo.users import Users
-
-    public = None if path is None else public_text(path)
-    Users(options["base"]).change(options["USER"], public, options["permissions"])
+    public = None if path is None else _public(path)
+    _users(options).change(options["USER"], public, options["permissions"])
     print(f"{options['USER']}: changed")
     return 0
 
 
 def _remove(words: Sequence[str]) -> int:
     options = REMOVE.parse(words)
-    from pysftpserver.remo.users import Users
-
-    Users(options["base"]).remove(options["USER"])
+    _users(options).remove(options["USER"])
     print(f"{options['USER']}: removed")
     return 0
 
 
 def _list(words: Sequence[str]) -> int:
-    options = LIST.parse(words)
-    from pysftpserver.remo.users import Users
-
-    for user in Users(options["base"]).all():
+    for user in _users(LIST.parse(words)).all():
         print(user.line())
     return 0
 
@@ -154,10 +151,10 @@ COMMANDS = Commands(
     prog="pysftpremo users",
     description="List, add, change and remove users.",
     subcommands=(
-        Subcommand("list", "List the users.", lambda: _list),
-        Subcommand("add", "Add a user.", lambda: _add),
-        Subcommand("change", "Change a user's permissions or public key.", lambda: _change),
-        Subcommand("remove", "Remove a user.", lambda: _remove),
+        Subcommand("list", "List the users.", _list),
+        Subcommand("add", "Add a user.", _add),
+        Subcommand("change", "Change a user's permissions or public key.", _change),
+        Subcommand("remove", "Remove a user.", _remove),
     ),
 )
 

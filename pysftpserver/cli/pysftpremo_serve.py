@@ -24,10 +24,7 @@ COMMAND = Command(
     "every reply is encrypted and signed.",
     epilog="A configuration file has the same settings in TOML, by the names of the options; options on the "
     "command line win. SIGHUP reads it again and reopens the logs. SIGTERM stops the server.",
-    options=(
-        CONFIG,
-        *options_of(ServerSettings),
-    ),
+    options=(CONFIG, *options_of(ServerSettings)),
 )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from pysftpserver.cli import common, options
+from pysftpserver.cli import common, options, pysksync_cert, pysksync_users
 from pysftpserver.cli.options import Command, Commands, Option, Subcommand
 from pysftpserver.failures import BadInput, one_line
 from pysftpserver.service.hangups import hangups_held
@@ -146,36 +146,18 @@ def tell(text: str) -> None:
     common.tell(f"{PROG}: {one_line(text)}")
 
 
-def users() -> Callable[[Sequence[str]], int]:
-    from pysftpserver.cli import pysksync_users
-
-    return pysksync_users.USERS.run
-
-
-def user_edit() -> Callable[[Sequence[str]], int]:
-    from pysftpserver.cli import pysksync_users
-
-    return pysksync_users.edit
-
-
-def make_cert() -> Callable[[Sequence[str]], int]:
-    from pysftpserver.cli import pysksync_cert
-
-    return pysksync_cert.serve
-
-
 COMMANDS = Commands(
     PROG,
     SERVE.description,
     (
-        Subcommand("users", "List, add, change and remove the users that may log in.", users),
-        Subcommand("useredit", "The older spelling of users.", user_edit),
-        Subcommand("make-cert", "Make a self-signed certificate and its key.", make_cert),
+        Subcommand(
+            "users", "List, add, change and remove the users that may log in.", pysksync_users.USERS.run
+        ),
+        Subcommand("useredit", "The older spelling of users.", pysksync_users.edit),
+        Subcommand("make-cert", "Make a self-signed certificate and its key.", pysksync_cert.serve),
     ),
     fallback=serve_or_sync,
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status. arguments: without the command's name."""
-    return common.run(PROG, COMMANDS.run, arguments)
+main = common.main_of(PROG, COMMANDS.run)

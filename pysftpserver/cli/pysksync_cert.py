@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 
-from pysftpserver.cli.options import BadValue, Command, Option
+from pysftpserver.cli.options import BadValue, Command, Option, converter
 from pysftpserver.failures import needed, one_line
+from pysftpserver.service.settings import one_of, whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,20 +22,6 @@ DAYS = 365
 MOST_DAYS = 36_500
 TYPES = ("ecdsa", "ed25519")
 LOCAL = ("localhost", "127.0.0.1", "::1")
-
-
-def days(text: str) -> int:
-    """A number of days. Raises BadValue for anything but digits."""
-    if text.isascii() and text.isdecimal() and len(text) < 6 and 1 <= int(text) <= MOST_DAYS:
-        return int(text)
-    raise BadValue(f"invalid number {text!r}: days, 1 to {MOST_DAYS}")
-
-
-def kind(text: str) -> str:
-    """A type of key. Raises BadValue for another."""
-    if text.lower() in TYPES:
-        return text.lower()
-    raise BadValue(f"invalid type {text!r}: {' or '.join(TYPES)}")
 
 
 def name_list(text: str) -> list[str]:
@@ -72,14 +59,14 @@ COMMAND = Command(
         Option(
             "--days",
             metavar="DAYS",
-            convert=days,
+            convert=converter(whole(1, MOST_DAYS)),
             default=DAYS,
             help=f"Make it valid for this many days. The default is {DAYS}.",
         ),
         Option(
             "--type",
             metavar="TYPE",
-            convert=kind,
+            convert=converter(one_of(*TYPES)),
             default="ecdsa",
             help="Make a key of this type: ecdsa (with P-256) or ed25519. The default is ecdsa.",
         ),

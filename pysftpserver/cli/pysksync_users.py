@@ -11,7 +11,7 @@ from pysftpserver.sksync.config import DEFAULT_FILE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
 PROG = "pysksync users"
@@ -51,12 +51,12 @@ def act(action: str, path: str, name: str | None = None, password_file: str | No
     return 0
 
 
-def _run(action: str, command: Command) -> Callable[[], Callable[[Sequence[str]], int]]:
+def _subcommand(action: str, command: Command) -> Subcommand:
     def run(words: Sequence[str]) -> int:
         values = command.parse(words)
         return act(action, values["config"], values.get("name"), values.get("password_file"))
 
-    return lambda: run
+    return Subcommand(action, command.description, run)
 
 
 USERS = Commands(
@@ -64,11 +64,11 @@ USERS = Commands(
     "The users that may log in to an SK Sync server. The configuration has no passwords, but salts and "
     "verifiers, made from names and passwords; everything else in it stays as it is.",
     (
-        Subcommand("list", LIST.description, _run("list", LIST)),
-        Subcommand("add", ADD.description, _run("add", ADD)),
-        Subcommand("change", CHANGE.description, _run("change", CHANGE)),
-        Subcommand("remove", REMOVE.description, _run("remove", REMOVE)),
-        Subcommand("edit", EDIT.description, _run("edit", EDIT)),
+        _subcommand("list", LIST),
+        _subcommand("add", ADD),
+        _subcommand("change", CHANGE),
+        _subcommand("remove", REMOVE),
+        _subcommand("edit", EDIT),
     ),
 )
 

@@ -170,7 +170,8 @@ REQUESTS = {
     ),
     wire.SSH2_FXP_FSTAT: Request("fstat", "handle", wire.decode_string, handlers.serve_fstat),
     wire.SSH2_FXP_SETSTAT: Request(
-        "setstat", "path attributes", wire.decode_path_attrs, handlers.serve_setstat, True, (INFO, _set_lines),
+        "setstat", "path attributes", wire.decode_path_attrs, handlers.serve_setstat, True,
+        (INFO, _set_lines),
     ),
     wire.SSH2_FXP_FSETSTAT: Request(
         "fsetstat", "handle attributes", wire.decode_handle_attrs, handlers.serve_fsetstat, True,

@@ -8,19 +8,7 @@ from __future__ import annotations
 import itertools
 import time
 
-from pysftpserver.remo.wire import (
-    END,
-    BadToken,
-    Lines,
-    Opener,
-    ProtocolError,
-    Tampered,
-    begins_numbered,
-    made_at,
-    path_hash,
-    sealed,
-    status_bound,
-)
+from pysftpserver.remo import wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,12 +36,12 @@ def raw(environ: dict[str, Any]) -> Iterator[bytes]:
         return
     text = environ.get("CONTENT_LENGTH") or "0"
     if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise ProtocolError("the Content-Length is not a number")
+        raise wire.ProtocolError("the Content-Length is not a number")
     left = int(text)
     while left:
         piece = _read(stream, min(left, READ))
         if not piece:
-            raise ProtocolError("the body is shorter than its Content-Length")
+            raise wire.ProtocolError("the body is shorter than its Content-Length")
         left -= len(piece)
         yield piece
 
@@ -62,12 +50,12 @@ def _read(stream: BinaryIO, most: int) -> bytes:
     try:
         return stream.read(most)
     except ValueError as error:  # our server's error for malformed chunks
-        raise ProtocolError(f"the body cannot be read: {error}") from None
+        raise wire.ProtocolError(f"the body cannot be read: {error}") from None
 
 
 def tokens(pieces: Iterable[bytes], most: int) -> Iterator[bytes]:
     """The tokens of a body. Raises ProtocolError."""
-    lines = Lines(most)
+    lines = wire.Lines(most)
     for piece in pieces:
         yield from lines.feed(piece)
     yield from lines.end()
@@ -97,12 +85,12 @@ class Exchange:
         encrypt = self.session.cipher.encrypt
         if self.number is None:
             for piece in pieces:
-                yield encrypt(piece) + END
+                yield encrypt(piece) + wire.END
             return
-        bound = status_bound(status)
+        bound = wire.status_bound(status)
         count = 0
         for piece, is_last in _ended(pieces) if is_eager else _looking_ahead(pieces):
-            yield encrypt(sealed(self.number, count, piece, is_last, bound)) + END
+            yield encrypt(wire.sealed(self.number, count, piece, is_last, bound)) + wire.END
             count += 1
 
 
@@ -136,24 +124,24 @@ def opened(
     try:
         first = next(parts, None)
         plain = None if first is None else session.cipher.decrypt(first)
-    except (ProtocolError, OSError) as error:
+    except (wire.ProtocolError, OSError) as error:
         if session.is_numbered:
-            raise Tampered(_why(error)) from None
+            raise wire.Tampered(_why(error)) from None
         raise
     if first is None or plain is None:
         if session.is_numbered or needs_numbers:
-            raise Tampered("a request without numbers")
+            raise wire.Tampered("a request without numbers")
         return Exchange(session, None, iter(()), is_proved=False)
-    bound = begins_numbered(plain, [path_hash(path) for path in paths])
+    bound = wire.begins_numbered(plain, [wire.path_hash(path) for path in paths])
     if bound is None:
         if session.is_numbered or needs_numbers:
-            raise Tampered("a request of another path or without numbers")
+            raise wire.Tampered("a request of another path or without numbers")
         return Exchange(session, None, _plain(session, plain, parts))
-    opener = Opener(session.cipher, bound)
+    opener = wire.Opener(session.cipher, bound)
     try:
-        data = opener.take(plain, made_at(first))
-    except BadToken as error:
-        raise Tampered(str(error)) from None
+        data = opener.take(plain, wire.made_at(first))
+    except wire.BadToken as error:
+        raise wire.Tampered(str(error)) from None
     assert opener.number is not None
     session.count(opener.number, opener.made, now)
     return Exchange(session, opener.number, _numbered(opener, data, parts))
@@ -165,7 +153,7 @@ def _plain(session: Session, data: bytes, parts: Iterator[bytes]) -> Iterator[by
         yield session.cipher.decrypt(token)
 
 
-def _numbered(opener: Opener, data: bytes, parts: Iterator[bytes]) -> Iterator[bytes]:
+def _numbered(opener: wire.Opener, data: bytes, parts: Iterator[bytes]) -> Iterator[bytes]:
     """Raises Tampered for any fault."""
     while (token := _next(parts)) is not None:
         began = time.monotonic()
@@ -173,8 +161,8 @@ def _numbered(opener: Opener, data: bytes, parts: Iterator[bytes]) -> Iterator[b
         opener.held += time.monotonic() - began
         try:
             data = opener.open(token)
-        except BadToken as error:
-            raise Tampered(str(error)) from None
+        except wire.BadToken as error:
+            raise wire.Tampered(str(error)) from None
     opener.finish()
     yield data
 
@@ -183,9 +171,9 @@ def _next(parts: Iterator[bytes]) -> bytes | None:
     """Raises Tampered, also for a body that breaks off: an attacker may have cut it."""
     try:
         return next(parts, None)
-    except (ProtocolError, OSError) as error:
-        raise Tampered(_why(error)) from None
+    except (wire.ProtocolError, OSError) as error:
+        raise wire.Tampered(_why(error)) from None
 
 
 def _why(error: Exception) -> str:
-    return str(error) if isinstance(error, ProtocolError) else "the body breaks off"
+    return str(error) if isinstance(error, wire.ProtocolError) else "the body breaks off"

@@ -13,8 +13,9 @@ import contextlib
 import io
 import json
 import os
+from typing import NamedTuple
 
-from pysftpserver.remo import crypto, wire
+from pysftpserver.remo import crypto, keyfiles, wire
 from pysftpserver.remo.talk import (
     LoginRefused,
     NoSuchPath,
@@ -73,15 +74,16 @@ def connect(
     Raises ValueError for a bad host, crypto.KeyProblem or OSError for keys, and RemoError for the rest.
     """
     private = _private(key, passphrase) if isinstance(key, str | os.PathLike) else key
-    public = _public(server_key) if isinstance(server_key, str | os.PathLike) else server_key
+    public = server_key
+    if isinstance(public, str | os.PathLike):
+        public = crypto.load_public(keyfiles.read_pem(public))
     talk = Talk(Place(host, port), user, private, public, require_numbered, timeout)
     talk.log_in()
     return Client(talk)
 
 
 def _private(path: str | os.PathLike[str], passphrase: str | Callable[[], str] | None) -> crypto.PrivateKey:
-    with open(path, "rb") as file:
-        pem = file.read(crypto.MOST_PEM)
+    pem = keyfiles.read_pem(path)
     try:
         return crypto.load_private(pem)
     except crypto.PassphraseNeeded:
@@ -91,31 +93,24 @@ def _private(path: str | os.PathLike[str], passphrase: str | Callable[[], str] |
         return crypto.load_private(pem, given.encode("utf-8", "surrogateescape"))
 
 
-def _public(path: str | os.PathLike[str]) -> crypto.PublicKey:
-    with open(path, "rb") as file:
-        return crypto.load_public(file.read(crypto.MOST_PEM))
-
-
-class Result:
+class Result(NamedTuple):
     """How a command ended. status: as a shell has it; None: the server does not report it. note: why it was
     stopped, if it was. output: unless a target got it.
     """
 
-    def __init__(self, status: int | None, note: str, output: bytes) -> None:
-        self.status = status
-        self.note = note
-        self.output = output
+    status: int | None
+    note: str
+    output: bytes
 
 
-class Entry:
+class Entry(NamedTuple):
     """A name in a directory. size: bytes. mtime: seconds since the epoch. mode: with the file type."""
 
-    def __init__(self, name: str, mode: int | None, size: int | None, mtime: int | None, long: str) -> None:
-        self.name = name
-        self.mode = mode
-        self.size = size
-        self.mtime = mtime
-        self.long = long
+    name: str
+    mode: int | None
+    size: int | None
+    mtime: int | None
+    long: str
 
 
 class Client:
@@ -186,11 +181,9 @@ class Client:
         """The entries of a directory, by name. Raises NoSuchPath from a server that has no listings."""
         with _naming(remote):
             said = b"".join(self._talk.ask("GET", "/lst/", self._encoded(remote)))
-        found = []
-        for line in said.splitlines():
-            name, mode, size, mtime, long = json.loads(line)
-            found.append(Entry(self._decoded(name), mode, size, mtime, self._decoded(long)))
-        return sorted(found, key=lambda entry: entry.name)
+        found = (Entry(*json.loads(line)) for line in said.splitlines())
+        decoded = (one._replace(name=self._decoded(one.name), long=self._decoded(one.long)) for one in found)
+        return sorted(decoded, key=lambda entry: entry.name)
 
     # --- commands -----------------------------------------------------------------------------------------
 

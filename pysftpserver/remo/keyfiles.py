@@ -40,11 +40,16 @@ class KeyPair:
         return crypto.fingerprint(key.public_key())
 
 
+def read_pem(path: str | os.PathLike[str]) -> bytes:
+    """What is in a file with a key; one byte more than a key may have shows that it is too long."""
+    with open(path, "rb") as file:
+        return file.read(crypto.MOST_PEM + 1)
+
+
 def public_text(path: str) -> str:
     """The text of a file with a public key. Raises BadInput."""
     try:
-        with open(path, "rb") as file:
-            return file.read(crypto.MOST_PEM + 1).decode()
+        return read_pem(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: {reason_of(error)}; name a file with a public key") from None
 
@@ -52,8 +57,7 @@ def public_text(path: str) -> str:
 def public_key(path: str, option: str) -> crypto.PublicKey:
     """A public key. option: what named the file. Raises BadInput."""
     try:
-        with open(path, "rb") as file:
-            return crypto.load_public(file.read(crypto.MOST_PEM))
+        return crypto.load_public(read_pem(path))
     except (OSError, crypto.KeyProblem) as error:
         raise unusable(path, option, error) from None
 

@@ -17,6 +17,7 @@ from pysftpserver.failures import one_line
 from pysftpserver.pysftpexceptions import SFTPSessionEnd
 from pysftpserver.remo import wire
 from pysftpserver.remo.crypto import KeyProblem, OneTimeKey, SessionCipher, is_signed, new_key, sign
+from pysftpserver.remo.session import Session
 from pysftpserver.remo.users import Permissions, UserError
 from pysftpserver.service.throttle import Throttle
 
@@ -24,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pysftpserver.remo.audit import AuditTrail
     from pysftpserver.remo.crypto import PrivateKey, PublicKey
-    from pysftpserver.remo.session import Session, Sessions
+    from pysftpserver.remo.session import Sessions
     from pysftpserver.remo.users import User, Users
 
 log = logging.getLogger("pysftpserver.remo")
@@ -84,7 +85,8 @@ class Reception:
             audit.note("login", seconds=time.monotonic() - began)
         except SFTPSessionEnd:
             raise Refused from None  # a session that cannot be audited
-        session = self._sessions.add(user, may, cipher, address, time.monotonic(), audit)
+        session = Session(user, may, cipher, address, time.monotonic(), audit)
+        self._sessions.add(session)
         return session, wire.login_reply(one_time.public, sign(self._key, one_time.public))
 
     def _record(self, user: str, address: str, port: int | None, result: str, message: str) -> None:

@@ -21,6 +21,7 @@ import subprocess
 import termios
 import threading
 import time
+from typing import NamedTuple
 
 from pysftpserver.failures import reason_of, show
 
@@ -46,12 +47,11 @@ class CommandProblem(Exception):
     """The command cannot be started, or takes no more input; the text tells its user why."""
 
 
-class Limits:
+class Limits(NamedTuple):
     """Limits of a command. seconds: of run time. output: bytes."""
 
-    def __init__(self, seconds: float, output: int) -> None:
-        self.seconds = seconds
-        self.output = output
+    seconds: float
+    output: int
 
 
 def split(line: bytes) -> list[bytes]:

@@ -42,11 +42,10 @@ class TooMany(Exception):
 
 
 class Session:
-    """One login. ident: the session id in the cookie. may: what the user may do. address: of the client."""
+    """One login. may: what the user may do. address: of the client. id: what is in the cookie."""
 
     def __init__(
         self,
-        ident: str,
         user: User,
         may: Permissions,
         cipher: SessionCipher,
@@ -54,7 +53,7 @@ class Session:
         now: float,
         audit: SessionAudit = SILENT,
     ) -> None:
-        self.id = ident
+        self.id = new_id()
         self.audit = audit
         self.user = user
         self.may = may
@@ -172,17 +171,8 @@ class Sessions:
                 del self._keys[next(iter(self._keys))]
             return True
 
-    def add(
-        self,
-        user: User,
-        may: Permissions,
-        cipher: SessionCipher,
-        address: str,
-        now: float,
-        audit: SessionAudit = SILENT,
-    ) -> Session:
-        """A session that has not yet proved that it knows its key."""
-        session = Session(new_id(), user, may, cipher, address, now, audit)
+    def add(self, session: Session) -> None:
+        """Add one that has not yet proved that it knows its key."""
         crowded = None
         with self._lock:
             self._unconfirmed[session.id] = session
@@ -190,7 +180,6 @@ class Sessions:
                 crowded = self._unconfirmed.pop(next(iter(self._unconfirmed)))
         if crowded is not None:
             crowded.end()
-        return session
 
     def find(self, ident: str, now: float) -> Session | None:
         """The session of that id, if it is not over."""

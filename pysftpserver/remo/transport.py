@@ -21,7 +21,7 @@ from pysftpserver.remo.wire import COOKIE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 DEFAULT_PORT = 8080
 KEEP = 30.0  # seconds after which an idle connection is not used again
@@ -74,19 +74,15 @@ class Reply:
         self.status = response.status
         self.is_tokens = response.getheader("Content-Length") is None
         self.cookie = _session_id(response.headers.get_all("Set-Cookie") or [])
-        self.text = b"" if self.is_tokens else self._read(MOST_TEXT)
+        self.text = b"" if self.is_tokens else self._read(response.read, MOST_TEXT)
 
     def read(self, is_eager: bool) -> bytes:
         """The next bytes; none at the end. is_eager: return as soon as there are any. Raises Unreachable."""
-        read = self._response.read1 if is_eager else self._response.read
-        try:
-            return read(READ)
-        except (OSError, http.client.HTTPException) as error:
-            raise Unreachable(_reason(error)) from None
+        return self._read(self._response.read1 if is_eager else self._response.read, READ)
 
-    def _read(self, most: int) -> bytes:
+    def _read(self, read: Callable[[int], bytes], most: int) -> bytes:
         try:
-            return self._response.read(most)
+            return read(most)
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(_reason(error)) from None
 

@@ -14,6 +14,7 @@ import json
 import re
 import struct
 import time
+from typing import NamedTuple
 
 from pysftpserver import __version__
 
@@ -70,13 +71,12 @@ class Unnumbered(Tampered):
 # --- logins ---------------------------------------------------------------------------------------------
 
 
-class Login:
+class Login(NamedTuple):
     """A client's login. key: its one-time X448 public key, raw."""
 
-    def __init__(self, user: str, key: bytes, signature: bytes) -> None:
-        self.user = user
-        self.key = key
-        self.signature = signature
+    user: str
+    key: bytes
+    signature: bytes
 
     def encode(self) -> bytes:
         """The body of the request."""

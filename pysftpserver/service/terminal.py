@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from rich.progress import Progress as Bars
+
 MOST_LINES = 1000  # of a history
 MOST_BYTES = 1 << 20
 MOST_NAME = 40  # characters of a name in a progress display
@@ -86,33 +88,27 @@ def prompt_history(path: str, failed: Callable[[OSError], None]) -> Iterator[Non
 
 
 class Progress:
-    """One moving line on standard error: a name, what has been done, bytes and their speed."""
+    """One moving line on standard error: a name, what has been done, bytes and their speed. bars: rich's."""
 
-    def __init__(
-        self,
-        start: Callable[[str, int | None], None],
-        show: Callable[..., None],
-        keep: Callable[[str], None],
-    ) -> None:
-        self._start = start
-        self._show = show
-        self._keep = keep
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._task = bars.add_task("", total=None, note="")
 
     def begin(self, name: str, size: int | None = None) -> None:
         """Begin with a file. size: its bytes, None where they are not known."""
-        self._start(shortened(name), size)
+        self._bars.reset(self._task, description=shortened(name), total=size)
 
     def moved(self, count: int) -> None:
         """Some more bytes have been moved."""
-        self._show(advance=count)
+        self._bars.update(self._task, advance=count)
 
     def say(self, name: str, note: str = "") -> None:
         """Change the words of the line. note: what has been done so far."""
-        self._show(description=shortened(name), note=note)
+        self._bars.update(self._task, description=shortened(name), note=note)
 
     def keep(self, line: str) -> None:
         """Print a line that stays, above the moving one."""
-        self._keep(line)
+        self._bars.console.print(line, markup=False, highlight=False)
 
 
 def shortened(name: str) -> str:
@@ -124,37 +120,23 @@ def shortened(name: str) -> str:
 @contextlib.contextmanager
 def progress() -> Iterator[Progress | None]:
     """A progress display on standard error; None where that is not a terminal, or rich is not installed."""
-    bars = None
-    if os.isatty(2):
-        try:
-            from rich.console import Console
-            from rich.progress import DownloadColumn, SpinnerColumn, TextColumn, TransferSpeedColumn
-            from rich.progress import Progress as Bars
-        except ModuleNotFoundError:
-            pass
-        else:
-            bars = Bars(
-                SpinnerColumn(),
-                TextColumn("{task.fields[note]}", markup=False),
-                DownloadColumn(binary_units=True),
-                TransferSpeedColumn(),
-                TextColumn("{task.description}", markup=False),
-                console=Console(stderr=True),
-                transient=True,
-            )
-    if bars is None:
+    if not os.isatty(2):
         yield None
         return
-    with bars:
-        task = bars.add_task("", total=None, note="")
-
-        def start(name: str, size: int | None) -> None:
-            bars.reset(task, description=name, total=size)
-
-        def show(**changes: object) -> None:
-            bars.update(task, **changes)  # type: ignore[arg-type]
-
-        def keep(line: str) -> None:
-            bars.console.print(line, markup=False, highlight=False)
-
-        yield Progress(start, show, keep)
+    try:
+        from rich.console import Console
+        from rich.progress import DownloadColumn, SpinnerColumn, TextColumn, TransferSpeedColumn
+        from rich.progress import Progress as Bars
+    except ModuleNotFoundError:
+        yield None
+        return
+    with Bars(
+        SpinnerColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TextColumn("{task.description}", markup=False),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bars:
+        yield Progress(bars)

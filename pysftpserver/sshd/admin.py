@@ -129,9 +129,9 @@ class Admin:
         self._asking: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
         self._listener: asyncio.Server | None = None
         self._questions: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
-            "sessions": (self._all, ()),
+            "sessions": (lambda: {"sessions": sessions.all()}, ()),
             "end": (self._end, ("number", "user")),
-            "figures": (self._figures, ()),
+            "figures": (lambda: {"figures": sessions.figures()}, ()),
         }
 
     async def start(self, listening: socket.socket) -> None:
@@ -212,12 +212,6 @@ class Admin:
         except Exception as error:
             self._log.fault(error)
             return {"error": f"internal error ({type(error).__name__}); the log says more"}
-
-    def _all(self) -> dict[str, Any]:
-        return {"sessions": self._sessions.all()}
-
-    def _figures(self) -> dict[str, Any]:
-        return {"figures": self._sessions.figures()}
 
     def _end(self, number: Any = None, user: Any = None) -> dict[str, Any]:
         if (number is None) == (user is None):

@@ -13,23 +13,9 @@ from functools import partial
 
 import asyncssh
 
+from pysftpserver.engine import wire
 from pysftpserver.engine.segments import LONGEST_READ, LateRead
-from pysftpserver.engine.wire import (
-    PACKET_HEADER,
-    SSH2_FXP_CLOSE,
-    SSH2_FXP_FSTAT,
-    SSH2_FXP_INIT,
-    SSH2_FXP_LSTAT,
-    SSH2_FXP_OPEN,
-    SSH2_FXP_OPENDIR,
-    SSH2_FXP_READ,
-    SSH2_FXP_READDIR,
-    SSH2_FXP_READLINK,
-    SSH2_FXP_REALPATH,
-    SSH2_FXP_STAT,
-    SSH2_FXP_WRITE,
-    u32_at,
-)
+from pysftpserver.engine.wire import PACKET_HEADER, u32_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,18 +30,18 @@ MOST_UNSENT = 512 << 10  # bytes of replies in the channel
 SEGMENTS_AT_ONCE = 64
 QUICK = frozenset(
     (
-        SSH2_FXP_INIT,
-        SSH2_FXP_OPEN,
-        SSH2_FXP_CLOSE,
-        SSH2_FXP_READ,
-        SSH2_FXP_WRITE,
-        SSH2_FXP_LSTAT,
-        SSH2_FXP_FSTAT,
-        SSH2_FXP_OPENDIR,
-        SSH2_FXP_READDIR,
-        SSH2_FXP_REALPATH,
-        SSH2_FXP_STAT,
-        SSH2_FXP_READLINK,
+        wire.SSH2_FXP_INIT,
+        wire.SSH2_FXP_OPEN,
+        wire.SSH2_FXP_CLOSE,
+        wire.SSH2_FXP_READ,
+        wire.SSH2_FXP_WRITE,
+        wire.SSH2_FXP_LSTAT,
+        wire.SSH2_FXP_FSTAT,
+        wire.SSH2_FXP_OPENDIR,
+        wire.SSH2_FXP_READDIR,
+        wire.SSH2_FXP_REALPATH,
+        wire.SSH2_FXP_STAT,
+        wire.SSH2_FXP_READLINK,
     )
 )
 

@@ -17,21 +17,24 @@ from pysftpserver.sshd.users import DirectoryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Self
+    from collections.abc import Iterable, Sequence
+    from typing import Any, Self
 
     from pysftpserver.sshd.records import Record
     from pysftpserver.sshd.users import User
 
 
 class Change(NamedTuple):
-    """A change of a user: the arguments of UsersEditor.change()."""
+    """A change of a user; None: no change. storage: "": the folder again.
 
-    add_keys: list[str]
-    remove_keys: list[str]
-    folder: str | None
-    storage: str | None
-    is_active: bool | None
+    Keys that the user has are not added again.
+    """
+
+    add_keys: Sequence[str] = ()
+    remove_keys: Sequence[str] = ()
+    folder: str | None = None
+    storage: str | None = None
+    is_active: bool | None = None
 
 
 class UsersEditor(ABC):
@@ -52,19 +55,11 @@ class UsersEditor(ABC):
     ) -> User:
         """Add an active user. folder: None: a new one or the user's name, depending on the directory."""
 
-    def change(
-        self,
-        name: str,
-        *,
-        add_keys: Iterable[str] = (),
-        remove_keys: Iterable[str] = (),
-        folder: str | None = None,
-        storage: str | None = None,
-        is_active: bool | None = None,
-    ) -> User:
-        """Change what is given. storage: "": the folder again. Keys that the user has are not added again."""
-        check(None, folder, storage)
-        return self._change(name, Change(list(add_keys), list(remove_keys), folder, storage, is_active))
+    def change(self, name: str, **fields: Any) -> User:
+        """Change what is given. fields: those of Change."""
+        change = Change(**fields)
+        check(None, change.folder, change.storage)
+        return self._change(name, change)
 
     @abstractmethod
     def _change(self, name: str, change: Change) -> User:

@@ -14,7 +14,7 @@ import os
 
 from pysftpserver.sshd import users_file
 from pysftpserver.sshd.roster import shown
-from pysftpserver.sshd.updating import HeldUsers, announce, in_steps
+from pysftpserver.sshd.updating import UserDirectory, announce, in_steps
 from pysftpserver.sshd.users import DirectoryError
 
 TYPE_CHECKING = False
@@ -29,7 +29,7 @@ SETTLING = 0.1  # seconds without a change before a file is read, which may stil
 MOST_LOOKS = 20  # until it is read all the same
 
 
-class FileUsers(HeldUsers):
+class FileUsers(UserDirectory):
     """The users in a TOML file. interval: seconds from one look at it to the next."""
 
     def __init__(self, path: str | os.PathLike[str], log: SFTPLog, *, interval: float = INTERVAL) -> None:

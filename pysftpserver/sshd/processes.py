@@ -17,15 +17,9 @@ from pysftpserver.engine.log import SFTPLog
 from pysftpserver.failures import BadInput, reason_of
 from pysftpserver.host.linux import end_with_parent
 from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.service import serving
 from pysftpserver.service.hangups import heed_held_hangup
 from pysftpserver.service.logs import ServiceLog
-from pysftpserver.service.serving import (
-    listening_sockets,
-    log_addresses,
-    raise_descriptor_limit,
-    reload_quietly,
-    until_told,
-)
 from pysftpserver.sshd import hostkeys
 from pysftpserver.sshd.algorithms import chosen
 from pysftpserver.sshd.endpoints import LocalEndpoints
@@ -39,13 +33,13 @@ from pysftpserver.sshd.users import DirectoryError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import asyncssh
 
     from pysftpserver.sshd.config import ServerSettings
+    from pysftpserver.sshd.updating import UserDirectory
     from pysftpserver.sshd.user_storages import Openers
-    from pysftpserver.sshd.users import UserDirectory
 
 DESCRIPTORS_EACH = 12  # that a connection may need
 PAUSE = 1.0  # seconds before a process that ended at once is replaced
@@ -112,19 +106,15 @@ def run(settings: ServerSettings, again: Callable[[], ServerSettings], openers: 
             service.check_users()
     except DirectoryError as error:
         raise BadInput(error.message) from None
-    raise_descriptor_limit(settings.max_connections, DESCRIPTORS_EACH)
-    sockets = listening_sockets(settings.listen_address, settings.port, settings.workers)
-    log_addresses(list(itertools.chain(*sockets)), service.log)
-    with LocalEndpoints(settings, service.log) as service.endpoints:
-        write_pid(settings.pid_file)
+    serving.raise_descriptor_limit(settings.max_connections, DESCRIPTORS_EACH)
+    sockets = serving.listening_sockets(settings.listen_address, settings.port, settings.workers)
+    serving.log_addresses(list(itertools.chain(*sockets)), service.log)
+    with LocalEndpoints(settings, service.log) as service.endpoints, pid_in(settings.pid_file):
         signal.pthread_sigmask(signal.SIG_BLOCK, (*SIGNALS, signal.SIGCHLD))  # until handlers are set
         heed_held_hangup()
-        try:
-            if len(sockets) == 1:
-                return asyncio.run(serve(service, sockets[0], 0))
-            return supervise(service, sockets)
-        finally:
-            remove_pid(settings.pid_file)
+        if len(sockets) == 1:
+            return asyncio.run(serve(service, sockets[0], 0))
+        return supervise(service, sockets)
 
 
 def check(settings: ServerSettings) -> None:
@@ -152,20 +142,21 @@ def host_keys(settings: ServerSettings, log: SFTPLog) -> Sequence[asyncssh.SSHKe
     return keys
 
 
-def write_pid(path: str | None) -> None:
-    """Raises BadInput."""
-    if path is not None:
-        try:
+@contextlib.contextmanager
+def pid_in(path: str | None) -> Iterator[None]:
+    """Keep the process number in a file, until the end of the block. Raises BadInput."""
+    try:
+        if path is not None:
             with open(path, "w") as file:
                 file.write(f"{os.getpid()}\n")
-        except OSError as error:
-            raise BadInput(f"pid_file {path}: {reason_of(error)}; name a file that can be written") from None
-
-
-def remove_pid(path: str | None) -> None:
-    if path is not None:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
+    except OSError as error:
+        raise BadInput(f"pid_file {path}: {reason_of(error)}; name a file that can be written") from None
+    try:
+        yield
+    finally:
+        if path is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
 
 # --- one process ------------------------------------------------------------------------------------------
@@ -188,7 +179,7 @@ async def serve(service: Service, sockets: Sequence[socket.socket], number: int)
         service.reload()
         server.apply_limits()
 
-    told = asyncio.create_task(until_told(reload, service.log))
+    told = asyncio.create_task(serving.until_told(reload, service.log))
     await asyncio.sleep(0)  # now it has set its handlers
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (*SIGNALS, signal.SIGCHLD))
     try:
@@ -221,7 +212,7 @@ def supervise(service: Service, sockets: Sequence[Sequence[socket.socket]]) -> i
         number = signal.sigwait(watched)
         if number in SIGNALS:
             if number == signal.SIGHUP:
-                reload_quietly(service.reload, SFTPLog(None))  # the other processes say what is wrong
+                serving.reload_quietly(service.reload, SFTPLog(None))  # the other processes say what is wrong
             else:
                 is_ending = True
                 for one in itertools.chain(*sockets):

@@ -23,7 +23,7 @@ with needed("sshd", "redis"):
 from pysftpserver.sshd import redis_records as records
 from pysftpserver.sshd.redis_records import Refused
 from pysftpserver.sshd.roster import shown
-from pysftpserver.sshd.updating import HeldUsers, announce, in_steps
+from pysftpserver.sshd.updating import UserDirectory, announce, in_steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ SILENCE = 15.0  # seconds without a message after which the connection is tested
 MOST_TRIES = 20  # to store a folder while others write the same record
 
 
-class RedisUsers(HeldUsers):
+class RedisUsers(UserDirectory):
     """The users in a Redis database.
 
     A Redis that cannot be reached is not an error: start() returns, trouble() says so, and there are no users

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.hook import SFTPHook
     from pysftpserver.sshd.config import ServerSettings
-    from pysftpserver.sshd.users import User, UserDirectory
+    from pysftpserver.sshd.updating import UserDirectory
+    from pysftpserver.sshd.users import User
 
 IDLE_CHECKS = 5.0  # seconds between two looks for idle connections, at most
 KEEPALIVE = 30.0  # seconds of silence before a client has to answer a keep-alive request

@@ -25,8 +25,8 @@ class Shared:
 
     def __init__(self, processes: int, most: int) -> None:
         self.most = most
-        self._places = most * 2 * DIGEST
-        self._part = self._places + FAILURES * (DIGEST + TIME)
+        self.places = most * 2 * DIGEST  # bytes of each part, before the failures
+        self._part = self.places + FAILURES * (DIGEST + TIME)
         self.processes = processes
         self._memory = mmap.mmap(-1, self._part * processes)
         self._secret = secrets.token_bytes(16)
@@ -47,19 +47,19 @@ class Shared:
 
     def present(self, digest: bytes) -> int:
         """The number of connections with that digest, in all processes."""
-        parts = (self._of(process)[: self._places] for process in range(self.processes))
+        parts = (self._of(process)[: self.places] for process in range(self.processes))
         return sum(part.count(digest) for part in parts)
 
     def occupied(self, process: int) -> int:
         """The number of connections of a process."""
         part = self._of(process)
-        return sum(part[at : at + DIGEST] != _NOBODY for at in range(0, self._places, 2 * DIGEST))
+        return sum(part[at : at + DIGEST] != _NOBODY for at in range(0, self.places, 2 * DIGEST))
 
     def failures(self, digest: bytes, since: int) -> int:
         """The number of failures with that digest since a time, in all processes."""
         found = 0
         for process in range(self.processes):
-            part = self._of(process)[self._places :]
+            part = self._of(process)[self.places :]
             at = part.find(digest)
             while at >= 0:
                 found += int.from_bytes(part[at + DIGEST : at + DIGEST + TIME], "big") >= since
@@ -68,11 +68,6 @@ class Shared:
 
     def _of(self, process: int) -> bytes:
         return self._memory[process * self._part : (process + 1) * self._part]
-
-    @property
-    def places(self) -> int:
-        """The offset of the failures in each part."""
-        return self._places
 
 
 class Gate:
@@ -89,17 +84,13 @@ class Gate:
         self.limit(most, per_address, per_user)
         self._process = process
         self._free = list(range(shared.most))
+        self.room = shared.most  # places that this process has in the memory
 
     def limit(self, most: int, per_address: int | None, per_user: int | None) -> None:
         """Set new limits. One process cannot have more connections than the memory has places for."""
         self.most = most
         self.per_address = per_address
         self.per_user = per_user
-
-    @property
-    def room(self) -> int:
-        """The number of places that this process has in the memory."""
-        return self._shared.most
 
     def enter(self, address: str) -> tuple[int, str | None]:
         """Admit a connection: (its place, None), or (-1, the reason for refusing it)."""

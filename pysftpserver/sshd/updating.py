@@ -6,9 +6,9 @@ What may not enter: where users come from.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 
 from pysftpserver.sshd.roster import Roster
-from pysftpserver.sshd.users import UserDirectory
 
 CANCEL_AGAIN = 0.1  # seconds
 
@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 
-class HeldUsers(UserDirectory):
-    """A directory with a roster, and with a task that keeps it up to date, which start() begins."""
+class UserDirectory(ABC):
+    """Users by name, held in a roster that a task keeps up to date; start() begins that task.
+
+    For one event loop. find() never waits: a login makes no query.
+    """
 
     def __init__(self, log: SFTPLog) -> None:
         self._log = log
@@ -32,16 +35,29 @@ class HeldUsers(UserDirectory):
         self._trouble: str | None = None
         self._task: asyncio.Task[None] | None = None
 
+    @abstractmethod
+    async def start(self, on_change: Callable[[str], None]) -> None:
+        """Load all users, and watch for changes from then on.
+
+        on_change: called with the name of each user that was added, changed or removed, once find() gives the
+        new state; with the old and the new name of a user that was renamed. Raises DirectoryError when
+        nothing can be loaded.
+        """
+
     def find(self, name: str) -> User | None:
+        """The user of that name, active or not; None: there is none."""
         return self._roster.find(name)
 
     def users(self) -> Iterable[User]:
+        """All users, in the order of their names."""
         return self._roster.users()
 
     def trouble(self) -> str | None:
+        """Why the users may be out of date, in one line; None: they are current."""
         return self._trouble
 
     async def close(self) -> None:
+        """Stop watching for changes."""
         if self._task is not None:
             # redis-py takes a cancellation for its own where an answer comes at the same moment.
             while not self._task.done():

@@ -54,7 +54,10 @@ class Tables(HereCase):
     def added(self, table: Sessions, name: str) -> Session:
         # Keys as derivations make them: an object of its own for each.
         cipher = crypto.SessionCipher(bytes(bytearray(self.key)))
-        return table.add(User(name, "", None), Permissions.ALL, cipher, "192.0.2.1", time.monotonic())
+        user = User(name, "", None)
+        session = Session(user, Permissions.ALL, cipher, "192.0.2.1", time.monotonic())
+        table.add(session)
+        return session
 
 
 class OverTheWire(HostCase):

@@ -43,7 +43,7 @@ def body(parts: list[bytes], number: int, bound: bytes, made: int = NOW) -> list
 
 
 def session() -> Session:
-    return Session("i" * 32, User("alice", "", None), Permissions.ALL, CIPHER, "", 0.0)
+    return Session(User("alice", "", None), Permissions.ALL, CIPHER, "", 0.0)
 
 
 class Logins(unittest.TestCase):

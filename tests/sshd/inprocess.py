@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,7 +16,8 @@ from pysftpserver.engine.log import DEBUG1, SFTPLog
 from pysftpserver.service.serving import listen
 from pysftpserver.sshd.config import ServerSettings
 from pysftpserver.sshd.server import Server
-from pysftpserver.sshd.users import User, UserDirectory
+from pysftpserver.sshd.updating import UserDirectory
+from pysftpserver.sshd.users import User
 from tests.support.waiting import PATIENCE
 
 HOST = "127.0.0.1"
@@ -30,6 +31,7 @@ class Users(UserDirectory):
     """Users in memory, as a test changes them."""
 
     def __init__(self, *users: User) -> None:
+        super().__init__(SFTPLog())
         self.by_name = {user.name: user for user in users}
         self.asked: list[str] = []
 
@@ -39,15 +41,6 @@ class Users(UserDirectory):
     def find(self, name: str) -> User | None:
         self.asked.append(name)
         return self.by_name.get(name)
-
-    def users(self) -> Iterable[User]:
-        return list(self.by_name.values())
-
-    def trouble(self) -> str | None:
-        return None
-
-    async def close(self) -> None:
-        pass
 
     def put(self, user: User) -> None:
         self.by_name[user.name] = user

@@ -10,7 +10,7 @@ from typing import Any
 import asyncssh
 
 from pysftpserver.sshd.hostkeys import KINDS
-from pysftpserver.sshd.users import UserDirectory
+from pysftpserver.sshd.updating import UserDirectory
 from tests.support.waiting import PATIENCE, eventually
 
 _made: dict[tuple[str, int], asyncssh.SSHKey] = {}

@@ -20,7 +20,8 @@ from pysftpserver.sshd.file_users import FileUsers
 from pysftpserver.sshd.keys import fingerprint
 from pysftpserver.sshd.redis_editing import RedisEditor
 from pysftpserver.sshd.redis_users import RedisUsers
-from pysftpserver.sshd.users import DirectoryError, UserDirectory
+from pysftpserver.sshd.updating import UserDirectory
+from pysftpserver.sshd.users import DirectoryError
 from tests.sshd.material import Watcher, base64_alone, blob, line
 from tests.sshd.redis_server import RedisCase
 from tests.support.lines import Lines
