@@ -53,6 +53,7 @@ def database_name(text: str) -> str:
     return text
 
 
+# fmt: off
 COMMAND = Command(
     PROG,
     description="Serves the files in a MongoDB database (GridFS) over SFTP on standard input and output.",
@@ -66,34 +67,26 @@ COMMAND = Command(
     ),
     options=(
         Option(
-            "--uri-file",
-            metavar="FILE",
+            "--uri-file", metavar="FILE",
             help="Read the URI from the first line of this file. The default is to take it from the "
             "arguments.",
         ),
         Option(
-            "--embedded",
-            metavar="DIR",
+            "--embedded", metavar="DIR",
             help="For trials and tests: start a database server with its data in this directory, and stop it "
             "at the end of the session, which has no sandbox. The default is to use a running server.",
         ),
         Option(
-            "--database",
-            metavar="NAME",
-            convert=database_name,
+            "--database", metavar="NAME", convert=database_name,
             help="Use this database. The default is the one that the URI names, or "
             f"{EMBEDDED_DATABASE} with --embedded.",
         ),
         Option(
-            "--bucket",
-            metavar="NAME",
-            default="fs",
+            "--bucket", metavar="NAME", default="fs",
             help="Use this GridFS bucket of the database. The default is fs.",
         ),
         Option(
-            "--prefix",
-            metavar="DIR",
-            default="",
+            "--prefix", metavar="DIR", default="",
             help="Serve this directory of the bucket; clients see it as /. The default is to serve the whole "
             "bucket.",
         ),
@@ -103,10 +96,7 @@ COMMAND = Command(
         ),
         *session.LOG_OPTIONS,
         Option(
-            "-d",
-            "--start-directory",
-            metavar="DIR",
-            default="/",
+            "-d", "--start-directory", metavar="DIR", default="/",
             help="Start sessions in this directory. The default is the root.",
         ),
         *session.ACCESS_OPTIONS,
@@ -116,24 +106,17 @@ COMMAND = Command(
             "--check-only",
             help="Print missing indexes and files that clients cannot reach, one per line, and exit.",
         ),
+        Option("--gc", help="Remove orphaned chunks, which interrupted uploads leave behind, and exit."),
+        Option("--dry-run", help="With --gc, only print what would be removed. The default is to remove it."),
         Option(
-            "--gc",
-            help="Remove orphaned chunks, which interrupted uploads leave behind, and exit.",
-        ),
-        Option(
-            "--dry-run",
-            help="With --gc, only print what would be removed. The default is to remove it.",
-        ),
-        Option(
-            "--older-than",
-            metavar="HOURS",
-            convert=hours,
+            "--older-than", metavar="HOURS", convert=hours,
             help="With --gc, keep uploads that began less than this many hours ago, because they may still "
             f"be in progress. The default is {OLD:g}.",
         ),
         session.LIST_REQUESTS,
     ),
 )
+# fmt: on
 
 
 def _bad(message: str) -> BadInput:

@@ -25,6 +25,7 @@ def query(feature: str) -> str:
     return "\n".join(session.request_names())
 
 
+# fmt: off
 COMMAND = Command(
     PROG,
     description="A drop-in replacement for OpenSSH's sftp-server. Serves all files that the user can reach, "
@@ -34,31 +35,17 @@ COMMAND = Command(
     rest=("operand", "Ignored, as by sftp-server: scp -D gives a host and a subsystem."),
     options=(
         Option(
-            "-d",
-            "--start-directory",
-            metavar="DIR",
+            "-d", "--start-directory", metavar="DIR",
             help="Start sessions in this directory. %%d stands for the user's home directory, %%u for the "
             "user's name and %%%% for a percent sign. The default is the current directory.",
         ),
+        Option("-e", name="to_stderr", help="Log to standard error. The default is to log to syslog."),
         Option(
-            "-e",
-            name="to_stderr",
-            help="Log to standard error. The default is to log to syslog.",
-        ),
-        Option(
-            "-f",
-            "--log-facility",
-            metavar="FACILITY",
-            convert=session.log_facility,
-            default="AUTH",
+            "-f", "--log-facility", metavar="FACILITY", convert=session.log_facility, default="AUTH",
             help="Log to this syslog facility: DAEMON, USER, AUTH or LOCAL0 to LOCAL7. The default is AUTH.",
         ),
         Option(
-            "-l",
-            "--log-level",
-            metavar="LEVEL",
-            convert=session.log_level,
-            default=ERROR,
+            "-l", "--log-level", metavar="LEVEL", convert=session.log_level, default=ERROR,
             help="Log up to this level: QUIET, FATAL, ERROR, INFO, VERBOSE, DEBUG, DEBUG1, DEBUG2 or "
             "DEBUG3. The default is ERROR.",
         ),
@@ -66,14 +53,12 @@ COMMAND = Command(
         *session.LIMIT_OPTIONS,
         *session.SECURITY_OPTIONS,
         Option(
-            "-Q",
-            name="query",
-            metavar="requests",
-            instead=query,
+            "-Q", name="query", metavar="requests", instead=query,
             help="Print the names of all requests, for use with -p and -P, and exit.",
         ),
     ),
 )
+# fmt: on
 
 
 def expand(template: str) -> str:

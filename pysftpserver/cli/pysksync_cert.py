@@ -32,50 +32,37 @@ def name_list(text: str) -> list[str]:
     return found
 
 
+# fmt: off
 COMMAND = Command(
     "pysksync make-cert",
     description="Make a self-signed certificate and its key, for an SK Sync server or a client with TLS.",
     epilog="The other side needs a copy of the certificate. Keep the key secret.",
     options=(
         Option(
-            "--cert",
-            metavar="FILE",
-            default=CERTFILE,
+            "--cert", metavar="FILE", default=CERTFILE,
             help=f"Write the certificate to this file. The default is {CERTFILE}.",
         ),
         Option(
-            "--key",
-            metavar="FILE",
-            default=KEYFILE,
+            "--key", metavar="FILE", default=KEYFILE,
             help=f"Write the key to this file, with mode 0600. The default is {KEYFILE}.",
         ),
         Option(
-            "--name",
-            metavar="NAME",
-            convert=name_list,
+            "--name", metavar="NAME", convert=name_list,
             help="Make it for these host names and IP addresses, separated by commas. The default is the "
             f"name of this host, {', '.join(LOCAL)}.",
         ),
         Option(
-            "--days",
-            metavar="DAYS",
-            convert=converter(whole(1, MOST_DAYS)),
-            default=DAYS,
+            "--days", metavar="DAYS", convert=converter(whole(1, MOST_DAYS)), default=DAYS,
             help=f"Make it valid for this many days. The default is {DAYS}.",
         ),
         Option(
-            "--type",
-            metavar="TYPE",
-            convert=converter(one_of(*TYPES)),
-            default="ecdsa",
+            "--type", metavar="TYPE", convert=converter(one_of(*TYPES)), default="ecdsa",
             help="Make a key of this type: ecdsa (with P-256) or ed25519. The default is ecdsa.",
         ),
-        Option(
-            "--force",
-            help="Replace existing files. The default is to refuse that.",
-        ),
+        Option("--force", help="Replace existing files. The default is to refuse that."),
     ),
 )
+# fmt: on
 
 
 def serve(words: Sequence[str]) -> int:

@@ -88,34 +88,23 @@ def _limit_option(limit: Limit) -> Option:
 #: Resource limits of a session.
 LIMIT_OPTIONS = tuple(map(_limit_option, LIMITS))
 
+# fmt: off
 #: Which requests a session may make.
 ACCESS_OPTIONS = (
     Option(
-        "-R",
-        "--read-only",
-        help="Refuse requests that would change anything. The default is to allow them.",
+        "-R", "--read-only", help="Refuse requests that would change anything. The default is to allow them."
     ),
     Option(
-        "-p",
-        "--allow-requests",
-        metavar="LIST",
-        convert=request_list,
+        "-p", "--allow-requests", metavar="LIST", convert=request_list,
         help="Allow only the requests in this comma-separated list. The default is to allow all.",
     ),
     Option(
-        "-P",
-        "--deny-requests",
-        metavar="LIST",
-        convert=request_list,
-        default=(),
+        "-P", "--deny-requests", metavar="LIST", convert=request_list, default=(),
         help="Refuse the requests in this comma-separated list, even if -p allows them. The default is to "
         "refuse none.",
     ),
     Option(
-        "-u",
-        "--umask",
-        metavar="UMASK",
-        convert=octal_umask,
+        "-u", "--umask", metavar="UMASK", convert=octal_umask,
         help="Umask for new files and directories, in octal. The default is the umask that the command "
         "inherits.",
     ),
@@ -124,24 +113,17 @@ ACCESS_OPTIONS = (
 #: The log of the commands that serve one directory or database.
 LOG_OPTIONS = (
     Option(
-        "-l",
-        "--logfile",
-        metavar="FILE",
+        "-l", "--logfile", metavar="FILE",
         help="Append the log to this file. The default is to log to syslog, facility AUTH.",
     ),
     Option(
-        "--log-level",
-        metavar="LEVEL",
-        convert=log_level,
-        default=INFO,
+        "--log-level", metavar="LEVEL", convert=log_level, default=INFO,
         help="Log up to this level: QUIET, FATAL, ERROR, INFO, VERBOSE or DEBUG. The default is INFO.",
     ),
 )
 
 LIST_REQUESTS = Option(
-    "-Q",
-    "--list-requests",
-    instead=lambda _: "\n".join(request_names()),
+    "-Q", "--list-requests", instead=lambda _: "\n".join(request_names()),
     help="Print the names of all requests, for use with -p and -P, and exit.",
 )
 
@@ -159,8 +141,7 @@ SECURITY_OPTIONS = (
         "default is to write in place.",
     ),
     Option(
-        "--audit",
-        metavar="FILE",
+        "--audit", metavar="FILE",
         help="Append a record of every operation to this file, one JSON object per line; - means standard "
         "error. The session ends if a record cannot be written. There is no audit log by default.",
     ),
@@ -169,6 +150,7 @@ SECURITY_OPTIONS = (
         help="Continue a session when the audit log cannot be written. The default is to end it.",
     ),
 )
+# fmt: on
 
 
 def open_log(prog: str, options: dict[str, Any]) -> SFTPLog:

@@ -36,14 +36,7 @@ class Limit:
     __slots__ = ("default", "flag", "least", "most", "name", "text", "unit")
 
     def __init__(
-        self,
-        name: str,
-        default: int | None,
-        least: int,
-        most: int,
-        unit: str,
-        text: str,
-        flag: str = "",
+        self, name: str, default: int | None, least: int, most: int, unit: str, text: str, flag: str = ""
     ) -> None:
         self.name = name
         self.default = default

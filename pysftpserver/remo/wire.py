@@ -215,11 +215,7 @@ class Opener:
     """
 
     def __init__(
-        self,
-        cipher: Cipher,
-        bound: bytes,
-        number: int | None = None,
-        now: Callable[[], float] = time.time,
+        self, cipher: Cipher, bound: bytes, number: int | None = None, now: Callable[[], float] = time.time
     ) -> None:
         self.number = number
         self.made = 0  # when the newest token was made, seconds since the epoch by the peer's clock

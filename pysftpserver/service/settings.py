@@ -394,36 +394,30 @@ class Settings:
         return self.kept(new)
 
 
+# fmt: off
 class LogSettings(Settings):
     """What every long-running door can be told of its logs."""
 
     logfile = Setting(optional(FILE), None, "Append the log to this file.", unset="standard error")
     log_level = Setting(
-        LEVEL,
-        "INFO",
-        "Log up to this level: QUIET, FATAL, ERROR, INFO, VERBOSE or DEBUG.",
-        reloads=True,
+        LEVEL, "INFO", "Log up to this level: QUIET, FATAL, ERROR, INFO, VERBOSE or DEBUG.", reloads=True
     )
     log_format = Setting(
-        one_of("plain", "json", metavar="FORMAT"),
-        "plain",
+        one_of("plain", "json", metavar="FORMAT"), "plain",
         "Write the log as text (plain) or as one JSON object per line (json).",
     )
     log_size = Setting(
-        optional(whole(1, 1_000_000, "MIB")),
-        None,
-        "Rotate the log at this size (MiB).",
-        unset="no rotation",
+        optional(whole(1, 1_000_000, "MIB")), None, "Rotate the log at this size (MiB).", unset="no rotation"
     )
     log_keep = Setting(whole(1, 1000), 5, "Number of rotated log files to keep.")
     audit = Setting(
-        optional(FILE),
-        None,
-        "Append the audit log to this file, one JSON object per operation.",
+        optional(FILE), None, "Append the audit log to this file, one JSON object per operation.",
         unset="no audit log",
     )
+# fmt: on
 
 
+# fmt: off
 class ServiceSettings(LogSettings):
     """What every long-running door can be told, in the same words; doors add defaults and aliases."""
 
@@ -435,25 +429,20 @@ class ServiceSettings(LogSettings):
         COUNT, 1000, "Maximum number of connections, unauthenticated ones included.", reloads=True
     )
     max_per_address = Setting(
-        optional(COUNT),
-        None,
-        "Maximum number of connections from one address.",
-        unset="no limit",
+        optional(COUNT), None, "Maximum number of connections from one address.", unset="no limit",
         reloads=True,
     )
     login_grace = Setting(
         seconds(), 60.0, "Close a connection that has not logged in after this many seconds."
     )
     idle_timeout = Setting(
-        optional(seconds()),
-        None,
-        "Close a connection on which nothing moved for this many seconds.",
-        unset="no limit",
-        reloads=True,
+        optional(seconds()), None, "Close a connection on which nothing moved for this many seconds.",
+        unset="no limit", reloads=True,
     )
     drain_seconds = Setting(
         seconds(0.0), 30.0, "Seconds that running transfers get to finish after SIGTERM.", reloads=True
     )
+# fmt: on
 
 
 def read_file(path: str, longest: int = LONGEST_FILE) -> str:

@@ -29,6 +29,7 @@ REDIS = "redis_"  # the settings that say where Redis is begin with this
 DEFAULT_USERS = "users.toml"
 
 
+# fmt: off
 class ServerSettings(ServiceSettings):
     """The settings of pysftpd."""
 
@@ -40,36 +41,27 @@ class ServerSettings(ServiceSettings):
     redis_port = Setting(whole(1, 65535, "PORT"), 6379, "Port of the Redis server.")
     redis_dbindex = Setting(whole(0, 1_000_000, "NUMBER"), 1, "Number of the Redis database.")
     redis_pass = Setting(
-        optional(text("PASSWORD")),
-        None,
+        optional(text("PASSWORD")), None,
         "Password of the Redis server; keep it in the file, because others on this host can read a command "
-        "line.",
-        is_secret=True,
+        "line.", is_secret=True,
     )
     redis_channel = Setting(
         text("CHANNEL"), "sftp_users", "Redis channel on which changes of users are announced."
     )
     users = Setting(
-        optional(FILE),
-        None,
-        "Read the users from this TOML file instead of Redis.",
+        optional(FILE), None, "Read the users from this TOML file instead of Redis.",
         unset=f"Redis if a setting says where it is, otherwise {DEFAULT_USERS} in the current directory",
     )
     host_key = Setting(
-        optional(FILE),
-        None,
+        optional(FILE), None,
         "Use the private host key in this file instead of those in the host key directory.",
     )
     host_key_dir = Setting(
-        optional(DIRECTORY),
-        None,
-        "Directory of the host keys, which are generated at the first start.",
+        optional(DIRECTORY), None, "Directory of the host keys, which are generated at the first start.",
         unset="host-keys",
     )
     listen_address = Setting(
-        optional(texts("ADDRESS", ",")),
-        None,
-        "Listen on these addresses, separated by commas.",
+        optional(texts("ADDRESS", ",")), None, "Listen on these addresses, separated by commas.",
         unset="all addresses",
     )
     workers = Setting(whole(1, 256), 1, "Number of processes that serve; they share the port.")
@@ -89,26 +81,22 @@ class ServerSettings(ServiceSettings):
     )
     mongo_bucket = Setting(text("NAME"), "fs", "Name of the GridFS bucket.")
     storage_classes = Setting(
-        optional(texts("CLASSES", ",")),
-        None,
+        optional(texts("CLASSES", ",")), None,
         "Storage classes that users may have, each MODULE:CLASS, separated by commas.",
     )
     pid_file = Setting(optional(FILE), None, "Write the process number to this file.")
     ciphers = Setting(
-        optional(texts("NAMES", ",")),
-        None,
+        optional(texts("NAMES", ",")), None,
         "Encryption algorithms, separated by commas, the preferred one first.",
         unset="a choice of strong ones, the fastest on this processor first",
     )
     macs = Setting(
-        optional(texts("NAMES", ",")),
-        None,
+        optional(texts("NAMES", ",")), None,
         "Integrity algorithms, separated by commas, the preferred one first.",
         unset="a choice of strong ones",
     )
     kex = Setting(
-        optional(texts("NAMES", ",")),
-        None,
+        optional(texts("NAMES", ",")), None,
         "Key exchange algorithms, separated by commas, the preferred one first.",
         unset="a choice of strong ones",
     )
@@ -134,6 +122,7 @@ class ServerSettings(ServiceSettings):
     def users_file(self) -> str:
         """The file of users, where they are not in Redis."""
         return self.users or DEFAULT_USERS
+# fmt: on
 
 
 class KeysSettings(ServerSettings):

@@ -33,11 +33,7 @@ COUNTERS = (
 GAUGES = (
     ("sessions", "pysftpd_sessions", "Connections that have logged in."),
     ("connections", "pysftpd_connections", "Open connections, including unauthenticated ones."),
-    (
-        "outdated",
-        "pysftpd_users_outdated",
-        "Processes that cannot read the users and keep those they have.",
-    ),
+    ("outdated", "pysftpd_users_outdated", "Processes that cannot read the users and keep those they have."),
     ("processes", "pysftpd_processes", "Processes that have answered."),
 )
 
