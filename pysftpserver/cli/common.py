@@ -28,7 +28,11 @@ def run(prog: str, command: Callable[[Sequence[str]], int], arguments: Sequence[
     try:
         return command(sys.argv[1:] if arguments is None else arguments)
     except BadInput as error:
-        _complain(prog, error)
+        text = error.message
+        if "SSH_CONNECTION" in os.environ:
+            syslog(LEVELS["ERROR"], prog).error(one_line(text))
+            text = error.public
+        tell(f"{prog}: {one_line(text)}")
         return error.status
     except KeyboardInterrupt:
         return 130
@@ -41,14 +45,6 @@ def run(prog: str, command: Callable[[Sequence[str]], int], arguments: Sequence[
 def main_of(prog: str, command: Callable[[Sequence[str]], int]) -> Callable[..., int]:
     """The main() of a command: it takes the arguments (None: sys.argv's), and returns the exit status."""
     return lambda arguments=None: run(prog, command, arguments)
-
-
-def _complain(prog: str, error: BadInput) -> None:
-    text = error.message
-    if "SSH_CONNECTION" in os.environ:
-        syslog(LEVELS["ERROR"], prog).error(one_line(text))
-        text = error.public
-    tell(f"{prog}: {one_line(text)}")
 
 
 def tell(line: str) -> None:

@@ -6,6 +6,7 @@ What it is called and what it takes; pysftpserver/sshd/control.py and live.py do
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from pysftpserver.cli import common
 from pysftpserver.cli.options import BadValue, Command, Commands, Option, Subcommand, load, options_of
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    Action = Callable[[ServerSettings, dict[str, Any]], int]
-
 PROG = "pysftpctl"
 SHARED = (
     CONFIG,
@@ -29,7 +28,7 @@ SHARED = (
         ServerSettings,
         ("users", "redis_host", "redis_port", "redis_dbindex", "redis_pass", "redis_channel", "admin_socket"),
     ),
-    Option("--json", help="Print JSON. The default is text for people."),
+    Option("--json", name="as_json", help="Print JSON. The default is text for people."),
 )
 NAME = ("name", "The name of the user.")
 
@@ -44,9 +43,10 @@ def yes_or_no(text: str) -> bool:
     raise BadValue(f"has to be yes or no, not {one_line(text)!r}")
 
 
-def _keys(flag: str, help: str) -> Option:
+def _keys(flag: str, name: str, help: str) -> Option:
     return Option(
         flag,
+        name=name,
         metavar="KEY",
         is_repeated=True,
         help=f"{help} It may be given several times. There is none by default.",
@@ -73,70 +73,48 @@ def _place(folder: str, storage: str) -> tuple[Option, Option]:
 def _subcommand(
     word: str,
     summary: str,
-    act: Action,
+    act: Callable[..., int],
     arguments: Sequence[tuple[str, str]] = (),
     options: Sequence[Option] = (),
 ) -> Subcommand:
-    """A word whose action gets the settings and the values of all options."""
+    """A word whose action gets the settings, and by name its arguments, its options and as_json."""
 
     def run(words: Sequence[str]) -> int:
         values = Command(f"{PROG} {word}", summary, "", (*options, *SHARED), arguments).parse(words)
-        return act(load(ServerSettings, values["config"], values), values)
+        own = (*(name for name, _ in arguments), *(option.name for option in options), "as_json")
+        settings = load(ServerSettings, values["config"], values)
+        return act(settings, **{name: values[name] for name in own})
 
     return Subcommand(word, summary, run)
 
 
-def _list(settings: ServerSettings, values: dict[str, Any]) -> int:
-    for problem in control.list_users(settings, values["json"]):
+def _list(settings: ServerSettings, as_json: bool) -> int:
+    for problem in control.list_users(settings, as_json):
         common.tell(f"{PROG}: {problem}")
     return 0
 
 
-def _add(settings: ServerSettings, values: dict[str, Any]) -> int:
-    return control.add_user(
-        settings, values["name"], values["key"], values["folder"], values["storage"], values["json"]
-    )
-
-
-def _change(settings: ServerSettings, values: dict[str, Any]) -> int:
-    names = ("add_key", "remove_key", "folder", "storage", "active")
-    if all(values[name] is None for name in names):
+def _change(settings: ServerSettings, name: str, as_json: bool, **changes: Any) -> int:
+    if all(value is None for value in changes.values()):
         raise BadInput("change: say what, with --add-key, --remove-key, --folder, --storage or --active")
-    return control.change_user(
-        settings,
-        values["name"],
-        values["json"],
-        add_keys=control.keys_of(values["add_key"]),
-        remove_keys=control.keys_of(values["remove_key"]),
-        folder=values["folder"],
-        storage=values["storage"],
-        is_active=values["active"],
-    )
+    return control.change_user(settings, name, as_json, **changes)
 
 
-def _activate(settings: ServerSettings, values: dict[str, Any], is_active: bool = True) -> int:
-    return control.change_user(settings, values["name"], values["json"], is_active=is_active)
+def _activate(settings: ServerSettings, name: str, as_json: bool, is_active: bool = True) -> int:
+    return control.change_user(settings, name, as_json, is_active=is_active)
 
 
-def _deactivate(settings: ServerSettings, values: dict[str, Any]) -> int:
-    return _activate(settings, values, is_active=False)
+def _sessions(settings: ServerSettings, as_json: bool) -> int:
+    return live.show_sessions(_socket(settings), as_json, _warn)
 
 
-def _remove(settings: ServerSettings, values: dict[str, Any]) -> int:
-    return control.remove_user(settings, values["name"], values["json"])
+def _end(settings: ServerSettings, session: str, by_name: bool, as_json: bool) -> int:
+    return live.end_sessions(_socket(settings), session, by_name, as_json, _warn)
 
 
-def _sessions(settings: ServerSettings, values: dict[str, Any]) -> int:
-    return live.show_sessions(_socket(settings), values["json"], _warn)
-
-
-def _end(settings: ServerSettings, values: dict[str, Any]) -> int:
-    return live.end_sessions(_socket(settings), values["session"], values["by_name"], values["json"], _warn)
-
-
-def _live(settings: ServerSettings, values: dict[str, Any]) -> int:
+def _live(settings: ServerSettings, as_json: bool) -> int:
     path = _socket(settings)
-    if values["json"]:
+    if as_json:
         return live.show_json(path, os.isatty(1), _warn)
     return live.show_table(path, _warn) if os.isatty(1) else live.show_once(path, _warn)
 
@@ -160,10 +138,10 @@ COMMAND = Commands(
         _subcommand(
             "add",
             "Add an active user.",
-            _add,
+            control.add_user,
             [NAME],
             (
-                _keys("--key", "A public key of the user, or a file with a key on each line."),
+                _keys("--key", "keys", "A public key of the user, or a file with a key on each line."),
                 *_place("the name, or a new folder for a user in Redis", "the folder"),
             ),
         ),
@@ -173,14 +151,16 @@ COMMAND = Commands(
             _change,
             [NAME],
             (
-                _keys("--add-key", "Add this key, or those in this file."),
+                _keys("--add-key", "add_keys", "Add this key, or those in this file."),
                 _keys(
                     "--remove-key",
+                    "remove_keys",
                     "Remove this key, those in this file, or the one with this fingerprint (SHA256:...).",
                 ),
                 *_place("no change", "no change"),
                 Option(
                     "--active",
+                    name="is_active",
                     metavar="YES_OR_NO",
                     convert=yes_or_no,
                     help="Whether the user may log in. The default is no change.",
@@ -188,8 +168,13 @@ COMMAND = Commands(
             ),
         ),
         _subcommand("activate", "Let a user log in.", _activate, [NAME]),
-        _subcommand("deactivate", "Refuse a user's logins and end the user's sessions.", _deactivate, [NAME]),
-        _subcommand("remove", "Remove a user; the files stay.", _remove, [NAME]),
+        _subcommand(
+            "deactivate",
+            "Refuse a user's logins and end the user's sessions.",
+            partial(_activate, is_active=False),
+            [NAME],
+        ),
+        _subcommand("remove", "Remove a user; the files stay.", control.remove_user, [NAME]),
         _subcommand("sessions", "List all sessions.", _sessions),
         _subcommand(
             "end",

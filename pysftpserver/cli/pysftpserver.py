@@ -7,7 +7,7 @@ import pwd
 
 from pysftpserver.cli import common, session
 from pysftpserver.cli.options import BadValue, Command, Option
-from pysftpserver.engine.log import ERROR, SFTPLog, stderr_log, syslog
+from pysftpserver.engine.log import ERROR, SFTPLog, stderr_sink, syslog
 from pysftpserver.failures import BadInput
 from pysftpserver.storage import SFTPServerStorage
 
@@ -112,7 +112,7 @@ def serve(arguments: Sequence[str]) -> int:
     """Parse the arguments and serve the session."""
     options = COMMAND.parse(arguments)
     if options["to_stderr"]:
-        log = stderr_log(options["log_level"])
+        log = SFTPLog(stderr_sink(), options["log_level"])
     else:
         log = syslog(options["log_level"], PROG, options["log_facility"])
     start = home(options["start_directory"], log)

@@ -50,10 +50,9 @@ def octal_umask(text: str) -> int:
 
 def log_level(text: str) -> int:
     """Return the number of a log level. Raises BadValue for an unknown name."""
-    try:
-        return LEVELS[text.upper()]
-    except KeyError:
-        raise BadValue(f"invalid log level {text!r}: use one of {', '.join(LEVELS)}") from None
+    if text.upper() not in LEVELS:
+        raise BadValue(f"invalid log level {text!r}: use one of {', '.join(LEVELS)}")
+    return LEVELS[text.upper()]
 
 
 def log_facility(text: str) -> str:

@@ -25,8 +25,7 @@ class AttributeRules(ContractBase):
 
     @needs("open", "close", "stat", "lstat", "fstat")
     def test_stat_lstat_and_fstat_agree_on_a_file(self) -> None:
-        path = self.path(b"f")
-        self.put(path, b"12345")
+        path = self.file(b"f", b"12345")
         attrs = self.storage.stat(path)
         self.assertEqual(attrs.size, 5)
         self.assertTrue(S_ISREG(attrs.permissions or 0), "the file type belongs to the permissions")
@@ -35,8 +34,7 @@ class AttributeRules(ContractBase):
 
     @needs("open", "close", "stat", "lstat", "fstat")
     def test_a_client_sees_the_same_attributes(self) -> None:
-        path = self.path(b"f")
-        self.put(path, b"12345")
+        path = self.file(b"f", b"12345")
         handle = get_sftphandle(self.client.call("open", path, os.O_RDONLY, 0))
         expected = self.storage.stat(path)
         expected.nlink = 1  # does not travel
@@ -82,8 +80,7 @@ class AttributeRules(ContractBase):
 
     @needs("setstat", "lstat", "open", "read", "close")
     def test_setting_the_size_cuts_off_or_fills_up_with_zeros(self) -> None:
-        path = self.path(b"f")
-        self.put(path, b"0123456789")
+        path = self.file(b"f", b"0123456789")
         for size, expected in ((4, b"0123"), (7, b"0123\0\0\0"), (0, b""), (3, b"\0\0\0")):
             self.storage.setstat(path, SFTPAttributes(size=size))
             self.assertEqual(self.storage.lstat(path).size, size)
@@ -114,8 +111,7 @@ class AttributeRules(ContractBase):
 
     @needs("setstat", "lstat", "permissions", "mkdir")
     def test_permissions_are_set_and_the_type_stays(self) -> None:
-        self.put(self.path(b"f"), b"")
-        self.storage.mkdir(self.path(b"d"), 0o777)
+        self.make({b"f": b"", b"d": None})
         for name in (b"f", b"d"):
             path = self.path(name)
             is_directory = S_ISDIR(self.storage.lstat(path).permissions or 0)
@@ -127,8 +123,7 @@ class AttributeRules(ContractBase):
 
     @needs("setstat", "lstat", "times", "mkdir")
     def test_times_are_set_of_files_and_directories(self) -> None:
-        self.put(self.path(b"f"), b"")
-        self.storage.mkdir(self.path(b"d"), 0o777)
+        self.make({b"f": b"", b"d": None})
         for name in (b"f", b"d"):
             self.storage.setstat(self.path(name), SFTPAttributes(atime=EARLIER, mtime=LONG_AGO))
             attrs = self.storage.lstat(self.path(name))
@@ -136,8 +131,7 @@ class AttributeRules(ContractBase):
 
     @needs("setstat", "lstat", "times")
     def test_one_time_without_the_other_leaves_the_other(self) -> None:
-        path = self.path(b"f")
-        self.put(path, b"")
+        path = self.file(b"f")
         self.storage.setstat(path, SFTPAttributes(atime=EARLIER, mtime=LONG_AGO))
         self.storage.setstat(path, SFTPAttributes(mtime=LONG_AGO + 5))
         self.storage.setstat(path, SFTPAttributes(atime=EARLIER + 7))
@@ -146,8 +140,7 @@ class AttributeRules(ContractBase):
 
     @needs("setstat", "lstat", "owner")
     def test_the_owner_is_set_or_the_client_may_not(self) -> None:
-        path = self.path(b"f")
-        self.put(path, b"")
+        path = self.file(b"f")
         attrs = self.storage.lstat(path)
         self.storage.setstat(path, SFTPAttributes(uid=attrs.uid, gid=attrs.gid))  # to what it is already
         status = self.raised(self.storage.setstat, path, SFTPAttributes(uid=12345, gid=23456))
@@ -160,8 +153,7 @@ class AttributeRules(ContractBase):
 
     @needs("setstat", "lstat", "permissions", "times")
     def test_fields_that_are_not_set_stay(self) -> None:
-        path = self.path(b"f")
-        self.put(path, b"content")
+        path = self.file(b"f", b"content")
         self.storage.setstat(path, SFTPAttributes(permissions=0o640, atime=EARLIER, mtime=LONG_AGO))
         before = self.storage.lstat(path)
         self.storage.setstat(path, SFTPAttributes())
@@ -177,8 +169,7 @@ class AttributeRules(ContractBase):
     @needs("setstat", "fsetstat", "open", "lstat", "permissions", "times", "close")
     def test_times_set_together_with_the_size_are_the_ones_asked_for(self) -> None:
         attrs = SFTPAttributes(size=3, permissions=0o400, atime=EARLIER, mtime=LONG_AGO)
-        self.put(self.path(b"by-path"), b"content")
-        self.put(self.path(b"by-handle"), b"content")
+        self.make({b"by-path": b"content", b"by-handle": b"content"})
         self.storage.setstat(self.path(b"by-path"), attrs)
         self.storage.fsetstat(self.opened(self.path(b"by-handle"), os.O_RDWR), attrs)
         for name in (b"by-path", b"by-handle"):
@@ -230,8 +221,7 @@ class AttributeRules(ContractBase):
 
     @needs("lsetstat", "lstat", "permissions", "times")
     def test_lsetstat_of_a_file_is_setstat(self) -> None:
-        path = self.path(b"f")
-        self.put(path, b"")
+        path = self.file(b"f")
         self.storage.lsetstat(path, SFTPAttributes(permissions=0o640, atime=EARLIER, mtime=LONG_AGO))
         after = self.storage.lstat(path)
         self.assertEqual(((after.permissions or 0) & 0o7777, after.mtime), (0o640, LONG_AGO))

@@ -10,15 +10,8 @@ import os
 
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.contract.packets import SFTPTestClient, get_sftphandle, get_sftpstatus
+from pysftpserver.engine import wire
 from pysftpserver.engine.log import ERROR, SFTPLog
-from pysftpserver.engine.wire import (
-    SSH2_FX_BAD_MESSAGE,
-    SSH2_FX_FAILURE,
-    SSH2_FX_NO_SUCH_FILE,
-    SSH2_FX_OK,
-    SSH2_FX_OP_UNSUPPORTED,
-    SSH2_FX_PERMISSION_DENIED,
-)
 from pysftpserver.pysftpexceptions import is_expected, status_of
 
 TYPE_CHECKING = False
@@ -33,23 +26,46 @@ if TYPE_CHECKING:
 else:
     Base = object  # the author's class brings TestCase: this one must not be collected by itself
 
-NOT_FOUND = SSH2_FX_NO_SUCH_FILE
-DENIED = SSH2_FX_PERMISSION_DENIED
-FAILED = SSH2_FX_FAILURE
-SENSELESS = SSH2_FX_BAD_MESSAGE
-UNSUPPORTED = SSH2_FX_OP_UNSUPPORTED
+NOT_FOUND = wire.SSH2_FX_NO_SUCH_FILE
+DENIED = wire.SSH2_FX_PERMISSION_DENIED
+FAILED = wire.SSH2_FX_FAILURE
+SENSELESS = wire.SSH2_FX_BAD_MESSAGE
+UNSUPPORTED = wire.SSH2_FX_OP_UNSUPPORTED
 
 READ_SIZE = 1 << 20  # bytes
-METHODS = frozenset(
-    "stat lstat fstat setstat lsetstat fsetstat opendir mkdir rmdir open read write close fsync rm rename "
-    "symlink readlink link statvfs fstatvfs".split()
-)
 #: Fields that a storage may be unable to set; each with attributes that would set it.
 FIELDS = {
     "owner": SFTPAttributes(uid=1000, gid=1000),
     "permissions": SFTPAttributes(permissions=0o640),
     "times": SFTPAttributes(atime=1_000_000_000, mtime=1_000_000_000),
 }
+
+#: Arguments to try an unsupported method with; a and b stand for paths that nothing has.
+_ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "stat": (b"a",),
+    "lstat": (b"a",),
+    "fstat": (),
+    "setstat": (b"a", FIELDS["permissions"]),
+    "lsetstat": (b"a", FIELDS["permissions"]),
+    "fsetstat": (FIELDS["permissions"],),
+    "opendir": (b"a",),
+    "mkdir": (b"a", 0o777),
+    "rmdir": (b"a",),
+    "open": (b"a", os.O_RDONLY, 0),
+    "read": (0, 1),
+    "write": (0, b"x"),
+    "close": (),
+    "fsync": (),
+    "rm": (b"a",),
+    "rename": (b"a", b"b"),
+    "symlink": (b"a", b"b"),
+    "readlink": (b"a",),
+    "link": (b"a", b"b"),
+    "statvfs": (b"a",),
+    "fstatvfs": (),
+}
+METHODS = frozenset(_ARGUMENTS)
+_OF_A_HANDLE = ("fstat", "fsetstat", "read", "write", "close", "fsync", "fstatvfs")
 
 
 class ContractBase(Base):
@@ -99,6 +115,20 @@ class ContractBase(Base):
         """A path of the storage: a name below its home; without a home, the name as a client sends it."""
         home = self.storage.home
         return name if home is None else home.rstrip(b"/") + b"/" + name
+
+    def file(self, name: bytes, content: bytes = b"") -> bytes:
+        """Put a file into the storage; return its path."""
+        path = self.path(name)
+        self.put(path, content)
+        return path
+
+    def make(self, tree: dict[bytes, bytes | None]) -> None:
+        """Put files (content by name) and directories (None) into the storage, in their order."""
+        for name, content in tree.items():
+            if content is None:
+                self.storage.mkdir(self.path(name), 0o777)
+            else:
+                self.put(self.path(name), content)
 
     def content(self, path: bytes) -> bytes:
         """All that is in a file, read from the storage itself."""
@@ -196,34 +226,7 @@ class ContractBase(Base):
 
     def assert_ok(self, reply: bytes) -> None:
         """A STATUS reply says OK."""
-        self.assertEqual(get_sftpstatus(reply), SSH2_FX_OK)
-
-
-# Arguments to try an unsupported method with; a and b stand for paths that nothing has.
-_ARGUMENTS: dict[str, tuple[Any, ...]] = {
-    "stat": (b"a",),
-    "lstat": (b"a",),
-    "fstat": (),
-    "setstat": (b"a", FIELDS["permissions"]),
-    "lsetstat": (b"a", FIELDS["permissions"]),
-    "fsetstat": (FIELDS["permissions"],),
-    "opendir": (b"a",),
-    "mkdir": (b"a", 0o777),
-    "rmdir": (b"a",),
-    "open": (b"a", os.O_RDONLY, 0),
-    "read": (0, 1),
-    "write": (0, b"x"),
-    "close": (),
-    "fsync": (),
-    "rm": (b"a",),
-    "rename": (b"a", b"b"),
-    "symlink": (b"a", b"b"),
-    "readlink": (b"a",),
-    "link": (b"a", b"b"),
-    "statvfs": (b"a",),
-    "fstatvfs": (),
-}
-_OF_A_HANDLE = ("fstat", "fsetstat", "read", "write", "close", "fsync", "fstatvfs")
+        self.assertEqual(get_sftpstatus(reply), wire.SSH2_FX_OK)
 
 
 def close(entries: object) -> None:

@@ -258,8 +258,7 @@ class FileRules(ContractBase):
 
     @needs("open", "read", "write", "close", "rm")
     def test_a_removed_file_stays_readable_and_writable_through_its_handle(self) -> None:
-        path = self.path(b"f")
-        self.put(path, b"old file")
+        path = self.file(b"f", b"old file")
         handle = self.opened(path, BOTH)
         self.storage.rm(path)
         self.assert_refused(NOT_FOUND, "open", path, READ, 0)

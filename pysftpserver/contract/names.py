@@ -138,8 +138,7 @@ class NameRules(ContractBase):
 
     @needs("symlink", "mkdir", "stat")
     def test_realpath_resolves_links_as_stat_does(self) -> None:
-        self.storage.mkdir(self.path(b"d"), 0o777)
-        self.put(self.path(b"d/f"), b"12345")
+        self.make({b"d": None, b"d/f": b"12345"})
         self.storage.symlink(self.path(b"to-f"), b"d/f")
         self.storage.symlink(self.path(b"to-d"), b"d")
         self.storage.symlink(self.path(b"d/back"), b"../to-f")

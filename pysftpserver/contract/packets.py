@@ -21,13 +21,8 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 _KINDS = {
-    wire.SSH2_FXP_VERSION: "VERSION",
-    wire.SSH2_FXP_STATUS: "STATUS",
-    wire.SSH2_FXP_HANDLE: "HANDLE",
-    wire.SSH2_FXP_DATA: "DATA",
-    wire.SSH2_FXP_NAME: "NAME",
-    wire.SSH2_FXP_ATTRS: "ATTRS",
-    wire.SSH2_FXP_EXTENDED_REPLY: "EXTENDED_REPLY",
+    getattr(wire, f"SSH2_FXP_{name}"): name
+    for name in "VERSION STATUS HANDLE DATA NAME ATTRS EXTENDED_REPLY".split()
 }
 
 # --- requests -----------------------------------------------------------------------------------------
@@ -186,27 +181,14 @@ def _all_of(body: bytes, value: T, end: int) -> T:
 
 # The request that reaches each method of a storage; the name of the extension where it is one.
 _REQUESTS: dict[str, int | bytes] = {
-    "realpath": wire.SSH2_FXP_REALPATH,
-    "stat": wire.SSH2_FXP_STAT,
-    "lstat": wire.SSH2_FXP_LSTAT,
-    "fstat": wire.SSH2_FXP_FSTAT,
-    "setstat": wire.SSH2_FXP_SETSTAT,
-    "lsetstat": b"lsetstat@openssh.com",
-    "fsetstat": wire.SSH2_FXP_FSETSTAT,
-    "opendir": wire.SSH2_FXP_OPENDIR,
-    "readdir": wire.SSH2_FXP_READDIR,
-    "mkdir": wire.SSH2_FXP_MKDIR,
-    "rmdir": wire.SSH2_FXP_RMDIR,
-    "open": wire.SSH2_FXP_OPEN,
-    "read": wire.SSH2_FXP_READ,
-    "write": wire.SSH2_FXP_WRITE,
-    "close": wire.SSH2_FXP_CLOSE,
-    "fsync": b"fsync@openssh.com",
+    name: getattr(wire, f"SSH2_FXP_{name.upper()}")
+    for name in "realpath stat lstat fstat setstat fsetstat opendir readdir mkdir rmdir open read write "
+    "close rename symlink readlink".split()
+} | {
     "rm": wire.SSH2_FXP_REMOVE,
-    "rename": wire.SSH2_FXP_RENAME,
+    "lsetstat": b"lsetstat@openssh.com",
+    "fsync": b"fsync@openssh.com",
     "posix_rename": b"posix-rename@openssh.com",
-    "symlink": wire.SSH2_FXP_SYMLINK,
-    "readlink": wire.SSH2_FXP_READLINK,
     "link": b"hardlink@openssh.com",
     "statvfs": b"statvfs@openssh.com",
     "fstatvfs": b"fstatvfs@openssh.com",

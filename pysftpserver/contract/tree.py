@@ -54,10 +54,7 @@ class TreeRules(ContractBase):
 
     @needs("rename", "mkdir", "open", "read", "close", "lstat", "opendir")
     def test_a_renamed_directory_takes_along_what_is_in_it(self) -> None:
-        self.storage.mkdir(self.path(b"a"), 0o777)
-        self.storage.mkdir(self.path(b"a/sub"), 0o777)
-        self.storage.mkdir(self.path(b"b"), 0o777)
-        self.put(self.path(b"a/sub/f"), b"content")
+        self.make({b"a": None, b"a/sub": None, b"b": None, b"a/sub/f": b"content"})
         self.storage.rename(self.path(b"a"), self.path(b"b/c"))
         self.assertFalse(self.exists(self.path(b"a")))
         self.assertEqual(self.content(self.path(b"b/c/sub/f")), b"content")
@@ -67,10 +64,7 @@ class TreeRules(ContractBase):
 
     @needs("rename", "mkdir", "open", "read", "close", "lstat")
     def test_rename_without_replace_refuses_a_target_that_exists(self) -> None:
-        self.put(self.path(b"f"), b"f")
-        self.put(self.path(b"g"), b"g")
-        self.storage.mkdir(self.path(b"d"), 0o777)
-        self.storage.mkdir(self.path(b"e"), 0o777)
+        self.make({b"f": b"f", b"g": b"g", b"d": None, b"e": None})
         for old in (b"f", b"d"):
             for new in (b"f", b"g", b"d", b"e"):
                 with self.subTest(old=old, new=new):
@@ -86,8 +80,7 @@ class TreeRules(ContractBase):
 
     @needs("rename", "open", "read", "close", "lstat")
     def test_rename_with_replace_replaces_a_file(self) -> None:
-        self.put(self.path(b"old"), b"new content")
-        self.put(self.path(b"target"), b"old content")
+        self.make({b"old": b"new content", b"target": b"old content"})
         handle = self.opened(self.path(b"target"), os.O_RDONLY)
         self.storage.rename(self.path(b"old"), self.path(b"target"), True)
         self.assertEqual(self.content(self.path(b"target")), b"new content")
@@ -102,8 +95,7 @@ class TreeRules(ContractBase):
 
     @needs("rename", "symlink", "open", "read", "close", "lstat")
     def test_rename_replaces_a_link_and_not_what_it_leads_to(self) -> None:
-        self.put(self.path(b"target"), b"target")
-        self.put(self.path(b"f"), b"f")
+        self.make({b"target": b"target", b"f": b"f"})
         self.storage.symlink(self.path(b"link"), b"target")
         self.storage.rename(self.path(b"f"), self.path(b"link"), True)
         self.assertEqual(self.content(self.path(b"link")), b"f")
@@ -123,8 +115,7 @@ class TreeRules(ContractBase):
     def test_rename_with_replace_puts_a_directory_in_the_place_of_an_empty_one(self) -> None:
         for name in (b"full", b"empty", b"other"):
             self.storage.mkdir(self.path(name), 0o777)
-        self.put(self.path(b"full/f"), b"")
-        self.put(self.path(b"other/g"), b"")
+        self.make({b"full/f": b"", b"other/g": b""})
         self.assert_refused(FAILED, "rename", self.path(b"full"), self.path(b"other"), True)
         self.assertEqual(self.names(self.path(b"other")), [b"g"])
         self.storage.rename(self.path(b"full"), self.path(b"empty"), True)
@@ -133,8 +124,7 @@ class TreeRules(ContractBase):
 
     @needs("rename", "mkdir", "lstat", "open", "read", "close")
     def test_files_and_directories_do_not_replace_each_other(self) -> None:
-        self.put(self.path(b"f"), b"content")
-        self.storage.mkdir(self.path(b"d"), 0o777)
+        self.make({b"f": b"content", b"d": None})
         self.assert_refused(FAILED, "rename", self.path(b"f"), self.path(b"d"), True)
         self.assert_refused(NOT_FOUND, "rename", self.path(b"d"), self.path(b"f"), True)
         self.assertEqual(self.content(self.path(b"f")), b"content")
@@ -142,8 +132,7 @@ class TreeRules(ContractBase):
 
     @needs("rename", "mkdir", "lstat")
     def test_a_directory_cannot_be_moved_into_itself(self) -> None:
-        self.storage.mkdir(self.path(b"d"), 0o777)
-        self.storage.mkdir(self.path(b"d/sub"), 0o777)
+        self.make({b"d": None, b"d/sub": None})
         for new in (b"d/new", b"d/sub/new"):
             for replace in (False, True):
                 with self.subTest(new=new, replace=replace):
@@ -179,9 +168,7 @@ class TreeRules(ContractBase):
 
     @needs("symlink", "mkdir", "open", "read", "close")
     def test_links_lead_from_where_they_are_or_from_the_top(self) -> None:
-        self.storage.mkdir(self.path(b"d"), 0o777)
-        self.put(self.path(b"f"), b"top")
-        self.put(self.path(b"d/f"), b"below")
+        self.make({b"d": None, b"f": b"top", b"d/f": b"below"})
         absolute = self.path(b"f") if self.path(b"").startswith(b"/") else b"/" + self.path(b"f")
         links = {b"d/relative": b"f", b"d/up": b"../f", b"d/absolute": absolute, b"through": b"d/up"}
         for name, target in links.items():
@@ -218,8 +205,7 @@ class TreeRules(ContractBase):
 
     @needs("symlink", "lstat", "mkdir")
     def test_a_link_cannot_be_made_where_something_is_or_without_its_directory(self) -> None:
-        self.put(self.path(b"f"), b"")
-        self.storage.mkdir(self.path(b"d"), 0o777)
+        self.make({b"f": b"", b"d": None})
         self.storage.symlink(self.path(b"link"), b"missing")
         for name in (b"f", b"d", b"link"):
             self.assert_refused(FAILED, "symlink", self.path(name), b"f")
@@ -228,8 +214,7 @@ class TreeRules(ContractBase):
 
     @needs("readlink", "mkdir")
     def test_only_links_can_be_read_as_links(self) -> None:
-        self.put(self.path(b"f"), b"")
-        self.storage.mkdir(self.path(b"d"), 0o777)
+        self.make({b"f": b"", b"d": None})
         self.assert_refused(SENSELESS, "readlink", self.path(b"f"))
         self.assert_refused(SENSELESS, "readlink", self.path(b"d"))
         self.assert_refused(NOT_FOUND, "readlink", self.path(b"missing"))
@@ -253,9 +238,7 @@ class TreeRules(ContractBase):
 
     @needs("link", "mkdir", "open", "read", "close")
     def test_a_hard_link_needs_a_file_and_a_free_name(self) -> None:
-        self.put(self.path(b"f"), b"f")
-        self.put(self.path(b"g"), b"g")
-        self.storage.mkdir(self.path(b"d"), 0o777)
+        self.make({b"f": b"f", b"g": b"g", b"d": None})
         self.assert_refused(FAILED, "link", self.path(b"f"), self.path(b"g"))
         self.assert_refused(FAILED, "link", self.path(b"f"), self.path(b"f"))
         self.assert_refused(NOT_FOUND, "link", self.path(b"missing"), self.path(b"new"))
@@ -272,8 +255,7 @@ class TreeRules(ContractBase):
 
     @needs("rename", "link", "open", "read", "close")
     def test_clients_rename_replace_and_link(self) -> None:
-        self.put(self.path(b"f"), b"f")
-        self.put(self.path(b"g"), b"g")
+        self.make({b"f": b"f", b"g": b"g"})
         self.assert_ok(self.client.call("link", self.path(b"f"), self.path(b"h")))
         self.assertEqual(get_sftpstatus(self.client.call("rename", self.path(b"f"), self.path(b"g"))), FAILED)
         self.assert_ok(self.client.call("rename", self.path(b"f"), self.path(b"g"), True))

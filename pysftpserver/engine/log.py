@@ -158,8 +158,3 @@ def file_log(path: str, level: int, ident: str) -> SFTPLog:
     except OSError as error:
         message = f"log file {path}: {reason_of(error)}; name a file that can be written"
         raise BadInput(message, "the log file cannot be written") from None
-
-
-def stderr_log(level: int) -> SFTPLog:
-    """A log to standard error."""
-    return SFTPLog(stderr_sink(), level)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from pysftpserver.engine.log import SFTPLog
 
 MAX_OFFSET = (1 << 63) - 1  # bytes
+#: The figures that a statvfs reply begins with, in their order.
+STATVFS = "f_bsize f_frsize f_blocks f_bfree f_bavail f_files f_ffree f_favail f_fsid".split()
 
 
 def check_offset(offset: int) -> None:
@@ -160,20 +162,9 @@ class Session:
         """Queue the reply of statvfs@openssh.com."""
         flag = wire.SSH2_FXE_STATVFS_ST_RDONLY if figures.f_flag & os.ST_RDONLY else 0
         flag |= wire.SSH2_FXE_STATVFS_ST_NOSUID if figures.f_flag & os.ST_NOSUID else 0
-        numbers = (
-            figures.f_bsize,
-            figures.f_frsize,
-            figures.f_blocks,
-            figures.f_bfree,
-            figures.f_bavail,
-            figures.f_files,
-            figures.f_ffree,
-            figures.f_favail,
-            figures.f_fsid,
-            flag,
-            figures.f_namemax,
-        )
-        self.send(wire.SSH2_FXP_EXTENDED_REPLY, request_id, wire.encode_statvfs(numbers))
+        numbers = (getattr(figures, name) for name in STATVFS)
+        body = wire.encode_statvfs((*numbers, flag, figures.f_namemax))
+        self.send(wire.SSH2_FXP_EXTENDED_REPLY, request_id, body)
 
     def send_data(self, request_id: int, data: bytes) -> None:
         """Queue a DATA with bytes."""

@@ -7,6 +7,7 @@ transferred.
 
 from __future__ import annotations
 
+import http
 import http.cookies
 import logging
 import queue
@@ -42,18 +43,6 @@ USERS = 5.0  # seconds between two looks at the users
 IS_GONE = "pysftpserver.is_gone"
 MOST_COOKIES = 4096  # characters
 MOST_ADDRESS = 64  # characters of one that a proxy tells
-PHRASES = {
-    200: "OK",
-    400: "Bad Request",
-    403: "Forbidden",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    411: "Length Required",
-    413: "Content Too Large",
-    429: "Too Many Requests",
-    500: "Internal Server Error",
-    503: "Service Unavailable",
-}
 
 
 class ReplyBroken(Exception):
@@ -78,7 +67,7 @@ class Application:
         self._values = values
         self._users = users
         self._trail = AuditTrail(values.audit)
-        self.sessions = Sessions(*self._limits(), told=self._has_ended, grace=values.login_grace)
+        self.sessions = Sessions(values, self._has_ended)
         self._reception = Reception(key, users, self.sessions, self._trail)
         self._routes = Routes(values, self.sessions, open_storage, may_run)
         self._closed = threading.Event()
@@ -87,12 +76,8 @@ class Application:
         self._running = 0  # requests whose reply is not complete
         self._drained: queue.SimpleQueue[None] = queue.SimpleQueue()
 
-    def _limits(self) -> tuple[float, int, int]:
-        return self._values.session_timeout, self._values.max_sessions, self._values.max_per_user
-
-    def reload(self) -> None:
-        """Take over the settings, which have changed, and reopen the audit log. Raises BadInput."""
-        self.sessions.limit(*self._limits(), grace=self._values.login_grace)
+    def reopen(self) -> None:
+        """Reopen the audit log. Raises BadInput."""
         self._trail.reopen()
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -322,7 +307,7 @@ class _Reply:
 
 
 def _status(status: int) -> str:
-    return f"{status} {PHRASES[status]}"
+    return f"{status} {http.HTTPStatus(status).phrase}"
 
 
 def _headers(environ: dict[str, Any], ident: str) -> list[tuple[str, str]]:

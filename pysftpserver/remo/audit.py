@@ -43,11 +43,8 @@ class SessionAudit(DoorAudit):
         """Record the end of the session. message: why it ended."""
         with contextlib.suppress(SFTPSessionEnd):
             # the session is over, and the log says what was not recorded
-            self._write(self._ended, message)
-
-    def _ended(self, message: str) -> dict[str, Any]:
-        seconds = time.perf_counter() - self._began
-        return self._record("end", time.time(), "OK", self._moved, seconds) | {"message": message}
+            seconds = time.perf_counter() - self._began
+            self._write(self._noted, "end", "OK", None, self._moved, seconds, {"message": message})
 
 
 SILENT = SessionAudit(lambda line: None, "", None, None, SFTPLog())

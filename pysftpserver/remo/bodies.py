@@ -5,7 +5,6 @@ What may not enter: what a request does, files, commands.
 
 from __future__ import annotations
 
-import itertools
 import time
 
 from pysftpserver.remo import wire
@@ -82,30 +81,13 @@ class Exchange:
 
         is_eager: send each piece at once; otherwise a piece waits for the next one, which saves a token.
         """
-        encrypt = self.session.cipher.encrypt
+        cipher = self.session.cipher
         if self.number is None:
-            for piece in pieces:
-                yield encrypt(piece) + wire.END
-            return
-        bound = wire.status_bound(status)
-        count = 0
-        for piece, is_last in _ended(pieces) if is_eager else _looking_ahead(pieces):
-            yield encrypt(wire.sealed(self.number, count, piece, is_last, bound)) + wire.END
-            count += 1
-
-
-def _ended(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
-    yield from zip(pieces, itertools.repeat(False))
-    yield b"", True
-
-
-def _looking_ahead(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
-    before: bytes | None = None
-    for piece in pieces:
-        if before is not None:
-            yield before, False
-        before = piece
-    yield before or b"", True
+            made: Iterator[bytes] = map(cipher.encrypt, pieces)
+        else:
+            bound = wire.status_bound(status)
+            made = wire.sealed_stream(cipher, self.number, pieces, bound, is_eager)
+        return (token + wire.END for token in made)
 
 
 def opened(

@@ -104,7 +104,7 @@ def serve(values: ServerSettings, open_by_name: OpenByName, load: Callable[[], S
         for name in values.take_over(load()):
             log.error("%s has changed: restart the server for that", name)
         set_up_log(values)
-        application.reload()
+        application.reopen()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.remo.audit import SessionAudit
+    from pysftpserver.remo.config import ServerSettings
     from pysftpserver.remo.crypto import SessionCipher
     from pysftpserver.remo.users import Permissions, User
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 
 ID_BYTES = 24
-UNCONFIRMED = 30.0  # seconds in which a new session has to prove that it knows its key
 MOST_UNCONFIRMED = 256  # sessions that have not proved it yet
 #: One-time keys that are remembered, so that a replayed login makes no session.
 MOST_REMEMBERED = 65536
@@ -129,22 +129,15 @@ class Session:
 class Sessions:
     """All sessions of a server.
 
-    timeout: seconds without a request after which a session ends. most: maximum number of sessions.
-    most_per_user: of one user; a further login ends the least recently used one. told: called with each
-    session that has ended, and why, unless it never proved that it knew its key. grace: seconds in which it
-    has to.
+    values: the limits, which may change meanwhile. told: called with each session that has ended, and why,
+    unless it never proved that it knew its key.
     """
 
     def __init__(
-        self,
-        timeout: float,
-        most: int,
-        most_per_user: int,
-        told: Callable[[Session, str], object] = lambda session, why: None,
-        grace: float = UNCONFIRMED,
+        self, values: ServerSettings, told: Callable[[Session, str], object] = lambda session, why: None
     ) -> None:
+        self._values = values
         self._told = told
-        self.limit(timeout, most, most_per_user, grace)
         self._sessions: dict[str, Session] = {}
         self._unconfirmed: dict[str, Session] = {}  # oldest first
         self._networks: collections.Counter[str] = collections.Counter()  # of those that are confirmed
@@ -153,13 +146,6 @@ class Sessions:
 
     def __len__(self) -> int:
         return len(self._sessions) + len(self._unconfirmed)
-
-    def limit(self, timeout: float, most: int, most_per_user: int, grace: float) -> None:
-        """Set the limits anew, for the sessions that there are as well. Arguments are the constructor's."""
-        self._timeout = timeout
-        self._most = most
-        self._most_per_user = most_per_user
-        self._grace = grace
 
     def is_new(self, key: bytes) -> bool:
         """Whether a login's one-time key comes for the first time; it is remembered."""
@@ -202,11 +188,11 @@ class Sessions:
             if self._unconfirmed.pop(session.id, None) is None:
                 return  # two requests at once, or it is over
             mine = [each for each in self._sessions.values() if each.user.name == session.user.name]
-            if len(mine) >= self._most_per_user:
+            if len(mine) >= self._values.max_per_user:
                 crowded = min(mine, key=lambda each: each.used)
                 del self._sessions[crowded.id]
                 self._left(crowded)
-            elif len(self._sessions) >= self._most:
+            elif len(self._sessions) >= self._values.max_sessions:
                 raise TooMany
             session.is_confirmed = True
             self._sessions[session.id] = session
@@ -272,9 +258,8 @@ class Sessions:
     def _is_late(self, session: Session, now: float) -> bool:
         if session.is_busy():
             return False
-        return now - session.used > (
-            self._timeout if session.is_confirmed else min(self._grace, self._timeout)
-        )
+        timeout, grace = self._values.session_timeout, self._values.login_grace
+        return now - session.used > (timeout if session.is_confirmed else min(grace, timeout))
 
 
 def new_id() -> str:

@@ -8,7 +8,6 @@ served.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import time
 
 from pysftpserver.remo import crypto, wire
@@ -246,16 +245,9 @@ class Talk:
         self, cipher: crypto.SessionCipher, bound: bytes, pieces: Iterable[bytes] | None, sent: set[bytes]
     ) -> Iterator[bytes]:
         """The tokens of a request. sent: gets known_by() of each."""
-        before: bytes | None = None
-        count = 0
-        for piece in itertools.chain(pieces or (), (None,)):
-            if before is not None or piece is None:
-                is_last = piece is None
-                token = cipher.encrypt(wire.sealed(self._number, count, before or b"", is_last, bound))
-                sent.add(wire.known_by(token))
-                count += 1
-                yield token + wire.END
-            before = piece
+        for token in wire.sealed_stream(cipher, self._number, pieces or (), bound):
+            sent.add(wire.known_by(token))
+            yield token + wire.END
 
     def _ask_plainly(
         self,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import itertools
 import json
 import re
 import struct
@@ -205,6 +206,33 @@ def sealed(number: int, token: int, data: bytes, is_last: bool, bound: bytes = b
     """The plain text of a token. bound: what the first one is bound to (path_hash() or a status)."""
     magic = (NOT_FIRST if token else FIRST) + (LAST if is_last else NOT_LAST)
     return b"".join((_PART.pack(magic, number, next_number(token, 0)), bound if not token else b"", data))
+
+
+def sealed_stream(
+    cipher: Cipher, number: int, pieces: Iterable[bytes], bound: bytes, is_eager: bool = False
+) -> Iterator[bytes]:
+    """The tokens of a body. Arguments are sealed()'s.
+
+    is_eager: make a token of each piece at once, and an empty last one; otherwise a piece waits for the next.
+    """
+    count = 0
+    for piece, is_last in _ended(pieces) if is_eager else _looking_ahead(pieces):
+        yield cipher.encrypt(sealed(number, count, piece, is_last, bound))
+        count += 1
+
+
+def _ended(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+    yield from zip(pieces, itertools.repeat(False))
+    yield b"", True
+
+
+def _looking_ahead(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+    before: bytes | None = None
+    for piece in pieces:
+        if before is not None:
+            yield before, False
+        before = piece
+    yield before or b"", True
 
 
 class Opener:

@@ -94,10 +94,12 @@ def add_user(
 
 
 def change_user(settings: ServerSettings, name: str, as_json: bool, **changes: Any) -> int:
-    """Change a user and print the result; the exit status. changes: as UsersEditor.change() has them.
+    """Change a user and print the result; the exit status. Raises DirectoryError, BadInput.
 
-    Raises DirectoryError.
+    changes: as UsersEditor.change() has them; None: no change.
     """
+    for field in ("add_keys", "remove_keys"):
+        changes[field] = keys_of(changes.get(field))
     with editor(settings) as users:
         return _show(users.change(name, **changes), as_json)
 

@@ -9,6 +9,7 @@ from pysftpserver.remo import crypto
 from pysftpserver.remo.session import Session, Sessions, TooMany
 from pysftpserver.remo.users import Permissions, User
 from tests.remo.hosting import HereCase, HostCase, Login, Peer, request
+from tests.remo.test_sessions import limited
 
 MANY = 1_400
 MOST_EACH = 6 << 10  # bytes of a session
@@ -17,7 +18,7 @@ LOGINS = 240  # over the wire, which is what takes time
 
 class Tables(HereCase):
     def test_thousands_of_sessions_take_a_few_kib_each_and_nothing_when_they_are_over(self) -> None:
-        table = Sessions(600, MANY, MANY)
+        table = limited(MANY, MANY)
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
         made = [self.added(table, f"user-{number % 500}") for number in range(200)]
@@ -35,7 +36,7 @@ class Tables(HereCase):
         self.assertLess(tracemalloc.get_traced_memory()[0], before + (1 << 20))
 
     def test_logins_without_end_leave_what_fits_and_no_more(self) -> None:
-        table = Sessions(600, 1000, 64)
+        table = limited(1000, 64)
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
         for number in range(MANY // 2):

@@ -10,6 +10,7 @@ from typing import Any
 from cryptography.fernet import Fernet
 
 from pysftpserver.remo import session as sessions
+from pysftpserver.remo.config import ServerSettings
 from pysftpserver.remo.crypto import SessionCipher
 from pysftpserver.remo.session import PAUSE, Session, Sessions, TooMany, new_id
 from pysftpserver.remo.users import Permissions, User
@@ -17,6 +18,11 @@ from pysftpserver.remo.wire import Tampered
 
 CIPHER = SessionCipher(Fernet.generate_key())
 MADE = 1_700_000_000
+
+
+def limited(most: int, most_per_user: int) -> Sessions:
+    """Sessions that time out after 600 seconds."""
+    return Sessions(ServerSettings(session_timeout=600.0, max_sessions=most, max_per_user=most_per_user))
 
 
 class Work:
@@ -33,7 +39,8 @@ class Case(unittest.TestCase):
     def add(
         self, every: Sessions, user: str = "alice", now: float = 0.0, is_confirmed: bool = True
     ) -> Session:
-        session = every.add(User(user, "", None), Permissions.ALL, CIPHER, "", now)
+        session = Session(User(user, "", None), Permissions.ALL, CIPHER, "", now)
+        every.add(session)
         if is_confirmed:
             every.confirm(session, now)
         return session
@@ -41,7 +48,7 @@ class Case(unittest.TestCase):
 
 class Numbers(Case):
     def setUp(self) -> None:
-        self.session = self.add(Sessions(600, 10, 10))
+        self.session = self.add(limited(10, 10))
 
     def refused(self, number: int, made: int = MADE, now: float = 0.0) -> None:
         with self.assertRaises(Tampered):
@@ -100,7 +107,7 @@ class Numbers(Case):
 
 class Lives(Case):
     def test_a_session_that_is_not_used_ends_and_takes_along_what_it_has_running(self) -> None:
-        every = Sessions(600, 10, 10)
+        every = limited(10, 10)
         session, work = self.add(every), Work()
         session.command = work
         self.assertTrue(session.begin(work))
@@ -112,7 +119,7 @@ class Lives(Case):
         self.assertFalse(session.begin(Work()))
 
     def test_a_session_is_not_late_while_it_is_served(self) -> None:
-        every = Sessions(600, 10, 10)
+        every = limited(10, 10)
         session, work = self.add(every), Work()
         session.begin(work)
         self.assertEqual(every.sweep(10_000.0), [])
@@ -120,13 +127,13 @@ class Lives(Case):
         self.assertEqual(every.sweep(10_000.0), [session])
 
     def test_one_that_was_never_proved_ends_soon(self) -> None:
-        every = Sessions(600, 10, 10)
+        every = limited(10, 10)
         session = self.add(every, is_confirmed=False)
         self.assertIs(every.find(session.id, 30.0), session)
         self.assertIsNone(every.find(session.id, 30.1))
 
     def test_a_session_that_has_ended_stays_ended(self) -> None:
-        every = Sessions(600, 10, 10)
+        every = limited(10, 10)
         session = self.add(every, is_confirmed=False)
         every.end(session, "why")
         every.confirm(session, 0.0)
@@ -134,7 +141,7 @@ class Lives(Case):
         self.assertEqual(len(every), 0)
 
     def test_closing_ends_all(self) -> None:
-        every = Sessions(600, 10, 10)
+        every = limited(10, 10)
         work = [Work(), Work()]
         for each in work:
             self.add(every).begin(each)
@@ -145,7 +152,7 @@ class Lives(Case):
 
 class Places(Case):
     def test_one_more_of_a_user_ends_the_one_that_was_used_least_recently(self) -> None:
-        every = Sessions(600, 10, 2)
+        every = limited(10, 2)
         first, second = self.add(every, now=0.0), self.add(every, now=1.0)
         other = self.add(every, "bob", now=0.0)
         every.confirm(first, 2.0)
@@ -154,14 +161,14 @@ class Places(Case):
         self.assertEqual(found, [True, False, True, True])
 
     def test_of_all_users_together_there_is_no_room_for_more_and_nobody_is_put_out(self) -> None:
-        every = Sessions(600, 2, 2)
+        every = limited(2, 2)
         kept = [self.add(every), self.add(every, "bob")]
         with self.assertRaises(TooMany):
             self.add(every, "carol")
         self.assertEqual([every.find(each.id, 0.0) for each in kept], kept)
 
     def test_sessions_that_prove_nothing_put_out_one_another_only(self) -> None:
-        every = Sessions(600, 1000, 1000)
+        every = limited(1000, 1000)
         kept = self.add(every)
         added = [self.add(every, is_confirmed=False) for _ in range(2000)]
         self.assertEqual(len(every), 1 + sessions.MOST_UNCONFIRMED)
@@ -169,7 +176,7 @@ class Places(Case):
         self.assertIs(every.find(added[-1].id, 0.0), added[-1])
 
     def test_one_time_keys_are_remembered_up_to_a_limit(self) -> None:
-        every = Sessions(600, 10, 10)
+        every = limited(10, 10)
         keys = [number.to_bytes(56, "big") for number in range(sessions.MOST_REMEMBERED + 1)]
         self.assertTrue(all(map(every.is_new, keys[:-1])))
         self.assertFalse(any(map(every.is_new, keys[:-1])))

@@ -329,7 +329,7 @@ class Ages(unittest.TestCase):
         def opener(cipher: object, bound: bytes) -> wire.Opener:
             return real(CIPHER, bound, None, lambda: NOW + clock[0])
 
-        with mock.patch.object(bodies, "Opener", opener), mock.patch.object(bodies, "time") as time:
+        with mock.patch.object(wire, "Opener", opener), mock.patch.object(bodies, "time") as time:
             time.monotonic = lambda: clock[0]
             exchange = bodies.opened(session(), [b"\r\n".join(tokens)], [PATH], 1 << 20, False, 0.0)
             found = []
