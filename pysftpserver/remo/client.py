@@ -219,7 +219,7 @@ class Client:
             argument = b"%dx%d %b" % (*size, argument)
         path = "/icm/" if size is None else "/pty/"
         said = b"".join(self._talk.ask("POST", path, argument, _one(given)))
-        return Interactive(self, self._talk), said
+        return Interactive(self), said
 
     def _decoded(self, text: str) -> str:
         """A name of a listing, which the server has sent as UTF-8 where it is UTF-8."""
@@ -232,9 +232,9 @@ class Client:
 class Interactive:
     """An interactive command. is_over: it has ended, and all of its output was read."""
 
-    def __init__(self, client: Client, talk: Talk) -> None:
+    def __init__(self, client: Client) -> None:
         self._client = client
-        self._talk = talk
+        self._talk = client._talk
         self.is_over = False
 
     def send(self, given: bytes = b"") -> bytes:

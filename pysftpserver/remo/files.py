@@ -97,17 +97,10 @@ class Source:
 
     def pieces(self, size: int) -> Iterator[bytes]:
         """All of it. size: bytes of a piece. Raises FileProblem."""
-        while True:
-            try:
-                piece = self._storage.read(self._handle, self.moved, size)
-            except SFTPEndOfFile:
-                return
-            except (OSError, SFTPException) as error:
-                raise _problem(error) from None
-            if not piece:
-                return
-            self.moved += len(piece)
-            yield bytes(piece)
+        with _as_problems(), contextlib.suppress(SFTPEndOfFile):
+            while piece := self._storage.read(self._handle, self.moved, size):
+                self.moved += len(piece)
+                yield bytes(piece)
 
     def close(self) -> None:
         """Close the file."""

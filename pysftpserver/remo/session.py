@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import secrets
 import threading
+from dataclasses import dataclass
 
 from pysftpserver.remo.audit import SILENT
 from pysftpserver.remo.wire import PAUSE, Tampered, next_number
@@ -41,27 +42,21 @@ class TooMany(Exception):
     """The maximum number of sessions is reached."""
 
 
+@dataclass(eq=False, repr=False)
 class Session:
     """One login. may: what the user may do. address: of the client. id: what is in the cookie."""
 
-    def __init__(
-        self,
-        user: User,
-        may: Permissions,
-        cipher: SessionCipher,
-        address: str,
-        now: float,
-        audit: SessionAudit = SILENT,
-    ) -> None:
+    user: User
+    may: Permissions
+    cipher: SessionCipher
+    address: str
+    began: float
+    audit: SessionAudit = SILENT
+
+    def __post_init__(self) -> None:
         self.id = new_id()
-        self.audit = audit
-        self.user = user
-        self.may = may
-        self.cipher = cipher
-        self.address = address
-        self.network = network_of(address)
-        self.began = now
-        self.used = now
+        self.network = network_of(self.address)
+        self.used = self.began
         self.is_confirmed = False
         self.is_numbered = False
         self.is_over = False
@@ -71,7 +66,7 @@ class Session:
         self.turn = threading.Lock()  # of the interactive command
         self._number = 0
         self._made = 0
-        self._counted = now
+        self._counted = self.began
         self._work: set[Work] = set()
         self._storage: SFTPAbstractServerStorage | None = None
 

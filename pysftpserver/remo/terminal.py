@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import select
 import shutil
-import signal
 import sys
 import termios
 import tty
@@ -17,8 +16,6 @@ from pysftpserver.failures import BadInput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import FrameType
-
     from pysftpserver.remo.client import Client, Interactive
 
 LEAVE = b"\x1d"  # Ctrl-]
@@ -53,20 +50,18 @@ def talk(command: Interactive, said: bytes, is_terminal: bool) -> bool:
     Raises RemoError.
     """
     before = termios.tcgetattr(0) if is_terminal else None
-    resized = _Resized()
     try:
         if before is not None:
             tty.setraw(0, termios.TCSADRAIN)  # input typed ahead is for the command
         show(said)
-        return _talk(command, is_terminal, resized)
+        return _talk(command, is_terminal)
     finally:
-        resized.stop()
         if before is not None:
             termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
-def _talk(command: Interactive, is_terminal: bool, resized: _Resized) -> bool:
-    pause = SHORTEST
+def _talk(command: Interactive, is_terminal: bool) -> bool:
+    pause, known = SHORTEST, size()
     while not command.is_over:
         typed = b""
         if select.select([0], [], [], pause)[0]:
@@ -77,8 +72,10 @@ def _talk(command: Interactive, is_terminal: bool, resized: _Resized) -> bool:
                 for piece in command.finish():
                     show(piece)
                 return True
-        if is_terminal and resized.take():
-            command.resize(*size())
+        now = size()
+        if is_terminal and now != known:
+            command.resize(*now)
+            known = now
         said = command.send(typed)
         show(said)
         pause = SHORTEST if said or typed else min(LONGEST, pause * 2)
@@ -97,22 +94,3 @@ class Output:
 
     def write(self, data: bytes) -> None:
         show(data)
-
-
-class _Resized:
-    """Notes that the terminal has changed its size."""
-
-    def __init__(self) -> None:
-        self._is_so = False
-        self._before = signal.signal(signal.SIGWINCH, self._note)
-
-    def _note(self, _: int, __: FrameType | None) -> None:
-        self._is_so = True
-
-    def take(self) -> bool:
-        """Whether it has, since the last call."""
-        was, self._is_so = self._is_so, False
-        return was
-
-    def stop(self) -> None:
-        signal.signal(signal.SIGWINCH, self._before)

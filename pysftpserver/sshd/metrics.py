@@ -99,8 +99,3 @@ def total(many: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             else:
                 found[name] = found.get(name, 0) + value
     return found
-
-
-def counters(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures that only grow."""
-    return {name: figures.get(name, {}) for name, *_ in COUNTERS}

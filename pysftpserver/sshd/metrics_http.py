@@ -72,7 +72,8 @@ class Collector(PrometheusCollector):
         pid, before = self._last.get(path, (answer["pid"], {}))
         if pid != answer["pid"]:
             self._replaced = metrics.total([self._replaced, before])
-        self._last[path] = answer["pid"], metrics.counters(answer["figures"])
+        counters = {name: answer["figures"].get(name, {}) for name, *_ in metrics.COUNTERS}  # these only grow
+        self._last[path] = answer["pid"], counters
         return answer["figures"]  # type: ignore[no-any-return]
 
     def collect(self) -> Iterator[Metric]:

@@ -20,7 +20,6 @@ from pysftpserver.sshd.users import DirectoryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from pysftpserver.sshd.records import Record
@@ -74,11 +73,9 @@ def load(path: str) -> Loaded:
     text, found = read_trusted(path, "users file")
     tables = parse(path, text)
     signatures: dict[str, Signature | None] = {path: found}
-    records = []
-    for name, table in tables.get("users", {}).items():
-        read = _reader(path, signatures)
-        records.append(_record(name, table, read))
-    return Loaded(tuple(records), "users" in tables, signatures)
+    users = tables.get("users", {})
+    records = tuple(_record(name, table, path, signatures) for name, table in users.items())
+    return Loaded(records, "users" in tables, signatures)
 
 
 def parse(path: str, text: str) -> dict[str, Any]:
@@ -145,20 +142,11 @@ def _distrust_directory(path: str) -> str | None:
     return None
 
 
-def _reader(path: str, signatures: dict[str, Signature | None]) -> Callable[[str], str]:
-    """A reader of the authorized_keys files that a users file names. It raises DirectoryError."""
+def _record(name: str, table: Any, path: str, signatures: dict[str, Signature | None]) -> Record:
+    """One user. Any mistake makes the user unusable, so that a typing error lets nobody in.
 
-    def read(name: str) -> str:
-        full = os.path.join(os.path.dirname(path), name)
-        signatures[full] = signature(full)
-        text, signatures[full] = read_trusted(full, "authorized_keys file")
-        return text
-
-    return read
-
-
-def _record(name: str, table: Any, read: Callable[[str], str]) -> Record:
-    """One user. Any mistake makes the user unusable, so that a typing error lets nobody in."""
+    path: the users file, which may name an authorized_keys file. signatures: gets that file's.
+    """
     if not isinstance(table, dict):
         return unusable(name, name, "not a table; users are in [users.NAME]")
     problems = list(field_problems(table))
@@ -172,7 +160,10 @@ def _record(name: str, table: Any, read: Callable[[str], str]) -> Record:
     blobs, problems = parse_keys(table.get("keys", []))
     if "authorized_keys" in table:
         try:
-            more, wrong = parse_authorized_keys(read(table["authorized_keys"]))
+            full = os.path.join(os.path.dirname(path), table["authorized_keys"])
+            signatures[full] = signature(full)
+            text, signatures[full] = read_trusted(full, "authorized_keys file")
+            more, wrong = parse_authorized_keys(text)
             blobs += more
             problems += [f"authorized_keys file {table['authorized_keys']}, {one}" for one in wrong]
         except DirectoryError as error:
