@@ -285,8 +285,7 @@ class RemoTarget:
         """Let inputs choose token times and path hashes; switch off waiting and removal of old sessions."""
         with (
             mock.patch.object(wire, "made_at", made_at),
-            mock.patch.object(bodies, "made_at", made_at),
-            mock.patch.object(bodies, "path_hash", lambda path: path[:48].ljust(48, b".")),
+            mock.patch.object(wire, "path_hash", lambda path: path[:48].ljust(48, b".")),
             mock.patch.object(login, "REFUSED_AFTER", 0.0),
             mock.patch.object(Application, "_sweep_from_now_on", lambda _: None),
         ):
@@ -298,8 +297,8 @@ class RemoTarget:
         """Send all data on one connection; return the server's answers."""
         user = User("u", "", None)
         trail = application._trail.of("u", "192.0.2.1", None)
-        session = Session(COOKIE, user, Permissions.FILES, Open(), "192.0.2.1", time.monotonic(), trail)  # type: ignore[arg-type]
-        session.is_confirmed = True
+        session = Session(user, Permissions.FILES, Open(), "192.0.2.1", time.monotonic(), trail)  # type: ignore[arg-type]
+        session.id, session.is_confirmed = COOKIE, True
         application.sessions._sessions[COOKIE] = session
         server = Server(values, application)
         server.ready, server._connections = True, types.SimpleNamespace(can_add_keepalive_connection=True)

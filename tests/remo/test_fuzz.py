@@ -89,7 +89,7 @@ class Planted(unittest.TestCase):
     def test_answers_that_are_none_are_found(self) -> None:
         target = self.connection()
         self.finds("answered", target, PLAIN, http.Request, "ensure_headers_sent", lambda _: None)
-        self.finds("answered", target, PLAIN, application, "PHRASES", {200: "O\nK"})
+        self.finds("answered", target, PLAIN, application, "_status", lambda _: "200 O\nK")
         self.finds("sent b", target, PLAIN, Open, "encrypt", lambda _, data: b"?" + data)
         fault = mock.Mock(side_effect=KeyError)
         self.finds("answered|a fault", target, PLAIN, routes.Routes, "answer", fault)
