@@ -19,6 +19,7 @@ import compileall
 import json
 import random
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -239,6 +240,8 @@ def main() -> int:
     parser.add_argument("--results", type=Path, metavar="FILE", help=argparse.SUPPRESS)  # for run_share()
     parser.add_argument("arguments", nargs="*", help="nose2's own arguments, after --")
     options = parser.parse_args()
+    # Under nohup(1), the programs that tests start would inherit that SIGHUP is ignored, and be right to.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if options.jobs > 1 and not options.arguments:
         results = run_in_processes(options.jobs, options.shuffle)
     else:
