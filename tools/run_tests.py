@@ -240,8 +240,10 @@ def main() -> int:
     parser.add_argument("--results", type=Path, metavar="FILE", help=argparse.SUPPRESS)  # for run_share()
     parser.add_argument("arguments", nargs="*", help="nose2's own arguments, after --")
     options = parser.parse_args()
-    # Under nohup(1), the programs that tests start would inherit that SIGHUP is ignored, and be right to.
+    # Under nohup(1) and in the background of a shell script, the programs that tests start would inherit that
+    # signals are ignored, and obey.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if options.jobs > 1 and not options.arguments:
         results = run_in_processes(options.jobs, options.shuffle)
     else:
