@@ -4,12 +4,11 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 import tomllib
 import unittest
-from pathlib import Path
 
 from pysftpserver.cli.registry import PROGRAMS
+from tests.support.cases import InAPlace
 from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE
 
@@ -92,13 +91,11 @@ esac
 """
 
 
-class Environment(unittest.TestCase):
+class Environment(InAPlace):
     """tools/venv.sh in a copy of what it looks at, with a program in the place of Python."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-venv-"))
-        self.addCleanup(shutil.rmtree, self.place)
         for name in (
             "pyproject.toml",
             "setup.py",

@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
-import unittest
 from pathlib import Path
 from typing import Any
 
-from tests.support.forks import fork_of
+from tests.support.cases import InAPlace
+from tests.support.forked import environment, run
 from tests.support.packets import HELLO, Reply, replies
 from tests.support.paths import ROOT
-from tests.support.waiting import PATIENCE
 
 REFERENCE = "/usr/lib/openssh/sftp-server"
+SSH = {"SSH_CONNECTION": "192.0.2.7 50000 192.0.2.1 22"}  # what sshd sets
 BAD_UMASKS = ("9", "999", "abc", "-1", "01777", "", "0o22", "1_0", "+22", " 22", "\u0662", "1000")
 
 
-class CommandCase(unittest.TestCase):
+class CommandCase(InAPlace):
     """A test case with a place for files: place/jail is an empty directory."""
 
     prog = ""
 
     def setUp(self) -> None:
         super().setUp()
-        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-cli-"))
-        self.addCleanup(shutil.rmtree, self.place)
         self.jail = self.place / "jail"
         self.jail.mkdir()
 
@@ -54,19 +50,8 @@ class CommandCase(unittest.TestCase):
         argv = [sys.executable, *argv]
         if obedient and os.getuid() == 0:
             argv = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *argv]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("SSH_")}
-        environment |= {"PYTHONPATH": str(ROOT), "COLUMNS": "100"} | (variables or {})
-        if under_sshd:
-            environment["SSH_CONNECTION"] = "192.0.2.7 50000 192.0.2.1 22"
-        return subprocess.run(
-            argv,
-            input=stdin,
-            capture_output=True,
-            env=environment,
-            cwd=cwd or self.place,
-            timeout=PATIENCE,
-            preexec_fn=fork_of(argv, environment),
-        )
+        variables = {"COLUMNS": "100", **(SSH if under_sshd else {}), **(variables or {})}
+        return run(argv, stdin, env=environment(**variables), cwd=cwd or self.place)
 
     def serve(self, *arguments: Any, requests: bytes = b"", **how: Any) -> list[Reply]:
         """Serve requests behind an INIT, which must end well; the replies. how: as in run_argv()."""

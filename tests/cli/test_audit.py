@@ -15,7 +15,7 @@ from typing import Any
 from tests.cli.commands import CommandCase
 from tests.support.auditing import records_of
 from tests.support.doors import Wire
-from tests.support.forks import fork_of
+from tests.support.forked import Process
 from tests.support.packets import CREAT, HELLO, NO_ATTRS, WRITE, replies, request, string, u32, u64
 from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE, until
@@ -54,14 +54,7 @@ class TheAuditLogOf:
     def start(self, *options: Any, **how: Any) -> tuple[subprocess.Popen[bytes], Wire]:
         """A session that goes on; it inherits what is left of its standard error."""
         argv = [sys.executable, str(ROOT / "bin" / self.prog), *map(os.fspath, self.arguments(*options))]
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=self.place,
-            preexec_fn=fork_of(argv),
-            **how,
-        )
+        process = Process(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=self.place, **how)
 
         def end() -> None:
             process.kill()

@@ -14,9 +14,9 @@ from typing import Any
 
 from pysftpserver.engine.limits import LIMITS
 from tests.cli.commands import CommandCase
-from tests.cli.sessions import COMMANDS, Session, SessionCase
+from tests.cli.sessions import COMMANDS, SessionCase
 from tests.support import packets as sftp
-from tests.support.doors import FILE, Wire
+from tests.support.doors import FILE, Door, Wire
 from tests.support.packets import replies, request, string, u32, u64
 from tests.support.waiting import PATIENCE, until
 
@@ -46,7 +46,7 @@ class Flags(SessionCase):
         for prog in COMMANDS:
             yield self.command(prog, *flags)
 
-    def refused(self, wire: Wire, session: Session, status: int, text: str, *asked: Any) -> None:
+    def refused(self, wire: Wire, session: Door, status: int, text: str, *asked: Any) -> None:
         """The request gets that status with that text, the log has the line, and the session goes on."""
         before = session.log().count(text)
         reply = wire.ask(*asked)
@@ -157,7 +157,7 @@ class Idle(SessionCase):
     LINE = "session ends: nothing moved for 1 seconds\n"
     PACE = 0.3  # seconds
 
-    def assert_ended(self, session: Session, since: float) -> None:
+    def assert_ended(self, session: Door, since: float) -> None:
         """It ends by itself about a second after, cleanly, and says why. The machine may be busy."""
         self.assertEqual(session.process.wait(PATIENCE), 0)
         self.assertGreater(time.monotonic() - since, 0.9)
@@ -182,7 +182,7 @@ class Idle(SessionCase):
             self.assertEqual(wire.take(1), b"", "the client sees the end")
             self.assertIn("forced close", session.log())
         for number, (session, wire, _) in enumerate(patient):
-            self.assertTrue(session.is_alive())
+            self.assertIsNone(session.process.poll())
             session.wait_until_it_waits()
             # It may wait for longer than this test lasts: for how long is what it told the kernel.
             call = Path(f"/proc/{session.pid}/syscall").read_text().split()
@@ -241,7 +241,7 @@ class Idle(SessionCase):
         since = time.monotonic() - self.PACE
         self.assertLess(sent, len(asked), "not one packet was complete: bytes count")
         for session, wire, _ in sessions:
-            self.assertTrue(session.is_alive())
+            self.assertIsNone(session.process.poll())
             wire.send(asked[sent:])
             since = time.monotonic()
             number, reply = wire.reply()

@@ -15,9 +15,10 @@ from pymongo.uri_parser import parse_uri
 
 from pysftpserver.cli.title import without_passwords
 from pysftpserver.storages.embedded import EmbeddedMongo
-from tests.cli.commands import CommandCase
+from tests.cli.commands import SSH, CommandCase
 from tests.cli.databases import DatabaseCase, Silent, closed_port
 from tests.mongo import databases
+from tests.support.forked import Process, environment
 from tests.support.packets import HELLO, NO_ATTRS, request, string
 from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE
@@ -27,18 +28,15 @@ MKDIR = request("mkdir", 1, string(b"/d"), NO_ATTRS)
 STAT = request("stat", 1, string(b"/d"))
 
 
-def start(*arguments: Any, under_sshd: bool = False, **variables: str) -> subprocess.Popen[bytes]:
+def start(*arguments: Any, under_sshd: bool = False, **variables: str) -> Process:
     """A process of the command, whose input has ended."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SSH_")}
-    environment |= {"PYTHONPATH": str(ROOT), **variables}
-    if under_sshd:
-        environment["SSH_CONNECTION"] = "192.0.2.7 50000 192.0.2.1 22"
-    return subprocess.Popen(
+    return Process(
         [sys.executable, str(ROOT / "bin" / "pysftpmongo"), *map(str, arguments)],
+        forks=False,  # its title is looked at
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=environment,
+        env=environment(**(SSH if under_sshd else {}), **variables),
     )
 
 

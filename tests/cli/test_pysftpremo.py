@@ -9,8 +9,6 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from pysftpserver.remo import crypto
@@ -20,8 +18,7 @@ from tests.remo.running import (
     SERVER_KEY,
     USER,
     USER_KEY,
-    Furnished,
-    Served,
+    TwoSides,
     called,
     environment,
     state_directory,
@@ -34,15 +31,9 @@ PROGRAM = f"import os; os.environ['XDG_STATE_HOME'] = {state_directory()!r}\n"
 PROGRAM += "import sys; from pysftpserver.cli.pysftpremo import main; sys.exit(main(sys.argv[1:]))"
 
 
-class OnceCase(Served):
-    """self.here: an empty directory of this side, self.there: one of the server's, for each test."""
-
+class OnceCase(TwoSides):
     def setUp(self) -> None:
-        Furnished.setUp(self)
-        self.here = Path(tempfile.mkdtemp(prefix="here-", dir=self.place))
-        self.there = Path(tempfile.mkdtemp(prefix="there-", dir=self.place))
-        for name in ("alice_key.pem", "remo_serv.pem"):
-            shutil.copy(self.place / name, self.here)
+        super().setUp()
         self.keys = {path.name for path in self.here.iterdir()}
 
     def once(self, verb: str, *words: str, given: bytes = b"", **variables: str) -> Any:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.remo.running import USER, Furnished, Served, called
+from tests.remo.running import USER, TwoSides, called
 from tests.sksync.terminals import Terminal
 from tests.support.ports import LOOPBACK
 from tests.support.processes import is_alive
@@ -24,16 +22,7 @@ sys.exit(main(sys.argv[1:]))
 PROMPT = f"{LOOPBACK}> "
 
 
-class ShellCase(Served):
-    """self.here: this side's directory, self.there: the server's, for each test."""
-
-    def setUp(self) -> None:
-        Furnished.setUp(self)
-        self.here = Path(tempfile.mkdtemp(prefix="here-", dir=self.place))
-        self.there = Path(tempfile.mkdtemp(prefix="there-", dir=self.place))
-        for name in ("alice_key.pem", "remo_serv.pem"):
-            shutil.copy(self.place / name, self.here)
-
+class ShellCase(TwoSides):
     def pipe(self, *lines: str, options: tuple[str, ...] = ()) -> Any:
         given = "".join(f"{line}\n" for line in lines).encode()
         words = ["connect", "-u", USER, *options, LOOPBACK, str(self.server.port)]

@@ -4,43 +4,28 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
-import tempfile
-import unittest
-from pathlib import Path
 from typing import Any
 
 from pysftpserver.remo import crypto
 from pysftpserver.remo.users import Permissions, Users
 from tests.remo.running import COMMAND, called, environment
 from tests.sksync.terminals import Terminal
+from tests.support.cases import InAPlace
+from tests.support.forked import run
 from tests.support.paths import ROOT
 
 VARIABLE = "PYSFTPREMO_PASSPHRASE"
 CODE = "import sys; from pysftpserver.cli.pysftpremo import main; sys.exit(main(sys.argv[1:]))"
 
 
-class KeyCase(unittest.TestCase):
-    def setUp(self) -> None:
-        super().setUp()
-        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-remo-keys-"))
-        self.addCleanup(shutil.rmtree, self.place)
-
+class KeyCase(InAPlace):
     def run_it(self, *words: str, program: str = "", **variables: str) -> Any:
         if not program:
             done = called(words, self.place, **variables)
             done.stdout, done.stderr = done.stdout.decode(), done.stderr.decode()
             return done
-        return subprocess.run(
-            [sys.executable, program, *words],
-            cwd=self.place,
-            env=environment(**variables),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
+        return run([sys.executable, program, *words], cwd=self.place, env=environment(**variables), text=True)
 
     def fine(self, *words: str, **how: Any) -> str:
         done = self.run_it(*words, **how)
@@ -196,14 +181,8 @@ class Verbs(KeyCase):
             (self.place / name / "__init__.py").write_text(message)
             if verb:
                 path = f"{self.place / name}/..{os.pathsep}{ROOT}"
-                done = subprocess.run(
-                    [sys.executable, COMMAND, verb, *(["x"] if verb == "keygen" else self.ready())],
-                    cwd=self.place,
-                    env=environment() | {"PYTHONPATH": path},
-                    capture_output=True,
-                    text=True,
-                    timeout=30,
-                )
+                argv = [sys.executable, COMMAND, verb, *(["x"] if verb == "keygen" else self.ready())]
+                done = run(argv, cwd=self.place, env=environment(PYTHONPATH=path), text=True)
                 self.assertEqual(done.returncode, 2, done.stderr)
                 line = done.stderr.splitlines()[-1]
                 self.assertIn(f"pysftpremo: {name} is missing; run pip install '.[remo]'", line)
@@ -220,13 +199,9 @@ class Verbs(KeyCase):
             ["bin/pysftpremo", "users", "change", "--help"],
         ):
             with self.subTest(words):
-                done = subprocess.run(
-                    [sys.executable, ROOT / words[0], *words[1:]],
-                    env=environment() | {"PYTHONPATH": f"{self.place}{os.pathsep}{ROOT}"},
-                    capture_output=True,
-                    text=True,
-                    timeout=30,
-                )
+                path = f"{self.place}{os.pathsep}{ROOT}"
+                argv = [sys.executable, ROOT / words[0], *words[1:]]
+                done = run(argv, env=environment(PYTHONPATH=path), text=True)
                 self.assertEqual((done.returncode, done.stderr), (0, ""))
                 self.assertTrue(done.stdout.startswith("usage: pysftpremo "))
 

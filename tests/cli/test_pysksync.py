@@ -16,7 +16,7 @@ from typing import Any
 from tests.cli.commands import CommandCase
 from tests.sksync import oldstyle
 from tests.sksync.serving import HOST, NOW, put, tree
-from tests.support.forks import fork_of
+from tests.support.forked import Process, environment
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from tests.support.waiting import PATIENCE, until
@@ -31,19 +31,10 @@ class Server:
     def __init__(self, port: int, errors: Path, cwd: Path, *arguments: str) -> None:
         self.port = port
         self._errors = errors
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("SSH_")}
-        environment |= {"PYTHONPATH": str(ROOT)}
         argv = [sys.executable, COMMAND, *arguments]
+        files = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
         with errors.open("wb") as file:
-            self.process = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=file,
-                cwd=cwd,
-                env=environment,
-                preexec_fn=fork_of(argv, environment),
-            )
+            self.process = Process(argv, stderr=file, cwd=cwd, env=environment(), **files)
 
     def log(self) -> str:
         return self._errors.read_text()

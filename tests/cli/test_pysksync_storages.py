@@ -6,13 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 
 from tests.cli.test_pysksync import COMMAND, SkSyncCase
 from tests.mongo.databases import DatabaseCase, uri
 from tests.sksync import oldstyle
 from tests.sksync.serving import HOST, NOW, put, tree
-from tests.support.forks import fork_of
+from tests.support.forked import Process
 from tests.support.waiting import PATIENCE, until
 
 
@@ -65,16 +64,8 @@ class Interrupted(SkSyncCase):
         with socket.create_server((HOST, 0)) as listener:
             config = self.client(listener.getsockname()[1], protocol="pysksync 1")
             argv = [sys.executable, COMMAND, config, "client", "me"]
-            process = subprocess.Popen(
-                argv,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd=self.place,
-                preexec_fn=fork_of(argv),
-            )
-            watchdog = threading.Timer(PATIENCE, process.kill)
-            watchdog.start()
-            self.addCleanup(watchdog.cancel)
+            process = Process(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.place)
+            self.unless_over(process.kill, PATIENCE)
             connection, _ = listener.accept()
             with connection, connection.makefile("rb") as stream:
                 self.assertEqual(stream.readline(), b"pysksync 1\n")

@@ -9,13 +9,18 @@ import unittest
 from typing import ClassVar
 
 from .compare import Pair, Server
-from .model import Handle, Step
+from .model import Handle, Step, step
 from .packets import OK, PERMISSION_DENIED
 
 FIRST, SECOND, THIRD = (Handle("file", number) for number in range(3))
 LISTING = Handle("directory")
 CHOWN = OK if os.geteuid() == 0 else PERMISSION_DENIED  # what changing the owner comes to
 Outcome = int | str | bytes
+
+
+def each(request: str, outcome: Outcome, *paths: bytes) -> list[tuple[Step, Outcome]]:
+    """A request for each of these paths, all of which come to the same."""
+    return [(step(request, path), outcome) for path in paths]
 
 
 class Case(unittest.TestCase):

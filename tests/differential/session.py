@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from types import TracebackType
 
-from tests.support.forked import start
+from tests.support.forked import Process
 from tests.support.waiting import PATIENCE
 
 from . import packets
@@ -37,7 +37,7 @@ class Session:
         self._stderr = tempfile.TemporaryFile()
         self._next_id = 0
         with theirs:
-            self._process = start(command, stdin=theirs, stdout=theirs, stderr=self._stderr, cwd=directory)
+            self._process = Process(command, stdin=theirs, stdout=theirs, stderr=self._stderr, cwd=directory)
         self.pid = self._process.pid
         self.status: int | None = None
         self.log = b""

@@ -4,7 +4,7 @@ from . import packets
 from .compare import DROP_IN, JAIL, Pair
 from .model import Handle, step
 from .packets import APPEND, BAD_MESSAGE, CREAT, FAILURE, NO_SUCH_FILE, OK, OP_UNSUPPORTED, READ, WRITE
-from .rules import FIRST, SECOND, THIRD, Case
+from .rules import FIRST, SECOND, THIRD, Case, each
 
 
 class Rules:
@@ -80,8 +80,7 @@ class Rules:
 
     def test_home_directory_knows_users_by_name(self):
         self.agree(
-            (step("home-directory", b"no-such-user"), FAILURE),
-            (step("home-directory", b""), FAILURE),
+            *each("home-directory", FAILURE, b"no-such-user", b""),
         )
 
     def test_limits_are_the_same(self):

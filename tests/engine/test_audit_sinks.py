@@ -7,13 +7,10 @@ import json
 import os
 import resource
 import select
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-import unittest
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +18,7 @@ from unittest import mock
 
 from pysftpserver.engine import audit
 from pysftpserver.engine.audit import descriptor_sink, file_sink
+from tests.support.cases import InAPlace
 from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE
 
@@ -35,10 +33,9 @@ for number in range(int(sys.argv[2])):
 """
 
 
-class InAPlace(unittest.TestCase):
+class SinkCase(InAPlace):
     def setUp(self) -> None:
-        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-sinks-"))
-        self.addCleanup(shutil.rmtree, self.place)
+        super().setUp()
         self.path = self.place / "audit"
 
     def fifo(self) -> int:
@@ -85,7 +82,7 @@ def patience(milliseconds: int) -> Iterator[None]:
         yield
 
 
-class AFile(InAPlace):
+class AFile(SinkCase):
     def test_is_made_for_its_owner_only_and_appended_to_when_it_is_there(self) -> None:
         before = os.umask(0)
         try:
@@ -221,7 +218,7 @@ class AFile(InAPlace):
         return b"".join(pieces)
 
 
-class AFifoOrAPipe(InAPlace):
+class AFifoOrAPipe(SinkCase):
     def test_with_a_slow_reader_is_waited_for(self) -> None:
         reading = self.fifo()
         sink = file_sink(self.path)
@@ -283,15 +280,13 @@ class AFifoOrAPipe(InAPlace):
         with patience(50):
             sink = descriptor_sink(writing)
         # One that waits in write(2) would hang the run: then it is let go, and nothing is raised.
-        watchdog = threading.Timer(PATIENCE, lambda: [os.read(reading, 1 << 16) for _ in range(5)])
-        watchdog.start()
-        self.addCleanup(watchdog.cancel)
+        self.unless_over(lambda: [os.read(reading, 1 << 16) for _ in range(5)], PATIENCE)
         with self.assertRaises(TimeoutError):
             sink(b"x" * 300_000 + b"\n")
         self.assertTrue(os.get_blocking(writing), "others may have it, and it is as it was")
 
 
-class ADevice(InAPlace):
+class ADevice(SinkCase):
     def test_that_is_full_is_an_error_every_time(self) -> None:
         sink = file_sink("/dev/full")
         for _ in range(3):

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import unittest
-from pathlib import Path
 from unittest import mock
 
 from pysftpserver.engine import log
@@ -28,6 +25,7 @@ from pysftpserver.engine.log import (
 )
 from pysftpserver.server import SFTPServer
 from tests.support import packets as sftp
+from tests.support.cases import InAPlace
 from tests.support.packets import Attributes, Client, attrs, packet, request, string, u32, u64
 from tests.support.paths import ROOT
 from tests.support.storages import Whole
@@ -159,11 +157,8 @@ class Lines(unittest.TestCase):
         )
 
 
-class Sinks(unittest.TestCase):
-    def setUp(self) -> None:
-        super().setUp()
-        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-log-"))
-        self.addCleanup(shutil.rmtree, self.place)
+class Sinks(InAPlace):
+    pass
 
     def test_a_file_is_made_with_mode_0600_whatever_the_umask(self):
         for umask in (0, 0o022):

@@ -11,20 +11,15 @@ import os
 import random
 import select
 import shlex
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
-import threading
 import time
-import unittest
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tests.support import packets as sftp
-from tests.support.doors import Door
-from tests.support.forked import start
+from tests.support.doors import Door, DoorCase
 from tests.support.hard import IS_HARD
 from tests.support.packets import Reader, Reply, parse, request, string, u32, u64
 from tests.support.paths import ROOT
@@ -276,13 +271,13 @@ class Session:
             raise AssertionError(f"the server ended with {status}:\n{self.door.log()}")
 
 
-class FaultCase(unittest.TestCase):
+class FaultCase(DoorCase):
     """An empty directory that is served, and a seed that every failure should name."""
+
+    patience = A_WHILE
 
     def setUp(self) -> None:
         super().setUp()
-        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-faults-"))
-        self.addCleanup(shutil.rmtree, self.place)
         self.served, self.local = self.place / "served", self.place / "local"
         self.served.mkdir()
         self.local.mkdir()
@@ -291,13 +286,7 @@ class FaultCase(unittest.TestCase):
         self.inside: Sequence[str] = ()
         self.seed = random.randrange(2**32) if SEED is None else SEED
         self.order = random.Random(self.seed)
-        self.doors: list[Door] = []
         self._logs = 0
-        # A test that hangs in a system call would hang the run: kill what it waits for.
-        watchdog = threading.Timer(A_WHILE, lambda: [door.process.kill() for door in self.doors])
-        watchdog.daemon = True
-        watchdog.start()
-        self.addCleanup(watchdog.cancel)
 
     # --- servers and clients ----------------------------------------------------------------------
 
@@ -314,9 +303,7 @@ class FaultCase(unittest.TestCase):
         ours, theirs = socket.socketpair()
         self.addCleanup(ours.close)
         with theirs:
-            door = _Served(argv, log, theirs)
-        self.doors.append(door)
-        self.addCleanup(door.kill)
+            door = self.start_door(argv, log, theirs, theirs, env=environment())
         session = Session(door, ours)
         session.hello()
         return session
@@ -370,18 +357,6 @@ class FaultCase(unittest.TestCase):
         session.leave()
         self.assertEqual(self.tree(), files)
         self.assertNotIn("error", session.door.log())
-
-
-class _Served(Door):
-    def __init__(self, argv: Sequence[str], log: Path, both: socket.socket) -> None:
-        self.log_path = log
-        self.process = start(argv, stdin=both, stdout=both, stderr=subprocess.PIPE, env=environment())
-        self.pid = self.process.pid
-
-    def kill(self) -> None:
-        """Kill it, unless it has ended. May be called again."""
-        self.process.kill()
-        self.process.communicate(timeout=PATIENCE)
 
 
 def environment() -> dict[str, str]:

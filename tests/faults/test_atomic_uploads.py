@@ -14,13 +14,11 @@ import tempfile
 import time
 import unittest
 from pathlib import Path
-from typing import Any
 
 from tests.faults.disks import ways_in
 from tests.integration.clients import lftp
 from tests.integration.harness import ServedCase
 from tests.support.doors import FILE, Door, Doors, Wire
-from tests.support.forked import start
 from tests.support.packets import CREAT, EXCL, FAILURE, NO_ATTRS, OK, TRUNC, WRITE, request, string, u32, u64
 from tests.support.processes import Argument, command, descendants, is_alive, program, require
 from tests.support.uploads import LOOKS_LEFT, is_temporary
@@ -48,15 +46,6 @@ def setUpModule() -> None:
     require("sftp", "lftp")
 
 
-class Jail(Door):
-    """A ``pysftpjail --atomic-uploads`` process on a directory."""
-
-    def __init__(self, root: Path, stdin: Any, stdout: Any, *options: Argument) -> None:
-        self.log_path = root.parent / "log"
-        self.process = start(jail(root, *options), stdin=stdin, stdout=stdout, stderr=subprocess.PIPE)
-        self.pid = self.process.pid
-
-
 def jail(top: Path, *options: Argument) -> list[str]:
     return command("pysftpjail", "--logfile", top.parent / "log", "--atomic-uploads", *options, top)
 
@@ -76,11 +65,8 @@ class OnAWire(Doors):
         self.seed = random.randrange(2**32)
         self.order = random.Random(self.seed)
 
-    def door(self, stdin: Any, stdout: Any, code: str = "") -> Jail:
-        door = Jail(self.root, stdin, stdout, *self.options)
-        self.doors.append(door)
-        self.addCleanup(door.kill)
-        return door
+    def argv(self, log: Path, code: str) -> list[str]:
+        return jail(self.root, *self.options)
 
     def begin(self, flags: int = NEW) -> tuple[Door, Wire, socket.socket]:
         """A session in which half a file was written to f."""

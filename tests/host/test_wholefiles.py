@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-import tempfile
-import unittest
-from pathlib import Path
 from unittest import mock
 
 from pysftpserver.failures import BadInput
 from pysftpserver.host.wholefiles import first_line, open_temporary
+from tests.support.cases import InAPlace
 
 
-class InAPlace(unittest.TestCase):
+class FileCase(InAPlace):
     def setUp(self) -> None:
-        self.place = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="pysftpserver-whole-")))
+        super().setUp()
         self.file = self.place / "f"
 
 
-class WholeFiles(InAPlace):
+class WholeFiles(FileCase):
     def test_what_is_not_committed_is_removed(self) -> None:
         self.file.write_text("old")
         with open_temporary(str(self.file), b"new"):
@@ -45,7 +43,7 @@ class WholeFiles(InAPlace):
             self.file.unlink()
 
 
-class FirstLines(InAPlace):
+class FirstLines(FileCase):
     def test_come_without_white_space_unless_it_is_part_of_a_password(self) -> None:
         for end in (b"", b"\n", b"\r\n", b"\nsecond\n"):
             self.file.write_bytes(b" a b " + end)

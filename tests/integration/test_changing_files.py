@@ -10,21 +10,17 @@ import os
 import random
 import select
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
-import unittest
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 from pysftpserver import stdio
+from tests.support.cases import InAPlace
 from tests.support.doors import FILE, RESIDENT, TICKS, Door, Doors, Wire
-from tests.support.forks import fork_of
 from tests.support.hard import IS_HARD
 from tests.support.packets import EOF, MAX_DATA, OK, READ, WRITE, Attributes, attrs, request, string, u32, u64
 from tests.support.processes import command, descendants, is_alive, program, require
@@ -45,25 +41,6 @@ PERIOD = 1_000_003  # bytes of content that are random; no offset of a packet is
 
 def setUpModule() -> None:
     require("sftp")
-
-
-class Jail(Door):
-    """A ``pysftpjail`` process on a directory."""
-
-    forks = True
-
-    def __init__(self, root: Path, stdin: Any, stdout: Any) -> None:
-        self.log_path = root.parent / "log"
-        self.log_path.unlink(missing_ok=True)
-        argv = command("pysftpjail", "--logfile", self.log_path, root)
-        self.process = subprocess.Popen(
-            argv,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            preexec_fn=fork_of(argv) if self.forks else None,
-        )
-        self.pid = self.process.pid
 
 
 def content_of(order: random.Random, size: int) -> bytes:
@@ -93,26 +70,21 @@ def zeros_from(data: bytes, at: int) -> int:
 class Changing(Doors):
     """A file f in a jail, and a client that has asked for all of it and reads when it pleases."""
 
-    kind: type[Jail] = Jail
-
     def setUp(self) -> None:
         super().setUp()
         self.seed = random.randrange(2**32)
         self.order = random.Random(self.seed)
         self.path = self.root / "f"
 
-    def door(self, stdin: Any, stdout: Any, code: str = "") -> Jail:
-        door = self.kind(self.root, stdin, stdout)
-        self.doors.append(door)
-        self.addCleanup(door.kill)
-        return door
+    def argv(self, log: Path, code: str) -> list[str]:
+        return command("pysftpjail", "--logfile", log, self.root)
 
     def fill(self, size: int) -> bytes:
         content = content_of(self.order, size)
         self.path.write_bytes(content)
         return content
 
-    def get(self, length: int) -> tuple[Jail, Wire, socket.socket]:
+    def get(self, length: int) -> tuple[Door, Wire, socket.socket]:
         """Ask for all of f by 64 READs, and wait until the server can send no more of it."""
         door, wire, ours = self.on_socket()
         self.open(wire)
@@ -132,7 +104,7 @@ class Changing(Doors):
 
     def rest(
         self,
-        session: tuple[Jail, Wire, socket.socket],
+        session: tuple[Door, Wire, socket.socket],
         first: int,
         length: int,
         end: int,
@@ -386,7 +358,7 @@ class Appended(Changing):
                         content += more
 
 
-class OpenSSHClient(unittest.TestCase):
+class OpenSSHClient(InAPlace):
     """OpenSSH's sftp gets a file that another process truncates meanwhile."""
 
     SIZE = (48 if IS_HARD else 16) * MIB
@@ -394,8 +366,6 @@ class OpenSSHClient(unittest.TestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-changing-"))
-        self.addCleanup(shutil.rmtree, self.place)
         self.jail = self.place / "jail"
         self.jail.mkdir()
         self.seed = random.randrange(2**32)
@@ -501,14 +471,8 @@ class OpenSSHClient(unittest.TestCase):
                 self.get_while_truncated([*options, "-l", PACE], MIB, 0)
 
 
-class JailOfItsOwn(Jail):
-    """One whose memory is not that of the tests as well."""
-
-    forks = False
-
-
 class Costs(Changing):
-    kind = JailOfItsOwn
+    forks = False  # for its memory
 
     def test_a_client_that_stops_reading_costs_little_memory_and_no_time(self) -> None:
         for length in LENGTHS:

@@ -6,26 +6,24 @@ import base64
 import json
 import os
 import re
-import shutil
 import signal
 import stat
 import subprocess
 import sys
-import tempfile
-import unittest
 from pathlib import Path
 from unittest import mock
 
-from pysftpserver.cli import pysftplab
 from pysftpserver.failures import BadInput
 from pysftpserver.laboratory import client, passwords
 from pysftpserver.laboratory.config import PASSWORD_VARIABLE, ServerSettings
 from tests.laboratory.serving import HOST
 from tests.sksync.terminals import Terminal
-from tests.support.inprocess import called
+from tests.support.cases import InAPlace
+from tests.support.forked import Process, run
 from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE, until
 
+COMMAND = ROOT / "bin/pysftplab"
 CODE = "import sys; from pysftpserver.cli.pysftplab import main; sys.exit(main())"
 MODULE = '''
 from pysftpserver.laboratory.service import Service
@@ -43,10 +41,9 @@ class Wanting(MyService):
 '''
 
 
-class Commands(unittest.TestCase):
+class Commands(InAPlace):
     def setUp(self) -> None:
-        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-pysftplab-"))
-        self.addCleanup(shutil.rmtree, self.place)
+        super().setUp()
         (self.place / "my_module.py").write_text(MODULE)
         state = mock.patch.dict(os.environ, {"XDG_STATE_HOME": str(self.place / "state")})
         state.start()
@@ -55,15 +52,8 @@ class Commands(unittest.TestCase):
     def run_command(
         self, *words: str, text: str = "", password: str | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run it to its end, in this process."""
-        path = list(sys.path)
-        try:
-            done = called(pysftplab.main, words, self.place, text.encode(), self.environment(password))
-        finally:
-            sys.path[:] = path
-            for name in [name for name in sys.modules if name.startswith(("my_module", "own"))]:
-                del sys.modules[name]
-        return subprocess.CompletedProcess(words, done.returncode, done.stdout.decode(), done.stderr.decode())
+        argv = [sys.executable, COMMAND, *words]
+        return run(argv, text, cwd=self.place, env=self.environment(password), text=True)
 
     def environment(self, password: str | None) -> dict[str, str]:
         found = {name: value for name, value in os.environ.items() if name != PASSWORD_VARIABLE}
@@ -77,8 +67,8 @@ class Commands(unittest.TestCase):
         """A server, and its port; log: where it logs, else standard error, which is in self.log."""
         self.log = log or self.place / "log"
         with (self.place / "log").open("wb") as stderr:
-            process = subprocess.Popen(
-                [sys.executable, "-c", CODE, "serve", "--port", "0", *words],
+            process = Process(
+                [sys.executable, COMMAND, "serve", "--port", "0", *words],
                 cwd=self.place,
                 env=self.environment(password),
                 stdin=subprocess.DEVNULL,
@@ -347,13 +337,7 @@ class Serving(Commands):
     def test_a_missing_extra_is_one_line_with_the_command_for_pip(self) -> None:
         for words in (["serve"], ["connect", HOST]):
             code = f"import sys; sys.modules['cryptography'] = None\n{CODE}"
-            done = subprocess.run(
-                [sys.executable, "-c", code, *words],
-                env=self.environment("pw"),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-            )
+            done = run([sys.executable, "-c", code, *words], env=self.environment("pw"), text=True)
             self.assertEqual(done.returncode, 2)
             self.assertEqual(
                 done.stderr,

@@ -10,10 +10,8 @@ import http.cookies
 import io
 import os
 import re
-import resource
 import shutil
 import socket
-import sys
 import tempfile
 import threading
 import unittest
@@ -27,14 +25,13 @@ from pysftpserver.remo.config import ServerSettings
 from pysftpserver.remo.http import Server
 from pysftpserver.remo.users import Users
 from pysftpserver.storage import SFTPServerStorage
-from tests.support.paths import ROOT
+from tests.remo import running
+from tests.remo.running import USER
 from tests.support.ports import LOOPBACK
-from tests.support.processes import Program
 from tests.support.waiting import PATIENCE
 
 OTHER = "127.0.0.2"  # another address of the same host
 THIRD = "127.0.0.3"  # one that no test fills
-USER = "alice"
 
 
 class Answer:
@@ -233,56 +230,36 @@ class Peer:
         return data
 
 
-class Host:
+class Host(running.Server):
     """A directory with keys, users and files, and the command that serves them. words: its options.
 
-    descriptors: that it may have.
+    limits: as for Process.
     """
 
-    def __init__(self, *words: str, descriptors: int | None = None) -> None:
-        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-remo-"))
-        self.files = self.place / "files"
+    server_key, user_key = running.SERVER_KEY, running.USER_KEY
+
+    def __init__(self, *words: str, **limits: int) -> None:
+        place = Path(tempfile.mkdtemp(prefix="pysftpserver-remo-"))
+        self.files = place / "files"
         self.files.mkdir()
         (self.files / "small").write_bytes(b"small content")
-        self.server_key = crypto.new_key()
-        key_file = self.place / "server.pem"
-        key_file.write_bytes(crypto.private_pem(self.server_key, None))
-        key_file.chmod(0o600)
-        self.user_key = crypto.new_key()
-        self.users = Users(str(self.place / "users.sqlite"))
-        self.users.add(USER, crypto.public_pem(self.user_key.public_key()).decode(), None)
-        self.audit = self.place / "audit"
-        self._log = self.place / "log"
-        self._words = (
-            *("--port", "0", "--user-service", f"SQLiteUserService:{self.place}/users.sqlite"),
-            *("--key-file", str(key_file), "--root", str(self.files), "--commands", "yes"),
-            *("--audit", str(self.audit), *words),
-        )
-        self.process = Program(
-            [sys.executable, ROOT / "bin/pysftpremo", "serve", *self._words],
-            self._log,
-            {} if descriptors is None else {resource.RLIMIT_NOFILE: descriptors},
-            cwd=self.place,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+        running.furnish(place)
+        self.users = Users(str(place / "users_db.sqlite"))
+        super().__init__(place, "--root", str(self.files), "--commands", "yes", *words, limits=limits)
         self.said = self.process.said
-        self.port = int(self.said(r"listening on http://[^/]*:(\d+)/")[1])
 
     def close(self) -> None:
         """End it, whatever it is doing."""
-        self.process.close()
+        self.kill()
         shutil.rmtree(self.place)
 
-    def log(self) -> str:
-        return self._log.read_text()
-
-    def connect(self, source: str = LOOPBACK, buffer: int = 0) -> Raw:
+    def raw(self, source: str = LOOPBACK, buffer: int = 0) -> Raw:
         return Raw(self.port, source, buffer)
 
     def log_in(self, raw: Raw | None = None, user: str = USER, key: crypto.PrivateKey | None = None) -> Peer:
         """A session."""
         login = Login(user, key or self.user_key)
-        with contextlib.nullcontext(raw) if raw is not None else self.connect() as connection:
+        with contextlib.nullcontext(raw) if raw is not None else self.raw() as connection:
             said = connection.ask(request("POST", "/auth", login.body))
         if said.status != 200:
             raise AssertionError(f"the login was answered {said.status}")
@@ -296,21 +273,18 @@ class Host:
     def threads(self) -> int:
         return len(os.listdir(f"/proc/{self.process.pid}/task"))
 
-    def descriptors_open(self) -> int:
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
-
 
 class HostCase(unittest.TestCase):
-    """Tests of one server, which is started for all of them. options: the command's."""
+    """Tests of one server, which is started for all of them. options, limits: as for Host."""
 
     options: ClassVar[tuple[str, ...]] = ()
-    descriptors: ClassVar[int | None] = None
+    limits: ClassVar[dict[str, int]] = {}
     host: ClassVar[Host]
 
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        cls.host = Host(*cls.options, descriptors=cls.descriptors)
+        cls.host = Host(*cls.options, **cls.limits)
         cls.addClassCleanup(cls.host.close)
 
     def setUp(self) -> None:
@@ -318,18 +292,18 @@ class HostCase(unittest.TestCase):
         self.looked = len(self.host.log())
 
     def connect(self, source: str = LOOPBACK, buffer: int = 0) -> Raw:
-        raw = self.host.connect(source, buffer)
+        raw = self.host.raw(source, buffer)
         self.addCleanup(raw.close)
         return raw
 
     def one(self, said: bytes) -> Answer:
         """The answer on a connection of its own."""
-        with self.host.connect() as raw:
+        with self.host.raw() as raw:
             return raw.ask(said)
 
     def assert_serves(self) -> None:
         """The server does its work, and has no fault in its log."""
-        with self.host.connect(THIRD) as raw:
+        with self.host.raw(THIRD) as raw:
             said = raw.ask(request("GET", "/info"))
         self.assertEqual((said.status, said.body), (200, wire.NAME.encode()))
         for word in ("Traceback", "error: ", "fatal: "):

@@ -11,19 +11,17 @@ import functools
 import json
 import logging
 import os
-import resource
 import shutil
 import sys
 import tempfile
 import unittest
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pysftpserver.cli import pysftpremo
 from pysftpserver.remo import app, audit, client, crypto
 from pysftpserver.remo.users import Users
-from tests.support import inprocess
+from tests.support.forked import run
 from tests.support.paths import ROOT
 from tests.support.ports import LOOPBACK
 from tests.support.processes import Program
@@ -73,7 +71,7 @@ def admit(place: Path, user: str, permissions: str | None = None) -> None:
 class Server:
     """`pysftpremo serve` on a free port of loopback, in a directory that was furnished.
 
-    program: what Python is told to run. most_file: bytes of the longest file that it can write.
+    program: what Python is told to run. limits: as for Process.
     """
 
     def __init__(
@@ -81,16 +79,15 @@ class Server:
         place: Path,
         *words: str,
         program: Iterable[str] = (COMMAND,),
-        most_file: int | None = None,
+        limits: Mapping[str, int] | None = None,
     ) -> None:
         self.place = place
         self.log_path = place / "server.log"
         self.audit_path = place / "audit.log"
 
-        limits = {} if most_file is None else {resource.RLIMIT_FSIZE: most_file}
         argv = [sys.executable, *program, "serve", "--port=0", f"--audit={self.audit_path}", *words]
         self.log_path.write_bytes(b"")
-        self.process = Program(argv, self.log_path, limits, cwd=place, env=environment())
+        self.process = Program(argv, self.log_path, limits=limits, cwd=place, env=environment())
         try:
             self.port = int(self.process.said(LISTENS)[1])
         except AssertionError:
@@ -148,8 +145,8 @@ def processes() -> Iterator[tuple[int, str, int]]:
 
 
 def called(words: Iterable[str], cwd: Path, given: bytes = b"", **variables: str) -> Any:
-    """What the command does with words, in this process: subprocess.CompletedProcess, with bytes."""
-    return inprocess.called(pysftpremo.main, words, cwd, given, environment(**variables))
+    """What the command does with words: subprocess.CompletedProcess, with bytes."""
+    return run([sys.executable, COMMAND, *words], given, cwd=cwd, env=environment(**variables))
 
 
 def quiet(case: unittest.TestCase) -> None:
@@ -191,14 +188,14 @@ class Served(Furnished):
 
     words: Iterable[str] = ()
     program: Iterable[str] = (COMMAND,)
-    most_file: int | None = None
+    limits: Mapping[str, int] | None = None
     server: Server
 
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
         cls.prepare()
-        cls.server = Server(cls.place, *cls.words, program=cls.program, most_file=cls.most_file)
+        cls.server = Server(cls.place, *cls.words, program=cls.program, limits=cls.limits)
         cls.addClassCleanup(cls.server.kill)
 
     def setUp(self) -> None:
@@ -233,3 +230,14 @@ class Served(Furnished):
             yield
         self.assertEqual(caught.exception.status, status, str(caught.exception))
         self.assertIn(words, str(caught.exception))
+
+
+class TwoSides(Served):
+    """self.here: a directory of this side with keys, self.there: one of the server's, for each test."""
+
+    def setUp(self) -> None:
+        Furnished.setUp(self)
+        self.here = Path(tempfile.mkdtemp(prefix="here-", dir=self.place))
+        self.there = Path(tempfile.mkdtemp(prefix="there-", dir=self.place))
+        for name in ("alice_key.pem", "remo_serv.pem"):
+            shutil.copy(self.place / name, self.here)

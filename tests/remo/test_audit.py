@@ -25,14 +25,14 @@ class Lines(HostCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.before = len(self.host.audit.read_bytes())
+        self.before = len(self.host.audit_path.read_bytes())
         self.address = LOOPBACK
 
     def lines(self, count: int) -> list[dict[str, Any]]:
         """What this test has added, when there are so many of them."""
 
         def look() -> list[dict[str, Any]]:
-            added = self.host.audit.read_bytes()[self.before :]
+            added = self.host.audit_path.read_bytes()[self.before :]
             return [json.loads(line) for line in added.splitlines()] if added.endswith(b"\n") else []
 
         until(lambda: len(look()) >= count, f"{count} lines")
@@ -82,9 +82,9 @@ class Lines(HostCase):
     def log_in(self, user: str = USER, key: crypto.PrivateKey | None = None) -> Peer:
         """From an address that has not failed; it is the session's from then on."""
         self.address = "127.0.0.5"
-        with self.host.connect(self.address) as raw:
+        with self.host.raw(self.address) as raw:
             peer = self.host.log_in(raw, user, key)
-        self.before = len(self.host.audit.read_bytes())
+        self.before = len(self.host.audit_path.read_bytes())
         return peer
 
     def test_every_file_is_in_it(self) -> None:
@@ -181,7 +181,7 @@ class Lines(HostCase):
             self.asked(peer, "get", b"/" + name)
             self.asked(peer, "cmd", b"not-there " + name)
         self.one(request("POST", "/auth", Login("x\n\x1b\x7f" * 500, self.host.user_key).body))
-        added = self.host.audit.read_bytes()[self.before :]
+        added = self.host.audit_path.read_bytes()[self.before :]
         self.assertEqual(len(added.splitlines()), 2 * len(names) + 1)
         for line in added.splitlines():
             self.assertTrue(line.decode("ascii").isprintable(), line)
@@ -190,7 +190,7 @@ class Lines(HostCase):
         self.assertTrue(log.replace("\n", "").isprintable(), log)
 
     def test_it_is_for_its_owner_alone(self) -> None:
-        self.assertEqual(stat.S_IMODE(os.stat(self.host.audit).st_mode), 0o600)
+        self.assertEqual(stat.S_IMODE(os.stat(self.host.audit_path).st_mode), 0o600)
 
 
 class WithoutCommands(HostCase):
@@ -206,7 +206,7 @@ class WithoutCommands(HostCase):
         peer = self.host.log_in()
         for word, argument in (("cmd", b"id"), ("icm", b"id"), ("pty", b"80x24 id")):
             self.assertEqual(self.one(peer.plain(word, argument)).status, 403)
-        lines = [json.loads(line) for line in self.host.audit.read_text().splitlines()]
+        lines = [json.loads(line) for line in self.host.audit_path.read_text().splitlines()]
         self.assertEqual([line["result"] for line in lines], ["OK"] + ["PERMISSION_DENIED"] * 3)
 
 

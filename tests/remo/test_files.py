@@ -230,7 +230,7 @@ class BrokenPuts(FileCase):
 
 
 class AFullDisk(FileCase):
-    most_file = LIMIT
+    limits = {"FSIZE": LIMIT}
 
     def test_the_old_file_stays_and_the_reason_is_told(self) -> None:
         (self.here / "file").write_bytes(b"old")

@@ -72,7 +72,7 @@ SMUGGLING = {
 class Requests(HostCase):
     def test_what_is_no_request_is_told_so_and_the_connection_ends(self) -> None:
         for what, (said, status) in NO_REQUESTS.items():
-            with self.subTest(what), self.host.connect() as raw:
+            with self.subTest(what), self.host.raw() as raw:
                 answer = raw.ask(said)
                 self.assertEqual(answer.status, status)
                 self.assertTrue(answer.closes)
@@ -80,14 +80,14 @@ class Requests(HostCase):
 
     def test_a_length_that_is_none_is_refused_and_nothing_behind_it_is_taken_for_a_request(self) -> None:
         for length in NO_LENGTHS:
-            with self.subTest(length[:40]), self.host.connect() as raw:
+            with self.subTest(length[:40]), self.host.raw() as raw:
                 answer = raw.ask(f"{AUTH}Content-Length: {length}\r\n\r\n".encode("latin-1") + INFO)
                 self.assertEqual(answer.status, 400)
                 self.assertTrue(raw.is_over())
 
     def test_a_body_that_may_be_read_in_two_ways_is_refused_and_not_read_in_either(self) -> None:
         for what, headers in SMUGGLING.items():
-            with self.subTest(what), self.host.connect() as raw:
+            with self.subTest(what), self.host.raw() as raw:
                 answer = raw.ask(f"{AUTH}{headers}\r\n\r\n".encode() + b"0\r\n\r\n" + INFO)
                 self.assertIn(answer.status, (400, 501))
                 self.assertTrue(raw.is_over())
@@ -100,13 +100,13 @@ class Requests(HostCase):
 
     def test_a_header_with_an_underscore_is_nobody_s(self) -> None:
         for header in ("Content_Length: 5", "Transfer_Encoding: chunked"):
-            with self.subTest(header), self.host.connect() as raw:
+            with self.subTest(header), self.host.raw() as raw:
                 self.assertEqual(raw.ask(f"{AUTH}{header}\r\n\r\n".encode()).status, 200)
                 self.assertEqual(raw.ask(INFO).status, 200)
 
     def test_chunks_that_are_none_are_400(self) -> None:
         for body in NO_CHUNKS:
-            with self.subTest(body[:40]), self.host.connect() as raw:
+            with self.subTest(body[:40]), self.host.raw() as raw:
                 answer = raw.ask(f"{AUTH}Transfer-Encoding: chunked\r\n\r\n".encode() + body + INFO)
                 self.assertEqual(answer.status, 400)
                 self.assertTrue(answer.closes)
@@ -121,7 +121,7 @@ class Requests(HostCase):
 
     def test_a_refused_body_that_comes_late_is_not_taken_for_a_request(self) -> None:
         for body in (INFO, INFO * 30, b"x" * 40_000 + INFO):
-            with self.subTest(len(body)), self.host.connect() as raw:
+            with self.subTest(len(body)), self.host.raw() as raw:
                 head = request("POST", "/nowhere", None, None, f"Content-Length: {len(body)}")
                 self.assertEqual(raw.ask(head + body[:10]).status, 403)
                 raw.say(body[10:])
@@ -140,7 +140,7 @@ class Requests(HostCase):
 
     def assert_refused(self, head: bytes, piece: bytes, status: int) -> None:
         """What is said behind a refusal is taken, so that nothing is reset and the answer arrives."""
-        with self.host.connect() as raw:
+        with self.host.raw() as raw:
             raw.socket.sendall(head)
             for _ in range(32):
                 raw.socket.sendall(piece)
@@ -189,13 +189,13 @@ class Requests(HostCase):
 
     def test_connections_that_break_at_any_place_leave_nothing(self) -> None:
         whole = request("POST", "/auth", b'{"user": "x"}')
-        before = self.host.descriptors_open()
+        before = len(self.host.descriptors())
         for end in (0, 1, 20, len(whole) - 5, len(whole)):
             for way in ("reset", "close"):
-                raw = self.host.connect()
+                raw = self.host.raw()
                 raw.say(whole[:end])
                 getattr(raw, way)()
-        until(lambda: self.host.descriptors_open() <= before, "descriptors are left")
+        until(lambda: len(self.host.descriptors()) <= before, "descriptors are left")
 
     def test_whatever_bytes_come_it_serves_on(self) -> None:
         seed = random.randrange(1 << 32)
@@ -206,7 +206,7 @@ class Requests(HostCase):
             for _ in range(chance.randint(1, 5)):
                 at = chance.randrange(len(said))
                 said[at : at + chance.randrange(3)] = chance.randbytes(chance.randrange(4))
-            with self.subTest(seed=seed, number=number), self.host.connect() as raw:
+            with self.subTest(seed=seed, number=number), self.host.raw() as raw:
                 raw.say(bytes(said))
                 raw.socket.shutdown(1)
                 while (answer := raw.answer(has_body=not said.startswith(b"HEAD"))) is not None:
@@ -272,7 +272,7 @@ class Logins(HostCase):
 
     def test_only_post_logs_in(self) -> None:
         for method in ("GET", "PUT", "DELETE", "OPTIONS", "HEAD", "BREW"):
-            with self.subTest(method), self.host.connect() as raw:
+            with self.subTest(method), self.host.raw() as raw:
                 raw.say(request(method, "/auth"))
                 self.assertEqual(raw.answer(has_body=False).status, 405)  # type: ignore[union-attr]
 
@@ -294,7 +294,7 @@ class ForeignKeys(HostCase):
             "long": b"-----BEGIN " + b"x" * 70_000,
             "none": b"",
         }
-        with sqlite3.connect(self.host.place / "users.sqlite") as database:
+        with sqlite3.connect(self.host.place / "users_db.sqlite") as database:
             for name, key in keys.items():
                 database.execute("INSERT INTO users (user, pub) VALUES (?, ?)", (name, key.decode()))
             database.execute("INSERT INTO users (user, pub) VALUES (?, NULL)", ("null",))
@@ -346,7 +346,7 @@ class Sessions(HostCase):
         head = request(
             "POST", self.peer.path("put", b"/new"), None, self.peer.cookie, "Transfer-Encoding: chunked"
         )
-        with self.host.connect() as raw:
+        with self.host.raw() as raw:
             raw.say(head, *[b"8000\r\n" + b"A" * 32768 + b"\r\n"] * 8)
             self.assertEqual(raw.answer().status, 400)  # type: ignore[union-attr]
         self.assertEqual([path.name for path in self.host.files.iterdir()], ["small"])
@@ -367,7 +367,7 @@ class Sessions(HostCase):
         body = self.peer.tokens(b"content", b"more")
         head = request("POST", self.peer.path("put", b"/new"), None, self.peer.cookie, "Content-Length: 5000")
         for way in ("reset", "close", "shutdown"):
-            with self.subTest(way), self.host.connect() as raw:
+            with self.subTest(way), self.host.raw() as raw:
                 raw.say(head + body)
                 until(lambda: len(list(self.host.files.iterdir())) == 2, "nothing is being stored")
                 if way == "shutdown":
@@ -382,7 +382,7 @@ class Sessions(HostCase):
             peer = self.host.log_in()
             self.assertEqual(peer.opened(self.one(peer.numbers("sts"))), b"none")
             head = request("POST", peer.path("put", b"/new"), None, peer.cookie, "Transfer-Encoding: chunked")
-            with self.subTest(body), self.host.connect() as raw:
+            with self.subTest(body), self.host.raw() as raw:
                 raw.say(head + body)
                 raw.socket.shutdown(1)
                 self.assertEqual(raw.answer().status, 400)  # type: ignore[union-attr]
@@ -392,7 +392,7 @@ class Sessions(HostCase):
         peer = self.host.log_in()
         path = peer.path("put", b"/new")
         tokens = peer.sealed(path, b"one", b"two")
-        with self.host.connect() as raw:
+        with self.host.raw() as raw:
             raw.say(request("POST", path, None, peer.cookie, "Content-Length: 5000") + tokens[0])
             until(lambda: len(list(self.host.files.iterdir())) == 2, "nothing is being stored")
             raw.reset()

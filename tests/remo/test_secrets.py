@@ -48,7 +48,7 @@ class Logs(HostCase):
         return Peer(answer.cookie, key)
 
     def check(self) -> None:
-        logs = (self.host.log() + self.host.audit.read_text()).encode()
+        logs = (self.host.log() + self.host.audit_path.read_text()).encode()
         self.assertGreaterEqual(len(self.secrets), 2)
         for secret in self.secrets | {CONTENT, INPUT}:
             # A part will do for who wants to guess the rest.
@@ -103,7 +103,7 @@ class Logs(HostCase):
         self.ask(head.replace(b"HTTP/1.1", b"HTTP/x") + token)
         self.ask(head.replace(b"HTTP/1.1", b"HTTP/1.1\r\nContent-Length: 5") + token)
         for way in ("reset", "close"):
-            with self.host.connect() as raw:
+            with self.host.raw() as raw:
                 raw.say(head + b"%x\r\n%b" % (len(token) + 5, token))
                 getattr(raw, way)()
         peer.opened(self.ask(peer.numbers("sts")))

@@ -49,7 +49,7 @@ class Crowds(HostCase):
 
     def serves(self, source: str) -> bool:
         """Whether somebody is served, at once."""
-        with self.host.connect(source) as raw:
+        with self.host.raw(source) as raw:
             raw.say(INFO)
             return getattr(raw.answer(), "status", None) == 200
 
@@ -125,16 +125,16 @@ class Crowds(HostCase):
         self.addCleanup((self.host.files / "small").write_bytes, b"small content")
         peer = self.host.log_in()
         self.one(peer.plain("lst", b"/"))  # which opens the session's storage
-        before, descriptors = self.host.memory(), self.host.descriptors_open()
+        before, descriptors = self.host.memory(), len(self.host.descriptors())
         raw = self.mine(buffer=4096)
         raw.say(peer.plain("get", b"/small"))
 
         def broken() -> bool:
-            lines = map(json.loads, self.host.audit.read_text().splitlines())
+            lines = map(json.loads, self.host.audit_path.read_text().splitlines())
             return any(line["request"] == "get" and line["result"] == "CONNECTION_LOST" for line in lines)
 
         until(broken, "it is not left")
-        until(lambda: self.host.descriptors_open() <= descriptors, "the file stays open")
+        until(lambda: len(self.host.descriptors()) <= descriptors, "the file stays open")
         self.assertLess(self.host.memory() - before, 16 << 10)
 
     def test_a_command_goes_with_the_client_that_waits_for_it_whatever_he_has_said_behind_it(self) -> None:
@@ -149,7 +149,7 @@ class Crowds(HostCase):
 
 class FewDescriptors(HostCase):
     options = ("--threads", "2", "--most-per-address", "2")
-    descriptors = 100
+    limits = {"NOFILE": 100}
 
     def test_it_keeps_some_for_what_it_serves_whoever_connects(self) -> None:
         raws = [self.connect(f"127.0.3.{number % 30 + 1}") for number in range(150)]
@@ -163,7 +163,7 @@ class FewDescriptors(HostCase):
         until(self.serves_somebody, "they are not closed")
 
     def serves_somebody(self) -> bool:
-        with self.host.connect(OTHER) as raw:
+        with self.host.raw(OTHER) as raw:
             raw.say(INFO)
             return getattr(raw.answer(), "status", None) == 200
 

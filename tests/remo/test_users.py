@@ -5,19 +5,17 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
-import unittest
 from collections.abc import Iterator
 from pathlib import Path
 
 from pysftpserver.remo import client, crypto
 from pysftpserver.remo.users import Permissions, UserError, Users, parse_permissions, service
 from tests.remo.running import COMMAND, USER_KEY, Served, admit, called, environment
+from tests.support.cases import InAPlace
 from tests.support.waiting import PATIENCE
 
 OLD = (
@@ -51,11 +49,9 @@ def columns(path: Path) -> list[str]:
         return [row[1] for row in database.execute("PRAGMA table_info(users)")]
 
 
-class InADirectory(unittest.TestCase):
+class InADirectory(InAPlace):
     def setUp(self) -> None:
         super().setUp()
-        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-remo-users-"))
-        self.addCleanup(shutil.rmtree, self.place)
         self.path = self.place / "users_db.sqlite"
 
     @contextlib.contextmanager

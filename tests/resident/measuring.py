@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from tests.cli.sessions import Session, SessionCase
-from tests.support.doors import Wire
+from tests.cli.sessions import SessionCase
+from tests.support.doors import Door, Wire
 from tests.support.packets import MAX_PACKET, request, string, u32
 
 MOST = 20 << 10  # KiB resident, for any session with few open handles
@@ -39,11 +39,11 @@ def raw(wire: Wire, name: str, *parts: bytes) -> bytes:
 
 
 class MemoryCase(SessionCase):
-    def assert_below(self, session: Session, most: int = MOST) -> None:
+    def assert_below(self, session: Door, most: int = MOST) -> None:
         """The peak of its memory, in KiB."""
         self.assertLess(session.memory("VmHWM"), most)
 
-    def assert_flat(self, session: Session, act: Callable[[int], Any], turns: int) -> None:
+    def assert_flat(self, session: Door, act: Callable[[int], Any], turns: int) -> None:
         """Do act(turn) so often: from the first quarter to the last, the peak stays where it was."""
         early = 0
         for turn in range(turns):
@@ -67,7 +67,7 @@ class Pusher:
     """
 
     def __init__(
-        self, session: Session, ours: socket.socket, requests: Iterable[tuple[bytes, Expected]]
+        self, session: Door, ours: socket.socket, requests: Iterable[tuple[bytes, Expected]]
     ) -> None:
         self._session = session
         self._ours = ours

@@ -14,7 +14,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 
-from tests.cli.sessions import COMMANDS, Session
+from tests.cli.sessions import COMMANDS
 from tests.resident.measuring import (
     DATA,
     GROWTH,
@@ -27,7 +27,7 @@ from tests.resident.measuring import (
     status,
 )
 from tests.support import packets as sftp
-from tests.support.doors import FILE, Wire
+from tests.support.doors import FILE, Door, Wire
 from tests.support.packets import request, string, u32, u64
 from tests.support.waiting import PATIENCE, until
 
@@ -124,7 +124,7 @@ class NeverReads(MemoryCase):
                 crc = zlib.crc32(DATA + u32(number) + string(bytes(content[offset : offset + size])))
                 yield asked, lambda body, crc=crc: zlib.crc32(body) == crc
 
-    def repeat_until_flat(self, session: Session, act: Callable[[], None], peaks: list[int]) -> None:
+    def repeat_until_flat(self, session: Door, act: Callable[[], None], peaks: list[int]) -> None:
         """Do act() until memory (KiB, added to peaks) grows no more by it.
 
         The allocator finds its shape in a few rounds, each of which adds less than the one before, and a
@@ -216,7 +216,7 @@ class OpensForEver(MemoryCase):
 
         return {"files": file, "directories": directory, "listings": directory}
 
-    def fill(self, session: Session, wire: Wire, shape: str, limit: int) -> None:
+    def fill(self, session: Door, wire: Wire, shape: str, limit: int) -> None:
         opening = self.shapes(wire)[shape]
         for number in range(1, limit + 1):
             wire.send(opening(number))

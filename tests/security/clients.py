@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.differential.packets import DATA, EXTENDED_REPLY, HANDLE, NAME, STATUS, Reader, Reply, parse
 from tests.security.attempts import Attempt, Batch, on_handle
-from tests.support import forked
+from tests.support.forked import Process
 from tests.support.packets import EOF, HELLO, OK
 from tests.support.waiting import PATIENCE
 
@@ -27,12 +27,12 @@ class Ended(AssertionError):
     status: int | None = None
 
 
-def start(module: str, *arguments: str | Path, **options: Any) -> forked.Program:
+def start(module: str, *arguments: str | Path, **options: Any) -> Process:
     """Start a module of this package as a process."""
-    return forked.start([sys.executable, "-m", f"tests.security.{module}", *map(str, arguments)], **options)
+    return Process([sys.executable, "-m", f"tests.security.{module}", *map(str, arguments)], **options)
 
 
-def end(process: forked.Program) -> None:
+def end(process: Process) -> None:
     """End a process that start() started."""
     process.kill()
     process.communicate()

@@ -17,6 +17,7 @@ import unittest
 from pathlib import Path
 
 from pysftpserver.host import sandbox
+from tests.support.cases import InAPlace
 from tests.support.doors import Wire
 from tests.support.packets import CREAT, NO_ATTRS, OK, READ, WRITE, string, u32, u64
 from tests.support.paths import ROOT
@@ -36,12 +37,11 @@ def setUpModule() -> None:
         raise unittest.SkipTest("this kernel's Landlock is too old")
 
 
-class Guests(unittest.TestCase):
+class Guests(InAPlace):
     """A guest process on a jail, a directory outside with things in it, and what listens outside."""
 
     def setUp(self) -> None:
-        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-sandbox-"))
-        self.addCleanup(shutil.rmtree, self.place)
+        super().setUp()
         self.jail = self.place / "jail"
         self.outside = self.place / "outside"
         self.log_path = self.place / "log"

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
-import unittest
-from pathlib import Path
 
 from tests.faults.disks import ways_in
+from tests.support.cases import InAPlace
 from tests.support.doors import Wire
 from tests.support.packets import NO_ATTRS, OK, string
 from tests.support.paths import ROOT
@@ -25,10 +22,9 @@ mount --bind "$0" /dev && exec "$@"
 """
 
 
-class Logs(unittest.TestCase):
+class Logs(InAPlace):
     def setUp(self) -> None:
-        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-sandbox-"))
-        self.addCleanup(shutil.rmtree, self.place)
+        super().setUp()
         for name in ("jail", "dev"):
             (self.place / name).mkdir()
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
-import tempfile
-import unittest
-from pathlib import Path
 
-from pysftpserver.cli import pysksync
-from tests.support.inprocess import called
+from tests.support.cases import InAPlace
+from tests.support.forked import environment, run
 from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE
 
@@ -19,19 +14,15 @@ PROGRAM = "from pysftpserver.cli.pysksync import main; raise SystemExit(main())"
 STARTS_WITHOUT = {"asyncio", "logging", "typing", "dataclasses", "inspect", "socket", "subprocess"}
 
 
-class CommandCase(unittest.TestCase):
+class CommandCase(InAPlace):
     """A test case with a place for files, where commands are run. module: the command's, in cli."""
 
     module = ""
 
-    def setUp(self) -> None:
-        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-sksync-"))
-        self.addCleanup(shutil.rmtree, self.place)
-
     def run_it(self, *words: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """Run pysksync to its end, without a terminal."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("SSH_")}
-        return called(pysksync.main, map(str, words), self.place, stdin, environment)
+        argv = [sys.executable, ROOT / "bin/pysksync", *map(str, words)]
+        return run(argv, stdin, cwd=self.place, env=environment(), start_new_session=True)
 
     def assert_refused(self, *words: object, says: str, stdin: bytes = b"") -> str:
         """The command ends with status 2 and one line, which is returned."""
@@ -49,13 +40,7 @@ class CommandCase(unittest.TestCase):
         """Without a library, only --help works."""
         program = f"import sys; sys.modules[{library!r}] = None\n{PROGRAM}"
         refused, helped = (
-            subprocess.run(
-                [sys.executable, "-c", program, *words, *more],
-                capture_output=True,
-                cwd=self.place,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
-                timeout=PATIENCE,
-            )
+            run([sys.executable, "-c", program, *words, *more], cwd=self.place, env=environment())
             for more in ((), ("--help",))
         )
         self.assert_one_line(refused, "pip install '.[sksync]'")

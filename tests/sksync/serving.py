@@ -8,12 +8,9 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import shutil
 import socket
 import ssl
-import tempfile
 import threading
-import unittest
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from pysftpserver.sksync.client import Request, Summary, sync
 from pysftpserver.sksync.server import Server
 from pysftpserver.sksync.shares import whole_storage
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
+from tests.support.cases import InAPlace
 from tests.support.lines import Lines
 from tests.support.waiting import PATIENCE
 
@@ -73,13 +71,11 @@ class Served:
                 raise AssertionError("the server does not end")
 
 
-class Directories(unittest.TestCase):
+class Directories(InAPlace):
     """Two directories: here is the client's, there is the server's, in its root."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-sksync-"))
-        self.addCleanup(shutil.rmtree, self.place)
         self.here = self.place / "here"
         self.root = self.place / "root"
         self.there = self.root / "there"

@@ -8,9 +8,7 @@ import shutil
 import socket
 import ssl
 import stat
-import tempfile
 import threading
-import unittest
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,23 +18,20 @@ from cryptography import x509
 from pysftpserver.failures import BadInput
 from pysftpserver.host.wholefiles import TemporaryFile
 from pysftpserver.sksync import certificates
+from tests.support.cases import InAPlace
 from tests.support.waiting import PATIENCE
 
 NAMES = ("sync.example", "*.lan.example", "127.0.0.1", "::1")
 
 
-class InAPlace(unittest.TestCase):
-    def setUp(self) -> None:
-        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-certificates-"))
-        self.addCleanup(shutil.rmtree, self.place)
-
+class CertificateCase(InAPlace):
     def make(self, name: str = "", kind: str = "ecdsa", replace: bool = False) -> tuple[str, str]:
         cert, key = str(self.place / f"{name}cert.pem"), str(self.place / f"{name}key.pem")
         certificates.make_pair(cert, key, NAMES, 30, kind, replace)
         return cert, key
 
 
-class Handshakes(InAPlace):
+class Handshakes(CertificateCase):
     def handshake(self, server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> bytes:
         """What the client reads; an end without anything if the server refused. Raises SSLError."""
         listening = socket.create_server(("127.0.0.1", 0))
@@ -112,7 +107,7 @@ class Handshakes(InAPlace):
                 self.assertEqual(read, b"")
 
 
-class Files(InAPlace):
+class Files(CertificateCase):
     def test_the_key_is_its_owners_and_the_certificate_is_everybodys(self) -> None:
         mask = os.umask(0o077)
         self.addCleanup(os.umask, mask)

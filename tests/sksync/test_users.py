@@ -9,18 +9,16 @@ import multiprocessing
 import os
 import random
 import secrets
-import shutil
 import stat
-import tempfile
 import unittest
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from pysftpserver.failures import BadInput
 from pysftpserver.host import wholefiles
 from pysftpserver.sksync import config, jsontext, srp, users
+from tests.support.cases import InAPlace
 
 FIELD = """{
     "users": {
@@ -36,10 +34,9 @@ FIELD = """{
 """
 
 
-class InAPlace(unittest.TestCase):
+class UsersCase(InAPlace):
     def setUp(self) -> None:
-        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-users-"))
-        self.addCleanup(shutil.rmtree, self.place)
+        super().setUp()
         self.file = self.place / "sksync.json"
         self.path = str(self.file)
 
@@ -65,7 +62,7 @@ class InAPlace(unittest.TestCase):
         self.assertEqual(os.listdir(self.place), ["sksync.json"])
 
 
-class Users(InAPlace):
+class Users(UsersCase):
     def test_are_listed_in_the_files_order(self) -> None:
         self.write(FIELD)
         self.assertEqual(users.names(self.path), ["testuser", "other"])
@@ -161,7 +158,7 @@ class Users(InAPlace):
         self.assertEqual(config.parse(self.text(), "f"), expected, shown)
 
 
-class Refusals(InAPlace):
+class Refusals(UsersCase):
     def test_of_names_that_cannot_be(self) -> None:
         for name in (
             "",
@@ -241,7 +238,7 @@ def add_some(path: str, number: int) -> None:
         users.add(path, f"user {number} {count}", "p")
 
 
-class Files(InAPlace):
+class Files(UsersCase):
     def test_that_are_changed_are_their_owners_alone(self) -> None:
         self.write(FIELD)
         self.file.chmod(0o644)

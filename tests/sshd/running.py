@@ -17,12 +17,12 @@ import unittest
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tests.integration.harness import ServedCase
 from tests.integration.sshd import HOST, TARGET, write_ssh_config
 from tests.sshd.material import put_host_keys
-from tests.support.forks import fork_of
+from tests.support.forked import run
 from tests.support.processes import Argument, Program, command, descendants, is_alive, program
 from tests.support.waiting import PATIENCE, until
 
@@ -76,9 +76,17 @@ class Login:
 
 class Pysftpd:
     """One pysftpd. directory: where its files go; must exist. options: for its command line, after those
-    that every test wants. workers: how many lines say "ready". host_keys: whether it finds some."""
+    that every test wants. workers: how many lines say "ready". host_keys: whether it finds some.
+    users: whether they are in a file."""
 
-    def __init__(self, directory: Path, *options: Argument, workers: int = 1, host_keys: bool = True) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *options: Argument,
+        workers: int = 1,
+        host_keys: bool = True,
+        users: bool = True,
+    ) -> None:
         self.directory = directory
         self.users = directory / "users.toml"
         self.files = directory / "files"
@@ -88,7 +96,8 @@ class Pysftpd:
         self.port = 0
         self.process: Program | None = None
         words = ["--sftp-port", "0", "--listen-address", HOST, "--sftp-path", self.files]
-        words += ["--users", self.users, "--host-key-dir", self.host_keys, "--workers", str(workers)]
+        words += ["--host-key-dir", self.host_keys, "--workers", str(workers)]
+        words += ["--users", self.users] if users else []
         self.argv = pysftpd(*words, *options)
         if host_keys:
             put_host_keys(self.host_keys)
@@ -116,7 +125,7 @@ class Pysftpd:
 
     def start(self, **popen: object) -> None:
         """Start it, and return when it is ready."""
-        self.process = Program(self.argv, self.stderr, forks=True, cwd=self.directory, **popen)
+        self.process = Program(self.argv, self.stderr, cwd=self.directory, **popen)
         self.process.said(r"\bready\b", self.workers)
         self.port = int(self.process.said(r"listening on \S+ port (\d+)")[1])
 
@@ -184,18 +193,9 @@ class Place(unittest.TestCase):
             self.alice.meet(server)
         return server
 
-    def fails(self, *words: Argument, seconds: float = PATIENCE, **run: object) -> tuple[int, str]:
+    def fails(self, *words: Argument, seconds: float = PATIENCE, **how: Any) -> tuple[int, str]:
         """Run pysftpd, which must end by itself: (its status, what it wrote to standard error)."""
-        done = subprocess.run(
-            list(map(os.fsdecode, words)),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            cwd=self.place,
-            preexec_fn=fork_of(words),
-            **run,  # type: ignore[call-overload]
-        )
+        done = run(words, timeout=seconds, text=True, cwd=self.place, **how)
         return done.returncode, done.stderr
 
     def sftp(

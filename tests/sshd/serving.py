@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -15,75 +14,39 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from pysftpserver.sshd.admin_client import ask, found
-from tests.sshd.material import put_host_keys
-from tests.sshd.running import kill_group, make_key
-from tests.support.forks import fork_of
-from tests.support.processes import Program, command, program
+from tests.integration.sshd import HOST
+from tests.sshd.running import Pysftpd, kill_group, make_key
+from tests.support.forked import run
+from tests.support.processes import command, program
 from tests.support.waiting import PATIENCE, until
 
-HOST = "127.0.0.1"
 SLOW = 4000  # kilobits a second
 SIZE = 16 << 20  # bytes of a file that takes half a minute at that pace
 
 
-class Daemon:
+class Daemon(Pysftpd):
     """A pysftpd in a directory of its own, with a key, a file of users alice and bob, and their files."""
 
-    def __init__(self, *options: str, workers: int = 1, users: bool = True) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="pysftpserver-ctl-"))
-        self.workers = workers
-        self.options = options
-        self.key = self.directory / "key"
-        self.users = self.directory / "users.toml"
-        self.socket = self.directory / "admin"
-        self.log = self.directory / "log"
-        self.process: Program | None = None
-        self._in_file = users
-        put_host_keys(self.directory / "host-keys")
+    def __init__(self, *options: str, workers: int = 1, users: bool = True, admin: bool = True) -> None:
+        directory = Path(tempfile.mkdtemp(prefix="pysftpserver-ctl-"))
+        self.socket = directory / "admin"
+        if admin:
+            options += ("--admin-socket", os.fspath(self.socket))
+        super().__init__(directory, "--drain-seconds", "1", *options, workers=workers, users=users)
         self._clients: list[subprocess.Popen[bytes]] = []
-        self.public = make_key(self.key)
-        if users:
-            lines = [f'[users.{name}]\nfolder = "{name}"\nkeys = ["{self.public}"]\n' for name in NAMES]
-            self.users.write_text("\n".join(lines))
-            self.users.chmod(0o600)
+        self._where = ["--admin-socket", os.fspath(self.socket)]
+        self._where += ["--users", os.fspath(self.users)] if users else []
+        self.key = directory / "key"
+        public = make_key(self.key)
+        self.write_users({name: {"folder": name, "keys": [public]} for name in NAMES})
         for name in NAMES:
-            (self.directory / "files" / name).mkdir(parents=True)
-            (self.directory / "files" / name / "large").write_bytes(bytes(SIZE))
-
-    def argv(self) -> list[str]:
-        return [
-            *command("pysftpd", "--allow-root", "--sftp-port", "0", "--listen-address", HOST),
-            *["--sftp-path", f"{self.directory}/files", "--host-key-dir", f"{self.directory}/host-keys"],
-            *["--workers", str(self.workers), "--logfile", os.fspath(self.log), "--drain-seconds", "1"],
-            *(["--users", os.fspath(self.users)] if self._in_file else []),
-            *self.options,
-        ]
-
-    def start(self) -> None:
-        """Return when all processes are ready."""
-        self.log.write_text("")
-        self.process = Program(self.argv(), self.directory / "stderr", forks=True)
-        until(self._is_ready, "the server is ready")
-        self.port = self.number_in_log(r"listening on \S+ port (\d+)")
-
-    def _is_ready(self) -> bool:
-        assert self.process is not None
-        if self.process.poll() is not None:
-            raise AssertionError(self.process.output() + self.log.read_text())
-        return self.log.read_text().count(" ready\n") >= self.workers
-
-    def number_in_log(self, pattern: str) -> int:
-        match = re.search(pattern, self.log.read_text())
-        assert match is not None, self.log.read_text()
-        return int(match[1])
+            (self.files / name).mkdir(parents=True)
+            (self.files / name / "large").write_bytes(bytes(SIZE))
 
     def refused(self) -> tuple[int, str]:
         """(exit status, what it says) of a server that does not start."""
-        argv = self.argv()
-        done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, preexec_fn=fork_of(argv)
-        )
-        return done.returncode, done.stderr.decode()
+        done = run(self.argv, text=True)
+        return done.returncode, done.stderr
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send the signal, and wait for the end; the status."""
@@ -101,11 +64,10 @@ class Daemon:
         while self._clients:
             kill_group(self._clients.pop())
 
-    def stop(self) -> None:
+    def stop(self, seconds: float = PATIENCE) -> None:
         """End everything, and remove the directory."""
         self._kill_clients()
-        if self.process is not None:
-            self.end()
+        super().stop(seconds)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     # --- clients ------------------------------------------------------------------------------------------
@@ -143,7 +105,7 @@ class Daemon:
         return self.client("-l", str(SLOW), user=user, say=f"get large {target}")
 
     def put_slowly(self, user: str = "alice") -> subprocess.Popen[bytes]:
-        source = self.directory / "files" / "bob" / "large"
+        source = self.files / "bob" / "large"
         return self.client("-l", str(SLOW), user=user, say=f"put {source} uploaded")
 
     def do(self, *lines: str, user: str = "alice") -> subprocess.CompletedProcess[bytes]:
@@ -162,10 +124,7 @@ class Daemon:
 
     def ctl(self, *words: str) -> subprocess.CompletedProcess[str]:
         """pysftpctl, with the options that name this server."""
-        where = ["--admin-socket", os.fspath(self.socket)]
-        if self._in_file and "--config" not in words:
-            where += ["--users", os.fspath(self.users)]
-        return pysftpctl(*where, *words)
+        return pysftpctl(*self._where, *words)
 
     def json(self, *words: str) -> Any:
         done = self.ctl("--json", *words)
@@ -177,10 +136,7 @@ NAMES = ("alice", "bob")
 
 
 def pysftpctl(*words: str, cwd: str | None = None) -> subprocess.CompletedProcess[str]:
-    argv = command("pysftpctl", *words)
-    return subprocess.run(
-        argv, capture_output=True, text=True, timeout=PATIENCE, cwd=cwd, preexec_fn=fork_of(argv)
-    )
+    return run(command("pysftpctl", *words), text=True, cwd=cwd)
 
 
 class DaemonCase(unittest.TestCase):
@@ -193,23 +149,19 @@ class DaemonCase(unittest.TestCase):
         """One that runs and has no sessions, for tests that neither end nor count what it does."""
         place = type(self), workers
         if place not in self._shared:
-            daemon = Daemon(workers=workers)
-            daemon.options = ("--admin-socket", os.fspath(daemon.socket))
-            self._shared[place] = daemon
+            self._shared[place] = daemon = Daemon(workers=workers)
             self.addClassCleanup(lambda: self._shared.pop(place).stop())
             daemon.start()
         self.addCleanup(self._shared[place].hang_up)
         return self._shared[place]
 
-    def daemon(self, *options: str, workers: int = 1, admin: bool = True, users: bool = True) -> Daemon:
-        """One that is not started yet."""
-        daemon = Daemon(*options, workers=workers, users=users)
+    def daemon(self, *options: str, **how: Any) -> Daemon:
+        """One that is not started yet. how: as for Daemon."""
+        daemon = Daemon(*options, **how)
         self.addCleanup(daemon.stop)
-        if admin:
-            daemon.options += ("--admin-socket", os.fspath(daemon.socket))
         return daemon
 
-    def started(self, *options: str, workers: int = 1, admin: bool = True) -> Daemon:
-        daemon = self.daemon(*options, workers=workers, admin=admin)
+    def started(self, *options: str, **how: Any) -> Daemon:
+        daemon = self.daemon(*options, **how)
         daemon.start()
         return daemon

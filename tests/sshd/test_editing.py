@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
-import tempfile
 import threading
 import tomllib
 import unittest
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -24,6 +21,7 @@ from pysftpserver.sshd.updating import UserDirectory
 from pysftpserver.sshd.users import DirectoryError
 from tests.sshd.material import Watcher, base64_alone, blob, line
 from tests.sshd.redis_server import RedisCase
+from tests.support.cases import InAPlace
 from tests.support.lines import Lines
 from tests.support.ports import free_port
 from tests.support.waiting import PATIENCE
@@ -221,11 +219,9 @@ keys = ['''@@''', "\\u0061 = [#"]
 # the end"""
 
 
-class InAFile(EveryEditor, unittest.IsolatedAsyncioTestCase):
+class InAFile(EveryEditor, InAPlace, unittest.IsolatedAsyncioTestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-users-"))
-        self.addCleanup(shutil.rmtree, self.place)
         self.file = self.place / "users.toml"
 
     def editor(self) -> UsersEditor:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import unittest
 from pathlib import Path
 from typing import Any
@@ -12,14 +10,13 @@ from typing import Any
 from pysftpserver.sshd.file_users import FileUsers
 from pysftpserver.sshd.users import DirectoryError
 from tests.sshd.material import Watcher, blob, line
+from tests.support.cases import InAPlace
 from tests.support.lines import Lines
 
 
-class Case(unittest.IsolatedAsyncioTestCase):
+class Case(InAPlace, unittest.IsolatedAsyncioTestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-users-"))
-        self.addCleanup(shutil.rmtree, self.place)
         self.file = self.place / "users.toml"
         self.told = Lines()
 

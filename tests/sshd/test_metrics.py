@@ -49,7 +49,7 @@ def parsed(text: str) -> dict[tuple[str, str], float]:
 class MetricsCase(DaemonCase):
     def with_metrics(self, workers: int = 1, admin: bool = False) -> Daemon:
         daemon = self.started("--metrics", "0", workers=workers, admin=admin)
-        self.port = daemon.number_in_log(r"metrics on 127\.0\.0\.1 port (\d+)")
+        self.port = int(daemon.process.said(r"metrics on 127\.0\.0\.1 port (\d+)")[1])
         return daemon
 
     def get(self, method: str = "GET", path: str = "/metrics") -> http.client.HTTPResponse:
@@ -158,7 +158,7 @@ class OneProcess(MetricsCase):
         figures = ask(os.fspath(daemon.socket), {"ask": "figures"})["figures"]
         self.assertEqual(figures["logins"]["accepted"], 1)
         self.assertEqual(figures["requests"], {})
-        self.assertNotIn("metrics", daemon.log.read_text())
+        self.assertNotIn("metrics", daemon.log())
 
 
 class TwoProcesses(MetricsCase):

@@ -264,7 +264,7 @@ class WithAServerOnRedis(DaemonCase, RedisCase):
             f"[options]\nredis_host = 127.0.0.1\nredis_port = {self.server.port}\n"
             f"admin_socket = {daemon.socket}\n"
         )
-        daemon.options += ("--config", os.fspath(config))
+        daemon.argv += ["--config", os.fspath(config)]
         daemon.start()
         where = ("--config", os.fspath(config))
         key = os.fspath(Path(f"{daemon.key}.pub"))

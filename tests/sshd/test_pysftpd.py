@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.integration.sshd import HOST
 from tests.sshd.redis_server import RedisServer
 from tests.sshd.running import Login, Place, Pysftpd, make_key, pysftpd, write_private
-from tests.support.forks import fork_of
+from tests.support.forked import Process
 from tests.support.paths import ROOT
 from tests.support.processes import command, program
 from tests.support.waiting import PATIENCE
@@ -239,13 +239,7 @@ class TestHostKeys(Place):
             server.write_users({})
             servers.append(server)
         processes = [
-            subprocess.Popen(
-                server.argv,
-                stdin=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                preexec_fn=fork_of(server.argv),
-            )
+            Process(server.argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
             for server in servers
         ]
         texts = []

@@ -1,25 +1,47 @@
-"""What test cases of several files stand on: a directory of their own."""
+"""What test cases of several files stand on: a directory of their own, and an end to what hangs."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
 import unittest
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pysftpserver.storage import SFTPServerStorage
 from tests.support.packets import Client
 from tests.support.paths import IN_MEMORY
+from tests.support.waiting import PATIENCE
 
 
-class InADirectory(unittest.TestCase):
-    """A plain storage on an empty directory, self.root."""
+class InAPlace(unittest.TestCase):
+    """Each test has an empty directory of its own, self.place. where: what that is made in."""
+
+    where: ClassVar[str | None] = None
 
     def setUp(self) -> None:
         super().setUp()
-        self.root = Path(tempfile.mkdtemp(prefix="pysftpserver-server-", dir=IN_MEMORY))
-        self.addCleanup(shutil.rmtree, self.root)
+        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-", dir=self.where))
+        self.addCleanup(shutil.rmtree, self.place)
+
+    def unless_over(self, act: Callable[[], Any], seconds: float = 3 * PATIENCE) -> None:
+        """Do this when the test takes so long: it ends what a system call waits for, which hangs the run."""
+        watchdog = threading.Timer(seconds, act)
+        watchdog.daemon = True
+        watchdog.start()
+        self.addCleanup(watchdog.cancel)
+
+
+class InADirectory(InAPlace):
+    """A plain storage on an empty directory, self.root."""
+
+    where = IN_MEMORY
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.root = self.place
 
     def storage(self) -> SFTPServerStorage:
         return SFTPServerStorage(self.root)
@@ -30,14 +52,14 @@ class InADirectory(unittest.TestCase):
         return client
 
 
-class OnFiles(unittest.TestCase):
-    """A plain storage on a directory with the file f, the directory d and the link l."""
+class OnFiles(InADirectory):
+    """The same with the file f, the directory d and the link l, and self.client."""
+
+    client: Client  # type: ignore[assignment]
 
     def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp(prefix="pysftpserver-requests-", dir=IN_MEMORY))
-        self.addCleanup(shutil.rmtree, self.root)
+        super().setUp()
         (self.root / "f").write_bytes(b"0123456789")
         (self.root / "d").mkdir()
         (self.root / "l").symlink_to("f")
-        self.client = Client(SFTPServerStorage(self.root))
-        self.addCleanup(self.client.server.close)
+        self.client = super().client()

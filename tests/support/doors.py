@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
-import threading
 import time
-import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.support import packets as sftp
-from tests.support.forked import start
+from tests.support.cases import InAPlace
+from tests.support.forked import Argument, Process
 from tests.support.packets import Reader, Reply, parse, request, string, u32, u64
 from tests.support.waiting import PATIENCE, until
 
@@ -39,13 +36,11 @@ sys.exit(SFTPServer(SFTPServerStorage(sys.argv[1]), logfile=sys.argv[2]).run())
 
 
 class Door:
-    """A server process on a directory, and this end of its input and output."""
+    """A server process, looked at from outside. log: the file that it logs to. how: as for Process."""
 
-    def __init__(self, root: Path, stdin: Any, stdout: Any, code: str = SERVE) -> None:
-        self.log_path = root.parent / "log"
-        self.log_path.unlink(missing_ok=True)
-        argv = [sys.executable, "-c", code, str(root), str(self.log_path)]
-        self.process: Any = start(argv, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE)
+    def __init__(self, argv: Sequence[Argument], log: Path, stdin: Any, stdout: Any, **how: Any) -> None:
+        self.log_path = log
+        self.process = Process(argv, stdin=stdin, stdout=stdout, **{"stderr": subprocess.PIPE, **how})
         self.pid = self.process.pid
 
     def log(self) -> str:
@@ -64,9 +59,9 @@ class Door:
         return self.process.returncode
 
     def kill(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.communicate()
+        """Kill it, unless it has ended. May be called again."""
+        self.process.kill()
+        self.process.communicate(timeout=PATIENCE)
 
     def ticks(self) -> int:
         """Processor time used so far."""
@@ -142,28 +137,45 @@ class Wire:
             raise AssertionError("no VERSION")
 
 
-class Doors(unittest.TestCase):
+class DoorCase(InAPlace):
+    """Tests whose servers end with them. patience: seconds that each may take. forks: as for Process."""
+
+    patience = 3 * PATIENCE
+    forks = True
+
     def setUp(self) -> None:
-        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-stdio-"))
-        self.addCleanup(shutil.rmtree, self.place)
-        self.root = self.place / "root"
-        self.root.mkdir()
+        super().setUp()
         self.doors: list[Door] = []
-        # A test that hangs in a system call would hang the run: kill what it waits for.
-        watchdog = threading.Timer(3 * PATIENCE, self.kill_all)
-        watchdog.daemon = True
-        watchdog.start()
-        self.addCleanup(watchdog.cancel)
+        self.unless_over(self.kill_all, self.patience)
 
     def kill_all(self) -> None:
         for door in self.doors:
             door.process.kill()
 
-    def door(self, stdin: Any, stdout: Any, code: str = SERVE) -> Door:
-        door = Door(self.root, stdin, stdout, code)
+    def start_door(self, argv: Sequence[Argument], log: Path, stdin: Any, stdout: Any, **how: Any) -> Door:
+        """A server, as Door has it."""
+        door = Door(argv, log, stdin, stdout, forks=self.forks, **how)
         self.doors.append(door)
         self.addCleanup(door.kill)
         return door
+
+
+class Doors(DoorCase):
+    """Servers of the directory self.root."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.root = self.place / "root"
+        self.root.mkdir()
+
+    def argv(self, log: Path, code: str) -> list[str]:
+        """The server's command line. code: the source of one."""
+        return [sys.executable, "-c", code, str(self.root), str(log)]
+
+    def door(self, stdin: Any, stdout: Any, code: str = SERVE) -> Door:
+        log = self.place / "log"
+        log.unlink(missing_ok=True)
+        return self.start_door(self.argv(log, code), log, stdin, stdout)
 
     def on_socket(self, code: str = SERVE) -> tuple[Door, Wire, socket.socket]:
         """A server on one socket for both directions, as sshd hands it over."""

@@ -1,220 +1,275 @@
-"""Python programs as forks of one process that has imported our commands: they start in a tenth of the time.
+"""Python programs as forks of a process that has imported what they need up to a second for.
 
-What a program is given (arguments, environment, directory, umask, standard files) is the same as in a fresh
-process. What Python reads when it starts (PYTHON* variables, the locale) is not: start such a test's program
-with subprocess, and those that measure how a program starts.
+Each command of bin/ has such a process in each process of tests, from when a test first starts it; programs
+of tests share one. These have one thread, so that no fork inherits a lock that nobody gives back. A fork has
+the arguments, environment, directory, umask, limits and standard files that a new process would have. What
+it does not show is that the interpreter starts, or how much memory a command needs: tests of that say
+``forks=False``. Facts: unix(7), cmsg(3), the source of subprocess.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import json
 import os
+import re
+import resource
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE
 
-IMPORTED = (
-    "pysftpserver.cli.pysftpjail",
-    "pysftpserver.cli.pysftpserver",
-    "pysftpserver.host.sandbox",
-    "pysftpserver.stdio",
-    "pysftpserver.storage",
-    "pysftpserver.uploads.atomic",
-)
+Argument = str | bytes | os.PathLike[str]
+BEFORE = ["/usr/bin/env", f"PYTHONPATH={ROOT}"]  # as in processes.command()
+#: What a command imports when it knows what it is to do; "" is for programs of tests.
+LATER = {
+    "": """pysftpserver.cli.pysftpjail pysftpserver.cli.pysftpserver pysftpserver.host.sandbox
+        pysftpserver.stdio pysftpserver.storage pysftpserver.uploads.atomic""",
+    "pysftpd": """asyncssh asyncio pysftpserver.sshd.processes pysftpserver.sshd.user_storages
+        pysftpserver.sshd.file_users pysftpserver.sshd.redis_users pysftpserver.sshd.metrics_http
+        pysftpserver.storages.by_name pysftpserver.virtualchroot""",
+    "pysftpremo": "pysftpserver.remo.app pysftpserver.remo.client",
+    "pysftplab": "pysftpserver.laboratory.server pysftpserver.laboratory.client",
+    "pysksync": "pysftpserver.sksync.server pysftpserver.sksync.client",
+}
 MOST = 1 << 18  # bytes of a request
-_servers: dict[int, tuple[socket.socket, subprocess.Popen[bytes]]] = {}  # by the process that started them
+NUMBER = struct.Struct("q")
+_servers: dict[tuple[int, str], socket.socket] = {}  # by the process that started them, and the command
+_starting = threading.Lock()
 
 
-def _server() -> socket.socket:
-    """The socket to this process's server, which ends when the socket is closed."""
-    if os.getpid() not in _servers:
-        ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MOST)
-        with theirs:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.forked"],
-                stdin=theirs.fileno(),
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-            )
-        _servers[os.getpid()] = ours, process
-        atexit.register(_end, ours, process)
-    return _servers[os.getpid()][0]
+def _server(command: str) -> socket.socket:
+    """The socket to the process that forks, which ends when the socket is closed."""
+    with _starting:
+        if (os.getpid(), command) not in _servers:
+            ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MOST)
+            modules = LATER.get(command, "").split()
+            if command:
+                modules.append(f"pysftpserver.cli.{command.replace('-', '_')}")
+            with theirs:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "tests.support.forked", *modules],
+                    stdin=theirs.fileno(),
+                    cwd=ROOT,
+                    env={**os.environ, "PYTHONPATH": str(ROOT)},
+                )
+            _servers[os.getpid(), command] = ours
+            atexit.register(_end, ours, process)
+        return _servers[os.getpid(), command]
 
 
 def _end(ours: socket.socket, process: subprocess.Popen[bytes]) -> None:
+    ours.shutdown(socket.SHUT_RDWR)
     ours.close()
     process.wait()
 
 
-class Forked:
-    """A running program, with what tests use of subprocess.Popen.
+class Process(subprocess.Popen[Any]):
+    """A running program, which ends with the tests, however these end.
 
     Args:
-        source: the program's text.
-        argv: its sys.argv.
-        stdin, stdout, stderr: descriptors, files, sockets or subprocess.DEVNULL.
-            stderr may be subprocess.PIPE, for communicate().
-        cwd: where it starts; None is this process's directory.
-        env: its environment; None is this process's.
+        argv: its command line. It is a fork if that is this interpreter with a program.
+        forks: whether it may be.
+        limits: how much it may have, by what comes after RLIMIT_ in the names of setrlimit(2).
+        how: more for subprocess.Popen.
     """
 
     def __init__(
         self,
-        source: str,
-        argv: Sequence[str],
-        stdin: Any = 0,
-        stdout: Any = 1,
-        stderr: Any = 2,
-        cwd: str | os.PathLike[str] | None = None,
-        env: Mapping[str, str] | None = None,
+        argv: Sequence[Argument],
+        forks: bool = True,
+        limits: Mapping[str, int] | None = None,
+        **how: Any,
     ) -> None:
-        self.returncode: int | None = None
-        self._status, theirs = socket.socketpair()
-        self._errors = tempfile.TemporaryFile() if stderr == subprocess.PIPE else None
-        umask = os.umask(0o077)
-        os.umask(umask)
+        self._forks = forks
+        self._limits = dict(limits or {})
+        self._end: socket.socket | None = None
+        super().__init__(list(map(os.fsdecode, argv)), **how)
+
+    def _execute_child(self, args: list[str], *how: Any) -> None:
+        pass_fds, cwd, env = how[3:6]
+        stdin, _, _, stdout, _, stderr = handles = how[9:15]
+        variables = dict(os.environ if env is None else env)
+        program = _program(args, variables) if self._forks and not pass_fds else None
+        if program is None:
+            limits = [f"--{name.lower()}={most}" for name, most in self._limits.items()]
+            before = ["setpriv", "--pdeathsig", "TERM", *(["prlimit", *limits] if limits else [])]
+            super()._execute_child([*before, *args], *how)  # type: ignore[misc]
+            return
+        command, source, argv = program
         request = {
             "source": source,
-            "argv": list(argv),
+            "argv": argv,
             "cwd": os.fspath(cwd or os.getcwd()),
-            "env": dict(os.environ if env is None else env),
-            "umask": umask,
+            "env": variables,
+            "umask": int(_of_process("Umask"), 8),
+            "limits": self._limits,
+            "is_leader": how[20],
         }
-        with theirs, open(os.devnull, "r+b") as nothing:
-            files = [
-                nothing if one == subprocess.DEVNULL else one
-                for one in (stdin, stdout, self._errors or stderr)
-            ]
-            descriptors = [one if isinstance(one, int) else one.fileno() for one in (*files, theirs)]
-            socket.send_fds(_server(), [json.dumps(request).encode()], descriptors)
-        self.pid = int.from_bytes(self._status.recv(8), "big")
-
-    def communicate(self, timeout: float | None = None) -> tuple[None, bytes | None]:
-        """Wait for its end; what it wrote to standard error. Raises subprocess.TimeoutExpired."""
-        self.wait(timeout)
-        if self._errors is None:
-            return None, None
-        with self._errors:
-            self._errors.seek(0)
-            errors, self._errors = self._errors.read(), None
-        return None, errors
+        self._end, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+        weakref.finalize(self, self._end.close)
+        files = [own if one == -1 else one for own, one in enumerate((stdin, stdout, stderr))]
+        with theirs:
+            socket.send_fds(_server(command), [json.dumps(request).encode()], [*files, theirs.fileno()])
+        (self.pid,) = NUMBER.unpack(self._end.recv(NUMBER.size))
+        self._child_created = True
+        self._close_pipe_fds(*handles)  # type: ignore[attr-defined]
 
     def poll(self) -> int | None:
-        """Its exit status, negative for a signal, or None while it runs."""
+        if self._end is None:
+            return super().poll()
         with contextlib.suppress(subprocess.TimeoutExpired):
             return self.wait(0)
         return None
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end; the exit status. Raises subprocess.TimeoutExpired."""
-        if self.returncode is None:
-            if not select.select([self._status], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
-            self.returncode = int.from_bytes(self._status.recv(8), "big", signed=True)
-            self._status.close()
+        if self._end is None:
+            return super().wait(timeout)
+        if not select.select([self._end], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        # It stays there for other threads, which may wait as well.
+        (self.returncode,) = NUMBER.unpack(self._end.recv(NUMBER.size, socket.MSG_PEEK))
         return self.returncode
 
-    def send_signal(self, number: int) -> None:
-        """Send a signal, unless it has ended."""
-        if self.poll() is None:
-            os.kill(self.pid, number)
 
-    def kill(self) -> None:
-        """Kill it, unless it has ended."""
-        self.send_signal(signal.SIGKILL)
+def environment(**more: str) -> dict[str, str]:
+    """Variables for a command of this checkout: not those of the session that the tests may run in."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SSH_")}
+    return {**kept, "PYTHONPATH": str(ROOT), **more}
 
 
-Program = Forked | subprocess.Popen[bytes]
+def run(
+    argv: Sequence[Argument], input: bytes | str | None = None, timeout: float = PATIENCE, **how: Any
+) -> subprocess.CompletedProcess[Any]:
+    """Run a program to its end, with what it is to read; all that it wrote. how: as for Process."""
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with Process(argv, **{**pipes, **how}) as process:
+        try:
+            out, errors = process.communicate(input, timeout)
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(argv, process.returncode, out, errors)
 
 
-def start(argv: Sequence[str | os.PathLike[str]], **how: Any) -> Program:
-    """Start a command line: as a fork if it is this interpreter with a program, otherwise as it is."""
-    words = [os.fspath(word) for word in argv]
-    if words[:2] == ["/usr/bin/env", f"PYTHONPATH={ROOT}"]:  # processes.command()
-        del words[:2]
-    if words[0] != sys.executable:
-        return subprocess.Popen(argv, **how)
+def _of_process(field: str) -> str:
+    """A line of this process's status in /proc."""
+    found = re.search(rf"^{field}:\s*(.*)$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+def _program(argv: list[str], variables: Mapping[str, str]) -> tuple[str, str, list[str]] | None:
+    """What a program is that can be a fork: (command of bin/ or "", source, sys.argv)."""
+    words = argv[len(BEFORE) :] if argv[: len(BEFORE)] == BEFORE else argv
+    known = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    # An interpreter heeds them when it starts.
+    others = [name for name in variables if name[:6] == "PYTHON" and known.get(name) != variables[name]]
+    if words[0] != sys.executable or others or (words[1][0] == "-" and words[1] not in ("-c", "-m")):
+        return None
     if words[1] == "-c":
-        return Forked(words[2], ["-c", *words[3:]], **how)
+        return "", words[2], ["-c", *words[3:]]
     if words[1] == "-m":
-        return Forked(f"import runpy; runpy.run_module({words[2]!r}, run_name='__main__')", words[2:], **how)
-    return Forked(Path(words[1]).read_text(), words[1:], **how)
+        return "", f"import runpy; runpy.run_module({words[2]!r}, run_name='__main__')", words[2:]
+    script = Path(words[1])
+    return script.name if script.parent == ROOT / "bin" else "", script.read_text(), words[1:]
 
 
-def _serve() -> tuple[str, dict[str, Any]]:
-    """Fork for each request; the forks return, with a program and its globals, and this process does not."""
-    control = socket.socket(fileno=os.dup(0))
-    running: dict[int, tuple[int, socket.socket]] = {}  # by pidfd
+def _serve() -> None:
+    """Fork for each request, and tell the process id and then the exit status."""
+    control = socket.socket(fileno=0)
+    running: dict[int, tuple[int, int]] = {}  # (process id, where its status goes), by pidfd
     poll = select.poll()
     poll.register(control, select.POLLIN)
     while True:
         for ready, _ in poll.poll():
-            if ready != control.fileno():
+            if ready:
                 poll.unregister(ready)
-                pid, status = running.pop(ready)
-                os.close(ready)
+                pid, end = running.pop(ready)
                 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-                with contextlib.suppress(OSError), status:  # the test may have gone on without it
-                    status.sendall(code.to_bytes(8, "big", signed=True))
+                _tell(end, code)
+                os.close(ready)
+                os.close(end)
                 continue
             data, files, _, _ = socket.recv_fds(control, MOST, 4)
             if not data:
                 os._exit(0)
+            parent = os.getpid()
             pid = os.fork()
             if pid == 0:
-                return _become(json.loads(data), files)
-            status = socket.socket(fileno=files.pop())
-            for descriptor in files:
-                os.close(descriptor)
-            status.sendall(pid.to_bytes(8, "big"))
+                os._exit(_run(json.loads(data), files, parent))
+            _tell(files[3], pid)
             pidfd = os.pidfd_open(pid)
-            running[pidfd] = pid, status
+            running[pidfd] = pid, files[3]
             poll.register(pidfd, select.POLLIN)
+            for descriptor in files[:3]:
+                os.close(descriptor)
 
 
-def _become(request: dict[str, Any], files: list[int]) -> tuple[str, dict[str, Any]]:
-    for number in range(3):
-        os.dup2(files[number], number)
-    os.closerange(3, 1 << 10)
-    os.chdir(request["cwd"])
-    os.umask(request["umask"])
-    os.environ.clear()
-    os.environ.update(request["env"])
-    time.tzset()
-    sys.argv[:] = request["argv"]
-    return request["source"], {"__name__": "__main__"}
+def _tell(end: int, number: int) -> None:
+    with contextlib.suppress(BrokenPipeError):  # the test has gone on without it
+        os.write(end, NUMBER.pack(number))
 
 
-def _run(source: str, names: dict[str, Any]) -> int:
+def _run(request: dict[str, Any], files: list[int], parent: int) -> int:
+    """Be that program; the exit status."""
+    from pysftpserver.host.linux import end_with_parent
+
     try:
-        exec(source, names)
+        end_with_parent(parent, signal.SIGTERM)
+        for number in range(3):
+            os.dup2(files[number], number)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        if request["is_leader"]:
+            os.setsid()
+        os.chdir(request["cwd"])
+        os.umask(request["umask"])
+        for name, most in request["limits"].items():
+            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
+        os.environ.clear()
+        os.environ.update(request["env"])
+        time.tzset()
+        tempfile.tempdir = None
+        sys.argv[:] = request["argv"]
+        sys.stdin = open(0, closefd=False)
+        sys.stdout = open(1, "w", closefd=False)
+        sys.stderr = open(2, "w", 1, errors="backslashreplace", closefd=False)
+        exec(compile(request["source"], sys.argv[0], "exec"), {"__name__": "__main__"})
+        status = 0
     except SystemExit as end:
-        if end.code is None or isinstance(end.code, int):
-            return end.code or 0
-        print(end.code, file=sys.stderr)
-        return 1
+        status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
     except BaseException:
         traceback.print_exc()
-        return 1
-    return 0
+        status = 1
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None and not stream.closed:
+                stream.flush()
+        except OSError:
+            status = status or 120  # as the interpreter has it
+    return status & 0xFF
 
 
 if __name__ == "__main__":
-    for module in IMPORTED:
-        __import__(module)
-    status = _run(*_serve())
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)  # tidying up costs more than all that a short session does
+    for module in sys.argv[1:]:
+        with contextlib.suppress(ImportError):  # of a library that is not installed
+            importlib.import_module(module)
+    _serve()

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.support.forks import fork_of
+from tests.support.forked import Argument, Process
 from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE, until
 
@@ -32,7 +31,6 @@ PACKAGES = {
     "psftp": "putty-tools",
     "puttygen": "putty-tools",
 }
-Argument = str | bytes | Path
 
 
 def program(name: str) -> str:
@@ -79,41 +77,20 @@ def why_no_fuse() -> str | None:
     return None
 
 
-class Program(subprocess.Popen[bytes]):
-    """A program that a test starts, whose output goes to a file. It ends with the tests, however these end.
+class Program(Process):
+    """A program that a test starts, whose output goes to a file.
 
     Args:
         argv: its command line.
         log: the file for its standard output and standard error, which it is added to.
-        limits: numbers of resource.RLIMIT_*, and how much of each it may have.
-        forks: a command of bin/ is a fork of this process. (Its memory is then that of the tests as well.)
-        how: more for subprocess.Popen.
+        how: more for Process.
     """
 
-    def __init__(
-        self,
-        argv: Sequence[Argument],
-        log: Path,
-        limits: Mapping[int, int] | None = None,
-        forks: bool = False,
-        **how: Any,
-    ) -> None:
+    def __init__(self, argv: Sequence[Argument], log: Path, **how: Any) -> None:
         self.log = log
         self._before = log.stat().st_size if log.exists() else 0
-
-        def limit() -> None:
-            for which, most in (limits or {}).items():
-                resource.setrlimit(which, (most, most))
-
         with log.open("ab") as output:
-            super().__init__(
-                [program("setpriv"), "--pdeathsig", "TERM", *map(os.fsdecode, argv)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                preexec_fn=(forks and fork_of(argv)) or (limit if limits else None),
-                **how,
-            )
+            super().__init__(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **how)
 
     def output(self) -> str:
         """What it has written so far."""

@@ -5,15 +5,13 @@ from __future__ import annotations
 import gc
 import os
 import random
-import shutil
 import struct
-import tempfile
-import unittest
 from pathlib import Path
 from typing import Any
 
 from pysftpserver.uploads.atomic import AtomicUploads, SFTPAtomicStorage, SFTPAtomicVirtualChroot
 from pysftpserver.uploads.temporary import LOCKED_PREFIX
+from tests.support.cases import InAPlace
 from tests.support.packets import Client, string, u64
 from tests.support.paths import IN_MEMORY
 
@@ -23,20 +21,19 @@ OLD_CONTENT, NEW_CONTENT = b"the old content", b"new"
 LOOKS_LEFT = LOCKED_PREFIX.decode() + "0123456789abcdef"
 
 
-class OnAStorage(unittest.TestCase):
+class OnAStorage(InAPlace):
     """A storage on self.top, an empty directory. At the end of every test, no descriptor is left open, and
     no temporary file is left unless the test says so. seed: of everything random."""
 
     kind: type[AtomicUploads]
     options: dict[str, Any] = {}
     leaves = False
+    where = IN_MEMORY
 
     def setUp(self) -> None:
         super().setUp()
         self.seed = random.randrange(2**32)
         self.order = random.Random(self.seed)
-        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-atomic-", dir=IN_MEMORY))
-        self.addCleanup(shutil.rmtree, self.place)
         self.top = self.place / "top"
         self.top.mkdir()
         self.addCleanup(self._check_what_is_left)
