@@ -64,10 +64,9 @@ class Installation(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        holder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(holder.cleanup)
+        holder = cls.enterClassContext(tempfile.TemporaryDirectory())
         # The environment of whoever runs the tests is not to help: no PYTHONPATH, no working directory.
-        cls.top = Path(holder.name).resolve()
+        cls.top = Path(holder).resolve()
         cls.checkout = cls.top / "checkout"
         cls.environment = cls.checkout / ".venv"
         cls.checkout.mkdir()

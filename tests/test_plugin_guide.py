@@ -118,9 +118,7 @@ class Excerpts(unittest.TestCase):
 
 class Programs(unittest.TestCase):
     def setUp(self) -> None:
-        holder = tempfile.TemporaryDirectory()
-        self.addCleanup(holder.cleanup)
-        self.directory = Path(holder.name)
+        self.directory = Path(self.enterContext(tempfile.TemporaryDirectory()))
         for name, text in programs().items():
             (self.directory / name).write_text(text)
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT)}

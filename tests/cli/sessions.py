@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from tests.support.doors import Door, DoorCase, Wire
 from tests.support.forked import environment
-from tests.support.paths import ROOT
+from tests.support.paths import IN_MEMORY, ROOT
 from tests.support.waiting import PATIENCE
 
 COMMANDS = ("pysftpjail", "pysftpserver")
@@ -20,7 +19,7 @@ class SessionCase(DoorCase):
     """A test case that starts sessions. jail: the directory they serve, empty at first."""
 
     # A file system in memory: what is measured is the server, not the disk.
-    where = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    where = IN_MEMORY
     forks = False
     patience = 4 * PATIENCE  # seconds that a whole test may take
 

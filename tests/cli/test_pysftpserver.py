@@ -10,10 +10,11 @@ import subprocess
 from pysftpserver import __version__
 from pysftpserver.cli import pysftpserver
 from pysftpserver.cli.parser import build_parser
-from tests.cli.commands import BAD_UMASKS, PATIENCE, REFERENCE, CommandCase
+from tests.cli.commands import BAD_UMASKS, REFERENCE, CommandCase
 from tests.support import packets as sftp
 from tests.support.packets import replies, request, string, u32
 from tests.support.processes import command, program
+from tests.support.waiting import PATIENCE
 
 MAKE = request("open", 1, string(b"f"), u32(sftp.WRITE | sftp.CREAT), sftp.NO_ATTRS) + request(
     "mkdir", 2, string(b"d"), sftp.NO_ATTRS

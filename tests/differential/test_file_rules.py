@@ -255,7 +255,9 @@ class Rules:
         exchanges: list[tuple[Step, Outcome]] = [
             (step("opendir", b"d"), "handle"),
             (step("open", b"f", READ), "handle"),
+            (step("open", b"g", READ | WRITE), "handle"),
             (step("close", FIRST), OK),
+            (step("readdir", FIRST), FAILURE),
         ]
         for handle in bad:
             exchanges += [
@@ -266,6 +268,7 @@ class Rules:
                 (step("fsync@openssh.com", handle), FAILURE),
                 (step("fstatvfs@openssh.com", handle), FAILURE),
                 (step("copy-data", handle, 0, 0, handle, 0), FAILURE),
+                (step("copy-data", FIRST, 0, 0, handle, 0), FAILURE),
             ]
         for handle in bad[1:]:
             exchanges += [(step("readdir", handle), FAILURE), (step("close", handle), FAILURE)]

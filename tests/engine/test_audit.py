@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
@@ -258,8 +257,7 @@ class TheBeginningAndTheEnd(Case):
 class TransfersOfRealFiles(Case):
     def setUp(self) -> None:
         super().setUp()
-        self.root = Path(tempfile.mkdtemp(prefix="pysftpserver-audit-"))
-        self.addCleanup(shutil.rmtree, self.root)
+        self.root = Path(self.enterContext(tempfile.TemporaryDirectory()))
         self.content = os.urandom(3 * LATE_FROM)
         (self.root / "f").write_bytes(self.content)
         # With a log of errors only, and no hook, large READs would be late ones on the fast path.

@@ -8,7 +8,7 @@ from pysftpserver.engine.limits import Limits
 from tests.support import packets
 from tests.support import packets as sftp
 from tests.support.cases import InADirectory
-from tests.support.packets import Attributes, Client, attrs, string, u32, u64
+from tests.support.packets import Client, string, u32, u64
 from tests.support.storages import Failing, Listed, Whole
 from tests.support.uploads import descriptors
 
@@ -24,37 +24,6 @@ class Handles(InADirectory):
             seen.add(handle)
             self.assertEqual(client.status("close", handle), sftp.OK)
             self.assertEqual(client.status("close", handle), sftp.FAILURE)
-
-    def test_that_are_not_open_or_of_the_wrong_kind_are_failures_with_a_message(self):
-        (self.root / "f").write_bytes(b"x")
-        client = self.client()
-        file, directory, closed = (
-            client.open(b"f", sftp.READ | sftp.WRITE),
-            client.opendir(b"."),
-            client.open(b"f"),
-        )
-        client.status("close", closed)
-        never = [string(name) for name in (b"", b"\0", u32(0), u32(99), u64(1), b"x" * 1000)] + [closed]
-        for_files = {
-            "read": (u64(0), u32(1)),
-            "write": (u64(0), string(b"y")),
-            "fstat": (),
-            "fsetstat": (attrs(Attributes(permissions=0o600)),),
-            "fstatvfs": (),
-            "fsync": (),
-            "copy-data": (u64(0), u64(0), file, u64(0)),
-        }
-        for handle in (*never, directory):
-            for name, rest in for_files.items():
-                with self.subTest(name, handle=handle):
-                    self.assertEqual(client.status(name, handle, *rest), sftp.FAILURE)
-            self.assertEqual(client.status("copy-data", file, u64(0), u64(0), handle, u64(0)), sftp.FAILURE)
-        for handle in (*never, file):
-            with self.subTest("readdir", handle=handle):
-                self.assertEqual(client.status("readdir", handle), sftp.FAILURE)
-        for handle in never:
-            self.assertEqual(client.status("close", handle), sftp.FAILURE)
-        self.assertEqual((self.root / "f").read_bytes(), b"x")
 
     def test_too_many_are_a_failure_before_anything_is_opened_and_closing_makes_room(self):
         client = self.client(limits=Limits(handles=3))

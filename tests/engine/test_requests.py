@@ -143,6 +143,8 @@ class Access(unittest.TestCase):
 
 
 class Requests(OnFiles):
+    """What tests/differential/ does not ask the reference as well."""
+
     def test_every_row_is_served(self):
         for name in NAMES:
             self.setUp()
@@ -187,71 +189,6 @@ class Requests(OnFiles):
             client.open(b"f", sftp.CREAT | sftp.WRITE, attrs(Attributes(size=5, permissions=mode)))
             self.assertEqual(seen.pop()[1], expected)
 
-    def test_truncating_without_creating_truncates_an_existing_file(self):
-        self.client.open(b"f", sftp.WRITE | sftp.TRUNC)
-        self.assertEqual((self.root / "f").read_bytes(), b"")
-        self.assertEqual(
-            self.client.status("open", string(b"missing"), u32(sftp.WRITE | sftp.TRUNC), sftp.NO_ATTRS),
-            sftp.NO_SUCH_FILE,
-        )
-
-    def test_write_to_an_append_handle_ignores_the_offset(self):
-        handle = self.client.open(b"f", sftp.WRITE | sftp.APPEND)
-        for offset in (0, 3, 2**40, 2**64 - 1):
-            self.assertEqual(self.client.status("write", handle, u64(offset), string(b"+")), sftp.OK)
-        self.assertEqual((self.root / "f").read_bytes(), b"0123456789++++")
-
-    def test_write_beyond_the_end_leaves_a_hole_and_an_empty_write_nothing(self):
-        handle = self.client.open(b"f", sftp.WRITE)
-        self.assertEqual(self.client.status("write", handle, u64(100), string(b"")), sftp.OK)
-        self.assertEqual((self.root / "f").stat().st_size, 10)
-        self.assertEqual(self.client.status("write", handle, u64(12), string(b"x")), sftp.OK)
-        self.assertEqual((self.root / "f").read_bytes(), b"0123456789\0\0x")
-
-    def test_rename_refuses_an_existing_target_and_posix_rename_replaces_it(self):
-        (self.root / "g").write_bytes(b"old")
-        for target in (b"g", b"d", b"l", b"f"):
-            self.assertEqual(self.client.status("rename", string(b"f"), string(target)), sftp.FAILURE)
-        self.assertEqual((self.root / "g").read_bytes(), b"old")
-        self.assertEqual(self.client.status("posix-rename", string(b"f"), string(b"g")), sftp.OK)
-        self.assertEqual((self.root / "g").read_bytes(), b"0123456789")
-        self.assertFalse((self.root / "f").exists())
-
-    def test_symlink_takes_the_target_first_as_every_client_sends_it(self):
-        self.assertEqual(self.client.status("symlink", string(b"tar/get"), string(b"made")), sftp.OK)
-        self.assertEqual(os.readlink(self.root / "made"), "tar/get")
-        (entry,) = self.client.content("name", "readlink", string(b"made"))
-        self.assertEqual(entry, (b"tar/get", b"tar/get", Attributes()))
-
-    def test_setstat_applies_size_permissions_times_and_owner(self):
-        for name, target in (("setstat", string(b"f")), ("fsetstat", self.client.open(b"f", sftp.WRITE))):
-            uid, gid = os.getuid(), os.getgid()
-            wanted = Attributes(4, (uid, gid), 0o100640, (1_000_000, 2_000_000))
-            self.assertEqual(self.client.status(name, target, attrs(wanted)), sftp.OK)
-            self.assertEqual(self.client.content("attrs", "stat", string(b"f")), wanted)
-            (self.root / "f").write_bytes(b"0123456789")
-
-    def test_setstat_without_attributes_does_nothing_at_all(self):
-        self.assertEqual(self.client.status("setstat", string(b"missing"), sftp.NO_ATTRS), sftp.OK)
-        self.assertEqual(self.client.status("lsetstat", string(b""), sftp.NO_ATTRS), sftp.OK)
-
-    def test_lsetstat_changes_the_link_itself_and_takes_no_size(self):
-        wanted = attrs(Attributes(times=(1_000_000, 2_000_000)))
-        self.assertEqual(self.client.status("lsetstat", string(b"l"), wanted), sftp.OK)
-        self.assertEqual(os.lstat(self.root / "l").st_mtime, 2_000_000)
-        self.assertNotEqual(os.stat(self.root / "f").st_mtime, 2_000_000)
-        sized = attrs(Attributes(size=1, permissions=0o600))
-        before = os.stat(self.root / "f")
-        self.assertEqual(self.client.status("lsetstat", string(b"f"), sized), sftp.BAD_MESSAGE)
-        self.assertEqual(os.stat(self.root / "f"), before)
-
-    def test_realpath_of_nothing_is_the_start_and_a_missing_last_name_is_fine(self):
-        root = os.fsencode(self.root.resolve())
-        for path, expected in ((b"", root), (b".", root), (b"nope", root + b"/nope"), (b"l", root + b"/f")):
-            (entry,) = self.client.content("name", "realpath", string(path))
-            self.assertEqual(entry, (expected, expected, Attributes()))
-        self.assertEqual(self.client.status("realpath", string(b"nope/x")), sftp.NO_SUCH_FILE)
-
     def test_expand_path_knows_the_session_home_and_other_users(self):
         root = os.fsencode(self.root.resolve())
         user = pwd.getpwuid(0)
@@ -277,19 +214,6 @@ class Requests(OnFiles):
         (entry,) = self.client.content("name", "home-directory", string(user.pw_name.encode()))
         self.assertEqual(entry.name, os.fsencode(user.pw_dir))
         self.assertEqual(self.client.status("home-directory", string(b"nosuchuser")), sftp.FAILURE)
-
-    def test_users_groups_answers_names_and_empty_for_unknown_ones(self):
-        body = self.client.content(
-            "extended", "users-groups-by-id", string(u32(0) + u32(4_000_000_001)), string(u32(0))
-        )
-        reader = Reader(body)
-        users, groups = Reader(reader.string()), Reader(reader.string())
-        self.assertEqual((users.string(), users.string()), (pwd.getpwuid(0).pw_name.encode(), b""))
-        self.assertEqual(groups.string(), b"root")
-        for each in (reader, users, groups):
-            each.finish()
-        empty = self.client.content("extended", "users-groups-by-id", string(b""), string(b""))
-        self.assertEqual(empty, string(b"") + string(b""))
 
     def test_statvfs_and_fstatvfs_answer_the_figures_of_the_file_system(self):
         handle = self.client.open(b"f")

@@ -37,9 +37,7 @@ class Queue(unittest.TestCase):
     CONTENT = b"0123456789"
 
     def setUp(self) -> None:
-        place = tempfile.TemporaryDirectory()
-        self.addCleanup(place.cleanup)
-        self.root = Path(place.name)
+        self.root = Path(self.enterContext(tempfile.TemporaryDirectory()))
         (self.root / "f").write_bytes(self.CONTENT)
         self.descriptor = os.open(self.root / "f", os.O_RDWR)
         self.addCleanup(os.close, self.descriptor)
@@ -121,10 +119,9 @@ class Memory(unittest.TestCase):
     MOST = 8 << 20  # bytes; a full-size buffer for each would be a hundred times as much
 
     def setUp(self) -> None:
-        place = tempfile.TemporaryDirectory()
-        self.addCleanup(place.cleanup)
-        (Path(place.name) / "f").write_bytes(b"x")
-        self.client = Client(SFTPServerStorage(place.name), level=INFO)
+        place = self.enterContext(tempfile.TemporaryDirectory())
+        (Path(place) / "f").write_bytes(b"x")
+        self.client = Client(SFTPServerStorage(place), level=INFO)
         self.addCleanup(self.client.server.close)
         self.handle = self.client.open(b"f")
         self.read = request("read", 1, self.handle, u64(0), u32(MAX_DATA))

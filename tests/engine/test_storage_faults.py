@@ -258,10 +258,9 @@ class ShortWrites(unittest.TestCase):
             def fileno(self, handle: int) -> int | None:
                 return handle if self.fast else None
 
-        place = tempfile.TemporaryDirectory()
-        self.addCleanup(place.cleanup)
+        place = self.enterContext(tempfile.TemporaryDirectory())
         for fast in (False, True):
-            storage = Short(place.name)
+            storage = Short(place)
             storage.fast, storage.most = fast, 5
             client = Client(storage, level=0 if fast else DEBUG3)
             handle = client.open(b"f", packets.WRITE | packets.CREAT)

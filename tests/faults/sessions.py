@@ -20,9 +20,9 @@ from pathlib import Path
 
 from tests.support import packets as sftp
 from tests.support.doors import Door, DoorCase
+from tests.support.forked import environment
 from tests.support.hard import IS_HARD
 from tests.support.packets import Reader, Reply, parse, request, string, u32, u64
-from tests.support.paths import ROOT
 from tests.support.processes import program
 from tests.support.waiting import PATIENCE
 
@@ -303,7 +303,7 @@ class FaultCase(DoorCase):
         ours, theirs = socket.socketpair()
         self.addCleanup(ours.close)
         with theirs:
-            door = self.start_door(argv, log, theirs, theirs, env=environment())
+            door = self.start_door(argv, log, theirs, theirs, env=environment(LC_ALL="C.UTF-8"))
         session = Session(door, ours)
         session.hello()
         return session
@@ -323,7 +323,7 @@ class FaultCase(DoorCase):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=self.local,
-            env=environment(),
+            env=environment(LC_ALL="C.UTF-8"),
             timeout=PATIENCE,
         )
         return done.returncode, done.stdout.decode()
@@ -357,7 +357,3 @@ class FaultCase(DoorCase):
         session.leave()
         self.assertEqual(self.tree(), files)
         self.assertNotIn("error", session.door.log())
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"}

@@ -10,14 +10,13 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-import unittest
 from pathlib import Path
 
 from tests.faults.disks import ways_in
 from tests.integration.clients import lftp
 from tests.integration.harness import ServedCase
+from tests.support.cases import InAPlace
 from tests.support.doors import FILE, Door, Doors, Wire
 from tests.support.packets import CREAT, EXCL, FAILURE, NO_ATTRS, OK, TRUNC, WRITE, request, string, u32, u64
 from tests.support.processes import Argument, command, descendants, is_alive, program, require
@@ -236,13 +235,11 @@ class OnAWire(Doors):
         self.assertEqual(os.listdir(self.root), [])
 
 
-class WithOpenSSH(unittest.TestCase):
+class WithOpenSSH(InAPlace):
     """OpenSSH's sftp, which starts the server itself."""
 
     def setUp(self) -> None:
-        holder = tempfile.TemporaryDirectory(prefix="pysftpserver-atomic-")
-        self.addCleanup(holder.cleanup)
-        self.place = Path(holder.name)
+        super().setUp()
         self.top = self.place / "top"
         self.top.mkdir()
         self.local = self.place / "local"

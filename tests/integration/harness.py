@@ -157,19 +157,23 @@ class ServedCase(unittest.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        cls.place = Path(tempfile.mkdtemp(prefix="pysftpserver-integration-"))
-        cls.addClassCleanup(shutil.rmtree, cls.place, ignore_errors=True)
-        # The jail's name cannot appear in a client's output by chance.
-        cls.jail = cls.place / f"jail-{secrets.token_hex(8)}"
-        cls.local = cls.place / "local"
-        cls.outside = cls.place / "outside"
-        cls.home = cls.place / "home"
-        for directory in (cls.jail, cls.local, cls.outside, cls.home, cls.place / "sshd"):
-            directory.mkdir()
+        cls.make_directories()
+        (cls.place / "sshd").mkdir()
         cls.server_log = cls.place / "server.log"
         cls.sshd = Sshd(cls.place / "sshd", cls.way, cls.server_command())
         cls.addClassCleanup(cls.sshd.stop)
         cls.sshd.start()
+
+    @classmethod
+    def make_directories(cls, below: str = "") -> None:
+        """below: of the place, where the jail is."""
+        cls.place = Path(tempfile.mkdtemp(prefix="pysftpserver-integration-"))
+        cls.addClassCleanup(shutil.rmtree, cls.place, ignore_errors=True)
+        # The jail's name cannot appear in a client's output by chance.
+        cls.jail = cls.place / below / f"jail-{secrets.token_hex(8)}"
+        cls.local, cls.outside, cls.home = (cls.place / name for name in ("local", "outside", "home"))
+        for directory in (cls.jail, cls.local, cls.outside, cls.home):
+            directory.mkdir(parents=True)
 
     def setUp(self) -> None:
         super().setUp()

@@ -6,28 +6,26 @@ Facts: sshfs.c, whose MAX_REPLY_LEN of 128 KiB ends the mount when a reply is lo
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
-import tempfile
-import unittest
-from pathlib import Path
 
+from tests.support.cases import InAPlace
 from tests.support.hard import IS_HARD
+from tests.support.paths import IN_MEMORY
 from tests.support.processes import command, program, why_no_fuse
 from tests.support.waiting import PATIENCE, until
 
 NAMES = 100_000 if IS_HARD else 5_000  # 2,000 of them were a reply too long
 
 
-class TestSshfs(unittest.TestCase):
+class TestSshfs(InAPlace):
+    where = IN_MEMORY
+
     def setUp(self) -> None:
         lacking = why_no_fuse()
         if lacking:
             self.skipTest(lacking)
-        memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-        self.place = Path(tempfile.mkdtemp(dir=memory, prefix="pysftpserver-sshfs-"))
-        self.addCleanup(shutil.rmtree, self.place)
+        super().setUp()
         self.jail, self.there = self.place / "jail", self.place / "there"
         self.jail.mkdir()
         self.there.mkdir()

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import http.server
 import os
-import shutil
 import tempfile
 import threading
 import time
@@ -272,8 +271,7 @@ class OverHTTP(ServiceCase):
 
 class OnFiles(ServiceCase):
     def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp(prefix="pysftpserver-laboratory-"))
-        self.addCleanup(shutil.rmtree, self.root)
+        self.root = Path(self.enterContext(tempfile.TemporaryDirectory()))
         (self.root / "d").mkdir()
         (self.root / "a.txt").write_bytes(b"hello")
 

@@ -59,9 +59,7 @@ class WindowCase(ServerCase):
     display: Display
 
     def setUp(self) -> None:
-        directory = tempfile.TemporaryDirectory()
-        self.addCleanup(directory.cleanup)
-        self.home = Path(directory.name)
+        self.home = Path(self.enterContext(tempfile.TemporaryDirectory()))
         self.state = self.home / "pysftplab" / "window.json"
 
     def window(self, *arguments: str, password: str | None = None) -> WindowProcess:

@@ -268,10 +268,9 @@ class HistoryKeys(unittest.TestCase):
 
 class LastServer(unittest.TestCase):
     def setUp(self) -> None:
-        directory = tempfile.TemporaryDirectory()
-        self.addCleanup(directory.cleanup)
-        self.file = remembered.path({"XDG_STATE_HOME": directory.name})
-        self.top = Path(directory.name)
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        self.file = remembered.path({"XDG_STATE_HOME": directory})
+        self.top = Path(directory)
 
     def test_it_is_kept_with_neither_password_nor_key_for_its_owner_alone(self) -> None:
         remembered.save(self.file, VALUES)

@@ -48,11 +48,10 @@ class LoginsOverTLS(unittest.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        place = tempfile.TemporaryDirectory(prefix="pysftpserver-mongo-")
-        cls.addClassCleanup(place.cleanup)
-        cls.certificate, key = Path(place.name, "certificate.pem"), Path(place.name, "key.pem")
+        place = cls.enterClassContext(tempfile.TemporaryDirectory(prefix="pysftpserver-mongo-"))
+        cls.certificate, key = Path(place, "certificate.pem"), Path(place, "key.pem")
         make_certificate(cls.certificate, key)
-        data = Path(place.name, "data")
+        data = Path(place, "data")
         with EmbeddedMongo(data) as server, pymongo.MongoClient(LOOPBACK, server.port) as client:
             roles = [{"role": "readWriteAnyDatabase", "db": "admin"}]
             client.admin.command("createUser", USER, pwd=PASSWORD, roles=roles)

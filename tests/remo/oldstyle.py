@@ -199,7 +199,18 @@ def login(user: str, key: Any) -> tuple[bytes, x448.X448PrivateKey]:
 
 
 class QuietServer(http.server.ThreadingHTTPServer):
-    """A server that says nothing of connections that break."""
+    """A server in a thread, from now on, that says nothing of connections that break."""
+
+    daemon_threads = True
+
+    def __init__(self, handler: type[http.server.BaseHTTPRequestHandler]) -> None:
+        super().__init__((HOST, 0), handler)
+        self.port = int(self.server_address[1])
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    def stop(self) -> None:
+        self.shutdown()
+        self.server_close()
 
     def handle_error(self, *_: Any) -> None:
         if not isinstance(sys.exception(), OSError):
@@ -245,17 +256,11 @@ class Server:
         class Handler(_Handler):
             server_of = owner
 
-        self._http = QuietServer((HOST, 0), Handler)
-        self._http.daemon_threads = True
-        self.port = int(self._http.server_address[1])
-        self._thread = threading.Thread(
-            target=self._http.serve_forever, args=(0.01,), name="old-style server", daemon=True
-        )
-        self._thread.start()
+        self._http = QuietServer(Handler)
+        self.port = self._http.port
 
     def stop(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
+        self._http.stop()
         for session in self.sessions.values():
             session.end_command()
 

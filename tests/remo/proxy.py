@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import http.server
 import socket
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -76,22 +75,13 @@ class Proxy:
         class Handler(_Handler):
             proxy = owner
 
-        self._http = QuietServer((HOST, 0), Handler)
-        self._http.daemon_threads = True
-        self.port = int(self._http.server_address[1])
-        self._thread = threading.Thread(
-            target=self._http.serve_forever, args=(0.01,), name="on the path", daemon=True
-        )
-        self._thread.start()
+        self._http = QuietServer(Handler)
+        self.port, self.stop = self._http.port, self._http.stop
 
     def pass_on(self) -> None:
         """From now on, change nothing."""
         self.on_request: Callable[[Request], Request | Answer | None] = lambda request: request
         self.on_answer: Callable[[Request, Answer], Answer | None] = lambda request, answer: answer
-
-    def stop(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
 
     def send(self, request: Request) -> Answer:
         """Send a request to the server, on a connection of its own. Raises OSError, HTTPException."""

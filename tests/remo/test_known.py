@@ -14,9 +14,8 @@ FINGERPRINT = "SHA256:one"
 
 class TestKnownServers(unittest.TestCase):
     def setUp(self) -> None:
-        place = tempfile.TemporaryDirectory()
-        self.addCleanup(place.cleanup)
-        self.path = Path(place.name, "state", "numbered")
+        place = self.enterContext(tempfile.TemporaryDirectory())
+        self.path = Path(place, "state", "numbered")
         self.known = KnownServers(str(self.path))
 
     def test_nobody_is_known_at_first(self) -> None:

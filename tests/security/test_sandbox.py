@@ -23,7 +23,6 @@ from tests.support.packets import CREAT, NO_ATTRS, OK, READ, WRITE, string, u32,
 from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE
 
-LANDLOCK = (sandbox.LANDLOCK_CREATE_RULESET,)
 REFUSED = "PermissionError: "
 SET_PERMISSIONS = 4
 

@@ -33,9 +33,7 @@ from tests.support.waiting import PATIENCE
 
 class Case(unittest.TestCase):
     def setUp(self):
-        directory = tempfile.TemporaryDirectory()
-        self.addCleanup(directory.cleanup)
-        self.directory = Path(directory.name)
+        self.directory = Path(self.enterContext(tempfile.TemporaryDirectory()))
         self.lines: list[str] = []
         self.log = SFTPLog(lambda level, text: self.lines.append(text))
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import unittest
-from pathlib import Path
 
 from pysftpserver.cli import options
 from pysftpserver.cli.options import Command
@@ -25,6 +23,7 @@ from pysftpserver.service.settings import (
     texts,
     whole,
 )
+from tests.support.cases import InAPlace
 
 
 class Sample(Settings):
@@ -44,14 +43,9 @@ class Sample(Settings):
 COMMAND = Command("sample", "A sample.", "", options.options_of(Sample))
 
 
-class Case(unittest.TestCase):
-    def setUp(self):
-        directory = tempfile.TemporaryDirectory()
-        self.addCleanup(directory.cleanup)
-        self.directory = Path(directory.name)
-
+class Case(InAPlace):
     def file(self, content: str, name: str = "sample.toml") -> str:
-        path = self.directory / name
+        path = self.place / name
         path.write_text(content)
         return os.fspath(path)
 
@@ -187,10 +181,10 @@ class Refusals(Case):
         self.assert_refused("unrecognized arguments", "--password", "x")
 
     def test_a_file_that_cannot_be_read_is_named_with_the_reason(self):
-        self.assert_refused("no such file or directory", path=os.fspath(self.directory / "none.toml"))
-        self.assert_refused("is a directory", path=os.fspath(self.directory))
-        (self.directory / "binary.toml").write_bytes(b"\xff\xfe")
-        self.assert_refused("not UTF-8 at byte 0", path=os.fspath(self.directory / "binary.toml"))
+        self.assert_refused("no such file or directory", path=os.fspath(self.place / "none.toml"))
+        self.assert_refused("is a directory", path=os.fspath(self.place))
+        (self.place / "binary.toml").write_bytes(b"\xff\xfe")
+        self.assert_refused("not UTF-8 at byte 0", path=os.fspath(self.place / "binary.toml"))
         self.assert_refused("longer than 1048576 bytes", path=self.file("#" * (1 << 20) + "\n"))
 
 

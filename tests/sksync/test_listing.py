@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import tempfile
 import time
-import unittest
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from pysftpserver.attributes import SFTPAttributes
@@ -18,6 +14,7 @@ from pysftpserver.sksync.wire import Dialect
 from pysftpserver.uploads import temporary
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.sksync.serving import NOW, put
+from tests.support.cases import InADirectory
 
 
 class Locked(SFTPServerVirtualChroot):
@@ -29,11 +26,7 @@ class Locked(SFTPServerVirtualChroot):
         return super().opendir(path)
 
 
-class ListingCase(unittest.TestCase):
-    def setUp(self) -> None:
-        self.root = Path(tempfile.mkdtemp(prefix="pysftpserver-listing-"))
-        self.addCleanup(shutil.rmtree, self.root)
-
+class ListingCase(InADirectory):
     def list(self, top: bytes = b"/", dialect: Dialect = Dialect.PYSKSYNC_2, **how: Any) -> Any:
         return listing(Locked(self.root), top, how.pop("is_recursive", True), dialect, **how)
 

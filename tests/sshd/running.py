@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 import signal
 import subprocess
@@ -260,14 +259,8 @@ class DaemonCase(ServedCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls.place = Path(tempfile.mkdtemp(prefix="pysftpserver-sshd-"))
-        cls.addClassCleanup(shutil.rmtree, cls.place, ignore_errors=True)
+        cls.make_directories("files")
         cls.server = Pysftpd(cls.place, *cls.options)
-        # The jail's name cannot appear in a client's output by chance.
-        cls.jail = cls.server.files / f"jail-{secrets.token_hex(8)}"
-        cls.local, cls.outside, cls.home = (cls.place / name for name in ("local", "outside", "home"))
-        for directory in (cls.server.files, cls.jail, cls.local, cls.outside, cls.home):
-            directory.mkdir()
         cls.server_log = cls.server.stderr
         cls.logins = {kind: Login(cls.place / kind, "alice", kind) for kind in KINDS}
         keys = [login.public for login in cls.logins.values()]

@@ -16,9 +16,7 @@ from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
 class InADirectory(StorageContract):
     def directory(self) -> str:
-        holder = tempfile.TemporaryDirectory()
-        self.addCleanup(holder.cleanup)
-        return holder.name
+        return self.enterContext(tempfile.TemporaryDirectory())
 
 
 class PlainStorage(InADirectory, unittest.TestCase):

@@ -23,9 +23,8 @@ from tests.support.waiting import PATIENCE, until
 
 class Embedded(unittest.TestCase):
     def setUp(self) -> None:
-        holder = tempfile.TemporaryDirectory()
-        self.addCleanup(holder.cleanup)
-        self.directory = Path(holder.name) / "database"
+        holder = self.enterContext(tempfile.TemporaryDirectory())
+        self.directory = Path(holder) / "database"
 
     def test_it_keeps_its_data_from_one_start_to_the_next_and_does_not_listen_in_between(self):
         with EmbeddedMongo(self.directory) as server, pymongo.MongoClient(LOOPBACK, server.port) as client:

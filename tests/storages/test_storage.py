@@ -7,8 +7,6 @@ import gc
 import os
 import pwd
 import stat
-import tempfile
-import unittest
 from pathlib import Path
 from unittest import mock
 
@@ -28,6 +26,7 @@ from pysftpserver.testing import (
     sftpstring,
 )
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
+from tests.support.cases import InAPlace
 from tests.support.hard import IS_HARD
 from tests.support.uploads import descriptors
 
@@ -35,12 +34,7 @@ CREATE = os.O_WRONLY | os.O_CREAT
 BIG = 256 << 10  # bytes; enough for a door to send the file itself and not its bytes
 
 
-class InADirectory(unittest.TestCase):
-    def setUp(self) -> None:
-        holder = tempfile.TemporaryDirectory()
-        self.addCleanup(holder.cleanup)
-        self.top = Path(holder.name)
-
+class InADirectory(InAPlace):
     def work_in(self, directory: Path) -> None:
         before = os.getcwd()
         self.addCleanup(os.chdir, before)
@@ -49,33 +43,33 @@ class InADirectory(unittest.TestCase):
 
 class Home(InADirectory):
     def test_a_relative_home_is_the_directory_it_was_when_the_storage_was_made(self) -> None:
-        (self.top / "home").mkdir()
-        self.work_in(self.top)
+        (self.place / "home").mkdir()
+        self.work_in(self.place)
         storage = SFTPServerStorage("home")
         os.chdir("/")
-        self.assertEqual(storage.home, os.fsencode(self.top / "home"))
+        self.assertEqual(storage.home, os.fsencode(self.place / "home"))
         client = SFTPTestClient(storage)
         handle = get_sftphandle(client.call("open", b"f", CREATE, 0o666))
         client.call("close", handle)
-        self.assertTrue((self.top / "home" / "f").exists())
+        self.assertTrue((self.place / "home" / "f").exists())
 
     def test_storages_with_different_homes_live_in_one_process_which_stays_where_it_is(self) -> None:
-        homes = [self.top / name for name in ("one", "two")]
+        homes = [self.place / name for name in ("one", "two")]
         for home in homes:
             home.mkdir()
-        self.work_in(self.top)
+        self.work_in(self.place)
         clients = [SFTPTestClient(SFTPServerStorage(home)) for home in homes]
-        clients.append(SFTPTestClient(SFTPServerVirtualChroot(self.top, home=b"/two")))
+        clients.append(SFTPTestClient(SFTPServerVirtualChroot(self.place, home=b"/two")))
         for number, client in enumerate(clients):
             handle = get_sftphandle(client.call("open", b"f%d" % number, CREATE, 0o666))
             client.call("close", handle)
         self.assertEqual(os.listdir(homes[0]), ["f0"])
         self.assertEqual(sorted(os.listdir(homes[1])), ["f1", "f2"])
         self.assertEqual(get_sftpname(clients[2].call("realpath", b".")), b"/two")
-        self.assertEqual(os.getcwd(), str(self.top))
+        self.assertEqual(os.getcwd(), str(self.place))
 
     def test_the_home_may_have_any_name(self) -> None:
-        home = os.fsencode(self.top) + b"/with \xff\n"
+        home = os.fsencode(self.place) + b"/with \xff\n"
         os.mkdir(home)
         client = SFTPTestClient(SFTPServerStorage(home))
         client.call("mkdir", b"d", 0o777)
@@ -83,7 +77,7 @@ class Home(InADirectory):
         self.assertEqual(get_sftpname(client.call("realpath", b".")), home)
 
     def test_users_have_their_homes_from_the_system(self) -> None:
-        storage = SFTPServerStorage(self.top)
+        storage = SFTPServerStorage(self.place)
         user = pwd.getpwuid(0)
         self.assertEqual(storage.userhome(b""), storage.home)
         self.assertEqual(storage.userhome(user.pw_name.encode()), user.pw_dir.encode())
@@ -110,13 +104,13 @@ class Umask(InADirectory):
         path = b"/" + name.encode() if storage.home == b"/" else storage.home + b"/" + name.encode()  # type: ignore[operator]
         storage.close(storage.open(path + b"-file", CREATE, mode))
         storage.mkdir(path + b"-dir", mode)
-        found = (os.stat(self.top / f"{name}-{kind}").st_mode & 0o7777 for kind in ("file", "dir"))
+        found = (os.stat(self.place / f"{name}-{kind}").st_mode & 0o7777 for kind in ("file", "dir"))
         return next(found), next(found)
 
     def test_each_storage_has_its_own_and_the_process_keeps_its(self) -> None:
         for kind in (SFTPServerStorage, SFTPServerVirtualChroot):
             with self.subTest(kind.__name__):
-                strict, lax, none = kind(self.top, 0o077), kind(self.top, 0), kind(self.top)
+                strict, lax, none = kind(self.place, 0o077), kind(self.place, 0), kind(self.place)
                 self.assertEqual(self.process_umask(), 0o027)
                 prefix = kind.__name__
                 for turn in range(2):  # in turns: no call leaves anything behind for the next
@@ -128,8 +122,8 @@ class Umask(InADirectory):
                 self.assertEqual(self.process_umask(), 0o027)
 
     def test_a_lax_umask_does_not_change_an_existing_file(self) -> None:
-        storage = SFTPServerStorage(self.top, 0)
-        path = os.fsencode(self.top / "f")
+        storage = SFTPServerStorage(self.place, 0)
+        path = os.fsencode(self.place / "f")
         storage.close(storage.open(path, CREATE, 0o600))
         storage.close(storage.open(path, CREATE | os.O_TRUNC, 0o777))
         self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
@@ -137,8 +131,8 @@ class Umask(InADirectory):
             storage.open(path, CREATE | os.O_EXCL, 0o777)
 
     def test_setting_permissions_is_not_subject_to_it(self) -> None:
-        storage = SFTPServerStorage(self.top, 0o077)
-        path = os.fsencode(self.top / "f")
+        storage = SFTPServerStorage(self.place, 0o077)
+        path = os.fsencode(self.place / "f")
         storage.close(storage.open(path, CREATE, 0o666))
         storage.setstat(path, SFTPAttributes(permissions=0o666))
         self.assertEqual(os.stat(path).st_mode & 0o777, 0o666)
@@ -147,10 +141,10 @@ class Umask(InADirectory):
 class Files(InADirectory):
     def setUp(self) -> None:
         super().setUp()
-        self.storage = SFTPServerStorage(self.top)
+        self.storage = SFTPServerStorage(self.place)
 
     def path(self, name: str) -> bytes:
-        return os.fsencode(self.top / name)
+        return os.fsencode(self.place / name)
 
     def test_sparse_files_of_more_than_four_gibibytes_work(self) -> None:
         handle = self.storage.open(self.path("f"), os.O_RDWR | os.O_CREAT, 0o666)
@@ -184,18 +178,18 @@ class Files(InADirectory):
 
     def test_an_entry_that_vanishes_while_it_is_listed_is_left_out(self) -> None:
         for number in range(20):
-            (self.top / str(number)).touch()
-        listing = self.storage.opendir(os.fsencode(self.top))
+            (self.place / str(number)).touch()
+        listing = self.storage.opendir(os.fsencode(self.place))
         first = [next(listing)[0] for _ in range(3)]  # both dots, and one that makes the system read ahead
         for number in range(20):
             if b"%d" % number not in first:
-                (self.top / str(number)).unlink()
+                (self.place / str(number)).unlink()
         self.assertEqual(list(listing), [])
         listing.close()
 
     def test_thousands_of_opens_and_closes_leave_the_descriptors_as_they_were(self) -> None:
         client = SFTPTestClient(self.storage)
-        (self.top / "f").touch()
+        (self.place / "f").touch()
         before = len(descriptors())
         for _ in range(25_000 if IS_HARD else 1_500):
             client.call("close", get_sftphandle(client.call("open", b"f", os.O_RDONLY, 0)))
@@ -208,13 +202,13 @@ class Files(InADirectory):
     def test_a_listing_that_is_never_closed_closes_itself(self) -> None:
         before = len(descriptors())
         for _ in range(10):
-            next(self.storage.opendir(os.fsencode(self.top)))
+            next(self.storage.opendir(os.fsencode(self.place)))
         gc.collect()
         self.assertEqual(len(descriptors()), before)
 
     def test_a_session_that_ends_closes_what_is_open(self) -> None:
         client = SFTPTestClient(self.storage)
-        (self.top / "f").touch()
+        (self.place / "f").touch()
         before = len(descriptors())
         for _ in range(10):
             client.call("open", b"f", os.O_RDONLY, 0)
@@ -236,13 +230,13 @@ class RenameWhereTheKernelCannotExclude(TreeRules, InADirectory):
         self.addCleanup(patch.stop)
 
     def make_storage(self) -> SFTPAbstractServerStorage:
-        return SFTPServerVirtualChroot(self.top)
+        return SFTPServerVirtualChroot(self.place)
 
     def test_the_other_way_is_taken(self) -> None:
         self.put(b"/f", b"content")
         self.storage.rename(b"/f", b"/g")
         self.refused.assert_called_once()
-        self.assertEqual(os.stat(self.top / "g").st_nlink, 1)
+        self.assertEqual(os.stat(self.place / "g").st_nlink, 1)
 
 
 class RenameWhereTheKernelDoesNotKnowHow(RenameWhereTheKernelCannotExclude):
@@ -277,8 +271,8 @@ class Hiding(SFTPServerStorage):
 
 class Overriding(InADirectory):
     def client_of(self, kind: type[SFTPServerStorage]) -> SFTPTestClient:
-        (self.top / "f").write_bytes(b"a" * BIG)
-        client = SFTPTestClient(kind(self.top))
+        (self.place / "f").write_bytes(b"a" * BIG)
+        client = SFTPTestClient(kind(self.place))
         self.addCleanup(client.close)
         return client
 
@@ -291,8 +285,8 @@ class Overriding(InADirectory):
             self.assertEqual(self.got(self.client_of(Shouting), size), b"A" * size)
 
     def test_a_read_put_on_the_object_is_used_too(self) -> None:
-        (self.top / "f").write_bytes(b"a" * BIG)
-        storage = SFTPServerStorage(self.top)
+        (self.place / "f").write_bytes(b"a" * BIG)
+        storage = SFTPServerStorage(self.place)
         storage.read = lambda handle, off, size: b"mine"  # type: ignore[method-assign]
         self.assertEqual(self.got(SFTPTestClient(storage), 200_000), b"mine")
 
@@ -300,7 +294,7 @@ class Overriding(InADirectory):
         client = self.client_of(Swapping)
         handle = get_sftphandle(client.call("open", b"f", os.O_WRONLY, 0))
         self.assertEqual(get_sftpstatus(client.call("write", handle, 0, b"abC")), 0)
-        self.assertEqual((self.top / "f").read_bytes()[:4], b"ABca")
+        self.assertEqual((self.place / "f").read_bytes()[:4], b"ABca")
 
     def test_whoever_overrides_fileno_as_well_speaks_for_both(self) -> None:
         self.assertEqual(self.got(self.client_of(SpeakingForItself), 200_000), b"a" * 200_000)
@@ -315,7 +309,7 @@ class Overriding(InADirectory):
                 source = get_sftphandle(client.call("open", b"f", os.O_RDONLY, 0))
                 target = get_sftphandle(client.call("open", b"copy", CREATE | os.O_TRUNC, 0o666))
                 self.assertEqual(get_sftpstatus(self.copy(client, source, target)), 0)
-                self.assertEqual((self.top / "copy").read_bytes(), expected * BIG)
+                self.assertEqual((self.place / "copy").read_bytes(), expected * BIG)
 
     @staticmethod
     def copy(client: SFTPTestClient, source: bytes, target: bytes) -> bytes:
@@ -332,9 +326,9 @@ class OldPlugin(SFTPServerStorage):
 
 class OlderPlugins(InADirectory):
     def test_a_rename_that_cannot_replace_is_not_announced_and_not_asked_to(self) -> None:
-        (self.top / "f").touch()
-        client = SFTPTestClient(OldPlugin(self.top))
+        (self.place / "f").touch()
+        client = SFTPTestClient(OldPlugin(self.place))
         self.assertNotIn(b"posix-rename@openssh.com", client.extensions)
         self.assertEqual(get_sftpstatus(client.call("rename", b"f", b"g")), 0)
-        self.assertTrue(stat.S_ISREG(os.stat(self.top / "g").st_mode))
+        self.assertTrue(stat.S_ISREG(os.stat(self.place / "g").st_mode))
         self.assertEqual(get_sftpstatus(client.call("rename", b"g", b"h", True)), 8)

@@ -51,9 +51,8 @@ class Jail(unittest.TestCase):
     """A directory `around` with a secret, and the jail in it."""
 
     def setUp(self) -> None:
-        holder = tempfile.TemporaryDirectory()
-        self.addCleanup(holder.cleanup)
-        self.around = Path(holder.name, "around")
+        holder = self.enterContext(tempfile.TemporaryDirectory())
+        self.around = Path(holder, "around")
         self.root = self.around / "jail"
         self.root.mkdir(parents=True)
         (self.around / "secret").write_bytes(SECRET)
