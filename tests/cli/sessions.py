@@ -19,7 +19,7 @@ class SessionCase(DoorCase):
     """A test case that starts sessions. jail: the directory they serve, empty at first."""
 
     # A file system in memory: what is measured is the server, not the disk.
-    where = IN_MEMORY
+    made_in = IN_MEMORY
     forks = False
     patience = 4 * PATIENCE  # seconds that a whole test may take
 

@@ -19,7 +19,7 @@ NAMES = 100_000 if IS_HARD else 5_000  # 2,000 of them were a reply too long
 
 
 class TestSshfs(InAPlace):
-    where = IN_MEMORY
+    made_in = IN_MEMORY
 
     def setUp(self) -> None:
         lacking = why_no_fuse()

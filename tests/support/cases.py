@@ -17,13 +17,13 @@ from tests.support.waiting import PATIENCE
 
 
 class InAPlace(unittest.TestCase):
-    """Each test has an empty directory of its own, self.place. where: what that is made in."""
+    """Each test has an empty directory of its own, self.place, made in made_in."""
 
-    where: ClassVar[str | None] = None
+    made_in: ClassVar[str | None] = None
 
     def setUp(self) -> None:
         super().setUp()
-        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-", dir=self.where))
+        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-", dir=self.made_in))
         self.addCleanup(shutil.rmtree, self.place)
 
     def unless_over(self, act: Callable[[], Any], seconds: float = 3 * PATIENCE) -> None:
@@ -37,7 +37,7 @@ class InAPlace(unittest.TestCase):
 class InADirectory(InAPlace):
     """A plain storage on an empty directory, self.root."""
 
-    where = IN_MEMORY
+    made_in = IN_MEMORY
 
     def setUp(self) -> None:
         super().setUp()

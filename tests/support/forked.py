@@ -14,7 +14,6 @@ import contextlib
 import importlib
 import json
 import os
-import re
 import resource
 import select
 import signal
@@ -118,7 +117,7 @@ class Process(subprocess.Popen[Any]):
             "argv": argv,
             "cwd": os.fspath(cwd or os.getcwd()),
             "env": variables,
-            "umask": int(_of_process("Umask"), 8),
+            "umask": _umask(),
             "limits": self._limits,
             "is_leader": how[20],
         }
@@ -141,7 +140,9 @@ class Process(subprocess.Popen[Any]):
     def wait(self, timeout: float | None = None) -> int:
         if self._end is None:
             return super().wait(timeout)
-        if not select.select([self._end], [], [], timeout)[0]:
+        poll = select.poll()
+        poll.register(self._end, select.POLLIN)
+        if not poll.poll(None if timeout is None else timeout * 1000):
             raise subprocess.TimeoutExpired(self.args, timeout or 0)
         # It stays there for other threads, which may wait as well.
         (self.returncode,) = NUMBER.unpack(self._end.recv(NUMBER.size, socket.MSG_PEEK))
@@ -168,11 +169,10 @@ def run(
     return subprocess.CompletedProcess(argv, process.returncode, out, errors)
 
 
-def _of_process(field: str) -> str:
-    """A line of this process's status in /proc."""
-    found = re.search(rf"^{field}:\s*(.*)$", Path("/proc/self/status").read_text(), re.MULTILINE)
-    assert found is not None
-    return found[1]
+def _umask() -> int:
+    """This process's; umask(2) could tell it only by changing it for all threads."""
+    fields = dict(line.split(":\t") for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["Umask"], 8)
 
 
 def _program(argv: list[str], variables: Mapping[str, str]) -> tuple[str, str, list[str]] | None:

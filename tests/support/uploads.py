@@ -28,7 +28,7 @@ class OnAStorage(InAPlace):
     kind: type[AtomicUploads]
     options: dict[str, Any] = {}
     leaves = False
-    where = IN_MEMORY
+    made_in = IN_MEMORY
 
     def setUp(self) -> None:
         super().setUp()
