@@ -41,17 +41,18 @@ class CommandCase(InAPlace):
         cwd: Path | None = None,
         obedient: bool = False,
         variables: dict[str, str] | None = None,
+        forks: bool = True,
     ) -> subprocess.CompletedProcess[bytes]:
         """Run Python on a script or on -c to its end.
 
         under_sshd: as if sshd had started it. obedient: permissions of files count, even for root.
-        variables: of the environment.
+        variables: of the environment. forks: as for Process.
         """
         argv = [sys.executable, *argv]
         if obedient and os.getuid() == 0:
             argv = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *argv]
         variables = {"COLUMNS": "100", **(SSH if under_sshd else {}), **(variables or {})}
-        return run(argv, stdin, env=environment(**variables), cwd=cwd or self.place)
+        return run(argv, stdin, env=environment(**variables), cwd=cwd or self.place, forks=forks)
 
     def serve(self, *arguments: Any, requests: bytes = b"", **how: Any) -> list[Reply]:
         """Serve requests behind an INIT, which must end well; the replies. how: as in run_argv()."""

@@ -113,7 +113,7 @@ class FromAFile(Case):
             "import sys; from pysftpserver.cli.pysftp_keys import main; main(sys.argv[1:]); "
             "print(*sys.modules, file=sys.stderr)"
         )
-        done = self.run_argv(["-c", code, "--users", str(self.file), "alice"])
+        done = self.run_argv(["-c", code, "--users", str(self.file), "alice"], forks=False)
         self.assertEqual(done.stdout.count(b"\n"), 2)
         loaded = set(done.stderr.decode().split())
         slow = {"asyncio", "logging", "socket", "subprocess", "argparse", "redis", "asyncssh", "configparser"}

@@ -259,6 +259,8 @@ def _run(request: dict[str, Any], files: list[int], parent: int) -> int:
     except BaseException:
         traceback.print_exc()
         status = 1
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as the interpreter's end does
+    atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None and not stream.closed:
