@@ -42,8 +42,7 @@ class SessionCase(DoorCase):
 
     def program(self, code: str) -> tuple[Door, Wire, socket.socket]:
         """The same with Python code instead of a command; its sys.argv[1] is the jail."""
-        log = self.place / f"log{len(self.doors)}"
-        return self.run_python(["-c", code, str(self.jail)], log)
+        return self.run_python(["-c", code, str(self.jail)], self.place / f"log{len(self.doors)}")
 
     def run_python(
         self, argv: list[str], log: Path, descriptors: int | None = None, greet: bool = True

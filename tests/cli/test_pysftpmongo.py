@@ -426,6 +426,6 @@ class Refusals(CommandCase):
     def test_a_start_loads_no_driver_before_it_is_needed(self) -> None:
         code = "import sys; from pysftpserver.cli.pysftpmongo import main\n"
         code += "main(['localhost', '0', 'db'])\nprint(*sys.modules)"
-        loaded = set(self.run_argv(["-c", code]).stdout.decode().split())
+        loaded = set(self.run_argv(["-c", code], forks=False).stdout.decode().split())
         self.assertIn("pysftpserver.cli.pysftpmongo", loaded)
         self.assertEqual(loaded & {"pymongo", "bson", "gridfs", "ctypes", "argparse", "subprocess"}, set())

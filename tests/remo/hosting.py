@@ -246,7 +246,6 @@ class Host(running.Server):
         running.furnish(place)
         self.users = Users(str(place / "users_db.sqlite"))
         super().__init__(place, "--root", str(self.files), "--commands", "yes", *words, limits=limits)
-        self.said = self.process.said
 
     def close(self) -> None:
         """End it, whatever it is doing."""

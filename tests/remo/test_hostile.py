@@ -308,7 +308,7 @@ class ForeignKeys(HostCase):
         said = [raw.answer() for raw in raws.values()]
         answers = {(answer.status, answer.body) for answer in said if answer is not None}
         self.assertNotIn(None, said)
-        self.host.said(r"error: login of odd: 'x' is not a permission")
+        self.host.process.said(r"error: login of odd: 'x' is not a permission")
         self.looked = len(self.host.log())  # that one is the administrator's to mend
         self.assertEqual(answers, {(403, b"login refused")})
         self.host.log_in()
@@ -398,7 +398,7 @@ class Sessions(HostCase):
             raw.reset()
         until(lambda: len(list(self.host.files.iterdir())) == 1, "something was left")
         until(lambda: self.one(request("GET", "/nowhere", None, peer.cookie)).status == 403)
-        self.host.said(r"session \w{16} of alice: ended, because of a tampered request: ")
+        self.host.process.said(r"session \w{16} of alice: ended, because of a tampered request: ")
 
     def test_odd_paths_are_clean_statuses(self) -> None:
         paths = {

@@ -34,8 +34,8 @@ class Daemon(Pysftpd):
             options += ("--admin-socket", os.fspath(self.socket))
         super().__init__(directory, "--drain-seconds", "1", *options, workers=workers, users=users)
         self._clients: list[subprocess.Popen[bytes]] = []
-        self._where = ["--admin-socket", os.fspath(self.socket)]
-        self._where += ["--users", os.fspath(self.users)] if users else []
+        in_file = ["--users", os.fspath(self.users)] if users else []
+        self._where = ["--admin-socket", os.fspath(self.socket), *in_file]
         self.key = directory / "key"
         public = make_key(self.key)
         self.write_users({name: {"folder": name, "keys": [public]} for name in NAMES})

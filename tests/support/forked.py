@@ -96,8 +96,7 @@ class Process(subprocess.Popen[Any]):
         limits: Mapping[str, int] | None = None,
         **how: Any,
     ) -> None:
-        self._forks = forks
-        self._limits = dict(limits or {})
+        self._forks, self._limits = forks, dict(limits or {})
         self._end: socket.socket | None = None
         super().__init__(list(map(os.fsdecode, argv)), **how)
 
@@ -202,8 +201,7 @@ def _serve() -> None:
             if ready:
                 poll.unregister(ready)
                 pid, end = running.pop(ready)
-                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-                _tell(end, code)
+                _tell(end, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
                 os.close(ready)
                 os.close(end)
                 continue
