@@ -198,6 +198,19 @@ class SFTPAbstractServerStorage:
         """Return when all that was written is safe from a crash."""
         raise SFTPUnsupported
 
+    def sync_directory(self, path: bytes) -> None:
+        """Return when the names in a directory are safe from a crash: what fsync() is for a file's content.
+
+        Storages whose names are safe when a method returns need not override it.
+        """
+        raise SFTPUnsupported
+
+    def check_root(self) -> None:
+        """Raise SFTPFailure if the storage's place is no longer where new sessions would find it.
+
+        Doors ask before they say that something is stored. By default, does nothing.
+        """
+
     def fileno(self, handle: Any) -> int | None:
         """The descriptor of the real file behind a handle, or None.
 

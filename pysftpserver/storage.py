@@ -214,6 +214,13 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
     def fsync(self, handle: int) -> None:
         os.fsync(handle)
 
+    def sync_directory(self, path: bytes) -> None:
+        descriptor = self._open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
     def fileno(self, handle: int) -> int | None:
         return handle
 

@@ -5,7 +5,7 @@ inside the root, links and `..` included, starting from a descriptor that was op
 a directory entry then use that entry's last name, relative to the descriptor of its directory, and
 follow nothing. No path is checked first and used afterwards. Where the kernel has no openat2 (before
 5.6), walk() does the same step by step with O_NOFOLLOW descriptors. No root, no special owner or mode.
-What may not enter: host paths; nothing here ever learns one after the root was opened.
+What may not enter: host paths, but for that of the root, which check_root() compares with what was opened.
 Facts: openat2(2), path_resolution(7), symlink(7), proc(5).
 """
 
@@ -26,7 +26,7 @@ from pysftpserver.host.linux import (
     is_on_procfs,
     openat2,
 )
-from pysftpserver.pysftpexceptions import SFTPNotFound
+from pysftpserver.pysftpexceptions import SFTPFailure, SFTPNotFound
 from pysftpserver.storage import MOST_LINKS, PATH_MAX, SFTPServerStorage
 
 RESOLVE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
@@ -52,6 +52,8 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
     ) -> None:
         super().__init__(b"/", umask)
         self._root = os.open(chroot, DIRECTORY)
+        self._path = os.path.abspath(chroot)
+        self._identity = _identity(os.fstat(self._root))
         available = use_openat2 is not False and has_openat2()
         if use_openat2 and not available:
             raise OSError(errno.ENOSYS, "this kernel has no openat2")
@@ -68,6 +70,14 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
     def territory(self) -> list[int]:
         accounts.keep()
         return [self._root]
+
+    def check_root(self) -> None:
+        try:
+            is_there = _identity(os.stat(self._path)) == self._identity
+        except OSError:
+            is_there = False
+        if not is_there:
+            raise SFTPFailure("The served directory was moved, replaced or unmounted; connect again")
 
     # --- how a path becomes a file ------------------------------------------------------------------
 
@@ -130,6 +140,11 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
         if user and user != self.username(os.getuid()):
             raise SFTPNotFound("No such user")  # others' homes are outside, or not theirs
         return self.home
+
+
+def _identity(st: os.stat_result) -> tuple[int, int]:
+    """Tells directories apart, also those with other mounts over them."""
+    return st.st_dev, st.st_ino
 
 
 def walk(root: int, path: bytes, flags: int, mode: int = 0) -> int:

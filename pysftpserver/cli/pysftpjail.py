@@ -37,7 +37,7 @@ COMMAND = Command(
 
 
 def open_jail(
-    chroot: str, start_directory: str, kind: type[SFTPServerVirtualChroot] = SFTPServerVirtualChroot
+    chroot: str, start_directory: str, kind: type[SFTPServerVirtualChroot]
 ) -> SFTPServerVirtualChroot:
     """Return the jail in the directory chroot, with its home at start_directory. Raises BadInput."""
     try:
@@ -54,12 +54,8 @@ def serve(arguments: Sequence[str]) -> int:
     """Parse the arguments and serve the session."""
     options = COMMAND.parse(arguments)
     log = session.open_log(PROG, options)
-    if options["atomic_uploads"] and not options["read_only"]:
-        from pysftpserver.uploads.atomic import SFTPAtomicVirtualChroot
-
-        jail = open_jail(options["chroot"], options["start_directory"], SFTPAtomicVirtualChroot)
-    else:
-        jail = open_jail(options["chroot"], options["start_directory"])
+    kind = session.kind_of(SFTPServerVirtualChroot, options)
+    jail = open_jail(options["chroot"], options["start_directory"], kind)
     return session.serve(PROG, jail, log, options)
 
 

@@ -116,12 +116,7 @@ def serve(arguments: Sequence[str]) -> int:
     else:
         log = syslog(options["log_level"], PROG, options["log_facility"])
     start = home(options["start_directory"], log)
-    if options["atomic_uploads"] and not options["read_only"]:
-        from pysftpserver.uploads.atomic import SFTPAtomicStorage
-
-        storage: SFTPServerStorage = SFTPAtomicStorage(start)
-    else:
-        storage = SFTPServerStorage(start)
+    storage = session.kind_of(SFTPServerStorage, options)(start)
     return session.serve(PROG, storage, log, options)
 
 

@@ -17,11 +17,14 @@ from pysftpserver.server import SFTPServer
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, TypeVar
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.engine.limits import Limit
     from pysftpserver.hook import SFTPHook
+    from pysftpserver.storage import SFTPServerStorage
+
+    Storage = TypeVar("Storage", bound=SFTPServerStorage)
 
 OTHER_PROTOCOLS = ("scp", "rsync")  # first words of commands that are not SFTP
 STANDARD_ERROR = "-"  # as the name of an audit log
@@ -140,6 +143,12 @@ SECURITY_OPTIONS = (
         "default is to write in place.",
     ),
     Option(
+        "--durable",
+        help="Reply to a request that changes something only when the change is on the disk: the content of "
+        "a file when it is closed, and each new, changed or removed name. The default is to leave that to "
+        "the system, as sftp-server does, except for files that --atomic-uploads replaces.",
+    ),
+    Option(
         "--audit", metavar="FILE",
         help="Append a record of every operation to this file, one JSON object per line; - means standard "
         "error. The session ends if a record cannot be written. There is no audit log by default.",
@@ -157,6 +166,21 @@ def open_log(prog: str, options: dict[str, Any]) -> SFTPLog:
     if options["logfile"] is not None:
         return file_log(options["logfile"], options["log_level"], prog)
     return syslog(options["log_level"], prog)
+
+
+def kind_of(base: type[Storage], options: dict[str, Any]) -> type[Storage]:
+    """Return the class of a storage of real files that the options describe."""
+    mixins: list[type] = []
+    if not options["read_only"]:
+        if options["durable"]:
+            from pysftpserver.uploads.durable import DurableStorage
+
+            mixins.append(DurableStorage)
+        if options["atomic_uploads"]:
+            from pysftpserver.uploads.atomic import AtomicUploads
+
+            mixins.append(AtomicUploads)
+    return type(base.__name__, (*mixins, base), {}) if mixins else base
 
 
 def set_home(storage: SFTPAbstractServerStorage, start_directory: str, place: str) -> None:

@@ -1,8 +1,8 @@
 """System calls that the standard library does not have: openat2(2), renameat2(2), the type in fstatfs(2),
-a part of prctl(2).
+a part of prctl(2), a part of sync_file_range(2).
 
 Thin wrappers; what they are used for may not enter. Each raises OSError, as the calls in os do.
-Facts: openat2(2), rename(2), prctl(2).
+Facts: openat2(2), rename(2), prctl(2), sync_file_range(2).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_IN_ROOT = 0x10
 RENAME_NOREPLACE = 1
+SYNC_FILE_RANGE_WRITE = 2
 
 PR_SET_PDEATHSIG = 1
 
@@ -32,6 +33,10 @@ _syscall.restype = ctypes.c_long
 _renameat2 = getattr(_libc, "renameat2", None)
 if _renameat2 is not None:
     _renameat2.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+
+_sync_file_range = getattr(_libc, "sync_file_range", None)
+if _sync_file_range is not None:
+    _sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 
 _fstatfs = _libc.fstatfs
 _fstatfs.argtypes = (ctypes.c_int, ctypes.c_void_p)
@@ -82,6 +87,12 @@ def rename_noreplace(old_dir: int | None, old: bytes, new_dir: int | None, new: 
     if _renameat2(directories[0], old, directories[1], new, RENAME_NOREPLACE) != 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
+
+
+def start_writing(descriptor: int) -> None:
+    """Have the kernel begin to write a file to its disk, without waiting; where it cannot, do nothing."""
+    if _sync_file_range is not None:
+        _sync_file_range(descriptor, 0, 0, SYNC_FILE_RANGE_WRITE)
 
 
 def end_with_parent(parent: int, number: int) -> None:

@@ -109,7 +109,10 @@ class Source:
 
 
 class Target:
-    """A file to be stored, under a temporary name until it is complete. Raises FileProblem."""
+    """A file to be stored, under a temporary name until it is complete. Raises FileProblem.
+
+    leftovers: number of temporary files of interrupted uploads that were removed.
+    """
 
     def __init__(self, storage: SFTPAbstractServerStorage, name: bytes) -> None:
         path = path_of(storage, name)
@@ -122,7 +125,7 @@ class Target:
             path = storage.realpath(path)
             replaced = _attributes(storage, path)
             _check_is_file(replaced)
-            remove_leftovers(storage, posixpath.dirname(path) or b"/")
+            self.leftovers = remove_leftovers(storage, posixpath.dirname(path) or b"/")
             self._incoming: StoredFile = open_temporary(storage, path, replaced)
 
     def write(self, piece: bytes) -> None:
@@ -134,7 +137,6 @@ class Target:
     def finish(self) -> None:
         """The file is complete: put it in its place. Raises FileProblem."""
         with _as_problems():
-            self._incoming.sync()
             self._incoming.commit()
 
     def give_up(self) -> None:

@@ -164,6 +164,12 @@ class Routes:
         session = exchange.session
         transfer, began = Transfer(), time.monotonic()
         target = Target(self._storage(session), name)
+        if target.leftovers:
+            log.info(
+                "session %s: removed %d temporary files of interrupted uploads",
+                session.label,
+                target.leftovers,
+            )
         is_whole = False
         try:
             if not session.begin(transfer):

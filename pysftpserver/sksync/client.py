@@ -24,7 +24,6 @@ from pysftpserver.sksync.sending import BLOCK, CannotSend, Sender
 from pysftpserver.sksync.shares import directory
 from pysftpserver.sksync.tls import ClientTLS, TLSError
 from pysftpserver.sksync.wire import DEFAULT_PORT, Dialect, Malformed, SyncType
-from pysftpserver.uploads.leftovers import remove_leftovers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,7 +72,8 @@ class Summary:
     sent, received: bytes of each file, by name. failed: why files were not sent or received, by name.
     A file counts as sent when it was handed to the connection, and as received when it is in its place.
     skipped: paths that cannot be encoded in this protocol. unchanged: number of the client's other files.
-    time_errors: number of modification times that could not be set. seconds: the duration.
+    time_errors: number of modification times that could not be set. leftovers: number of temporary files of
+    interrupted syncs that were removed. seconds: the duration.
     """
 
     sent: dict[str, int] = field(default_factory=dict)
@@ -82,6 +82,7 @@ class Summary:
     skipped: list[bytes] = field(default_factory=list)
     unchanged: int = 0
     time_errors: int = 0
+    leftovers: int = 0
     seconds: float = 0.0
 
     @property
@@ -185,7 +186,6 @@ class _Run:
     def sync(self) -> None:
         """Sync both sides."""
         here = self.list()
-        remove_leftovers(self.storage, self.top, here.leftovers)
         while True:
             try:
                 self._in_one_connection(here)
@@ -263,7 +263,8 @@ class _Run:
             while not parser.is_done:
                 self.observer.moved(dialogue.feed(parser))
         finally:
-            receiver.discard()
+            receiver.close()
+            self.summary.leftovers += receiver.leftovers
             self.summary.time_errors += receiver.time_errors
 
     def _on_received(self, name: str, size: int) -> None:

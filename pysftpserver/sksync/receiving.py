@@ -1,4 +1,8 @@
-"""Receives the files of a sync, each in a temporary file that is renamed into place when it is complete.
+"""Receives the files of a sync in temporary files, and puts them in place some at a time.
+
+To make a file safe from a crash, the disk is waited for, and to wait for each of 1,500 small files takes
+many seconds. Files that are complete wait for others until there are MOST_WAITING of them or MOST_BYTES; then
+all are synced together and renamed.
 
 Blocking calls of the storage's. What may not enter: sockets, wire formats, what is planned.
 """
@@ -8,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from stat import S_ISDIR, S_ISREG
 
@@ -17,10 +21,12 @@ from pysftpserver.failures import reason_of
 from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure
 from pysftpserver.sksync.listing import Listing, seconds
 from pysftpserver.sksync.wire import SyncType
-from pysftpserver.uploads.files import StoredFile, attributes, open_temporary
+from pysftpserver.uploads.files import StoredFile, attributes, commit_all, open_temporary, sync_directory
+from pysftpserver.uploads.leftovers import remove_leftovers
 
 DIRECTORY = 0o777
-#: Errors that would stop every other file as well.
+MOST_WAITING = 128  # complete files: each is an open file
+MOST_BYTES = 64 << 20  # of complete files: to be received again if this process is killed
 FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
@@ -38,6 +44,9 @@ class Receiver:
     on_failure: called with name and reason for each that failed; the others are received all the same, unless
     the reason applies to them, too. on_overtaken: the same for each that was changed here since it was
     listed, and is kept.
+
+    It counts files and bytes that are in place, failures, times that could not be set, and leftovers: removed
+    temporary files of interrupted syncs.
     """
 
     storage: SFTPAbstractServerStorage
@@ -52,8 +61,12 @@ class Receiver:
     size: int = 0
     failures: int = 0
     time_errors: int = 0
+    leftovers: int = 0
     _directories: set[bytes] = field(default_factory=set)
+    _made: set[bytes] = field(default_factory=set)  # directories with new names that are not synced yet
     _incoming: StoredFile | None = None
+    _waiting: dict[str, StoredFile] = field(default_factory=dict)  # complete files, by name
+    _waiting_bytes: int = 0
 
     # --- a sink -------------------------------------------------------------------------------------------
 
@@ -65,7 +78,7 @@ class Receiver:
             return
         refusal = self.here.refuses(name)
         if refusal is not None:
-            self._fail(refusal)
+            self._fail(name, refusal)
             return
         try:
             self._incoming = self._open(name)
@@ -81,27 +94,48 @@ class Receiver:
                 self._fail_for(error)
 
     def end(self) -> None:
-        """Set the file's time and rename it into place."""
+        """Set the file's time; with enough others, put it in place."""
         if self._incoming is None:
             return
         try:
             self._set_attributes(self._incoming)
-            self._check_unchanged(self._name)
-            self._incoming.commit()
         except (OSError, SFTPException) as error:
             self._fail_for(error)
             return
-        except Overtaken as why:
-            self.discard()
-            self.on_overtaken(self._name, str(why))
-            return
-        size, self._incoming = self._incoming.size, None
-        self.count += 1
-        self.size += size
-        self.on_file(self._name, size)
+        incoming, self._incoming = self._incoming, None
+        name, mtime = self._name, self._mtime
+        incoming.check = lambda: self._check_unchanged(name, mtime)
+        self._waiting[name] = incoming
+        self._waiting_bytes += incoming.size
+        if len(self._waiting) >= MOST_WAITING or self._waiting_bytes >= MOST_BYTES:
+            self.commit()
 
-    def discard(self) -> None:
-        """Remove a file that is not complete."""
+    def commit(self) -> None:
+        """Put the files that are complete in place. What was reported to on_file then survives a crash."""
+        waiting, self._waiting, self._waiting_bytes = self._waiting, {}, 0
+        failures = commit_all(list(waiting.values()))
+        for directory in self._made:
+            sync_directory(self.storage, directory)
+        self._made.clear()
+        for name, incoming in waiting.items():
+            error = failures.get(incoming)
+            if error is None:
+                self.count += 1
+                self.size += incoming.size
+                self.on_file(name, incoming.size)
+            elif isinstance(error, Overtaken):
+                self.on_overtaken(name, str(error))
+            else:
+                self._fail(name, reason_of(error))
+        for error in failures.values():
+            _raise_fatal(error)
+
+    def close(self) -> None:
+        """Put the files that are complete in place, and remove one that is not."""
+        self._give_up()
+        self.commit()
+
+    def _give_up(self) -> None:
         if self._incoming is not None:
             incoming, self._incoming = self._incoming, None
             incoming.discard()
@@ -109,24 +143,28 @@ class Receiver:
     # --- the steps ----------------------------------------------------------------------------------------
 
     def _fail_for(self, error: Exception) -> None:
-        self.discard()
-        self._fail(reason_of(error))
-        if isinstance(error, OSError) and error.errno in FATAL:
-            raise error
+        self._give_up()
+        self._fail(self._name, reason_of(error))
+        _raise_fatal(error)
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, name: str, why: str) -> None:
         self.failures += 1
-        self.on_failure(self._name, why)
+        self.on_failure(name, why)
 
     def _open(self, name: str) -> StoredFile:
+        if self.here.leftovers:  # only now: a sync that receives nothing, such as a dry run, changes nothing
+            self.leftovers += remove_leftovers(self.storage, self.top, self.here.leftovers)
+            self.here.leftovers.clear()
+        if self._waiting and any(part in self._waiting for part in _prefixes(name)):
+            self.commit()  # the name is taken
         path = self.top + name.encode()
         parent = path.rpartition(b"/")[0] + b"/"
         self._make_directory(parent)
         replaced = attributes(self.storage.lstat, path) if name in self.here.files else None
         return open_temporary(self.storage, path, replaced)
 
-    def _check_unchanged(self, name: str) -> None:
-        """Check that the plan, which may be hours old, still applies.
+    def _check_unchanged(self, name: str, mtime: int) -> None:
+        """Check that the plan, which may be hours old, still applies. mtime: of the file that was received.
 
         Raises Overtaken, and what the storage raises.
         """
@@ -136,7 +174,7 @@ class Receiver:
         if attrs.permissions is not None and not S_ISREG(attrs.permissions):
             raise SFTPFailure("a directory, a link or another special file has that name now")
         now = seconds(attrs)
-        if now != self.here.files.get(name) and (now > self._mtime or not self.sync_type.by_time):
+        if now != self.here.files.get(name) and (now > mtime or not self.sync_type.by_time):
             raise Overtaken("it was changed here meanwhile")
 
     def _make_directory(self, path: bytes) -> None:
@@ -154,6 +192,7 @@ class Receiver:
             with contextlib.suppress(FileExistsError):
                 # by another session; or it is a dangling link, for which the next line raises
                 self.storage.mkdir(stripped, DIRECTORY)
+                self._made.add(stripped.rpartition(b"/")[0] or b"/")
             attrs = look(path if is_top else stripped)
         if not S_ISDIR(attrs.permissions or 0):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
@@ -166,3 +205,16 @@ class Receiver:
             if not self.ignores_time_errors:
                 raise
             self.time_errors += 1
+
+
+def _prefixes(name: str) -> Iterator[str]:
+    """A name, and those of the directories above it."""
+    while name:
+        yield name
+        name = name.rpartition("/")[0]
+
+
+def _raise_fatal(error: Exception) -> None:
+    """Raise an error that would stop every other file as well."""
+    if isinstance(error, OSError) and error.errno in FATAL:
+        raise error

@@ -87,6 +87,8 @@ def summary_lines(summary: Summary, is_dry: bool) -> Iterator[str]:
         yield f"skipped: {shown}: the name cannot be encoded in this protocol"
     if summary.time_errors:
         yield f"modification times that could not be set: {summary.time_errors}"
+    if summary.leftovers:
+        yield f"temporary files of interrupted syncs that were removed: {summary.leftovers}"
     would = "would be " if is_dry else ""
     yield (
         f"{would}sent {len(summary.sent)}, {would}received {len(summary.received)}, "

@@ -25,7 +25,6 @@ from pysftpserver.sksync.receiving import Receiver
 from pysftpserver.sksync.sending import CannotSend, Sender
 from pysftpserver.sksync.shares import NotShared
 from pysftpserver.sksync.wire import Dialect, Malformed
-from pysftpserver.uploads.leftovers import remove_leftovers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -213,7 +212,6 @@ class Session:
             self.settings.filter_fnmatch_exclude,
             may_be_missing=self._type.to_server,
         )
-        remove_leftovers(share.storage, share.top, here.leftovers)
         return here
 
     def _plan(self, theirs: dict[str, int], here: Listing) -> plan.Plan:
@@ -266,7 +264,9 @@ class Session:
                 came = parser.count - before
                 self.connection.credit(came * EACH)
         finally:
-            await self.in_thread(receiver.discard)
+            await self.in_thread(receiver.close)
+        if receiver.leftovers:
+            self.log.info(f"{self._who}: removed {receiver.leftovers} temporary files of interrupted syncs")
         if receiver.time_errors:
             self._tell(f"{receiver.time_errors} modification times could not be set")
         return f"received {receiver.count} files, {receiver.size} bytes"

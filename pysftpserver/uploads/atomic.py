@@ -4,14 +4,17 @@ AtomicUploads goes in front of a storage of real files and changes what open() a
 that are created or truncated: they are received in a temporary file. Every other open file is the storage's
 own. The descriptor of the directory and the last name are kept while the file is open, so that it is renamed
 where it was opened, whatever has become of the path. It is discarded if a part of it could not be written, or
-if the client has not closed it when the session ends. A server that is killed leaves the temporary file with
-no lock on it, and remove_leftovers() of a later session removes it. What may not enter: sessions, wire
+if the client has not closed it when the session ends. A client that opens a file again while it is received
+gets another handle of the same upload, which is complete when the last handle is closed: some clients send a
+file in segments. Another session is refused until then. A server that is killed leaves the temporary file
+with no lock on it, and remove_leftovers() of a later session removes it. What may not enter: sessions, wire
 formats, how a path is resolved.
 Facts: rename(2), flock(2), open(2), close(2), acl(5).
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -27,11 +30,12 @@ from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ATTEMPTS = 100  # to open and lock a temporary file
 WRITABLE = os.O_WRONLY | os.O_RDWR
 DIRECTORY = os.O_DIRECTORY | os.O_CLOEXEC
+LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 TIME_TO_LOOK = 2.0  # seconds for leftovers; a client is waiting
 MOST_TO_DO = 100_000  # directories that wait to be looked through: memory
 MOST_LOOKED_AT = 10_000  # directories that open() remembers: memory
@@ -41,29 +45,64 @@ ACCESS_LIST = "system.posix_acl_access"
 class Upload(TemporaryFile):
     """A locked temporary file of the host, which a client writes to.
 
-    handle: its descriptor, which the storage closes after commit() or discard(), and with it the lock.
-    directory: a descriptor of its directory. temporary, name: its name in there, and the name that it will
-    have. exclusive: whether that name must be free when the file is renamed. broken: whether something could
-    not be written. synced: whether the client asked for fsync.
+    handle: the client's first descriptor, which has the lock; the storage closes it after commit() or
+    discard(). handles: the number of the client's. directory: a descriptor of its directory. temporary, name:
+    its name in there, and the name that it will have. exclusive: whether that name must be free when the file
+    is renamed. broken: whether something could not be written. durable: whether the file has to survive a
+    crash, as it does when the client asked for fsync. check_root: the storage's.
     """
 
-    __slots__ = ("broken", "directory", "exclusive", "handle", "name", "synced", "temporary")
+    __slots__ = (
+        "broken",
+        "check_root",
+        "directory",
+        "durable",
+        "exclusive",
+        "handle",
+        "handles",
+        "name",
+        "temporary",
+    )
 
-    def __init__(self, handle: int, directory: int, temporary: bytes, name: bytes, exclusive: bool) -> None:
+    def __init__(
+        self,
+        handle: int,
+        directory: int,
+        temporary: bytes,
+        name: bytes,
+        exclusive: bool,
+        check_root: Callable[[], None],
+    ) -> None:
+        self.check_root = check_root
         self.handle = handle
+        self.handles = 0
         self.directory = directory
         self.temporary = temporary
         self.name = name
         self.exclusive = exclusive
         self.broken = False
-        self.synced = False
+        self.durable = False
 
-    def _complete(self) -> None:
+    def prepare(self) -> None:
         if self.broken:  # many clients close what they could not write
-            raise SFTPFailure("Not put in place: a part of it could not be written")
+            raise Incomplete
         os.close(os.dup(self.handle))  # a file system that reports a full disk only here (NFS) does so now
 
-    def _rename(self) -> None:
+    def sync(self) -> None:
+        # A file system may carry out a rename before it writes the content. After a crash, the old file would
+        # then be lost, too.
+        if self.durable or self._replaces():
+            os.fsync(self.handle)
+
+    def _replaces(self) -> bool:
+        try:
+            os.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def rename(self) -> None:
+        self.check_root()
         ends = {"src_dir_fd": self.directory, "dst_dir_fd": self.directory}
         if not self.exclusive:
             os.rename(self.temporary, self.name, **ends)
@@ -76,9 +115,9 @@ class Upload(TemporaryFile):
             os.link(self.temporary, self.name, follow_symlinks=False, **ends)
             os.unlink(self.temporary, dir_fd=self.directory)
 
-    def _sync_directory(self) -> None:
+    def sync_name(self, synced: set[bytes]) -> None:
         try:
-            if self.synced:
+            if self.durable:
                 readable = os.open(b".", os.O_RDONLY | DIRECTORY, dir_fd=self.directory)
                 try:
                     os.fsync(readable)
@@ -86,16 +125,29 @@ class Upload(TemporaryFile):
                     os.close(readable)
         except PermissionError:
             pass  # a directory that may be searched and not read; the content is safe
-        finally:
-            os.close(self.directory)
+        self.check_root()
+        self._close()
 
     def discard(self) -> None:
+        if self.directory < 0:
+            return
         try:
             os.unlink(self.temporary, dir_fd=self.directory)
         except FileNotFoundError:
-            pass  # a client may remove it by its name, too
+            pass  # it was renamed; a client may remove it by its name, too
         finally:
-            os.close(self.directory)
+            self._close()
+
+    def _close(self) -> None:
+        os.close(self.directory)
+        self.directory = -1
+
+
+class Incomplete(SFTPFailure):
+    """An upload is discarded, because something of it is missing."""
+
+    def __init__(self) -> None:
+        super().__init__("Not put in place: a part of it could not be written")
 
 
 class AtomicUploads(SFTPServerStorage):
@@ -108,7 +160,12 @@ class AtomicUploads(SFTPServerStorage):
     # --- files that are created or truncated ----------------------------------------------------------
 
     def open(self, path: bytes, flags: int, mode: int) -> int:
-        if not flags & WRITABLE or not flags & (os.O_CREAT | os.O_TRUNC) or path.endswith(b"/"):
+        if not flags & WRITABLE or path.endswith(b"/"):
+            return super().open(path, flags, mode)
+        upload = self._upload_of(path) if self._uploads else None
+        if upload is not None:
+            return self._open_again(upload, flags)
+        if not flags & (os.O_CREAT | os.O_TRUNC):
             return super().open(path, flags, mode)
         existing = self._existing(path, flags)
         try:
@@ -119,6 +176,38 @@ class AtomicUploads(SFTPServerStorage):
         finally:
             if existing is not None:
                 os.close(existing)
+
+    def _upload_of(self, path: bytes) -> Upload | None:
+        """The upload of this session to that path."""
+        parent, _, name = self.realpath(path).rpartition(b"/")
+        of_that_name = {upload for upload in self._uploads.values() if upload.name == name}
+        if of_that_name:
+            directory = self._open(parent or b"/", os.O_PATH | DIRECTORY)
+            try:
+                for upload in of_that_name:
+                    if os.path.samestat(os.fstat(directory), os.fstat(upload.directory)):
+                        return upload
+            finally:
+                os.close(directory)
+        return None
+
+    def _open_again(self, upload: Upload, flags: int) -> int:
+        """Another handle of an upload."""
+        if flags & os.O_EXCL and flags & os.O_CREAT:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        flags = flags & ~(os.O_CREAT | os.O_EXCL) | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(upload.temporary, flags, dir_fd=upload.directory)
+        if not os.path.samestat(os.fstat(descriptor), os.fstat(upload.handle)):  # a client has put it there
+            os.close(descriptor)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        self._add_handle(descriptor, upload)
+        return descriptor
+
+    def _add_handle(self, descriptor: int, upload: Upload) -> None:
+        if not self._uploads:
+            self._uploads = {}
+        self._uploads[descriptor] = upload
+        upload.handles += 1
 
     def _existing(self, path: bytes, flags: int) -> int | None:
         """A descriptor of what is there, opened for the same; None for nothing. Raises what opening does."""
@@ -143,28 +232,31 @@ class AtomicUploads(SFTPServerStorage):
         directory = self._open(parent or b"/", os.O_PATH | DIRECTORY)
         try:
             self._look_once(parent or b"/")
-            descriptor, temporary_name = self._open_temporary(directory, flags, mode, existing)
+            temporary_name = temporary.locked_name(name)
+            descriptor = self._open_temporary(directory, temporary_name, flags, mode, existing)
         except BaseException:
             os.close(directory)
             raise
-        if not self._uploads:
-            self._uploads = {}
-        upload = Upload(descriptor, directory, temporary_name, name, bool(flags & os.O_EXCL))
-        self._uploads[descriptor] = upload
+        exclusive = bool(flags & os.O_EXCL)
+        upload = Upload(descriptor, directory, temporary_name, name, exclusive, self.check_root)
+        self._add_handle(descriptor, upload)
         return descriptor
 
     def _open_temporary(
-        self, directory: int, flags: int, mode: int, existing: int | None
-    ) -> tuple[int, bytes]:
-        """A new, locked file in a directory, and its name."""
+        self, directory: int, name: bytes, flags: int, mode: int, existing: int | None
+    ) -> int:
+        """A new, locked file of that name in a directory. Raises SFTPFailure if another session has it."""
         flags = flags & ~os.O_TRUNC | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         if existing is not None:
             mode = os.fstat(existing).st_mode & S_IRWXU  # until it is like the old one, its owner's alone
         elif self.umask is not None:
             mode &= ~self.umask
         for _ in range(ATTEMPTS):
-            name = temporary.new_locked_name()
-            descriptor = os.open(name, flags, mode, dir_fd=directory)
+            try:
+                descriptor = os.open(name, flags, mode, dir_fd=directory)
+            except FileExistsError:
+                _remove_leftover(directory, name)
+                continue
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if not os.fstat(descriptor).st_nlink:
@@ -173,12 +265,12 @@ class AtomicUploads(SFTPServerStorage):
                     _make_alike(descriptor, existing)
                 elif mode & self._process_umask:
                     os.fchmod(descriptor, mode)  # the process's umask has taken more away
-                return descriptor, name
-            except BaseException as error:
+                return descriptor
+            except BlockingIOError:  # another session was faster, and takes it for a leftover
+                os.close(descriptor)
+            except BaseException:
                 _unlink_and_close(directory, name, descriptor)
-                if not isinstance(error, BlockingIOError):
-                    raise
-                # Another session was faster, and takes it for a leftover.
+                raise
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     def write(self, handle: int, off: int, chunk: bytes | memoryview) -> None:
@@ -196,6 +288,25 @@ class AtomicUploads(SFTPServerStorage):
     def fileno(self, handle: int) -> int | None:
         return handle  # and so says that to read and write there is as good
 
+    def rename(self, old: bytes, new: bytes, replace: bool = False) -> None:
+        if replace:
+            self._sync_before_rename(old, new)
+        super().rename(old, new, replace)
+
+    def _sync_before_rename(self, old: bytes, new: bytes) -> None:
+        """See Upload.sync(). What is wrong with the paths is for rename() to say."""
+        try:
+            self.lstat(new)
+            if not S_ISREG(self.lstat(old).permissions or 0):
+                return
+            descriptor = self._open(old, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
     def fsync(self, handle: int) -> None:
         try:
             super().fsync(handle)
@@ -204,22 +315,28 @@ class AtomicUploads(SFTPServerStorage):
             raise
         upload = self._uploads.get(handle)
         if upload is not None:
-            upload.synced = True
+            upload.durable = True
 
     def close(self, handle: int) -> None:
         upload = self._uploads.pop(handle, None)
+        if upload is None:
+            super().close(handle)
+            return
+        upload.handles -= 1
         try:
-            if upload is not None:
+            if not upload.handles:
                 upload.commit()
+            elif upload.broken:
+                raise Incomplete
         finally:
-            super().close(handle)  # and with it the lock, when the name is gone
+            if handle != upload.handle:
+                super().close(handle)
+            if not upload.handles:
+                super().close(upload.handle)  # and with it the lock, when the name is gone
 
     def abandon(self, handle: int) -> None:
-        upload = self._uploads.pop(handle, None)
-        try:
-            if upload is not None:
-                upload.discard()
-        finally:
+        self.spoil(handle)
+        with contextlib.suppress(Incomplete):
             self.close(handle)
 
     # --- what killed servers have left ------------------------------------------------------------------
@@ -244,7 +361,7 @@ class AtomicUploads(SFTPServerStorage):
         return removed, True
 
     def _top(self) -> bytes:
-        return self.home
+        return b"/" if isinstance(self, SFTPServerVirtualChroot) else self.home
 
     def _look_once(self, path: bytes) -> None:
         """Remove the leftovers in one directory, if this session has not looked there yet."""
@@ -286,9 +403,6 @@ class SFTPAtomicStorage(AtomicUploads):
 
 class SFTPAtomicVirtualChroot(AtomicUploads, SFTPServerVirtualChroot):
     """The jail with uploads that appear whole."""
-
-    def _top(self) -> bytes:
-        return b"/"
 
 
 def _make_alike(new: int, old: int) -> None:
@@ -338,6 +452,28 @@ def _copy_access_list(new: int, old: int | None) -> None:
     except OSError as error:
         if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
             raise
+
+
+def _remove_leftover(directory: int, name: bytes) -> None:
+    """Remove a temporary file that no session has locked. Raises SFTPFailure for one that is in use."""
+    try:
+        descriptor = os.open(
+            name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory
+        )
+    except FileNotFoundError:
+        return
+    try:
+        st = os.fstat(descriptor)
+        if not S_ISREG(st.st_mode) or os.geteuid() not in (0, st.st_uid):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        os.unlink(name, dir_fd=directory)
+    except BlockingIOError:
+        raise SFTPFailure("Another session is uploading this file; try again when it has ended") from None
+    except FileNotFoundError:
+        pass  # another session was faster
+    finally:
+        os.close(descriptor)
 
 
 def _unlink_and_close(directory: int, name: bytes, descriptor: int) -> None:

@@ -1,7 +1,7 @@
 """A file that is received in a temporary file and renamed into place when it is complete.
 
 open_temporary() begins one in any storage, for every door but SFTP, whose clients open and close files
-themselves (atomic.py). commit() is the one place where a temporary file of a storage becomes the file.
+themselves (atomic.py). commit_all() is the one place where temporary files of a storage become files.
 Blocking calls of the storage's. What may not enter: sockets, wire formats, concrete storages.
 """
 
@@ -11,55 +11,101 @@ import contextlib
 import os
 
 from pysftpserver.attributes import SFTPAttributes
-from pysftpserver.pysftpexceptions import SFTPException, SFTPNotFound, SFTPUnsupported
+from pysftpserver.host.linux import start_writing
+from pysftpserver.pysftpexceptions import (
+    SFTPException,
+    SFTPForbidden,
+    SFTPNotFound,
+    SFTPUnsupported,
+)
 from pysftpserver.uploads.temporary import temporary_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from collections.abc import Callable, Sequence
+    from typing import Any, TypeVar
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+
+    File = TypeVar("File", bound="TemporaryFile")
 
 FOR_OWNER = 0o600  # until a file is complete
 NEW = 0o666  # what the umask leaves of it
 
 
 class TemporaryFile:
-    """A temporary file. commit() renames it into place, discard() removes it; one of them must be called."""
+    """A temporary file. commit() puts it in place, discard() removes it; one of them must be called.
+
+    The methods in between are the steps of commit(), for commit_all().
+    """
 
     __slots__ = ()
 
     def commit(self) -> None:
-        """Rename the file into place, or discard it and raise what the storage does."""
-        try:
-            self._complete()
-            self._rename()
-        except BaseException:
-            self.discard()
-            raise
-        self._sync_directory()
+        """Put the file in place, safe from a crash, or discard it and raise what the storage does."""
+        for error in commit_all([self]).values():
+            raise error
+
+    def prepare(self) -> None:
+        """Do what comes before the content is synced. Raises when it is not all there."""
+
+    def sync(self) -> None:
+        """Return when the content is safe from a crash, if that is asked for and the storage can do it."""
+        raise NotImplementedError
+
+    def rename(self) -> None:
+        """Give the file its name."""
+        raise NotImplementedError
+
+    def sync_name(self, synced: set[bytes]) -> None:
+        """The same as sync() for the new name. synced: directories that need no sync; adds the file's."""
+        raise NotImplementedError
 
     def discard(self) -> None:
-        """Remove the file."""
+        """Remove the file, unless it was renamed, and close what belongs to it; the second time, nothing."""
         raise NotImplementedError
 
-    def _complete(self) -> None:
-        """Do what comes before the new name. Raises when the content is not all there."""
 
-    def _rename(self) -> None:
-        raise NotImplementedError
+def commit_all(files: Sequence[File]) -> dict[File, Exception]:
+    """Put files in place: what returns without an error is there after a crash, whole, under its name.
 
-    def _sync_directory(self) -> None:
-        """Make the new name safe from a crash, if that is asked for and can be done."""
+    Every file takes a step before any takes the next one, because a file system that has been told of all
+    content writes it together: the first sync waits, and the others find little to do. A file that fails is
+    discarded, and the others go on. Returns the failures, by file.
+    """
+    failures: dict[File, Exception] = {}
+    synced: set[bytes] = set()
+    steps: tuple[Callable[[TemporaryFile], None], ...] = (
+        lambda file: file.prepare(),
+        lambda file: file.sync(),
+        lambda file: file.rename(),
+        lambda file: file.sync_name(synced),
+    )
+    todo = list(files)
+    try:
+        for step in steps:
+            for file in todo:
+                try:
+                    step(file)
+                except Exception as error:
+                    failures[file] = error
+                    file.discard()
+            todo = [file for file in todo if file not in failures]
+    except BaseException:  # an interruption
+        for file in todo:
+            file.discard()
+        raise
+    return failures
 
 
 class StoredFile(TemporaryFile):
     """A temporary file in any storage, written from its beginning to its end.
 
     replaced: the attributes of the file that it replaces, whose owner and permissions it gets; None for a
-    new one. size: bytes so far.
+    new one. size: bytes so far. check: called just before the file is renamed; what it raises stops that.
     """
+
+    check: Callable[[], None] | None = None
 
     def __init__(
         self,
@@ -83,24 +129,36 @@ class StoredFile(TemporaryFile):
         self._storage.write(self._handle, self.size, piece)
         self.size += len(piece)
 
-    def sync(self) -> None:
-        """Return when what was written is safe from a crash, if the storage can do that."""
-        with contextlib.suppress(SFTPUnsupported):
-            self._storage.fsync(self._handle)
-
     def set_time(self, mtime: int) -> None:
         """Set the modification time, in seconds since the epoch."""
         self._storage.fsetstat(self._handle, SFTPAttributes(atime=mtime, mtime=mtime))
 
-    def _complete(self) -> None:
+    def prepare(self) -> None:
         if self._replaced is not None:
             self._keep_attributes(self._replaced)
+        descriptor = self._storage.fileno(self._handle)
+        if descriptor is not None:
+            start_writing(descriptor)
+
+    def sync(self) -> None:
+        with contextlib.suppress(SFTPUnsupported):
+            self._storage.fsync(self._handle)
         self._is_open = False
         self._storage.close(self._handle)
 
-    def _rename(self) -> None:
+    def rename(self) -> None:
+        self._storage.check_root()
+        if self.check is not None:
+            self.check()
         self._storage.rename(self._temporary, self._path, replace=True)
         self._is_there = False
+
+    def sync_name(self, synced: set[bytes]) -> None:
+        directory = self._path.rpartition(b"/")[0] or b"/"
+        if directory not in synced:
+            sync_directory(self._storage, directory)
+            synced.add(directory)
+        self._storage.check_root()  # what went into a directory that was replaced meanwhile is not stored
 
     def _keep_attributes(self, replaced: SFTPAttributes) -> None:
         """Owner before permissions, which the owner's change may take away."""
@@ -117,7 +175,6 @@ class StoredFile(TemporaryFile):
                 self._storage.fsetstat(self._handle, wanted)
 
     def discard(self) -> None:
-        """Remove the file. After commit() or another discard(), this does nothing."""
         # Whatever fails here, the reason for discarding the file is the one to report.
         if self._is_open:
             self._is_open = False
@@ -142,6 +199,13 @@ def open_temporary(
         with contextlib.suppress(OSError, SFTPException):
             storage.rm(temporary)
         raise
+
+
+def sync_directory(storage: SFTPAbstractServerStorage, path: bytes) -> None:
+    """Return when the names in a directory are safe from a crash, if the storage can do that."""
+    with contextlib.suppress(SFTPUnsupported, SFTPForbidden, PermissionError):
+        # One that may be searched and not read cannot be synced by this user; the content is safe.
+        storage.sync_directory(path)
 
 
 def attributes(look: Callable[[bytes], SFTPAttributes], path: bytes) -> SFTPAttributes | None:

@@ -5,8 +5,9 @@ There are two forms, because there are two ways to know that a file is abandoned
 - `.pysftp-SYSTEM-PROCESS-START-RANDOM`, in any storage. SYSTEM is this boot and its space of process numbers,
   START is when the process began: process numbers are used again, and a container's only process always has
   the number 1. The file is abandoned when that process has ended; another system's, when it is old.
-- `.pysftpserver-upload-RANDOM`, in directories of the host. The process that writes holds a lock on the file;
-  leftovers.py tries it.
+- `.pysftpserver-upload-DIGEST`, in directories of the host. DIGEST is made of the name that the file will
+  have, so that two sessions cannot receive the same file at once. The process that writes holds a lock on the
+  file; leftovers.py tries it.
 
 What may not enter: storages. Facts: proc(5), kill(2).
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from binascii import crc32
 
 PREFIX = b".pysftp-"
 LOCKED_PREFIX = b".pysftpserver-upload-"
@@ -41,14 +43,14 @@ def new_name() -> bytes:
     return _beginnings[process] + _random()
 
 
-def new_locked_name() -> bytes:
-    """A new name for a file that is locked as long as it is written to."""
-    return LOCKED_PREFIX + _random()
+def locked_name(name: bytes) -> bytes:
+    """The name of the temporary file for a file of that name. The file is locked while it is written to."""
+    return LOCKED_PREFIX + b"%08x%08x" % (crc32(name), crc32(name[::-1], 1))
 
 
 def is_temporary(name: bytes) -> bool:
-    """Whether a file of that name is, or may be, a temporary file. No door serves one."""
-    return name.startswith(PREFIX) or is_locked_name(name)
+    """Whether the name is a temporary file's: of either form, in full. No door serves one."""
+    return _NAME.fullmatch(name) is not None or is_locked_name(name)
 
 
 def is_locked_name(name: bytes) -> bool:
@@ -59,20 +61,21 @@ def is_locked_name(name: bytes) -> bool:
 def is_abandoned(name: bytes, mtime: int) -> bool:
     """Whether the name and the time of the last write (seconds since the epoch) show a file as abandoned.
 
-    They never do for a name of the locked form.
+    They never do for a name of the locked form, and for any that is not a temporary file's.
     """
-    if is_locked_name(name):
-        return False
     found = _NAME.fullmatch(name)
-    if found and found[1] == _system():
+    if found is None:
+        return False
+    if found[1] == _system():
         process, start = int(found[2]), int(found[3])
         if not _is_running(process, start):
             return True
         if process == os.getpid() or 0 < start == _start(process):
             return False
     # Just before it is renamed, a file has the time of the original. So no file of a process that is known to
-    # run is abandoned by its age, and another's only if it is also old at a second look, when such a moment
-    # would be over.
+    # run is abandoned by its age. Another system's is: of this machine before it was started again, or of
+    # another one that shares the directory. It must also be old at a second look, when such a moment would be
+    # over.
     return time.time() - mtime > OLD
 
 

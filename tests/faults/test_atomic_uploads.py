@@ -106,8 +106,12 @@ class OnAWire(Doors):
 
     def test_a_new_session_removes_what_a_killed_one_left_and_no_more(self) -> None:
         self.file.write_bytes(b"old")
-        killed, _, _ = self.begin()
+        left = self.root / LOOKS_LEFT  # as by a server that was killed
+        left.touch()
         alive, wire, _ = self.begin()
+        self.assertFalse(left.exists())
+        killed, other, _ = self.on_socket()
+        self.open(other, b"g", flags=NEW)
         killed.process.kill()
         killed.process.wait()
         mine = self.root / (LOOKS_LEFT + "-of-mine")

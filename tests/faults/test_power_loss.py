@@ -18,21 +18,19 @@ from tests.faults.sessions import KIB, MIB, NEW, VARIANTS, FaultCase, Upload, co
 from tests.support.packets import MAX_DATA, Attributes, attrs, string, u64
 
 # The journal is written when somebody asks for it, and not every five seconds.
-OPTIONS = "loop,commit=600"
+OPTIONS = {"ext4": "loop,commit=600", "xfs": "loop,nouuid"}
+MAKE = {"ext4": ("-q", "-F", "-E", "nodiscard"), "xfs": ("-q", "-K")}
+SIZE = {"ext4": 8 * MIB, "xfs": 300 * MIB}  # the least that mkfs takes, for XFS
 
 
-class PowerLoss(FaultCase):
-    mkfs: str
+class PowerLossCase(FaultCase):
+    """A file system in a file, and power cuts. Skipped where nothing can be mounted."""
 
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
         if os.geteuid() or not os.path.exists("/dev/loop-control"):
             raise unittest.SkipTest("only root, with loop devices, can mount a file system that is in a file")
-        found = shutil.which("mkfs.ext4", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
-        if found is None:
-            raise unittest.SkipTest("these tests need mkfs.ext4: apt-get install e2fsprogs")
-        cls.mkfs = found
 
     def setUp(self) -> None:
         super().setUp()
@@ -41,7 +39,7 @@ class PowerLoss(FaultCase):
         self.addCleanup(self.unmount)
 
     def mount(self, image: Path) -> None:
-        disk = Disk(self.served, OPTIONS, "ext4", str(image))
+        disk = Disk(self.served, OPTIONS[self.kind], self.kind, str(image))
         self.disks.append(disk)
         self.inside, self.seen = disk.inside, disk.seen(self.served)
 
@@ -51,24 +49,31 @@ class PowerLoss(FaultCase):
             disk.close()
         self.disks.clear()
 
-    def new_disk(self) -> Path:
+    def new_disk(self, kind: str = "ext4") -> Path:
         self.unmount()
+        self.kind = kind
         self._disks += 1
         image = self.place / f"image{self._disks}"
         with image.open("wb") as file:
-            file.truncate(8 * MIB)
-        words = [self.mkfs, "-q", "-F", "-E", "nodiscard", image]
-        subprocess.run(words, check=True, stderr=subprocess.PIPE)
+            file.truncate(SIZE[kind])
+        places = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+        mkfs = shutil.which(f"mkfs.{kind}", path=places)
+        if mkfs is None:
+            self.skipTest(f"these tests need mkfs.{kind}: apt-get install e2fsprogs xfsprogs")
+        subprocess.run([mkfs, *MAKE[kind], image], check=True, stderr=subprocess.PIPE)
         self.mount(image)
-        (self.seen / "lost+found").rmdir()
+        for path in self.seen.iterdir():
+            path.rmdir()  # lost+found
         return image
 
     def cut(self, image: Path) -> None:
         """From now on, the disk is what was on it at this moment."""
         copy = self.place / f"{image.name}-at-the-cut"
-        shutil.copyfile(image, copy)
+        subprocess.run(["cp", "--sparse=always", image, copy], check=True)
         self.mount(copy)
 
+
+class PowerLoss(PowerLossCase):
     def test_what_was_acknowledged_and_fsynced_is_there_after_it(self):
         for options in VARIANTS:
             length = self.order.choice((1000, 32 * KIB, MAX_DATA))

@@ -291,8 +291,15 @@ class Ends(ProcessCase):
         process.wait()
         self.assertEqual((self.share / "old").read_bytes(), b"the old content")
         self.assertEqual(len(self.temporaries()), 1)
-        self.assert_serves_share(self.serve())
-        self.assertEqual(self.temporaries(), [])
+        serving = self.serve()
+        self.assert_serves_share(serving)
+        self.assertEqual(len(self.temporaries()), 1, "a session that receives nothing, as in a dry run")
+        ours = self.jail / "ours"
+        ours.mkdir()
+        (ours / "new").write_bytes(b"new")
+        sync(self.jailed(ours), self.request(serving.port, TO, server_path="/share"))
+        self.assertEqual(((self.share / "new").read_bytes(), self.temporaries()), (b"new", []))
+        serving.said("removed 1 temporary files of interrupted syncs")
 
     def assert_serves_share(self, serving: Serving) -> None:
         with serving.connect() as raw:
@@ -332,8 +339,11 @@ class Ends(ProcessCase):
         self.assertEqual((self.share / "old").read_bytes(), b"the old content")
         serving = self.serve()
         (self.jail / "other").mkdir()
-        sync(self.jailed(self.share), self.request(serving.port, FROM, server_path="/other"))
-        self.assertEqual(self.temporaries(), [])
+        (self.jail / "other" / "new").write_bytes(b"new")
+        for is_dry, expected in ((True, 1), (False, 0)):
+            request = self.request(serving.port, FROM, server_path="/other")
+            summary = sync(self.jailed(self.share), request, is_dry=is_dry)
+            self.assertEqual((len(self.temporaries()), summary.leftovers), (expected, 1 - expected))
 
     def test_a_client_that_is_interrupted_leaves_nothing(self) -> None:
         def half(raw: socket.socket) -> None:

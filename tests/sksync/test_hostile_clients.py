@@ -44,8 +44,8 @@ class Names(PeerCase):
             b"link/new": "not a directory",
             b"link/new/deeper": "not a directory",
             b"old/new": "not a directory",
-            b".pysftp-0123456789ab-1-0123456789abcdef": "the name is reserved for temporary files",
-            b"directory/.pysftp-/new": "the name is reserved for temporary files",
+            b".pysftp-0123456789ab-1-1-0123456789abcdef": "the name is reserved for temporary files",
+            b"directory/.pysftp-0123456789ab-1-1-0123456789abcdef/new": "reserved for temporary files",
             b"n" * 300: "file name too long",
         }
         for name, why in names.items():

@@ -71,8 +71,8 @@ class Names(HostileServers):
             b"link": "that name here",
             b"link/new": "not a directory",
             b"old/new": "not a directory",
-            b".pysftp-0123456789ab-1-0123456789abcdef": "temporary files",
-            b"directory/.pysftp-/new": "temporary files",
+            b".pysftp-0123456789ab-1-1-0123456789abcdef": "temporary files",
+            b"directory/.pysftp-0123456789ab-1-1-0123456789abcdef/new": "temporary files",
             b"n" * 300: "file name too long",
         }
         said = b"".join(name + b"\n" + TIME + b"3\nabc" for name in names)

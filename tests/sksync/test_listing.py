@@ -124,7 +124,7 @@ class WhatIsLeftOut(ListingCase):
         self.assertEqual((len(found.files), len(found.unlisted)), (1, 1))
 
     def test_temporary_files_are_hidden_and_cannot_be_received(self) -> None:
-        for name in (temporary.new_name(), temporary.new_locked_name()):
+        for name in (temporary.new_name(), temporary.locked_name(b"f")):
             put(self.root, name.decode(), mtime=time.time())
             found = self.list()
             self.assertEqual((found.files, found.leftovers), ({}, []))

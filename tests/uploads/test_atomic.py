@@ -11,6 +11,7 @@ from typing import Any
 from unittest import mock
 
 from pysftpserver.attributes import SFTPAttributes
+from pysftpserver.pysftpexceptions import SFTPFailure
 from pysftpserver.storage import SFTPServerStorage
 from pysftpserver.uploads import atomic
 from pysftpserver.uploads.atomic import SFTPAtomicVirtualChroot
@@ -124,17 +125,58 @@ class AppearingRules(Base):
             self.storage.close(handle)
         self.assertEqual(self.names(), [], "made anew in place")
 
-    def test_two_uploads_of_one_name_do_not_mix(self) -> None:
+    def test_a_file_that_another_session_is_uploading_is_refused_until_that_has_ended(self) -> None:
         other = self.make_storage()
-        first = self.storage.open(self.path("f"), NEW, 0o666)
-        second = other.open(self.path("f"), NEW, 0o666)
-        for at in range(0, 50, 5):
-            self.storage.write(first, at, b"11111")
-            other.write(second, at, b"22222")
-        other.close(second)
-        self.assertEqual((self.top / "f").read_bytes(), b"2" * 50)
-        self.storage.close(first)
-        self.assertEqual((self.top / "f").read_bytes(), b"1" * 50)
+        for end in (self.storage.close, self.storage.abandon):
+            handle = self.storage.open(self.path("f"), NEW, 0o666)
+            for flags in (NEW, ONLY_NEW, os.O_RDWR | os.O_CREAT):
+                with self.assertRaisesRegex(SFTPFailure, "^Another session is uploading this file"):
+                    other.open(self.path("f"), flags, 0o666)
+            other.close(other.open(self.path("g"), NEW, 0o666))
+            self.storage.write(handle, 0, b"1" * 50)
+            end(handle)
+            with mock.patch.object(self, "storage", other):
+                self.upload("f")
+            self.assertEqual((self.top / "f").read_bytes(), NEW_CONTENT)
+            (self.top / "f").unlink()
+
+    def test_segments_that_are_written_to_several_handles_make_one_file(self) -> None:
+        for old in (False, True):
+            file = self.old_file() if old else self.top / "f"
+            ways = (NEW, os.O_WRONLY | os.O_CREAT, os.O_WRONLY, os.O_RDWR)
+            handles = [self.storage.open(self.path("f"), flags, 0o666) for flags in ways]
+            for number, handle in enumerate(handles):
+                self.storage.write(handle, 10 * number, b"%d" % number * 10)
+            self.order.shuffle(handles)
+            for handle in handles:
+                self.assertEqual(file.read_bytes() if old else file.exists(), OLD_CONTENT if old else False)
+                self.storage.close(handle)
+            self.assertEqual(file.read_bytes(), b"0" * 10 + b"1" * 10 + b"2" * 10 + b"3" * 10)
+            file.unlink()
+
+    def test_a_segment_that_could_not_be_written_breaks_the_file_for_all_its_handles(self) -> None:
+        handles = [self.storage.open(self.path("f"), NEW, 0o666) for _ in range(3)]
+        self.storage.spoil(handles[1])
+        for handle in handles:
+            with self.assertRaisesRegex(SFTPFailure, "^Not put in place"):
+                self.storage.close(handle)
+        handles = [self.storage.open(self.path("f"), NEW, 0o666) for _ in range(2)]
+        self.storage.abandon(handles[0])
+        self.assertRaises(SFTPFailure, self.storage.close, handles[1])
+        self.assertEqual(self.names(), [])
+
+    def test_a_file_that_is_being_uploaded_is_known_by_its_directory_and_its_name(self):
+        (self.top / "d").mkdir()
+        os.symlink("d", self.top / "link")
+        first = self.storage.open(self.path("d/f"), NEW, 0o666)
+        with self.assertRaises(FileExistsError):
+            self.storage.open(self.path("link/f"), ONLY_NEW, 0o666)
+        other = self.storage.open(self.path("f"), NEW, 0o666)
+        again = self.storage.open(self.path("link/f"), os.O_WRONLY | os.O_CREAT, 0o666)
+        for handle, content in ((first, b"1"), (other, b"2"), (again, b"3")):
+            self.storage.write(handle, 0, content)
+            self.storage.close(handle)
+        self.assertEqual(((self.top / "d/f").read_bytes(), (self.top / "f").read_bytes()), (b"3", b"2"))
 
     def test_an_abandoned_upload_leaves_nothing_and_the_old_file(self) -> None:
         file = self.old_file()

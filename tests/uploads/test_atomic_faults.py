@@ -220,19 +220,32 @@ class FailureRules(Base):
                 self.storage.open(self.path("f"), NEW, 0o666)
         self.assertEqual(self.temporary(), [])
 
-    def test_an_upload_is_synced_with_its_directory_if_the_client_asked_for_it(self) -> None:
-        synced = []
+    def test_an_upload_is_synced_if_it_replaces_a_file_or_the_client_asks(
+        self,
+    ) -> None:
+        synced: list[str] = []
 
         def fsync(descriptor: int) -> None:
-            synced.append(stat.S_ISDIR(os.fstat(descriptor).st_mode))
+            synced.append("directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
 
-        for asks in (False, True):
-            handle = self.storage.open(self.path("f"), NEW, 0o666)
+        cases = (("f", False, []), ("f", False, ["file"]), ("g", True, ["file", "file", "directory"]))
+        for name, asks, expected in cases:
+            handle = self.storage.open(self.path(name), NEW, 0o666)
             with mock.patch("os.fsync", fsync):
                 if asks:
                     self.storage.fsync(handle)
                 self.storage.close(handle)
-        self.assertEqual(synced, [False, True])
+            self.assertEqual(synced, expected)
+            synced.clear()
+
+    def test_a_file_is_synced_before_it_is_renamed_over_another(self) -> None:
+        for name in ("new", "new2", "old"):
+            (self.top / name).write_bytes(OLD_CONTENT)
+        with mock.patch("os.fsync") as fsync:
+            self.storage.rename(self.path("new"), self.path("free"), replace=True)
+            self.assertEqual(fsync.call_count, 0)
+            self.storage.rename(self.path("new2"), self.path("old"), replace=True)
+        self.assertEqual(fsync.call_count, 1)
 
 
 class _Nth:

@@ -107,7 +107,8 @@ class LeftoverRules(Base):
 
             with mock.patch("fcntl.flock", disturbed):
                 self.upload("f")
-            self.assertEqual((len(tries), self.temporary()), (2, []))
+            # The one that was only looked at is a leftover itself by then.
+            self.assertEqual((len(tries), self.temporary()), (2 if removes else 3, []))
             self.assertEqual((self.top / "f").read_bytes(), NEW_CONTENT)
 
     def test_a_file_that_is_put_in_place_while_it_is_looked_at_stays(self) -> None:

@@ -51,9 +51,12 @@ class Leftovers(unittest.TestCase):
         for name in kept | left:
             self.put(name)
         self.put(old, age=2 * temporary.OLD)
-        self.put(b"old", age=2 * temporary.OLD)
+        users_own = {b"old", b".pysftp-notes", temporary.new_name() + b".txt"}
+        for name in users_own:
+            self.put(name, age=2 * temporary.OLD)
+            self.assertFalse(temporary.is_temporary(name))
         self.assertEqual(remove_leftovers(self.storage, b"/"), 3)
-        self.assertEqual(self.names(), kept | {b"old"})
+        self.assertEqual(self.names(), kept | users_own)
 
     def test_of_a_running_process_stay_even_with_the_time_of_an_old_original(self) -> None:
         upload = open_temporary(self.storage, b"/f", None)
@@ -78,7 +81,7 @@ class Leftovers(unittest.TestCase):
         self.assertEqual(self.names(), {young})
 
     def test_of_atomic_uploads_are_removed_if_they_are_not_locked(self) -> None:
-        left, locked = (self.put(temporary.new_locked_name(), age=2 * temporary.OLD) for _ in range(2))
+        left, locked = (self.put(temporary.locked_name(name), age=2 * temporary.OLD) for name in (b"f", b"g"))
         users_own = self.put(temporary.LOCKED_PREFIX + b"notes", age=2 * temporary.OLD)
         with open(locked) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -94,7 +97,7 @@ class Leftovers(unittest.TestCase):
                 return None
 
         self.put(name_of(self.system, self.process))
-        locked = temporary.new_locked_name()
+        locked = temporary.locked_name(b"f")
         self.put(locked)
         self.assertEqual(remove_leftovers(Small(self.root), b"/"), 1)
         self.assertEqual(self.names(), {locked})

@@ -57,7 +57,6 @@ class Upload:
 
     def commit(self) -> None:
         """The file is complete: rename it into place."""
-        self.incoming.sync()
         self.incoming.commit()
         self.is_stored = True
 
@@ -187,7 +186,9 @@ class Files(Service):
         replaced = attributes(storage.stat, path)
         if replaced is not None:
             check_regular(replaced)
-        remove_leftovers(storage, path.rpartition(b"/")[0] or b"/")
+        removed = remove_leftovers(storage, path.rpartition(b"/")[0] or b"/")
+        if removed and self.log is not None:
+            self.log.info(f"Files: removed {removed} temporary files of interrupted uploads")
         self._uploads[client] = Upload(open_temporary(storage, path, replaced), path)
 
     async def _data(self, client: Client, rest: str) -> None:

@@ -1,0 +1,86 @@
+"""--durable: which requests wait for the disk, and for what."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+import unittest
+from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
+
+from pysftpserver.cli.session import kind_of
+from pysftpserver.virtualchroot import SFTPServerVirtualChroot
+from tests.support.uploads import NEW
+
+
+class Durable(unittest.TestCase):
+    """In place."""
+
+    atomic = False
+
+    def setUp(self) -> None:
+        self.root = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="pysftpserver-durable-")))
+        options = {"read_only": False, "durable": True, "atomic_uploads": self.atomic}
+        self.storage = kind_of(SFTPServerVirtualChroot, options)(self.root)
+        self.addCleanup(self.__dict__.pop, "storage")
+        (self.root / "d").mkdir()
+        (self.root / "old").write_bytes(b"old")
+
+    def synced(self, call: Callable[[], object]) -> list[str]:
+        """The files and directories below the root that a call waits for, in order."""
+        found: list[str] = []
+        fsync = os.fsync
+
+        def note(descriptor: int) -> None:
+            kind = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+            path = os.path.relpath(os.readlink(f"/proc/self/fd/{descriptor}"), self.root)
+            found.append(path if kind else "content")
+            fsync(descriptor)
+
+        with mock.patch("os.fsync", note):
+            call()
+        return found
+
+    def upload(self, path: bytes) -> None:
+        handle = self.storage.open(path, NEW, 0o666)
+        self.storage.write(handle, 0, b"x")
+        self.storage.close(handle)
+
+    def test_a_new_file_is_synced_with_its_directory(self) -> None:
+        found = self.synced(lambda: self.upload(b"/d/new"))
+        self.assertEqual(set(found), {"content", "d"})
+
+    def test_a_file_that_is_there_is_synced_when_it_is_closed(self) -> None:
+        self.assertIn("content", self.synced(lambda: self.upload(b"/old")))
+        handle = self.storage.open(b"/old", os.O_RDWR, 0)
+        self.assertEqual(self.synced(lambda: self.storage.close(handle)), ["content"])
+        handle = self.storage.open(b"/old", os.O_RDONLY, 0)
+        self.assertEqual(self.synced(lambda: self.storage.close(handle)), [], "only read")
+
+    def test_the_directories_of_changed_names_are_synced(self) -> None:
+        storage = self.storage
+        cases: list[tuple[Callable[[], object], set[str]]] = [
+            (lambda: storage.mkdir(b"/d/e", 0o777), {"d"}),
+            (lambda: storage.rmdir(b"/d/e"), {"d"}),
+            (lambda: storage.symlink(b"/link", b"old"), {"."}),
+            (lambda: storage.link(b"/old", b"/d/hard"), {"d"}),
+            (lambda: storage.rename(b"/link", b"/d/link"), {".", "d"}),
+            (lambda: storage.rm(b"/d/link"), {"d"}),
+        ]
+        for number, (call, expected) in enumerate(cases):
+            self.assertEqual(set(self.synced(call)), expected, number)
+
+    def test_a_failed_sync_is_no_success_and_leaves_no_descriptor_open(self) -> None:
+        before = len(os.listdir("/proc/self/fd"))
+        handle = self.storage.open(b"/old", os.O_RDWR, 0)
+        with mock.patch("os.fsync", side_effect=OSError(5, "x")), self.assertRaises(OSError):
+            self.storage.close(handle)
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+
+
+class DurableAndAtomic(Durable):
+    """With --atomic-uploads."""
+
+    atomic = True
