@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import os
+import time
 from typing import Any
+from unittest import mock
 
 import gridfs
 from bson import ObjectId
@@ -285,6 +287,29 @@ class Orphans(HalfCase):
         self.assertEqual(
             self.database["fs.chunks"].distinct("files_id", {"n": 1, "data": b"12345"}), [growing]
         )
+
+    def test_of_a_running_upload_stay_though_the_uploaders_clock_is_a_day_behind(self):
+        behind = mock.Mock(time=lambda: time.time() - 25 * 3600)
+        with mock.patch("bson.objectid.time", behind):  # the uploader's clock
+            storage = self.open_storage()
+            handle = storage.open(b"/new", os.O_WRONLY | os.O_CREAT, 0o666)
+            for off in range(0, 5 * MIB, MIB):
+                storage.write(handle, off, b"x" * MIB)
+            until(lambda: orphans(self.database), "chunks of the upload")
+            self.assertLess(ObjectId().generation_time.timestamp(), time.time() - 24 * 3600)
+        found = collect(self.storage.bucket, 24 * 3600, False)
+        self.assertEqual((found.orphans, found.young), (0, 1))
+        storage.close(handle)
+        self.assertEqual(get(self.reader, b"/new"), b"x" * 5 * MIB)
+
+    def test_that_were_removed_during_an_upload_are_missed_when_it_is_closed(self):
+        handle = self.storage.open(b"/f", os.O_WRONLY | os.O_TRUNC, 0o666)
+        self.storage.write(handle, 0, b"x" * 5 * MIB)
+        until(lambda: orphans(self.database), "chunks of the upload")
+        collect(self.storage.bucket, -2, False)  # as by a program that does not know the server's clock
+        with self.assertRaisesRegex(SFTPFailure, "parts of it were removed meanwhile"):
+            self.storage.close(handle)
+        self.assert_others_see(OLD)
 
     def test_files_of_other_programs_and_other_buckets_stay(self):
         self.gridfs.put(b"theirs", filename="theirs")

@@ -12,13 +12,14 @@ from __future__ import annotations
 import datetime
 import math
 import os
+import time
 from collections.abc import Callable, Hashable, Iterable
 from stat import S_IFDIR, S_IFLNK, S_IFREG
 from typing import Any, NamedTuple, TypeVar
 
 import bson
 import pymongo
-from bson import Int64
+from bson import Int64, ObjectId
 from bson.datetime_ms import DatetimeMS
 from pymongo import ASCENDING, MongoClient, ReadPreference, WriteConcern
 from pymongo.client_session import ClientSession
@@ -97,6 +98,7 @@ class Bucket:
         options = self.files.codec_options.with_options(unicode_decode_error_handler="surrogateescape")
         self.names: Collection[Document] = self.files.with_options(codec_options=options)
         self._has_transactions: bool | None = None
+        self._clock: float | None = None
 
     # --- indexes ----------------------------------------------------------------------------------------
 
@@ -219,7 +221,7 @@ class Bucket:
     def atomically(self, change: Callable[[ClientSession | None], T]) -> T:
         """Call change with a transaction's session, or with None on a server that has no transactions."""
         if self._has_transactions is None:
-            hello = self.client.admin.command("hello")
+            hello = self._hello()
             self._has_transactions = "setName" in hello or hello.get("msg") == "isdbgrid"
         if not self._has_transactions:
             return change(None)
@@ -231,6 +233,23 @@ class Bucket:
                 write_concern=self.database.write_concern,
                 read_preference=ReadPreference.PRIMARY,
             )
+
+    def now(self) -> float:
+        """The time by the server's clock, in seconds since the epoch: its clients' may differ."""
+        if self._clock is None:
+            self._hello()
+        assert self._clock is not None
+        return time.monotonic() + self._clock
+
+    def _hello(self) -> Document:
+        hello: Document = self.client.admin.command("hello")
+        said = hello["localTime"].replace(tzinfo=datetime.UTC).timestamp()
+        self._clock = said - time.monotonic()
+        return hello
+
+    def new_id(self) -> ObjectId:
+        """An identity that says by the server's clock when it was made."""
+        return ObjectId(int(self.now()).to_bytes(4, "big") + ObjectId().binary[4:])
 
 
 def _serves(index: Document, keys: list[tuple[str, int]], options: Document) -> bool:

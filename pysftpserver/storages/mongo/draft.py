@@ -11,7 +11,6 @@ Facts: GridFS's specification; a file has no holes there, so zeros are stored.
 from __future__ import annotations
 
 import errno
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -32,7 +31,6 @@ MOST_CHUNK = (16 << 20) - 1024  # bytes, the limit of MongoDB's documents; a lar
 MOST_IN_A_BATCH = 512  # chunks; other programs may have made small ones
 MOST_COPIED = 1024  # chunks per command, to limit its duration
 MOST_ZEROS = 16 << 30  # bytes of a hole: it takes space, and time when the file is stored
-LONG = 3600.0  # seconds; --gc keeps anything that is younger
 NOT_UNDERSTOOD = (40324, 40415, 59, 115)  # errors of a server without $merge
 
 
@@ -60,7 +58,6 @@ class Draft:
         self._flying: dict[int, bytes | bytearray] = {}
         self._flight: Future[None] | None = None
         self._is_finished = False
-        self._began = time.monotonic()
         if base is not None and self.chunk_size > MOST_CHUNK:
             self._take_over(base)
 
@@ -177,7 +174,7 @@ class Draft:
             if number in self._stored:
                 changes.append(ReplaceOne({"files_id": self.identity, "n": number}, doc))
             else:
-                changes.append(InsertOne(doc))
+                changes.append(InsertOne({"_id": self._bucket.new_id(), **doc}))
         return changes
 
     def _padded(self, number: int, chunk: bytes | bytearray) -> bytes:
@@ -219,19 +216,14 @@ class Draft:
         self._land()
         count = -(-self.length // self.chunk_size)
         whole = min(self._kept // self.chunk_size, count) if self.base is not None else 0
-        is_copied = False
         for first, stop in self._stored.gaps(count):
             for start in range(first, min(stop, whole), MOST_COPIED):
                 self._copy(start, min(start + MOST_COPIED, stop, whole))
-                is_copied = True
             if stop > whole:
                 self._fill(max(first, whole), stop)
-        if is_copied or time.monotonic() - self._began > LONG:
-            found = self._bucket.chunks.count_documents({"files_id": self.identity})
-            if (
-                found != count
-            ):  # the source was removed meanwhile, or --gc has removed these chunks as orphans
-                raise SFTPFailure("The file could not be stored: parts of it were removed meanwhile")
+        if count and self._bucket.chunks.count_documents({"files_id": self.identity}) != count:
+            # The source was removed meanwhile, or somebody has taken these chunks for orphans.
+            raise SFTPFailure("The file could not be stored: parts of it were removed meanwhile")
 
     def _copy(self, first: int, stop: int) -> None:
         """Copy chunks of the base, inside the database if the server supports that."""
@@ -262,7 +254,15 @@ class Draft:
             self._insert((number, b"") for number in range(start, min(stop, start + step)))
 
     def _insert(self, chunks: Iterator[tuple[int, bytes]]) -> None:
-        docs = [{"files_id": self.identity, "n": n, "data": self._padded(n, chunk)} for n, chunk in chunks]
+        docs = [
+            {
+                "_id": self._bucket.new_id(),
+                "files_id": self.identity,
+                "n": n,
+                "data": self._padded(n, chunk),
+            }
+            for n, chunk in chunks
+        ]
         self._bucket.chunks.insert_many(docs, ordered=False)
 
     def discard(self) -> None:

@@ -3,7 +3,7 @@
 Chunks without a document in BUCKET.files may also be an upload in progress, of SFTP or of another program, so
 only those whose youngest chunk is old enough are orphans. What may not enter: paths, open files.
 Facts: GridFS's specification: chunks are written before the document of their file. BSON: an ObjectId
-contains the time of its creation.
+contains the time of its creation, by the clock of the client that made it; SFTP's uploads take the server's.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def collect(
     of files checked. Raises SFTPFailure or SFTPForbidden if the database refuses."""
     found = Collected()
     looked_at = 0
-    latest = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=older_than)
+    latest = datetime.datetime.fromtimestamp(bucket.now() - older_than, datetime.UTC)
     for ids in _batches(bucket):
         there = {key_of(doc["_id"]) for doc in bucket.files.find({"_id": {"$in": ids}}, {"_id": 1})}
         for identity in ids:
