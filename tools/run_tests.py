@@ -242,7 +242,8 @@ def main() -> int:
     options = parser.parse_args()
     # Under nohup(1) and in the background of a shell script, the programs that tests start would inherit that
     # signals are ignored, and obey.
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if options.jobs > 1 and not options.arguments:
         results = run_in_processes(options.jobs, options.shuffle)

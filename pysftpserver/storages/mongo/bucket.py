@@ -24,6 +24,7 @@ from bson.datetime_ms import DatetimeMS
 from pymongo import ASCENDING, MongoClient, ReadPreference, WriteConcern
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
+from pymongo.errors import AutoReconnect
 from pymongo.read_concern import ReadConcern
 
 from pysftpserver.attributes import SFTPAttributes
@@ -242,7 +243,10 @@ class Bucket:
         return time.monotonic() + self._clock
 
     def _hello(self) -> Document:
-        hello: Document = self.client.admin.command("hello")
+        try:
+            hello: Document = self.client.admin.command("hello")
+        except AutoReconnect:  # the driver repeats reads and writes, but not commands
+            hello = self.client.admin.command("hello")
         said = hello["localTime"].replace(tzinfo=datetime.UTC).timestamp()
         self._clock = said - time.monotonic()
         return hello
