@@ -33,9 +33,10 @@ def start(module: str, *arguments: str | Path, **options: Any) -> Process:
 
 
 def end(process: Process) -> None:
-    """End a process that start() started."""
+    """End a process that start() started. May be called again."""
     process.kill()
-    process.communicate()
+    if process.stderr is None or not process.stderr.closed:
+        process.communicate()
 
 
 class Session:
