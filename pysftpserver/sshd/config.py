@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pysftpserver.failures import BadInput
 from pysftpserver.service.settings import (
+    BYTES,
     COUNT,
     DIRECTORY,
     FILE,
@@ -15,6 +16,7 @@ from pysftpserver.service.settings import (
     ServiceSettings,
     Setting,
     optional,
+    seconds,
     text,
     texts,
     whole,
@@ -69,7 +71,17 @@ class ServerSettings(ServiceSettings):
         optional(COUNT), None, "Maximum number of connections of one user.", unset="no limit", reloads=True
     )
     auth_tries = Setting(
-        whole(1, 1000), 6, "Maximum number of keys that a client may try on one connection.", reloads=True
+        whole(1, 1000), 6,
+        "Maximum number of attempts to log in on one connection: keys, and requests of other methods.",
+        reloads=True,
+    )
+    login_bytes = Setting(
+        BYTES, 1 << 20, "Maximum number of bytes that a client may send before it has logged in.",
+        reloads=True,
+    )
+    rekey_timeout = Setting(
+        seconds(), 120.0, "Close a connection whose keys are not exchanged anew within this many seconds.",
+        reloads=True,
     )
     read_only = Setting(FLAG, False, "Refuse every request that changes anything.", reloads=True)
     mongo_uri = Setting(

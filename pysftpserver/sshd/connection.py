@@ -16,6 +16,7 @@ from pysftpserver.failures import one_line, reason_of
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.channel import Channel
+from pysftpserver.sshd.guarded import GuardedConnection
 from pysftpserver.sshd.keys import fingerprint
 
 TYPE_CHECKING = False
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.users import User
 
 MOST_CHANNELS = 10  # on one connection, as in OpenSSH
+TOO_MANY = asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "Too many authentication failures"
 _numbers = itertools.count(1)
 
 
@@ -40,22 +42,28 @@ class Connection(asyncssh.SSHServer):
         self.name = ""
         self.began = asyncio.get_running_loop().time()
         self.channels: set[Channel] = set()
-        self.is_full = False  # the transport's buffer is full
         self._server = server
-        self._tries = 0
+        self._is_unsent = False  # the transport's buffer is full
+        self._exchange: asyncio.TimerHandle | None = None  # ends the connection if the key exchange does not
+        self._login_bytes = 0  # received before the login
+        self._requests = 0  # for a login
+        self._other_methods = 0  # of these
         self._claimed: str | None = None  # the user name of the first attempt
         self._tried: set[bytes] = set()
         self._place = -1
         self._moved_at = self.began  # on channels that have ended
         self._moved = (0, 0)  # bytes received and sent on channels that have ended
         self._reason = ""  # why it was refused, for the log
+        self._has_failed = False  # to log in, and the log says so
         self._is_ending = False
 
     # --- coming and going ---------------------------------------------------------------------------------
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        assert isinstance(conn, GuardedConnection)
         self.conn = conn
         self._transport = open_transport(conn)
+        conn.greet(self, self._transport)
         peer = conn.get_extra_info("peername")
         self.address, self.port = peer[:2] if peer else ("?", None)
         if self._server.gate.is_full():
@@ -83,28 +91,102 @@ class Connection(asyncssh.SSHServer):
 
     def connection_lost(self, exc: Exception | None) -> None:
         server = self._server
+        if self._exchange is not None:
+            self._exchange.cancel()
         server.connections.discard(self)
         server.metrics.count_moved(*self.moved())
         if self._place >= 0:
             server.gate.leave(self._place)
         if self.user is not None:
             server.log.info(f"{self}: gone")
+        elif self._has_failed:
+            pass
         elif self._reason:
             server.log.error(f"{self}: refused: {self._reason}")
-        elif self.name or self._tries:
+        elif self.name or self._requests:
             self._failed()
 
     def _on_full(self) -> None:
         """The peer does not take what is sent."""
-        self.is_full = True
+        self._is_unsent = True
         if self.user is None:  # no honest client has that many answers to take before the login
             self._reason = "it takes no answers"
             asyncio.get_running_loop().call_soon(self.conn.abort)
 
     def _on_taken(self) -> None:
-        self.is_full = False
-        for channel in list(self.channels):
-            channel.go_on()
+        self._is_unsent = False
+        self._go_on()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether what a channel wrote now would have to be kept."""
+        return self._is_unsent or self._exchange is not None
+
+    def _go_on(self) -> None:
+        if not self.is_full:
+            for channel in list(self.channels):
+                channel.go_on()
+
+    # --- limits -------------------------------------------------------------------------------------------
+
+    def received_from_stranger(self, size: int) -> None:
+        """Count what comes before the login. Raises DisconnectError."""
+        self._login_bytes += size
+        most = self._server.settings.login_bytes
+        if self._login_bytes > most:
+            self._server.metrics.limited["login_bytes"] += 1
+            self._refuse(f"{most} bytes without a login (login_bytes)")
+            raise asyncssh.DisconnectError(asyncssh.DISC_PROTOCOL_ERROR, "Too much data before the login")
+
+    def login_requested(self, method: bytes) -> None:
+        """Count a login request. Raises DisconnectError for one too many.
+
+        As in OpenSSH, the first "none" is free. A client asks about each key, then signs with it.
+        """
+        self._requests += 1
+        if method != b"publickey" and (method != b"none" or self._requests > 1):
+            self._other_methods += 1
+        if self._requests > 2 * self._server.settings.auth_tries + 1 or self._has_tried_enough():
+            self._too_many()
+            raise asyncssh.DisconnectError(*TOO_MANY)
+
+    def _has_tried_enough(self) -> bool:
+        return len(self._tried) + self._other_methods > self._server.settings.auth_tries
+
+    def _too_many(self) -> None:
+        self._server.metrics.limited["auth_tries"] += 1
+        self._refuse("too many attempts (auth_tries)")
+
+    def _refuse(self, reason: str) -> None:
+        """The login fails, and the connection is about to end."""
+        if not self._reason:
+            self._reason = reason
+            self._failed()
+
+    def exchange_began(self) -> None:
+        """Let the client end a key exchange in time. The first one belongs to the login."""
+        if self.user is not None and self._exchange is None:
+            seconds = self._server.settings.rekey_timeout
+            words = f"a key exchange took longer than {seconds:g} seconds (rekey_timeout)"
+            loop = asyncio.get_running_loop()
+            self._exchange = loop.call_later(seconds, self.end_at, "rekey_timeout", words)
+
+    def exchange_ended(self) -> None:
+        """Go on with what has waited for it."""
+        if self._exchange is not None:
+            self._exchange.cancel()
+            self._exchange = None
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def end_at(self, limit: str, words: str) -> None:
+        """End the connection at once, because it has reached a limit."""
+        self._server.metrics.limited[limit] += 1
+        self._is_ending = True
+        if self.user is None:
+            self._refuse(words)
+        else:
+            self._server.log.error(f"{self}: ended: {words}")
+        self.conn.abort()
 
     def end(self, words: str, code: int = asyncssh.DISC_BY_APPLICATION) -> None:
         """End the connection. words: the reason that the client is given."""
@@ -143,20 +225,14 @@ class Connection(asyncssh.SSHServer):
         """Every user needs a key. The login waits where others from the same address have failed."""
         if self._claimed is not None and username != self._claimed:
             # As in OpenSSH: the log would name only the last one. False would mean that no key is needed.
-            self._reason = "another user's name"
-            self._failed()
+            self._refuse("another user's name")
             self.end("Change of username not allowed", asyncssh.DISC_PROTOCOL_ERROR)
             return True
         if self._claimed is None:
             self._claimed = username
             delay = self._server.penalties.delay(self.address, time.monotonic())
             if delay:
-                self._transport.pause_reading()  # asyncssh would buffer all that arrives meanwhile
-                try:
-                    await asyncio.sleep(delay)
-                finally:
-                    if not self._transport.is_closing():
-                        self._transport.resume_reading()
+                await asyncio.sleep(delay)
         self.name = username
         return True
 
@@ -167,14 +243,12 @@ class Connection(asyncssh.SSHServer):
         """Whether a key is the user's. An unknown key takes as long as one of another user."""
         if self._reason:  # the connection is ending
             return False
-        self._tries += 1
         blob = key.public_data
         self._tried.add(blob)
-        most = self._server.settings.auth_tries
-        if len(self._tried) > most or self._tries > 2 * most:  # a client asks about each, then signs with it
-            self._reason = "too many keys"
-            self._failed()
-            self.end("Too many authentication failures", asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE)
+        if self._has_tried_enough():
+            self._too_many()
+            code, words = TOO_MANY
+            self.end(words, code)
             return False
         user = self._server.directory.find(username)
         known = user.keys if user is not None else frozenset()
@@ -194,14 +268,17 @@ class Connection(asyncssh.SSHServer):
             self.end("Too many connections", asyncssh.DISC_TOO_MANY_CONNECTIONS)
             return
         self.user = user
+        self.conn.trust()
         self._server.metrics.logins["accepted"] += 1
         self._server.log.info(f"{self}: logged in with {fingerprint(self.key)}")
 
     def _failed(self) -> None:
         server = self._server
+        self._has_failed = True
         server.penalties.failed(self.address, time.monotonic())
         server.metrics.logins["refused"] += 1
-        server.log.error(f"{self}: login failed")
+        why = f": {self._reason}" if self._reason else ""
+        server.log.error(f"{self}: login failed{why}")
 
     def is_still_allowed(self) -> bool:
         """Whether the directory still lets this user in with the key that was used."""

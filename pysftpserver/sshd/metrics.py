@@ -20,6 +20,17 @@ if TYPE_CHECKING:
 
 OUTCOMES = ("accepted", "refused")
 DIRECTIONS = ("received", "sent")
+#: Limits, by setting where there is one.
+LIMITS = (
+    "auth_tries",
+    "login_bytes",
+    "rekey_timeout",
+    "rekey",
+    "deferred",
+    "unsent",
+    "received",
+    "packet_size",
+)
 
 #: What only grows: (key in the figures, name for Prometheus without "_total", label, help).
 COUNTERS = (
@@ -28,6 +39,7 @@ COUNTERS = (
     ("seconds", "pysftpd_request_seconds", "request", "Seconds spent on requests by name."),
     ("errors", "pysftpd_request_errors", "request", "Requests that failed by name."),
     ("moved", "pysftpd_bytes", "direction", "Bytes of SFTP by direction, as seen from the server."),
+    ("limited", "pysftpd_limited", "limit", "Connections and requests refused by a limit."),
 )
 #: Current values: (key in the figures, name for Prometheus, help).
 GAUGES = (
@@ -42,7 +54,7 @@ class Metrics:
     """The figures of one process.
 
     logins: by outcome. requests, seconds, errors: by the request's name. moved: bytes by direction, of
-    connections that have ended.
+    connections that have ended. limited: by the limit that was reached.
     """
 
     def __init__(self) -> None:
@@ -51,6 +63,7 @@ class Metrics:
         self.seconds: dict[str, float] = {}
         self.errors: Counter[str] = Counter()
         self.moved: Counter[str] = Counter(dict.fromkeys(DIRECTIONS, 0))
+        self.limited: Counter[str] = Counter(dict.fromkeys(LIMITS, 0))
         self._lock = Lock()  # sessions on slow storages are served in threads
 
     def request(self, name: str, seconds: float, failed: bool) -> None:

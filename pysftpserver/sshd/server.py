@@ -16,6 +16,7 @@ from pysftpserver.server import SFTPServer
 from pysftpserver.service.serving import Members
 from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.connection import Connection
+from pysftpserver.sshd.guarded import GuardedConnection
 from pysftpserver.sshd.metrics import Metrics
 from pysftpserver.sshd.shared import Gate, Penalties, Shared
 from pysftpserver.sshd.threads import Threads
@@ -75,7 +76,7 @@ class Server:
         self._storage_of = storage_of
         self._limits = limits or Limits()
         self._hook_of = hook_of
-        self._listeners: list[asyncssh.SSHAcceptor] = []
+        self._listeners: list[asyncio.Server] = []
         self._idle_check: asyncio.Task[None] | None = None
 
     # --- listening ----------------------------------------------------------------------------------------
@@ -99,8 +100,10 @@ class Server:
             server_version="pysftpd",
             **algorithms.chosen(self.settings),
         )
+        loop = asyncio.get_running_loop()
         for listening in sockets:
-            self._listeners.append(await asyncssh.listen(sock=listening, options=options))
+            listener = await loop.create_server(lambda: GuardedConnection(loop, options), sock=listening)
+            self._listeners.append(listener)
         self._idle_check = asyncio.create_task(self._end_idle())
 
     def apply_limits(self) -> None:

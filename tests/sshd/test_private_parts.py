@@ -10,20 +10,58 @@ from pathlib import Path
 
 import asyncssh
 
+from pysftpserver.sshd.guarded import REFUSED
 from tests.sshd.inprocess import KEY, asynchronous, running
 from tests.sshd.test_logins import files
 
 SOURCES = Path(__file__).parents[2] / "pysftpserver" / "sshd"
 #: Attributes that begin with an underscore, of other objects than self.
-PRIVATE = {"_transport"}
+PRIVATE = {"_transport", "_recv_buf"}
+#: What guarded.py uses of its base class, and what the source of each method there has to say.
+OF_THE_BASE = {
+    "_inpbuf": "data_received",
+    "_max_recv_pktlen": "_recv_pkthdr",
+    "_recv_data": "data_received",
+    "_recv_handler": "_recv_data",
+    "_deferred_packets": "send_packet",
+    "_send_kexinit": "send_packet",
+    "_kex_complete": "send_newkeys",
+    "_channels": "_recv_packet",
+    "_transport": "_send",
+}
+OWN = {"_check_kept", "_exchanges", "_is_held", "_longest", "_recv_handler"}
 
 
 class PrivateParts(unittest.TestCase):
     def test_the_list_is_complete(self) -> None:
         found = set()
         for path in SOURCES.glob("*.py"):
-            found |= set(re.findall(r"(?<!self)(?<!os)\.(_[a-z]\w*)", path.read_text()))
+            found |= set(re.findall(r"(?<!self)(?<!os)(?<!super\(\))\.(_[a-z]\w*)", path.read_text()))
         self.assertEqual(found, PRIVATE)
+
+    def test_what_guards_a_connection_is_called_by_its_base_class(self) -> None:
+        used = set(re.findall(r"(?:self|\))\.(_[a-z]\w*)", (SOURCES / "guarded.py").read_text()))
+        self.assertEqual(used - OWN, OF_THE_BASE.keys() - OWN)
+        for name, method in OF_THE_BASE.items():
+            self.assertIn(f"self.{name}", inspect.getsource(getattr(asyncssh.SSHServerConnection, method)))
+        source = inspect.getsource(asyncssh.SSHServerConnection._recv_packet)
+        self.assertIn("handler.process_packet(pkttype, seq, packet)", source)
+        self.assertIn(
+            "self.create_server_channel(", inspect.getsource(asyncssh.connection.SSHServerConnection)
+        )
+
+    def test_a_channel_looks_its_requests_up_by_name(self) -> None:
+        source = inspect.getsource(asyncssh.SSHServerChannel._service_next_request)
+        self.assertIn("getattr(self, name, None)", source)
+        for name in REFUSED:
+            self.assertTrue(hasattr(asyncssh.SSHServerChannel, f"_process_{name}_request"))
+
+    @asynchronous
+    async def test_a_transport_reads_as_much_as_it_is_told(self) -> None:
+        async with running(files) as server, await server.connect():
+            (connection,) = server.server.connections
+            reading = inspect.getsource(type(connection.conn._transport))
+            self.assertIn(".recv(self.max_size)", reading)
 
     @asynchronous
     async def test_a_connection_has_its_transport_and_leaves_pausing_to_us(self) -> None:

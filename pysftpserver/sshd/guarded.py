@@ -1,0 +1,145 @@
+"""asyncssh's server connection with bounds on what a client can make it keep and do.
+
+asyncssh keeps all that it receives while it works on a packet, all that it may not send yet, and all that a
+channel is told. The bounds hold for each connection; what the owner counts may end it. What may not enter:
+users, storages, what a channel serves. Facts: RFC 4253 section 7 (key exchange), RFC 4252, RFC 4254; the
+parts of asyncssh that are used here are listed in tests/sshd/test_private_parts.py.
+"""
+
+from __future__ import annotations
+
+import asyncssh
+from asyncssh.packet import SSHPacket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import asyncio
+    from typing import Any, Protocol
+
+    class Owner(Protocol):
+        """What is told of a connection. Each method may raise DisconnectError."""
+
+        def received_from_stranger(self, size: int) -> None:
+            """Bytes have come before the login."""
+
+        def login_requested(self, method: bytes) -> None:
+            """The client asks to be logged in."""
+
+        def exchange_began(self) -> None:
+            """Nothing but the key exchange is sent from now on."""
+
+        def exchange_ended(self) -> None:
+            """The rest is sent again."""
+
+        def end_at(self, limit: str, words: str) -> None:
+            """End the connection: it has reached a limit."""
+
+
+KEXINIT, USERAUTH_REQUEST, CHANNEL_OPEN = 20, 50, 90  # types of packets
+STRANGERS_PACKET = 40_000  # bytes; RFC 4253 asks for 35,000
+STRANGERS_READ = 32 << 10  # bytes that are read at once before the login
+SLACK = 1024  # bytes of a packet's header, padding and integrity code, and more
+MOST_DEFERRED = 2000  # packets that wait for the end of a key exchange
+MOST_WAITING = 16_384  # packets that wait in a channel, which are at most 2 MiB: honest ones are larger
+MOST_UNSENT = 64 << 20  # bytes; whatever a channel sends waits in the channel long before
+SMALLEST_PACKET = 512  # bytes that a client has to take in one packet
+REFUSED = ("env", "x11_req", "auth_agent_req_at_openssh_dot_com")  # requests in a channel
+
+
+class GuardedConnection(asyncssh.SSHServerConnection):
+    """One connection. owner: told of it; set by the owner when the connection is made."""
+
+    owner: Owner
+    is_stranger = True  # until it has logged in
+
+    def greet(self, owner: Owner, transport: asyncio.Transport) -> None:
+        """Begin to guard it."""
+        self.owner = owner
+        self.wire = transport
+        self._longest = self._max_recv_pktlen
+        self._max_recv_pktlen = STRANGERS_PACKET
+        transport.max_size = STRANGERS_READ  # type: ignore[attr-defined]
+        self._exchanges = 0
+        self._is_held = False
+
+    def trust(self) -> None:
+        """It has logged in."""
+        self.is_stranger = False
+        self._max_recv_pktlen = self._longest
+        del self.wire.max_size  # type: ignore[attr-defined]
+
+    def data_received(self, data: bytes, datatype: int | None = None) -> None:
+        if self._transport is None:
+            return
+        try:
+            if self.is_stranger:
+                self.owner.received_from_stranger(len(data))
+        except asyncssh.DisconnectError as error:
+            self.disconnect(error.code, error.reason)
+            return
+        super().data_received(data, datatype)
+        self._check_kept()
+
+    def _recv_data(self) -> None:
+        super()._recv_data()
+        if self._transport is None:
+            return
+        # More than one packet: asyncssh is still at work on another.
+        is_behind = len(self._inpbuf) > self._max_recv_pktlen + SLACK
+        if is_behind and not self._is_held:
+            self._is_held = True
+            self._transport.pause_reading()
+        elif self._is_held and not is_behind:
+            self._is_held = False
+            self._transport.resume_reading()
+
+    def _check_kept(self) -> None:
+        """End the connection if it keeps more than an honest client can cause."""
+        if self._transport is None:
+            return
+        if len(self._deferred_packets) > MOST_DEFERRED:
+            self.owner.end_at("deferred", "too many requests during a key exchange")
+        elif self._transport.get_write_buffer_size() > MOST_UNSENT:
+            self.owner.end_at("unsent", "it takes no answers")
+        elif any(len(channel._recv_buf) > MOST_WAITING for channel in self._channels.values()):
+            self.owner.end_at("received", "too many small packets")
+
+    def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> Any:
+        """As asyncssh does. Packets of channels and of the key exchange itself do not come here."""
+        if pkttype == USERAUTH_REQUEST and self.is_stranger:
+            copy = SSHPacket(packet.get_full_payload())
+            copy.get_byte(), copy.get_string(), copy.get_string()
+            self.owner.login_requested(copy.get_string())
+        elif pkttype == KEXINIT and self.is_stranger:
+            self._exchanges += 1
+            if self._exchanges > 1:
+                self.owner.end_at("rekey", "keys are exchanged again before the login")
+                return True
+        elif pkttype == CHANNEL_OPEN:
+            copy = SSHPacket(packet.get_full_payload())
+            copy.get_byte(), copy.get_string(), copy.get_uint32(), copy.get_uint32()
+            size = copy.get_uint32()
+            if size < SMALLEST_PACKET:
+                self.owner.end_at("packet_size", f"it takes packets of {size} bytes only")
+                return True
+        return super().process_packet(pkttype, pktid, packet)
+
+    def _send_kexinit(self) -> None:
+        super()._send_kexinit()
+        self.owner.exchange_began()
+
+    def send_newkeys(self, k: bytes, h: bytes) -> None:
+        super().send_newkeys(k, h)
+        if self._kex_complete:  # what was deferred may be so much that the next exchange has begun
+            self.owner.exchange_ended()
+
+    def create_server_channel(self, *arguments: Any, **named: Any) -> asyncssh.SSHServerChannel[Any]:
+        channel = super().create_server_channel(*arguments, **named)
+        for name in REFUSED:
+            setattr(channel, f"_process_{name}_request", _refuse)
+        return channel
+
+
+def _refuse(packet: SSHPacket) -> bool:
+    """The answer to a request in a channel. asyncssh would keep what it says, or begin a task for it."""
+    return False

@@ -1,0 +1,97 @@
+"""Clients that send what no honest client does, as fast as the server takes it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+from asyncssh.packet import Boolean, String
+
+from tests.integration.sshd import HOST
+from tests.support.waiting import PATIENCE
+
+IGNORE, USERAUTH, GLOBAL, CHANNEL_DATA, CHANNEL_REQUEST = 2, 50, 80, 94, 98
+MIB = 1 << 20
+UNSENT = MIB  # bytes that a client keeps while the server takes nothing
+
+
+def resident(pid: int) -> int:
+    """The memory of a process in bytes."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) << 10
+    raise AssertionError("no VmRSS")
+
+
+class Stranger(asyncssh.SSHClientConnection):
+    """A connection up to the first login request, which it does not send. is_ready: it could."""
+
+    is_ready: asyncio.Event
+    gone: asyncio.Event
+
+    def try_next_auth(self, *, next_method: bool = False) -> None:
+        ignore_answers(self)
+        self.is_ready.set()
+
+    def connection_lost(self, exc: Exception | None = None) -> None:
+        self.gone.set()
+        self.is_ready.set()
+        super().connection_lost(exc)
+
+
+async def stranger(port: int) -> Stranger:
+    """Connect, and exchange keys."""
+    loop = asyncio.get_running_loop()
+    options = asyncssh.SSHClientConnectionOptions(
+        username="alice", known_hosts=None, agent_path=None, config=None, client_keys=None
+    )
+
+    def made() -> Stranger:
+        one = Stranger(loop, options)
+        one.is_ready, one.gone = asyncio.Event(), asyncio.Event()
+        return one
+
+    _, one = await loop.create_connection(made, HOST, port)
+    await asyncio.wait_for(one.is_ready.wait(), PATIENCE)
+    return one
+
+
+def ignore_answers(one: Any) -> None:
+    """Let a connection receive and ignore everything from now on."""
+    one.data_received = lambda data, datatype=None: None
+
+
+def begin_exchange(one: Any) -> None:
+    """Begin a key exchange that this side does not go on with."""
+    one._send_kexinit()
+    ignore_answers(one)
+
+
+def login_request(method: bytes, *arguments: bytes) -> tuple[bytes, ...]:
+    """The fields of a login request."""
+    return (String(b"alice"), String(b"ssh-connection"), String(method), *arguments)
+
+
+def password(size: int) -> tuple[bytes, ...]:
+    """A login request with a password of that many bytes."""
+    return login_request(b"password", Boolean(False), String(bytes(size)))
+
+
+async def flood(one: Any, kind: int, *fields: bytes, most: int) -> int:
+    """Send the same packet until the connection ends, or that many bytes are sent; return their number.
+
+    Keys that change meanwhile do not hold it up, as they would an honest client.
+    """
+    sent = 0
+    while sent < most and one._transport is not None and not one._transport.is_closing():
+        if one._transport.get_write_buffer_size() > UNSENT:
+            await asyncio.sleep(0.001)
+            continue
+        for _ in range(8):
+            one._kex_complete = one._auth_complete = True
+            one.send_packet(kind, *fields)
+            sent += sum(map(len, fields)) + 32
+        await asyncio.sleep(0)
+    return sent

@@ -1,0 +1,191 @@
+"""Clients that make the server keep what they send: what it takes, and how long others wait."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import asyncssh
+from asyncssh.packet import Boolean, String, UInt32
+
+from tests.integration.sshd import HOST
+from tests.sshd import flooding
+from tests.sshd.flooding import MIB, begin_exchange, flood, login_request, password, resident, stranger
+from tests.sshd.inprocess import asynchronous, raw
+from tests.sshd.running import Place, Pysftpd
+from tests.support.packets import request, string, u32, u64
+from tests.support.waiting import PATIENCE
+
+SOCKETS = 60
+HELLO = u32(5) + b"\x01" + u32(3)
+FIRST = string(u32(1))
+
+
+class FloodCase(Place):
+    def setUp(self) -> None:
+        super().setUp()
+        self.one = self.server()
+        self.before = resident(self.one.pid)
+
+    def grown(self) -> int:
+        """Bytes that the server has more than at its start."""
+        return resident(self.one.pid) - self.before
+
+    def restarted(self, *options: str) -> Pysftpd:
+        """The server again, with options."""
+        self.one.stop()
+        self.one.argv += options
+        self.one.start()
+        self.before = resident(self.one.pid)
+        return self.one
+
+    async def login(self, server: Pysftpd | None = None) -> asyncssh.SSHClientConnection:
+        return await asyncssh.connect(
+            HOST,
+            (server or self.one).port,
+            username="alice",
+            client_keys=[str(self.alice.client_key)],
+            known_hosts=None,
+            agent_path=None,
+            config=None,
+        )
+
+    async def delay(self, sftp: asyncssh.SFTPClient) -> float:
+        """Seconds that another user's request takes."""
+        began = time.monotonic()
+        await asyncio.wait_for(sftp.stat("."), PATIENCE)
+        return time.monotonic() - began
+
+
+class TestBeforeTheLogin(FloodCase):
+    @asynchronous
+    async def test_sixty_sockets_of_long_passwords_are_cut_off_and_others_go_on(self) -> None:
+        async with await self.login() as connection, await connection.start_sftp_client() as sftp:
+            strangers = await asyncio.gather(*(stranger(self.one.port) for _ in range(SOCKETS)))
+            floods = [
+                asyncio.create_task(flood(one, flooding.USERAUTH, *password(30_000), most=30 * MIB))
+                for one in strangers
+            ]
+            delays = []
+            # The logins of the rest are delayed by then, because those of the first ones have failed.
+            while sum(task.done() for task in floods) < SOCKETS // 6:
+                delays.append(await self.delay(sftp))
+                self.assertLess(self.grown(), 50 * MIB)
+                await asyncio.sleep(0.01)
+            for one in strangers:
+                one.abort()
+            self.assertLess(max(await asyncio.gather(*floods)), 5 * MIB)
+            self.assertLess(max(delays), 2)
+        self.one.logs("too many attempts (auth_tries)", 1)
+
+    @asynchronous
+    async def test_every_method_counts_and_the_first_none_does_not(self) -> None:
+        methods = (
+            password(10),
+            login_request(b"keyboard-interactive", String(b""), String(b"")),
+            login_request(b"hostbased"),
+            login_request(b"unheard-of"),
+            login_request(
+                b"publickey", Boolean(True), String(b"ssh-ed25519"), String(b"not a key"), String(b"")
+            ),
+        )
+        for number, fields in enumerate(methods):
+            one = await stranger(self.one.port)
+            one.send_packet(flooding.USERAUTH, *login_request(b"none"))
+            for _ in range(20):
+                if one._transport is None:
+                    break
+                one.send_packet(flooding.USERAUTH, *fields)
+                await asyncio.sleep(0)
+            await asyncio.wait_for(one.gone.wait(), PATIENCE)
+            self.one.logs("too many attempts (auth_tries)", number + 1)
+
+    @asynchronous
+    async def test_a_stranger_may_send_only_so_much(self) -> None:
+        one = await stranger(self.one.port)
+        ignored = await flood(one, flooding.IGNORE, String(bytes(1000)), most=30 * MIB)
+        self.assertLess(ignored, 20 * MIB)
+        self.one.logs("login_bytes")
+
+    @asynchronous
+    async def test_keys_are_exchanged_once_before_the_login(self) -> None:
+        one = await stranger(self.one.port)
+        one._send_kexinit()
+        await asyncio.wait_for(one.gone.wait(), PATIENCE)
+        self.one.logs("login failed: keys are exchanged again before the login")
+
+
+class TestAfterTheLogin(FloodCase):
+    async def reading(self, connection: asyncssh.SSHClientConnection) -> object:
+        """A channel with a file of a MiB open, and a window that takes all of it many times."""
+        (self.one.files / "a").mkdir(parents=True)
+        (self.one.files / "a" / "f").write_bytes(bytes(MIB))
+        channel = await raw(connection, window=1 << 30)
+        channel.send(HELLO)
+        await channel.packet()
+        channel.send(request("open", 1, string(b"f"), u32(1), u32(0)))
+        await channel.packet()
+        return channel
+
+    @asynchronous
+    async def test_replies_wait_in_the_file_while_keys_are_exchanged(self) -> None:
+        async with await self.login() as connection:
+            channel = await self.reading(connection)
+            begin_exchange(connection)
+            connection._kex_complete = True  # so that the requests are sent all the same
+            for number in range(3000):
+                channel.send(request("read", number, FIRST, u64(0), u32(255 << 10)))
+            async with await self.login() as other, await other.start_sftp_client() as sftp:
+                for _ in range(50):
+                    await self.delay(sftp)
+                    self.assertLess(self.grown(), 60 * MIB)
+
+    @asynchronous
+    async def test_requests_that_are_answered_after_the_keys_are_bounded(self) -> None:
+        async with await self.login() as connection:
+            begin_exchange(connection)
+            fields = String(b"nothing@example.com"), Boolean(True)
+            await flood(connection, flooding.GLOBAL, *fields, most=40 * MIB)
+            self.assertIsNone(connection._transport)
+            self.assertLess(self.grown(), 60 * MIB)
+        self.one.logs("ended: too many requests during a key exchange")
+
+    @asynchronous
+    async def test_variables_are_refused_and_not_kept(self) -> None:
+        async with await self.login() as connection:
+            channel = await self.reading(connection)
+            number = channel.writer.channel._send_chan
+            for name in range(3000):
+                fields = UInt32(number), String(b"env"), Boolean(False), String(b"%d" % name)
+                connection.send_packet(flooding.CHANNEL_REQUEST, *fields, String(bytes(30_000)))
+                while connection._transport.get_write_buffer_size() > MIB:
+                    await asyncio.sleep(0.001)
+            channel.send(request("stat", 7, string(b".")))
+            await channel.packet()
+            self.assertLess(self.grown(), 40 * MIB)
+
+    @asynchronous
+    async def test_packets_of_a_byte_are_not_asked_of_the_server(self) -> None:
+        async with await self.login() as connection:
+            with self.assertRaises(asyncssh.Error):
+                await raw(connection, max_pktsize=1)
+            self.one.logs("ended: it takes packets of 1 bytes only")
+
+    @asynchronous
+    async def test_a_key_exchange_that_does_not_end_ends_the_connection(self) -> None:
+        server = self.restarted("--rekey-timeout", "0.5")
+        async with await self.login(server) as connection:
+            await self.reading(connection)
+            begin_exchange(connection)
+            server.logs("ended: a key exchange took longer than 0.5 seconds (rekey_timeout)")
+
+    @asynchronous
+    async def test_keys_that_are_exchanged_again_hold_nothing_up(self) -> None:
+        async with await self.login() as connection:
+            channel = await self.reading(connection)
+            for number in range(200):
+                if number % 20 == 0:
+                    connection._rekey_bytes_sent = connection._rekey_bytes
+                channel.send(request("read", number, FIRST, u64(0), u32(64 << 10)))
+            for _ in range(200):
+                self.assertEqual(len(await asyncio.wait_for(channel.packet(), PATIENCE)), 13 + (64 << 10))
