@@ -14,11 +14,17 @@ from pysftpserver.pysftpexceptions import SFTPFailure, SFTPLimitReached, SFTPUns
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any
+    from typing import Any, Protocol
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.attributes import SFTPAttributes
     from pysftpserver.engine.log import SFTPLog
+
+    class Share(Protocol):
+        """What a user has in all sessions. check() raises SFTPLimitReached when that may not be more."""
+
+        def check(self) -> None: ...
+        def add(self, change: int) -> None: ...
 
 
 class FileHandle:
@@ -50,10 +56,11 @@ class DirectoryHandle:
 
 
 class HandleTable:
-    """The open handles of a session. limit: maximum number of open handles."""
+    """The open handles of a session. limit: maximum number of open handles. share: counts them as well."""
 
     def __init__(self, storage: SFTPAbstractServerStorage, log: SFTPLog, limit: int) -> None:
         self.limit = limit
+        self.share: Share | None = None
         self._storage = storage
         self._log = log
         self._reads_descriptors = _speaks_for(storage, "read")
@@ -65,6 +72,8 @@ class HandleTable:
         """Raises SFTPLimitReached when no more may be opened."""
         if len(self.opened) >= self.limit:
             raise SFTPLimitReached(f"{self.limit} open handles; close some of them first")
+        if self.share is not None:
+            self.share.check()
 
     def add_file(self, path: bytes, flags: int, opened: Any) -> bytes:
         """Add a file that the storage opened; return its handle. flags: the os.O_* it was opened with."""
@@ -94,6 +103,8 @@ class HandleTable:
         self._last = (self._last + 1) & 0xFFFFFFFF
         name = self._last.to_bytes(4, "big")
         self.opened[name] = handle
+        if self.share is not None:
+            self.share.add(1)
         return name
 
     def file(self, name: bytes) -> FileHandle:
@@ -125,7 +136,11 @@ class HandleTable:
         handle = self.opened.pop(name, None)
         if handle is None:
             raise SFTPFailure("Not an open handle")
-        self._close(handle, "", self._storage.close)
+        try:
+            self._close(handle, "", self._storage.close)
+        finally:
+            if self.share is not None:
+                self.share.add(-1)
 
     def spoil(self, name: bytes) -> None:
         """Tell the storage that content meant for an open file was refused or lost. Raises nothing."""
@@ -158,6 +173,9 @@ class HandleTable:
                 pass  # a storage without close() has nothing to close
             except BaseException as error:
                 self._log.fault(error)
+            finally:
+                if self.share is not None:
+                    self.share.add(-1)
 
 
 def _close_listing(listing: Any) -> None:

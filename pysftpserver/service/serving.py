@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 BACKLOG = 512
 FIRST_PASSED = 3  # the first descriptor that systemd hands over
 OTHER_DESCRIPTORS = 256  # what a server has open besides its connections
+MANY_DESCRIPTORS = 1 << 20  # where there is no limit
 EVERYWHERE = ("0.0.0.0", "::")  # all addresses of IPv4 and of IPv6
 
 
@@ -42,6 +43,12 @@ def raise_descriptor_limit(connections: int, each: int) -> None:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and wanted > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def descriptors() -> int:
+    """The number of descriptors that this process may have open."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MANY_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
 
 
 def listening_sockets(

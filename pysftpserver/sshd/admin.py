@@ -18,6 +18,7 @@ import struct
 from contextlib import contextmanager, suppress
 
 from pysftpserver.failures import reason_of
+from pysftpserver.service.accepting import Acceptor
 from pysftpserver.sshd.admin_client import LONGEST_QUESTION, AdminError, path_of
 
 TYPE_CHECKING = False
@@ -32,6 +33,7 @@ BACKLOG = 16
 PATIENCE = 10.0  # seconds for a question to arrive, and for an answer to be taken
 HEARING = 1.0  # seconds for a question that is refused
 MOST_ASKING = 16  # at once
+RESERVED_DESCRIPTORS = 4  # for questions when no others are left
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 LONGEST_USER = 1024  # characters
 
@@ -127,7 +129,7 @@ class Admin:
         self._process = process
         self._log = log
         self._asking: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
-        self._listener: asyncio.Server | None = None
+        self._listener: Acceptor | None = None
         self._questions: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
             "sessions": (lambda: {"sessions": sessions.all()}, ()),
             "end": (self._end, ("number", "user")),
@@ -136,7 +138,14 @@ class Admin:
 
     async def start(self, listening: socket.socket) -> None:
         """Answer on a listening socket."""
-        self._listener = await asyncio.start_server(self._serve, sock=listening, limit=LONGEST_QUESTION)
+
+        def asked() -> asyncio.StreamReaderProtocol:
+            reader = asyncio.StreamReader(limit=LONGEST_QUESTION)
+            return asyncio.StreamReaderProtocol(reader, self._serve)
+
+        self._listener = Acceptor(
+            listening, asked, self._log, "admin socket", RESERVED_DESCRIPTORS, serves_in_need=True
+        )
 
     async def close(self) -> None:
         """Stop answering."""

@@ -70,6 +70,10 @@ class ServerSettings(ServiceSettings):
     max_per_user = Setting(
         optional(COUNT), None, "Maximum number of connections of one user.", unset="no limit", reloads=True
     )
+    max_handles = Setting(
+        COUNT, 1024, "Maximum number of files and directories that one user has open, in all sessions.",
+        reloads=True,
+    )
     auth_tries = Setting(
         whole(1, 1000), 6,
         "Maximum number of attempts to log in on one connection: keys, and requests of other methods.",

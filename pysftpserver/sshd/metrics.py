@@ -30,6 +30,8 @@ LIMITS = (
     "unsent",
     "received",
     "packet_size",
+    "max_handles",
+    "descriptors",
 )
 
 #: What only grows: (key in the figures, name for Prometheus without "_total", label, help).
@@ -45,6 +47,7 @@ COUNTERS = (
 GAUGES = (
     ("sessions", "pysftpd_sessions", "Connections that have logged in."),
     ("connections", "pysftpd_connections", "Open connections, including unauthenticated ones."),
+    ("handles", "pysftpd_handles", "Open files and directories."),
     ("outdated", "pysftpd_users_outdated", "Processes that cannot read the users and keep those they have."),
     ("processes", "pysftpd_processes", "Processes that have answered."),
 )

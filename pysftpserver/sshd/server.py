@@ -6,13 +6,17 @@ What may not enter: concrete storages, where users are kept, command lines.
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 
 import asyncssh
 
-from pysftpserver.engine.limits import Limits
+from pysftpserver.engine.limits import DESCRIPTORS_A_HANDLE, Limits
 from pysftpserver.engine.log import SFTPLog
 from pysftpserver.server import SFTPServer
+from pysftpserver.service import serving
+from pysftpserver.service.accepting import Acceptor
+from pysftpserver.service.budget import Budget
 from pysftpserver.service.serving import Members
 from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.connection import Connection
@@ -36,6 +40,7 @@ KEEPALIVE = 30.0  # seconds of silence before a client has to answer a keep-aliv
 QUICK_LOGIN = 2.0  # seconds
 LAST_WORDS = 1.0  # seconds for sending the reason of a disconnection
 CLOSING = 5.0  # seconds for closing what sessions have open
+RESERVE = 8  # a part of this many of all descriptors is kept for logins; half of that for sessions' starts
 KEEPALIVES = 3  # requests without an answer that end a connection
 
 
@@ -71,12 +76,19 @@ class Server:
         self.connections = Members()
         self.channels = Members()
         self.threads = Threads()
+        self.handles = Budget(
+            "open files and directories",
+            "max_handles",
+            settings.max_handles,
+            lambda count: not self._has_descriptors(RESERVE),
+            self._refused,
+        )
         self.is_draining = False
         self._host_keys = list(host_keys)
         self._storage_of = storage_of
         self._limits = limits or Limits()
         self._hook_of = hook_of
-        self._listeners: list[asyncio.Server] = []
+        self._listeners: list[Acceptor] = []
         self._idle_check: asyncio.Task[None] | None = None
 
     # --- listening ----------------------------------------------------------------------------------------
@@ -102,13 +114,25 @@ class Server:
         )
         loop = asyncio.get_running_loop()
         for listening in sockets:
-            listener = await loop.create_server(lambda: GuardedConnection(loop, options), sock=listening)
-            self._listeners.append(listener)
+            self._listeners.append(
+                Acceptor(listening, lambda: GuardedConnection(loop, options), self.log, "listener")
+            )
         self._idle_check = asyncio.create_task(self._end_idle())
+
+    def _has_descriptors(self, part: int) -> bool:
+        """Whether more files may be opened. part: 1/part of all descriptors is kept for the rest."""
+        most = serving.descriptors()
+        others = min(serving.OTHER_DESCRIPTORS, most // part)
+        used = DESCRIPTORS_A_HANDLE * (self.handles.count + len(self.channels)) + len(self.connections)
+        return used < most - others - most // part
+
+    def _refused(self, limit: str) -> None:
+        self.metrics.limited[limit] += 1
 
     def apply_limits(self) -> None:
         """Apply settings that have changed."""
         settings = self.settings
+        self.handles.each = settings.max_handles
         if settings.max_connections > self.gate.room:
             self.log.error(f"max_connections: one process has room for {self.gate.room} until a restart")
         self.gate.limit(settings.max_connections, settings.max_per_address, settings.max_per_user)
@@ -136,13 +160,18 @@ class Server:
     def engine(self, connection: Connection) -> SFTPServer:
         """The engine for one session of a connection."""
         assert connection.user is not None
-        return SFTPServer(
+        if not self._has_descriptors(2 * RESERVE):
+            self._refused("descriptors")
+            raise OSError(errno.EMFILE, "too many open files in all sessions")
+        engine = SFTPServer(
             self._storage_of(connection.user),
             self._hook_of(connection),
             log=self._log_of(connection),
             read_only=self.settings.read_only,
             limits=self._limits,
         )
+        engine.handles.share = self.handles.share(connection.user.name)
+        return engine
 
     def _log_of(self, connection: Connection) -> SFTPLog:
         """The log with the connection's name in front of each line."""

@@ -59,6 +59,7 @@ class Sessions:
             moved["sent"] += sent
         figures["sessions"] = sum(1 for _ in self._present())
         figures["connections"] = len(self._server.connections)
+        figures["handles"] = self._server.handles.count
         figures["outdated"] = int(self._server.directory.trouble() is not None)
         figures["processes"] = 1
         return figures
