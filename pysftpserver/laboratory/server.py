@@ -19,6 +19,7 @@ from pysftpserver.laboratory.keys import Keys
 from pysftpserver.laboratory.service import Client, Service, about, title_of
 from pysftpserver.laboratory.session import Session
 from pysftpserver.service.audit import AuditFile, DoorAudit
+from pysftpserver.service.loglimit import LogLimit
 from pysftpserver.service.logs import ServiceLog
 from pysftpserver.service.serving import (
     BACKLOG,
@@ -78,6 +79,7 @@ class Server:
         self.settings = settings
         self.services = Services(services)
         self.log = log
+        self.log_limit = LogLimit(log, settings.log_rate)
         self.room = memoryview(bytearray(ROOM))
         self._audit_file = None if settings.audit is None else AuditFile(settings.audit)
         self._throttle = Throttle()
@@ -131,7 +133,9 @@ class Server:
         if self._audit_file is not None:
             self._audit_file.reopen()
         self._set_password(password)
-        return self.settings.take_over(new)
+        kept = self.settings.take_over(new)
+        self.log_limit.rate = self.settings.log_rate
+        return kept
 
     async def stop(self) -> None:
         """Handle what has arrived, tell every client, and end within drain_seconds.
@@ -156,6 +160,7 @@ class Server:
             await asyncio.wait(self._goodbyes, timeout=GOODBYES)
         for service in self.services.all:
             service.detach()
+        self.log_limit.tell()
         self.keys.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._key_maker.shutdown(wait=False, cancel_futures=True)

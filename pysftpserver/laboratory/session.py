@@ -19,6 +19,7 @@ from pysftpserver.laboratory.outgoing import Outgoing
 from pysftpserver.laboratory.service import Client, finished, title_of, work_of
 from pysftpserver.laboratory.wire import Form, Word
 from pysftpserver.pysftpexceptions import SFTPSessionEnd
+from pysftpserver.service.throttle import network_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,10 +73,11 @@ class Session(asyncio.BufferedProtocol):
         self.address: tuple[str, int] = (str(address[0]), int(address[1]))
         host, port = self.address
         self.peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.log = self._server.log_limit.of(network_of(host))
         self._outgoing = Outgoing(transport, self._settings, self._abort)
         reason = self._server.admit(self)
         if reason is not None:
-            self._server.log.error(f"{self.peer}: refused: {reason}")
+            self.log.error(f"{self.peer}: refused: {reason}")
             self._close(wire.refused(Word.CONNECTION, reason))
             return
         self.is_admitted = True
@@ -148,7 +150,7 @@ class Session(asyncio.BufferedProtocol):
                 reason = "this server requires encryption, and the key is empty"
                 self._end("an empty key; allow_plaintext would allow it", reason)
                 return
-            self._server.log.info(f"{self.peer}: NOT ENCRYPTED: an empty key")
+            self.log.info(f"{self.peer}: NOT ENCRYPTED: an empty key")
         self._say_next()
 
     def _say_next(self) -> None:
@@ -177,7 +179,7 @@ class Session(asyncio.BufferedProtocol):
         self._watch_idle()
         self.client = Client(self, text, self.address, self._codec.is_encrypted)
         how = "encrypted" if self._codec.is_encrypted else "NOT ENCRYPTED"
-        self._server.log.info(f"{self.peer}: accepted as {text!r}, {how}")
+        self.log.info(f"{self.peer}: accepted as {text!r}, {how}")
         self._audit = self._server.audit_of(self, text)
         self.note("login", is_encrypted=self._codec.is_encrypted)
         self._join(self._server.services.default)
@@ -300,7 +302,7 @@ class Session(asyncio.BufferedProtocol):
             self._send(wire.refused(Word.NAME, fault))
             return
         before, client.name = client.name, name
-        self._server.log.info(f"{self.peer}: {before!r} is now {name!r}")
+        self.log.info(f"{self.peer}: {before!r} is now {name!r}")
         self._send(wire.tell(Word.NAME, name))
         assert self._service is not None
         self._call(self._service.on_rename, client, before)
@@ -316,18 +318,16 @@ class Session(asyncio.BufferedProtocol):
         self._outgoing.flush()
         self._codec.receive_under(key)
         self._codec.send_under(key)
-        self._server.log.info(f"{self.peer}: the key was changed")
+        self.log.info(f"{self.peer}: the key was changed")
 
     def _stop_server(self) -> None:
         if not self._settings.allow_remote_stop:
             if not self._has_ordered:  # a line for each would let a client fill the disk with logs
                 self._has_ordered = True
-                self._server.log.error(
-                    f"{self.peer}: STOP SERVER was refused; allow_remote_stop would allow it"
-                )
+                self.log.error(f"{self.peer}: STOP SERVER was refused; allow_remote_stop would allow it")
             self._send(wire.refused(Word.STOP, "clients may not stop this server"))
             return
-        self._server.log.info(f"{self.peer}: STOP SERVER")
+        self.log.info(f"{self.peer}: STOP SERVER")
         self._server.stop_wanted()
 
     # --- the service --------------------------------------------------------------------------------------
@@ -377,8 +377,8 @@ class Session(asyncio.BufferedProtocol):
     def _fault(self, error: BaseException) -> None:
         """Log an exception of a service, and tell the client that its message is lost."""
         title = title_of(self._service) if self._service is not None else "?"
-        self._server.log.error(f"{self.peer}: the service {title} failed:")
-        self._server.log.fault(error)
+        self.log.error(f"{self.peer}: the service {title} failed:")
+        self.log.fault(error)
         self._send(wire.refused(Word.MESSAGE, f"the service {title} failed ({type(error).__name__})"))
 
     async def _leave(self, client: Client) -> None:
@@ -398,8 +398,8 @@ class Session(asyncio.BufferedProtocol):
             async with asyncio.timeout(LEAVING):
                 await finished(service.on_leave(client))
         except BaseException as error:
-            self._server.log.error(f"{self.peer}: the service failed in on_leave():")
-            self._server.log.fault(error)
+            self.log.error(f"{self.peer}: the service failed in on_leave():")
+            self.log.fault(error)
 
     # --- sending ------------------------------------------------------------------------------------------
 
@@ -476,10 +476,10 @@ class Session(asyncio.BufferedProtocol):
         self._unread = b""
         if self.client is not None:
             self._server.look_after(self._leave(self.client))
-        level = self._server.log.info if self.client is not None and self.is_lost else self._server.log.error
+        level = self.log.info if self.client is not None and self.is_lost else self.log.error
         who = self.peer if self.client is None else f"{self.peer} {self.client.name!r}"
         if self.client is None and self.is_lost:
-            self._server.log.write(VERBOSE, f"{who}: {reason}")
+            self.log.write(VERBOSE, f"{who}: {reason}")
         else:
             level(f"{who}: ended: {reason}")
 

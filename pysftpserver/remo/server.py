@@ -18,6 +18,7 @@ from pysftpserver.remo.application import Application
 from pysftpserver.remo.audit import LOG
 from pysftpserver.remo.config import ServerSettings, from_environ
 from pysftpserver.remo.users import UserError, Users, service
+from pysftpserver.service.loglimit import LogLimit
 from pysftpserver.service.logs import ServiceLog
 from pysftpserver.service.serving import block_until_told
 
@@ -121,17 +122,28 @@ def serve(values: ServerSettings, open_by_name: OpenByName, load: Callable[[], S
 
 
 class _Handler(logging.Handler):
-    """Hands what Python's logging has to the log of a service."""
+    """Hands what Python's logging has to the log of a service. rate: its log_rate.
 
-    def __init__(self, log: ServiceLog) -> None:
+    What a message names first (an address, a session, a user) is what has caused the line.
+    """
+
+    def __init__(self, log: ServiceLog, rate: int | None) -> None:
         super().__init__()
         self.log = log
+        self.limit = LogLimit(log, rate)
+
+    def close(self) -> None:
+        self.limit.tell()
+        super().close()
 
     def emit(self, record: logging.LogRecord) -> None:
         levels = ((logging.ERROR, ERROR), (logging.INFO, INFO))
         level = next((level for least, level in levels if record.levelno >= least), DEBUG1)
         for line in self.format(record).splitlines():  # more than one where there is a traceback
-            self.log.write(level, line)
+            if isinstance(record.args, tuple) and record.args and isinstance(record.args[0], str):
+                self.limit.write("others" if record.msg == "%s" else record.args[0], level, line)
+            else:
+                self.log.write(level, line)
 
 
 def set_up_log(values: ServerSettings) -> None:
@@ -147,8 +159,9 @@ def set_up_log(values: ServerSettings) -> None:
         handler = next((one for one in log.handlers if isinstance(one, _Handler)), None)
         if handler is not None:
             handler.log.reload(values)
+            handler.limit.rate = values.log_rate
         elif values.logfile is not None or not logging.getLogger().handlers:
-            log.addHandler(_Handler(ServiceLog("pysftpremo", values)))
+            log.addHandler(_Handler(ServiceLog("pysftpremo", values), values.log_rate))
             log.propagate = False
     is_debug = values.debug or LEVELS[values.log_level] >= DEBUG1
     if is_debug:

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import stat
 import threading
 import time
 
@@ -27,12 +28,13 @@ NAMES = {FATAL: "fatal", ERROR: "error", INFO: "info", VERBOSE: "verbose"}
 
 class LogFile:
     """A log file, made with mode 0600. most: size in bytes at which it is rotated; None: never. keep: number
-    of rotated files to keep. Raises OSError when it cannot be opened.
+    of rotated files to keep. A symbolic link (/dev/stdout) and what is no regular file are not rotated.
+    Raises OSError when it cannot be opened.
     """
 
     def __init__(self, path: str, most: int | None = None, keep: int = 5) -> None:
         self._path = path
-        self._most = most
+        self._most = most if is_rotated(path) else None
         self._keep = keep
         self._descriptor = open_for_appending(path)
         self._lock = threading.Lock()
@@ -72,6 +74,14 @@ class LogFile:
             self._reopen()
         except OSError:  # the log goes on in the file that is full
             fcntl.flock(full, fcntl.LOCK_UN)
+
+
+def is_rotated(path: str) -> bool:
+    """Whether a log of that name may be renamed."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return True  # it is about to be made
 
 
 def _move(old: str, new: str) -> None:

@@ -407,9 +407,14 @@ class LogSettings(Settings):
         "Write the log as text (plain) or as one JSON object per line (json).",
     )
     log_size = Setting(
-        optional(whole(1, 1_000_000, "MIB")), None, "Rotate the log at this size (MiB).", unset="no rotation"
+        optional(whole(1, 1_000_000, "MIB")), 100, "Rotate the log file at this size (MiB); none is never."
     )
     log_keep = Setting(whole(1, 1000), 5, "Number of rotated log files to keep.")
+    log_rate = Setting(
+        optional(whole(1, 1_000_000, "LINES")), 500,
+        "Maximum number of log lines a second that one user or address causes, averaged over 20 seconds; the "
+        "rest is counted in a line, and none is no limit.", reloads=True,
+    )
     audit = Setting(
         optional(FILE), None, "Append the audit log to this file, one JSON object per operation.",
         unset="no audit log",

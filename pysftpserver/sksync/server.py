@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pysftpserver.failures import BadInput
 from pysftpserver.service import serving
 from pysftpserver.service.audit import AuditFile
+from pysftpserver.service.loglimit import LogLimit
 from pysftpserver.service.logs import ServiceLog
 from pysftpserver.service.throttle import network_of
 from pysftpserver.sksync.connection import Connection
@@ -54,6 +55,7 @@ class Server:
         self._settings = settings
         self._shares = shares
         self._log = log
+        self._log_limit = LogLimit(log, settings.log_rate)
         self._context = context
         self._sink = sink
         self._logins = Logins(settings.users)
@@ -73,6 +75,7 @@ class Server:
         """Serve new clients by other settings; running sessions keep theirs."""
         self._settings, self._shares, self._context = settings, shares, context
         self._logins.users = settings.users
+        self._log_limit.rate = settings.log_rate
 
     async def stop(self, seconds: float = 0.0) -> None:
         """Stop listening, let running syncs finish, and end what is left, with the files half received.
@@ -92,6 +95,7 @@ class Server:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        self._log_limit.tell()
         self._threads.shutdown()
 
     # --- each client --------------------------------------------------------------------------------------
@@ -102,13 +106,17 @@ class Server:
     def _on_made(self, connection: Connection) -> None:
         refusal = self._refusal(connection)
         if refusal is not None:
-            self._log.error(f"{connection.peer}: refused: {refusal}")
+            self._log_of(connection).error(f"{connection.peer}: refused: {refusal}")
             connection.transport.abort()
             return
         client = _Client(connection)
         client.task = asyncio.get_running_loop().create_task(self._serve(client))
         client.task.add_done_callback(lambda _: self._clients.discard(client))
         self._clients.add(client)
+
+    def _log_of(self, connection: Connection) -> SFTPLog:
+        """The log, with a limit for the lines that the address causes."""
+        return self._log_limit.of(network_of(connection.address[0]))
 
     def _refusal(self, connection: Connection) -> str | None:
         """Why a new connection cannot stay, or None."""
@@ -132,14 +140,14 @@ class Server:
                 self._settings,
                 self._shares,
                 self._logins,
-                self._log,
+                self._log_of(connection),
                 self._in_thread,
                 self._sink,
             )
             await client.session.run()
             await connection.end()
         except (OSError, TimeoutError) as error:  # of the handshake
-            self._log.error(f"{connection.peer}: ended: {tls_reason(error)}")
+            self._log_of(connection).error(f"{connection.peer}: ended: {tls_reason(error)}")
         finally:
             connection.transport.abort()
 

@@ -14,6 +14,7 @@ import asyncssh
 
 from pysftpserver.failures import one_line, reason_of
 from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.service.throttle import network_of
 from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.channel import Channel
 from pysftpserver.sshd.guarded import GuardedConnection
@@ -21,6 +22,7 @@ from pysftpserver.sshd.keys import fingerprint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pysftpserver.engine.log import SFTPLog
     from pysftpserver.server import SFTPServer
     from pysftpserver.sshd.server import Server
     from pysftpserver.sshd.users import User
@@ -98,11 +100,11 @@ class Connection(asyncssh.SSHServer):
         if self._place >= 0:
             server.gate.leave(self._place)
         if self.user is not None:
-            server.log.info(f"{self}: gone")
+            self._log.info(f"{self}: gone")
         elif self._has_failed:
             pass
         elif self._reason:
-            server.log.error(f"{self}: refused: {self._reason}")
+            self._log.error(f"{self}: refused: {self._reason}")
         elif self.name or self._requests:
             self._failed()
 
@@ -185,7 +187,7 @@ class Connection(asyncssh.SSHServer):
         if self.user is None:
             self._refuse(words)
         else:
-            self._server.log.error(f"{self}: ended: {words}")
+            self._log.error(f"{self}: ended: {words}")
         self.conn.abort()
 
     def end(self, words: str, code: int = asyncssh.DISC_BY_APPLICATION) -> None:
@@ -215,6 +217,16 @@ class Connection(asyncssh.SSHServer):
     def moved_at(self) -> float:
         """When data was last moved, by the event loop's clock."""
         return max([self._moved_at, *(channel.moved_at for channel in self.channels)])
+
+    @property
+    def _log(self) -> SFTPLog:
+        """The log, with a limit for the lines of the user, or of the address before the login."""
+        return self._server.log_limit.of(self.causer)
+
+    @property
+    def causer(self) -> str:
+        """The user, or the network of the address before the login."""
+        return network_of(self.address) if self.user is None else f"user {self.user.name!r}"
 
     def __str__(self) -> str:
         return f"{self.address} {self.name!r}" if self.name else self.address
@@ -270,7 +282,7 @@ class Connection(asyncssh.SSHServer):
         self.user = user
         self.conn.trust()
         self._server.metrics.logins["accepted"] += 1
-        self._server.log.info(f"{self}: logged in with {fingerprint(self.key)}")
+        self._log.info(f"{self}: logged in with {fingerprint(self.key)}")
 
     def _failed(self) -> None:
         server = self._server
@@ -278,7 +290,7 @@ class Connection(asyncssh.SSHServer):
         server.penalties.failed(self.address, time.monotonic())
         server.metrics.logins["refused"] += 1
         why = f": {self._reason}" if self._reason else ""
-        server.log.error(f"{self}: login failed{why}")
+        self._log.error(f"{self}: login failed{why}")
 
     def is_still_allowed(self) -> bool:
         """Whether the directory still lets this user in with the key that was used."""
@@ -306,10 +318,10 @@ class Connection(asyncssh.SSHServer):
         except (OSError, ValueError, SFTPException) as error:
             path = getattr(error, "filename", None)
             what = "the storage" if path is None else one_line(str(path))
-            self._server.log.error(f"{self}: no session: {what} cannot be opened: {reason_of(error)}")
+            self._log.error(f"{self}: no session: {what} cannot be opened: {reason_of(error)}")
         except Exception as error:  # the administrator's own class
-            self._server.log.error(f"{self}: no session: the storage cannot be opened:")
-            self._server.log.fault(error)
+            self._log.error(f"{self}: no session: the storage cannot be opened:")
+            self._log.fault(error)
         return None
 
     def _on_end(self, channel: Channel) -> None:

@@ -32,6 +32,7 @@ LIMITS = (
     "packet_size",
     "max_handles",
     "descriptors",
+    "log_rate",
 )
 
 #: What only grows: (key in the figures, name for Prometheus without "_total", label, help).

@@ -17,6 +17,7 @@ from pysftpserver.server import SFTPServer
 from pysftpserver.service import serving
 from pysftpserver.service.accepting import Acceptor
 from pysftpserver.service.budget import Budget
+from pysftpserver.service.loglimit import LogLimit
 from pysftpserver.service.serving import Members
 from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.connection import Connection
@@ -67,6 +68,7 @@ class Server:
         self.settings = settings
         self.directory = directory
         self.log = log
+        self.log_limit = LogLimit(log, settings.log_rate, lambda: self._refused("log_rate"))
         shared = shared or Shared(1, settings.max_connections)
         self.gate = Gate(
             shared, process, settings.max_connections, settings.max_per_address, settings.max_per_user
@@ -133,6 +135,7 @@ class Server:
         """Apply settings that have changed."""
         settings = self.settings
         self.handles.each = settings.max_handles
+        self.log_limit.rate = settings.log_rate
         if settings.max_connections > self.gate.room:
             self.log.error(f"max_connections: one process has room for {self.gate.room} until a restart")
         self.gate.limit(settings.max_connections, settings.max_per_address, settings.max_per_user)
@@ -175,13 +178,16 @@ class Server:
 
     def _log_of(self, connection: Connection) -> SFTPLog:
         """The log with the connection's name in front of each line."""
-        return SFTPLog(lambda level, text: self.log.write(level, f"{connection}: {text}"), self.log.level)
+        who = connection.causer
+        write = self.log_limit.write
+        return SFTPLog(lambda level, text: write(who, level, f"{connection}: {text}"), self.log.level)
 
     async def _end_idle(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             most = self.settings.idle_timeout
             await asyncio.sleep(IDLE_CHECKS if most is None else min(IDLE_CHECKS, most / 4))
+            self.log_limit.tell()
             if most is None:
                 continue
             for connection in self.connections:
@@ -210,5 +216,6 @@ class Server:
         # Files are closed in threads; one that hangs must not hold up the end of the others.
         if not await self.channels.emptied(CLOSING):
             self.log.error("some sessions did not end in time")
+        self.log_limit.tell()
         await self.directory.close()
         self.threads.shutdown()

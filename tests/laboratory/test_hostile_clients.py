@@ -232,6 +232,15 @@ class Hostile(ServerCase):
             until(lambda served=served: served.server.count < 2, "the place is not free again")
             self.is_well(served)
 
+    def test_an_address_that_fills_the_log_is_counted_instead(self) -> None:
+        served = self.serve(log_rate=1, max_connections=1)
+        self.old(served, KEY)
+        for _ in range(60):
+            self.assertIn(b"(max_connections)", self.raw(served).rest())
+        served.stop()
+        served.log.wait("log lines were left out (log_rate)")
+        self.assertLess(sum("max_connections" in line for line in served.log.lines), 40)
+
     def test_one_that_is_silent_for_too_long_is_disconnected_where_that_is_asked_for(self) -> None:
         served = self.serve(idle_timeout=0.2)
         client = self.old(served, KEY)

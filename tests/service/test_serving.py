@@ -188,6 +188,25 @@ class Logs(Case):
         self.assertEqual(names, ["log", "log.1", "log.2"])
         self.assertTrue(self.read().endswith("the first line of a file\n"))
 
+    def test_a_log_is_rotated_unless_that_is_asked_for(self):
+        log, path = ServiceLog("pysftpx", self.settings()), self.directory / "log"
+        os.truncate(path, 100 << 20)
+        log.info("more")
+        self.assertEqual((self.directory / "log.1").stat().st_size, 100 << 20)
+        log = ServiceLog("pysftpx", self.settings(log_size=None))
+        os.truncate(path, 200 << 20)
+        log.info("more")
+        self.assertGreater(path.stat().st_size, 200 << 20)
+
+    def test_a_log_that_is_a_link_is_not_renamed(self):
+        (self.directory / "there").touch()
+        (self.directory / "log").symlink_to("there")
+        log = LogFile(os.fspath(self.directory / "log"), 20, 1)
+        for _ in range(3):
+            log.append(b"0123456789\n")
+        self.assertEqual((self.directory / "there").stat().st_size, 33)
+        self.assertEqual(sorted(path.name for path in self.directory.iterdir()), ["log", "there"])
+
     def test_threads_and_processes_that_share_a_log_lose_no_line_when_it_is_rotated(self):
         path = os.fspath(self.directory / "log")
         shared = LogFile(path, 1000, 110)

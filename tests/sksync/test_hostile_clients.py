@@ -284,6 +284,16 @@ class Breaks(PeerCase):
         for _ in range(3):
             self.assert_serves(serving)
 
+    def test_an_address_that_fills_the_log_is_counted_instead(self) -> None:
+        serving = self.serve(log_rate=1)
+        for _ in range(60):
+            with serving.connect() as raw:
+                raw.sendall(b"nonsense\n")
+                rest(raw)
+        serving.stop()
+        self.assertLess(len(serving.lines), 40)
+        self.assertTrue(any("log lines were left out (log_rate)" in line for line in serving.lines))
+
 
 class TheEnd(PeerCase):
     def test_a_slow_reader_gets_the_last_block_whole(self) -> None:

@@ -116,6 +116,22 @@ class TestBeforeTheLogin(FloodCase):
 
 
 class TestAfterTheLogin(FloodCase):
+    @asynchronous
+    async def test_a_user_who_fills_the_log_is_counted_instead(self) -> None:
+        server = self.restarted("--log-rate", "10")
+        async with await self.login(server) as connection:
+            channel = await self.reading(connection)
+            for number in range(2000):
+                channel.send(request("opendir", number, string(b".")))
+                channel.send(request("close", number, string(u32(number + 2))))
+                if number % 50 == 49:
+                    for _ in range(100):
+                        await channel.packet()
+        server.stop()
+        text = server.log()
+        self.assertLess(text.count("closedir"), 400)
+        self.assertRegex(text, r"user 'alice': \d+ log lines were left out \(log_rate\)")
+
     async def reading(self, connection: asyncssh.SSHClientConnection) -> object:
         """A channel with a file of a MiB open, and a window that takes all of it many times."""
         (self.one.files / "a").mkdir(parents=True)
