@@ -41,7 +41,7 @@ STRANGERS_READ = 32 << 10  # bytes that are read at once before the login
 SLACK = 1024  # bytes of a packet's header, padding and integrity code, and more
 MOST_DEFERRED = 2000  # packets that wait for the end of a key exchange
 MOST_WAITING = 16_384  # packets that wait in a channel, which are at most 2 MiB: honest ones are larger
-MOST_UNSENT = 64 << 20  # bytes; whatever a channel sends waits in the channel long before
+MOST_UNSENT = 32 << 20  # bytes; what channels send waits in them long before
 SMALLEST_PACKET = 512  # bytes that a client has to take in one packet
 REFUSED = ("env", "x11_req", "auth_agent_req_at_openssh_dot_com")  # requests in a channel
 

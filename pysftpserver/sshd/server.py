@@ -16,7 +16,7 @@ from pysftpserver.engine.log import SFTPLog
 from pysftpserver.server import SFTPServer
 from pysftpserver.service import serving
 from pysftpserver.service.accepting import Acceptor
-from pysftpserver.service.budget import Budget
+from pysftpserver.service.holdings import Holdings
 from pysftpserver.service.loglimit import LogLimit
 from pysftpserver.service.serving import Members
 from pysftpserver.sshd import algorithms
@@ -78,7 +78,7 @@ class Server:
         self.connections = Members()
         self.channels = Members()
         self.threads = Threads()
-        self.handles = Budget(
+        self.handles = Holdings(
             "open files and directories",
             "max_handles",
             settings.max_handles,
@@ -173,7 +173,7 @@ class Server:
             read_only=self.settings.read_only,
             limits=self._limits,
         )
-        engine.handles.share = self.handles.share(connection.user.name)
+        engine.handles.share = self.handles.of(connection.user.name)
         return engine
 
     def _log_of(self, connection: Connection) -> SFTPLog:

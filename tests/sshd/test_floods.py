@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
+from unittest import mock
 
 import asyncssh
 from asyncssh.packet import Boolean, String, UInt32
 
+from pysftpserver.sshd import guarded
 from tests.integration.sshd import HOST
 from tests.sshd import flooding
 from tests.sshd.flooding import MIB, begin_exchange, flood, login_request, password, resident, stranger
-from tests.sshd.inprocess import asynchronous, raw
+from tests.sshd.inprocess import Raw, asynchronous, raw, running
 from tests.sshd.running import Place, Pysftpd
+from tests.sshd.test_logins import files
 from tests.support.packets import request, string, u32, u64
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, eventually
 
 SOCKETS = 60
 HELLO = u32(5) + b"\x01" + u32(3)
@@ -132,11 +136,11 @@ class TestAfterTheLogin(FloodCase):
         self.assertLess(text.count("closedir"), 400)
         self.assertRegex(text, r"user 'alice': \d+ log lines were left out \(log_rate\)")
 
-    async def reading(self, connection: asyncssh.SSHClientConnection) -> object:
+    async def reading(self, connection: asyncssh.SSHClientConnection, window: int = 1 << 30) -> Raw:
         """A channel with a file of a MiB open, and a window that takes all of it many times."""
         (self.one.files / "a").mkdir(parents=True)
         (self.one.files / "a" / "f").write_bytes(bytes(MIB))
-        channel = await raw(connection, window=1 << 30)
+        channel = await raw(connection, window=window)
         channel.send(HELLO)
         await channel.packet()
         channel.send(request("open", 1, string(b"f"), u32(1), u32(0)))
@@ -165,6 +169,35 @@ class TestAfterTheLogin(FloodCase):
             self.assertIsNone(connection._transport)
             self.assertLess(self.grown(), 60 * MIB)
         self.one.logs("ended: too many requests during a key exchange")
+
+    @asynchronous
+    async def test_tiny_packets_to_a_channel_that_waits_are_bounded(self) -> None:
+        async with await self.login() as connection:
+            channel = await self.reading(connection, window=1000)
+            for number in range(8):  # replies that are not taken, then requests that wait for that
+                channel.send(request("read", number, FIRST, u64(0), u32(255 << 10)))
+            channel.send(request("stat", 9, string(b".")) * 60_000)
+            number = channel.writer.channel._send_chan
+            fields = UInt32(number), String(b"x")
+            await flood(connection, flooding.CHANNEL_DATA, *fields, most=40 * MIB, at_once=100)
+            self.one.logs("ended: too many small packets")
+            self.assertLess(self.grown(), 40 * MIB)
+
+    @asynchronous
+    async def test_answers_that_are_not_taken_are_bounded(self) -> None:
+        with mock.patch.object(guarded, "MOST_UNSENT", 100_000):
+            async with running(files) as server, await server.connect() as connection:
+                connection._transport.pause_reading()
+                (there,) = server.server.connections
+                sock = there.conn._transport.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+                fields = String(b"nothing@example.com"), Boolean(True)
+                sending = asyncio.create_task(
+                    flood(connection, flooding.GLOBAL, *fields, most=80 * MIB, at_once=100)
+                )
+                await eventually(lambda: any("it takes no answers" in line for line in server.lines))
+                sending.cancel()
+                self.assertEqual(server.server.metrics.limited["unsent"], 1)
 
     @asynchronous
     async def test_variables_are_refused_and_not_kept(self) -> None:

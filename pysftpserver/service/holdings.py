@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Budget:
-    """What all users have. what: its name in messages ("open files and directories"). setting: the name of
+class Holdings:
+    """What all users hold. what: its name in messages ("open files and directories"). setting: the name of
     the limit. each: the limit of one user. is_full: whether that many in all are as many as there may be.
     refused: called with the setting's name, or with "descriptors", when more is refused.
     """
@@ -36,35 +36,35 @@ class Budget:
         self.refused = refused
         self.count = 0
         self.lock = threading.Lock()
-        self._shares: WeakValueDictionary[str, Share] = WeakValueDictionary()
+        self._holdings: WeakValueDictionary[str, Holding] = WeakValueDictionary()
 
-    def share(self, user: str) -> Share:
+    def of(self, user: str) -> Holding:
         """What one user has, in all sessions."""
-        share = self._shares.get(user)
-        if share is None:
-            share = self._shares[user] = Share(self)
-        return share
+        holding = self._holdings.get(user)
+        if holding is None:
+            holding = self._holdings[user] = Holding(self)
+        return holding
 
 
-class Share:
+class Holding:
     """What one user has."""
 
-    def __init__(self, budget: Budget) -> None:
-        self._budget = budget
+    def __init__(self, all_users: Holdings) -> None:
+        self._all = all_users
         self.count = 0
 
     def check(self) -> None:
         """Raises SFTPLimitReached when the user may have no more. It may be exceeded by one a thread."""
-        budget = self._budget
-        if self.count >= budget.each:
-            budget.refused(budget.setting)
-            raise SFTPLimitReached(f"{budget.each} {budget.what} of one user ({budget.setting})")
-        if budget.is_full(budget.count):
-            budget.refused("descriptors")
-            raise SFTPLimitReached(f"{budget.count} {budget.what} of all users; try again later")
+        all_users = self._all
+        if self.count >= all_users.each:
+            all_users.refused(all_users.setting)
+            raise SFTPLimitReached(f"{all_users.each} {all_users.what} of one user ({all_users.setting})")
+        if all_users.is_full(all_users.count):
+            all_users.refused("descriptors")
+            raise SFTPLimitReached(f"{all_users.count} {all_users.what} of all users; try again later")
 
     def add(self, change: int) -> None:
         """The user has that many more, or fewer if it is negative."""
-        with self._budget.lock:
+        with self._all.lock:
             self.count += change
-            self._budget.count += change
+            self._all.count += change
