@@ -74,7 +74,9 @@ class Acceptor:
         self._loop.add_reader(listening, self._accept)
 
     def close(self) -> None:
-        """Accept no more, and close the socket."""
+        """Accept no more, and close the socket. It may have been closed before."""
+        if self._listening.fileno() < 0:
+            return
         if self._timer is not None:
             self._timer.cancel()
         self._loop.remove_reader(self._listening)
