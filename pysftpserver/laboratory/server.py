@@ -18,11 +18,11 @@ from pysftpserver.laboratory.config import ServerSettings
 from pysftpserver.laboratory.keys import Keys
 from pysftpserver.laboratory.service import Client, Service, about, title_of
 from pysftpserver.laboratory.session import Session
+from pysftpserver.service.accepting import Acceptor
 from pysftpserver.service.audit import AuditFile, DoorAudit
 from pysftpserver.service.loglimit import LogLimit
 from pysftpserver.service.logs import ServiceLog
 from pysftpserver.service.serving import (
-    BACKLOG,
     Members,
     listening_sockets,
     log_addresses,
@@ -115,9 +115,7 @@ class Server:
         for service in self.services.all:
             service.attach(self._threads, self.log)
         await self.keys.start()
-        self._listeners = [
-            await self.loop.create_server(lambda: Session(self), sock=one, backlog=BACKLOG) for one in sockets
-        ]
+        self._listeners = [Acceptor(one, lambda: Session(self), self.log, "listener") for one in sockets]
         return sockets
 
     def stop_wanted(self) -> None:

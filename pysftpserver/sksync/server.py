@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pysftpserver.failures import BadInput
 from pysftpserver.service import serving
+from pysftpserver.service.accepting import Acceptor
 from pysftpserver.service.audit import AuditFile
 from pysftpserver.service.loglimit import LogLimit
 from pysftpserver.service.logs import ServiceLog
@@ -60,15 +61,14 @@ class Server:
         self._sink = sink
         self._logins = Logins(settings.users)
         self._clients = serving.Members()
-        self._listeners: list[asyncio.Server] = []
+        self._listeners: list[Acceptor] = []
         self._threads = ThreadPoolExecutor(THREADS, "sksync")
 
     async def start(self) -> list[tuple[str, int]]:
         """Listen; return the addresses, (host, port). Raises Unavailable."""
-        loop = asyncio.get_running_loop()
         (sockets,) = serving.listening_sockets(self._settings.listen_address or None, self._settings.port)
         for one in sockets:
-            self._listeners.append(await loop.create_server(self._connection, sock=one))
+            self._listeners.append(Acceptor(one, self._connection, self._log, "listener"))
         return [one.getsockname()[:2] for one in sockets]
 
     def reload(self, settings: ServerSettings, shares: Find, context: ssl.SSLContext | None) -> None:
