@@ -16,6 +16,7 @@ from typing import Any
 
 from fuzz.storages import InJail, small_files
 from pysftpserver.engine.log import MOST_LINE, VERBOSE, SFTPLog
+from pysftpserver.service.budget import Budget
 from pysftpserver.sksync import config
 from pysftpserver.sksync.connection import Connection
 from pysftpserver.sksync.logins import Logins
@@ -322,5 +323,7 @@ class SyncTarget:
 
         settings = config.checked(keys)
         shares, logins = whole_storage(lambda: storage), Logins(settings.users)
-        await Session(connection, settings, shares, logins, log, in_place).run()
+        memory = Budget(settings.max_listing_memory, settings.max_connections)
+        must_be_in = asyncio.get_running_loop().time() + settings.login_grace
+        await Session(connection, settings, shares, logins, log, in_place, memory, must_be_in).run()
         return transport.sent

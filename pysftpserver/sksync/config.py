@@ -134,10 +134,16 @@ class ServerSettings(ServiceSettings):
         aliases=("timeout",),
         reloads=True,
     )
+    max_per_address = Setting(
+        optional(COUNT),
+        25,
+        "Maximum number of connections from one address; a /64 of IPv6 is one.",
+        reloads=True,
+    )
     login_grace = Setting(
         seconds(),
-        60.0,
-        "Close a connection that has not logged in and named a protocol after this many seconds.",
+        15.0,
+        "Close a connection that has not logged in and named a directory after this many seconds.",
         reloads=True,
     )
     server_root = Setting(
@@ -226,6 +232,13 @@ class ServerSettings(ServiceSettings):
     )
     max_listing_bytes = Setting(
         BYTES, 256 << 20, "Maximum size of a client's listing in bytes.", reloads=True
+    )
+    max_listing_memory = Setting(
+        BYTES,
+        1 << 30,
+        "Maximum memory of all listings together, of clients and of shared directories, in bytes; one user, "
+        "or one address without a login, may have three eighths of it.",
+        reloads=True,
     )
 
     def __init__(self, **values: Any) -> None:

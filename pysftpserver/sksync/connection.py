@@ -101,10 +101,12 @@ class Connection(asyncio.Protocol):
         host, port = self.address
         return f"{host}:{port}"
 
-    async def start_tls(self, context: ssl.SSLContext) -> None:
-        """Encrypt all that follows. Raises ssl.SSLError, OSError, TimeoutError."""
+    async def start_tls(self, context: ssl.SSLContext, most: float) -> None:
+        """Encrypt all that follows. most: seconds. Raises ssl.SSLError, OSError, TimeoutError."""
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(self._timeout):  # ends handshakes that are slow and not silent, too
+        async with asyncio.timeout(
+            min(self._timeout, most)
+        ):  # ends handshakes that are slow and not silent, too
             encrypted = await loop.start_tls(self.transport, self, context, server_side=True)
         if encrypted is None:
             raise ConnectionResetError("the connection was closed")

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import fnmatch
 import itertools
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from stat import S_IFREG, S_ISDIR, S_ISREG
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.failures import reason_of
 from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure
+from pysftpserver.sksync.parsing import ENTRY
 from pysftpserver.sksync.wire import MOST_DEEP, MOST_TIME, Dialect
 from pysftpserver.uploads import temporary
 from pysftpserver.uploads.files import is_missing
@@ -81,12 +83,13 @@ def listing(
     dialect: Dialect,
     excluded: Sequence[str] = (),
     may_be_missing: bool = False,
+    take: Callable[[int], None] = lambda size: None,
 ) -> Listing:
     """List a directory of a storage.
 
     excluded: shell patterns of names that are left out: of a file, of a directory, or of a whole path.
-    may_be_missing: whether a missing directory counts as an empty one. Raises what the storage raises for the
-    top.
+    may_be_missing: whether a missing directory counts as an empty one. take: called with the bytes of memory
+    that each entry needs; may raise what ends the listing. Raises what the storage raises for the top.
     """
     found = Listing(excluded, is_recursive)
     todo: list[tuple[bytes, int]] = [(b"", 0)]
@@ -98,6 +101,7 @@ def listing(
             for name, attrs in storage.opendir(top + directory):
                 if name in (b".", b".."):
                     continue
+                take(sys.getsizeof(name) + len(directory) + ENTRY)
                 if _add(found, directory + name, attrs, dialect) and is_recursive:
                     todo.append((directory + name + b"/", depth + 1))
         except (OSError, SFTPException) as error:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 
 OBJECT = 100  # bytes of memory that a str takes in addition to its letters, at most
+ENTRY = 112  # bytes of memory that a name in a listing takes in addition to the str, with its time
 
 
 class Damaged(Exception):
@@ -68,9 +69,17 @@ class ListingParser:
 
     files: modification times in whole seconds, by name. undecodable: number of names that are not in the
     dialect's encoding. is_done: whether the listing is complete. most_names, most_bytes: its maximum size.
+    take: called with the bytes of memory that each piece has needed; may raise what ends the parsing.
     """
 
-    def __init__(self, dialect: Dialect, is_recursive: bool, most_names: int, most_bytes: int) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        is_recursive: bool,
+        most_names: int,
+        most_bytes: int,
+        take: Callable[[int], None] = lambda size: None,
+    ) -> None:
         self.files: dict[str, int] = {}
         self.undecodable = 0
         self.is_done = False
@@ -78,10 +87,12 @@ class ListingParser:
         self._is_recursive = is_recursive
         self._most_names = most_names
         self._bytes_left = most_bytes
+        self._take = take
+        self._needs = 0
         self._lines = LineParser()
 
     def feed(self, data: bytes | bytearray, start: int, end: int) -> int:
-        """Take what comes next; return where it ended. Raises Malformed."""
+        """Take what comes next; return where it ended. Raises Malformed, and what take() raises."""
         while start < end:
             line, after = self._lines.feed(data, start, end)
             self._bytes_left -= after - start
@@ -92,6 +103,8 @@ class ListingParser:
                 self.is_done = True
                 break
             self._add(line)
+        needs, self._needs = self._needs, 0
+        self._take(needs)
         return start
 
     def _add(self, line: bytes) -> None:
@@ -105,7 +118,9 @@ class ListingParser:
         if "/" in name and not self._is_recursive:
             raise Malformed("a name in a directory, where only one directory was asked for")
         # A single letter beyond the BMP makes a str take four bytes for each of its letters.
-        self._bytes_left -= max(0, sys.getsizeof(name) - OBJECT - len(line))
+        size = sys.getsizeof(name)
+        self._bytes_left -= max(0, size - OBJECT - len(line))
+        self._needs += size + ENTRY
         self.files[name] = mtime
 
 

@@ -12,7 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pysftpserver.failures import BadInput
 from pysftpserver.service import serving
 from pysftpserver.service.accepting import Acceptor
+from pysftpserver.service.admission import admit
 from pysftpserver.service.audit import AuditFile
+from pysftpserver.service.budget import Budget
 from pysftpserver.service.loglimit import LogLimit
 from pysftpserver.service.logs import ServiceLog
 from pysftpserver.service.throttle import network_of
@@ -60,6 +62,7 @@ class Server:
         self._context = context
         self._sink = sink
         self._logins = Logins(settings.users)
+        self._memory = Budget(settings.max_listing_memory, settings.max_connections)
         self._clients = serving.Members()
         self._listeners: list[Acceptor] = []
         self._threads = ThreadPoolExecutor(THREADS, "sksync")
@@ -76,6 +79,7 @@ class Server:
         self._settings, self._shares, self._context = settings, shares, context
         self._logins.users = settings.users
         self._log_limit.rate = settings.log_rate
+        self._memory.limit(settings.max_listing_memory, settings.max_connections)
 
     async def stop(self, seconds: float = 0.0) -> None:
         """Stop listening, let running syncs finish, and end what is left, with the files half received.
@@ -104,13 +108,26 @@ class Server:
         return Connection(self._settings.idle_timeout, self._on_made)
 
     def _on_made(self, connection: Connection) -> None:
-        refusal = self._refusal(connection)
+        loop, settings = asyncio.get_running_loop(), self._settings
+        client = _Client(connection, loop.time())
+        evicted, refusal = admit(
+            tuple(self._clients),
+            client.network,
+            client.began,
+            settings.max_connections,
+            settings.max_per_address,
+        )
         if refusal is not None:
             self._log_of(connection).error(f"{connection.peer}: refused: {refusal}")
             connection.transport.abort()
             return
-        client = _Client(connection)
-        client.task = asyncio.get_running_loop().create_task(self._serve(client))
+        if evicted is not None:
+            old = evicted.connection
+            self._log_of(old).error(f"{old.peer}: ended: it has not logged in, and others are waiting")
+            self._clients.discard(evicted)
+            old.transport.abort()
+            evicted.task.cancel()
+        client.task = loop.create_task(self._serve(client))
         client.task.add_done_callback(lambda _: self._clients.discard(client))
         self._clients.add(client)
 
@@ -118,23 +135,11 @@ class Server:
         """The log, with a limit for the lines that the address causes."""
         return self._log_limit.of(network_of(connection.address[0]))
 
-    def _refusal(self, connection: Connection) -> str | None:
-        """Why a new connection cannot stay, or None."""
-        settings = self._settings
-        if len(self._clients) >= settings.max_connections:
-            return f"there are {len(self._clients)} other connections (max_connections)"
-        if settings.max_per_address is not None:
-            network = network_of(connection.address[0])
-            count = sum(network_of(client.connection.address[0]) == network for client in self._clients)
-            if count >= settings.max_per_address:
-                return f"there are {count} other connections from its address (max_per_address)"
-        return None
-
     async def _serve(self, client: _Client) -> None:
-        connection = client.connection
+        connection, grace = client.connection, self._settings.login_grace
         try:
             if self._context is not None:
-                await connection.start_tls(self._context)
+                await connection.start_tls(self._context, grace)
             client.session = Session(
                 connection,
                 self._settings,
@@ -142,6 +147,8 @@ class Server:
                 self._logins,
                 self._log_of(connection),
                 self._in_thread,
+                self._memory,
+                client.began + grace,
                 self._sink,
             )
             await client.session.run()
@@ -163,13 +170,20 @@ class Server:
 
 
 class _Client:
-    """A connection and its session, once there is one."""
+    """A connection and its session, once there is one. began: time of the event loop."""
 
     task: asyncio.Task[None]
     session: Session | None = None
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, began: float) -> None:
         self.connection = connection
+        self.network = network_of(connection.address[0])
+        self.began = began
+
+    @property
+    def is_stranger(self) -> bool:
+        """Whether it has neither logged in nor, where no login is required, named a directory."""
+        return not self.is_syncing and (self.session is None or self.session.user is None)
 
     @property
     def is_syncing(self) -> bool:

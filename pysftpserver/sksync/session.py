@@ -16,7 +16,9 @@ from pysftpserver.engine.log import VERBOSE
 from pysftpserver.failures import BadInput, reason_of
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.service.audit import DoorAudit
+from pysftpserver.service.budget import Exhausted, Portion
 from pysftpserver.service.patience import OutOfPatience
+from pysftpserver.service.throttle import network_of
 from pysftpserver.sksync import listing, plan, wire
 from pysftpserver.sksync.connection import ConnectionEnded
 from pysftpserver.sksync.logins import LoginFailed
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from pysftpserver.engine.audit import Sink
     from pysftpserver.engine.log import SFTPLog
+    from pysftpserver.service.budget import Budget
     from pysftpserver.sksync.config import ServerSettings
     from pysftpserver.sksync.connection import Connection
     from pysftpserver.sksync.listing import Listing
@@ -60,8 +63,9 @@ class Incomplete(Exception):
 class Session:
     """One sync. run() raises nothing except when it is cancelled.
 
-    shares: what clients may name. logins: who may log in. sink: of the audit log, None for none.
-    is_syncing: whether the client has named a directory.
+    shares: what clients may name. logins: who may log in. memory: for the listings of all clients.
+    must_be_in: time of the event loop until which the client has to name a directory. sink: of the audit log,
+    None for none. user: who has logged in. is_syncing: whether the client has named a directory.
     """
 
     connection: Connection
@@ -70,7 +74,10 @@ class Session:
     logins: Logins
     log: SFTPLog
     in_thread: InThread
+    memory: Budget
+    must_be_in: float
     sink: Sink | None = None
+    user: str | None = None
     is_syncing: bool = False
     _failed: int = 0
     _what: str = ""
@@ -90,6 +97,11 @@ class Session:
             self._tell(f"login refused: {error}")
         except (Malformed, Damaged, NotShared, OutOfPatience, ConnectionEnded, CannotSend, Incomplete) as why:
             self._tell(f"ended: {why}")
+        except Exhausted as error:
+            self._tell(
+                f"ended: {self._what}its listings need too much memory: {error} (max_listing_memory); "
+                "it can try again when others have finished"
+            )
         except (BadInput, OSError, SFTPException) as error:
             self._tell(f"ended: {self._what}{reason_of(error)}")
         except Exception as error:  # a storage's fault, or ours
@@ -105,13 +117,28 @@ class Session:
     # --- the beginning ------------------------------------------------------------------------------------
 
     async def _sync(self) -> None:
-        connection = self.connection
+        limit = asyncio.timeout_at(self.must_be_in)
         try:
-            async with asyncio.timeout(self.settings.login_grace):
-                self._dialect = dialect = await self._introduction()
+            async with limit:
+                share = await self._first_request()
         except TimeoutError:
+            if not limit.expired():  # it is the storage's
+                raise
             grace = self.settings.login_grace
-            raise ConnectionEnded(f"no login within {grace:g} seconds (login_grace)") from None
+            raise ConnectionEnded(f"no login and directory within {grace:g} seconds (login_grace)") from None
+        self._top = share.top
+        self.is_syncing = True
+        holder = network_of(self.connection.address[0]) if self.user is None else f"user {self.user}"
+        memory = Portion(self.memory, holder)
+        try:
+            await self._sync_with(share, memory)
+        finally:
+            memory.give_back()
+
+    async def _first_request(self) -> Share:
+        """All up to the directory that the client names."""
+        connection = self.connection
+        self._dialect = dialect = await self._introduction()
         connection.send(wire.ESTABLISHED)
         self._type = wire.parse_type(await connection.line())
         self._is_recursive = wire.parse_recursive(await connection.line())
@@ -119,14 +146,15 @@ class Session:
         if "\0" in path:
             raise Malformed("a path with a NUL character in it")
         self._what = f"{self._type.name.lower()} of {path!r}: "
-        share = await self.in_thread(self.shares, path)
-        self._top = share.top
-        self.is_syncing = True
+        return await self.in_thread(self.shares, path)
+
+    async def _sync_with(self, share: Share, memory: Portion) -> None:
+        connection, dialect = self.connection, self._dialect
         dialect.decode(await connection.line())  # the client's path, which only the client needs
         if dialect.has_digests:
             connection.send(wire.WITH_DIGESTS)
-        theirs = await self._their_listing()
-        here = await self.in_thread(self._own_listing, share)
+        theirs = await self._their_listing(memory)
+        here = await self.in_thread(self._own_listing, share, memory)
         planned = await self.in_thread(self._plan, theirs.files, here)
         received = await self._receive(planned.to_server, theirs.files, share, here)
         connection.send(wire.END)
@@ -178,15 +206,16 @@ class Session:
             logins.failed(host)
             raise LoginFailed(known) from None
         logins.check(host)  # again, so that many connections at once cannot get around it
+        self.user = user
         self.connection.send(wire.srp_proof(answer))
         self._who = f"{self._who} {user!r}"
         if self._audit is not None:
             self._audit.set_user(user)
         self._note("login")
 
-    async def _their_listing(self) -> ListingParser:
+    async def _their_listing(self, memory: Portion) -> ListingParser:
         most_names, most_bytes = self.settings.max_names, self.settings.max_listing_bytes
-        parser = ListingParser(self._dialect, self._is_recursive, most_names, most_bytes)
+        parser = ListingParser(self._dialect, self._is_recursive, most_names, most_bytes, memory.take)
         while not parser.is_done:
             await self._feed(parser, "in its listing")
         if parser.undecodable:
@@ -203,14 +232,15 @@ class Session:
         for rest in reversed(await self.in_thread(feed, parser, pieces)):
             self.connection.put_back(rest)
 
-    def _own_listing(self, share: Share) -> Listing:
+    def _own_listing(self, share: Share, memory: Portion) -> Listing:
         here = listing.listing(
             share.storage,
             share.top,
             self._is_recursive,
             self._dialect,
             self.settings.filter_fnmatch_exclude,
-            may_be_missing=self._type.to_server,
+            self._type.to_server,
+            memory.take,
         )
         return here
 

@@ -39,7 +39,7 @@ class Connection(asyncssh.SSHServer):
         self.number = next(_numbers)
         self.user: User | None = None
         self.key = b""  # that the user logged in with
-        self.address = ""
+        self.address = self.network = ""
         self.port: int | None = None
         self.name = ""
         self.began = asyncio.get_running_loop().time()
@@ -68,8 +68,9 @@ class Connection(asyncssh.SSHServer):
         conn.greet(self, self._transport)
         peer = conn.get_extra_info("peername")
         self.address, self.port = peer[:2] if peer else ("?", None)
+        self.network = network_of(self.address)
         if self._server.gate.is_full():
-            self._server.make_room()
+            self._server.make_room(self.address)
         self._place, refusal = self._server.gate.enter(self.address)
         if refusal is not None:
             self._reason = refusal
@@ -83,6 +84,11 @@ class Connection(asyncssh.SSHServer):
         # asyncssh buffers without limit: it ignores these two calls of the transport.
         conn.pause_writing = self._on_full  # type: ignore[method-assign]
         conn.resume_writing = self._on_taken  # type: ignore[method-assign]
+
+    @property
+    def is_stranger(self) -> bool:
+        """Whether it has not logged in."""
+        return self.user is None
 
     def make_room(self) -> None:
         """End, because others are waiting and this one has not logged in."""

@@ -16,9 +16,11 @@ from pysftpserver.engine.log import SFTPLog
 from pysftpserver.server import SFTPServer
 from pysftpserver.service import serving
 from pysftpserver.service.accepting import Acceptor
+from pysftpserver.service.admission import to_evict
 from pysftpserver.service.holdings import Holdings
 from pysftpserver.service.loglimit import LogLimit
 from pysftpserver.service.serving import Members
+from pysftpserver.service.throttle import network_of
 from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.connection import Connection
 from pysftpserver.sshd.guarded import GuardedConnection
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
 
 IDLE_CHECKS = 5.0  # seconds between two looks for idle connections, at most
 KEEPALIVE = 30.0  # seconds of silence before a client has to answer a keep-alive request
-QUICK_LOGIN = 2.0  # seconds
 LAST_WORDS = 1.0  # seconds for sending the reason of a disconnection
 CLOSING = 5.0  # seconds for closing what sessions have open
 RESERVE = 8  # a part of this many of all descriptors is kept for logins; half of that for sessions' starts
@@ -140,17 +141,13 @@ class Server:
             self.log.error(f"max_connections: one process has room for {self.gate.room} until a restart")
         self.gate.limit(settings.max_connections, settings.max_per_address, settings.max_per_user)
 
-    def make_room(self) -> None:
-        """End the connection that has been logging in longest, unless that takes less than QUICK_LOGIN.
-
-        So clients that do not log in cannot take all places: a login takes a fraction of a second.
-        """
-        now = asyncio.get_running_loop().time()
-        waiting = [one for one in self.connections if one.user is None and now - one.began > QUICK_LOGIN]
-        if waiting:
-            oldest = min(waiting, key=lambda one: one.began)
-            self.connections.discard(oldest)
-            oldest.make_room()
+    def make_room(self, address: str) -> None:
+        """End a connection that has not logged in, for a newcomer from an address."""
+        strangers = (one for one in self.connections if one.is_stranger)
+        evicted = to_evict(strangers, network_of(address), asyncio.get_running_loop().time())
+        if evicted is not None:
+            self.connections.discard(evicted)
+            evicted.make_room()
 
     def on_change(self, name: str) -> None:
         """A user has changed: end the connections that would not be let in now."""

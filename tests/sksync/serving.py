@@ -34,7 +34,8 @@ class Served:
     """A server in a thread of its own. keys: of the configuration. errors: what asyncio complained about."""
 
     def __init__(self, shares: Any, context: ssl.SSLContext | None = None, **keys: Any) -> None:
-        self._config = config.checked({"require_auth": False, "host": HOST, "timeout": PATIENCE, **keys})
+        limits = {"timeout": PATIENCE, "login_grace": PATIENCE, "max_per_address": None}
+        self._config = config.checked({"require_auth": False, "host": HOST, **limits, **keys})
         self._config.port = 0
         self.log = Lines()
         self.errors: list[str] = []

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import asyncssh
 
+from pysftpserver.service.admission import QUICK_LOGIN
 from pysftpserver.sshd.connection import Connection
-from pysftpserver.sshd.server import QUICK_LOGIN
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.sshd.flooding import USERAUTH, flood, password, stranger
 from tests.sshd.inprocess import HOST, KEY, OTHER_KEY, Running, asynchronous, raw, running, user

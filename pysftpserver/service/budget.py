@@ -1,0 +1,81 @@
+"""One ceiling for something that many peers use, such as memory: portions of it are taken and given back.
+
+Three quarters are for all, and half of those at most for one holder. The rest is reserved, the same for each
+connection, so small needs are met whatever others have taken. What may not enter: what is counted.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+RESERVED = 4  # one part of so many is reserved
+STEP = 64 << 10  # that a portion takes at once
+
+
+class Exhausted(Exception):
+    """There is not enough left. The text says of what kind the limit is."""
+
+
+class Budget:
+    """What all may have together. Threads may use it.
+
+    most: the ceiling. connections: maximum number of portions.
+    """
+
+    def __init__(self, most: int, connections: int) -> None:
+        self._lock = threading.Lock()
+        self._taken = 0
+        self._of: Counter[str] = Counter()
+        self.limit(most, connections)
+
+    def limit(self, most: int, connections: int) -> None:
+        """Set a new ceiling; what was taken stays taken."""
+        self.most = most
+        self.reserve = most // (RESERVED * connections)
+        self._common = most - self.reserve * connections
+
+    @property
+    def taken(self) -> int:
+        """What is taken now, reserves left out."""
+        return self._taken
+
+    def take(self, holder: str, amount: int) -> None:
+        """Take some of what is for all; a negative amount gives it back. Raises Exhausted."""
+        with self._lock:
+            taken, of_holder = self._taken + amount, self._of[holder] + amount
+            if amount > 0 and taken > self._common:
+                raise Exhausted(f"all together need more than {self.most} bytes")
+            if amount > 0 and of_holder > self._common // 2:
+                raise Exhausted(
+                    f"one user or address needs more than {self._common // 2} of {self.most} bytes"
+                )
+            self._taken = taken
+            self._of[holder] = of_holder
+            if not of_holder:
+                del self._of[holder]
+
+
+class Portion:
+    """What one connection has of a budget. holder: the user, or the address of one that has not logged in."""
+
+    def __init__(self, budget: Budget, holder: str) -> None:
+        self._budget = budget
+        self._holder = holder
+        self._left = budget.reserve
+        self._taken = 0
+
+    def take(self, amount: int) -> None:
+        """Take some more. Raises Exhausted."""
+        self._left -= amount
+        if self._left < 0:
+            more = STEP - self._left
+            self._budget.take(self._holder, more)
+            self._taken += more
+            self._left = STEP
+
+    def give_back(self) -> None:
+        """Give all of it back. It may have been given back before."""
+        taken, self._taken = self._taken, 0
+        if taken:
+            self._budget.take(self._holder, -taken)

@@ -1,0 +1,137 @@
+"""Many clients that want to shut others out: silent ones, guesses, and listings that fill the memory."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+
+from pysftpserver.service import throttle
+from pysftpserver.sksync import wire
+from pysftpserver.sksync.client import sync
+from tests.sksync.peers import HELLO, OLD, PeerCase, Serving, opening, read_line, rest
+from tests.sksync.processes import ProcessCase, peak
+from tests.sksync.test_logins import SALT, USER, VERIFIER, Login
+from tests.support.ports import LOOPBACK
+from tests.support.waiting import PATIENCE, until
+
+OTHER = "127.0.0.2"  # another address of this host
+MOST_WAIT = 1.0 + 2.0  # seconds for a newcomer on a busy machine; the attack would last for 120
+NAMES = 60_000  # of each listing: about 11 MiB
+CROWD = 12  # clients that send one each
+CEILING = 48 << 20  # bytes, for all of them
+
+
+class Strangers(PeerCase):
+    def silent(self, serving: Serving, count: int, source: str = LOOPBACK, said: bytes = b"") -> None:
+        """Connections that say something, and then nothing more."""
+        for _ in range(count):
+            raw = socket.create_connection((LOOPBACK, serving.port), PATIENCE, (source, 0))
+            self.addCleanup(raw.close)
+            with contextlib.suppress(OSError):  # one too many
+                raw.sendall(said)
+
+    def established(self, serving: Serving, source: str = LOOPBACK) -> bool:
+        """Whether a newcomer is let in."""
+        with socket.create_connection((LOOPBACK, serving.port), PATIENCE, (source, 0)) as raw:
+            with contextlib.suppress(OSError):
+                raw.sendall(HELLO)
+            return read_line(raw) == wire.ESTABLISHED
+
+    def test_silent_sockets_of_one_address_do_not_shut_out_others(self) -> None:
+        for said in (b"", HELLO, wire.srp_start("somebody", 12345)):
+            with self.subTest(said):
+                serving = self.serve(timeout=600)
+                self.silent(serving, 100, said=said)
+                began = time.monotonic()
+                self.assertTrue(self.established(serving, OTHER))
+                self.assertLess(time.monotonic() - began, MOST_WAIT)
+                serving.said("others are waiting")
+
+    def test_an_address_has_a_limit_of_its_own_where_its_oldest_stranger_makes_room(self) -> None:
+        serving = self.serve(timeout=600, max_per_address=5)
+        self.silent(serving, 6)
+        serving.said("max_per_address")
+        self.assertTrue(self.established(serving, OTHER))
+        until(lambda: self.established(serving), "the silent ones keep their own address out")
+
+    def test_who_has_named_a_directory_stays(self) -> None:
+        serving = self.serve(timeout=600, max_connections=2)
+        syncing = [serving.connect() for _ in range(2)]
+        for raw in syncing:
+            self.addCleanup(raw.close)
+            raw.sendall(opening(1, "/share", b"pysksync 2\n"))
+            self.assertEqual(read_line(raw), wire.ESTABLISHED)
+            self.assertEqual(read_line(raw), wire.WITH_DIGESTS)
+        self.assertFalse(self.established(serving, OTHER))
+        serving.said("max_connections")
+
+    def test_nothing_before_the_first_request_takes_longer_than_login_grace(self) -> None:
+        serving = self.serve(timeout=600, login_grace=0.5)
+        for said in (b"", HELLO, HELLO + b"1\n0\n", HELLO + b"1\n0\n/sha"):
+            serving.lines.clear()
+            with self.subTest(said), serving.connect() as raw:
+                raw.sendall(said)
+                rest(raw)
+                serving.said("login_grace")
+
+
+class Guesses(PeerCase):
+    def serving(self) -> Serving:
+        users = {USER: {"authsrp": [SALT.hex(), f"{VERIFIER:x}"]}}
+        return self.serve(require_auth=True, users=users)
+
+    def challenged(self, serving: Serving, login: Login) -> tuple[socket.socket, bytes]:
+        """A connection, and the server's challenge; an empty line instead of it where it refuses to look."""
+        raw = serving.connect()
+        self.addCleanup(raw.close)
+        raw.sendall(login.start())
+        return raw, read_line(raw)
+
+    def test_a_password_can_be_guessed_a_few_times_a_minute_and_not_a_hundred_times_a_second(self) -> None:
+        serving = self.serving()
+        began, looked_at, guesses = time.monotonic(), 0, 0
+        while guesses < 60:
+            login = Login(password=f"guess {guesses}")
+            raw, challenge = self.challenged(serving, login)
+            if challenge != wire.END:
+                looked_at += 1
+                raw.sendall(login.said(challenge))
+                self.assertEqual(rest(raw), wire.END)
+            raw.close()
+            guesses += 1
+        seconds, allowed = time.monotonic() - began, throttle.FREE
+        while seconds > 0:
+            seconds -= throttle.delay(allowed)
+            allowed += 1
+        self.assertLessEqual(looked_at, allowed)
+
+    def test_guesses_at_the_same_time_are_no_way_around_it(self) -> None:
+        serving = self.serving()
+        logins = [Login(password=f"guess {number}") for number in range(10)] + [Login()]
+        raws = [self.challenged(serving, login) for login in logins]
+        for login, (raw, challenge) in zip(logins, raws, strict=True):
+            self.assertNotEqual(challenge, wire.END)
+            raw.sendall(login.said(challenge))
+            self.assertEqual(rest(raw), wire.END)  # to the right one, too: it would tell that it is right
+
+
+class Listings(ProcessCase):
+    def test_all_listings_together_stay_below_a_ceiling_and_small_syncs_go_on(self) -> None:
+        server, port = self.start_server(max_listing_memory=CEILING, max_per_address=None, max_connections=20)
+        with socket.create_connection((LOOPBACK, port), PATIENCE) as raw:
+            raw.sendall(opening(5, "/share") + b"\n")
+            self.assertIn(b"old\n", rest(raw))
+        before = peak(server)
+        for number in range(CROWD):
+            raw = socket.create_connection((LOOPBACK, port), PATIENCE, (f"127.0.1.{number + 1}", 0))
+            self.addCleanup(raw.close)
+            with contextlib.suppress(OSError):  # it is refused before it has said all
+                raw.sendall(opening(5, "/share"))
+                for at in range(0, NAMES, 1000):
+                    raw.sendall(b"".join(b"%d IMG_%08d.jpeg\n" % (OLD * 1000, at + n) for n in range(1000)))
+        server.said("max_listing_memory")
+        self.assertLess(peak(server) - before, (CEILING >> 10) + (24 << 10))
+        (self.place / "mine").mkdir()
+        summary = sync(self.jailed(self.place / "mine"), self.request(port))
+        self.assertEqual(summary.failed, {})
