@@ -1,7 +1,8 @@
 """The web server of `pysftpremo serve`: cheroot, hardened against slow and malformed peers.
 
-Replaced are cheroot's choice of the connections that get a thread (only those with a request), its header
-parser, and what streams.py has. What may not enter: what the application does. Facts: RFC 9112.
+Replaced are cheroot's choice of the connections that get a thread (only those with a request that arriving.py
+calls ready), its header parser, and what streams.py has. What may not enter: what the application does.
+Facts: RFC 9112.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import logging
-import re
 import resource
 import select
 import socket
@@ -20,7 +20,18 @@ from cheroot import server as cheroot
 from cheroot import wsgi
 
 from pysftpserver.remo.application import IS_GONE
-from pysftpserver.remo.streams import MOST_HEADER, RECEIVE, ChunkedBody, KnownBody, Reader, Stream, Writer
+from pysftpserver.remo.arriving import Arriving, HeaderReader, State, body_length
+from pysftpserver.remo.streams import (
+    MOST_HEADER,
+    RECEIVE,
+    ChunkedBody,
+    KnownBody,
+    Reader,
+    Stream,
+    TooSlow,
+    Writer,
+)
+from pysftpserver.service.admission import admit
 from pysftpserver.service.serving import raise_descriptor_limit
 from pysftpserver.service.throttle import network_of
 
@@ -31,7 +42,6 @@ if TYPE_CHECKING:
     from pysftpserver.remo.config import ServerSettings
 
 log = logging.getLogger("pysftpserver.remo")
-MOST_HEADERS = 128  # lines
 KEEP = 60  # seconds that an idle connection is kept
 UNSENT = 131072  # bytes that the kernel may keep before they are on their way
 LINGER = 1.0  # seconds for the peer to read the last reply
@@ -39,37 +49,18 @@ DRAINED_AT_ONCE = 8  # times RECEIVE, before other connections get their turn
 NO_ROOM = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
 )
+TOO_LONG = b"HTTP/1.1 413 Request Entity Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 KEPT = 4  # one thread of so many is reserved for addresses that have a session
+KEPT_FOR_LOGINS = 8  # and one of so many for those that have none
+MOST_ARRIVING = 32 << 20  # bytes of requests that are not complete
+SMALL = 16 << 10  # bytes of one that is always taken
 OPEN_PER_REQUEST = 4  # open connections of an address for each request that it may make at once
 FEWEST_OPEN = 16
 PER_REQUEST = 4  # descriptors that a request may need besides its connection
 OWN = 64  # descriptors of the process and of interactive commands
 NOT_ACCEPTED = 0.2  # seconds to wait when no connection can be accepted
-_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_DIGITS = re.compile(rb"[0-9]{1,18}")
-
-
-class HeaderReader:
-    """Reads the lines of a header. Raises ValueError for an ambiguous one."""
-
-    def __call__(self, rfile: Any, found: dict[bytes, bytes]) -> None:
-        count = 0
-        while (line := rfile.readline()) != b"\r\n":
-            name, colon, value = line[:-2].partition(b":")
-            is_whole = line.endswith(b"\r\n") and colon and _NAME.fullmatch(name)
-            if not is_whole or b"\r" in value or b"\0" in value:
-                raise ValueError("Illegal header line.")
-            count += 1
-            if count > MOST_HEADERS:
-                raise ValueError("Too many header lines.")
-            name, value = name.title(), value.strip()
-            if b"_" in name:  # in an environ, it would have the name of another one
-                continue
-            if name in found:
-                if name in (b"Content-Length", b"Transfer-Encoding"):
-                    raise ValueError("The length of the body is not clear.")
-                value = (b"; " if name == b"Cookie" else b", ").join((found[name], value))
-            found[name] = value
 
 
 class Request(cheroot.HTTPRequest):  # type: ignore[misc, unused-ignore]
@@ -87,11 +78,12 @@ class Request(cheroot.HTTPRequest):  # type: ignore[misc, unused-ignore]
     def read_request_headers(self) -> bool:
         if not super().read_request_headers():  # type: ignore[no-untyped-call, unused-ignore]
             return False
-        length = self.inheaders.get(b"Content-Length")
-        coding = self.inheaders.get(b"Transfer-Encoding")
-        wrong = length is not None and (not _DIGITS.fullmatch(length) or coding is not None)
-        # HTTP/1.0 has no codings: others on the way may take the length for another one (RFC 9112, 6.1).
-        if wrong or coding is not None and (coding.lower() != b"chunked" or not self.chunked_read):
+        try:
+            # HTTP/1.0 has no codings: others on the way may take the length for another one (RFC 9112, 6.1).
+            is_clear = body_length(self.inheaders) is not None or self.chunked_read
+        except ValueError:
+            is_clear = False
+        if not is_clear:
             self.simple_response("400 Bad Request", "The length of the body is not clear.")
             return False
         return True
@@ -135,7 +127,8 @@ class Request(cheroot.HTTPRequest):  # type: ignore[misc, unused-ignore]
 
 class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
     """A connection. is_new: nothing has come yet. is_unread: there may be the rest of a refused body.
-    is_stranger: it has one of the threads that are not reserved.
+    arriving: the request that comes. is_waiting: it has no thread, and no request that could have one.
+    has_turn: whether its address is known, while it has a thread or is next; None: it has not.
     ends_at: the time (of time.monotonic()) until which it only waits for the peer to read the last reply.
     """
 
@@ -153,7 +146,11 @@ class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
         self.is_unread = False
         self.is_counted = False
         self.is_busy = False
-        self.is_stranger = False
+        self.has_turn: bool | None = None
+        self.arriving: Arriving | None = None
+        self.is_waiting = False
+        self.began = time.monotonic()
+        self.network = ""
         self.ends_at: float | None = None
 
     def _file(self, sock: socket.socket, mode: str, size: int) -> Reader | Writer:
@@ -200,17 +197,65 @@ class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
             return False
         return time.monotonic() < self.ends_at
 
-    def turn_away(self) -> bool:
-        """Send 503 without waiting; the rest is as for begin_end()."""
+    @property
+    def is_stranger(self) -> bool:
+        """Whether it may make room for a newcomer."""
+        return self.is_waiting and not self.server.knows(self.network)
+
+    def receive(self) -> State | None:
+        """Take what has come of a request, without waiting; None when the connection is over."""
+        if self.arriving is None:
+            self.arriving = Arriving()
+            self.stream.begin()
+        before = len(self.arriving.data)
+        try:
+            piece = self.stream.receive_now()
+        except BlockingIOError:
+            return State.MORE
+        except (OSError, TooSlow):  # close() tells a slow peer
+            return None
+        if not piece:  # a thread finds out what is missing
+            return State.READY if before else None
+        state = self.arriving.feed(piece)
+        self.server.count_arriving(len(self.arriving.data) - before)
+        if state is State.EXPECTED:
+            with contextlib.suppress(OSError):
+                self.socket.send(CONTINUE, socket.MSG_DONTWAIT)
+        return state
+
+    def arrived(self) -> None:
+        """Let a thread read the request."""
+        assert self.arriving is not None
+        self.stream.put_back(bytes(self.arriving.data))
+        self._forget_arriving()
+
+    def _forget_arriving(self) -> None:
+        if self.arriving is not None:
+            self.server.count_arriving(-len(self.arriving.data))
+            self.arriving = None
+
+    def can_answer(self) -> bool:
+        """Whether the peer reads its answers, so that another one can be sent without waiting."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLOUT)
+        return bool(poll.poll(0))
+
+    def turn_away(self, words: bytes = NO_ROOM) -> bool:
+        """Send words without waiting; the rest is as for begin_end()."""
+        self._forget_arriving()
         try:
             self.socket.setblocking(False)
-            self.socket.send(NO_ROOM)
+            self.socket.send(words)
         except OSError:
             return False
         return self.begin_end()
 
     def close(self) -> None:
         with contextlib.suppress(OSError):  # it has gone
+            if self.arriving is not None and self.arriving.data:
+                self.socket.send(TIMED_OUT, socket.MSG_DONTWAIT)
+        self._forget_arriving()
+        with contextlib.suppress(OSError):
             super().close()
         self.server.leave(self)
         self.server.closed(self)
@@ -226,16 +271,23 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
         self.slowest = values.slowest
         # Behind a proxy, all of them come from one address.
         self._max_per_address = values.threads if values.proxied else values.max_per_address
-        # Strangers with many addresses must not lock out users who are logged in.
-        self._most_strangers = values.threads if values.proxied else values.threads - values.threads // KEPT
-        self._is_known = application.sessions.has_from
-        self._strangers = 0  # requests of other addresses that have a thread, or are next
-        self._waiting: collections.deque[Connection] = collections.deque()  # of such addresses, for those
+        # Neither strangers with many addresses nor users must lock the others out.
+        kept = {False: values.threads // KEPT, True: max(1, values.threads // KEPT_FOR_LOGINS)}
+        self._most_turns = {
+            known: values.threads - (0 if values.proxied else count) for known, count in kept.items()
+        }
+        self._turns = {False: 0, True: 0}  # requests that have a thread, or are next, by whether it is known
+        self._queues: dict[bool, collections.deque[Connection]] = {
+            known: collections.deque() for known in self._turns
+        }
+        self.knows = application.sessions.has_from
+        self._arriving = 0  # bytes
         raise_descriptor_limit(values.max_connections + values.max_sessions + PER_REQUEST * values.threads, 1)
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OWN - PER_REQUEST * values.threads
         self._most_open = max(FEWEST_OPEN, min(values.max_connections, descriptors))
         self._busy: collections.Counter[str] = collections.Counter()
         self._open: collections.Counter[str] = collections.Counter()
+        self._guests: set[Connection] = set()  # those that count as open
         self._count_lock = threading.Lock()
         super().__init__(
             (values.listen_address, values.port),
@@ -253,47 +305,85 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
         self.keep_alive_conn_limit = values.max_connections
 
     def process_conn(self, conn: Connection) -> None:
-        """Give a thread to a connection that has a request; a new one only waits for its first."""
+        """Give a thread to a connection that has a complete request; others wait without one."""
+        conn.is_waiting = False
         if conn.ends_at is not None:
             self._wait_for_end(conn, conn.drain())
-            return
-        address = network_of(conn.remote_addr or "")
-        if conn.is_new:
+        elif conn.is_new:
             conn.is_new = False
-            with self._count_lock:
-                self._open[address] += 1
-                conn.is_counted = True
-                crowded = self._open[address] > OPEN_PER_REQUEST * self._max_per_address
-                crowded = crowded or self._open.total() > self._most_open
-            if crowded:
-                log.info("%s: too many connections (max_connections, max_per_address)", conn.remote_addr)
-                conn.turn_away()
+            self._begin(conn)
+        else:
+            state = conn.receive()
+            if state is State.READY:
+                conn.arrived()
+                self._take_turn(conn)
+            elif state is State.TOO_LONG:
+                self._wait_for_end(conn, conn.turn_away(TOO_LONG))
+            elif state is None:
                 conn.close()
+            elif self._arriving > MOST_ARRIVING and conn.arriving and len(conn.arriving.data) > SMALL:
+                log.info("%s: too many long requests at once", conn.remote_addr)
+                self._wait_for_end(conn, conn.turn_away())
             else:
                 self.put_conn(conn)
+
+    def _begin(self, conn: Connection) -> None:
+        """Let a new connection wait for its first request, if there is room for it."""
+        address = conn.network = network_of(conn.remote_addr or "")
+        per_address = OPEN_PER_REQUEST * self._max_per_address
+        evicted, refusal = None, None
+        with self._count_lock:
+            if self._open[address] >= per_address or len(self._guests) >= self._most_open:
+                evicted, refusal = admit(self._guests, address, conn.began, self._most_open, per_address)
+            if refusal is None:
+                self._open[address] += 1
+                self._guests.add(conn)
+                conn.is_counted = True
+        if refusal is not None:
+            log.info("%s: too many connections: %s", conn.remote_addr, refusal)
+            conn.turn_away()
+            conn.close()
+            return
+        if evicted is not None:
+            log.info("%s: ended: it has not logged in, and others are waiting", evicted.remote_addr)
+            self.closed(evicted)
+            evicted.ends_at = conn.began
+            with contextlib.suppress(OSError):
+                evicted.socket.shutdown(socket.SHUT_RDWR)  # by which the selector learns of it
+        self.put_conn(conn)
+
+    def _take_turn(self, conn: Connection) -> None:
+        """Give a thread to a request, now or when it is its turn."""
+        known = self.knows(conn.network)
+        if not known and not conn.can_answer():
+            conn.close()
             return
         with self._count_lock:
-            crowded = self._busy[address] >= self._max_per_address
+            crowded = self._busy[conn.network] >= self._max_per_address
             if not crowded:
-                self._busy[address] += 1
+                self._busy[conn.network] += 1
                 conn.is_busy = True
-                if not self._is_known(address):
-                    if self._strangers >= self._most_strangers:
-                        self._waiting.append(conn)
-                        return
-                    self._strangers += 1
-                    conn.is_stranger = True
+                if self._turns[known] >= self._most_turns[known]:
+                    self._queues[known].append(conn)
+                    return
+                self._turns[known] += 1
+                conn.has_turn = known
         if crowded:
             log.info("%s: too many requests at once (max_per_address)", conn.remote_addr)
             self._wait_for_end(conn, conn.turn_away())
-            return
-        super().process_conn(conn)
+        else:
+            super().process_conn(conn)
 
     def put_conn(self, conn: Connection) -> None:
         """Let a connection wait for its peer, without a thread."""
-        super().put_conn(conn)
+        seconds = float(KEEP)
         if conn.ends_at is not None:
-            conn.last_used = time.time() - KEEP + LINGER  # by which cheroot knows when to close it
+            seconds = LINGER
+        elif conn.arriving is not None:
+            seconds = min(self.idle_timeout, conn.stream.seconds_left())
+        conn.is_waiting = True
+        super().put_conn(conn)
+        conn.last_used = time.time() - KEEP + seconds  # by which cheroot knows when to close it
 
     def _wait_for_end(self, conn: Connection, is_open: bool) -> None:
         if is_open:
@@ -306,14 +396,15 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
         if conn.is_busy:
             conn.is_busy = False
             self._subtract(self._busy, conn)
-        if conn.is_stranger:
-            conn.is_stranger = False
+        known, conn.has_turn = conn.has_turn, None
+        if known is not None:
             with self._count_lock:
-                following = self._waiting.popleft() if self._waiting else None
+                queue = self._queues[known]
+                following = queue.popleft() if queue else None
                 if following is None:
-                    self._strangers -= 1
+                    self._turns[known] -= 1
                 else:
-                    following.is_stranger = True
+                    following.has_turn = known
             if following is not None:
                 super().process_conn(following)
 
@@ -323,12 +414,18 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
             conn.is_counted = False
             self._subtract(self._open, conn)
 
-    def _subtract(self, counter: collections.Counter[str], conn: Connection) -> None:
-        address = network_of(conn.remote_addr or "")
+    def count_arriving(self, size: int) -> None:
+        """Count bytes of requests that are not complete."""
         with self._count_lock:
-            counter[address] -= 1
-            if counter[address] <= 0:
-                del counter[address]
+            self._arriving += size
+
+    def _subtract(self, counter: collections.Counter[str], conn: Connection) -> None:
+        with self._count_lock:
+            if counter is self._open:
+                self._guests.discard(conn)
+            counter[conn.network] -= 1
+            if counter[conn.network] <= 0:
+                del counter[conn.network]
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
         """Log what cheroot reports; a reply that breaks off is not an error."""

@@ -6,6 +6,7 @@ cheroot, what a request asks for. Facts: RFC 9112.
 
 from __future__ import annotations
 
+import os
 import re
 import select
 import socket
@@ -19,7 +20,7 @@ MOST_HEADER = 2 * MOST_LINE
 RECEIVE = 131072  # bytes at once
 FREE = 30.0  # seconds of waiting for a peer before its speed counts
 MOST_DRAINED = 65536  # bytes of a refused body that are read to keep the connection
-_CHUNK = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;.*)?\r\n", re.DOTALL)
+CHUNK = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;.*)?\r\n", re.DOTALL)
 
 
 class TooSlow(TimeoutError):
@@ -45,6 +46,7 @@ class Stream:
     def begin(self) -> None:
         """Another request begins: the time that was waited before does not count."""
         self._patience = Patience(FREE, self._slowest)
+        self._since = time.monotonic()
 
     def receive(self, most: int) -> bytes:
         """Some bytes; none at the end. Raises TooSlow, OSError."""
@@ -75,6 +77,32 @@ class Stream:
             end = self._found.find(b"\n", self._start, stop) + 1
             line += self.receive((end or stop) - self._start)
         return line
+
+    def receive_now(self) -> bytes:
+        """What was received and not taken, or else what has come; none at the end.
+
+        Raises BlockingIOError if nothing has come, TooSlow, OSError.
+        """
+        if self.has_data():
+            found = self._found[self._start :]
+            self.drop()
+            return found
+        found = os.read(self._socket.fileno(), RECEIVE)  # a socket with a timeout does not block otherwise
+        now = time.monotonic()
+        self._count(now - self._since, len(found))
+        self._since = now
+        return found
+
+    def put_back(self, data: bytes) -> None:
+        """Let what was received be received again."""
+        self._found, self._start = data, 0
+
+    def seconds_left(self) -> float:
+        """The time that the peer has for its next bytes."""
+        try:
+            return self._patience.left()
+        except OutOfPatience:
+            return 0.0
 
     def drop(self) -> None:
         """Discard what was received."""
@@ -207,7 +235,7 @@ class ChunkedBody:
         if not self._is_first and self._reader.read(2) != b"\r\n":
             raise ProtocolError("a chunk that is longer than it said")
         self._is_first = False
-        said = _CHUNK.fullmatch(self._reader.readline())
+        said = CHUNK.fullmatch(self._reader.readline())
         if said is None:
             raise ProtocolError("a chunk without a length")
         self._left = int(said[1], 16)

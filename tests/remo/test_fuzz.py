@@ -68,7 +68,7 @@ class Planted(unittest.TestCase):
         endless = b"\x03~" + struct.pack(">2shh", b"B.", 1, 0) + b"path"
         self.finds("a second reading", run, b"\0" + b"x" * 65, wire.Lines, "_check", lambda *_: None)
         self.finds("a second reading", run, b'\1{"user":"u"}', wire, "parse_login", anything)
-        self.finds("a second reading", run, b"\0020x1\r\nx\r\n0\r\n\r\n", streams, "_CHUNK", LAX)
+        self.finds("a second reading", run, b"\0020x1\r\nx\r\n0\r\n\r\n", streams, "CHUNK", LAX)
         self.finds("a second reading", run, endless, wire.Opener, "finish", lambda _: None)
 
     def test_what_a_parser_makes_of_it_is_compared(self) -> None:

@@ -70,31 +70,38 @@ class Crowds(HostCase):
 
     def test_silent_connections_of_one_address_take_no_threads_and_are_not_too_many(self) -> None:
         raws = [self.mine() for _ in range(OPEN)]
-        self.assert_serves_others_at_once(IDLE)
         late = self.mine()
         self.assertEqual(late.answer().status, 503)  # type: ignore[union-attr]
         self.assertTrue(late.is_over())
+        self.assert_serves_others_at_once(IDLE)
         raws[0].close()
         until(lambda: self.serves(self.address), "the room of the one that went is not free")
 
-    def test_slow_requests_of_one_address_leave_threads_for_others(self) -> None:
-        raws = [self.mine() for _ in range(PER_ADDRESS)]
+    def test_the_oldest_silent_connection_makes_room_for_another_of_its_address(self) -> None:
+        raws = [self.mine() for _ in range(OPEN)]
+        until(lambda: self.serves(self.address), "silent connections keep their own address out")
+        self.assertTrue(raws[0].is_over(may_be_reset=True))
+
+    def test_slow_requests_take_no_threads_not_even_those_of_their_address(self) -> None:
+        raws = [self.mine() for _ in range(OPEN - 1)]
         for raw in raws:
             raw.say(b"GET /info HT")
+        self.assertTrue(self.serves(self.address))
+        self.assert_serves_others_at_once(IDLE)
+        for raw in raws:
+            self.assertEqual(raw.answer().status, 408)  # type: ignore[union-attr]
+
+    def test_one_request_too_many_is_503(self) -> None:
+        peer = self.host.log_in()
+        raws = [self.mine() for _ in range(PER_ADDRESS)]
+        for number, raw in enumerate(raws):
+            path = peer.path("put", b"/slow %d" % number)
+            raw.say(request("POST", path, None, peer.cookie, "Content-Length: 1000"))
         until(lambda: not self.serves(self.address), "nobody is told that there are too many")
         self.assert_serves_others_at_once(IDLE)
         for raw in raws:
             raw.answer()
         until(lambda: self.serves(self.address), "the slow ones count when they have gone")
-
-    def test_one_request_too_many_is_503(self) -> None:
-        raws = [self.mine() for _ in range(PER_ADDRESS)]
-        for raw in raws:
-            raw.say(b"GET /info HT")
-        late = self.mine()
-        late.say(INFO)
-        self.assertEqual(late.answer().status, 503)  # type: ignore[union-attr]
-        self.assertTrue(late.is_over())
 
     def test_answers_that_are_still_to_be_read_take_no_threads(self) -> None:
         raws = [self.mine() for _ in range(OPEN)]

@@ -14,6 +14,7 @@ from unittest import mock
 from pysftpserver.remo import audit, processes
 from pysftpserver.remo.application import ReplyBroken
 from pysftpserver.remo.bodies import Exchange
+from pysftpserver.remo.login import Reception, Refused
 from tests.remo.hosting import USER, Here, HereCase, Login, Peer, Raw, called, request
 from tests.support.ports import LOOPBACK
 from tests.support.waiting import PATIENCE, until
@@ -191,17 +192,41 @@ class TooLittle(Case):
     def test_slow_strangers_leave_threads_for_addresses_that_sessions_come_from(self) -> None:
         here, peer, _ = self.logged_in(threads=4, max_per_address=2, idle_timeout=PATIENCE)
         here.listen()
+        released = threading.Event()
+        self.addCleanup(released.set)
+
+        def slow_log_in(*_: Any) -> Any:
+            released.wait(PATIENCE)
+            raise Refused
+
         slow = [Raw(here.port, STRANGERS[number // 2]) for number in range(4)]
-        for raw in slow:
-            self.addCleanup(raw.close)
-            raw.say(b"GET /info HT")
-        until(lambda: here.server._waiting, "none of them waits")  # type: ignore[union-attr]
-        began = time.monotonic()
-        with Raw(here.port, LOOPBACK) as raw:
-            self.assertEqual(raw.ask(INFO).status, 200)
-            self.assertEqual(raw.ask(peer.plain("get", b"/not there")).status, 400)
-        self.assertLess(time.monotonic() - began, PATIENCE / 2)
-        for raw in slow:
-            raw.close()
-        until(lambda: not here.server._strangers, "they count still")  # type: ignore[union-attr]
-        self.assertFalse(here.server._waiting)  # type: ignore[union-attr]
+        with mock.patch.object(Reception, "log_in", slow_log_in):
+            for raw in slow:
+                self.addCleanup(raw.close)
+                raw.say(request("POST", "/auth", b"x"))
+            server = here.server
+            assert server is not None
+            until(lambda: server._queues[False], "none of them waits")
+            began = time.monotonic()
+            with Raw(here.port, LOOPBACK) as raw:
+                self.assertEqual(raw.ask(INFO).status, 200)
+                self.assertEqual(raw.ask(peer.plain("get", b"/not there")).status, 400)
+            self.assertLess(time.monotonic() - began, PATIENCE / 2)
+            released.set()
+            self.assertEqual([getattr(raw.answer(), "status", None) for raw in slow], [403] * 4)
+        until(lambda: not server._turns[False], "they count still")
+        self.assertFalse(server._queues[False])
+
+    def test_slow_users_leave_a_thread_for_logins(self) -> None:
+        here, peer, _ = self.logged_in(threads=4, max_per_address=4, idle_timeout=PATIENCE)
+        here.listen()
+        for number in range(4):
+            slow = Raw(here.port)
+            self.addCleanup(slow.close)
+            path = peer.path("put", b"/slow %d" % number)
+            slow.say(request("POST", path, None, peer.cookie, "Content-Length: 1000"))
+        server = here.server
+        assert server is not None
+        until(lambda: server._queues[True], "none of them waits")
+        with Raw(here.port, STRANGERS[0]) as raw:
+            self.assertEqual(raw.ask(request("POST", "/auth", Login(USER, here.user_key).body)).status, 200)

@@ -1,0 +1,138 @@
+"""Crowds of peers that have not logged in: how long a good login waits meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+from pysftpserver.remo import wire
+from tests.remo.hosting import HostCase, Raw, request
+from tests.support.hard import IS_HARD
+from tests.support.waiting import PATIENCE
+
+MOST_WAIT = 5.0  # seconds for a login on a busy machine; a second is what it may take on a quiet one
+NEWCOMER = "127.0.9.1"
+LOGIN = request("POST", "/auth", None, None, "Content-Length: 4000")
+CHUNKED = request("POST", "/auth", None, None, "Transfer-Encoding: chunked")
+#: What a crowd begins with, and what it goes on with, a piece every half second.
+CROWDS = {
+    "bodies of logins": (LOGIN, b"x"),
+    "bodies of logins under another spelling": (LOGIN.replace(b"/auth", b"http://x/%61uth?x"), b"x"),
+    "chunks of logins": (CHUNKED, b"1\r\nx\r\n"),
+    "the length of a chunk": (CHUNKED, b"0"),
+    "extensions of a chunk": (CHUNKED + b"1;", b"x"),
+    "trailers of a login": (CHUNKED + b"0\r\n", b"x: y\r\n"),
+    "request lines": (b"GET /", b"x"),
+    "headers": (b"GET /info HTTP/1.1\r\n", b"x: y\r\n"),
+    "empty lines": (b"\r\nPOST", b" "),
+    "bodies that nobody asked for": (request("POST", "/put/x", None, None, "Content-Length: 999999"), b"x"),
+    "bodies that are too long": (LOGIN.replace(b"4000", b"999999"), bytes(4000)),
+    "silence": (b"", b""),
+    "answers that are not read": (request("GET", "/info") * 2000, request("GET", "/info") * 100),
+}
+
+
+class Crowds(HostCase):
+    def crowd(self, count: int, addresses: int, begin: bytes) -> list[Raw]:
+        raws = [self.connect(f"127.0.8.{number % addresses + 1}", buffer=4096) for number in range(count)]
+        for raw in raws:
+            raw.socket.setblocking(False)
+            say(raw, begin)
+        return raws
+
+    @contextlib.contextmanager
+    def trickling(self, raws: list[Raw], piece: bytes) -> Iterator[None]:
+        over = threading.Event()
+
+        def trickle() -> None:
+            while not over.wait(0.5):  # how slow they are
+                for raw in raws:
+                    say(raw, piece)
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join(PATIENCE)
+            for raw in raws:
+                raw.close()
+
+    def assert_logins_are_quick(self, source: str = NEWCOMER) -> float:
+        slowest = 0.0
+        for _ in range(3):
+            began = time.monotonic()
+            with self.host.connect(source) as raw:
+                self.host.log_in(raw)
+            slowest = max(slowest, time.monotonic() - began)
+        self.assertLess(slowest, MOST_WAIT)
+        return slowest
+
+    def test_forty_that_trickle_from_two_addresses_keep_nobody_waiting(self) -> None:
+        for what, (begin, piece) in CROWDS.items():
+            with self.subTest(what):
+                raws = self.crowd(40, 2, begin)
+                with self.trickling(raws, piece):
+                    self.assert_logins_are_quick()
+
+    def test_two_hundred_from_ten_addresses_keep_nobody_out(self) -> None:
+        crowds = CROWDS if IS_HARD else {key: CROWDS[key] for key in list(CROWDS)[:1]}
+        for what, (begin, piece) in crowds.items():
+            with self.subTest(what):
+                raws = self.crowd(200, 10, begin)
+                with self.trickling(raws, piece):
+                    self.assert_logins_are_quick()
+                    self.assert_logins_are_quick("127.0.8.1")
+
+
+class Full(HostCase):
+    """More connections than the server has room for: those that say nothing make room."""
+
+    options = ("--max-connections", "60", "--max-per-address", "10", "--idle", "60")
+
+    def test_a_full_house_has_room_for_a_newcomer(self) -> None:
+        raws = [self.connect(f"127.0.7.{number % 6 + 1}") for number in range(90)]
+        for raw in raws:
+            say(raw, LOGIN + b"x")
+        with self.host.connect(NEWCOMER) as raw:
+            began = time.monotonic()
+            self.host.log_in(raw)
+            self.assertLess(time.monotonic() - began, MOST_WAIT)
+
+    def test_a_session_s_connection_is_not_the_one_that_goes(self) -> None:
+        mine = self.connect(NEWCOMER)
+        peer = self.host.log_in(mine)
+        raws = [self.connect(f"127.0.6.{number % 20 + 1}") for number in range(90)]
+        for raw in raws:
+            say(raw, b"GET")
+        self.assertEqual(mine.ask(peer.plain("sts", None, b"")).status, 200)
+
+
+class Expectations(HostCase):
+    def test_a_login_that_waits_for_leave_gets_it(self) -> None:
+        raw = self.connect()
+        raw.say(request("POST", "/auth", None, None, "Expect: 100-continue", "Content-Length: 1"))
+        self.assertEqual(raw.socket.recv(100), b"HTTP/1.1 100 Continue\r\n\r\n")
+        raw.say(b"x")
+        answer = raw.answer()
+        self.assertEqual(getattr(answer, "status", None), 400)
+
+    def test_a_login_in_single_bytes_is_a_login(self) -> None:
+        for head in (LOGIN.replace(b"4000", b"5"), CHUNKED):
+            body = b"hello" if head is not CHUNKED else b"2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\nx: y\r\n\r\n"
+            raw = self.connect()
+            raw.say(*(bytes([byte]) for byte in head + body + request("GET", "/info")))
+            self.assertEqual([getattr(raw.answer(), "status", None) for _ in range(2)], [400, 200])
+
+
+def say(raw: Raw, data: bytes) -> None:
+    """What fits without waiting; the server may have ended it."""
+    with contextlib.suppress(OSError):
+        raw.socket.send(data, socket.MSG_DONTWAIT)
+
+
+assert wire.MOST_LOGIN > 4000
