@@ -79,6 +79,12 @@ class ServerSettings(ServiceSettings):
         "Close a connection when one step of its login takes longer than this many seconds.",
         reloads=True,
     )
+    login_grace = Setting(
+        seconds(),
+        15.0,
+        "Close a connection that has not logged in after this many seconds.",
+        reloads=True,
+    )
     stall_timeout = Setting(
         seconds(),
         30.0,

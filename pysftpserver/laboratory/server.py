@@ -19,6 +19,7 @@ from pysftpserver.laboratory.keys import Keys
 from pysftpserver.laboratory.service import Client, Service, about, title_of
 from pysftpserver.laboratory.session import Session
 from pysftpserver.service.accepting import Acceptor
+from pysftpserver.service.admission import admit
 from pysftpserver.service.audit import AuditFile, DoorAudit
 from pysftpserver.service.loglimit import LogLimit
 from pysftpserver.service.logs import ServiceLog
@@ -168,21 +169,22 @@ class Server:
     def admit(self, session: Session) -> str | None:
         """Count a connection. Returns None, or why it is refused."""
         session.network = network_of(session.address[0])
-        count = sum(other.network == session.network for other in self._sessions)
-        most = self.settings.max_per_address
+        settings, now = self.settings, self.loop.time()
         if self._is_stopping:
-            reason = "the server is going down"
-        elif self._throttle.wait(session.address[0], self.loop.time()) > 0:
-            reason = TRY_LATER
-        elif len(self._sessions) >= self.settings.max_connections:
-            reason = "too many connections (max_connections)"
-        elif most is not None and count >= most:
-            reason = "too many connections from this address (max_per_address)"
-        else:
-            self._sessions.add(session)
-            self._talking.add(session)
-            return None
-        return reason
+            return "the server is going down"
+        if self._throttle.wait(session.address[0], now) > 0:
+            return TRY_LATER
+        evicted, refusal = admit(
+            tuple(self._sessions), session.network, now, settings.max_connections, settings.max_per_address
+        )
+        if refusal is not None:
+            return refusal
+        if evicted is not None:
+            self.forget(evicted)
+            evicted.make_room()
+        self._sessions.add(session)
+        self._talking.add(session)
+        return None
 
     def ended(self, session: Session) -> None:
         """Nothing more of it is handled; its connection may still be there."""

@@ -59,6 +59,7 @@ class Session(asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._last = 0.0  # when something was received, in the time of the loop
         self.network = ""  # of its address, for the server
+        self.began = self._loop.time()
         self.is_admitted = False
         self._audit: DoorAudit | None = None
         self.is_ended = self.is_lost = False
@@ -468,6 +469,15 @@ class Session(asyncio.BufferedProtocol):
         if not self.is_ended:
             self._finish(reason)
         self.transport.abort()
+
+    @property
+    def is_stranger(self) -> bool:
+        """Whether it has not logged in, or has ended and its client does not close."""
+        return self.client is None or self.is_ended
+
+    def make_room(self) -> None:
+        """End at once, because others are waiting and this one has not logged in."""
+        self._abort("it has not logged in, and others are waiting")
 
     def _finish(self, reason: str) -> None:
         self.is_ended = True

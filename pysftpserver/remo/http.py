@@ -340,7 +340,7 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
                 self._guests.add(conn)
                 conn.is_counted = True
         if refusal is not None:
-            log.info("%s: too many connections: %s", conn.remote_addr, refusal)
+            log.info("%s: %s", conn.remote_addr, refusal)
             conn.turn_away()
             conn.close()
             return

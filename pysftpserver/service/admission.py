@@ -41,11 +41,11 @@ def admit(
         same = [guest for guest in guests if guest.network == network]
         if len(same) >= per_address:
             evicted = _slowest((guest for guest in same if guest.is_stranger), now)
-            refusal = f"there are {len(same)} other connections from its address (max_per_address)"
+            refusal = f"too many connections from its address: {len(same)} others (max_per_address)"
             return evicted, None if evicted is not None else refusal
     if len(guests) >= most:
         evicted = to_evict((guest for guest in guests if guest.is_stranger), network, now)
-        refusal = f"there are {len(guests)} other connections (max_connections)"
+        refusal = f"too many connections: {len(guests)} others (max_connections)"
     return evicted, None if evicted is not None else refusal
 
 

@@ -276,7 +276,7 @@ class Breaks(PeerCase):
                 self.assertEqual(read_line(raw), wire.ESTABLISHED)
             with serving.connect() as one_more:
                 self.assertEqual(rest(one_more), b"")
-            serving.said("refused: there are 30 other connections (max_connections)")
+            serving.said("refused: too many connections: 30 others (max_connections)")
             for raw in raws:
                 raw.close()
             until(lambda: sum("ended: the client has gone" in line for line in list(serving.lines)) == 30)
