@@ -95,6 +95,10 @@ class ServerSettings(LogSettings):
         whole(1, 1000), 20, "Maximum number of requests of one address that are served at the same time; "
         "it may have four times as many connections open.", aliases=("most_per_address",),
     )
+    max_request_memory = Setting(
+        BYTES, 32 << 20, "Maximum memory of all requests whose header or login is still arriving, in bytes; "
+        "beyond it, those of more than 16 KiB are refused.",
+    )
     proxied = Setting(
         FLAG, False, "Run behind a proxy: take the client's address from the end of X-Forwarded-For.",
     )

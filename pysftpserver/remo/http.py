@@ -54,8 +54,7 @@ TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: c
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 KEPT = 4  # one thread of so many is reserved for addresses that have a session
 KEPT_FOR_LOGINS = 8  # and one of so many for those that have none
-MOST_ARRIVING = 32 << 20  # bytes of requests that are not complete
-SMALL = 16 << 10  # bytes of one that is always taken
+SMALL = 16 << 10  # bytes of a request that are always taken while it arrives
 OPEN_PER_REQUEST = 4  # open connections of an address for each request that it may make at once
 FEWEST_OPEN = 16
 PER_REQUEST = 4  # descriptors that a request may need besides its connection
@@ -281,7 +280,7 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
             known: collections.deque() for known in self._turns
         }
         self.knows = application.sessions.has_from
-        self._arriving = 0  # bytes
+        self._arriving, self._most_arriving = 0, values.max_request_memory  # bytes
         raise_descriptor_limit(values.max_connections + values.max_sessions + PER_REQUEST * values.threads, 1)
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OWN - PER_REQUEST * values.threads
         self._most_open = max(FEWEST_OPEN, min(values.max_connections, descriptors))
@@ -321,8 +320,8 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
                 self._wait_for_end(conn, conn.turn_away(TOO_LONG))
             elif state is None:
                 conn.close()
-            elif self._arriving > MOST_ARRIVING and conn.arriving and len(conn.arriving.data) > SMALL:
-                log.info("%s: too many long requests at once", conn.remote_addr)
+            elif self._arriving > self._most_arriving and conn.arriving and len(conn.arriving.data) > SMALL:
+                log.info("%s: too many long requests at once (max_request_memory)", conn.remote_addr)
                 self._wait_for_end(conn, conn.turn_away())
             else:
                 self.put_conn(conn)

@@ -190,7 +190,7 @@ class Session:
             raise LoginFailed("srptools is not installed") from None
         logins, host = self.logins, self.connection.address[0]
         logins.check(host)
-        known = "the login is malformed"
+        known, answer = "the login is malformed", None
         try:
             user, public = wire.parse_srp_start(line)
             # An unknown name may be a password that was typed in the wrong place: it is not logged.
@@ -203,8 +203,10 @@ class Session:
                 proof = wire.parse_hex(await self.connection.line())
             answer = login.answer(proof)
         except (srp.Refused, Malformed):
-            logins.failed(host)
             raise LoginFailed(known) from None
+        finally:
+            if answer is None:  # also of a client that has gone: the calculation is what a flood is after
+                logins.failed(host)
         logins.check(host)  # again, so that many connections at once cannot get around it
         self.user = user
         self.connection.send(wire.srp_proof(answer))

@@ -112,6 +112,23 @@ class Full(HostCase):
         self.assertEqual(mine.ask(peer.plain("sts", None, b"")).status, 200)
 
 
+class Memory(HostCase):
+    options = ("--max-request-memory", str(8 << 20))
+
+    def test_headers_that_do_not_end_take_no_more_memory_than_they_may(self) -> None:
+        self.host.log_in()
+        before = self.host.memory("VmHWM")
+        line = b"x: " + b"y" * 1000 + b"\r\n"
+        for number in range(400):
+            raw = self.connect(f"127.0.5.{number % 10 + 1}")
+            with contextlib.suppress(ConnectionError):
+                raw.socket.sendall(b"GET /info HTTP/1.1\r\n" + line * 110)
+        with self.host.connect(NEWCOMER) as raw:
+            self.host.log_in(raw)
+        self.host.said("max_request_memory")
+        self.assertLess(self.host.memory("VmHWM") - before, 20 << 10)
+
+
 class Expectations(HostCase):
     def test_a_login_that_waits_for_leave_gets_it(self) -> None:
         raw = self.connect()

@@ -106,6 +106,16 @@ class Guesses(PeerCase):
             allowed += 1
         self.assertLessEqual(looked_at, allowed)
 
+    def test_a_login_that_is_begun_and_left_counts_as_a_failed_one(self) -> None:
+        serving = self.serving()
+        for number in range(throttle.FREE):
+            raw, challenge = self.challenged(serving, Login())
+            self.assertNotEqual(challenge, wire.END)
+            raw.close()
+            serving.said("the client has gone", number + 1)
+        self.assertEqual(self.challenged(serving, Login())[1], wire.END)
+        serving.said("too many failed logins")
+
     def test_guesses_at_the_same_time_are_no_way_around_it(self) -> None:
         serving = self.serving()
         logins = [Login(password=f"guess {number}") for number in range(10)] + [Login()]
