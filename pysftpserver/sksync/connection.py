@@ -15,6 +15,7 @@ from pysftpserver.sksync.parsing import LineParser
 from pysftpserver.sksync.unsent import unsent
 
 MOST_WAITING = 1 << 20  # bytes that were received and not yet used, before the peer has to wait
+MOST_OF_STRANGERS = 64 << 10  # the same before the login
 MOST_UNSENT = 512 << 10  # bytes that may wait to be sent
 LINGER = 5.0  # seconds for the peer to close
 GLANCE = 0.02  # seconds between two looks at the buffer below TLS
@@ -34,6 +35,7 @@ class Connection(asyncio.Protocol):
         self._on_made = on_made
         self._pieces: deque[bytes] = deque()
         self._waiting = 0
+        self._most_waiting = MOST_OF_STRANGERS
         self._has_ended = False
         self._is_lost = False
         self._wake: asyncio.Future[None] | None = None
@@ -59,7 +61,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._pieces.append(data)
         self._waiting += len(data)
-        if self._waiting > MOST_WAITING:
+        if self._waiting > self._most_waiting:
             self.transport.pause_reading()
         self._wake_up()
 
@@ -112,9 +114,13 @@ class Connection(asyncio.Protocol):
             raise ConnectionResetError("the connection was closed")
         self._use(encrypted)
 
+    def trust(self) -> None:
+        """Receive more ahead from now on: the client is no stranger any more."""
+        self._most_waiting = MOST_WAITING
+
     async def receive(self) -> bytes:
         """The next piece; b"" when the peer sends no more. Raises OutOfPatience."""
-        if self._waiting <= MOST_WAITING // 2 and not self._is_lost:
+        if self._waiting <= self._most_waiting // 2 and not self._is_lost:
             self.transport.resume_reading()
         if not self._pieces:
             await self._wait()

@@ -128,6 +128,7 @@ class Session:
             raise ConnectionEnded(f"no login and directory within {grace:g} seconds (login_grace)") from None
         self._top = share.top
         self.is_syncing = True
+        self.connection.trust()
         holder = network_of(self.connection.address[0]) if self.user is None else f"user {self.user}"
         memory = Portion(self.memory, holder)
         try:

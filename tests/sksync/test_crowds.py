@@ -8,7 +8,7 @@ import time
 
 from pysftpserver.service import throttle
 from pysftpserver.sksync import wire
-from pysftpserver.sksync.client import sync
+from pysftpserver.sksync.client import SyncType, sync
 from tests.sksync.peers import HELLO, OLD, PeerCase, Serving, opening, read_line, rest
 from tests.sksync.processes import ProcessCase, peak
 from tests.sksync.test_logins import SALT, USER, VERIFIER, Login
@@ -124,6 +124,32 @@ class Guesses(PeerCase):
             self.assertNotEqual(challenge, wire.END)
             raw.sendall(login.said(challenge))
             self.assertEqual(rest(raw), wire.END)  # to the right one, too: it would tell that it is right
+
+
+class SmallCeilings(PeerCase):
+    """max_listing_memory of 1 MiB: 2.6 KiB for each connection, and 384 KiB for one address."""
+
+    def served(self, count: int) -> Serving:
+        for number in range(count):
+            self.put(f"many/{number:06}", b"")
+        return self.serve(max_listing_memory=1 << 20, max_connections=100)
+
+    def test_a_shared_directory_that_is_too_large_is_refused_with_words_for_the_administrator(self) -> None:
+        serving = self.served(3000)
+        self.fails("its log says why", self.request(serving.port, SyncType.FROM_SERVER_USE_TIME))
+        serving.said("its listings need too much memory: one user or address")
+        serving.said("max_listing_memory")
+        self.assert_serves(serving)
+
+    def test_the_memory_is_there_again_when_a_sync_has_ended(self) -> None:
+        serving = self.served(1500)
+        for _ in range(3):
+            request = self.request(serving.port, server_path="/share/many")
+            sync(self.jailed(self.share / "directory"), request)
+        with serving.connect() as raw:  # one that breaks off
+            raw.sendall(opening(1, "/share/many") + b"1700000000000 name\n" * 1500)
+        serving.said("the client has gone")
+        sync(self.jailed(self.share / "directory"), self.request(serving.port, server_path="/share/many"))
 
 
 class Listings(ProcessCase):
