@@ -66,7 +66,7 @@ class Crowds(HostCase):
         slowest = 0.0
         for _ in range(3):
             began = time.monotonic()
-            with self.host.connect(source) as raw:
+            with self.host.raw(source) as raw:
                 self.host.log_in(raw)
             slowest = max(slowest, time.monotonic() - began)
         self.assertLess(slowest, MOST_WAIT)
@@ -98,7 +98,7 @@ class Full(HostCase):
         raws = [self.connect(f"127.0.7.{number % 6 + 1}") for number in range(90)]
         for raw in raws:
             say(raw, LOGIN + b"x")
-        with self.host.connect(NEWCOMER) as raw:
+        with self.host.raw(NEWCOMER) as raw:
             began = time.monotonic()
             self.host.log_in(raw)
             self.assertLess(time.monotonic() - began, MOST_WAIT)
@@ -123,9 +123,9 @@ class Memory(HostCase):
             raw = self.connect(f"127.0.5.{number % 10 + 1}")
             with contextlib.suppress(ConnectionError):
                 raw.socket.sendall(b"GET /info HTTP/1.1\r\n" + line * 110)
-        with self.host.connect(NEWCOMER) as raw:
+        with self.host.raw(NEWCOMER) as raw:
             self.host.log_in(raw)
-        self.host.said("max_request_memory")
+        self.host.process.said("max_request_memory")
         self.assertLess(self.host.memory("VmHWM") - before, 20 << 10)
 
 

@@ -8,7 +8,9 @@ import time
 
 from pysftpserver.service import throttle
 from pysftpserver.sksync import wire
-from pysftpserver.sksync.client import SyncType, sync
+from pysftpserver.sksync.client import ClientTLS, SyncType, sync
+from pysftpserver.sksync.tls import server_context
+from tests.sksync.certificates import Pair
 from tests.sksync.peers import HELLO, OLD, PeerCase, Serving, opening, read_line, rest
 from tests.sksync.processes import ProcessCase, peak
 from tests.sksync.test_logins import SALT, USER, VERIFIER, Login
@@ -47,6 +49,16 @@ class Strangers(PeerCase):
                 self.assertTrue(self.established(serving, OTHER))
                 self.assertLess(time.monotonic() - began, MOST_WAIT)
                 serving.said("others are waiting")
+                self.assertEqual(serving.errors, [])
+
+    def test_handshakes_that_do_not_go_on_do_not_shut_out_others(self) -> None:
+        pair = Pair(self.place, "server")
+        serving = self.serve(tls=server_context(pair.certfile, pair.keyfile, None, "TLSv1.2"), timeout=600)
+        for begun in (b"", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"):
+            self.silent(serving, 100, OTHER, begun)
+            request = self.request(serving.port, tls=ClientTLS(pair.certfile))
+            sync(self.jailed(self.share / "below"), request)
+        self.assertEqual(serving.errors, [])
 
     def test_an_address_has_a_limit_of_its_own_where_its_oldest_stranger_makes_room(self) -> None:
         serving = self.serve(timeout=600, max_per_address=5)
