@@ -165,7 +165,7 @@ class ManyEntries(ListingCase):
 
     def fits(self) -> bool:
         figures = os.statvfs(self.place)
-        return self.where is not None and figures.f_ffree > MANY + 1000
+        return self.made_in is not None and figures.f_ffree > MANY + 1000
 
     def make(self) -> None:
         directory = os.open(self.big, os.O_RDONLY)
