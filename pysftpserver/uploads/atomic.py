@@ -119,7 +119,7 @@ class Upload(TemporaryFile):
             os.link(self.temporary, self.name, follow_symlinks=False, **ends)
             os.unlink(self.temporary, dir_fd=self.directory)
 
-    def sync_name(self, synced: set[bytes]) -> None:
+    def sync_name(self, synced: dict[bytes, Exception | None]) -> None:
         try:
             if self.durable:
                 readable = os.open(b".", os.O_RDONLY | DIRECTORY, dir_fd=self.directory)
@@ -127,8 +127,9 @@ class Upload(TemporaryFile):
                     os.fsync(readable)
                 finally:
                     os.close(readable)
-        except PermissionError:
-            pass  # a directory that may be searched and not read; the content is safe
+        except OSError as error:  # as in sync_directory()
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EINVAL):
+                raise
         self.check_root()
         self._close()
 

@@ -72,6 +72,29 @@ class Durable(unittest.TestCase):
         for number, (call, expected) in enumerate(cases):
             self.assertEqual(set(self.synced(call)), expected, number)
 
+    def test_a_change_whose_path_leads_through_what_it_changes_is_answered(self) -> None:
+        storage = self.storage
+        for call in (
+            lambda: storage.rename(b"/d/../d", b"/d2"),
+            lambda: storage.rename(b"/d2", b"/d"),
+            lambda: storage.rmdir(b"/d/../d"),
+        ):
+            self.assertEqual(set(self.synced(call)), {"."})
+
+    def test_what_cannot_be_synced_is_closed_as_ever(self) -> None:
+        os.mkfifo(self.root / "fifo")
+        reader = os.open(self.root / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+        self.addCleanup(os.close, reader)
+        handle = self.storage.open(b"/fifo", os.O_WRONLY, 0)
+        os.write(handle, b"x")
+        self.storage.close(handle)
+
+    def test_a_new_name_that_cannot_be_synced_leaves_no_descriptor_open(self) -> None:
+        before = len(os.listdir("/proc/self/fd"))
+        with mock.patch("os.fsync", side_effect=OSError(5, "x")), self.assertRaises(OSError):
+            self.upload(b"/new")
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+
     def test_a_failed_sync_is_no_success_and_leaves_no_descriptor_open(self) -> None:
         before = len(os.listdir("/proc/self/fd"))
         handle = self.storage.open(b"/old", os.O_RDWR, 0)
