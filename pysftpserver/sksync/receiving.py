@@ -93,6 +93,9 @@ class Receiver:
                 self._incoming.write(piece)
             except (OSError, SFTPException) as error:
                 self._fail_for(error)
+                return
+            if self._waiting and self._waiting_bytes + self._incoming.size >= MOST_BYTES:
+                self.commit()  # a large file may take hours
 
     def end(self) -> None:
         """Set the file's time; with enough others, put it in place."""

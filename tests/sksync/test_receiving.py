@@ -69,6 +69,16 @@ class Batches(InAPlace):
         self.assertEqual((self.stored, self.failed), (["a", "a", "b/c", "e"], ["b", "a/x"]))
         self.assertEqual(self.there(), {"a": b"2", "b/c": b"3", "e": b"6"})
 
+    def test_complete_files_do_not_wait_for_the_end_of_a_large_one(self) -> None:
+        self.receive("small")
+        self.receiver.begin("large", MTIME, 3 << 20)
+        with mock.patch("pysftpserver.sksync.receiving.MOST_BYTES", 2 << 20):
+            for _ in range(2):
+                self.receiver.write(memoryview(bytes(1 << 20)))
+        self.assertEqual((self.stored, self.there()["small"]), (["small"], b"content"))
+        self.receiver.close()
+        self.assertEqual(sorted(self.there()), ["small"])
+
     def test_files_in_a_new_directory_whose_name_is_not_safe_are_not_reported_as_stored(self) -> None:
         self.receive("new/f")
 
