@@ -13,7 +13,7 @@ import os
 from stat import S_ISREG
 
 from pysftpserver.storage import SFTPServerStorage
-from pysftpserver.uploads.files import sync_directory
+from pysftpserver.uploads.files import parent_of, sync_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class DurableStorage(SFTPServerStorage):
         try:
             # An atomic upload is not there yet, and syncs its directory itself.
             if is_new and self._is_there(path):
-                sync_directory(self, _parent(self.realpath(path)))
+                sync_directory(self, parent_of(self.realpath(path)))
                 self.check_root()
         except BaseException:
             super().abandon(handle)
@@ -103,10 +103,10 @@ class DurableStorage(SFTPServerStorage):
         That is opened before: the change may be of what its path leads through.
         """
         try:
-            directory = self._open(_parent(path), os.O_RDONLY | os.O_DIRECTORY)
+            directory = self._open(parent_of(path), os.O_RDONLY | os.O_DIRECTORY)
         except OSError:
             yield  # what is wrong with the path is for the change to say
-            sync_directory(self, _parent(path))
+            sync_directory(self, parent_of(path))
             self.check_root()
             return
         try:
@@ -119,7 +119,3 @@ class DurableStorage(SFTPServerStorage):
             self.check_root()
         finally:
             os.close(directory)
-
-
-def _parent(path: bytes) -> bytes:
-    return path.rstrip(b"/").rpartition(b"/")[0] or b"/"

@@ -156,7 +156,7 @@ class StoredFile(TemporaryFile):
         self._is_there = False
 
     def sync_name(self, synced: dict[bytes, Exception | None]) -> None:
-        directory = self._path.rpartition(b"/")[0] or b"/"
+        directory = parent_of(self._path)
         if directory not in synced:
             try:
                 sync_directory(self._storage, directory)
@@ -207,6 +207,12 @@ def open_temporary(
         with contextlib.suppress(OSError, SFTPException):
             storage.rm(temporary)
         raise
+
+
+def parent_of(path: bytes) -> bytes:
+    """The path of the directory that an entry is in, as the storage would take it."""
+    parent, slash, _ = path.rstrip(b"/").rpartition(b"/")
+    return parent or slash or b"."
 
 
 def sync_directory(storage: SFTPAbstractServerStorage, path: bytes) -> None:

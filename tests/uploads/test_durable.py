@@ -11,6 +11,7 @@ from pathlib import Path
 from unittest import mock
 
 from pysftpserver.cli.session import kind_of
+from pysftpserver.storage import SFTPServerStorage
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.support.uploads import NEW
 
@@ -80,6 +81,15 @@ class Durable(unittest.TestCase):
             lambda: storage.rmdir(b"/d/../d"),
         ):
             self.assertEqual(set(self.synced(call)), {"."})
+
+    def test_the_directory_of_a_relative_path_is_the_one_that_the_storage_takes_it_from(self) -> None:
+        options = {"read_only": False, "durable": True, "atomic_uploads": self.atomic}
+        plain = kind_of(SFTPServerStorage, options)(self.root)
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.root)
+        for storage in (plain, self.storage):
+            self.assertEqual(self.synced(lambda storage=storage: storage.mkdir(b"new", 0o777)), ["."])  # type: ignore[misc]
+            self.assertEqual(self.synced(lambda storage=storage: storage.rmdir(b"new")), ["."])  # type: ignore[misc]
 
     def test_what_cannot_be_synced_is_closed_as_ever(self) -> None:
         os.mkfifo(self.root / "fifo")
