@@ -191,7 +191,8 @@ class AtomicUploads(SFTPServerStorage):
             return opened  # a file that keeps its content, or not a regular file: written in place
         finally:
             if existing is not None:
-                os.close(existing)
+                with contextlib.suppress(OSError):  # nothing was written there, and the upload may be open
+                    os.close(existing)
 
     def _upload_of(self, path: bytes) -> Upload | None:
         """The upload of this session to that path."""

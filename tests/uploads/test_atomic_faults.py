@@ -263,6 +263,20 @@ class FailureRules(Base):
                     break
         self.assertEqual((self.names(), file.read_bytes()), (["f"], OLD_CONTENT))
 
+    def test_an_old_file_that_cannot_be_closed_leaves_no_upload_without_a_handle(self) -> None:
+        file = self.old_file()
+        close = os.close
+
+        def broken(descriptor: int) -> None:
+            path = os.readlink(f"/proc/self/fd/{descriptor}")
+            close(descriptor)
+            if path == str(file):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        with mock.patch("os.close", broken):
+            handle = self.storage.open(self.path("f"), NEW, 0o666)
+        self.storage.abandon(handle)
+
     def test_whatever_fails_while_an_upload_is_closed_leaves_one_whole_file(self) -> None:
         for flags in (NEW, ONLY_NEW):
             for call in (
