@@ -52,7 +52,8 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
     ) -> None:
         super().__init__(b"/", umask)
         self._root = os.open(chroot, DIRECTORY)
-        self._path = os.path.abspath(chroot)
+        path = os.fsencode(chroot)  # not shortened: `..` after a link is not the directory before it
+        self._path = path if path.startswith(b"/") else os.path.join(os.getcwdb(), path)
         self._identity = _identity(os.fstat(self._root))
         available = use_openat2 is not False and has_openat2()
         if use_openat2 and not available:

@@ -27,6 +27,7 @@ from pysftpserver.uploads.leftovers import remove_leftovers
 DIRECTORY = 0o777
 MOST_WAITING = 128  # complete files: each is an open file
 MOST_BYTES = 64 << 20  # of complete files: to be received again if this process is killed
+TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE}
 FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
@@ -81,7 +82,7 @@ class Receiver:
             self._fail(name, refusal)
             return
         try:
-            self._incoming = self._open(name)
+            self._incoming = self._open_or_commit(name)
         except (OSError, SFTPException) as error:
             self._fail_for(error)
 
@@ -92,6 +93,9 @@ class Receiver:
                 self._incoming.write(piece)
             except (OSError, SFTPException) as error:
                 self._fail_for(error)
+                return
+            if self._waiting and self._waiting_bytes + self._incoming.size >= MOST_BYTES:
+                self.commit()  # a large file may take hours
 
     def end(self) -> None:
         """Set the file's time; with enough others, put it in place."""
@@ -114,9 +118,12 @@ class Receiver:
         """Put the files that are complete in place. What was reported to on_file then survives a crash."""
         waiting, self._waiting, self._waiting_bytes = self._waiting, {}, 0
         failures = commit_all(list(waiting.values()))
-        for directory in self._made:
-            sync_directory(self.storage, directory)
-        self._made.clear()
+        try:
+            for directory in self._made:
+                sync_directory(self.storage, directory)
+            self._made.clear()
+        except (OSError, SFTPException) as failure:
+            failures = dict.fromkeys(waiting.values(), failure) | failures
         for name, incoming in waiting.items():
             error = failures.get(incoming)
             if error is None:
@@ -150,6 +157,15 @@ class Receiver:
     def _fail(self, name: str, why: str) -> None:
         self.failures += 1
         self.on_failure(name, why)
+
+    def _open_or_commit(self, name: str) -> StoredFile:
+        try:
+            return self._open(name)
+        except OSError as error:
+            if error.errno not in TOO_MANY_FILES or not self._waiting:
+                raise
+        self.commit()  # each of them is an open file
+        return self._open(name)
 
     def _open(self, name: str) -> StoredFile:
         if self.here.leftovers:  # only now: a sync that receives nothing, such as a dry run, changes nothing

@@ -20,6 +20,7 @@ from pysftpserver.service.logs import ServiceLog
 from pysftpserver.service.throttle import network_of
 from pysftpserver.sksync.connection import Connection
 from pysftpserver.sksync.logins import Logins, need_srptools
+from pysftpserver.sksync.receiving import MOST_WAITING
 from pysftpserver.sksync.session import Session
 from pysftpserver.sksync.shares import exposed, shares_of
 from pysftpserver.sksync.tls import PassPhrase, server_context, tls_reason
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     Result = TypeVar("Result")
 
 THREADS = 16  # for the work of storages
-DESCRIPTORS = 8  # that one session may need
+DESCRIPTORS = 8 + MOST_WAITING  # that one session may need
 
 
 class Server:

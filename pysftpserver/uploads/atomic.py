@@ -39,6 +39,8 @@ LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 TIME_TO_LOOK = 2.0  # seconds for leftovers; a client is waiting
 MOST_TO_DO = 100_000  # directories that wait to be looked through: memory
 MOST_LOOKED_AT = 10_000  # directories that open() remembers: memory
+TIMES_BUSY, TIME_TO_REMOVE = 3, 0.01  # tries, and seconds between them, for a file that is locked
+IN_USE = "Another session is uploading this file; try again when it has ended"
 ACCESS_LIST = "system.posix_acl_access"
 
 
@@ -103,6 +105,8 @@ class Upload(TemporaryFile):
 
     def rename(self) -> None:
         self.check_root()
+        if not self._has_its_name():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         ends = {"src_dir_fd": self.directory, "dst_dir_fd": self.directory}
         if not self.exclusive:
             os.rename(self.temporary, self.name, **ends)
@@ -115,7 +119,7 @@ class Upload(TemporaryFile):
             os.link(self.temporary, self.name, follow_symlinks=False, **ends)
             os.unlink(self.temporary, dir_fd=self.directory)
 
-    def sync_name(self, synced: set[bytes]) -> None:
+    def sync_name(self, synced: dict[bytes, Exception | None]) -> None:
         try:
             if self.durable:
                 readable = os.open(b".", os.O_RDONLY | DIRECTORY, dir_fd=self.directory)
@@ -123,8 +127,9 @@ class Upload(TemporaryFile):
                     os.fsync(readable)
                 finally:
                     os.close(readable)
-        except PermissionError:
-            pass  # a directory that may be searched and not read; the content is safe
+        except OSError as error:  # as in sync_directory()
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EINVAL):
+                raise
         self.check_root()
         self._close()
 
@@ -132,11 +137,22 @@ class Upload(TemporaryFile):
         if self.directory < 0:
             return
         try:
-            os.unlink(self.temporary, dir_fd=self.directory)
-        except FileNotFoundError:
-            pass  # it was renamed; a client may remove it by its name, too
+            with contextlib.suppress(OSError):
+                if self._has_its_name():
+                    os.unlink(self.temporary, dir_fd=self.directory)
         finally:
             self._close()
+
+    def _has_its_name(self) -> bool:
+        """Whether its temporary name is still this file's.
+
+        A client may have removed it or put another file there; once it is renamed, the next upload has it.
+        """
+        try:
+            there = os.stat(self.temporary, dir_fd=self.directory, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(there, os.fstat(self.handle))
 
     def _close(self) -> None:
         os.close(self.directory)
@@ -175,7 +191,8 @@ class AtomicUploads(SFTPServerStorage):
             return opened  # a file that keeps its content, or not a regular file: written in place
         finally:
             if existing is not None:
-                os.close(existing)
+                with contextlib.suppress(OSError):  # nothing was written there, and the upload may be open
+                    os.close(existing)
 
     def _upload_of(self, path: bytes) -> Upload | None:
         """The upload of this session to that path."""
@@ -195,11 +212,16 @@ class AtomicUploads(SFTPServerStorage):
         """Another handle of an upload."""
         if flags & os.O_EXCL and flags & os.O_CREAT:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        flags = flags & ~(os.O_CREAT | os.O_EXCL) | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(upload.temporary, flags, dir_fd=upload.directory)
-        if not os.path.samestat(os.fstat(descriptor), os.fstat(upload.handle)):  # a client has put it there
+        how = flags & ~(os.O_CREAT | os.O_EXCL | os.O_TRUNC) | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(upload.temporary, how, dir_fd=upload.directory)
+        try:
+            if not os.path.samestat(os.fstat(descriptor), os.fstat(upload.handle)):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))  # a client has put it there
+            if flags & os.O_TRUNC:
+                os.ftruncate(descriptor, 0)
+        except BaseException:
             os.close(descriptor)
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            raise
         self._add_handle(descriptor, upload)
         return descriptor
 
@@ -232,8 +254,7 @@ class AtomicUploads(SFTPServerStorage):
         directory = self._open(parent or b"/", os.O_PATH | DIRECTORY)
         try:
             self._look_once(parent or b"/")
-            temporary_name = temporary.locked_name(name)
-            descriptor = self._open_temporary(directory, temporary_name, flags, mode, existing)
+            descriptor, temporary_name = self._open_temporary(directory, name, flags, mode, existing)
         except BaseException:
             os.close(directory)
             raise
@@ -243,19 +264,28 @@ class AtomicUploads(SFTPServerStorage):
         return descriptor
 
     def _open_temporary(
-        self, directory: int, name: bytes, flags: int, mode: int, existing: int | None
-    ) -> int:
-        """A new, locked file of that name in a directory. Raises SFTPFailure if another session has it."""
+        self, directory: int, final_name: bytes, flags: int, mode: int, existing: int | None
+    ) -> tuple[int, bytes]:
+        """A new, locked file in a directory, and its name. Raises SFTPFailure if another session has it."""
         flags = flags & ~os.O_TRUNC | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         if existing is not None:
             mode = os.fstat(existing).st_mode & S_IRWXU  # until it is like the old one, its owner's alone
         elif self.umask is not None:
             mode &= ~self.umask
+        name = temporary.locked_name(final_name)
+        busy = 0
         for _ in range(ATTEMPTS):
             try:
                 descriptor = os.open(name, flags, mode, dir_fd=directory)
             except FileExistsError:
-                _remove_leftover(directory, name)
+                try:
+                    if not _remove_leftover(directory, name):
+                        name = temporary.another_locked_name()  # or another user could stop this upload
+                except BlockingIOError:
+                    busy += 1
+                    if busy == TIMES_BUSY:
+                        raise SFTPFailure(IN_USE) from None
+                    time.sleep(TIME_TO_REMOVE)  # perhaps another session is removing a leftover
                 continue
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -265,7 +295,7 @@ class AtomicUploads(SFTPServerStorage):
                     _make_alike(descriptor, existing)
                 elif mode & self._process_umask:
                     os.fchmod(descriptor, mode)  # the process's umask has taken more away
-                return descriptor
+                return descriptor, name
             except BlockingIOError:  # another session was faster, and takes it for a leftover
                 os.close(descriptor)
             except BaseException:
@@ -329,10 +359,15 @@ class AtomicUploads(SFTPServerStorage):
             elif upload.broken:
                 raise Incomplete
         finally:
-            if handle != upload.handle:
-                super().close(handle)
-            if not upload.handles:
-                super().close(upload.handle)  # and with it the lock, when the name is gone
+            try:
+                if handle != upload.handle:
+                    super().close(handle)
+            except BaseException:
+                upload.broken = True  # what a network file system has not written, it says here
+                raise
+            finally:
+                if not upload.handles:
+                    super().close(upload.handle)  # and with it the lock, when the name is gone
 
     def abandon(self, handle: int) -> None:
         self.spoil(handle)
@@ -454,26 +489,32 @@ def _copy_access_list(new: int, old: int | None) -> None:
             raise
 
 
-def _remove_leftover(directory: int, name: bytes) -> None:
-    """Remove a temporary file that no session has locked. Raises SFTPFailure for one that is in use."""
+def _remove_leftover(directory: int, name: bytes) -> bool:
+    """Remove a temporary file that no session has locked; False for what is not this user's to remove.
+
+    Raises BlockingIOError for one that is in use.
+    """
     try:
-        descriptor = os.open(
-            name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory
-        )
+        descriptor = os.open(name, LOOK, dir_fd=directory)
     except FileNotFoundError:
-        return
+        return True
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO):
+            return False
+        raise
     try:
         st = os.fstat(descriptor)
         if not S_ISREG(st.st_mode) or os.geteuid() not in (0, st.st_uid):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        os.unlink(name, dir_fd=directory)
-    except BlockingIOError:
-        raise SFTPFailure("Another session is uploading this file; try again when it has ended") from None
+            return False
+        leftovers.lock(descriptor)
+        # Another session may have removed it before it was locked, and be uploading under that name.
+        if os.path.samestat(os.stat(name, dir_fd=directory, follow_symlinks=False), st):
+            os.unlink(name, dir_fd=directory)
     except FileNotFoundError:
         pass  # another session was faster
     finally:
         os.close(descriptor)
+    return True
 
 
 def _unlink_and_close(directory: int, name: bytes, descriptor: int) -> None:

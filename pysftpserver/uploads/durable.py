@@ -7,10 +7,17 @@ a path is resolved. Facts: fsync(2), rename(2), ext4(5).
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+from stat import S_ISREG
 
 from pysftpserver.storage import SFTPServerStorage
-from pysftpserver.uploads.files import sync_directory
+from pysftpserver.uploads.files import parent_of, sync_directory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 WRITABLE = os.O_WRONLY | os.O_RDWR
 
@@ -18,19 +25,22 @@ WRITABLE = os.O_WRONLY | os.O_RDWR
 class DurableStorage(SFTPServerStorage):
     """A mixin that goes in front of a storage of real files, and of AtomicUploads."""
 
-    _written: set[int] | frozenset[int] = (
-        frozenset()
-    )  # descriptors; every storage has its own from the first on
+    # Descriptors; every storage has its own from the first on.
+    _written: set[int] | frozenset[int] = frozenset()
 
     def open(self, path: bytes, flags: int, mode: int) -> int:
         is_new = flags & os.O_CREAT and not self._is_there(path)
         handle = super().open(path, flags, mode)
+        try:
+            # An atomic upload is not there yet, and syncs its directory itself.
+            if is_new and self._is_there(path):
+                sync_directory(self, parent_of(self.realpath(path)))
+                self.check_root()
+        except BaseException:
+            super().abandon(handle)
+            raise
         if flags & WRITABLE:
             self._written |= {handle}
-        if is_new and self._is_there(
-            path
-        ):  # an atomic upload is not there yet, and syncs its directory itself
-            self._sync_parent(self.realpath(path))
         return handle
 
     def _is_there(self, path: bytes) -> bool:
@@ -41,43 +51,71 @@ class DurableStorage(SFTPServerStorage):
         return True
 
     def close(self, handle: int) -> None:
+        if handle in self._written:
+            self._written -= {handle}
+            try:
+                self._sync_content(handle)
+            except BaseException:
+                with contextlib.suppress(Exception):  # the first reason is the one to report
+                    super().close(handle)
+                raise
+        super().close(handle)
+
+    def _sync_content(self, handle: int) -> None:
         try:
-            if handle in self._written:
-                self._written -= {handle}
-                self.fsync(handle)
-        finally:
-            super().close(handle)
+            self.fsync(handle)
+        except OSError as error:
+            if error.errno != errno.EINVAL or S_ISREG(os.fstat(handle).st_mode):
+                raise  # but FIFOs and most devices have nothing to sync
 
     def abandon(self, handle: int) -> None:
         self._written -= {handle}
         super().abandon(handle)
 
     def mkdir(self, path: bytes, mode: int) -> None:
-        super().mkdir(path, mode)
-        self._sync_parent(path)
+        with self._syncing(path):
+            super().mkdir(path, mode)
 
     def rmdir(self, path: bytes) -> None:
-        super().rmdir(path)
-        self._sync_parent(path)
+        with self._syncing(path):
+            super().rmdir(path)
 
     def rm(self, path: bytes) -> None:
-        super().rm(path)
-        self._sync_parent(path)
+        with self._syncing(path):
+            super().rm(path)
 
     def rename(self, old: bytes, new: bytes, replace: bool = False) -> None:
-        super().rename(old, new, replace)
-        self._sync_parent(new)
-        self._sync_parent(old)
+        with self._syncing(new), self._syncing(old):
+            super().rename(old, new, replace)
 
     def symlink(self, linkpath: bytes, target: bytes) -> None:
-        super().symlink(linkpath, target)
-        self._sync_parent(linkpath)
+        with self._syncing(linkpath):
+            super().symlink(linkpath, target)
 
     def link(self, old: bytes, new: bytes) -> None:
-        super().link(old, new)
-        self._sync_parent(new)
+        with self._syncing(new):
+            super().link(old, new)
 
-    def _sync_parent(self, path: bytes) -> None:
-        parent = path.rstrip(b"/").rpartition(b"/")[0]
-        sync_directory(self, parent or b"/")
-        self.check_root()
+    @contextlib.contextmanager
+    def _syncing(self, path: bytes) -> Iterator[None]:
+        """A context in which the entry at path is changed; leaving it syncs the directory.
+
+        That is opened before: the change may be of what its path leads through.
+        """
+        try:
+            directory = self._open(parent_of(path), os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            yield  # what is wrong with the path is for the change to say
+            sync_directory(self, parent_of(path))
+            self.check_root()
+            return
+        try:
+            yield
+            try:
+                os.fsync(directory)
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # as in sync_directory()
+                    raise
+            self.check_root()
+        finally:
+            os.close(directory)

@@ -8,6 +8,7 @@ Blocking calls of the storage's. What may not enter: sockets, wire formats, conc
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 
 from pysftpserver.attributes import SFTPAttributes
@@ -57,8 +58,9 @@ class TemporaryFile:
         """Give the file its name."""
         raise NotImplementedError
 
-    def sync_name(self, synced: set[bytes]) -> None:
-        """The same as sync() for the new name. synced: directories that need no sync; adds the file's."""
+    def sync_name(self, synced: dict[bytes, Exception | None]) -> None:
+        """The same as sync() for the new name. synced: directories that were synced, with the error if that
+        failed; adds the file's. The kernel reports an error once, and it is about all files in there."""
         raise NotImplementedError
 
     def discard(self) -> None:
@@ -74,7 +76,7 @@ def commit_all(files: Sequence[File]) -> dict[File, Exception]:
     discarded, and the others go on. Returns the failures, by file.
     """
     failures: dict[File, Exception] = {}
-    synced: set[bytes] = set()
+    synced: dict[bytes, Exception | None] = {}
     steps: tuple[Callable[[TemporaryFile], None], ...] = (
         lambda file: file.prepare(),
         lambda file: file.sync(),
@@ -153,11 +155,17 @@ class StoredFile(TemporaryFile):
         self._storage.rename(self._temporary, self._path, replace=True)
         self._is_there = False
 
-    def sync_name(self, synced: set[bytes]) -> None:
-        directory = self._path.rpartition(b"/")[0] or b"/"
+    def sync_name(self, synced: dict[bytes, Exception | None]) -> None:
+        directory = parent_of(self._path)
         if directory not in synced:
-            sync_directory(self._storage, directory)
-            synced.add(directory)
+            try:
+                sync_directory(self._storage, directory)
+                synced[directory] = None
+            except Exception as error:
+                synced[directory] = error
+        failure = synced[directory]
+        if failure is not None:
+            raise failure
         self._storage.check_root()  # what went into a directory that was replaced meanwhile is not stored
 
     def _keep_attributes(self, replaced: SFTPAttributes) -> None:
@@ -201,11 +209,21 @@ def open_temporary(
         raise
 
 
+def parent_of(path: bytes) -> bytes:
+    """The path of the directory that an entry is in, as the storage would take it."""
+    parent, slash, _ = path.rstrip(b"/").rpartition(b"/")
+    return parent or slash or b"."
+
+
 def sync_directory(storage: SFTPAbstractServerStorage, path: bytes) -> None:
     """Return when the names in a directory are safe from a crash, if the storage can do that."""
     with contextlib.suppress(SFTPUnsupported, SFTPForbidden, PermissionError):
         # One that may be searched and not read cannot be synced by this user; the content is safe.
-        storage.sync_directory(path)
+        try:
+            storage.sync_directory(path)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a file system that does not know how
+                raise
 
 
 def attributes(look: Callable[[bytes], SFTPAttributes], path: bytes) -> SFTPAttributes | None:

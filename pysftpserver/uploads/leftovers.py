@@ -5,6 +5,7 @@ Blocking calls of the storage's. What may not enter: how temporary files are mad
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -90,10 +91,34 @@ def _remove_if_unlocked(storage: SFTPAbstractServerStorage, path: bytes) -> bool
         # Root's uploads may belong to others.
         if not S_ISREG(st.st_mode) or os.geteuid() not in (0, st.st_uid):
             return False
-        # A shared lock is enough to notice another's, and NFS gives no other for a file opened to read.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        # If it was put in place just now, it no longer has this name, and this raises.
+        lock(descriptor)
+        # If it was put in place just now, it no longer has this name; the next upload may have it.
+        if not _leads_to(storage, path, st):
+            return False
         storage.rm(path)
         return True
     finally:
         storage.close(handle)
+
+
+def _leads_to(storage: SFTPAbstractServerStorage, path: bytes, st: os.stat_result) -> bool:
+    """Whether a path is of the file with these attributes. Raises what the storage does."""
+    handle = storage.open(path, os.O_RDONLY | os.O_NOFOLLOW, 0)
+    try:
+        descriptor = storage.fileno(handle)
+        return descriptor is not None and os.path.samestat(os.fstat(descriptor), st)
+    finally:
+        storage.close(handle)
+
+
+def lock(descriptor: int) -> None:
+    """Lock a file that is about to be removed. Raises BlockingIOError if another session has locked it.
+
+    With this lock, a file may be removed by its name after a look at it: no other session does so meanwhile.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # all that NFS gives for a file opened to read

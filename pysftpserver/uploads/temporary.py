@@ -6,8 +6,8 @@ There are two forms, because there are two ways to know that a file is abandoned
   START is when the process began: process numbers are used again, and a container's only process always has
   the number 1. The file is abandoned when that process has ended; another system's, when it is old.
 - `.pysftpserver-upload-DIGEST`, in directories of the host. DIGEST is made of the name that the file will
-  have, so that two sessions cannot receive the same file at once. The process that writes holds a lock on the
-  file; leftovers.py tries it.
+  have, so that two sessions of a user cannot receive the same file at once; it is random where another user
+  has taken that name. The process that writes holds a lock on the file; leftovers.py tries it.
 
 What may not enter: storages. Facts: proc(5), kill(2).
 """
@@ -48,13 +48,18 @@ def locked_name(name: bytes) -> bytes:
     return LOCKED_PREFIX + b"%08x%08x" % (crc32(name), crc32(name[::-1], 1))
 
 
+def another_locked_name() -> bytes:
+    """A new name of the same form, for when that one is taken by what cannot be removed."""
+    return LOCKED_PREFIX + _random()
+
+
 def is_temporary(name: bytes) -> bool:
     """Whether the name is a temporary file's: of either form, in full. No door serves one."""
     return _NAME.fullmatch(name) is not None or is_locked_name(name)
 
 
 def is_locked_name(name: bytes) -> bool:
-    """Whether the name is of the form of new_locked_name()."""
+    """Whether the name is of the form of locked_name()."""
     return _LOCKED_NAME.fullmatch(name) is not None
 
 

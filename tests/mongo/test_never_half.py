@@ -302,6 +302,13 @@ class Orphans(HalfCase):
         storage.close(handle)
         self.assertEqual(get(self.reader, b"/new"), b"x" * 5 * MIB)
 
+    def test_are_as_old_as_they_are_though_the_uploaders_machine_was_suspended(self):
+        bucket = self.open_storage().bucket
+        before = bucket.now()
+        clock = time.clock_gettime
+        with mock.patch("time.clock_gettime", lambda which: clock(which) + 25 * 3600):
+            self.assertGreater(bucket.now() - before, 24 * 3600)
+
     def test_that_were_removed_during_an_upload_are_missed_when_it_is_closed(self):
         handle = self.storage.open(b"/f", os.O_WRONLY | os.O_TRUNC, 0o666)
         self.storage.write(handle, 0, b"x" * 5 * MIB)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
 import stat
 import sys
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from pysftpserver.hook import SFTPHook
 from pysftpserver.pysftpexceptions import SFTPFailure, SFTPForbidden
 from pysftpserver.storage import SFTPServerStorage
-from pysftpserver.uploads import atomic
+from pysftpserver.uploads import atomic, temporary
 from tests.cli.commands import CommandCase
 from tests.support.packets import CREAT, FAILURE, OK, PERMISSION_DENIED, READ, TRUNC, WRITE, u64
 from tests.support.uploads import (
@@ -169,6 +171,79 @@ class FailureRules(Base):
         (self.top / self.temporary()[0]).unlink()
         self.storage.abandon(handle)
 
+    def test_a_file_that_somebody_put_in_an_uploads_place_is_not_published_and_stays(self) -> None:
+        self.old_file()
+        for ends in (self.storage.close, self.storage.abandon):
+            handle = self.storage.open(self.path("f"), NEW, 0o666)
+            there = self.top / self.temporary()[0]
+            (self.top / "theirs").write_bytes(b"half")
+            (self.top / "theirs").rename(there)
+            with self.assertRaises(FileNotFoundError):
+                self.storage.open(self.path("f"), NEW, 0o666)
+            with contextlib.suppress(FileNotFoundError):
+                ends(handle)
+            self.assertEqual((there.read_bytes(), (self.top / "f").read_bytes()), (b"half", OLD_CONTENT))
+            there.unlink()
+
+    def test_an_upload_that_fails_after_it_was_renamed_leaves_the_next_one_alone(self) -> None:
+        other, handles = self.make_storage(), []
+        fsync = os.fsync
+
+        def fails(descriptor: int) -> None:
+            fsync(descriptor)
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                handles.append(other.open(self.path("f"), NEW, 0o666))
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        handle = self.storage.open(self.path("f"), NEW, 0o666)
+        with mock.patch("os.fsync", fails):
+            self.storage.fsync(handle)
+            with self.assertRaises(OSError):
+                self.storage.close(handle)
+        other.write(handles[0], 0, NEW_CONTENT)
+        other.close(handles[0])
+        self.assertEqual((self.top / "f").read_bytes(), NEW_CONTENT)
+
+    def test_what_others_have_put_at_the_temporary_name_stops_no_upload(self) -> None:
+        def file(path: Path) -> None:
+            path.write_bytes(b"half")
+
+        def link(path: Path) -> None:
+            path.symlink_to("f")
+
+        there = self.top / os.fsdecode(temporary.locked_name(b"f"))
+        for make in (Path.mkdir, os.mkfifo, link, file):
+            self.old_file()
+            make(there)
+            uid = os.getuid() + (make is file)  # then it is another user's
+            with self.subTest(make), mock.patch("os.geteuid", return_value=uid):
+                self.upload("f")
+                self.assertEqual((self.top / "f").read_bytes(), NEW_CONTENT)
+                self.assertEqual(self.temporary(), [there.name])
+            there.rmdir() if make is Path.mkdir else there.unlink()
+
+    def test_a_handle_whose_close_fails_breaks_the_file_and_leaves_no_descriptor(self) -> None:
+        close = os.close
+        for order in (1, -1):
+            handles = [self.storage.open(self.path("f"), NEW, 0o666) for _ in range(2)][::order]
+            fails = max(handles)
+
+            def broken(descriptor: int, fails: int = fails) -> None:
+                close(descriptor)
+                if descriptor == fails:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+            failed = 0
+            with mock.patch("pysftpserver.storage.os.close", broken):
+                for handle in handles:
+                    try:
+                        self.storage.close(handle)
+                    except (OSError, SFTPFailure):
+                        failed += 1
+            self.assertEqual(failed, 2 if order == -1 else 1)
+            self.assertEqual(self.names(), [] if order == -1 else ["f"])
+            (self.top / "f").unlink(missing_ok=True)
+
     def test_whatever_fails_while_an_upload_is_opened_leaves_no_file_and_no_descriptor(self) -> None:
         # That no descriptor is left is looked at when the test ends.
         file = self.old_file()
@@ -187,6 +262,20 @@ class FailureRules(Base):
                 if fails.count < attempt:
                     break
         self.assertEqual((self.names(), file.read_bytes()), (["f"], OLD_CONTENT))
+
+    def test_an_old_file_that_cannot_be_closed_leaves_no_upload_without_a_handle(self) -> None:
+        file = self.old_file()
+        close = os.close
+
+        def broken(descriptor: int) -> None:
+            path = os.readlink(f"/proc/self/fd/{descriptor}")
+            close(descriptor)
+            if path == str(file):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        with mock.patch("os.close", broken):
+            handle = self.storage.open(self.path("f"), NEW, 0o666)
+        self.storage.abandon(handle)
 
     def test_whatever_fails_while_an_upload_is_closed_leaves_one_whole_file(self) -> None:
         for flags in (NEW, ONLY_NEW):

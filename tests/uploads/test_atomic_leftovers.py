@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
-from pysftpserver.uploads import atomic
+from pysftpserver.pysftpexceptions import SFTPFailure
+from pysftpserver.uploads import atomic, temporary
+from pysftpserver.uploads.atomic import AtomicUploads
 from tests.support.uploads import (
     LOOKS_LEFT,
     NEW,
@@ -110,6 +114,44 @@ class LeftoverRules(Base):
             # The one that was only looked at is a leftover itself by then.
             self.assertEqual((len(tries), self.temporary()), (2 if removes else 3, []))
             self.assertEqual((self.top / "f").read_bytes(), NEW_CONTENT)
+
+    def test_a_session_that_removes_a_leftover_does_not_remove_what_another_has_put_there(self) -> None:
+        # Each of two ways to remove one, stopped before and after it has locked the leftover.
+        flock = fcntl.flock
+        for looks, is_before in ((True, True), (True, False), (False, True), (False, False)):
+            left = self.top / os.fsdecode(temporary.locked_name(b"f"))
+            left.write_bytes(b"half")
+            other, first = self.make_storage(), self.make_storage()
+            handles: list[int] = []
+
+            def upload(storage: AtomicUploads, handles: list[int] = handles) -> None:
+                with mock.patch("fcntl.flock", flock), contextlib.suppress(SFTPFailure):
+                    handles.append(storage.open(self.path("f"), NEW, 0o666))
+
+            steps = [flock, lambda *_, upload=upload, first=first: upload(first)]
+            steps = steps[::-1] if is_before else steps
+
+            def stopped(descriptor: int, how: int, steps: list[Any] = steps) -> None:
+                for step in [steps.pop() for _ in steps[:]][::-1] or [flock]:
+                    step(descriptor, how)
+
+            with (
+                self.subTest(looks=looks, is_before=is_before),
+                mock.patch("fcntl.flock", stopped),
+                contextlib.suppress(SFTPFailure),
+            ):
+                if looks:
+                    other.remove_leftovers()
+                else:
+                    other._looked_everywhere = True
+                    other.abandon(other.open(self.path("f"), NEW, 0o666))
+            self.assertEqual((steps, len(handles)), ([], int(is_before)), "a locked leftover is in use")
+            for handle in handles:
+                first.write(handle, 0, NEW_CONTENT)
+                first.close(handle)
+                self.assertEqual((self.top / "f").read_bytes(), NEW_CONTENT)
+            (self.top / "f").unlink(missing_ok=True)
+            left.unlink(missing_ok=True)
 
     def test_a_file_that_is_put_in_place_while_it_is_looked_at_stays(self) -> None:
         handle = self.storage.open(self.path("f"), NEW, 0o666)

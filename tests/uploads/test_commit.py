@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import unittest
@@ -92,6 +93,36 @@ class Commit(unittest.TestCase):
         self.storage.errors = {"sync /d": PermissionError(13, "x")}
         self.receive(b"/d/f")[0].commit()
         self.assertEqual(self.names(), ["d/f"])
+
+    def test_a_directory_whose_sync_failed_is_not_asked_again_for_the_next_file(self) -> None:
+        # The kernel reports it once; the names of all files in there may be lost.
+        files = self.receive(b"/d/a", b"/d/b", b"/c")
+        errors: list[Exception] = [OSError(5, "x")]
+
+        def sync_directory(path: bytes) -> None:
+            if path == b"/d" and errors:
+                raise errors.pop()
+
+        with mock.patch.object(self.storage, "sync_directory", sync_directory):
+            failures = commit_all(files)
+        self.assertEqual([file in failures for file in files], [True, True, False])
+
+    def test_a_file_system_that_cannot_sync_directories_stores_files(self) -> None:
+        self.storage.errors = {"sync /d": OSError(errno.EINVAL, "x")}
+        self.receive(b"/d/f")[0].commit()
+        self.assertEqual(self.names(), ["d/f"])
+
+    def test_a_root_is_found_again_by_a_path_through_a_link_and_up(self) -> None:
+        (self.place / "deep" / "er").mkdir(parents=True)
+        (self.place / "link").symlink_to("deep/er")
+        (self.place / "deep" / "root").mkdir()
+        SFTPServerVirtualChroot(self.place / "link" / ".." / "root").check_root()
+        before = os.getcwd()
+        self.addCleanup(os.chdir, before)
+        os.chdir(self.place)
+        storage = SFTPServerVirtualChroot("link/../root")
+        os.chdir(before)
+        storage.check_root()
 
     def replace_root(self) -> None:
         self.root.rename(self.place / "moved")

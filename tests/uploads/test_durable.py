@@ -11,6 +11,7 @@ from pathlib import Path
 from unittest import mock
 
 from pysftpserver.cli.session import kind_of
+from pysftpserver.storage import SFTPServerStorage
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.support.uploads import NEW
 
@@ -71,6 +72,38 @@ class Durable(unittest.TestCase):
         ]
         for number, (call, expected) in enumerate(cases):
             self.assertEqual(set(self.synced(call)), expected, number)
+
+    def test_a_change_whose_path_leads_through_what_it_changes_is_answered(self) -> None:
+        storage = self.storage
+        for call in (
+            lambda: storage.rename(b"/d/../d", b"/d2"),
+            lambda: storage.rename(b"/d2", b"/d"),
+            lambda: storage.rmdir(b"/d/../d"),
+        ):
+            self.assertEqual(set(self.synced(call)), {"."})
+
+    def test_the_directory_of_a_relative_path_is_the_one_that_the_storage_takes_it_from(self) -> None:
+        options = {"read_only": False, "durable": True, "atomic_uploads": self.atomic}
+        plain = kind_of(SFTPServerStorage, options)(self.root)
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.root)
+        for storage in (plain, self.storage):
+            self.assertEqual(self.synced(lambda storage=storage: storage.mkdir(b"new", 0o777)), ["."])  # type: ignore[misc]
+            self.assertEqual(self.synced(lambda storage=storage: storage.rmdir(b"new")), ["."])  # type: ignore[misc]
+
+    def test_what_cannot_be_synced_is_closed_as_ever(self) -> None:
+        os.mkfifo(self.root / "fifo")
+        reader = os.open(self.root / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+        self.addCleanup(os.close, reader)
+        handle = self.storage.open(b"/fifo", os.O_WRONLY, 0)
+        os.write(handle, b"x")
+        self.storage.close(handle)
+
+    def test_a_new_name_that_cannot_be_synced_leaves_no_descriptor_open(self) -> None:
+        before = len(os.listdir("/proc/self/fd"))
+        with mock.patch("os.fsync", side_effect=OSError(5, "x")), self.assertRaises(OSError):
+            self.upload(b"/new")
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
 
     def test_a_failed_sync_is_no_success_and_leaves_no_descriptor_open(self) -> None:
         before = len(os.listdir("/proc/self/fd"))

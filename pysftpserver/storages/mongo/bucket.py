@@ -240,7 +240,7 @@ class Bucket:
         if self._clock is None:
             self._hello()
         assert self._clock is not None
-        return time.monotonic() + self._clock
+        return _since_boot() + self._clock
 
     def _hello(self) -> Document:
         try:
@@ -248,12 +248,17 @@ class Bucket:
         except AutoReconnect:  # the driver repeats reads and writes, but not commands
             hello = self.client.admin.command("hello")
         said = hello["localTime"].replace(tzinfo=datetime.UTC).timestamp()
-        self._clock = said - time.monotonic()
+        self._clock = said - _since_boot()
         return hello
 
     def new_id(self) -> ObjectId:
         """An identity that says by the server's clock when it was made."""
         return ObjectId(int(self.now()).to_bytes(4, "big") + ObjectId().binary[4:])
+
+
+def _since_boot() -> float:
+    """Seconds since this machine was started, including those in which it was suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _serves(index: Document, keys: list[tuple[str, int]], options: Document) -> bool:
