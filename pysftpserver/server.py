@@ -59,7 +59,8 @@ class SFTPServer(Session):
     log: a SFTPLog instead, when the caller has one. fd_in, fd_out: the descriptors that run() serves.
     raise_on_error: for tests of storages: process() raises what a request raised, after queueing its
     reply, and no INIT is needed first. read_only: refuse every request that changes anything. allow,
-    deny: names of requests; deny wins. limits: what the session may take; None: the defaults.
+    deny: names of requests; deny wins. limits: what the session may take; None: the defaults. allow_setid:
+    keep the set-uid and set-gid bits that clients send; the default is to drop them.
     Raises ValueError for a request name that does not exist, OSError for a logfile that cannot be opened.
     """
 
@@ -77,9 +78,10 @@ class SFTPServer(Session):
         allow: Collection[str] | None = None,
         deny: Collection[str] = (),
         limits: Limits | None = None,
+        allow_setid: bool = False,
     ) -> None:
         log = log or SFTPLog(file_sink(logfile) if logfile is not None else None)
-        super().__init__(storage, log, limits or Limits(), read_only, raise_on_error)
+        super().__init__(storage, log, limits or Limits(), read_only, raise_on_error, allow_setid)
         self.hook = hook
         self.fd_in = fd_in
         self.fd_out = fd_out

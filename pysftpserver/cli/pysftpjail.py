@@ -31,6 +31,7 @@ COMMAND = Command(
         *session.ACCESS_OPTIONS,
         *session.LIMIT_OPTIONS,
         *session.SECURITY_OPTIONS,
+        session.ALLOW_SETID,
         session.LIST_REQUESTS,
     ),
 )

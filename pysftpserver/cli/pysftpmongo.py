@@ -102,6 +102,7 @@ COMMAND = Command(
         *session.ACCESS_OPTIONS,
         *session.LIMIT_OPTIONS,
         *session.SECURITY_OPTIONS,
+        session.ALLOW_SETID,
         Option(
             "--check-only",
             help="Print missing indexes and files that clients cannot reach, one per line, and exit.",

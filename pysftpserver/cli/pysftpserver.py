@@ -117,7 +117,7 @@ def serve(arguments: Sequence[str]) -> int:
         log = syslog(options["log_level"], PROG, options["log_facility"])
     start = home(options["start_directory"], log)
     storage = session.kind_of(SFTPServerStorage, options)(start)
-    return session.serve(PROG, storage, log, options)
+    return session.serve(PROG, storage, log, {**options, "allow_setid": True})  # as sftp-server does
 
 
 main = common.main_of(PROG, serve)

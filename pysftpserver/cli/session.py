@@ -124,6 +124,10 @@ LOG_OPTIONS = (
     ),
 )
 
+ALLOW_SETID = Option(
+    "--allow-setid",
+    help="Keep the set-uid and set-gid bits of permissions that clients send. The default is to drop them.",
+)
 LIST_REQUESTS = Option(
     "-Q", "--list-requests", instead=lambda _: "\n".join(request_names()),
     help="Print the names of all requests, for use with -p and -P, and exit.",
@@ -218,6 +222,7 @@ def serve(prog: str, storage: SFTPAbstractServerStorage, log: SFTPLog, options: 
         allow=options["allow_requests"],
         deny=options["deny_requests"],
         limits=Limits(**{limit.name: options[option.name] for limit, option in limits}),
+        allow_setid=options["allow_setid"],
     )
     return server.run(sandbox=not options["no_sandbox"])
 

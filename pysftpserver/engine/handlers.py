@@ -68,9 +68,8 @@ def serve_open(session: Session, rid: int, path: bytes, pflags: int, attrs: SFTP
     if session.read_only and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC):
         session.log.write(VERBOSE, "Refusing open request in read-only mode")
         raise SFTPForbidden
-    mode = 0o666 if attrs.permissions is None else attrs.permissions & 0o7777
     session.handles.check_room()
-    opened = session.storage.open(session.path(path), flags, mode)
+    opened = session.storage.open(session.path(path), flags, session.mode(attrs, 0o666))
     session.send_handle(rid, session.handles.add_file(path, flags, opened))
 
 
@@ -149,7 +148,7 @@ def serve_fstat(session: Session, rid: int, handle: bytes) -> None:
 def serve_setstat(session: Session, rid: int, path: bytes, attrs: SFTPAttributes) -> None:
     """SSH_FXP_SETSTAT, section 6.9: a STATUS; with no attribute there is nothing to fail."""
     if not attrs.is_empty():
-        session.storage.setstat(session.path(path), attrs)
+        session.storage.setstat(session.path(path), session.attributes(attrs))
     session.send_status(rid)
 
 
@@ -158,13 +157,13 @@ def serve_lsetstat(session: Session, rid: int, path: bytes, attrs: SFTPAttribute
     if attrs.size is not None:
         raise SFTPBadMessage("lsetstat takes no size")
     if not attrs.is_empty():
-        session.storage.lsetstat(session.path(path), attrs)
+        session.storage.lsetstat(session.path(path), session.attributes(attrs))
     session.send_status(rid)
 
 
 def serve_fsetstat(session: Session, rid: int, handle: bytes, attrs: SFTPAttributes) -> None:
     """SSH_FXP_FSETSTAT, section 6.9: SETSTAT of an open file."""
-    session.storage.fsetstat(session.handles.file(handle).object, attrs)
+    session.storage.fsetstat(session.handles.file(handle).object, session.attributes(attrs))
     session.send_status(rid)
 
 
@@ -215,8 +214,7 @@ def serve_readdir(session: Session, rid: int, handle: bytes) -> None:
 
 def serve_mkdir(session: Session, rid: int, path: bytes, attrs: SFTPAttributes) -> None:
     """SSH_FXP_MKDIR, section 6.6: a STATUS."""
-    mode = 0o777 if attrs.permissions is None else attrs.permissions & 0o7777
-    session.storage.mkdir(session.path(path), mode)
+    session.storage.mkdir(session.path(path), session.mode(attrs, 0o777))
     session.send_status(rid)
 
 

@@ -8,8 +8,9 @@ Facts: draft-ietf-secsh-filexfer-02, section 7, for the replies.
 from __future__ import annotations
 
 import os
+from stat import S_ISGID, S_ISUID
 
-from pysftpserver.attributes import LongnameFormatter
+from pysftpserver.attributes import LongnameFormatter, SFTPAttributes
 from pysftpserver.engine import wire
 from pysftpserver.engine.handles import HandleTable
 from pysftpserver.engine.segments import OutputQueue
@@ -27,7 +28,6 @@ from pysftpserver.pysftpexceptions import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage, StatVFS
-    from pysftpserver.attributes import SFTPAttributes
     from pysftpserver.engine.limits import Limits
     from pysftpserver.engine.log import SFTPLog
 
@@ -52,7 +52,8 @@ class Session:
     """What requests share from INIT to the end of a session.
 
     storage: where the files live. log: the session's. limits: what it may take. read_only: whether OPEN
-    refuses flags that write. raise_on_error: answer_error() raises what it has answered.
+    refuses flags that write. raise_on_error: answer_error() raises what it has answered. allow_setid: keep
+    the set-uid and set-gid bits of modes that clients send; without it, they are dropped.
     output: the replies that wait to be sent. queue_limit: bytes of them from which nothing more is served.
     position: how far the buffer that is being served has been consumed. stopping: set by a door, for
     requests that take long to give up. ended: why the session has to end, once it has to.
@@ -65,12 +66,14 @@ class Session:
         limits: Limits,
         read_only: bool = False,
         raise_on_error: bool = False,
+        allow_setid: bool = False,
     ) -> None:
         self.storage = storage
         self.log = log
         self.limits = limits
         self.read_only = read_only
         self.raise_on_error = raise_on_error
+        self._dropped_bits = 0 if allow_setid else S_ISUID | S_ISGID
         self.output = OutputQueue()
         self.queue_limit = limits.queue
         self.position = 0
@@ -85,6 +88,19 @@ class Session:
         if home is None or not path or path.startswith(b"/"):
             return path
         return home + path if home.endswith(b"/") else home + b"/" + path
+
+    def mode(self, attrs: SFTPAttributes, default: int) -> int:
+        """The mode of a new file or directory. attrs: as the client sent them."""
+        mode = default if attrs.permissions is None else attrs.permissions
+        return mode & 0o7777 & ~self._dropped_bits
+
+    def attributes(self, attrs: SFTPAttributes) -> SFTPAttributes:
+        """The attributes to give to the storage, for those that the client sent."""
+        mode = attrs.permissions
+        if mode is None or not mode & self._dropped_bits:
+            return attrs
+        mode &= ~self._dropped_bits
+        return SFTPAttributes(attrs.size, attrs.uid, attrs.gid, mode, attrs.atime, attrs.mtime)
 
     def end(self, reason: str) -> None:
         """End the session: nothing more is served. reason: for the log."""

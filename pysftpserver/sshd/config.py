@@ -87,6 +87,9 @@ class ServerSettings(ServiceSettings):
         seconds(), 120.0, "Close a connection whose keys are not exchanged anew within this many seconds.",
         reloads=True,
     )
+    allow_setid = Setting(
+        FLAG, False, "Keep the set-uid and set-gid bits of permissions that clients send.", reloads=True
+    )
     read_only = Setting(FLAG, False, "Refuse every request that changes anything.", reloads=True)
     mongo_uri = Setting(
         optional(text("URI")), None, "MongoDB URI for users whose storage is gridfs.", is_secret=True

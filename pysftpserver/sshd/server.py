@@ -169,6 +169,7 @@ class Server:
             log=self._log_of(connection),
             read_only=self.settings.read_only,
             limits=self._limits,
+            allow_setid=self.settings.allow_setid,
         )
         engine.handles.share = self.handles.of(connection.user.name)
         return engine

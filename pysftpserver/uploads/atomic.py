@@ -19,7 +19,7 @@ import errno
 import fcntl
 import os
 import time
-from stat import S_IMODE, S_IRWXU, S_ISGID, S_ISREG, S_ISUID
+from stat import S_IMODE, S_IRWXU, S_ISGID, S_ISREG, S_ISUID, S_IXGRP
 
 from pysftpserver.host.linux import rename_noreplace
 from pysftpserver.pysftpexceptions import SFTPFailure
@@ -444,15 +444,16 @@ def _make_alike(new: int, old: int) -> None:
     """Give the new file the owner and the permissions of the one it will replace, as far as this user may.
 
     No user gets more than the old file gave: what cannot be given to its owner or its group is not given to
-    another one.
+    another one. The set-uid and set-gid bits go where a write in place would take them away.
     """
     st = os.fstat(old)
-    mode = S_IMODE(st.st_mode)
+    mode = S_IMODE(st.st_mode) & ~S_ISUID
+    if mode & S_IXGRP:
+        mode &= ~S_ISGID
     has_group = _change_owner(new, -1, st.st_gid)
     if not has_group:
         mode = mode & ~(0o070 | S_ISGID) | (mode & 0o007) << 3  # to another group, what all others have
-    if not _change_owner(new, st.st_uid, -1):
-        mode &= ~S_ISUID
+    _change_owner(new, st.st_uid, -1)
     _copy_access_list(new, old if has_group else None)
     os.fchmod(new, mode)
 

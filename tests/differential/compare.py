@@ -168,9 +168,9 @@ class Pair:
             return None
         names = [known.names for known in chosen]
         live = tuple(known if known in self._open else None for known in chosen)
-        situation = Situation(step, live, self.sides[0].root)
+        situation = Situation(step, live, self.sides[0].root, self.jailed)
         row = next((row for row in INTENDED if row.applies(situation)), None)
-        if row is not None:
+        if row is not None and row.instead is None:
             if self.sides[1].server is REFERENCE:
                 return None
             reply = self._ask(1, step, names)
@@ -182,7 +182,8 @@ class Pair:
             if reply.kind == "handle":
                 self.sides[1].session.ask(packets.REQUEST_TYPES["close"], packets.string(reply.content))
             return reply
-        replies = self._ask(0, step, names), self._ask(1, step, names)
+        for_reference = row.instead(step) if row is not None and row.instead is not None else step
+        replies = self._ask(0, for_reference, names), self._ask(1, step, names)
         difference = self._difference(step, *replies)
         if difference:
             raise Disagreement(

@@ -1,8 +1,9 @@
 """The only place where ours may answer otherwise than the reference, and why.
 
 Each row says when it applies. Such a request is sent to ours alone, and must get the status of the row:
-the reference would end, block, or change its tree. A row is kept true by its `example`, which a test sends
-to the reference too: when that stops differing, the row must go.
+the reference would end, block, or change its tree. Or the row says what the reference is sent instead, for
+which it must do what ours does. A row is kept true by its `example`, which a test sends to the reference too:
+when that stops differing, the row must go.
 """
 
 import os
@@ -26,6 +27,7 @@ class Situation(NamedTuple):
     step: Step
     handles: tuple[OpenHandle | None, ...]
     root: Path  # the reference's
+    jailed: bool = False  # ours
 
     def mode(self, path: bytes, follow: bool) -> int | None:
         """The mode of what a path argument names, None if nothing."""
@@ -39,7 +41,10 @@ class Situation(NamedTuple):
 
 
 class Intended(NamedTuple):
-    """One difference. `ours` is the status ours must give, None for any reply in time."""
+    """One difference. `ours` is the status ours must give, None for any reply in time.
+
+    Statuses may be permissions instead, where the example ends with a request for attributes.
+    """
 
     difference: str
     reason: str
@@ -47,6 +52,8 @@ class Intended(NamedTuple):
     ours: int | None
     example: tuple[Step, ...]  # the last step is the one that differs
     reference: int | str | None  # status, ENDS, SILENT, or None when it cannot be tried without blocking
+    instead: Callable[[Step], Step] | None = None  # what the reference gets
+    only_jails: bool = False
 
 
 def _is_file(handle: OpenHandle | None) -> bool:
@@ -106,6 +113,20 @@ def _forgotten_error(situation: Situation) -> bool:
         return False
     reads, writes = (handle.opened.argument("u32") & 3 for handle in situation.handles)
     return reads == WRITE or not writes & WRITE or source.directory
+
+
+def _with_setid(situation: Situation) -> bool:
+    """A client sets the set-uid or set-gid bit, in a jail."""
+    return situation.jailed and situation.step != _without_setid(situation.step)
+
+
+def _without_setid(step: Step) -> Step:
+    def dropped(value: object) -> object:
+        if isinstance(value, packets.Attributes) and value.permissions is not None:
+            return value._replace(permissions=value.permissions & ~0o6000)
+        return value
+
+    return Step(step.request, tuple(map(dropped, step.arguments)))
 
 
 INTENDED = (
@@ -181,5 +202,16 @@ INTENDED = (
             step("copy-data", Handle("file"), 0, 5, Handle("file", 1), 0),
         ),
         OK,
+    ),
+    Intended(
+        "set-uid and set-gid bits of clients are dropped in a jail",
+        "A program that one account of the host has uploaded through another one's jail would run with that "
+        "one's rights. --allow-setid keeps the bits; the drop-in does what the reference does.",
+        _with_setid,
+        0o100755,
+        (step("setstat", b"f", packets.Attributes(permissions=0o6755)), step("stat", b"f")),
+        0o106755,
+        _without_setid,
+        only_jails=True,
     ),
 )

@@ -10,6 +10,7 @@ import unittest
 from pathlib import Path
 from typing import Any
 
+from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.engine.log import VERBOSE
 from pysftpserver.engine.requests import EXTENDED_REQUESTS, REQUESTS
 from pysftpserver.storage import SFTPServerStorage
@@ -27,6 +28,26 @@ WRITERS = set(
     """write setstat fsetstat remove mkdir rmdir rename symlink posix-rename hardlink fsync lsetstat
     copy-data""".split()
 )
+
+
+class Modes(Whole):
+    """Notes the modes that it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int | None] = []
+
+    def open(self, path: bytes, flags: int, mode: int) -> object:
+        self.seen.append(mode)
+        return object()
+
+    def mkdir(self, path: bytes, mode: int) -> None:
+        self.seen.append(mode)
+
+    def setstat(self, path: bytes, attrs: SFTPAttributes) -> None:
+        self.seen.append(attrs.permissions)
+
+    lsetstat = fsetstat = setstat
 
 
 class Table(unittest.TestCase):
@@ -185,9 +206,26 @@ class Requests(OnFiles):
         for flags, expected in cases.items():
             client.open(b"f", flags)
             self.assertEqual(seen.pop(), (expected, 0o666), flags)
-        for mode, expected in ((0o100600, 0o600), (0o177777, 0o7777), (0, 0)):
+        for mode, expected in ((0o100600, 0o600), (0o177777, 0o1777), (0, 0)):
             client.open(b"f", sftp.CREAT | sftp.WRITE, attrs(Attributes(size=5, permissions=mode)))
             self.assertEqual(seen.pop()[1], expected)
+
+    def test_set_uid_and_set_gid_bits_are_dropped_unless_they_are_allowed(self):
+        asked = attrs(Attributes(size=3, permissions=0o107755, times=(1, 2)))
+        mode_only = attrs(Attributes(permissions=0o7755))
+        for options, dropped in (({}, 0o6000), ({"allow_setid": True}, 0)):
+            storage = Modes()
+            client = Client(storage, **options)
+            handle = client.open(b"f", sftp.CREAT | sftp.WRITE, asked)
+            for name, *body in (
+                ("mkdir", string(b"d"), asked),
+                ("setstat", string(b"f"), asked),
+                ("fsetstat", handle, asked),
+                ("lsetstat", string(b"f"), mode_only),
+            ):
+                self.assertEqual(client.status(name, *body), sftp.OK)
+            expected = [0o7755, 0o7755, 0o107755, 0o107755, 0o7755]
+            self.assertEqual([*map(oct, storage.seen)], [oct(mode & ~dropped) for mode in expected])
 
     def test_expand_path_knows_the_session_home_and_other_users(self):
         root = os.fsencode(self.root.resolve())
