@@ -162,14 +162,15 @@ class SFTPServer(Session):
             self.position = end
         return self.position
 
-    def run(self, sandbox: bool = False) -> int:
+    def run(self, sandbox: bool = False, name: str | None = None) -> int:
         """Serve fd_in and fd_out until the client is gone; return an exit status.
 
-        sandbox: confine this process to what the storage needs, for good (sandbox.py).
+        sandbox: confine this process to what the storage needs, for good (sandbox.py). name: of the client,
+        for the log; None: the account has one client.
         """
         from pysftpserver.stdio import serve
 
-        return serve(self, sandbox)
+        return serve(self, sandbox, name)
 
     # --- one request ------------------------------------------------------------------------------
 

@@ -43,13 +43,15 @@ EXIT_CLEAN = 0
 EXIT_BROKEN = 11  # the session could not go on: sftp-server(8)'s exit status for what is no SFTP
 
 
-def serve(server: SFTPServer, sandbox: bool = False) -> int:
+def serve(server: SFTPServer, sandbox: bool = False, name: str | None = None) -> int:
     """Serve server.fd_in and server.fd_out until the client is gone or a signal ends it.
 
     Returns an exit status. Every handle is closed, and the descriptors are as they were found. sandbox:
-    confine this process to what the storage needs, before any request is read.
+    confine this process to what the storage needs, before any request is read. name: of the client, for the
+    log, where several share an account.
     """
-    who = f"local user {user()} from [{peer()[0] or 'UNKNOWN'}]"
+    client = f"local user {user()}" if name is None else f"{name} (local user {user()})"
+    who = f"{client} from [{peer()[0] or 'UNKNOWN'}]"
     server.log.write(INFO, f"session opened for {who}")
     with _Signals(server) as signals, _Unblocked(server.fd_in, server.fd_out):
         try:

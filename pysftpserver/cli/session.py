@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Storage = TypeVar("Storage", bound=SFTPServerStorage)
 
 OTHER_PROTOCOLS = ("scp", "rsync")  # first words of commands that are not SFTP
+LONGEST_NAME = 128  # characters
 STANDARD_ERROR = "-"  # as the name of an audit log
 
 
@@ -49,6 +50,13 @@ def octal_umask(text: str) -> int:
     if not text or set(text) - set("01234567") or int(text, 8) > 0o777:
         raise BadValue(f"invalid umask {text!r}: give an octal number up to 777")
     return int(text, 8)
+
+
+def client_name(text: str) -> str:
+    """Return the name of a client. Raises BadValue for what would not fit into a line of a log."""
+    if not text or not text.isprintable() or len(text) > LONGEST_NAME:
+        raise BadValue(f"invalid name {text!r}: use 1 to {LONGEST_NAME} printable characters")
+    return text
 
 
 def log_level(text: str) -> int:
@@ -124,6 +132,11 @@ LOG_OPTIONS = (
     ),
 )
 
+CLIENT_NAME = Option(
+    "--name", metavar="NAME", convert=client_name,
+    help="Name of the client in the log and in the audit log, for accounts with a key for each of several "
+    "clients. The default is the account's name.",
+)
 ALLOW_SETID = Option(
     "--allow-setid",
     help="Keep the set-uid and set-gid bits of permissions that clients send. The default is to drop them.",
@@ -224,7 +237,7 @@ def serve(prog: str, storage: SFTPAbstractServerStorage, log: SFTPLog, options: 
         limits=Limits(**{limit.name: options[option.name] for limit, option in limits}),
         allow_setid=options["allow_setid"],
     )
-    return server.run(sandbox=not options["no_sandbox"])
+    return server.run(sandbox=not options["no_sandbox"], name=options.get("name"))
 
 
 def remove_leftovers(storage: SFTPAbstractServerStorage, log: SFTPLog) -> None:
@@ -255,7 +268,9 @@ def audit_log(options: dict[str, Any], log: SFTPLog) -> SFTPHook | None:
     except OSError as error:
         message = f"audit log {path}: {reason_of(error)}; name a file that this user may write"
         raise BadInput(message, "the audit log cannot be written") from None
-    return audit.AuditLog(sink, user(), *peer(), log, best_effort)
+    hook = audit.AuditLog(sink, options.get("name") or user(), *peer(), log, best_effort)
+    log.info(f"audit session {hook.session}")
+    return hook
 
 
 def check_client(prog: str) -> None:

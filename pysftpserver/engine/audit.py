@@ -49,7 +49,7 @@ class AuditLog(SFTPHook):
 
     sink: stores one line, or raises. user, peer, port: who the session is for, and where that
     client is; None where it is not known. best_effort: lost records are counted in the session's log, and
-    the session goes on. log: the session's.
+    the session goes on. log: the session's. session: the name that all records of this one have.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class AuditLog(SFTPHook):
         self._lost = 0
         self._began = time.perf_counter()
         self._moved = 0
-        session = os.urandom(8).hex()
-        self._who: dict[str, Any] = {"session": session, "peer": peer, "port": port, "user": user}
+        self.session = os.urandom(8).hex()
+        self._who: dict[str, Any] = {"session": self.session, "peer": peer, "port": port, "user": user}
         self._always = {*self._who, "path"}
 
     def after(self, event: SFTPEvent) -> None:

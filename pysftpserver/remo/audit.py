@@ -34,11 +34,6 @@ LOG = SFTPLog(_to_logging, DEBUG3)
 class SessionAudit(DoorAudit):
     """The audit log of one session, or of one refused login."""
 
-    @property
-    def session(self) -> str:
-        """What the records of this session are known by."""
-        return str(self._who["session"])
-
     def end(self, message: str) -> None:
         """Record the end of the session. message: why it ended."""
         with contextlib.suppress(SFTPSessionEnd):

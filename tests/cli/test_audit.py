@@ -118,7 +118,7 @@ class TheAuditLogOf:
     def test_that_cannot_be_opened_is_one_line_and_nothing_is_served(self) -> None:
         read_only = self.place / "read only"
         read_only.mkdir(0o555)
-        for path in (self.jail, self.place / "missing" / "audit", read_only / "audit", ""):
+        for path in (self.place, self.place / "missing" / "audit", read_only / "audit", ""):
             with self.subTest(path):
                 done = self.ran("--audit", path, requests=mkdirs("d"), obedient=True)
                 self.assert_refused(done, "audit log", str(path))

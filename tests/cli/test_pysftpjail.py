@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 
@@ -132,6 +133,17 @@ class Jail(CommandCase):
         self.serve("-l", log, "--log-level", "DEBUG3", self.jail, requests=MAKE + STAT + WHERE)
         self.assertNotIn(str(self.place), log.read_text())
 
+    def test_a_key_of_a_shared_account_can_have_a_name_in_its_records(self):
+        log, audit = self.place / "log", self.place / "audit"
+        self.serve("--name", "Alice B.", "-l", log, "--audit", audit, self.jail, requests=STAT)
+        (opened,) = [line for line in log.read_text().split("\n") if "session opened" in line]
+        self.assertIn("for Alice B. (local user ", opened)
+        records = [json.loads(line) for line in audit.read_text().splitlines()]
+        self.assertEqual({record["user"] for record in records}, {"Alice B."})
+        self.assertIn(f"audit session {records[0]['session']}", log.read_text())
+        for name in ("", "two\nlines", "x" * 200):
+            self.assert_refused(self.run_it("--name", name, self.jail), "name")
+
     # --- what it refuses ----------------------------------------------------------------------------
 
     def test_no_chroot_or_two_are_refused(self):
@@ -164,6 +176,34 @@ class Jail(CommandCase):
         log.chmod(0o400)
         done = self.run_it("--logfile", log, self.jail, stdin=sftp.HELLO, obedient=True)
         self.assert_refused(done, "log file", "permission denied")
+
+    def test_what_the_account_runs_is_not_served_unless_that_is_insisted_on(self):
+        home = self.place / "home"
+        (home / "files").mkdir(parents=True)
+        (home / ".ssh").mkdir()
+        (home / ".config").mkdir()
+        (self.place / "elsewhere").mkdir()
+        (home / ".profile").symlink_to("../elsewhere/profile")
+        (self.place / "way").symlink_to("home")
+        variables = {"HOME": str(self.place / "way")}
+        inside = (home / ".ssh", home / ".config")
+        for held in (self.place, home, *inside, self.place / "way", "home", "elsewhere"):
+            with self.subTest(held):
+                self.assert_refused(
+                    self.run_it(held, variables=variables, stdin=sftp.HELLO), "--allow-home-in-jail", "home"
+                )
+                self.serve("--allow-home-in-jail", held, variables=variables)
+        for safe in (home / "files", self.jail):
+            self.serve(safe, variables=variables)
+
+    def test_its_records_are_not_in_the_jail(self):
+        (self.place / "way").symlink_to("jail")
+        for option in ("--logfile", "--audit"):
+            for path in (self.jail / "log", self.place / "way" / "log", "jail/deep/log"):
+                with self.subTest(option, path=path):
+                    done = self.run_it(option, path, self.jail, stdin=sftp.HELLO)
+                    self.assert_refused(done, "outside of the jail", str(path))
+                    self.assertEqual(os.listdir(self.jail), [])
 
     def test_a_bad_umask_is_refused(self):
         for text in BAD_UMASKS:
