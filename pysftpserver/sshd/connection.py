@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.server import Server
     from pysftpserver.sshd.users import User
 
+MOST_SHOWN = 6  # keys of a failed login, in a line of the log
 MOST_CHANNELS = 10  # on one connection, as in OpenSSH
 TOO_MANY = asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "Too many authentication failures"
 _numbers = itertools.count(1)
@@ -52,6 +53,7 @@ class Connection(asyncssh.SSHServer):
         self._other_methods = 0  # of these
         self._claimed: str | None = None  # the user name of the first attempt
         self._tried: set[bytes] = set()
+        self._refused: dict[str, list[bytes]] = {}  # keys, by what was wrong; for the log
         self._place = -1
         self._moved_at = self.began  # on channels that have ended
         self._moved = (0, 0)  # bytes received and sent on channels that have ended
@@ -272,6 +274,7 @@ class Connection(asyncssh.SSHServer):
         known = user.keys if user is not None else frozenset()
         is_known = sum(hmac.compare_digest(blob, one) for one in known) > 0  # compares with all of them
         if user is None or not user.is_active or not is_known:
+            self._refused.setdefault(_fault(user, is_known), []).append(blob)
             return False
         algorithms.refuse_others(key)
         self._candidate, self.key = user, blob
@@ -295,8 +298,21 @@ class Connection(asyncssh.SSHServer):
         self._has_failed = True
         server.penalties.failed(self.address, time.monotonic())
         server.metrics.logins["refused"] += 1
-        why = f": {self._reason}" if self._reason else ""
-        self._log.error(f"{self}: login failed{why}")
+        self._log.error(f"{self}: login failed: {self._why()}")
+
+    def _why(self) -> str:
+        """What was wrong, for the log alone: the client must not learn it."""
+        faults = [self._reason] if self._reason else []
+        for fault, blobs in self._refused.items():
+            shown = [fingerprint(blob) for blob in dict.fromkeys(blobs)]
+            more = f" and {len(shown) - MOST_SHOWN} more" if len(shown) > MOST_SHOWN else ""
+            faults.append(f"{fault} {', '.join(shown[:MOST_SHOWN])}{more}")
+        if self.key and self.user is None:
+            faults.append(f"no proof of having the key {fingerprint(self.key)}")
+        if not faults and self._claimed is not None:
+            known = self._server.directory.find(self._claimed)
+            faults.append(f"{'' if known else 'unknown user, '}no key was tried")
+        return "; ".join(faults) or "no attempt"
 
     def is_still_allowed(self) -> bool:
         """Whether the directory still lets this user in with the key that was used."""
@@ -335,6 +351,15 @@ class Connection(asyncssh.SSHServer):
         self._server.channels.discard(channel)
         self._moved_at = max(self._moved_at, channel.moved_at)
         self._moved = (self._moved[0] + channel.received, self._moved[1] + channel.sent)
+
+
+def _fault(user: User | None, is_known: bool) -> str:
+    """Why a key is refused. is_known: whether it is the user's."""
+    if user is None:
+        return "unknown user, key"
+    if user.is_active:
+        return "wrong key"
+    return "inactive user, key" if is_known else "inactive user, wrong key"
 
 
 def open_transport(conn: asyncssh.SSHServerConnection) -> asyncio.Transport:

@@ -9,11 +9,14 @@ import signal
 import time
 import unittest
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 
 from pysftpserver.service.admission import QUICK_LOGIN
 from pysftpserver.sshd.connection import Connection
+from pysftpserver.sshd.keys import fingerprint
+from pysftpserver.sshd.shared import Penalties, Shared
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.sshd.flooding import USERAUTH, flood, password, stranger
 from tests.sshd.inprocess import HOST, KEY, OTHER_KEY, Running, asynchronous, raw, running, user
@@ -109,6 +112,29 @@ class TestRefusals(Place):
             self.assertTrue(await asyncio.wait_for(reader.read(), PATIENCE))
             writer.close()
             await eventually(lambda: not server.server.connections)
+
+    @asynchronous
+    async def test_the_log_has_the_reason_and_the_client_has_not(self) -> None:
+        mallory = user("mallory", OTHER_KEY, is_active=False)
+        own, other = (fingerprint(key.public_data) for key in (KEY, OTHER_KEY))
+        cases: tuple[tuple[str, dict[str, Any], str], ...] = (
+            ("alice", {"client_keys": [OTHER_KEY]}, f"wrong key {other}"),
+            ("nobody", {"client_keys": [OTHER_KEY, KEY]}, f"unknown user, key {other}, {own}"),
+            ("mallory", {"client_keys": [OTHER_KEY]}, f"inactive user, key {other}"),
+            ("mallory", {"client_keys": [KEY]}, f"inactive user, wrong key {own}"),
+            ("alice", {"client_keys": [], "password": "guess"}, "no key was tried"),
+            ("nobody", {"client_keys": [], "password": "guess"}, "unknown user, no key was tried"),
+        )
+        async with running(files, user("alice"), mallory) as server:
+            said = set()
+            for name, login, reason in cases:
+                with self.assertRaises(asyncssh.PermissionDenied) as caught:
+                    await server.connect(name, **login)
+                said.add(str(caught.exception).replace(name, "NAME"))
+                line = f"127.0.0.1 '{name}': login failed: {reason}"
+                await eventually(lambda line=line: line in server.lines)
+                server.server.penalties = Penalties(Shared(1, 10), 0)  # without delays
+        self.assertEqual(len(said), 1, said)
 
     @asynchronous
     async def test_a_connection_is_for_one_name(self) -> None:
