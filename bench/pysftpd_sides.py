@@ -41,6 +41,7 @@ class Sides:
         self.top = top
         self.sizes = sizes
         (top / "sshd").mkdir(mode=0o700)
+        (top / USER).mkdir(mode=0o700)
         self._sshd = Sshd(top / "sshd", Way.SUBSYSTEM, ["internal-sftp"])
         self._sshd.start()
         stack.callback(self._sshd.stop)

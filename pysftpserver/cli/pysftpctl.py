@@ -28,6 +28,7 @@ SHARED = (
         ServerSettings,
         ("users", "redis_host", "redis_port", "redis_dbindex", "redis_pass", "redis_channel", "admin_socket"),
     ),
+    *options_of(ServerSettings, ("sftp_path",)),
     Option("--json", name="as_json", help="Print JSON. The default is text for people."),
 )
 NAME = ("name", "The name of the user.")

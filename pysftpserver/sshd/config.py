@@ -39,6 +39,9 @@ class ServerSettings(ServiceSettings):
         PORT, 2200, "Listen on this port; 0 is any free one, which the log names.", aliases=("sftp_port",)
     )
     sftp_path = Setting(DIRECTORY, "/opt/solt_sftp/files", "Directory that holds the users' folders.")
+    create_folders = Setting(
+        FLAG, False, "Create the folder of a user at login when it is missing; pysftpctl creates it as well."
+    )
     redis_host = Setting(text("HOST"), "localhost", "Host of the Redis server that holds the users.")
     redis_port = Setting(whole(1, 65535, "PORT"), 6379, "Port of the Redis server.")
     redis_dbindex = Setting(whole(0, 1_000_000, "NUMBER"), 1, "Number of the Redis database.")

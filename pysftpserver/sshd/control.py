@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from pysftpserver.failures import BadInput, one_line, reason_of
+from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ def add_user(
     """Add a user and print what was added; the exit status. Raises DirectoryError, BadInput."""
     lines = keys_of(keys)
     with editor(settings) as users:
-        return _show(users.add(name, lines, folder, storage or None), as_json)
+        user = users.add(name, lines, folder, storage or None)
+    return _show(user, as_json, _make_folder(settings, user))
 
 
 def change_user(settings: ServerSettings, name: str, as_json: bool, **changes: Any) -> int:
@@ -101,7 +102,9 @@ def change_user(settings: ServerSettings, name: str, as_json: bool, **changes: A
     for field in ("add_keys", "remove_keys"):
         changes[field] = keys_of(changes.get(field))
     with editor(settings) as users:
-        return _show(users.change(name, **changes), as_json)
+        user = users.change(name, **changes)
+    moves = changes.get("folder") is not None or changes.get("storage") is not None
+    return _show(user, as_json, _make_folder(settings, user) if moves else None)
 
 
 def remove_user(settings: ServerSettings, name: str, as_json: bool) -> int:
@@ -115,15 +118,28 @@ def remove_user(settings: ServerSettings, name: str, as_json: bool) -> int:
     return 0
 
 
-def _show(user: User, as_json: bool) -> int:
+def _make_folder(settings: ServerSettings, user: User) -> str | None:
+    from pysftpserver.sshd.user_storages import make_folder
+
+    return make_folder(settings, user)
+
+
+def _show(user: User, as_json: bool, problem: str | None) -> int:
+    """Print a user; the exit status. Raises Unavailable for a problem with the user's folder."""
     if as_json:
         print_json(_described_user(user))
-        return 0
+    else:
+        _print_user(user)
+    if problem is not None:
+        raise Unavailable(problem)
+    return 0
+
+
+def _print_user(user: User) -> None:
     where = f"storage {user.storage}" if user.storage else f"folder {user.folder}"
     active = "active" if user.is_active else "not active"
     keys = "1 key" if len(user.keys) == 1 else f"{len(user.keys)} keys"
     print(one_line(f"{user.name}: {active}, {keys}, {where}"))
-    return 0
 
 
 def _described(record: Record) -> dict[str, Any]:

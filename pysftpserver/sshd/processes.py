@@ -27,7 +27,7 @@ from pysftpserver.sshd.hooks import hook_of
 from pysftpserver.sshd.redis_records import RedisAddress
 from pysftpserver.sshd.server import Server
 from pysftpserver.sshd.shared import Shared
-from pysftpserver.sshd.user_storages import UserStorages
+from pysftpserver.sshd.user_storages import UserStorages, uri_of
 from pysftpserver.sshd.users import DirectoryError
 
 TYPE_CHECKING = False
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.user_storages import Openers
 
 DESCRIPTORS_EACH = 12  # that a connection may need
+PID_MODE = 0o644
 PAUSE = 1.0  # seconds before a process that ended at once is replaced
 INTERNAL_ERROR = 1  # exit status
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -124,6 +125,20 @@ def check(settings: ServerSettings) -> None:
     if not settings.is_in_redis and not os.path.lexists(path):
         how = f"create it with: pysftpctl --users {path} add NAME --key FILE"
         raise BadInput(f"users file {path}: no such file or directory; {how}")
+    check_folders(settings)
+
+
+def check_folders(settings: ServerSettings) -> None:
+    """Raises BadInput if users' folders cannot be used, unless no user may need one."""
+    path = settings.sftp_path
+    is_optional = "sftp_path" not in settings.given and (uri_of(settings) or settings.storage_classes)
+    try:
+        if not is_optional:
+            os.stat(os.path.join(path, "."))
+    except (OSError, ValueError) as error:
+        account = f"the account number {os.geteuid()}"
+        how = f"create it for {account}, or name the directory of the users' folders with --sftp-path"
+        raise BadInput(f"sftp_path {path}: {reason_of(error)}; {how}") from None
 
 
 def host_keys(settings: ServerSettings, log: SFTPLog) -> Sequence[asyncssh.SSHKey]:
@@ -148,6 +163,7 @@ def pid_in(path: str | None) -> Iterator[None]:
     try:
         if path is not None:
             with open(path, "w") as file:
+                os.fchmod(file.fileno(), PID_MODE)  # whatever the umask: commands of other accounts read it
                 file.write(f"{os.getpid()}\n")
     except OSError as error:
         raise BadInput(f"pid_file {path}: {reason_of(error)}; name a file that can be written") from None

@@ -5,10 +5,11 @@ What may not enter: SSH, sessions, concrete storages; the command hands in what 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 
-from pysftpserver.failures import BadInput
+from pysftpserver.failures import BadInput, reason_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class UserStorages:
     def __init__(self, settings: ServerSettings, openers: Openers) -> None:
         self._openers = openers
         self._path = settings.sftp_path
+        self._creates = settings.create_folders
         self._uri = uri_of(settings)
         self._database = settings.mongo_database
         self._bucket_name = settings.mongo_bucket
@@ -68,7 +70,14 @@ class UserStorages:
         kind, _, rest = (user.storage or "").partition(":")
         if not user.storage:
             path = os.path.join(self._path, user.folder)
-            os.makedirs(path, mode=FOLDER_MODE, exist_ok=True)
+            if self._creates:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(path, FOLDER_MODE)
+            elif not os.path.lexists(path):
+                # Its disk may not be mounted: what a new folder got would be hidden by the mount.
+                raise ValueError(
+                    f"folder {path} is missing; create it, mount its disk, or set create_folders"
+                )
             return self._openers.folder(path)
         if kind == GRIDFS:
             return self._whole_bucket().at_prefix(rest or user.folder)
@@ -101,6 +110,26 @@ def _filled(value: Any, user: User) -> Any:
     if not isinstance(value, str):
         return value
     return value.replace("{name}", user.name).replace("{folder}", user.folder)
+
+
+def make_folder(settings: ServerSettings, user: User) -> str | None:
+    """Create the folder of a user who has one, with the owner of sftp_path; why not, or None.
+
+    For commands. It does nothing where the settings do not say where folders are.
+    """
+    if user.storage or "sftp_path" not in settings.given:
+        return None
+    path = os.path.join(settings.sftp_path, user.folder)
+    try:
+        above = os.stat(settings.sftp_path)
+        os.mkdir(path, FOLDER_MODE)
+        if os.geteuid() == 0:
+            os.chown(path, above.st_uid, above.st_gid)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        return f"folder {path}: {reason_of(error)}; create it, or the user cannot be served"
+    return None
 
 
 def uri_of(settings: ServerSettings) -> str | None:

@@ -98,6 +98,7 @@ class Pysftpd:
         words += ["--host-key-dir", self.host_keys, "--workers", str(workers)]
         words += ["--users", self.users] if users else []
         self.argv = pysftpd(*words, *options)
+        self.files.mkdir(exist_ok=True)
         if host_keys:
             put_host_keys(self.host_keys)
 
@@ -115,7 +116,10 @@ class Pysftpd:
         until(lambda: self.log().count(words) >= count, lambda: f"{words!r} is not in the log:\n{self.log()}")
 
     def write_users(self, users: Mapping[str, Mapping[str, object]]) -> None:
-        """Put users into the file, whole or not at all."""
+        """Put users into the file, whole or not at all, and create their folders."""
+        for name, fields in users.items():
+            if "storage" not in fields:
+                (self.files / str(fields.get("folder", name))).mkdir(exist_ok=True)
         lines = []
         for name, fields in users.items():
             lines.append(f"[users.{json.dumps(name)}]")

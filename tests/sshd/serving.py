@@ -34,13 +34,13 @@ class Daemon(Pysftpd):
             options += ("--admin-socket", os.fspath(self.socket))
         super().__init__(directory, "--drain-seconds", "1", *options, workers=workers, users=users)
         self._clients: list[subprocess.Popen[bytes]] = []
-        in_file = ["--users", os.fspath(self.users)] if users else []
+        in_file = ["--users", os.fspath(self.users), "--sftp-path", os.fspath(self.files)] if users else []
         self._where = ["--admin-socket", os.fspath(self.socket), *in_file]
         self.key = directory / "key"
         public = make_key(self.key)
         self.write_users({name: {"folder": name, "keys": [public]} for name in NAMES})
         for name in NAMES:
-            (self.files / name).mkdir(parents=True)
+            (self.files / name).mkdir(parents=True, exist_ok=True)
             (self.files / name / "large").write_bytes(bytes(SIZE))
 
     def refused(self) -> tuple[int, str]:

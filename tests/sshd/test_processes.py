@@ -150,7 +150,6 @@ class TestEnding(Place):
 
     def test_a_client_that_has_stopped_does_not_hold_up_the_end(self) -> None:
         server = self.server("--drain-seconds", "1")
-        (server.files / "a").mkdir(parents=True)
         with (server.files / "a" / "f").open("wb") as file:
             file.truncate(256 * MIB)
         client = self.start_sftp(self.alice, "get f /dev/null")
@@ -204,7 +203,6 @@ class TestWorkers(Place):
 class TestMemory(Place):
     def test_clients_that_take_nothing_and_clients_that_are_killed_cost_little(self) -> None:
         server = self.server()
-        (server.files / "a").mkdir(parents=True)
         with (server.files / "a" / "f").open("wb") as file:
             file.truncate(1024 * MIB)
         self.assertEqual(self.sftp(self.alice, "pwd").returncode, 0)

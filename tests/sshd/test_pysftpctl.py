@@ -75,6 +75,21 @@ class UsersInAFile(Editing, unittest.TestCase):
             self.say("change", "carol", "--remove-key", file.name)
         self.assertEqual([key["line"] for key in self.users()["carol"]["keys"]], [line(3)])
 
+    def test_the_folder_of_a_user_is_made_where_the_server_looks_for_it(self) -> None:
+        with tempfile.TemporaryDirectory() as files:
+            if os.geteuid() == 0:
+                os.chown(files, 1234, 2345)
+            self.say("--sftp-path", files, "add", "carol", "--folder", "c")
+            self.say("--sftp-path", files, "change", "carol", "--folder", "d")
+            self.say("--sftp-path", files, "add", "dave", "--storage", "gridfs:x")
+            self.assertEqual(sorted(os.listdir(files)), ["c", "d"])
+            made = os.stat(f"{files}/c")
+            self.assertEqual((made.st_uid, made.st_gid), (os.stat(files).st_uid, os.stat(files).st_gid))
+            self.assertEqual(made.st_mode & 0o777, 0o700)
+            done = self.say("--sftp-path", f"{files}/none", "add", "eve", status=1)
+        self.assertIn("eve: active", done.stdout)
+        self.assertIn(f"folder {files}/none/eve: no such file", done.stderr)
+
     def test_a_storage_is_set_and_taken_away(self) -> None:
         self.assertIn("storage gridfs:x", self.say("add", "carol", "--storage", "gridfs:x").stdout)
         self.assertEqual(self.users()["carol"]["storage"], "gridfs:x")
@@ -262,7 +277,7 @@ class WithAServerOnRedis(DaemonCase, RedisCase):
         config = daemon.directory / "pysftpd.ini"
         config.write_text(
             f"[options]\nredis_host = 127.0.0.1\nredis_port = {self.server.port}\n"
-            f"admin_socket = {daemon.socket}\n"
+            f"admin_socket = {daemon.socket}\nsftp_path = {daemon.directory}/files\n"
         )
         daemon.argv += ["--config", os.fspath(config)]
         daemon.start()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import stat
 import subprocess
@@ -47,6 +46,7 @@ class TestOptions(Place):
     def refused(self, *words: object) -> str:
         """The line with which pysftpd refuses to start, and status 2."""
         base = ["--sftp-port", "0", "--listen-address", HOST, "--host-key-dir", self.place / "host-keys"]
+        base += ["--sftp-path", self.place]
         status, text = self.fails(*pysftpd(*base, *words))
         self.assertEqual(status, 2, text)
         lines = [line for line in text.splitlines() if not line.startswith("20")]  # not those of the log
@@ -55,8 +55,9 @@ class TestOptions(Place):
         return lines[0]
 
     def test_the_sample_of_solt_sftp_starts_without_redis_says_so_and_serves_nobody(self) -> None:
-        config = self.config(SAMPLE.replace("redis_port=6379", f"redis_port={closed_port()}"))
         server = Pysftpd(self.place)
+        sample = SAMPLE.replace("/opt/solt_sftp/files", os.fspath(server.files))
+        config = self.config(sample.replace("redis_port=6379", f"redis_port={closed_port()}"))
         server.argv = pysftpd("--config", config, "--sftp-port", "0", "--listen-address", HOST)
         server.argv += ["--host-key-dir", str(server.host_keys)]
         alice = Login(self.place / "alice", "alice")
@@ -135,6 +136,34 @@ class TestOptions(Place):
             line = self.refused("--users", self.place / "missing.toml", "--workers", workers)
             self.assertIn("missing.toml", line)
 
+    def test_a_directory_of_folders_that_cannot_be_used_is_one_line_with_what_to_do(self) -> None:
+        users = self.place / "users.toml"
+        write_private(users, "[users]\n")
+        for path in ("missing", "users.toml"):
+            line = self.refused("--users", users, "--sftp-path", path)
+            self.assertIn(f"sftp_path {path}: no", line)
+            self.assertIn("create it", line)
+
+    def test_a_missing_folder_is_made_at_login_only_if_that_is_set(self) -> None:
+        server = self.server()
+        folder = server.files / "a"
+        folder.rmdir()
+        self.assertNotEqual(self.sftp(self.alice, "pwd").returncode, 0)
+        server.logs(f"'alice': no session: the storage cannot be opened: folder {folder} is missing")
+        self.assertFalse(folder.exists())
+        server.stop()
+        server.argv.append("--create-folders")
+        server.start()
+        self.alice.meet(server)
+        self.assertEqual(self.sftp(self.alice, "pwd").returncode, 0)
+        self.assertEqual(stat.S_IMODE(folder.stat().st_mode), 0o700)
+
+    def test_the_file_with_the_process_number_can_be_read_by_all(self) -> None:
+        before = os.umask(0o077)
+        self.addCleanup(os.umask, before)
+        self.server("--pid-file", "pid")
+        self.assertEqual(stat.S_IMODE((self.place / "pid").stat().st_mode), 0o644)
+
     def test_a_redis_that_refuses_the_password_is_one_line_with_any_number_of_workers(self) -> None:
         redis = RedisServer(password="right")
         self.addCleanup(redis.stop)
@@ -143,7 +172,7 @@ class TestOptions(Place):
         for workers in ("1", "2"):
             status, text = self.fails(
                 *pysftpd("--config", config, "--sftp-port", "0", "--listen-address", HOST),
-                *("--host-key-dir", self.place / "host-keys", "--workers", workers),
+                *("--host-key-dir", self.place / "host-keys", "--workers", workers, "--sftp-path", "."),
             )
             self.assertEqual(status, 2, text)
             self.assertIn("the password is wrong", text.splitlines()[-1])
@@ -152,7 +181,9 @@ class TestOptions(Place):
         users = self.place / "users.toml"
         write_private(users, "[users]\n")
         said = ["sh", "-c", 'LISTEN_PID=$$ LISTEN_FDS=x exec "$@"', "sh"]
-        status, text = self.fails(*said, *pysftpd("--users", users, "--host-key-dir", "keys"))
+        status, text = self.fails(
+            *said, *pysftpd("--users", users, "--host-key-dir", "keys", "--sftp-path", ".")
+        )
         self.assertEqual(status, 1, text)
         self.assertIn("LISTEN_FDS", text.splitlines()[-1])
 
@@ -166,7 +197,7 @@ class TestOptions(Place):
         write_private(users, "[users]\n")
         for option in ("logfile", "pid_file"):
             with self.subTest(option):
-                words = ("--users", users, f"--{option}", self.place / "none" / "x")
+                words = ("--users", users, "--sftp-path", ".", f"--{option}", self.place / "none" / "x")
                 status, text = self.fails(
                     *pysftpd("--sftp-port", "0", "--listen-address", HOST, "--host-key-dir", "keys", *words)
                 )
@@ -211,7 +242,7 @@ class TestHostKeys(Place):
         write_private(self.place / "users.toml", "[users]\n")
         for mode in (0o640, 0o604):
             key.chmod(mode)
-            status, text = self.fails(*pysftpd("--sftp-port", "0", "--host_key", key))
+            status, text = self.fails(*pysftpd("--sftp-port", "0", "--sftp-path", ".", "--host_key", key))
             self.assertEqual(status, 2)
             self.assertIn("others may read it", text)
 
@@ -316,8 +347,8 @@ class TestReplacedDirectories(Place):
             with self.subTest(path.name):
                 self.assertEqual(self.sftp(self.alice, f"put {self.place}/sent old").returncode, 0)
                 old = path.rename(self.place / f"{path.name}-before")
-                path.mkdir()
+                (server.files / "a").mkdir(parents=True)
                 self.assertEqual(self.sftp(self.alice, f"put {self.place}/sent new").returncode, 0)
                 self.assertEqual(os.listdir(server.files / "a"), ["new"])
                 self.assertEqual(list(old.glob("**/new")), [])
-                shutil.rmtree(server.files / "a")
+                os.unlink(server.files / "a" / "new")
