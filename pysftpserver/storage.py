@@ -15,6 +15,7 @@ from stat import S_ISDIR, S_ISLNK, S_ISREG
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.host import accounts
+from pysftpserver.host.budget import Budget
 from pysftpserver.host.entries import Listing, Place
 from pysftpserver.pysftpexceptions import SFTPNotFound
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 MOST_LINKS = 40  # followed in one path, as in the kernel
 BILLION = 1_000_000_000  # nanoseconds in a second
-MOST_STEPS = 3_000_000  # names looked up for one realpath; the longest path without links takes 2.1 million
 PATH_MAX = 4096  # bytes, the NUL byte that a path ends with in the kernel included
 MAX_OFFSET = (1 << 63) - 1  # bytes, as the kernel counts
 FAR_OUT = 1 << 40  # bytes; nearer offsets are valid on every file system
@@ -68,7 +68,8 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         names: list[bytes] = []
         todo = path.split(b"/")[::-1]
-        links = steps = 0
+        links = 0
+        budget = Budget()
         while todo:
             name = todo.pop()
             if name in (b"", b"."):
@@ -77,9 +78,7 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
                 del names[-1:]
                 continue
             names.append(name)
-            steps += len(names)
-            if steps > MOST_STEPS:
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            budget.take()
             try:
                 target = self.readlink(b"/" + b"/".join(names))
             except FileNotFoundError:

@@ -17,10 +17,12 @@ from stat import S_ISLNK
 
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.host import accounts
+from pysftpserver.host.budget import Budget
 from pysftpserver.host.entries import Place
 from pysftpserver.host.linux import (
     RESOLVE_IN_ROOT,
     RESOLVE_NO_MAGICLINKS,
+    RESOLVE_NO_SYMLINKS,
     RESOLVE_NO_XDEV,
     has_openat2,
     is_on_procfs,
@@ -30,7 +32,6 @@ from pysftpserver.pysftpexceptions import SFTPFailure, SFTPNotFound
 from pysftpserver.storage import MOST_LINKS, PATH_MAX, SFTPServerStorage
 
 RESOLVE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
-MOST_STEPS = 20_000  # opens in one walk(); five times what the longest path without `..` needs
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -113,6 +114,18 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
         # the jail. What the slash means is decided by who uses the place.
         return Place(directory, name, owned=bool(parent), must_be_directory=len(stripped) < len(path))
 
+    def realpath(self, path: bytes) -> bytes:
+        if self._openat2 and path:
+            # The kernel says in one call that a path leads through no link; then its text is enough.
+            flags = os.O_PATH | os.O_CLOEXEC
+            try:
+                os.close(openat2(self._root, path, flags, 0, RESOLVE | RESOLVE_NO_SYMLINKS))
+            except (OSError, ValueError):
+                pass
+            else:
+                return _without_dots(path)
+        return super().realpath(path)
+
     def stat(self, path: bytes) -> SFTPAttributes:
         descriptor = self._open(path, os.O_PATH)
         try:
@@ -148,6 +161,17 @@ def _identity(st: os.stat_result) -> tuple[int, int]:
     return st.st_dev, st.st_ino
 
 
+def _without_dots(path: bytes) -> bytes:
+    """The absolute form of a path that leads through no link."""
+    kept: list[bytes] = []
+    for name in path.split(b"/"):
+        if name == b"..":
+            del kept[-1:]
+        elif name not in (b"", b"."):
+            kept.append(name)
+    return b"/" + b"/".join(kept)
+
+
 def walk(root: int, path: bytes, flags: int, mode: int = 0) -> int:
     """What openat2 does with RESOLVE_IN_ROOT, step by step: open path with the directory root as `/`.
 
@@ -160,13 +184,12 @@ def walk(root: int, path: bytes, flags: int, mode: int = 0) -> int:
         raise OSError(number, os.strerror(number))
     todo = path.split(b"/")[::-1]
     names: list[bytes] = []
-    links = steps = 0
+    links = 0
+    budget = Budget()
     directory = os.dup(root)
     try:
         while todo:
-            steps += 1
-            if steps > MOST_STEPS:
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            budget.take()
             name = todo.pop()
             if name in (b"", b"."):
                 continue
@@ -174,7 +197,7 @@ def walk(root: int, path: bytes, flags: int, mode: int = 0) -> int:
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))  # `name/` makes no file
             if name == b"..":
                 del names[-1:]
-                steps += len(names)
+                budget.take(len(names))
                 os.close(directory)
                 directory = -1
                 directory = _descend(root, names)

@@ -10,6 +10,7 @@ sftp-server does where the draft is silent.
 from __future__ import annotations
 
 import os
+import time
 from itertools import islice
 
 from pysftpserver.engine import wire
@@ -43,6 +44,7 @@ _OPEN_FLAGS = (
 
 
 NAMES_HEADER = 9  # bytes of a NAME between its length field and its entries
+NAMING = 0.04  # seconds of processor time for the names of users, and for those of groups
 MAX_NAMES = 64 << 10  # bytes of a READDIR reply: sshfs takes 128 KiB, and larger ones are no faster
 
 
@@ -301,9 +303,12 @@ def serve_home_directory(session: Session, rid: int, user: bytes) -> None:
 
 
 def _names(session: Session, name: NameOfId, numbers: tuple[int, ...]) -> Iterator[bytes]:
+    end = time.thread_time() + NAMING
     for number in numbers:
         if session.stopping:  # there may be tens of thousands, each of them asked of the host
             raise SFTPFailure("The server is going down")
+        if time.thread_time() > end:
+            raise SFTPFailure("Too many users or groups at once; ask for fewer")
         yield name(number) or b""
 
 

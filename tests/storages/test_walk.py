@@ -134,7 +134,7 @@ class TheWalkEnds(unittest.TestCase):
             self.addCleanup(os.close, root)
             below = b"d/" * 200
             os.close(walk(root, below, os.O_PATH))
-            os.close(walk(root, below + b"../d/" * 50, os.O_PATH))
+            os.close(walk(root, below + b"../d/" * 10, os.O_PATH))
             with self.assertRaises(OSError) as raised:
                 walk(root, below + b"../d/" * 700, os.O_PATH)
             self.assertEqual(raised.exception.errno, errno.ELOOP)

@@ -1,0 +1,36 @@
+"""Limits the processor time of one request.
+
+A path of a few kilobytes can lead through millions of names. Names are what is asked about; the answer is an
+error once this thread has worked for too long on them. What may not enter: paths, storages.
+Facts: path_resolution(7), clock_gettime(2) on CLOCK_THREAD_CPUTIME_ID.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+FREE = 32  # names that no clock is asked for: more than ordinary paths have
+SECONDS = 0.04  # of processor time; a request may have a path looked up in two ways
+
+
+class Budget:
+    """Processor time of this thread, from the first name on. seconds: how much."""
+
+    __slots__ = ("_count", "_end", "_seconds")
+
+    def __init__(self, seconds: float = SECONDS) -> None:
+        self._seconds = seconds
+        self._count = 0
+        self._end = 0.0
+
+    def take(self, names: int = 1) -> None:
+        """Look at so many names. Raises OSError(ELOOP) when the time is over."""
+        self._count += names
+        if self._count > FREE:
+            now = time.thread_time()
+            if not self._end:
+                self._end = now + self._seconds
+            elif now > self._end:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
