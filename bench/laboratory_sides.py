@@ -64,7 +64,7 @@ class Sides:
         if soft != resource.RLIM_INFINITY and soft < wanted:
             most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))  # inherited by the servers
-        ours = [*drivers.command("pysftplab"), "serve", "--port", "0", "--service", "echo"]
+        ours = [*drivers.command("pysftplab"), "serve", "--allow-root", "--port", "0", "--service", "echo"]
         ours += ["--allow-plaintext", "--step-timeout", "60"]
         ours += ["--max-connections", "100000", "--max-per-address", "100000"]
         self._bare = self._start([sys.executable, "-c", BARE], None)

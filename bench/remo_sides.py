@@ -70,7 +70,9 @@ class Sides:
         words += [f"--key-file={self.top / 'server_key.pem'}"]
         with log.open("wb") as errors:
             process = subprocess.Popen(
-                [*drivers.command("pysftpremo"), "serve", *words], stderr=errors, stdin=subprocess.DEVNULL
+                [*drivers.command("pysftpremo"), "serve", "--allow-root", *words],
+                stderr=errors,
+                stdin=subprocess.DEVNULL,
             )
         stack.callback(_end, process)
         deadline = time.monotonic() + 30

@@ -59,7 +59,7 @@ class Sides:
         config = self.top / f"server-{use_tls}.json"
         keys = {"host": "127.0.0.1", "port": 0, "server_root": str(self._shared), "require_auth": False}
         config.write_text(json.dumps({**keys, **self._tls_keys(use_tls)}))
-        argv = [*drivers.command("pysksync"), str(config)]
+        argv = [*drivers.command("pysksync"), "--allow-root", str(config)]
         process = subprocess.Popen(argv, stderr=subprocess.PIPE)
         self._processes.append(process)
         assert process.stderr is not None

@@ -22,7 +22,9 @@ mkdir "$top/files"
 echo 'Whatever you put here goes when the client ends.' > "$top/files/welcome.txt"
 "$bin/python" -c 'import secrets; print(secrets.token_urlsafe(12))' > "$top/password"
 
-"$bin/python" "$bin/pysftplab" serve --port 0 --password-file "$top/password" --files "jail:$top/files" \
+root=
+[ "$(id -u)" != 0 ] || root=--allow-root
+"$bin/python" "$bin/pysftplab" serve --port 0 --password-file "$top/password" --files "jail:$top/files" $root \
     2> "$top/log" < /dev/null &
 server=$!
 

@@ -5,11 +5,9 @@ What it is called, what it takes, and which storages it can serve; the server is
 
 from __future__ import annotations
 
-import os
-
 from pysftpserver.cli import common
 from pysftpserver.cli.options import Command, Option, load, options_of
-from pysftpserver.failures import BadInput, needed
+from pysftpserver.failures import needed
 from pysftpserver.service.hangups import hangups_held
 from pysftpserver.sshd.config import ServerSettings
 
@@ -41,8 +39,7 @@ def serve(arguments: Sequence[str]) -> int:
     values = COMMAND.parse(arguments)
     title.hide_passwords()
     settings = load(ServerSettings, values["config"], values)
-    if os.geteuid() == 0 and not settings.allow_root:
-        raise BadInput("running as root is refused; start it as another account, or add --allow-root")
+    settings.refuse_root()
     with needed("sshd", "asyncssh", "cryptography"):
         import asyncssh  # noqa: F401
     from pysftpserver.sshd import processes

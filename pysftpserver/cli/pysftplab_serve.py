@@ -37,6 +37,7 @@ def serve(arguments: Sequence[str]) -> int:
     """Serve until a signal comes; return the exit status. Raises BadInput."""
     values = COMMAND.parse(arguments)
     settings = load(ServerSettings, values["config"], values)
+    settings.refuse_root()
     with needed("laboratory", "cryptography"):
         import asyncio
 

@@ -80,6 +80,7 @@ def serve(values: ServerSettings, open_by_name: OpenByName, load: Callable[[], S
 
     Raises BadInput, Unavailable.
     """
+    values.refuse_root()
     set_up_log(values)
     application = make(values, open_by_name)
     from pysftpserver.remo.http import Server

@@ -10,6 +10,8 @@ section [options], as pysftpd's were, is still read. What may not enter: what a 
 
 from __future__ import annotations
 
+import os
+
 from pysftpserver.engine.log import LEVELS
 from pysftpserver.failures import BadInput, one_line, reason_of
 
@@ -419,7 +421,13 @@ class LogSettings(Settings):
         optional(FILE), None, "Append the audit log to this file, one JSON object per operation.",
         unset="no audit log",
     )
+    allow_root = Setting(FLAG, False, "Allow running as root.")
 # fmt: on
+
+    def refuse_root(self) -> None:
+        """Raises BadInput if this process is root's and must not be."""
+        if os.geteuid() == 0 and not self.allow_root:
+            raise BadInput("running as root is refused; start it as another account, or add --allow-root")
 
 
 # fmt: off

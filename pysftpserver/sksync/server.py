@@ -210,6 +210,7 @@ class Service:
         self._database: SFTPAbstractServerStorage | None = None
         self._phrase = PassPhrase()
         self._settings = settings = load()
+        settings.refuse_root()
         self._log = ServiceLog(ident, settings)
         context, shares = self._context(settings), self._shares(settings)
         self._phrase.may_ask = False  # from now on, waiting for an answer would stop all clients

@@ -124,7 +124,6 @@ class ServerSettings(ServiceSettings):
     )
     admin_socket = Setting(optional(FILE), None, "Local socket on which the server answers pysftpctl.")
     metrics = Setting(optional(PORT), None, "Serve metrics for Prometheus on this port of 127.0.0.1.")
-    allow_root = Setting(FLAG, False, "Allow running as root.")
 
     @classmethod
     def load(cls, path: str | None, typed: Mapping[str, Any]) -> Self:

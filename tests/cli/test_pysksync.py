@@ -31,7 +31,7 @@ class Server:
     def __init__(self, port: int, errors: Path, cwd: Path, *arguments: str) -> None:
         self.port = port
         self._errors = errors
-        argv = [sys.executable, COMMAND, *arguments]
+        argv = [sys.executable, COMMAND, "--allow-root", *arguments]
         files = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
         with errors.open("wb") as file:
             self.process = Process(argv, stderr=file, cwd=cwd, env=environment(), **files)
@@ -69,6 +69,11 @@ class SkSyncCase(CommandCase):
         self.there = self.jail / "there"
         self.here.mkdir()
         self.there.mkdir()
+
+    def run_it(self, *words: Any, **how: Any) -> subprocess.CompletedProcess[bytes]:
+        """As the base class has it; a server may be root here."""
+        is_server = not {"client", "users", "make-cert"}.intersection(map(str, words))
+        return super().run_it(*(("--allow-root",) if is_server else ()), *words, **how)
 
     def configure(self, name: str = "sksync.json", where: Path | None = None, **keys: Any) -> str:
         (where or self.place).joinpath(name).write_text(json.dumps(keys))

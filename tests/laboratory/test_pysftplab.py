@@ -52,6 +52,8 @@ class Commands(InAPlace):
     def run_command(
         self, *words: str, text: str = "", password: str | None = None
     ) -> subprocess.CompletedProcess[str]:
+        if words[:1] == ("serve",):
+            words = ("serve", "--allow-root", *words[1:])
         argv = [sys.executable, COMMAND, *words]
         return run(argv, text, cwd=self.place, env=self.environment(password), text=True)
 
@@ -68,7 +70,7 @@ class Commands(InAPlace):
         self.log = log or self.place / "log"
         with (self.place / "log").open("wb") as stderr:
             process = Process(
-                [sys.executable, COMMAND, "serve", "--port", "0", *words],
+                [sys.executable, COMMAND, "serve", "--allow-root", "--port", "0", *words],
                 cwd=self.place,
                 env=self.environment(password),
                 stdin=subprocess.DEVNULL,
@@ -281,7 +283,9 @@ class Serving(Commands):
     def test_the_password_is_asked_for_on_a_terminal(self) -> None:
         with mock.patch.dict(os.environ):
             os.environ.pop(PASSWORD_VARIABLE, None)
-            terminal = Terminal(CODE, "serve", "--port", "0", "--allow-remote-stop", cwd=self.place)
+            terminal = Terminal(
+                CODE, "serve", "--allow-root", "--port", "0", "--allow-remote-stop", cwd=self.place
+            )
         terminal.answer("Password of the server: ", "typed")
         terminal.read("listening on 127.0.0.1 port ")
         terminal.read("\r\n")
@@ -335,7 +339,7 @@ class Serving(Commands):
             self.assertEqual(connection.server_name(), "Laboratory")
 
     def test_a_missing_extra_is_one_line_with_the_command_for_pip(self) -> None:
-        for words in (["serve"], ["connect", HOST]):
+        for words in (["serve", "--allow-root"], ["connect", HOST]):
             code = f"import sys; sys.modules['cryptography'] = None\n{CODE}"
             done = run([sys.executable, "-c", code, *words], env=self.environment("pw"), text=True)
             self.assertEqual(done.returncode, 2)

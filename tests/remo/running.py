@@ -85,7 +85,8 @@ class Server:
         self.log_path = place / "server.log"
         self.audit_path = place / "audit.log"
 
-        argv = [sys.executable, *program, "serve", "--port=0", f"--audit={self.audit_path}", *words]
+        argv = [sys.executable, *program, "serve", "--allow-root", "--port=0"]
+        argv += [f"--audit={self.audit_path}", *words]
         self.log_path.write_bytes(b"")
         self.process = Program(argv, self.log_path, limits=limits, cwd=place, env=environment())
         try:

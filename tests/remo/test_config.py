@@ -120,7 +120,7 @@ class TheCommand(Furnished):
         quiet(self)
 
     def assert_refused(self, status: int, line: str, *words: str) -> None:
-        done = called(["serve", *words], self.place)
+        done = called(["serve", "--allow-root", *words], self.place)
         self.assertEqual(done.returncode, status, done.stderr)
         said = done.stderr.decode().splitlines()
         self.assertRegex(said[-1], f"^pysftpremo: {line}")
@@ -149,7 +149,18 @@ class TheCommand(Furnished):
             "handlers=file\n[handler_file]\nclass=FileHandler\nargs=('of.log',)\n"
         )
         process = subprocess.Popen(
-            [sys.executable, "-m", "pysftpserver.remo", "-p", "0", "--log", "log.ini", "--root", "."],
+            [
+                sys.executable,
+                "-m",
+                "pysftpserver.remo",
+                "--allow-root",
+                "-p",
+                "0",
+                "--log",
+                "log.ini",
+                "--root",
+                ".",
+            ],
             cwd=self.place,
             env=environment(),
             stderr=subprocess.PIPE,

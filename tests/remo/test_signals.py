@@ -68,7 +68,9 @@ class Reloads(SignalCase):
         furnish(place)
         (place / "users_db.sqlite").rename(place / "db")
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / "bin/pysftpremo"), "serve", *words], cwd=place, env=environment()
+            [sys.executable, str(ROOT / "bin/pysftpremo"), "serve", "--allow-root", *words],
+            cwd=place,
+            env=environment(),
         )
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)

@@ -19,16 +19,19 @@ from tests.support.waiting import until
 #: The words of each long-running door, and a configuration. --config names a FIFO, where a door waits for us.
 DOORS = {
     "pysftpd": (
-        ("--allow-root", "--users", "users.toml"),
+        ("--allow-root", "--users", "users.toml", "--sftp-path", "."),
         "[options]\nport = 0\nlisten_address = 127.0.0.1\n",
     ),
     "pysftpd, two processes": (
-        ("--allow-root", "--users", "users.toml", "--workers", "2"),
+        ("--allow-root", "--users", "users.toml", "--sftp-path", ".", "--workers", "2"),
         "[options]\nport = 0\nlisten_address = 127.0.0.1\n",
     ),
-    "pysftpremo": (("serve",), 'root = "."\nport = 0\n'),
-    "pysftplab": (("serve",), "port = 0\n"),
-    "pysksync": ((), '{"port": 0, "host": "127.0.0.1", "server_root": ".", "require_auth": false}'),
+    "pysftpremo": (("serve", "--allow-root"), 'root = "."\nport = 0\n'),
+    "pysftplab": (("serve", "--allow-root"), "port = 0\n"),
+    "pysksync": (
+        ("--allow-root",),
+        '{"port": 0, "host": "127.0.0.1", "server_root": ".", "require_auth": false}',
+    ),
 }
 
 
@@ -65,3 +68,24 @@ class WhileStarting(unittest.TestCase):
                 door.said("listening on ")
                 door.said("reloaded\n")
                 self.assertEqual(door.stop(), 0)
+
+
+class AsRoot(unittest.TestCase):
+    @unittest.skipIf(os.geteuid(), "these tests do not run as root")
+    def test_a_door_refuses_to_run_as_root_before_it_makes_a_file(self) -> None:
+        for name, (words, _) in DOORS.items():
+            place = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="pysftpserver-root-")))
+            script = ROOT / "bin" / name.partition(",")[0]
+            allowed = [*words, "--logfile", "log", "--audit", "audit"]
+            with self.subTest(name):
+                door = Program(
+                    [sys.executable, str(script), *(word for word in allowed if word != "--allow-root")],
+                    place.with_suffix(".said"),
+                    cwd=place,
+                    env=environment(**{PASSWORD_VARIABLE: "pw"}),
+                )
+                self.addCleanup(place.with_suffix(".said").unlink)
+                self.addCleanup(door.close)
+                self.assertEqual(door.wait(), 2)
+                self.assertIn("--allow-root", door.output())
+                self.assertEqual(list(place.iterdir()), [])

@@ -31,7 +31,7 @@ class ProcessCase(PeerCase):
         """Run pysksync with a configuration; what it says goes to its .log."""
         number = len(list(self.place.glob("*.json")))
         file = self.place / f"{number}.json"
-        file.write_text(json.dumps({**SETTINGS, **settings}))
+        file.write_text(json.dumps({**SETTINGS, **settings, "allow_root": True}))
         process = Program(
             [sys.executable, ROOT / "bin/pysksync", file, *words],
             self.place / f"{number}.log",
