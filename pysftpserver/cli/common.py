@@ -7,6 +7,7 @@ sshd, the client may see standard error, so the line there has no paths of the h
 from __future__ import annotations
 
 import os
+import select
 import sys
 
 from pysftpserver.engine.log import LEVELS, syslog
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 INTERNAL_ERROR = 1
+BROKEN_PIPE = 128 + 13  # what shells say of a program that SIGPIPE has ended
 
 
 def run(prog: str, command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None) -> int:
@@ -37,9 +39,31 @@ def run(prog: str, command: Callable[[Sequence[str]], int], arguments: Sequence[
     except KeyboardInterrupt:
         return 130
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _is_output_gone():
+            return BROKEN_PIPE
         syslog(LEVELS["ERROR"], prog).fault(error)
         tell(f"{prog}: internal error ({type(error).__name__}); syslog says more")
         return INTERNAL_ERROR
+    finally:
+        _put_out()
+
+
+def _is_output_gone() -> bool:
+    """Whether nobody reads standard output any more: `--help | head`."""
+    poll = select.poll()
+    poll.register(1, 0)
+    return bool(poll.poll(0))
+
+
+def _put_out() -> None:
+    """Write what print() has buffered, without Python's complaint at the end if nobody reads it."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)
+    except (OSError, ValueError):
+        pass  # a full disk, or it is closed: for Python to report
 
 
 def main_of(prog: str, command: Callable[[Sequence[str]], int]) -> Callable[..., int]:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     Value = str | bool | list[str]
 
-MODE = 0o600  # of a new file
+MODE, MODE_OF_ROOTS = 0o600, 0o640  # of a new file
 HEADER = re.compile(r"^[ \t]*\[.*", re.MULTILINE)
 TRAILING = re.compile(
     r"(?:^[ \t\r]*(?:#.*)?\n)*(?:^[ \t\r]*(?:#.*)?)?\Z", re.MULTILINE
@@ -47,9 +47,10 @@ class FileEditor(UsersEditor):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         # Behind a link: the link stays, and what it leads to is replaced.
         self._path = os.path.realpath(path)
+        self._is_root = os.geteuid() == 0
 
     def records(self) -> list[Record]:
-        return sorted(users_file.load(self._path).records, key=lambda record: record.name)
+        return sorted(users_file.load(self._path, self._is_root).records, key=lambda record: record.name)
 
     def add(
         self, name: str, keys: Iterable[str], folder: str | None = None, storage: str | None = None
@@ -106,9 +107,16 @@ class FileEditor(UsersEditor):
         raise DirectoryError(f"no user named {shown(name)}")
 
     def _make(self) -> None:
-        """Create the file where there is none."""
+        """Create the file where there is none; root's is for the account whose directory it is in."""
         try:
-            os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE))
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE)
+            try:
+                directory = os.stat(os.path.dirname(self._path))
+                if self._is_root and (directory.st_uid or directory.st_gid):
+                    os.fchown(descriptor, directory.st_uid, directory.st_gid)
+                    os.fchmod(descriptor, MODE_OF_ROOTS)
+            finally:
+                os.close(descriptor)
         except FileExistsError:
             pass
         except OSError as error:
@@ -118,7 +126,7 @@ class FileEditor(UsersEditor):
     def _edited(self) -> Iterator[_Edit]:
         """The locked file; the new text is written at the end of the block, if it means what was wanted."""
         with self._locked():
-            text, seen = users_file.read_trusted(self._path, "users file")
+            text, seen = users_file.read_trusted(self._path, "users file", self._is_root)
             edit = _Edit(self._path, text)
             yield edit
             new = edit.checked()

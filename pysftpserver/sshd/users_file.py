@@ -68,13 +68,16 @@ def _signature(found: os.stat_result) -> Signature:
     )
 
 
-def load(path: str) -> Loaded:
-    """Read a file of users. Raises DirectoryError, with the line and column of an error in TOML."""
-    text, found = read_trusted(path, "users file")
+def load(path: str, any_owner: bool = False) -> Loaded:
+    """Read a file of users. Raises DirectoryError, with the line and column of an error in TOML.
+
+    any_owner: it may belong to any account, for commands that root runs.
+    """
+    text, found = read_trusted(path, "users file", any_owner)
     tables = parse(path, text)
     signatures: dict[str, Signature | None] = {path: found}
     users = tables.get("users", {})
-    records = tuple(_record(name, table, path, signatures) for name, table in users.items())
+    records = tuple(_record(name, table, path, signatures, any_owner) for name, table in users.items())
     return Loaded(records, "users" in tables, signatures)
 
 
@@ -97,8 +100,8 @@ def parse(path: str, text: str) -> dict[str, Any]:
     return tables
 
 
-def read_trusted(path: str, what: str) -> tuple[str, Signature]:
-    """A file's text and its signature.
+def read_trusted(path: str, what: str, any_owner: bool = False) -> tuple[str, Signature]:
+    """A file's text and its signature. any_owner: as in load().
 
     Raises DirectoryError when it cannot be read, or when other accounts may write it.
     """
@@ -106,7 +109,7 @@ def read_trusted(path: str, what: str) -> tuple[str, Signature]:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         try:
             found = os.fstat(descriptor)
-            problem = distrust(found) or _distrust_directory(path)
+            problem = distrust(found, any_owner) or _distrust_directory(path)
             if problem:
                 raise DirectoryError(f"{what} {path}: {problem}")
             with open(descriptor, "rb", closefd=False) as file:
@@ -123,13 +126,13 @@ def read_trusted(path: str, what: str) -> tuple[str, Signature]:
         raise DirectoryError(f"{what} {path}: {reason_of(error)}") from None
 
 
-def distrust(found: os.stat_result) -> str | None:
+def distrust(found: os.stat_result, any_owner: bool = False) -> str | None:
     """Why a file cannot be trusted; None: it can."""
     if not stat.S_ISREG(found.st_mode):
         return "not a regular file"
     if found.st_mode & OTHERS_WRITE:
         return f"others may write it (mode {stat.S_IMODE(found.st_mode):04o}); run chmod go-w on it"
-    if found.st_uid not in (0, os.geteuid()):
+    if not any_owner and found.st_uid not in (0, os.geteuid()):
         return f"it belongs to user number {found.st_uid}; chown it to root or to the account that runs this"
     return None
 
@@ -142,7 +145,9 @@ def _distrust_directory(path: str) -> str | None:
     return None
 
 
-def _record(name: str, table: Any, path: str, signatures: dict[str, Signature | None]) -> Record:
+def _record(
+    name: str, table: Any, path: str, signatures: dict[str, Signature | None], any_owner: bool
+) -> Record:
     """One user. Any mistake makes the user unusable, so that a typing error lets nobody in.
 
     path: the users file, which may name an authorized_keys file. signatures: gets that file's.
@@ -162,7 +167,7 @@ def _record(name: str, table: Any, path: str, signatures: dict[str, Signature | 
         try:
             full = os.path.join(os.path.dirname(path), table["authorized_keys"])
             signatures[full] = signature(full)
-            text, signatures[full] = read_trusted(full, "authorized_keys file")
+            text, signatures[full] = read_trusted(full, "authorized_keys file", any_owner)
             more, wrong = parse_authorized_keys(text)
             blobs += more
             problems += [f"authorized_keys file {table['authorized_keys']}, {one}" for one in wrong]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 
 from pysftpserver import __version__
 from pysftpserver.cli import pysftpjail
@@ -13,6 +14,8 @@ from pysftpserver.engine.requests import REQUESTS
 from tests.cli.commands import BAD_UMASKS, REFERENCE, CommandCase
 from tests.support import packets as sftp
 from tests.support.packets import request, string, u32
+from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE
 
 MAKE = request("open", 1, string(b"/f"), u32(sftp.WRITE | sftp.CREAT), sftp.NO_ATTRS) + request(
     "mkdir", 2, string(b"/d"), sftp.NO_ATTRS
@@ -48,6 +51,15 @@ class Jail(CommandCase):
         done = self.run_it("--version")
         self.assertEqual((done.returncode, done.stdout.decode()), (0, f"pysftpjail {__version__}\n"))
         self.assertEqual(done.stderr, b"")
+
+    def test_help_that_nobody_reads_to_its_end_is_no_error(self):
+        for word in ("--help", "-Q"):
+            reading, writing = os.pipe()
+            os.close(reading)
+            argv = [sys.executable, str(ROOT / "bin" / self.prog), word]
+            with open(writing, "wb") as output:
+                done = subprocess.run(argv, stdout=output, stderr=subprocess.PIPE, timeout=PATIENCE)
+            self.assertEqual(done.stderr, b"")
 
     def test_help_is_sentences_that_name_defaults(self):
         self.assert_help_is_complete(build_parser(pysftpjail.COMMAND))

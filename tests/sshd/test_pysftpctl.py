@@ -90,6 +90,24 @@ class UsersInAFile(Editing, unittest.TestCase):
         self.assertIn("eve: active", done.stdout)
         self.assertIn(f"folder {files}/none/eve: no such file", done.stderr)
 
+    @unittest.skipIf(os.geteuid(), "these tests do not run as root")
+    def test_root_manages_the_file_of_another_account_and_it_keeps_owner_and_mode(self) -> None:
+        path = Path(self.where[1])
+        self.assertEqual((path.stat().st_uid, path.stat().st_mode & 0o777), (0, 0o600))
+        for owner, mode in (((0, 2345), 0o640), ((1234, 2345), 0o600)):
+            os.chown(path, *owner)
+            path.chmod(mode)
+            self.say("add", f"user{owner[0]}")
+            found = path.stat()
+            self.assertEqual((found.st_uid, found.st_gid, found.st_mode & 0o777), (*owner, mode))
+        path.chmod(0o660)
+        self.assertIn("others may write it", self.complaint("list", status=1))
+        path.unlink()
+        os.chown(path.parent, 0, 2345)
+        self.say("add", "new")
+        found = path.stat()
+        self.assertEqual((found.st_uid, found.st_gid, found.st_mode & 0o777), (0, 2345, 0o640))
+
     def test_a_storage_is_set_and_taken_away(self) -> None:
         self.assertIn("storage gridfs:x", self.say("add", "carol", "--storage", "gridfs:x").stdout)
         self.assertEqual(self.users()["carol"]["storage"], "gridfs:x")
