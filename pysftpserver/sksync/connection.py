@@ -6,6 +6,7 @@ What may not enter: what the pieces mean.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -238,7 +239,14 @@ class Connection(asyncio.Protocol):
         except Exception:  # it had ended already
             pass
         finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Close at once, whatever has been done to it before."""
+        # In Python 3.11.2, a transport with TLS that was closed twice raises AttributeError here.
+        with contextlib.suppress(AttributeError):
             self.transport.abort()
+        self._raw.abort()
 
     async def _all_sent(self) -> None:
         """Wait until everything queued is sent, however slow the peer is. Raises OutOfPatience."""

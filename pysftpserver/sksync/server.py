@@ -120,7 +120,7 @@ class Server:
         )
         if refusal is not None:
             self._log_of(connection).error(f"{connection.peer}: refused: {refusal}")
-            connection.transport.abort()
+            connection.abort()
             return
         if evicted is not None:
             old = evicted.connection
@@ -157,7 +157,7 @@ class Server:
         except (OSError, TimeoutError) as error:  # of the handshake
             self._log_of(connection).error(f"{connection.peer}: ended: {tls_reason(error)}")
         finally:
-            connection.transport.abort()
+            connection.abort()
 
     async def _in_thread(self, function: Callable[..., Result], *arguments: Any) -> Result:
         loop = asyncio.get_running_loop()

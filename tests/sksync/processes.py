@@ -27,13 +27,13 @@ def peak(process: Program) -> int:
 
 
 class ProcessCase(PeerCase):
-    def start(self, settings: dict[str, Any], *words: str) -> Program:
-        """Run pysksync with a configuration; what it says goes to its .log."""
+    def start(self, settings: dict[str, Any], *words: str, python: str = sys.executable) -> Program:
+        """Run pysksync with a configuration; what it says goes to its .log. python: the interpreter."""
         number = len(list(self.place.glob("*.json")))
         file = self.place / f"{number}.json"
         file.write_text(json.dumps({**SETTINGS, **settings, "allow_root": True}))
         process = Program(
-            [sys.executable, ROOT / "bin/pysksync", file, *words],
+            [python, ROOT / "bin/pysksync", file, *words],
             self.place / f"{number}.log",
             cwd=self.place,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -41,8 +41,8 @@ class ProcessCase(PeerCase):
         self.addCleanup(process.close)
         return process
 
-    def start_server(self, **settings: Any) -> tuple[Program, int]:
-        process = self.start({"server_root": str(self.jail), "port": 0, **settings})
+    def start_server(self, python: str = sys.executable, **settings: Any) -> tuple[Program, int]:
+        process = self.start({"server_root": str(self.jail), "port": 0, **settings}, python=python)
         return process, int(process.said(r"listening on \S+ port (\d+)")[1])
 
     def start_client(self, port: int, **section: Any) -> Program:
