@@ -49,7 +49,8 @@ class AuditLog(SFTPHook):
 
     sink: stores one line, or raises. user, peer, port: who the session is for, and where that
     client is; None where it is not known. best_effort: lost records are counted in the session's log, and
-    the session goes on. log: the session's. session: the name that all records of this one have.
+    the session goes on. log: the session's. session: the name that all records of this one have. number: of
+    the connection in the door's log, if it has one.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class AuditLog(SFTPHook):
         port: int | None,
         log: SFTPLog,
         best_effort: bool = False,
+        number: int | None = None,
     ) -> None:
         self._sink = sink
         self._log = log
@@ -68,7 +70,8 @@ class AuditLog(SFTPHook):
         self._began = time.perf_counter()
         self._moved = 0
         self.session = os.urandom(8).hex()
-        self._who: dict[str, Any] = {"session": self.session, "peer": peer, "port": port, "user": user}
+        own = {"session": self.session} if number is None else {"session": self.session, "number": number}
+        self._who: dict[str, Any] = {**own, "peer": peer, "port": port, "user": user}
         self._always = {*self._who, "path"}
 
     def after(self, event: SFTPEvent) -> None:

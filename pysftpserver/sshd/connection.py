@@ -34,10 +34,13 @@ _numbers = itertools.count(1)
 
 
 class Connection(asyncssh.SSHServer):
-    """A client, from the first byte to the last. number: its name for pysftpctl."""
+    """A client, from the first byte to the last.
+
+    number: its name in the log, in the audit log and for pysftpctl; no other process of this server has it.
+    """
 
     def __init__(self, server: Server) -> None:
-        self.number = next(_numbers)
+        self.number = next(_numbers) * server.settings.workers + server.process
         self.user: User | None = None
         self.key = b""  # that the user logged in with
         self.address = self.network = ""
@@ -237,7 +240,9 @@ class Connection(asyncssh.SSHServer):
         return network_of(self.address) if self.user is None else f"user {self.user.name!r}"
 
     def __str__(self) -> str:
-        return f"{self.address} {self.name!r}" if self.name else self.address
+        return (
+            f"#{self.number} {self.address} {self.name!r}" if self.name else f"#{self.number} {self.address}"
+        )
 
     # --- logging in ---------------------------------------------------------------------------------------
 

@@ -64,7 +64,7 @@ class LocalEndpoints:
 
     async def start(self, server: Server, number: int) -> None:
         """Serve, in the process of that number."""
-        sessions = Sessions(server, number, self._processes)
+        sessions = Sessions(server, number)
         if self._admin:
             endpoint = Admin(sessions, number, self._log)
             await endpoint.start(self._admin[number])

@@ -26,7 +26,8 @@ def hook_of(server: Server, connection: Connection) -> SFTPHook | None:
     if server.settings.audit is not None:
         # Opened for each session: a file that was moved away is left with the next one.
         sink = audit.file_sink(server.settings.audit, WAIT)
-        hooks.append(audit.AuditLog(sink, connection.name, connection.address, connection.port, server.log))
+        who = connection.name, connection.address, connection.port
+        hooks.append(audit.AuditLog(sink, *who, server.log, number=connection.number))
     if server.settings.metrics is not None:
         hooks.append(Counting(server.metrics))
     return SFTPHooks(*hooks) if hooks else None

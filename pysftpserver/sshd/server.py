@@ -67,6 +67,7 @@ class Server:
         process: int = 0,
     ) -> None:
         self.settings = settings
+        self.process = process
         self.directory = directory
         self.log = log
         self.log_limit = LogLimit(log, settings.log_rate, lambda: self._refused("log_rate"))

@@ -23,15 +23,11 @@ MOST_FILES = 20  # of a session that are listed one by one
 
 
 class Sessions:
-    """The sessions of one process: connections of users who have logged in.
+    """The sessions of one process: connections of users who have logged in. process: its number."""
 
-    process, processes: the number of this process and how many there are; session numbers are unique in all.
-    """
-
-    def __init__(self, server: Server, process: int = 0, processes: int = 1) -> None:
+    def __init__(self, server: Server, process: int = 0) -> None:
         self._server = server
         self._process = process
-        self._processes = processes
 
     def all(self) -> list[dict[str, Any]]:
         """All sessions, the oldest first."""
@@ -43,8 +39,8 @@ class Sessions:
         ended = []
         for connection in list(self._present()):
             assert connection.user is not None
-            if self._number(connection) == number or connection.user.name == user:
-                ended.append(self._number(connection))
+            if connection.number == number or connection.user.name == user:
+                ended.append(connection.number)
                 self._server.log.info(f"{connection}: ended: by pysftpctl")
                 connection.end("Ended by the administrator")
         return sorted(ended)
@@ -67,15 +63,12 @@ class Sessions:
     def _present(self) -> Iterator[Connection]:
         return (connection for connection in self._server.connections if connection.user is not None)
 
-    def _number(self, connection: Connection) -> int:
-        return connection.number * self._processes + self._process
-
     def _told(self, connection: Connection) -> dict[str, Any]:
         now = asyncio.get_running_loop().time()
         received, sent = connection.moved()
         files = list(_files(connection))
         return {
-            "number": self._number(connection),
+            "number": connection.number,
             "process": self._process,
             "user": connection.user.name if connection.user is not None else "",
             "address": connection.address,

@@ -131,8 +131,8 @@ class TestRefusals(Place):
                 with self.assertRaises(asyncssh.PermissionDenied) as caught:
                     await server.connect(name, **login)
                 said.add(str(caught.exception).replace(name, "NAME"))
-                line = f"127.0.0.1 '{name}': login failed: {reason}"
-                await eventually(lambda line=line: line in server.lines)
+                end = f" 127.0.0.1 '{name}': login failed: {reason}"
+                await eventually(lambda end=end: any(line.endswith(end) for line in server.lines))
                 server.server.penalties = Penalties(Shared(1, 10), 0)  # without delays
         self.assertEqual(len(said), 1, said)
 

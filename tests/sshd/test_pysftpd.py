@@ -326,12 +326,14 @@ class TestLogs(Place):
 
 class TestAudit(Place):
     def test_the_audit_log_has_who_did_what_from_where(self) -> None:
-        self.server("--audit", self.place / "audit", "--metrics", "0")
+        server = self.server("--audit", self.place / "audit", "--metrics", "0")
         (self.place / "sent").write_bytes(b"content")
         self.assertEqual(self.sftp(self.alice, f"put {self.place}/sent name", "rm name").returncode, 0)
         records = [json.loads(line) for line in (self.place / "audit").read_text().splitlines()]
         self.assertEqual({(record["user"], record["peer"]) for record in records}, {("alice", HOST)})
         self.assertIn("remove", {record.get("request") for record in records})
+        (number,) = {record["number"] for record in records}
+        self.assertIn(f"#{number} {HOST} 'alice': logged in", server.log())
 
     def test_a_session_whose_audit_log_cannot_be_written_is_refused(self) -> None:
         server = self.server("--audit", self.place / "missing" / "audit")
