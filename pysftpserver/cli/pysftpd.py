@@ -42,12 +42,14 @@ def serve(arguments: Sequence[str]) -> int:
     settings.refuse_root()
     with needed("sshd", "asyncssh", "cryptography"):
         import asyncssh  # noqa: F401
+    from pysftpserver.cli.session import kind_of
     from pysftpserver.sshd import processes
     from pysftpserver.sshd.user_storages import Openers
     from pysftpserver.storages.by_name import maker
     from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
-    openers = Openers(SFTPServerVirtualChroot, gridfs, maker)
+    wanted = {"read_only": False, "durable": settings.durable, "atomic_uploads": settings.atomic_uploads}
+    openers = Openers(kind_of(SFTPServerVirtualChroot, wanted), gridfs, maker)
     return processes.run(settings, lambda: load(ServerSettings, values["config"], values), openers)
 
 

@@ -93,6 +93,14 @@ class ServerSettings(ServiceSettings):
     allow_setid = Setting(
         FLAG, False, "Keep the set-uid and set-gid bits of permissions that clients send.", reloads=True
     )
+    atomic_uploads = Setting(
+        FLAG, False,
+        "Receive each upload to a folder in a temporary file, and rename it into place when it is closed.",
+    )
+    durable = Setting(
+        FLAG, False,
+        "Reply to a request that changes something in a folder only when the change is on the disk.",
+    )
     read_only = Setting(FLAG, False, "Refuse every request that changes anything.", reloads=True)
     mongo_uri = Setting(
         optional(text("URI")), None, "MongoDB URI for users whose storage is gridfs.", is_secret=True

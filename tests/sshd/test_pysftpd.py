@@ -11,11 +11,11 @@ from pathlib import Path
 
 from tests.integration.sshd import HOST
 from tests.sshd.redis_server import RedisServer
-from tests.sshd.running import Login, Place, Pysftpd, make_key, pysftpd, write_private
+from tests.sshd.running import Login, Place, Pysftpd, kill_group, make_key, pysftpd, write_private
 from tests.support.forked import Process
 from tests.support.paths import ROOT
 from tests.support.processes import command, program
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 #: As the seed has it, word for word.
 SAMPLE = """[options]
@@ -339,6 +339,19 @@ class TestAudit(Place):
         server = self.server("--audit", self.place / "missing" / "audit")
         self.assertNotEqual(self.sftp(self.alice, "pwd").returncode, 0)
         server.logs("no session")
+
+
+class TestUploads(Place):
+    def test_an_upload_that_is_interrupted_leaves_nothing_if_uploads_are_atomic(self) -> None:
+        server = self.server("--atomic-uploads", "--durable")
+        (self.place / "sent").write_bytes(bytes(16 << 20))
+        self.assertEqual(self.sftp(self.alice, f"put {self.place}/sent whole").returncode, 0)
+        client = self.start_sftp(self.alice, f"put {self.place}/sent half", flags=["-l", "4000"])
+        folder = server.files / "a"
+        until(lambda: any(name.startswith(".pysftpserver-upload-") for name in os.listdir(folder)), "it runs")
+        self.assertNotIn("half", os.listdir(folder))
+        kill_group(client)
+        until(lambda: os.listdir(folder) == ["whole"], "it is gone")
 
 
 class TestReplacedDirectories(Place):
