@@ -55,7 +55,7 @@ class TestDescriptors(Place):
         one.write_users(
             {name: {"folder": name, "keys": [self.alice.public]} for name in ("alice", "bob")},
         )
-        (one.files / "alice").mkdir(parents=True)
+        (one.files / "alice").mkdir(parents=True, exist_ok=True)
         (one.files / "alice" / "f").touch()
         self.addCleanup(one.stop)
         one.start()

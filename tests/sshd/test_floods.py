@@ -139,7 +139,6 @@ class TestAfterTheLogin(FloodCase):
 
     async def reading(self, connection: asyncssh.SSHClientConnection, window: int = 1 << 30) -> Raw:
         """A channel with a file of a MiB open, and a window that takes all of it many times."""
-        (self.one.files / "a").mkdir(parents=True)
         (self.one.files / "a" / "f").write_bytes(bytes(MIB))
         channel = await raw(connection, window=window)
         channel.send(HELLO)
