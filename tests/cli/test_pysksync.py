@@ -323,7 +323,7 @@ class Running(SkSyncCase):
         server = self.serve(server_root=str(self.jail), login_grace=0.1)
         with socket.create_connection((HOST, server.port), PATIENCE) as client:
             self.assertEqual(client.recv(1), b"")
-        server.wait("no login within 0.1 seconds (login_grace)")
+        server.wait("no login and directory within 0.1 seconds (login_grace)")
 
 
 class Syncing(SkSyncCase):
