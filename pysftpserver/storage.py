@@ -63,9 +63,21 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
 
     # --- names ------------------------------------------------------------------------------------
 
+    def _open_without_links(self, path: bytes) -> int:
+        """A descriptor for path; raises OSError if a link is on the way, or if the kernel cannot say."""
+        from pysftpserver.host.linux import AT_FDCWD, RESOLVE_NO_SYMLINKS, openat2
+
+        return openat2(AT_FDCWD, b"/" + path, os.O_PATH | os.O_CLOEXEC, 0, RESOLVE_NO_SYMLINKS)
+
     def realpath(self, path: bytes) -> bytes:
         if len(path) >= PATH_MAX:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        try:
+            os.close(self._open_without_links(path))
+        except (OSError, ValueError):
+            pass
+        else:
+            return _without_dots(path)
         names: list[bytes] = []
         todo = path.split(b"/")[::-1]
         links = 0
@@ -388,6 +400,17 @@ def _rename_to_free_name(source: Place, target: Place) -> None:
     if target.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
     os.rename(source.name, target.name, **ends)
+
+
+def _without_dots(path: bytes) -> bytes:
+    """The absolute form of a path that leads through no link."""
+    kept: list[bytes] = []
+    for name in path.split(b"/"):
+        if name == b"..":
+            del kept[-1:]
+        elif name not in (b"", b"."):
+            kept.append(name)
+    return b"/" + b"/".join(kept)
 
 
 def _process_umask() -> int:

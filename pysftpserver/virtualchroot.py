@@ -114,17 +114,10 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
         # the jail. What the slash means is decided by who uses the place.
         return Place(directory, name, owned=bool(parent), must_be_directory=len(stripped) < len(path))
 
-    def realpath(self, path: bytes) -> bytes:
-        if self._openat2 and path:
-            # The kernel says in one call that a path leads through no link; then its text is enough.
-            flags = os.O_PATH | os.O_CLOEXEC
-            try:
-                os.close(openat2(self._root, path, flags, 0, RESOLVE | RESOLVE_NO_SYMLINKS))
-            except (OSError, ValueError):
-                pass
-            else:
-                return _without_dots(path)
-        return super().realpath(path)
+    def _open_without_links(self, path: bytes) -> int:
+        if not self._openat2:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        return openat2(self._root, path, os.O_PATH | os.O_CLOEXEC, 0, RESOLVE | RESOLVE_NO_SYMLINKS)
 
     def stat(self, path: bytes) -> SFTPAttributes:
         descriptor = self._open(path, os.O_PATH)
@@ -159,17 +152,6 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
 def _identity(st: os.stat_result) -> tuple[int, int]:
     """Tells directories apart, also those with other mounts over them."""
     return st.st_dev, st.st_ino
-
-
-def _without_dots(path: bytes) -> bytes:
-    """The absolute form of a path that leads through no link."""
-    kept: list[bytes] = []
-    for name in path.split(b"/"):
-        if name == b"..":
-            del kept[-1:]
-        elif name not in (b"", b"."):
-            kept.append(name)
-    return b"/" + b"/".join(kept)
 
 
 def walk(root: int, path: bytes, flags: int, mode: int = 0) -> int:

@@ -18,6 +18,7 @@ RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_IN_ROOT = 0x10
 RENAME_NOREPLACE = 1
+AT_FDCWD = -100  # the working directory, in place of a descriptor
 SYNC_FILE_RANGE_WRITE = 2
 
 PR_SET_PDEATHSIG = 1
@@ -68,7 +69,7 @@ def openat2(directory: int, path: bytes, flags: int, mode: int, resolve: int) ->
 def has_openat2() -> bool:
     """Whether this kernel has openat2, and whatever filters system calls here lets it through."""
     try:
-        os.close(openat2(-100, b"/", os.O_PATH | os.O_CLOEXEC, 0, RESOLVE_NO_MAGICLINKS))
+        os.close(openat2(AT_FDCWD, b"/", os.O_PATH | os.O_CLOEXEC, 0, RESOLVE_NO_MAGICLINKS))
     except OSError:
         return False
     return True
@@ -84,7 +85,7 @@ def rename_noreplace(old_dir: int | None, old: bytes, new_dir: int | None, new: 
     """Rename atomically unless the target exists. Raises OSError(EINVAL or ENOSYS) where it cannot."""
     if _renameat2 is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    directories = [-100 if number is None else number for number in (old_dir, new_dir)]  # AT_FDCWD
+    directories = [AT_FDCWD if number is None else number for number in (old_dir, new_dir)]
     if _renameat2(directories[0], old, directories[1], new, RENAME_NOREPLACE) != 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
