@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.hook import SFTPEvent, SFTPHook
+    from pysftpserver.stdio import Control
 
 __all__ = ["Limits", "SFTPLog", "SFTPServer"] + [name for name in vars(wire) if name.startswith("SSH2_")]
 
@@ -162,15 +163,16 @@ class SFTPServer(Session):
             self.position = end
         return self.position
 
-    def run(self, sandbox: bool = False, name: str | None = None) -> int:
+    def run(self, sandbox: bool = False, name: str | None = None, control: Control | None = None) -> int:
         """Serve fd_in and fd_out until the client is gone; return an exit status.
 
         sandbox: confine this process to what the storage needs, for good (sandbox.py). name: of the client,
-        for the log; None: the account has one client.
+        for the log; None: the account has one client. control: of the process that this one serves for, if
+        there is one (stdio.py).
         """
         from pysftpserver.stdio import serve
 
-        return serve(self, sandbox, name)
+        return serve(self, sandbox, name, control)
 
     # --- one request ------------------------------------------------------------------------------
 

@@ -19,17 +19,37 @@ import sys
 import time
 from stat import S_ISSOCK
 
-from pysftpserver.engine.log import DEBUG1, ERROR, INFO
+from pysftpserver.engine.log import DEBUG1, ERROR, INFO, VERBOSE
 from pysftpserver.engine.segments import LONGEST_READ, LateRead
 from pysftpserver.failures import reason_of, show
 from pysftpserver.pysftpexceptions import SFTPSessionEnd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Protocol
 
     from pysftpserver.engine.segments import OutputQueue
     from pysftpserver.server import SFTPServer
+
+    class Control(Protocol):
+        """What another process has to say to a session that runs in one of its own, and what that is told.
+
+        descriptor: becomes readable when there is something to hear. signals: the numbers of those that end
+        the session. received, sent: bytes that the session has moved. is_curious: whether paused() is called.
+        """
+
+        descriptor: int
+        signals: tuple[int, ...]
+        received: int
+        sent: int
+        is_curious: bool
+
+        def heard(self) -> None:
+            """The descriptor is readable."""
+
+        def paused(self, is_idle: bool) -> None:
+            """The session is about to wait. is_idle: it has nothing to serve or send, and nothing open."""
+
 
 BUFFER = 1 << 19  # bytes; must hold the largest packet, and more saves reads
 SEGMENTS_A_CALL = 512  # within every system's IOV_MAX
@@ -43,21 +63,27 @@ EXIT_CLEAN = 0
 EXIT_BROKEN = 11  # the session could not go on: sftp-server(8)'s exit status for what is no SFTP
 
 
-def serve(server: SFTPServer, sandbox: bool = False, name: str | None = None) -> int:
+def serve(
+    server: SFTPServer, sandbox: bool = False, name: str | None = None, control: Control | None = None
+) -> int:
     """Serve server.fd_in and server.fd_out until the client is gone or a signal ends it.
 
     Returns an exit status. Every handle is closed, and the descriptors are as they were found. sandbox:
     confine this process to what the storage needs, before any request is read. name: of the client, for the
-    log, where several share an account.
+    log, where several share an account. control: of the process that this one serves for, which logs what
+    begins and ends.
     """
-    client = f"local user {user()}" if name is None else f"{name} (local user {user()})"
-    who = f"{client} from [{peer()[0] or 'UNKNOWN'}]"
-    server.log.write(INFO, f"session opened for {who}")
-    with _Signals(server) as signals, _Unblocked(server.fd_in, server.fd_out):
+    who = ""
+    if control is None:
+        client = f"local user {user()}" if name is None else f"{name} (local user {user()})"
+        who = f"{client} from [{peer()[0] or 'UNKNOWN'}]"
+        server.log.write(INFO, f"session opened for {who}")
+    numbers = ENDING_SIGNALS if control is None else control.signals
+    with _Signals(server, numbers) as signals, _Unblocked(server.fd_in, server.fd_out):
         try:
             if sandbox:
-                _confine(server)
-            _pump(server, signals.wakeup)
+                _confine(server, control is None)
+            _pump(server, signals.wakeup, control)
         except SFTPSessionEnd as error:
             server.end(str(error))
         except ConnectionError:
@@ -66,26 +92,29 @@ def serve(server: SFTPServer, sandbox: bool = False, name: str | None = None) ->
             server.end(f"the connection failed: {reason_of(error)}")
         finally:
             server.close()
-            server.log.write(INFO, f"session closed for {who}")
+            if who:
+                server.log.write(INFO, f"session closed for {who}")
     return EXIT_CLEAN if server.ended is None else EXIT_BROKEN
 
 
-def _confine(server: SFTPServer) -> None:
-    """Confine the process to what the storage needs; log the result, at ERROR if something is missing."""
+def _confine(server: SFTPServer, is_first: bool) -> None:
+    """Confine the process to what the storage needs; log the result, at ERROR if something is missing.
+
+    is_first: whether the log has not been told before, for another session.
+    """
     from pysftpserver.host.sandbox import confine
 
     storage = server.storage
     level = confine(storage.territory(), server.read_only, storage.uses_network)
-    server.log.write(ERROR if level.lacks else INFO, str(level))
+    server.log.write((ERROR if level.lacks else INFO) if is_first else VERBOSE, str(level))
 
 
-def _pump(server: SFTPServer, wakeup: int) -> None:
+def _pump(server: SFTPServer, wakeup: int, control: Control | None) -> None:
     """Move bytes until there are no more. Raises ConnectionError or SFTPSessionEnd."""
     output = server.output
-    view = memoryview(bytearray(BUFFER))
+    view, room = _buffer(BUFFER, control), _buffer(LONGEST_READ, control)
     start = end = 0
-    room = memoryview(bytearray(LONGEST_READ))
-    waiting = _Waiting(server.fd_in, server.fd_out, wakeup, server.limits.idle)
+    waiting = _Waiting(server.fd_in, server.fd_out, wakeup, server.limits.idle, control)
     moved = 0  # bytes since the last wait, both ways
     at_eof = False
     while not server.stopping:
@@ -95,7 +124,10 @@ def _pump(server: SFTPServer, wakeup: int) -> None:
                 start = end = 0
         paused = output.size > server.queue_limit
         if output.size:
-            moved += _send(output, server.fd_out, room)
+            sent = _send(output, server.fd_out, room)
+            moved += sent
+            if control is not None:
+                control.sent += sent
             if paused and not output.size:
                 continue  # there may be more complete packets in the buffer
         if server.ended is not None or (at_eof and not output.size):
@@ -104,6 +136,8 @@ def _pump(server: SFTPServer, wakeup: int) -> None:
             view[: end - start] = view[start:end]
             start, end = 0, end - start
         is_small = moved < SMALL and start == end and not output.size
+        if control is not None and control.is_curious:
+            control.paused(start == end and not output.size and not server.handles.opened)
         readable = waiting.wait(not at_eof and end < BUFFER, output.size > 0, is_small)
         if readable is None:
             server.log.write(INFO, f"session ends: nothing moved for {server.limits.idle} seconds")
@@ -116,6 +150,17 @@ def _pump(server: SFTPServer, wakeup: int) -> None:
                 at_eof = True
             moved = received or 0
             end += moved
+            if control is not None:
+                control.received += moved
+
+
+def _buffer(size: int, control: Control | None) -> memoryview:
+    """A buffer. Under a control there may be a thousand sessions: theirs take memory only once used."""
+    if control is None:
+        return memoryview(bytearray(size))
+    import mmap
+
+    return memoryview(mmap.mmap(-1, size))
 
 
 def _receive(descriptor: int, room: memoryview) -> int | None:
@@ -150,7 +195,9 @@ def _send(output: OutputQueue, descriptor: int, room: memoryview) -> int:
 class _Waiting:
     """poll() on the three descriptors, asked again only when what is wanted has changed."""
 
-    def __init__(self, fd_in: int, fd_out: int, wakeup: int, idle: int | None = None) -> None:
+    def __init__(
+        self, fd_in: int, fd_out: int, wakeup: int, idle: int | None = None, control: Control | None = None
+    ) -> None:
         self._in = fd_in
         # sshd hands one socket over as both: to ask for it once is enough.
         self._out = fd_in if _is_same_socket(fd_in, fd_out) else fd_out
@@ -164,6 +211,9 @@ class _Waiting:
         self._pauses = 0 if len(os.sched_getaffinity(0)) > 1 else sys.maxsize  # waits until the next one
         if wakeup >= 0:
             self._poll.register(wakeup, select.POLLIN)
+        self._control = control
+        if control is not None:
+            self._poll.register(control.descriptor, select.POLLIN)
 
     def wait(self, receive: bool, send: bool, is_small: bool = False) -> bool | None:
         """Wait until a descriptor is ready or a signal comes; return whether there is something to read.
@@ -185,6 +235,8 @@ class _Waiting:
                 raise BrokenPipeError
             elif descriptor == self._wakeup:
                 os.read(descriptor, 64)  # whatever the signal: the descriptor must not stay readable
+            elif self._control is not None and descriptor == self._control.descriptor:
+                self._control.heard()
         return readable
 
     def _eager(self) -> list[tuple[int, int]] | None:
@@ -254,8 +306,9 @@ class _Signals:
     is changed.
     """
 
-    def __init__(self, server: SFTPServer) -> None:
+    def __init__(self, server: SFTPServer, numbers: tuple[int, ...]) -> None:
         self._server = server
+        self._numbers = numbers
         self._before: dict[int, Any] = {}
         self._pipe: tuple[int, int] | None = None
         self.wakeup = -1
@@ -270,7 +323,7 @@ class _Signals:
             return self
         self._pipe = reading, writing
         self.wakeup = reading
-        for number in ENDING_SIGNALS:
+        for number in self._numbers:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._stop)
         return self

@@ -5,6 +5,8 @@ What it is called, what it takes, and which storages it can serve; the server is
 
 from __future__ import annotations
 
+import contextlib
+
 from pysftpserver.cli import common
 from pysftpserver.cli.options import Command, Option, load, options_of
 from pysftpserver.failures import needed
@@ -13,9 +15,12 @@ from pysftpserver.sshd.config import ServerSettings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.mongostorage import SFTPServerMongoStorage
+    from pysftpserver.sshd.forkserver import ForkServer
+    from pysftpserver.sshd.user_storages import UserStorages
 
 PROG = "pysftpd"
 CONFIG = Option(
@@ -40,17 +45,49 @@ def serve(arguments: Sequence[str]) -> int:
     title.hide_passwords()
     settings = load(ServerSettings, values["config"], values)
     settings.refuse_root()
-    with needed("sshd", "asyncssh", "cryptography"):
-        import asyncssh  # noqa: F401
     from pysftpserver.cli.session import kind_of
-    from pysftpserver.sshd import processes
-    from pysftpserver.sshd.user_storages import Openers
+    from pysftpserver.sshd.user_storages import Openers, UserStorages
     from pysftpserver.storages.by_name import maker
     from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
     wanted = {"read_only": False, "durable": settings.durable, "atomic_uploads": settings.atomic_uploads}
     openers = Openers(kind_of(SFTPServerVirtualChroot, wanted), gridfs, maker)
-    return processes.run(settings, lambda: load(ServerSettings, values["config"], values), openers)
+    storages = UserStorages(settings, openers)
+    with fork_server(settings, storages) as server:  # before asyncssh, to be small
+        with needed("sshd", "asyncssh", "cryptography"):
+            import asyncssh  # noqa: F401
+        from pysftpserver.sshd import processes
+
+        return processes.run(
+            settings, lambda: load(ServerSettings, values["config"], values), storages, server
+        )
+
+
+@contextlib.contextmanager
+def fork_server(settings: ServerSettings, storages: UserStorages) -> Iterator[ForkServer | None]:
+    """What starts the processes of sessions, until the end of the block; None if they are to have none."""
+    if settings.isolation == "thread":
+        yield None
+        return
+    from pysftpserver.sshd.forkserver import ForkServer
+
+    server = ForkServer(storages.of, settings.workers, prepare)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def prepare() -> SFTPAbstractServerStorage:
+    """Import what a session needs, because a confined process cannot; return a storage to rehearse with."""
+    import grp  # noqa: F401
+    import mmap  # noqa: F401
+    import pwd  # noqa: F401
+
+    import pysftpserver.stdio  # noqa: F401
+    from pysftpserver.virtualchroot import SFTPServerVirtualChroot
+
+    return SFTPServerVirtualChroot("/")
 
 
 def gridfs(uri: str, database: str | None, bucket: str) -> SFTPServerMongoStorage:

@@ -23,7 +23,7 @@ from pysftpserver.sshd.admin_client import LONGEST_QUESTION, AdminError, path_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
     from typing import Any
 
     from pysftpserver.engine.log import SFTPLog
@@ -130,10 +130,10 @@ class Admin:
         self._log = log
         self._asking: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
         self._listener: Acceptor | None = None
-        self._questions: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
-            "sessions": (lambda: {"sessions": sessions.all()}, ()),
+        self._questions: dict[str, tuple[Callable[..., Awaitable[Any]], tuple[str, ...]]] = {
+            "sessions": (sessions.all, ()),
             "end": (self._end, ("number", "user")),
-            "figures": (lambda: {"figures": sessions.figures()}, ()),
+            "figures": (sessions.figures, ()),
         }
 
     async def start(self, listening: socket.socket) -> None:
@@ -195,11 +195,11 @@ class Admin:
                 return
             except asyncio.IncompleteReadError as error:
                 if error.partial.strip():
-                    await _say(writer, self.answer(error.partial))
+                    await _say(writer, await self.answer(error.partial))
                 return
-            await _say(writer, self.answer(line))
+            await _say(writer, await self.answer(line))
 
-    def answer(self, line: bytes) -> dict[str, Any]:
+    async def answer(self, line: bytes) -> dict[str, Any]:
         """The answer to a line."""
         try:
             question = json.loads(line)
@@ -215,21 +215,23 @@ class Admin:
         if unknown:
             return {"error": f"{asked} does not go with {ascii(unknown[0])[:80]}"}
         try:
-            return {"process": self._process, "pid": os.getpid(), **method(**question)}
+            answer = await method(**question)
+            key = "ended" if asked == "end" else asked
+            return {"process": self._process, "pid": os.getpid(), key: answer}
         except BadQuestion as error:
             return {"error": str(error)}
         except Exception as error:
             self._log.fault(error)
             return {"error": f"internal error ({type(error).__name__}); the log says more"}
 
-    def _end(self, number: Any = None, user: Any = None) -> dict[str, Any]:
+    async def _end(self, number: Any = None, user: Any = None) -> list[int]:
         if (number is None) == (user is None):
             raise BadQuestion("end goes with a number or a user")
         if number is not None and type(number) is not int:
             raise BadQuestion("number has to be a whole number")
         if user is not None and (not isinstance(user, str) or len(user) > LONGEST_USER):
             raise BadQuestion(f"user has to be a text of up to {LONGEST_USER} characters")
-        return {"ended": self._sessions.end(number, user)}
+        return await self._sessions.end(number, user)
 
 
 class BadQuestion(Exception):

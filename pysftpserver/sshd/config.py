@@ -15,6 +15,7 @@ from pysftpserver.service.settings import (
     PORT,
     ServiceSettings,
     Setting,
+    one_of,
     optional,
     seconds,
     text,
@@ -70,11 +71,29 @@ class ServerSettings(ServiceSettings):
         unset="all addresses",
     )
     workers = Setting(whole(1, 256), 1, "Number of processes that serve; they share the port.")
+    isolation = Setting(
+        one_of("process", "thread"), "process",
+        "Serve each session in a process of its own, sandboxed (process), or all sessions in one process, in "
+        "threads (thread). Users whose storage is on a network are always served in threads.",
+    )
+    session_files = Setting(
+        whole(64, 1_000_000), 1024, "Maximum number of descriptors of one session's process.", reloads=True
+    )
+    session_memory = Setting(
+        whole(16, 1_000_000, "MIB"), 128,
+        "Maximum memory of one session's process (MiB), beyond what it begins with.", reloads=True,
+    )
+    session_seconds = Setting(
+        whole(1, 1_000_000, "SECONDS"), 60,
+        "End a session's process that spends more processor time than this on one request.", reloads=True,
+    )
     max_per_user = Setting(
         optional(COUNT), None, "Maximum number of connections of one user.", unset="no limit", reloads=True
     )
     max_handles = Setting(
-        COUNT, 1024, "Maximum number of files and directories that one user has open, in all sessions.",
+        COUNT, 1024,
+        "Maximum number of files and directories that one user has open, in all sessions that are served in "
+        "threads, or in each that is a process.",
         reloads=True,
     )
     auth_tries = Setting(

@@ -12,18 +12,17 @@ import time
 
 import asyncssh
 
-from pysftpserver.failures import one_line, reason_of
-from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.service.throttle import network_of
 from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.channel import Channel
 from pysftpserver.sshd.guarded import GuardedConnection
 from pysftpserver.sshd.keys import fingerprint
+from pysftpserver.sshd.tickets import log_refusal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pysftpserver.engine.log import SFTPLog
-    from pysftpserver.server import SFTPServer
+    from pysftpserver.sshd.channel import Session
     from pysftpserver.sshd.server import Server
     from pysftpserver.sshd.users import User
 
@@ -204,6 +203,8 @@ class Connection(asyncssh.SSHServer):
     def end(self, words: str, code: int = asyncssh.DISC_BY_APPLICATION) -> None:
         """End the connection. words: the reason that the client is given."""
         self._is_ending = True
+        for channel in self.channels:
+            channel.cut()
         self.conn.disconnect(code, words)
 
     def drain(self) -> None:
@@ -331,24 +332,17 @@ class Connection(asyncssh.SSHServer):
     def session_requested(self) -> Channel | bool:
         if self.user is None or len(self.channels) >= MOST_CHANNELS or self._server.is_draining:
             return False
-        channel = Channel(
-            self._begin, self._on_end, self._server.threads, self.user.name, lambda: self.is_full
-        )
+        channel = Channel(self._begin, self._on_end, lambda: self.is_full)
         self.channels.add(channel)
         self._server.channels.add(channel)
         return channel
 
-    def _begin(self, channel: Channel) -> SFTPServer | None:
-        """The engine of a session; None where the user's storage cannot be opened."""
+    async def _begin(self, channel: Channel) -> Session | None:
+        """A session; None where the user's storage cannot be opened."""
         try:
-            return self._server.engine(self)
-        except (OSError, ValueError, SFTPException) as error:
-            path = getattr(error, "filename", None)
-            what = "the storage" if path is None else one_line(str(path))
-            self._log.error(f"{self}: no session: {what} cannot be opened: {reason_of(error)}")
-        except Exception as error:  # the administrator's own class
-            self._log.error(f"{self}: no session: the storage cannot be opened:")
-            self._log.fault(error)
+            return await self._server.begin(self, channel)
+        except Exception as error:
+            log_refusal(self._server.log_of(self), error)
         return None
 
     def _on_end(self, channel: Channel) -> None:

@@ -12,22 +12,23 @@ from pysftpserver.sshd.metrics import Counting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pysftpserver.engine.log import SFTPLog
     from pysftpserver.hook import SFTPHook
-    from pysftpserver.sshd.connection import Connection
-    from pysftpserver.sshd.server import Server
+    from pysftpserver.sshd.metrics import Metrics
+    from pysftpserver.sshd.tickets import Ticket
 
 
-def hook_of(server: Server, connection: Connection) -> SFTPHook | None:
-    """The hook of one session, as the settings want it. Raises OSError where there can be no audit log.
+def hook_of(ticket: Ticket, log: SFTPLog, metrics: Metrics) -> SFTPHook | None:
+    """The hook of one session, as its ticket wants it. Raises OSError where there can be no audit log.
 
     None where nothing watches: with a hook, the engine serves packets one by one.
     """
     hooks: list[SFTPHook] = []
-    if server.settings.audit is not None:
+    if ticket.audit is not None:
         # Opened for each session: a file that was moved away is left with the next one.
-        sink = audit.file_sink(server.settings.audit, WAIT)
-        who = connection.name, connection.address, connection.port
-        hooks.append(audit.AuditLog(sink, *who, server.log, number=connection.number))
-    if server.settings.metrics is not None:
-        hooks.append(Counting(server.metrics))
+        sink = audit.file_sink(ticket.audit, WAIT)
+        who = ticket.user.name, ticket.address, ticket.port
+        hooks.append(audit.AuditLog(sink, *who, log, number=ticket.number))
+    if ticket.counts:
+        hooks.append(Counting(metrics))
     return SFTPHooks(*hooks) if hooks else None

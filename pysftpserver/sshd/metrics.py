@@ -77,6 +77,14 @@ class Metrics:
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds
             self.errors[name] += failed
 
+    def add(self, figures: Mapping[str, Mapping[str, float]]) -> None:
+        """Add what was counted elsewhere: requests, seconds and errors by name."""
+        with self._lock:
+            for kind, counted in figures.items():
+                own = getattr(self, kind)
+                for name, count in counted.items():
+                    own[name] = own.get(name, 0) + count
+
     def count_moved(self, received: int, sent: int) -> None:
         """A connection has ended. received, sent: bytes that it moved."""
         self.moved["received"] += received

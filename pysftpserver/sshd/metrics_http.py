@@ -27,7 +27,7 @@ with needed("sshd", "prometheus_client"):
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from prometheus_client import Metric
@@ -91,7 +91,9 @@ class Collector(PrometheusCollector):
 class MetricsEndpoint:
     """The HTTP server. figures: those of this process; others: the admin sockets of the rest."""
 
-    def __init__(self, figures: Callable[[], Figures], others: Sequence[str], log: SFTPLog) -> None:
+    def __init__(
+        self, figures: Callable[[], Awaitable[Figures]], others: Sequence[str], log: SFTPLog
+    ) -> None:
         self._figures = figures
         self._others = others
         self._log = log
@@ -114,7 +116,7 @@ class MetricsEndpoint:
 
     def _figures_from_a_thread(self) -> Figures:
         async def figures() -> Figures:
-            return self._figures()
+            return await self._figures()
 
         return asyncio.run_coroutine_threadsafe(figures(), self._loop).result(ASKING)
 

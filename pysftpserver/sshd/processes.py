@@ -23,11 +23,12 @@ from pysftpserver.service.logs import ServiceLog
 from pysftpserver.sshd import hostkeys
 from pysftpserver.sshd.algorithms import chosen
 from pysftpserver.sshd.endpoints import LocalEndpoints
-from pysftpserver.sshd.hooks import hook_of
+from pysftpserver.sshd.forkserver import log_sandbox
+from pysftpserver.sshd.isolated import Forker
 from pysftpserver.sshd.redis_records import RedisAddress
 from pysftpserver.sshd.server import Server
 from pysftpserver.sshd.shared import Shared
-from pysftpserver.sshd.user_storages import UserStorages, uri_of
+from pysftpserver.sshd.user_storages import uri_of
 from pysftpserver.sshd.users import DirectoryError
 
 TYPE_CHECKING = False
@@ -38,8 +39,9 @@ if TYPE_CHECKING:
     import asyncssh
 
     from pysftpserver.sshd.config import ServerSettings
+    from pysftpserver.sshd.forkserver import ForkServer
     from pysftpserver.sshd.updating import UserDirectory
-    from pysftpserver.sshd.user_storages import Openers
+    from pysftpserver.sshd.user_storages import UserStorages
 
 DESCRIPTORS_EACH = 12  # that a connection may need
 PID_MODE = 0o644
@@ -49,16 +51,21 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Service:
-    """What all processes have in common. again: reads the settings anew."""
+    """What all processes have in common. again: reads the settings anew. fork_server: None without one."""
 
     def __init__(
-        self, settings: ServerSettings, again: Callable[[], ServerSettings], openers: Openers
+        self,
+        settings: ServerSettings,
+        again: Callable[[], ServerSettings],
+        storages: UserStorages,
+        fork_server: ForkServer | None,
     ) -> None:
         self.settings = settings
         self.again = again
         self.log = ServiceLog("pysftpd", settings)
         self.keys = host_keys(settings, self.log)
-        self.storages = UserStorages(settings, openers)
+        self.storages = storages
+        self.fork_server = fork_server
         self.shared = Shared(settings.workers, settings.max_connections)
         self.endpoints: LocalEndpoints
 
@@ -94,19 +101,27 @@ async def _try(directory: UserDirectory) -> None:
     await directory.close()
 
 
-def run(settings: ServerSettings, again: Callable[[], ServerSettings], openers: Openers) -> int:
+def run(
+    settings: ServerSettings,
+    again: Callable[[], ServerSettings],
+    storages: UserStorages,
+    fork_server: ForkServer | None,
+) -> int:
     """Serve until a signal comes; return the exit status.
 
-    again: reads the settings anew, for SIGHUP. openers: what opens storages. Raises BadInput.
+    again: reads the settings anew, for SIGHUP. fork_server: for the processes of sessions; None: they have
+    none. Raises BadInput.
     """
     check(settings)
     try:
-        service = Service(settings, again, openers)
+        service = Service(settings, again, storages, fork_server)
         service.directory()  # whether it can be had at all
         if settings.workers > 1:
             service.check_users()
     except DirectoryError as error:
         raise BadInput(error.message) from None
+    if fork_server is not None:
+        log_sandbox(service.log)
     serving.raise_descriptor_limit(settings.max_connections, DESCRIPTORS_EACH)
     sockets = serving.listening_sockets(settings.listen_address, settings.port, settings.workers)
     serving.log_addresses(list(itertools.chain(*sockets)), service.log)
@@ -180,22 +195,35 @@ def pid_in(path: str | None) -> Iterator[None]:
 
 async def serve(service: Service, sockets: Sequence[socket.socket], number: int) -> int:
     """Serve until SIGTERM or SIGINT; return the exit status. Raises BadInput."""
+    status = 0
+    stop = asyncio.Event()
+
+    def no_more_sessions() -> None:
+        nonlocal status
+        status = INTERNAL_ERROR
+        service.log.error("the process that starts sessions has ended; ending, to be started anew")
+        stop.set()
+
+    forker = None
+    if service.fork_server is not None:
+        forker = Forker(service.fork_server.keep(number), no_more_sessions)
     server = Server(
         service.settings,
         service.directory(),
         service.keys,
         service.storages.of,
         service.log,
-        hook_of=lambda connection: hook_of(server, connection),
         shared=service.shared,
         process=number,
+        forker=forker,
+        in_thread=service.storages.is_remote,
     )
 
     def reload() -> None:
         service.reload()
         server.apply_limits()
 
-    told = asyncio.create_task(serving.until_told(reload, service.log))
+    told = asyncio.create_task(serving.until_told(reload, service.log, stop))
     await asyncio.sleep(0)  # now it has set its handlers
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (*SIGNALS, signal.SIGCHLD))
     try:
@@ -212,7 +240,9 @@ async def serve(service: Service, sockets: Sequence[socket.socket], number: int)
     service.log.info(f"stopping; running transfers have {service.settings.drain_seconds:g} seconds")
     await server.stop()
     await service.endpoints.close()
-    return 0
+    if forker is not None:
+        forker.close()
+    return status
 
 
 # --- several ----------------------------------------------------------------------------------------------
@@ -224,19 +254,31 @@ def supervise(service: Service, sockets: Sequence[Sequence[socket.socket]]) -> i
     processes = {start(service, sockets, number): number for number in range(len(sockets))}
     started = dict.fromkeys(processes, time.monotonic())
     is_ending = False
+    status = 0
+
+    def end(number: int) -> None:
+        nonlocal is_ending
+        is_ending = True
+        for one in itertools.chain(*sockets):
+            one.close()
+        for process in processes:
+            os.kill(process, number)
+
     while processes:
         number = signal.sigwait(watched)
         if number in SIGNALS:
             if number == signal.SIGHUP:
                 serving.reload_quietly(service.reload, SFTPLog(None))  # the other processes say what is wrong
+                for process in processes:
+                    os.kill(process, number)
             else:
-                is_ending = True
-                for one in itertools.chain(*sockets):
-                    one.close()
-            for process in processes:
-                os.kill(process, signal.SIGTERM if number == signal.SIGINT else number)
+                end(signal.SIGTERM)
             continue
         while (ended := os.waitpid(-1, os.WNOHANG) if processes else (0, 0))[0]:
+            if service.fork_server is not None and ended[0] == service.fork_server.pid:
+                status = INTERNAL_ERROR  # all processes say so
+                end(signal.SIGTERM)
+                continue
             place = processes.pop(ended[0])
             if is_ending:
                 continue
@@ -247,7 +289,7 @@ def supervise(service: Service, sockets: Sequence[Sequence[socket.socket]]) -> i
             new = start(service, sockets, place)
             processes[new] = place
             started[new] = time.monotonic()
-    return 0
+    return status
 
 
 def close_others(sockets: Sequence[Sequence[socket.socket]], number: int) -> None:

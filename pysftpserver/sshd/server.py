@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from functools import partial
 
 import asyncssh
 
 from pysftpserver.engine.limits import DESCRIPTORS_A_HANDLE, Limits
 from pysftpserver.engine.log import SFTPLog
-from pysftpserver.server import SFTPServer
 from pysftpserver.service import serving
 from pysftpserver.service.accepting import Acceptor
 from pysftpserver.service.admission import to_evict
@@ -24,17 +24,21 @@ from pysftpserver.service.throttle import network_of
 from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.connection import Connection
 from pysftpserver.sshd.guarded import GuardedConnection
+from pysftpserver.sshd.isolated import IsolatedSession
 from pysftpserver.sshd.metrics import Metrics
 from pysftpserver.sshd.shared import Gate, Penalties, Shared
+from pysftpserver.sshd.threaded import ThreadedSession
 from pysftpserver.sshd.threads import Threads
+from pysftpserver.sshd.tickets import Ticket, engine_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
-    from pysftpserver.hook import SFTPHook
+    from pysftpserver.sshd.channel import Channel, Session
     from pysftpserver.sshd.config import ServerSettings
+    from pysftpserver.sshd.isolated import Forker
+    from pysftpserver.sshd.tickets import StorageOf
     from pysftpserver.sshd.updating import UserDirectory
     from pysftpserver.sshd.users import User
 
@@ -50,8 +54,9 @@ class Server:
     """Serves users of a directory.
 
     storage_of: opens the storage of a user for one session; raises what makes the session impossible.
-    hook_of: makes the hook of a session, or None. shared, process: the memory that the processes of this
-    server share, and the number of this one; None where there are no others.
+    shared, process: the memory that the processes of this server share, and the number of this one; None
+    where there are no others. forker: starts the processes of sessions; None: all are served in this one.
+    in_thread: whether the sessions of a user are served here all the same.
     """
 
     def __init__(
@@ -59,12 +64,13 @@ class Server:
         settings: ServerSettings,
         directory: UserDirectory,
         host_keys: Sequence[asyncssh.SSHKey],
-        storage_of: Callable[[User], SFTPAbstractServerStorage],
+        storage_of: StorageOf,
         log: SFTPLog,
         limits: Limits | None = None,
-        hook_of: Callable[[Connection], SFTPHook | None] = lambda connection: None,
         shared: Shared | None = None,
         process: int = 0,
+        forker: Forker | None = None,
+        in_thread: Callable[[User], bool] = lambda user: False,
     ) -> None:
         self.settings = settings
         self.process = process
@@ -91,7 +97,8 @@ class Server:
         self._host_keys = list(host_keys)
         self._storage_of = storage_of
         self._limits = limits or Limits()
-        self._hook_of = hook_of
+        self._forker = forker
+        self._in_thread = in_thread
         self._listeners: list[Acceptor] = []
         self._idle_check: asyncio.Task[None] | None = None
 
@@ -158,24 +165,44 @@ class Server:
                     self.log.info(f"{connection}: ended: the user or the key is no longer active")
                     connection.end("The account has changed")
 
-    def engine(self, connection: Connection) -> SFTPServer:
-        """The engine for one session of a connection."""
-        assert connection.user is not None
+    async def begin(self, connection: Connection, channel: Channel) -> Session | None:
+        """A session of a connection; None: the log says why there is none.
+
+        Raises OSError, ValueError, SFTPException, and what an administrator's own class raises.
+        """
+        user, settings, log = connection.user, self.settings, self.log_of(connection)
+        assert user is not None
         if not self._has_descriptors(2 * RESERVE):
             self._refused("descriptors")
             raise OSError(errno.EMFILE, "too many open files in all sessions")
-        engine = SFTPServer(
-            self._storage_of(connection.user),
-            self._hook_of(connection),
-            log=self._log_of(connection),
-            read_only=self.settings.read_only,
-            limits=self._limits,
-            allow_setid=self.settings.allow_setid,
+        ticket = Ticket(
+            user,
+            connection.address,
+            connection.port,
+            connection.number,
+            self.log.level,
+            settings.read_only,
+            settings.allow_setid,
+            settings.audit,
+            settings.metrics is not None,
+            settings.max_handles,
+            settings.session_files,
+            settings.session_memory,
+            settings.session_seconds,
         )
-        engine.handles.share = self.handles.of(connection.user.name)
-        return engine
+        if self._forker is None or self._in_thread(user):
+            make = partial(engine_of, ticket, self._storage_of, log, self.metrics, self._limits)
+            engine = await self.threads.run(user.name, make, "beginning")
+            engine.handles.share = self.handles.of(user.name)
+            return ThreadedSession(channel, engine, self.threads, user.name)
+        session = IsolatedSession(channel, self._forker, ticket, log, self.metrics.add)
+        channel.session = session
+        if await session.has_begun:
+            return session
+        session.cut()
+        return None
 
-    def _log_of(self, connection: Connection) -> SFTPLog:
+    def log_of(self, connection: Connection) -> SFTPLog:
         """The log with the connection's name in front of each line."""
         who = connection.causer
         write = self.log_limit.write

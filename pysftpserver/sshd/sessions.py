@@ -6,20 +6,19 @@ What may not enter: sockets, commands, anything that waits.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 
-from pysftpserver.engine.handles import FileHandle
+from pysftpserver.sshd import metrics
+from pysftpserver.sshd.tickets import MOST_FILES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from pysftpserver.sshd.channel import Session
     from pysftpserver.sshd.connection import Connection
     from pysftpserver.sshd.server import Server
-
-MOST_FILES = 20  # of a session that are listed one by one
 
 
 class Sessions:
@@ -29,12 +28,12 @@ class Sessions:
         self._server = server
         self._process = process
 
-    def all(self) -> list[dict[str, Any]]:
+    async def all(self) -> list[dict[str, Any]]:
         """All sessions, the oldest first."""
         there = sorted(self._present(), key=lambda connection: connection.number)
-        return [self._told(connection) for connection in there]
+        return await asyncio.gather(*map(self._told, there))
 
-    def end(self, number: int | None = None, user: str | None = None) -> list[int]:
+    async def end(self, number: int | None = None, user: str | None = None) -> list[int]:
         """End the session with that number, or all sessions of a user; returns the numbers of those."""
         ended = []
         for connection in list(self._present()):
@@ -45,9 +44,14 @@ class Sessions:
                 connection.end("Ended by the administrator")
         return sorted(ended)
 
-    def figures(self) -> dict[str, Any]:
+    async def figures(self) -> dict[str, Any]:
         """The figures of the process so far. All but those of GAUGES only grow."""
-        figures: dict[str, Any] = dict(self._server.metrics.figures())
+        if self._server.settings.metrics is not None:
+            everywhere = [one for connection in self._present() for one in _served(connection)]
+            await asyncio.gather(*(one.report() for one in everywhere))
+        # Looked at in one go: what ends meanwhile adds its figures to the server's.
+        elsewhere = [one.figures() for connection in self._present() for one in _served(connection)]
+        figures: dict[str, Any] = metrics.total([self._server.metrics.figures(), *elsewhere])
         moved = figures["moved"]
         for connection in self._server.connections:
             received, sent = connection.moved()
@@ -63,10 +67,16 @@ class Sessions:
     def _present(self) -> Iterator[Connection]:
         return (connection for connection in self._server.connections if connection.user is not None)
 
-    def _told(self, connection: Connection) -> dict[str, Any]:
+    async def _told(self, connection: Connection) -> dict[str, Any]:
+        reports = await asyncio.gather(*(one.report() for one in _served(connection)))
+        files = [
+            {**file, "id": f"{place}.{file['id']}"}
+            for place, report in enumerate(reports)
+            for file in report["files"]
+        ]
+        more = sum(report["more_files"] for report in reports)
         now = asyncio.get_running_loop().time()
         received, sent = connection.moved()
-        files = list(_files(connection))
         return {
             "number": connection.number,
             "process": self._process,
@@ -77,31 +87,11 @@ class Sessions:
             "received": received,
             "sent": sent,
             "files": files[:MOST_FILES],
-            "more_files": max(0, len(files) - MOST_FILES),
+            "more_files": more + max(0, len(files) - MOST_FILES),
         }
 
 
-def _files(connection: Connection) -> Iterator[dict[str, Any]]:
-    """The open files. id: the same as long as the file is open."""
-    for place, channel in enumerate(sorted(connection.channels, key=id)):
-        if channel.server is None:
-            continue
-        for name, handle in list(channel.server.handles.opened.items()):
-            if type(handle) is FileHandle:
-                yield {
-                    "id": f"{place}.{int.from_bytes(name, 'big')}",
-                    "path": handle.path.decode("utf-8", "backslashreplace"),
-                    "read": handle.bytes_read,
-                    "written": handle.bytes_written,
-                    "size": _size(handle),
-                }
-
-
-def _size(handle: FileHandle) -> int | None:
-    """The size of a file that is read; None for an upload, and where the system does not know it."""
-    if handle.descriptor is None or handle.flags & os.O_ACCMODE != os.O_RDONLY:
-        return None
-    try:
-        return os.fstat(handle.descriptor).st_size
-    except OSError:
-        return None
+def _served(connection: Connection) -> list[Session]:
+    """The sessions of a connection, in an order that stays."""
+    channels = sorted(connection.channels, key=id)
+    return [channel.session for channel in channels if channel.session is not None]

@@ -21,18 +21,20 @@ EACH = 16  # for one user
 
 
 class Threads:
-    """The threads of one event loop. each: maximum number that one user may have at once; more work waits."""
+    """The threads of one event loop. each: maximum number that one user may have at once for one kind
+    of work; more work waits.
+    """
 
     def __init__(self, count: int = THREADS, each: int = EACH) -> None:
         self._each = each
         self._pool = ThreadPoolExecutor(count, "sftp")
-        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Semaphore] = WeakValueDictionary()
 
-    def run(self, user: str, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Run work of a user when one of the user's threads is free."""
-        turns = self._turns.get(user)
+    def run(self, user: str, work: Callable[[], T], kind: str = "requests") -> asyncio.Future[T]:
+        """Run work of a user when one of the user's threads for that kind of work is free."""
+        turns = self._turns.get((user, kind))
         if turns is None:
-            turns = self._turns[user] = asyncio.Semaphore(self._each)
+            turns = self._turns[user, kind] = asyncio.Semaphore(self._each)
         return asyncio.ensure_future(self._in_turn(turns, work))
 
     async def _in_turn(self, turns: asyncio.Semaphore, work: Callable[[], T]) -> T:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from dataclasses import dataclass
 
 from pysftpserver.failures import BadInput, reason_of
@@ -40,8 +41,9 @@ class Openers:
     """What opens storages.
 
     folder: of a directory. gridfs: of a URI, a database and a bucket. maker: for the name of a class, and the
-    setting that has it, what makes its storages of arguments in JSON and of what fills in each. Each raises
-    OSError, ValueError, SFTPException or BadInput.
+    setting that has it, what makes its storages of arguments in JSON and of what fills in each, and says as
+    `uses_network` whether they talk to other hosts. Each raises OSError, ValueError, SFTPException or
+    BadInput.
     """
 
     folder: Callable[[str], SFTPAbstractServerStorage]
@@ -60,6 +62,7 @@ class UserStorages:
         self._database = settings.mongo_database
         self._bucket_name = settings.mongo_bucket
         self._bucket: Bucket | None = None
+        self._lock = threading.Lock()  # sessions begin in threads
         self._classes = {name: openers.maker(name, CLASSES) for name in settings.storage_classes or ()}
 
     def of(self, user: User) -> SFTPAbstractServerStorage:
@@ -83,6 +86,13 @@ class UserStorages:
             return self._whole_bucket().at_prefix(rest or user.folder)
         return self._made(user)
 
+    def is_remote(self, user: User) -> bool:
+        """Whether the storage of a user talks to other hosts, or may."""
+        if not user.storage:
+            return False
+        name = user.storage.partition(" ")[0]
+        return name not in self._classes or bool(self._classes[name].uses_network)  # type: ignore[attr-defined]
+
     def prepare(self) -> None:
         """Make what the database lacks. This may take long. Raises SFTPException, ValueError."""
         if self._uri is not None:
@@ -92,9 +102,10 @@ class UserStorages:
         """The bucket, which all sessions of a process reach over the same connections."""
         if self._uri is None:
             raise ValueError("storage gridfs needs mongo_uri or mongo_uri_file")
-        if self._bucket is None:
-            self._bucket = self._openers.gridfs(self._uri, self._database, self._bucket_name)
-        return self._bucket
+        with self._lock:
+            if self._bucket is None:
+                self._bucket = self._openers.gridfs(self._uri, self._database, self._bucket_name)
+            return self._bucket
 
     def _made(self, user: User) -> SFTPAbstractServerStorage:
         """A storage of one of the allowed classes: `module:Class`, and its arguments in JSON."""

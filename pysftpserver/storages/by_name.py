@@ -53,7 +53,7 @@ def maker(name: str, key: str) -> Callable[..., Any]:
 
     make(text, fill): text has a list of arguments, an object of named ones, one argument, or nothing. fill:
     returns an argument as it is meant. It raises ValueError for text that is not JSON, and what the class
-    raises. Raises BadInput if the import fails.
+    raises. make.uses_network: what the class says of itself. Raises BadInput if the import fails.
     """
     kind = named(name, key)
 
@@ -68,6 +68,7 @@ def maker(name: str, key: str) -> Callable[..., Any]:
             return kind(**{name: fill(argument) for name, argument in given.items()})
         return kind(*map(fill, given if isinstance(given, list) else [given]))
 
+    make.uses_network = getattr(kind, "uses_network", True)  # type: ignore[attr-defined]
     return make
 
 

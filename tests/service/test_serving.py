@@ -17,7 +17,6 @@ import threading
 import time
 import unittest
 from pathlib import Path
-from types import SimpleNamespace
 from unittest import mock
 
 from pysftpserver.engine.log import SFTPLog
@@ -28,6 +27,9 @@ from pysftpserver.service.audit import AuditFile, DoorAudit, result_of
 from pysftpserver.service.logs import LogFile, ServiceLog
 from pysftpserver.service.settings import LogSettings
 from pysftpserver.sshd.hooks import hook_of
+from pysftpserver.sshd.metrics import Metrics
+from pysftpserver.sshd.tickets import Ticket
+from pysftpserver.sshd.users import User
 from tests.support.waiting import PATIENCE
 
 
@@ -310,9 +312,11 @@ class Audits(Case):
         with self.assertRaises(BlockingIOError):
             while True:
                 os.write(writing, bytes(select.PIPE_BUF))
-        server = SimpleNamespace(settings=SimpleNamespace(audit=path, metrics=None), log=self.log)
-        connection = SimpleNamespace(name="alice", address="192.0.2.1", port=22)
-        for audit in DoorAudit(AuditFile(path), "alice", None, None, self.log), hook_of(server, connection):
+        ticket = Ticket(User("1", "alice", "a", True, frozenset()), "192.0.2.1", 22, 1, 0, audit=path)
+        for audit in (
+            DoorAudit(AuditFile(path), "alice", None, None, self.log),
+            hook_of(ticket, self.log, Metrics()),
+        ):
             began = time.monotonic()
             audit.ended()
             self.assertLess(time.monotonic() - began, PATIENCE / 2)

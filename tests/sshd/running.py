@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
+from pysftpserver.sshd.forkserver import FORK_SERVER
 from tests.integration.harness import ServedCase
 from tests.integration.sshd import HOST, TARGET, write_ssh_config
 from tests.sshd.material import put_host_keys
@@ -134,7 +135,12 @@ class Pysftpd:
 
     def processes(self) -> list[int]:
         """The workers of a server that has some."""
-        return [pid for pid, _, _ in descendants(self.pid)]
+        named = {pid: name for pid, name, _ in descendants(self.pid)}
+        return [pid for pid in children(self.pid) if named.get(pid) != FORK_SERVER]
+
+    def sessions(self) -> list[int]:
+        """The processes of sessions."""
+        return [pid for child in children(self.pid) for pid in children(child)]
 
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
@@ -148,7 +154,7 @@ class Pysftpd:
         """End it as a service manager does; its status must be 0, and no process may be left."""
         if self.process is None:
             return
-        every = [self.pid, *self.processes()]
+        every = [self.pid, *(pid for pid, _, _ in descendants(self.pid))]
         try:
             if self.process.poll() is None:
                 self.process.terminate()
@@ -160,6 +166,15 @@ class Pysftpd:
                 os.kill(pid, signal.SIGKILL)
         assert not left, f"processes {left} are left:\n{self.log()}"
         assert status == 0, f"status {status}:\n{self.log()}"
+
+
+def children(process: int) -> list[int]:
+    """The processes that a process has started."""
+    try:
+        with open(f"/proc/{process}/task/{process}/children") as file:
+            return list(map(int, file.read().split()))
+    except OSError:
+        return []
 
 
 def pysftpd(*words: Argument) -> list[str]:

@@ -16,8 +16,9 @@ import asyncssh
 from asyncssh.constants import MSG_CHANNEL_CLOSE
 
 from pysftpserver.server import SFTPServer
-from pysftpserver.sshd.channel import MOST_UNSENT, MOST_WAITING, quick_part
+from pysftpserver.sshd.channel import MOST_UNSENT
 from pysftpserver.sshd.connection import MOST_CHANNELS
+from pysftpserver.sshd.threaded import MOST_WAITING, has_packet
 from pysftpserver.sshd.threads import THREADS
 from pysftpserver.sshd.users import User
 from pysftpserver.storage import SFTPServerStorage
@@ -77,28 +78,18 @@ class ChannelCase(unittest.TestCase):
         return channel
 
 
-class TestTheQuickPart(unittest.TestCase):
-    """Which packets are served where they arrive."""
+class TestCompletePackets(unittest.TestCase):
+    """What is worth a thread."""
 
-    def part(self, data: bytes) -> tuple[int, int]:
-        return quick_part(memoryview(data), 0, len(data), LONGEST)
-
-    def test_it_ends_before_the_first_packet_that_is_slow(self) -> None:
-        quick, slow = request("stat", 1, string(b"f")), request("mkdir", 2, string(b"d"), NO_ATTRS)
-        self.assertEqual(self.part(quick + quick), (2 * len(quick),) * 2)
-        self.assertEqual(self.part(quick + slow + quick), (len(quick), len(quick) + len(slow)))
-        self.assertEqual(self.part(slow + quick), (0, len(slow)))
-
-    def test_it_ends_before_a_packet_that_is_not_whole(self) -> None:
-        quick = request("stat", 1, string(b"f"))
-        for missing in range(1, len(quick)):
-            self.assertEqual(self.part(quick + quick[:-missing]), (len(quick),) * 2)
+    def test_a_packet_is_served_when_it_is_complete(self) -> None:
+        packet = request("stat", 1, string(b"f"))
+        self.assertTrue(has_packet(bytearray(packet + packet[:5]), LONGEST))
+        for length in range(len(packet)):
+            self.assertFalse(has_packet(bytearray(packet[:length]), LONGEST))
 
     def test_a_length_that_no_packet_has_is_the_engines_to_complain_of(self) -> None:
-        quick = request("stat", 1, string(b"f"))
         for length in (0, LONGEST + 1, 0xFFFFFFFF):
-            data = quick + u32(length) + b"xxxx"
-            self.assertEqual(self.part(data), (len(data),) * 2)
+            self.assertTrue(has_packet(bytearray(u32(length) + b"x"), LONGEST))
 
 
 class TestOrder(ChannelCase):
@@ -478,12 +469,13 @@ class TestTheEnd(ChannelCase):
             (await raw(await server.connect())).send(HELLO + request("stat", 1, string(b".")))
             await eventually(slow.entered.is_set)
             (there,) = server.server.channels
+            session = there.session
             with self.assertNoLogs("asyncio", "WARNING"):
                 gate.set()
                 server.server.threads.shutdown(wait=True)  # the reply is there, and the loop has not seen it
                 there.chan.close()
-                await eventually(lambda: not there._is_busy)
-            there.server = None  # there are no threads to close it in
+                await eventually(lambda: not session._is_busy)
+            there.session = None  # there are no threads to close it in
 
 
 class TestBackpressure(ChannelCase):
@@ -499,7 +491,7 @@ class TestBackpressure(ChannelCase):
                 for number in range(64):
                     channel.send(request("read", number, FIRST, u64(number * MAX_DATA), u32(MAX_DATA)))
                 (there,) = next(iter(server.server.connections)).channels
-                await eventually(lambda: there._is_full or there._is_busy)  # noqa: B023
+                await eventually(lambda: there._is_full or there.session._is_busy)  # noqa: B023
                 for _ in range(20):
                     await asyncio.sleep(0.01)
                     self.assertLess(there.chan.get_write_buffer_size(), MOST_UNSENT + 12 * MAX_DATA)
@@ -538,7 +530,7 @@ class TestBackpressure(ChannelCase):
                 await eventually(lambda: there._is_paused)
                 for _ in range(20):
                     await asyncio.sleep(0.01)
-                    self.assertLess(len(there._rest), MOST_WAITING + 4 * MIB)
+                    self.assertLess(len(there.session._rest), MOST_WAITING + 4 * MIB)
                 gate.set()
                 await asyncio.wait_for(channel.packets(257), PATIENCE)
             finally:

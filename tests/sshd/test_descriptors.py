@@ -51,7 +51,9 @@ class TestDescriptors(Place):
     def limited(self) -> None:
         """A server that may have MOST descriptors, with the users alice and bob."""
         self.socket = self.place / "admin"
-        one = self.server("--admin-socket", self.socket, "--max-connections", "100", start=False)
+        one = self.server(
+            "--admin-socket", self.socket, "--max-connections", "100", "--isolation", "thread", start=False
+        )
         one.write_users(
             {name: {"folder": name, "keys": [self.alice.public]} for name in ("alice", "bob")},
         )

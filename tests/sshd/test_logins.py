@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -318,15 +319,14 @@ class TestUsersFile(Place):
         self.two(server)
         upload = self.start_sftp(self.alice, "put big", flags=["-l", "8000"])
         until(lambda: any((server.files / "a").glob("*")), "the upload runs")
-        opened = Path(f"/proc/{server.pid}/fd")
 
         def of_alice() -> list[str]:
             links = []
-            for link in opened.iterdir():
-                try:
-                    links.append(str(link.readlink()))
-                except OSError:
-                    continue
+            for process in (server.pid, *server.sessions()):
+                with contextlib.suppress(OSError):
+                    for link in Path(f"/proc/{process}/fd").iterdir():
+                        with contextlib.suppress(OSError):
+                            links.append(str(link.readlink()))
             return [link for link in links if link.startswith(str(server.files))]
 
         until(of_alice, "the file is open")

@@ -16,7 +16,7 @@ from tests.sshd.test_logins import files
 
 SOURCES = Path(__file__).parents[2] / "pysftpserver" / "sshd"
 #: Attributes that begin with an underscore, of other objects than self.
-PRIVATE = {"_transport", "_recv_buf"}
+PRIVATE = {"_transport", "_recv_buf", "_report_response"}
 #: What guarded.py uses of its base class, and what the source of each method there has to say.
 OF_THE_BASE = {
     "_inpbuf": "data_received",

@@ -1,0 +1,425 @@
+"""The server that sessions are forked from: small, single-threaded, with everything imported that they need.
+
+It is forked itself before asyncssh is loaded, keys are read and sockets listen, so a session's process has
+none of those. Each process that serves SSH has a socket to it, and hands over a ticket and two descriptors:
+the one that carries SFTP, and one to say what the session is to do and to hear how it is. What may not enter:
+SSH, asyncio, concrete storages. Facts: unix(7), fork(2), getrlimit(2), prctl(2).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+from collections import deque
+
+from pysftpserver.engine import wire
+from pysftpserver.engine.limits import Limits
+from pysftpserver.engine.log import ERROR, INFO, SFTPLog
+from pysftpserver.engine.wire import encode_packet, encode_string
+from pysftpserver.failures import one_line
+from pysftpserver.host.linux import end_with_parent
+from pysftpserver.host.sandbox import confine
+from pysftpserver.sshd.metrics import Metrics
+from pysftpserver.sshd.tickets import MOST_FILES, Ticket, engine_of, log_refusal, open_files
+from pysftpserver.sshd.users import User
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.server import SFTPServer
+    from pysftpserver.sshd.tickets import StorageOf
+
+BEGIN, SIGNAL, RESET = b"B", b"S", b"R"  # the first byte of what the fork server is told
+NUMBER = struct.Struct(">Q")  # of a session, as its server counts
+ORDER = struct.Struct(">QB")  # a session and a signal
+ENDED = struct.Struct(">Qi")  # a session and its wait status, NOT_BEGUN if there was no process for it
+NOT_BEGUN = -1
+DRAIN, REPORT = b"D", b"R"  # what a session is told
+LONGEST = 1 << 17  # bytes of a message
+STOP = signal.SIGUSR1  # ends a session; service managers send the other signals to every process
+IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+MIB = 1 << 20
+FORK_SERVER = "pysftpd-forks"  # the names of processes
+SESSION = "sftp "  # followed by the user's
+LONGEST_NAME = 15  # bytes, for the kernel
+REHEARSALS = 16  # the interpreter adapts what it has done about that often
+OUT_OF_TIME = 75  # exit status of a session that was busy with one request for too long
+
+
+class ForkServer:
+    """The fork server, for the process that starts it.
+
+    storage_of: opens a user's storage. prepare: imports what is imported late elsewhere, because a confined
+    process cannot, and returns a storage to rehearse with. sockets: for each process that serves, in their
+    order, the one that it sends tickets to.
+    """
+
+    def __init__(
+        self,
+        storage_of: StorageOf,
+        processes: int,
+        prepare: Callable[[], SFTPAbstractServerStorage],
+    ) -> None:
+        pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(processes)]
+        self.sockets = [ours for ours, _ in pairs]
+        parent = os.getpid()
+        self.pid = os.fork()
+        if self.pid:
+            for _, theirs in pairs:
+                theirs.close()
+            return
+        status = 1
+        try:
+            for ours in self.sockets:
+                ours.close()
+            _close_passed_sockets(parent)
+            name_process(FORK_SERVER)
+            _rehearse(prepare())
+            _Forking([theirs for _, theirs in pairs], storage_of).run()
+            status = 0
+        finally:
+            os._exit(status)
+
+    def keep(self, number: int) -> socket.socket:
+        """The socket of one process, which is this one from now on; the others are closed here."""
+        for place, one in enumerate(self.sockets):
+            if place != number:
+                one.close()
+        return self.sockets[number]
+
+    def close(self) -> None:
+        """End it, and the sessions that are left."""
+        for one in self.sockets:
+            one.close()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+
+def _close_passed_sockets(parent: int) -> None:
+    """Close what systemd has passed to the server: a session must not hold its port."""
+    if os.environ.get("LISTEN_PID") == str(parent) and os.environ.get("LISTEN_FDS", "").isdecimal():
+        for number in range(3, 3 + min(int(os.environ["LISTEN_FDS"]), 1000)):
+            with contextlib.suppress(OSError):
+                os.close(number)
+
+
+# --- the fork server --------------------------------------------------------------------------------------
+
+
+class _Place:
+    """A process that serves SSH, as the fork server knows it. sessions: its sessions' processes."""
+
+    def __init__(self, number: int, sock: socket.socket) -> None:
+        self.number = number
+        self.sock = sock
+        self.sessions: dict[int, int] = {}
+        self.unsent: deque[bytes] = deque()
+
+    def tell(self, message: bytes) -> None:
+        """Say how a session has ended."""
+        self.unsent.append(message)
+        self.flush()
+
+    def flush(self) -> None:
+        try:
+            while self.unsent:
+                self.sock.send(self.unsent[0])
+                self.unsent.popleft()
+        except BlockingIOError:
+            pass
+        except OSError:  # the server has ended
+            self.unsent.clear()
+
+
+class _Forking:
+    """The loop of the fork server."""
+
+    def __init__(self, sockets: Iterable[socket.socket], storage_of: StorageOf) -> None:
+        self._places = {one.fileno(): _Place(number, one) for number, one in enumerate(sockets)}
+        self._storage_of = storage_of
+        self._children: dict[int, tuple[_Place, int]] = {}
+        self._pid = os.getpid()
+        self._poll = select.poll()
+
+    def run(self) -> None:
+        """Fork until no process that serves is left."""
+        for number in IGNORED:
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        self._wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*IGNORED, signal.SIGCHLD))
+        self._data = _data_segment()
+        gc.collect()
+        gc.freeze()
+        for place in self._places.values():
+            place.sock.setblocking(False)
+        while self._places:
+            for descriptor, place in self._places.items():
+                self._poll.register(descriptor, select.POLLIN | (select.POLLOUT if place.unsent else 0))
+            self._poll.register(self._wakeup[0], select.POLLIN)
+            for descriptor, _ in self._poll.poll():
+                if descriptor == self._wakeup[0]:
+                    os.read(descriptor, 512)
+                    self._reap()
+                else:
+                    self._places[descriptor].flush()
+                    self._hear(self._places[descriptor])
+        for process in self._children:
+            os.kill(process, signal.SIGKILL)
+
+    def _hear(self, place: _Place) -> None:
+        """Do what one process wants."""
+        try:
+            message, descriptors, _, _ = socket.recv_fds(place.sock, LONGEST, 2)
+        except BlockingIOError:
+            return
+        except OSError:
+            message, descriptors = b"", []
+        kind, body = message[:1], message[1:]
+        if kind == BEGIN:
+            self._begin(place, NUMBER.unpack_from(body)[0], body[NUMBER.size :], descriptors)
+            for one in descriptors:
+                os.close(one)
+        elif kind == SIGNAL:
+            number, what = ORDER.unpack(body)
+            if number in place.sessions:  # reaped processes are not, so this kills no other
+                os.kill(place.sessions[number], what)
+        else:  # the process has been replaced, or is gone
+            for process in place.sessions.values():
+                os.kill(process, signal.SIGKILL)
+                self._children.pop(process)
+            place.sessions.clear()
+            if kind != RESET:
+                self._poll.unregister(place.sock)
+                del self._places[place.sock.fileno()]
+                place.sock.close()
+
+    def _begin(self, place: _Place, number: int, ticket: bytes, descriptors: list[int]) -> None:
+        try:
+            process = os.fork()
+        except OSError:
+            place.tell(ENDED.pack(number, NOT_BEGUN))
+            return
+        if process:
+            place.sessions[number] = process
+            self._children[process] = place, number
+            return
+        status = 1
+        try:
+            self._be_a_session()
+            data, talk = descriptors
+            status = _serve(Ticket.unpacked(ticket), data, talk, self._storage_of, self._data)
+        finally:
+            os._exit(status)
+
+    def _be_a_session(self) -> None:
+        """In a new process: let go of what is the fork server's."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        end_with_parent(self._pid, signal.SIGKILL)
+        for place in self._places.values():
+            place.sock.close()
+        for one in self._wakeup:
+            os.close(one)
+
+    def _reap(self) -> None:
+        """Say which sessions have ended."""
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                place, number = self._children.pop(ended[0], (None, 0))
+                if place is not None:
+                    del place.sessions[number]
+                    place.tell(ENDED.pack(number, ended[1]))
+
+
+def name_process(name: str) -> None:
+    """Give this process a name for ps(1) and top(1)."""
+    with contextlib.suppress(OSError), open("/proc/self/comm", "wb") as file:
+        file.write(one_line(name).encode("ascii", "replace")[:LONGEST_NAME])
+
+
+def _rehearse(storage: SFTPAbstractServerStorage) -> None:
+    """Do what each session does at its beginning.
+
+    The interpreter adapts code to what it does, and fills caches: done here, it is shared by all sessions.
+    """
+    request = b"".join(
+        (
+            encode_packet(wire.SSH2_FXP_INIT, 3, b""),
+            encode_packet(wire.SSH2_FXP_REALPATH, 1, encode_string(b".")),
+            encode_packet(wire.SSH2_FXP_STAT, 2, encode_string(b"/")),
+        )
+    )
+    ticket = Ticket(User("1", "name", "folder", True, frozenset()), "::1", 22, 1, ERROR).packed()
+    for _ in range(REHEARSALS):
+        ours, theirs = socket.socketpair()
+        control = _Control(ours.detach())
+        log = SFTPLog(lambda level, text: None, ERROR)
+        server = engine_of(Ticket.unpacked(ticket), lambda user: storage, log, control.metrics, Limits())
+        server.consume(memoryview(request), 0, len(request))
+        server.close()
+        control.tell(begun=True)
+        control.close()
+        theirs.close()
+
+
+def _data_segment() -> int:
+    """Bytes that the limit on data counts in this process by now."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[5]) * resource.getpagesize()
+
+
+# --- a session's process ----------------------------------------------------------------------------------
+
+
+class _Control:
+    """What the server has to say to this session, and what that tells it (stdio.py's Control)."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.signals: tuple[int, ...] = (STOP,)
+        self.received = 0
+        self.sent = 0
+        self.is_curious = False
+        self.server: SFTPServer | None = None
+        self.metrics = Metrics()
+        self._sock = socket.socket(fileno=descriptor)
+        self._told = (-1, -1)
+
+    def tell(self, **message: Any) -> None:
+        """Tell the server, and wait until it takes that. It may be gone."""
+        with contextlib.suppress(OSError):
+            self._sock.send(json.dumps(message).encode())
+
+    def close(self) -> None:
+        """Tell no more."""
+        self._sock.close()
+
+    def heard(self) -> None:
+        try:
+            message = self._sock.recv(64, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            message = b""
+        if message == DRAIN:
+            self.is_curious = True
+        elif message == REPORT:
+            self.tell(report=self.report())
+        elif not message and self.server is not None:
+            self.server.stopping = True
+
+    def paused(self, is_idle: bool) -> None:
+        if is_idle and self._told != (self.received, self.sent):
+            self._told = self.received, self.sent
+            self.tell(idle=self._told)
+
+    def report(self) -> dict[str, Any]:
+        """The open files, and what was counted."""
+        files = open_files(self.server) if self.server is not None else []
+        shown = files[:MOST_FILES]
+        return {"files": shown, "more_files": len(files) - len(shown), "figures": self.figures()}
+
+    def figures(self) -> dict[str, dict[str, float]]:
+        """What was counted of requests."""
+        figures = self.metrics.figures()
+        return {name: figures[name] for name in ("requests", "seconds", "errors")}
+
+
+def _serve(ticket: Ticket, data: int, talk: int, storage_of: StorageOf, segment: int) -> int:
+    """Serve one session; return the exit status."""
+    control = _Control(talk)
+    log = SFTPLog(lambda level, text: control.tell(log=(level, text)), ticket.log_level)
+    try:
+        name_process(SESSION + ticket.user.name)
+        _limit(ticket, segment)
+        limits = Limits()
+        limits.handles = min(limits.handles, ticket.handles)
+        server = engine_of(ticket, storage_of, log, control.metrics, limits, data)
+    except Exception as error:
+        log_refusal(log, error)
+        control.tell(begun=False)
+        return 1
+    control.server = server
+    _watch_the_clock(server, control, ticket.seconds)
+    is_confined = not server.storage.uses_network and server.storage.territory() is not None
+    control.tell(begun=True)
+    status = 1
+    try:
+        status = server.run(is_confined, control=control)
+    except Exception as error:
+        log.error("the session ends:")
+        log.fault(error)
+    control.tell(ended=status, figures=control.figures())
+    return status
+
+
+def _limit(ticket: Ticket, segment: int) -> None:
+    """Limit what this process may have."""
+    wanted = (
+        (resource.RLIMIT_NOFILE, ticket.files),
+        (resource.RLIMIT_DATA, segment + ticket.memory * MIB),
+        (resource.RLIMIT_CORE, 0),
+    )
+    for kind, most in wanted:
+        hard = resource.getrlimit(kind)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (most, most))
+
+
+def _watch_the_clock(server: SFTPServer, control: _Control, seconds: int) -> None:
+    """End this process when a single request takes more processor time than that.
+
+    The kernel sends a signal each time that much has been used. If bytes have moved since the last one, the
+    session has another turn.
+    """
+    seen = -1, -1
+
+    def more() -> None:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        used = int(usage.ru_utime + usage.ru_stime) + 1  # the kernel's own count may be a bit ahead
+        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        resource.setrlimit(resource.RLIMIT_CPU, (used + seconds, hard))
+
+    def on_signal(number: int, frame: object) -> None:
+        nonlocal seen
+        if seen == (control.received, control.sent):
+            server.log.error(f"session ends: a request has used more than {seconds} seconds of the processor")
+            os._exit(OUT_OF_TIME)
+        seen = control.received, control.sent
+        more()
+
+    signal.signal(signal.SIGXCPU, on_signal)
+    with contextlib.suppress(OSError, ValueError):  # a hard limit that is lower ends it as well
+        more()
+
+
+def log_sandbox(log: SFTPLog) -> None:
+    """Say in the log what confines the process of a session, and what this system lacks for it.
+
+    Tried out in a process that ends at once. Raises OSError.
+    """
+    reading, writing = os.pipe()
+    process = os.fork()
+    if not process:
+        try:
+            level = confine([os.open("/", os.O_PATH | os.O_DIRECTORY)])
+            os.write(writing, bytes((ERROR if level.lacks else INFO,)) + str(level).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as file:
+        told = file.read() or bytes((ERROR,)) + b"sandbox: it cannot be tried"
+    os.waitpid(process, 0)
+    log.write(told[0], f"sessions are processes; {told[1:].decode()}")

@@ -1,0 +1,378 @@
+"""A session that has a process of its own: what the process that serves SSH does for it, which is to pass
+bytes on.
+
+Both directions are bounded: what the session does not take stays with the client, and the other way round.
+What may not enter: SSH, storages, requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import signal
+import socket
+from collections import deque
+
+from pysftpserver.sshd.channel import EXIT_BROKEN, EXIT_CLEAN
+from pysftpserver.sshd.forkserver import (
+    BEGIN,
+    DRAIN,
+    ENDED,
+    LONGEST,
+    NOT_BEGUN,
+    NUMBER,
+    ORDER,
+    REPORT,
+    RESET,
+    SIGNAL,
+    STOP,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from pysftpserver.engine.log import SFTPLog
+    from pysftpserver.sshd.channel import Channel
+    from pysftpserver.sshd.tickets import Ticket
+
+MOST_WAITING = 512 << 10  # bytes for a session that does not take them yet; at more, receiving pauses
+AT_ONCE = 256 << 10  # bytes that are read from a session in one go
+LINES_AT_ONCE = 16  # of a session's log, between which others have their turn
+ANSWERING = 0.5  # seconds that a session has to say which files are open
+LOST = 30.0  # seconds that a session has to end after its client has gone
+CUT = 1.0  # seconds that a session has to end when it must
+
+
+class Forker:
+    """Asks the fork server for processes. sock: the one to it. on_end: called if it ends."""
+
+    def __init__(self, sock: socket.socket, on_end: Callable[[], None]) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._on_end = on_end
+        self._numbers = itertools.count(1)
+        self._sessions: dict[int, IsolatedSession] = {}
+        self._unsent: deque[tuple[bytes, Sequence[socket.socket], int]] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(sock, self._heard)
+        self._tell(RESET)  # a process that this one replaces may have left some
+
+    def begin(self, session: IsolatedSession, ticket: Ticket, sockets: Sequence[socket.socket]) -> int:
+        """Ask for a process; returns the session's number. sockets: its ends, which are closed here."""
+        number = next(self._numbers)
+        self._sessions[number] = session
+        self._tell(BEGIN + NUMBER.pack(number) + ticket.packed(), sockets, number)
+        return number
+
+    def signal(self, number: int, what: int) -> None:
+        """Send a signal to a session's process."""
+        if number in self._sessions:
+            self._tell(SIGNAL + ORDER.pack(number, what))
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._loop.remove_reader(self._sock)
+        self._loop.remove_writer(self._sock)
+
+    def _tell(self, message: bytes, sockets: Sequence[socket.socket] = (), number: int = 0) -> None:
+        self._unsent.append((message, sockets, number))
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._unsent:
+            message, sockets, number = self._unsent[0]
+            try:
+                socket.send_fds(self._sock, [message], [one.fileno() for one in sockets])
+            except BlockingIOError:
+                self._loop.add_writer(self._sock, self._flush)
+                return
+            except OSError:  # the ticket is too long; or the fork server has ended, as _heard() learns
+                self._loop.call_soon(self._ended, number, NOT_BEGUN)
+            for one in sockets:
+                one.close()
+            self._unsent.popleft()
+        self._loop.remove_writer(self._sock)
+
+    def _heard(self) -> None:
+        try:
+            message = self._sock.recv(ENDED.size)
+        except BlockingIOError:
+            return
+        except OSError:
+            message = b""
+        if message:
+            self._ended(*ENDED.unpack(message))
+            return
+        self.close()
+        for session in list(self._sessions.values()):
+            session.ended(signal.SIGKILL)
+        self._sessions.clear()
+        self._on_end()
+
+    def _ended(self, number: int, status: int) -> None:
+        session = self._sessions.pop(number, None)
+        if session is not None:
+            session.ended(status)
+
+
+class IsolatedSession:
+    """Serves a channel by a process.
+
+    log: the session's. on_figures: called with what was counted of requests, at the end.
+    Raises OSError where there are no descriptors left.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        forker: Forker,
+        ticket: Ticket,
+        log: SFTPLog,
+        on_figures: Callable[[dict[str, dict[str, float]]], None],
+    ) -> None:
+        self._channel = channel
+        self._forker = forker
+        self._log = log
+        self._on_figures = on_figures
+        self._loop = asyncio.get_running_loop()
+        self.has_begun: asyncio.Future[bool] = self._loop.create_future()
+        self._unsent = bytearray()
+        self._forwarded = self._taken = 0  # bytes
+        self._idle_at = (-1, -1)  # what it had moved of them when it was idle
+        self._status: int | None = None
+        self._reads = False
+        self._at_eof = False  # the client's
+        self._is_silent = False  # the session has sent all that it will
+        self._is_closed = False
+        self._has_ended = False
+        self._last: dict[str, Any] = {"files": [], "more_files": 0, "figures": {}}
+        self._last_at = (-1, -1)
+        self._asked: asyncio.Future[None] | None = None
+        self._killing: asyncio.TimerHandle | None = None
+        with contextlib.ExitStack() as opened:
+            pairs = (
+                socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM),
+                socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET),
+            )
+            for pair in pairs:
+                for one in pair:
+                    opened.callback(one.close)
+                    one.setblocking(one is not pair[0])
+            (self._data, theirs), (self._talk, talk) = pairs
+            opened.pop_all()
+        self._loop.add_reader(self._talk, self._heard)
+        self._number = forker.begin(self, ticket, (theirs, talk))
+
+    # --- from the client ----------------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        if self._is_closed:
+            return
+        if not self._unsent:
+            data = data[self._send(data) :]
+        if data:
+            if not self._unsent:
+                self._loop.add_writer(self._data, self._on_writable)
+            self._unsent += data
+            self._channel.set_paused(len(self._unsent) > MOST_WAITING)
+
+    def feed_eof(self) -> None:
+        self._at_eof = True
+        if not self._unsent and not self._is_closed:
+            self._end_of_requests()
+
+    def _on_writable(self) -> None:
+        del self._unsent[: self._send(self._unsent)]
+        if not self._unsent:
+            self._loop.remove_writer(self._data)
+            if self._at_eof:
+                self._end_of_requests()
+        self._channel.set_paused(len(self._unsent) > MOST_WAITING)
+
+    def _send(self, data: bytes | bytearray) -> int:
+        """Send some of the data; return how many bytes."""
+        try:
+            count = self._data.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError:  # the session has ended; reading says so
+            return len(data)
+        self._forwarded += count
+        return count
+
+    def _end_of_requests(self) -> None:
+        with contextlib.suppress(OSError):
+            self._data.shutdown(socket.SHUT_WR)
+
+    # --- from the session ---------------------------------------------------------------------------------
+
+    def go_on(self) -> None:
+        self._read_or_not()
+
+    def _read_or_not(self) -> None:
+        """Read from the session as long as the client takes what it says."""
+        wants = not (self._is_closed or self._is_silent or self._channel.takes_no_more())
+        if wants and not self._reads:
+            self._loop.add_reader(self._data, self._on_readable)
+        elif self._reads and not wants:
+            self._loop.remove_reader(self._data)
+        self._reads = wants
+
+    def _on_readable(self) -> None:
+        try:
+            data = self._data.recv(AT_ONCE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self._taken += len(data)
+            self._channel.write(data)
+        else:
+            self._is_silent = True
+        self._read_or_not()
+        self._finish_if_over()
+        self._channel.changed()
+
+    def _heard(self) -> None:
+        """Hear what the session says of itself."""
+        for _ in range(LINES_AT_ONCE):
+            try:
+                message = self._talk.recv(LONGEST)
+            except BlockingIOError:
+                return
+            except OSError:
+                message = b""
+            if not message:
+                self._loop.remove_reader(self._talk)
+                return
+            self._act_on(message)
+
+    def _act_on(self, data: bytes) -> None:
+        try:
+            self._learn(json.loads(data))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            self._log.error("the session's process says what makes no sense, and is ended")
+            self._loop.remove_reader(self._talk)
+            self._channel.finish(EXIT_BROKEN)
+            self.cut()
+
+    def _learn(self, message: dict[str, Any]) -> None:
+        if "log" in message:
+            self._log.write(*message["log"])
+        elif "begun" in message:
+            self._begin(message["begun"])
+        elif "idle" in message:
+            self._idle_at = tuple(message["idle"])
+            self._channel.changed()
+        elif "report" in message:
+            self._last = message["report"]
+            if self._asked is not None and not self._asked.done():
+                self._asked.set_result(None)
+        elif "ended" in message:
+            self._status = message["ended"]
+            self._last = {"files": [], "more_files": 0, "figures": message["figures"]}
+
+    def _begin(self, has_begun: bool) -> None:
+        if not self.has_begun.done():
+            self.has_begun.set_result(has_begun)
+        if has_begun:
+            self._read_or_not()
+
+    # --- for the server -----------------------------------------------------------------------------------
+
+    def is_at_work(self) -> bool:
+        if self._is_closed or self._is_silent:
+            return False
+        return bool(self._unsent) or self._idle_at != (self._forwarded, self._taken)
+
+    def drain(self) -> None:
+        self._ask(DRAIN)
+
+    async def report(self) -> dict[str, Any]:
+        moved = (self._forwarded, self._taken)
+        if moved != self._last_at and not self._has_ended:  # otherwise nothing has changed
+            if self._asked is None or self._asked.done():
+                self._asked = self._loop.create_future()
+                self._ask(REPORT)
+            done, _ = await asyncio.wait((self._asked,), timeout=ANSWERING)
+            if done:
+                self._last_at = moved
+        return self._last
+
+    def figures(self) -> dict[str, dict[str, float]]:
+        return self._last["figures"]  # type: ignore[no-any-return]
+
+    def _ask(self, question: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self._talk.send(question)
+
+    # --- the end ------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        self._end(LOST)
+
+    def cut(self) -> None:
+        self._end(CUT)
+
+    def _end(self, seconds: float) -> None:
+        """End the session, and kill it if it has not ended after that many seconds."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._loop.remove_writer(self._data)
+            self._read_or_not()
+            self._data.close()
+            self._unsent.clear()
+            if self._status is None:
+                self._forker.signal(self._number, STOP)
+        if not self._has_ended and (
+            self._killing is None or self._killing.when() > self._loop.time() + seconds
+        ):
+            if self._killing is not None:
+                self._killing.cancel()
+            self._killing = self._loop.call_later(seconds, self._forker.signal, self._number, signal.SIGKILL)
+
+    def ended(self, status: int) -> None:
+        """Its process has ended. status: as wait(2) has it, or NOT_BEGUN."""
+        self._has_ended = True
+        if self._killing is not None:
+            self._killing.cancel()
+        self._hear_the_rest()
+        if status == NOT_BEGUN:
+            self._log.error("no session: no process can be started for it")
+        elif self._status is None and not self._is_closed and self.has_begun.done():
+            self._log.error(f"the session's process ended {words_for(status)}")
+        self._begin(False)
+        if self._asked is not None and not self._asked.done():
+            self._asked.set_result(None)
+        self._on_figures(self.figures())
+        self._last["figures"] = {}
+        self._talk.close()
+        if self._is_closed:
+            self._channel.gone()
+        else:
+            self._finish_if_over()
+
+    def _hear_the_rest(self) -> None:
+        self._loop.remove_reader(self._talk)
+        with contextlib.suppress(OSError):
+            while message := self._talk.recv(LONGEST):
+                self._act_on(message)
+
+    def _finish_if_over(self) -> None:
+        """Close the channel once all replies are in it and the process has ended."""
+        if self._is_silent and self._has_ended and not self._is_closed:
+            self._channel.finish(EXIT_CLEAN if self._status == 0 else EXIT_BROKEN)
+            self._channel.gone()
+
+
+def words_for(status: int) -> str:
+    """How a process has ended. status: as wait(2) has it."""
+    number = status & 0x7F
+    if number:
+        return f"by signal {number}"
+    return f"with status {status >> 8}"

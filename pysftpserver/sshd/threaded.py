@@ -1,0 +1,121 @@
+"""A session that is served in this process, each piece of work in a thread, one at a time for each session.
+
+What may not enter: SSH, users, single requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from pysftpserver.engine.wire import PACKET_HEADER, u32_at
+from pysftpserver.sshd.channel import EXIT_BROKEN, EXIT_CLEAN
+from pysftpserver.sshd.tickets import MOST_FILES, open_files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pysftpserver.server import SFTPServer
+    from pysftpserver.sshd.channel import Channel
+    from pysftpserver.sshd.threads import Threads
+
+MOST_WAITING = 512 << 10  # bytes received and not served yet; at more, receiving pauses
+LOOKING = 0.5  # seconds that looking at open files may take
+
+
+class ThreadedSession:
+    """Serves a channel with an engine. user: the name that takes turns for threads."""
+
+    def __init__(self, channel: Channel, server: SFTPServer, threads: Threads, user: str) -> None:
+        self._channel = channel
+        self._server = server
+        self._threads = threads
+        self._user = user
+        self._rest = bytearray()
+        self._at_eof = False
+        self._is_busy = False
+        self._is_closed = False
+        self._looking: asyncio.Future[list[dict[str, Any]]] | None = None
+        self._seen: list[dict[str, Any]] = []
+
+    def feed(self, data: bytes) -> None:
+        self._rest += data
+        self.go_on()
+
+    def feed_eof(self) -> None:
+        self._at_eof = True
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Serve received requests as far as the client takes replies."""
+        if not self._is_busy and not self._is_closed and not self._channel.takes_no_more():
+            if self._server.ended is not None:
+                self._channel.finish(EXIT_BROKEN)
+            elif has_packet(self._rest, self._server.limits.packet):
+                self._is_busy = True
+                done = self._threads.run(self._user, partial(_serve_all, self._server, bytes(self._rest)))
+                done.add_done_callback(self._served)
+            elif self._at_eof:
+                self._channel.finish(EXIT_CLEAN)
+        self._channel.set_paused(len(self._rest) > MOST_WAITING)
+        self._channel.changed()
+
+    def _served(self, done: asyncio.Future[tuple[int, bytes]]) -> None:
+        self._is_busy = False
+        if done.cancelled():  # the event loop ends
+            return
+        used, replies = done.result()
+        del self._rest[:used]
+        if self._is_closed:
+            self._close()
+            return
+        if replies:
+            self._channel.write(replies)
+        self.go_on()
+
+    def is_at_work(self) -> bool:
+        return self._is_busy or bool(self._rest or self._server.handles.opened)
+
+    def drain(self) -> None:
+        pass  # changed() is called after each piece of work
+
+    def close(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            self._server.stopping = True
+            if not self._is_busy:
+                self._close()
+
+    cut = close  # a thread cannot be ended
+
+    def _close(self) -> None:
+        """Close what the session has open, in a thread, because some storages talk to other hosts then."""
+        self._threads.run_now(self._server.close).add_done_callback(lambda done: self._channel.gone())
+
+    async def report(self) -> dict[str, Any]:
+        if self._looking is None or self._looking.done():
+            self._looking = self._threads.run_now(partial(open_files, self._server))
+        await asyncio.wait((self._looking,), timeout=LOOKING)
+        if self._looking.done() and not self._looking.cancelled():
+            self._seen = self._looking.result()
+        return {"files": self._seen[:MOST_FILES], "more_files": max(0, len(self._seen) - MOST_FILES)}
+
+    def figures(self) -> dict[str, dict[str, float]]:
+        return {}  # the server has them
+
+
+def has_packet(data: bytearray, longest: int) -> bool:
+    """Whether there is a complete packet, or something that the engine has to complain of."""
+    if len(data) <= PACKET_HEADER:
+        return False
+    length = u32_at(data, 0, len(data))
+    return not 0 < length <= longest or len(data) >= PACKET_HEADER + length
+
+
+def _serve_all(server: SFTPServer, data: bytes) -> tuple[int, bytes]:
+    """In a thread: (bytes consumed, replies)."""
+    used = server.consume(memoryview(data), 0, len(data))
+    replies = server.output_queue
+    server.output_queue = b""
+    return used, replies

@@ -1,0 +1,131 @@
+"""What a session is to be, and the engine for it: what a process or a thread of its own needs to know.
+
+What may not enter: SSH, concrete storages, keys and passwords.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+
+from pysftpserver.engine.handles import FileHandle
+from pysftpserver.failures import one_line, reason_of
+from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.server import SFTPServer
+from pysftpserver.sshd.hooks import hook_of
+from pysftpserver.sshd.users import User
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.engine.limits import Limits
+    from pysftpserver.engine.log import SFTPLog
+    from pysftpserver.sshd.metrics import Metrics
+
+    StorageOf = Callable[[User], SFTPAbstractServerStorage]
+
+MOST_FILES = 20  # of a session that are listed one by one
+LONGEST_PATH = 4096  # characters that are shown
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """One session, as the settings want it when it begins.
+
+    number: of the connection. audit: the file of the audit log. counts: whether requests are counted for
+    metrics. handles: maximum number of open handles in a process of its own. files, memory, seconds: what
+    such a process may have: descriptors, MiB of memory, and seconds of processor time for a request.
+    """
+
+    user: User
+    address: str
+    port: int | None
+    number: int
+    log_level: int
+    read_only: bool = False
+    allow_setid: bool = False
+    audit: str | None = None
+    counts: bool = False
+    handles: int = 1024
+    files: int = 1024
+    memory: int = 128
+    seconds: int = 60
+
+    def packed(self) -> bytes:
+        """The ticket as bytes, for another process. The user's keys stay behind."""
+        return json.dumps(
+            asdict(replace(self, user=replace(self.user, keys=frozenset()))), default=list
+        ).encode()
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> Ticket:
+        """The ticket that packed() has made bytes of."""
+        fields = json.loads(data)
+        return cls(**{**fields, "user": User(**{**fields["user"], "keys": frozenset()})})
+
+
+def engine_of(
+    ticket: Ticket,
+    storage_of: StorageOf,
+    log: SFTPLog,
+    metrics: Metrics,
+    limits: Limits,
+    descriptor: int = -1,
+) -> SFTPServer:
+    """The engine of a session. descriptor: what it serves if it has a process of its own.
+
+    Raises OSError, ValueError, SFTPException, and what an administrator's own class raises.
+    """
+    return SFTPServer(
+        storage_of(ticket.user),
+        hook_of(ticket, log, metrics),
+        log=log,
+        read_only=ticket.read_only,
+        allow_setid=ticket.allow_setid,
+        limits=limits,
+        fd_in=descriptor,
+        fd_out=descriptor,
+    )
+
+
+def log_refusal(log: SFTPLog, error: Exception) -> None:
+    """Say in the log why engine_of() has failed."""
+    if isinstance(error, (OSError, ValueError, SFTPException)):
+        path = getattr(error, "filename", None)
+        what = "the storage" if path is None else one_line(str(path))
+        log.error(f"no session: {what} cannot be opened: {reason_of(error)}")
+    else:  # the administrator's own class
+        log.error("no session: the storage cannot be opened:")
+        log.fault(error)
+
+
+# --- open files, for pysftpctl ----------------------------------------------------------------------------
+
+
+def open_files(server: SFTPServer) -> list[dict[str, Any]]:
+    """The open files of a session. id: the same as long as the file is open."""
+    return [
+        {
+            "id": str(int.from_bytes(name, "big")),
+            "path": handle.path.decode("utf-8", "backslashreplace")[:LONGEST_PATH],
+            "read": handle.bytes_read,
+            "written": handle.bytes_written,
+            "size": _size(handle),
+        }
+        for name, handle in list(server.handles.opened.items())
+        if type(handle) is FileHandle
+    ]
+
+
+def _size(handle: FileHandle) -> int | None:
+    """The size of a file that is read; None for an upload, and where the system does not know it."""
+    if handle.descriptor is None or handle.flags & os.O_ACCMODE != os.O_RDONLY:
+        return None
+    try:
+        return os.fstat(handle.descriptor).st_size
+    except OSError:
+        return None

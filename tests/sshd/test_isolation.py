@@ -1,0 +1,408 @@
+"""A session is a process: what one user does, or has done to him, others do not notice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+
+from pysftpserver.sshd.admin_client import ask
+from tests.sshd.inprocess import HOST, raw
+from tests.sshd.running import Place, Pysftpd, children, make_key
+from tests.support.packets import HELLO, MAX_DATA, NO_ATTRS, request, string, u32, u64
+from tests.support.processes import is_alive
+from tests.support.waiting import PATIENCE, eventually
+
+BAD = "tests.sshd.badstorage:Bad"
+READ, WRITE, CREAT = 1, 2, 8
+FIRST = string(u32(1))
+
+
+class IsolationCase(Place):
+    isolation = "process"
+
+    def serve(self, *options: str, workers: int = 1) -> Pysftpd:
+        """A server with alice and bob, who have folders, and mallory and others, whose storages are bad."""
+        os.mkfifo(self.place / "fifo")
+        server = Pysftpd(
+            self.place,
+            *("--isolation", self.isolation, "--storage-classes", BAD, "--drain-seconds", "1"),
+            *("--admin-socket", self.place / "admin", "--create-folders", *options),
+            workers=workers,
+        )
+        make_key(self.place / "key")
+        self.key = asyncssh.read_private_key(self.place / "key")
+        public = (self.place / "key.pub").read_text().strip()
+        users: dict[str, dict[str, object]] = {
+            name: {"folder": name, "keys": [public]} for name in ("alice", "bob")
+        }
+        for name in ("mallory", "none", "hangs"):
+            users[name] = {
+                "folder": name,
+                "keys": [public],
+                "storage": f'{BAD} "{self.place}/files/{{folder}}"',
+            }
+            (self.place / "files" / name).mkdir(parents=True)
+        self.users = users
+        server.write_users(users)
+        self.addCleanup(server.stop)
+        server.start()
+        self.running = server
+        return server
+
+    async def connect(self, name: str, **more: Any) -> Any:
+        return await asyncssh.connect(
+            HOST,
+            self.running.port,
+            username=name,
+            client_keys=[self.key],
+            known_hosts=None,
+            agent_path=None,
+            config=None,
+            **more,
+        )
+
+    async def begun(self, name: str, **more: Any) -> Any:
+        """A channel on which INIT was answered."""
+        channel = await raw(await self.connect(name, **more))
+        channel.send(HELLO)
+        await channel.packet()
+        return channel
+
+    async def processes(self, count: int) -> list[int]:
+        """The processes of sessions, once there are so many."""
+        await eventually(lambda: len(self.running.sessions()) == count, f"{count} sessions")
+        return self.running.sessions()
+
+    def run_async(self, test: Any) -> None:
+        async def limited() -> None:
+            await asyncio.wait_for(test(), 3 * PATIENCE)
+
+        asyncio.run(limited())
+
+
+async def answer(channel: Any, name: str, number: int, *parts: bytes) -> bytes:
+    """Make a request; the packet that answers it."""
+    channel.send(request(name, number, *parts))
+    packet = await asyncio.wait_for(channel.packet(), PATIENCE)
+    assert packet[5:9] == u32(number), packet
+    return packet  # type: ignore[no-any-return]
+
+
+class OtherUsers(IsolationCase):
+    """What one user's session does, others do not notice."""
+
+    def test_a_storage_that_hangs_or_computes_for_ever_delays_nobody_else(self) -> None:
+        self.serve()
+
+        async def test() -> None:
+            for name, *parts in (("lstat", string(b"x")), ("mkdir", string(b"x"), NO_ATTRS)):
+                mallory = await self.begun("mallory")
+                mallory.send(request(name, 1, *parts))
+                bob = await self.begun("bob")
+                for number in range(50):
+                    await answer(bob, "stat", number, string(b"/"))
+
+        self.run_async(test)
+
+    def test_nor_does_a_path_through_very_many_links(self) -> None:
+        self.serve()
+        home = self.place / "files" / "alice"
+        home.mkdir(exist_ok=True)
+        for number in range(39):
+            os.symlink("/".join(["."] * 1000 + [f"l{number + 1}"]), home / f"l{number}")
+
+        async def test() -> None:
+            alice, bob = await self.begun("alice"), await self.begun("bob")
+            for number in range(50):
+                alice.send(request("realpath", number, string(b"l0/" * 10)))
+            for number in range(50):
+                await answer(bob, "stat", number, string(b"/"))
+
+        self.run_async(test)
+
+    def test_a_storage_that_hangs_while_it_is_opened_holds_up_that_session_alone(self) -> None:
+        self.serve()
+
+        async def test() -> None:
+            hanging = asyncio.ensure_future(self.begun("hangs"))
+            bob = await self.begun("bob")
+            await answer(bob, "stat", 1, string(b"/"))
+            self.assertFalse(hanging.done())
+            self.assertEqual(len(await self.processes(2)), 2)
+            self.running.write_users({**self.users, "hangs": {**self.users["hangs"], "active": False}})
+            await self.processes(1)
+            with self.assertRaises((asyncssh.Error, OSError)):
+                await hanging
+
+        self.run_async(test)
+
+
+class OtherUsersInThreads(IsolationCase):
+    """The same where all sessions are in one process."""
+
+    isolation = "thread"
+
+    def test_a_storage_that_hangs_delays_nobody_else(self) -> None:
+        self.serve()
+
+        async def test() -> None:
+            asyncio.ensure_future(self.begun("hangs"))
+            mallory = await self.begun("mallory")
+            mallory.send(request("lstat", 1, string(b"x")))
+            bob = await self.begun("bob")
+            for number in range(50):
+                await answer(bob, "stat", number, string(b"/"))
+            self.assertEqual(self.running.sessions(), [])
+            told = await asyncio.to_thread(ask, str(self.place / "admin"), {"ask": "sessions"})
+            self.assertEqual(len(told["sessions"]), 3)
+
+        self.run_async(test)
+        self.running.signal(signal.SIGKILL)  # threads that hang would keep it
+        self.running.wait()
+        self.running.process = None
+
+
+class TheEnd(IsolationCase):
+    """When a session ends, and how."""
+
+    def test_a_deactivated_user_loses_a_process_that_does_not_answer(self) -> None:
+        self.serve()
+
+        async def test() -> None:
+            await self.begun("bob")
+            mallory = await self.begun("mallory")
+            mallory.send(request("mkdir", 1, string(b"x"), NO_ATTRS))
+            await self.processes(2)
+            self.running.write_users({**self.users, "mallory": {**self.users["mallory"], "active": False}})
+            await self.processes(1)
+
+        self.run_async(test)
+
+    def test_pysftpctl_ends_one_and_shows_what_is_open(self) -> None:
+        self.serve()
+
+        async def test() -> None:
+            channel = await self.begun("alice")
+            await answer(channel, "open", 1, string(b"/f"), u32(WRITE | CREAT), NO_ATTRS)
+            await answer(channel, "write", 2, FIRST, u64(0), string(b"x" * 1000))
+            mallory = await self.begun("mallory")
+            mallory.send(request("lstat", 1, string(b"x")))
+            told = await asyncio.to_thread(ask, str(self.place / "admin"), {"ask": "sessions"})
+            sessions = {one["user"]: one for one in told["sessions"]}
+            (file,) = sessions["alice"]["files"]
+            self.assertEqual((file["path"], file["written"]), ("/f", 1000))
+            self.assertEqual(sessions["mallory"]["files"], [])  # it does not answer
+            for user in ("alice", "mallory"):
+                question = {"ask": "end", "user": user}
+                ended = await asyncio.to_thread(ask, str(self.place / "admin"), question)
+                self.assertEqual(ended["ended"], [sessions[user]["number"]])
+            await self.processes(0)
+
+        self.run_async(test)
+
+    def test_a_client_that_goes_leaves_no_process(self) -> None:
+        self.serve()
+
+        async def test() -> None:
+            for name in ("alice", "bob"):
+                channel = await self.begun(name)
+                channel.writer.channel.get_connection().abort()
+            await self.processes(0)
+
+        self.run_async(test)
+
+    def test_the_exit_status_says_whether_the_session_went_well_and_the_last_reply_arrives(self) -> None:
+        self.serve()
+
+        async def test() -> None:
+            home = self.place / "files" / "alice"
+            home.mkdir(exist_ok=True)
+            (home / "f").write_bytes(bytes(1 << 20))
+            channel = await self.begun("alice")
+            await answer(channel, "open", 1, string(b"/f"), u32(READ), NO_ATTRS)
+            for number in range(16):
+                channel.send(request("read", number, FIRST, u64(number << 16), u32(1 << 16)))
+            channel.writer.write_eof()
+            self.assertEqual(len(await channel.rest()), 16 * (65536 + 13))
+            await channel.writer.channel.wait_closed()
+            self.assertEqual(channel.writer.channel.get_exit_status(), 0)
+            channel = await self.begun("alice")
+            channel.send(u32(0) + b"x")
+            self.assertEqual(await channel.rest(), b"")
+            await channel.writer.channel.wait_closed()
+            self.assertEqual(channel.writer.channel.get_exit_status(), 255)
+            mallory = await self.begun("mallory")
+            mallory.send(request("readlink", 1, string(b"x")))
+            await mallory.rest()
+            await mallory.writer.channel.wait_closed()
+            self.assertEqual(mallory.writer.channel.get_exit_status(), 255)
+
+        self.run_async(test)
+        self.running.logs("'mallory': the session's process ended by signal 9")
+
+    def test_a_storage_that_cannot_be_opened_refuses_the_session_and_the_log_says_why(self) -> None:
+        self.serve()
+
+        async def test() -> None:
+            with self.assertRaises(asyncssh.ChannelOpenError):
+                await self.begun("none")
+            await self.processes(0)
+
+        self.run_async(test)
+        self.running.logs("'none': no session: ")
+        self.running.logs("cannot be opened: no space left on device")
+
+    def test_without_the_fork_server_the_server_ends_to_be_started_anew(self) -> None:
+        for workers in (1, 2):
+            with self.subTest(workers):
+                server = Pysftpd(Path(tempfile.mkdtemp(dir=self.place)), workers=workers)
+                server.write_users({})
+                server.start()
+                (forks,) = {*children(server.pid)} - {*server.processes()}
+                os.kill(forks, signal.SIGKILL)
+                self.assertEqual(server.wait(), 1)
+                self.assertIn("the process that starts sessions has ended", server.log())
+
+    def test_a_worker_that_is_killed_takes_its_sessions_along(self) -> None:
+        server = self.serve(workers=2)
+
+        async def test() -> None:
+            mallory = await self.begun("mallory")
+            mallory.send(request("lstat", 1, string(b"x")))
+            await self.processes(1)
+            for process in server.processes():
+                os.kill(process, signal.SIGKILL)
+            await self.processes(0)
+
+        self.run_async(test)
+        server.logs("ready", 4)
+
+    def test_draining_waits_for_an_open_file_and_not_for_idle_sessions(self) -> None:
+        server = self.serve("--drain-seconds", "300")
+
+        async def test() -> None:
+            idle = await self.begun("bob")
+            channel = await self.begun("alice")
+            await answer(channel, "open", 1, string(b"/f"), u32(WRITE | CREAT), NO_ATTRS)
+            for process in (server.pid, *server.sessions()):  # as a service manager may
+                os.kill(process, signal.SIGTERM)
+            self.assertEqual(await idle.rest(), b"")
+            await answer(channel, "write", 2, FIRST, u64(0), string(b"x" * 1000))
+            self.assertTrue(is_alive(server.pid))
+            await answer(channel, "close", 3, FIRST)
+            await channel.rest()
+
+        self.run_async(test)
+        self.assertEqual(server.wait(), 0)
+        self.assertEqual((server.files / "alice" / "f").read_bytes(), b"x" * 1000)
+
+
+class Limits(IsolationCase):
+    """What a session's process may have."""
+
+    def test_memory_descriptors_and_time_on_the_processor_are_limited(self) -> None:
+        self.serve("--session-seconds", "1", "--session-files", "100", "--session-memory", "64")
+
+        async def test() -> None:
+            mallory = await self.begun("mallory")
+            for name in ("rmdir", "remove"):  # a GiB of memory, 10,000 descriptors
+                packet = await answer(mallory, name, 1, string(b"x"))
+                self.assertEqual(packet[9:13], u32(4))
+            mallory.send(request("mkdir", 2, string(b"x"), NO_ATTRS))
+            self.assertEqual(await mallory.rest(), b"")
+
+        self.run_async(test)
+        for words in ("MemoryError", "a request has used more than 1 seconds of the processor"):
+            self.running.logs(words)
+
+    def test_busy_sessions_may_use_the_processor_for_longer_than_one_request_may(self) -> None:
+        self.serve("--session-seconds", "1")
+
+        async def test() -> None:
+            alice = await self.begun("alice")
+            (process,) = self.running.sessions()
+            number = 0
+            while cpu_seconds(process) < 2.5:
+                alice.send(b"".join(request("stat", number, string(b"/a/b/c" * 50)) for _ in range(500)))
+                await alice.packets(500)
+
+        self.run_async(test)
+
+    def test_a_session_is_recorded_to_its_end(self) -> None:
+        self.serve("--audit", "audit", "--metrics", "0")
+
+        async def test() -> None:
+            alice = await self.begun("alice")
+            await answer(alice, "stat", 1, string(b"/"))
+            figures = await asyncio.to_thread(ask, str(self.place / "admin"), {"ask": "figures"})
+            self.assertEqual(figures["figures"]["requests"], {"init": 1, "stat": 1})
+            alice.writer.channel.get_connection().abort()
+            await self.processes(0)
+            figures = await asyncio.to_thread(ask, str(self.place / "admin"), {"ask": "figures"})
+            self.assertEqual(figures["figures"]["requests"], {"init": 1, "stat": 1})
+
+        self.run_async(test)
+        records = list(map(json.loads, (self.place / "audit").read_text().splitlines()))
+        self.assertEqual([record["request"] for record in records], ["init", "stat", "end"])
+        self.assertEqual({(record["user"], record["peer"]) for record in records}, {("alice", HOST)})
+        self.assertEqual(len({record["session"] for record in records}), 1)
+
+    def test_the_process_of_a_folder_is_confined(self) -> None:
+        self.serve("--log-level", "VERBOSE")
+
+        async def test() -> None:
+            await self.begun("alice")
+            (process,) = self.running.sessions()
+            status = Path(f"/proc/{process}/status").read_text()
+            self.assertIn("Seccomp:\t2", status)
+            self.assertIn("NoNewPrivs:\t1", status)
+            with open(f"/proc/{process}/comm") as file:
+                self.assertEqual(file.read(), "sftp alice\n")
+            links = [os.readlink(f"/proc/{process}/fd/{one}") for one in os.listdir(f"/proc/{process}/fd")]
+            self.assertFalse([link for link in links if "host-keys" in link or "users.toml" in link])
+
+        self.run_async(test)
+        self.running.logs("'alice': sandbox: ")
+
+    def test_neither_direction_keeps_what_the_other_side_does_not_take(self) -> None:
+        self.serve()
+        home = self.place / "files" / "alice"
+        home.mkdir(exist_ok=True)
+        (home / "f").write_bytes(bytes(32 << 20))
+
+        async def test() -> None:
+            channel = await self.begun("alice", window=1 << 30)
+            await answer(channel, "open", 1, string(b"/f"), u32(READ), NO_ATTRS)
+            before = rss(self.running.pid)
+            channel.writer.channel.get_connection()._transport.pause_reading()
+            for number in range(128):
+                channel.send(request("read", number, FIRST, u64(number << 18), u32(MAX_DATA)))
+            mallory = await self.begun("mallory")
+            mallory.send(request("lstat", 1, string(b"x")))
+            for number in range(1000):
+                mallory.send(request("write", number, FIRST, u64(0), string(bytes(32768))))
+            for _ in range(30):
+                await asyncio.sleep(0.02)
+                self.assertLess(rss(self.running.pid) - before, 12 << 20)
+            channel.writer.channel.get_connection()._transport.resume_reading()
+            await channel.packets(128)
+
+        self.run_async(test)
+
+
+def cpu_seconds(process: int) -> float:
+    """Processor time that a process has used."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def rss(process: int) -> int:
+    """Resident memory of a process in bytes."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
