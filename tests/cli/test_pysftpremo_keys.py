@@ -181,7 +181,8 @@ class Verbs(KeyCase):
             (self.place / name / "__init__.py").write_text(message)
             if verb:
                 path = f"{self.place / name}/..{os.pathsep}{ROOT}"
-                argv = [sys.executable, COMMAND, verb, *(["x"] if verb == "keygen" else self.ready())]
+                words = ["x"] if verb == "keygen" else ["--allow-root", *self.ready()]
+                argv = [sys.executable, COMMAND, verb, *words]
                 done = run(argv, cwd=self.place, env=environment(PYTHONPATH=path), text=True)
                 self.assertEqual(done.returncode, 2, done.stderr)
                 line = done.stderr.splitlines()[-1]
