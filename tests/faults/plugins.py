@@ -20,7 +20,7 @@ Fault = Callable[[Act], Any]
 METHODS = tuple(
     name
     for name in vars(SFTPServerStorage)
-    if not name.startswith("_") and callable(getattr(SFTPServerStorage, name))
+    if not name.startswith("_") and callable(getattr(SFTPServerStorage, name)) and name != "sync_directory"
 )
 
 

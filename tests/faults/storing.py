@@ -25,6 +25,7 @@ from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.laboratory import serving
 from tests.remo import running
 from tests.support.paths import ROOT
+from tests.support.ports import LOOPBACK
 from tests.support.processes import Program
 from tests.support.waiting import PATIENCE
 
@@ -36,7 +37,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 @contextlib.contextmanager
 def sync(server: Path, local: Path, sync_type: str, place: Path) -> Iterator[None]:
     """A server and a client of pysksync, each on its directory."""
-    common = {"require_auth": False, "host": "127.0.0.1", "protocol": "pysksync 1"}
+    common = {"require_auth": False, "host": LOOPBACK, "protocol": "pysksync 1", "allow_root": True}
 
     def start(name: str, settings: dict[str, object], *words: str) -> Program:
         (place / f"{name}.json").write_text(json.dumps({**common, **settings}))

@@ -154,7 +154,7 @@ class Waiting(WindowCase):
 
     def test_a_server_that_wants_encryption_and_one_that_goes_down_are_said(self) -> None:
         with subprocess.Popen(
-            [*COMMAND, "serve", "--port", "0"],
+            [*COMMAND, "serve", "--allow-root", "--port", "0"],
             env=os.environ | {"PYSFTPLAB_PASSWORD": PASSWORD},
             stderr=subprocess.PIPE,
             text=True,
