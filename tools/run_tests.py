@@ -177,8 +177,8 @@ def shares(shuffle: int | None = None) -> list[list[str]]:
         together = list(group)
         number = -(-len(together) // MODULES)
         lists += [together[start::number] for start in range(number)]
-    # What is in directories below tests/ runs other programs, and the more so the longer it is.
-    lists.sort(key=lambda paths: (len(paths[0].parts) < 3, -sum(path.stat().st_size for path in paths)))
+    # Those directly in tests/ install and measure. The others run programs, and the more so the longer they are.
+    lists.sort(key=lambda paths: (len(paths[0].parts) > 2, -sum(path.stat().st_size for path in paths)))
     return [_names(paths) for paths in lists]
 
 
