@@ -177,7 +177,7 @@ def shares(shuffle: int | None = None) -> list[list[str]]:
         together = list(group)
         number = -(-len(together) // MODULES)
         lists += [together[start::number] for start in range(number)]
-    # Those directly in tests/ install and measure. The others run programs, and the more so the longer they are.
+    # Those directly in tests/ install and measure; the others run programs, and the more the longer they are.
     lists.sort(key=lambda paths: (len(paths[0].parts) > 2, -sum(path.stat().st_size for path in paths)))
     return [_names(paths) for paths in lists]
 
