@@ -62,8 +62,10 @@ class Lines(HostCase):
             Login("nobody", self.host.user_key).body,
             good.body,
         )
+        self.address = "127.0.0.4"  # from which no other test has failed to log in
         for body in bodies:
-            self.one(request("POST", "/auth", body))
+            with self.host.raw(self.address) as raw:
+                raw.ask(request("POST", "/auth", body))
         lines = self.lines(6)
         self.assertEqual({line["request"] for line in lines}, {"login"})
         self.assertEqual(
