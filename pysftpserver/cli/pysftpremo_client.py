@@ -46,7 +46,7 @@ EXEC = Command(
         Option(
             "-i",
             "--input",
-            help="Send standard input, up to its end, before the command starts. The default is no input.",
+            help="Read all of standard input and send it before the command starts. The default is no input.",
         ),
         Option(
             "-t",

@@ -26,7 +26,7 @@ USER = ("USER", "The user's name.")
 
 
 def _permissions(end: str, default: str | None = None) -> Option:
-    what = f"What the user may do, separated by commas: {PERMISSIONS}. {end}"
+    what = f"Permissions of the user, separated by commas: {PERMISSIONS}. {end}"
     return Option("-p", "--permissions", metavar="WORDS", default=default, help=what)
 
 
@@ -61,7 +61,7 @@ CHANGE = Command(
     epilog="",
     options=(BASE, _permissions("The default is no change.")),
     arguments=(USER,),
-    rest=("PEM", "The file with the new public key. The default is no change."),
+    rest=("PEM", "File with the new public key. The default is no change."),
 )
 REMOVE = Command(
     prog="pysftpremo users remove",

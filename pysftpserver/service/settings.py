@@ -414,8 +414,8 @@ class LogSettings(Settings):
     log_keep = Setting(whole(1, 1000), 5, "Number of rotated log files to keep.")
     log_rate = Setting(
         optional(whole(1, 1_000_000, "LINES")), 500,
-        "Maximum number of log lines a second that one user or address causes, averaged over 20 seconds; the "
-        "rest is counted in a line, and none is no limit.", reloads=True,
+        "Maximum number of log lines per second for one user or address, averaged over 20 seconds; a summary "
+        "line counts the lines left out. none means no limit.", reloads=True,
     )
     audit = Setting(
         optional(FILE), None, "Append the audit log to this file, one JSON object per operation.",
