@@ -11,7 +11,7 @@ import errno
 import os
 import sys
 
-from pysftpserver.engine.session import check_count, check_offset
+from pysftpserver.engine.session import MAX_OFFSET, check_count, check_offset
 from pysftpserver.pysftpexceptions import SFTPEndOfFile, SFTPFailure, SFTPUnsupported
 
 TYPE_CHECKING = False
@@ -46,8 +46,9 @@ def copy_data(
     session.storage.read(source.object, offset, 0)
     session.storage.write(target.object, target_offset, b"")
     # No further than the end as it is now: a target that is the same file by another name would move
-    # it away. At least one byte is asked for, in case the size is out of date.
-    todo = min(length or sys.maxsize, max(1, _size(session, source) - offset))
+    # it away. At least one byte is asked for, in case the size is out of date; but at the last offset there
+    # is, the kernel has an error for that in place of the end of the file.
+    todo = min(length or sys.maxsize, max(1, _size(session, source) - offset), MAX_OFFSET - offset)
     copied = 0
     step = _kernel_step(session, source, target)
     while copied < todo:

@@ -1,7 +1,7 @@
 """Rules that implementations get wrong, of files: reading, writing, opening, attributes, handles."""
 
 from . import packets
-from .compare import DROP_IN, JAIL, Pair
+from .compare import DROP_IN, JAIL, Pair, disagreement
 from .model import Handle, Step, step
 from .packets import (
     APPEND,
@@ -53,6 +53,14 @@ class Rules:
             (step("read", FIRST, 0, 261121), large),
             (step("read", FIRST, 0, (1 << 32) - 1), large),
         )
+
+    def test_a_copy_from_the_last_offset_there_is_ends_as_the_file_system_says(self):
+        steps = [
+            step("open", b"f", READ),
+            step("open", b"g", READ | WRITE),
+            step("copy-data", FIRST, (1 << 63) - 1, 1, SECOND, 0),
+        ]
+        self.assertFalse(disagreement(self.candidate, steps))
 
     def test_an_offset_that_no_file_has_is_a_bad_message(self):
         self.agree(
