@@ -6,6 +6,8 @@ What may not enter: protocols, storages. Facts: sd_listen_fds(3), socket(7) on S
 from __future__ import annotations
 
 import asyncio
+import errno
+import itertools
 import os
 import queue
 import resource
@@ -26,6 +28,7 @@ BACKLOG = 512
 FIRST_PASSED = 3  # the first descriptor that systemd hands over
 OTHER_DESCRIPTORS = 256  # what a server has open besides its connections
 MANY_DESCRIPTORS = 1 << 20  # where there is no limit
+FREE_PORT_TRIES = 10  # to find a port that is free at all addresses
 EVERYWHERE = ("0.0.0.0", "::")  # all addresses of IPv4 and of IPv6
 
 
@@ -52,17 +55,18 @@ def descriptors() -> int:
 
 
 def listening_sockets(
-    addresses: Sequence[str] | None, port: int, groups: int = 1
+    addresses: Sequence[str] | None, port: int, groups: int = 1, tries: int = FREE_PORT_TRIES
 ) -> list[list[socket.socket]]:
     """Sockets that listen, non-blocking: one group for each process that serves, which share the port.
 
     addresses: None for all of IPv4 and, where the host has it, of IPv6. port: 0 for any free one, the same
-    for all addresses. If systemd has passed sockets (LISTEN_FDS), every group has those. Raises Unavailable.
+    for all addresses, found within `tries` tries. If systemd has passed sockets (LISTEN_FDS), every group has those. Raises Unavailable.
     """
     passed = passed_sockets()
     if passed:
         return [passed] * groups
     found: list[list[socket.socket]] = [[] for _ in range(groups)]
+    is_any = port == 0
     for address in EVERYWHERE if addresses is None else addresses:
         for group in found:
             try:
@@ -71,8 +75,14 @@ def listening_sockets(
                     listen(address, port).close()
                 one = listen(address, port, is_shared=groups > 1)
             except OSError as error:
-                if addresses is None and address == "::":
+                is_taken = error.errno == errno.EADDRINUSE
+                if addresses is None and address == "::" and not is_taken:
                     break  # this host has no IPv6
+                for opened in itertools.chain(*found):
+                    opened.close()
+                if is_taken and is_any and tries > 1:
+                    # The port that was free at the first address is taken at this one.
+                    return listening_sockets(addresses, 0, groups, tries - 1)
                 raise Unavailable(f"cannot listen on {address} port {port}: {reason_of(error)}") from None
             group.append(one)
             port = one.getsockname()[1]

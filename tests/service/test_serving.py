@@ -53,6 +53,40 @@ class Listening(Case):
         self.assertEqual(len({port for _, port in names}), 1)
         self.assertEqual([name for name, _ in names], ["127.0.0.1", "127.0.0.2"] * 2)
 
+    def taken_at(self, address: str, port: int) -> socket.socket:
+        taken = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+        self.addCleanup(taken.close)
+        if ":" in address:
+            taken.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        taken.bind((address, port))
+        taken.listen()
+        return taken
+
+    def test_a_port_that_another_program_has_at_the_second_address_is_not_the_free_one(self):
+        listen, taken = serving.listen, []
+
+        def and_another_program(address, port, is_shared=False):
+            one = listen(address, port, is_shared)
+            if port == 0 and len(taken) < 2 and is_shared == (groups > 1):
+                taken.append(one.getsockname()[1])
+                self.taken_at("127.0.0.2", taken[-1])
+            return one
+
+        for groups in (1, 2):
+            taken.clear()
+            with self.subTest(groups=groups), mock.patch.object(serving, "listen", and_another_program):
+                found = self.listening(("127.0.0.1", "127.0.0.2"), 0, groups)
+                names = [one.getsockname() for group in found for one in group]
+                self.assertEqual([name for name, _ in names], ["127.0.0.1", "127.0.0.2"] * groups)
+                self.assertEqual(len(taken), 2)
+                self.assertEqual(len({port for _, port in names} - set(taken)), 1)
+
+    @unittest.skipUnless(socket.has_ipv6, "IPv6 is what is taken")
+    def test_a_port_that_is_taken_for_ipv6_is_not_a_host_without_it(self):
+        port = self.taken_at("::1", 0).getsockname()[1]
+        with self.assertRaisesRegex(Unavailable, f":: port {port}: address already in use"):
+            self.listening(None, port)
+
     def test_an_address_that_is_taken_is_named_with_the_reason(self):
         ((first,),) = self.listening(("127.0.0.1",), 0)
         port = first.getsockname()[1]
