@@ -25,6 +25,11 @@ def resident(pid: int) -> int:
     raise AssertionError("no VmRSS")
 
 
+def spent(pid: int) -> float:
+    """Seconds of processor time that the main thread of a process has had."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+
+
 class Stranger(asyncssh.SSHClientConnection):
     """A connection up to the first login request, which it does not send. is_ready: it could."""
 
