@@ -11,7 +11,7 @@ from pysftpserver.laboratory import client
 from tests.laboratory.serving import HOST, PASSWORD, Served, ServerCase
 from tests.support.waiting import PATIENCE, until
 
-MOST_WAIT = 5.0  # seconds for a login on a busy machine
+MOST_WAIT = PATIENCE / 3  # seconds for a login on a busy machine
 NEWCOMER = "127.0.9.1"
 
 

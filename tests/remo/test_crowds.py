@@ -13,7 +13,7 @@ from tests.remo.hosting import HostCase, Raw, request
 from tests.support.hard import IS_HARD
 from tests.support.waiting import PATIENCE
 
-MOST_WAIT = 5.0  # seconds for a login on a busy machine; a second is what it may take on a quiet one
+MOST_WAIT = PATIENCE / 3  # seconds for a login on a busy machine; a second is what it may take on a quiet one
 NEWCOMER = "127.0.9.1"
 LOGIN = request("POST", "/auth", None, None, "Content-Length: 4000")
 CHUNKED = request("POST", "/auth", None, None, "Transfer-Encoding: chunked")

@@ -18,7 +18,7 @@ from tests.support.ports import LOOPBACK
 from tests.support.waiting import PATIENCE, until
 
 OTHER = "127.0.0.2"  # another address of this host
-MOST_WAIT = 1.0 + 2.0  # seconds for a newcomer on a busy machine; the attack would last for 120
+MOST_WAIT = PATIENCE / 3  # seconds for a newcomer on a busy machine; the attack would last for 120
 NAMES = 60_000  # of each listing: about 11 MiB
 CROWD = 12  # clients that send one each
 CEILING = 48 << 20  # bytes, for all of them
