@@ -130,6 +130,8 @@ class Upload(TemporaryFile):
         except OSError as error:  # as in sync_directory()
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EINVAL):
                 raise
+
+    def finish(self) -> None:
         self.check_root()
         self._close()
 
