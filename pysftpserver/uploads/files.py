@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.host.linux import start_writing, sync_file_system
@@ -177,8 +178,11 @@ class StoredFile(TemporaryFile):
         self.size += len(piece)
 
     def set_time(self, mtime: int) -> None:
-        """Set the modification time, in seconds since the epoch."""
-        self._storage.fsetstat(self._handle, SFTPAttributes(atime=mtime, mtime=mtime))
+        """Set the modification time, in seconds since the epoch.
+
+        The other time is now: a file that waits to be put in place is in use, however old its original.
+        """
+        self._storage.fsetstat(self._handle, SFTPAttributes(atime=int(time.time()), mtime=mtime))
 
     def prepare(self) -> None:
         if self._replaced is not None:

@@ -106,6 +106,22 @@ class Batches(InAPlace):
         self.receiver.close()
         self.assertEqual(sorted(self.there()), ["small"])
 
+    def test_complete_files_do_not_wait_for_a_peer_that_sends_a_byte_now_and_then(self) -> None:
+        self.receive("small")
+        self.receiver.begin("large", MTIME, 3)
+        self.receiver.write(memoryview(b"1"))
+        self.assertEqual(self.stored, [])
+        with mock.patch("pysftpserver.sksync.receiving.MOST_SECONDS", 0):
+            self.receiver.write(memoryview(b"2"))
+        self.assertEqual((self.stored, self.there()["small"]), (["small"], b"content"))
+        self.receiver.close()
+
+    def test_files_that_a_storage_may_keep_in_memory_do_not_wait(self) -> None:
+        with mock.patch.object(self.receiver.storage, "fileno", lambda handle: None):
+            for number in range(3):
+                self.receive(f"f{number}")
+                self.assertEqual(len(self.stored), number + 1)
+
     def test_files_in_a_new_directory_whose_name_is_not_safe_are_not_reported_as_stored(self) -> None:
         self.receive("new/f")
 
