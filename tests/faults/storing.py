@@ -24,10 +24,8 @@ from pathlib import Path
 from pysftpserver.laboratory import client
 from pysftpserver.laboratory.services.files import Files
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
-from tests.integration.sshd import TARGET
 from tests.laboratory import serving
 from tests.remo import running
-from tests.sshd.running import Login, Pysftpd
 from tests.support.paths import ROOT
 from tests.support.ports import LOOPBACK
 from tests.support.processes import Program
@@ -138,6 +136,9 @@ def pysftpd(*options: str) -> Callable[[Path, Path], contextlib.AbstractContextM
 
     @contextlib.contextmanager
     def stored(served: Path, local: Path) -> Iterator[None]:
+        from tests.integration.sshd import TARGET  # slow to import
+        from tests.sshd.running import Login, Pysftpd
+
         (local.parent / "files").symlink_to(served.parent)
         server = Pysftpd(local.parent, *options)
         login = Login(local.parent / "alice", "alice")

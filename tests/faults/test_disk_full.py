@@ -18,8 +18,8 @@ from tests.support.waiting import PATIENCE, until
 FULL = (sftp.FAILURE, os.strerror(errno.ENOSPC))
 PAGE = os.sysconf("SC_PAGE_SIZE")
 DISK = MIB
-# The length of the WRITEs, and the pages that are free for them: no multiple of 32 or 255 KiB.
 DAILY = ("pysksync, to the server", "pysftplab, Files", "pysftpjail --atomic-uploads")
+# The length of the WRITEs, and the pages that are free for them: no multiple of 32 or 255 KiB.
 FILLINGS = ((1, 2), (32 * KIB, 126), (sftp.MAX_DATA, 126))
 
 
