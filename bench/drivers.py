@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pysftpserver.engine import wire
@@ -23,12 +23,19 @@ from pysftpserver.testing import sftpcmd, sftpint, sftpint64, sftpstring
 CHECKOUT = Path(__file__).resolve().parents[1]
 INIT = sftpint(5) + bytes((wire.SSH2_FXP_INIT,)) + sftpint(wire.SFTP_VERSION)
 CHUNK = 1 << 18  # bytes
+Command = Callable[[str], list[str]]
 
 
 def command(name: str) -> list[str]:
     """Return the command line of one of our commands, installed with this interpreter or in the checkout."""
     installed = Path(sys.executable).parent / name
     return [sys.executable, str(installed if installed.exists() else CHECKOUT / "bin" / name)]
+
+
+def unsynced_command(name: str) -> list[str]:
+    """Return the same for one that does not wait for the disk."""
+    python, script = command(name)
+    return [python, str(CHECKOUT / "bench" / "unsynced.py"), script]
 
 
 def sftp(server: Sequence[str], commands: str, options: Sequence[str] = ()) -> float:

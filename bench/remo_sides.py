@@ -33,17 +33,20 @@ class Nowhere:
 
 
 @contextlib.contextmanager
-def started(top: Path, sizes: Sizes) -> Iterator[Sides]:
-    """Yield the sides, with the server running."""
+def started(top: Path, sizes: Sizes, command: drivers.Command = drivers.command) -> Iterator[Sides]:
+    """Yield the sides, with the server running. command: as drivers.command()."""
     with contextlib.ExitStack() as stack:
-        yield Sides(top, sizes, stack)
+        yield Sides(top, sizes, stack, command)
 
 
 class Sides:
     """The server, and the work that is measured on it."""
 
-    def __init__(self, top: Path, sizes: Sizes, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self, top: Path, sizes: Sizes, stack: contextlib.ExitStack, command: drivers.Command
+    ) -> None:
         self.top = top
+        self._command = command
         self.sizes = sizes
         base = str(top / "users.sqlite")
         for prefix in ("server", USER):
@@ -70,7 +73,7 @@ class Sides:
         words += [f"--key-file={self.top / 'server_key.pem'}"]
         with log.open("wb") as errors:
             process = subprocess.Popen(
-                [*drivers.command("pysftpremo"), "serve", "--allow-root", *words],
+                [*self._command("pysftpremo"), "serve", "--allow-root", *words],
                 stderr=errors,
                 stdin=subprocess.DEVNULL,
             )
@@ -114,6 +117,14 @@ class Sides:
             for _ in range(PARTS):
                 with part.open("rb") as source:
                     self._remote.put(source, str(self.top / "stored"), part.stat().st_size)
+        return time.perf_counter() - began
+
+    def put_each(self, local: Path, target: Path) -> float:
+        """Put all files of a directory into another one, one after the other."""
+        began = time.perf_counter()
+        for path in local.iterdir():
+            with path.open("rb") as source:
+                self._remote.put(source, str(target / path.name), path.stat().st_size)
         return time.perf_counter() - began
 
     def commands_here(self) -> float:

@@ -1,10 +1,10 @@
 """`make bench`: measures each door beside a reference that does the same work, in turn in the same run.
 
 That is pysftpjail, with the jail on, beside OpenSSH's sftp-server, the storage on GridFS beside pymongo's
-GridFSBucket, pysksync beside cp, pysftpd beside sshd, pysftpremo beside Fernet, and pysftplab beside a bare
-echo server.
+GridFSBucket, pysksync beside cp, pysftpd beside sshd, pysftpremo beside Fernet, pysftplab beside a bare echo
+server, and what is synced beside the same without syncing.
 
-    python -m bench.run [--pairs N] [--only WORDS] [--json FILE]
+    python -m bench.run [--pairs N] [--only WORDS] [--json FILE] [--disk DIR]
 
 Every row is measured A B A B ..., after a warm-up pair that does not count, so that other load on the machine
 affects both. The tables have medians, their ratio (the reference's time / ours: above 1 ours is faster), the
@@ -31,7 +31,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import drivers, laboratory, pysftpd, remo, sksync
+from bench import drivers, laboratory, pysftpd, remo, sksync, stored
 from bench.gridfs import GROUP, MIB, Sizes, contests
 from bench.rows import Material, Row, rows, ssh_rows
 from pysftpserver.storages.embedded import EmbeddedFailed
@@ -176,6 +176,12 @@ def database_versions() -> str:
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("pymongo", "SecantusDB"))
 
 
+def file_system(directory: str) -> str:
+    """Return the type of the file system of a directory."""
+    argv = ["findmnt", "-n", "-o", "FSTYPE", "-T", directory]
+    return subprocess.run(argv, capture_output=True, text=True).stdout.strip()
+
+
 def shared_memory() -> str | None:
     """Return a tmpfs for the data, or None."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -189,7 +195,7 @@ def say(text: str) -> None:
 
 def measure_servers(top: Path, pairs: int, only: str) -> tuple[list[Result], list[Memory]]:
     """Measure the rows beside sftp-server whose name contains `only`, and the memory after bulk rows."""
-    groups = (GROUP, *(door.GROUP for door in (sksync, pysftpd, remo, laboratory)))
+    groups = (GROUP, *(door.GROUP for door in (sksync, pysftpd, remo, laboratory, stored)))
     if any(group in only for group in groups):
         return [], []  # no name here contains that word, and creating the files takes time
     material = Material(top)
@@ -351,6 +357,20 @@ def measure_laboratory(
         return [measured(contest, sides, pairs) for contest in chosen], []
 
 
+def measure_stored(
+    top: Path, pairs: int, only: str, sizes: stored.Sizes | None = None
+) -> tuple[list[Result], list[Memory]]:
+    """Measure what syncing costs. top: on a disk."""
+    sizes = sizes or stored.Sizes()
+    chosen = [contest for contest in stored.contests(sizes) if only in contest.name]
+    if not chosen:
+        return [], []
+    from bench.stored_sides import started
+
+    with started(top, sizes) as sides:
+        return [stored.with_target(contest, measured(contest, sides, pairs)) for contest in chosen], []
+
+
 def missing(error: Exception) -> str:
     """Return what is missing and how to install it."""
     return f"{error}; run pip install '.[mongo,embedded]'" if isinstance(error, ImportError) else str(error)
@@ -360,8 +380,8 @@ def main() -> int:
     """Run the benchmark; print the table and write it as JSON."""
     parser = argparse.ArgumentParser(
         description="Measures pysftpjail beside sftp-server, the storage on GridFS beside its driver, "
-        "pysksync beside cp, pysftpd beside sshd, pysftpremo beside Fernet, and pysftplab beside a bare echo "
-        "server."
+        "pysksync beside cp, pysftpd beside sshd, pysftpremo beside Fernet, pysftplab beside a bare echo "
+        "server, and what is synced beside the same without syncing."
     )
     parser.add_argument(
         "--pairs", type=int, default=5, help="Number of measured pairs per row. The default is 5."
@@ -375,6 +395,11 @@ def main() -> int:
         default=drivers.CHECKOUT / "bench.json",
         help="Also write the results to this file. The default is bench.json in the checkout.",
     )
+    parser.add_argument(
+        "--disk",
+        default=stored.DISK,
+        help=f"Measure what syncing costs in this directory. The default is {stored.DISK}.",
+    )
     options = parser.parse_args()
     # Compiled modules, as in an installation; otherwise a server would compile them at every start.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -385,8 +410,9 @@ def main() -> int:
     memory: list[Memory] = []
     left_out = ""
     doors = (measure_sksync, measure_pysftpd, measure_remo, measure_laboratory)
-    for measure in (measure_servers, measure_gridfs, *doors):
-        with tempfile.TemporaryDirectory(dir=place, prefix="pysftpserver-bench-") as top:
+    for measure in (measure_servers, measure_gridfs, *doors, measure_stored):
+        where = options.disk if measure is measure_stored else place
+        with tempfile.TemporaryDirectory(dir=where, prefix="pysftpserver-bench-") as top:
             try:
                 found = measure(Path(top), options.pairs, options.only)
             except (ModuleNotFoundError, EmbeddedFailed) as error:
@@ -401,6 +427,8 @@ def main() -> int:
         return 1
     if any(result.name.startswith(GROUP) for result in results):
         machine += f", {database_versions()}"
+    if any(result.name.startswith(stored.GROUP) for result in results):
+        machine += f", {options.disk} on {file_system(options.disk)}"
     where = "a tmpfs" if place else "the page cache"
     print(f"{machine}; data in {where}; {options.pairs} pairs after a warm-up, medians\n")
     print(tables(results))

@@ -29,9 +29,9 @@ WITHOUT_DIGESTS = {("big", "plain"), ("big", "TLS")}  # rows in which digests wo
 
 
 @contextlib.contextmanager
-def started(top: Path, sizes: Sizes) -> Iterator[Sides]:
-    """Yield the sides, with two servers running."""
-    sides = Sides(top, sizes)
+def started(top: Path, sizes: Sizes, command: drivers.Command = drivers.command) -> Iterator[Sides]:
+    """Yield the sides, with two servers running. command: as drivers.command()."""
+    sides = Sides(top, sizes, command)
     try:
         yield sides
     finally:
@@ -41,8 +41,9 @@ def started(top: Path, sizes: Sizes) -> Iterator[Sides]:
 class Sides:
     """Both sides, and servers with and without TLS."""
 
-    def __init__(self, top: Path, sizes: Sizes) -> None:
+    def __init__(self, top: Path, sizes: Sizes, command: drivers.Command) -> None:
         self.top = top
+        self._command = command
         self._trees = {"small": top / "small", "big": top / "big"}
         self._sizes = sizes
         self._shared = top / "shared"
@@ -59,7 +60,7 @@ class Sides:
         config = self.top / f"server-{use_tls}.json"
         keys = {"host": "127.0.0.1", "port": 0, "server_root": str(self._shared), "require_auth": False}
         config.write_text(json.dumps({**keys, **self._tls_keys(use_tls)}))
-        argv = [*drivers.command("pysksync"), "--allow-root", str(config)]
+        argv = [*self._command("pysksync"), "--allow-root", str(config)]
         process = subprocess.Popen(argv, stderr=subprocess.PIPE)
         self._processes.append(process)
         assert process.stderr is not None
@@ -127,7 +128,8 @@ class Sides:
         protocol = "pysksync 1" if (which, way) in WITHOUT_DIGESTS else "pysksync 2"
         keys = {"host": "127.0.0.1", "port": self._ports[use_tls], "protocol": protocol}
         config.write_text(json.dumps({**keys, **self._tls_keys(use_tls), "client": section}))
-        seconds = drivers.timed([*drivers.command("pysksync"), str(config), "client", "client"])
+        os.sync()  # what was made just now, for the rows on what is stored
+        seconds = drivers.timed([*self._command("pysksync"), str(config), "client", "client"])
         for place in (server, client):
             _check(_files(place), _files(self.tree(which)))
             self._fresh(place)

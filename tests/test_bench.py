@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from bench import gridfs, laboratory, pysftpd, remo, sksync
+from bench import drivers, gridfs, laboratory, pysftpd, remo, sksync, stored
 from bench.gridfs import GROUP, MIB, Sizes
 from bench.run import (
     SERVERS,
@@ -23,10 +23,13 @@ from bench.run import (
     measure_pysftpd,
     measure_remo,
     measure_sksync,
+    measure_stored,
     memory_line,
     tables,
 )
+from tests.support.hard import IS_HARD
 from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE
 
 LITTLE = Sizes(transfer=4 * MIB, sought=4 * MIB, reads=20, names=20, others=200, many=200)
 WITHOUT_A_DRIVER = "import sys; sys.modules['pymongo'] = sys.modules['gridfs'] = None; "
@@ -141,6 +144,26 @@ class OnRemo(MeasuredCase):
         found = remo.with_target(contest, measured)
         # With that ratio, the 400 of them take two seconds.
         self.assertAlmostEqual(found.reference / (found.target or 0), 400 / 200)
+
+
+class OnWhatIsStored(MeasuredCase):
+    @unittest.skipUnless(IS_HARD, "each server is started twice: only in make test-hard")
+    def test_every_row_can_be_measured(self):
+        little = stored.Sizes(synced=20, files=3, each=1000)
+        results, memory = self.measured(measure_stored, stored, little)
+        self.assertEqual((len(results), memory), (len(list(stored.contests(little))), []))
+
+    def test_syncing_may_add_a_second_to_a_sync(self):
+        contest = next(stored.contests(stored.Sizes()))
+        found = stored.with_target(contest, result(contest.name, 0.25))  # the reference took half a second
+        self.assertAlmostEqual(found.reference / (found.target or 0), 0.5 + 1.0)
+
+    def test_the_command_that_does_not_sync_is_ours_in_all_else(self):
+        python, script, *command = drivers.unsynced_command("pysftpjail")
+        done = subprocess.run(
+            [python, script, *command, "--list-requests"], capture_output=True, text=True, timeout=PATIENCE
+        )
+        self.assertEqual((done.returncode, done.stdout.split()[0]), (0, "open"), done.stderr)
 
 
 class OnPysftpd(MeasuredCase):

@@ -162,8 +162,8 @@ SECURITY_OPTIONS = (
     Option(
         "--durable",
         help="Reply to a request that changes something only when the change is on the disk: the content of "
-        "a file when it is closed, and each new, changed or removed name. The default is to leave that to "
-        "the system, as sftp-server does, except for files that --atomic-uploads replaces.",
+        "a file when it is closed, attributes, and each new, changed or removed name. The default is to "
+        "leave that to the system, as sftp-server does, except for files that --atomic-uploads replaces.",
     ),
     Option(
         "--audit", metavar="FILE",

@@ -19,7 +19,7 @@ from pysftpserver.sksync.dialogue import Dialogue, SyncError
 from pysftpserver.sksync.listing import listing
 from pysftpserver.sksync.logins import need_srptools
 from pysftpserver.sksync.parsing import Damaged, DownloadParser
-from pysftpserver.sksync.receiving import Receiver
+from pysftpserver.sksync.receiving import MOST_SECONDS, Receiver
 from pysftpserver.sksync.sending import BLOCK, CannotSend, Sender
 from pysftpserver.sksync.shares import directory
 from pysftpserver.sksync.tls import ClientTLS, TLSError
@@ -261,6 +261,8 @@ class _Run:
         parser = DownloadParser(request.dialect, receiver, check)
         try:
             while not parser.is_done:
+                if receiver.has_waiting and dialogue.is_quiet(MOST_SECONDS):
+                    receiver.commit()
                 self.observer.moved(dialogue.feed(parser))
         finally:
             receiver.close()

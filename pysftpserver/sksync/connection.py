@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import ssl
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -121,27 +122,33 @@ class Connection(asyncio.Protocol):
 
     async def receive(self) -> bytes:
         """The next piece; b"" when the peer sends no more. Raises OutOfPatience."""
-        if self._waiting <= self._most_waiting // 2 and not self._is_lost:
-            self.transport.resume_reading()
-        if not self._pieces:
-            await self._wait()
+        await self.is_quiet()
         if not self._pieces:
             return b""
         piece = self._pieces.popleft()
         self._waiting -= len(piece)
         return piece
 
-    async def _wait(self) -> None:
-        if self._has_ended:
-            return
+    async def is_quiet(self, seconds: float = math.inf) -> bool:
+        """Wait until something is there or the peer sends no more; whether that took longer than so many
+        seconds. Raises OutOfPatience.
+        """
+        if self._waiting <= self._most_waiting // 2 and not self._is_lost:
+            self.transport.resume_reading()
+        if self._pieces or self._has_ended:
+            return False
         loop = asyncio.get_running_loop()
         start = loop.time()
+        left = self._patience.left()
         self._wake = loop.create_future()
         try:
-            async with asyncio.timeout(self._patience.left()):
+            async with asyncio.timeout(min(left, seconds)):
                 await self._wake
+            return False
         except TimeoutError:
-            raise self._patience.lost() from None
+            if left <= seconds:
+                raise self._patience.lost() from None
+            return True
         finally:
             self._wake = None
             self._patience.waited(loop.time() - start, self._waiting)

@@ -6,6 +6,7 @@ What may not enter: storages, what is planned.
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import time
@@ -184,6 +185,21 @@ class Dialogue:
         while found[-1] and self._data.find(b"\n", self._start, self._end) >= 0:
             found.append(self.line())
         return found
+
+    def is_quiet(self, seconds: float) -> bool:
+        """Wait until the server sends something; whether that took longer than so many seconds.
+
+        Raises OutOfPatience.
+        """
+        if self._start < self._end or (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()):
+            return False
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        began = time.monotonic()
+        try:
+            return not poll.poll(1000 * min(seconds, self._patience.left()))
+        finally:
+            self._patience.waited(time.monotonic() - began, 0)
 
     def feed(self, parser: ContentParser) -> int:
         """Give a parser what comes next; return its length in bytes. Raises what the parser raises,

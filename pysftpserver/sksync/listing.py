@@ -118,7 +118,7 @@ def _add(found: Listing, path: bytes, attrs: SFTPAttributes, dialect: Dialect) -
     mode = S_IFREG if attrs.permissions is None else attrs.permissions  # a small plugin may leave them out
     last = path.rpartition(b"/")[2]
     if temporary.is_temporary(last):
-        if S_ISREG(mode) and temporary.is_abandoned(last, attrs.mtime or 0):
+        if S_ISREG(mode) and temporary.is_abandoned(last, attrs):
             found.leftovers.append(path)
         return False
     try:

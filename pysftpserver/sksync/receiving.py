@@ -1,8 +1,9 @@
 """Receives the files of a sync in temporary files, and puts them in place some at a time.
 
 To make a file safe from a crash, the disk is waited for, and to wait for each of 1,500 small files takes
-many seconds. Files that are complete wait for others until there are MOST_WAITING of them or MOST_BYTES; then
-all are synced together and renamed.
+many seconds. Files that are complete wait for others until there are MOST_WAITING of them or MOST_BYTES, or
+for MOST_SECONDS; then all are synced together and renamed. Files without a descriptor of the host's do not
+wait: they cannot be synced together, and their storage may keep them in memory.
 
 Blocking calls of the storage's. What may not enter: sockets, wire formats, what is planned.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from stat import S_ISDIR, S_ISREG
@@ -27,6 +29,7 @@ from pysftpserver.uploads.leftovers import remove_leftovers
 DIRECTORY = 0o777
 MOST_WAITING = 128  # complete files: each is an open file
 MOST_BYTES = 64 << 20  # of complete files: to be received again if this process is killed
+MOST_SECONDS = 2.0  # that a complete file waits, however slow the peer is
 TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE}
 FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
@@ -68,6 +71,12 @@ class Receiver:
     _incoming: StoredFile | None = None
     _waiting: dict[str, StoredFile] = field(default_factory=dict)  # complete files, by name
     _waiting_bytes: int = 0
+    _waiting_since: float = 0.0
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether files are complete that are not in their place: commit() when the peer is silent."""
+        return bool(self._waiting)
 
     # --- a sink -------------------------------------------------------------------------------------------
 
@@ -94,7 +103,7 @@ class Receiver:
             except (OSError, SFTPException) as error:
                 self._fail_for(error)
                 return
-            if self._waiting and self._waiting_bytes + self._incoming.size >= MOST_BYTES:
+            if self._waiting and self._have_waited(self._incoming.size):
                 self.commit()  # a large file may take hours
 
     def end(self) -> None:
@@ -109,10 +118,17 @@ class Receiver:
         incoming, self._incoming = self._incoming, None
         name, mtime = self._name, self._mtime
         incoming.check = lambda: self._check_unchanged(name, mtime)
+        if not self._waiting:
+            self._waiting_since = time.monotonic()
         self._waiting[name] = incoming
         self._waiting_bytes += incoming.size
-        if len(self._waiting) >= MOST_WAITING or self._waiting_bytes >= MOST_BYTES:
+        if len(self._waiting) >= MOST_WAITING or self._have_waited() or incoming.descriptor() is None:
             self.commit()
+
+    def _have_waited(self, more: int = 0) -> bool:
+        """Whether the complete files have waited long enough. more: bytes of another one."""
+        has_time = time.monotonic() - self._waiting_since < MOST_SECONDS
+        return self._waiting_bytes + more >= MOST_BYTES or not has_time
 
     def commit(self) -> None:
         """Put the files that are complete in place. What was reported to on_file then survives a crash."""

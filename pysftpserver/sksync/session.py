@@ -23,7 +23,7 @@ from pysftpserver.sksync import listing, plan, wire
 from pysftpserver.sksync.connection import ConnectionEnded
 from pysftpserver.sksync.logins import LoginFailed
 from pysftpserver.sksync.parsing import Damaged, ListingParser, UploadParser
-from pysftpserver.sksync.receiving import Receiver
+from pysftpserver.sksync.receiving import MOST_SECONDS, Receiver
 from pysftpserver.sksync.sending import CannotSend, Sender
 from pysftpserver.sksync.shares import NotShared
 from pysftpserver.sksync.wire import Dialect, Malformed
@@ -292,6 +292,8 @@ class Session:
                     # Not waiting until it is sent: a client that is sending does not read, and then both
                     # sides would wait for ever.
                     self.connection.send(ask)
+                if receiver.has_waiting and await self.connection.is_quiet(MOST_SECONDS):
+                    await self.in_thread(receiver.commit)
                 before = parser.count
                 await self._feed(parser, f"before {names[before]!r} was complete")
                 came = parser.count - before

@@ -43,6 +43,12 @@ class ServerSettings(ServiceSettings):
     create_folders = Setting(
         FLAG, False, "Create the folder of a user at login when it is missing; pysftpctl creates it as well."
     )
+    disk_marker = Setting(
+        optional(text("NAME")), None,
+        "Serve and create folders only while sftp_path has an entry of this name, which you make on the disk "
+        "that is mounted there.",
+        unset="no check",
+    )
     redis_host = Setting(text("HOST"), "localhost", "Host of the Redis server that holds the users.")
     redis_port = Setting(whole(1, 65535, "PORT"), 6379, "Port of the Redis server.")
     redis_dbindex = Setting(whole(0, 1_000_000, "NUMBER"), 1, "Number of the Redis database.")

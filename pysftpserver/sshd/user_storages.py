@@ -58,6 +58,7 @@ class UserStorages:
         self._openers = openers
         self._path = settings.sftp_path
         self._creates = settings.create_folders
+        self._marker = settings.disk_marker
         self._uri = uri_of(settings)
         self._database = settings.mongo_database
         self._bucket_name = settings.mongo_bucket
@@ -73,6 +74,9 @@ class UserStorages:
         kind, _, rest = (user.storage or "").partition(":")
         if not user.storage:
             path = os.path.join(self._path, user.folder)
+            why = unmounted(self._path, self._marker)
+            if why is not None:
+                raise ValueError(why)
             if self._creates:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(path, FOLDER_MODE)
@@ -130,6 +134,9 @@ def make_folder(settings: ServerSettings, user: User) -> str | None:
     """
     if user.storage or "sftp_path" not in settings.given:
         return None
+    why = unmounted(settings.sftp_path, settings.disk_marker)
+    if why is not None:
+        return why
     path = os.path.join(settings.sftp_path, user.folder)
     try:
         above = os.stat(settings.sftp_path)
@@ -141,6 +148,13 @@ def make_folder(settings: ServerSettings, user: User) -> str | None:
     except OSError as error:
         return f"folder {path}: {reason_of(error)}; create it, or the user cannot be served"
     return None
+
+
+def unmounted(path: str, marker: str | None) -> str | None:
+    """Why the disk of the folders seems not to be mounted there; None if it is, and without a marker."""
+    if marker is None or os.path.lexists(os.path.join(path, marker)):
+        return None
+    return f"sftp_path {path} has no {marker}, which disk_marker asks for; mount the disk of the folders"
 
 
 def uri_of(settings: ServerSettings) -> str | None:

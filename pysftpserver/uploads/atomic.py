@@ -21,6 +21,7 @@ import os
 import time
 from stat import S_IMODE, S_IRWXU, S_ISGID, S_ISREG, S_ISUID, S_IXGRP
 
+from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.host.linux import rename_noreplace
 from pysftpserver.pysftpexceptions import SFTPFailure
 from pysftpserver.storage import SFTPServerStorage
@@ -51,7 +52,9 @@ class Upload(TemporaryFile):
     discard(). handles: the number of the client's. directory: a descriptor of its directory. temporary, name:
     its name in there, and the name that it will have. exclusive: whether that name must be free when the file
     is renamed. broken: whether something could not be written. durable: whether the file has to survive a
-    crash, as it does when the client asked for fsync. check_root: the storage's.
+    crash, as it does when the client asked for fsync. mode: the permissions that it will have. Until then, it
+    is for its owner only: other users who can open a file can lock it, and keep a leftover from being
+    removed. check_root: the storage's.
     """
 
     __slots__ = (
@@ -62,6 +65,7 @@ class Upload(TemporaryFile):
         "exclusive",
         "handle",
         "handles",
+        "mode",
         "name",
         "temporary",
     )
@@ -73,6 +77,7 @@ class Upload(TemporaryFile):
         temporary: bytes,
         name: bytes,
         exclusive: bool,
+        mode: int,
         check_root: Callable[[], None],
     ) -> None:
         self.check_root = check_root
@@ -82,12 +87,14 @@ class Upload(TemporaryFile):
         self.temporary = temporary
         self.name = name
         self.exclusive = exclusive
+        self.mode = mode
         self.broken = False
         self.durable = False
 
     def prepare(self) -> None:
         if self.broken:  # many clients close what they could not write
             raise Incomplete
+        os.fchmod(self.handle, self.mode)
         os.close(os.dup(self.handle))  # a file system that reports a full disk only here (NFS) does so now
 
     def sync(self) -> None:
@@ -130,6 +137,8 @@ class Upload(TemporaryFile):
         except OSError as error:  # as in sync_directory()
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EINVAL):
                 raise
+
+    def finish(self) -> None:
         self.check_root()
         self._close()
 
@@ -254,19 +263,22 @@ class AtomicUploads(SFTPServerStorage):
         directory = self._open(parent or b"/", os.O_PATH | DIRECTORY)
         try:
             self._look_once(parent or b"/")
-            descriptor, temporary_name = self._open_temporary(directory, name, flags, mode, existing)
+            descriptor, temporary_name, mode = self._open_temporary(directory, name, flags, mode, existing)
         except BaseException:
             os.close(directory)
             raise
         exclusive = bool(flags & os.O_EXCL)
-        upload = Upload(descriptor, directory, temporary_name, name, exclusive, self.check_root)
+        upload = Upload(descriptor, directory, temporary_name, name, exclusive, mode, self.check_root)
         self._add_handle(descriptor, upload)
         return descriptor
 
     def _open_temporary(
         self, directory: int, final_name: bytes, flags: int, mode: int, existing: int | None
-    ) -> tuple[int, bytes]:
-        """A new, locked file in a directory, and its name. Raises SFTPFailure if another session has it."""
+    ) -> tuple[int, bytes, int]:
+        """A new, locked file in a directory, its name, and the permissions that it will have.
+
+        Raises SFTPFailure if another session has it.
+        """
         flags = flags & ~os.O_TRUNC | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         if existing is not None:
             mode = os.fstat(existing).st_mode & S_IRWXU  # until it is like the old one, its owner's alone
@@ -292,10 +304,11 @@ class AtomicUploads(SFTPServerStorage):
                 if not os.fstat(descriptor).st_nlink:
                     raise BlockingIOError
                 if existing is not None:
-                    _make_alike(descriptor, existing)
-                elif mode & self._process_umask:
-                    os.fchmod(descriptor, mode)  # the process's umask has taken more away
-                return descriptor, name
+                    mode = _make_alike(descriptor, existing)
+                elif not mode & self._process_umask:  # or the process's umask has taken more away
+                    mode = S_IMODE(os.fstat(descriptor).st_mode)
+                os.fchmod(descriptor, mode & S_IRWXU)
+                return descriptor, name, mode
             except BlockingIOError:  # another session was faster, and takes it for a leftover
                 os.close(descriptor)
             except BaseException:
@@ -336,6 +349,20 @@ class AtomicUploads(SFTPServerStorage):
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+    def fstat(self, handle: int) -> SFTPAttributes:
+        attrs = super().fstat(handle)
+        upload = self._uploads.get(handle)
+        if upload is not None:
+            attrs.permissions = (attrs.permissions or 0) & ~0o7777 | upload.mode
+        return attrs
+
+    def fsetstat(self, handle: int, attrs: SFTPAttributes) -> None:
+        upload = self._uploads.get(handle)
+        if upload is not None and attrs.permissions is not None:
+            upload.mode = S_IMODE(attrs.permissions)
+            attrs = SFTPAttributes(attrs.size, attrs.uid, attrs.gid, None, attrs.atime, attrs.mtime)
+        super().fsetstat(handle, attrs)
 
     def fsync(self, handle: int) -> None:
         try:
@@ -440,8 +467,8 @@ class SFTPAtomicVirtualChroot(AtomicUploads, SFTPServerVirtualChroot):
     """The jail with uploads that appear whole."""
 
 
-def _make_alike(new: int, old: int) -> None:
-    """Give the new file the owner and the permissions of the one it will replace, as far as this user may.
+def _make_alike(new: int, old: int) -> int:
+    """Give the new file the owner of the one it will replace, as far as this user may; return its mode.
 
     No user gets more than the old file gave: what cannot be given to its owner or its group is not given to
     another one. The set-uid and set-gid bits go where a write in place would take them away.
@@ -455,7 +482,7 @@ def _make_alike(new: int, old: int) -> None:
         mode = mode & ~(0o070 | S_ISGID) | (mode & 0o007) << 3  # to another group, what all others have
     _change_owner(new, st.st_uid, -1)
     _copy_access_list(new, old if has_group else None)
-    os.fchmod(new, mode)
+    return mode
 
 
 def _change_owner(descriptor: int, uid: int, gid: int) -> bool:

@@ -1,8 +1,9 @@
 """Durable storages: what a client was told is done survives a crash of the machine.
 
 DurableStorage goes in front of a storage of real files, and syncs before its methods return: content when a
-file is closed, names when they are made, changed or removed. What may not enter: sessions, wire formats, how
-a path is resolved. Facts: fsync(2), rename(2), ext4(5).
+file is closed, names when they are made, changed or removed, and what SETSTAT changes if this user may open
+the file. What may not enter: sessions, wire formats, how a path is resolved.
+Facts: fsync(2), rename(2), ext4(5).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from stat import S_ISREG
+from stat import S_ISDIR, S_ISREG
 
 from pysftpserver.storage import SFTPServerStorage
 from pysftpserver.uploads.files import parent_of, sync_directory
@@ -18,6 +19,8 @@ from pysftpserver.uploads.files import parent_of, sync_directory
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pysftpserver.attributes import SFTPAttributes
 
 WRITABLE = os.O_WRONLY | os.O_RDWR
 
@@ -71,6 +74,45 @@ class DurableStorage(SFTPServerStorage):
     def abandon(self, handle: int) -> None:
         self._written -= {handle}
         super().abandon(handle)
+
+    def setstat(self, path: bytes, attrs: SFTPAttributes) -> None:
+        with self._syncing_attributes(path, 0):
+            super().setstat(path, attrs)
+
+    def lsetstat(self, path: bytes, attrs: SFTPAttributes) -> None:
+        with self._syncing_attributes(path, os.O_NOFOLLOW):
+            super().lsetstat(path, attrs)
+
+    def fsetstat(self, handle: int, attrs: SFTPAttributes) -> None:
+        super().fsetstat(handle, attrs)
+        if handle not in self._written:
+            self._sync_content(handle)
+
+    @contextlib.contextmanager
+    def _syncing_attributes(self, path: bytes, flags: int) -> Iterator[None]:
+        """A context in which the attributes of a file or a directory are changed; leaving it syncs them.
+
+        It is opened before: the change may take away the permission for that.
+        """
+        descriptor = -1
+        with contextlib.suppress(OSError):  # what is wrong with the path is for the change to say
+            mode = (self.lstat if flags else self.stat)(path).permissions or 0
+            if S_ISREG(mode) or S_ISDIR(mode):
+                descriptor = self._open_somehow(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+        try:
+            yield
+            if descriptor >= 0:
+                os.fsync(descriptor)
+                self.check_root()
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def _open_somehow(self, path: bytes, flags: int) -> int:
+        try:
+            return self._open(path, flags | os.O_RDONLY)
+        except PermissionError:
+            return self._open(path, flags | os.O_WRONLY)
 
     def mkdir(self, path: bytes, mode: int) -> None:
         with self._syncing(path):

@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 
 from pysftpserver.attributes import SFTPAttributes
-from pysftpserver.host.linux import start_writing
+from pysftpserver.host.linux import start_writing, sync_file_system
 from pysftpserver.pysftpexceptions import (
     SFTPException,
     SFTPForbidden,
@@ -23,7 +24,7 @@ from pysftpserver.uploads.temporary import temporary_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any, TypeVar
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 FOR_OWNER = 0o600  # until a file is complete
 NEW = 0o666  # what the umask leaves of it
+MANY = 8  # files, for which their file system is synced as a whole
 
 
 class TemporaryFile:
@@ -54,6 +56,13 @@ class TemporaryFile:
         """Return when the content is safe from a crash, if that is asked for and the storage can do it."""
         raise NotImplementedError
 
+    def descriptor(self) -> int | None:
+        """The host's descriptor of the file, to sync it together with others; None: sync() has to do it."""
+        return None
+
+    def close(self) -> None:
+        """Close what renaming does not need. Raises what a file system reports only then."""
+
     def rename(self) -> None:
         """Give the file its name."""
         raise NotImplementedError
@@ -61,6 +70,10 @@ class TemporaryFile:
     def sync_name(self, synced: dict[bytes, Exception | None]) -> None:
         """The same as sync() for the new name. synced: directories that were synced, with the error if that
         failed; adds the file's. The kernel reports an error once, and it is about all files in there."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Do what comes last. Raises when the file went into a directory that is no longer the served one."""
         raise NotImplementedError
 
     def discard(self) -> None:
@@ -72,32 +85,65 @@ def commit_all(files: Sequence[File]) -> dict[File, Exception]:
     """Put files in place: what returns without an error is there after a crash, whole, under its name.
 
     Every file takes a step before any takes the next one, because a file system that has been told of all
-    content writes it together: the first sync waits, and the others find little to do. A file that fails is
-    discarded, and the others go on. Returns the failures, by file.
+    content writes it together. Many files of one file system are synced by one call, and their names by
+    another. A file that fails is discarded, and the others go on. Returns the failures, by file.
     """
     failures: dict[File, Exception] = {}
     synced: dict[bytes, Exception | None] = {}
-    steps: tuple[Callable[[TemporaryFile], None], ...] = (
-        lambda file: file.prepare(),
-        lambda file: file.sync(),
-        lambda file: file.rename(),
-        lambda file: file.sync_name(synced),
-    )
-    todo = list(files)
-    try:
-        for step in steps:
-            for file in todo:
+
+    def take(step: Callable[[TemporaryFile], None], but: Iterable[TemporaryFile] = ()) -> None:
+        for file in files:
+            if file not in failures and file not in but:
                 try:
                     step(file)
                 except Exception as error:
                     failures[file] = error
                     file.discard()
-            todo = [file for file in todo if file not in failures]
+
+    try:
+        take(lambda file: file.prepare())
+        with contextlib.closing(_FileSystems([file for file in files if file not in failures])) as together:
+            take(lambda file: file.sync(), but=together.sync())
+            take(lambda file: file.close())
+            take(lambda file: file.rename())
+            take(lambda file: file.sync_name(synced), but=together.sync())
+        take(lambda file: file.finish())
     except BaseException:  # an interruption
-        for file in todo:
-            file.discard()
+        for file in files:
+            if file not in failures:
+                file.discard()
         raise
     return failures
+
+
+class _FileSystems:
+    """The file systems that have many of the files. Each is held by the file that was opened first."""
+
+    def __init__(self, files: Sequence[TemporaryFile]) -> None:
+        found: dict[int, list[TemporaryFile]] = {}
+        self._files: dict[int, list[TemporaryFile]] = {}  # by a descriptor of their file system
+        with contextlib.suppress(OSError):  # without a free descriptor, each file is synced by itself
+            for file in files if len(files) >= MANY else ():
+                descriptor = file.descriptor()
+                if descriptor is not None:
+                    found.setdefault(os.fstat(descriptor).st_dev, []).append(file)
+            for some in found.values():
+                first = some[0].descriptor()
+                if len(some) >= MANY and first is not None:
+                    self._files[os.dup(first)] = some
+
+    def sync(self) -> set[TemporaryFile]:
+        """Sync each; the files for which that was enough. Errors are for sync() of each file to find."""
+        safe: set[TemporaryFile] = set()
+        for descriptor, files in self._files.items():
+            with contextlib.suppress(OSError):
+                if sync_file_system(descriptor):
+                    safe.update(files)
+        return safe
+
+    def close(self) -> None:
+        while self._files:
+            os.close(self._files.popitem()[0])
 
 
 class StoredFile(TemporaryFile):
@@ -132,19 +178,27 @@ class StoredFile(TemporaryFile):
         self.size += len(piece)
 
     def set_time(self, mtime: int) -> None:
-        """Set the modification time, in seconds since the epoch."""
-        self._storage.fsetstat(self._handle, SFTPAttributes(atime=mtime, mtime=mtime))
+        """Set the modification time, in seconds since the epoch.
+
+        The other time is now: a file that waits to be put in place is in use, however old its original.
+        """
+        self._storage.fsetstat(self._handle, SFTPAttributes(atime=int(time.time()), mtime=mtime))
 
     def prepare(self) -> None:
         if self._replaced is not None:
             self._keep_attributes(self._replaced)
-        descriptor = self._storage.fileno(self._handle)
+        descriptor = self.descriptor()
         if descriptor is not None:
             start_writing(descriptor)
+
+    def descriptor(self) -> int | None:
+        return self._storage.fileno(self._handle)
 
     def sync(self) -> None:
         with contextlib.suppress(SFTPUnsupported):
             self._storage.fsync(self._handle)
+
+    def close(self) -> None:
         self._is_open = False
         self._storage.close(self._handle)
 
@@ -166,7 +220,9 @@ class StoredFile(TemporaryFile):
         failure = synced[directory]
         if failure is not None:
             raise failure
-        self._storage.check_root()  # what went into a directory that was replaced meanwhile is not stored
+
+    def finish(self) -> None:
+        self._storage.check_root()
 
     def _keep_attributes(self, replaced: SFTPAttributes) -> None:
         """Owner before permissions, which the owner's change may take away."""

@@ -49,7 +49,7 @@ def _found(storage: SFTPAbstractServerStorage, directory: bytes) -> list[bytes]:
         found = []
         for name, attrs in entries:
             if temporary.is_temporary(name) and (
-                temporary.is_locked_name(name) or temporary.is_abandoned(name, attrs.mtime or 0)
+                temporary.is_locked_name(name) or temporary.is_abandoned(name, attrs)
             ):
                 found.append(name)
             if time.monotonic() > deadline:
@@ -68,11 +68,11 @@ def _remove_if_abandoned(storage: SFTPAbstractServerStorage, path: bytes) -> boo
         if temporary.is_locked_name(name):
             return _remove_if_unlocked(storage, path)
         try:
-            mtime = storage.lstat(path).mtime or 0
+            attrs = storage.lstat(path)
         except SFTPUnsupported:
             pass  # then the first look has to do
         else:
-            if not temporary.is_abandoned(name, mtime):
+            if not temporary.is_abandoned(name, attrs):
                 return False
         storage.rm(path)
         return True

@@ -19,6 +19,10 @@ import re
 import time
 from binascii import crc32
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pysftpserver.attributes import SFTPAttributes
+
 PREFIX = b".pysftp-"
 LOCKED_PREFIX = b".pysftpserver-upload-"
 OLD = 24 * 3600  # seconds without a write, for a file of another system
@@ -63,8 +67,8 @@ def is_locked_name(name: bytes) -> bool:
     return _LOCKED_NAME.fullmatch(name) is not None
 
 
-def is_abandoned(name: bytes, mtime: int) -> bool:
-    """Whether the name and the time of the last write (seconds since the epoch) show a file as abandoned.
+def is_abandoned(name: bytes, attrs: SFTPAttributes) -> bool:
+    """Whether the name and the times of a file show that it is abandoned.
 
     They never do for a name of the locked form, and for any that is not a temporary file's.
     """
@@ -72,16 +76,10 @@ def is_abandoned(name: bytes, mtime: int) -> bool:
     if found is None:
         return False
     if found[1] == _system():
-        process, start = int(found[2]), int(found[3])
-        if not _is_running(process, start):
-            return True
-        if process == os.getpid() or 0 < start == _start(process):
-            return False
-    # Just before it is renamed, a file has the time of the original. So no file of a process that is known to
-    # run is abandoned by its age. Another system's is: of this machine before it was started again, or of
-    # another one that shares the directory. It must also be old at a second look, when such a moment would be
-    # over.
-    return time.time() - mtime > OLD
+        return not _is_running(int(found[2]), int(found[3]))
+    # Of this machine before it was started again, or of another one that shares the directory. A file that
+    # already has the time of its original was used just now.
+    return time.time() - max(attrs.mtime or 0, attrs.atime or 0) > OLD
 
 
 def _random() -> bytes:
@@ -112,6 +110,7 @@ def _start(process: int) -> int:
 
 
 def _is_running(process: int, start: int) -> bool:
+    """Whether it is; also for another user's whose start is not shown here (proc(5), hidepid)."""
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):

@@ -1,8 +1,9 @@
 """Stores files through one door: python -m tests.faults.storing DOOR SERVED PLACE
 
 DOOR is a name of DOORS. SERVED is the directory that the door serves, in which "old" is replaced and "new" is
-made; PLACE is for everything else. When the client has been told that both are stored, "stored" is printed,
-and the door serves on until standard input ends. With --unsynced, nothing that this process does is synced.
+made, and with some doors many more; PLACE is for everything else. When the client has been told that all are
+stored, "stored" is printed, and the door serves on until standard input ends. With --unsynced, nothing that
+this process does is synced.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import base64
 import contextlib
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -30,6 +32,7 @@ from tests.support.processes import Program
 from tests.support.waiting import PATIENCE
 
 NAMES = ("old", "new")
+MANY = (*NAMES, *(f"directory {number % 3}/{number}" for number in range(40)))  # synced together
 CONTENT = b"the new content " * 5000
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
@@ -50,7 +53,8 @@ def sync(server: Path, local: Path, sync_type: str, place: Path) -> Iterator[Non
         given = {"port": port, "clients": {"one": section}}
         ended = start("client", given, "client", "one", "-q").wait(PATIENCE)
         if ended:
-            raise AssertionError((place / "client.log").read_text())
+            logs = ((place / f"{name}.log").read_text() for name in ("client", "server"))
+            raise AssertionError("\n".join(logs))
         yield
 
 
@@ -110,14 +114,42 @@ def sftp(*options: str) -> Callable[[Path, Path], contextlib.AbstractContextMana
     @contextlib.contextmanager
     def stored(served: Path, local: Path) -> Iterator[None]:
         server = ["/usr/bin/env", f"PYTHONPATH={ROOT}", sys.executable, str(ROOT / "bin/pysftpjail")]
-        subprocess.run(
-            ["sftp", "-q", "-b", "-", "-D", shlex.join([*server, *options, str(served)])],
-            input="".join(f"put {local / name} {name}\n" for name in NAMES).encode(),
-            stdout=subprocess.DEVNULL,
-            check=True,
-            timeout=PATIENCE,
-        )
+        put(local, "-D", shlex.join([*server, *options, str(served)]))
         yield
+
+    return stored
+
+
+def put(local: Path, *words: str) -> None:
+    """Upload with OpenSSH's sftp. words: of its command line."""
+    subprocess.run(  # it says itself what fails
+        ["sftp", "-q", "-b", "-", *words],
+        input="".join(f"put {local / name} {name}\n" for name in NAMES).encode(),
+        stdout=subprocess.DEVNULL,
+        check=True,
+        timeout=PATIENCE,
+    )
+
+
+def pysftpd(*options: str) -> Callable[[Path, Path], contextlib.AbstractContextManager[None]]:
+    """Uploads with OpenSSH's sftp to pysftpd."""
+
+    @contextlib.contextmanager
+    def stored(served: Path, local: Path) -> Iterator[None]:
+        from tests.integration.sshd import TARGET  # slow to import
+        from tests.sshd.running import Login, Pysftpd
+
+        (local.parent / "files").symlink_to(served.parent)
+        server = Pysftpd(local.parent, *options)
+        login = Login(local.parent / "alice", "alice")
+        server.write_users({"alice": {"folder": served.name, "keys": [login.public]}})
+        server.start()
+        try:
+            login.meet(server)
+            put(local, "-F", str(login.ssh_config), TARGET)
+            yield
+        finally:
+            server.stop()
 
     return stored
 
@@ -132,6 +164,18 @@ DOORS: dict[str, Callable[[Path, Path], contextlib.AbstractContextManager[None]]
     "pysftpjail --atomic-uploads": sftp("--atomic-uploads"),
     "pysftpjail": sftp(),
 }
+DOORS |= {
+    f"pysftpd, {isolation} {' '.join(options)}": pysftpd("--isolation", isolation, *options)
+    for isolation in ("process", "thread")
+    for options in (("--durable",), ("--durable", "--atomic-uploads"), ("--atomic-uploads",))
+}
+
+IN_PLACE = [door for door in DOORS if re.fullmatch("pysftp(jail|d, [a-z]+)( --durable)?", door)]
+
+
+def names_of(door: str) -> tuple[str, ...]:
+    """The names of the files that are stored through a door."""
+    return MANY if door.startswith("pysksync") else NAMES
 
 
 def main() -> None:
@@ -139,8 +183,8 @@ def main() -> None:
         os.fsync = lambda _: None
     door, served, place = sys.argv[1:4]
     local = Path(tempfile.mkdtemp(dir=place)) / "local"
-    local.mkdir()
-    for name in NAMES:
+    for name in names_of(door):
+        (local / name).parent.mkdir(parents=True, exist_ok=True)
         (local / name).write_bytes(CONTENT)
         os.utime(local / name, (time.time() + 100,) * 2)  # newer than what is there
     with DOORS[door](Path(served), local):

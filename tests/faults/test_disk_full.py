@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 
 from tests.faults.disks import DiskCase
 from tests.faults.sessions import KIB, MIB, NEW, VARIANTS, Session, Upload, content_of
+from tests.faults.storing import CONTENT, DOORS, IN_PLACE
 from tests.support import packets as sftp
+from tests.support.hard import IS_HARD
 from tests.support.packets import Attributes, attrs, request, string, u32, u64
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 FULL = (sftp.FAILURE, os.strerror(errno.ENOSPC))
 PAGE = os.sysconf("SC_PAGE_SIZE")
 DISK = MIB
+DAILY = ("pysksync, to the server", "pysftplab, Files", "pysftpjail --atomic-uploads")
 # The length of the WRITEs, and the pages that are free for them: no multiple of 32 or 255 KiB.
 FILLINGS = ((1, 2), (32 * KIB, 126), (sftp.MAX_DATA, 126))
 
@@ -222,3 +227,31 @@ class OpenSSHOnAFullDisk(DiskCase):
                 self.assertEqual(status, 0, said)
                 self.assertEqual((self.seen / "small").read_bytes(), content[: DISK // 2])
                 self.assert_next_session_works(*options, files={"small"})
+
+
+class EveryDoorOnAFullDisk(DiskCase):
+    """A file of 20 pages replaces a small one, on a disk of 12 pages."""
+
+    def test_an_upload_that_does_not_fit_fails_and_the_old_file_stays(self):
+        for door in DOORS if IS_HARD else DAILY:
+            with self.subTest(door=door):
+                self.mount(f"size={12 * PAGE}")
+                (self.seen / "old").write_bytes(b"old")
+                argv = [*self.inside, sys.executable, "-m", "tests.faults.storing"]
+                done = subprocess.run(
+                    [*argv, door, self.served, self.place],
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    timeout=6 * PATIENCE,
+                )
+                self.assertEqual(done.returncode, 1, done.stderr)
+                # OpenSSH's client shows the status alone, and not the server's words.
+                self.assertRegex(done.stderr, "(?i)no space left on device|write remote .*: failure")
+                names = [path.name for path in self.seen.rglob("*") if path.is_file()]
+                self.assertEqual(names, ["old"])
+                content = (self.seen / "old").read_bytes()
+                if door in IN_PLACE:
+                    self.assertTrue(CONTENT.startswith(content), "as much as fitted")
+                else:
+                    self.assertEqual(content, b"old")

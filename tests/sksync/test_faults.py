@@ -10,7 +10,7 @@ import threading
 from typing import Any
 
 from pysftpserver.attributes import SFTPAttributes
-from pysftpserver.sksync import client, wire
+from pysftpserver.sksync import client, shares, wire
 from pysftpserver.sksync.client import SyncType, sync
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.sksync.peers import NEWER, TEMPORARY, PeerCase, Serving, opening, read_line, read_listing, rest
@@ -358,3 +358,24 @@ class Ends(ProcessCase):
         self.assertEqual(self.temporaries(), [])
         self.assertEqual((self.share / "old").read_bytes(), b"the old content")
         self.assertNotIn("Traceback", process.log.read_text())  # type: ignore[attr-defined]
+
+
+class Replaced(PeerCase):
+    """The shared directory itself."""
+
+    def test_no_file_is_stored_in_a_share_that_was_replaced_and_the_next_client_has_the_new_one(self) -> None:
+        serving = Serving(self.jailed(), shared=shares.whole_storage(lambda: self.jailed(self.share)))
+        self.addCleanup(serving.stop)
+        said = opening(1) + b"2000000000000 new\n\n"
+        with serving.connect() as raw:
+            raw.sendall(said)
+            read_line(raw)  # the greeting
+            self.assertEqual(read_line(raw), b"new\n")
+            moved = self.share.rename(self.jail / "moved")
+            self.share.mkdir()
+            raw.sendall(b"3\nabc")
+            serving.said("moved, replaced or unmounted")
+        self.assertFalse((self.share / "new").exists() or (moved / "new").exists())
+        with serving.connect() as raw:
+            raw.sendall(said + b"3\nabc")
+            until(lambda: (self.share / "new").exists(), "the file is in the new directory")

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 from unittest import mock
 
+from pysftpserver.host.linux import sync_file_system
 from pysftpserver.sksync.listing import Listing
 from pysftpserver.sksync.receiving import MOST_WAITING, Receiver
 from pysftpserver.sksync.wire import SyncType
+from pysftpserver.uploads import files
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.support.cases import InAPlace
 
@@ -40,8 +45,8 @@ class Batches(InAPlace):
         self.receiver.end()
 
     def there(self) -> dict[str, bytes]:
-        files = (path for path in self.top.rglob("*") if path.is_file())
-        return {str(path.relative_to(self.top)): path.read_bytes() for path in files}
+        found = (path for path in self.top.rglob("*") if path.is_file())
+        return {str(path.relative_to(self.top)): path.read_bytes() for path in found}
 
     def test_with_few_descriptors_left_fewer_files_wait(self) -> None:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -54,6 +59,28 @@ class Batches(InAPlace):
         self.receiver.close()
         self.assertEqual((self.stored, self.failed, sorted(self.there())), (names, [], sorted(names)))
         self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+
+    def test_the_disk_is_waited_for_once_a_batch_and_not_once_a_file(self) -> None:
+        waits: list[str] = []
+        fsync = os.fsync
+
+        def count(word: str, call: Callable[[int], Any], descriptor: int) -> Any:
+            waits.append(word)
+            return call(descriptor)
+
+        with (
+            mock.patch("os.fsync", partial(count, "file", fsync)),
+            mock.patch.object(files, "sync_file_system", partial(count, "all", sync_file_system)),
+        ):
+            for number in range(2 * MOST_WAITING + files.MANY):
+                self.receive(f"d{number % 30}/f{number}")
+            self.receiver.close()
+        with (self.top / "d0" / "f0").open("rb") as file:
+            is_synced = sync_file_system(file.fileno())
+        if not is_synced:
+            self.skipTest(f"the file system of {self.top} cannot be synced as a whole")
+        # For the last: the directory with 30 new directories in it.
+        self.assertEqual((waits.count("all"), waits.count("file")), (2 * 3, 1))
 
     def test_each_file_is_reported_once_whatever_waits_under_its_name(self) -> None:
         for name, content in (
@@ -78,6 +105,22 @@ class Batches(InAPlace):
         self.assertEqual((self.stored, self.there()["small"]), (["small"], b"content"))
         self.receiver.close()
         self.assertEqual(sorted(self.there()), ["small"])
+
+    def test_complete_files_do_not_wait_for_a_peer_that_sends_a_byte_now_and_then(self) -> None:
+        self.receive("small")
+        self.receiver.begin("large", MTIME, 3)
+        self.receiver.write(memoryview(b"1"))
+        self.assertEqual(self.stored, [])
+        with mock.patch("pysftpserver.sksync.receiving.MOST_SECONDS", 0):
+            self.receiver.write(memoryview(b"2"))
+        self.assertEqual((self.stored, self.there()["small"]), (["small"], b"content"))
+        self.receiver.close()
+
+    def test_files_that_a_storage_may_keep_in_memory_do_not_wait(self) -> None:
+        with mock.patch.object(self.receiver.storage, "fileno", lambda handle: None):
+            for number in range(3):
+                self.receive(f"f{number}")
+                self.assertEqual(len(self.stored), number + 1)
 
     def test_files_in_a_new_directory_whose_name_is_not_safe_are_not_reported_as_stored(self) -> None:
         self.receive("new/f")

@@ -6,13 +6,14 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from unittest import mock
 
 from pysftpserver.sksync import wire
 from pysftpserver.sksync.client import SyncType, sync
 from pysftpserver.sksync.wire import Dialect
 from tests.sksync.peers import PeerCase, opening, read_listing
 from tests.support.ports import LOOPBACK
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 TIMEOUT = 1.0  # seconds, which are fewer than all of it takes
 SIZE = 3_000_000  # bytes; what the system holds ahead of a reader is not much less
@@ -26,6 +27,40 @@ def slowly(raw: socket.socket, size: int) -> int:
         found += len(piece)
         time.sleep(PAUSE)  # the slowness is what is tested
     return found
+
+
+class SilentPeers(PeerCase):
+    """What is complete is put in place while they are silent."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        for side in ("session", "client"):
+            self.enterContext(mock.patch(f"pysftpserver.sksync.{side}.MOST_SECONDS", 0.01))
+
+    def test_a_file_of_a_client_that_stalls_is_put_in_place(self) -> None:
+        with self.serve().connect() as raw:
+            raw.sendall(opening(1, "/share") + b"2000000000000 1\n2000000000000 2\n\n3\nabc")
+            until(lambda: (self.share / "1").exists(), "the first file is in its place")
+            raw.sendall(b"4\nabcd")
+            until(lambda: (self.share / "2").exists(), "the second one, too")
+        self.assertEqual((self.share / "1").read_bytes() + (self.share / "2").read_bytes(), b"abcabcd")
+
+    def test_a_file_of_a_server_that_stalls_is_put_in_place(self) -> None:
+        is_there = threading.Event()
+
+        def serve(raw: socket.socket) -> None:
+            raw.sendall(wire.ESTABLISHED)
+            read_listing(raw)
+            raw.sendall(b"\n1\n2000000000000\n3\nabc")
+            until(lambda: (self.share / "1").exists(), "the file is in its place")
+            is_there.set()
+            raw.sendall(b"\n")
+
+        kind = SyncType.FROM_SERVER_USE_TIME
+        request = self.request(self.fake(serve).port, kind, dialect=Dialect.PYSKSYNC_1)
+        summary = sync(self.jailed(self.share), request)
+        self.assertTrue(is_there.is_set())
+        self.assertEqual(summary.received, {"1": 3})
 
 
 class SlowPeers(PeerCase):

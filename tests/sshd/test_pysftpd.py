@@ -158,6 +158,13 @@ class TestOptions(Place):
         self.assertEqual(self.sftp(self.alice, "pwd").returncode, 0)
         self.assertEqual(stat.S_IMODE(folder.stat().st_mode), 0o700)
 
+    def test_no_folder_is_served_while_its_disk_is_not_mounted_if_a_marker_is_set(self) -> None:
+        server = self.server("--disk-marker", ".mounted", "--create-folders")
+        self.assertNotEqual(self.sftp(self.alice, "pwd").returncode, 0)
+        server.logs(f"'alice': no session: the storage cannot be opened: sftp_path {server.files} has no .m")
+        (server.files / ".mounted").touch()
+        self.assertEqual(self.sftp(self.alice, "pwd").returncode, 0)
+
     def test_the_file_with_the_process_number_can_be_read_by_all(self) -> None:
         before = os.umask(0o077)
         self.addCleanup(os.umask, before)

@@ -275,12 +275,27 @@ class AttributeRules(Base):
         os.chmod(file, 0o640)
         modes = []
 
-        def look(descriptor: int, old: int) -> None:
+        def look(descriptor: int, old: int) -> int:
             modes.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+            return 0o640
 
         with mock.patch.object(atomic, "_make_alike", look):
             self.upload("f", mode=0o666)
         self.assertEqual(modes, [0o600])
+
+    def test_other_users_cannot_open_an_upload_and_so_not_lock_what_is_left_of_it(self) -> None:
+        os.chmod(self.old_file("old"), 0o664)
+        for name, asked, expected in (("old", None, 0o664), ("new", None, 0o644), ("newer", 0o604, 0o604)):
+            handle = self.storage.open(self.path(name), NEW, 0o644)
+            if asked is not None:
+                self.storage.fsetstat(handle, SFTPAttributes(permissions=asked))
+            self.assertEqual(
+                oct(self.storage.fstat(handle).permissions or 0), oct(stat.S_IFREG | expected), name
+            )
+            (temporary,) = self.temporary()
+            self.assertEqual(stat.S_IMODE(os.stat(self.top / temporary).st_mode) & 0o077, 0, name)
+            self.storage.close(handle)
+            self.assertEqual(oct(stat.S_IMODE(os.stat(self.top / name).st_mode)), oct(expected), name)
 
     def test_the_mode_of_a_new_file_is_what_the_umask_leaves(self) -> None:
         before = os.umask(0o077)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import tempfile
 import unittest
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from pysftpserver.host.linux import start_writing, sync_file_system
 from pysftpserver.pysftpexceptions import SFTPFailure, SFTPForbidden
-from pysftpserver.uploads.files import StoredFile, commit_all, open_temporary
+from pysftpserver.uploads.files import MANY, StoredFile, commit_all, open_temporary
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
 
@@ -159,15 +161,53 @@ class Commit(unittest.TestCase):
             commit_all(files)
         self.assertEqual(order[:4], ["start", "start", "sync", "sync"])
 
+    def commit_many(self, answer: bool | OSError) -> list[str]:
+        """What is asked to commit many files, where syncing the file system gives that answer."""
+        files = self.receive(*(b"/d/%d" % number for number in range(MANY)))
+
+        def sync_file_system(descriptor: int) -> bool:
+            self.assertEqual(os.fstat(descriptor).st_dev, self.root.stat().st_dev)
+            self.storage.calls.append("sync all")
+            if isinstance(answer, OSError):
+                raise answer
+            return answer
+
+        before = len(os.listdir("/proc/self/fd")) - len(files)
+        with mock.patch("pysftpserver.uploads.files.sync_file_system", sync_file_system):
+            self.assertEqual(commit_all(files), {})
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        self.assertEqual(len(self.names()), MANY)
+        calls = (call.partition(" /d/")[0] for call in self.storage.calls)
+        return [call for call, _ in itertools.groupby(calls)]
+
+    def test_many_files_are_synced_with_their_file_system_and_so_are_their_names(self) -> None:
+        self.assertEqual(self.commit_many(True), ["sync all", "rename", "sync all"])
+
+    def test_many_files_are_synced_one_by_one_where_their_file_system_cannot_be_or_failed(self) -> None:
+        # An error is of any file there; that of each one says which.
+        for answer in (False, OSError(errno.EIO, "x")):
+            self.storage.calls.clear()
+            steps = ["sync all", "sync", "rename", "sync all", "sync /d"]
+            self.assertEqual(self.commit_many(answer), steps, answer)
+
 
 class Kernel(unittest.TestCase):
     def test_writing_can_be_started_for_anything_that_is_open(self) -> None:
-        from pysftpserver.host.linux import start_writing
-
         with tempfile.TemporaryFile() as file:
             file.write(b"x" * 100_000)
             start_writing(file.fileno())
         ours, theirs = os.pipe()
         start_writing(ours)  # which has no disk
+        self.assertFalse(sync_file_system(ours))
         os.close(ours)
         os.close(theirs)
+
+    def test_a_file_system_is_synced_as_a_whole_where_that_says_what_failed(self) -> None:
+        with tempfile.TemporaryFile(dir="/dev/shm") as file:
+            self.assertTrue(sync_file_system(file.fileno()))
+            release = os.uname_result(("Linux", "host", "5.4.0-150-generic", "#1", "x86_64"))
+            with mock.patch("os.uname", return_value=release):
+                self.assertFalse(sync_file_system(file.fileno()))
+            with mock.patch("pysftpserver.host.linux._libc") as libc:
+                libc.syncfs.return_value = -1
+                self.assertRaises(OSError, sync_file_system, file.fileno())

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
+from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.cli.session import kind_of
 from pysftpserver.storage import SFTPServerStorage
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
@@ -72,6 +73,24 @@ class Durable(unittest.TestCase):
         ]
         for number, (call, expected) in enumerate(cases):
             self.assertEqual(set(self.synced(call)), expected, number)
+
+    def test_attributes_that_are_changed_are_synced_with_their_file(self) -> None:
+        storage = self.storage
+        (self.root / "link").symlink_to("old")
+        reader = storage.open(b"/old", os.O_RDONLY, 0)
+        cases: list[tuple[Callable[[], object], list[str]]] = [
+            (lambda: storage.setstat(b"/old", SFTPAttributes(size=1)), ["content"]),
+            (lambda: storage.setstat(b"/link", SFTPAttributes(permissions=0o200)), ["content"]),
+            (lambda: storage.setstat(b"/old", SFTPAttributes(size=0)), ["content"]),
+            (lambda: storage.lsetstat(b"/link", SFTPAttributes(mtime=1, atime=1)), []),
+            (lambda: storage.setstat(b"/d", SFTPAttributes(permissions=0o700)), ["d"]),
+            (lambda: storage.fsetstat(reader, SFTPAttributes(permissions=0o600)), ["content"]),
+            (lambda: storage.close(reader), []),
+        ]
+        for number, (call, expected) in enumerate(cases):
+            self.assertEqual(self.synced(call), expected, number)
+        with self.assertRaises(FileNotFoundError):
+            storage.setstat(b"/missing", SFTPAttributes(size=1))
 
     def test_a_change_whose_path_leads_through_what_it_changes_is_answered(self) -> None:
         storage = self.storage

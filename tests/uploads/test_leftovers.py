@@ -11,6 +11,7 @@ import time
 import unittest
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.pysftpexceptions import SFTPUnsupported
@@ -72,6 +73,21 @@ class Leftovers(unittest.TestCase):
         self.assertEqual(done.returncode, 0, "another process has removed what this one writes to")
         upload.commit()
         self.assertEqual(self.names(), {b"f"})
+
+    def test_of_another_system_stay_even_with_the_time_of_an_old_original(self) -> None:
+        upload = open_temporary(self.storage, b"/f", None)
+        upload.set_time(1)
+        (mine,) = self.root.iterdir()
+        mine.rename(self.root / os.fsdecode(name_of(ELSEWHERE, b"1")))
+        self.assertEqual(remove_leftovers(self.storage, b"/"), 0)
+        upload.discard()
+
+    def test_of_a_running_process_stay_where_it_is_not_shown_when_that_began(self) -> None:
+        name = name_of(self.system, b"1", start=5)
+        self.put(name, age=2 * temporary.OLD)
+        with mock.patch.object(temporary, "_start", return_value=0):
+            self.assertEqual(remove_leftovers(self.storage, b"/"), 0)
+        self.assertEqual(remove_leftovers(self.storage, b"/"), 1)
 
     def test_that_are_named_are_looked_at_once_more(self) -> None:
         old, young = (name_of(ELSEWHERE, b"1", number=number) for number in range(2))
