@@ -158,13 +158,15 @@ def client_text(name: str, value: bytes) -> dict[str, str]:
         return {name: value.decode(errors="replace"), f"{name}_hex": value.hex()}
 
 
-def file_sink(path: str | os.PathLike[str], patience: int | None = None) -> Sink:
+def file_sink(path: str | os.PathLike[str] | int, patience: int | None = None) -> Sink:
     """A sink that appends to a file, created with mode 0600. Raises OSError when it cannot be opened.
+
+    path: may also be what open_for_appending() has returned, and is the sink's from now on.
 
     Sessions that write to one file take turns, so that a record is there whole or not at all. patience:
     milliseconds to wait for a file that takes nothing; None: PATIENCE.
     """
-    return _Sink(open_for_appending(path), True, patience)
+    return _Sink(path if isinstance(path, int) else open_for_appending(path), True, patience)
 
 
 def descriptor_sink(descriptor: int) -> Sink:

@@ -76,6 +76,22 @@ class ServerSettings(ServiceSettings):
         "Serve each session in a process of its own, sandboxed (process), or all sessions in one process, in "
         "threads (thread). Users whose storage is on a network are always served in threads.",
     )
+    account = Setting(
+        optional(text("ACCOUNT")), None,
+        "Account of the host that the server becomes when root starts it, before it reads keys or listens.",
+        unset="the one that starts it",
+    )
+    run_as = Setting(
+        optional(text("ACCOUNT")), None,
+        "Account of the host that sessions in folders run as, unless their users have one of their own "
+        "(run_as); it needs account, and isolation = process.",
+        unset="the server's own",
+    )
+    run_as_accounts = Setting(
+        optional(texts("ACCOUNTS", ",")), None,
+        "Accounts of the host that users may have, and @groups whose members they may be, separated by "
+        "commas.",
+    )
     session_files = Setting(
         whole(64, 1_000_000), 1024, "Maximum number of descriptors of one session's process.", reloads=True
     )

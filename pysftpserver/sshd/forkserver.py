@@ -1,9 +1,11 @@
 """The server that sessions are forked from: small, single-threaded, with everything imported that they need.
 
 It is forked itself before asyncssh is loaded, keys are read and sockets listen, so a session's process has
-none of those. Each process that serves SSH has a socket to it, and hands over a ticket and two descriptors:
-the one that carries SFTP, and one to say what the session is to do and to hear how it is. What may not enter:
-SSH, asyncio, concrete storages. Facts: unix(7), fork(2), getrlimit(2), prctl(2).
+none of those. Each process that serves SSH has a socket to it, and hands over a ticket and descriptors:
+the one that carries SFTP, one to say what the session is to do and to hear how it is, and the audit log's,
+if there is one. Where sessions run as accounts of the host (run_as.py), this server alone keeps what it
+takes of root to become those, and decides which. What may not enter: SSH, asyncio, concrete storages.
+Facts: unix(7), fork(2), getrlimit(2), prctl(2).
 """
 
 from __future__ import annotations
@@ -16,18 +18,21 @@ import resource
 import select
 import signal
 import socket
+import stat
 import struct
 from collections import deque
+from dataclasses import replace
 
 from pysftpserver.engine import wire
 from pysftpserver.engine.limits import Limits
 from pysftpserver.engine.log import ERROR, INFO, SFTPLog
 from pysftpserver.engine.wire import encode_packet, encode_string
 from pysftpserver.failures import one_line
-from pysftpserver.host.linux import end_with_parent
+from pysftpserver.host import privileges
+from pysftpserver.host.linux import end_with_parent, name_thread
 from pysftpserver.host.sandbox import confine
 from pysftpserver.sshd.metrics import Metrics
-from pysftpserver.sshd.tickets import MOST_FILES, Ticket, engine_of, log_refusal, open_files
+from pysftpserver.sshd.tickets import MOST_FILES, Refused, Ticket, engine_of, log_refusal, open_files
 from pysftpserver.sshd.users import User
 
 TYPE_CHECKING = False
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.server import SFTPServer
+    from pysftpserver.sshd.run_as import RunAs
     from pysftpserver.sshd.tickets import StorageOf
 
 BEGIN, SIGNAL, RESET = b"B", b"S", b"R"  # the first byte of what the fork server is told
@@ -60,8 +66,9 @@ class ForkServer:
     """The fork server, for the process that starts it.
 
     storage_of: opens a user's storage. prepare: imports what is imported late elsewhere, because a confined
-    process cannot, and returns a storage to rehearse with. sockets: for each process that serves, in their
-    order, the one that it sends tickets to.
+    process cannot, and returns a storage to rehearse with. run_as: which accounts sessions run as, if root
+    starts it; None: its own. sockets: for each process that serves, in their order, the one that it sends
+    tickets to.
     """
 
     def __init__(
@@ -69,6 +76,7 @@ class ForkServer:
         storage_of: StorageOf,
         processes: int,
         prepare: Callable[[], SFTPAbstractServerStorage],
+        run_as: RunAs | None = None,
     ) -> None:
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(processes)]
         self.sockets = [ours for ours, _ in pairs]
@@ -84,8 +92,10 @@ class ForkServer:
                 ours.close()
             _close_passed_sockets(parent)
             name_process(FORK_SERVER)
+            if run_as is not None:
+                privileges.keep_only(privileges.TO_BECOME_OTHERS)
             _rehearse(prepare())
-            _Forking([theirs for _, theirs in pairs], storage_of).run()
+            _Forking([theirs for _, theirs in pairs], storage_of, run_as).run()
             status = 0
         finally:
             os._exit(status)
@@ -144,9 +154,10 @@ class _Place:
 class _Forking:
     """The loop of the fork server."""
 
-    def __init__(self, sockets: Iterable[socket.socket], storage_of: StorageOf) -> None:
+    def __init__(self, sockets: Iterable[socket.socket], storage_of: StorageOf, run_as: RunAs | None) -> None:
         self._places = {one.fileno(): _Place(number, one) for number, one in enumerate(sockets)}
-        self._storage_of = storage_of
+        self.storage_of = storage_of
+        self.run_as = run_as
         self._children: dict[int, tuple[_Place, int]] = {}
         self._pid = os.getpid()
         self._poll = select.poll()
@@ -159,7 +170,7 @@ class _Forking:
         self._wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (*IGNORED, signal.SIGCHLD))
-        self._data = _data_segment()
+        self.segment = _data_segment()
         gc.collect()
         gc.freeze()
         for place in self._places.values():
@@ -181,7 +192,7 @@ class _Forking:
     def _hear(self, place: _Place) -> None:
         """Do what one process wants."""
         try:
-            message, descriptors, _, _ = socket.recv_fds(place.sock, LONGEST, 2)
+            message, descriptors, _, _ = socket.recv_fds(place.sock, LONGEST, 3)
         except BlockingIOError:
             return
         except OSError:
@@ -217,21 +228,31 @@ class _Forking:
             return
         status = 1
         try:
-            self._be_a_session()
-            data, talk = descriptors
-            status = _serve(Ticket.unpacked(ticket), data, talk, self._storage_of, self._data)
+            self._let_go()
+            status = _serve(self, Ticket.unpacked(ticket), *descriptors)
         finally:
             os._exit(status)
 
-    def _be_a_session(self) -> None:
+    def _let_go(self) -> None:
         """In a new process: let go of what is the fork server's."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        end_with_parent(self._pid, signal.SIGKILL)
         for place in self._places.values():
             place.sock.close()
         for one in self._wakeup:
             os.close(one)
+
+    def be_a_session(self, user: User) -> None:
+        """In a new process: be the account that a user's session runs as. Raises Refused, OSError."""
+        if self.run_as is not None:
+            try:
+                account = self.run_as.account_of(user)
+            except ValueError as error:
+                raise Refused(str(error)) from None
+            privileges.become(account)
+        elif user.run_as is not None:
+            raise Refused("run_as: the server was not started to serve as other accounts")
+        end_with_parent(self._pid, signal.SIGKILL)  # which the kernel forgets when the account changes
 
     def _reap(self) -> None:
         """Say which sessions have ended."""
@@ -245,8 +266,7 @@ class _Forking:
 
 def name_process(name: str) -> None:
     """Give this process a name for ps(1) and top(1)."""
-    with contextlib.suppress(OSError), open("/proc/self/comm", "wb") as file:
-        file.write(one_line(name).encode("ascii", "replace")[:LONGEST_NAME])
+    name_thread(one_line(name).encode("ascii", "replace")[:LONGEST_NAME])
 
 
 def _rehearse(storage: SFTPAbstractServerStorage) -> None:
@@ -337,16 +357,21 @@ class _Control:
         return {name: figures[name] for name in ("requests", "seconds", "errors")}
 
 
-def _serve(ticket: Ticket, data: int, talk: int, storage_of: StorageOf, segment: int) -> int:
-    """Serve one session; return the exit status."""
+def _serve(forking: _Forking, ticket: Ticket, data: int, talk: int, audit: int | None = None) -> int:
+    """Serve one session; return the exit status. Descriptors: for SFTP, for _Control, of the audit log."""
+    if not all(stat.S_ISSOCK(os.fstat(one).st_mode) for one in (data, talk)):
+        return 1  # nothing else may be written to as another account
     control = _Control(talk)
     log = SFTPLog(lambda level, text: control.tell(log=(level, text)), ticket.log_level)
     try:
         name_process(SESSION + ticket.user.name)
-        _limit(ticket, segment)
+        forking.be_a_session(ticket.user)
+        if forking.run_as is not None:
+            ticket = replace(ticket, allow_setid=False)  # what the other process says must not lend accounts
+        _limit(ticket, forking.segment)
         limits = Limits()
         limits.handles = min(limits.handles, ticket.handles)
-        server = engine_of(ticket, storage_of, log, control.metrics, limits, data)
+        server = engine_of(ticket, forking.storage_of, log, control.metrics, limits, data, audit)
     except Exception as error:
         log_refusal(log, error)
         control.tell(begun=False)

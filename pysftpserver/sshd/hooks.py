@@ -18,15 +18,17 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.tickets import Ticket
 
 
-def hook_of(ticket: Ticket, log: SFTPLog, metrics: Metrics) -> SFTPHook | None:
+def hook_of(ticket: Ticket, log: SFTPLog, metrics: Metrics, descriptor: int | None = None) -> SFTPHook | None:
     """The hook of one session, as its ticket wants it. Raises OSError where there can be no audit log.
+
+    descriptor: the session's own of the audit log; None: the file is opened.
 
     None where nothing watches: with a hook, the engine serves packets one by one.
     """
     hooks: list[SFTPHook] = []
     if ticket.audit is not None:
         # Opened for each session: a file that was moved away is left with the next one.
-        sink = audit.file_sink(ticket.audit, WAIT)
+        sink = audit.file_sink(ticket.audit if descriptor is None else descriptor, WAIT)
         who = ticket.user.name, ticket.address, ticket.port
         hooks.append(audit.AuditLog(sink, *who, log, number=ticket.number))
     if ticket.counts:

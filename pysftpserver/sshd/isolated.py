@@ -33,6 +33,7 @@ from pysftpserver.sshd.forkserver import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from io import FileIO
     from typing import Any
 
     from pysftpserver.engine.log import SFTPLog
@@ -56,16 +57,18 @@ class Forker:
         self._on_end = on_end
         self._numbers = itertools.count(1)
         self._sessions: dict[int, IsolatedSession] = {}
-        self._unsent: deque[tuple[bytes, Sequence[socket.socket], int]] = deque()
+        self._unsent: deque[tuple[bytes, Sequence[socket.socket | FileIO], int]] = deque()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock, self._heard)
         self._tell(RESET)  # a process that this one replaces may have left some
 
-    def begin(self, session: IsolatedSession, ticket: Ticket, sockets: Sequence[socket.socket]) -> int:
-        """Ask for a process; returns the session's number. sockets: its ends, which are closed here."""
+    def begin(self, session: IsolatedSession, ticket: Ticket, files: Sequence[socket.socket | FileIO]) -> int:
+        """Ask for a process; returns the session's number. files: its sockets' ends, and more that it needs,
+        which are closed here.
+        """
         number = next(self._numbers)
         self._sessions[number] = session
-        self._tell(BEGIN + NUMBER.pack(number) + ticket.packed(), sockets, number)
+        self._tell(BEGIN + NUMBER.pack(number) + ticket.packed(), files, number)
         return number
 
     def signal(self, number: int, what: int) -> None:
@@ -78,21 +81,21 @@ class Forker:
         self._loop.remove_reader(self._sock)
         self._loop.remove_writer(self._sock)
 
-    def _tell(self, message: bytes, sockets: Sequence[socket.socket] = (), number: int = 0) -> None:
-        self._unsent.append((message, sockets, number))
+    def _tell(self, message: bytes, files: Sequence[socket.socket | FileIO] = (), number: int = 0) -> None:
+        self._unsent.append((message, files, number))
         self._flush()
 
     def _flush(self) -> None:
         while self._unsent:
-            message, sockets, number = self._unsent[0]
+            message, files, number = self._unsent[0]
             try:
-                socket.send_fds(self._sock, [message], [one.fileno() for one in sockets])
+                socket.send_fds(self._sock, [message], [one.fileno() for one in files])
             except BlockingIOError:
                 self._loop.add_writer(self._sock, self._flush)
                 return
             except OSError:  # the ticket is too long; or the fork server has ended, as _heard() learns
                 self._loop.call_soon(self._ended, number, NOT_BEGUN)
-            for one in sockets:
+            for one in files:
                 one.close()
             self._unsent.popleft()
         self._loop.remove_writer(self._sock)
@@ -122,7 +125,8 @@ class Forker:
 class IsolatedSession:
     """Serves a channel by a process.
 
-    log: the session's. on_figures: called with what was counted of requests, at the end.
+    log: the session's. on_figures: called with what was counted of requests, at the end. files: more that the
+    process needs, which are closed here.
     Raises OSError where there are no descriptors left.
     """
 
@@ -133,6 +137,7 @@ class IsolatedSession:
         ticket: Ticket,
         log: SFTPLog,
         on_figures: Callable[[dict[str, dict[str, float]]], None],
+        files: Sequence[FileIO] = (),
     ) -> None:
         self._channel = channel
         self._forker = forker
@@ -165,7 +170,7 @@ class IsolatedSession:
             (self._data, theirs), (self._talk, talk) = pairs
             opened.pop_all()
         self._loop.add_reader(self._talk, self._heard)
-        self._number = forker.begin(self, ticket, (theirs, talk))
+        self._number = forker.begin(self, ticket, (theirs, talk, *files))
 
     # --- from the client ----------------------------------------------------------------------------------
 

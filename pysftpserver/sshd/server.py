@@ -13,7 +13,7 @@ from functools import partial
 import asyncssh
 
 from pysftpserver.engine.limits import DESCRIPTORS_A_HANDLE, Limits
-from pysftpserver.engine.log import SFTPLog
+from pysftpserver.engine.log import SFTPLog, open_for_appending
 from pysftpserver.service import serving
 from pysftpserver.service.accepting import Acceptor
 from pysftpserver.service.admission import to_evict
@@ -29,7 +29,7 @@ from pysftpserver.sshd.metrics import Metrics
 from pysftpserver.sshd.shared import Gate, Penalties, Shared
 from pysftpserver.sshd.threaded import ThreadedSession
 from pysftpserver.sshd.threads import Threads
-from pysftpserver.sshd.tickets import Ticket, engine_of
+from pysftpserver.sshd.tickets import Refused, Ticket, engine_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -191,11 +191,18 @@ class Server:
             settings.session_seconds,
         )
         if self._forker is None or self._in_thread(user):
+            if user.run_as is not None:
+                raise Refused("run_as: only sessions that are processes can have an account of their own")
             make = partial(engine_of, ticket, self._storage_of, log, self.metrics, self._limits)
             engine = await self.threads.run(user.name, make, "beginning")
             engine.handles.share = self.handles.of(user.name)
             return ThreadedSession(channel, engine, self.threads, user.name)
-        session = IsolatedSession(channel, self._forker, ticket, log, self.metrics.add)
+        files = []
+        if ticket.audit is not None:
+            # Here, because the session's account may not be able to; for each one, to have a lock of its own.
+            opened = await self.threads.run(user.name, partial(open_for_appending, ticket.audit), "beginning")
+            files.append(open(opened, "ab", buffering=0))
+        session = IsolatedSession(channel, self._forker, ticket, log, self.metrics.add, files)
         channel.session = session
         if await session.has_begun:
             return session

@@ -32,6 +32,10 @@ MOST_FILES = 20  # of a session that are listed one by one
 LONGEST_PATH = 4096  # characters that are shown
 
 
+class Refused(ValueError):
+    """There can be no such session. The text is for the log."""
+
+
 @dataclass(frozen=True)
 class Ticket:
     """One session, as the settings want it when it begins.
@@ -75,14 +79,16 @@ def engine_of(
     metrics: Metrics,
     limits: Limits,
     descriptor: int = -1,
+    audit: int | None = None,
 ) -> SFTPServer:
-    """The engine of a session. descriptor: what it serves if it has a process of its own.
+    """The engine of a session. descriptor: what it serves if it has a process of its own. audit: the
+    descriptor of the audit log, for a session that takes that over; None: it opens the file itself.
 
     Raises OSError, ValueError, SFTPException, and what an administrator's own class raises.
     """
     return SFTPServer(
         storage_of(ticket.user),
-        hook_of(ticket, log, metrics),
+        hook_of(ticket, log, metrics, audit),
         log=log,
         read_only=ticket.read_only,
         allow_setid=ticket.allow_setid,
@@ -94,7 +100,9 @@ def engine_of(
 
 def log_refusal(log: SFTPLog, error: Exception) -> None:
     """Say in the log why engine_of() has failed."""
-    if isinstance(error, (OSError, ValueError, SFTPException)):
+    if isinstance(error, Refused):
+        log.error(f"no session: {error}")
+    elif isinstance(error, (OSError, ValueError, SFTPException)):
         path = getattr(error, "filename", None)
         what = "the storage" if path is None else one_line(str(path))
         log.error(f"no session: {what} cannot be opened: {reason_of(error)}")
