@@ -11,19 +11,22 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import unittest
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import asyncssh
 
+from pysftpserver.failures import BadInput
 from pysftpserver.host import privileges
 from pysftpserver.host.privileges import Account
 from pysftpserver.sshd.admin_client import ask
+from pysftpserver.sshd.config import ServerSettings
 from pysftpserver.sshd.forkserver import FORK_SERVER
-from pysftpserver.sshd.run_as import RunAs
+from pysftpserver.sshd.run_as import RunAs, own_account
 from pysftpserver.sshd.users import User
-from tests.sshd.inprocess import HOST, raw
+from tests.sshd.inprocess import HOST, asynchronous, raw
 from tests.sshd.running import Place, Pysftpd, make_key
 from tests.sshd.test_isolation import CREAT, FIRST, WRITE, answer
 from tests.support.packets import HELLO, NO_ATTRS, OK, string, u32, u64
@@ -65,8 +68,60 @@ def status(process: int) -> dict[str, str]:
     return {name: " ".join(value.split()) for name, _, value in (line.partition(":") for line in lines)}
 
 
+class RootsServer(Pysftpd):
+    """A server that root has started; the folders belong to the accounts of their users."""
+
+    def __init__(self, python: str, *options: str, **users: dict[str, str]) -> None:
+        place = Path(tempfile.mkdtemp(prefix="pysftpserver-run-as-"))
+        place.chmod(0o755)
+        super().__init__(
+            place,
+            *("--account", SERVER, "--admin-socket", place / "admin", "--drain-seconds", "0"),
+            *("--storage-classes", PROBER, *options),
+        )
+        make_key(place / "key")
+        self.key = asyncssh.read_private_key(place / "key")
+        public = (place / "key.pub").read_text().strip()
+        self.write_users({name: {**fields, "keys": [public]} for name, fields in users.items()})
+        for name, fields in users.items():
+            (self.files / name).mkdir(exist_ok=True)
+            shutil.chown(self.files / name, fields.get("run_as", SERVER))
+        for path in (place, *self.host_keys.iterdir(), self.host_keys, self.users):
+            shutil.chown(path, SERVER)
+        self.argv[1:3] = [f"PYTHONPATH={ROOT}:{LIBRARIES}", python]
+
+    def stop(self, seconds: float = PATIENCE) -> None:
+        try:
+            super().stop(seconds)
+        finally:
+            shutil.rmtree(self.directory)
+
+    async def begun(self, name: str) -> Any:
+        """A channel on which INIT was answered."""
+        connection = await asyncssh.connect(
+            *(HOST, self.port), username=name, client_keys=[self.key], known_hosts=None, config=None
+        )
+        channel = await raw(connection)
+        channel.send(HELLO)
+        await channel.packet()
+        return channel
+
+    async def over(self, *channels: Any) -> None:
+        """End sessions, and wait until their processes have ended."""
+        for channel in channels:
+            channel.writer.channel.get_connection().abort()
+        await eventually(lambda: not self.sessions(), "no session is left")
+
+    def forks(self) -> int:
+        """The process that others are forked from."""
+        named = {name: pid for pid, name, _ in descendants(self.pid)}
+        return named[FORK_SERVER]
+
+
 @unittest.skipUnless(os.geteuid() == 0, "only root can become others")
-class AsRoot(Place):
+class Sessions(unittest.TestCase):
+    shared: ClassVar[RootsServer | None] = None
+
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
@@ -75,188 +130,133 @@ class AsRoot(Place):
             raise unittest.SkipTest(f"no Python here that account {SERVER} can run")
         cls.python = found
 
-    def serve(self, *options: str, **users: dict[str, str]) -> Pysftpd:
-        """A server that root has started; the folders belong to the accounts of their users."""
-        self.place.chmod(0o755)
-        server = Pysftpd(
-            self.place,
-            *("--account", SERVER, "--admin-socket", self.place / "admin", "--drain-seconds", "0"),
-            *("--storage-classes", PROBER, *options),
-        )
-        make_key(self.place / "key")
-        self.key = asyncssh.read_private_key(self.place / "key")
-        public = (self.place / "key.pub").read_text().strip()
-        server.write_users({name: {**fields, "keys": [public]} for name, fields in users.items()})
-        for name, fields in users.items():
-            folder = server.files / name
-            folder.mkdir(exist_ok=True)
-            shutil.chown(folder, fields.get("run_as", SERVER))
-        for path in (self.place, *server.host_keys.iterdir(), server.host_keys, server.users):
-            shutil.chown(path, SERVER)
-        server.argv[1:3] = [f"PYTHONPATH={ROOT}:{LIBRARIES}", self.python]
+    def served(self) -> RootsServer:
+        """The server that most tests share."""
+        if self.shared is None:
+            server = RootsServer(
+                self.python,
+                *("--run-as-accounts", f"{SESSIONS},root"),
+                alice={"run_as": SESSIONS},
+                prober={"run_as": SESSIONS, "storage": f'{PROBER} "files/{{name}}"'},
+                root={"run_as": "root"},
+                mail={"run_as": "mail"},
+            )
+            self.addClassCleanup(server.stop)
+            server.start()
+            type(self).shared = server
+        return self.shared
+
+    def started(self, *options: str, **users: dict[str, str]) -> RootsServer:
+        server = RootsServer(self.python, *options, **users)
         self.addCleanup(server.stop)
         server.start()
-        self.running = server
         return server
 
-    async def begun(self, name: str) -> Any:
-        connection = await asyncssh.connect(
-            *(HOST, self.running.port), username=name, client_keys=[self.key], known_hosts=None, config=None
-        )
-        channel = await raw(connection)
-        channel.send(HELLO)
-        await channel.packet()
-        return channel
-
-    def run_async(self, test: Any) -> None:
-        async def limited() -> None:
-            await asyncio.wait_for(test(), 3 * PATIENCE)
-
-        asyncio.run(limited())
-
-    def forks(self) -> int:
-        """The process that others are forked from."""
-        named = {name: pid for pid, name, _ in descendants(self.running.pid)}
-        return named[FORK_SERVER]
-
-
-class Sessions(AsRoot):
-    def test_files_belong_to_the_account_and_nothing_of_root_is_left_where_clients_are_heard(self) -> None:
-        self.serve(
+    @asynchronous
+    async def test_files_belong_to_the_account_and_nothing_of_root_is_left_where_clients_are_heard(self):
+        server = self.started(
             *("--run-as-accounts", f"{SESSIONS},@{OTHERS}", "--allow-setid", "--audit", "audit"),
             alice={"run_as": SESSIONS},
             bob={"run_as": OTHERS},
             carol={},
         )
         accounts = {"alice": SESSIONS, "bob": OTHERS, "carol": SERVER}
-
-        async def test() -> None:
-            for name, account in accounts.items():
-                channel = await self.begun(name)
-                flags = u32(WRITE | CREAT), NO_ATTRS
-                await answer(channel, "open", 1, string(b"/f"), *flags)
-                await answer(channel, "write", 2, FIRST, u64(0), string(b"x"))
-                await answer(channel, "close", 3, FIRST)
-                mode = PERMISSIONS + u32(0o6755)
-                self.assertEqual((await answer(channel, "setstat", 4, string(b"/f"), mode))[9:13], u32(OK))
-                (process,) = self.running.sessions()
-                entry = pwd.getpwnam(account)
-                groups = " ".join(map(str, sorted(os.getgrouplist(account, entry.pw_gid))))
-                told = status(process)
-                self.assertEqual(told["Uid"], " ".join([str(entry.pw_uid)] * 4))
-                self.assertEqual(told["Gid"], " ".join([str(entry.pw_gid)] * 4))
-                self.assertEqual(told["Groups"], groups)
-                self.assertEqual(
-                    {told[kind] for kind in ("CapInh", "CapPrm", "CapEff", "CapAmb")}, {"0" * 16}
-                )
-                # Others of the account cannot look into it: it has the server's passwords in its memory.
-                self.assertEqual(os.stat(f"/proc/{process}/mem").st_uid, 0)
-                channel.writer.channel.get_connection().abort()
-                await eventually(lambda: not self.running.sessions(), "no session is left")
-
-        self.run_async(test)
         for name, account in accounts.items():
-            found = (self.running.files / name / "f").stat()
+            channel = await server.begun(name)
+            await answer(channel, "open", 1, string(b"/f"), u32(WRITE | CREAT), NO_ATTRS)
+            await answer(channel, "write", 2, FIRST, u64(0), string(b"x"))
+            await answer(channel, "close", 3, FIRST)
+            mode = PERMISSIONS + u32(0o6755)
+            self.assertEqual((await answer(channel, "setstat", 4, string(b"/f"), mode))[9:13], u32(OK))
+            (process,) = server.sessions()
             entry = pwd.getpwnam(account)
+            told = status(process)
+            self.assertEqual(told["Uid"], " ".join([str(entry.pw_uid)] * 4))
+            self.assertEqual(told["Gid"], " ".join([str(entry.pw_gid)] * 4))
+            groups = sorted(os.getgrouplist(account, entry.pw_gid))
+            self.assertEqual(told["Groups"], " ".join(map(str, groups)))
+            self.assertEqual({told[f"Cap{kind}"] for kind in ("Inh", "Prm", "Eff", "Amb")}, {"0" * 16})
+            # Others of the account cannot look into it: it has the server's passwords in its memory.
+            self.assertEqual(os.stat(f"/proc/{process}/mem").st_uid, 0)
+            found = (server.files / name / "f").stat()
             self.assertEqual((found.st_uid, found.st_gid), (entry.pw_uid, entry.pw_gid))
             self.assertEqual(stat.S_IMODE(found.st_mode), 0o755)
-        front = status(self.running.pid)
-        self.assertEqual(front["Uid"], " ".join([str(pwd.getpwnam(SERVER).pw_uid)] * 4))
-        self.assertEqual({front[kind] for kind in ("CapPrm", "CapEff", "CapBnd")}, {"0" * 16})
-        self.assertEqual(front["NoNewPrivs"], "1")
+            await server.over(channel)
         kept = sum(1 << number for number in privileges.TO_BECOME_OTHERS)
-        forks = status(self.forks())
-        self.assertEqual({forks[kind] for kind in ("CapPrm", "CapEff", "CapBnd")}, {f"{kept:016x}"})
-        self.assertEqual(forks["NoNewPrivs"], "1")
-        records = [json.loads(line) for line in (self.place / "audit").read_text().splitlines()]
+        own = pwd.getpwnam(SERVER).pw_uid
+        for process, uid, mask in ((server.pid, own, 0), (server.forks(), 0, kept)):
+            told = status(process)
+            self.assertEqual((told["Uid"], told["NoNewPrivs"]), (" ".join([str(uid)] * 4), "1"))
+            self.assertEqual({told[f"Cap{kind}"] for kind in ("Prm", "Eff", "Bnd")}, {f"{mask:016x}"})
+        log = server.directory / "audit"
+        records = [json.loads(line) for line in log.read_text().splitlines()]
         self.assertEqual({record["user"] for record in records if record["request"] == "end"}, set(accounts))
-        self.assertEqual((self.place / "audit").owner(), SERVER)
+        self.assertEqual(log.owner(), SERVER)
 
-    def test_a_session_can_neither_get_rights_back_nor_reach_other_processes(self) -> None:
-        storage = f'{PROBER} "{self.place}/files/{{name}}"'
-        self.serve(
-            *("--run-as-accounts", SESSIONS),
-            alice={"run_as": SESSIONS, "storage": storage},
-            bob={"run_as": SESSIONS},
-        )
+    @asynchronous
+    async def test_a_session_can_neither_get_rights_back_nor_reach_other_processes(self):
+        server = self.served()
+        alice = await server.begun("alice")
+        (process,) = server.sessions()
+        prober = await server.begun("prober")
+        others = "-".join(map(str, (server.pid, server.forks(), process)))
+        packet = await answer(prober, "readlink", 1, string(f"/{others}".encode()))
+        told = json.loads(packet[17 : 17 + int.from_bytes(packet[13:17], "big")])
+        self.assertEqual(told["done"], [])
+        entry = pwd.getpwnam(SESSIONS)
+        self.assertEqual(told["ids"], [[entry.pw_uid] * 3, [entry.pw_gid] * 3, [entry.pw_gid]])
+        self.assertIsNone(told["home"])
+        await server.over(alice, prober)
 
-        async def test() -> None:
-            await self.begun("bob")
-            (bobs,) = self.running.sessions()
-            alice = await self.begun("alice")
-            others = "-".join(map(str, (self.running.pid, self.forks(), bobs)))
-            packet = await answer(alice, "readlink", 1, string(f"/{others}".encode()))
-            told = json.loads(packet[17 : 17 + int.from_bytes(packet[13:17], "big")])
-            self.assertEqual(told["done"], [])
-            entry = pwd.getpwnam(SESSIONS)
-            self.assertEqual(told["ids"], [[entry.pw_uid] * 3, [entry.pw_gid] * 3, [entry.pw_gid]])
-            self.assertIsNone(told["home"])
+    @asynchronous
+    async def test_an_account_that_is_not_allowed_gets_no_session_and_the_log_says_why(self):
+        server = self.served()
+        for name in ("root", "mail"):
+            with self.assertRaises(asyncssh.ChannelOpenError):
+                await server.begun(name)
+        server.logs("'root': no session: account root has the number 0")
+        server.logs("'mail': no session: run_as mail: it is not in run_as_accounts")
 
-        self.run_async(test)
-
-    def test_an_account_that_is_not_allowed_gets_no_session_and_the_log_says_why(self) -> None:
-        self.serve(
-            *("--run-as-accounts", f"{SESSIONS},root"),
-            root={"run_as": "root"},
-            mail={"run_as": "mail"},
-            alice={"run_as": SESSIONS},
-        )
-
-        async def test() -> None:
-            for name in ("root", "mail"):
-                with self.assertRaises(asyncssh.ChannelOpenError):
-                    await self.begun(name)
-            await self.begun("alice")
-
-        self.run_async(test)
-        self.running.logs("'root': no session: account root has the number 0")
-        self.running.logs("'mail': no session: run_as mail: it is not in run_as_accounts")
+    @asynchronous
+    async def test_sessions_of_other_accounts_are_ended_and_end_with_the_one_that_forks(self):
+        server = self.started("--run-as", SESSIONS, alice={"run_as": SESSIONS}, bob={"run_as": SESSIONS})
+        await server.begun("alice")
+        (hanging,) = server.sessions()
+        await server.begun("bob")
+        (other,) = {*server.sessions()} - {hanging}
+        os.kill(hanging, signal.SIGSTOP)
+        question = {"ask": "end", "user": "alice"}
+        await asyncio.to_thread(ask, str(server.directory / "admin"), question)
+        await eventually(lambda: server.sessions() == [other], "one session is left")
+        os.kill(server.forks(), signal.SIGKILL)
+        await eventually(lambda: not is_alive(other), "the other one has ended")
+        self.assertEqual(await asyncio.to_thread(server.wait), 1)
+        server.process = None
 
     def test_a_server_that_needs_nothing_of_root_keeps_nothing_of_it(self) -> None:
-        self.serve(carol={})
-        for process in (self.running.pid, self.forks()):
+        server = self.started(carol={})
+        for process in (server.pid, server.forks()):
             told = status(process)
             self.assertEqual(told["Uid"], " ".join([str(pwd.getpwnam(SERVER).pw_uid)] * 4))
             self.assertEqual(told["CapEff"], "0" * 16)
 
-    def test_the_end_reaches_sessions_of_other_accounts(self) -> None:
-        self.serve("--run-as", SESSIONS, alice={"run_as": SESSIONS}, bob={"run_as": SESSIONS})
 
-        async def test() -> None:
-            await self.begun("alice")
-            await self.begun("bob")
-            self.hanging, self.other = sorted(self.running.sessions())
-            os.kill(self.hanging, signal.SIGSTOP)
-            question = {"ask": "end", "user": "alice"}
-            await asyncio.to_thread(ask, str(self.place / "admin"), question)
-            await eventually(lambda: self.running.sessions() == [self.other], "one session is left")
-            os.kill(self.forks(), signal.SIGKILL)
-            await eventually(lambda: not is_alive(self.other), "the other one has ended")
-
-        self.run_async(test)
-        self.assertEqual(self.running.wait(), 1)
-        self.running.process = None
-
-
-class Starting(AsRoot):
+class Starting(Place):
     def test_settings_that_do_not_go_together_are_errors(self) -> None:
         config = self.place / "config"
-        config.write_text("port = 0\n")
-        shutil.chown(config, SERVER)
-        own = ("--account", SERVER)
-        for options, words in (
-            (("--run-as", SESSIONS), "run_as needs account"),
-            (("--account", "root"), "account root has the number 0"),
-            (("--account", "no-such"), "there is no account no-such on this host"),
-            ((*own, "--run-as", "root"), "account root has the number 0"),
-            ((*own, "--run-as", SESSIONS, "--isolation", "thread"), "run_as needs isolation = process"),
-            ((*own, "--config", str(config)), "configuration"),
+        config.touch(0o666)
+        config.chmod(0o666)
+        own = {"account": SERVER}
+        for settings, words in (
+            ({"run_as": SESSIONS}, "run_as needs account"),
+            ({"account": "root"}, "account root has the number 0"),
+            ({"account": "no-such"}, "there is no account no-such on this host"),
+            ({**own, "run_as": "root"}, "account root has the number 0"),
+            ({**own, "run_as": SESSIONS, "isolation": "thread"}, "run_as needs isolation = process"),
+            (own, "others may write it" if os.geteuid() == 0 else "only root"),
         ):
-            with self.subTest(options):
-                server = Pysftpd(self.place, *options)
-                done, said = self.fails(*server.argv)
-                self.assertNotEqual(done, 0)
-                self.assertIn(words, said)
+            with self.subTest(settings), self.assertRaisesRegex(BadInput, words):
+                own_account(ServerSettings(**settings), str(config))
 
 
 class Policy(unittest.TestCase):
