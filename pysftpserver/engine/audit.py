@@ -49,8 +49,8 @@ class AuditLog(SFTPHook):
 
     sink: stores one line, or raises. user, peer, port: who the session is for, and where that
     client is; None where it is not known. best_effort: lost records are counted in the session's log, and
-    the session goes on. log: the session's. session: the name that all records of this one have. number: of
-    the connection in the door's log, if it has one.
+    the session goes on. log: the session's. number: of the connection in the door's log, if it has one.
+    session: the name that all records of this one have; None: a new one.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class AuditLog(SFTPHook):
         log: SFTPLog,
         best_effort: bool = False,
         number: int | None = None,
+        session: str | None = None,
     ) -> None:
         self._sink = sink
         self._log = log
@@ -69,7 +70,7 @@ class AuditLog(SFTPHook):
         self._lost = 0
         self._began = time.perf_counter()
         self._moved = 0
-        self.session = os.urandom(8).hex()
+        self.session = session or new_session()
         own = {"session": self.session} if number is None else {"session": self.session, "number": number}
         self._who: dict[str, Any] = {**own, "peer": peer, "port": port, "user": user}
         self._always = {*self._who, "path"}
@@ -148,6 +149,11 @@ class AuditLog(SFTPHook):
         self._lost += 1
         if not self._best_effort:
             raise SFTPSessionEnd("the audit log cannot be written") from None
+
+
+def new_session() -> str:
+    """A name for the records of one session."""
+    return os.urandom(8).hex()
 
 
 def client_text(name: str, value: bytes) -> dict[str, str]:

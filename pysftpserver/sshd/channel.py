@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     class Session(Protocol):
         """What serves a channel. It calls write(), finish(), set_paused(), changed() and gone() of that."""
 
+        @property
+        def isolation(self) -> str:
+            """The value of the setting that means this kind."""
+
+        @property
+        def handles(self) -> int:
+            """How many are open in another process, as far as is known."""
+
         def feed(self, data: bytes) -> None:
             """Bytes from the client."""
 
@@ -40,7 +48,7 @@ if TYPE_CHECKING:
             """Whether a file is open, a request is being served, or a reply is not in the channel."""
 
         async def report(self) -> dict[str, Any]:
-            """The open files: `files` and `more_files`."""
+            """The open files: `files` and `more_files`; and `handles`, the number of all that is open."""
 
         def figures(self) -> dict[str, dict[str, float]]:
             """What was counted of requests elsewhere, so far as is known."""

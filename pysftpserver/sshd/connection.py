@@ -77,7 +77,7 @@ class Connection(asyncssh.SSHServer):
             self._server.make_room(self.address)
         self._place, refusal = self._server.gate.enter(self.address)
         if refusal is not None:
-            self._reason = refusal
+            self._too_many_connections(refusal)
             # A client understands packets only after the server's version.
             loop = asyncio.get_running_loop()
             loop.call_soon(self.end, "Too many connections", asyncssh.DISC_TOO_MANY_CONNECTIONS)
@@ -291,13 +291,18 @@ class Connection(asyncssh.SSHServer):
         user = self._candidate
         refusal = self._server.gate.log_in(self._place, user.name)
         if refusal is not None:
-            self._reason = refusal
+            self._too_many_connections(refusal)
             self.end("Too many connections", asyncssh.DISC_TOO_MANY_CONNECTIONS)
             return
         self.user = user
         self.conn.trust()
         self._server.metrics.logins["accepted"] += 1
         self._log.info(f"{self}: logged in with {fingerprint(self.key)}")
+
+    def _too_many_connections(self, refusal: str) -> None:
+        """refusal: what Gate says."""
+        self._reason = refusal
+        self._server.refused(refusal.rpartition("(")[2].removesuffix(")"))
 
     def _failed(self) -> None:
         server = self._server

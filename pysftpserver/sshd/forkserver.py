@@ -60,6 +60,7 @@ SESSION = "sftp "  # followed by the user's
 LONGEST_NAME = 15  # bytes, for the kernel
 REHEARSALS = 16  # the interpreter adapts what it has done about that often
 OUT_OF_TIME = 75  # exit status of a session that was busy with one request for too long
+OUT_OF_MEMORY = 76  # and of one that could not go on
 
 
 class ForkServer:
@@ -349,7 +350,12 @@ class _Control:
         """The open files, and what was counted."""
         files = open_files(self.server) if self.server is not None else []
         shown = files[:MOST_FILES]
-        return {"files": shown, "more_files": len(files) - len(shown), "figures": self.figures()}
+        return {
+            "files": shown,
+            "more_files": len(files) - len(shown),
+            "handles": len(self.server.handles.opened) if self.server is not None else 0,
+            "figures": self.figures(),
+        }
 
     def figures(self) -> dict[str, dict[str, float]]:
         """What was counted of requests."""
@@ -357,12 +363,25 @@ class _Control:
         return {name: figures[name] for name in ("requests", "seconds", "errors")}
 
 
+class _Log(SFTPLog):
+    """The log of a session, which is its server's. That counts what there was no memory for."""
+
+    def __init__(self, control: _Control, level: int) -> None:
+        super().__init__(lambda level, text: control.tell(log=(level, text)), level)
+        self._control = control
+
+    def fault(self, error: BaseException) -> None:
+        if isinstance(error, MemoryError):
+            self._control.tell(limited="session_memory")
+        super().fault(error)
+
+
 def _serve(forking: _Forking, ticket: Ticket, data: int, talk: int, audit: int | None = None) -> int:
     """Serve one session; return the exit status. Descriptors: for SFTP, for _Control, of the audit log."""
     if not all(stat.S_ISSOCK(os.fstat(one).st_mode) for one in (data, talk)):
         return 1  # nothing else may be written to as another account
     control = _Control(talk)
-    log = SFTPLog(lambda level, text: control.tell(log=(level, text)), ticket.log_level)
+    log = _Log(control, ticket.log_level)
     try:
         name_process(SESSION + ticket.user.name)
         forking.be_a_session(ticket.user)
@@ -380,12 +399,12 @@ def _serve(forking: _Forking, ticket: Ticket, data: int, talk: int, audit: int |
     _watch_the_clock(server, control, ticket.seconds)
     is_confined = not server.storage.uses_network and server.storage.territory() is not None
     control.tell(begun=True)
-    status = 1
     try:
         status = server.run(is_confined, control=control)
     except Exception as error:
         log.error("the session ends:")
         log.fault(error)
+        status = OUT_OF_MEMORY if isinstance(error, MemoryError) else 1
     control.tell(ended=status, figures=control.figures())
     return status
 

@@ -24,11 +24,14 @@ from pysftpserver.sshd.forkserver import (
     NOT_BEGUN,
     NUMBER,
     ORDER,
+    OUT_OF_MEMORY,
+    OUT_OF_TIME,
     REPORT,
     RESET,
     SIGNAL,
     STOP,
 )
+from pysftpserver.sshd.metrics import LIMITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +49,9 @@ LINES_AT_ONCE = 16  # of a session's log, between which others have their turn
 ANSWERING = 0.5  # seconds that a session has to say which files are open
 LOST = 30.0  # seconds that a session has to end after its client has gone
 CUT = 1.0  # seconds that a session has to end when it must
+
+
+NOTHING_OPEN: dict[str, Any] = {"files": [], "more_files": 0, "handles": 0}
 
 
 class Forker:
@@ -125,10 +131,13 @@ class Forker:
 class IsolatedSession:
     """Serves a channel by a process.
 
-    log: the session's. on_figures: called with what was counted of requests, at the end. files: more that the
-    process needs, which are closed here.
+    log: the session's. files: more that the process needs, which are closed here. on_limit: called with the
+    name of a limit that it has reached. on_end: called with what was counted of requests; why the process was
+    ended (one of CAUSES), None if it has ended by itself; and whether it has recorded its end.
     Raises OSError where there are no descriptors left.
     """
+
+    isolation = "process"
 
     def __init__(
         self,
@@ -136,13 +145,15 @@ class IsolatedSession:
         forker: Forker,
         ticket: Ticket,
         log: SFTPLog,
-        on_figures: Callable[[dict[str, dict[str, float]]], None],
-        files: Sequence[FileIO] = (),
+        files: Sequence[FileIO],
+        on_limit: Callable[[str], None],
+        on_end: Callable[[dict[str, dict[str, float]], str | None, bool], None],
     ) -> None:
         self._channel = channel
         self._forker = forker
         self._log = log
-        self._on_figures = on_figures
+        self._on_limit = on_limit
+        self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self.has_begun: asyncio.Future[bool] = self._loop.create_future()
         self._unsent = bytearray()
@@ -153,11 +164,13 @@ class IsolatedSession:
         self._at_eof = False  # the client's
         self._is_silent = False  # the session has sent all that it will
         self._is_closed = False
+        self._has_begun = False
         self._has_ended = False
-        self._last: dict[str, Any] = {"files": [], "more_files": 0, "figures": {}}
+        self._last: dict[str, Any] = {**NOTHING_OPEN, "figures": {}}
         self._last_at = (-1, -1)
         self._asked: asyncio.Future[None] | None = None
         self._killing: asyncio.TimerHandle | None = None
+        self._was_killed = False
         with contextlib.ExitStack() as opened:
             pairs = (
                 socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM),
@@ -171,6 +184,11 @@ class IsolatedSession:
             opened.pop_all()
         self._loop.add_reader(self._talk, self._heard)
         self._number = forker.begin(self, ticket, (theirs, talk, *files))
+
+    @property
+    def handles(self) -> int:
+        """How many were open when it was asked."""
+        return self._last["handles"]  # type: ignore[no-any-return]
 
     # --- from the client ----------------------------------------------------------------------------------
 
@@ -280,12 +298,15 @@ class IsolatedSession:
                 self._asked.set_result(None)
         elif "ended" in message:
             self._status = message["ended"]
-            self._last = {"files": [], "more_files": 0, "figures": message["figures"]}
+            self._last = {**NOTHING_OPEN, "figures": message["figures"]}
+        elif message["limited"] in LIMITS:
+            self._on_limit(message["limited"])
 
     def _begin(self, has_begun: bool) -> None:
         if not self.has_begun.done():
             self.has_begun.set_result(has_begun)
         if has_begun:
+            self._has_begun = True
             self._read_or_not()
 
     # --- for the server -----------------------------------------------------------------------------------
@@ -332,6 +353,8 @@ class IsolatedSession:
             self._read_or_not()
             self._data.close()
             self._unsent.clear()
+            if self._has_ended:
+                self._channel.gone()
             if self._status is None:
                 self._forker.signal(self._number, STOP)
         if not self._has_ended and (
@@ -339,7 +362,11 @@ class IsolatedSession:
         ):
             if self._killing is not None:
                 self._killing.cancel()
-            self._killing = self._loop.call_later(seconds, self._forker.signal, self._number, signal.SIGKILL)
+            self._killing = self._loop.call_later(seconds, self._kill)
+
+    def _kill(self) -> None:
+        self._was_killed = True
+        self._forker.signal(self._number, signal.SIGKILL)
 
     def ended(self, status: int) -> None:
         """Its process has ended. status: as wait(2) has it, or NOT_BEGUN."""
@@ -349,18 +376,33 @@ class IsolatedSession:
         self._hear_the_rest()
         if status == NOT_BEGUN:
             self._log.error("no session: no process can be started for it")
-        elif self._status is None and not self._is_closed and self.has_begun.done():
-            self._log.error(f"the session's process ended {words_for(status)}")
+        cause = self._cause(status)
+        if cause is not None and (self._was_killed or not self._is_closed):
+            self._log.error(f"the session's process ended {words_for(status)} ({cause})")
         self._begin(False)
         if self._asked is not None and not self._asked.done():
             self._asked.set_result(None)
-        self._on_figures(self.figures())
+        self._on_end(self.figures(), cause, self._status is not None)
         self._last["figures"] = {}
         self._talk.close()
         if self._is_closed:
             self._channel.gone()
         else:
             self._finish_if_over()
+
+    def _cause(self, status: int) -> str | None:
+        """Why the process was ended, one of CAUSES; None: it ended by itself, or never began.
+
+        status: as wait(2) has it.
+        """
+        said = status >> 8 if self._status is None else self._status
+        if said == OUT_OF_MEMORY:
+            return "session_memory"
+        if self._status is not None or not self._has_begun:
+            return None
+        if status & 0x7F:
+            return "unresponsive" if self._was_killed else "signal"
+        return "session_seconds" if said == OUT_OF_TIME else "fault"
 
     def _hear_the_rest(self) -> None:
         self._loop.remove_reader(self._talk)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import time
 from functools import partial
 
 import asyncssh
 
+from pysftpserver.engine.audit import new_session
 from pysftpserver.engine.limits import DESCRIPTORS_A_HANDLE, Limits
 from pysftpserver.engine.log import SFTPLog, open_for_appending
 from pysftpserver.service import serving
@@ -24,6 +26,7 @@ from pysftpserver.service.throttle import network_of
 from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.connection import Connection
 from pysftpserver.sshd.guarded import GuardedConnection
+from pysftpserver.sshd.hooks import record_end
 from pysftpserver.sshd.isolated import IsolatedSession
 from pysftpserver.sshd.metrics import Metrics
 from pysftpserver.sshd.shared import Gate, Penalties, Shared
@@ -76,7 +79,7 @@ class Server:
         self.process = process
         self.directory = directory
         self.log = log
-        self.log_limit = LogLimit(log, settings.log_rate, lambda: self._refused("log_rate"))
+        self.log_limit = LogLimit(log, settings.log_rate, lambda: self.refused("log_rate"))
         shared = shared or Shared(1, settings.max_connections)
         self.gate = Gate(
             shared, process, settings.max_connections, settings.max_per_address, settings.max_per_user
@@ -85,13 +88,14 @@ class Server:
         self.metrics = Metrics()
         self.connections = Members()
         self.channels = Members()
+        self.recording = Members()  # what is being written to the audit log here
         self.threads = Threads()
         self.handles = Holdings(
             "open files and directories",
             "max_handles",
             settings.max_handles,
             lambda count: not self._has_descriptors(RESERVE),
-            self._refused,
+            self.refused,
         )
         self.is_draining = False
         self._host_keys = list(host_keys)
@@ -137,7 +141,8 @@ class Server:
         used = DESCRIPTORS_A_HANDLE * (self.handles.count + len(self.channels)) + len(self.connections)
         return used < most - others - most // part
 
-    def _refused(self, limit: str) -> None:
+    def refused(self, limit: str) -> None:
+        """A limit was reached."""
         self.metrics.limited[limit] += 1
 
     def apply_limits(self) -> None:
@@ -155,6 +160,7 @@ class Server:
         evicted = to_evict(strangers, network_of(address), asyncio.get_running_loop().time())
         if evicted is not None:
             self.connections.discard(evicted)
+            self.refused("evicted")
             evicted.make_room()
 
     def on_change(self, name: str) -> None:
@@ -173,7 +179,7 @@ class Server:
         user, settings, log = connection.user, self.settings, self.log_of(connection)
         assert user is not None
         if not self._has_descriptors(2 * RESERVE):
-            self._refused("descriptors")
+            self.refused("descriptors")
             raise OSError(errno.EMFILE, "too many open files in all sessions")
         ticket = Ticket(
             user,
@@ -184,6 +190,7 @@ class Server:
             settings.read_only,
             settings.allow_setid,
             settings.audit,
+            new_session(),
             settings.metrics is not None,
             settings.max_handles,
             settings.session_files,
@@ -202,12 +209,32 @@ class Server:
             # Here, because the session's account may not be able to; for each one, to have a lock of its own.
             opened = await self.threads.run(user.name, partial(open_for_appending, ticket.audit), "beginning")
             files.append(open(opened, "ab", buffering=0))
-        session = IsolatedSession(channel, self._forker, ticket, log, self.metrics.add, files)
+        on_end = partial(self._on_end, ticket, log, time.monotonic())
+        session = IsolatedSession(channel, self._forker, ticket, log, files, self.refused, on_end)
         channel.session = session
         if await session.has_begun:
             return session
         session.cut()
         return None
+
+    def _on_end(
+        self,
+        ticket: Ticket,
+        log: SFTPLog,
+        began: float,
+        figures: dict[str, dict[str, float]],
+        cause: str | None,
+        has_recorded: bool,
+    ) -> None:
+        """The process of a session has ended. cause, has_recorded: as IsolatedSession says."""
+        self.metrics.add(figures)
+        if cause is not None:
+            self.metrics.killed[cause] += 1
+            if ticket.audit is not None and not has_recorded:
+                work = partial(record_end, ticket, log, cause, time.monotonic() - began)
+                recording = self.threads.run_now(work)
+                self.recording.add(recording)
+                recording.add_done_callback(self.recording.discard)
 
     def log_of(self, connection: Connection) -> SFTPLog:
         """The log with the connection's name in front of each line."""
@@ -249,6 +276,7 @@ class Server:
         # Files are closed in threads; one that hangs must not hold up the end of the others.
         if not await self.channels.emptied(CLOSING):
             self.log.error("some sessions did not end in time")
+        await self.recording.emptied(CLOSING)
         self.log_limit.tell()
         await self.directory.close()
         self.threads.shutdown()

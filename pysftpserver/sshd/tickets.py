@@ -40,9 +40,10 @@ class Refused(ValueError):
 class Ticket:
     """One session, as the settings want it when it begins.
 
-    number: of the connection. audit: the file of the audit log. counts: whether requests are counted for
-    metrics. handles: maximum number of open handles in a process of its own. files, memory, seconds: what
-    such a process may have: descriptors, MiB of memory, and seconds of processor time for a request.
+    number: of the connection. audit: the file of the audit log. session: its name there. counts: whether
+    requests are counted for metrics. handles: maximum number of open handles in a process of its own. files,
+    memory, seconds: what such a process may have: descriptors, MiB of memory, and seconds of processor time
+    for a request.
     """
 
     user: User
@@ -53,6 +54,7 @@ class Ticket:
     read_only: bool = False
     allow_setid: bool = False
     audit: str | None = None
+    session: str | None = None
     counts: bool = False
     handles: int = 1024
     files: int = 1024

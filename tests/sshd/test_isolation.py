@@ -13,6 +13,7 @@ from typing import Any
 import asyncssh
 
 from pysftpserver.sshd.admin_client import ask
+from pysftpserver.sshd.metrics import CAUSES
 from tests.sshd.inprocess import HOST, raw
 from tests.sshd.running import Place, Pysftpd, children, make_key
 from tests.support.packets import HELLO, MAX_DATA, NO_ATTRS, request, string, u32, u64
@@ -353,6 +354,42 @@ class Limits(IsolationCase):
         self.assertEqual([record["request"] for record in records], ["init", "stat", "end"])
         self.assertEqual({(record["user"], record["peer"]) for record in records}, {("alice", HOST)})
         self.assertEqual(len({record["session"] for record in records}), 1)
+
+    def test_of_every_session_that_is_killed_audit_log_and_metrics_have_the_end_and_its_cause(self) -> None:
+        self.serve("--audit", "audit", "--metrics", "0", "--session-seconds", "1")
+        admin = str(self.place / "admin")
+
+        async def test() -> None:
+            bob = await self.begun("bob")
+            (hanging,) = self.running.sessions()
+            others = [await self.begun(name) for name in ("alice", "alice", "mallory", "mallory")]
+            *_, signalled, busy = others
+            told = await asyncio.to_thread(ask, admin, {"ask": "figures"})
+            self.assertEqual(told["figures"]["served"], {"process": 5, "thread": 0})
+            packet = await answer(signalled, "rmdir", 1, string(b"x"))  # a GiB of memory
+            self.assertEqual(packet[9:13], u32(4))
+            signalled.send(request("readlink", 2, string(b"x")))
+            busy.send(request("mkdir", 2, string(b"x"), NO_ATTRS))
+            os.kill(hanging, signal.SIGSTOP)
+            for user in ("alice", "bob"):
+                await asyncio.to_thread(ask, admin, {"ask": "end", "user": user})
+            for channel in (bob, *others):
+                await channel.rest()
+            await self.processes(0)
+            told = await asyncio.to_thread(ask, admin, {"ask": "figures"})
+            causes = {"signal": 1, "session_seconds": 1, "unresponsive": 1}
+            self.assertEqual(told["figures"]["killed"], dict.fromkeys(CAUSES, 0) | causes)
+            self.assertEqual(told["figures"]["limited"]["session_memory"], 1)
+            self.assertEqual(told["figures"]["served"], {"process": 0, "thread": 0})
+
+        self.run_async(test)
+        self.running.stop()
+        records = list(map(json.loads, (self.place / "audit").read_text().splitlines()))
+        ends = {record["session"]: record for record in records if record["request"] == "end"}
+        self.assertEqual({record["session"] for record in records}, set(ends))
+        self.assertEqual(len([record for record in records if record["request"] == "end"]), 5)
+        causes = sorted(record["cause"] for record in ends.values() if record["result"] != "OK")
+        self.assertEqual(causes, ["session_seconds", "signal", "unresponsive"])
 
     def test_the_process_of_a_folder_is_confined(self) -> None:
         self.serve("--log-level", "VERBOSE")
