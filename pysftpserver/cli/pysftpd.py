@@ -81,7 +81,7 @@ def fork_server(
         return
     from pysftpserver.sshd.forkserver import ForkServer
 
-    server = ForkServer(storages.of, settings.workers, prepare, policy)
+    server = ForkServer(storages.of, settings.workers, prepare, policy, settings.max_sessions)
     try:
         yield server
     finally:

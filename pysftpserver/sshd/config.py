@@ -92,6 +92,11 @@ class ServerSettings(ServiceSettings):
         "Accounts of the host that users may have, and @groups whose members they may be, separated by "
         "commas.",
     )
+    max_sessions = Setting(
+        COUNT, 1000,
+        "Maximum number of sessions that have a process; one user may have half of them. Together they take at "
+        "most this times session_memory.",
+    )
     session_files = Setting(
         whole(64, 1_000_000), 1024, "Maximum number of descriptors of one session's process.", reloads=True
     )
@@ -108,8 +113,7 @@ class ServerSettings(ServiceSettings):
     )
     max_handles = Setting(
         COUNT, 1024,
-        "Maximum number of files and directories that one user has open, in all sessions that are served in "
-        "threads, or in each that is a process.",
+        "Maximum number of files and directories that one user has open in all sessions.",
         reloads=True,
     )
     auth_tries = Setting(

@@ -20,9 +20,10 @@ from pysftpserver.sshd.forkserver import (
     BEGIN,
     DRAIN,
     ENDED,
+    FIRST,
+    FULL,
     LONGEST,
     NOT_BEGUN,
-    NUMBER,
     ORDER,
     OUT_OF_MEMORY,
     OUT_OF_TIME,
@@ -30,6 +31,7 @@ from pysftpserver.sshd.forkserver import (
     RESET,
     SIGNAL,
     STOP,
+    USER_IS_FULL,
 )
 from pysftpserver.sshd.metrics import LIMITS
 
@@ -51,6 +53,11 @@ LOST = 30.0  # seconds that a session has to end after its client has gone
 CUT = 1.0  # seconds that a session has to end when it must
 
 
+NO_PROCESS = {
+    NOT_BEGUN: "no process can be started for it",
+    FULL: "as many have a process as may have one (max_sessions)",
+    USER_IS_FULL: "the user has half of all processes that there may be (max_sessions)",
+}
 NOTHING_OPEN: dict[str, Any] = {"files": [], "more_files": 0, "handles": 0}
 
 
@@ -74,7 +81,8 @@ class Forker:
         """
         number = next(self._numbers)
         self._sessions[number] = session
-        self._tell(BEGIN + NUMBER.pack(number) + ticket.packed(), files, number)
+        name = ticket.user.name.encode()
+        self._tell(BEGIN + FIRST.pack(number, len(name)) + name + ticket.packed(), files, number)
         return number
 
     def signal(self, number: int, what: int) -> None:
@@ -369,14 +377,16 @@ class IsolatedSession:
         self._forker.signal(self._number, signal.SIGKILL)
 
     def ended(self, status: int) -> None:
-        """Its process has ended. status: as wait(2) has it, or NOT_BEGUN."""
+        """Its process has ended. status: as wait(2) has it, or why there was none."""
         self._has_ended = True
         if self._killing is not None:
             self._killing.cancel()
         self._hear_the_rest()
-        if status == NOT_BEGUN:
-            self._log.error("no session: no process can be started for it")
-        cause = self._cause(status)
+        if status in NO_PROCESS:
+            self._log.error(f"no session: {NO_PROCESS[status]}")
+            if status != NOT_BEGUN:
+                self._on_limit("max_sessions")
+        cause = None if status in NO_PROCESS else self._cause(status)
         if cause is not None and (self._was_killed or not self._is_closed):
             self._log.error(f"the session's process ended {words_for(status)} ({cause})")
         self._begin(False)

@@ -34,6 +34,7 @@ LIMITS = (
     "max_per_address",
     "max_per_user",
     "evicted",
+    "max_sessions",
     "max_handles",
     "session_memory",
     "descriptors",

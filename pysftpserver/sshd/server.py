@@ -79,7 +79,7 @@ class Server:
         self.process = process
         self.directory = directory
         self.log = log
-        self.log_limit = LogLimit(log, settings.log_rate, lambda: self.refused("log_rate"))
+        self.log_limit = LogLimit(log, self._own_part(settings.log_rate), lambda: self.refused("log_rate"))
         shared = shared or Shared(1, settings.max_connections)
         self.gate = Gate(
             shared, process, settings.max_connections, settings.max_per_address, settings.max_per_user
@@ -93,7 +93,7 @@ class Server:
         self.handles = Holdings(
             "open files and directories",
             "max_handles",
-            settings.max_handles,
+            self._own_part(settings.max_handles) or 1,
             lambda count: not self._has_descriptors(RESERVE),
             self.refused,
         )
@@ -141,6 +141,10 @@ class Server:
         used = DESCRIPTORS_A_HANDLE * (self.handles.count + len(self.channels)) + len(self.connections)
         return used < most - others - most // part
 
+    def _own_part(self, limit: int | None) -> int | None:
+        """What this process may grant of a limit that holds for all that serve together."""
+        return None if limit is None else max(1, limit // self.settings.workers)
+
     def refused(self, limit: str) -> None:
         """A limit was reached."""
         self.metrics.limited[limit] += 1
@@ -148,8 +152,8 @@ class Server:
     def apply_limits(self) -> None:
         """Apply settings that have changed."""
         settings = self.settings
-        self.handles.each = settings.max_handles
-        self.log_limit.rate = settings.log_rate
+        self.handles.each = self._own_part(settings.max_handles) or 1
+        self.log_limit.rate = self._own_part(settings.log_rate)
         if settings.max_connections > self.gate.room:
             self.log.error(f"max_connections: one process has room for {self.gate.room} until a restart")
         self.gate.limit(settings.max_connections, settings.max_per_address, settings.max_per_user)

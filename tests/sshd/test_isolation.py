@@ -12,12 +12,12 @@ from typing import Any
 
 import asyncssh
 
-from pysftpserver.sshd.admin_client import ask
+from pysftpserver.sshd.admin_client import ask, found
 from pysftpserver.sshd.metrics import CAUSES
 from tests.sshd.inprocess import HOST, raw
 from tests.sshd.running import Place, Pysftpd, children, make_key
 from tests.support.packets import HELLO, MAX_DATA, NO_ATTRS, request, string, u32, u64
-from tests.support.processes import is_alive
+from tests.support.processes import descendants, is_alive
 from tests.support.waiting import PATIENCE, eventually
 
 BAD = "tests.sshd.badstorage:Bad"
@@ -75,6 +75,10 @@ class IsolationCase(Place):
         channel.send(HELLO)
         await channel.packet()
         return channel
+
+    def sessions(self) -> list[int]:
+        """The processes of sessions, where several processes serve."""
+        return [pid for pid, name, _ in descendants(self.running.pid) if name.startswith("sftp ")]
 
     async def processes(self, count: int) -> list[int]:
         """The processes of sessions, once there are so many."""
@@ -390,6 +394,88 @@ class Limits(IsolationCase):
         self.assertEqual(len([record for record in records if record["request"] == "end"]), 5)
         causes = sorted(record["cause"] for record in ends.values() if record["result"] != "OK")
         self.assertEqual(causes, ["session_seconds", "signal", "unresponsive"])
+
+    def test_open_files_of_a_user_count_over_all_connections_sessions_and_workers(self) -> None:
+        self.serve("--max-handles", "5", "--metrics", "0", workers=2)
+
+        async def opens(channel: Any, number: int) -> bool:
+            packet = await answer(channel, "open", number, string(b"/f"), u32(WRITE | CREAT), NO_ATTRS)
+            return packet[4] == 102
+
+        async def test() -> None:
+            channels = [await self.begun("alice") for _ in range(3)]
+            (first, *_) = channels
+            for channel, number in ((first, 1), (channels[1], 2), (channels[2], 3), (channels[2], 4)):
+                self.assertTrue(await opens(channel, number))
+            second = await raw(first.writer.channel.get_connection())
+            second.send(HELLO)
+            await second.packet()
+            self.assertTrue(await opens(second, 5))
+            for channel in (*channels, second):
+                self.assertFalse(await opens(channel, 6))
+            packet = await answer(first, "opendir", 7, string(b"/"))
+            self.assertIn(b"of one user (max_handles)", packet)
+            self.assertTrue(await opens(await self.begun("bob"), 1))
+            await answer(first, "close", 8, FIRST)
+            self.assertTrue(await opens(second, 9))
+            before = self.sessions()
+            hungry = await self.begun("alice")
+            (process,) = {*self.sessions()} - {*before}
+            self.assertFalse(await opens(hungry, 1))
+            await answer(second, "close", 10, FIRST)
+            self.assertTrue(await opens(hungry, 2))
+            os.kill(process, signal.SIGKILL)  # what it had is free again
+            await hungry.rest()
+            self.assertTrue(await opens(second, 11))
+            self.assertFalse(await opens(second, 12))
+            paths = found(str(self.place / "admin"))
+            told = [await asyncio.to_thread(ask, path, {"ask": "figures"}) for path in paths]
+            self.assertEqual(sum(one["figures"]["limited"]["max_handles"] for one in told), 7)
+            self.assertEqual(sum(one["figures"]["handles"] for one in told), 6)
+
+        self.run_async(test)
+
+    def test_one_user_has_at_most_half_of_all_processes_and_the_kernel_would_end_these_first(self) -> None:
+        server = self.serve("--max-sessions", "4", "--metrics", "0")
+
+        async def test() -> None:
+            alice = await self.begun("alice")
+            await self.begun("alice")
+            for process in server.sessions():
+                self.assertEqual(Path(f"/proc/{process}/oom_score_adj").read_text(), "500\n")
+            with self.assertRaises(asyncssh.ChannelOpenError):
+                await self.begun("alice")
+            await self.begun("bob")
+            mallory = await self.begun("mallory")
+            with self.assertRaises(asyncssh.ChannelOpenError):
+                await self.begun("bob")
+            for one in (alice, mallory):
+                one.writer.channel.get_connection().abort()
+            await self.processes(2)
+            await self.begun("alice")
+            told = await asyncio.to_thread(ask, str(self.place / "admin"), {"ask": "figures"})
+            self.assertEqual(told["figures"]["limited"]["max_sessions"], 2)
+
+        self.run_async(test)
+        server.logs(
+            "'alice': no session: the user has half of all processes that there may be (max_sessions)"
+        )
+        server.logs("'bob': no session: as many have a process as may have one (max_sessions)")
+
+    def test_a_session_whose_server_is_killed_records_its_end(self) -> None:
+        server = self.serve("--audit", "audit", workers=2)
+
+        async def test() -> None:
+            await self.begun("alice")
+            await self.begun("bob")
+            for process in server.processes():
+                os.kill(process, signal.SIGKILL)
+            await eventually(
+                lambda: (self.place / "audit").read_text().count('"request":"end"') == 2, "two ends"
+            )
+
+        self.run_async(test)
+        server.logs("ready", 4)
 
     def test_the_process_of_a_folder_is_confined(self) -> None:
         self.serve("--log-level", "VERBOSE")
