@@ -94,8 +94,8 @@ class ServerSettings(ServiceSettings):
     )
     max_sessions = Setting(
         COUNT, 1000,
-        "Maximum number of sessions that have a process; one user may have half of them. Together they take at "
-        "most this times session_memory.",
+        "Maximum number of sessions that have a process; one user may have half of them. Together they take "
+        "at most this times session_memory.",
     )
     session_files = Setting(
         whole(64, 1_000_000), 1024, "Maximum number of descriptors of one session's process.", reloads=True
@@ -123,6 +123,12 @@ class ServerSettings(ServiceSettings):
     )
     login_bytes = Setting(
         BYTES, 1 << 20, "Maximum number of bytes that a client may send before it has logged in.",
+        reloads=True,
+    )
+    buffer_bytes = Setting(
+        whole(1 << 20, 1 << 62, "BYTES"), 512 << 20,
+        "Maximum number of bytes that are kept for all clients: received and not served, or not sent yet. "
+        "One user may have three eighths; where it is too much, the one with most loses a connection.",
         reloads=True,
     )
     rekey_timeout = Setting(

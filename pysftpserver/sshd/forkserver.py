@@ -238,7 +238,7 @@ class _Forking:
         else:  # the process has been replaced, or is gone
             for process in place.sessions.values():
                 os.kill(process, STOP)
-                self._children[process] = self._children[process]._replace(place=None)
+                self._children[process] = _Child(None, *self._children[process][1:])
                 self._orphans[process] = time.monotonic() + ORPHANS
             place.sessions.clear()
             if kind != RESET:

@@ -198,6 +198,11 @@ class IsolatedSession:
         """How many were open when it was asked."""
         return self._last["handles"]  # type: ignore[no-any-return]
 
+    @property
+    def kept(self) -> int:
+        """Bytes from the client that the process has not taken."""
+        return len(self._unsent)
+
     # --- from the client ----------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:

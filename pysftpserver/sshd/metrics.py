@@ -35,6 +35,7 @@ LIMITS = (
     "max_per_user",
     "evicted",
     "max_sessions",
+    "buffer_bytes",
     "max_handles",
     "session_memory",
     "descriptors",
@@ -61,6 +62,7 @@ GAUGES = (
     ("sessions", "pysftpd_sessions", "Connections that have logged in."),
     ("connections", "pysftpd_connections", "Open connections, including unauthenticated ones."),
     ("handles", "pysftpd_handles", "Open files and directories."),
+    ("kept", "pysftpd_kept_bytes", "Bytes received and not served, or not sent yet."),
     ("outdated", "pysftpd_users_outdated", "Processes that cannot read the users and keep those they have."),
     ("processes", "pysftpd_processes", "Processes that have answered."),
 )

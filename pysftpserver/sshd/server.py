@@ -19,6 +19,7 @@ from pysftpserver.engine.log import SFTPLog, open_for_appending
 from pysftpserver.service import serving
 from pysftpserver.service.accepting import Acceptor
 from pysftpserver.service.admission import to_evict
+from pysftpserver.service.budget import Budget
 from pysftpserver.service.holdings import Holdings
 from pysftpserver.service.loglimit import LogLimit
 from pysftpserver.service.serving import Members
@@ -38,6 +39,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from pysftpserver.service.budget import Exhausted
     from pysftpserver.sshd.channel import Channel, Session
     from pysftpserver.sshd.config import ServerSettings
     from pysftpserver.sshd.isolated import Forker
@@ -90,6 +92,7 @@ class Server:
         self.channels = Members()
         self.recording = Members()  # what is being written to the audit log here
         self.threads = Threads()
+        self.budget = Budget(settings.buffer_bytes // settings.workers, settings.max_connections)
         self.handles = Holdings(
             "open files and directories",
             "max_handles",
@@ -153,6 +156,7 @@ class Server:
         """Apply settings that have changed."""
         settings = self.settings
         self.handles.each = self._own_part(settings.max_handles) or 1
+        self.budget.limit(settings.buffer_bytes // settings.workers, settings.max_connections)
         self.log_limit.rate = self._own_part(settings.log_rate)
         if settings.max_connections > self.gate.room:
             self.log.error(f"max_connections: one process has room for {self.gate.room} until a restart")
@@ -166,6 +170,12 @@ class Server:
             self.connections.discard(evicted)
             self.refused("evicted")
             evicted.make_room()
+
+    def end_largest(self, error: Exhausted) -> None:
+        """End the connection for which most is kept, of the user or address that has to give way."""
+        theirs = [one for one in self.connections if one.causer == error.holder and not one.is_ending]
+        if theirs:
+            max(theirs, key=lambda one: one.kept).end_at("buffer_bytes", f"{error} (buffer_bytes)")
 
     def on_change(self, name: str) -> None:
         """A user has changed: end the connections that would not be let in now."""
@@ -252,6 +262,8 @@ class Server:
             most = self.settings.idle_timeout
             await asyncio.sleep(IDLE_CHECKS if most is None else min(IDLE_CHECKS, most / 4))
             self.log_limit.tell()
+            for connection in self.connections:
+                connection.count_kept()
             if most is None:
                 continue
             for connection in self.connections:

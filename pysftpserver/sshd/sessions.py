@@ -63,6 +63,7 @@ class Sessions:
         served = [one for connection in self._present() for one in _served(connection)]
         figures["served"] = {"process": 0, "thread": 0} | Counter(one.isolation for one in served)
         figures["handles"] = self._server.handles.count + sum(one.handles for one in served)
+        figures["kept"] = sum(connection.kept for connection in self._server.connections)
         figures["outdated"] = int(self._server.directory.trouble() is not None)
         figures["processes"] = 1
         return figures
@@ -89,6 +90,7 @@ class Sessions:
             "idle": round(now - connection.moved_at(), 3),
             "received": received,
             "sent": sent,
+            "kept": connection.kept,
             "isolation": next((one.isolation for one in _served(connection)), None),
             "handles": sum(report["handles"] for report in reports),
             "files": files[:MOST_FILES],

@@ -42,6 +42,11 @@ class ThreadedSession:
         self._looking: asyncio.Future[list[dict[str, Any]]] | None = None
         self._seen: list[dict[str, Any]] = []
 
+    @property
+    def kept(self) -> int:
+        """Bytes from the client that have not been served."""
+        return len(self._rest)
+
     def feed(self, data: bytes) -> None:
         self._rest += data
         self.go_on()

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -394,6 +395,40 @@ class Limits(IsolationCase):
         self.assertEqual(len([record for record in records if record["request"] == "end"]), 5)
         causes = sorted(record["cause"] for record in ends.values() if record["result"] != "OK")
         self.assertEqual(causes, ["session_seconds", "signal", "unresponsive"])
+
+    def test_what_is_kept_for_one_user_is_counted_over_all_connections(self) -> None:
+        self.serve("--buffer-bytes", str(32 << 20), "--metrics", "0")
+        most = 12 << 20  # of that, for one user
+        admin = str(self.place / "admin")
+
+        async def figures() -> dict[str, Any]:
+            told = await asyncio.to_thread(ask, admin, {"ask": "figures"})
+            return told["figures"]  # type: ignore[no-any-return]
+
+        async def test() -> None:
+            bob = await self.begun("bob")
+            channels = [await self.begun("mallory") for _ in range(8)]
+            connections = [channel.writer.channel.get_connection() for channel in channels]
+            before = rss(self.running.pid)
+            for channel in channels:  # whose processes take nothing from now on: 2.5 MiB wait for each
+                channel.send(request("lstat", 1, string(b"x")))
+                for number in range(100):
+                    channel.send(request("write", number, FIRST, u64(0), string(bytes(32768))))
+            slowest = 0.0
+            while not (found := await figures())["limited"]["buffer_bytes"]:
+                self.assertLessEqual(found["kept"], most + (1 << 20))
+                self.assertLess(rss(self.running.pid) - before, 32 << 20)
+                began = time.monotonic()
+                await answer(bob, "stat", 1, string(b"/"))
+                slowest = max(slowest, time.monotonic() - began)
+            self.assertLess(slowest, PATIENCE / 10)
+            self.running.logs("'mallory': ended: one user or address needs more than")
+            for connection in connections:
+                connection.abort()
+            while (await figures())["kept"] > 1 << 20:
+                await asyncio.sleep(0.05)
+
+        self.run_async(test)
 
     def test_open_files_of_a_user_count_over_all_connections_sessions_and_workers(self) -> None:
         self.serve("--max-handles", "5", "--metrics", "0", workers=2)
