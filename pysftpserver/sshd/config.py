@@ -83,7 +83,7 @@ class ServerSettings(ServiceSettings):
     )
     run_as = Setting(
         optional(text("ACCOUNT")), None,
-        "Account of the host that sessions in folders run as, unless their users have one of their own "
+        "Account of the host that sessions with a process run as, unless their users have one of their own "
         "(run_as); it needs account, and isolation = process.",
         unset="the server's own",
     )

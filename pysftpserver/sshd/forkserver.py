@@ -465,6 +465,8 @@ def _serve(
     try:
         name_process(SESSION + ticket.user.name)
         forking.be_a_session(ticket.user)
+        if ticket.audit is not None and audit is None:
+            raise Refused("the audit log was not handed over")  # its name comes from the other process
         if forking.run_as is not None:
             ticket = replace(ticket, allow_setid=False)  # what the other process says must not lend accounts
         _limit(ticket, forking.segment)
@@ -472,13 +474,13 @@ def _serve(
         limits.handles = min(limits.handles, ticket.handles)
         server = engine_of(ticket, forking.storage_of, log, control.metrics, limits, data, audit)
         server.handles.share = share_of(ticket.handles, lambda: control.tell(limited="max_handles"))
+        is_confined = not server.storage.uses_network and server.storage.territory() is not None
     except Exception as error:
         log_refusal(log, error)
         control.tell(begun=False)
         return 1
     control.server = server
     _watch_the_clock(server, control, ticket.seconds)
-    is_confined = not server.storage.uses_network and server.storage.territory() is not None
     control.tell(begun=True)
     try:
         status = server.run(is_confined, control=control)

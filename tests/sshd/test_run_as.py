@@ -8,27 +8,32 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import tempfile
 import unittest
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import asyncssh
 
+from pysftpserver.cli import pysftpd
 from pysftpserver.failures import BadInput
 from pysftpserver.host import privileges
 from pysftpserver.host.privileges import Account
 from pysftpserver.sshd.admin_client import ask
 from pysftpserver.sshd.config import ServerSettings
-from pysftpserver.sshd.forkserver import FORK_SERVER
+from pysftpserver.sshd.forkserver import BEGIN, ENDED, FIRST, FORK_SERVER, LONGEST, ForkServer
 from pysftpserver.sshd.run_as import RunAs, own_account
+from pysftpserver.sshd.tickets import Ticket
 from pysftpserver.sshd.users import User
+from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.sshd.inprocess import HOST, asynchronous, raw
 from tests.sshd.running import Place, Pysftpd, make_key
-from tests.sshd.test_isolation import CREAT, FIRST, WRITE, answer
+from tests.sshd.test_isolation import CREAT, WRITE, answer
 from tests.support.hard import IS_HARD
 from tests.support.packets import HELLO, NO_ATTRS, OK, string, u32, u64
 from tests.support.paths import ROOT
@@ -38,6 +43,7 @@ from tests.support.waiting import PATIENCE, eventually
 SERVER, SESSIONS, OTHERS = "daemon", "nobody", "bin"  # accounts of every host
 PROBER = "tests.sshd.proberstorage:Prober"
 PERMISSIONS = u32(4)
+HANDLE = string(u32(1))
 LIBRARIES = Path(asyncssh.__file__).parent.parent
 
 
@@ -162,8 +168,8 @@ class Sessions(unittest.TestCase):
         for name, account in accounts.items():
             channel = await server.begun(name)
             await answer(channel, "open", 1, string(b"/f"), u32(WRITE | CREAT), NO_ATTRS)
-            await answer(channel, "write", 2, FIRST, u64(0), string(b"x"))
-            await answer(channel, "close", 3, FIRST)
+            await answer(channel, "write", 2, HANDLE, u64(0), string(b"x"))
+            await answer(channel, "close", 3, HANDLE)
             mode = PERMISSIONS + u32(0o6755)
             self.assertEqual((await answer(channel, "setstat", 4, string(b"/f"), mode))[9:13], u32(OK))
             (process,) = server.sessions()
@@ -244,6 +250,57 @@ class Sessions(unittest.TestCase):
             told = status(process)
             self.assertEqual(told["Uid"], " ".join([str(pwd.getpwnam(SERVER).pw_uid)] * 4))
             self.assertEqual(told["CapEff"], "0" * 16)
+
+
+class Asked(unittest.TestCase):
+    """What the process that forks does for one that serves SSH and has been taken over."""
+
+    def setUp(self) -> None:
+        if os.geteuid() != 0:
+            self.skipTest("only root can become others")
+        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-run-as-"))
+        self.addCleanup(shutil.rmtree, self.place)
+        shutil.chown(self.place, SESSIONS)
+        policy = RunAs(privileges.account(SERVER), (SESSIONS,), None)
+        jail = os.fspath(self.place)
+        one = ForkServer(lambda user: SFTPServerVirtualChroot(jail), 1, pysftpd.prepare, policy, 9)
+        self.addCleanup(one.close)
+        self.sock = one.sockets[0]
+
+    def ask(self, user: User, pairs: int = 2, **fields: Any) -> tuple[int, list[dict[str, Any]]]:
+        """(the wait status of the process for a ticket, what it said)."""
+        ticket = Ticket(user, "::1", 22, 1, 3, **fields).packed()
+        name = user.name.encode()
+        ends = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(pairs)]
+        message = BEGIN + FIRST.pack(1, len(name)) + name + ticket
+        socket.send_fds(self.sock, [message], [theirs.fileno() for _, theirs in ends])
+        for _, theirs in ends:
+            theirs.close()
+        ends[0][0].shutdown(socket.SHUT_WR)
+        said = []
+        while message := ends[-1][0].recv(LONGEST):
+            said.append(json.loads(message))
+        for ours, _ in ends:
+            ours.close()
+        self.sock.settimeout(PATIENCE)
+        return ENDED.unpack(self.sock.recv(ENDED.size))[1], said
+
+    def test_it_begins_sessions_of_listed_accounts_and_does_nothing_else(self) -> None:
+        user = User("1", "alice", "alice", True, frozenset(), None, SESSIONS)
+        self.assertEqual(self.ask(user)[0], 0)
+        for wrong, fields, words in (
+            (replace(user, run_as="root"), {}, "account root has the number 0"),
+            (replace(user, run_as=OTHERS), {}, "not in run_as_accounts"),
+            (replace(user, folder="../etc"), {}, "not a single name"),
+            (user, {"audit": f"{self.place}/.profile"}, "the audit log was not handed over"),
+        ):
+            with self.subTest(words):
+                status, said = self.ask(wrong, **fields)
+                self.assertEqual(status, 1 << 8)
+                self.assertIn(words, said[0]["log"][1])
+                self.assertEqual(said[1:], [{"begun": False}])
+        self.assertEqual(self.ask(user, pairs=1), (1 << 8, []))
+        self.assertEqual(os.listdir(self.place), [])
 
 
 class Starting(Place):
