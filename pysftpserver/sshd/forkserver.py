@@ -22,9 +22,8 @@ import stat
 import struct
 import time
 from collections import deque
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
 
 from pysftpserver.engine import wire
 from pysftpserver.engine.limits import Limits
@@ -159,7 +158,8 @@ class _Place:
             self.unsent.clear()
 
 
-class _Child(NamedTuple):
+@dataclass(frozen=True)
+class _Child:
     """A session's process. place: what it is served by; None: that has ended. number: of the session there.
     name: its user's. entry: where the process counts in the tally of that user.
     """
@@ -238,7 +238,7 @@ class _Forking:
         else:  # the process has been replaced, or is gone
             for process in place.sessions.values():
                 os.kill(process, STOP)
-                self._children[process] = _Child(None, *self._children[process][1:])
+                self._children[process] = replace(self._children[process], place=None)
                 self._orphans[process] = time.monotonic() + ORPHANS
             place.sessions.clear()
             if kind != RESET:

@@ -11,7 +11,6 @@ from pysftpserver.failures import BadInput, one_line
 from pysftpserver.host import privileges
 from pysftpserver.host.privileges import Account
 from pysftpserver.sshd.records import folder_problem
-from pysftpserver.sshd.users_file import read_trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,6 +73,8 @@ def own_account(settings: ServerSettings, path: str | None) -> Account | None:
     if wants_others and settings.isolation != "process":
         raise BadInput("run_as needs isolation = process: threads are all the server's own account")
     if path is not None:
+        from pysftpserver.sshd.users_file import read_trusted  # here, because it loads much
+
         read_trusted(path, "configuration")
     return own
 
