@@ -54,8 +54,12 @@ def _keys(flag: str, name: str, help: str) -> Option:
     )
 
 
-def _place(folder: str, storage: str) -> tuple[Option, Option]:
-    """The options for where a user's files are. folder, storage: what their defaults are."""
+def _unless_unset(text: str) -> str:
+    return "" if text.lower() in UNSET else text
+
+
+def _place(folder: str, storage: str, account: str) -> tuple[Option, ...]:
+    """The options for where a user's files are, and whose. folder, storage, account: their defaults."""
     return (
         Option(
             "--folder",
@@ -65,8 +69,15 @@ def _place(folder: str, storage: str) -> tuple[Option, Option]:
         Option(
             "--storage",
             metavar="STORAGE",
-            convert=lambda text: "" if text.lower() in UNSET else text,
+            convert=_unless_unset,
             help=f"Keep the user's files in this storage; none means the folder. The default is {storage}.",
+        ),
+        Option(
+            "--run-as",
+            metavar="ACCOUNT",
+            convert=_unless_unset,
+            help=f"Account of the host that the user's sessions run as; none means the server's choice. "
+            f"The default is {account}.",
         ),
     )
 
@@ -97,7 +108,9 @@ def _list(settings: ServerSettings, as_json: bool) -> int:
 
 def _change(settings: ServerSettings, name: str, as_json: bool, **changes: Any) -> int:
     if all(value is None for value in changes.values()):
-        raise BadInput("change: say what, with --add-key, --remove-key, --folder, --storage or --active")
+        raise BadInput(
+            "change: say what, with --add-key, --remove-key, --folder, --storage, --run-as or --active"
+        )
     return control.change_user(settings, name, as_json, **changes)
 
 
@@ -143,7 +156,7 @@ COMMAND = Commands(
             [NAME],
             (
                 _keys("--key", "keys", "A public key of the user, or a file with a key on each line."),
-                *_place("the name, or a new folder for a user in Redis", "the folder"),
+                *_place("the name, or a new folder for a user in Redis", "the folder", "the server's choice"),
             ),
         ),
         _subcommand(
@@ -158,7 +171,7 @@ COMMAND = Commands(
                     "remove_keys",
                     "Remove this key, those in this file, or the one with this fingerprint (SHA256:...).",
                 ),
-                *_place("no change", "no change"),
+                *_place("no change", "no change", "no change"),
                 Option(
                     "--active",
                     name="is_active",

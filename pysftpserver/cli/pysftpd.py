@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.mongostorage import SFTPServerMongoStorage
     from pysftpserver.sshd.forkserver import ForkServer
+    from pysftpserver.sshd.run_as import RunAs
     from pysftpserver.sshd.user_storages import UserStorages
 
 PROG = "pysftpd"
@@ -44,16 +45,23 @@ def serve(arguments: Sequence[str]) -> int:
     values = COMMAND.parse(arguments)
     title.hide_passwords()
     settings = load(ServerSettings, values["config"], values)
-    settings.refuse_root()
     from pysftpserver.cli.session import kind_of
+    from pysftpserver.host import privileges
+    from pysftpserver.sshd import run_as
     from pysftpserver.sshd.user_storages import Openers, UserStorages
     from pysftpserver.storages.by_name import maker
     from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
     wanted = {"read_only": False, "durable": settings.durable, "atomic_uploads": settings.atomic_uploads}
+    own = run_as.own_account(settings, values["config"])
+    policy = run_as.policy(settings, own)
+    if own is not None and policy is None:  # nothing of root is needed
+        privileges.become(own)
     openers = Openers(kind_of(SFTPServerVirtualChroot, wanted), gridfs, maker)
     storages = UserStorages(settings, openers)
-    with fork_server(settings, storages) as server:  # before asyncssh, to be small
+    with fork_server(settings, storages, policy) as server:  # before asyncssh, to be small
+        if own is not None and policy is not None:
+            privileges.become(own)
         with needed("sshd", "asyncssh", "cryptography"):
             import asyncssh  # noqa: F401
         from pysftpserver.sshd import processes
@@ -64,14 +72,16 @@ def serve(arguments: Sequence[str]) -> int:
 
 
 @contextlib.contextmanager
-def fork_server(settings: ServerSettings, storages: UserStorages) -> Iterator[ForkServer | None]:
+def fork_server(
+    settings: ServerSettings, storages: UserStorages, policy: RunAs | None
+) -> Iterator[ForkServer | None]:
     """What starts the processes of sessions, until the end of the block; None if they are to have none."""
     if settings.isolation == "thread":
         yield None
         return
     from pysftpserver.sshd.forkserver import ForkServer
 
-    server = ForkServer(storages.of, settings.workers, prepare)
+    server = ForkServer(storages.of, settings.workers, prepare, policy, settings.max_sessions)
     try:
         yield server
     finally:

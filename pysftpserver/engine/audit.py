@@ -49,8 +49,8 @@ class AuditLog(SFTPHook):
 
     sink: stores one line, or raises. user, peer, port: who the session is for, and where that
     client is; None where it is not known. best_effort: lost records are counted in the session's log, and
-    the session goes on. log: the session's. session: the name that all records of this one have. number: of
-    the connection in the door's log, if it has one.
+    the session goes on. log: the session's. number: of the connection in the door's log, if it has one.
+    session: the name that all records of this one have; None: a new one.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class AuditLog(SFTPHook):
         log: SFTPLog,
         best_effort: bool = False,
         number: int | None = None,
+        session: str | None = None,
     ) -> None:
         self._sink = sink
         self._log = log
@@ -69,7 +70,7 @@ class AuditLog(SFTPHook):
         self._lost = 0
         self._began = time.perf_counter()
         self._moved = 0
-        self.session = os.urandom(8).hex()
+        self.session = session or new_session()
         own = {"session": self.session} if number is None else {"session": self.session, "number": number}
         self._who: dict[str, Any] = {**own, "peer": peer, "port": port, "user": user}
         self._always = {*self._who, "path"}
@@ -150,6 +151,11 @@ class AuditLog(SFTPHook):
             raise SFTPSessionEnd("the audit log cannot be written") from None
 
 
+def new_session() -> str:
+    """A name for the records of one session."""
+    return os.urandom(8).hex()
+
+
 def client_text(name: str, value: bytes) -> dict[str, str]:
     """Text that a client chose: as it is if it is UTF-8, otherwise as near as can be, and in full as hex."""
     try:
@@ -158,13 +164,15 @@ def client_text(name: str, value: bytes) -> dict[str, str]:
         return {name: value.decode(errors="replace"), f"{name}_hex": value.hex()}
 
 
-def file_sink(path: str | os.PathLike[str], patience: int | None = None) -> Sink:
+def file_sink(path: str | os.PathLike[str] | int, patience: int | None = None) -> Sink:
     """A sink that appends to a file, created with mode 0600. Raises OSError when it cannot be opened.
+
+    path: may also be what open_for_appending() has returned, and is the sink's from now on.
 
     Sessions that write to one file take turns, so that a record is there whole or not at all. patience:
     milliseconds to wait for a file that takes nothing; None: PATIENCE.
     """
-    return _Sink(open_for_appending(path), True, patience)
+    return _Sink(path if isinstance(path, int) else open_for_appending(path), True, patience)
 
 
 def descriptor_sink(descriptor: int) -> Sink:

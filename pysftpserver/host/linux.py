@@ -21,7 +21,7 @@ RENAME_NOREPLACE = 1
 AT_FDCWD = -100  # the working directory, in place of a descriptor
 SYNC_FILE_RANGE_WRITE = 2
 
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 
 PROC_SUPER_MAGIC = 0x9FA0  # statfs(2)'s type of procfs
 # The types of ext4, XFS, Btrfs, F2FS and tmpfs, whose syncfs(2) is as good as an fsync(2) of each file. That
@@ -128,3 +128,8 @@ def end_with_parent(parent: int, number: int) -> None:
         raise OSError(error, os.strerror(error))
     if os.getppid() != parent:
         os.kill(os.getpid(), number)
+
+
+def name_thread(name: bytes) -> None:
+    """Give this thread, the first one for the process, a name of at most 15 bytes for ps(1) and top(1)."""
+    _libc.prctl(PR_SET_NAME, ctypes.c_char_p(name))

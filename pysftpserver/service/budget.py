@@ -14,7 +14,14 @@ STEP = 64 << 10  # that a portion takes at once
 
 
 class Exhausted(Exception):
-    """There is not enough left. The text says of what kind the limit is."""
+    """There is not enough left. The text says of what kind the limit is.
+
+    holder: who would have to give something back: the one that asks for too much, or the one that has most.
+    """
+
+    def __init__(self, text: str, holder: str) -> None:
+        super().__init__(text)
+        self.holder = holder
 
 
 class Budget:
@@ -45,10 +52,11 @@ class Budget:
         with self._lock:
             taken, of_holder = self._taken + amount, self._of[holder] + amount
             if amount > 0 and taken > self._common:
-                raise Exhausted(f"all together need more than {self.most} bytes")
+                largest = max(self._of, key=self._of.__getitem__)
+                raise Exhausted(f"all together need more than {self.most} bytes", largest)
             if amount > 0 and of_holder > self._common // 2:
                 raise Exhausted(
-                    f"one user or address needs more than {self._common // 2} of {self.most} bytes"
+                    f"one user or address needs more than {self._common // 2} of {self.most} bytes", holder
                 )
             self._taken = taken
             self._of[holder] = of_holder
@@ -73,6 +81,13 @@ class Portion:
             self._budget.take(self._holder, more)
             self._taken += more
             self._left = STEP
+
+    def hold(self, amount: int) -> None:
+        """Have that much in all, whatever it was before. Raises Exhausted, and keeps what it had then."""
+        wanted = -(-max(0, amount - self._budget.reserve) // STEP) * STEP
+        if wanted != self._taken:
+            self._budget.take(self._holder, wanted - self._taken)
+            self._taken = wanted
 
     def give_back(self) -> None:
         """Give all of it back. It may have been given back before."""

@@ -18,6 +18,18 @@ if TYPE_CHECKING:
     class Session(Protocol):
         """What serves a channel. It calls write(), finish(), set_paused(), changed() and gone() of that."""
 
+        @property
+        def isolation(self) -> str:
+            """The value of the setting that means this kind."""
+
+        @property
+        def kept(self) -> int:
+            """Bytes from the client that have not been served."""
+
+        @property
+        def handles(self) -> int:
+            """How many are open in another process, as far as is known."""
+
         def feed(self, data: bytes) -> None:
             """Bytes from the client."""
 
@@ -40,7 +52,7 @@ if TYPE_CHECKING:
             """Whether a file is open, a request is being served, or a reply is not in the channel."""
 
         async def report(self) -> dict[str, Any]:
-            """The open files: `files` and `more_files`."""
+            """The open files: `files` and `more_files`; and `handles`, the number of all that is open."""
 
         def figures(self) -> dict[str, dict[str, float]]:
             """What was counted of requests elsewhere, so far as is known."""
@@ -57,6 +69,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
     begin: makes the session when the client asks for SFTP, or returns None; called once. It may set `session`
     before it returns that: then the session is closed when the client goes meanwhile. on_end: called at the
     end. is_full: whether the connection takes no more data; go_on() has to be called when it does again.
+    on_kept: called when there is more that cannot be sent yet.
     """
 
     def __init__(
@@ -64,6 +77,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         begin: Callable[[Channel], Awaitable[Session | None]],
         on_end: Callable[[Channel], None],
         is_full: Callable[[], bool] = lambda: False,
+        on_kept: Callable[[], None] = lambda: None,
     ) -> None:
         self.session: Session | None = None
         self.received = 0  # bytes
@@ -73,6 +87,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         self._beginning: asyncio.Task[None] | None = None
         self._on_end = on_end
         self._is_connection_full = is_full
+        self._on_kept = on_kept
         self._is_full = False
         self._is_paused = False
         self._is_cut = False
@@ -153,6 +168,8 @@ class Channel(asyncssh.SSHServerSession[bytes]):
             return
         self.sent += len(data)
         self.chan.write(data)
+        if self.chan.get_write_buffer_size() or self._is_connection_full():
+            self._on_kept()
 
     def set_paused(self, wants_pause: bool) -> None:
         """Whether the client has to wait, because the session has enough to do."""

@@ -82,6 +82,27 @@ class ServerSettings(ServiceSettings):
         "Serve each session in a process of its own, sandboxed (process), or all sessions in one process, in "
         "threads (thread). Users whose storage is on a network are always served in threads.",
     )
+    account = Setting(
+        optional(text("ACCOUNT")), None,
+        "Account of the host that the server becomes when root starts it, before it reads keys or listens.",
+        unset="the one that starts it",
+    )
+    run_as = Setting(
+        optional(text("ACCOUNT")), None,
+        "Account of the host that sessions with a process run as, unless their users have one of their own "
+        "(run_as); it needs account, and isolation = process.",
+        unset="the server's own",
+    )
+    run_as_accounts = Setting(
+        optional(texts("ACCOUNTS", ",")), None,
+        "Accounts of the host that users may have, and @groups whose members they may be, separated by "
+        "commas.",
+    )
+    max_sessions = Setting(
+        COUNT, 1000,
+        "Maximum number of sessions that have a process; one user may have half of them. Together they take "
+        "at most this times session_memory.",
+    )
     session_files = Setting(
         whole(64, 1_000_000), 1024, "Maximum number of descriptors of one session's process.", reloads=True
     )
@@ -98,8 +119,7 @@ class ServerSettings(ServiceSettings):
     )
     max_handles = Setting(
         COUNT, 1024,
-        "Maximum number of files and directories that one user has open, in all sessions that are served in "
-        "threads, or in each that is a process.",
+        "Maximum number of files and directories that one user has open in all sessions.",
         reloads=True,
     )
     auth_tries = Setting(
@@ -109,6 +129,12 @@ class ServerSettings(ServiceSettings):
     )
     login_bytes = Setting(
         BYTES, 1 << 20, "Maximum number of bytes that a client may send before it has logged in.",
+        reloads=True,
+    )
+    buffer_bytes = Setting(
+        whole(1 << 20, 1 << 62, "BYTES"), 512 << 20,
+        "Maximum number of bytes that are kept for all clients: received and not served, or not sent yet. "
+        "One user may have three eighths; where it is too much, the one with most loses a connection.",
         reloads=True,
     )
     rekey_timeout = Setting(

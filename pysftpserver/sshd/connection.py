@@ -12,6 +12,7 @@ import time
 
 import asyncssh
 
+from pysftpserver.service.budget import Exhausted, Portion
 from pysftpserver.service.throttle import network_of
 from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.channel import Channel
@@ -57,11 +58,12 @@ class Connection(asyncssh.SSHServer):
         self._tried: set[bytes] = set()
         self._refused: dict[str, list[bytes]] = {}  # keys, by what was wrong; for the log
         self._place = -1
+        self.kept = 0  # bytes for the client, when they were counted
         self._moved_at = self.began  # on channels that have ended
         self._moved = (0, 0)  # bytes received and sent on channels that have ended
         self._reason = ""  # why it was refused, for the log
         self._has_failed = False  # to log in, and the log says so
-        self._is_ending = False
+        self.is_ending = False
 
     # --- coming and going ---------------------------------------------------------------------------------
 
@@ -73,11 +75,12 @@ class Connection(asyncssh.SSHServer):
         peer = conn.get_extra_info("peername")
         self.address, self.port = peer[:2] if peer else ("?", None)
         self.network = network_of(self.address)
+        self._portion = Portion(self._server.budget, self.causer)
         if self._server.gate.is_full():
             self._server.make_room(self.address)
         self._place, refusal = self._server.gate.enter(self.address)
         if refusal is not None:
-            self._reason = refusal
+            self._too_many_connections(refusal)
             # A client understands packets only after the server's version.
             loop = asyncio.get_running_loop()
             loop.call_soon(self.end, "Too many connections", asyncssh.DISC_TOO_MANY_CONNECTIONS)
@@ -106,6 +109,9 @@ class Connection(asyncssh.SSHServer):
         if self._exchange is not None:
             self._exchange.cancel()
         server.connections.discard(self)
+        self.is_ending = True
+        self.kept = 0
+        self._portion.give_back()
         server.metrics.count_moved(*self.moved())
         if self._place >= 0:
             server.gate.leave(self._place)
@@ -175,6 +181,17 @@ class Connection(asyncssh.SSHServer):
             self._reason = reason
             self._failed()
 
+    def count_kept(self) -> None:
+        """Take what is kept for the client from the budget of all; the largest one ends if it is too much."""
+        if self.is_ending:
+            return
+        sessions = (channel.session for channel in self.channels)
+        self.kept = self.conn.kept() + sum(one.kept for one in sessions if one is not None)
+        try:
+            self._portion.hold(self.kept)
+        except Exhausted as error:
+            self._server.end_largest(error)
+
     def exchange_began(self) -> None:
         """Let the client end a key exchange in time. The first one belongs to the login."""
         if self.user is not None and self._exchange is None:
@@ -193,7 +210,7 @@ class Connection(asyncssh.SSHServer):
     def end_at(self, limit: str, words: str) -> None:
         """End the connection at once, because it has reached a limit."""
         self._server.metrics.limited[limit] += 1
-        self._is_ending = True
+        self.is_ending = True
         if self.user is None:
             self._refuse(words)
         else:
@@ -202,7 +219,7 @@ class Connection(asyncssh.SSHServer):
 
     def end(self, words: str, code: int = asyncssh.DISC_BY_APPLICATION) -> None:
         """End the connection. words: the reason that the client is given."""
-        self._is_ending = True
+        self.is_ending = True
         for channel in self.channels:
             channel.cut()
         self.conn.disconnect(code, words)
@@ -215,7 +232,7 @@ class Connection(asyncssh.SSHServer):
         self._end_if_idle()
 
     def _end_if_idle(self) -> None:
-        if not self._is_ending and not any(channel.is_at_work() for channel in self.channels):
+        if not self.is_ending and not any(channel.is_at_work() for channel in self.channels):
             self.end("The server is stopping")
 
     def moved(self) -> tuple[int, int]:
@@ -291,13 +308,20 @@ class Connection(asyncssh.SSHServer):
         user = self._candidate
         refusal = self._server.gate.log_in(self._place, user.name)
         if refusal is not None:
-            self._reason = refusal
+            self._too_many_connections(refusal)
             self.end("Too many connections", asyncssh.DISC_TOO_MANY_CONNECTIONS)
             return
         self.user = user
+        self._portion.give_back()
+        self._portion = Portion(self._server.budget, self.causer)
         self.conn.trust()
         self._server.metrics.logins["accepted"] += 1
         self._log.info(f"{self}: logged in with {fingerprint(self.key)}")
+
+    def _too_many_connections(self, refusal: str) -> None:
+        """refusal: what Gate says."""
+        self._reason = refusal
+        self._server.refused(refusal.rpartition("(")[2].removesuffix(")"))
 
     def _failed(self) -> None:
         server = self._server
@@ -332,7 +356,7 @@ class Connection(asyncssh.SSHServer):
     def session_requested(self) -> Channel | bool:
         if self.user is None or len(self.channels) >= MOST_CHANNELS or self._server.is_draining:
             return False
-        channel = Channel(self._begin, self._on_end, lambda: self.is_full)
+        channel = Channel(self._begin, self._on_end, lambda: self.is_full, self.count_kept)
         self.channels.add(channel)
         self._server.channels.add(channel)
         return channel

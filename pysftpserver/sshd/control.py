@@ -63,14 +63,15 @@ def list_users(settings: ServerSettings, as_json: bool) -> list[str]:
     if as_json:
         print_json([_described(record) for record in records])
         return []
-    rows = [("USER", "ACTIVE", "KEYS", "FOLDER", "STORAGE")]
+    rows = [("USER", "ACTIVE", "KEYS", "FOLDER", "STORAGE", "ACCOUNT")]
     for record in records:
         user = record.user
         if user is None:
-            rows.append((record.name or record.id, "unusable", "", "", ""))
+            rows.append((record.name or record.id, "unusable", "", "", "", ""))
         else:
             active = "yes" if user.is_active else "no"
-            rows.append((user.name, active, str(len(user.keys)), user.folder, user.storage or ""))
+            where = user.folder, user.storage or "", user.run_as or ""
+            rows.append((user.name, active, str(len(user.keys)), *where))
     print_table(rows)
     return [
         f"user {one_line(record.name or record.id)}: {problem}"
@@ -85,12 +86,13 @@ def add_user(
     keys: Iterable[str] | None,
     folder: str | None,
     storage: str | None,
+    run_as: str | None,
     as_json: bool,
 ) -> int:
     """Add a user and print what was added; the exit status. Raises DirectoryError, BadInput."""
     lines = keys_of(keys)
     with editor(settings) as users:
-        user = users.add(name, lines, folder, storage or None)
+        user = users.add(name, lines, folder, storage or None, run_as or None)
     return _show(user, as_json, _make_folder(settings, user))
 
 
@@ -103,7 +105,7 @@ def change_user(settings: ServerSettings, name: str, as_json: bool, **changes: A
         changes[field] = keys_of(changes.get(field))
     with editor(settings) as users:
         user = users.change(name, **changes)
-    moves = changes.get("folder") is not None or changes.get("storage") is not None
+    moves = any(changes.get(field) is not None for field in ("folder", "storage", "run_as"))
     return _show(user, as_json, _make_folder(settings, user) if moves else None)
 
 
@@ -139,7 +141,8 @@ def _print_user(user: User) -> None:
     where = f"storage {user.storage}" if user.storage else f"folder {user.folder}"
     active = "active" if user.is_active else "not active"
     keys = "1 key" if len(user.keys) == 1 else f"{len(user.keys)} keys"
-    print(one_line(f"{user.name}: {active}, {keys}, {where}"))
+    account = f", runs as {user.run_as}" if user.run_as else ""
+    print(one_line(f"{user.name}: {active}, {keys}, {where}{account}"))
 
 
 def _described(record: Record) -> dict[str, Any]:
@@ -157,6 +160,7 @@ def _described_user(user: User) -> dict[str, Any]:
         "active": user.is_active,
         "folder": user.folder,
         "storage": user.storage,
+        "run_as": user.run_as,
         "keys": [{"fingerprint": fingerprint(blob), "line": key_line(blob)} for blob in sorted(user.keys)],
     }
 

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 from pysftpserver.sshd.keys import BadKey, fingerprint, key_line, parse_key, parse_line
-from pysftpserver.sshd.records import folder_problem, name_problem, storage_problem
+from pysftpserver.sshd.records import account_problem, folder_problem, name_problem, storage_problem
 from pysftpserver.sshd.roster import shown
 from pysftpserver.sshd.users import DirectoryError
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Change(NamedTuple):
-    """A change of a user; None: no change. storage: "": the folder again.
+    """A change of a user; None: no change. storage: "": the folder again. run_as: "": the server's choice.
 
     Keys that the user has are not added again.
     """
@@ -34,6 +34,7 @@ class Change(NamedTuple):
     remove_keys: Sequence[str] = ()
     folder: str | None = None
     storage: str | None = None
+    run_as: str | None = None
     is_active: bool | None = None
 
 
@@ -51,14 +52,19 @@ class UsersEditor(ABC):
 
     @abstractmethod
     def add(
-        self, name: str, keys: Iterable[str], folder: str | None = None, storage: str | None = None
+        self,
+        name: str,
+        keys: Iterable[str],
+        folder: str | None = None,
+        storage: str | None = None,
+        run_as: str | None = None,
     ) -> User:
         """Add an active user. folder: None: a new one or the user's name, depending on the directory."""
 
     def change(self, name: str, **fields: Any) -> User:
         """Change what is given. fields: those of Change."""
         change = Change(**fields)
-        check(None, change.folder, change.storage)
+        check(None, change.folder, change.storage, change.run_as)
         return self._change(name, change)
 
     @abstractmethod
@@ -80,12 +86,18 @@ class UsersEditor(ABC):
         self.close()
 
 
-def check(name: str | None = None, folder: str | None = None, storage: str | None = None) -> None:
+def check(
+    name: str | None = None,
+    folder: str | None = None,
+    storage: str | None = None,
+    run_as: str | None = None,
+) -> None:
     """Raises DirectoryError for values that would make the user unusable."""
     problems = (
         name_problem(name) if name is not None else None,
         folder_problem(folder) if folder is not None else None,
         storage_problem(storage) if storage is not None else None,
+        account_problem(run_as) if run_as is not None else None,
     )
     for problem in problems:
         if problem:

@@ -53,13 +53,17 @@ class FileEditor(UsersEditor):
         return sorted(users_file.load(self._path, self._is_root).records, key=lambda record: record.name)
 
     def add(
-        self, name: str, keys: Iterable[str], folder: str | None = None, storage: str | None = None
+        self,
+        name: str,
+        keys: Iterable[str],
+        folder: str | None = None,
+        storage: str | None = None,
+        run_as: str | None = None,
     ) -> User:
         folder = name if folder is None else folder
-        check(name, folder, storage)
+        check(name, folder, storage, run_as)
         values: dict[str, Value] = {"folder": folder, "keys": list(clean_keys(keys).values())}
-        if storage:
-            values["storage"] = storage
+        values |= {field: text for field, text in (("storage", storage), ("run_as", run_as)) if text}
         self._make()
         with self._edited() as edit:
             if name in edit.users:
@@ -77,8 +81,9 @@ class FileEditor(UsersEditor):
                 values["keys"] = keys
             if change.folder is not None:
                 values["folder"] = change.folder
-            if change.storage is not None:
-                values["storage"] = change.storage or None
+            for field, text in (("storage", change.storage), ("run_as", change.run_as)):
+                if text is not None:
+                    values[field] = text or None
             if change.is_active is not None:
                 values["active"] = change.is_active
             merged = {**table, **values}

@@ -1,9 +1,11 @@
 """The server that sessions are forked from: small, single-threaded, with everything imported that they need.
 
 It is forked itself before asyncssh is loaded, keys are read and sockets listen, so a session's process has
-none of those. Each process that serves SSH has a socket to it, and hands over a ticket and two descriptors:
-the one that carries SFTP, and one to say what the session is to do and to hear how it is. What may not enter:
-SSH, asyncio, concrete storages. Facts: unix(7), fork(2), getrlimit(2), prctl(2).
+none of those. Each process that serves SSH has a socket to it, and hands over a ticket and descriptors:
+the one that carries SFTP, one to say what the session is to do and to hear how it is, and the audit log's,
+if there is one. Where sessions run as accounts of the host (run_as.py), this server alone keeps what it
+takes of root to become those, and decides which. What may not enter: SSH, asyncio, concrete storages.
+Facts: unix(7), fork(2), getrlimit(2), prctl(2).
 """
 
 from __future__ import annotations
@@ -16,18 +18,24 @@ import resource
 import select
 import signal
 import socket
+import stat
 import struct
+import time
 from collections import deque
+from dataclasses import dataclass, replace
+from functools import partial
 
 from pysftpserver.engine import wire
 from pysftpserver.engine.limits import Limits
 from pysftpserver.engine.log import ERROR, INFO, SFTPLog
 from pysftpserver.engine.wire import encode_packet, encode_string
 from pysftpserver.failures import one_line
-from pysftpserver.host.linux import end_with_parent
+from pysftpserver.host import privileges
+from pysftpserver.host.linux import end_with_parent, name_thread
 from pysftpserver.host.sandbox import confine
 from pysftpserver.sshd.metrics import Metrics
-from pysftpserver.sshd.tickets import MOST_FILES, Ticket, engine_of, log_refusal, open_files
+from pysftpserver.sshd.tally import Share, Tally
+from pysftpserver.sshd.tickets import MOST_FILES, Refused, Ticket, engine_of, log_refusal, open_files
 from pysftpserver.sshd.users import User
 
 TYPE_CHECKING = False
@@ -37,13 +45,14 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.server import SFTPServer
+    from pysftpserver.sshd.run_as import RunAs
     from pysftpserver.sshd.tickets import StorageOf
 
 BEGIN, SIGNAL, RESET = b"B", b"S", b"R"  # the first byte of what the fork server is told
-NUMBER = struct.Struct(">Q")  # of a session, as its server counts
+FIRST = struct.Struct(">QB")  # what BEGIN says: a session, as its server counts; the length of a name
 ORDER = struct.Struct(">QB")  # a session and a signal
-ENDED = struct.Struct(">Qi")  # a session and its wait status, NOT_BEGUN if there was no process for it
-NOT_BEGUN = -1
+ENDED = struct.Struct(">Qi")  # a session and its wait status, or why there was no process for it:
+NOT_BEGUN, FULL, USER_IS_FULL = -1, -2, -3
 DRAIN, REPORT = b"D", b"R"  # what a session is told
 LONGEST = 1 << 17  # bytes of a message
 STOP = signal.SIGUSR1  # ends a session; service managers send the other signals to every process
@@ -53,15 +62,19 @@ FORK_SERVER = "pysftpd-forks"  # the names of processes
 SESSION = "sftp "  # followed by the user's
 LONGEST_NAME = 15  # bytes, for the kernel
 REHEARSALS = 16  # the interpreter adapts what it has done about that often
+ORPHANS = 1.0  # seconds that sessions have to end if the process that serves them has ended
+OOM_SCORE = b"500"  # where memory is short, the kernel ends a session, and not what all depend on
 OUT_OF_TIME = 75  # exit status of a session that was busy with one request for too long
+OUT_OF_MEMORY = 76  # and of one that could not go on
 
 
 class ForkServer:
     """The fork server, for the process that starts it.
 
     storage_of: opens a user's storage. prepare: imports what is imported late elsewhere, because a confined
-    process cannot, and returns a storage to rehearse with. sockets: for each process that serves, in their
-    order, the one that it sends tickets to.
+    process cannot, and returns a storage to rehearse with. run_as: which accounts sessions run as, if root
+    starts it; None: its own. most: maximum number of sessions; one user may have half of them. sockets: for
+    each process that serves, in their order, the one that it sends tickets to.
     """
 
     def __init__(
@@ -69,6 +82,8 @@ class ForkServer:
         storage_of: StorageOf,
         processes: int,
         prepare: Callable[[], SFTPAbstractServerStorage],
+        run_as: RunAs | None,
+        most: int,
     ) -> None:
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(processes)]
         self.sockets = [ours for ours, _ in pairs]
@@ -84,8 +99,10 @@ class ForkServer:
                 ours.close()
             _close_passed_sockets(parent)
             name_process(FORK_SERVER)
+            if run_as is not None:
+                privileges.keep_only(privileges.TO_BECOME_OTHERS)
             _rehearse(prepare())
-            _Forking([theirs for _, theirs in pairs], storage_of).run()
+            _Forking([theirs for _, theirs in pairs], storage_of, run_as, most).run()
             status = 0
         finally:
             os._exit(status)
@@ -141,54 +158,77 @@ class _Place:
             self.unsent.clear()
 
 
+@dataclass(frozen=True)
+class _Child:
+    """A session's process. place: what it is served by; None: that has ended. number: of the session there.
+    name: its user's. entry: where the process counts in the tally of that user.
+    """
+
+    place: _Place | None
+    number: int
+    name: bytes
+    entry: int
+
+
 class _Forking:
     """The loop of the fork server."""
 
-    def __init__(self, sockets: Iterable[socket.socket], storage_of: StorageOf) -> None:
+    def __init__(
+        self, sockets: Iterable[socket.socket], storage_of: StorageOf, run_as: RunAs | None, most: int
+    ) -> None:
         self._places = {one.fileno(): _Place(number, one) for number, one in enumerate(sockets)}
-        self._storage_of = storage_of
-        self._children: dict[int, tuple[_Place, int]] = {}
+        self.storage_of = storage_of
+        self.run_as = run_as
+        self._most = most
+        self._children: dict[int, _Child] = {}
+        self._tallies: dict[bytes, Tally] = {}
+        self._orphans: dict[int, float] = {}
         self._pid = os.getpid()
         self._poll = select.poll()
 
     def run(self) -> None:
-        """Fork until no process that serves is left."""
+        """Fork until no process that serves is left, nor any session."""
         for number in IGNORED:
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         self._wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (*IGNORED, signal.SIGCHLD))
-        self._data = _data_segment()
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # each user takes one
+        self.segment = _data_segment()
         gc.collect()
         gc.freeze()
         for place in self._places.values():
             place.sock.setblocking(False)
-        while self._places:
+        while self._places or self._children:
             for descriptor, place in self._places.items():
                 self._poll.register(descriptor, select.POLLIN | (select.POLLOUT if place.unsent else 0))
             self._poll.register(self._wakeup[0], select.POLLIN)
-            for descriptor, _ in self._poll.poll():
+            for descriptor, _ in self._poll.poll(1000 * ORPHANS if self._orphans else None):
                 if descriptor == self._wakeup[0]:
                     os.read(descriptor, 512)
                     self._reap()
                 else:
                     self._places[descriptor].flush()
                     self._hear(self._places[descriptor])
-        for process in self._children:
-            os.kill(process, signal.SIGKILL)
+            for process, deadline in list(self._orphans.items()):
+                if time.monotonic() >= deadline:
+                    os.kill(process, signal.SIGKILL)
 
     def _hear(self, place: _Place) -> None:
         """Do what one process wants."""
         try:
-            message, descriptors, _, _ = socket.recv_fds(place.sock, LONGEST, 2)
+            message, descriptors, _, _ = socket.recv_fds(place.sock, LONGEST, 3)
         except BlockingIOError:
             return
         except OSError:
             message, descriptors = b"", []
         kind, body = message[:1], message[1:]
         if kind == BEGIN:
-            self._begin(place, NUMBER.unpack_from(body)[0], body[NUMBER.size :], descriptors)
+            number, length = FIRST.unpack_from(body)
+            name, ticket = body[FIRST.size : FIRST.size + length], body[FIRST.size + length :]
+            self._begin(place, number, name, ticket, descriptors)
             for one in descriptors:
                 os.close(one)
         elif kind == SIGNAL:
@@ -197,56 +237,107 @@ class _Forking:
                 os.kill(place.sessions[number], what)
         else:  # the process has been replaced, or is gone
             for process in place.sessions.values():
-                os.kill(process, signal.SIGKILL)
-                self._children.pop(process)
+                os.kill(process, STOP)
+                self._children[process] = replace(self._children[process], place=None)
+                self._orphans[process] = time.monotonic() + ORPHANS
             place.sessions.clear()
             if kind != RESET:
                 self._poll.unregister(place.sock)
                 del self._places[place.sock.fileno()]
                 place.sock.close()
 
-    def _begin(self, place: _Place, number: int, ticket: bytes, descriptors: list[int]) -> None:
+    def _begin(self, place: _Place, number: int, name: bytes, ticket: bytes, descriptors: list[int]) -> None:
+        try:
+            if len(self._children) >= self._most:
+                raise _NoRoom(FULL)
+            entry = self._enter(name)
+        except _NoRoom as error:
+            place.tell(ENDED.pack(number, error.status))
+            return
         try:
             process = os.fork()
         except OSError:
+            self._leave(name, entry)
             place.tell(ENDED.pack(number, NOT_BEGUN))
             return
         if process:
             place.sessions[number] = process
-            self._children[process] = place, number
+            self._children[process] = _Child(place, number, name, entry)
             return
         status = 1
         try:
-            self._be_a_session()
-            data, talk = descriptors
-            status = _serve(Ticket.unpacked(ticket), data, talk, self._storage_of, self._data)
+            self._let_go(name)
+            tally = self._tallies[name]
+            status = _serve(self, Ticket.unpacked(ticket), partial(Share, tally, entry), *descriptors)
         finally:
             os._exit(status)
 
-    def _be_a_session(self) -> None:
-        """In a new process: let go of what is the fork server's."""
+    def _enter(self, name: bytes) -> int:
+        """A place in the tally of a user for one more process. Raises _NoRoom."""
+        try:
+            tally = self._tallies.get(name) or self._tallies.setdefault(name, Tally())
+        except OSError:
+            raise _NoRoom(NOT_BEGUN) from None
+        entry = tally.enter() if tally.count < max(1, self._most // 2) else None
+        if entry is None:
+            raise _NoRoom(USER_IS_FULL)
+        return entry
+
+    def _leave(self, name: bytes, entry: int) -> None:
+        tally = self._tallies[name]
+        tally.leave(entry)
+        if not tally.count:
+            tally.close()
+            del self._tallies[name]
+
+    def _let_go(self, name: bytes) -> None:
+        """In a new process: let go of what is the fork server's. name: of the user."""
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "wb") as file:
+            file.write(OOM_SCORE)
+        for other, tally in self._tallies.items():
+            if other != name:
+                tally.close()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        end_with_parent(self._pid, signal.SIGKILL)
         for place in self._places.values():
             place.sock.close()
         for one in self._wakeup:
             os.close(one)
 
+    def be_a_session(self, user: User) -> None:
+        """In a new process: be the account that a user's session runs as. Raises Refused, OSError."""
+        if self.run_as is not None:
+            try:
+                account = self.run_as.account_of(user)
+            except ValueError as error:
+                raise Refused(str(error)) from None
+            privileges.become(account)
+        elif user.run_as is not None:
+            raise Refused("run_as: the server was not started to serve as other accounts")
+        end_with_parent(self._pid, signal.SIGKILL)  # which the kernel forgets when the account changes
+
     def _reap(self) -> None:
         """Say which sessions have ended."""
         with contextlib.suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                place, number = self._children.pop(ended[0], (None, 0))
-                if place is not None:
-                    del place.sessions[number]
-                    place.tell(ENDED.pack(number, ended[1]))
+                child = self._children.pop(ended[0])
+                self._orphans.pop(ended[0], None)
+                self._leave(child.name, child.entry)
+                if child.place is not None:
+                    del child.place.sessions[child.number]
+                    child.place.tell(ENDED.pack(child.number, ended[1]))
+
+
+class _NoRoom(Exception):
+    """There can be no further process. status: what ENDED says of that."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
 
 
 def name_process(name: str) -> None:
     """Give this process a name for ps(1) and top(1)."""
-    with contextlib.suppress(OSError), open("/proc/self/comm", "wb") as file:
-        file.write(one_line(name).encode("ascii", "replace")[:LONGEST_NAME])
+    name_thread(one_line(name).encode("ascii", "replace")[:LONGEST_NAME])
 
 
 def _rehearse(storage: SFTPAbstractServerStorage) -> None:
@@ -329,7 +420,12 @@ class _Control:
         """The open files, and what was counted."""
         files = open_files(self.server) if self.server is not None else []
         shown = files[:MOST_FILES]
-        return {"files": shown, "more_files": len(files) - len(shown), "figures": self.figures()}
+        return {
+            "files": shown,
+            "more_files": len(files) - len(shown),
+            "handles": len(self.server.handles.opened) if self.server is not None else 0,
+            "figures": self.figures(),
+        }
 
     def figures(self) -> dict[str, dict[str, float]]:
         """What was counted of requests."""
@@ -337,30 +433,61 @@ class _Control:
         return {name: figures[name] for name in ("requests", "seconds", "errors")}
 
 
-def _serve(ticket: Ticket, data: int, talk: int, storage_of: StorageOf, segment: int) -> int:
-    """Serve one session; return the exit status."""
+class _Log(SFTPLog):
+    """The log of a session, which is its server's. That counts what there was no memory for."""
+
+    def __init__(self, control: _Control, level: int) -> None:
+        super().__init__(lambda level, text: control.tell(log=(level, text)), level)
+        self._control = control
+
+    def fault(self, error: BaseException) -> None:
+        if isinstance(error, MemoryError):
+            self._control.tell(limited="session_memory")
+        super().fault(error)
+
+
+def _serve(
+    forking: _Forking,
+    ticket: Ticket,
+    share_of: Callable[[int, Callable[[], None]], Share],
+    data: int,
+    talk: int,
+    audit: int | None = None,
+) -> int:
+    """Serve one session; return the exit status. Descriptors: for SFTP, for _Control, of the audit log.
+
+    share_of: takes max_handles and what is called when it is reached.
+    """
+    if not all(stat.S_ISSOCK(os.fstat(one).st_mode) for one in (data, talk)):
+        return 1  # nothing else may be written to as another account
     control = _Control(talk)
-    log = SFTPLog(lambda level, text: control.tell(log=(level, text)), ticket.log_level)
+    log = _Log(control, ticket.log_level)
     try:
         name_process(SESSION + ticket.user.name)
-        _limit(ticket, segment)
+        forking.be_a_session(ticket.user)
+        if ticket.audit is not None and audit is None:
+            raise Refused("the audit log was not handed over")  # its name comes from the other process
+        if forking.run_as is not None:
+            ticket = replace(ticket, allow_setid=False)  # what the other process says must not lend accounts
+        _limit(ticket, forking.segment)
         limits = Limits()
         limits.handles = min(limits.handles, ticket.handles)
-        server = engine_of(ticket, storage_of, log, control.metrics, limits, data)
+        server = engine_of(ticket, forking.storage_of, log, control.metrics, limits, data, audit)
+        server.handles.share = share_of(ticket.handles, lambda: control.tell(limited="max_handles"))
+        is_confined = not server.storage.uses_network and server.storage.territory() is not None
     except Exception as error:
         log_refusal(log, error)
         control.tell(begun=False)
         return 1
     control.server = server
     _watch_the_clock(server, control, ticket.seconds)
-    is_confined = not server.storage.uses_network and server.storage.territory() is not None
     control.tell(begun=True)
-    status = 1
     try:
         status = server.run(is_confined, control=control)
     except Exception as error:
         log.error("the session ends:")
         log.fault(error)
+        status = OUT_OF_MEMORY if isinstance(error, MemoryError) else 1
     control.tell(ended=status, figures=control.figures())
     return status
 

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
         def exchange_ended(self) -> None:
             """The rest is sent again."""
 
+        def count_kept(self) -> None:
+            """What is kept for the client may have changed."""
+
         def end_at(self, limit: str, words: str) -> None:
             """End the connection: it has reached a limit."""
 
@@ -103,6 +106,20 @@ class GuardedConnection(asyncssh.SSHServerConnection):
             self.owner.end_at("unsent", "it takes no answers")
         elif any(len(channel._recv_buf) > MOST_WAITING for channel in self._channels.values()):
             self.owner.end_at("received", "too many small packets")
+        else:
+            self.owner.count_kept()
+
+    def kept(self) -> int:
+        """Bytes that were received and not taken by a channel's session, or that are not sent yet."""
+        if self._transport is None:
+            return 0
+        kept = len(self._inpbuf) + self._transport.get_write_buffer_size()
+        kept += sum(len(part) for _, parts in self._deferred_packets for part in parts)
+        for channel in self._channels.values():
+            kept += channel.get_write_buffer_size()
+            if channel._recv_buf:  # otherwise the window says what the client has not been told yet
+                kept += channel._init_recv_window - channel._recv_window
+        return kept
 
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> Any:
         """As asyncssh does. Packets of channels and of the key exchange itself do not come here."""

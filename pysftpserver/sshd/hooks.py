@@ -6,8 +6,9 @@ What may not enter: SSH, where figures are shown.
 from __future__ import annotations
 
 from pysftpserver.engine import audit
+from pysftpserver.failures import reason_of
 from pysftpserver.hook import SFTPHooks
-from pysftpserver.service.audit import WAIT
+from pysftpserver.service.audit import WAIT, DoorAudit
 from pysftpserver.sshd.metrics import Counting
 
 TYPE_CHECKING = False
@@ -18,17 +19,35 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.tickets import Ticket
 
 
-def hook_of(ticket: Ticket, log: SFTPLog, metrics: Metrics) -> SFTPHook | None:
+def hook_of(ticket: Ticket, log: SFTPLog, metrics: Metrics, descriptor: int | None = None) -> SFTPHook | None:
     """The hook of one session, as its ticket wants it. Raises OSError where there can be no audit log.
+
+    descriptor: the session's own of the audit log; None: the file is opened.
 
     None where nothing watches: with a hook, the engine serves packets one by one.
     """
     hooks: list[SFTPHook] = []
     if ticket.audit is not None:
         # Opened for each session: a file that was moved away is left with the next one.
-        sink = audit.file_sink(ticket.audit, WAIT)
+        sink = audit.file_sink(ticket.audit if descriptor is None else descriptor, WAIT)
         who = ticket.user.name, ticket.address, ticket.port
-        hooks.append(audit.AuditLog(sink, *who, log, number=ticket.number))
+        hooks.append(audit.AuditLog(sink, *who, log, number=ticket.number, session=ticket.session))
     if ticket.counts:
         hooks.append(Counting(metrics))
     return SFTPHooks(*hooks) if hooks else None
+
+
+def record_end(ticket: Ticket, log: SFTPLog, cause: str, seconds: float) -> None:
+    """Record the end of a session that could not do it itself. How much it has moved is not known.
+
+    cause: why it was ended. seconds: that it took.
+    """
+    assert ticket.audit is not None
+    who = ticket.user.name, ticket.address, ticket.port
+    try:
+        sink = audit.file_sink(ticket.audit, WAIT)
+    except OSError as error:
+        log.error(f"audit: {reason_of(error)}; the end of the session is not recorded")
+        return
+    records = DoorAudit(sink, *who, log, True, ticket.number, ticket.session)
+    records.note("end", "FAILURE", bytes=None, duration=round(seconds, 6), cause=cause)

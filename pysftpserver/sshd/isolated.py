@@ -20,19 +20,25 @@ from pysftpserver.sshd.forkserver import (
     BEGIN,
     DRAIN,
     ENDED,
+    FIRST,
+    FULL,
     LONGEST,
     NOT_BEGUN,
-    NUMBER,
     ORDER,
+    OUT_OF_MEMORY,
+    OUT_OF_TIME,
     REPORT,
     RESET,
     SIGNAL,
     STOP,
+    USER_IS_FULL,
 )
+from pysftpserver.sshd.metrics import LIMITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from io import FileIO
     from typing import Any
 
     from pysftpserver.engine.log import SFTPLog
@@ -47,6 +53,14 @@ LOST = 30.0  # seconds that a session has to end after its client has gone
 CUT = 1.0  # seconds that a session has to end when it must
 
 
+NO_PROCESS = {
+    NOT_BEGUN: "no process can be started for it",
+    FULL: "as many have a process as may have one (max_sessions)",
+    USER_IS_FULL: "the user has half of all processes that there may be (max_sessions)",
+}
+NOTHING_OPEN: dict[str, Any] = {"files": [], "more_files": 0, "handles": 0}
+
+
 class Forker:
     """Asks the fork server for processes. sock: the one to it. on_end: called if it ends."""
 
@@ -56,16 +70,19 @@ class Forker:
         self._on_end = on_end
         self._numbers = itertools.count(1)
         self._sessions: dict[int, IsolatedSession] = {}
-        self._unsent: deque[tuple[bytes, Sequence[socket.socket], int]] = deque()
+        self._unsent: deque[tuple[bytes, Sequence[socket.socket | FileIO], int]] = deque()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock, self._heard)
         self._tell(RESET)  # a process that this one replaces may have left some
 
-    def begin(self, session: IsolatedSession, ticket: Ticket, sockets: Sequence[socket.socket]) -> int:
-        """Ask for a process; returns the session's number. sockets: its ends, which are closed here."""
+    def begin(self, session: IsolatedSession, ticket: Ticket, files: Sequence[socket.socket | FileIO]) -> int:
+        """Ask for a process; returns the session's number. files: its sockets' ends, and more that it needs,
+        which are closed here.
+        """
         number = next(self._numbers)
         self._sessions[number] = session
-        self._tell(BEGIN + NUMBER.pack(number) + ticket.packed(), sockets, number)
+        name = ticket.user.name.encode()
+        self._tell(BEGIN + FIRST.pack(number, len(name)) + name + ticket.packed(), files, number)
         return number
 
     def signal(self, number: int, what: int) -> None:
@@ -78,21 +95,21 @@ class Forker:
         self._loop.remove_reader(self._sock)
         self._loop.remove_writer(self._sock)
 
-    def _tell(self, message: bytes, sockets: Sequence[socket.socket] = (), number: int = 0) -> None:
-        self._unsent.append((message, sockets, number))
+    def _tell(self, message: bytes, files: Sequence[socket.socket | FileIO] = (), number: int = 0) -> None:
+        self._unsent.append((message, files, number))
         self._flush()
 
     def _flush(self) -> None:
         while self._unsent:
-            message, sockets, number = self._unsent[0]
+            message, files, number = self._unsent[0]
             try:
-                socket.send_fds(self._sock, [message], [one.fileno() for one in sockets])
+                socket.send_fds(self._sock, [message], [one.fileno() for one in files])
             except BlockingIOError:
                 self._loop.add_writer(self._sock, self._flush)
                 return
             except OSError:  # the ticket is too long; or the fork server has ended, as _heard() learns
                 self._loop.call_soon(self._ended, number, NOT_BEGUN)
-            for one in sockets:
+            for one in files:
                 one.close()
             self._unsent.popleft()
         self._loop.remove_writer(self._sock)
@@ -122,9 +139,13 @@ class Forker:
 class IsolatedSession:
     """Serves a channel by a process.
 
-    log: the session's. on_figures: called with what was counted of requests, at the end.
+    log: the session's. files: more that the process needs, which are closed here. on_limit: called with the
+    name of a limit that it has reached. on_end: called with what was counted of requests; why the process was
+    ended (one of CAUSES), None if it has ended by itself; and whether it has recorded its end.
     Raises OSError where there are no descriptors left.
     """
+
+    isolation = "process"
 
     def __init__(
         self,
@@ -132,12 +153,15 @@ class IsolatedSession:
         forker: Forker,
         ticket: Ticket,
         log: SFTPLog,
-        on_figures: Callable[[dict[str, dict[str, float]]], None],
+        files: Sequence[FileIO],
+        on_limit: Callable[[str], None],
+        on_end: Callable[[dict[str, dict[str, float]], str | None, bool], None],
     ) -> None:
         self._channel = channel
         self._forker = forker
         self._log = log
-        self._on_figures = on_figures
+        self._on_limit = on_limit
+        self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self.has_begun: asyncio.Future[bool] = self._loop.create_future()
         self._unsent = bytearray()
@@ -148,11 +172,13 @@ class IsolatedSession:
         self._at_eof = False  # the client's
         self._is_silent = False  # the session has sent all that it will
         self._is_closed = False
+        self._has_begun = False
         self._has_ended = False
-        self._last: dict[str, Any] = {"files": [], "more_files": 0, "figures": {}}
+        self._last: dict[str, Any] = {**NOTHING_OPEN, "figures": {}}
         self._last_at = (-1, -1)
         self._asked: asyncio.Future[None] | None = None
         self._killing: asyncio.TimerHandle | None = None
+        self._was_killed = False
         with contextlib.ExitStack() as opened:
             pairs = (
                 socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM),
@@ -165,7 +191,17 @@ class IsolatedSession:
             (self._data, theirs), (self._talk, talk) = pairs
             opened.pop_all()
         self._loop.add_reader(self._talk, self._heard)
-        self._number = forker.begin(self, ticket, (theirs, talk))
+        self._number = forker.begin(self, ticket, (theirs, talk, *files))
+
+    @property
+    def handles(self) -> int:
+        """How many were open when it was asked."""
+        return self._last["handles"]  # type: ignore[no-any-return]
+
+    @property
+    def kept(self) -> int:
+        """Bytes from the client that the process has not taken."""
+        return len(self._unsent)
 
     # --- from the client ----------------------------------------------------------------------------------
 
@@ -275,12 +311,15 @@ class IsolatedSession:
                 self._asked.set_result(None)
         elif "ended" in message:
             self._status = message["ended"]
-            self._last = {"files": [], "more_files": 0, "figures": message["figures"]}
+            self._last = {**NOTHING_OPEN, "figures": message["figures"]}
+        elif message["limited"] in LIMITS:
+            self._on_limit(message["limited"])
 
     def _begin(self, has_begun: bool) -> None:
         if not self.has_begun.done():
             self.has_begun.set_result(has_begun)
         if has_begun:
+            self._has_begun = True
             self._read_or_not()
 
     # --- for the server -----------------------------------------------------------------------------------
@@ -327,6 +366,8 @@ class IsolatedSession:
             self._read_or_not()
             self._data.close()
             self._unsent.clear()
+            if self._has_ended:
+                self._channel.gone()
             if self._status is None:
                 self._forker.signal(self._number, STOP)
         if not self._has_ended and (
@@ -334,28 +375,49 @@ class IsolatedSession:
         ):
             if self._killing is not None:
                 self._killing.cancel()
-            self._killing = self._loop.call_later(seconds, self._forker.signal, self._number, signal.SIGKILL)
+            self._killing = self._loop.call_later(seconds, self._kill)
+
+    def _kill(self) -> None:
+        self._was_killed = True
+        self._forker.signal(self._number, signal.SIGKILL)
 
     def ended(self, status: int) -> None:
-        """Its process has ended. status: as wait(2) has it, or NOT_BEGUN."""
+        """Its process has ended. status: as wait(2) has it, or why there was none."""
         self._has_ended = True
         if self._killing is not None:
             self._killing.cancel()
         self._hear_the_rest()
-        if status == NOT_BEGUN:
-            self._log.error("no session: no process can be started for it")
-        elif self._status is None and not self._is_closed and self.has_begun.done():
-            self._log.error(f"the session's process ended {words_for(status)}")
+        if status in NO_PROCESS:
+            self._log.error(f"no session: {NO_PROCESS[status]}")
+            if status != NOT_BEGUN:
+                self._on_limit("max_sessions")
+        cause = None if status in NO_PROCESS else self._cause(status)
+        if cause is not None and (self._was_killed or not self._is_closed):
+            self._log.error(f"the session's process ended {words_for(status)} ({cause})")
         self._begin(False)
         if self._asked is not None and not self._asked.done():
             self._asked.set_result(None)
-        self._on_figures(self.figures())
+        self._on_end(self.figures(), cause, self._status is not None)
         self._last["figures"] = {}
         self._talk.close()
         if self._is_closed:
             self._channel.gone()
         else:
             self._finish_if_over()
+
+    def _cause(self, status: int) -> str | None:
+        """Why the process was ended, one of CAUSES; None: it ended by itself, or never began.
+
+        status: as wait(2) has it.
+        """
+        said = status >> 8 if self._status is None else self._status
+        if said == OUT_OF_MEMORY:
+            return "session_memory"
+        if self._status is not None or not self._has_begun:
+            return None
+        if status & 0x7F:
+            return "unresponsive" if self._was_killed else "signal"
+        return "session_seconds" if said == OUT_OF_TIME else "fault"
 
     def _hear_the_rest(self) -> None:
         self._loop.remove_reader(self._talk)

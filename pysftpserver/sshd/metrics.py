@@ -30,10 +30,20 @@ LIMITS = (
     "unsent",
     "received",
     "packet_size",
+    "max_connections",
+    "max_per_address",
+    "max_per_user",
+    "evicted",
+    "max_sessions",
+    "buffer_bytes",
     "max_handles",
+    "session_memory",
     "descriptors",
     "log_rate",
 )
+#: Why the process of a session was ended: a limit's setting, or it did not end when it had to, or a signal
+#: or a fault has ended it.
+CAUSES = ("session_seconds", "session_memory", "unresponsive", "signal", "fault")
 
 #: What only grows: (key in the figures, name for Prometheus without "_total", label, help).
 COUNTERS = (
@@ -43,12 +53,16 @@ COUNTERS = (
     ("errors", "pysftpd_request_errors", "request", "Requests that failed by name."),
     ("moved", "pysftpd_bytes", "direction", "Bytes of SFTP by direction, as seen from the server."),
     ("limited", "pysftpd_limited", "limit", "Connections and requests refused by a limit."),
+    ("killed", "pysftpd_sessions_killed", "cause", "SFTP sessions whose process was ended, by the cause."),
 )
+#: Current values by a label: (key in the figures, name for Prometheus, label, help).
+LABELLED = (("served", "pysftpd_sftp_sessions", "isolation", "SFTP sessions by where they are served."),)
 #: Current values: (key in the figures, name for Prometheus, help).
 GAUGES = (
     ("sessions", "pysftpd_sessions", "Connections that have logged in."),
     ("connections", "pysftpd_connections", "Open connections, including unauthenticated ones."),
     ("handles", "pysftpd_handles", "Open files and directories."),
+    ("kept", "pysftpd_kept_bytes", "Bytes received and not served, or not sent yet."),
     ("outdated", "pysftpd_users_outdated", "Processes that cannot read the users and keep those they have."),
     ("processes", "pysftpd_processes", "Processes that have answered."),
 )
@@ -58,7 +72,7 @@ class Metrics:
     """The figures of one process.
 
     logins: by outcome. requests, seconds, errors: by the request's name. moved: bytes by direction, of
-    connections that have ended. limited: by the limit that was reached.
+    connections that have ended. limited: by the limit that was reached. killed: by the cause.
     """
 
     def __init__(self) -> None:
@@ -68,6 +82,7 @@ class Metrics:
         self.errors: Counter[str] = Counter()
         self.moved: Counter[str] = Counter(dict.fromkeys(DIRECTIONS, 0))
         self.limited: Counter[str] = Counter(dict.fromkeys(LIMITS, 0))
+        self.killed: Counter[str] = Counter(dict.fromkeys(CAUSES, 0))
         self._lock = Lock()  # sessions on slow storages are served in threads
 
     def request(self, name: str, seconds: float, failed: bool) -> None:

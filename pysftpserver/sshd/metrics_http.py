@@ -81,11 +81,15 @@ class Collector(PrometheusCollector):
         figures = self.figures()
         for key, name, help in metrics.GAUGES:
             yield GaugeMetricFamily(name, help, figures.get(key, 0))
-        for key, name, label, help in metrics.COUNTERS:
-            family = CounterMetricFamily(name, help, labels=[label])
-            for text, value in sorted(figures.get(key, {}).items()):
-                family.add_metric([text], value)
-            yield family
+        for kind, table in (
+            (GaugeMetricFamily, metrics.LABELLED),
+            (CounterMetricFamily, metrics.COUNTERS),
+        ):
+            for key, name, label, help in table:
+                family = kind(name, help, labels=[label])
+                for text, value in sorted(figures.get(key, {}).items()):
+                    family.add_metric([text], value)
+                yield family
 
 
 class MetricsEndpoint:

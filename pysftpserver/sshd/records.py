@@ -65,6 +65,13 @@ def storage_problem(storage: str) -> str | None:
     return None
 
 
+def account_problem(account: str) -> str | None:
+    """What is wrong with the name of an account, whether it is there or not; None: nothing."""
+    if not account.isprintable() or ":" in account or account != account.strip() or not _fits(account):
+        return "run_as is not the name of an account"
+    return None
+
+
 def _fits(name: str) -> bool:
     try:
         return len(name.encode()) <= LONGEST_NAME
@@ -80,13 +87,19 @@ def build(
     keys: Iterable[bytes],
     storage: str | None = None,
     problems: Iterable[str] = (),
+    run_as: str | None = None,
 ) -> Record:
     """The record of a user. problems: those already known, which do not make the user unusable."""
     found = list(problems)
-    fatal = [name_problem(name), folder_problem(folder), storage_problem(storage) if storage else None]
+    fatal = [
+        name_problem(name),
+        folder_problem(folder),
+        storage_problem(storage) if storage else None,
+        account_problem(run_as) if run_as else None,
+    ]
     if any(fatal):
         return unusable(id, name, *found, *filter(None, fatal))
-    user = User(id, name, folder, is_active, frozenset(keys), storage or None)
+    user = User(id, name, folder, is_active, frozenset(keys), storage or None, run_as or None)
     return Record(id, name, user, tuple(found))
 
 

@@ -118,16 +118,17 @@ class RedisEditor(UsersEditor):
             return self._reader.all()
 
     def add(
-        self, name: str, keys: Iterable[str], folder: str | None = None, storage: str | None = None
+        self,
+        name: str,
+        keys: Iterable[str],
+        folder: str | None = None,
+        storage: str | None = None,
+        run_as: str | None = None,
     ) -> User:
         folder = records.new_folder() if folder is None else folder
-        check(name, folder, storage)
-        fields = {
-            "name": name,
-            "folder": folder,
-            "active": "True",
-            **({"storage": storage} if storage else {}),
-        }
+        check(name, folder, storage, run_as)
+        given = {"name": name, "folder": folder, "active": "True", "storage": storage, "run_as": run_as}
+        fields = {field: text for field, text in given.items() if text}
         lines = list(clean_keys(keys).values())
 
         def write(pipe: Any) -> str:
@@ -146,7 +147,13 @@ class RedisEditor(UsersEditor):
 
     def _change(self, name: str, change: Change) -> User:
         active = None if change.is_active is None else str(change.is_active)
-        fields = {"folder": change.folder, "storage": change.storage, "active": active}
+        fields = {
+            "folder": change.folder,
+            "storage": change.storage,
+            "run_as": change.run_as,
+            "active": active,
+        }
+        gone = [field for field in ("storage", "run_as") if fields[field] == ""]
         new = {field: value for field, value in fields.items() if value}
 
         def write(pipe: Any) -> str:
@@ -156,8 +163,8 @@ class RedisEditor(UsersEditor):
             pipe.multi()
             if new:
                 pipe.hset(records.hash_key(id), mapping=new)
-            if change.storage == "":
-                pipe.hdel(records.hash_key(id), "storage")
+            if gone:
+                pipe.hdel(records.hash_key(id), *gone)
             for command, keys in ((pipe.srem, members - wanted), (pipe.sadd, wanted - members)):
                 if keys:
                     command(records.set_key(id), *(key.encode("utf-8", "surrogateescape") for key in keys))

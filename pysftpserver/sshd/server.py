@@ -8,15 +8,18 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import time
 from functools import partial
 
 import asyncssh
 
+from pysftpserver.engine.audit import new_session
 from pysftpserver.engine.limits import DESCRIPTORS_A_HANDLE, Limits
-from pysftpserver.engine.log import SFTPLog
+from pysftpserver.engine.log import SFTPLog, open_for_appending
 from pysftpserver.service import serving
 from pysftpserver.service.accepting import Acceptor
 from pysftpserver.service.admission import to_evict
+from pysftpserver.service.budget import Budget
 from pysftpserver.service.holdings import Holdings
 from pysftpserver.service.loglimit import LogLimit
 from pysftpserver.service.serving import Members
@@ -24,17 +27,19 @@ from pysftpserver.service.throttle import network_of
 from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.connection import Connection
 from pysftpserver.sshd.guarded import GuardedConnection
+from pysftpserver.sshd.hooks import record_end
 from pysftpserver.sshd.isolated import IsolatedSession
 from pysftpserver.sshd.metrics import Metrics
 from pysftpserver.sshd.shared import Gate, Penalties, Shared
 from pysftpserver.sshd.threaded import ThreadedSession
 from pysftpserver.sshd.threads import Threads
-from pysftpserver.sshd.tickets import Ticket, engine_of
+from pysftpserver.sshd.tickets import Refused, Ticket, engine_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from pysftpserver.service.budget import Exhausted
     from pysftpserver.sshd.channel import Channel, Session
     from pysftpserver.sshd.config import ServerSettings
     from pysftpserver.sshd.isolated import Forker
@@ -76,7 +81,7 @@ class Server:
         self.process = process
         self.directory = directory
         self.log = log
-        self.log_limit = LogLimit(log, settings.log_rate, lambda: self._refused("log_rate"))
+        self.log_limit = LogLimit(log, self._own_part(settings.log_rate), lambda: self.refused("log_rate"))
         shared = shared or Shared(1, settings.max_connections)
         self.gate = Gate(
             shared, process, settings.max_connections, settings.max_per_address, settings.max_per_user
@@ -85,13 +90,15 @@ class Server:
         self.metrics = Metrics()
         self.connections = Members()
         self.channels = Members()
+        self.recording = Members()  # what is being written to the audit log here
         self.threads = Threads()
+        self.budget = Budget(settings.buffer_bytes // settings.workers, settings.max_connections)
         self.handles = Holdings(
             "open files and directories",
             "max_handles",
-            settings.max_handles,
+            self._own_part(settings.max_handles) or 1,
             lambda count: not self._has_descriptors(RESERVE),
-            self._refused,
+            self.refused,
         )
         self.is_draining = False
         self._host_keys = list(host_keys)
@@ -137,14 +144,20 @@ class Server:
         used = DESCRIPTORS_A_HANDLE * (self.handles.count + len(self.channels)) + len(self.connections)
         return used < most - others - most // part
 
-    def _refused(self, limit: str) -> None:
+    def _own_part(self, limit: int | None) -> int | None:
+        """What this process may grant of a limit that holds for all that serve together."""
+        return None if limit is None else max(1, limit // self.settings.workers)
+
+    def refused(self, limit: str) -> None:
+        """A limit was reached."""
         self.metrics.limited[limit] += 1
 
     def apply_limits(self) -> None:
         """Apply settings that have changed."""
         settings = self.settings
-        self.handles.each = settings.max_handles
-        self.log_limit.rate = settings.log_rate
+        self.handles.each = self._own_part(settings.max_handles) or 1
+        self.budget.limit(settings.buffer_bytes // settings.workers, settings.max_connections)
+        self.log_limit.rate = self._own_part(settings.log_rate)
         if settings.max_connections > self.gate.room:
             self.log.error(f"max_connections: one process has room for {self.gate.room} until a restart")
         self.gate.limit(settings.max_connections, settings.max_per_address, settings.max_per_user)
@@ -155,7 +168,14 @@ class Server:
         evicted = to_evict(strangers, network_of(address), asyncio.get_running_loop().time())
         if evicted is not None:
             self.connections.discard(evicted)
+            self.refused("evicted")
             evicted.make_room()
+
+    def end_largest(self, error: Exhausted) -> None:
+        """End the connection for which most is kept, of the user or address that has to give way."""
+        theirs = [one for one in self.connections if one.causer == error.holder and not one.is_ending]
+        if theirs:
+            max(theirs, key=lambda one: one.kept).end_at("buffer_bytes", f"{error} (buffer_bytes)")
 
     def on_change(self, name: str) -> None:
         """A user has changed: end the connections that would not be let in now."""
@@ -173,7 +193,7 @@ class Server:
         user, settings, log = connection.user, self.settings, self.log_of(connection)
         assert user is not None
         if not self._has_descriptors(2 * RESERVE):
-            self._refused("descriptors")
+            self.refused("descriptors")
             raise OSError(errno.EMFILE, "too many open files in all sessions")
         ticket = Ticket(
             user,
@@ -184,6 +204,7 @@ class Server:
             settings.read_only,
             settings.allow_setid,
             settings.audit,
+            new_session(),
             settings.metrics is not None,
             settings.max_handles,
             settings.session_files,
@@ -191,16 +212,43 @@ class Server:
             settings.session_seconds,
         )
         if self._forker is None or self._in_thread(user):
+            if user.run_as is not None:
+                raise Refused("run_as: only sessions that are processes can have an account of their own")
             make = partial(engine_of, ticket, self._storage_of, log, self.metrics, self._limits)
             engine = await self.threads.run(user.name, make, "beginning")
             engine.handles.share = self.handles.of(user.name)
             return ThreadedSession(channel, engine, self.threads, user.name)
-        session = IsolatedSession(channel, self._forker, ticket, log, self.metrics.add)
+        files = []
+        if ticket.audit is not None:
+            # Here, because the session's account may not be able to; for each one, to have a lock of its own.
+            opened = await self.threads.run(user.name, partial(open_for_appending, ticket.audit), "beginning")
+            files.append(open(opened, "ab", buffering=0))
+        on_end = partial(self._on_end, ticket, log, time.monotonic())
+        session = IsolatedSession(channel, self._forker, ticket, log, files, self.refused, on_end)
         channel.session = session
         if await session.has_begun:
             return session
         session.cut()
         return None
+
+    def _on_end(
+        self,
+        ticket: Ticket,
+        log: SFTPLog,
+        began: float,
+        figures: dict[str, dict[str, float]],
+        cause: str | None,
+        has_recorded: bool,
+    ) -> None:
+        """The process of a session has ended. cause, has_recorded: as IsolatedSession says."""
+        self.metrics.add(figures)
+        if cause is not None:
+            self.metrics.killed[cause] += 1
+            if ticket.audit is not None and not has_recorded:
+                work = partial(record_end, ticket, log, cause, time.monotonic() - began)
+                recording = self.threads.run_now(work)
+                self.recording.add(recording)
+                recording.add_done_callback(self.recording.discard)
 
     def log_of(self, connection: Connection) -> SFTPLog:
         """The log with the connection's name in front of each line."""
@@ -214,6 +262,8 @@ class Server:
             most = self.settings.idle_timeout
             await asyncio.sleep(IDLE_CHECKS if most is None else min(IDLE_CHECKS, most / 4))
             self.log_limit.tell()
+            for connection in self.connections:
+                connection.count_kept()
             if most is None:
                 continue
             for connection in self.connections:
@@ -242,6 +292,7 @@ class Server:
         # Files are closed in threads; one that hangs must not hold up the end of the others.
         if not await self.channels.emptied(CLOSING):
             self.log.error("some sessions did not end in time")
+        await self.recording.emptied(CLOSING)
         self.log_limit.tell()
         await self.directory.close()
         self.threads.shutdown()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 
 from pysftpserver.sshd import metrics
 from pysftpserver.sshd.tickets import MOST_FILES
@@ -59,7 +60,10 @@ class Sessions:
             moved["sent"] += sent
         figures["sessions"] = sum(1 for _ in self._present())
         figures["connections"] = len(self._server.connections)
-        figures["handles"] = self._server.handles.count
+        served = [one for connection in self._present() for one in _served(connection)]
+        figures["served"] = {"process": 0, "thread": 0} | Counter(one.isolation for one in served)
+        figures["handles"] = self._server.handles.count + sum(one.handles for one in served)
+        figures["kept"] = sum(connection.kept for connection in self._server.connections)
         figures["outdated"] = int(self._server.directory.trouble() is not None)
         figures["processes"] = 1
         return figures
@@ -86,6 +90,9 @@ class Sessions:
             "idle": round(now - connection.moved_at(), 3),
             "received": received,
             "sent": sent,
+            "kept": connection.kept,
+            "isolation": next((one.isolation for one in _served(connection)), None),
+            "handles": sum(report["handles"] for report in reports),
             "files": files[:MOST_FILES],
             "more_files": more + max(0, len(files) - MOST_FILES),
         }

@@ -93,7 +93,10 @@ class Gate:
         self.per_user = per_user
 
     def enter(self, address: str) -> tuple[int, str | None]:
-        """Admit a connection: (its place, None), or (-1, the reason for refusing it)."""
+        """Admit a connection: (its place, None), or (-1, the reason for refusing it).
+
+        The reason ends with the setting, in parentheses.
+        """
         digest = self._shared.digest("address", network_of(address))
         if self.per_address is not None and self._shared.present(digest) >= self.per_address:
             return -1, f"{self.per_address} connections from its address are open (max_per_address)"

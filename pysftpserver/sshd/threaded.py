@@ -27,6 +27,9 @@ LOOKING = 0.5  # seconds that looking at open files may take
 class ThreadedSession:
     """Serves a channel with an engine. user: the name that takes turns for threads."""
 
+    isolation = "thread"
+    handles = 0  # the server counts them
+
     def __init__(self, channel: Channel, server: SFTPServer, threads: Threads, user: str) -> None:
         self._channel = channel
         self._server = server
@@ -38,6 +41,11 @@ class ThreadedSession:
         self._is_closed = False
         self._looking: asyncio.Future[list[dict[str, Any]]] | None = None
         self._seen: list[dict[str, Any]] = []
+
+    @property
+    def kept(self) -> int:
+        """Bytes from the client that have not been served."""
+        return len(self._rest)
 
     def feed(self, data: bytes) -> None:
         self._rest += data
@@ -99,7 +107,11 @@ class ThreadedSession:
         await asyncio.wait((self._looking,), timeout=LOOKING)
         if self._looking.done() and not self._looking.cancelled():
             self._seen = self._looking.result()
-        return {"files": self._seen[:MOST_FILES], "more_files": max(0, len(self._seen) - MOST_FILES)}
+        return {
+            "files": self._seen[:MOST_FILES],
+            "more_files": max(0, len(self._seen) - MOST_FILES),
+            "handles": len(self._server.handles.opened),
+        }
 
     def figures(self) -> dict[str, dict[str, float]]:
         return {}  # the server has them

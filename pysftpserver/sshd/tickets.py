@@ -32,13 +32,18 @@ MOST_FILES = 20  # of a session that are listed one by one
 LONGEST_PATH = 4096  # characters that are shown
 
 
+class Refused(ValueError):
+    """There can be no such session. The text is for the log."""
+
+
 @dataclass(frozen=True)
 class Ticket:
     """One session, as the settings want it when it begins.
 
-    number: of the connection. audit: the file of the audit log. counts: whether requests are counted for
-    metrics. handles: maximum number of open handles in a process of its own. files, memory, seconds: what
-    such a process may have: descriptors, MiB of memory, and seconds of processor time for a request.
+    number: of the connection. audit: the file of the audit log. session: its name there. counts: whether
+    requests are counted for metrics. handles: maximum number of open handles in a process of its own. files,
+    memory, seconds: what such a process may have: descriptors, MiB of memory, and seconds of processor time
+    for a request.
     """
 
     user: User
@@ -49,6 +54,7 @@ class Ticket:
     read_only: bool = False
     allow_setid: bool = False
     audit: str | None = None
+    session: str | None = None
     counts: bool = False
     handles: int = 1024
     files: int = 1024
@@ -75,14 +81,16 @@ def engine_of(
     metrics: Metrics,
     limits: Limits,
     descriptor: int = -1,
+    audit: int | None = None,
 ) -> SFTPServer:
-    """The engine of a session. descriptor: what it serves if it has a process of its own.
+    """The engine of a session. descriptor: what it serves if it has a process of its own. audit: the
+    descriptor of the audit log, for a session that takes that over; None: it opens the file itself.
 
     Raises OSError, ValueError, SFTPException, and what an administrator's own class raises.
     """
     return SFTPServer(
         storage_of(ticket.user),
-        hook_of(ticket, log, metrics),
+        hook_of(ticket, log, metrics, audit),
         log=log,
         read_only=ticket.read_only,
         allow_setid=ticket.allow_setid,
@@ -94,7 +102,9 @@ def engine_of(
 
 def log_refusal(log: SFTPLog, error: Exception) -> None:
     """Say in the log why engine_of() has failed."""
-    if isinstance(error, (OSError, ValueError, SFTPException)):
+    if isinstance(error, Refused):
+        log.error(f"no session: {error}")
+    elif isinstance(error, (OSError, ValueError, SFTPException)):
         path = getattr(error, "filename", None)
         what = "the storage" if path is None else one_line(str(path))
         log.error(f"no session: {what} cannot be opened: {reason_of(error)}")

@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass
 
 from pysftpserver.failures import BadInput, reason_of
+from pysftpserver.host import privileges
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,8 +129,9 @@ def _filled(value: Any, user: User) -> Any:
 
 
 def make_folder(settings: ServerSettings, user: User) -> str | None:
-    """Create the folder of a user who has one, with the owner of sftp_path; why not, or None.
+    """Create the folder of a user who has one; why not, or None.
 
+    Root gives it to the account of the user's sessions, or else to the owner of sftp_path.
     For commands. It does nothing where the settings do not say where folders are.
     """
     if user.storage or "sftp_path" not in settings.given:
@@ -142,10 +144,12 @@ def make_folder(settings: ServerSettings, user: User) -> str | None:
         above = os.stat(settings.sftp_path)
         os.mkdir(path, FOLDER_MODE)
         if os.geteuid() == 0:
-            os.chown(path, above.st_uid, above.st_gid)
+            name = user.run_as or settings.run_as
+            account = privileges.account(name) if name else None
+            os.chown(path, *((account.uid, account.gid) if account else (above.st_uid, above.st_gid)))
     except FileExistsError:
         pass
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return f"folder {path}: {reason_of(error)}; create it, or the user cannot be served"
     return None
 

@@ -16,7 +16,8 @@ class User:
 
     id: the directory's own, which stays when the name changes. folder: a single name below the server's
     sftp_path. keys: public keys, as the binary blobs that SSH sends. storage: None for the folder, otherwise
-    the text that names the storage (a GridFS prefix, a class).
+    the text that names the storage (a GridFS prefix, a class). run_as: the account of the host that sessions
+    run as; None for the server's choice.
     """
 
     id: str
@@ -25,6 +26,7 @@ class User:
     is_active: bool
     keys: frozenset[bytes]
     storage: str | None = None
+    run_as: str | None = None
 
 
 class DirectoryError(Unavailable):

@@ -32,6 +32,7 @@ FIELDS: dict[str, tuple[type, str]] = {
     "active": (bool, "true or false"),
     "authorized_keys": (str, "text"),
     "storage": (str, "text"),
+    "run_as": (str, "text"),
 }
 Signature = tuple[int, ...]
 
@@ -173,7 +174,8 @@ def _record(
             problems += [f"authorized_keys file {table['authorized_keys']}, {one}" for one in wrong]
         except DirectoryError as error:
             problems.append(str(error))
-    return build(name, name, folder, table.get("active", True), blobs, table.get("storage"), problems)
+    rest = table.get("storage"), problems, table.get("run_as")
+    return build(name, name, folder, table.get("active", True), blobs, *rest)
 
 
 def field_problems(table: dict[str, Any]) -> list[str]:

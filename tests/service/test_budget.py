@@ -47,6 +47,21 @@ class Ceiling(unittest.TestCase):
         self.assertEqual(self.budget.taken, 0)
         Portion(self.budget, "three").take(100 * STEP)
 
+    def test_what_grows_and_shrinks_holds_what_it_needs(self) -> None:
+        portion, other = Portion(self.budget, "one"), Portion(self.budget, "two")
+        for amount in (0, self.budget.reserve, 10 * STEP, self.budget.reserve + 1, 5 * STEP, 0):
+            portion.hold(amount)
+            self.assertIn(self.budget.taken - max(0, amount - self.budget.reserve), range(STEP))
+        portion.hold(100 * STEP)
+        with self.assertRaisesRegex(Exhausted, "one user or address") as caught:
+            other.hold(200 * STEP)
+        self.assertEqual(caught.exception.holder, "two")
+        other.hold(149 * STEP)
+        portion.hold(149 * STEP)
+        with self.assertRaisesRegex(Exhausted, "all together") as caught:
+            Portion(self.budget, "three").hold(100 * STEP)
+        self.assertIn(caught.exception.holder, ("one", "two"))
+
     def test_threads_lose_nothing(self) -> None:
         def work(holder: str) -> None:
             for _ in range(300):

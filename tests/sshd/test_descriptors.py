@@ -47,6 +47,15 @@ class TestHandlesOfAUser(unittest.TestCase):
             await eventually(lambda: server.server.handles.count == 0)
 
 
+class TestWorkers(unittest.TestCase):
+    @asynchronous
+    async def test_each_worker_grants_its_part_of_what_holds_for_all(self) -> None:
+        limits = {"max_handles": "8", "log_rate": "40", "buffer_bytes": str(64 << 20)}
+        async with running(files, options={"workers": "4", **limits}) as server:
+            one = server.server
+            self.assertEqual((one.handles.each, one.log_limit.rate, one.budget.most), (2, 10, 16 << 20))
+
+
 class TestDescriptors(Place):
     def limited(self) -> None:
         """A server that may have MOST descriptors, with the users alice and bob."""

@@ -48,16 +48,24 @@ class EveryEditor(Mixin):
         with self.editor() as editor:
             editor.add("first", [])
             async with Watcher(self.directory()) as watch:
-                added = editor.add("alice", [f"{line()} laptop", base64_alone(1)], storage="gridfs:x")
+                added = editor.add(
+                    "alice", [f"{line()} laptop", base64_alone(1)], storage="gridfs:x", run_as="a1"
+                )
                 await watch.until(lambda: watch.directory.find("alice") == added)
-                self.assertEqual((added.keys, added.is_active), ({blob(), blob(1)}, True))
+                self.assertEqual((added.keys, added.is_active, added.run_as), ({blob(), blob(1)}, True, "a1"))
                 changed = editor.change(
-                    "alice", add_keys=[line(2), line()], remove_keys=[line(1)], folder="b", storage=""
+                    "alice",
+                    add_keys=[line(2), line()],
+                    remove_keys=[line(1)],
+                    folder="b",
+                    storage="",
+                    run_as="",
                 )
-                self.assertEqual(
-                    (changed.keys, changed.folder, changed.storage), ({blob(), blob(2)}, "b", None)
-                )
+                where = changed.folder, changed.storage, changed.run_as
+                self.assertEqual((changed.keys, *where), ({blob(), blob(2)}, "b", None, None))
                 await watch.until(lambda: watch.directory.find("alice") == changed)
+                self.assertEqual(editor.change("alice", run_as="a2").run_as, "a2")
+                await watch.until(lambda: watch.directory.find("alice").run_as == "a2")
                 self.assertFalse(editor.change("alice", is_active=False).is_active)
                 await watch.until(lambda: not watch.directory.find("alice").is_active)
                 self.assertTrue(editor.change("alice", is_active=True).is_active)

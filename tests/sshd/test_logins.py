@@ -232,6 +232,7 @@ class TestLimits(unittest.TestCase):
                 async with await server.connect():
                     await eventually(lambda: any("others are waiting" in line for line in server.lines))
                     self.assertEqual(len(server.server.connections), 3)
+                    self.assertEqual(server.server.metrics.limited["evicted"], 1)
                 for _, writer in strangers:
                     writer.close()
 
@@ -242,6 +243,7 @@ class TestLimits(unittest.TestCase):
                 with self.assertRaises(asyncssh.DisconnectError) as caught:
                     await server.connect()
                 self.assertIn("Too many connections", str(caught.exception))
+                self.assertEqual(server.server.metrics.limited["max_connections"], 1)
 
     @asynchronous
     async def test_another_users_place_is_free_while_one_has_his_full(self) -> None:

@@ -16,7 +16,7 @@ from tests.sshd.test_logins import files
 
 SOURCES = Path(__file__).parents[2] / "pysftpserver" / "sshd"
 #: Attributes that begin with an underscore, of other objects than self.
-PRIVATE = {"_transport", "_recv_buf", "_report_response"}
+PRIVATE = {"_transport", "_recv_buf", "_recv_window", "_init_recv_window", "_report_response"}
 #: What guarded.py uses of its base class, and what the source of each method there has to say.
 OF_THE_BASE = {
     "_inpbuf": "data_received",
@@ -55,6 +55,13 @@ class PrivateParts(unittest.TestCase):
         self.assertIn("getattr(self, name, None)", source)
         for name in REFUSED:
             self.assertTrue(hasattr(asyncssh.SSHServerChannel, f"_process_{name}_request"))
+
+    def test_a_channel_has_less_of_its_window_for_each_byte_that_it_keeps(self) -> None:
+        source = inspect.getsource(asyncssh.SSHServerChannel._accept_data)
+        self.assertIn("self._recv_window -= len(data)", source)
+        self.assertIn("self._recv_buf.append(", source)
+        source = inspect.getsource(asyncssh.SSHServerChannel._deliver_data)
+        self.assertIn("self._recv_window = self._init_recv_window", source)
 
     @asynchronous
     async def test_a_transport_reads_as_much_as_it_is_told(self) -> None:

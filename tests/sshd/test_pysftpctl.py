@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import subprocess
 import tempfile
 import unittest
@@ -108,6 +109,16 @@ class UsersInAFile(Editing, unittest.TestCase):
         found = path.stat()
         self.assertEqual((found.st_uid, found.st_gid, found.st_mode & 0o777), (0, 2345, 0o640))
 
+    def test_an_account_is_set_and_taken_away_and_gets_the_folder(self) -> None:
+        with tempfile.TemporaryDirectory() as files:
+            where = "--sftp-path", files
+            self.assertIn("runs as nobody", self.say(*where, "add", "carol", "--run-as", "nobody").stdout)
+            if os.geteuid() == 0:
+                self.assertEqual(os.stat(f"{files}/carol").st_uid, pwd.getpwnam("nobody").pw_uid)
+        self.assertEqual(self.users()["carol"]["run_as"], "nobody")
+        self.say("change", "carol", "--run-as", "none")
+        self.assertIsNone(self.users()["carol"]["run_as"])
+
     def test_a_storage_is_set_and_taken_away(self) -> None:
         self.assertIn("storage gridfs:x", self.say("add", "carol", "--storage", "gridfs:x").stdout)
         self.assertEqual(self.users()["carol"]["storage"], "gridfs:x")
@@ -127,7 +138,7 @@ class UsersInAFile(Editing, unittest.TestCase):
         self.say("add", "dave", "--folder", "d", "--storage", "gridfs:x")
         self.say("deactivate", "dave")
         heading, *lines = self.say("list").stdout.splitlines()
-        self.assertEqual(heading.split(), ["USER", "ACTIVE", "KEYS", "FOLDER", "STORAGE"])
+        self.assertEqual(heading.split(), ["USER", "ACTIVE", "KEYS", "FOLDER", "STORAGE", "ACCOUNT"])
         self.assertIn(["carol", "yes", "0", "c"], [one.split() for one in lines])
         self.assertIn(["dave", "no", "0", "d", "gridfs:x"], [one.split() for one in lines])
 

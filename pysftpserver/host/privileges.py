@@ -1,0 +1,119 @@
+"""Giving up the rights of root: all of them, to be an account of the host, or all but a few capabilities.
+
+A process does it for itself and for good. What may not enter: which process may be which account, sessions.
+Facts: capabilities(7), credentials(7), setresuid(2), prctl(2), getpwnam(3), getgrouplist(3).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import struct
+
+from pysftpserver.failures import one_line
+
+KILL, SETGID, SETUID = 5, 6, 7  # capabilities
+TO_BECOME_OTHERS = frozenset((KILL, SETGID, SETUID))  # and to end what others have become
+UMASK = 0o022  # of an account's sessions
+OF_THE_STARTER = ("HOME", "USER", "LOGNAME", "USERNAME", "MAIL", "SHELL", "XDG_RUNTIME_DIR")
+PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 24, 38
+HIGHEST = 63  # capability that the kernel's masks have room for
+VERSION_3 = 0x20080522  # of capset(2)'s arguments
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Account:
+    """An account of the host, with all groups that it is in."""
+
+    __slots__ = ("gid", "groups", "name", "uid")
+
+    def __init__(self, name: str, uid: int, gid: int, groups: tuple[int, ...]) -> None:
+        self.name = name
+        self.uid = uid
+        self.gid = gid
+        self.groups = groups
+
+
+def account(name: str) -> Account:
+    """The account of that name, as the host has it now. Raises ValueError for none, and for root's."""
+    import pwd
+
+    try:
+        found = pwd.getpwnam(name)
+    except (KeyError, ValueError):
+        raise ValueError(f"there is no account {one_line(name)} on this host") from None
+    if found.pw_uid == 0:
+        raise ValueError(f"account {one_line(name)} has the number 0: nothing is served as root")
+    groups = os.getgrouplist(found.pw_name, found.pw_gid)
+    return Account(found.pw_name, found.pw_uid, found.pw_gid, tuple(groups))
+
+
+def group_number(name: str) -> int | None:
+    """The number of a group; None: there is none of that name."""
+    import grp
+
+    try:
+        return grp.getgrnam(name).gr_gid
+    except (KeyError, ValueError):
+        return None
+
+
+def has(capabilities: frozenset[int]) -> bool:
+    """Whether this process has all of these."""
+    with open("/proc/self/status") as status:
+        effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
+    return all(effective >> number & 1 for number in capabilities)
+
+
+def keep_only(capabilities: frozenset[int]) -> None:
+    """Give up all other capabilities, and what programs could give back. Raises OSError."""
+    _bound(capabilities)
+    mask = sum(1 << number for number in capabilities)
+    low, high = mask & 0xFFFFFFFF, mask >> 32
+    header = struct.pack("=Ii", VERSION_3, 0)
+    _check(_libc.capset(header, struct.pack("=6I", low, low, 0, high, high, 0)))  # effective, permitted
+    _prctl(PR_SET_NO_NEW_PRIVS, 1)
+
+
+def become(wanted: Account) -> None:
+    """Be an account, without any capability, and without what could be seen of root.
+
+    Other processes of the account cannot look into this one's memory. Raises OSError.
+    """
+    _bound(frozenset())
+    os.setgroups(wanted.groups)
+    os.setresgid(wanted.gid, wanted.gid, wanted.gid)
+    os.setresuid(wanted.uid, wanted.uid, wanted.uid)  # it takes root's capabilities along
+    keep_only(frozenset())
+    _prctl(PR_SET_DUMPABLE, 0)
+    os.umask(UMASK)
+    for name in OF_THE_STARTER:
+        os.environ.pop(name, None)
+    ids = (*os.getresuid(), *os.getresgid())
+    if ids != (wanted.uid,) * 3 + (wanted.gid,) * 3 or set(os.getgroups()) != set(wanted.groups):
+        raise OSError(f"the kernel has not made this process one of {wanted.name}")
+    for again in (os.setuid, os.setgid):
+        with contextlib.suppress(OSError):
+            again(0)
+            os._exit(1)  # root's rights could be had again: nothing may be served like that
+
+
+def _bound(capabilities: frozenset[int]) -> None:
+    """Let programs that are run have no others; where that is not allowed, no_new_privs alone sees to it."""
+    for number in range(HIGHEST + 1):
+        if number not in capabilities:
+            with contextlib.suppress(OSError):  # or the kernel does not know it
+                _prctl(PR_CAPBSET_DROP, number)
+
+
+def _prctl(what: int, value: int) -> None:
+    zero = ctypes.c_ulong(0)
+    _check(_libc.prctl(what, ctypes.c_ulong(value), zero, zero, zero))
+
+
+def _check(result: int) -> None:
+    if result:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))

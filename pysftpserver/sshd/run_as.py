@@ -1,0 +1,86 @@
+"""Which account of the host each session runs as, by the configuration that root has started the server with.
+
+The process that serves SSH says who has logged in. What it may make of that is decided here, in the process
+that becomes the account, which has read the configuration itself: it reads no other, takes nothing from
+clients, and keeps its list when the other one reads its settings anew. What may not enter: SSH, storages.
+"""
+
+from __future__ import annotations
+
+from pysftpserver.failures import BadInput, one_line
+from pysftpserver.host import privileges
+from pysftpserver.host.privileges import Account
+from pysftpserver.sshd.records import folder_problem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pysftpserver.sshd.config import ServerSettings
+    from pysftpserver.sshd.users import User
+
+GROUP = "@"  # in front of the name of a group, whose members sessions may run as
+
+
+class RunAs:
+    """own: the server's account, for users who have no other. names: accounts and @groups that are allowed.
+    default: the account of users who do not have one, which is allowed as well.
+    """
+
+    def __init__(self, own: Account, names: tuple[str, ...], default: str | None) -> None:
+        self._own = own
+        self._names = names
+        self._default = default
+
+    def account_of(self, user: User) -> Account:
+        """The account that a session of a user runs as, looked up anew. Raises ValueError."""
+        problem = folder_problem(user.folder)  # the other process may say anything
+        if problem:
+            raise ValueError(problem)
+        name = user.run_as or self._default
+        if name is None:
+            return self._own
+        account = privileges.account(name)
+        if name != self._default and not self._allows(account):
+            raise ValueError(f"run_as {one_line(name)}: it is not in run_as_accounts")
+        return account
+
+    def _allows(self, account: Account) -> bool:
+        groups = (name.removeprefix(GROUP) for name in self._names if name.startswith(GROUP))
+        return account.name in self._names or any(
+            privileges.group_number(group) in account.groups for group in groups
+        )
+
+
+def own_account(settings: ServerSettings, path: str | None) -> Account | None:
+    """The server's account, if root is to start it as another; None: it stays what it is.
+
+    path: the file of the settings, which must be root's: what it says is done as root. Raises BadInput.
+    """
+    wants_others = settings.run_as is not None or bool(settings.run_as_accounts)
+    if settings.account is None:
+        if wants_others:
+            raise BadInput("run_as needs account: start pysftpd as root, and name its own account there")
+        settings.refuse_root()
+        return None
+    try:
+        own = privileges.account(settings.account)
+        if settings.run_as is not None:
+            privileges.account(settings.run_as)
+    except ValueError as error:
+        raise BadInput(f"account, run_as: {error}; name one that is there") from None
+    if not privileges.has(privileges.TO_BECOME_OTHERS):
+        raise BadInput("account: only root can start pysftpd as another account; CAP_SETUID, CAP_SETGID and "
+                       "CAP_KILL are needed")  # fmt: skip
+    if wants_others and settings.isolation != "process":
+        raise BadInput("run_as needs isolation = process: threads are all the server's own account")
+    if path is not None:
+        from pysftpserver.sshd.users_file import read_trusted  # here, because it loads much
+
+        read_trusted(path, "configuration")
+    return own
+
+
+def policy(settings: ServerSettings, own: Account | None) -> RunAs | None:
+    """Who sessions run as; None: all are the server's account, and nothing of root is needed for them."""
+    if own is None or not (settings.run_as or settings.run_as_accounts):
+        return None
+    return RunAs(own, settings.run_as_accounts or (), settings.run_as)

@@ -1,0 +1,86 @@
+"""Counts what the processes of one user have open together, in memory that only these processes share.
+
+Each writes its own number and reads those of all: a process that writes nonsense there harms its own user
+alone. What starts the processes makes the memory, gives out the places in it, and clears the place of a
+process that has ended, however it did. What may not enter: what is counted, sockets.
+Facts: memfd_create(2), mmap(2).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+
+from pysftpserver.pysftpexceptions import SFTPLimitReached
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PLACES = 1 << 14  # and in front of them, how many of them may be in use
+NUMBER = 4  # bytes
+SIZE = (PLACES + 1) * NUMBER
+
+
+class Tally:
+    """The memory of one user, for what starts the user's processes. Raises OSError."""
+
+    def __init__(self) -> None:
+        self.descriptor = os.memfd_create("pysftpd-tally", os.MFD_CLOEXEC)
+        os.ftruncate(self.descriptor, SIZE)
+        self._free: list[int] = []
+        self._used = 0
+        self.count = 0  # processes
+
+    def enter(self) -> int | None:
+        """The place of a new process; None: there is no more."""
+        if not self._free:
+            if self._used == PLACES:
+                return None
+            self._used += 1
+            self._free.append(self._used)
+            self._write(0, self._used)
+        self.count += 1
+        return self._free.pop()
+
+    def leave(self, place: int) -> None:
+        """A process has ended."""
+        self._write(place, 0)
+        self._free.append(place)
+        self.count -= 1
+
+    def _write(self, place: int, number: int) -> None:
+        os.pwrite(self.descriptor, number.to_bytes(NUMBER, sys.byteorder), place * NUMBER)
+
+    def close(self) -> None:
+        """Forget it."""
+        os.close(self.descriptor)
+
+
+class Share:
+    """The same for one of the processes, which has entered at a place: what HandleTable counts with.
+
+    most: how many all processes of the user may have together; they may exceed it by one each. refused:
+    called when that is reached. Raises OSError.
+    """
+
+    def __init__(self, tally: Tally, place: int, most: int, refused: Callable[[], None]) -> None:
+        self._numbers = memoryview(mmap.mmap(tally.descriptor, SIZE)).cast("I")
+        tally.close()
+        self._place = place
+        self._most = most
+        self._refused = refused
+        self._count = 0
+
+    def check(self) -> None:
+        """Raises SFTPLimitReached when the user may have no more."""
+        used = min(self._numbers[0], PLACES)
+        if sum(self._numbers[1 : used + 1]) >= self._most:
+            self._refused()
+            raise SFTPLimitReached(f"{self._most} open files and directories of one user (max_handles)")
+
+    def add(self, change: int) -> None:
+        """This process has that many more, or fewer if it is negative."""
+        self._count += change
+        self._numbers[self._place] = self._count
