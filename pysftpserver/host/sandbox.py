@@ -19,6 +19,7 @@ import os
 import sys
 
 from pysftpserver.failures import reason_of
+from pysftpserver.host.linux import forbid_new_privileges
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ NETWORK_ABI = 4
 ABSTRACT_UNIX_SOCKET, SIGNAL = 1 << 0, 1 << 1
 SCOPE_ABI = 6
 
-PR_SET_NO_NEW_PRIVS = 38
 SECCOMP_SET_MODE_FILTER = 1
 ALL_THREADS = 1 << 0  # of this process take the filter
 SPEC_ALLOW = 1 << 2  # no mitigations for code that runs other people's programs: it costs, and here is none
@@ -103,11 +103,9 @@ def confine(directories: Iterable[int] | None, read_only: bool = False, network:
     has_threads = len(os.listdir("/proc/self/task")) > 1
     if has_threads and directories is not None:
         level.lacks.append("other threads: they run already")
-    zero = ctypes.c_ulong(0)
-    # Without it, the kernel lets only root confine itself. (It always works; what needs it would fail.)
-    _libc.prctl(PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), zero, zero, zero)
+    forbid_new_privileges()  # or the kernel lets only root confine itself
     if directories is not None and "threading" in sys.modules:
-        _load_what_threads_end_with()
+        load_what_threads_end_with()
     try:
         level.holds += _landlock(landlock_abi(), directories, read_only, network)
     except OSError as error:
@@ -119,7 +117,7 @@ def confine(directories: Iterable[int] | None, read_only: bool = False, network:
     return level
 
 
-def _load_what_threads_end_with() -> None:
+def load_what_threads_end_with() -> None:
     """The C library loads this library when a thread is ended, and aborts when it cannot."""
     try:
         ctypes.CDLL("libgcc_s.so.1")
@@ -191,13 +189,10 @@ def _filter(no_programs: bool, network: bool, has_threads: bool) -> list[str]:
     if not network:
         only_with |= dict.fromkeys(known.sockets, AF_UNIX)
     buffer = ctypes.create_string_buffer(_program(known.audit, refused, only_with))
-
-    class Program(ctypes.Structure):  # struct sock_fprog
-        _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
-
-    program = Program(len(buffer) // INSTRUCTION, ctypes.addressof(buffer))
+    fields = len(buffer) // INSTRUCTION, ctypes.addressof(buffer)  # struct sock_fprog
+    program = b"".join(field.to_bytes(8, sys.byteorder) for field in fields)
     flags = SPEC_ALLOW | (ALL_THREADS if has_threads else 0)
-    if _call(known.seccomp, SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(program)):
+    if _call(known.seccomp, SECCOMP_SET_MODE_FILTER, flags, program):
         raise OSError("another thread has a filter of its own")
     return (["no programs"] if no_programs else []) + (
         ["the network is left open"] if network else ["no network sockets"]

@@ -9,7 +9,6 @@ SSH, asyncio, concrete storages. Facts: unix(7), fork(2), getrlimit(2), prctl(2)
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import os
 import resource
@@ -23,9 +22,9 @@ from pysftpserver.engine import wire
 from pysftpserver.engine.limits import Limits
 from pysftpserver.engine.log import ERROR, INFO, SFTPLog
 from pysftpserver.engine.wire import encode_packet, encode_string
-from pysftpserver.failures import one_line
 from pysftpserver.host.linux import end_with_parent
 from pysftpserver.host.sandbox import confine
+from pysftpserver.service.forking import Children, name_process
 from pysftpserver.sshd.metrics import Metrics
 from pysftpserver.sshd.tickets import MOST_FILES, Ticket, engine_of, log_refusal, open_files
 from pysftpserver.sshd.users import User
@@ -51,7 +50,6 @@ IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MIB = 1 << 20
 FORK_SERVER = "pysftpd-forks"  # the names of processes
 SESSION = "sftp "  # followed by the user's
-LONGEST_NAME = 15  # bytes, for the kernel
 REHEARSALS = 16  # the interpreter adapts what it has done about that often
 OUT_OF_TIME = 75  # exit status of a session that was busy with one request for too long
 
@@ -153,24 +151,16 @@ class _Forking:
 
     def run(self) -> None:
         """Fork until no process that serves is left."""
-        for number in IGNORED:
-            signal.signal(number, signal.SIG_IGN)
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        self._wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*IGNORED, signal.SIGCHLD))
         self._data = _data_segment()
-        gc.collect()
-        gc.freeze()
+        self._forked = Children(dict.fromkeys(IGNORED, signal.SIG_IGN))
         for place in self._places.values():
             place.sock.setblocking(False)
         while self._places:
             for descriptor, place in self._places.items():
                 self._poll.register(descriptor, select.POLLIN | (select.POLLOUT if place.unsent else 0))
-            self._poll.register(self._wakeup[0], select.POLLIN)
+            self._poll.register(self._forked.descriptor, select.POLLIN)
             for descriptor, _ in self._poll.poll():
-                if descriptor == self._wakeup[0]:
-                    os.read(descriptor, 512)
+                if descriptor == self._forked.descriptor:
                     self._reap()
                 else:
                     self._places[descriptor].flush()
@@ -207,7 +197,7 @@ class _Forking:
 
     def _begin(self, place: _Place, number: int, ticket: bytes, descriptors: list[int]) -> None:
         try:
-            process = os.fork()
+            process = self._forked.fork()
         except OSError:
             place.tell(ENDED.pack(number, NOT_BEGUN))
             return
@@ -225,28 +215,17 @@ class _Forking:
 
     def _be_a_session(self) -> None:
         """In a new process: let go of what is the fork server's."""
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         end_with_parent(self._pid, signal.SIGKILL)
         for place in self._places.values():
             place.sock.close()
-        for one in self._wakeup:
-            os.close(one)
 
     def _reap(self) -> None:
         """Say which sessions have ended."""
-        with contextlib.suppress(ChildProcessError):
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                place, number = self._children.pop(ended[0], (None, 0))
-                if place is not None:
-                    del place.sessions[number]
-                    place.tell(ENDED.pack(number, ended[1]))
-
-
-def name_process(name: str) -> None:
-    """Give this process a name for ps(1) and top(1)."""
-    with contextlib.suppress(OSError), open("/proc/self/comm", "wb") as file:
-        file.write(one_line(name).encode("ascii", "replace")[:LONGEST_NAME])
+        for process, status in self._forked.ended():
+            place, number = self._children.pop(process, (None, 0))
+            if place is not None:
+                del place.sessions[number]
+                place.tell(ENDED.pack(number, status))
 
 
 def _rehearse(storage: SFTPAbstractServerStorage) -> None:
