@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 
 from pysftpserver.cli import common, pysftpjail, pysftpserver
 from pysftpserver.cli.options import Command, Option, load, options_of
@@ -60,6 +59,8 @@ def rehearse() -> None:
 
     The interpreter adapts code to what it does, and memory that is written to becomes the process's own.
     """
+    import socket
+
     ours, theirs = socket.socketpair()
     with ours, theirs, open(os.devnull, "wb") as nowhere:
         ours.sendall(REHEARSED)

@@ -36,7 +36,7 @@ class Peer:
             sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
         )
         groups = sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 4 * MOST_GROUPS)
-        self.groups = sorted(struct.unpack(f"{len(groups) // 4}I", groups))
+        self.groups = struct.unpack(f"{len(groups) // 4}I", groups)
 
     def watch(self) -> None:
         """From now on, is_alive() knows this process from a later one with its number. Raises OSError."""
@@ -71,13 +71,13 @@ def become(peer: Peer) -> None:
     An account's own resident is that account already, and serves nobody who has other groups.
     """
     forbid_new_privileges()
-    if os.geteuid() == 0 and peer.uid != 0:
+    if os.geteuid() == 0:
         os.setgroups(peer.groups)
         os.setresgid(peer.gid, peer.gid, peer.gid)
         os.setresuid(peer.uid, peer.uid, peer.uid)
     if os.getresuid() != (peer.uid,) * 3 or os.getresgid() != (peer.gid,) * 3:
         raise Refused("it has another account")
-    if sorted(os.getgroups()) != peer.groups:
+    if {*os.getgroups(), peer.gid} != {*peer.groups, peer.gid}:
         raise Refused("it has other groups than this process")
 
 

@@ -109,6 +109,7 @@ class Server:
             new = self._load()
             self._log.reload(new)
             self._settings.take_over(new)
+            self._limit.rate = self._settings.log_rate
 
         reload_quietly(read_again, self._log)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import resource
 import signal
 import subprocess
 import sys
+import unittest
 
 from tests.support.forked import environment
 from tests.support.packets import CREAT, HELLO, NO_ATTRS, PERMISSION_DENIED, WRITE, request, string, u32
@@ -124,3 +126,19 @@ class HandedOver(ResidentCase):
         self.assertEqual(done.returncode, 0)
         self.assertIn(os.fsencode(self.jail), done.stdout)
         self.assertIn(b"session opened", done.stderr)
+
+
+class Imports(unittest.TestCase):
+    def test_a_client_imports_almost_nothing(self) -> None:
+        code = (
+            f"import sys; sys.path.insert(0, {os.fspath(ROOT)!r}); before = set(sys.modules);"
+            "from pysftpserver.warm import client; import _socket; print(*set(sys.modules) - before)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-IS", "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE
+        )
+        ours = {"pysftpserver", "pysftpserver.warm", "pysftpserver.warm.client"}
+        self.assertEqual(set(done.stdout.split()), {*ours, "_socket"})
+        tree = ast.parse((ROOT / "pysftpserver" / "warm" / "client.py").read_text())
+        imported = {node.names[0].name for node in ast.walk(tree) if isinstance(node, ast.Import)}
+        self.assertEqual(imported, {"_signal", "_socket", "posix", "sys"})
