@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 
-from tests.support.forked import environment
+from tests.support.forked import environment, run
 from tests.support.paths import ROOT
 from tests.support.processes import command
 from tests.support.waiting import PATIENCE, until
@@ -120,11 +120,6 @@ class Alone(ResidentCase):
         ):
             with self.subTest(words):
                 self.directory.chmod(mode)
-                done = subprocess.run(
-                    [*command("pysftp-warm"), "--socket", self.socket],
-                    capture_output=True,
-                    text=True,
-                    timeout=PATIENCE,
-                )
+                done = run([*command("pysftp-warm"), "--socket", self.socket], text=True)
                 self.assertIn(done.returncode, (1, 2))
                 self.assertRegex(done.stderr, rf"\Apysftp-warm: socket .*{words}.*\n\Z")
