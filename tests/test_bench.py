@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from bench import gridfs, laboratory, pysftpd, remo, sksync
+from bench import gridfs, laboratory, pysftpd, remo, sksync, warm
 from bench.gridfs import GROUP, MIB, Sizes
 from bench.run import (
     SERVERS,
@@ -23,6 +23,7 @@ from bench.run import (
     measure_pysftpd,
     measure_remo,
     measure_sksync,
+    measure_warm,
     memory_line,
     tables,
 )
@@ -150,6 +151,16 @@ class OnPysftpd(MeasuredCase):
         self.assertEqual(len(results), len(list(pysftpd.contests(little))))
         self.assertIn("4 idle sessions", idle.name)
         self.assertGreater(idle.size, 10 * MIB)
+
+
+class OnWarm(MeasuredCase):
+    def test_every_row_can_be_measured_and_has_the_ratio_of_its_greatest_time(self):
+        little = warm.Sizes(starts=1, sessions=2, at_once=2)
+        results, memory = self.measured(measure_warm, warm, little)
+        self.assertEqual((len(results), memory), (len(list(warm.contests(little))), []))
+        for contest, row in zip(warm.contests(little), results, strict=True):
+            if contest.most is not None:
+                self.assertAlmostEqual(row.reference / row.target, contest.most)
 
 
 class OnLaboratory(MeasuredCase):
