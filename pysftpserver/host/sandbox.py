@@ -13,12 +13,12 @@ Facts: landlock(7), linux/landlock.h, seccomp(2), linux/filter.h, linux/audit.h.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import sys
 
 from pysftpserver.failures import reason_of
+from pysftpserver.host import libc
 from pysftpserver.host.linux import forbid_new_privileges
 
 TYPE_CHECKING = False
@@ -76,7 +76,8 @@ ALLOW, REFUSE = 0x7FFF0000, 0x00050000
 NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data, little-endian
 INSTRUCTION = 8  # bytes
 
-_libc = ctypes.CDLL(None, use_errno=True)
+_syscall = libc.function("syscall")
+_syscall.restype = libc.c_long
 
 
 class Level:
@@ -120,7 +121,7 @@ def confine(directories: Iterable[int] | None, read_only: bool = False, network:
 def load_what_threads_end_with() -> None:
     """The C library loads this library when a thread is ended, and aborts when it cannot."""
     try:
-        ctypes.CDLL("libgcc_s.so.1")
+        libc.load("libgcc_s.so.1")
     except OSError:
         pass  # a C library without it
 
@@ -130,7 +131,7 @@ def load_what_threads_end_with() -> None:
 
 def landlock_abi() -> int:
     """The version of Landlock that this kernel has. Raises OSError when it has none, or not for us."""
-    return _call(LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), ASK_FOR_ABI)
+    return _call(LANDLOCK_CREATE_RULESET, None, libc.c_size_t(0), ASK_FOR_ABI)
 
 
 def _landlock(abi: int, directories: Iterable[int] | None, read_only: bool, network: bool) -> list[str]:
@@ -153,7 +154,7 @@ def _landlock(abi: int, directories: Iterable[int] | None, read_only: bool, netw
         return []
     fields = (handled, tcp, scope)[: 1 + (abi >= NETWORK_ABI) + (abi >= SCOPE_ABI)]
     attributes = b"".join(field.to_bytes(8, sys.byteorder) for field in fields)
-    ruleset = _call(LANDLOCK_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
+    ruleset = _call(LANDLOCK_CREATE_RULESET, attributes, libc.c_size_t(len(attributes)), 0)
     try:
         allowed = handled & (READING if read_only else ~NOT_NEEDED)
         for directory in directories or ():
@@ -188,8 +189,9 @@ def _filter(no_programs: bool, network: bool, has_threads: bool) -> list[str]:
     only_with = {known.limits: 0}  # calls that are allowed with this as their first argument
     if not network:
         only_with |= dict.fromkeys(known.sockets, AF_UNIX)
-    buffer = ctypes.create_string_buffer(_program(known.audit, refused, only_with))
-    fields = len(buffer) // INSTRUCTION, ctypes.addressof(buffer)  # struct sock_fprog
+    code = bytearray(_program(known.audit, refused, only_with))
+    buffer = (libc.c_char * len(code)).from_buffer(code)
+    fields = len(code) // INSTRUCTION, libc.addressof(buffer)  # struct sock_fprog
     program = b"".join(field.to_bytes(8, sys.byteorder) for field in fields)
     flags = SPEC_ALLOW | (ALL_THREADS if has_threads else 0)
     if _call(known.seccomp, SECCOMP_SET_MODE_FILTER, flags, program):
@@ -233,8 +235,8 @@ def _program(audit: int, refused: Iterable[int], only_with: dict[int, int]) -> b
 
 def _call(number: int, *arguments: object) -> int:
     """syscall(2). Raises OSError."""
-    result: int = _libc.syscall(number, *arguments)
+    result: int = _syscall(number, *arguments)
     if result < 0:
-        error = ctypes.get_errno()
+        error = libc.get_errno()
         raise OSError(error, os.strerror(error))
     return result
