@@ -1,8 +1,9 @@
 """`make bench`: measures each door beside a reference that does the same work, in turn in the same run.
 
-That is pysftpjail, with the jail on, beside OpenSSH's sftp-server, the storage on GridFS beside pymongo's
-GridFSBucket, pysksync beside cp, pysftpd beside sshd, pysftpremo beside Fernet, pysftplab beside a bare echo
-server, and what is synced beside the same without syncing.
+That is pysftpjail, with the jail on, beside OpenSSH's sftp-server, short sessions once more with
+pysftp-warm, the storage on GridFS beside pymongo's GridFSBucket, pysksync beside cp, pysftpd beside sshd,
+pysftpremo beside Fernet, pysftplab beside a bare echo server, and what is synced beside the same without
+syncing.
 
     python -m bench.run [--pairs N] [--only WORDS] [--json FILE] [--disk DIR]
 
@@ -31,7 +32,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import drivers, laboratory, pysftpd, remo, sksync, stored
+from bench import drivers, laboratory, pysftpd, remo, sksync, stored, warm
 from bench.gridfs import GROUP, MIB, Sizes, contests
 from bench.rows import Material, Row, rows, ssh_rows
 from pysftpserver.storages.embedded import EmbeddedFailed
@@ -195,7 +196,7 @@ def say(text: str) -> None:
 
 def measure_servers(top: Path, pairs: int, only: str) -> tuple[list[Result], list[Memory]]:
     """Measure the rows beside sftp-server whose name contains `only`, and the memory after bulk rows."""
-    groups = (GROUP, *(door.GROUP for door in (sksync, pysftpd, remo, laboratory, stored)))
+    groups = (GROUP, *(door.GROUP for door in (sksync, pysftpd, remo, laboratory, warm, stored)))
     if any(group in only for group in groups):
         return [], []  # no name here contains that word, and creating the files takes time
     material = Material(top)
@@ -357,6 +358,20 @@ def measure_laboratory(
         return [measured(contest, sides, pairs) for contest in chosen], []
 
 
+def measure_warm(
+    top: Path, pairs: int, only: str, sizes: warm.Sizes | None = None
+) -> tuple[list[Result], list[Memory]]:
+    """Measure the rows on short sessions."""
+    sizes = sizes or warm.Sizes()
+    chosen = [contest for contest in warm.contests(sizes) if only in contest.name]
+    if not chosen:
+        return [], []
+    from bench.warm_sides import started
+
+    with started(top, sizes) as sides:
+        return [warm.with_target(contest, measured(contest, sides, pairs)) for contest in chosen], []
+
+
 def measure_stored(
     top: Path, pairs: int, only: str, sizes: stored.Sizes | None = None
 ) -> tuple[list[Result], list[Memory]]:
@@ -409,7 +424,7 @@ def main() -> int:
     results: list[Result] = []
     memory: list[Memory] = []
     left_out = ""
-    doors = (measure_sksync, measure_pysftpd, measure_remo, measure_laboratory)
+    doors = (measure_sksync, measure_pysftpd, measure_remo, measure_laboratory, measure_warm)
     for measure in (measure_servers, measure_gridfs, *doors, measure_stored):
         where = options.disk if measure is measure_stored else place
         with tempfile.TemporaryDirectory(dir=where, prefix="pysftpserver-bench-") as top:

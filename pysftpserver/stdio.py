@@ -13,6 +13,7 @@ from __future__ import annotations
 # The module signal wraps this one in enumerations, whose import takes longer than that of all the rest
 # here together; every session would wait for it.
 import _signal as signal  # type: ignore[import-not-found]
+import mmap
 import os
 import select
 import sys
@@ -112,7 +113,7 @@ def _confine(server: SFTPServer, is_first: bool) -> None:
 def _pump(server: SFTPServer, wakeup: int, control: Control | None) -> None:
     """Move bytes until there are no more. Raises ConnectionError or SFTPSessionEnd."""
     output = server.output
-    view, room = _buffer(BUFFER, control), _buffer(LONGEST_READ, control)
+    view, room = _buffer(BUFFER), _buffer(LONGEST_READ)
     start = end = 0
     waiting = _Waiting(server.fd_in, server.fd_out, wakeup, server.limits.idle, control)
     moved = 0  # bytes since the last wait, both ways
@@ -154,13 +155,9 @@ def _pump(server: SFTPServer, wakeup: int, control: Control | None) -> None:
                 control.received += moved
 
 
-def _buffer(size: int, control: Control | None) -> memoryview:
-    """A buffer. Under a control there may be a thousand sessions: theirs take memory only once used."""
-    if control is None:
-        return memoryview(bytearray(size))
-    import mmap
-
-    return memoryview(mmap.mmap(-1, size))
+def _buffer(size: int) -> memoryview:
+    """A buffer that takes memory, and the time to get it, only as far as it is used."""
+    return memoryview(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 def _receive(descriptor: int, room: memoryview) -> int | None:

@@ -22,7 +22,7 @@ PAGE = (ROOT / "docs" / "architecture.md").read_text()
 FLOOR = {"failures", "pysftpexceptions"}
 API = {"abstractstorage", "attributes", "hook"}
 STORAGES = {"storage", "virtualchroot", "mongostorage"}
-DOORS = {"stdio", "sshd", "sksync", "remo", "laboratory"}
+DOORS = {"stdio", "sshd", "sksync", "remo", "laboratory", "warm"}
 ARROWS: dict[str, set[str]] = {
     "failures": set(),
     "pysftpexceptions": {"failures"},
@@ -48,7 +48,7 @@ ON_CALL = {
     ("remo/app.py", "_open_storage", "storages"),  # what a WSGI server imports: no command hands it a storage
 }
 #: Rooms that run where nothing but the standard library is installed.
-CORE = [*FLOOR, *API, "storage", "virtualchroot", "host", "uploads", "engine", "server", "stdio"]
+CORE = [*FLOOR, *API, "storage", "virtualchroot", "host", "uploads", "engine", "server", "stdio", "warm"]
 STARTS_WITHOUT = {"asyncio", "logging", "typing", "dataclasses", "inspect", "socket", "subprocess"}
 
 

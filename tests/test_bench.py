@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from bench import drivers, gridfs, laboratory, pysftpd, remo, sksync, stored
+from bench import drivers, gridfs, laboratory, pysftpd, remo, sksync, stored, warm
 from bench.gridfs import GROUP, MIB, Sizes
 from bench.run import (
     SERVERS,
@@ -24,6 +24,7 @@ from bench.run import (
     measure_remo,
     measure_sksync,
     measure_stored,
+    measure_warm,
     memory_line,
     tables,
 )
@@ -173,6 +174,16 @@ class OnPysftpd(MeasuredCase):
         self.assertEqual(len(results), len(list(pysftpd.contests(little))))
         self.assertIn("4 idle sessions", idle.name)
         self.assertGreater(idle.size, 10 * MIB)
+
+
+class OnWarm(MeasuredCase):
+    def test_every_row_can_be_measured_and_has_the_ratio_of_its_greatest_time(self):
+        little = warm.Sizes(starts=1, sessions=2, at_once=2)
+        results, memory = self.measured(measure_warm, warm, little)
+        self.assertEqual((len(results), memory), (len(list(warm.contests(little))), []))
+        for contest, row in zip(warm.contests(little), results, strict=True):
+            if contest.most is not None:
+                self.assertAlmostEqual(row.reference / row.target, contest.most)
 
 
 class OnLaboratory(MeasuredCase):

@@ -91,7 +91,6 @@ def fork_server(
 def prepare() -> SFTPAbstractServerStorage:
     """Import what a session needs, because a confined process cannot; return a storage to rehearse with."""
     import grp  # noqa: F401
-    import mmap  # noqa: F401
     import pwd  # noqa: F401
 
     import pysftpserver.stdio  # noqa: F401

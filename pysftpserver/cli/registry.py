@@ -37,6 +37,10 @@ PROGRAMS = tuple(
             "the whole host over SFTP, with the options of `sftp-server(8)` in its place",
         ),
         (
+            "pysftp-warm", "pysftp_warm", "warm", "", "openssh.md", "warm",
+            "sessions of the two above from prepared processes, so that each begins sooner",
+        ),
+        (
             "pysftpmongo", "pysftpmongo", "stdio", "mongo", "gridfs.md", "mongo",
             "a MongoDB database (GridFS) over SFTP, started by `sshd`",
         ),

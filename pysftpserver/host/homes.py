@@ -25,12 +25,14 @@ def held_by(directory: str) -> str | None:
     Nothing needs to be there yet: a client could make it. Raises OSError if the directory is not there.
     """
     root = os.stat(directory)
+    directory = os.path.realpath(directory)
     for home in _homes():
         if is_in(home, root):
             return home
-        for name in START_UP:
-            if is_below(os.path.join(home, name), directory):
-                return os.path.join(home, name)
+        if is_below(directory, home):
+            for name in START_UP:
+                if is_below(os.path.join(home, name), directory):
+                    return os.path.join(home, name)
         for name in (".ssh", ".config", ".local", *START_UP):
             path = os.path.join(home, name)
             if os.path.islink(path) and is_in(path, root):
@@ -49,8 +51,7 @@ def _homes() -> list[str]:
 
 
 def is_below(path: str, directory: str) -> bool:
-    """Whether a path without links is a directory's own, or below it."""
-    directory = os.path.realpath(directory)
+    """Whether a path is a directory's own, or below it. Both are without links."""
     return directory != "/" and f"{path}/".startswith(f"{directory}/")
 
 

@@ -7,10 +7,11 @@ Facts: openat2(2), rename(2), prctl(2), sync(2), sync_file_range(2).
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import sys
+
+from pysftpserver.host import libc
 
 OPENAT2 = 437  # the same number on every architecture
 RESOLVE_NO_XDEV = 0x01
@@ -22,6 +23,7 @@ AT_FDCWD = -100  # the working directory, in place of a descriptor
 SYNC_FILE_RANGE_WRITE = 2
 
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
+PR_SET_NO_NEW_PRIVS = 38
 
 PROC_SUPER_MAGIC = 0x9FA0  # statfs(2)'s type of procfs
 # The types of ext4, XFS, Btrfs, F2FS and tmpfs, whose syncfs(2) is as good as an fsync(2) of each file. That
@@ -31,22 +33,23 @@ SYNCFS_SAYS_ERRORS = (5, 8)  # of the kernel
 
 _ATTEMPTS = 128  # openat2 gives EAGAIN when a rename elsewhere made it unsure; trying again is the cure
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_syscall = _libc.syscall
+_syscall = libc.function("syscall")
 # No argtypes: to check five arguments by them takes a third of the whole call, which every OPEN and STAT
 # make. Small integers and bytes arrive as they are, and nothing else is passed.
-_syscall.restype = ctypes.c_long
-_renameat2 = getattr(_libc, "renameat2", None)
+_syscall.restype = libc.c_long
+_renameat2 = libc.function("renameat2")
 if _renameat2 is not None:
-    _renameat2.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+    _renameat2.argtypes = (libc.c_int, libc.c_char_p, libc.c_int, libc.c_char_p, libc.c_uint)
 
-_sync_file_range = getattr(_libc, "sync_file_range", None)
+_sync_file_range = libc.function("sync_file_range")
 if _sync_file_range is not None:
-    _sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    _sync_file_range.argtypes = (libc.c_int, libc.c_longlong, libc.c_longlong, libc.c_uint)
 
-_fstatfs = _libc.fstatfs
-_fstatfs.argtypes = (ctypes.c_int, ctypes.c_void_p)
-_Statfs = ctypes.c_long * 64  # struct statfs, with room to spare; its first field is the type
+_syncfs = libc.function("syncfs")
+_prctl = libc.function("prctl")
+_fstatfs = libc.function("fstatfs")
+_fstatfs.argtypes = (libc.c_int, libc.c_void_p)
+_Statfs = libc.c_long * 64  # struct statfs, with room to spare; its first field is the type
 
 _hows: dict[tuple[int, int, int], bytes] = {}
 
@@ -64,7 +67,7 @@ def openat2(directory: int, path: bytes, flags: int, mode: int, resolve: int) ->
         descriptor: int = _syscall(OPENAT2, directory, path, how, len(how))
         if descriptor >= 0:
             return descriptor
-        error = ctypes.get_errno()
+        error = libc.get_errno()
         if error not in (errno.EAGAIN, errno.EINTR):
             break
     raise OSError(error, os.strerror(error))
@@ -82,7 +85,7 @@ def has_openat2() -> bool:
 def is_on_procfs(descriptor: int) -> bool:
     """Whether an open file is procfs's."""
     statfs = _Statfs()  # one for each call: there may be sessions in other threads
-    return _fstatfs(descriptor, statfs) == 0 and statfs[0] == PROC_SUPER_MAGIC
+    return bool(_fstatfs(descriptor, statfs) == 0 and statfs[0] == PROC_SUPER_MAGIC)
 
 
 def rename_noreplace(old_dir: int | None, old: bytes, new_dir: int | None, new: bytes) -> None:
@@ -91,7 +94,7 @@ def rename_noreplace(old_dir: int | None, old: bytes, new_dir: int | None, new: 
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     directories = [AT_FDCWD if number is None else number for number in (old_dir, new_dir)]
     if _renameat2(directories[0], old, directories[1], new, RENAME_NOREPLACE) != 0:
-        error = ctypes.get_errno()
+        error = libc.get_errno()
         raise OSError(error, os.strerror(error))
 
 
@@ -110,8 +113,8 @@ def sync_file_system(descriptor: int) -> bool:
     statfs = _Statfs()
     if not _syncfs_says_errors() or _fstatfs(descriptor, statfs) or statfs[0] not in SYNCED_AS_A_WHOLE:
         return False
-    if _libc.syncfs(descriptor):
-        error = ctypes.get_errno()
+    if _syncfs(descriptor):
+        error = libc.get_errno()
         raise OSError(error, os.strerror(error))
     return True
 
@@ -123,8 +126,8 @@ def _syncfs_says_errors() -> bool:
 
 def end_with_parent(parent: int, number: int) -> None:
     """Get this signal when the parent, whose process id is given, ends; at once if it has ended."""
-    if _libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(number)) != 0:
-        error = ctypes.get_errno()
+    if _prctl(PR_SET_PDEATHSIG, libc.c_ulong(number)) != 0:
+        error = libc.get_errno()
         raise OSError(error, os.strerror(error))
     if os.getppid() != parent:
         os.kill(os.getpid(), number)
@@ -132,4 +135,10 @@ def end_with_parent(parent: int, number: int) -> None:
 
 def name_thread(name: bytes) -> None:
     """Give this thread, the first one for the process, a name of at most 15 bytes for ps(1) and top(1)."""
-    _libc.prctl(PR_SET_NAME, ctypes.c_char_p(name))
+    _prctl(PR_SET_NAME, libc.c_char_p(name))
+
+
+def forbid_new_privileges() -> None:
+    """Nothing that this process starts gets more privileges than it has; for good. (It always works.)"""
+    zero = libc.c_ulong(0)
+    _prctl(PR_SET_NO_NEW_PRIVS, libc.c_ulong(1), zero, zero, zero)

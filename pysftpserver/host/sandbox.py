@@ -13,12 +13,13 @@ Facts: landlock(7), linux/landlock.h, seccomp(2), linux/filter.h, linux/audit.h.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import sys
 
 from pysftpserver.failures import reason_of
+from pysftpserver.host import libc
+from pysftpserver.host.linux import forbid_new_privileges
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ NETWORK_ABI = 4
 ABSTRACT_UNIX_SOCKET, SIGNAL = 1 << 0, 1 << 1
 SCOPE_ABI = 6
 
-PR_SET_NO_NEW_PRIVS = 38
 SECCOMP_SET_MODE_FILTER = 1
 ALL_THREADS = 1 << 0  # of this process take the filter
 SPEC_ALLOW = 1 << 2  # no mitigations for code that runs other people's programs: it costs, and here is none
@@ -76,7 +76,8 @@ ALLOW, REFUSE = 0x7FFF0000, 0x00050000
 NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data, little-endian
 INSTRUCTION = 8  # bytes
 
-_libc = ctypes.CDLL(None, use_errno=True)
+_syscall = libc.function("syscall")
+_syscall.restype = libc.c_long
 
 
 class Level:
@@ -103,11 +104,9 @@ def confine(directories: Iterable[int] | None, read_only: bool = False, network:
     has_threads = len(os.listdir("/proc/self/task")) > 1
     if has_threads and directories is not None:
         level.lacks.append("other threads: they run already")
-    zero = ctypes.c_ulong(0)
-    # Without it, the kernel lets only root confine itself. (It always works; what needs it would fail.)
-    _libc.prctl(PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), zero, zero, zero)
+    forbid_new_privileges()  # or the kernel lets only root confine itself
     if directories is not None and "threading" in sys.modules:
-        _load_what_threads_end_with()
+        load_what_threads_end_with()
     try:
         level.holds += _landlock(landlock_abi(), directories, read_only, network)
     except OSError as error:
@@ -119,10 +118,10 @@ def confine(directories: Iterable[int] | None, read_only: bool = False, network:
     return level
 
 
-def _load_what_threads_end_with() -> None:
+def load_what_threads_end_with() -> None:
     """The C library loads this library when a thread is ended, and aborts when it cannot."""
     try:
-        ctypes.CDLL("libgcc_s.so.1")
+        libc.load("libgcc_s.so.1")
     except OSError:
         pass  # a C library without it
 
@@ -132,7 +131,7 @@ def _load_what_threads_end_with() -> None:
 
 def landlock_abi() -> int:
     """The version of Landlock that this kernel has. Raises OSError when it has none, or not for us."""
-    return _call(LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), ASK_FOR_ABI)
+    return _call(LANDLOCK_CREATE_RULESET, None, libc.c_size_t(0), ASK_FOR_ABI)
 
 
 def _landlock(abi: int, directories: Iterable[int] | None, read_only: bool, network: bool) -> list[str]:
@@ -155,7 +154,7 @@ def _landlock(abi: int, directories: Iterable[int] | None, read_only: bool, netw
         return []
     fields = (handled, tcp, scope)[: 1 + (abi >= NETWORK_ABI) + (abi >= SCOPE_ABI)]
     attributes = b"".join(field.to_bytes(8, sys.byteorder) for field in fields)
-    ruleset = _call(LANDLOCK_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
+    ruleset = _call(LANDLOCK_CREATE_RULESET, attributes, libc.c_size_t(len(attributes)), 0)
     try:
         allowed = handled & (READING if read_only else ~NOT_NEEDED)
         for directory in directories or ():
@@ -190,14 +189,12 @@ def _filter(no_programs: bool, network: bool, has_threads: bool) -> list[str]:
     only_with = {known.limits: 0}  # calls that are allowed with this as their first argument
     if not network:
         only_with |= dict.fromkeys(known.sockets, AF_UNIX)
-    buffer = ctypes.create_string_buffer(_program(known.audit, refused, only_with))
-
-    class Program(ctypes.Structure):  # struct sock_fprog
-        _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
-
-    program = Program(len(buffer) // INSTRUCTION, ctypes.addressof(buffer))
+    code = bytearray(_program(known.audit, refused, only_with))
+    buffer = (libc.c_char * len(code)).from_buffer(code)
+    fields = len(code) // INSTRUCTION, libc.addressof(buffer)  # struct sock_fprog
+    program = b"".join(field.to_bytes(8, sys.byteorder) for field in fields)
     flags = SPEC_ALLOW | (ALL_THREADS if has_threads else 0)
-    if _call(known.seccomp, SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(program)):
+    if _call(known.seccomp, SECCOMP_SET_MODE_FILTER, flags, program):
         raise OSError("another thread has a filter of its own")
     return (["no programs"] if no_programs else []) + (
         ["the network is left open"] if network else ["no network sockets"]
@@ -238,8 +235,8 @@ def _program(audit: int, refused: Iterable[int], only_with: dict[int, int]) -> b
 
 def _call(number: int, *arguments: object) -> int:
     """syscall(2). Raises OSError."""
-    result: int = _libc.syscall(number, *arguments)
+    result: int = _syscall(number, *arguments)
     if result < 0:
-        error = ctypes.get_errno()
+        error = libc.get_errno()
         raise OSError(error, os.strerror(error))
     return result

@@ -60,7 +60,8 @@ def listening_sockets(
     """Sockets that listen, non-blocking: one group for each process that serves, which share the port.
 
     addresses: None for all of IPv4 and, where the host has it, of IPv6. port: 0 for any free one, the same
-    for all addresses, found within `tries` tries. If systemd has passed sockets (LISTEN_FDS), every group has those. Raises Unavailable.
+    for all addresses, found within `tries` tries. If systemd has passed sockets (LISTEN_FDS), every group has
+    those. Raises Unavailable.
     """
     passed = passed_sockets()
     if passed:

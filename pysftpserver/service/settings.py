@@ -314,13 +314,12 @@ class Settings:
 
     @classmethod
     def table(cls) -> dict[str, Setting[Any]]:
-        """All settings of the class by name, those of its base classes first."""
-        return {
-            name: member
-            for base in reversed(cls.__mro__)
-            for name, member in vars(base).items()
-            if isinstance(member, Setting)
-        }
+        """All settings of the class by name, those of its base classes first.
+
+        One that means nothing to a door is None in its class.
+        """
+        members = {name: it for base in reversed(cls.__mro__) for name, it in vars(base).items()}
+        return {name: it for name, it in members.items() if isinstance(it, Setting)}
 
     @classmethod
     def load(cls, path: str | None, typed: Mapping[str, Any]) -> Self:

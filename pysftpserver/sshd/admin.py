@@ -3,27 +3,26 @@
 {"ask": "sessions"}, {"ask": "end", "number": N} or {"ask": "end", "user": NAME}, {"ask": "figures"}; anything
 else is answered by {"error": TEXT}. Only root and the server's account may ask. The sockets are opened before
 the first fork, and stay open while a process is replaced. What may not enter: commands, HTTP, SSH. Facts:
-unix(7) on SO_PEERCRED, flock(2).
+unix(7) on SO_PEERCRED.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import os
 import socket
-import stat
 import struct
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from pysftpserver.failures import reason_of
 from pysftpserver.service.accepting import Acceptor
+from pysftpserver.service.localsockets import Taken, listen, turn
 from pysftpserver.sshd.admin_client import LONGEST_QUESTION, AdminError, path_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from typing import Any
 
     from pysftpserver.engine.log import SFTPLog
@@ -45,11 +44,13 @@ def listening(path: str, processes: int) -> list[socket.socket]:
     """A socket for each process, in their order. Raises AdminError if another server has one of them."""
     sockets: list[socket.socket] = []
     try:
-        with _turn(path):
+        with turn(path):
             for process in range(processes):
-                sockets.append(_listen(path_of(path, process, processes)))
-    except BaseException:
+                sockets.append(listen(path_of(path, process, processes), socket.SOCK_STREAM, BACKLOG))
+    except BaseException as error:
         remove(sockets, path, processes)
+        if isinstance(error, (OSError, Taken)):
+            raise AdminError(f"admin_socket {path}: {reason_of(error)}") from None
         raise
     return sockets
 
@@ -60,62 +61,6 @@ def remove(sockets: Sequence[socket.socket], path: str, processes: int) -> None:
         one.close()
         with suppress(OSError):
             os.unlink(path_of(path, process, processes))
-
-
-@contextmanager
-def _turn(path: str) -> Iterator[None]:
-    """Lock: servers that start at the same moment take turns."""
-    directory = os.path.dirname(os.path.abspath(path))
-    try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise AdminError(f"admin_socket {path}: {reason_of(error)}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _listen(path: str) -> socket.socket:
-    """A listening socket with that name. Raises AdminError."""
-    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        _remove_stale(path)
-        mask = os.umask(0o177)  # from the first moment on
-        try:
-            one.bind(path)
-        finally:
-            os.umask(mask)
-        one.listen(BACKLOG)
-        one.setblocking(False)
-    except OSError as error:
-        one.close()
-        raise AdminError(f"admin_socket {path}: {reason_of(error)}") from None
-    except BaseException:
-        one.close()
-        raise
-    return one
-
-
-def _remove_stale(path: str) -> None:
-    """Remove the socket of a server that has ended. Raises OSError, AdminError."""
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise AdminError(f"admin_socket {path}: exists and is not a socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-            return
-        except BlockingIOError:
-            pass  # a server listens and is busy
-    raise AdminError(f"admin_socket {path}: another server is listening there")
 
 
 # --- in each process --------------------------------------------------------------------------------------

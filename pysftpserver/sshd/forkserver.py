@@ -11,7 +11,6 @@ Facts: unix(7), fork(2), getrlimit(2), prctl(2).
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import os
 import resource
@@ -29,10 +28,10 @@ from pysftpserver.engine import wire
 from pysftpserver.engine.limits import Limits
 from pysftpserver.engine.log import ERROR, INFO, SFTPLog
 from pysftpserver.engine.wire import encode_packet, encode_string
-from pysftpserver.failures import one_line
 from pysftpserver.host import privileges
-from pysftpserver.host.linux import end_with_parent, name_thread
+from pysftpserver.host.linux import end_with_parent
 from pysftpserver.host.sandbox import confine
+from pysftpserver.service.forking import Children, name_process
 from pysftpserver.sshd.metrics import Metrics
 from pysftpserver.sshd.tally import Share, Tally
 from pysftpserver.sshd.tickets import MOST_FILES, Refused, Ticket, engine_of, log_refusal, open_files
@@ -60,7 +59,6 @@ IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MIB = 1 << 20
 FORK_SERVER = "pysftpd-forks"  # the names of processes
 SESSION = "sftp "  # followed by the user's
-LONGEST_NAME = 15  # bytes, for the kernel
 REHEARSALS = 16  # the interpreter adapts what it has done about that often
 ORPHANS = 1.0  # seconds that sessions have to end if the process that serves them has ended
 OOM_SCORE = b"500"  # where memory is short, the kernel ends a session, and not what all depend on
@@ -188,26 +186,18 @@ class _Forking:
 
     def run(self) -> None:
         """Fork until no process that serves is left, nor any session."""
-        for number in IGNORED:
-            signal.signal(number, signal.SIG_IGN)
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        self._wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*IGNORED, signal.SIGCHLD))
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # each user takes one
         self.segment = _data_segment()
-        gc.collect()
-        gc.freeze()
+        self._forked = Children(dict.fromkeys(IGNORED, signal.SIG_IGN))
         for place in self._places.values():
             place.sock.setblocking(False)
         while self._places or self._children:
             for descriptor, place in self._places.items():
                 self._poll.register(descriptor, select.POLLIN | (select.POLLOUT if place.unsent else 0))
-            self._poll.register(self._wakeup[0], select.POLLIN)
+            self._poll.register(self._forked.descriptor, select.POLLIN)
             for descriptor, _ in self._poll.poll(1000 * ORPHANS if self._orphans else None):
-                if descriptor == self._wakeup[0]:
-                    os.read(descriptor, 512)
+                if descriptor == self._forked.descriptor:
                     self._reap()
                 else:
                     self._places[descriptor].flush()
@@ -255,7 +245,7 @@ class _Forking:
             place.tell(ENDED.pack(number, error.status))
             return
         try:
-            process = os.fork()
+            process = self._forked.fork()
         except OSError:
             self._leave(name, entry)
             place.tell(ENDED.pack(number, NOT_BEGUN))
@@ -297,12 +287,8 @@ class _Forking:
         for other, tally in self._tallies.items():
             if other != name:
                 tally.close()
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for place in self._places.values():
             place.sock.close()
-        for one in self._wakeup:
-            os.close(one)
 
     def be_a_session(self, user: User) -> None:
         """In a new process: be the account that a user's session runs as. Raises Refused, OSError."""
@@ -318,14 +304,13 @@ class _Forking:
 
     def _reap(self) -> None:
         """Say which sessions have ended."""
-        with contextlib.suppress(ChildProcessError):
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                child = self._children.pop(ended[0])
-                self._orphans.pop(ended[0], None)
-                self._leave(child.name, child.entry)
-                if child.place is not None:
-                    del child.place.sessions[child.number]
-                    child.place.tell(ENDED.pack(child.number, ended[1]))
+        for process, status in self._forked.ended():
+            child = self._children.pop(process)
+            self._orphans.pop(process, None)
+            self._leave(child.name, child.entry)
+            if child.place is not None:
+                del child.place.sessions[child.number]
+                child.place.tell(ENDED.pack(child.number, status))
 
 
 class _NoRoom(Exception):
@@ -333,11 +318,6 @@ class _NoRoom(Exception):
 
     def __init__(self, status: int) -> None:
         self.status = status
-
-
-def name_process(name: str) -> None:
-    """Give this process a name for ps(1) and top(1)."""
-    name_thread(one_line(name).encode("ascii", "replace")[:LONGEST_NAME])
 
 
 def _rehearse(storage: SFTPAbstractServerStorage) -> None:

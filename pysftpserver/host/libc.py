@@ -1,0 +1,83 @@
+"""The C library's functions, called by the compiled part of ctypes alone.
+
+Importing ctypes would take a tenth of a session's start, and only the names of a few C types are needed of
+what it adds. What may not enter: which functions are called, and what for. Facts: the source of ctypes.
+"""
+
+from __future__ import annotations
+
+from _ctypes import (
+    FUNCFLAG_CDECL,
+    FUNCFLAG_USE_ERRNO,
+    CFuncPtr,
+    _SimpleCData,
+    addressof,
+    dlopen,
+    dlsym,
+    get_errno,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["addressof", "get_errno"]
+
+
+class c_char(_SimpleCData):  # type: ignore[type-arg]
+    _type_ = "c"
+
+
+class c_char_p(_SimpleCData):  # type: ignore[type-arg]
+    _type_ = "z"
+
+
+class c_void_p(_SimpleCData):  # type: ignore[type-arg]
+    _type_ = "P"
+
+
+class c_int(_SimpleCData):  # type: ignore[type-arg]
+    _type_ = "i"
+
+
+class c_uint(_SimpleCData):  # type: ignore[type-arg]
+    _type_ = "I"
+
+
+class c_long(_SimpleCData):  # type: ignore[type-arg]
+    _type_ = "l"
+
+
+class c_ulong(_SimpleCData):  # type: ignore[type-arg]
+    _type_ = "L"
+
+
+class c_longlong(_SimpleCData):  # type: ignore[type-arg]
+    _type_ = "q"
+
+
+c_size_t = c_ulong  # on every Linux
+
+
+class _Function(CFuncPtr):
+    _flags_ = FUNCFLAG_CDECL | FUNCFLAG_USE_ERRNO
+    _restype_ = c_int
+
+
+def load(library: str | None) -> int:
+    """Load a library; None for what is loaded already. Raises OSError."""
+    return dlopen(library, 0)  # type: ignore[arg-type]
+
+
+_everything = load(None)
+
+
+def function(name: str) -> Any:
+    """A function that returns an int, keeps errno for get_errno(), and lets others run meanwhile.
+
+    None where the C library lacks it.
+    """
+    try:
+        return _Function(dlsym(_everything, name))
+    except OSError:
+        return None

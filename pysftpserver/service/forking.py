@@ -1,0 +1,62 @@
+"""A server that forks: everything that its children need is imported and shared, and their ends are noticed.
+
+For a process of one thread that waits in poll(). What may not enter: what the children do.
+Facts: fork(2), waitpid(2), signal(7).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+
+from pysftpserver.failures import one_line
+from pysftpserver.host.linux import name_thread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+LONGEST_NAME = 15  # bytes, for the kernel
+
+
+class Children:
+    """The children of this process.
+
+    handlers: for signals that this process heeds or ignores. descriptor becomes readable when a signal has
+    come, or a child has ended.
+    """
+
+    def __init__(self, handlers: Mapping[int, Callable[[int, object], object] | signal.Handlers]) -> None:
+        self._numbers = (*handlers, signal.SIGCHLD)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        self.descriptor, self._wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._numbers)
+        gc.collect()
+        gc.freeze()  # or the first collection of each child would copy all that it shares
+
+    def fork(self) -> int:
+        """The same as os.fork(). A child lets go of what is this process's. Raises OSError."""
+        process = os.fork()
+        if not process:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for one in (self.descriptor, self._wakeup):
+                os.close(one)
+        return process
+
+    def ended(self) -> Iterator[tuple[int, int]]:
+        """Process and status, as wait(2) has it, of children that have ended; descriptor is readable."""
+        os.read(self.descriptor, 512)
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                yield ended
+
+
+def name_process(name: str) -> None:
+    """Give this process a name for ps(1) and top(1)."""
+    name_thread(one_line(name).encode("ascii", "replace")[:LONGEST_NAME])

@@ -1,0 +1,1 @@
+"""pysftp-warm: processes with everything imported, for sessions that sshd starts."""
