@@ -179,6 +179,7 @@ class AtomicUploads(SFTPServerStorage):
     """A mixin that goes in front of a storage of real files, as in the two classes below."""
 
     _uploads: dict[int, Upload] = {}  # by descriptor; every storage has its own from the first on
+    _syncs_new = False  # whether uploads have to survive a crash even if they replace nothing
     _looked_everywhere = False
     _looked_at: frozenset[bytes] | set[bytes] = frozenset()  # directories; as above
 
@@ -269,6 +270,7 @@ class AtomicUploads(SFTPServerStorage):
             raise
         exclusive = bool(flags & os.O_EXCL)
         upload = Upload(descriptor, directory, temporary_name, name, exclusive, mode, self.check_root)
+        upload.durable = self._syncs_new
         self._add_handle(descriptor, upload)
         return descriptor
 

@@ -19,6 +19,7 @@ from pysftpserver.uploads.files import parent_of, sync_directory
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from pysftpserver.attributes import SFTPAttributes
 
@@ -30,6 +31,8 @@ class DurableStorage(SFTPServerStorage):
 
     # Descriptors; every storage has its own from the first on.
     _written: set[int] | frozenset[int] = frozenset()
+    _uploads: dict[int, Any] = {}  # as in AtomicUploads, which syncs them itself
+    _syncs_new = True
 
     def open(self, path: bytes, flags: int, mode: int) -> int:
         is_new = flags & os.O_CREAT and not self._is_there(path)
@@ -42,7 +45,7 @@ class DurableStorage(SFTPServerStorage):
         except BaseException:
             super().abandon(handle)
             raise
-        if flags & WRITABLE:
+        if flags & WRITABLE and handle not in self._uploads:
             self._written |= {handle}
         return handle
 
@@ -85,7 +88,7 @@ class DurableStorage(SFTPServerStorage):
 
     def fsetstat(self, handle: int, attrs: SFTPAttributes) -> None:
         super().fsetstat(handle, attrs)
-        if handle not in self._written:
+        if handle not in self._written and handle not in self._uploads:
             self._sync_content(handle)
 
     @contextlib.contextmanager

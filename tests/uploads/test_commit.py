@@ -15,6 +15,7 @@ from pysftpserver.host.linux import start_writing, sync_file_system
 from pysftpserver.pysftpexceptions import SFTPFailure, SFTPForbidden
 from pysftpserver.uploads.files import MANY, StoredFile, commit_all, open_temporary
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
+from tests.support.uploads import descriptors
 
 
 class Recording(SFTPServerVirtualChroot):
@@ -163,6 +164,7 @@ class Commit(unittest.TestCase):
 
     def commit_many(self, answer: bool | OSError) -> list[str]:
         """What is asked to commit many files, where syncing the file system gives that answer."""
+        before = descriptors()
         files = self.receive(*(b"/d/%d" % number for number in range(MANY)))
 
         def sync_file_system(descriptor: int) -> bool:
@@ -172,10 +174,9 @@ class Commit(unittest.TestCase):
                 raise answer
             return answer
 
-        before = len(os.listdir("/proc/self/fd")) - len(files)
         with mock.patch("pysftpserver.uploads.files.sync_file_system", sync_file_system):
             self.assertEqual(commit_all(files), {})
-        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        self.assertEqual(descriptors(), before)
         self.assertEqual(len(self.names()), MANY)
         calls = (call.partition(" /d/")[0] for call in self.storage.calls)
         return [call for call, _ in itertools.groupby(calls)]
@@ -208,6 +209,5 @@ class Kernel(unittest.TestCase):
             release = os.uname_result(("Linux", "host", "5.4.0-150-generic", "#1", "x86_64"))
             with mock.patch("os.uname", return_value=release):
                 self.assertFalse(sync_file_system(file.fileno()))
-            with mock.patch("pysftpserver.host.linux._libc") as libc:
-                libc.syncfs.return_value = -1
+            with mock.patch("pysftpserver.host.linux._syncfs", return_value=-1):
                 self.assertRaises(OSError, sync_file_system, file.fileno())

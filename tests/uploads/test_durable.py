@@ -52,7 +52,7 @@ class Durable(unittest.TestCase):
 
     def test_a_new_file_is_synced_with_its_directory(self) -> None:
         found = self.synced(lambda: self.upload(b"/d/new"))
-        self.assertEqual(set(found), {"content", "d"})
+        self.assertEqual(sorted(found), ["content", "d"])
 
     def test_a_file_that_is_there_is_synced_when_it_is_closed(self) -> None:
         self.assertIn("content", self.synced(lambda: self.upload(b"/old")))
