@@ -7,21 +7,22 @@ Facts: capabilities(7), credentials(7), setresuid(2), prctl(2), getpwnam(3), get
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import struct
 
 from pysftpserver.failures import one_line
+from pysftpserver.host import libc
+from pysftpserver.host.linux import forbid_new_privileges
 
 KILL, SETGID, SETUID = 5, 6, 7  # capabilities
 TO_BECOME_OTHERS = frozenset((KILL, SETGID, SETUID))  # and to end what others have become
 UMASK = 0o022  # of an account's sessions
 OF_THE_STARTER = ("HOME", "USER", "LOGNAME", "USERNAME", "MAIL", "SHELL", "XDG_RUNTIME_DIR")
-PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 24, 38
+PR_SET_DUMPABLE, PR_CAPBSET_DROP = 4, 24
 HIGHEST = 63  # capability that the kernel's masks have room for
 VERSION_3 = 0x20080522  # of capset(2)'s arguments
 
-_libc = ctypes.CDLL(None, use_errno=True)
+_capset, _call_prctl = libc.function("capset"), libc.function("prctl")
 
 
 class Account:
@@ -73,8 +74,8 @@ def keep_only(capabilities: frozenset[int]) -> None:
     mask = sum(1 << number for number in capabilities)
     low, high = mask & 0xFFFFFFFF, mask >> 32
     header = struct.pack("=Ii", VERSION_3, 0)
-    _check(_libc.capset(header, struct.pack("=6I", low, low, 0, high, high, 0)))  # effective, permitted
-    _prctl(PR_SET_NO_NEW_PRIVS, 1)
+    _check(_capset(header, struct.pack("=6I", low, low, 0, high, high, 0)))  # effective, permitted
+    forbid_new_privileges()
 
 
 def become(wanted: Account) -> None:
@@ -109,11 +110,11 @@ def _bound(capabilities: frozenset[int]) -> None:
 
 
 def _prctl(what: int, value: int) -> None:
-    zero = ctypes.c_ulong(0)
-    _check(_libc.prctl(what, ctypes.c_ulong(value), zero, zero, zero))
+    zero = libc.c_ulong(0)
+    _check(_call_prctl(what, libc.c_ulong(value), zero, zero, zero))
 
 
 def _check(result: int) -> None:
     if result:
-        error = ctypes.get_errno()
+        error = libc.get_errno()
         raise OSError(error, os.strerror(error))

@@ -462,6 +462,7 @@ def _serve(
     control.server = server
     _watch_the_clock(server, control, ticket.seconds)
     control.tell(begun=True)
+    signal.signal(STOP, signal.SIG_IGN)  # after the session; before it, one that hangs is ended by it
     try:
         status = server.run(is_confined, control=control)
     except Exception as error:
