@@ -35,14 +35,13 @@ def hand_over(prog: str) -> None:
 
     prog: the command, which was started with sys.argv.
     """
-    try:
-        uid = posix.getuid()
-        for place in _places(uid):
+    uid = posix.getuid()
+    for place in _places(uid):
+        try:
             if _is_safe(place, uid):
                 _try(place, uid, prog)
-                return
-    except OSError:
-        pass  # served here
+        except OSError:
+            pass
 
 
 def _places(uid: int) -> list[bytes]:
@@ -53,12 +52,9 @@ def _places(uid: int) -> list[bytes]:
 
 
 def _is_safe(place: bytes, uid: int) -> bool:
-    """Whether nobody but this account and root can have put that socket there."""
+    """Whether nobody but this account and root can have put that socket there. Raises OSError."""
     for path, kind in ((place.rpartition(b"/")[0] or b".", DIRECTORY), (place, SOCKET)):
-        try:
-            found = posix.lstat(path)
-        except OSError:
-            return False
+        found = posix.lstat(path)
         if found.st_mode & KIND != kind or found.st_uid not in (0, uid):
             return False
         if kind == DIRECTORY and found.st_mode & WRITABLE_BY_OTHERS:
@@ -73,7 +69,7 @@ def code() -> bytes:
 
 
 def _try(place: bytes, uid: int, prog: str) -> None:
-    """Hand over to the resident that listens there, and end. Raises OSError if it cannot be had."""
+    """Hand over to the resident that listens there, and end; return or raise OSError if it does not."""
     import _socket
 
     request = _request(prog)

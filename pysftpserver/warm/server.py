@@ -97,7 +97,8 @@ class Server:
                 doing[descriptor]()
             if not ready:
                 self._fork_spare()
-        os.unlink(self._path)
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)
         self._log.info(f"the end; {len(self._sessions)} sessions go on without this process")
         return 0
 
@@ -162,6 +163,8 @@ class Server:
 
     def _session(self, sock: socket.socket) -> Session:
         """In a new process: be a session's."""
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
         close_all_but(sock.fileno(), self._teller)
         os.setsid()
         name_process(SESSION)

@@ -183,9 +183,6 @@ class Session:
 
     def _end_with_client(self) -> None:
         """From now on, whatever the client sends, or its end, is a SIGTERM to this process."""
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         fcntl.fcntl(self._sock, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(self._sock, fcntl.F_SETSIG, signal.SIGTERM)
         self._sock.setblocking(False)
