@@ -18,7 +18,7 @@ OWN, EVERYBODYS = "/run/user/%d/pysftp-warm", "/run/pysftp-warm"
 NAME = "socket"
 
 FORMAT = b"1"  # of the request
-READY, GO = b"ready", b"go"
+READY, GO = b"ready", b"go"  # each followed by what the resident makes up, so that neither is said too early
 PATIENCE = 2.0  # seconds for an answer
 LONGEST = 1 << 16  # bytes of a request
 ANSWER = 16  # bytes
@@ -82,9 +82,11 @@ def _try(place: bytes, uid: int, prog: str) -> None:
     if int.from_bytes(credentials[4:8], sys.byteorder) not in (0, uid):
         return
     sock.send(request)
-    if sock.recv(ANSWER) != READY:
+    answer = sock.recv(ANSWER)
+    if not answer.startswith(READY):
         return
     here = posix.open(".", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    posix.fchdir(here)  # or the resident may not
     descriptors = b"".join(one.to_bytes(4, sys.byteorder) for one in (0, 1, 2, here))
 
     def pass_on(number: int, frame: object) -> None:
@@ -97,7 +99,7 @@ def _try(place: bytes, uid: int, prog: str) -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, pass_on)
     # Only now: descriptors that nobody fetches would keep the session's streams open.
-    sock.sendmsg([GO], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptors)])
+    sock.sendmsg([GO, answer.removeprefix(READY)], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptors)])
     posix._exit(_status(sock))
 
 

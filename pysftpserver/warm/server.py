@@ -22,7 +22,7 @@ from pysftpserver.service.localsockets import Taken, listen, turn
 from pysftpserver.service.loglimit import LogLimit
 from pysftpserver.service.serving import raise_descriptor_limit, reload_quietly
 from pysftpserver.service.throttle import Throttle
-from pysftpserver.warm.client import ANSWER, READY, WRITABLE_BY_OTHERS
+from pysftpserver.warm.client import READY, WRITABLE_BY_OTHERS
 from pysftpserver.warm.peer import Bounds, Peer
 from pysftpserver.warm.session import REFUSED, STALE, Code, Session
 
@@ -203,7 +203,7 @@ class Server:
             return 0
         ours, process = self._spare
         try:
-            if ours.recv(ANSWER) != READY:
+            if ours.recv(len(READY)) != READY:
                 raise ConnectionResetError
             socket.send_fds(ours, [b"\0"], [sock.fileno()])
         except BlockingIOError:
