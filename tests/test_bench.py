@@ -178,7 +178,7 @@ class OnPysftpd(MeasuredCase):
 
 class OnWarm(MeasuredCase):
     def test_every_row_can_be_measured_and_has_the_ratio_of_its_greatest_time(self):
-        little = warm.Sizes(starts=1, sessions=2, at_once=2)
+        little = warm.Sizes(starts=1, sessions=1, at_once=1)
         results, memory = self.measured(measure_warm, warm, little)
         self.assertEqual((len(results), memory), (len(list(warm.contests(little))), []))
         for contest, row in zip(warm.contests(little), results, strict=True):

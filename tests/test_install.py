@@ -129,6 +129,12 @@ class Installation(unittest.TestCase):
                 name = "pysftpremo" if command in ("add_user", "build_key_pair") else command
                 self.assertEqual(done.stdout, f"{name} {__version__}\n")
 
+    def test_the_commands_of_sshd_start_without_the_module_site(self) -> None:
+        directory = self.environment / "bin"
+        for command in ("pysftpjail", "pysftpserver"):
+            done = self.call(directory / "python", "-IS", directory / command, "--version")
+            self.assertEqual(done.stdout, f"{command} {__version__}\n")
+
     def test_a_command_lists_the_requests_without_what_else_it_needs(self) -> None:
         done = self.call(self.environment / "bin" / "pysftpmongo", "-Q")
         self.assertEqual(done.stdout.split(), request_names())

@@ -18,7 +18,7 @@ OWN, EVERYBODYS = "/run/user/%d/pysftp-warm", "/run/pysftp-warm"
 NAME = "socket"
 
 FORMAT = b"1"  # of the request
-READY, GO = b"ready", b"go"
+READY, GO = b"ready", b"go"  # each followed by what the resident makes up, so that neither is said too early
 PATIENCE = 2.0  # seconds for an answer
 LONGEST = 1 << 16  # bytes of a request
 ANSWER = 16  # bytes
@@ -35,14 +35,13 @@ def hand_over(prog: str) -> None:
 
     prog: the command, which was started with sys.argv.
     """
-    try:
-        uid = posix.getuid()
-        for place in _places(uid):
+    uid = posix.getuid()
+    for place in _places(uid):
+        try:
             if _is_safe(place, uid):
                 _try(place, uid, prog)
-                return
-    except OSError:
-        pass  # served here
+        except OSError:
+            pass
 
 
 def _places(uid: int) -> list[bytes]:
@@ -53,12 +52,9 @@ def _places(uid: int) -> list[bytes]:
 
 
 def _is_safe(place: bytes, uid: int) -> bool:
-    """Whether nobody but this account and root can have put that socket there."""
+    """Whether nobody but this account and root can have put that socket there. Raises OSError."""
     for path, kind in ((place.rpartition(b"/")[0] or b".", DIRECTORY), (place, SOCKET)):
-        try:
-            found = posix.lstat(path)
-        except OSError:
-            return False
+        found = posix.lstat(path)
         if found.st_mode & KIND != kind or found.st_uid not in (0, uid):
             return False
         if kind == DIRECTORY and found.st_mode & WRITABLE_BY_OTHERS:
@@ -73,7 +69,7 @@ def code() -> bytes:
 
 
 def _try(place: bytes, uid: int, prog: str) -> None:
-    """Hand over to the resident that listens there, and end. Raises OSError if it cannot be had."""
+    """Hand over to the resident that listens there, and end; return or raise OSError if it does not."""
     import _socket
 
     request = _request(prog)
@@ -86,9 +82,11 @@ def _try(place: bytes, uid: int, prog: str) -> None:
     if int.from_bytes(credentials[4:8], sys.byteorder) not in (0, uid):
         return
     sock.send(request)
-    if sock.recv(ANSWER) != READY:
+    answer = sock.recv(ANSWER)
+    if not answer.startswith(READY):
         return
     here = posix.open(".", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    posix.fchdir(here)  # or the resident may not
     descriptors = b"".join(one.to_bytes(4, sys.byteorder) for one in (0, 1, 2, here))
 
     def pass_on(number: int, frame: object) -> None:
@@ -101,7 +99,7 @@ def _try(place: bytes, uid: int, prog: str) -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, pass_on)
     # Only now: descriptors that nobody fetches would keep the session's streams open.
-    sock.sendmsg([GO], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptors)])
+    sock.sendmsg([GO, answer.removeprefix(READY)], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptors)])
     posix._exit(_status(sock))
 
 

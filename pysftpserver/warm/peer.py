@@ -13,6 +13,7 @@ import select
 import socket
 import struct
 
+from pysftpserver.host import privileges
 from pysftpserver.host.linux import forbid_new_privileges
 
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
@@ -71,10 +72,11 @@ def become(peer: Peer) -> None:
     An account's own resident is that account already, and serves nobody who has other groups.
     """
     forbid_new_privileges()
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 and peer.uid:
+        privileges.become(privileges.Account(str(peer.uid), peer.uid, peer.gid, peer.groups))
+    elif os.geteuid() == 0:
         os.setgroups(peer.groups)
         os.setresgid(peer.gid, peer.gid, peer.gid)
-        os.setresuid(peer.uid, peer.uid, peer.uid)
     if os.getresuid() != (peer.uid,) * 3 or os.getresgid() != (peer.gid,) * 3:
         raise Refused("it has another account")
     if {*os.getgroups(), peer.gid} != {*peer.groups, peer.gid}:

@@ -22,7 +22,7 @@ from pysftpserver.service.localsockets import Taken, listen, turn
 from pysftpserver.service.loglimit import LogLimit
 from pysftpserver.service.serving import raise_descriptor_limit, reload_quietly
 from pysftpserver.service.throttle import Throttle
-from pysftpserver.warm.client import ANSWER, READY, WRITABLE_BY_OTHERS
+from pysftpserver.warm.client import READY, WRITABLE_BY_OTHERS
 from pysftpserver.warm.peer import Bounds, Peer
 from pysftpserver.warm.session import REFUSED, STALE, Code, Session
 
@@ -97,7 +97,8 @@ class Server:
                 doing[descriptor]()
             if not ready:
                 self._fork_spare()
-        os.unlink(self._path)
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)
         self._log.info(f"the end; {len(self._sessions)} sessions go on without this process")
         return 0
 
@@ -162,6 +163,8 @@ class Server:
 
     def _session(self, sock: socket.socket) -> Session:
         """In a new process: be a session's."""
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
         close_all_but(sock.fileno(), self._teller)
         os.setsid()
         name_process(SESSION)
@@ -200,7 +203,7 @@ class Server:
             return 0
         ours, process = self._spare
         try:
-            if ours.recv(ANSWER) != READY:
+            if ours.recv(len(READY)) != READY:
                 raise ConnectionResetError
             socket.send_fds(ours, [b"\0"], [sock.fileno()])
         except BlockingIOError:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 DESCRIPTORS = 4  # standard input, output and error, and the working directory
 ROOM = socket.CMSG_SPACE(4 * DESCRIPTORS) + socket.CMSG_SPACE(CREDENTIALS.size)
+SECRET = 8  # bytes
 #: Exit statuses of a process that has served nothing. A session's own are others.
 NOT_SERVED, REFUSED, STALE = 200, 201, 202
 
@@ -130,9 +131,10 @@ class Session:
         command = self._commands.get(request.prog)
         if command is None:
             return NOT_SERVED
-        self._sock.send(READY)
+        secret = os.urandom(SECRET)
+        self._sock.send(READY + secret)
         word, passed = self._received(peer, DESCRIPTORS)
-        if word != GO or not peer.is_alive():
+        if word != GO + secret or not peer.is_alive():
             return NOT_SERVED  # the client serves itself
         for number, descriptor in enumerate(passed[:3]):
             os.dup2(descriptor, number)
@@ -183,9 +185,6 @@ class Session:
 
     def _end_with_client(self) -> None:
         """From now on, whatever the client sends, or its end, is a SIGTERM to this process."""
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         fcntl.fcntl(self._sock, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(self._sock, fcntl.F_SETSIG, signal.SIGTERM)
         self._sock.setblocking(False)

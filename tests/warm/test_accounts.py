@@ -8,8 +8,11 @@ import socket
 import sys
 import unittest
 from typing import Any
+from unittest import mock
 
-from pysftpserver.warm.client import LONGEST, READY
+from pysftpserver.warm import client
+from pysftpserver.warm.client import GO, LONGEST, READY
+from pysftpserver.warm.session import SECRET
 from tests.support.packets import CREAT, NO_ATTRS, WRITE, string, u32
 from tests.support.paths import ROOT
 from tests.warm.residents import AS_NOBODY, NOBODY, ResidentCase, connected, status_of
@@ -111,7 +114,7 @@ class OfRoot(ResidentCase):
             rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
             try:
                 sock.sendmsg([data], [rights] if descriptors else [])
-                assert sock.recv(16) != READY
+                assert not sock.recv(16)
             except (ConnectionError, BrokenPipeError):
                 pass
 
@@ -120,9 +123,29 @@ class Promises(ResidentCase):
     def test_the_last_word_is_the_client_s(self) -> None:
         """A client that has not said GO is served by itself, however long the resident's answer took."""
         self.resident("--login-grace", "60")
-        client = self.client(argv=[sys.executable, "-c", HESITANT, str(ROOT / "bin" / "pysftpjail")])
-        self.assert_by_itself(client)
-        self.assertEqual(client.log().count("session opened"), 1)
+        hesitant = self.client(argv=[sys.executable, "-c", HESITANT, str(ROOT / "bin" / "pysftpjail")])
+        self.assert_by_itself(hesitant)
+        self.assertEqual(hesitant.log().count("session opened"), 1)
+
+    def test_a_last_word_before_the_resident_has_answered_is_none(self) -> None:
+        """Its sender may have ended, and another process may have its number."""
+        program = self.resident()
+        with (
+            connected(self.socket) as sock,
+            open(os.devnull, "r+b") as nothing,
+            mock.patch.object(
+                sys, "argv", ["pysftpjail", "--logfile", str(self.place / "log"), str(self.jail)]
+            ),
+        ):
+            here = os.open(".", os.O_PATH)
+            sock.send(client._request("pysftpjail"))
+            descriptors = array.array("i", [nothing.fileno()] * 3 + [here])
+            sock.sendmsg([GO + bytes(SECRET)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+            os.close(here)
+            self.assertTrue(sock.recv(16).startswith(READY))
+            self.assertEqual(sock.recv(16), b"")
+        self.assertFalse((self.place / "log").exists())
+        self.assertEqual(program.stop(), 0)
 
 
 #: A client that does not wait for the answer, and goes away once it is there.
