@@ -58,8 +58,8 @@ class Session:
     the set-uid and set-gid bits of modes that clients send; without it, they are dropped.
     output: the replies that wait to be sent. queue_limit: bytes of them from which nothing more is served.
     position: how far the buffer that is being served has been consumed. stopping: set by a door, for
-    requests that take long to give up. look: called between the steps of such requests, for a door that has to
-    look whether to stop. steps: how many there were. ended: why the session has to end, once it has to.
+    requests that take long to give up. look: called between the steps of such requests, for a door that has
+    to look whether to stop. steps: how many there were. ended: why the session has to end, once it has to.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """The web server of `pysftpremo serve`: cheroot, hardened against slow and malformed peers.
 
 Replaced are cheroot's choice of the connections that get a thread (only those with a request that arriving.py
-calls ready), its way of accepting connections, its header parser, and what streams.py has. What may not enter: what the application does.
-Facts: RFC 9112.
+calls ready), its way of accepting connections, its header parser, and what streams.py has. What may not
+enter: what the application does. Facts: RFC 9112.
 """
 
 from __future__ import annotations
