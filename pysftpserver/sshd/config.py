@@ -115,7 +115,7 @@ class ServerSettings(ServiceSettings):
         "End a session's process that spends more processor time than this on one request.", reloads=True,
     )
     max_per_user = Setting(
-        optional(COUNT), None, "Maximum number of connections of one user.", unset="no limit", reloads=True
+        optional(COUNT), 100, "Maximum number of connections of one user; none means no limit.", reloads=True
     )
     max_handles = Setting(
         COUNT, 1024,
