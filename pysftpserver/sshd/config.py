@@ -137,6 +137,11 @@ class ServerSettings(ServiceSettings):
         "One user may have three eighths; where it is too much, the one with most loses a connection.",
         reloads=True,
     )
+    login_share = Setting(
+        whole(1, 100, "PERCENT"), 50,
+        "Maximum share of one processor that all connections together take before they log in (percent).",
+        reloads=True,
+    )
     rekey_timeout = Setting(
         seconds(), 120.0, "Close a connection whose keys are not exchanged anew within this many seconds.",
         reloads=True,
