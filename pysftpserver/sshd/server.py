@@ -23,6 +23,7 @@ from pysftpserver.service.budget import Budget
 from pysftpserver.service.holdings import Holdings
 from pysftpserver.service.loglimit import LogLimit
 from pysftpserver.service.serving import Members
+from pysftpserver.service.threads import Threads
 from pysftpserver.service.throttle import network_of
 from pysftpserver.service.turns import Turns
 from pysftpserver.sshd import algorithms
@@ -33,7 +34,6 @@ from pysftpserver.sshd.isolated import IsolatedSession
 from pysftpserver.sshd.metrics import Metrics
 from pysftpserver.sshd.shared import Gate, Penalties, Shared
 from pysftpserver.sshd.threaded import ThreadedSession
-from pysftpserver.sshd.threads import Threads
 from pysftpserver.sshd.tickets import Refused, Ticket, engine_of
 
 TYPE_CHECKING = False
