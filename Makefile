@@ -16,7 +16,7 @@ SECONDS ?= 60
 .DEFAULT_GOAL := help
 # Two of the steps may want apt-get, which runs alone.
 .NOTPARALLEL:
-.PHONY: help venv venv-gridfs venv-server venv-laboratory venv-test venv-latest debian-try debian-test try try-gridfs try-server try-laboratory test test-hard test-latest constraints fuzz bench lint docs-tables format clean
+.PHONY: help venv venv-gridfs venv-server venv-laboratory venv-test venv-latest debian-try debian-test try try-gridfs try-server try-laboratory test test-hard test-latest test-pythons constraints fuzz bench lint docs-tables format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ test-hard: debian-test venv-test ## run all tests four ways: alone, with busy pr
 test-latest: debian-test venv-latest ## run them with the newest versions of other people's packages, in .venv-latest
 	@.venv-latest/bin/python tools/run_tests.py --jobs $(JOBS) -- $(ARGS)
 
+test-pythons: debian-test ## run them with the distribution's own Python and with the newest one that is there
+	@tools/test-pythons.sh $(ARGS)
+
 constraints: venv-latest ## have "make test" use the versions that "make test-latest" does
 	@sed '/^[^#]/d' tools/constraints.txt > tools/constraints.new
 	@.venv-latest/bin/python -m pip --disable-pip-version-check freeze --exclude-editable >> tools/constraints.new
@@ -71,7 +74,7 @@ format: venv-test ## format the code, and fix what can be fixed
 	@$(BIN)/ruff format .
 
 clean: ## remove the environments and everything generated
-	@rm -rf .venv .venv-latest build dist *.egg-info .hypothesis .mypy_cache .ruff_cache
+	@rm -rf .venv .venv-* build dist *.egg-info .hypothesis .mypy_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 venv-gridfs:

@@ -66,6 +66,7 @@ class Sides:
             "host-key-dir": self.top / "keys",
             "workers": workers,
             "max-connections": self.sizes.idle + 100,
+            "max-per-user": self.sizes.idle + 100,
         }
         words = [f"--{option}={value}" for option, value in options.items()]
         with log.open("wb") as errors:

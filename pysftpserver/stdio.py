@@ -27,6 +27,7 @@ from pysftpserver.pysftpexceptions import SFTPSessionEnd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Protocol
 
     from pysftpserver.engine.segments import OutputQueue
@@ -116,6 +117,7 @@ def _pump(server: SFTPServer, wakeup: int, control: Control | None) -> None:
     view, room = _buffer(BUFFER), _buffer(LONGEST_READ)
     start = end = 0
     waiting = _Waiting(server.fd_in, server.fd_out, wakeup, server.limits.idle, control)
+    server.look = _looking(server)
     moved = 0  # bytes since the last wait, both ways
     at_eof = False
     while not server.stopping:
@@ -153,6 +155,17 @@ def _pump(server: SFTPServer, wakeup: int, control: Control | None) -> None:
             end += moved
             if control is not None:
                 control.received += moved
+
+
+def _looking(server: SFTPServer) -> Callable[[], None]:
+    """A function that sets server.stopping when the reader of the replies is gone."""
+    poll = select.poll()
+    poll.register(server.fd_out, 0)
+
+    def look() -> None:
+        server.stopping = server.stopping or bool(poll.poll(0))
+
+    return look
 
 
 def _buffer(size: int) -> memoryview:

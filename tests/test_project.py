@@ -134,6 +134,12 @@ class Environment(InAPlace):
                 self.assertEqual(len(self.installs("test")), 1)
                 self.assertEqual(self.installs("test"), [])
 
+    def test_another_python_has_an_environment_of_its_own(self):
+        for count in (1, 0):
+            self.assertEqual(len(self.installs("--for", str(self.python), "test")), count)
+        self.assertTrue((self.place / ".venv-stub" / "bin" / "python").exists())
+        self.assertFalse((self.place / ".venv").exists())
+
     def test_the_newest_versions_go_into_an_environment_of_their_own_and_are_asked_for_each_time(self):
         for _ in range(2):
             (asked,) = self.installs("--latest", "test")

@@ -1,8 +1,9 @@
 #!/bin/sh
-# Makes .venv and installs the project there, editable: tools/venv.sh [--latest] [EXTRA[,EXTRA...]]
+# Makes .venv and installs the project there, editable: tools/venv.sh [--latest | --for PYTHON] [EXTRA[,EXTRA...]]
 #
 # Other people's packages have the versions in tools/constraints.txt. With --latest the newest ones that
-# pyproject.toml allows are installed, into .venv-latest.
+# pyproject.toml allows are installed, into .venv-latest. With --for, the environment is that interpreter's own,
+# .venv- and its name.
 # Does nothing when that was done before and the inputs are unchanged: the packaging files, the constraints,
 # the commands in bin/ (an install copies them), the interpreter, and the directory itself, whose path is
 # written into every script of a virtual environment. What is the newest is asked each time.
@@ -15,6 +16,11 @@ if [ "${1:-}" = --latest ]; then
     environment=.venv-latest
     how='--upgrade --upgrade-strategy eager'
     shift
+fi
+if [ "${1:-}" = --for ]; then
+    PYTHON=$2
+    environment=.venv-$(basename "$2")
+    shift 2
 fi
 extra=${1:-}
 
@@ -38,7 +44,7 @@ python=$(find_python)
 key=$({ pwd -P; "$python" -VV; sha256sum pyproject.toml setup.py tools/constraints.txt bin/*; } < /dev/null | sha256sum)
 
 done_for() {
-    [ "$(cat "$environment/.done-$1" 2> /dev/null)" = "$key" ] && $environment/bin/python -c '' 2> /dev/null
+    [ "$(cat "$environment/.done-$1" 2> /dev/null)" = "$key" ] && "$environment/bin/python" -c '' 2> /dev/null
 }
 
 # The environment with an extra serves who needs none, and the one for the tests has a database too.
@@ -48,20 +54,20 @@ case $extra in
     *) enough= ;;
 esac
 for one in "$extra" $enough; do
-    if [ $environment = .venv ] && done_for "$one"; then
+    if [ "$environment" != .venv-latest ] && done_for "$one"; then
         exit 0
     fi
 done
 
-if ! cat $environment/.done-* 2> /dev/null | grep -qxF "$key"; then
+if ! cat "$environment"/.done-* 2> /dev/null | grep -qxF "$key"; then
     echo "Making the virtual environment $environment"
     # Debian keeps what venv needs in a package of its own.
     "$python" -c 'import ensurepip, venv' 2> /dev/null < /dev/null || tools/debian.sh venv
-    "$python" -m venv --clear $environment < /dev/null
+    "$python" -m venv --clear "$environment" < /dev/null
 fi
 
 echo "Installing the project${extra:+ and what '$extra' needs} into $environment"
 # shellcheck disable=SC2086  # $how is several words
-$environment/bin/python -m pip -qq --disable-pip-version-check --no-input install $how \
+"$environment/bin/python" -m pip -qq --disable-pip-version-check --no-input install $how \
     --editable ".${extra:+[$extra]}" < /dev/null
 echo "$key" > "$environment/.done-$extra"

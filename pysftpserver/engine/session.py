@@ -27,6 +27,8 @@ from pysftpserver.pysftpexceptions import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage, StatVFS
     from pysftpserver.engine.limits import Limits
     from pysftpserver.engine.log import SFTPLog
@@ -56,7 +58,8 @@ class Session:
     the set-uid and set-gid bits of modes that clients send; without it, they are dropped.
     output: the replies that wait to be sent. queue_limit: bytes of them from which nothing more is served.
     position: how far the buffer that is being served has been consumed. stopping: set by a door, for
-    requests that take long to give up. ended: why the session has to end, once it has to.
+    requests that take long to give up. look: called between the steps of such requests, for a door that has
+    to look whether to stop. steps: how many there were. ended: why the session has to end, once it has to.
     """
 
     def __init__(
@@ -78,6 +81,8 @@ class Session:
         self.queue_limit = limits.queue
         self.position = 0
         self.stopping = False
+        self.look: Callable[[], None] | None = None
+        self.steps = 0
         self.ended: str | None = None
         self.handles = HandleTable(storage, log, limits.handles)
         self.longnames = LongnameFormatter(storage.username, storage.groupname)
@@ -101,6 +106,14 @@ class Session:
             return attrs
         mode &= ~self._dropped_bits
         return SFTPAttributes(attrs.size, attrs.uid, attrs.gid, mode, attrs.atime, attrs.mtime)
+
+    def give_way(self) -> None:
+        """Called between two steps of a request that takes long. Raises SFTPFailure if it has to give up."""
+        self.steps += 1
+        if self.look is not None:
+            self.look()
+        if self.stopping:
+            raise SFTPFailure("The server is going down")
 
     def end(self, reason: str) -> None:
         """End the session: nothing more is served. reason: for the log."""

@@ -15,7 +15,7 @@ START_UP = (
     *(".bashrc", ".bash_profile", ".bash_login", ".bash_logout", ".profile", ".pam_environment", ".forward"),
     *(".zshenv", ".zshrc", ".zprofile", ".zlogin", ".zlogout", ".kshrc", ".cshrc", ".tcshrc", ".login"),
     *(f".config/{name}" for name in ("fish", "systemd", "autostart", "environment.d")),
-    *("bin", ".local/bin"),
+    *("bin", ".local/bin", ".local/share/systemd"),
 )
 
 

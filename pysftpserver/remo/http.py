@@ -1,14 +1,15 @@
 """The web server of `pysftpremo serve`: cheroot, hardened against slow and malformed peers.
 
 Replaced are cheroot's choice of the connections that get a thread (only those with a request that arriving.py
-calls ready), its header parser, and what streams.py has. What may not enter: what the application does.
-Facts: RFC 9112.
+calls ready), its way of accepting connections, its header parser, and what streams.py has. What may not
+enter: what the application does. Facts: RFC 9112.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import errno
 import logging
 import resource
 import select
@@ -31,6 +32,7 @@ from pysftpserver.remo.streams import (
     TooSlow,
     Writer,
 )
+from pysftpserver.service.accepting import Reserve, Seldom, words_in_need
 from pysftpserver.service.admission import admit
 from pysftpserver.service.serving import raise_descriptor_limit
 from pysftpserver.service.throttle import network_of
@@ -60,6 +62,7 @@ FEWEST_OPEN = 16
 PER_REQUEST = 4  # descriptors that a request may need besides its connection
 OWN = 64  # descriptors of the process and of interactive commands
 NOT_ACCEPTED = 0.2  # seconds to wait when no connection can be accepted
+NEEDS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # what accept(2) may lack
 
 
 class Request(cheroot.HTTPRequest):  # type: ignore[misc, unused-ignore]
@@ -260,6 +263,36 @@ class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
         self.server.closed(self)
 
 
+class Listening(socket.socket):
+    """The listening socket. Where there is no descriptor for a connection, it is closed at once.
+
+    cheroot would leave it in the queue, and look at no other connection as long as it is there.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(fileno=descriptor)
+        self._reserve = Reserve()
+        self._seldom = Seldom(log)
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().accept()
+        except OSError as error:
+            if error.errno not in NEEDS:
+                raise
+            self._seldom.error(words_in_need("listener", error), time.monotonic())
+            one = self._reserve.accept(super().accept)
+            if one is not None:
+                one.close()
+            if not self._reserve.refill():
+                time.sleep(NOT_ACCEPTED)
+        raise TimeoutError  # which cheroot takes for nothing to accept
+
+    def close(self) -> None:
+        self._reserve.close()
+        super().close()
+
+
 class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
     """The server. Raises OSError when it cannot listen."""
 
@@ -302,6 +335,12 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
         )
         self.max_request_header_size = MOST_HEADER
         self.keep_alive_conn_limit = values.max_connections
+
+    def prepare(self) -> None:
+        super().prepare()  # type: ignore[no-untyped-call, unused-ignore]
+        waits = self.socket.gettimeout()
+        self.socket = Listening(self.socket.detach())
+        self.socket.settimeout(waits)
 
     def process_conn(self, conn: Connection) -> None:
         """Give a thread to a connection that has a complete request; others wait without one."""
@@ -428,7 +467,7 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
         """Log what cheroot reports; a reply that breaks off is not an error."""
-        if msg == "Error in HTTPServer.serve":  # nothing could be accepted, and it would try again at once
+        if msg == "Error in HTTPServer.serve":  # it tries again at once, and may fail again
             time.sleep(NOT_ACCEPTED)
         log.log(min(level, logging.INFO) if "ReplyBroken" in msg else level, "%s", msg[:500], exc_info=False)
         if traceback and "ReplyBroken" not in msg:

@@ -1,4 +1,4 @@
-"""Accepting connections on an event loop, also when the process has run out of descriptors.
+"""Accepting connections also when the process has run out of descriptors: on an event loop, and in threads.
 
 asyncio's own listeners write a traceback for each attempt then, a hundred at once, and clients wait in vain.
 What may not enter: protocols, what a connection serves. Facts: accept(2), errors.
@@ -14,6 +14,7 @@ from pysftpserver.failures import reason_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable
     from typing import Any
 
@@ -27,7 +28,7 @@ QUIET = 10.0  # seconds between two lines about the same
 class Seldom:
     """Logs an error at most every QUIET seconds, and says how often it happened meanwhile."""
 
-    def __init__(self, log: SFTPLog) -> None:
+    def __init__(self, log: SFTPLog | logging.Logger) -> None:
         self._log = log
         self._last: dict[str, float] = {}
         self._left_out: dict[str, int] = {}
@@ -40,6 +41,48 @@ class Seldom:
         self._last[text] = now
         times = self._left_out.pop(text, 0)
         self._log.error(f"{text} ({times} times more in the last {QUIET:g} seconds)" if times else text)
+
+
+class Reserve:
+    """Descriptors that are kept for a listening socket, to accept with when there are no others.
+
+    most: how many. Not for several threads at once.
+    """
+
+    def __init__(self, most: int = 1) -> None:
+        self._most = most
+        self._kept: list[int] = []
+        self.refill()
+
+    def refill(self) -> bool:
+        """Keep as many as there should be; return whether there are descriptors for that."""
+        try:
+            while len(self._kept) < self._most:
+                self._kept.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            return False
+        return True
+
+    def accept(self, accept: Callable[[], tuple[socket.socket, Any]]) -> socket.socket | None:
+        """The next connection, with one of the descriptors; None if that cannot be done either."""
+        if not self._kept:
+            return None
+        os.close(self._kept.pop())
+        try:
+            return accept()[0]
+        except OSError:
+            return None
+
+    def close(self) -> None:
+        """Keep none."""
+        while self._kept:
+            os.close(self._kept.pop())
+
+
+def words_in_need(name: str, error: OSError, is_served: bool = False) -> str:
+    """The line about a connection that could not be accepted. name: of the listener."""
+    action = "served from the reserve" if is_served else "closed at once"
+    return f"{name}: {reason_of(error)}: connections are {action}; raise the limit on open files"
 
 
 class Acceptor:
@@ -63,9 +106,8 @@ class Acceptor:
         self._factory = factory
         self._seldom = Seldom(log)
         self._name = name
-        self._most = reserve
         self._serves_in_need = serves_in_need
-        self._reserve: list[int] = []
+        self._reserve = Reserve(reserve)
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -81,17 +123,12 @@ class Acceptor:
             self._timer.cancel()
         self._loop.remove_reader(self._listening)
         self._listening.close()
-        while self._reserve:
-            os.close(self._reserve.pop())
+        self._reserve.close()
 
     def _refill(self) -> None:
         self._timer = None
-        try:
-            while len(self._reserve) < self._most:
-                self._reserve.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-        except OSError:
-            if self._timer is None:
-                self._timer = self._loop.call_later(PAUSE, self._refill)
+        if not self._reserve.refill():
+            self._timer = self._loop.call_later(PAUSE, self._refill)
 
     def _accept(self) -> None:
         for _ in range(AT_ONCE):
@@ -108,16 +145,8 @@ class Acceptor:
 
     def _accept_in_need(self, error: OSError) -> None:
         """Use the reserve."""
-        action = "served from the reserve" if self._serves_in_need else "closed at once"
-        text = f"{self._name}: {reason_of(error)}: connections are {action}; raise the limit on open files"
-        self._seldom.error(text, self._loop.time())
-        one = None
-        if self._reserve:
-            os.close(self._reserve.pop())
-            try:
-                one, _ = self._listening.accept()
-            except OSError:
-                pass
+        self._seldom.error(words_in_need(self._name, error, self._serves_in_need), self._loop.time())
+        one = self._reserve.accept(self._listening.accept)
         if one is None:
             self._rest()
         elif self._serves_in_need:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from pysftpserver.failures import BadInput
 from pysftpserver.service import serving
@@ -17,6 +17,7 @@ from pysftpserver.service.audit import AuditFile
 from pysftpserver.service.budget import Budget
 from pysftpserver.service.loglimit import LogLimit
 from pysftpserver.service.logs import ServiceLog
+from pysftpserver.service.threads import Threads
 from pysftpserver.service.throttle import network_of
 from pysftpserver.sksync.connection import Connection
 from pysftpserver.sksync.logins import Logins, need_srptools
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
     Result = TypeVar("Result")
 
-THREADS = 16  # for the work of storages
 DESCRIPTORS = 8 + MOST_WAITING  # that one session may need
 
 
@@ -66,7 +66,7 @@ class Server:
         self._memory = Budget(settings.max_listing_memory, settings.max_connections)
         self._clients = serving.Members()
         self._listeners: list[Acceptor] = []
-        self._threads = ThreadPoolExecutor(THREADS, "sksync")
+        self._threads = Threads(name="sksync")
 
     async def start(self) -> list[tuple[str, int]]:
         """Listen; return the addresses, (host, port). Raises Unavailable."""
@@ -101,7 +101,7 @@ class Server:
         if tasks:
             await asyncio.wait(tasks)
         self._log_limit.tell()
-        self._threads.shutdown()
+        self._threads.shutdown(wait=True)
 
     # --- each client --------------------------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ class Server:
                 self._shares,
                 self._logins,
                 self._log_of(connection),
-                self._in_thread,
+                partial(self._in_thread, client),
                 self._memory,
                 client.began + grace,
                 self._sink,
@@ -159,9 +159,8 @@ class Server:
         finally:
             connection.abort()
 
-    async def _in_thread(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        loop = asyncio.get_running_loop()
-        done = loop.run_in_executor(self._threads, function, *arguments)
+    async def _in_thread(self, client: _Client, function: Callable[..., Result], *arguments: Any) -> Result:
+        done = self._threads.run(client.holder, partial(function, *arguments))
         try:
             return await asyncio.shield(done)
         except asyncio.CancelledError:
@@ -180,6 +179,12 @@ class _Client:
         self.connection = connection
         self.network = network_of(connection.address[0])
         self.began = began
+
+    @property
+    def holder(self) -> str:
+        """The name that its share of what is for all is counted by."""
+        user = None if self.session is None else self.session.user
+        return self.network if user is None else f"user {user}"
 
     @property
     def is_stranger(self) -> bool:

@@ -39,9 +39,7 @@ KEX = (
     "ecdh-sha2-nistp256",
     "ecdh-sha2-nistp384",
     "ecdh-sha2-nistp521",
-    "diffie-hellman-group16-sha512",
-    "diffie-hellman-group18-sha512",
-    "diffie-hellman-group-exchange-sha256",
+    "diffie-hellman-group16-sha512",  # larger groups take five times as long, and group exchange offers them
     "diffie-hellman-group14-sha256",
 )
 SIGNATURES = (

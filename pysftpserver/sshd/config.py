@@ -115,7 +115,7 @@ class ServerSettings(ServiceSettings):
         "End a session's process that spends more processor time than this on one request.", reloads=True,
     )
     max_per_user = Setting(
-        optional(COUNT), None, "Maximum number of connections of one user.", unset="no limit", reloads=True
+        optional(COUNT), 100, "Maximum number of connections of one user; none means no limit.", reloads=True
     )
     max_handles = Setting(
         COUNT, 1024,
@@ -135,6 +135,11 @@ class ServerSettings(ServiceSettings):
         whole(1 << 20, 1 << 62, "BYTES"), 512 << 20,
         "Maximum number of bytes that are kept for all clients: received and not served, or not sent yet. "
         "One user may have three eighths; where it is too much, the one with most loses a connection.",
+        reloads=True,
+    )
+    login_share = Setting(
+        whole(1, 100, "PERCENT"), 50,
+        "Maximum share of one processor that all connections together take before they log in (percent).",
         reloads=True,
     )
     rekey_timeout = Setting(

@@ -70,6 +70,7 @@ class Connection(asyncssh.SSHServer):
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         assert isinstance(conn, GuardedConnection)
         self.conn = conn
+        self.turns = self._server.turns
         self._transport = open_transport(conn)
         conn.greet(self, self._transport)
         peer = conn.get_extra_info("peername")

@@ -489,10 +489,10 @@ def _limit(ticket: Ticket, segment: int) -> None:
 def _watch_the_clock(server: SFTPServer, control: _Control, seconds: int) -> None:
     """End this process when a single request takes more processor time than that.
 
-    The kernel sends a signal each time that much has been used. If bytes have moved since the last one, the
-    session has another turn.
+    The kernel sends a signal each time that much has been used. If bytes have moved since the last one, or a
+    copy has gone on, the session has another turn.
     """
-    seen = -1, -1
+    seen = -1, -1, -1
 
     def more() -> None:
         usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -502,10 +502,11 @@ def _watch_the_clock(server: SFTPServer, control: _Control, seconds: int) -> Non
 
     def on_signal(number: int, frame: object) -> None:
         nonlocal seen
-        if seen == (control.received, control.sent):
+        now = control.received, control.sent, server.steps
+        if seen == now:
             server.log.error(f"session ends: a request has used more than {seconds} seconds of the processor")
             os._exit(OUT_OF_TIME)
-        seen = control.received, control.sent
+        seen = now
         more()
 
     signal.signal(signal.SIGXCPU, on_signal)

@@ -16,8 +16,16 @@ if TYPE_CHECKING:
     import asyncio
     from typing import Any, Protocol
 
+    from pysftpserver.service.turns import Turns
+
     class Owner(Protocol):
-        """What is told of a connection. Each method may raise DisconnectError."""
+        """What is told of a connection. Each method may raise DisconnectError.
+
+        turns: of strangers. network: of the client, for them.
+        """
+
+        turns: Turns
+        network: str
 
         def received_from_stranger(self, size: int) -> None:
             """Bytes have come before the login."""
@@ -84,6 +92,21 @@ class GuardedConnection(asyncssh.SSHServerConnection):
         self._check_kept()
 
     def _recv_data(self) -> None:
+        if not self.is_stranger or self._transport is None:
+            self._work()
+            return
+        if not self.owner.turns.is_free():
+            self._transport.pause_reading()
+        self.owner.turns.take(self.owner.network, self._work_in_turn)
+
+    def _work_in_turn(self) -> None:
+        if self._transport is not None:
+            self._work()
+        if self._transport is not None and not self._is_held:
+            self._transport.resume_reading()
+
+    def _work(self) -> None:
+        """Work on what has come."""
         super()._recv_data()
         if self._transport is None:
             return

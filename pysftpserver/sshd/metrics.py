@@ -24,6 +24,7 @@ DIRECTIONS = ("received", "sent")
 LIMITS = (
     "auth_tries",
     "login_bytes",
+    "login_share",
     "rekey_timeout",
     "rekey",
     "deferred",

@@ -23,7 +23,9 @@ from pysftpserver.service.budget import Budget
 from pysftpserver.service.holdings import Holdings
 from pysftpserver.service.loglimit import LogLimit
 from pysftpserver.service.serving import Members
+from pysftpserver.service.threads import Threads
 from pysftpserver.service.throttle import network_of
+from pysftpserver.service.turns import Turns
 from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.connection import Connection
 from pysftpserver.sshd.guarded import GuardedConnection
@@ -32,7 +34,6 @@ from pysftpserver.sshd.isolated import IsolatedSession
 from pysftpserver.sshd.metrics import Metrics
 from pysftpserver.sshd.shared import Gate, Penalties, Shared
 from pysftpserver.sshd.threaded import ThreadedSession
-from pysftpserver.sshd.threads import Threads
 from pysftpserver.sshd.tickets import Refused, Ticket, engine_of
 
 TYPE_CHECKING = False
@@ -83,6 +84,7 @@ class Server:
         self.log = log
         self.log_limit = LogLimit(log, self._own_part(settings.log_rate), lambda: self.refused("log_rate"))
         shared = shared or Shared(1, settings.max_connections)
+        self.turns = Turns(settings.login_share / 100, lambda: self.refused("login_share"))
         self.gate = Gate(
             shared, process, settings.max_connections, settings.max_per_address, settings.max_per_user
         )
@@ -158,6 +160,7 @@ class Server:
         self.handles.each = self._own_part(settings.max_handles) or 1
         self.budget.limit(settings.buffer_bytes // settings.workers, settings.max_connections)
         self.log_limit.rate = self._own_part(settings.log_rate)
+        self.turns.share = settings.login_share / 100
         if settings.max_connections > self.gate.room:
             self.log.error(f"max_connections: one process has room for {self.gate.room} until a restart")
         self.gate.limit(settings.max_connections, settings.max_per_address, settings.max_per_user)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pysftpserver.server import SFTPServer
+    from pysftpserver.service.threads import Threads
     from pysftpserver.sshd.channel import Channel
-    from pysftpserver.sshd.threads import Threads
 
 MOST_WAITING = 512 << 10  # bytes received and not served yet; at more, receiving pauses
 LOOKING = 0.5  # seconds that looking at open files may take

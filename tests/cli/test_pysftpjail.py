@@ -194,11 +194,12 @@ class Jail(CommandCase):
         (home / "files").mkdir(parents=True)
         (home / ".ssh").mkdir()
         (home / ".config").mkdir()
+        (home / ".local" / "share").mkdir(parents=True)
         (self.place / "elsewhere").mkdir()
         (home / ".profile").symlink_to("../elsewhere/profile")
         (self.place / "way").symlink_to("home")
         variables = {"HOME": str(self.place / "way")}
-        inside = (home / ".ssh", home / ".config")
+        inside = (home / ".ssh", home / ".config", home / ".local" / "share")
         for held in (self.place, home, *inside, self.place / "way", "home", "elsewhere"):
             with self.subTest(held):
                 self.assert_refused(

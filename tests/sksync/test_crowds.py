@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 import time
 
 from pysftpserver.service import throttle
-from pysftpserver.sksync import wire
+from pysftpserver.sksync import shares, wire
 from pysftpserver.sksync.client import ClientTLS, SyncType, sync
 from pysftpserver.sksync.tls import server_context
 from tests.sksync.certificates import Pair
@@ -86,6 +87,26 @@ class Strangers(PeerCase):
                 raw.sendall(said)
                 rest(raw)
                 serving.said("login_grace")
+
+
+class Hanging(PeerCase):
+    def test_a_directory_that_hangs_holds_up_those_who_ask_for_it(self) -> None:
+        find = shares.whole_storage(lambda: self.jailed(self.jail))
+        goes_on = threading.Event()
+
+        def find_or_hang(path: str) -> shares.Share:
+            if path == "/hangs":
+                goes_on.wait()
+            return find(path)
+
+        serving = self.serve(shared=find_or_hang, timeout=600)
+        self.addCleanup(goes_on.set)
+        for _ in range(24):
+            raw = socket.create_connection((LOOPBACK, serving.port), PATIENCE, (OTHER, 0))
+            self.addCleanup(raw.close)
+            raw.sendall(opening(1, "/hangs"))
+            self.assertEqual(read_line(raw), wire.ESTABLISHED)
+        sync(self.jailed(self.share / "directory"), self.request(serving.port))
 
 
 class Guesses(PeerCase):

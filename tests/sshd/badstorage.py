@@ -33,5 +33,9 @@ class Bad(SFTPServerStorage):
     def readlink(self, path):
         os.kill(os.getpid(), 9)
 
+    def open(self, path, flags, mode):
+        """A file without an end, and one that takes all."""
+        return super().open("/dev/null" if flags else "/dev/zero", flags, mode)
+
     def rm(self, path):
         return [os.open("/dev/null", os.O_RDONLY) for _ in range(10_000)]

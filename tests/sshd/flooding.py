@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncssh
-from asyncssh.packet import Boolean, String
+from asyncssh.packet import Boolean, String, UInt32
 
 from tests.integration.sshd import HOST
 from tests.support.waiting import PATIENCE
@@ -61,6 +61,21 @@ async def stranger(port: int) -> Stranger:
     _, one = await loop.create_connection(made, HOST, port)
     await asyncio.wait_for(one.is_ready.wait(), PATIENCE)
     return one
+
+
+def dear_key_exchange() -> bytes:
+    """All that a client has to send for a key exchange, with a key that costs the client nothing."""
+    names = (b"diffie-hellman-group16-sha512", b"ssh-ed25519", *2 * [b"aes128-gcm@openssh.com"])
+    names += (*2 * [b"hmac-sha2-256"], *2 * [b"none"], b"", b"")
+    wishes = b"\x14" + bytes(16) + b"".join(map(String, names)) + bytes(5)
+    key = b"\x1e" + String(b"\x7f" * 500)
+    return b"SSH-2.0-x\r\n" + in_the_clear(wishes) + in_the_clear(key)
+
+
+def in_the_clear(payload: bytes) -> bytes:
+    """A packet as it is before the first key exchange."""
+    padding = bytes(16 - (len(payload) + 5) % 8)
+    return UInt32(len(payload) + len(padding) + 1) + bytes([len(padding)]) + payload + padding
 
 
 def ignore_answers(one: Any) -> None:

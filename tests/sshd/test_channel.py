@@ -16,10 +16,10 @@ import asyncssh
 from asyncssh.constants import MSG_CHANNEL_CLOSE
 
 from pysftpserver.server import SFTPServer
+from pysftpserver.service.threads import THREADS
 from pysftpserver.sshd.channel import MOST_UNSENT
 from pysftpserver.sshd.connection import MOST_CHANNELS
 from pysftpserver.sshd.threaded import MOST_WAITING, has_packet
-from pysftpserver.sshd.threads import THREADS
 from pysftpserver.sshd.users import User
 from pysftpserver.storage import SFTPServerStorage
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot

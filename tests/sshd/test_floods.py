@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 import socket
 import statistics
 from unittest import mock
@@ -22,8 +25,17 @@ from tests.support.packets import request, string, u32, u64
 from tests.support.waiting import PATIENCE, eventually
 
 SOCKETS = 60
+CROWD = 60
+LONG_ANSWER = 1000  # bytes: a reply to a key exchange is among them
 HELLO = u32(5) + b"\x01" + u32(3)
 FIRST = string(u32(1))
+
+
+def answered(one: socket.socket) -> bool:
+    """Whether the server has sent more than its version and its wishes."""
+    with contextlib.suppress(BlockingIOError):
+        return len(one.recv(1 << 16, socket.MSG_PEEK)) > LONG_ANSWER
+    return False
 
 
 class FloodCase(Place):
@@ -111,6 +123,28 @@ class TestBeforeTheLogin(FloodCase):
         ignored = await flood(one, flooding.IGNORE, String(bytes(1000)), most=30 * MIB)
         self.assertLess(ignored, 20 * MIB)
         self.one.logs("login_bytes")
+
+    @asynchronous
+    async def test_a_user_does_not_wait_for_all_key_exchanges_of_a_crowd(self) -> None:
+        async with await self.login() as connection, await connection.start_sftp_client() as sftp:
+            await sftp.stat(".")
+            crowd = [socket.create_connection((HOST, self.one.port), PATIENCE) for _ in range(CROWD)]
+            for one in crowd:
+                self.assertTrue(one.recv(1))
+            os.kill(self.one.pid, signal.SIGSTOP)
+            before = spent(self.one.pid)
+            for one in crowd:
+                one.sendall(flooding.dear_key_exchange())
+            os.kill(self.one.pid, signal.SIGCONT)
+            for _ in range(3):  # some rounds of the server's event loop
+                await self.delay(sftp)
+            meanwhile = spent(self.one.pid) - before
+            for one in crowd:
+                one.setblocking(False)
+            await eventually(lambda: sum(map(answered, crowd)) == CROWD)
+            self.assertLess(meanwhile, (spent(self.one.pid) - before) / 2)
+            for one in crowd:
+                one.close()
 
     @asynchronous
     async def test_keys_are_exchanged_once_before_the_login(self) -> None:

@@ -9,6 +9,7 @@ import resource
 import signal
 import tempfile
 import time
+import unittest
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pysftpserver.sshd.admin_client import ask, found
 from pysftpserver.sshd.metrics import CAUSES
 from tests.sshd.inprocess import HOST, raw
 from tests.sshd.running import Place, Pysftpd, children, make_key
+from tests.support.hard import IS_HARD
 from tests.support.packets import HELLO, MAX_DATA, NO_ATTRS, request, string, u32, u64
 from tests.support.processes import descendants, is_alive
 from tests.support.waiting import PATIENCE, eventually
@@ -433,6 +435,24 @@ class Limits(IsolationCase):
                 await alice.packets(500)
 
         self.run_async(test)
+
+    @unittest.skipUnless(IS_HARD, "it takes three seconds of the processor")
+    def test_a_copy_that_goes_on_may_use_the_processor_for_longer(self) -> None:
+        self.serve("--session-seconds", "1")
+
+        async def test() -> None:
+            mallory = await self.begun("mallory")
+            (process,) = self.running.sessions()
+            for number, name, flags in ((1, b"zero", READ), (2, b"null", WRITE)):
+                await answer(mallory, "open", number, string(name), u32(flags), NO_ATTRS)
+            ends = string(u32(1)), u64(0), u64(0), string(u32(2)), u64(0)
+            mallory.send(request("copy-data", 3, *ends))
+            await eventually(lambda: cpu_seconds(process) > 3)
+            mallory.writer.channel.abort()
+            await self.processes(0)
+
+        self.run_async(test)
+        self.assertNotIn("of the processor", self.running.log())
 
     def test_a_session_is_recorded_to_its_end(self) -> None:
         self.serve("--audit", "audit", "--metrics", "0")

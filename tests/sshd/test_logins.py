@@ -15,6 +15,7 @@ from typing import Any
 import asyncssh
 
 from pysftpserver.service.admission import QUICK_LOGIN
+from pysftpserver.sshd.config import ServerSettings
 from pysftpserver.sshd.connection import Connection
 from pysftpserver.sshd.keys import fingerprint
 from pysftpserver.sshd.shared import Penalties, Shared
@@ -244,6 +245,10 @@ class TestLimits(unittest.TestCase):
                     await server.connect()
                 self.assertIn("Too many connections", str(caught.exception))
                 self.assertEqual(server.server.metrics.limited["max_connections"], 1)
+
+    def test_one_user_cannot_take_all_places(self) -> None:
+        defaults = ServerSettings()
+        self.assertLessEqual(10 * (defaults.max_per_user or 1000), defaults.max_connections)
 
     @asynchronous
     async def test_another_users_place_is_free_while_one_has_his_full(self) -> None:

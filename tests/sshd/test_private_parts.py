@@ -29,7 +29,7 @@ OF_THE_BASE = {
     "_channels": "_recv_packet",
     "_transport": "_send",
 }
-OWN = {"_check_kept", "_exchanges", "_is_held", "_longest", "_recv_handler"}
+OWN = {"_check_kept", "_exchanges", "_is_held", "_longest", "_recv_handler", "_work", "_work_in_turn"}
 
 
 class PrivateParts(unittest.TestCase):

@@ -14,8 +14,8 @@ from typing import Any
 from pysftpserver.server import SFTPServer
 from pysftpserver.storage import SFTPServerStorage
 from tests.support.doors import FILE, SERVE, Doors, Wire
-from tests.support.packets import EOF, HELLO, MAX_DATA, NO_ATTRS, READ, request, string, u32, u64
-from tests.support.waiting import PATIENCE
+from tests.support.packets import EOF, HELLO, MAX_DATA, NO_ATTRS, READ, WRITE, request, string, u32, u64
+from tests.support.waiting import PATIENCE, until
 
 
 class Ends(Doors):
@@ -129,6 +129,19 @@ class Ends(Doors):
         door, _, _, close_output = self.on_pipes()
         close_output()
         self.assertEqual(door.end(), 0)
+
+    def test_a_copy_without_an_end_ends_with_its_client(self):
+        for start in (self.on_socket, self.on_pipes):
+            with self.subTest(start.__name__):
+                door, wire, *rest = start()
+                self.open(wire, b"/dev/zero")
+                self.open(wire, b"/dev/null", WRITE)
+                wire.send(request("copy-data", 3, FILE, u64(0), u64(0), string(u32(2)), u64(0)))
+                before = door.ticks()
+                until(lambda door=door, before=before: door.ticks() > before, "it copies")
+                rest[-1].close() if start == self.on_socket else rest[-1]()
+                self.assertEqual(door.end(), 0)
+                self.assertIn('forced close "/dev/null"', door.log())
 
     def test_a_terminal_serves_and_ends_cleanly_when_it_is_hung_up(self):
         for one_descriptor in (False, True):

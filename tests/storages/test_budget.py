@@ -54,6 +54,20 @@ class LongWays(unittest.TestCase):
                     with self.subTest(type(storage).__name__, method=method.__name__, path=path[-20:]):
                         self.assert_is_quick(lambda method=method, path=top + path: method(path))
 
+    def test_two_long_ways_in_one_request_take_no_more_time(self) -> None:
+        storage = self.storages[1]
+        (self.top / f"l{MOST_LINKS - 1}").unlink()
+        last = self.top / f"l{MOST_LINKS - 1}"
+        last.mkdir()
+        for links in range(1, 6):  # of about six milliseconds each
+            way = b"/l%d" % (MOST_LINKS - 1 - links)
+            (last / "f").touch()
+            for method in (storage.rename, storage.link):
+                with self.subTest(method.__name__, links=links):
+                    self.assert_is_quick(lambda method=method, way=way: method(way + b"/f", way + b"/g"))
+            for file in last.iterdir():
+                file.unlink()
+
     def test_the_longest_paths_have_a_real_path(self) -> None:
         if not has_openat2():
             self.skipTest("the kernel has no openat2")

@@ -1,6 +1,6 @@
 """Threads for slow work, shared by all users, of whom none can take all of them.
 
-What may not enter: SSH, what is done in them.
+What may not enter: protocols, what is done in them.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ EACH = 16  # for one user
 
 
 class Threads:
-    """The threads of one event loop. each: maximum number that one user may have at once for one kind
-    of work; more work waits.
+    """The threads of one event loop. each: maximum number that one user or network of strangers may have
+    at once for one kind of work; more work waits. name: of the threads.
     """
 
-    def __init__(self, count: int = THREADS, each: int = EACH) -> None:
+    def __init__(self, count: int = THREADS, each: int = EACH, name: str = "sftp") -> None:
         self._each = each
-        self._pool = ThreadPoolExecutor(count, "sftp")
+        self._pool = ThreadPoolExecutor(count, name)
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Semaphore] = WeakValueDictionary()
 
     def run(self, user: str, work: Callable[[], T], kind: str = "requests") -> asyncio.Future[T]:
