@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.channel import Channel
     from pysftpserver.sshd.tickets import Ticket
 
+SMALL = 16 << 10  # bytes; data is collected for one system call, unless it is less
+PIECES = 64  # that one system call sends
 MOST_WAITING = 512 << 10  # bytes for a session that does not take them yet; at more, receiving pauses
 AT_ONCE = 256 << 10  # bytes that are read from a session in one go
 LINES_AT_ONCE = 16  # of a session's log, between which others have their turn
@@ -164,7 +166,10 @@ class IsolatedSession:
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self.has_begun: asyncio.Future[bool] = self._loop.create_future()
-        self._unsent = bytearray()
+        self._unsent: deque[memoryview] = deque()
+        self._waiting = 0  # bytes in it
+        self._is_writing = False  # _send() is called when the session takes more
+        self._will_send = False  # or before
         self._forwarded = self._taken = 0  # bytes
         self._idle_at = (-1, -1)  # what it had moved of them when it was idle
         self._status: int | None = None
@@ -201,44 +206,54 @@ class IsolatedSession:
     @property
     def kept(self) -> int:
         """Bytes from the client that the process has not taken."""
-        return len(self._unsent)
+        return self._waiting
 
     # --- from the client ----------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:
         if self._is_closed:
             return
-        if not self._unsent:
-            data = data[self._send(data) :]
-        if data:
-            if not self._unsent:
-                self._loop.add_writer(self._data, self._on_writable)
-            self._unsent += data
-            self._channel.set_paused(len(self._unsent) > MOST_WAITING)
+        self._unsent.append(memoryview(data))
+        self._waiting += len(data)
+        if self._will_send:
+            self._channel.set_paused(self._waiting > MOST_WAITING)
+        elif len(data) < SMALL:
+            self._send()
+        else:  # more may come in this round of the event loop
+            self._will_send = True
+            self._loop.call_soon(self._send)
 
     def feed_eof(self) -> None:
         self._at_eof = True
         if not self._unsent and not self._is_closed:
             self._end_of_requests()
 
-    def _on_writable(self) -> None:
-        del self._unsent[: self._send(self._unsent)]
-        if not self._unsent:
-            self._loop.remove_writer(self._data)
-            if self._at_eof:
-                self._end_of_requests()
-        self._channel.set_paused(len(self._unsent) > MOST_WAITING)
-
-    def _send(self, data: bytes | bytearray) -> int:
-        """Send some of the data; return how many bytes."""
+    def _send(self) -> None:
+        """Send to the session what it takes."""
+        if self._is_closed:
+            return
         try:
-            count = self._data.send(data)
+            count = self._data.sendmsg(itertools.islice(self._unsent, PIECES))
         except BlockingIOError:
-            return 0
+            count = 0
         except OSError:  # the session has ended; reading says so
-            return len(data)
+            count = self._waiting
         self._forwarded += count
-        return count
+        self._waiting -= count
+        while self._unsent and count >= len(self._unsent[0]):
+            count -= len(self._unsent.popleft())
+        if count:
+            self._unsent[0] = self._unsent[0][count:]
+        if bool(self._unsent) != self._is_writing:
+            self._is_writing = not self._is_writing
+            if self._is_writing:
+                self._loop.add_writer(self._data, self._send)
+            else:
+                self._loop.remove_writer(self._data)
+        self._will_send = self._is_writing
+        if self._at_eof and not self._unsent:
+            self._end_of_requests()
+        self._channel.set_paused(self._waiting > MOST_WAITING)
 
     def _end_of_requests(self) -> None:
         with contextlib.suppress(OSError):
