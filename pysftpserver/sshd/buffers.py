@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Received:
     """What was received and not used yet, in the place of asyncssh's bytes.
 
-    Twice for each packet, asyncssh takes something from the front and keeps the rest, with bytes a copy of it.
+    Twice for each packet, asyncssh takes something from the front and keeps a copy of the rest of its bytes.
     Here received[n:] changes the object and returns it: the old value must not be needed any more.
     """
 

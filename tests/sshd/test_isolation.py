@@ -176,6 +176,40 @@ class OtherUsersInThreads(IsolationCase):
         self.running.process = None
 
 
+class Spares(IsolationCase):
+    """A process waits for the next session."""
+
+    async def spare(self) -> int:
+        await eventually(self.running.spares, "a spare process")
+        return self.running.spares()[0]
+
+    def test_it_becomes_the_session_and_reaches_no_other_process(self) -> None:
+        self.serve()
+
+        async def test() -> None:
+            for name in ("alice", "bob"):
+                spare = await self.spare()
+                await answer(await self.begun(name), "stat", 1, string(b"/"))
+                self.assertIn(spare, self.running.sessions())
+                links = [os.readlink(f"/proc/{spare}/fd/{one}") for one in os.listdir(f"/proc/{spare}/fd")]
+                sockets = [link for link in links if link.startswith("socket:")]
+                self.assertEqual(len(sockets), 2, links)  # to the process that serves SSH
+
+        self.run_async(test)
+
+    def test_a_session_begins_without_it_and_it_ends_with_the_server(self) -> None:
+        self.serve()
+
+        async def test() -> None:
+            killed = await self.spare()
+            os.kill(killed, signal.SIGKILL)
+            await eventually(lambda: not is_alive(killed), "it has ended")
+            await answer(await self.begun("alice"), "stat", 1, string(b"/"))
+            self.assertNotEqual(await self.spare(), killed)
+
+        self.run_async(test)
+
+
 class TheEnd(IsolationCase):
     """When a session ends, and how."""
 
