@@ -50,6 +50,9 @@ if TYPE_CHECKING:
         def drain(self) -> None:
             """From now on, call changed() whenever there is nothing at work."""
 
+        def rest(self) -> None:
+            """Nothing has moved for a while: give back what an idle session does not need."""
+
         def is_at_work(self) -> bool:
             """Whether a file is open, a request is being served, or a reply is not in the channel."""
 

@@ -33,7 +33,15 @@ from pysftpserver.host.linux import end_with_parent
 from pysftpserver.service.forking import Children, name_process
 from pysftpserver.sshd.metrics import Metrics
 from pysftpserver.sshd.tally import Share, Tally
-from pysftpserver.sshd.tickets import MOST_FILES, Refused, Ticket, engine_of, log_refusal, open_files
+from pysftpserver.sshd.tickets import (
+    MOST_FILES,
+    Refused,
+    Ticket,
+    engine_of,
+    log_refusal,
+    open_files,
+    root_of,
+)
 from pysftpserver.sshd.users import User
 
 TYPE_CHECKING = False
@@ -51,7 +59,7 @@ FIRST = struct.Struct(">QB")  # what BEGIN says: a session, as its server counts
 ORDER = struct.Struct(">QB")  # a session and a signal
 ENDED = struct.Struct(">Qi")  # a session and its wait status, or why there was no process for it:
 NOT_BEGUN, FULL, USER_IS_FULL = -1, -2, -3
-DRAIN, REPORT = b"D", b"R"  # what a session is told
+DRAIN, REPORT, LEAVE = b"D", b"R", b"L"  # what a session is told
 LONGEST = 1 << 17  # bytes of a message
 STOP = signal.SIGUSR1  # ends a session; service managers send the other signals to every process
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -464,6 +472,7 @@ class _Control:
         self.received = 0
         self.sent = 0
         self.is_curious = False
+        self.is_leaving = self.has_left = False
         self.server: SFTPServer | None = None
         self.metrics = Metrics()
         # What kind of socket it is need not be asked.
@@ -490,6 +499,8 @@ class _Control:
             self.is_curious = True
         elif message == REPORT:
             self.tell(report=self.report())
+        elif message == LEAVE:
+            self.is_leaving = True
         elif not message and self.server is not None:
             self.server.stopping = True
 
@@ -497,6 +508,13 @@ class _Control:
         if is_idle and self._told != (self.received, self.sent):
             self._told = self.received, self.sent
             self.tell(idle=self._told)
+
+    def leaves(self, is_idle: bool) -> bool:
+        self.is_leaving = False
+        self.has_left = is_idle and self.server is not None and self.server.initialized
+        if not self.has_left:
+            self.tell(left=False)
+        return self.has_left
 
     def report(self) -> dict[str, Any]:
         """The open files, and what was counted."""
@@ -557,20 +575,23 @@ def _serve(
         server = engine_of(ticket, forking.storage_of, log, control.metrics, limits, data, audit)
         server.handles.share = share_of(ticket.handles, lambda: control.tell(limited="max_handles"))
         is_confined = not server.storage.uses_network and server.storage.territory() is not None
+        root = root_of(server, ticket.user)
+        if ticket.root not in (None, root):
+            raise Refused("the folder was moved, replaced or unmounted since the session began")
     except Exception as error:
         log_refusal(log, error)
         control.tell(begun=False)
         return 1
     control.server = server
     _watch_the_clock(server, control, ticket.seconds)
-    control.tell(begun=True)
+    control.tell(begun=True, root=root)
     try:
         status = server.run(is_confined, control=control)
     except Exception as error:
         log.error("the session ends:")
         log.fault(error)
         status = OUT_OF_MEMORY if isinstance(error, MemoryError) else 1
-    control.tell(ended=status, figures=control.figures())
+    control.tell(ended=status, figures=control.figures(), has_left=control.has_left)
     return status
 
 

@@ -22,6 +22,7 @@ from pysftpserver.sshd.forkserver import (
     ENDED,
     FIRST,
     FULL,
+    LEAVE,
     LONGEST,
     NOT_BEGUN,
     ORDER,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
     from pysftpserver.engine.log import SFTPLog
     from pysftpserver.sshd.channel import Channel
-    from pysftpserver.sshd.tickets import Ticket
+    from pysftpserver.sshd.tickets import Root, Ticket
 
 SMALL = 16 << 10  # bytes; data is collected for one system call, unless it is less
 PIECES = 64  # that one system call sends
@@ -174,11 +175,15 @@ class IsolatedSession:
         self._idle_at = (-1, -1)  # what it had moved of them when it was idle
         self._status: int | None = None
         self._reads = False
-        self._at_eof = False  # the client's
+        self.at_eof = False  # the client's
         self._is_silent = False  # the session has sent all that it will
         self._is_closed = False
         self._has_begun = False
         self._has_ended = False
+        self.root: Root | None = None
+        self.has_left = False  # because it was idle
+        self._is_leaving = False  # or stays: nothing is sent to it until it says so
+        self._stayed_at = (-1, -1)
         self._last: dict[str, Any] = {**NOTHING_OPEN, "figures": {}}
         self._last_at = (-1, -1)
         self._asked: asyncio.Future[None] | None = None
@@ -224,13 +229,13 @@ class IsolatedSession:
             self._loop.call_soon(self._send)
 
     def feed_eof(self) -> None:
-        self._at_eof = True
-        if not self._unsent and not self._is_closed:
+        self.at_eof = True
+        if not self._unsent and not self._is_closed and not self._is_leaving:
             self._end_of_requests()
 
     def _send(self) -> None:
         """Send to the session what it takes."""
-        if self._is_closed:
+        if self._is_closed or self._is_leaving:
             return
         try:
             count = self._data.sendmsg(itertools.islice(self._unsent, PIECES))
@@ -251,7 +256,7 @@ class IsolatedSession:
             else:
                 self._loop.remove_writer(self._data)
         self._will_send = self._is_writing
-        if self._at_eof and not self._unsent:
+        if self.at_eof and not self._unsent:
             self._end_of_requests()
         self._channel.set_paused(self._waiting > MOST_WAITING)
 
@@ -316,6 +321,7 @@ class IsolatedSession:
         if "log" in message:
             self._log.write(*message["log"])
         elif "begun" in message:
+            self.root = message.get("root")
             self._begin(message["begun"])
         elif "idle" in message:
             self._idle_at = tuple(message["idle"])
@@ -324,8 +330,13 @@ class IsolatedSession:
             self._last = message["report"]
             if self._asked is not None and not self._asked.done():
                 self._asked.set_result(None)
+        elif "left" in message:
+            self._is_leaving = False
+            self._stayed_at = self._forwarded, self._taken
+            self._send()
         elif "ended" in message:
             self._status = message["ended"]
+            self.has_left = self._is_leaving and message["has_left"]
             self._last = {**NOTHING_OPEN, "figures": message["figures"]}
         elif message["limited"] in LIMITS:
             self._on_limit(message["limited"])
@@ -340,12 +351,33 @@ class IsolatedSession:
     # --- for the server -----------------------------------------------------------------------------------
 
     def is_at_work(self) -> bool:
-        if self._is_closed or self._is_silent:
+        if self._is_closed or (self._is_silent and not self.has_left):
             return False
         return bool(self._unsent) or self._idle_at != (self._forwarded, self._taken)
 
     def drain(self) -> None:
         self._ask(DRAIN)
+
+    def rest(self) -> None:
+        pass  # it keeps its process
+
+    def leave(self) -> None:
+        """Let the process end if it has nothing to do and nothing open: has_left is true then, and gone() is
+        called.
+        """
+        moved = self._forwarded, self._taken
+        is_over = self._is_closed or self._is_silent or self._has_ended or self.at_eof
+        if not (
+            is_over or self._is_leaving or self._will_send or self._stayed_at == moved or self.root is None
+        ):
+            self._is_leaving = self._will_send = True
+            self._ask(LEAVE)
+
+    def take_unsent(self) -> list[bytes]:
+        """What the client has sent since."""
+        unsent = list(map(bytes, self._unsent))
+        self._unsent.clear()
+        return unsent
 
     async def report(self) -> dict[str, Any]:
         moved = (self._forwarded, self._taken)
@@ -381,6 +413,7 @@ class IsolatedSession:
             self._read_or_not()
             self._data.close()
             self._unsent.clear()
+            self._waiting = 0
             if self._has_ended:
                 self._channel.gone()
             if self._status is None:
@@ -443,6 +476,11 @@ class IsolatedSession:
     def _finish_if_over(self) -> None:
         """Close the channel once all replies are in it and the process has ended."""
         if self._is_silent and self._has_ended and not self._is_closed:
+            if self.has_left:
+                self._is_closed = True
+                self._data.close()
+                self._channel.gone()
+                return
             self._channel.finish(EXIT_CLEAN if self._status == 0 else EXIT_BROKEN)
             self._channel.gone()
 
