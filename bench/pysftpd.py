@@ -17,12 +17,15 @@ GROUP = "pysftpd"  # in the names of all rows here, and of no others
 MIB = 1 << 20
 CONTENDERS = ("sshd", "pysftpd")
 PROCESSES = ("one worker", "two workers")
-MOST_IDLE = 120 * MIB  # bytes resident, with all idle sessions
+IDLE = ("sshd", "pysftpd", "in threads")
+MOST_IDLE = 120 * MIB  # bytes with all idle sessions in threads; processes may need as many as sshd's
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes of a transfer and of one with several clients, and numbers of logins and sessions."""
+    """Bytes of a transfer and of one with several clients, numbers of logins and sessions, and the seconds
+    after which an idle session gives its process back.
+    """
 
     transfer: int = 512 * MIB
     part: int = 128 * MIB
@@ -30,6 +33,7 @@ class Sizes:
     logins: int = 40
     idle: int = 1_000
     working: int = 100
+    rest: int = 30
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import asyncssh
@@ -19,12 +20,25 @@ import asyncssh
 from bench import drivers
 from bench.pysftpd import Sizes
 from bench.rows import random_file
+from pysftpserver.sshd.forkserver import SESSION
 from tests.integration.sshd import TARGET, Sshd, Way
+from tests.support.processes import descendants
 
 USER = "bench"
 CIPHER = ("-o", "Ciphers=aes128-gcm@openssh.com")
 AT_ONCE = 50  # simultaneous logins of the program that holds idle sessions
 PIECE = 200_000  # bytes that each working session writes and reads
+
+
+@dataclass(frozen=True)
+class Idle:
+    """Bytes of memory with many idle sessions, when all have begun and when all are at rest; seconds that
+    some of them then take for some work at once.
+    """
+
+    begun: int
+    resting: int
+    seconds: float
 
 
 @contextlib.contextmanager
@@ -52,10 +66,14 @@ class Sides:
         users.chmod(0o600)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._ports = {
-            name: self._start(name, workers, stack) for name, workers in (("pysftpd", 1), ("two workers", 2))
+            "pysftpd": self._start("pysftpd", stack),
+            "two workers": self._start("two workers", stack, workers=2),
+            "in threads": self._start("in threads", stack, isolation="thread"),
         }
 
-    def _start(self, name: str, workers: int, stack: contextlib.ExitStack) -> int:
+    def _start(
+        self, name: str, stack: contextlib.ExitStack, workers: int = 1, isolation: str = "process"
+    ) -> int:
         """Start one of our servers; return its port."""
         log = self.top / f"{name}.log"
         options = {
@@ -65,6 +83,8 @@ class Sides:
             "users": self.top / "users.toml",
             "host-key-dir": self.top / "keys",
             "workers": workers,
+            "isolation": isolation,
+            "session-idle": self.sizes.rest,
             "max-connections": self.sizes.idle + 100,
             "max-per-user": self.sizes.idle + 100,
         }
@@ -127,15 +147,15 @@ class Sides:
             list(pool.map(lambda _: self._sftp(server, commands), range(self.sizes.clients)))
             return time.perf_counter() - began
 
-    def idle(self) -> tuple[int, float]:
-        """Return (bytes resident in the server with many idle sessions, seconds for some of them to work).
+    def idle(self, server: str) -> Idle:
+        """Measure a server with many idle sessions. Raises the error of a session that fails."""
+        return asyncio.run(self._idle(server))
 
-        Raises the error of a session that fails.
-        """
-        return asyncio.run(self._idle())
-
-    async def _idle(self) -> tuple[int, float]:
-        key = asyncssh.read_private_key(str(self._key))
+    async def _idle(self, server: str) -> Idle:
+        is_sshd = server == "sshd"
+        key = asyncssh.read_private_key(str(self._sshd.client_key if is_sshd else self._key))
+        port, user = (self._sshd.port, self._sshd.user) if is_sshd else (self._ports[server], USER)
+        process = self._sshd.pid if is_sshd else self.processes[server].pid
         some = asyncio.Semaphore(AT_ONCE)
         sessions: list[asyncssh.SFTPClient] = []
         connections: list[asyncssh.SSHClientConnection] = []
@@ -144,8 +164,8 @@ class Sides:
             async with some:
                 connection = await asyncssh.connect(
                     "127.0.0.1",
-                    self._ports["pysftpd"],
-                    username=USER,
+                    port,
+                    username=user,
                     client_keys=[key],
                     known_hosts=None,
                     config=None,
@@ -155,7 +175,7 @@ class Sides:
                 sessions.append(await connection.start_sftp_client())
 
         async def work(session: asyncssh.SFTPClient, number: int) -> None:
-            name = f"/working-{number}"
+            name = str(self._there(server) / f"working-{number}")
             async with session.open(name, "wb") as file:
                 await file.write(b"x" * PIECE)
             async with session.open(name, "rb") as file:
@@ -165,21 +185,28 @@ class Sides:
 
         try:
             await asyncio.gather(*(log_in() for _ in range(self.sizes.idle)))
-            resident = _resident(self.processes["pysftpd"].pid)
+            begun = _memory(process)
+            while any(name.startswith(SESSION) for _, name, _ in descendants(process)):
+                await asyncio.sleep(1)
+            resting = _memory(process)
             began = time.perf_counter()
             chosen = enumerate(sessions[: self.sizes.working])
             await asyncio.gather(*(work(session, number) for number, session in chosen))
-            return resident, time.perf_counter() - began
+            return Idle(begun, resting, time.perf_counter() - began)
         finally:
             for connection in connections:
                 connection.abort()
 
 
-def _resident(process: int) -> int:
-    for line in Path(f"/proc/{process}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("the server has gone")
+def _memory(process: int) -> int:
+    """Bytes of a process and all that it has started, each with its share of what they share (PSS)."""
+    total = 0
+    for pid in (process, *(pid for pid, _, _ in descendants(process))):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1]) * 1024
+    return total
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -305,7 +305,7 @@ def measure_sksync(
 def measure_pysftpd(
     top: Path, pairs: int, only: str, sizes: pysftpd.Sizes | None = None
 ) -> tuple[list[Result], list[Memory]]:
-    """Measure the rows on the standalone server, and its memory with idle sessions."""
+    """Measure the rows on the standalone server, and the memory of servers with idle sessions."""
     sizes = sizes or pysftpd.Sizes()
     chosen = [contest for contest in pysftpd.contests(sizes) if only in contest.name]
     idle = f"{pysftpd.GROUP}: {sizes.idle:,} idle sessions"
@@ -316,11 +316,14 @@ def measure_pysftpd(
 
     with started(top, sizes) as sides:
         results = [measured(contest, sides, pairs) for contest in chosen]
-        if only in idle:
-            say(idle)
-            resident, seconds = sides.idle()
-            worked = f"; {sizes.working} of them at work at once took {seconds:.2f} s"
-            memory.append(Memory(f"Resident memory with {idle}{worked}", resident, pysftpd.MOST_IDLE))
+        for server in pysftpd.IDLE if only in idle else ():
+            say(f"{idle}, {server}")
+            found = sides.idle(server)
+            most = {"pysftpd": memory[0].size if memory else None, "in threads": pysftpd.MOST_IDLE}
+            worked = f"; {sizes.working} of them at work at once took {found.seconds:.2f} s"
+            began = f" ({found.begun / pysftpd.MIB:.0f} MiB when they had begun)"
+            name = f"PSS of all processes, {idle}, {server}{began}{worked}"
+            memory.append(Memory(name, found.resting, most.get(server)))
     return results, memory
 
 

@@ -62,6 +62,7 @@ class SFTPServer(Session):
     reply, and no INIT is needed first. read_only: refuse every request that changes anything. allow,
     deny: names of requests; deny wins. limits: what the session may take; None: the defaults. allow_setid:
     keep the set-uid and set-gid bits that clients send; the default is to drop them.
+    initialized: whether INIT was answered.
     Raises ValueError for a request name that does not exist, OSError for a logfile that cannot be opened.
     """
 
@@ -91,7 +92,7 @@ class SFTPServer(Session):
         # bulk.py checks neither the lists nor whether INIT has come.
         self._serves_transfers = not raise_on_error and not self._refused.keys() & {"read", "write"}
         self._harmless = self.limits.harmless
-        self._initialized = raise_on_error
+        self.initialized = raise_on_error
         self._input = b""
         self._closed = False
         if hook is not None:
@@ -181,7 +182,7 @@ class SFTPServer(Session):
         if kind == SSH2_FXP_INIT:
             self._serve_init(buffer, pos + 1, stop)
             return
-        if not self._initialized:
+        if not self.initialized:
             self._break_off(f"request {kind} before INIT")
             return
         if stop - pos < REQUEST_HEADER:
@@ -271,7 +272,7 @@ class SFTPServer(Session):
         self.log.write(VERBOSE, f"received client version {version}")
         if self.hook is not None and not self._may_begin(self.hook, version):
             return
-        self._initialized = True
+        self.initialized = True
         self.output.append(wire.encode_version(self._announced()))
 
     def _may_begin(self, hook: SFTPHook, version: int) -> bool:

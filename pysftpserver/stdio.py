@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
         descriptor: becomes readable when there is something to hear. signals: the numbers of those that end
         the session. received, sent: bytes that the session has moved. is_curious: whether paused() is called.
+        is_leaving: whether leaves() is called, once.
         """
 
         descriptor: int
@@ -45,12 +46,16 @@ if TYPE_CHECKING:
         received: int
         sent: int
         is_curious: bool
+        is_leaving: bool
 
         def heard(self) -> None:
             """The descriptor is readable."""
 
         def paused(self, is_idle: bool) -> None:
             """The session is about to wait. is_idle: it has nothing to serve or send, and nothing open."""
+
+        def leaves(self, is_idle: bool) -> bool:
+            """Whether the session is to end. is_idle: it has received nothing more, either."""
 
 
 BUFFER = 1 << 19  # bytes; must hold the largest packet, and more saves reads
@@ -146,7 +151,9 @@ def _pump(server: SFTPServer, wakeup: int, control: Control | None) -> None:
             server.log.write(INFO, f"session ends: nothing moved for {server.limits.idle} seconds")
             return
         moved = 0
-        if readable:
+        received = None
+        leaver = control if control is not None and control.is_leaving else None
+        if readable or (leaver is not None and not at_eof and end < BUFFER):
             received = _receive(server.fd_in, view[end:])
             if received == 0:
                 server.log.write(DEBUG1, "read eof")
@@ -155,6 +162,10 @@ def _pump(server: SFTPServer, wakeup: int, control: Control | None) -> None:
             end += moved
             if control is not None:
                 control.received += moved
+        if leaver is not None:
+            is_idle = received is None and start == end and not output.size and not at_eof
+            if leaver.leaves(is_idle and not server.handles.opened):
+                return
 
 
 def _looking(server: SFTPServer) -> Callable[[], None]:

@@ -15,7 +15,7 @@ from pysftpserver.sshd.config import ServerSettings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.mongostorage import SFTPServerMongoStorage
@@ -88,15 +88,17 @@ def fork_server(
         server.close()
 
 
-def prepare() -> SFTPAbstractServerStorage:
-    """Import what a session needs, because a confined process cannot; return a storage to rehearse with."""
+def prepare() -> Callable[[], SFTPAbstractServerStorage]:
+    """Import what a session needs, because a confined process cannot; return what opens a storage to rehearse
+    with.
+    """
     import grp  # noqa: F401
     import pwd  # noqa: F401
 
     import pysftpserver.stdio  # noqa: F401
     from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
-    return SFTPServerVirtualChroot("/")
+    return lambda: SFTPServerVirtualChroot("/")
 
 
 def gridfs(uri: str, database: str | None, bucket: str) -> SFTPServerMongoStorage:

@@ -39,8 +39,8 @@ def keep() -> None:
     them is loaded and connected; if they do not answer inside a sandbox, listings show numbers.
     """
     for path, known, number in ((USERS, username, os.getuid()), (GROUPS, groupname, os.getgid())):
-        known(number)
         if path not in _kept:
+            known(number)
             try:
                 _kept[path] = _Database(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
             except OSError:

@@ -10,6 +10,8 @@ import asyncio
 
 import asyncssh
 
+from pysftpserver.sshd.guarded import GuardedConnection
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -47,6 +49,9 @@ if TYPE_CHECKING:
 
         def drain(self) -> None:
             """From now on, call changed() whenever there is nothing at work."""
+
+        def rest(self) -> None:
+            """Nothing has moved for a while: give back what an idle session does not need."""
 
         def is_at_work(self) -> bool:
             """Whether a file is open, a request is being served, or a reply is not in the channel."""
@@ -99,6 +104,9 @@ class Channel(asyncssh.SSHServerSession[bytes]):
 
     def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
         self.chan = chan
+        connection = chan.get_connection()
+        assert isinstance(connection, GuardedConnection)
+        self._outgoing = connection.outgoing
 
     def subsystem_requested(self, subsystem: str) -> bool:
         if subsystem != SUBSYSTEM or self._beginning is not None:
@@ -167,7 +175,8 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         if self.chan.is_closing():  # the connection is ending
             return
         self.sent += len(data)
-        self.chan.write(data)
+        with self._outgoing:
+            self.chan.write(data)
         if self.chan.get_write_buffer_size() or self._is_connection_full():
             self._on_kept()
 

@@ -114,6 +114,12 @@ class ServerSettings(ServiceSettings):
         whole(1, 1_000_000, "SECONDS"), 60,
         "End a session's process that spends more processor time than this on one request.", reloads=True,
     )
+    session_idle = Setting(
+        optional(whole(1, 1_000_000, "SECONDS")), 30,
+        "End the process of a session in a folder that has had nothing to do and nothing open for this many "
+        "seconds; the next request starts another one. none means never.",
+        reloads=True,
+    )
     max_per_user = Setting(
         optional(COUNT), 100, "Maximum number of connections of one user; none means no limit.", reloads=True
     )

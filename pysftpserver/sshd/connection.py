@@ -71,7 +71,8 @@ class Connection(asyncssh.SSHServer):
         assert isinstance(conn, GuardedConnection)
         self.conn = conn
         self.turns = self._server.turns
-        self._transport = open_transport(conn)
+        assert conn._transport is not None
+        self._transport = conn._transport
         conn.greet(self, self._transport)
         peer = conn.get_extra_info("peername")
         self.address, self.port = peer[:2] if peer else ("?", None)
@@ -384,21 +385,3 @@ def _fault(user: User | None, is_known: bool) -> str:
     if user.is_active:
         return "wrong key"
     return "inactive user, key" if is_known else "inactive user, wrong key"
-
-
-def open_transport(conn: asyncssh.SSHServerConnection) -> asyncio.Transport:
-    """The transport of a connection, changed so that it drops what is written after it has failed.
-
-    asyncssh learns of a failure in the next round of the event loop. What it writes until then, asyncio would
-    report in the log: "socket.send() raised exception."
-    """
-    transport = conn._transport
-    assert transport is not None
-    write = transport.write
-
-    def write_if_open(data: bytes) -> None:
-        if not transport.is_closing():
-            write(data)
-
-    transport.write = write_if_open  # type: ignore[method-assign, assignment]
-    return transport

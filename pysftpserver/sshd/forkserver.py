@@ -28,13 +28,20 @@ from pysftpserver.engine import wire
 from pysftpserver.engine.limits import Limits
 from pysftpserver.engine.log import ERROR, INFO, SFTPLog
 from pysftpserver.engine.wire import encode_packet, encode_string
-from pysftpserver.host import privileges
+from pysftpserver.host import accounts, privileges, sandbox
 from pysftpserver.host.linux import end_with_parent
-from pysftpserver.host.sandbox import confine
 from pysftpserver.service.forking import Children, name_process
 from pysftpserver.sshd.metrics import Metrics
 from pysftpserver.sshd.tally import Share, Tally
-from pysftpserver.sshd.tickets import MOST_FILES, Refused, Ticket, engine_of, log_refusal, open_files
+from pysftpserver.sshd.tickets import (
+    MOST_FILES,
+    Refused,
+    Ticket,
+    engine_of,
+    log_refusal,
+    open_files,
+    root_of,
+)
 from pysftpserver.sshd.users import User
 
 TYPE_CHECKING = False
@@ -52,14 +59,19 @@ FIRST = struct.Struct(">QB")  # what BEGIN says: a session, as its server counts
 ORDER = struct.Struct(">QB")  # a session and a signal
 ENDED = struct.Struct(">Qi")  # a session and its wait status, or why there was no process for it:
 NOT_BEGUN, FULL, USER_IS_FULL = -1, -2, -3
-DRAIN, REPORT = b"D", b"R"  # what a session is told
+DRAIN, REPORT, LEAVE = b"D", b"R", b"L"  # what a session is told
 LONGEST = 1 << 17  # bytes of a message
 STOP = signal.SIGUSR1  # ends a session; service managers send the other signals to every process
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MIB = 1 << 20
 FORK_SERVER = "pysftpd-forks"  # the names of processes
+SPARE = "pysftpd-spare"
 SESSION = "sftp "  # followed by the user's
 REHEARSALS = 16  # the interpreter adapts what it has done about that often
+SOON = 0.02  # seconds without anything to do, after which a missing spare process is forked
+LATER = 1.0  # the same after one could not be forked
+ENTRY = struct.Struct(">I")  # what a spare process is told first: its place in the tally; then the ticket
+MOST_DESCRIPTORS = 3  # that come with a ticket
 ORPHANS = 1.0  # seconds that sessions have to end if the process that serves them has ended
 OOM_SCORE = b"500"  # where memory is short, the kernel ends a session, and not what all depend on
 OUT_OF_TIME = 75  # exit status of a session that was busy with one request for too long
@@ -70,16 +82,16 @@ class ForkServer:
     """The fork server, for the process that starts it.
 
     storage_of: opens a user's storage. prepare: imports what is imported late elsewhere, because a confined
-    process cannot, and returns a storage to rehearse with. run_as: which accounts sessions run as, if root
-    starts it; None: its own. most: maximum number of sessions; one user may have half of them. sockets: for
-    each process that serves, in their order, the one that it sends tickets to.
+    process cannot, and returns what opens a storage to rehearse with. run_as: which accounts sessions run as,
+    if root starts it; None: its own. most: maximum number of sessions; one user may have half of them.
+    sockets: for each process that serves, in their order, the one that it sends tickets to.
     """
 
     def __init__(
         self,
         storage_of: StorageOf,
         processes: int,
-        prepare: Callable[[], SFTPAbstractServerStorage],
+        prepare: Callable[[], Callable[[], SFTPAbstractServerStorage]],
         run_as: RunAs | None,
         most: int,
     ) -> None:
@@ -99,8 +111,9 @@ class ForkServer:
             name_process(FORK_SERVER)
             if run_as is not None:
                 privileges.keep_only(privileges.TO_BECOME_OTHERS)
-            _rehearse(prepare())
-            _Forking([theirs for _, theirs in pairs], storage_of, run_as, most).run()
+            opens_any = prepare()
+            _rehearse(opens_any, REHEARSALS)
+            _Forking([theirs for _, theirs in pairs], storage_of, run_as, most, opens_any).run()
             status = 0
         finally:
             os._exit(status)
@@ -169,16 +182,29 @@ class _Child:
 
 
 class _Forking:
-    """The loop of the fork server."""
+    """The loop of the fork server.
+
+    For each process that serves SSH it keeps a spare child that has rehearsed, and waits for a ticket: a
+    session then begins without waiting for fork(2), and for copies of the memory that it writes to.
+    """
 
     def __init__(
-        self, sockets: Iterable[socket.socket], storage_of: StorageOf, run_as: RunAs | None, most: int
+        self,
+        sockets: Iterable[socket.socket],
+        storage_of: StorageOf,
+        run_as: RunAs | None,
+        most: int,
+        opens_any: Callable[[], SFTPAbstractServerStorage],
     ) -> None:
         self._places = {one.fileno(): _Place(number, one) for number, one in enumerate(sockets)}
         self.storage_of = storage_of
         self.run_as = run_as
         self._most = most
         self._children: dict[int, _Child] = {}
+        self._opens_any = opens_any
+        self._spares: dict[int, socket.socket] = {}
+        self._most_spares = len(self._places)
+        self._pause = SOON
         self._tallies: dict[bytes, Tally] = {}
         self._orphans: dict[int, float] = {}
         self._pid = os.getpid()
@@ -196,7 +222,10 @@ class _Forking:
             for descriptor, place in self._places.items():
                 self._poll.register(descriptor, select.POLLIN | (select.POLLOUT if place.unsent else 0))
             self._poll.register(self._forked.descriptor, select.POLLIN)
-            for descriptor, _ in self._poll.poll(1000 * ORPHANS if self._orphans else None):
+            events = self._poll.poll(self._patience())
+            if not events and self._lacks_spare():
+                self._add_spare()
+            for descriptor, _ in events:
                 if descriptor == self._forked.descriptor:
                     self._reap()
                 else:
@@ -205,11 +234,23 @@ class _Forking:
             for process, deadline in list(self._orphans.items()):
                 if time.monotonic() >= deadline:
                     os.kill(process, signal.SIGKILL)
+        for process in self._spares:
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+
+    def _lacks_spare(self) -> bool:
+        return len(self._spares) < self._most_spares and bool(self._places)
+
+    def _patience(self) -> float | None:
+        """Milliseconds to wait for something to do; None: without end."""
+        if self._lacks_spare():
+            return 1000 * self._pause
+        return 1000 * ORPHANS if self._orphans else None
 
     def _hear(self, place: _Place) -> None:
         """Do what one process wants."""
         try:
-            message, descriptors, _, _ = socket.recv_fds(place.sock, LONGEST, 3)
+            message, descriptors, _, _ = socket.recv_fds(place.sock, LONGEST, MOST_DESCRIPTORS)
         except BlockingIOError:
             return
         except OSError:
@@ -244,23 +285,70 @@ class _Forking:
         except _NoRoom as error:
             place.tell(ENDED.pack(number, error.status))
             return
-        try:
-            process = self._forked.fork()
-        except OSError:
-            self._leave(name, entry)
-            place.tell(ENDED.pack(number, NOT_BEGUN))
-            return
+        descriptors = [self._tallies[name].descriptor, *descriptors]
+        process = self._use_spare(ENTRY.pack(entry) + ticket, descriptors)
+        if not process:
+            try:
+                process = self._fork(lambda: (ENTRY.pack(entry) + ticket, descriptors), name)
+            except OSError:
+                self._leave(name, entry)
+                place.tell(ENDED.pack(number, NOT_BEGUN))
+                return
+        place.sessions[number] = process
+        self._children[process] = _Child(place, number, name, entry)
+
+    def _fork(self, told: Callable[[], tuple[bytes, list[int]]], name: bytes = b"") -> int:
+        """Fork a child that serves a session; return its process number. Raises OSError.
+
+        told: returns, in the child, its entry and ticket, and its descriptors: of the tally and those that
+        have come with the ticket. name: of the user, where it is known.
+        """
+        process = self._forked.fork()
         if process:
-            place.sessions[number] = process
-            self._children[process] = _Child(place, number, name, entry)
-            return
+            return process
         status = 1
         try:
             self._let_go(name)
-            tally = self._tallies[name]
-            status = _serve(self, Ticket.unpacked(ticket), partial(Share, tally, entry), *descriptors)
+            message, descriptors = told()
+            if message:
+                (entry,) = ENTRY.unpack_from(message)
+                tally, *others = descriptors
+                ticket = Ticket.unpacked(message[ENTRY.size :])
+                status = _serve(self, ticket, partial(Share, tally, entry), *others)
         finally:
             os._exit(status)
+
+    def _add_spare(self) -> None:
+        """Fork a child that waits for a ticket."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+        def told() -> tuple[bytes, list[int]]:
+            ours.close()
+            end_with_parent(self._pid, signal.SIGKILL)
+            name_process(SPARE)
+            _rehearse(self._opens_any, 1)
+            if self.run_as is None:  # or they would be asked for with what it takes to become others
+                accounts.username(os.getuid())  # not kept: the process may wait for days
+                accounts.groupname(os.getgid())
+            with theirs:
+                return socket.recv_fds(theirs, LONGEST, 1 + MOST_DESCRIPTORS)[:2]  # none: to end
+
+        with theirs:
+            try:
+                self._spares[self._fork(told)] = ours
+                self._pause = SOON
+            except OSError:
+                ours.close()
+                self._pause = LATER
+
+    def _use_spare(self, message: bytes, descriptors: list[int]) -> int:
+        """Give a spare child a ticket; return its process number, or 0 where there is none."""
+        while self._spares:
+            process, sock = self._spares.popitem()
+            with sock, contextlib.suppress(OSError):  # it has been killed
+                socket.send_fds(sock, [message], descriptors)
+                return process
+        return 0
 
     def _enter(self, name: bytes) -> int:
         """A place in the tally of a user for one more process. Raises _NoRoom."""
@@ -281,7 +369,10 @@ class _Forking:
             del self._tallies[name]
 
     def _let_go(self, name: bytes) -> None:
-        """In a new process: let go of what is the fork server's. name: of the user."""
+        """In a new process: let go of what is the fork server's. name: of the user.
+
+        A session that could reach a spare child would choose what that serves.
+        """
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "wb") as file:
             file.write(OOM_SCORE)
         for other, tally in self._tallies.items():
@@ -289,6 +380,8 @@ class _Forking:
                 tally.close()
         for place in self._places.values():
             place.sock.close()
+        for sock in self._spares.values():
+            sock.close()
 
     def be_a_session(self, user: User) -> None:
         """In a new process: be the account that a user's session runs as. Raises Refused, OSError."""
@@ -305,7 +398,12 @@ class _Forking:
     def _reap(self) -> None:
         """Say which sessions have ended."""
         for process, status in self._forked.ended():
-            child = self._children.pop(process)
+            if process in self._spares:
+                self._spares.pop(process).close()
+                self._pause = LATER
+            child = self._children.pop(process, None)
+            if child is None:  # it was a spare one
+                continue
             self._orphans.pop(process, None)
             self._leave(child.name, child.entry)
             if child.place is not None:
@@ -320,8 +418,8 @@ class _NoRoom(Exception):
         self.status = status
 
 
-def _rehearse(storage: SFTPAbstractServerStorage) -> None:
-    """Do what each session does at its beginning.
+def _rehearse(opens_any: Callable[[], SFTPAbstractServerStorage], times: int) -> None:
+    """Do what each session does at its beginning, without a sandbox.
 
     The interpreter adapts code to what it does, and fills caches: done here, it is shared by all sessions.
     """
@@ -333,16 +431,27 @@ def _rehearse(storage: SFTPAbstractServerStorage) -> None:
         )
     )
     ticket = Ticket(User("1", "name", "folder", True, frozenset()), "::1", 22, 1, ERROR).packed()
-    for _ in range(REHEARSALS):
-        ours, theirs = socket.socketpair()
-        control = _Control(ours.detach())
-        log = SFTPLog(lambda level, text: None, ERROR)
-        server = engine_of(Ticket.unpacked(ticket), lambda user: storage, log, control.metrics, Limits())
-        server.consume(memoryview(request), 0, len(request))
-        server.close()
-        control.tell(begun=True)
-        control.close()
-        theirs.close()
+    for _ in range(times):
+        sandbox.rehearse()
+        client, data = socket.socketpair()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with client, data, theirs:
+            control = _Control(ours.detach())
+            log = _Log(control, ERROR)
+            server = engine_of(
+                Ticket.unpacked(ticket),
+                lambda user: opens_any(),
+                log,
+                control.metrics,
+                Limits(),
+                data.fileno(),
+            )
+            control.server = server
+            control.tell(begun=True)
+            client.sendall(request)
+            client.shutdown(socket.SHUT_WR)
+            server.run(control=control)
+            control.close()
 
 
 def _data_segment() -> int:
@@ -363,9 +472,11 @@ class _Control:
         self.received = 0
         self.sent = 0
         self.is_curious = False
+        self.is_leaving = self.has_left = False
         self.server: SFTPServer | None = None
         self.metrics = Metrics()
-        self._sock = socket.socket(fileno=descriptor)
+        # What kind of socket it is need not be asked.
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptor)
         self._told = (-1, -1)
 
     def tell(self, **message: Any) -> None:
@@ -388,6 +499,8 @@ class _Control:
             self.is_curious = True
         elif message == REPORT:
             self.tell(report=self.report())
+        elif message == LEAVE:
+            self.is_leaving = True
         elif not message and self.server is not None:
             self.server.stopping = True
 
@@ -395,6 +508,13 @@ class _Control:
         if is_idle and self._told != (self.received, self.sent):
             self._told = self.received, self.sent
             self.tell(idle=self._told)
+
+    def leaves(self, is_idle: bool) -> bool:
+        self.is_leaving = False
+        self.has_left = is_idle and self.server is not None and self.server.initialized
+        if not self.has_left:
+            self.tell(left=False)
+        return self.has_left
 
     def report(self) -> dict[str, Any]:
         """The open files, and what was counted."""
@@ -455,13 +575,16 @@ def _serve(
         server = engine_of(ticket, forking.storage_of, log, control.metrics, limits, data, audit)
         server.handles.share = share_of(ticket.handles, lambda: control.tell(limited="max_handles"))
         is_confined = not server.storage.uses_network and server.storage.territory() is not None
+        root = root_of(server, ticket.user)
+        if ticket.root not in (None, root):
+            raise Refused("the folder was moved, replaced or unmounted since the session began")
     except Exception as error:
         log_refusal(log, error)
         control.tell(begun=False)
         return 1
     control.server = server
     _watch_the_clock(server, control, ticket.seconds)
-    control.tell(begun=True)
+    control.tell(begun=True, root=root)
     signal.signal(STOP, signal.SIG_IGN)  # after the session; before it, one that hangs is ended by it
     try:
         status = server.run(is_confined, control=control)
@@ -469,7 +592,7 @@ def _serve(
         log.error("the session ends:")
         log.fault(error)
         status = OUT_OF_MEMORY if isinstance(error, MemoryError) else 1
-    control.tell(ended=status, figures=control.figures())
+    control.tell(ended=status, figures=control.figures(), has_left=control.has_left)
     return status
 
 
@@ -523,7 +646,7 @@ def log_sandbox(log: SFTPLog) -> None:
     process = os.fork()
     if not process:
         try:
-            level = confine([os.open("/", os.O_PATH | os.O_DIRECTORY)])
+            level = sandbox.confine([os.open("/", os.O_PATH | os.O_DIRECTORY)])
             os.write(writing, bytes((ERROR if level.lacks else INFO,)) + str(level).encode())
         finally:
             os._exit(0)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncssh
 from asyncssh.packet import SSHPacket
 
+from pysftpserver.sshd.buffers import Outgoing, Received
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
             """End the connection: it has reached a limit."""
 
 
-KEXINIT, USERAUTH_REQUEST, CHANNEL_OPEN = 20, 50, 90  # types of packets
+IGNORE, KEXINIT, USERAUTH_REQUEST, CHANNEL_OPEN = 2, 20, 50, 90  # types of packets
 STRANGERS_PACKET = 40_000  # bytes; RFC 4253 asks for 35,000
 STRANGERS_READ = 32 << 10  # bytes that are read at once before the login
 SLACK = 1024  # bytes of a packet's header, padding and integrity code, and more
@@ -67,6 +69,7 @@ class GuardedConnection(asyncssh.SSHServerConnection):
         """Begin to guard it."""
         self.owner = owner
         self.wire = transport
+        self.outgoing = Outgoing(transport)
         self._longest = self._max_recv_pktlen
         self._max_recv_pktlen = STRANGERS_PACKET
         transport.max_size = STRANGERS_READ  # type: ignore[attr-defined]
@@ -78,6 +81,7 @@ class GuardedConnection(asyncssh.SSHServerConnection):
         self.is_stranger = False
         self._max_recv_pktlen = self._longest
         del self.wire.max_size  # type: ignore[attr-defined]
+        self._inpbuf = Received(self._inpbuf)  # type: ignore[assignment]
 
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
         if self._transport is None:
@@ -88,7 +92,8 @@ class GuardedConnection(asyncssh.SSHServerConnection):
         except asyncssh.DisconnectError as error:
             self.disconnect(error.code, error.reason)
             return
-        super().data_received(data, datatype)
+        with self.outgoing:
+            super().data_received(data, datatype)
         self._check_kept()
 
     def _recv_data(self) -> None:
@@ -164,6 +169,13 @@ class GuardedConnection(asyncssh.SSHServerConnection):
                 return True
         return super().process_packet(pkttype, pktid, packet)
 
+    def send_packet(self, pkttype: int, *args: bytes, handler: Any = None) -> None:
+        """As asyncssh does, which sends an empty packet before each other one. Only CBC needs that: the empty
+        packet makes its initialization vector unpredictable.
+        """
+        if pkttype != IGNORE or "-cbc" in self.get_extra_info("send_cipher", ""):
+            super().send_packet(pkttype, *args, handler=handler)
+
     def _send_kexinit(self) -> None:
         super()._send_kexinit()
         self.owner.exchange_began()
@@ -175,6 +187,7 @@ class GuardedConnection(asyncssh.SSHServerConnection):
 
     def create_server_channel(self, *arguments: Any, **named: Any) -> asyncssh.SSHServerChannel[Any]:
         channel = super().create_server_channel(*arguments, **named)
+        channel.log_received_packet = channel.log_sent_packet = _ignore  # type: ignore[method-assign, assignment]
         for name in REFUSED:
             setattr(channel, f"_process_{name}_request", _refuse)
         return channel
@@ -183,3 +196,7 @@ class GuardedConnection(asyncssh.SSHServerConnection):
 def _refuse(packet: SSHPacket) -> bool:
     """The answer to a request in a channel. asyncssh would keep what it says, or begin a task for it."""
     return False
+
+
+def _ignore(*what: object) -> None:
+    """Log nothing: asyncssh would put a line together for each packet, and throw it away."""

@@ -22,6 +22,7 @@ from pysftpserver.sshd.forkserver import (
     ENDED,
     FIRST,
     FULL,
+    LEAVE,
     LONGEST,
     NOT_BEGUN,
     ORDER,
@@ -43,8 +44,10 @@ if TYPE_CHECKING:
 
     from pysftpserver.engine.log import SFTPLog
     from pysftpserver.sshd.channel import Channel
-    from pysftpserver.sshd.tickets import Ticket
+    from pysftpserver.sshd.tickets import Root, Ticket
 
+SMALL = 16 << 10  # bytes; data is collected for one system call, unless it is less
+PIECES = 64  # that one system call sends
 MOST_WAITING = 512 << 10  # bytes for a session that does not take them yet; at more, receiving pauses
 AT_ONCE = 256 << 10  # bytes that are read from a session in one go
 LINES_AT_ONCE = 16  # of a session's log, between which others have their turn
@@ -164,16 +167,23 @@ class IsolatedSession:
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self.has_begun: asyncio.Future[bool] = self._loop.create_future()
-        self._unsent = bytearray()
+        self._unsent: deque[memoryview] = deque()
+        self._waiting = 0  # bytes in it
+        self._is_writing = False  # _send() is called when the session takes more
+        self._will_send = False  # or before
         self._forwarded = self._taken = 0  # bytes
         self._idle_at = (-1, -1)  # what it had moved of them when it was idle
         self._status: int | None = None
         self._reads = False
-        self._at_eof = False  # the client's
+        self.at_eof = False  # the client's
         self._is_silent = False  # the session has sent all that it will
         self._is_closed = False
         self._has_begun = False
         self._has_ended = False
+        self.root: Root | None = None
+        self.has_left = False  # because it was idle
+        self._is_leaving = False  # or stays: nothing is sent to it until it says so
+        self._stayed_at = (-1, -1)
         self._last: dict[str, Any] = {**NOTHING_OPEN, "figures": {}}
         self._last_at = (-1, -1)
         self._asked: asyncio.Future[None] | None = None
@@ -201,44 +211,54 @@ class IsolatedSession:
     @property
     def kept(self) -> int:
         """Bytes from the client that the process has not taken."""
-        return len(self._unsent)
+        return self._waiting
 
     # --- from the client ----------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:
         if self._is_closed:
             return
-        if not self._unsent:
-            data = data[self._send(data) :]
-        if data:
-            if not self._unsent:
-                self._loop.add_writer(self._data, self._on_writable)
-            self._unsent += data
-            self._channel.set_paused(len(self._unsent) > MOST_WAITING)
+        self._unsent.append(memoryview(data))
+        self._waiting += len(data)
+        if self._will_send:
+            self._channel.set_paused(self._waiting > MOST_WAITING)
+        elif len(data) < SMALL:
+            self._send()
+        else:  # more may come in this round of the event loop
+            self._will_send = True
+            self._loop.call_soon(self._send)
 
     def feed_eof(self) -> None:
-        self._at_eof = True
-        if not self._unsent and not self._is_closed:
+        self.at_eof = True
+        if not self._unsent and not self._is_closed and not self._is_leaving:
             self._end_of_requests()
 
-    def _on_writable(self) -> None:
-        del self._unsent[: self._send(self._unsent)]
-        if not self._unsent:
-            self._loop.remove_writer(self._data)
-            if self._at_eof:
-                self._end_of_requests()
-        self._channel.set_paused(len(self._unsent) > MOST_WAITING)
-
-    def _send(self, data: bytes | bytearray) -> int:
-        """Send some of the data; return how many bytes."""
+    def _send(self) -> None:
+        """Send to the session what it takes."""
+        if self._is_closed or self._is_leaving:
+            return
         try:
-            count = self._data.send(data)
+            count = self._data.sendmsg(itertools.islice(self._unsent, PIECES))
         except BlockingIOError:
-            return 0
+            count = 0
         except OSError:  # the session has ended; reading says so
-            return len(data)
+            count = self._waiting
         self._forwarded += count
-        return count
+        self._waiting -= count
+        while self._unsent and count >= len(self._unsent[0]):
+            count -= len(self._unsent.popleft())
+        if count:
+            self._unsent[0] = self._unsent[0][count:]
+        if bool(self._unsent) != self._is_writing:
+            self._is_writing = not self._is_writing
+            if self._is_writing:
+                self._loop.add_writer(self._data, self._send)
+            else:
+                self._loop.remove_writer(self._data)
+        self._will_send = self._is_writing
+        if self.at_eof and not self._unsent:
+            self._end_of_requests()
+        self._channel.set_paused(self._waiting > MOST_WAITING)
 
     def _end_of_requests(self) -> None:
         with contextlib.suppress(OSError):
@@ -301,6 +321,7 @@ class IsolatedSession:
         if "log" in message:
             self._log.write(*message["log"])
         elif "begun" in message:
+            self.root = message.get("root")
             self._begin(message["begun"])
         elif "idle" in message:
             self._idle_at = tuple(message["idle"])
@@ -309,8 +330,13 @@ class IsolatedSession:
             self._last = message["report"]
             if self._asked is not None and not self._asked.done():
                 self._asked.set_result(None)
+        elif "left" in message:
+            self._is_leaving = False
+            self._stayed_at = self._forwarded, self._taken
+            self._send()
         elif "ended" in message:
             self._status = message["ended"]
+            self.has_left = self._is_leaving and message["has_left"]
             self._last = {**NOTHING_OPEN, "figures": message["figures"]}
         elif message["limited"] in LIMITS:
             self._on_limit(message["limited"])
@@ -325,12 +351,33 @@ class IsolatedSession:
     # --- for the server -----------------------------------------------------------------------------------
 
     def is_at_work(self) -> bool:
-        if self._is_closed or self._is_silent:
+        if self._is_closed or (self._is_silent and not self.has_left):
             return False
         return bool(self._unsent) or self._idle_at != (self._forwarded, self._taken)
 
     def drain(self) -> None:
         self._ask(DRAIN)
+
+    def rest(self) -> None:
+        pass  # it keeps its process
+
+    def leave(self) -> None:
+        """Let the process end if it has nothing to do and nothing open: has_left is true then, and gone() is
+        called.
+        """
+        moved = self._forwarded, self._taken
+        is_over = self._is_closed or self._is_silent or self._has_ended or self.at_eof
+        if not (
+            is_over or self._is_leaving or self._will_send or self._stayed_at == moved or self.root is None
+        ):
+            self._is_leaving = self._will_send = True
+            self._ask(LEAVE)
+
+    def take_unsent(self) -> list[bytes]:
+        """What the client has sent since."""
+        unsent = list(map(bytes, self._unsent))
+        self._unsent.clear()
+        return unsent
 
     async def report(self) -> dict[str, Any]:
         moved = (self._forwarded, self._taken)
@@ -366,6 +413,7 @@ class IsolatedSession:
             self._read_or_not()
             self._data.close()
             self._unsent.clear()
+            self._waiting = 0
             if self._has_ended:
                 self._channel.gone()
             if self._status is None:
@@ -428,6 +476,11 @@ class IsolatedSession:
     def _finish_if_over(self) -> None:
         """Close the channel once all replies are in it and the process has ended."""
         if self._is_silent and self._has_ended and not self._is_closed:
+            if self.has_left:
+                self._is_closed = True
+                self._data.close()
+                self._channel.gone()
+                return
             self._channel.finish(EXIT_CLEAN if self._status == 0 else EXIT_BROKEN)
             self._channel.gone()
 

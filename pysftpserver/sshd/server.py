@@ -9,6 +9,7 @@ import asyncio
 import errno
 import socket
 import time
+from dataclasses import replace
 from functools import partial
 
 import asyncssh
@@ -32,6 +33,7 @@ from pysftpserver.sshd.guarded import GuardedConnection
 from pysftpserver.sshd.hooks import record_end
 from pysftpserver.sshd.isolated import IsolatedSession
 from pysftpserver.sshd.metrics import Metrics
+from pysftpserver.sshd.resting import RestingSession
 from pysftpserver.sshd.shared import Gate, Penalties, Shared
 from pysftpserver.sshd.threaded import ThreadedSession
 from pysftpserver.sshd.tickets import Refused, Ticket, engine_of
@@ -39,12 +41,13 @@ from pysftpserver.sshd.tickets import Refused, Ticket, engine_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from io import FileIO
 
     from pysftpserver.service.budget import Exhausted
     from pysftpserver.sshd.channel import Channel, Session
     from pysftpserver.sshd.config import ServerSettings
     from pysftpserver.sshd.isolated import Forker
-    from pysftpserver.sshd.tickets import StorageOf
+    from pysftpserver.sshd.tickets import Root, StorageOf
     from pysftpserver.sshd.updating import UserDirectory
     from pysftpserver.sshd.users import User
 
@@ -226,13 +229,29 @@ class Server:
             # Here, because the session's account may not be able to; for each one, to have a lock of its own.
             opened = await self.threads.run(user.name, partial(open_for_appending, ticket.audit), "beginning")
             files.append(open(opened, "ab", buffering=0))
-        on_end = partial(self._on_end, ticket, log, time.monotonic())
-        session = IsolatedSession(channel, self._forker, ticket, log, files, self.refused, on_end)
+        start = partial(self._start, self._forker, ticket, log, files)
+        # The records of an audit log belong to one process, and the state of a class is its own.
+        may_rest = not user.storage and settings.audit is None
+        session = RestingSession(channel, start, log) if may_rest else start(channel)
         channel.session = session
         if await session.has_begun:
             return session
         session.cut()
         return None
+
+    def _start(
+        self,
+        forker: Forker,
+        ticket: Ticket,
+        log: SFTPLog,
+        files: Sequence[FileIO],
+        channel: Channel,
+        root: Root | None = None,
+    ) -> IsolatedSession:
+        """A session that is a process. root: the one that it had in another process."""
+        on_end = partial(self._on_end, ticket, log, time.monotonic())
+        ticket = replace(ticket, root=root)
+        return IsolatedSession(channel, forker, ticket, log, files, self.refused, on_end)
 
     def _on_end(
         self,
@@ -262,11 +281,15 @@ class Server:
     async def _end_idle(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            most = self.settings.idle_timeout
-            await asyncio.sleep(IDLE_CHECKS if most is None else min(IDLE_CHECKS, most / 4))
+            most, resting = self.settings.idle_timeout, self.settings.session_idle
+            await asyncio.sleep(min([IDLE_CHECKS, *(one / 4 for one in (most, resting) if one is not None)]))
             self.log_limit.tell()
             for connection in self.connections:
                 connection.count_kept()
+            for channel in self.channels:
+                if channel.session is not None and resting is not None:
+                    if loop.time() - channel.moved_at > resting:
+                        channel.session.rest()
             if most is None:
                 continue
             for connection in self.connections:

@@ -61,13 +61,13 @@ class Tally:
 class Share:
     """The same for one of the processes, which has entered at a place: what HandleTable counts with.
 
-    most: how many all processes of the user may have together; they may exceed it by one each. refused:
-    called when that is reached. Raises OSError.
+    descriptor: of the user's memory, which is closed here. most: how many all processes of the user may have
+    together; they may exceed it by one each. refused: called when that is reached. Raises OSError.
     """
 
-    def __init__(self, tally: Tally, place: int, most: int, refused: Callable[[], None]) -> None:
-        self._numbers = memoryview(mmap.mmap(tally.descriptor, SIZE)).cast("I")
-        tally.close()
+    def __init__(self, descriptor: int, place: int, most: int, refused: Callable[[], None]) -> None:
+        self._numbers = memoryview(mmap.mmap(descriptor, SIZE)).cast("I")
+        os.close(descriptor)
         self._place = place
         self._most = most
         self._refused = refused

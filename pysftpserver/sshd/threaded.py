@@ -88,6 +88,9 @@ class ThreadedSession:
     def drain(self) -> None:
         pass  # changed() is called after each piece of work
 
+    def rest(self) -> None:
+        pass  # it has nothing to give back
+
     def close(self) -> None:
         if not self._is_closed:
             self._is_closed = True

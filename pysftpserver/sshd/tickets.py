@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.metrics import Metrics
 
     StorageOf = Callable[[User], SFTPAbstractServerStorage]
+    Root = list[int]  # what a folder is known by: device and inode
 
 MOST_FILES = 20  # of a session that are listed one by one
 LONGEST_PATH = 4096  # characters that are shown
@@ -43,7 +44,8 @@ class Ticket:
     number: of the connection. audit: the file of the audit log. session: its name there. counts: whether
     requests are counted for metrics. handles: maximum number of open handles in a process of its own. files,
     memory, seconds: what such a process may have: descriptors, MiB of memory, and seconds of processor time
-    for a request.
+    for a request. root: of a session that goes on in another process: INIT has been answered, and the folder
+    must be the same.
     """
 
     user: User
@@ -60,6 +62,7 @@ class Ticket:
     files: int = 1024
     memory: int = 128
     seconds: int = 60
+    root: Root | None = None
 
     def packed(self) -> bytes:
         """The ticket as bytes, for another process. The user's keys stay behind."""
@@ -88,7 +91,7 @@ def engine_of(
 
     Raises OSError, ValueError, SFTPException, and what an administrator's own class raises.
     """
-    return SFTPServer(
+    server = SFTPServer(
         storage_of(ticket.user),
         hook_of(ticket, log, metrics, audit),
         log=log,
@@ -98,6 +101,18 @@ def engine_of(
         fd_in=descriptor,
         fd_out=descriptor,
     )
+    server.initialized = ticket.root is not None
+    return server
+
+
+def root_of(server: SFTPServer, user: User) -> Root | None:
+    """What a user's folder is known by; None for another storage."""
+    territory = None if user.storage else server.storage.territory()
+    if territory is None:
+        return None
+    (descriptor,) = territory
+    found = os.fstat(descriptor)
+    return [found.st_dev, found.st_ino]
 
 
 def log_refusal(log: SFTPLog, error: Exception) -> None:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pysftpserver.sshd.forkserver import FORK_SERVER
+from pysftpserver.sshd.forkserver import FORK_SERVER, SESSION, SPARE
 from tests.integration.harness import ServedCase
 from tests.integration.sshd import HOST, TARGET, write_ssh_config
 from tests.sshd.material import put_host_keys
@@ -140,7 +140,15 @@ class Pysftpd:
 
     def sessions(self) -> list[int]:
         """The processes of sessions."""
-        return [pid for child in children(self.pid) for pid in children(child)]
+        return self._forked(SESSION)
+
+    def spares(self) -> list[int]:
+        """The processes that wait for sessions."""
+        return self._forked(SPARE)
+
+    def _forked(self, name: str) -> list[int]:
+        every = (pid for child in children(self.pid) for pid in children(child))
+        return [pid for pid in every if name_of(pid).startswith(name)]
 
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
@@ -175,6 +183,14 @@ def children(process: int) -> list[int]:
             return list(map(int, file.read().split()))
     except OSError:
         return []
+
+
+def name_of(process: int) -> str:
+    """What ps(1) calls a process; empty for one that has ended."""
+    try:
+        return Path(f"/proc/{process}/comm").read_text()
+    except OSError:
+        return ""
 
 
 def pysftpd(*words: Argument) -> list[str]:

@@ -178,6 +178,88 @@ class OtherUsersInThreads(IsolationCase):
         self.running.process = None
 
 
+class Spares(IsolationCase):
+    """A process waits for the next session."""
+
+    async def spare(self) -> int:
+        await eventually(self.running.spares, "a spare process")
+        return self.running.spares()[0]
+
+    def test_it_becomes_the_session_and_reaches_no_other_process(self) -> None:
+        self.serve()
+
+        async def test() -> None:
+            for name in ("alice", "bob"):
+                spare = await self.spare()
+                await answer(await self.begun(name), "stat", 1, string(b"/"))
+                self.assertIn(spare, self.running.sessions())
+                links = [os.readlink(f"/proc/{spare}/fd/{one}") for one in os.listdir(f"/proc/{spare}/fd")]
+                sockets = [link for link in links if link.startswith("socket:")]
+                self.assertEqual(len(sockets), 2, links)  # to the process that serves SSH
+
+        self.run_async(test)
+
+    def test_a_session_begins_without_it_and_it_ends_with_the_server(self) -> None:
+        self.serve()
+
+        async def test() -> None:
+            killed = await self.spare()
+            os.kill(killed, signal.SIGKILL)
+            await eventually(lambda: not is_alive(killed), "it has ended")
+            await answer(await self.begun("alice"), "stat", 1, string(b"/"))
+            self.assertNotEqual(await self.spare(), killed)
+
+        self.run_async(test)
+
+
+class Resting(IsolationCase):
+    """An idle session in a folder gives its process back."""
+
+    def test_the_next_request_is_answered_by_another_process_and_an_open_file_keeps_its_own(self) -> None:
+        self.serve("--session-idle", "1")
+
+        async def test() -> None:
+            await self.begun("mallory")  # her storage is of a class, which may keep something in memory
+            (hers,) = await self.processes(1)
+            alice = await self.begun("alice")
+            first = set(await self.processes(2)) - {hers}
+            self.assertEqual(await self.processes(1), [hers])
+            await answer(alice, "open", 1, string(b"/f"), u32(WRITE | CREAT), NO_ATTRS)
+            second = set(await self.processes(2)) - {hers}
+            self.assertNotEqual(second, first)
+            bob = await self.begun("bob")
+            await self.processes(3)
+            self.assertEqual(set(await self.processes(2)), second | {hers})
+            await answer(alice, "write", 2, FIRST, u64(0), string(b"x"))
+            await answer(alice, "close", 3, FIRST)
+            await self.processes(1)
+            for number in (1, 2):
+                self.assertIn(b"f", await answer(alice, "realpath", number, string(b"f")))
+            bob.writer.write_eof()
+            await bob.writer.channel.wait_closed()
+            self.assertEqual(bob.writer.channel.get_exit_status(), 0)
+
+        self.run_async(test)
+
+    def test_a_folder_that_was_replaced_meanwhile_ends_the_session(self) -> None:
+        self.serve("--session-idle", "1")
+
+        async def test() -> None:
+            alice = await self.begun("alice")
+            await self.processes(1)
+            await self.processes(0)
+            home = self.place / "files" / "alice"
+            home.rename(home.with_name("old"))
+            home.mkdir()
+            alice.send(request("stat", 1, string(b"/")))
+            self.assertEqual(await alice.rest(), b"")
+            await alice.writer.channel.wait_closed()
+            self.assertEqual(alice.writer.channel.get_exit_status(), 255)
+            self.assertIn("the folder was moved, replaced or unmounted", self.running.log())
+
+        self.run_async(test)
+
+
 class TheEnd(IsolationCase):
     """When a session ends, and how."""
 

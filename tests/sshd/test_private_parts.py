@@ -6,10 +6,12 @@ import asyncio
 import inspect
 import re
 import unittest
+import unittest.mock
 from pathlib import Path
 
 import asyncssh
 
+from pysftpserver.sshd.buffers import Outgoing, Received
 from pysftpserver.sshd.guarded import REFUSED
 from tests.sshd.inprocess import KEY, asynchronous, running
 from tests.sshd.test_logins import files
@@ -62,6 +64,44 @@ class PrivateParts(unittest.TestCase):
         self.assertIn("self._recv_buf.append(", source)
         source = inspect.getsource(asyncssh.SSHServerChannel._deliver_data)
         self.assertIn("self._recv_window = self._init_recv_window", source)
+
+    def test_what_was_received_is_only_used_as_the_class_for_it_can_be(self) -> None:
+        source = Path(asyncssh.connection.__file__).read_text()
+        cut = r"self\._inpbuf = self\._inpbuf\[(?:idx\+1|rem|self\._recv_blocksize):\]"
+        taken = r"= self\._inpbuf\[[^:\[\]]*:[^:\[\]]+\]"
+        asked = r"len\(self\._inpbuf\)|(?:while|and) self\._inpbuf\b|idx = self\._inpbuf\.find"
+        rest = re.sub(rf"{cut}|{taken}|{asked}|self\._inpbuf (?:\+= data|= b'')", "", source)
+        self.assertNotIn("_inpbuf", rest)
+        received, expected = Received(b"abc"), b"abc"
+        for more in (b"", b"defgh", b"i" * 50):
+            received += more
+            expected += more
+            self.assertEqual((received[:2], received[1:3]), (expected[:2], expected[1:3]))
+            received, expected = received[2:], expected[2:]  # type: ignore[assignment]
+            self.assertEqual((len(received), bool(received)), (len(expected), bool(expected)))
+
+    def test_what_is_written_together_is_sent_in_one_piece_and_nothing_after_a_failure(self) -> None:
+        transport = unittest.mock.Mock(spec=asyncio.Transport)
+        transport.is_closing.return_value = False
+        sent = transport.write
+        with Outgoing(transport) as outgoing:
+            transport.write(b"a")
+            with outgoing:
+                transport.write(b"b")
+            transport.write(b"c")
+            sent.assert_not_called()
+        sent.assert_called_once_with(b"abc")
+        transport.write(b"d")
+        sent.assert_called_with(b"d")
+        transport.is_closing.return_value = True
+        with outgoing:
+            transport.write(b"e")
+        sent.assert_called_with(b"d")
+
+    def test_an_empty_packet_goes_before_each_other_one_from_a_single_place(self) -> None:
+        source = Path(asyncssh.connection.__file__).read_text()
+        self.assertEqual(source.count("MSG_IGNORE, String"), 1)
+        self.assertIn("send_cipher=self._enc_alg_sc.decode('ascii')", source)
 
     @asynchronous
     async def test_a_transport_reads_as_much_as_it_is_told(self) -> None:

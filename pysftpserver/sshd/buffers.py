@@ -1,0 +1,79 @@
+"""What a connection has received and not used, and what it sends.
+
+asyncssh copies much of the former, and sends each packet by itself, which wakes the client each time.
+What may not enter: SSH, limits.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import asyncio
+
+
+class Received:
+    """What was received and not used yet, in the place of asyncssh's bytes.
+
+    Twice for each packet, asyncssh takes something from the front and keeps a copy of the rest of its bytes.
+    Here received[n:] changes the object and returns it: the old value must not be needed any more.
+    """
+
+    __slots__ = ("_data", "_start")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._start = 0
+
+    def __len__(self) -> int:
+        return len(self._data) - self._start
+
+    def __iadd__(self, data: bytes) -> Received:
+        self._data = self._data[self._start :] + data
+        self._start = 0
+        return self
+
+    def __getitem__(self, part: slice) -> bytes | Received:
+        start = self._start + (part.start or 0)
+        if part.stop is None:
+            if start < len(self._data):
+                self._start = start
+            else:
+                self._data, self._start = b"", 0
+            return self
+        return self._data[start : self._start + part.stop]
+
+
+class Outgoing:
+    """What a connection sends, in the place of its transport's write().
+
+    What is written inside a `with` block is sent at its end, in one piece.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._write = transport.write
+        self._depth = 0
+        self._held: list[bytes] = []
+        transport.write = self.write  # type: ignore[method-assign, assignment]
+
+    def write(self, data: bytes) -> None:
+        """Send data, or drop it if the transport has failed.
+
+        asyncssh learns of a failure in the next round of the event loop. What it writes until then, asyncio
+        would report in the log: "socket.send() raised exception."
+        """
+        if self._depth:
+            self._held.append(data)
+        elif not self._transport.is_closing():
+            self._write(data)
+
+    def __enter__(self) -> Outgoing:
+        self._depth += 1
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._depth -= 1
+        if self._held and not self._depth:
+            data = b"".join(self._held)
+            self._held.clear()
+            self.write(data)

@@ -1,0 +1,138 @@
+"""A session in a folder that gives its process back while it is idle, and goes on in another one.
+
+A session without an open file has no state but what its ticket says, so a thousand idle ones need no thousand
+processes. For its channel this is the session, and for a process's session the channel. What may not enter:
+SSH, storages, requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from pysftpserver.sshd.channel import EXIT_BROKEN, EXIT_CLEAN
+from pysftpserver.sshd.isolated import NOTHING_OPEN
+from pysftpserver.sshd.tickets import log_refusal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pysftpserver.engine.log import SFTPLog
+    from pysftpserver.sshd.channel import Channel
+    from pysftpserver.sshd.isolated import IsolatedSession
+    from pysftpserver.sshd.tickets import Root
+
+    Start = Callable[[Any, Root | None], IsolatedSession]
+
+
+class RestingSession:
+    """Serves a channel by one process after the other.
+
+    start: makes the session of a process for a channel and, if it goes on, with the root that it had before;
+    raises OSError. log: the session's.
+    """
+
+    isolation = "process"
+
+    def __init__(self, channel: Channel, start: Start, log: SFTPLog) -> None:
+        self._channel = channel
+        self._start = start
+        self._log = log
+        self._root: Root | None = None
+        self._is_closed = False
+        self._is_draining = False
+        self._session: IsolatedSession | None = start(self, None)
+        self.has_begun = self._session.has_begun
+        self.takes_no_more = channel.takes_no_more
+        self.write = channel.write
+        self.set_paused = channel.set_paused
+        self.changed = channel.changed
+        self.finish = channel.finish
+
+    @property
+    def handles(self) -> int:
+        return 0 if self._session is None else self._session.handles
+
+    @property
+    def kept(self) -> int:
+        return 0 if self._session is None else self._session.kept
+
+    # --- what the channel calls ---------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        if self._session is None and not self._is_closed:
+            self._go_on_in_another_process()
+        if self._session is not None:
+            self._session.feed(data)
+
+    def feed_eof(self) -> None:
+        if self._session is not None:
+            self._session.feed_eof()
+        elif not self._is_closed:
+            self._channel.finish(EXIT_CLEAN)
+
+    def go_on(self) -> None:
+        if self._session is not None:
+            self._session.go_on()
+
+    def close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+        elif not self._is_closed:
+            asyncio.get_running_loop().call_soon(self._channel.gone)
+        self._is_closed = True
+
+    def cut(self) -> None:
+        if self._session is not None:
+            self._session.cut()
+        self.close()
+
+    def drain(self) -> None:
+        self._is_draining = True
+        if self._session is not None:
+            self._session.drain()
+
+    def rest(self) -> None:
+        if self._session is not None:
+            self._session.leave()
+
+    def is_at_work(self) -> bool:
+        return self._session is not None and self._session.is_at_work()
+
+    async def report(self) -> dict[str, Any]:
+        return NOTHING_OPEN if self._session is None else await self._session.report()
+
+    def figures(self) -> dict[str, dict[str, float]]:
+        return {} if self._session is None else self._session.figures()
+
+    # --- what a process's session calls as well -----------------------------------------------------------
+
+    def gone(self) -> None:
+        """The process has ended."""
+        session = self._session
+        if session is None or not session.has_left or self._is_closed:
+            self._channel.gone()
+            return
+        self._session, self._root = None, session.root
+        for data in session.take_unsent():
+            self.feed(data)
+        if session.at_eof:
+            self.feed_eof()
+        self._channel.changed()
+
+    def _go_on_in_another_process(self) -> None:
+        try:
+            self._session = self._start(self, self._root)
+        except OSError as error:
+            log_refusal(self._log, error)
+            self._channel.finish(EXIT_BROKEN)
+            return
+        self._session.has_begun.add_done_callback(self._has_gone_on)
+        if self._is_draining:
+            self._session.drain()
+
+    def _has_gone_on(self, begun: asyncio.Future[bool]) -> None:
+        if not begun.cancelled() and not begun.result() and not self._is_closed:
+            self._channel.finish(EXIT_BROKEN)
+            self._channel.gone()
