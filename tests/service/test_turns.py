@@ -5,19 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 import unittest
+from types import SimpleNamespace
 from unittest import mock
 
 from pysftpserver.service import turns
 from pysftpserver.service.turns import Turns
 from tests.sshd.inprocess import asynchronous
 from tests.support.waiting import eventually
-
-
-def busy(seconds: float) -> None:
-    """Use processor time."""
-    end = time.thread_time() + seconds
-    while time.thread_time() < end:
-        pass
 
 
 class TurnsOfStrangers(unittest.TestCase):
@@ -48,10 +42,16 @@ class TurnsOfStrangers(unittest.TestCase):
     async def test_they_take_no_more_than_their_share(self) -> None:
         waits: list[None] = []
         one = Turns(0.2, lambda: waits.append(None))
+        clock = SimpleNamespace(used=0.0)
+        clock.thread_time = lambda: clock.used
+
+        def work() -> None:
+            clock.used += 0.05
+
         began = time.monotonic()
-        with mock.patch.object(turns, "AT_ONCE", 0.1):
+        with mock.patch.object(turns, "AT_ONCE", 0.1), mock.patch.object(turns, "time", clock):
             for _ in range(4):
-                one.take("a", lambda: busy(0.05))
+                one.take("a", work)
             one.take("a", lambda: self.say("end"))
             await eventually(lambda: self.done)
         self.assertGreater(time.monotonic() - began, (4 * 0.05 - 0.1) / 0.2 - 0.01)
