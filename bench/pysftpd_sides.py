@@ -87,6 +87,7 @@ class Sides:
             "session-idle": self.sizes.rest,
             "max-connections": self.sizes.idle + 100,
             "max-per-user": self.sizes.idle + 100,
+            "max-sessions": 2 * (self.sizes.idle + 100),  # of which one user may have half
         }
         words = [f"--{option}={value}" for option, value in options.items()]
         with log.open("wb") as errors:
