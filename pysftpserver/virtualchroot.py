@@ -184,6 +184,17 @@ def walk(root: int, path: bytes, flags: int, mode: int = 0) -> int:
                 directory = -1
                 directory = _descend(root, names)
                 continue
+            if todo:
+                # Most names on the way are directories: only what is none is asked whether it is a link.
+                try:
+                    below = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+                except NotADirectoryError as error:
+                    failure = error
+                else:
+                    os.close(directory)
+                    directory = below
+                    names.append(name)
+                    continue
             if not flags & os.O_NOFOLLOW or todo:
                 target = _link_text(directory, name)
                 if target is not None:
@@ -199,12 +210,9 @@ def walk(root: int, path: bytes, flags: int, mode: int = 0) -> int:
                         directory = os.dup(root)
                     todo += target.split(b"/")[::-1]
                     continue
-            if not todo:
-                return _open_last(directory, name, flags, mode)
-            below = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
-            os.close(directory)
-            directory = below
-            names.append(name)
+            if todo:
+                raise failure
+            return _open_last(directory, name, flags, mode)
         if flags & os.O_CREAT:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         return os.open(b".", flags, mode, dir_fd=directory)

@@ -12,7 +12,7 @@ import os
 import time
 
 FREE = 32  # names that no clock is asked for: more than ordinary paths have
-SECONDS = 0.02  # of processor time; a request may look up four paths (a rename, without openat2)
+SECONDS = 0.024  # of processor time; a request may look up four paths (a rename, without openat2)
 
 
 class Budget:

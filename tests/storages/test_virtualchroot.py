@@ -430,20 +430,30 @@ class ContainmentByTheWalk(Containment, Jail):
 
         def swapping(directory: int, name: bytes) -> bytes | None:
             text = look(directory, name)
-            if name == b"d" and not (self.root / "d").is_symlink():
-                (self.root / "d").rename(self.root / "aside")
-                (self.root / "d").symlink_to(self.around / "secrets")
+            (self.root / "d").rename(self.root / "aside")
+            (self.root / "d").symlink_to(self.around / "secrets")
             return text
 
-        for operation in (jail.stat, lambda path: jail.open(path, os.O_RDONLY, 0), jail.opendir, jail.rm):
-            for path in (b"/d/f", b"/d"):
-                with mock.patch.object(virtualchroot, "_link_text", swapping):
-                    with self.assertRaises(OSError, msg=(operation, path)):
-                        operation(path)
-                if (self.root / "aside").exists():
-                    (self.root / "d").unlink(missing_ok=True)
-                    (self.root / "aside").rename(self.root / "d")
+        for operation in (jail.stat, lambda path: jail.open(path, os.O_RDONLY, 0), jail.opendir):
+            with mock.patch.object(virtualchroot, "_link_text", swapping):
+                with self.assertRaises(OSError, msg=operation):
+                    operation(b"/d")
+            (self.root / "d").unlink()
+            (self.root / "aside").rename(self.root / "d")
         self.assertEqual((self.around / "secrets" / "f").read_bytes(), SECRET)
+
+    def test_a_link_on_the_way_that_becomes_a_directory_is_an_error(self) -> None:
+        jail = self.make()
+        (self.root / "way").symlink_to(self.around / "secrets")
+        look = virtualchroot._link_text
+
+        def swapping(directory: int, name: bytes) -> bytes | None:
+            (self.root / "way").unlink()
+            (self.root / "way").mkdir()
+            return look(directory, name)
+
+        with mock.patch.object(virtualchroot, "_link_text", swapping):
+            self.assertRaises(NotADirectoryError, jail.stat, b"/way/f")
 
 
 class Creation(Jail):
