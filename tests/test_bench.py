@@ -118,6 +118,7 @@ class MeasuredCase(unittest.TestCase):
 
 
 class OnSKSync(MeasuredCase):
+    @unittest.skipUnless(IS_HARD, "it starts all servers of the group: only in make test-hard")
     def test_every_row_can_be_measured_and_directions_are_compared(self):
         little = sksync.Sizes(files=9, each=1000, big=4 * MIB)
         results, memory = self.measured(measure_sksync, sksync, little)
@@ -168,6 +169,7 @@ class OnWhatIsStored(MeasuredCase):
 
 
 class OnPysftpd(MeasuredCase):
+    @unittest.skipUnless(IS_HARD, "it starts all servers of the group: only in make test-hard")
     def test_every_row_can_be_measured_and_the_memory_of_idle_sessions(self):
         little = pysftpd.Sizes(transfer=4 * MIB, part=4 * MIB, clients=2, logins=2, idle=4, working=2, rest=1)
         results, memory = self.measured(measure_pysftpd, pysftpd, little)
@@ -207,6 +209,7 @@ class OnLaboratory(MeasuredCase):
 
 
 class OnGridFS(MeasuredCase):
+    @unittest.skipUnless(IS_HARD, "it starts all servers of the group: only in make test-hard")
     def test_every_row_can_be_measured(self):
         from bench import gridfs_sides
 
