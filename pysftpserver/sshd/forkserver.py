@@ -29,8 +29,8 @@ from pysftpserver.engine.limits import Limits
 from pysftpserver.engine.log import ERROR, INFO, SFTPLog
 from pysftpserver.engine.wire import encode_packet, encode_string
 from pysftpserver.host import accounts, privileges, sandbox
-from pysftpserver.host.linux import end_with_parent
-from pysftpserver.service.forking import Children, name_process
+from pysftpserver.host.linux import end_with_parent, name_process
+from pysftpserver.service.forking import Children
 from pysftpserver.sshd.metrics import Metrics
 from pysftpserver.sshd.tally import Share, Tally
 from pysftpserver.sshd.tickets import (
@@ -111,9 +111,9 @@ class ForkServer:
             name_process(FORK_SERVER)
             if run_as is not None:
                 privileges.keep_only(privileges.TO_BECOME_OTHERS)
-            opens_any = prepare()
-            _rehearse(opens_any, REHEARSALS)
-            _Forking([theirs for _, theirs in pairs], storage_of, run_as, most, opens_any).run()
+            open_sample = prepare()
+            _rehearse(open_sample, REHEARSALS)
+            _Forking([theirs for _, theirs in pairs], storage_of, run_as, most, open_sample).run()
             status = 0
         finally:
             os._exit(status)
@@ -194,14 +194,14 @@ class _Forking:
         storage_of: StorageOf,
         run_as: RunAs | None,
         most: int,
-        opens_any: Callable[[], SFTPAbstractServerStorage],
+        open_sample: Callable[[], SFTPAbstractServerStorage],
     ) -> None:
         self._places = {one.fileno(): _Place(number, one) for number, one in enumerate(sockets)}
         self.storage_of = storage_of
         self.run_as = run_as
         self._most = most
         self._children: dict[int, _Child] = {}
-        self._opens_any = opens_any
+        self._open_sample = open_sample
         self._spares: dict[int, socket.socket] = {}
         self._most_spares = len(self._places)
         self._pause = SOON
@@ -326,7 +326,7 @@ class _Forking:
             ours.close()
             end_with_parent(self._pid, signal.SIGKILL)
             name_process(SPARE)
-            _rehearse(self._opens_any, 1)
+            _rehearse(self._open_sample, 1)
             if self.run_as is None:  # or they would be asked for with what it takes to become others
                 accounts.username(os.getuid())  # not kept: the process may wait for days
                 accounts.groupname(os.getgid())
@@ -418,7 +418,7 @@ class _NoRoom(Exception):
         self.status = status
 
 
-def _rehearse(opens_any: Callable[[], SFTPAbstractServerStorage], times: int) -> None:
+def _rehearse(open_sample: Callable[[], SFTPAbstractServerStorage], times: int) -> None:
     """Do what each session does at its beginning, without a sandbox.
 
     The interpreter adapts code to what it does, and fills caches: done here, it is shared by all sessions.
@@ -440,7 +440,7 @@ def _rehearse(opens_any: Callable[[], SFTPAbstractServerStorage], times: int) ->
             log = _Log(control, ERROR)
             server = engine_of(
                 Ticket.unpacked(ticket),
-                lambda user: opens_any(),
+                lambda user: open_sample(),
                 log,
                 control.metrics,
                 Limits(),

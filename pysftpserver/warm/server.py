@@ -16,7 +16,8 @@ import time
 
 from pysftpserver.engine.log import ERROR, VERBOSE
 from pysftpserver.failures import BadInput, Unavailable, reason_of
-from pysftpserver.service.forking import Children, name_process
+from pysftpserver.host.linux import name_process
+from pysftpserver.service.forking import Children
 from pysftpserver.service.hangups import heed_held_hangup
 from pysftpserver.service.localsockets import Taken, listen, turn
 from pysftpserver.service.loglimit import LogLimit
@@ -71,7 +72,7 @@ class Server:
         self._sessions: dict[int, tuple[int, int]] = {}  # by process: the connection, and the account
         self._spare: tuple[socket.socket, int] | None = None
         self._is_ending = False
-        self._reasons, self._teller = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._reasons, self._to_reasons = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._path = settings.place()
         self._listener = listening(self._path, self._uid)
         raise_descriptor_limit(settings.max_connections, 1)
@@ -165,11 +166,11 @@ class Server:
         """In a new process: be a session's."""
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
-        close_all_but(sock.fileno(), self._teller)
+        close_all_but(sock.fileno(), self._to_reasons)
         os.setsid()
         name_process(SESSION)
         grace = self._settings.login_grace
-        return Session(self._commands, self._own, self._code, grace, self._teller)
+        return Session(self._commands, self._own, self._code, grace, self._to_reasons)
 
     # --- the spare process --------------------------------------------------------------------------------
 

@@ -81,15 +81,15 @@ class Session:
     """A session's process.
 
     commands: what can be run, by name. own, loaded: the server's. grace: seconds for each step of the
-    hand-over. teller: a descriptor for the reason why a client is not served, in one line.
+    hand-over. reasons: a descriptor to write to why a client is not served, in one line.
     """
 
-    def __init__(self, commands: Commands, own: Bounds, loaded: Code, grace: float, teller: int) -> None:
+    def __init__(self, commands: Commands, own: Bounds, loaded: Code, grace: float, reasons: int) -> None:
         self._commands = commands
         self._own = own
         self._code = loaded
         self._grace = grace
-        self._teller = teller
+        self._reasons = reasons
 
     def serve(self, sock: socket.socket) -> int:
         """Serve the client of a connection; return the exit status of this process. Raises OSError."""
@@ -99,13 +99,13 @@ class Session:
             status = self._take_over(peer)
         except (OSError, Refused) as error:
             with contextlib.suppress(OSError):  # full
-                os.write(self._teller, f"{peer.uid} {reason_of(error)}\n".encode("ascii", "replace"))
+                os.write(self._reasons, f"{peer.uid} {reason_of(error)}\n".encode("ascii", "replace"))
             status = REFUSED
         if status:
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
             return status
-        os.close(self._teller)
+        os.close(self._reasons)
         status = self._run()
         self._end(status)
         return status
