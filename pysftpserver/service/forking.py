@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Children:
     """The children of this process.
 
-    handlers: by signal, for those that this process handles or ignores. descriptor becomes readable when a signal has
-    come, or a child has ended.
+    handlers: by signal, for those that this process handles or ignores. descriptor becomes readable
+    when a signal has come, or a child has ended.
     """
 
     def __init__(self, handlers: Mapping[int, Callable[[int, object], object] | signal.Handlers]) -> None:

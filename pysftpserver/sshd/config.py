@@ -36,6 +36,8 @@ DEFAULT_USERS = "users.toml"
 class ServerSettings(ServiceSettings):
     """The settings of pysftpd."""
 
+    INSTEAD_OF_ROOT = "start it as another account, name one in the setting account"
+
     port = Setting(
         PORT, 2200, "Listen on this port; 0 is any free one, which the log names.", aliases=("sftp_port",)
     )

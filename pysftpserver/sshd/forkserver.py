@@ -3,8 +3,8 @@
 It is forked itself before asyncssh is loaded, keys are read and sockets listen, so a session's process has
 none of those. Each process that serves SSH has a socket to it, and hands over a ticket and descriptors:
 the one that carries SFTP, one to say what the session is to do and to hear how it is, and the audit log's,
-if there is one. Where sessions run as accounts of the host (run_as.py), this server alone keeps what it
-takes of root to become those, and decides which. What may not enter: SSH, asyncio, concrete storages.
+if there is one. Where sessions run as accounts of the host (run_as.py), only this server keeps the
+capabilities for that, and it decides which account. What may not enter: SSH, asyncio, concrete storages.
 Facts: unix(7), fork(2), getrlimit(2), prctl(2).
 """
 
@@ -73,9 +73,9 @@ LATER = 1.0  # the same after one could not be forked
 ENTRY = struct.Struct(">I")  # what a spare process is told first: its place in the tally; then the ticket
 MOST_DESCRIPTORS = 3  # that come with a ticket
 ORPHANS = 1.0  # seconds that sessions have to end if the process that serves them has ended
-OOM_SCORE = b"500"  # where memory is short, the kernel ends a session, and not what all depend on
+OOM_SCORE = b"500"  # where memory is short, the kernel ends sessions before the server
 OUT_OF_TIME = 75  # exit status of a session that was busy with one request for too long
-OUT_OF_MEMORY = 76  # and of one that could not go on
+OUT_OF_MEMORY = 76  # exit status of one that had no memory left
 
 
 class ForkServer:
@@ -327,7 +327,7 @@ class _Forking:
             end_with_parent(self._pid, signal.SIGKILL)
             name_process(SPARE)
             _rehearse(self._open_sample, 1)
-            if self.run_as is None:  # or they would be asked for with what it takes to become others
+            if self.run_as is None:  # no look-ups by libraries while this process has capabilities
                 accounts.username(os.getuid())  # not kept: the process may wait for days
                 accounts.groupname(os.getgid())
             with theirs:
@@ -384,7 +384,7 @@ class _Forking:
             sock.close()
 
     def be_a_session(self, user: User) -> None:
-        """In a new process: be the account that a user's session runs as. Raises Refused, OSError."""
+        """In a new process: become the account that a user's session runs as. Raises Refused, OSError."""
         if self.run_as is not None:
             try:
                 account = self.run_as.account_of(user)
@@ -559,7 +559,7 @@ def _serve(
     share_of: takes max_handles and what is called when it is reached.
     """
     if not all(stat.S_ISSOCK(os.fstat(one).st_mode) for one in (data, talk)):
-        return 1  # nothing else may be written to as another account
+        return 1  # as another account, write to sockets only
     control = _Control(talk)
     log = _Log(control, ticket.log_level)
     try:
@@ -568,7 +568,9 @@ def _serve(
         if ticket.audit is not None and audit is None:
             raise Refused("the audit log was not handed over")  # its name comes from the other process
         if forking.run_as is not None:
-            ticket = replace(ticket, allow_setid=False)  # what the other process says must not lend accounts
+            ticket = replace(
+                ticket, allow_setid=False
+            )  # programs with set-uid bits would lend the account to others
         _limit(ticket, forking.segment)
         limits = Limits()
         limits.handles = min(limits.handles, ticket.handles)

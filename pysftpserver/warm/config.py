@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 
 from pysftpserver.service.settings import COUNT, FILE, LogSettings, Setting, optional, seconds
-from pysftpserver.warm.client import EVERYBODYS, NAME, OWN
+from pysftpserver.warm.client import NAME, OWN, SHARED
 
 
 class ServerSettings(LogSettings):
     """What pysftp-warm can be told."""
 
-    audit = None  # a session's own, an option of its command
+    audit = None  # an option of each session's command
     allow_root = None  # type: ignore[assignment] # root's resident becomes the account of each client
     socket = Setting(
         optional(FILE),
@@ -33,4 +33,4 @@ class ServerSettings(LogSettings):
     def place(self) -> str:
         """The path of the socket."""
         uid = os.geteuid()
-        return self.socket or f"{OWN % uid if uid else EVERYBODYS}/{NAME}"
+        return self.socket or f"{OWN % uid if uid else SHARED}/{NAME}"

@@ -1,7 +1,7 @@
 """The resident: listens, and forks a process for each client, which does all the rest.
 
-This process reads nothing that a client sends, waits for no client, and keeps a connection only to say by
-which signal a session's process was killed. If it ends, sessions go on, and new ones serve themselves.
+This process reads nothing that a client sends, waits for no client, and keeps a connection only to tell the
+client by which signal its session was killed. If it ends, sessions continue, and new ones serve themselves.
 What may not enter: requests, sessions. Facts: unix(7), wait(2).
 """
 
@@ -100,7 +100,7 @@ class Server:
                 self._fork_spare()
         with contextlib.suppress(OSError):
             os.unlink(self._path)
-        self._log.info(f"the end; {len(self._sessions)} sessions go on without this process")
+        self._log.info(f"stopping; {len(self._sessions)} sessions continue")
         return 0
 
     def _end(self, number: int, frame: object) -> None:
@@ -148,7 +148,7 @@ class Server:
         if of_account >= self._settings.max_per_user or len(self._sessions) >= self._settings.max_connections:
             return "there are too many sessions"
         if self._throttle.wait(str(uid), time.monotonic()):
-            return "it has failed before"
+            return "its last connections have failed"
         return None
 
     def _fork(self, sock: socket.socket) -> int:
@@ -230,7 +230,9 @@ class Server:
             if code == REFUSED:
                 self._throttle.failed(str(uid), time.monotonic())
             elif code == STALE and self._code.has_changed():
-                self._log.info("the code of pysftpserver has changed: start this server again")
+                self._log.info(
+                    "pysftpserver has been replaced; stopping, to be started again with the new version"
+                )
                 self._is_ending = True
 
     def _log_reasons(self) -> None:

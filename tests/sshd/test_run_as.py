@@ -220,7 +220,7 @@ class Sessions(unittest.TestCase):
             with self.assertRaises(asyncssh.ChannelOpenError):
                 await server.begun(name)
         server.logs("'root': no session: account root has uid 0")
-        server.logs("'mail': no session: run_as mail: it is not in run_as_accounts")
+        server.logs("'mail': no session: run_as mail: not in run_as_accounts")
 
     @asynchronous
     async def test_a_session_that_hangs_as_another_account_is_ended_all_the_same(self):
