@@ -55,7 +55,7 @@ if TYPE_CHECKING:
             """The session is about to wait. is_idle: it has nothing to serve or send, and nothing open."""
 
         def leaves(self, is_idle: bool) -> bool:
-            """Whether the session ends now. is_idle: it has nothing to serve or send, nothing open, and no input."""
+            """Whether the session ends now. is_idle: as above, and nothing more has come."""
 
 
 BUFFER = 1 << 19  # bytes; must hold the largest packet, and more saves reads

@@ -1,7 +1,8 @@
 """The C library's functions, called through the compiled part of ctypes.
 
 Importing ctypes itself would take a tenth of a session's start, and only the names of a few C types are
-needed of what it adds. What may not enter: which functions are called, and what for. Facts: the source of ctypes.
+needed of what it adds. What may not enter: which functions are called, and what for.
+Facts: the source of ctypes.
 """
 
 from __future__ import annotations

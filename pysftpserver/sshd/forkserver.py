@@ -568,9 +568,7 @@ def _serve(
         if ticket.audit is not None and audit is None:
             raise Refused("the audit log was not handed over")  # its name comes from the other process
         if forking.run_as is not None:
-            ticket = replace(
-                ticket, allow_setid=False
-            )  # programs with set-uid bits would lend the account to others
+            ticket = replace(ticket, allow_setid=False)  # such programs would lend the account to others
         _limit(ticket, forking.segment)
         limits = Limits()
         limits.handles = min(limits.handles, ticket.handles)

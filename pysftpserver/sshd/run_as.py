@@ -1,4 +1,4 @@
-"""Decides which account of the host each session runs as, by the configuration that root started the server with.
+"""Decides which account of the host each session runs as, by the configuration that root started with.
 
 The process that serves SSH says who has logged in. The account is decided here, in the process that becomes
 it: that one has read the configuration before, takes nothing from clients, and keeps its list when the other

@@ -18,10 +18,7 @@ OWN, SHARED = "/run/user/%d/pysftp-warm", "/run/pysftp-warm"
 NAME = "socket"
 
 FORMAT = b"1"  # of the request
-READY, GO = (
-    b"ready",
-    b"go",
-)  # each followed by a random number of the resident's, so that neither is sent early
+READY, GO = b"ready", b"go"  # each followed by a random number of the resident's: neither is sent early
 PATIENCE = 2.0  # seconds for an answer
 LONGEST = 1 << 16  # bytes of a request
 ANSWER = 16  # bytes

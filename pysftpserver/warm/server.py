@@ -230,9 +230,7 @@ class Server:
             if code == REFUSED:
                 self._throttle.failed(str(uid), time.monotonic())
             elif code == STALE and self._code.has_changed():
-                self._log.info(
-                    "pysftpserver has been replaced; stopping, to be started again with the new version"
-                )
+                self._log.info("pysftpserver has been replaced; stopping, to be started anew")
                 self._is_ending = True
 
     def _log_reasons(self) -> None:

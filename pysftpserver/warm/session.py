@@ -111,7 +111,7 @@ class Session:
         return status
 
     def _take_over(self, peer: Peer) -> int:
-        """Become the client's account, and take its session over. Returns 0, or why there is nothing to serve.
+        """Become the client's account, and take over its session. Returns 0, or why there is nothing to do.
 
         Raises OSError, Refused.
         """
