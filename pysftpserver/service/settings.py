@@ -410,7 +410,7 @@ class LogSettings(Settings):
         "Write the log as text (plain) or as one JSON object per line (json).",
     )
     log_size = Setting(
-        optional(whole(1, 1_000_000, "MIB")), 100, "Rotate the log file at this size (MiB); none is never."
+        optional(whole(1, 1_000_000, "MIB")), 100, "Rotate the log file at this size (MiB); none means never."
     )
     log_keep = Setting(whole(1, 1000), 5, "Number of rotated log files to keep.")
     log_rate = Setting(

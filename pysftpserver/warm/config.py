@@ -17,14 +17,17 @@ class ServerSettings(LogSettings):
         optional(FILE),
         None,
         "Listen on this socket, in a directory that belongs to this account and that no other may write. "
-        "Commands look elsewhere only if PYSFTP_WARM in their environment names it.",
+        "For another than the default, set PYSFTP_WARM in the environment of the commands.",
         unset="/run/pysftp-warm/socket for root, /run/user/UID/pysftp-warm/socket for other accounts",
     )
     max_connections = Setting(
-        COUNT, 1000, "Maximum number of sessions; further clients serve themselves.", reloads=True
+        COUNT, 1000, "Maximum number of sessions; further commands serve by themselves.", reloads=True
     )
     max_per_user = Setting(
-        COUNT, 100, "Maximum number of sessions of one account; further ones serve themselves.", reloads=True
+        COUNT,
+        100,
+        "Maximum number of sessions of one account; further commands serve by themselves.",
+        reloads=True,
     )
     login_grace = Setting(
         seconds(), 5.0, "Close a connection that has not handed its session over after this many seconds."
