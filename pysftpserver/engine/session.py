@@ -107,8 +107,8 @@ class Session:
         mode &= ~self._dropped_bits
         return SFTPAttributes(attrs.size, attrs.uid, attrs.gid, mode, attrs.atime, attrs.mtime)
 
-    def give_way(self) -> None:
-        """Called between two steps of a request that takes long. Raises SFTPFailure if it has to give up."""
+    def count_step(self) -> None:
+        """Count a step of a request that takes long. Raises SFTPFailure if the request has to stop."""
         self.steps += 1
         if self.on_step is not None:
             self.on_step()

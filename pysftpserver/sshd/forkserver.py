@@ -222,7 +222,7 @@ class _Forking:
             for descriptor, place in self._places.items():
                 self._poll.register(descriptor, select.POLLIN | (select.POLLOUT if place.unsent else 0))
             self._poll.register(self._forked.descriptor, select.POLLIN)
-            events = self._poll.poll(self._patience())
+            events = self._poll.poll(self._timeout())
             if not events and self._lacks_spare():
                 self._add_spare()
             for descriptor, _ in events:
@@ -241,7 +241,7 @@ class _Forking:
     def _lacks_spare(self) -> bool:
         return len(self._spares) < self._most_spares and bool(self._places)
 
-    def _patience(self) -> float | None:
+    def _timeout(self) -> float | None:
         """Milliseconds to wait for something to do; None: without end."""
         if self._lacks_spare():
             return 1000 * self._pause
@@ -583,7 +583,7 @@ def _serve(
         control.tell(begun=False)
         return 1
     control.server = server
-    _watch_the_clock(server, control, ticket.seconds)
+    _limit_request_time(server, control, ticket.seconds)
     control.tell(begun=True, root=root)
     signal.signal(STOP, signal.SIG_IGN)  # after the session; before it, one that hangs is ended by it
     try:
@@ -609,7 +609,7 @@ def _limit(ticket: Ticket, segment: int) -> None:
         resource.setrlimit(kind, (most, most))
 
 
-def _watch_the_clock(server: SFTPServer, control: _Control, seconds: int) -> None:
+def _limit_request_time(server: SFTPServer, control: _Control, seconds: int) -> None:
     """End this process when a single request takes more processor time than that.
 
     The kernel sends a signal each time that much has been used. If bytes have moved since the last one, or a

@@ -21,7 +21,9 @@ GROUP = "@"  # in front of the name of a group, whose members sessions may run a
 
 
 class RunAs:
-    """own: the server's account, for users who have no other. names: accounts and @groups that are allowed.
+    """The accounts that sessions may run as.
+
+    own: the server's account, for users who have no other. names: accounts and @groups that are allowed.
     default: the account of users who do not have one, which is allowed as well.
     """
 
