@@ -55,7 +55,7 @@ if TYPE_CHECKING:
             """The session is about to wait. is_idle: it has nothing to serve or send, and nothing open."""
 
         def leaves(self, is_idle: bool) -> bool:
-            """Whether the session is to end. is_idle: it has received nothing more, either."""
+            """Whether the session ends now. is_idle: as above, and nothing more has come."""
 
 
 BUFFER = 1 << 19  # bytes; must hold the largest packet, and more saves reads
@@ -122,7 +122,7 @@ def _pump(server: SFTPServer, wakeup: int, control: Control | None) -> None:
     view, room = _buffer(BUFFER), _buffer(LONGEST_READ)
     start = end = 0
     waiting = _Waiting(server.fd_in, server.fd_out, wakeup, server.limits.idle, control)
-    server.look = _looking(server)
+    server.on_step = _reader_watch(server)
     moved = 0  # bytes since the last wait, both ways
     at_eof = False
     while not server.stopping:
@@ -168,15 +168,15 @@ def _pump(server: SFTPServer, wakeup: int, control: Control | None) -> None:
                 return
 
 
-def _looking(server: SFTPServer) -> Callable[[], None]:
+def _reader_watch(server: SFTPServer) -> Callable[[], None]:
     """A function that sets server.stopping when the reader of the replies is gone."""
     poll = select.poll()
     poll.register(server.fd_out, 0)
 
-    def look() -> None:
+    def stop_if_gone() -> None:
         server.stopping = server.stopping or bool(poll.poll(0))
 
-    return look
+    return stop_if_gone
 
 
 def _buffer(size: int) -> memoryview:

@@ -49,9 +49,9 @@ def prepare() -> None:
     import pysftpserver.stdio
     import pysftpserver.uploads.atomic
     import pysftpserver.uploads.durable  # noqa: F401
-    from pysftpserver.host.sandbox import load_what_threads_end_with
+    from pysftpserver.host.sandbox import load_libgcc
 
-    load_what_threads_end_with()
+    load_libgcc()
 
 
 def rehearse() -> None:

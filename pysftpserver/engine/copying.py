@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pysftpserver.engine.handles import FileHandle
     from pysftpserver.engine.session import Session
 
-KERNEL_STEP = 16 << 20  # bytes a call: some 10 milliseconds; between two, the session gives way
+KERNEL_STEP = 16 << 20  # bytes a call, some 10 milliseconds: each is a step, after which the session can end
 STORAGE_STEP = 256 << 10  # bytes
 TOLERANCE = 64 << 10  # bytes that may be missing at the end of a file: sftp-server's buffer, its status OK
 
@@ -52,7 +52,7 @@ def copy_data(
     copied = 0
     step = _kernel_step(session, source, target)
     while copied < todo:
-        session.give_way()
+        session.count_step()
         wanted = min(KERNEL_STEP, todo - copied)
         count = step(offset + copied, wanted, target_offset + copied) if step else None
         if count is None:

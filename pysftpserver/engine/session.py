@@ -58,8 +58,8 @@ class Session:
     the set-uid and set-gid bits of modes that clients send; without it, they are dropped.
     output: the replies that wait to be sent. queue_limit: bytes of them from which nothing more is served.
     position: how far the buffer that is being served has been consumed. stopping: set by a door, for
-    requests that take long to give up. look: called between the steps of such requests, for a door that has
-    to look whether to stop. steps: how many there were. ended: why the session has to end, once it has to.
+    requests that take long to give up. on_step: called between the steps of such requests; it may set
+    stopping. steps: how many there were. ended: why the session has to end, once it has to.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Session:
         self.queue_limit = limits.queue
         self.position = 0
         self.stopping = False
-        self.look: Callable[[], None] | None = None
+        self.on_step: Callable[[], None] | None = None
         self.steps = 0
         self.ended: str | None = None
         self.handles = HandleTable(storage, log, limits.handles)
@@ -107,11 +107,11 @@ class Session:
         mode &= ~self._dropped_bits
         return SFTPAttributes(attrs.size, attrs.uid, attrs.gid, mode, attrs.atime, attrs.mtime)
 
-    def give_way(self) -> None:
-        """Called between two steps of a request that takes long. Raises SFTPFailure if it has to give up."""
+    def count_step(self) -> None:
+        """Count a step of a request that takes long. Raises SFTPFailure if the request has to stop."""
         self.steps += 1
-        if self.look is not None:
-            self.look()
+        if self.on_step is not None:
+            self.on_step()
         if self.stopping:
             raise SFTPFailure("The server is going down")
 

@@ -1,11 +1,13 @@
-"""The C library's functions, called by the compiled part of ctypes alone.
+"""The C library's functions, called through the compiled part of ctypes.
 
-Importing ctypes would take a tenth of a session's start, and only the names of a few C types are needed of
-what it adds. What may not enter: which functions are called, and what for. Facts: the source of ctypes.
+Importing ctypes itself would take a tenth of a session's start, and only the names of a few C types are
+needed of what it adds. What may not enter: which functions are called, and what for.
+Facts: the source of ctypes.
 """
 
 from __future__ import annotations
 
+import os
 from _ctypes import (
     FUNCFLAG_CDECL,
     FUNCFLAG_USE_ERRNO,
@@ -81,3 +83,11 @@ def function(name: str) -> Any:
         return _Function(dlsym(_everything, name))
     except OSError:
         return None
+
+
+def check(result: int) -> int:
+    """The result of a function that returns -1 for an error. Raises OSError with its errno."""
+    if result < 0:
+        error = get_errno()
+        raise OSError(error, os.strerror(error))
+    return result

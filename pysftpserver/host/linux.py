@@ -11,6 +11,7 @@ import errno
 import os
 import sys
 
+from pysftpserver.failures import one_line
 from pysftpserver.host import libc
 
 OPENAT2 = 437  # the same number on every architecture
@@ -24,12 +25,13 @@ SYNC_FILE_RANGE_WRITE = 2
 
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 PR_SET_NO_NEW_PRIVS = 38
+LONGEST_NAME = 15  # bytes of a process's
 
 PROC_SUPER_MAGIC = 0x9FA0  # statfs(2)'s type of procfs
 # The types of ext4, XFS, Btrfs, F2FS and tmpfs, whose syncfs(2) is as good as an fsync(2) of each file. That
 # of FUSE does not ask the program behind it, and those of stacked file systems differ between kernels.
 SYNCED_AS_A_WHOLE = {0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x01021994}
-SYNCFS_SAYS_ERRORS = (5, 8)  # of the kernel
+SYNCFS_REPORTS_ERRORS = (5, 8)  # from this version of the kernel on
 
 _ATTEMPTS = 128  # openat2 gives EAGAIN when a rename elsewhere made it unsure; trying again is the cure
 
@@ -93,9 +95,7 @@ def rename_noreplace(old_dir: int | None, old: bytes, new_dir: int | None, new: 
     if _renameat2 is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     directories = [AT_FDCWD if number is None else number for number in (old_dir, new_dir)]
-    if _renameat2(directories[0], old, directories[1], new, RENAME_NOREPLACE) != 0:
-        error = libc.get_errno()
-        raise OSError(error, os.strerror(error))
+    libc.check(_renameat2(directories[0], old, directories[1], new, RENAME_NOREPLACE))
 
 
 def start_writing(descriptor: int) -> None:
@@ -111,34 +111,36 @@ def sync_file_system(descriptor: int) -> bool:
     could not be written since this one was opened.
     """
     statfs = _Statfs()
-    if not _syncfs_says_errors() or _fstatfs(descriptor, statfs) or statfs[0] not in SYNCED_AS_A_WHOLE:
+    if not _syncfs_reports_errors() or _fstatfs(descriptor, statfs) or statfs[0] not in SYNCED_AS_A_WHOLE:
         return False
-    if _syncfs(descriptor):
-        error = libc.get_errno()
-        raise OSError(error, os.strerror(error))
+    libc.check(_syncfs(descriptor))
     return True
 
 
-def _syncfs_says_errors() -> bool:
+def _syncfs_reports_errors() -> bool:
     release = os.uname().release.split("-")[0].split(".")
-    return tuple(int(part) for part in release[:2] if part.isdigit()) >= SYNCFS_SAYS_ERRORS
+    return tuple(int(part) for part in release[:2] if part.isdigit()) >= SYNCFS_REPORTS_ERRORS
+
+
+def prctl(option: int, value: int) -> None:
+    """prctl(2) with one argument, a number. Raises OSError."""
+    zero = libc.c_ulong(0)
+    libc.check(_prctl(option, libc.c_ulong(value), zero, zero, zero))
 
 
 def end_with_parent(parent: int, number: int) -> None:
     """Get this signal when the parent, whose process id is given, ends; at once if it has ended."""
-    if _prctl(PR_SET_PDEATHSIG, libc.c_ulong(number)) != 0:
-        error = libc.get_errno()
-        raise OSError(error, os.strerror(error))
+    prctl(PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os.kill(os.getpid(), number)
 
 
-def name_thread(name: bytes) -> None:
-    """Give this thread, the first one for the process, a name of at most 15 bytes for ps(1) and top(1)."""
-    _prctl(PR_SET_NAME, libc.c_char_p(name))
+def name_process(name: str) -> None:
+    """Give this process a name for ps(1) and top(1). Call it in the first thread."""
+    _prctl(PR_SET_NAME, libc.c_char_p(one_line(name).encode("ascii", "replace")[:LONGEST_NAME]))
 
 
 def forbid_new_privileges() -> None:
-    """Nothing that this process starts gets more privileges than it has; for good. (It always works.)"""
+    """Keep this process, and all that it starts, from ever getting more privileges. (It always works.)"""
     zero = libc.c_ulong(0)
     _prctl(PR_SET_NO_NEW_PRIVS, libc.c_ulong(1), zero, zero, zero)

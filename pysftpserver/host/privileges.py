@@ -1,6 +1,6 @@
-"""Giving up the rights of root: all of them, to be an account of the host, or all but a few capabilities.
+"""Gives up root's rights for good: all of them, to be an account of the host, or all but a few capabilities.
 
-A process does it for itself and for good. What may not enter: which process may be which account, sessions.
+What may not enter: which process may be which account, sessions.
 Facts: capabilities(7), credentials(7), setresuid(2), prctl(2), getpwnam(3), getgrouplist(3).
 """
 
@@ -12,17 +12,17 @@ import struct
 
 from pysftpserver.failures import one_line
 from pysftpserver.host import libc
-from pysftpserver.host.linux import forbid_new_privileges
+from pysftpserver.host.linux import forbid_new_privileges, prctl
 
 KILL, SETGID, SETUID = 5, 6, 7  # capabilities
 TO_BECOME_OTHERS = frozenset((KILL, SETGID, SETUID))  # and to end what others have become
 UMASK = 0o022  # of an account's sessions
-OF_THE_STARTER = ("HOME", "USER", "LOGNAME", "USERNAME", "MAIL", "SHELL", "XDG_RUNTIME_DIR")
+STARTERS_VARIABLES = ("HOME", "USER", "LOGNAME", "USERNAME", "MAIL", "SHELL", "XDG_RUNTIME_DIR")
 PR_SET_DUMPABLE, PR_CAPBSET_DROP = 4, 24
 HIGHEST = 63  # capability that the kernel's masks have room for
 VERSION_3 = 0x20080522  # of capset(2)'s arguments
 
-_capset, _call_prctl = libc.function("capset"), libc.function("prctl")
+_capset = libc.function("capset")
 
 
 class Account:
@@ -46,7 +46,7 @@ def account(name: str) -> Account:
     except (KeyError, ValueError):
         raise ValueError(f"there is no account {one_line(name)} on this host") from None
     if found.pw_uid == 0:
-        raise ValueError(f"account {one_line(name)} has the number 0: nothing is served as root")
+        raise ValueError(f"account {one_line(name)} has uid 0: nothing is served as root")
     groups = os.getgrouplist(found.pw_name, found.pw_gid)
     return Account(found.pw_name, found.pw_uid, found.pw_gid, tuple(groups))
 
@@ -74,12 +74,12 @@ def keep_only(capabilities: frozenset[int]) -> None:
     mask = sum(1 << number for number in capabilities)
     low, high = mask & 0xFFFFFFFF, mask >> 32
     header = struct.pack("=Ii", VERSION_3, 0)
-    _check(_capset(header, struct.pack("=6I", low, low, 0, high, high, 0)))  # effective, permitted
+    libc.check(_capset(header, struct.pack("=6I", low, low, 0, high, high, 0)))  # effective, permitted
     forbid_new_privileges()
 
 
 def become(wanted: Account) -> None:
-    """Be an account, without any capability, and without what could be seen of root.
+    """Become an account, without any capability and without root's environment.
 
     Other processes of the account cannot look into this one's memory. Raises OSError.
     """
@@ -88,33 +88,22 @@ def become(wanted: Account) -> None:
     os.setresgid(wanted.gid, wanted.gid, wanted.gid)
     os.setresuid(wanted.uid, wanted.uid, wanted.uid)  # it takes root's capabilities along
     keep_only(frozenset())
-    _prctl(PR_SET_DUMPABLE, 0)
+    prctl(PR_SET_DUMPABLE, 0)
     os.umask(UMASK)
-    for name in OF_THE_STARTER:
+    for name in STARTERS_VARIABLES:
         os.environ.pop(name, None)
     ids = (*os.getresuid(), *os.getresgid())
     if ids != (wanted.uid,) * 3 + (wanted.gid,) * 3 or set(os.getgroups()) != set(wanted.groups):
-        raise OSError(f"the kernel has not made this process one of {wanted.name}")
+        raise OSError(f"this process has not become {wanted.name}")
     for again in (os.setuid, os.setgid):
         with contextlib.suppress(OSError):
             again(0)
-            os._exit(1)  # root's rights could be had again: nothing may be served like that
+            os._exit(1)  # root's rights can be had again: nothing may be served
 
 
 def _bound(capabilities: frozenset[int]) -> None:
-    """Let programs that are run have no others; where that is not allowed, no_new_privs alone sees to it."""
+    """Limit what programs that this process runs can have; without the right to, no_new_privs alone does."""
     for number in range(HIGHEST + 1):
         if number not in capabilities:
-            with contextlib.suppress(OSError):  # or the kernel does not know it
-                _prctl(PR_CAPBSET_DROP, number)
-
-
-def _prctl(what: int, value: int) -> None:
-    zero = libc.c_ulong(0)
-    _check(_call_prctl(what, libc.c_ulong(value), zero, zero, zero))
-
-
-def _check(result: int) -> None:
-    if result:
-        error = libc.get_errno()
-        raise OSError(error, os.strerror(error))
+            with contextlib.suppress(OSError):  # the kernel does not know it, or this process may not
+                prctl(PR_CAPBSET_DROP, number)

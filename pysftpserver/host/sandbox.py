@@ -107,7 +107,7 @@ def confine(directories: Iterable[int] | None, read_only: bool = False, network:
         level.lacks.append("other threads: they run already")
     forbid_new_privileges()  # or the kernel lets only root confine itself
     if directories is not None and "threading" in sys.modules:
-        load_what_threads_end_with()
+        load_libgcc()
     try:
         level.holds += _landlock(landlock_abi(), directories, read_only, network)
     except OSError as error:
@@ -123,7 +123,7 @@ def rehearse() -> None:
     """Do what confine() does, except what changes something: in children of this process, it then takes less
     time.
     """
-    load_what_threads_end_with()
+    load_libgcc()
     try:
         os.close(_ruleset(landlock_abi(), (FILES, 0, 0)))
     except OSError:
@@ -133,7 +133,7 @@ def rehearse() -> None:
         _filter_of(known, True, False)
 
 
-def load_what_threads_end_with() -> None:
+def load_libgcc() -> None:
     """The C library loads this library when a thread is ended, and aborts when it cannot."""
     try:
         libc.load("libgcc_s.so.1")
@@ -261,8 +261,4 @@ def _program(audit: int, refused: Iterable[int], only_with: dict[int, int]) -> b
 
 def _call(number: int, *arguments: object) -> int:
     """syscall(2). Raises OSError."""
-    result: int = _syscall(number, *arguments)
-    if result < 0:
-        error = libc.get_errno()
-        raise OSError(error, os.strerror(error))
-    return result
+    return libc.check(_syscall(number, *arguments))

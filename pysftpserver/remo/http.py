@@ -32,7 +32,7 @@ from pysftpserver.remo.streams import (
     TooSlow,
     Writer,
 )
-from pysftpserver.service.accepting import Reserve, Seldom, words_in_need
+from pysftpserver.service.accepting import Reserve, Seldom, no_descriptor_line
 from pysftpserver.service.admission import admit
 from pysftpserver.service.serving import raise_descriptor_limit
 from pysftpserver.service.throttle import network_of
@@ -62,7 +62,7 @@ FEWEST_OPEN = 16
 PER_REQUEST = 4  # descriptors that a request may need besides its connection
 OWN = 64  # descriptors of the process and of interactive commands
 NOT_ACCEPTED = 0.2  # seconds to wait when no connection can be accepted
-NEEDS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # what accept(2) may lack
+NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # errors of accept(2)
 
 
 class Request(cheroot.HTTPRequest):  # type: ignore[misc, unused-ignore]
@@ -264,9 +264,9 @@ class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
 
 
 class Listening(socket.socket):
-    """The listening socket. Where there is no descriptor for a connection, it is closed at once.
+    """The listening socket. A connection for which there is no descriptor is closed at once.
 
-    cheroot would leave it in the queue, and look at no other connection as long as it is there.
+    cheroot would leave it in the queue, and serve no other connection until it is accepted.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -278,15 +278,15 @@ class Listening(socket.socket):
         try:
             return super().accept()
         except OSError as error:
-            if error.errno not in NEEDS:
+            if error.errno not in NO_RESOURCES:
                 raise
-            self._seldom.error(words_in_need("listener", error), time.monotonic())
+            self._seldom.error(no_descriptor_line("listener", error), time.monotonic())
             one = self._reserve.accept(super().accept)
             if one is not None:
                 one.close()
             if not self._reserve.refill():
                 time.sleep(NOT_ACCEPTED)
-        raise TimeoutError  # which cheroot takes for nothing to accept
+        raise TimeoutError  # cheroot then goes on
 
     def close(self) -> None:
         self._reserve.close()

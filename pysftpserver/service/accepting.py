@@ -1,4 +1,4 @@
-"""Accepting connections also when the process has run out of descriptors: on an event loop, and in threads.
+"""Accepts connections, even when the process has run out of descriptors: on an event loop, and in threads.
 
 asyncio's own listeners write a traceback for each attempt then, a hundred at once, and clients wait in vain.
 What may not enter: protocols, what a connection serves. Facts: accept(2), errors.
@@ -44,9 +44,9 @@ class Seldom:
 
 
 class Reserve:
-    """Descriptors that are kept for a listening socket, to accept with when there are no others.
+    """Descriptors that are kept for a listening socket, to accept connections with when there are no others.
 
-    most: how many. Not for several threads at once.
+    most: how many. Not thread-safe.
     """
 
     def __init__(self, most: int = 1) -> None:
@@ -55,7 +55,7 @@ class Reserve:
         self.refill()
 
     def refill(self) -> bool:
-        """Keep as many as there should be; return whether there are descriptors for that."""
+        """Open as many as there should be; return whether that was possible."""
         try:
             while len(self._kept) < self._most:
                 self._kept.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
@@ -64,7 +64,7 @@ class Reserve:
         return True
 
     def accept(self, accept: Callable[[], tuple[socket.socket, Any]]) -> socket.socket | None:
-        """The next connection, with one of the descriptors; None if that cannot be done either."""
+        """Close one of the descriptors and accept a connection in its place; None if that fails too."""
         if not self._kept:
             return None
         os.close(self._kept.pop())
@@ -74,12 +74,12 @@ class Reserve:
             return None
 
     def close(self) -> None:
-        """Keep none."""
+        """Close them."""
         while self._kept:
             os.close(self._kept.pop())
 
 
-def words_in_need(name: str, error: OSError, is_served: bool = False) -> str:
+def no_descriptor_line(name: str, error: OSError, is_served: bool = False) -> str:
     """The line about a connection that could not be accepted. name: of the listener."""
     action = "served from the reserve" if is_served else "closed at once"
     return f"{name}: {reason_of(error)}: connections are {action}; raise the limit on open files"
@@ -145,7 +145,7 @@ class Acceptor:
 
     def _accept_in_need(self, error: OSError) -> None:
         """Use the reserve."""
-        self._seldom.error(words_in_need(self._name, error, self._serves_in_need), self._loop.time())
+        self._seldom.error(no_descriptor_line(self._name, error, self._serves_in_need), self._loop.time())
         one = self._reserve.accept(self._listening.accept)
         if one is None:
             self._rest()

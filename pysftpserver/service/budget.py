@@ -83,7 +83,7 @@ class Portion:
             self._left = STEP
 
     def hold(self, amount: int) -> None:
-        """Have that much in all, whatever it was before. Raises Exhausted, and keeps what it had then."""
+        """Hold this many bytes in all, whatever it held. Raises Exhausted, and changes nothing then."""
         wanted = -(-max(0, amount - self._budget.reserve) // STEP) * STEP
         if wanted != self._taken:
             self._budget.take(self._holder, wanted - self._taken)

@@ -11,21 +11,16 @@ import gc
 import os
 import signal
 
-from pysftpserver.failures import one_line
-from pysftpserver.host.linux import name_thread
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-
-LONGEST_NAME = 15  # bytes, for the kernel
 
 
 class Children:
     """The children of this process.
 
-    handlers: for signals that this process heeds or ignores. descriptor becomes readable when a signal has
-    come, or a child has ended.
+    handlers: by signal, for those that this process handles or ignores. descriptor becomes readable
+    when a signal has come, or a child has ended.
     """
 
     def __init__(self, handlers: Mapping[int, Callable[[int, object], object] | signal.Handlers]) -> None:
@@ -55,8 +50,3 @@ class Children:
         with contextlib.suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 yield ended
-
-
-def name_process(name: str) -> None:
-    """Give this process a name for ps(1) and top(1)."""
-    name_thread(one_line(name).encode("ascii", "replace")[:LONGEST_NAME])

@@ -1,4 +1,4 @@
-"""Listening on a socket in the file system, in the place of a server that has ended.
+"""Listens on a socket in the file system, and replaces that of a server that has ended.
 
 What may not enter: what is said there. Facts: unix(7), flock(2).
 """
@@ -35,7 +35,7 @@ def turn(path: str) -> Iterator[None]:
 def listen(path: str, kind: int, backlog: int, mode: int = 0o600) -> socket.socket:
     """A non-blocking socket of a kind (SOCK_STREAM, ...) that listens there.
 
-    mode: who may connect, as of a file. Call it in one's turn(). Raises OSError, Taken.
+    mode: who may connect, as permissions of a file. Call it inside turn(). Raises OSError, Taken.
     """
     one = socket.socket(socket.AF_UNIX, kind)
     try:

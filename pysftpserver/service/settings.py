@@ -399,6 +399,8 @@ class Settings:
 class LogSettings(Settings):
     """What every long-running door can be told of its logs."""
 
+    INSTEAD_OF_ROOT = "start it as another account"
+
     logfile = Setting(optional(FILE), None, "Append the log to this file.", unset="standard error")
     log_level = Setting(
         LEVEL, "INFO", "Log up to this level: QUIET, FATAL, ERROR, INFO, VERBOSE or DEBUG.", reloads=True
@@ -408,7 +410,7 @@ class LogSettings(Settings):
         "Write the log as text (plain) or as one JSON object per line (json).",
     )
     log_size = Setting(
-        optional(whole(1, 1_000_000, "MIB")), 100, "Rotate the log file at this size (MiB); none is never."
+        optional(whole(1, 1_000_000, "MIB")), 100, "Rotate the log file at this size (MiB); none means never."
     )
     log_keep = Setting(whole(1, 1000), 5, "Number of rotated log files to keep.")
     log_rate = Setting(
@@ -426,7 +428,7 @@ class LogSettings(Settings):
     def refuse_root(self) -> None:
         """Raises BadInput if this process is root's and must not be."""
         if os.geteuid() == 0 and not self.allow_root:
-            raise BadInput("running as root is refused; start it as another account, or add --allow-root")
+            raise BadInput(f"running as root is refused; {self.INSTEAD_OF_ROOT}, or add --allow-root")
 
 
 # fmt: off

@@ -1,4 +1,4 @@
-"""Threads for slow work, shared by all users, of whom none can take all of them.
+"""Threads for slow work, shared by all users; no user can take all of them.
 
 What may not enter: protocols, what is done in them.
 """

@@ -1,4 +1,4 @@
-"""Gives strangers turns on an event loop: one in each round, and no more processor time than their share.
+"""Gives strangers turns on an event loop: one in each round, and at most their share of processor time.
 
 A stranger is a connection that has not logged in. Key exchanges take milliseconds each; a crowd of strangers
 would keep the loop busy with as many in each round. Networks have their turns one after the other.

@@ -1,4 +1,4 @@
-"""What a connection has received and not used, and what it sends.
+"""Buffers for what a connection has received and not used, and for what it sends.
 
 asyncssh copies much of the former, and sends each packet by itself, which wakes the client each time.
 What may not enter: SSH, limits.

@@ -36,6 +36,8 @@ DEFAULT_USERS = "users.toml"
 class ServerSettings(ServiceSettings):
     """The settings of pysftpd."""
 
+    INSTEAD_OF_ROOT = "start it as another account, name one in the setting account"
+
     port = Setting(
         PORT, 2200, "Listen on this port; 0 is any free one, which the log names.", aliases=("sftp_port",)
     )
@@ -45,8 +47,8 @@ class ServerSettings(ServiceSettings):
     )
     disk_marker = Setting(
         optional(text("NAME")), None,
-        "Serve and create folders only while sftp_path has an entry of this name, which you make on the disk "
-        "that is mounted there.",
+        "Serve and create folders only while sftp_path has an entry of this name; make it on the disk that "
+        "is mounted there.",
         unset="no check",
     )
     redis_host = Setting(text("HOST"), "localhost", "Host of the Redis server that holds the users.")
@@ -100,8 +102,7 @@ class ServerSettings(ServiceSettings):
     )
     max_sessions = Setting(
         COUNT, 1000,
-        "Maximum number of sessions that have a process; one user may have half of them. Together they take "
-        "at most this times session_memory.",
+        "Maximum number of sessions that have a process; one user may have half of them.",
     )
     session_files = Setting(
         whole(64, 1_000_000), 1024, "Maximum number of descriptors of one session's process.", reloads=True
@@ -140,16 +141,17 @@ class ServerSettings(ServiceSettings):
     buffer_bytes = Setting(
         whole(1 << 20, 1 << 62, "BYTES"), 512 << 20,
         "Maximum number of bytes that are kept for all clients: received and not served, or not sent yet. "
-        "One user may have three eighths; where it is too much, the one with most loses a connection.",
+        "One user may have three eighths. At more, the user with the most loses a connection.",
         reloads=True,
     )
     login_share = Setting(
         whole(1, 100, "PERCENT"), 50,
-        "Maximum share of one processor that all connections together take before they log in (percent).",
+        "Maximum share of one processor for all connections together that have not logged in (percent).",
         reloads=True,
     )
     rekey_timeout = Setting(
-        seconds(), 120.0, "Close a connection whose keys are not exchanged anew within this many seconds.",
+        seconds(), 120.0,
+        "Close a connection if a key exchange after the login takes longer than this many seconds.",
         reloads=True,
     )
     allow_setid = Setting(

@@ -3,8 +3,8 @@
 It is forked itself before asyncssh is loaded, keys are read and sockets listen, so a session's process has
 none of those. Each process that serves SSH has a socket to it, and hands over a ticket and descriptors:
 the one that carries SFTP, one to say what the session is to do and to hear how it is, and the audit log's,
-if there is one. Where sessions run as accounts of the host (run_as.py), this server alone keeps what it
-takes of root to become those, and decides which. What may not enter: SSH, asyncio, concrete storages.
+if there is one. Where sessions run as accounts of the host (run_as.py), only this server keeps the
+capabilities for that, and it decides which account. What may not enter: SSH, asyncio, concrete storages.
 Facts: unix(7), fork(2), getrlimit(2), prctl(2).
 """
 
@@ -29,8 +29,8 @@ from pysftpserver.engine.limits import Limits
 from pysftpserver.engine.log import ERROR, INFO, SFTPLog
 from pysftpserver.engine.wire import encode_packet, encode_string
 from pysftpserver.host import accounts, privileges, sandbox
-from pysftpserver.host.linux import end_with_parent
-from pysftpserver.service.forking import Children, name_process
+from pysftpserver.host.linux import end_with_parent, name_process
+from pysftpserver.service.forking import Children
 from pysftpserver.sshd.metrics import Metrics
 from pysftpserver.sshd.tally import Share, Tally
 from pysftpserver.sshd.tickets import (
@@ -73,9 +73,9 @@ LATER = 1.0  # the same after one could not be forked
 ENTRY = struct.Struct(">I")  # what a spare process is told first: its place in the tally; then the ticket
 MOST_DESCRIPTORS = 3  # that come with a ticket
 ORPHANS = 1.0  # seconds that sessions have to end if the process that serves them has ended
-OOM_SCORE = b"500"  # where memory is short, the kernel ends a session, and not what all depend on
+OOM_SCORE = b"500"  # where memory is short, the kernel ends sessions before the server
 OUT_OF_TIME = 75  # exit status of a session that was busy with one request for too long
-OUT_OF_MEMORY = 76  # and of one that could not go on
+OUT_OF_MEMORY = 76  # exit status of one that had no memory left
 
 
 class ForkServer:
@@ -111,9 +111,9 @@ class ForkServer:
             name_process(FORK_SERVER)
             if run_as is not None:
                 privileges.keep_only(privileges.TO_BECOME_OTHERS)
-            opens_any = prepare()
-            _rehearse(opens_any, REHEARSALS)
-            _Forking([theirs for _, theirs in pairs], storage_of, run_as, most, opens_any).run()
+            open_sample = prepare()
+            _rehearse(open_sample, REHEARSALS)
+            _Forking([theirs for _, theirs in pairs], storage_of, run_as, most, open_sample).run()
             status = 0
         finally:
             os._exit(status)
@@ -194,14 +194,14 @@ class _Forking:
         storage_of: StorageOf,
         run_as: RunAs | None,
         most: int,
-        opens_any: Callable[[], SFTPAbstractServerStorage],
+        open_sample: Callable[[], SFTPAbstractServerStorage],
     ) -> None:
         self._places = {one.fileno(): _Place(number, one) for number, one in enumerate(sockets)}
         self.storage_of = storage_of
         self.run_as = run_as
         self._most = most
         self._children: dict[int, _Child] = {}
-        self._opens_any = opens_any
+        self._open_sample = open_sample
         self._spares: dict[int, socket.socket] = {}
         self._most_spares = len(self._places)
         self._pause = SOON
@@ -222,7 +222,7 @@ class _Forking:
             for descriptor, place in self._places.items():
                 self._poll.register(descriptor, select.POLLIN | (select.POLLOUT if place.unsent else 0))
             self._poll.register(self._forked.descriptor, select.POLLIN)
-            events = self._poll.poll(self._patience())
+            events = self._poll.poll(self._timeout())
             if not events and self._lacks_spare():
                 self._add_spare()
             for descriptor, _ in events:
@@ -241,7 +241,7 @@ class _Forking:
     def _lacks_spare(self) -> bool:
         return len(self._spares) < self._most_spares and bool(self._places)
 
-    def _patience(self) -> float | None:
+    def _timeout(self) -> float | None:
         """Milliseconds to wait for something to do; None: without end."""
         if self._lacks_spare():
             return 1000 * self._pause
@@ -326,8 +326,8 @@ class _Forking:
             ours.close()
             end_with_parent(self._pid, signal.SIGKILL)
             name_process(SPARE)
-            _rehearse(self._opens_any, 1)
-            if self.run_as is None:  # or they would be asked for with what it takes to become others
+            _rehearse(self._open_sample, 1)
+            if self.run_as is None:  # no look-ups by libraries while this process has capabilities
                 accounts.username(os.getuid())  # not kept: the process may wait for days
                 accounts.groupname(os.getgid())
             with theirs:
@@ -384,7 +384,7 @@ class _Forking:
             sock.close()
 
     def be_a_session(self, user: User) -> None:
-        """In a new process: be the account that a user's session runs as. Raises Refused, OSError."""
+        """In a new process: become the account that a user's session runs as. Raises Refused, OSError."""
         if self.run_as is not None:
             try:
                 account = self.run_as.account_of(user)
@@ -418,7 +418,7 @@ class _NoRoom(Exception):
         self.status = status
 
 
-def _rehearse(opens_any: Callable[[], SFTPAbstractServerStorage], times: int) -> None:
+def _rehearse(open_sample: Callable[[], SFTPAbstractServerStorage], times: int) -> None:
     """Do what each session does at its beginning, without a sandbox.
 
     The interpreter adapts code to what it does, and fills caches: done here, it is shared by all sessions.
@@ -440,7 +440,7 @@ def _rehearse(opens_any: Callable[[], SFTPAbstractServerStorage], times: int) ->
             log = _Log(control, ERROR)
             server = engine_of(
                 Ticket.unpacked(ticket),
-                lambda user: opens_any(),
+                lambda user: open_sample(),
                 log,
                 control.metrics,
                 Limits(),
@@ -559,7 +559,7 @@ def _serve(
     share_of: takes max_handles and what is called when it is reached.
     """
     if not all(stat.S_ISSOCK(os.fstat(one).st_mode) for one in (data, talk)):
-        return 1  # nothing else may be written to as another account
+        return 1  # as another account, write to sockets only
     control = _Control(talk)
     log = _Log(control, ticket.log_level)
     try:
@@ -568,7 +568,7 @@ def _serve(
         if ticket.audit is not None and audit is None:
             raise Refused("the audit log was not handed over")  # its name comes from the other process
         if forking.run_as is not None:
-            ticket = replace(ticket, allow_setid=False)  # what the other process says must not lend accounts
+            ticket = replace(ticket, allow_setid=False)  # such programs would lend the account to others
         _limit(ticket, forking.segment)
         limits = Limits()
         limits.handles = min(limits.handles, ticket.handles)
@@ -583,7 +583,7 @@ def _serve(
         control.tell(begun=False)
         return 1
     control.server = server
-    _watch_the_clock(server, control, ticket.seconds)
+    _limit_request_time(server, control, ticket.seconds)
     control.tell(begun=True, root=root)
     signal.signal(STOP, signal.SIG_IGN)  # after the session; before it, one that hangs is ended by it
     try:
@@ -609,7 +609,7 @@ def _limit(ticket: Ticket, segment: int) -> None:
         resource.setrlimit(kind, (most, most))
 
 
-def _watch_the_clock(server: SFTPServer, control: _Control, seconds: int) -> None:
+def _limit_request_time(server: SFTPServer, control: _Control, seconds: int) -> None:
     """End this process when a single request takes more processor time than that.
 
     The kernel sends a signal each time that much has been used. If bytes have moved since the last one, or a

@@ -1,8 +1,8 @@
-"""Which account of the host each session runs as, by the configuration that root has started the server with.
+"""Decides which account of the host each session runs as, by the configuration that root started with.
 
-The process that serves SSH says who has logged in. What it may make of that is decided here, in the process
-that becomes the account, which has read the configuration itself: it reads no other, takes nothing from
-clients, and keeps its list when the other one reads its settings anew. What may not enter: SSH, storages.
+The process that serves SSH says who has logged in. The account is decided here, in the process that becomes
+it: that one has read the configuration before, takes nothing from clients, and keeps its list when the other
+one reads its settings again. What may not enter: SSH, storages.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ GROUP = "@"  # in front of the name of a group, whose members sessions may run a
 
 
 class RunAs:
-    """own: the server's account, for users who have no other. names: accounts and @groups that are allowed.
+    """The accounts that sessions may run as.
+
+    own: the server's account, for users who have no other. names: accounts and @groups that are allowed.
     default: the account of users who do not have one, which is allowed as well.
     """
 
@@ -40,7 +42,7 @@ class RunAs:
             return self._own
         account = privileges.account(name)
         if name != self._default and not self._allows(account):
-            raise ValueError(f"run_as {one_line(name)}: it is not in run_as_accounts")
+            raise ValueError(f"run_as {one_line(name)}: not in run_as_accounts")
         return account
 
     def _allows(self, account: Account) -> bool:
@@ -66,7 +68,7 @@ def own_account(settings: ServerSettings, path: str | None) -> Account | None:
         if settings.run_as is not None:
             privileges.account(settings.run_as)
     except ValueError as error:
-        raise BadInput(f"account, run_as: {error}; name one that is there") from None
+        raise BadInput(f"account, run_as: {error}; name an existing account") from None
     if not privileges.has(privileges.TO_BECOME_OTHERS):
         raise BadInput("account: only root can start pysftpd as another account; CAP_SETUID, CAP_SETGID and "
                        "CAP_KILL are needed")  # fmt: skip
@@ -80,7 +82,7 @@ def own_account(settings: ServerSettings, path: str | None) -> Account | None:
 
 
 def policy(settings: ServerSettings, own: Account | None) -> RunAs | None:
-    """Who sessions run as; None: all are the server's account, and nothing of root is needed for them."""
+    """Which accounts sessions run as; None: all run as the server's, and root's rights are not needed."""
     if own is None or not (settings.run_as or settings.run_as_accounts):
         return None
     return RunAs(own, settings.run_as_accounts or (), settings.run_as)

@@ -54,15 +54,15 @@ class Tally:
         os.pwrite(self.descriptor, number.to_bytes(NUMBER, sys.byteorder), place * NUMBER)
 
     def close(self) -> None:
-        """Forget it."""
+        """Close the memory here."""
         os.close(self.descriptor)
 
 
 class Share:
-    """The same for one of the processes, which has entered at a place: what HandleTable counts with.
+    """One process's part of a tally, at the place that enter() gave it: what HandleTable counts with.
 
     descriptor: of the user's memory, which is closed here. most: how many all processes of the user may have
-    together; they may exceed it by one each. refused: called when that is reached. Raises OSError.
+    together; each process may exceed it by one. refused: called when that is reached. Raises OSError.
     """
 
     def __init__(self, descriptor: int, place: int, most: int, refused: Callable[[], None]) -> None:

@@ -123,6 +123,11 @@ def read_trusted(path: str, what: str, any_owner: bool = False) -> tuple[str, Si
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise DirectoryError(f"{what} {path}: line {line}: not UTF-8") from None
+    except PermissionError:
+        raise DirectoryError(
+            f"{what} {path}: permission denied for uid {os.geteuid()}; "
+            "let this account read it, with chgrp and chmod 640"
+        ) from None
     except (OSError, ValueError) as error:
         raise DirectoryError(f"{what} {path}: {reason_of(error)}") from None
 

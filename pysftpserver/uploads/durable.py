@@ -101,7 +101,7 @@ class DurableStorage(SFTPServerStorage):
         with contextlib.suppress(OSError):  # what is wrong with the path is for the change to say
             mode = (self.lstat if flags else self.stat)(path).permissions or 0
             if S_ISREG(mode) or S_ISDIR(mode):
-                descriptor = self._open_somehow(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+                descriptor = self._open_to_sync(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
         try:
             yield
             if descriptor >= 0:
@@ -111,7 +111,7 @@ class DurableStorage(SFTPServerStorage):
             if descriptor >= 0:
                 os.close(descriptor)
 
-    def _open_somehow(self, path: bytes, flags: int) -> int:
+    def _open_to_sync(self, path: bytes, flags: int) -> int:
         try:
             return self._open(path, flags | os.O_RDONLY)
         except PermissionError:

@@ -91,9 +91,9 @@ def commit_all(files: Sequence[File]) -> dict[File, Exception]:
     failures: dict[File, Exception] = {}
     synced: dict[bytes, Exception | None] = {}
 
-    def take(step: Callable[[TemporaryFile], None], but: Iterable[TemporaryFile] = ()) -> None:
+    def take(step: Callable[[TemporaryFile], None], exclude: Iterable[TemporaryFile] = ()) -> None:
         for file in files:
-            if file not in failures and file not in but:
+            if file not in failures and file not in exclude:
                 try:
                     step(file)
                 except Exception as error:
@@ -103,10 +103,10 @@ def commit_all(files: Sequence[File]) -> dict[File, Exception]:
     try:
         take(lambda file: file.prepare())
         with contextlib.closing(_FileSystems([file for file in files if file not in failures])) as together:
-            take(lambda file: file.sync(), but=together.sync())
+            take(lambda file: file.sync(), exclude=together.sync())
             take(lambda file: file.close())
             take(lambda file: file.rename())
-            take(lambda file: file.sync_name(synced), but=together.sync())
+            take(lambda file: file.sync_name(synced), exclude=together.sync())
         take(lambda file: file.finish())
     except BaseException:  # an interruption
         for file in files:

@@ -1,24 +1,24 @@
-"""Hands a session over to pysftp-warm, if it is there, in the first milliseconds of a command.
+"""Hands a session over to pysftp-warm, if that is running, in the first milliseconds of a command.
 
 The resident gets this process's standard descriptors and working directory. This process stays until the
-session ends, passes signals on, and ends with its status. It is asked for the last word (GO) before anything
-is served, so a session is served once: by the resident, or, whatever goes wrong before that, here.
-What may not enter: imports, but of what is built into the interpreter, and of _socket when it is needed.
+session ends, passes signals on, and ends with its status. The resident serves nothing before this process has
+said GO, so a session is served once: by the resident, or here if anything fails before that.
+What may not enter: imports, except modules built into the interpreter, and _socket once it is needed.
 Facts: unix(7), cmsg(3), sshd(8).
 """
 
-# Not "from __future__ import annotations", which is a module, too.
+# No "from __future__ import annotations": that is an import, too.
 import _signal as signal  # type: ignore[import-not-found]
 import posix
 import sys
 
 PLACE = b"PYSFTP_WARM"  # in the environment: another socket; empty for none
 #: Directories of the socket: of a resident of the same account, and of root's.
-OWN, EVERYBODYS = "/run/user/%d/pysftp-warm", "/run/pysftp-warm"
+OWN, SHARED = "/run/user/%d/pysftp-warm", "/run/pysftp-warm"
 NAME = "socket"
 
 FORMAT = b"1"  # of the request
-READY, GO = b"ready", b"go"  # each followed by what the resident makes up, so that neither is said too early
+READY, GO = b"ready", b"go"  # each followed by a random number of the resident's: neither is sent early
 PATIENCE = 2.0  # seconds for an answer
 LONGEST = 1 << 16  # bytes of a request
 ANSWER = 16  # bytes
@@ -39,7 +39,7 @@ def hand_over(prog: str) -> None:
     for place in _places(uid):
         try:
             if _is_safe(place, uid):
-                _try(place, uid, prog)
+                _hand_over_to(place, uid, prog)
         except OSError:
             pass
 
@@ -48,11 +48,11 @@ def _places(uid: int) -> list[bytes]:
     told = posix.environ.get(PLACE)
     if told is not None:
         return [told] if told else []
-    return [f"{directory}/{NAME}".encode() for directory in (OWN % uid, EVERYBODYS)]
+    return [f"{directory}/{NAME}".encode() for directory in (OWN % uid, SHARED)]
 
 
 def _is_safe(place: bytes, uid: int) -> bool:
-    """Whether nobody but this account and root can have put that socket there. Raises OSError."""
+    """Whether only this account or root can have put that socket there. Raises OSError."""
     for path, kind in ((place.rpartition(b"/")[0] or b".", DIRECTORY), (place, SOCKET)):
         found = posix.lstat(path)
         if found.st_mode & KIND != kind or found.st_uid not in (0, uid):
@@ -68,7 +68,7 @@ def code() -> bytes:
     return b"%d %d %d" % (sys.hexversion, found.st_dev, found.st_ino)
 
 
-def _try(place: bytes, uid: int, prog: str) -> None:
+def _hand_over_to(place: bytes, uid: int, prog: str) -> None:
     """Hand over to the resident that listens there, and end; return or raise OSError if it does not."""
     import _socket
 
@@ -98,7 +98,7 @@ def _try(place: bytes, uid: int, prog: str) -> None:
     for number in PASSED_ON:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, pass_on)
-    # Only now: descriptors that nobody fetches would keep the session's streams open.
+    # Only now: descriptors that are not received would keep the session's streams open.
     sock.sendmsg([GO, answer.removeprefix(READY)], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptors)])
     posix._exit(_status(sock))
 

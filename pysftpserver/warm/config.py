@@ -5,26 +5,29 @@ from __future__ import annotations
 import os
 
 from pysftpserver.service.settings import COUNT, FILE, LogSettings, Setting, optional, seconds
-from pysftpserver.warm.client import EVERYBODYS, NAME, OWN
+from pysftpserver.warm.client import NAME, OWN, SHARED
 
 
 class ServerSettings(LogSettings):
     """What pysftp-warm can be told."""
 
-    audit = None  # a session's own, an option of its command
+    audit = None  # an option of each session's command
     allow_root = None  # type: ignore[assignment] # root's resident becomes the account of each client
     socket = Setting(
         optional(FILE),
         None,
         "Listen on this socket, in a directory that belongs to this account and that no other may write. "
-        "Commands look elsewhere only if PYSFTP_WARM in their environment names it.",
+        "For another than the default, set PYSFTP_WARM in the environment of the commands.",
         unset="/run/pysftp-warm/socket for root, /run/user/UID/pysftp-warm/socket for other accounts",
     )
     max_connections = Setting(
-        COUNT, 1000, "Maximum number of sessions; further clients serve themselves.", reloads=True
+        COUNT, 1000, "Maximum number of sessions; further commands serve by themselves.", reloads=True
     )
     max_per_user = Setting(
-        COUNT, 100, "Maximum number of sessions of one account; further ones serve themselves.", reloads=True
+        COUNT,
+        100,
+        "Maximum number of sessions of one account; further commands serve by themselves.",
+        reloads=True,
     )
     login_grace = Setting(
         seconds(), 5.0, "Close a connection that has not handed its session over after this many seconds."
@@ -33,4 +36,4 @@ class ServerSettings(LogSettings):
     def place(self) -> str:
         """The path of the socket."""
         uid = os.geteuid()
-        return self.socket or f"{OWN % uid if uid else EVERYBODYS}/{NAME}"
+        return self.socket or f"{OWN % uid if uid else SHARED}/{NAME}"

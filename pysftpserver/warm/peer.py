@@ -1,6 +1,6 @@
-"""Who has connected to a local socket, what confines that process, and how to become its account for good.
+"""Finds out who has connected to a local socket and what confines that process; becomes its account for good.
 
-The kernel says who it is (SO_PEERCRED, SO_PEERGROUPS), whatever the peer says. A process that has given up
+The kernel says who it is (SO_PEERCRED, SO_PEERGROUPS), not the peer. A process that has given up
 rights, such as a session in its sandbox, must not get them back from here. What may not enter: requests.
 Facts: unix(7), pidfd_open(2), proc(5) on status, prlimit(2), credentials(7).
 """
@@ -40,7 +40,7 @@ class Peer:
         self.groups = struct.unpack(f"{len(groups) // 4}I", groups)
 
     def watch(self) -> None:
-        """From now on, is_alive() knows this process from a later one with its number. Raises OSError."""
+        """Let is_alive() tell this process from a later one with its number. Raises OSError."""
         self._descriptor = os.pidfd_open(self.pid)
         self._poll = select.poll()
         self._poll.register(self._descriptor, select.POLLIN)
@@ -54,7 +54,7 @@ class Peer:
         os.close(self._descriptor)
 
     def take_limits(self) -> None:
-        """Have its resource limits, as far as this process may: it is the same account. Raises OSError."""
+        """Take over its resource limits, as far as this process may. Raises OSError."""
         for kind in LIMITS:
             soft, hard = theirs = resource.prlimit(self.pid, kind)
             ours = resource.getrlimit(kind)
@@ -67,9 +67,9 @@ class Peer:
 
 
 def become(peer: Peer) -> None:
-    """Be the account of a peer, for good. Raises OSError, Refused where this process may not be that account.
+    """Become the account of a peer, for good. Raises OSError, Refused where this process may not.
 
-    An account's own resident is that account already, and serves nobody who has other groups.
+    An account's own resident is that account already, and refuses peers with other groups.
     """
     forbid_new_privileges()
     if os.geteuid() == 0 and peer.uid:
@@ -107,7 +107,7 @@ class Bounds:
         """Raises Refused if this process, a peer's, is confined in a way that ours is not."""
         for name, number in (("Uid", peer.uid), ("Gid", peer.gid)):
             if self.status[name] != [str(number)] * ALL_THE_SAME:
-                raise Refused("it has several accounts")
+                raise Refused("it has several user ids")
         if self.status["NoNewPrivs"] != ["0"] or self.filters() > ours.filters():
             raise Refused("it is in a sandbox")
         if self.places != ours.places:

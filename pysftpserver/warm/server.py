@@ -1,7 +1,7 @@
 """The resident: listens, and forks a process for each client, which does all the rest.
 
-This process reads nothing that a client sends, waits for no client, and keeps a connection only to say by
-which signal a session's process was killed. If it ends, sessions go on, and new ones serve themselves.
+This process reads nothing that a client sends, waits for no client, and keeps a connection only to tell the
+client by which signal its session was killed. If it ends, sessions continue, and new ones serve themselves.
 What may not enter: requests, sessions. Facts: unix(7), wait(2).
 """
 
@@ -16,7 +16,8 @@ import time
 
 from pysftpserver.engine.log import ERROR, VERBOSE
 from pysftpserver.failures import BadInput, Unavailable, reason_of
-from pysftpserver.service.forking import Children, name_process
+from pysftpserver.host.linux import name_process
+from pysftpserver.service.forking import Children
 from pysftpserver.service.hangups import heed_held_hangup
 from pysftpserver.service.localsockets import Taken, listen, turn
 from pysftpserver.service.loglimit import LogLimit
@@ -71,7 +72,7 @@ class Server:
         self._sessions: dict[int, tuple[int, int]] = {}  # by process: the connection, and the account
         self._spare: tuple[socket.socket, int] | None = None
         self._is_ending = False
-        self._reasons, self._teller = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._reasons, self._to_reasons = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._path = settings.place()
         self._listener = listening(self._path, self._uid)
         raise_descriptor_limit(settings.max_connections, 1)
@@ -99,7 +100,7 @@ class Server:
                 self._fork_spare()
         with contextlib.suppress(OSError):
             os.unlink(self._path)
-        self._log.info(f"the end; {len(self._sessions)} sessions go on without this process")
+        self._log.info(f"stopping; {len(self._sessions)} sessions continue")
         return 0
 
     def _end(self, number: int, frame: object) -> None:
@@ -147,7 +148,7 @@ class Server:
         if of_account >= self._settings.max_per_user or len(self._sessions) >= self._settings.max_connections:
             return "there are too many sessions"
         if self._throttle.wait(str(uid), time.monotonic()):
-            return "it has failed before"
+            return "its last connections have failed"
         return None
 
     def _fork(self, sock: socket.socket) -> int:
@@ -165,11 +166,11 @@ class Server:
         """In a new process: be a session's."""
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
-        close_all_but(sock.fileno(), self._teller)
+        close_all_but(sock.fileno(), self._to_reasons)
         os.setsid()
         name_process(SESSION)
         grace = self._settings.login_grace
-        return Session(self._commands, self._own, self._code, grace, self._teller)
+        return Session(self._commands, self._own, self._code, grace, self._to_reasons)
 
     # --- the spare process --------------------------------------------------------------------------------
 
@@ -229,7 +230,7 @@ class Server:
             if code == REFUSED:
                 self._throttle.failed(str(uid), time.monotonic())
             elif code == STALE and self._code.has_changed():
-                self._log.info("the code of pysftpserver has changed: start this server again")
+                self._log.info("pysftpserver has been replaced; stopping, to be started anew")
                 self._is_ending = True
 
     def _log_reasons(self) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 DESCRIPTORS = 4  # standard input, output and error, and the working directory
 ROOM = socket.CMSG_SPACE(4 * DESCRIPTORS) + socket.CMSG_SPACE(CREDENTIALS.size)
-SECRET = 8  # bytes
+SECRET = 8  # random bytes that the client must repeat
 #: Exit statuses of a process that has served nothing. A session's own are others.
 NOT_SERVED, REFUSED, STALE = 200, 201, 202
 
@@ -60,7 +60,7 @@ def _state(path: str) -> tuple[int, int, int]:
 
 
 class Request:
-    """What a client wants. Raises Refused for what is none."""
+    """What a client asks for. Raises Refused for data that is not a request."""
 
     def __init__(self, data: bytes) -> None:
         words = data.split(b"\0")
@@ -70,26 +70,26 @@ class Request:
             self.umask = int(mask, 8)
             self.environment = dict(word.split(b"=", 1) for word in words[5:first])
         except ValueError:
-            raise Refused("it sent what is not a request") from None
+            raise Refused("it sent no valid request") from None
         self.prog = prog.decode("ascii", "replace")
         self.arguments = [os.fsdecode(word) for word in words[first:]]
         if form != FORMAT or not 0 <= self.umask <= 0o777 or set(self.environment) - set(ENVIRONMENT):
-            raise Refused("it sent what is not a request")
+            raise Refused("it sent no valid request")
 
 
 class Session:
     """A session's process.
 
     commands: what can be run, by name. own, loaded: the server's. grace: seconds for each step of the
-    hand-over. teller: a descriptor for the reason why a client is not served, in one line.
+    hand-over. reasons: a descriptor to write to why a client is not served, in one line.
     """
 
-    def __init__(self, commands: Commands, own: Bounds, loaded: Code, grace: float, teller: int) -> None:
+    def __init__(self, commands: Commands, own: Bounds, loaded: Code, grace: float, reasons: int) -> None:
         self._commands = commands
         self._own = own
         self._code = loaded
         self._grace = grace
-        self._teller = teller
+        self._reasons = reasons
 
     def serve(self, sock: socket.socket) -> int:
         """Serve the client of a connection; return the exit status of this process. Raises OSError."""
@@ -99,19 +99,19 @@ class Session:
             status = self._take_over(peer)
         except (OSError, Refused) as error:
             with contextlib.suppress(OSError):  # full
-                os.write(self._teller, f"{peer.uid} {reason_of(error)}\n".encode("ascii", "replace"))
+                os.write(self._reasons, f"{peer.uid} {reason_of(error)}\n".encode("ascii", "replace"))
             status = REFUSED
         if status:
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
             return status
-        os.close(self._teller)
+        os.close(self._reasons)
         status = self._run()
         self._end(status)
         return status
 
     def _take_over(self, peer: Peer) -> int:
-        """Be the client's account, and take its session over. Returns 0, or why there is nothing to serve.
+        """Become the client's account, and take over its session. Returns 0, or why there is nothing to do.
 
         Raises OSError, Refused.
         """
@@ -163,7 +163,7 @@ class Session:
             elif (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
                 sender = CREDENTIALS.unpack(value)
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(passed) != count:
-            raise Refused("it sent what is not a request")
+            raise Refused("it sent no valid request")
         if sender != (peer.pid, peer.uid, peer.gid):
             raise Refused("another process has sent its request")
         return data, passed
@@ -184,7 +184,7 @@ class Session:
                 sys.stdout.flush()
 
     def _end_with_client(self) -> None:
-        """From now on, whatever the client sends, or its end, is a SIGTERM to this process."""
+        """Have this process get SIGTERM when the client sends anything, or ends."""
         fcntl.fcntl(self._sock, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(self._sock, fcntl.F_SETSIG, signal.SIGTERM)
         self._sock.setblocking(False)

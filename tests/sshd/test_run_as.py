@@ -219,8 +219,8 @@ class Sessions(unittest.TestCase):
         for name in ("root", "mail"):
             with self.assertRaises(asyncssh.ChannelOpenError):
                 await server.begun(name)
-        server.logs("'root': no session: account root has the number 0")
-        server.logs("'mail': no session: run_as mail: it is not in run_as_accounts")
+        server.logs("'root': no session: account root has uid 0")
+        server.logs("'mail': no session: run_as mail: not in run_as_accounts")
 
     @asynchronous
     async def test_a_session_that_hangs_as_another_account_is_ended_all_the_same(self):
@@ -289,7 +289,7 @@ class Asked(unittest.TestCase):
         user = User("1", "alice", "alice", True, frozenset(), None, SESSIONS)
         self.assertEqual(self.ask(user)[0], 0)
         for wrong, fields, words in (
-            (replace(user, run_as="root"), {}, "account root has the number 0"),
+            (replace(user, run_as="root"), {}, "account root has uid 0"),
             (replace(user, run_as=OTHERS), {}, "not in run_as_accounts"),
             (replace(user, folder="../etc"), {}, "not a single name"),
             (user, {"audit": f"{self.place}/.profile"}, "the audit log was not handed over"),
@@ -311,9 +311,9 @@ class Starting(Place):
         own = {"account": SERVER}
         for settings, words in (
             ({"run_as": SESSIONS}, "run_as needs account"),
-            ({"account": "root"}, "account root has the number 0"),
+            ({"account": "root"}, "account root has uid 0"),
             ({"account": "no-such"}, "there is no account no-such on this host"),
-            ({**own, "run_as": "root"}, "account root has the number 0"),
+            ({**own, "run_as": "root"}, "account root has uid 0"),
             ({**own, "run_as": SESSIONS, "isolation": "thread"}, "run_as needs isolation = process"),
             (own, "others may write it" if os.geteuid() == 0 else "only root"),
         ):

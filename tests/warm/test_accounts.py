@@ -78,7 +78,11 @@ class OfRoot(ResidentCase):
                 client = self.client()
                 self.assert_handed_over(client)
                 self.assertEqual(client.leave(), 0)
-        for words, count in (("it was silent", 1), ("not a request", 2), ("it has failed before", 1)):
+        for words, count in (
+            ("it was silent", 1),
+            ("no valid request", 2),
+            ("its last connections have failed", 1),
+        ):
             program.said(f"user {NOBODY}: a client is not served: .*{words}", count)
 
     def as_nobody(self, attack: Any) -> None:

@@ -110,7 +110,7 @@ class Alone(ResidentCase):
         )
         self.assertEqual(done.returncode, 0)
         self.assertEqual(program.wait(PATIENCE), 0)
-        self.assertIn("has changed: start this server again", program.output())
+        self.assertIn("pysftpserver has been replaced", program.output())
 
     def test_a_second_resident_and_a_directory_that_others_may_write_are_refused_in_a_line(self) -> None:
         self.resident()
