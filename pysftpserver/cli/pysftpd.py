@@ -46,7 +46,6 @@ def serve(arguments: Sequence[str]) -> int:
     title.hide_passwords()
     settings = load(ServerSettings, values["config"], values)
     from pysftpserver.cli.session import kind_of
-    from pysftpserver.host import privileges
     from pysftpserver.sshd import run_as
     from pysftpserver.sshd.user_storages import Openers, UserStorages
     from pysftpserver.storages.by_name import maker
@@ -56,12 +55,12 @@ def serve(arguments: Sequence[str]) -> int:
     own = run_as.own_account(settings, values["config"])
     policy = run_as.policy(settings, own)
     if own is not None and policy is None:  # nothing of root is needed
-        privileges.become(own)
+        run_as.become_own(own)
     openers = Openers(kind_of(SFTPServerVirtualChroot, wanted), gridfs, maker)
     storages = UserStorages(settings, openers)
     with fork_server(settings, storages, policy) as server:  # before asyncssh, to be small
         if own is not None and policy is not None:
-            privileges.become(own)
+            run_as.become_own(own)
         with needed("sshd", "asyncssh", "cryptography"):
             import asyncssh  # noqa: F401
         from pysftpserver.sshd import processes

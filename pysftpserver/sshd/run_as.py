@@ -7,7 +7,9 @@ one reads its settings again. What may not enter: SSH, storages.
 
 from __future__ import annotations
 
-from pysftpserver.failures import BadInput, one_line
+import os
+
+from pysftpserver.failures import BadInput, one_line, reason_of
 from pysftpserver.host import privileges
 from pysftpserver.host.privileges import Account
 from pysftpserver.sshd.records import folder_problem
@@ -79,6 +81,19 @@ def own_account(settings: ServerSettings, path: str | None) -> Account | None:
 
         read_trusted(path, "configuration")
     return own
+
+
+def become_own(account: Account) -> None:
+    """Become the server's account. Raises BadInput if it cannot read the code that it is to run, OSError."""
+    privileges.become(account)
+    for path in (os.__file__, __file__):
+        try:
+            open(path, "rb").close()
+        except OSError as error:
+            raise BadInput(
+                f"account {account.name}: {path}: {reason_of(error)}; install Python and pysftpserver "
+                "where this account can read them"
+            ) from None
 
 
 def policy(settings: ServerSettings, own: Account | None) -> RunAs | None:

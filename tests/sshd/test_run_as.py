@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 
 import asyncssh
 
+import pysftpserver
 from pysftpserver.cli import pysftpd
 from pysftpserver.failures import BadInput
 from pysftpserver.host import privileges
@@ -34,6 +35,7 @@ from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.sshd.inprocess import HOST, asynchronous, raw
 from tests.sshd.running import Place, Pysftpd, make_key
 from tests.sshd.test_isolation import CREAT, WRITE, answer
+from tests.support.cases import InAPlace
 from tests.support.hard import IS_HARD
 from tests.support.packets import HELLO, NO_ATTRS, OK, string, u32, u64
 from tests.support.paths import ROOT
@@ -250,6 +252,21 @@ class Sessions(unittest.TestCase):
             told = status(process)
             self.assertEqual(told["Uid"], " ".join([str(pwd.getpwnam(SERVER).pw_uid)] * 4))
             self.assertEqual(told["CapEff"], "0" * 16)
+
+
+@unittest.skipUnless(os.geteuid() == 0, "only root can become others")
+class Unreadable(InAPlace):
+    def test_a_server_whose_account_cannot_read_its_code_says_so_in_a_line(self) -> None:
+        (self.place / "pysftpserver").symlink_to(Path(pysftpserver.__file__).parent)
+        self.place.chmod(0o700)
+        code = "import sys; from pysftpserver.cli.pysftpd import main; sys.exit(main())"
+        words = [sys.executable, "-c", code, "--account", SERVER]
+        environment = {"PYTHONPATH": os.fspath(self.place)}
+        done = subprocess.run(
+            words, cwd=self.place, env=environment, capture_output=True, text=True, timeout=PATIENCE
+        )
+        self.assertRegex(done.stderr, rf"\Apysftpd: account {SERVER}: \S+: permission denied; install .*\n\Z")
+        self.assertEqual(done.returncode, 2)
 
 
 class Asked(unittest.TestCase):
