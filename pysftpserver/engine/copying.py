@@ -50,7 +50,8 @@ def copy_data(
     # is, the kernel has an error for that in place of the end of the file.
     todo = min(length or sys.maxsize, max(1, _size(session, source) - offset), MAX_OFFSET - offset)
     copied = 0
-    step = _kernel_step(session, source, target)
+    # The kernel refuses to copy beyond the last offset even where the file to copy from has ended.
+    step = _kernel_step(session, source, target) if todo <= MAX_OFFSET - target_offset else None
     while copied < todo:
         session.count_step()
         wanted = min(KERNEL_STEP, todo - copied)

@@ -20,6 +20,9 @@ ENDS = "ends the session"
 SILENT = "does not reply"
 KNOWN_TYPES = frozenset(packets.REQUEST_TYPES.values())
 
+LAST_OFFSET = (1 << 63) - 1  # of a file
+MOST_COPIED = 1 << 30  # bytes: no file is larger
+
 
 class Situation(NamedTuple):
     """A step about to be sent. `handles` are those it names, None for one that is not open."""
@@ -103,7 +106,7 @@ def _moved_directory(situation: Situation) -> bool:
 
 
 def _forgotten_error(situation: Situation) -> bool:
-    """copy-data with a handle that cannot be read or written."""
+    """copy-data with a handle that cannot be read or written, or not at that offset."""
     if situation.step.request != "copy-data" or None in situation.handles:
         return False
     source, target = situation.handles
@@ -112,7 +115,9 @@ def _forgotten_error(situation: Situation) -> bool:
     if source.opened.paths[0] == target.opened.paths[0]:
         return False
     reads, writes = (handle.opened.argument("u32") & 3 for handle in situation.handles)
-    return reads == WRITE or not writes & WRITE or source.directory
+    length, offset = situation.step.arguments[2], situation.step.arguments[4]
+    is_far = offset <= LAST_OFFSET < offset + min(length or MOST_COPIED, MOST_COPIED)
+    return reads == WRITE or not writes & WRITE or source.directory or is_far
 
 
 def _with_setid(situation: Situation) -> bool:

@@ -54,13 +54,16 @@ class Rules:
             (step("read", FIRST, 0, (1 << 32) - 1), large),
         )
 
-    def test_a_copy_from_the_last_offset_there_is_ends_as_the_file_system_says(self):
-        steps = [
-            step("open", b"f", READ),
-            step("open", b"g", READ | WRITE),
-            step("copy-data", FIRST, (1 << 63) - 1, 1, SECOND, 0),
-        ]
-        self.assertFalse(disagreement(self.candidate, steps))
+    def test_a_copy_from_or_to_the_last_offset_there_is_ends_as_the_file_system_says(self):
+        last = (1 << 63) - 1
+        for offsets in ((last, 1, SECOND, 0), (1000, 5, SECOND, last), (0, 5, SECOND, last)):
+            with self.subTest(offsets):
+                steps = [
+                    step("open", b"f", READ),
+                    step("open", b"g", READ | WRITE),
+                    step("copy-data", FIRST, *offsets),
+                ]
+                self.assertFalse(disagreement(self.candidate, steps))
 
     def test_an_offset_that_no_file_has_is_a_bad_message(self):
         self.agree(
