@@ -259,6 +259,27 @@ class Resting(IsolationCase):
 
         self.run_async(test)
 
+    def test_a_client_that_goes_without_its_replies_leaves_no_channel(self) -> None:
+        """Or each one would take a part of all descriptors, until nobody could begin a session."""
+        self.serve("--session-idle", "1")
+        (self.place / "files" / "alice").mkdir(parents=True, exist_ok=True)
+        (self.place / "files" / "alice" / "f").write_bytes(bytes(1 << 16))
+
+        async def test() -> None:
+            connection = await self.connect("alice")
+            alice = await raw(connection, window=4096)
+            alice.writer.channel.pause_reading()
+            opening = request("open", 1, string(b"/f"), u32(READ), NO_ATTRS)
+            reading = [request("read", number, FIRST, u64(0), u32(64 << 10)) for number in range(11)]
+            alice.send(HELLO + opening + b"".join(reading) + request("close", 12, FIRST))
+            await self.processes(1)
+            await self.processes(0)  # what the server has not taken of the replies is still there
+            connection.abort()
+
+        self.run_async(test)
+        self.running.stop()
+        self.assertNotIn("some sessions did not end in time", self.running.log())
+
 
 class TheEnd(IsolationCase):
     """When a session ends, and how."""
