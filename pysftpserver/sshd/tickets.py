@@ -101,7 +101,9 @@ def engine_of(
         fd_in=descriptor,
         fd_out=descriptor,
     )
-    server.initialized = ticket.root is not None
+    if ticket.root is not None:
+        server.initialized = True
+        server.handles.number_from_anywhere()
     return server
 
 

@@ -224,14 +224,14 @@ class Resting(IsolationCase):
             alice = await self.begun("alice")
             first = set(await self.processes(2)) - {hers}
             self.assertEqual(await self.processes(1), [hers])
-            await answer(alice, "open", 1, string(b"/f"), u32(WRITE | CREAT), NO_ATTRS)
+            opened = await answer(alice, "open", 1, string(b"/f"), u32(WRITE | CREAT), NO_ATTRS)
             second = set(await self.processes(2)) - {hers}
             self.assertNotEqual(second, first)
             bob = await self.begun("bob")
             await self.processes(3)
             self.assertEqual(set(await self.processes(2)), second | {hers})
-            await answer(alice, "write", 2, FIRST, u64(0), string(b"x"))
-            await answer(alice, "close", 3, FIRST)
+            await answer(alice, "write", 2, opened[9:], u64(0), string(b"x"))
+            await answer(alice, "close", 3, opened[9:])
             await self.processes(1)
             for number in (1, 2):
                 self.assertIn(b"f", await answer(alice, "realpath", number, string(b"f")))

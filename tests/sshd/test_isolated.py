@@ -1,0 +1,125 @@
+"""A session that changes its process: nothing of what goes through it is lost, doubled or mixed up."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import tempfile
+import unittest
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from pysftpserver.cli import pysftpd
+from pysftpserver.engine.log import SFTPLog
+from pysftpserver.sshd.forkserver import ForkServer
+from pysftpserver.sshd.isolated import Forker, IsolatedSession
+from pysftpserver.sshd.resting import RestingSession
+from pysftpserver.sshd.tickets import Ticket
+from pysftpserver.sshd.users import User
+from pysftpserver.virtualchroot import SFTPServerVirtualChroot
+from tests.sshd.inprocess import asynchronous
+from tests.support.hard import IS_HARD
+from tests.support.packets import HELLO, NO_ATTRS, request, string, u32
+from tests.support.waiting import PATIENCE, eventually
+
+READ = 1
+REQUESTS = 4000 if IS_HARD else 150
+SEED = 5
+
+
+class Resting(unittest.TestCase):
+    def setUp(self) -> None:
+        self.place = Path(tempfile.mkdtemp(prefix="pysftpserver-resting-"))
+        self.addCleanup(shutil.rmtree, self.place)
+        (self.place / "f").touch()
+        self.forks = ForkServer(lambda user: SFTPServerVirtualChroot(self.place), 1, pysftpd.prepare, None, 9)
+        self.addCleanup(self.forks.close)
+        self.begun = 0
+        self.replies = bytearray()
+        self.moved = asyncio.Event()
+
+    async def session(self) -> RestingSession:
+        """A session whose client takes everything."""
+        user = User("1", "alice", "alice", True, frozenset())
+        ticket = Ticket(user, "::1", 22, 1, 3)
+        log = SFTPLog(lambda level, text: self.fail(text), 3)
+        forker = Forker(self.forks.sockets[0], lambda: None)
+        channel = mock.Mock()
+        channel.takes_no_more.return_value = False
+        channel.write.side_effect = self.write
+
+        def start(channel: Any, root: Any) -> IsolatedSession:
+            self.begun += 1
+            return IsolatedSession(
+                channel, forker, replace(ticket, root=root), log, (), self.fail, lambda *ended: None
+            )
+
+        session = RestingSession(channel, start, log)
+        self.assertTrue(await session.has_begun)
+        return session
+
+    def write(self, data: bytes) -> None:
+        self.replies += data
+        self.moved.set()
+
+    async def packets(self, count: int) -> list[bytes]:
+        """The next replies, without their lengths."""
+        found: list[bytes] = []
+        while len(found) < count:
+            end = 4 + int.from_bytes(self.replies[:4], "big")
+            if len(self.replies) < max(end, 5):
+                self.moved.clear()
+                await asyncio.wait_for(self.moved.wait(), PATIENCE)
+                continue
+            found.append(bytes(self.replies[4:end]))
+            del self.replies[:end]
+        return found
+
+    @asynchronous
+    async def test_requests_in_pieces_at_any_moment_are_answered_once_and_in_order(self) -> None:
+        chance = random.Random(SEED)
+        session = await self.session()
+        session.feed(HELLO)
+        await self.packets(1)
+        number = answered = 0
+        while number < REQUESTS:
+            numbers = range(number, number + chance.choice((1, 2, 9)))
+            number = numbers.stop
+            sent = b"".join(request("realpath", one, string(b"%d" % one)) for one in numbers)
+            while sent:
+                session.rest()
+                for _ in range(chance.choice((0, 0, 1, 2, 3, 4, 8))):
+                    await asyncio.sleep(chance.choice((0, 0, 0.001, 0.003)))
+                size = chance.choice((1, 20, 50, len(sent), len(sent)))
+                session.feed(sent[:size])
+                sent = sent[size:]
+            if chance.random() < 0.9:  # or the next ones come before these are answered
+                session.rest()
+                waiting = number - answered
+                for one in await self.packets(waiting):
+                    self.assertEqual(one[1:5], u32(answered))
+                    answered += 1
+        self.assertGreater(self.begun, REQUESTS // 20)
+        session.close()
+
+    @asynchronous
+    async def test_a_handle_of_one_process_is_none_in_the_next(self) -> None:
+        """A client that mixes up its handles is told so, and does not write to another file."""
+        session = await self.session()
+        session.feed(HELLO)
+        await self.packets(1)
+        seen = set()
+        for _ in range(2):
+            session.feed(request("open", 1, string(b"f"), u32(READ), NO_ATTRS))
+            (opened,) = await self.packets(1)
+            handle = opened[5:]
+            self.assertNotIn(handle, seen)
+            seen.add(handle)
+            session.feed(request("close", 2, handle))
+            await self.packets(1)
+            session.rest()
+            await eventually(lambda: session._session is None, "the process has ended")
+        session.close()
