@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import math
 import random
 import shutil
 import tempfile
@@ -13,7 +15,7 @@ from typing import Any
 from unittest import mock
 
 from pysftpserver.cli import pysftpd
-from pysftpserver.engine.log import SFTPLog
+from pysftpserver.engine.log import ERROR, SFTPLog
 from pysftpserver.sshd.forkserver import ForkServer
 from pysftpserver.sshd.isolated import Forker, IsolatedSession
 from pysftpserver.sshd.resting import RestingSession
@@ -28,6 +30,52 @@ from tests.support.waiting import PATIENCE, eventually
 READ = 1
 REQUESTS = 4000 if IS_HARD else 150
 SEED = 5
+TICKET = Ticket(User("1", "alice", "alice", True, frozenset()), "::1", 22, 1, 3)
+NONSENSE = "the session's process says what makes no sense, and is ended"
+
+
+class Told(unittest.TestCase):
+    """What a session's process says, if somebody has taken it over."""
+
+    @asynchronous
+    async def test_what_makes_no_sense_ends_the_session_and_nothing_of_it_reaches_others(self) -> None:
+        figures: dict[str, Any] = {"requests": {}, "seconds": {}, "errors": {}}
+        report = {"files": [], "more_files": 0, "handles": 0, "figures": figures}
+        file = {"id": "1", "path": "/f", "read": 0, "written": 0, "size": None}
+        for message in (
+            "[" * 100_000,
+            {"report": 5},
+            {"report": {**report, "handles": "many"}},
+            {"report": {**report, "handles": math.inf}},
+            {"report": {**report, "files": 5}},
+            {"report": {**report, "files": [5]}},
+            {"report": {**report, "files": [{**file, "size": "large"}]}},
+            {"report": {**report, "figures": {**figures, "killed": {"signal": 5}}}},
+            {"ended": 0, "figures": {**figures, "requests": {'x"} 5': 1}}, "has_left": False},
+            {"ended": 0, "figures": {**figures, "seconds": {"open": math.nan}}, "has_left": False},
+            {"ended": 0, "figures": {**figures, "errors": {"open": -1}}, "has_left": False},
+            {"limited": "login_share"},
+            {"log": [ERROR, 5]},
+            {"log": [-1, "x"]},
+            {"log": ["x", "x"]},
+        ):
+            with self.subTest(message):
+                lines: list[tuple[int, str]] = []
+                forker, channel = mock.Mock(), mock.Mock()
+                ended = mock.Mock()
+                session = IsolatedSession(
+                    *(channel, forker, TICKET, SFTPLog(lambda *line: lines.append(line), 3)),  # noqa: B023
+                    *((), self.fail, ended),
+                )
+                _, _, (data, talk) = forker.begin.call_args[0]
+                with data, talk:
+                    talk.send((message if isinstance(message, str) else json.dumps(message)).encode())
+                    await eventually(lambda: channel.finish.called, "it is over")  # noqa: B023
+                self.assertEqual([text for _, text in lines], [NONSENSE])
+                session.cut()
+                session.ended(9)
+                ended.assert_called_once_with({}, None, False)
+                self.assertEqual((await session.report())["files"], [])
 
 
 class Resting(unittest.TestCase):
@@ -43,9 +91,7 @@ class Resting(unittest.TestCase):
 
     async def session(self) -> RestingSession:
         """A session whose client takes everything."""
-        user = User("1", "alice", "alice", True, frozenset())
-        ticket = Ticket(user, "::1", 22, 1, 3)
-        log = SFTPLog(lambda level, text: self.fail(text), 3)
+        log = SFTPLog()
         forker = Forker(self.forks.sockets[0], lambda: None)
         channel = mock.Mock()
         channel.takes_no_more.return_value = False
@@ -54,7 +100,7 @@ class Resting(unittest.TestCase):
         def start(channel: Any, root: Any) -> IsolatedSession:
             self.begun += 1
             return IsolatedSession(
-                channel, forker, replace(ticket, root=root), log, (), self.fail, lambda *ended: None
+                channel, forker, replace(TICKET, root=root), log, (), self.fail, lambda *ended: None
             )
 
         session = RestingSession(channel, start, log)
