@@ -27,7 +27,17 @@ from pysftpserver.host import privileges
 from pysftpserver.host.privileges import Account
 from pysftpserver.sshd.admin_client import ask
 from pysftpserver.sshd.config import ServerSettings
-from pysftpserver.sshd.forkserver import BEGIN, ENDED, FIRST, FORK_SERVER, LONGEST, ForkServer
+from pysftpserver.sshd.forkserver import (
+    BEGIN,
+    ENDED,
+    FIRST,
+    FORK_SERVER,
+    LONGEST,
+    NOT_BEGUN,
+    ORDER,
+    SIGNAL,
+    ForkServer,
+)
 from pysftpserver.sshd.run_as import RunAs, own_account
 from pysftpserver.sshd.tickets import Ticket
 from pysftpserver.sshd.users import User
@@ -282,6 +292,7 @@ class Asked(unittest.TestCase):
         jail = os.fspath(self.place)
         one = ForkServer(lambda user: SFTPServerVirtualChroot(jail), 1, pysftpd.prepare, policy, 9)
         self.addCleanup(one.close)
+        self.forks = one
         self.sock = one.sockets[0]
 
     def ask(self, user: User, pairs: int = 2, **fields: Any) -> tuple[int, list[dict[str, Any]]]:
@@ -299,8 +310,13 @@ class Asked(unittest.TestCase):
             said.append(json.loads(message))
         for ours, _ in ends:
             ours.close()
+        return self.ended()[1], said
+
+    def ended(self) -> tuple[int, int]:
+        """The next session that has ended, and its wait status."""
         self.sock.settimeout(PATIENCE)
-        return ENDED.unpack(self.sock.recv(ENDED.size))[1], said
+        found: tuple[int, int] = ENDED.unpack(self.sock.recv(ENDED.size))
+        return found
 
     def test_it_begins_sessions_of_listed_accounts_and_does_nothing_else(self) -> None:
         user = User("1", "alice", "alice", True, frozenset(), None, SESSIONS)
@@ -318,6 +334,33 @@ class Asked(unittest.TestCase):
                 self.assertEqual(said[1:], [{"begun": False}])
         self.assertEqual(self.ask(user, pairs=1), (1 << 8, []))
         self.assertEqual(os.listdir(self.place), [])
+
+    def test_rubbish_ends_what_it_is_for_and_not_the_process_that_forks(self) -> None:
+        """All sessions of all workers end with that."""
+        user = User("1", "alice", "alice", True, frozenset(), None, SESSIONS)
+        name = user.name.encode()
+        begin = BEGIN + FIRST.pack(7, len(name)) + name + Ticket(user, "::1", 22, 1, 3).packed()
+        ends = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(4)]
+        for pair in (ends[:2], ends[2:]):  # the same number twice
+            socket.send_fds(self.sock, [begin], [theirs.fileno() for _, theirs in pair])
+        for message in (BEGIN, BEGIN + b"x", SIGNAL + b"x", SIGNAL + ORDER.pack(7, 200)):
+            socket.send_fds(self.sock, [message], [self.sock.fileno()] * 3)
+        self.assertEqual(self.ended(), (7, NOT_BEGUN))
+        for one, theirs in ends:
+            theirs.close()
+            one.close()
+        self.assertEqual(self.ended()[0], 7)
+        self.assertEqual(self.ask(user)[0], 0)
+        links = [os.readlink(one.path) for one in os.scandir(f"/proc/{self.forks.pid}/fd")]
+        self.assertLessEqual(sum(link.startswith("socket:") for link in links), 2)  # a spare's, and this one
+
+    def test_one_that_does_not_hear_how_sessions_end_is_not_heard(self) -> None:
+        """Or what it is to be told would fill the memory of the process that forks."""
+        self.sock.settimeout(2)
+        message = BEGIN + FIRST.pack(1, 0)
+        with self.assertRaises(TimeoutError):
+            for _ in range(3000):
+                socket.send_fds(self.sock, [message], [])
 
 
 class Starting(Place):
