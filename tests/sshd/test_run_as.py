@@ -40,7 +40,9 @@ from pysftpserver.sshd.forkserver import (
 )
 from pysftpserver.sshd.run_as import RunAs, own_account
 from pysftpserver.sshd.tickets import Ticket
+from pysftpserver.sshd.user_storages import Openers, UserStorages
 from pysftpserver.sshd.users import User
+from pysftpserver.storages.by_name import maker
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.sshd.inprocess import HOST, asynchronous, raw
 from tests.sshd.running import Place, Pysftpd, make_key
@@ -361,6 +363,24 @@ class Asked(unittest.TestCase):
         with self.assertRaises(TimeoutError):
             for _ in range(3000):
                 socket.send_fds(self.sock, [message], [])
+
+
+@unittest.skipUnless(os.geteuid() == 0, "only root's links are followed")
+class Folders(Place):
+    def test_a_link_that_is_not_root_s_leads_to_no_folder(self) -> None:
+        """The server's account could make one if sftp_path is its own, to the home of any account."""
+        (self.place / "home").mkdir()
+        files = self.place / "files"
+        files.mkdir()
+        (files / "alice").symlink_to("../home")
+        settings = ServerSettings(sftp_path=str(files), run_as_accounts=(SESSIONS,))
+        openers = Openers(SFTPServerVirtualChroot, pysftpd.gridfs, maker)
+        user = User("1", "alice", "alice", True, frozenset(), None, SESSIONS)
+        UserStorages(settings, openers).of(user)
+        os.chown(files / "alice", pwd.getpwnam(SERVER).pw_uid, 0, follow_symlinks=False)
+        with self.assertRaisesRegex(ValueError, "a link that is not root's"):
+            UserStorages(settings, openers).of(user)
+        UserStorages(ServerSettings(sftp_path=str(files)), openers).of(user)
 
 
 class Starting(Place):
