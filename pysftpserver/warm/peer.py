@@ -112,10 +112,17 @@ class Bounds:
             raise Refused("it is in a sandbox")
         if self.places != ours.places:
             raise Refused("it has another root or other namespaces")
-        if self.label != ours.label and b"unconfined" not in self.label:
+        if self.label != ours.label and not _is_free(self.label):
             raise Refused("a security module confines it")
         if peer.uid == 0 and self.status["CapEff"] != ours.status["CapEff"]:
             raise Refused("it has other capabilities than this server")
+
+
+def _is_free(label: bytes) -> bool:
+    """Whether a security module leaves a process alone. label: AppArmor's, with a mode, or SELinux's context."""
+    label = label.rstrip(b"\0\n")
+    mode, kind = label.rpartition(b" ")[2], label.split(b":")[2:3]
+    return label == b"unconfined" or mode == b"(unconfined)" or kind == [b"unconfined_t"]
 
 
 def _identity(path: str) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from unittest import mock
 
 from pysftpserver.warm import client
 from pysftpserver.warm.client import GO, LONGEST, READY
+from pysftpserver.warm.peer import Bounds, Refused
 from pysftpserver.warm.session import SECRET
 from tests.support.packets import CREAT, NO_ATTRS, WRITE, string, u32
 from tests.support.paths import ROOT
@@ -160,3 +161,26 @@ client.READY = b"another word"
 sys.argv = sys.argv[1:]
 exec(compile(open(sys.argv[0]).read(), sys.argv[0], "exec"))
 """
+
+
+class Confined(unittest.TestCase):
+    def test_what_a_security_module_confines_is_not_served_elsewhere(self) -> None:
+        ours, theirs = Bounds("self"), Bounds("self")
+        theirs.status["NoNewPrivs"] = ["0"]
+        me = mock.Mock(uid=os.getuid(), gid=os.getgid())
+        for label, is_free in (
+            (b"", True),
+            (b"unconfined\n", True),
+            (b"firefox (unconfined)\n", True),
+            (b"unconfined_u:unconfined_r:unconfined_t:s0-s0:c0.c1023\0", True),
+            (b"unconfined_u:unconfined_r:chrome_sandbox_t:s0\0", False),
+            (b"un-unconfined (enforce)\n", False),
+            (b"sftp (enforce)\n", False),
+        ):
+            ours.label, theirs.label = b"" if is_free and not label else b"own", label
+            with self.subTest(label):
+                if is_free:
+                    theirs.check(me, ours)
+                else:
+                    with self.assertRaisesRegex(Refused, "a security module confines it"):
+                        theirs.check(me, ours)
