@@ -222,10 +222,10 @@ class Server:
             if process not in self._sessions:
                 continue  # it was spare
             connection, uid = self._sessions.pop(process)
-            if os.WIFSIGNALED(status):
-                with contextlib.suppress(OSError):  # the client may have gone
-                    os.write(connection, b"%d" % (KILLED + os.WTERMSIG(status)))
-            os.close(connection)
+            # The client may have gone, or the session have filled the connection.
+            with socket.socket(fileno=connection) as sock, contextlib.suppress(OSError):
+                if os.WIFSIGNALED(status):
+                    sock.send(b"%d" % (KILLED + os.WTERMSIG(status)), socket.MSG_DONTWAIT)
             code = os.waitstatus_to_exitcode(status)
             if code == REFUSED:
                 self._throttle.failed(str(uid), time.monotonic())
