@@ -119,7 +119,7 @@ class Bounds:
 
 
 def _is_free(label: bytes) -> bool:
-    """Whether a security module leaves a process alone. label: AppArmor's, with a mode, or SELinux's context."""
+    """Whether a security module leaves a process alone. label: of AppArmor, with a mode, or of SELinux."""
     label = label.rstrip(b"\0\n")
     mode, kind = label.rpartition(b" ")[2], label.split(b":")[2:3]
     return label == b"unconfined" or mode == b"(unconfined)" or kind == [b"unconfined_t"]

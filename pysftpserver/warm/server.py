@@ -25,7 +25,7 @@ from pysftpserver.service.serving import raise_descriptor_limit, reload_quietly
 from pysftpserver.service.throttle import Throttle
 from pysftpserver.warm.client import READY, WRITABLE_BY_OTHERS
 from pysftpserver.warm.peer import Bounds, Peer
-from pysftpserver.warm.session import REFUSED, STALE, Code, Session
+from pysftpserver.warm.session import NOT_SERVED, REFUSED, STALE, Code, Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ class Server:
                 if os.WIFSIGNALED(status):
                     sock.send(b"%d" % (KILLED + os.WTERMSIG(status)), socket.MSG_DONTWAIT)
             code = os.waitstatus_to_exitcode(status)
-            if code == REFUSED:
+            if code in (NOT_SERVED, REFUSED):
                 self._throttle.failed(str(uid), time.monotonic())
             elif code == STALE and self._code.has_changed():
                 self._log.info("pysftpserver has been replaced; stopping, to be started anew")

@@ -86,6 +86,19 @@ class OfRoot(ResidentCase):
         ):
             program.said(f"user {NOBODY}: a client is not served: .*{words}", count)
 
+    def test_an_account_that_only_connects_costs_no_more_processes_after_a_while(self) -> None:
+        program = self.resident("--log-level", "VERBOSE")
+
+        def attack() -> None:
+            for _ in range(10):
+                with connected(self.socket) as sock:
+                    sock.shutdown(socket.SHUT_WR)
+                    sock.recv(1)
+
+        self.as_nobody(attack)
+        program.said(f"user {NOBODY}: a client is not served: it has failed before")
+        self.assert_handed_over(self.client())
+
     def as_nobody(self, attack: Any) -> None:
         """Run an attack in a process of that account, and wait until it has no answer."""
         pid = os.fork()
