@@ -29,6 +29,7 @@ from tests.support.waiting import PATIENCE, eventually
 
 READ = 1
 REQUESTS = 4000 if IS_HARD else 150
+ENDS = 200 if IS_HARD else 20
 SEED = 5
 TICKET = Ticket(User("1", "alice", "alice", True, frozenset()), "::1", 22, 1, 3)
 NONSENSE = "the session's process says what makes no sense, and is ended"
@@ -85,6 +86,7 @@ class Resting(unittest.TestCase):
         (self.place / "f").touch()
         self.forks = ForkServer(lambda user: SFTPServerVirtualChroot(self.place), 1, pysftpd.prepare, None, 9)
         self.addCleanup(self.forks.close)
+        self.forker: Forker | None = None
         self.begun = 0
         self.replies = bytearray()
         self.moved = asyncio.Event()
@@ -92,10 +94,12 @@ class Resting(unittest.TestCase):
     async def session(self) -> RestingSession:
         """A session whose client takes everything."""
         log = SFTPLog()
-        forker = Forker(self.forks.sockets[0], lambda: None)
-        channel = mock.Mock()
+        self.forker = forker = self.forker or Forker(self.forks.sockets[0], lambda: None)
+        self.over = asyncio.Event()
+        self.channel = channel = mock.Mock()
         channel.takes_no_more.return_value = False
         channel.write.side_effect = self.write
+        channel.gone.side_effect = self.over.set
 
         def start(channel: Any, root: Any) -> IsolatedSession:
             self.begun += 1
@@ -104,6 +108,7 @@ class Resting(unittest.TestCase):
             )
 
         session = RestingSession(channel, start, log)
+        channel.finish.side_effect = lambda status: session.close()
         self.assertTrue(await session.has_begun)
         return session
 
@@ -150,6 +155,27 @@ class Resting(unittest.TestCase):
                     answered += 1
         self.assertGreater(self.begun, REQUESTS // 20)
         session.close()
+
+    @asynchronous
+    async def test_the_end_of_the_client_at_any_moment_comes_after_all_replies(self) -> None:
+        chance = random.Random(SEED)
+        for number in range(ENDS):
+            session = await self.session()
+            session.feed(HELLO)
+            await self.packets(1)
+            session.rest()
+            await asyncio.sleep(chance.choice((0, 0, 0.001, 0.004, 0.02)))
+            is_asked = chance.random() < 0.5
+            if is_asked:
+                session.feed(request("stat", number, string(b"/")))
+            if chance.random() < 0.5:
+                session.drain()
+            session.feed_eof()
+            await asyncio.wait_for(self.over.wait(), PATIENCE)
+            self.over.clear()
+            self.channel.finish.assert_called_with(0)
+            self.assertEqual(len(await self.packets(is_asked)), is_asked)
+            self.assertEqual(bytes(self.replies), b"")
 
     @asynchronous
     async def test_a_handle_of_one_process_is_none_in_the_next(self) -> None:
