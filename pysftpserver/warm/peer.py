@@ -7,6 +7,7 @@ Facts: unix(7), pidfd_open(2), proc(5) on status, prlimit(2), credentials(7).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import select
@@ -20,7 +21,7 @@ CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 SO_PEERGROUPS = 59
 MOST_GROUPS = 256
 LIMITS = sorted({value for name, value in vars(resource).items() if name.startswith("RLIMIT_")})
-NAMESPACES = ("mnt", "user")
+NAMESPACES = ("mnt", "user", "pid", "net")
 LONGEST_STATUS = 1 << 16  # bytes
 ALL_THE_SAME = 4  # real, effective, saved, and for files
 
@@ -54,7 +55,9 @@ class Peer:
         os.close(self._descriptor)
 
     def take_limits(self) -> None:
-        """Take over its resource limits, as far as this process may. Raises OSError."""
+        """Take over its resource limits and its priority, as far as this process may. Raises OSError."""
+        with contextlib.suppress(PermissionError):  # it is higher than this account may have by itself
+            os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, self.pid))
         for kind in LIMITS:
             soft, hard = theirs = resource.prlimit(self.pid, kind)
             ours = resource.getrlimit(kind)

@@ -42,6 +42,7 @@ class HandedOver(ResidentCase):
 
         def prepare() -> None:
             os.umask(0o027)
+            os.nice(3)
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most + 1))
 
         client = self.client(
@@ -57,6 +58,7 @@ class HandedOver(ResidentCase):
         server = client.server()
         limits = resource.prlimit(server, resource.RLIMIT_NOFILE)
         self.assertEqual(limits, (most, most + 1))
+        self.assertEqual(os.getpriority(os.PRIO_PROCESS, server), os.getpriority(os.PRIO_PROCESS, 0) + 3)
         log = client.log()
         self.assertRegex(log, r"session opened for alice \(local user .+\) from \[192.0.2.7\]\n")
         self.assertRegex(log, r"sandbox: (?!none)")
