@@ -564,8 +564,8 @@ def _serve(
 
     share_of: takes max_handles and what is called when it is reached.
     """
-    if not all(stat.S_ISSOCK(os.fstat(one).st_mode) for one in (data, talk)):
-        return 1  # as another account, write to sockets only
+    if not (_is_of_a_pair(data) and _is_of_a_pair(talk)):
+        return 1  # as another account, write to nothing else
     control = _Control(talk)
     log = _Log(control, ticket.log_level)
     try:
@@ -600,6 +600,14 @@ def _serve(
         status = OUT_OF_MEMORY if isinstance(error, MemoryError) else 1
     control.tell(ended=status, figures=control.figures(), has_left=control.has_left)
     return status
+
+
+def _is_of_a_pair(descriptor: int) -> bool:
+    """Whether a descriptor is a local socket whose peer has no name, and so is no service."""
+    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        return False
+    with socket.socket(fileno=os.dup(descriptor)) as one:
+        return one.family == socket.AF_UNIX and not one.getpeername()
 
 
 def _limit(ticket: Ticket, segment: int) -> None:

@@ -337,6 +337,23 @@ class Asked(unittest.TestCase):
         self.assertEqual(self.ask(user, pairs=1), (1 << 8, []))
         self.assertEqual(os.listdir(self.place), [])
 
+    def test_a_session_says_nothing_to_a_service_that_was_handed_over(self) -> None:
+        """Some (syslog, systemd) believe what the kernel says of each sender, which is another account."""
+        user = User("1", "alice", "alice", True, frozenset(), None, SESSIONS)
+        name = user.name.encode()
+        message = BEGIN + FIRST.pack(1, len(name)) + name + Ticket(user, "::1", 22, 1, 3).packed()
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as service,
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connected,
+        ):
+            service.bind(f"{self.place}/service")
+            service.setblocking(False)
+            connected.connect(f"{self.place}/service")
+            socket.send_fds(self.sock, [message], [connected.fileno()] * 2)
+            self.assertEqual(self.ended(), (1, 1 << 8))
+            with self.assertRaises(BlockingIOError):
+                service.recv(LONGEST)
+
     def test_rubbish_ends_what_it_is_for_and_not_the_process_that_forks(self) -> None:
         """All sessions of all workers end with that."""
         user = User("1", "alice", "alice", True, frozenset(), None, SESSIONS)
