@@ -96,7 +96,7 @@ class OfRoot(ResidentCase):
                     sock.recv(1)
 
         self.as_nobody(attack)
-        program.said(f"user {NOBODY}: a client is not served: it has failed before")
+        program.said(f"user {NOBODY}: a client is not served: its last connections have failed")
         self.assert_handed_over(self.client())
 
     def as_nobody(self, attack: Any) -> None:
