@@ -98,6 +98,10 @@ class HandleTable:
             raise
         return self._add(handle)
 
+    def number_from_anywhere(self) -> None:
+        """Give out other handles than those of an earlier process of the session, whatever these were."""
+        self._last = int.from_bytes(os.urandom(4), "big")
+
     def _add(self, handle: FileHandle | DirectoryHandle) -> bytes:
         # Numbers are not used again, so that a client that mixes up its handles is told so.
         self._last = (self._last + 1) & 0xFFFFFFFF

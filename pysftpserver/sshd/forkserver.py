@@ -220,7 +220,8 @@ class _Forking:
             place.sock.setblocking(False)
         while self._places or self._children:
             for descriptor, place in self._places.items():
-                self._poll.register(descriptor, select.POLLIN | (select.POLLOUT if place.unsent else 0))
+                # One that does not take what it is told is not heard, or that would pile up here.
+                self._poll.register(descriptor, select.POLLOUT if place.unsent else select.POLLIN)
             self._poll.register(self._forked.descriptor, select.POLLIN)
             events = self._poll.poll(self._timeout())
             if not events and self._lacks_spare():
@@ -230,7 +231,8 @@ class _Forking:
                     self._reap()
                 else:
                     self._places[descriptor].flush()
-                    self._hear(self._places[descriptor])
+                    if not self._places[descriptor].unsent:
+                        self._hear(self._places[descriptor])
             for process, deadline in list(self._orphans.items()):
                 if time.monotonic() >= deadline:
                     os.kill(process, signal.SIGKILL)
@@ -248,7 +250,7 @@ class _Forking:
         return 1000 * ORPHANS if self._orphans else None
 
     def _hear(self, place: _Place) -> None:
-        """Do what one process wants."""
+        """Do what one process wants, which may have been taken over: rubbish is passed over."""
         try:
             message, descriptors, _, _ = socket.recv_fds(place.sock, LONGEST, MOST_DESCRIPTORS)
         except BlockingIOError:
@@ -257,15 +259,15 @@ class _Forking:
             message, descriptors = b"", []
         kind, body = message[:1], message[1:]
         if kind == BEGIN:
-            number, length = FIRST.unpack_from(body)
-            name, ticket = body[FIRST.size : FIRST.size + length], body[FIRST.size + length :]
-            self._begin(place, number, name, ticket, descriptors)
-            for one in descriptors:
-                os.close(one)
+            with contextlib.suppress(struct.error):
+                number, length = FIRST.unpack_from(body)
+                name, ticket = body[FIRST.size : FIRST.size + length], body[FIRST.size + length :]
+                self._begin(place, number, name, ticket, descriptors)
         elif kind == SIGNAL:
-            number, what = ORDER.unpack(body)
-            if number in place.sessions:  # reaped processes are not, so this kills no other
-                os.kill(place.sessions[number], what)
+            with contextlib.suppress(struct.error, OSError):  # there is no such signal
+                number, what = ORDER.unpack(body)
+                if number in place.sessions:  # reaped processes are not, so this kills no other
+                    os.kill(place.sessions[number], what)
         else:  # the process has been replaced, or is gone
             for process in place.sessions.values():
                 os.kill(process, STOP)
@@ -276,9 +278,13 @@ class _Forking:
                 self._poll.unregister(place.sock)
                 del self._places[place.sock.fileno()]
                 place.sock.close()
+        for one in descriptors:
+            os.close(one)
 
     def _begin(self, place: _Place, number: int, name: bytes, ticket: bytes, descriptors: list[int]) -> None:
         try:
+            if number in place.sessions:
+                raise _NoRoom(NOT_BEGUN)
             if len(self._children) >= self._most:
                 raise _NoRoom(FULL)
             entry = self._enter(name)
@@ -558,8 +564,8 @@ def _serve(
 
     share_of: takes max_handles and what is called when it is reached.
     """
-    if not all(stat.S_ISSOCK(os.fstat(one).st_mode) for one in (data, talk)):
-        return 1  # as another account, write to sockets only
+    if not (_is_of_a_pair(data) and _is_of_a_pair(talk)):
+        return 1  # as another account, write to nothing else
     control = _Control(talk)
     log = _Log(control, ticket.log_level)
     try:
@@ -594,6 +600,14 @@ def _serve(
         status = OUT_OF_MEMORY if isinstance(error, MemoryError) else 1
     control.tell(ended=status, figures=control.figures(), has_left=control.has_left)
     return status
+
+
+def _is_of_a_pair(descriptor: int) -> bool:
+    """Whether a descriptor is a local socket whose peer has no name, and so is no service."""
+    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        return False
+    with socket.socket(fileno=os.dup(descriptor)) as one:
+        return one.family == socket.AF_UNIX and not one.getpeername()
 
 
 def _limit(ticket: Ticket, segment: int) -> None:

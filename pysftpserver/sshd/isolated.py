@@ -15,6 +15,7 @@ import signal
 import socket
 from collections import deque
 
+from pysftpserver.engine.log import LEVELS
 from pysftpserver.sshd.channel import EXIT_BROKEN, EXIT_CLEAN
 from pysftpserver.sshd.forkserver import (
     BEGIN,
@@ -34,7 +35,8 @@ from pysftpserver.sshd.forkserver import (
     STOP,
     USER_IS_FULL,
 )
-from pysftpserver.sshd.metrics import LIMITS
+from pysftpserver.sshd.metrics import number, of_requests
+from pysftpserver.sshd.tickets import as_told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ NO_PROCESS = {
     FULL: "as many have a process as may have one (max_sessions)",
     USER_IS_FULL: "the user has half of all processes that there may be (max_sessions)",
 }
+OWN_LIMITS = ("max_handles", "session_memory")  # that a session says it has reached
 NOTHING_OPEN: dict[str, Any] = {"files": [], "more_files": 0, "handles": 0}
 
 
@@ -311,7 +314,7 @@ class IsolatedSession:
     def _act_on(self, data: bytes) -> None:
         try:
             self._learn(json.loads(data))
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except Exception:  # somebody may have taken it over, and nothing that it says may do harm here
             self._log.error("the session's process says what makes no sense, and is ended")
             self._loop.remove_reader(self._talk)
             self._channel.finish(EXIT_BROKEN)
@@ -319,7 +322,10 @@ class IsolatedSession:
 
     def _learn(self, message: dict[str, Any]) -> None:
         if "log" in message:
-            self._log.write(*message["log"])
+            level, text = message["log"]
+            if level not in LEVELS.values() or not isinstance(text, str):
+                raise ValueError(level)
+            self._log.write(level, text)
         elif "begun" in message:
             self.root = message.get("root")
             self._begin(message["begun"])
@@ -327,7 +333,7 @@ class IsolatedSession:
             self._idle_at = tuple(message["idle"])
             self._channel.changed()
         elif "report" in message:
-            self._last = message["report"]
+            self._last = _report(message["report"])
             if self._asked is not None and not self._asked.done():
                 self._asked.set_result(None)
         elif "left" in message:
@@ -335,11 +341,13 @@ class IsolatedSession:
             self._stayed_at = self._forwarded, self._taken
             self._send()
         elif "ended" in message:
+            self._last = {**NOTHING_OPEN, "figures": of_requests(message["figures"])}
             self._status = message["ended"]
             self.has_left = self._is_leaving and message["has_left"]
-            self._last = {**NOTHING_OPEN, "figures": message["figures"]}
-        elif message["limited"] in LIMITS:
+        elif message["limited"] in OWN_LIMITS:
             self._on_limit(message["limited"])
+        else:
+            raise ValueError(message["limited"])
 
     def _begin(self, has_begun: bool) -> None:
         if not self.has_begun.done():
@@ -483,6 +491,12 @@ class IsolatedSession:
                 return
             self._channel.finish(EXIT_CLEAN if self._status == 0 else EXIT_BROKEN)
             self._channel.gone()
+
+
+def _report(told: Any) -> dict[str, Any]:
+    """What a session reports. Raises ValueError and others for anything else."""
+    counts = {name: number(told[name]) for name in ("more_files", "handles")}
+    return {**counts, "files": as_told(told["files"]), "figures": of_requests(told["figures"])}
 
 
 def words_for(status: int) -> str:

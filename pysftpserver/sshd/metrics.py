@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from threading import Lock
 
+from pysftpserver.engine.requests import EXTENDED_REQUESTS, REQUESTS
 from pysftpserver.engine.wire import SSH2_FX_EOF, SSH2_FX_OK
 from pysftpserver.hook import SFTPHook
 
@@ -45,6 +46,11 @@ LIMITS = (
 #: Why the process of a session was ended: a limit's setting, or it did not end when it had to, or a signal
 #: or a fault has ended it.
 CAUSES = ("session_seconds", "session_memory", "unresponsive", "signal", "fault")
+
+#: Counted of requests, by their names; those of a session are told by its process.
+OF_REQUESTS = ("requests", "seconds", "errors")
+NAMES = {"init", "unknown", *(one.name for one in (*REQUESTS.values(), *EXTENDED_REQUESTS.values()))}
+MOST = 1 << 63  # of anything
 
 #: What only grows: (key in the figures, name for Prometheus without "_total", label, help).
 COUNTERS = (
@@ -126,6 +132,21 @@ class Counting(SFTPHook):
 
     def rejected(self, event: SFTPEvent) -> None:
         self._metrics.request(event.name, event.seconds, True)
+
+
+def number(told: Any) -> float:
+    """A figure that another process has told. Raises ValueError, TypeError for what is none."""
+    if 0 <= told < MOST:
+        return told  # type: ignore[no-any-return]
+    raise ValueError(told)
+
+
+def of_requests(told: Any) -> dict[str, dict[str, float]]:
+    """What another process says that it has counted. Raises ValueError and others for anything else."""
+    found = {kind: {name: number(value) for name, value in told[kind].items()} for kind in OF_REQUESTS}
+    if len(told) > len(found) or any(counted.keys() - NAMES for counted in found.values()):
+        raise ValueError(told)
+    return found
 
 
 def total(many: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -77,16 +77,16 @@ class RestingSession:
             self._session.go_on()
 
     def close(self) -> None:
+        was_closed, self._is_closed = self._is_closed, True  # before gone() is called from here
         if self._session is not None:
             self._session.close()
-        elif not self._is_closed:
+        elif not was_closed:
             asyncio.get_running_loop().call_soon(self._channel.gone)
-        self._is_closed = True
 
     def cut(self) -> None:
+        self.close()
         if self._session is not None:
             self._session.cut()
-        self.close()
 
     def drain(self) -> None:
         self._is_draining = True

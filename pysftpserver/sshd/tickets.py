@@ -14,6 +14,7 @@ from pysftpserver.failures import one_line, reason_of
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.server import SFTPServer
 from pysftpserver.sshd.hooks import hook_of
+from pysftpserver.sshd.metrics import number
 from pysftpserver.sshd.users import User
 
 TYPE_CHECKING = False
@@ -101,7 +102,9 @@ def engine_of(
         fd_in=descriptor,
         fd_out=descriptor,
     )
-    server.initialized = ticket.root is not None
+    if ticket.root is not None:
+        server.initialized = True
+        server.handles.number_from_anywhere()
     return server
 
 
@@ -143,6 +146,20 @@ def open_files(server: SFTPServer) -> list[dict[str, Any]]:
         }
         for name, handle in list(server.handles.opened.items())
         if type(handle) is FileHandle
+    ]
+
+
+def as_told(files: Any) -> list[dict[str, Any]]:
+    """The same as another process tells them. Raises ValueError and others for anything else."""
+    return [
+        {
+            "id": str(file["id"])[:LONGEST_PATH],
+            "path": str(file["path"])[:LONGEST_PATH],
+            "read": number(file["read"]),
+            "written": number(file["written"]),
+            "size": None if file["size"] is None else number(file["size"]),
+        }
+        for file in files[:MOST_FILES]
     ]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import threading
 from dataclasses import dataclass
 
@@ -60,6 +61,7 @@ class UserStorages:
         self._path = settings.sftp_path
         self._creates = settings.create_folders
         self._marker = settings.disk_marker
+        self._serves_accounts = bool(settings.run_as or settings.run_as_accounts)
         self._uri = uri_of(settings)
         self._database = settings.mongo_database
         self._bucket_name = settings.mongo_bucket
@@ -86,7 +88,10 @@ class UserStorages:
                 raise ValueError(
                     f"folder {path} is missing; create it, mount its disk, or set create_folders"
                 )
-            return self._openers.folder(path)
+            storage = self._openers.folder(path)
+            if self._serves_accounts and not _is_itself(path, *storage.territory() or ()):
+                raise ValueError(f"folder {path} is a link that is not root's, which run_as does not allow")
+            return storage
         if kind == GRIDFS:
             return self._whole_bucket().at_prefix(rest or user.folder)
         return self._made(user)
@@ -119,6 +124,22 @@ class UserStorages:
             raise ValueError(f"storage {name}: not listed in storage_classes")
         made = self._classes[name](text, lambda argument: _filled(argument, user))
         return made  # type: ignore[no-any-return]
+
+
+def _is_itself(path: str, opened: int) -> bool:
+    """Whether a directory that was opened by a path is what is there, or what root's link there names.
+
+    A link of the server's account would lead a session of another account anywhere. Raises OSError.
+    """
+    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if stat.S_ISLNK(found.st_mode) and found.st_uid == 0:
+            target = os.readlink("", dir_fd=descriptor)
+            found = os.stat(os.path.join(os.path.dirname(path), target))
+    finally:
+        os.close(descriptor)
+    return os.path.samestat(found, os.fstat(opened))
 
 
 def _filled(value: Any, user: User) -> Any:

@@ -7,6 +7,7 @@ Facts: unix(7), pidfd_open(2), proc(5) on status, prlimit(2), credentials(7).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import select
@@ -20,7 +21,7 @@ CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 SO_PEERGROUPS = 59
 MOST_GROUPS = 256
 LIMITS = sorted({value for name, value in vars(resource).items() if name.startswith("RLIMIT_")})
-NAMESPACES = ("mnt", "user")
+NAMESPACES = ("mnt", "user", "pid", "net")
 LONGEST_STATUS = 1 << 16  # bytes
 ALL_THE_SAME = 4  # real, effective, saved, and for files
 
@@ -54,7 +55,9 @@ class Peer:
         os.close(self._descriptor)
 
     def take_limits(self) -> None:
-        """Take over its resource limits, as far as this process may. Raises OSError."""
+        """Take over its resource limits and its priority, as far as this process may. Raises OSError."""
+        with contextlib.suppress(PermissionError):  # it is higher than this account may have by itself
+            os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, self.pid))
         for kind in LIMITS:
             soft, hard = theirs = resource.prlimit(self.pid, kind)
             ours = resource.getrlimit(kind)
@@ -112,10 +115,17 @@ class Bounds:
             raise Refused("it is in a sandbox")
         if self.places != ours.places:
             raise Refused("it has another root or other namespaces")
-        if self.label != ours.label and b"unconfined" not in self.label:
+        if self.label != ours.label and not _is_free(self.label):
             raise Refused("a security module confines it")
         if peer.uid == 0 and self.status["CapEff"] != ours.status["CapEff"]:
             raise Refused("it has other capabilities than this server")
+
+
+def _is_free(label: bytes) -> bool:
+    """Whether a security module leaves a process alone. label: of AppArmor, with a mode, or of SELinux."""
+    label = label.rstrip(b"\0\n")
+    mode, kind = label.rpartition(b" ")[2], label.split(b":")[2:3]
+    return label == b"unconfined" or mode == b"(unconfined)" or kind == [b"unconfined_t"]
 
 
 def _identity(path: str) -> tuple[int, int]:

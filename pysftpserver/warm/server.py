@@ -25,7 +25,7 @@ from pysftpserver.service.serving import raise_descriptor_limit, reload_quietly
 from pysftpserver.service.throttle import Throttle
 from pysftpserver.warm.client import READY, WRITABLE_BY_OTHERS
 from pysftpserver.warm.peer import Bounds, Peer
-from pysftpserver.warm.session import REFUSED, STALE, Code, Session
+from pysftpserver.warm.session import NOT_SERVED, REFUSED, STALE, Code, Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -222,12 +222,12 @@ class Server:
             if process not in self._sessions:
                 continue  # it was spare
             connection, uid = self._sessions.pop(process)
-            if os.WIFSIGNALED(status):
-                with contextlib.suppress(OSError):  # the client may have gone
-                    os.write(connection, b"%d" % (KILLED + os.WTERMSIG(status)))
-            os.close(connection)
+            # The client may have gone, or the session have filled the connection.
+            with socket.socket(fileno=connection) as sock, contextlib.suppress(OSError):
+                if os.WIFSIGNALED(status):
+                    sock.send(b"%d" % (KILLED + os.WTERMSIG(status)), socket.MSG_DONTWAIT)
             code = os.waitstatus_to_exitcode(status)
-            if code == REFUSED:
+            if code in (NOT_SERVED, REFUSED):
                 self._throttle.failed(str(uid), time.monotonic())
             elif code == STALE and self._code.has_changed():
                 self._log.info("pysftpserver has been replaced; stopping, to be started anew")

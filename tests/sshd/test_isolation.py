@@ -224,14 +224,14 @@ class Resting(IsolationCase):
             alice = await self.begun("alice")
             first = set(await self.processes(2)) - {hers}
             self.assertEqual(await self.processes(1), [hers])
-            await answer(alice, "open", 1, string(b"/f"), u32(WRITE | CREAT), NO_ATTRS)
+            opened = await answer(alice, "open", 1, string(b"/f"), u32(WRITE | CREAT), NO_ATTRS)
             second = set(await self.processes(2)) - {hers}
             self.assertNotEqual(second, first)
             bob = await self.begun("bob")
             await self.processes(3)
             self.assertEqual(set(await self.processes(2)), second | {hers})
-            await answer(alice, "write", 2, FIRST, u64(0), string(b"x"))
-            await answer(alice, "close", 3, FIRST)
+            await answer(alice, "write", 2, opened[9:], u64(0), string(b"x"))
+            await answer(alice, "close", 3, opened[9:])
             await self.processes(1)
             for number in (1, 2):
                 self.assertIn(b"f", await answer(alice, "realpath", number, string(b"f")))
@@ -258,6 +258,27 @@ class Resting(IsolationCase):
             self.assertIn("the folder was moved, replaced or unmounted", self.running.log())
 
         self.run_async(test)
+
+    def test_a_client_that_goes_without_its_replies_leaves_no_channel(self) -> None:
+        """Or each one would take a part of all descriptors, until nobody could begin a session."""
+        self.serve("--session-idle", "1")
+        (self.place / "files" / "alice").mkdir(parents=True, exist_ok=True)
+        (self.place / "files" / "alice" / "f").write_bytes(bytes(1 << 16))
+
+        async def test() -> None:
+            connection = await self.connect("alice")
+            alice = await raw(connection, window=4096)
+            alice.writer.channel.pause_reading()
+            opening = request("open", 1, string(b"/f"), u32(READ), NO_ATTRS)
+            reading = [request("read", number, FIRST, u64(0), u32(64 << 10)) for number in range(11)]
+            alice.send(HELLO + opening + b"".join(reading) + request("close", 12, FIRST))
+            await self.processes(1)
+            await self.processes(0)  # what the server has not taken of the replies is still there
+            connection.abort()
+
+        self.run_async(test)
+        self.running.stop()
+        self.assertNotIn("some sessions did not end in time", self.running.log())
 
 
 class TheEnd(IsolationCase):

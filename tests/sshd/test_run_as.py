@@ -27,10 +27,22 @@ from pysftpserver.host import privileges
 from pysftpserver.host.privileges import Account
 from pysftpserver.sshd.admin_client import ask
 from pysftpserver.sshd.config import ServerSettings
-from pysftpserver.sshd.forkserver import BEGIN, ENDED, FIRST, FORK_SERVER, LONGEST, ForkServer
+from pysftpserver.sshd.forkserver import (
+    BEGIN,
+    ENDED,
+    FIRST,
+    FORK_SERVER,
+    LONGEST,
+    NOT_BEGUN,
+    ORDER,
+    SIGNAL,
+    ForkServer,
+)
 from pysftpserver.sshd.run_as import RunAs, own_account
 from pysftpserver.sshd.tickets import Ticket
+from pysftpserver.sshd.user_storages import Openers, UserStorages
 from pysftpserver.sshd.users import User
+from pysftpserver.storages.by_name import maker
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.sshd.inprocess import HOST, asynchronous, raw
 from tests.sshd.running import Place, Pysftpd, make_key
@@ -282,6 +294,7 @@ class Asked(unittest.TestCase):
         jail = os.fspath(self.place)
         one = ForkServer(lambda user: SFTPServerVirtualChroot(jail), 1, pysftpd.prepare, policy, 9)
         self.addCleanup(one.close)
+        self.forks = one
         self.sock = one.sockets[0]
 
     def ask(self, user: User, pairs: int = 2, **fields: Any) -> tuple[int, list[dict[str, Any]]]:
@@ -299,8 +312,13 @@ class Asked(unittest.TestCase):
             said.append(json.loads(message))
         for ours, _ in ends:
             ours.close()
+        return self.ended()[1], said
+
+    def ended(self) -> tuple[int, int]:
+        """The next session that has ended, and its wait status."""
         self.sock.settimeout(PATIENCE)
-        return ENDED.unpack(self.sock.recv(ENDED.size))[1], said
+        found: tuple[int, int] = ENDED.unpack(self.sock.recv(ENDED.size))
+        return found
 
     def test_it_begins_sessions_of_listed_accounts_and_does_nothing_else(self) -> None:
         user = User("1", "alice", "alice", True, frozenset(), None, SESSIONS)
@@ -318,6 +336,70 @@ class Asked(unittest.TestCase):
                 self.assertEqual(said[1:], [{"begun": False}])
         self.assertEqual(self.ask(user, pairs=1), (1 << 8, []))
         self.assertEqual(os.listdir(self.place), [])
+
+    def test_a_session_says_nothing_to_a_service_that_was_handed_over(self) -> None:
+        """Some (syslog, systemd) believe what the kernel says of each sender, which is another account."""
+        user = User("1", "alice", "alice", True, frozenset(), None, SESSIONS)
+        name = user.name.encode()
+        message = BEGIN + FIRST.pack(1, len(name)) + name + Ticket(user, "::1", 22, 1, 3).packed()
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as service,
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connected,
+        ):
+            service.bind(f"{self.place}/service")
+            service.setblocking(False)
+            connected.connect(f"{self.place}/service")
+            socket.send_fds(self.sock, [message], [connected.fileno()] * 2)
+            self.assertEqual(self.ended(), (1, 1 << 8))
+            with self.assertRaises(BlockingIOError):
+                service.recv(LONGEST)
+
+    def test_rubbish_ends_what_it_is_for_and_not_the_process_that_forks(self) -> None:
+        """All sessions of all workers end with that."""
+        user = User("1", "alice", "alice", True, frozenset(), None, SESSIONS)
+        self.assertEqual(self.ask(user)[0], 0)
+        descriptors = f"/proc/{self.forks.pid}/fd"
+        before = len(os.listdir(descriptors))
+        name = user.name.encode()
+        begin = BEGIN + FIRST.pack(7, len(name)) + name + Ticket(user, "::1", 22, 1, 3).packed()
+        ends = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(4)]
+        for pair in (ends[:2], ends[2:]):  # the same number twice
+            socket.send_fds(self.sock, [begin], [theirs.fileno() for _, theirs in pair])
+        for message in (BEGIN, BEGIN + b"x", SIGNAL + b"x", SIGNAL + ORDER.pack(7, 200)):
+            socket.send_fds(self.sock, [message], [self.sock.fileno()] * 3)
+        self.assertEqual(self.ended(), (7, NOT_BEGUN))
+        for one, theirs in ends:
+            theirs.close()
+            one.close()
+        self.assertEqual(self.ended()[0], 7)
+        self.assertEqual(self.ask(user)[0], 0)
+        self.assertLessEqual(len(os.listdir(descriptors)), before + 1)  # a spare process may have come
+
+    def test_one_that_does_not_hear_how_sessions_end_is_not_heard(self) -> None:
+        """Or what it is to be told would fill the memory of the process that forks."""
+        self.sock.settimeout(2)
+        message = BEGIN + FIRST.pack(1, 0)
+        with self.assertRaises(TimeoutError):
+            for _ in range(3000):
+                socket.send_fds(self.sock, [message], [])
+
+
+@unittest.skipUnless(os.geteuid() == 0, "only root's links are followed")
+class Folders(Place):
+    def test_a_link_that_is_not_root_s_leads_to_no_folder(self) -> None:
+        """The server's account could make one if sftp_path is its own, to the home of any account."""
+        (self.place / "home").mkdir()
+        files = self.place / "files"
+        files.mkdir()
+        (files / "alice").symlink_to("../home")
+        settings = ServerSettings(sftp_path=str(files), run_as_accounts=(SESSIONS,))
+        openers = Openers(SFTPServerVirtualChroot, pysftpd.gridfs, maker)
+        user = User("1", "alice", "alice", True, frozenset(), None, SESSIONS)
+        UserStorages(settings, openers).of(user)
+        os.chown(files / "alice", pwd.getpwnam(SERVER).pw_uid, 0, follow_symlinks=False)
+        with self.assertRaisesRegex(ValueError, "a link that is not root's"):
+            UserStorages(settings, openers).of(user)
+        UserStorages(ServerSettings(sftp_path=str(files)), openers).of(user)
 
 
 class Starting(Place):

@@ -12,6 +12,7 @@ from unittest import mock
 
 from pysftpserver.warm import client
 from pysftpserver.warm.client import GO, LONGEST, READY
+from pysftpserver.warm.peer import Bounds, Refused
 from pysftpserver.warm.session import SECRET
 from tests.support.packets import CREAT, NO_ATTRS, WRITE, string, u32
 from tests.support.paths import ROOT
@@ -84,6 +85,19 @@ class OfRoot(ResidentCase):
             ("its last connections have failed", 1),
         ):
             program.said(f"user {NOBODY}: a client is not served: .*{words}", count)
+
+    def test_an_account_that_only_connects_costs_no_more_processes_after_a_while(self) -> None:
+        program = self.resident("--log-level", "VERBOSE")
+
+        def attack() -> None:
+            for _ in range(10):
+                with connected(self.socket) as sock:
+                    sock.shutdown(socket.SHUT_WR)
+                    sock.recv(1)
+
+        self.as_nobody(attack)
+        program.said(f"user {NOBODY}: a client is not served: its last connections have failed")
+        self.assert_handed_over(self.client())
 
     def as_nobody(self, attack: Any) -> None:
         """Run an attack in a process of that account, and wait until it has no answer."""
@@ -160,3 +174,26 @@ client.READY = b"another word"
 sys.argv = sys.argv[1:]
 exec(compile(open(sys.argv[0]).read(), sys.argv[0], "exec"))
 """
+
+
+class Confined(unittest.TestCase):
+    def test_what_a_security_module_confines_is_not_served_elsewhere(self) -> None:
+        ours, theirs = Bounds("self"), Bounds("self")
+        theirs.status["NoNewPrivs"] = ["0"]
+        me = mock.Mock(uid=os.getuid(), gid=os.getgid())
+        for label, is_free in (
+            (b"", True),
+            (b"unconfined\n", True),
+            (b"firefox (unconfined)\n", True),
+            (b"unconfined_u:unconfined_r:unconfined_t:s0-s0:c0.c1023\0", True),
+            (b"unconfined_u:unconfined_r:chrome_sandbox_t:s0\0", False),
+            (b"un-unconfined (enforce)\n", False),
+            (b"sftp (enforce)\n", False),
+        ):
+            ours.label, theirs.label = b"" if is_free and not label else b"own", label
+            with self.subTest(label):
+                if is_free:
+                    theirs.check(me, ours)
+                else:
+                    with self.assertRaisesRegex(Refused, "a security module confines it"):
+                        theirs.check(me, ours)

@@ -92,6 +92,14 @@ class Alone(ResidentCase):
         self.assert_by_itself(client)
         program.said("it is in a sandbox")
 
+    def test_a_process_without_the_host_s_network_does_not_get_it_back(self) -> None:
+        if subprocess.run(["unshare", "--net", "true"], stderr=subprocess.DEVNULL).returncode:
+            self.skipTest("a network namespace cannot be made here")
+        program = self.resident()
+        script = str(ROOT / "bin" / "pysftpjail")
+        self.assert_by_itself(self.client(argv=["unshare", "--net", sys.executable, script]))
+        program.said("it has another root or other namespaces")
+
     def test_another_version_of_the_code_is_not_used_and_a_replaced_one_ends(
         self,
     ) -> None:

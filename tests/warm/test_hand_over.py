@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import ctypes
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import unittest
@@ -16,6 +18,18 @@ from tests.support.paths import ROOT
 from tests.support.processes import is_alive
 from tests.support.waiting import PATIENCE, until
 from tests.warm.residents import ResidentCase, status_of
+
+PIDFD_GETFD = 438  # the same number on every architecture
+
+
+def copy_of(process: int, descriptor: int) -> socket.socket:
+    """A copy of another process's socket, for root."""
+    it = os.pidfd_open(process)
+    copy = ctypes.CDLL(None, use_errno=True).syscall(PIDFD_GETFD, it, descriptor, 0)
+    os.close(it)
+    if copy < 0:
+        raise unittest.SkipTest(f"no copy: {os.strerror(ctypes.get_errno())}")
+    return socket.socket(fileno=copy)
 
 
 class HandedOver(ResidentCase):
@@ -28,6 +42,7 @@ class HandedOver(ResidentCase):
 
         def prepare() -> None:
             os.umask(0o027)
+            os.nice(3)
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most + 1))
 
         client = self.client(
@@ -43,6 +58,7 @@ class HandedOver(ResidentCase):
         server = client.server()
         limits = resource.prlimit(server, resource.RLIMIT_NOFILE)
         self.assertEqual(limits, (most, most + 1))
+        self.assertEqual(os.getpriority(os.PRIO_PROCESS, server), os.getpriority(os.PRIO_PROCESS, 0) + 3)
         log = client.log()
         self.assertRegex(log, r"session opened for alice \(local user .+\) from \[192.0.2.7\]\n")
         self.assertRegex(log, r"sandbox: (?!none)")
@@ -95,6 +111,25 @@ class HandedOver(ResidentCase):
         client = self.client()
         os.kill(client.server(), signal.SIGKILL)
         self.assertEqual(client.status(), 128 + signal.SIGKILL)
+
+    def test_a_session_that_has_filled_its_connection_holds_up_nobody(self) -> None:
+        """One that was taken over could, when it is killed."""
+        client = self.client()
+        self.assert_handed_over(client)
+        server = client.server()
+        client.process.send_signal(signal.SIGSTOP)  # it takes nothing
+        for name in os.listdir(f"/proc/{server}/fd"):
+            if not os.readlink(f"/proc/{server}/fd/{name}").startswith("socket:"):
+                continue
+            with copy_of(server, int(name)) as copy:
+                copy.setblocking(True)
+                if copy.type == socket.SOCK_SEQPACKET:
+                    with self.assertRaises(BlockingIOError):
+                        while True:
+                            copy.send(b"0", socket.MSG_DONTWAIT)
+        os.kill(server, signal.SIGKILL)
+        until(lambda: not is_alive(server), "it has ended")
+        self.assert_handed_over(self.client())
 
     def test_sessions_go_on_when_the_resident_is_killed_and_new_ones_serve_themselves(self) -> None:
         first = self.client()
