@@ -235,7 +235,9 @@ class Containment:
         for path in (b"/", b"/..", b"/d/.."):
             entries = dict(self.make().opendir(path))
             self.assertEqual(entries[b".."].permissions, entries[b"."].permissions)
-            self.assertEqual(entries[b".."], self.make().stat(b"/"))
+            root = self.make().stat(b"/")
+            root.atime = entries[b".."].atime  # the listing was a use, perhaps of the next second
+            self.assertEqual(entries[b".."], root)
 
     def test_a_hard_link_of_a_file_outside_is_a_file_of_the_jail(self: Any) -> None:
         os.link(self.around / "secret", self.root / "shared")
