@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bench.stored_sides import Sides
 
 GROUP = "stored"  # in the names of all rows here, and of no others
-DISK = "/var/tmp"  # which is no tmpfs on ordinary systems
+DISK = "/var/tmp"  # on a disk, where /tmp may be a tmpfs
 CONTENDERS = ("not synced", "synced")
 MOST_MORE = 1.0  # seconds that syncing may add to a sync
 SFTP = (

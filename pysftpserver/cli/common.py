@@ -49,14 +49,14 @@ def run(prog: str, command: Callable[[Sequence[str]], int], arguments: Sequence[
 
 
 def _is_output_gone() -> bool:
-    """Whether nobody reads standard output any more: `--help | head`."""
+    """Whether the reader of standard output has gone: `--help | head`."""
     poll = select.poll()
     poll.register(1, 0)
     return bool(poll.poll(0))
 
 
 def _put_out() -> None:
-    """Write what print() has buffered, without Python's complaint at the end if nobody reads it."""
+    """Write what print() has buffered, without Python's complaint at the end if its reader has gone."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
