@@ -11,6 +11,7 @@ import secrets
 import socket
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from typing import Any
 
 from pysftpserver.engine.log import SFTPLog
@@ -30,10 +31,10 @@ from pysftpserver.service.serving import (
     raise_descriptor_limit,
     until_told,
 )
+from pysftpserver.service.threads import Threads
 from pysftpserver.service.throttle import Throttle, network_of
 
 ROOM = 64 << 10  # bytes that are received at once
-THREADS = 16  # for calls of services that block
 GOODBYES = 5.0  # seconds that on_leave() of all services may take when the server ends
 DESCRIPTORS_EACH = 3  # of a connection: its socket, and for Files a directory and a file
 TRY_LATER = "too many wrong passwords from this address; try again later"
@@ -110,7 +111,7 @@ class Server:
         self.loop = asyncio.get_running_loop()
         settings = self.settings
         (sockets,) = listening_sockets(settings.listen_address, settings.port)
-        self._threads = ThreadPoolExecutor(THREADS, "laboratory")
+        self._threads = Threads(name="laboratory")
         self._key_maker = ThreadPoolExecutor(1, "laboratory-keys")
         self.keys = Keys(self._key_maker, settings.key_age, settings.key_uses, self.log)
         for service in self.services.all:
@@ -161,7 +162,7 @@ class Server:
             service.detach()
         self.log_limit.tell()
         self.keys.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown()
         self._key_maker.shutdown(wait=False, cancel_futures=True)
 
     # --- what sessions call -------------------------------------------------------------------------------
@@ -220,9 +221,9 @@ class Server:
         sink = self._audit_file
         return None if sink is None else DoorAudit(sink, user, *session.address, self.log)
 
-    def look_after(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run something that outlives a connection."""
-        task = self.loop.create_task(work)
+    def look_after(self, work: Coroutine[Any, Any, None], context: Context) -> asyncio.Task[None]:
+        """Run something that outlives a connection. context: its session's."""
+        task = self.loop.create_task(work, context=context)
         self._goodbyes.add(task)
         task.add_done_callback(self._goodbyes.discard)
         return task

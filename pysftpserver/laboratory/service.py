@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from contextvars import ContextVar
+from functools import partial
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
-    from concurrent.futures import Executor
     from typing import TypeVar
 
     from pysftpserver.engine.log import SFTPLog
     from pysftpserver.laboratory.session import Session
+    from pysftpserver.service.threads import Threads
 
     Result = TypeVar("Result")
+
+#: The network of the client that a method works for: by it, threads are shared out.
+NETWORK = ContextVar("NETWORK", default="")
 
 
 class Client:
@@ -49,7 +54,7 @@ class Service:
 
     title = ""
     _members: set[Client] | None = None
-    _threads: Executor | None = None
+    _threads: Threads | None = None
     log: SFTPLog | None = None
 
     # --- for you to write ---------------------------------------------------------------------------------
@@ -84,8 +89,12 @@ class Service:
         return tuple(self._members or ())
 
     async def in_thread(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """Call a function that blocks, in another thread. It is waited for even if the client leaves."""
-        done = asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+        """Call a function that blocks, in another thread. It is waited for even if the client leaves.
+
+        One network of clients has a part of the threads; when all of these are busy, its calls wait.
+        """
+        assert self._threads is not None, "the server has not begun"
+        done = self._threads.run(NETWORK.get(), partial(function, *arguments))
         try:
             return await asyncio.shield(done)
         except asyncio.CancelledError:
@@ -96,7 +105,7 @@ class Service:
 
     # --- for the server to call ---------------------------------------------------------------------------
 
-    def attach(self, threads: Executor | None, log: SFTPLog) -> None:
+    def attach(self, threads: Threads, log: SFTPLog) -> None:
         """The server begins."""
         self._members = set()
         self._threads = threads

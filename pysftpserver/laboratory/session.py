@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextvars import copy_context
 from time import monotonic
 
 from pysftpserver.engine.log import VERBOSE
 from pysftpserver.laboratory import wire
 from pysftpserver.laboratory.handshake import ServerHandshake, Step
 from pysftpserver.laboratory.outgoing import Outgoing
-from pysftpserver.laboratory.service import Client, finished, title_of, work_of
+from pysftpserver.laboratory.service import NETWORK, Client, finished, title_of, work_of
 from pysftpserver.laboratory.wire import Form, Word
 from pysftpserver.pysftpexceptions import SFTPSessionEnd
 from pysftpserver.service.throttle import network_of
@@ -77,6 +78,8 @@ class Session(asyncio.BufferedProtocol):
         self.log = self._server.log_limit.of(network_of(host))
         self._outgoing = Outgoing(transport, self._settings, self._abort)
         reason = self._server.admit(self)
+        self._context = copy_context()
+        self._context.run(NETWORK.set, self.network)
         if reason is not None:
             self.log.error(f"{self.peer}: refused: {reason}")
             self._close(wire.refused(Word.CONNECTION, reason))
@@ -344,7 +347,7 @@ class Session(asyncio.BufferedProtocol):
         assert old is not None and self.client is not None
         self._service = None
         # on_leave() runs to its end, even if the client goes away meanwhile.
-        await asyncio.shield(self._server.look_after(self._say_goodbye(old, self.client)))
+        await asyncio.shield(self._server.look_after(self._say_goodbye(old, self.client), self._context))
         self._service = chosen
         self._server.services.members(chosen).add(self.client)
         await finished(chosen.on_join(self.client))
@@ -362,7 +365,7 @@ class Session(asyncio.BufferedProtocol):
             self._start(finished(work))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        self._busy = self._loop.create_task(work)
+        self._busy = self._loop.create_task(work, context=self._context)
         self._busy.add_done_callback(self._on_done)
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
@@ -485,7 +488,7 @@ class Session(asyncio.BufferedProtocol):
         self._texts.clear()
         self._unread = b""
         if self.client is not None:
-            self._server.look_after(self._leave(self.client))
+            self._server.look_after(self._leave(self.client), self._context)
         level = self.log.info if self.client is not None and self.is_lost else self.log.error
         who = self.peer if self.client is None else f"{self.peer} {self.client.name!r}"
         if self.client is None and self.is_lost:

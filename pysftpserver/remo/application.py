@@ -11,6 +11,7 @@ import http
 import http.cookies
 import logging
 import queue
+import re
 import threading
 import time
 
@@ -42,6 +43,7 @@ USERS = 5.0  # seconds between two looks at the users
 #: In an environ: a function that tells whether the peer has hung up. Our own server sets it.
 IS_GONE = "pysftpserver.is_gone"
 MOST_COOKIES = 4096  # characters
+ONE_COOKIE = re.compile(rf"{wire.COOKIE}=([\w-]+)", re.ASCII)
 MOST_ADDRESS = 64  # characters of one that a proxy tells
 
 
@@ -217,14 +219,13 @@ class Application:
         return environ.get("REMOTE_ADDR") or "", int(port) if port.isdecimal() else None
 
     def _session_of(self, environ: dict[str, Any]) -> Session | None:
-        text: str = environ.get("HTTP_COOKIE", "")
-        if len(text) > MOST_COOKIES:
-            return None
-        try:
-            found = http.cookies.SimpleCookie(text).get(wire.COOKIE)
-        except http.cookies.CookieError:
-            return None
-        return self.sessions.find(found.value, time.monotonic()) if found is not None else None
+        ident = _ident(environ.get("HTTP_COOKIE", ""))
+        return self.sessions.find(ident, time.monotonic()) if ident is not None else None
+
+    def user_of(self, cookies: str) -> str | None:
+        """The name of the user whose session a request's cookies name. Never waits."""
+        ident = _ident(cookies)
+        return self.sessions.user_of(ident) if ident is not None else None
 
     # --- sessions -----------------------------------------------------------------------------------------
 
@@ -304,6 +305,19 @@ class _Reply:
                 self._answer.done(is_whole)
             finally:
                 self._ended()
+
+
+def _ident(cookies: str) -> str | None:
+    """The session id in the cookies of a request."""
+    if (only := ONE_COOKIE.fullmatch(cookies)) is not None:
+        return only[1]
+    if len(cookies) > MOST_COOKIES:
+        return None
+    try:
+        found = http.cookies.SimpleCookie(cookies).get(wire.COOKIE)
+    except http.cookies.CookieError:
+        return None
+    return found.value if found is not None else None
 
 
 def _status(status: int) -> str:

@@ -27,6 +27,7 @@ _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 _END = re.compile(rb"\n\r?\n")
 _FIRST_LINE = re.compile(rb"(?:\r\n)?(\S+) +(\S+) [^\n]*\n")
+_COOKIE = re.compile(rb"\ncookie:([^\r\n]*)", re.IGNORECASE)
 _EXPECT = re.compile(rb"\nexpect:[ \t]*100-continue[ \t]*\r(?=\n)", re.IGNORECASE)
 
 
@@ -80,24 +81,29 @@ class Arriving:
         self.data = bytearray()
         self._looked = 0  # up to here, the end of the header was looked for, or chunks were
         self._ends: int | None = None  # where a login's body does; None: it is chunked
-        self._has_header = False
+        self._header_ends = 0  # 0: it has not come yet
         self._body = 0
 
     def feed(self, piece: bytes) -> State:
         """Take what has come. How far it is."""
         self.data += piece
-        if not self._has_header:
+        if not self._header_ends:
             end = _END.search(self.data, max(0, self._looked - 2))
             self._looked = len(self.data)
             if end is None:
                 return State.READY if len(self.data) > ENOUGH else State.MORE
-            self._has_header = True
+            self._header_ends = end.end()
             state = self._on_header(end.end())
             if state is not State.MORE:
                 return state
         if self._ends is not None:
             return State.READY if len(self.data) >= self._ends else State.MORE
         return self._look_at_chunks()
+
+    def cookies(self) -> str:
+        """All of the header's cookies, as HeaderReader joins them."""
+        found = _COOKIE.findall(self.data, 0, self._header_ends)
+        return "; ".join(value.strip().decode("latin-1") for value in found)
 
     def _on_header(self, end: int) -> State:
         first = _FIRST_LINE.match(self.data, 0, end)

@@ -89,7 +89,8 @@ class ServerSettings(LogSettings):
     max_connections = Setting(COUNT, 900, "Maximum number of open connections.")
     threads = Setting(
         whole(2, 1000), 40, "Number of requests that are served at the same time; a quarter of them is "
-        "reserved for addresses that have a session, and an eighth for others.",
+        "reserved for addresses that have a session, and an eighth for others. One user gets at most a "
+        "quarter (at least 4); more requests wait.",
     )
     max_per_address = Setting(
         whole(1, 1000), 20, "Maximum number of requests of one address that are served at the same time; "

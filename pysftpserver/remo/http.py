@@ -56,6 +56,8 @@ TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: c
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 KEPT = 4  # one thread of so many is reserved for addresses that have a session
 KEPT_FOR_LOGINS = 8  # and one of so many for those that have none
+EACH = 4  # one user gets one thread of so many
+FEWEST_EACH = 4  # threads that a user gets in any case
 SMALL = 16 << 10  # bytes of a request that are always taken while it arrives
 OPEN_PER_REQUEST = 4  # open connections of an address for each request that it may make at once
 FEWEST_OPEN = 16
@@ -130,7 +132,8 @@ class Request(cheroot.HTTPRequest):  # type: ignore[misc, unused-ignore]
 class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
     """A connection. is_new: nothing has come yet. is_unread: there may be the rest of a refused body.
     arriving: the request that comes. is_waiting: it has no thread, and no request that could have one.
-    has_turn: whether its address is known, while it has a thread or is next; None: it has not.
+    user: whose request it has, by its cookie. is_known: whether a session was begun from its address before
+    the request. is_busy: it counts as a request of its address. has_turn: it has a thread, or is next.
     ends_at: the time (of time.monotonic()) until which it only waits for the peer to read the last reply.
     """
 
@@ -148,7 +151,8 @@ class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
         self.is_unread = False
         self.is_counted = False
         self.is_busy = False
-        self.has_turn: bool | None = None
+        self.is_known = self.has_turn = False
+        self.user: str | None = None
         self.arriving: Arriving | None = None
         self.is_waiting = False
         self.began = time.monotonic()
@@ -309,10 +313,11 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
             known: values.threads - (0 if values.proxied else count) for known, count in kept.items()
         }
         self._turns = {False: 0, True: 0}  # requests that have a thread, or are next, by whether it is known
-        self._queues: dict[bool, collections.deque[Connection]] = {
-            known: collections.deque() for known in self._turns
-        }
-        self.knows = application.sessions.has_from
+        # A user's requests may all hang, where a file system does.
+        self._most_each = max(FEWEST_EACH, values.threads // EACH)
+        self._users: collections.Counter[str | None] = collections.Counter()  # those of each user
+        self._queue: list[Connection] = []  # those that wait for a thread
+        self.knows, self._user_of = application.sessions.has_from, application.user_of
         self._arriving, self._most_arriving = 0, values.max_request_memory  # bytes
         raise_descriptor_limit(values.max_connections + values.max_sessions + PER_REQUEST * values.threads, 1)
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OWN - PER_REQUEST * values.threads
@@ -353,7 +358,6 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
         else:
             state = conn.receive()
             if state is State.READY:
-                conn.arrived()
                 self._take_turn(conn)
             elif state is State.TOO_LONG:
                 self._wait_for_end(conn, conn.turn_away(TOO_LONG))
@@ -392,24 +396,50 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
 
     def _take_turn(self, conn: Connection) -> None:
         """Give a thread to a request, now or when it is its turn."""
-        known = self.knows(conn.network)
-        if not known and not conn.can_answer():
+        assert conn.arriving is not None
+        conn.user = self._user_of(conn.arriving.cookies())
+        conn.is_known = self.knows(conn.network)
+        conn.arrived()
+        if not conn.is_known and not conn.can_answer():
             conn.close()
             return
         with self._count_lock:
-            crowded = self._busy[conn.network] >= self._max_per_address
-            if not crowded:
-                self._busy[conn.network] += 1
-                conn.is_busy = True
-                if self._turns[known] >= self._most_turns[known]:
-                    self._queues[known].append(conn)
-                    return
-                self._turns[known] += 1
-                conn.has_turn = known
-        if crowded:
+            # What waits for others of its user does not take its neighbours' places.
+            is_refused = self._has_share(conn) and not self._become_busy(conn)
+            if not is_refused:
+                self._queue.append(conn)
+        if is_refused:
             log.info("%s: too many requests at once (max_per_address)", conn.remote_addr)
             self._wait_for_end(conn, conn.turn_away())
         else:
+            self._give_turns()
+
+    def _has_share(self, conn: Connection) -> bool:
+        """With the lock held: whether its user may have another thread."""
+        return conn.user is None or self._users[conn.user] < self._most_each
+
+    def _become_busy(self, conn: Connection) -> bool:
+        """With the lock held: count a request of its address. Returns whether that may have another one."""
+        if not conn.is_busy and self._busy[conn.network] < self._max_per_address:
+            self._busy[conn.network] += 1
+            conn.is_busy = True
+        return conn.is_busy
+
+    def _give_turns(self) -> None:
+        """Give threads to the requests that may have one."""
+        given = []
+        with self._count_lock:
+            for conn in self._queue:
+                if self._turns[conn.is_known] >= self._most_turns[conn.is_known]:
+                    continue
+                if self._has_share(conn) and self._become_busy(conn):
+                    self._turns[conn.is_known] += 1
+                    self._users[conn.user] += 1
+                    conn.has_turn = True
+                    given.append(conn)
+            if given:
+                self._queue = [conn for conn in self._queue if not conn.has_turn]
+        for conn in given:
             super().process_conn(conn)
 
     def put_conn(self, conn: Connection) -> None:
@@ -433,37 +463,32 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
         """A request is over."""
         if conn.is_busy:
             conn.is_busy = False
-            self._subtract(self._busy, conn)
-        known, conn.has_turn = conn.has_turn, None
-        if known is not None:
+            self._subtract(self._busy, conn.network)
+        if conn.has_turn:
+            conn.has_turn = False
             with self._count_lock:
-                queue = self._queues[known]
-                following = queue.popleft() if queue else None
-                if following is None:
-                    self._turns[known] -= 1
-                else:
-                    following.has_turn = known
-            if following is not None:
-                super().process_conn(following)
+                self._turns[conn.is_known] -= 1
+            self._subtract(self._users, conn.user)
+            self._give_turns()
 
     def closed(self, conn: Connection) -> None:
         """A connection is over."""
         if conn.is_counted:
             conn.is_counted = False
-            self._subtract(self._open, conn)
+            with self._count_lock:
+                self._guests.discard(conn)
+            self._subtract(self._open, conn.network)
 
     def count_arriving(self, size: int) -> None:
         """Count bytes of requests that are not complete."""
         with self._count_lock:
             self._arriving += size
 
-    def _subtract(self, counter: collections.Counter[str], conn: Connection) -> None:
+    def _subtract(self, counter: collections.Counter[Any], key: str | None) -> None:
         with self._count_lock:
-            if counter is self._open:
-                self._guests.discard(conn)
-            counter[conn.network] -= 1
-            if counter[conn.network] <= 0:
-                del counter[conn.network]
+            counter[key] -= 1
+            if counter[key] <= 0:
+                del counter[key]
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
         """Log what cheroot reports; a reply that breaks off is not an error."""

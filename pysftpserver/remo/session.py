@@ -63,6 +63,7 @@ class Session:
         self.command: Work | None = None  # the interactive one
         self.outcome = "none"  # of the latest command
         self.lock = threading.Lock()
+        self._opening = threading.Lock()  # held while the storage is opened, which may hang
         self.turn = threading.Lock()  # of the interactive command
         self._number = 0
         self._made = 0
@@ -77,7 +78,7 @@ class Session:
 
     def storage(self, open_storage: Callable[[], SFTPAbstractServerStorage]) -> SFTPAbstractServerStorage:
         """Its storage, opened at the first use. Raises what open_storage() raises."""
-        with self.lock:
+        with self._opening:
             if self._storage is None:
                 self._storage = open_storage()
             return self._storage
@@ -172,6 +173,11 @@ class Sessions:
             self._time_out(session)
             return None
         return session
+
+    def user_of(self, ident: str) -> str | None:
+        """The name of the user of the session of that id, if there is one. Waits for no lock."""
+        session = self._sessions.get(ident) or self._unconfirmed.get(ident)
+        return None if session is None else session.user.name
 
     def confirm(self, session: Session, now: float) -> None:
         """A session has proved that it knows its key. Raises TooMany."""

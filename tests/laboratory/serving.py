@@ -88,15 +88,15 @@ class ServerCase(unittest.TestCase):
         self.addCleanup(served.stop)
         return served
 
-    def raw(self, served: Served) -> OldClient:
-        """A client that has connected, and said nothing."""
-        client = OldClient(served.port)
+    def raw(self, served: Served, source: str = HOST) -> OldClient:
+        """A client that has connected, and said nothing. source: its address."""
+        client = OldClient(served.port, source=source)
         self.addCleanup(client.close)
         return client
 
-    def old(self, served: Served, key: str = "", name: str = "old") -> OldClient:
+    def old(self, served: Served, key: str = "", name: str = "old", source: str = HOST) -> OldClient:
         """A client that is accepted."""
-        client = self.raw(served)
+        client = self.raw(served, source)
         client.introduce(key, PASSWORD, name)
         return client
 
@@ -104,12 +104,13 @@ class ServerCase(unittest.TestCase):
 class OldClient:
     """The protocol as it is written down, a step at a time."""
 
-    def __init__(self, port: int, room: int | None = None) -> None:
+    def __init__(self, port: int, room: int | None = None, source: str = HOST) -> None:
         """room: bytes that the system keeps for it, about; None: as many as it likes."""
         self.socket = socket.socket()
         self.socket.settimeout(PATIENCE)
         if room is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+        self.socket.bind((source, 0))
         self.socket.connect((HOST, port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.cipher: Fernet | None = None

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import tempfile
 import threading
 import time
+from typing import Any
 
 from pysftpserver.laboratory import client
+from pysftpserver.laboratory.services.files import Files
+from pysftpserver.service.threads import EACH
+from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.laboratory.serving import HOST, PASSWORD, Served, ServerCase
 from tests.support.waiting import PATIENCE, until
 
@@ -67,3 +72,27 @@ class Crowds(ServerCase):
         finally:
             over.set()
             thread.join(PATIENCE)
+
+
+class Hanging(SFTPServerVirtualChroot):
+    """A jail on a disk that hangs, but for its root."""
+
+    goes_on = threading.Event()
+
+    def opendir(self, path: bytes) -> Any:
+        if path != b"/":
+            self.goes_on.wait()
+        return super().opendir(path)
+
+
+class OnHangingDisks(ServerCase):
+    def test_a_directory_that_hangs_holds_up_the_network_that_asks_for_it(self) -> None:
+        place = self.enterContext(tempfile.TemporaryDirectory())
+        served = self.serve(Files(lambda: Hanging(place)))
+        self.addCleanup(Hanging.goes_on.set)
+        crowd = [self.old(served, "key", source=NEWCOMER) for _ in range(EACH + 8)]
+        for one in crowd:
+            one.send("list /hangs")
+        for _ in range(3):
+            ann = self.old(served, "key")
+            self.assertEqual(ann.ask("list /"), "end")

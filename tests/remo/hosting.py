@@ -245,7 +245,8 @@ class Host(running.Server):
         (self.files / "small").write_bytes(b"small content")
         running.furnish(place)
         self.users = Users(str(place / "users_db.sqlite"))
-        super().__init__(place, "--root", str(self.files), "--commands", "yes", *words, limits=limits)
+        served = () if "--storage" in words else ("--root", str(self.files), "--commands", "yes")
+        super().__init__(place, *served, *words, limits=limits)
 
     def close(self) -> None:
         """End it, whatever it is doing."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from typing import Any
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.pysftpexceptions import SFTPNotFound
+from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
 
 class ThreeMethods(SFTPAbstractServerStorage):
@@ -43,3 +46,17 @@ class WriteOnly(SFTPAbstractServerStorage):
 
     def close(self, handle: Any) -> None:
         handle.close()
+
+
+class Hanging(SFTPServerVirtualChroot):
+    """A jail on a disk of which a part hangs, and all of it when there is a file `hung` in it."""
+
+    def __init__(self, directory: str) -> None:
+        if os.path.exists(f"{directory}/hung"):
+            threading.Event().wait()
+        super().__init__(directory)
+
+    def stat(self, path: bytes) -> Any:
+        if path == b"/hangs":
+            threading.Event().wait()
+        return super().stat(path)

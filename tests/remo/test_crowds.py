@@ -9,7 +9,9 @@ import time
 from collections.abc import Iterator
 
 from pysftpserver.remo import wire
-from tests.remo.hosting import HostCase, Raw, request
+from pysftpserver.remo.config import ServerSettings
+from tests.remo import running
+from tests.remo.hosting import USER, HostCase, Raw, request
 from tests.support.hard import IS_HARD
 from tests.support.waiting import PATIENCE
 
@@ -127,6 +129,41 @@ class Memory(HostCase):
             self.host.log_in(raw)
         self.host.process.said("max_request_memory")
         self.assertLess(self.host.memory("VmHWM") - before, 20 << 10)
+
+
+class HangingDisk(HostCase):
+    options = ("--storage", 'tests.remo.storages:Hanging "files"')
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        running.admit(cls.host.place, "mallory")
+
+
+class OnAHangingDisk(HangingDisk):
+    def test_what_hangs_holds_up_the_user_who_asks_for_it(self) -> None:
+        for number in range(4):  # more than there are threads, from addresses that have sessions
+            source = f"127.0.8.{number + 1}"
+            peer = self.host.log_in(self.connect(source), "mallory")
+            for _ in range(ServerSettings().max_per_address):
+                self.connect(source).say(peer.plain("get", b"/hangs"))
+        for source in (NEWCOMER, "127.0.8.1"):  # their neighbours, too
+            with self.host.raw(source) as raw:
+                peer = self.host.log_in(raw)
+                self.assertEqual(peer.opened(raw.ask(peer.plain("get", b"/small"))), b"small content")
+
+
+class Opening(HangingDisk):
+    options = (*HangingDisk.options, "--session-timeout", "3")
+
+    def test_a_storage_that_hangs_while_it_is_opened_does_not_keep_sessions_from_their_end(self) -> None:
+        hung = self.host.files / "hung"
+        hung.touch()
+        self.addCleanup(hung.unlink)
+        self.connect().say(self.host.log_in(user="mallory").plain("get", b"/small"))
+        with self.host.raw() as raw:
+            raw.ask(self.host.log_in(raw).plain("sts", None, b""))
+        self.host.process.said(f"of {USER}: timed out")
 
 
 class Expectations(HostCase):

@@ -206,7 +206,7 @@ class TooLittle(Case):
                 raw.say(request("POST", "/auth", b"x"))
             server = here.server
             assert server is not None
-            until(lambda: server._queues[False], "none of them waits")
+            until(lambda: server._queue, "none of them waits")
             began = time.monotonic()
             with Raw(here.port, LOOPBACK) as raw:
                 self.assertEqual(raw.ask(INFO).status, 200)
@@ -215,7 +215,7 @@ class TooLittle(Case):
             released.set()
             self.assertEqual([getattr(raw.answer(), "status", None) for raw in slow], [403] * 4)
         until(lambda: not server._turns[False], "they count still")
-        self.assertFalse(server._queues[False])
+        self.assertFalse(server._queue)
 
     def test_slow_users_leave_a_thread_for_logins(self) -> None:
         here, peer, _ = self.logged_in(threads=4, max_per_address=4, idle_timeout=PATIENCE)
@@ -227,6 +227,6 @@ class TooLittle(Case):
             slow.say(request("POST", path, None, peer.cookie, "Content-Length: 1000"))
         server = here.server
         assert server is not None
-        until(lambda: server._queues[True], "none of them waits")
+        until(lambda: server._queue, "none of them waits")
         with Raw(here.port, STRANGERS[0]) as raw:
             self.assertEqual(raw.ask(request("POST", "/auth", Login(USER, here.user_key).body)).status, 200)
