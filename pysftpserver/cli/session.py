@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from stat import S_ISDIR
 
@@ -237,6 +238,9 @@ def serve(prog: str, storage: SFTPAbstractServerStorage, log: SFTPLog, options: 
         limits=Limits(**{limit.name: options[option.name] for limit, option in limits}),
         allow_setid=options["allow_setid"],
     )
+    if not gc.isenabled():  # the command has switched it off for its start
+        gc.freeze()
+        gc.enable()
     return server.run(sandbox=not options["no_sandbox"], name=options.get("name"))
 
 

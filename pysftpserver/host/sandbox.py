@@ -14,7 +14,6 @@ Facts: landlock(7), linux/landlock.h, seccomp(2), linux/filter.h, linux/audit.h.
 from __future__ import annotations
 
 import errno
-import functools
 import os
 import sys
 
@@ -79,6 +78,9 @@ INSTRUCTION = 8  # bytes
 
 _syscall = libc.function("syscall")
 _syscall.restype = libc.c_long
+
+# By what they are for. Not functools.cache: importing that would take a fifth of a session's start.
+_filters: dict[tuple[bool, bool], bytearray] = {}
 
 
 class Level:
@@ -217,14 +219,16 @@ def _filter(no_programs: bool, network: bool, has_threads: bool) -> list[str]:
     )
 
 
-@functools.cache
 def _filter_of(known: Architecture, no_programs: bool, network: bool) -> bytearray:
     """The filter for a process; nothing changes it."""
-    refused = {IO_URING_SETUP, *(known.execute if no_programs else ())}
-    only_with = {known.limits: 0}  # calls that are allowed with this as their first argument
-    if not network:
-        only_with |= dict.fromkeys(known.sockets, AF_UNIX)
-    return bytearray(_program(known.audit, refused, only_with))
+    code = _filters.get((no_programs, network))
+    if code is None:
+        refused = {IO_URING_SETUP, *(known.execute if no_programs else ())}
+        only_with = {known.limits: 0}  # calls that are allowed with this as their first argument
+        if not network:
+            only_with |= dict.fromkeys(known.sockets, AF_UNIX)
+        code = _filters[no_programs, network] = bytearray(_program(known.audit, refused, only_with))
+    return code
 
 
 def _program(audit: int, refused: Iterable[int], only_with: dict[int, int]) -> bytes:
