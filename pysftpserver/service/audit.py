@@ -6,8 +6,8 @@ else there is to say of a request. What may not enter: keys, tokens, what files 
 
 from __future__ import annotations
 
-import threading
 import time
+from _thread import allocate_lock  # threading would do work in each new process
 
 from pysftpserver.engine.audit import RESULTS, AuditLog, client_text, file_sink
 from pysftpserver.failures import BadInput, reason_of
@@ -26,7 +26,7 @@ class AuditFile:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self.reopen()
 
     def reopen(self) -> None:

@@ -6,10 +6,11 @@ Facts: fork(2), waitpid(2), signal(7).
 
 from __future__ import annotations
 
+# The module signal wraps this one in enumerations, which each new process would have to copy.
+import _signal as signal  # type: ignore[import-not-found]
 import contextlib
 import gc
 import os
-import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,12 +10,14 @@ Facts: unix(7), fork(2), getrlimit(2), prctl(2).
 
 from __future__ import annotations
 
+# The modules signal and socket wrap these two in enumerations, which each new process would have to copy.
+import _signal as signal  # type: ignore[import-not-found]
+import _socket
 import contextlib
 import json
 import os
 import resource
 import select
-import signal
 import socket
 import stat
 import struct
@@ -31,7 +33,7 @@ from pysftpserver.engine.wire import encode_packet, encode_string
 from pysftpserver.host import accounts, privileges, sandbox
 from pysftpserver.host.linux import end_with_parent, name_process
 from pysftpserver.service.forking import Children
-from pysftpserver.sshd.metrics import Metrics
+from pysftpserver.sshd.metrics import Requests
 from pysftpserver.sshd.tally import Share, Tally
 from pysftpserver.sshd.tickets import (
     MOST_FILES,
@@ -320,7 +322,8 @@ class _Forking:
                 (entry,) = ENTRY.unpack_from(message)
                 tally, *others = descriptors
                 ticket = Ticket.unpacked(message[ENTRY.size :])
-                status = _serve(self, ticket, partial(Share, tally, entry), *others)
+                share_of = partial(Share, tally, entry)
+                status = _serve(self.become, self.storage_of, ticket, share_of, *others)
         finally:
             os._exit(status)
 
@@ -379,8 +382,10 @@ class _Forking:
 
         A session that could reach a spare child would choose what that serves.
         """
-        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "wb") as file:
-            file.write(OOM_SCORE)
+        with contextlib.suppress(OSError):
+            score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+            os.write(score, OOM_SCORE)
+            os.close(score)
         for other, tally in self._tallies.items():
             if other != name:
                 tally.close()
@@ -389,17 +394,25 @@ class _Forking:
         for sock in self._spares.values():
             sock.close()
 
-    def be_a_session(self, user: User) -> None:
-        """In a new process: become the account that a user's session runs as. Raises Refused, OSError."""
+    def become(self, ticket: Ticket) -> Ticket:
+        """In a new process: take the name, the account and the limits of a session.
+
+        Returns the ticket as it is for that account. Raises Refused, OSError.
+        """
+        user = ticket.user
+        name_process(SESSION + user.name)
         if self.run_as is not None:
             try:
                 account = self.run_as.account_of(user)
             except ValueError as error:
                 raise Refused(str(error)) from None
             privileges.become(account)
+            ticket = replace(ticket, allow_setid=False)  # such programs would lend the account to others
         elif user.run_as is not None:
             raise Refused("run_as: the server was not started to serve as other accounts")
         end_with_parent(self._pid, signal.SIGKILL)  # which the kernel forgets when the account changes
+        _limit(ticket, self.segment)
+        return ticket
 
     def _reap(self) -> None:
         """Say which sessions have ended."""
@@ -425,7 +438,7 @@ class _NoRoom(Exception):
 
 
 def _rehearse(open_sample: Callable[[], SFTPAbstractServerStorage], times: int) -> None:
-    """Do what each session does at its beginning, without a sandbox.
+    """Serve sessions as a session's process does, without what it could not undo.
 
     The interpreter adapts code to what it does, and fills caches: done here, it is shared by all sessions.
     """
@@ -437,27 +450,29 @@ def _rehearse(open_sample: Callable[[], SFTPAbstractServerStorage], times: int) 
         )
     )
     ticket = Ticket(User("1", "name", "folder", True, frozenset()), "::1", 22, 1, ERROR).packed()
+    tally = Tally()
+    seconds = resource.getrlimit(resource.RLIMIT_CPU)
     for _ in range(times):
         sandbox.rehearse()
         client, data = socket.socketpair()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with client, data, theirs:
-            control = _Control(ours.detach())
-            log = _Log(control, ERROR)
-            server = engine_of(
-                Ticket.unpacked(ticket),
-                lambda user: open_sample(),
-                log,
-                control.metrics,
-                Limits(),
-                data.fileno(),
-            )
-            control.server = server
-            control.tell(begun=True)
             client.sendall(request)
             client.shutdown(socket.SHUT_WR)
-            server.run(control=control)
-            control.close()
+            share_of = partial(Share, os.dup(tally.descriptor), 1)
+            _serve(
+                lambda ticket: ticket,
+                lambda user: open_sample(),
+                Ticket.unpacked(ticket),
+                share_of,
+                data.fileno(),
+                ours.detach(),
+                confines=False,
+            )
+        for number in (STOP, signal.SIGXCPU):
+            signal.signal(number, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CPU, seconds)
+    tally.close()
 
 
 def _data_segment() -> int:
@@ -480,9 +495,9 @@ class _Control:
         self.is_curious = False
         self.is_leaving = self.has_left = False
         self.server: SFTPServer | None = None
-        self.metrics = Metrics()
+        self.metrics = Requests()
         # What kind of socket it is need not be asked.
-        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptor)
+        self._sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, descriptor)
         self._told = (-1, -1)
 
     def tell(self, **message: Any) -> None:
@@ -496,7 +511,7 @@ class _Control:
 
     def heard(self) -> None:
         try:
-            message = self._sock.recv(64, socket.MSG_DONTWAIT)
+            message = self._sock.recv(64, _socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         except OSError:
@@ -530,13 +545,8 @@ class _Control:
             "files": shown,
             "more_files": len(files) - len(shown),
             "handles": len(self.server.handles.opened) if self.server is not None else 0,
-            "figures": self.figures(),
+            "figures": self.metrics.of_requests(),
         }
-
-    def figures(self) -> dict[str, dict[str, float]]:
-        """What was counted of requests."""
-        figures = self.metrics.figures()
-        return {name: figures[name] for name in ("requests", "seconds", "errors")}
 
 
 class _Log(SFTPLog):
@@ -553,32 +563,33 @@ class _Log(SFTPLog):
 
 
 def _serve(
-    forking: _Forking,
+    become: Callable[[Ticket], Ticket],
+    storage_of: StorageOf,
     ticket: Ticket,
     share_of: Callable[[int, Callable[[], None]], Share],
     data: int,
     talk: int,
     audit: int | None = None,
+    *,
+    confines: bool = True,
 ) -> int:
     """Serve one session; return the exit status. Descriptors: for SFTP, for _Control, of the audit log.
 
-    share_of: takes max_handles and what is called when it is reached.
+    become: makes this process the session's, as far as the storage need not be known; returns the ticket as
+    it is then. share_of: takes max_handles and what is called when it is reached. confines: whether the
+    process is confined to the storage, if that can be.
     """
     if not (_is_of_a_pair(data) and _is_of_a_pair(talk)):
         return 1  # as another account, write to nothing else
     control = _Control(talk)
     log = _Log(control, ticket.log_level)
     try:
-        name_process(SESSION + ticket.user.name)
-        forking.be_a_session(ticket.user)
+        ticket = become(ticket)
         if ticket.audit is not None and audit is None:
             raise Refused("the audit log was not handed over")  # its name comes from the other process
-        if forking.run_as is not None:
-            ticket = replace(ticket, allow_setid=False)  # such programs would lend the account to others
-        _limit(ticket, forking.segment)
         limits = Limits()
         limits.handles = min(limits.handles, ticket.handles)
-        server = engine_of(ticket, forking.storage_of, log, control.metrics, limits, data, audit)
+        server = engine_of(ticket, storage_of, log, control.metrics, limits, data, audit)
         server.handles.share = share_of(ticket.handles, lambda: control.tell(limited="max_handles"))
         is_confined = not server.storage.uses_network and server.storage.territory() is not None
         root = root_of(server, ticket.user)
@@ -593,12 +604,13 @@ def _serve(
     control.tell(begun=True, root=root)
     signal.signal(STOP, signal.SIG_IGN)  # after the session; before it, one that hangs is ended by it
     try:
-        status = server.run(is_confined, control=control)
+        status = server.run(confines and is_confined, control=control)
     except Exception as error:
         log.error("the session ends:")
         log.fault(error)
         status = OUT_OF_MEMORY if isinstance(error, MemoryError) else 1
-    control.tell(ended=status, figures=control.figures(), has_left=control.has_left)
+    control.tell(ended=status, figures=control.metrics.of_requests(), has_left=control.has_left)
+    control.close()
     return status
 
 
@@ -606,8 +618,11 @@ def _is_of_a_pair(descriptor: int) -> bool:
     """Whether a descriptor is a local socket whose peer has no name, and so is no service."""
     if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
         return False
-    with socket.socket(fileno=os.dup(descriptor)) as one:
-        return one.family == socket.AF_UNIX and not one.getpeername()
+    one = _socket.socket(fileno=descriptor)
+    try:
+        return one.family == _socket.AF_UNIX and not one.getpeername()
+    finally:
+        one.detach()
 
 
 def _limit(ticket: Ticket, segment: int) -> None:

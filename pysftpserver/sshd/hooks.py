@@ -15,11 +15,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pysftpserver.engine.log import SFTPLog
     from pysftpserver.hook import SFTPHook
-    from pysftpserver.sshd.metrics import Metrics
+    from pysftpserver.sshd.metrics import Requests
     from pysftpserver.sshd.tickets import Ticket
 
 
-def hook_of(ticket: Ticket, log: SFTPLog, metrics: Metrics, descriptor: int | None = None) -> SFTPHook | None:
+def hook_of(
+    ticket: Ticket, log: SFTPLog, metrics: Requests, descriptor: int | None = None
+) -> SFTPHook | None:
     """The hook of one session, as its ticket wants it. Raises OSError where there can be no audit log.
 
     descriptor: the session's own of the audit log; None: the file is opened.

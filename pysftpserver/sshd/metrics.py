@@ -5,8 +5,8 @@ Every process counts for itself; metrics_http.py adds the figures up. What may n
 
 from __future__ import annotations
 
+from _thread import allocate_lock  # threading would do work in each new process
 from collections import Counter
-from threading import Lock
 
 from pysftpserver.engine.requests import EXTENDED_REQUESTS, REQUESTS
 from pysftpserver.engine.wire import SSH2_FX_EOF, SSH2_FX_OK
@@ -75,29 +75,41 @@ GAUGES = (
 )
 
 
-class Metrics:
-    """The figures of one process.
-
-    logins: by outcome. requests, seconds, errors: by the request's name. moved: bytes by direction, of
-    connections that have ended. limited: by the limit that was reached. killed: by the cause.
-    """
+class Requests:
+    """What is counted of requests. requests, seconds, errors: by the request's name."""
 
     def __init__(self) -> None:
-        self.logins: Counter[str] = Counter(dict.fromkeys(OUTCOMES, 0))
-        self.requests: Counter[str] = Counter()
+        self.requests: dict[str, int] = {}
         self.seconds: dict[str, float] = {}
-        self.errors: Counter[str] = Counter()
-        self.moved: Counter[str] = Counter(dict.fromkeys(DIRECTIONS, 0))
-        self.limited: Counter[str] = Counter(dict.fromkeys(LIMITS, 0))
-        self.killed: Counter[str] = Counter(dict.fromkeys(CAUSES, 0))
-        self._lock = Lock()  # sessions on slow storages are served in threads
+        self.errors: dict[str, int] = {}
+        self._lock = allocate_lock()  # sessions on slow storages are served in threads
 
     def request(self, name: str, seconds: float, failed: bool) -> None:
         """A request was served."""
         with self._lock:
-            self.requests[name] += 1
+            self.requests[name] = self.requests.get(name, 0) + 1
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds
-            self.errors[name] += failed
+            self.errors[name] = self.errors.get(name, 0) + failed
+
+    def of_requests(self) -> dict[str, dict[str, float]]:
+        """These counters, as values for JSON."""
+        with self._lock:
+            return {name: dict(getattr(self, name)) for name in OF_REQUESTS}
+
+
+class Metrics(Requests):
+    """The figures of one process.
+
+    logins: by outcome. moved: bytes by direction, of connections that have ended. limited: by the limit that
+    was reached. killed: by the cause.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logins: Counter[str] = Counter(dict.fromkeys(OUTCOMES, 0))
+        self.moved: Counter[str] = Counter(dict.fromkeys(DIRECTIONS, 0))
+        self.limited: Counter[str] = Counter(dict.fromkeys(LIMITS, 0))
+        self.killed: Counter[str] = Counter(dict.fromkeys(CAUSES, 0))
 
     def add(self, figures: Mapping[str, Mapping[str, float]]) -> None:
         """Add what was counted elsewhere: requests, seconds and errors by name."""
@@ -121,7 +133,7 @@ class Metrics:
 class Counting(SFTPHook):
     """Counts the requests of a session. Under a hook, the engine serves packets one by one."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Requests) -> None:
         self._metrics = metrics
 
     def before(self, event: SFTPEvent) -> None:

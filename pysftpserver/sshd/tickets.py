@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.engine.limits import Limits
     from pysftpserver.engine.log import SFTPLog
-    from pysftpserver.sshd.metrics import Metrics
+    from pysftpserver.sshd.metrics import Requests
 
     StorageOf = Callable[[User], SFTPAbstractServerStorage]
     Root = list[int]  # what a folder is known by: device and inode
@@ -82,7 +82,7 @@ def engine_of(
     ticket: Ticket,
     storage_of: StorageOf,
     log: SFTPLog,
-    metrics: Metrics,
+    metrics: Requests,
     limits: Limits,
     descriptor: int = -1,
     audit: int | None = None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import threading
+from _thread import allocate_lock  # threading would do work in each new process
 from dataclasses import dataclass
 
 from pysftpserver.failures import BadInput, reason_of
@@ -66,7 +66,7 @@ class UserStorages:
         self._database = settings.mongo_database
         self._bucket_name = settings.mongo_bucket
         self._bucket: Bucket | None = None
-        self._lock = threading.Lock()  # sessions begin in threads
+        self._lock = allocate_lock()  # sessions begin in threads
         self._classes = {name: openers.maker(name, CLASSES) for name in settings.storage_classes or ()}
 
     def of(self, user: User) -> SFTPAbstractServerStorage:
