@@ -138,7 +138,10 @@ def open_storage(what: str | StorageSettings, key: str, is_dry: bool = False) ->
     if isinstance(what, str):
         return by_name.jail(what, key)
     address = what.uri, what.uri_file, what.database
-    return by_name.bucket(*address, what.bucket, what.prefix, is_touched=not is_dry)
+    try:
+        return by_name.bucket(*address, what.bucket, what.prefix, is_touched=not is_dry)
+    except BadInput as error:
+        raise type(error)(f"storage: {error.message}") from None
 
 
 def tell(text: str) -> None:

@@ -1,51 +1,359 @@
-"""Opens storages by their names in options and configuration files.
+"""ONE table of the storages and their names, and what opens a storage by its name.
 
-Only commands know concrete storages; doors are given one. What may not enter: doors.
+Options, configuration files, user records and site files all have names of this syntax (docs/storages.md).
+Only commands know concrete storages; doors are given what opens them. The library of a storage is imported
+when such a storage is opened. What may not enter: doors, how names are taken apart (syntax.py).
 """
 
 from __future__ import annotations
 
-import json
 import os
 
-from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
+from pysftpserver.failures import BadInput, Unavailable, missing, one_line, reason_of
+from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.storages import syntax
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 
-FORMS = "plain[:DIRECTORY], jail:DIRECTORY, gridfs:FILE[,bucket=NAME][,prefix=PATH] or MODULE:CLASS [JSON]"
+    Open = Callable[["Name", "Opening"], SFTPAbstractServerStorage]
+
+NOBODY: Mapping[str, str] = {}  # where no user is known
 
 
-def open_storage(text: str, key: str) -> SFTPAbstractServerStorage:
-    """Open the storage with this name, in one of FORMS.
+class Opening:
+    """How storages are opened, the same for each name that leads to another.
 
-    gridfs: the URI is the first line of FILE. key: the option or key with this value, for messages. Raises
-    BadInput for a name that cannot be opened, Unavailable if the database does not answer.
+    values: of the fields in names. dress: returns the class to use for one of real files, such as one that
+    makes uploads appear whole. is_touched: whether to make what a database lacks, such as indexes.
     """
-    kind, colon, rest = text.partition(":")
-    if kind == "plain":
-        return plain(rest or ".", key)
-    if kind == "jail" and rest:
-        return jail(rest, key)
-    if kind == "gridfs" and rest:
-        uri_file, *further = rest.split(",")
-        settings: dict[str, Any] = dict(part.partition("=")[::2] for part in further)
-        unknown = [name for name in settings if name not in ("database", "bucket", "prefix")]
-        if unknown:
-            raise BadInput(f"{key}: {unknown[0]}: unknown setting of gridfs; write {FORMS}")
-        return bucket(None, uri_file, **settings)
-    if not colon or not rest:
-        raise BadInput(f"{key}: {text}: unknown storage; write {FORMS}")
-    name, _, arguments = text.partition(" ")
-    make = maker(name, key)
+
+    def __init__(
+        self,
+        values: Mapping[str, str] = NOBODY,
+        dress: Callable[[type], type] = lambda kind: kind,
+        is_touched: bool = True,
+    ) -> None:
+        self.values, self.dress, self.is_touched = values, dress, is_touched
+
+
+class Scheme:
+    """A kind of storage.
+
+    form: of its names, for help and pages. what: it is, for pages. extra: the one that installs its library;
+    "" for none. opens: opens one; it raises ValueError, OSError, SFTPException or BadInput. uses_network:
+    whether it talks to other hosts; None: the storage that was opened says so. is_url: whether fields are
+    percent-encoded. module: what to import before the process is confined.
+    """
+
+    def __init__(
+        self,
+        form: str,
+        what: str,
+        extra: str,
+        opens: Open,
+        uses_network: bool | None,
+        module: str,
+        is_url: bool = False,
+    ) -> None:
+        self.form, self.what, self.extra, self.opens = form, what, extra, opens
+        self.uses_network, self.module, self.is_url = uses_network, module, is_url
+
+
+class Name:
+    """A storage's name, taken apart and checked as far as text can be. scheme: its key in SCHEMES.
+
+    place: what follows the scheme and its colon; of a class, `MODULE:CLASS`; of a site file, its path; of a
+    URL, all of it. settings: of gridfs, by name. arguments: of a class, JSON.
+    """
+
+    def __init__(self, text: str) -> None:
+        """Raises ValueError, whose text has no secrets."""
+        self.settings: dict[str, str] = {}
+        self.arguments = ""
+        head, colon, rest = text.partition(":")
+        if head in SCHEMES and head not in (CLASS, SITE) and (colon or head == "plain"):
+            self.scheme, self.place = head, rest
+        elif text.endswith(".toml") and (not colon or "/" in head):
+            self.scheme, self.place = SITE, text
+        elif (
+            colon and rest and head.replace(".", "").replace("_", "").isalnum() and not rest.startswith("//")
+        ):
+            self.scheme = CLASS
+            self.place, _, self.arguments = text.partition(" ")
+            return
+        else:
+            raise ValueError(f"{syntax.shown(text) or 'nothing'}: unknown storage; write {FORMS}")
+        if self.scheme == "gridfs":
+            self._take_settings()
+        elif self.kind.is_url:
+            self._check_url()
+        if not self.place and self.scheme != "plain":
+            raise ValueError(f"{self.scheme}: write {self.kind.form}")
+        if not self.kind.is_url:
+            for part in (self.place, *self.settings.values()):
+                syntax.check_braces(part)
+
+    @property
+    def kind(self) -> Scheme:
+        """The row of the table."""
+        return SCHEMES[self.scheme]
+
+    @property
+    def fields(self) -> set[str]:
+        """The fields that have to be filled in before it can be opened."""
+        known = (*syntax.FIELDS, *syntax.OLDER) if self.arguments else syntax.FIELDS
+        found = syntax.fields(" ".join((self.place, self.arguments, *self.settings.values())), known)
+        return {syntax.OLDER.get(field, field) for field in found}
+
+    def path(self, values: Mapping[str, str]) -> str:
+        """A path of this host, with its fields filled in. Raises ValueError."""
+        return syntax.filled(self.place, values)
+
+    def setting(self, name: str, values: Mapping[str, str]) -> str | None:
+        """A setting with its fields filled in. Raises ValueError."""
+        return syntax.filled(self.settings[name], values) if name in self.settings else None
+
+    def url(self, values: Mapping[str, str]) -> str:
+        """A URL, with its fields filled in, percent-encoded. Raises ValueError."""
+        return syntax.filled_url(self.place, values)
+
+    def _take_settings(self) -> None:
+        if "://" in self.place:
+            raise ValueError(
+                "gridfs: no URI in a name; write it into the first line of a file, and name the file"
+            )
+        self.place, mark, query = self.place.partition("?")
+        if not mark:  # the older spelling, gridfs:FILE,bucket=NAME
+            self.place, *older = self.place.split(",")
+            query = "&".join(part.replace("%", "%25").replace("&", "%26") for part in older)
+        try:
+            self.settings = syntax.settings_of(query, GRIDFS_SETTINGS)
+        except ValueError as error:
+            raise ValueError(f"gridfs: {error}") from None
+
+    def _check_url(self) -> None:
+        is_fsspec = self.scheme == "fsspec"
+        url = self.place if is_fsspec else f"{self.scheme}:{self.place}"
+        if not is_fsspec and not self.place.startswith("//"):
+            raise ValueError(f"{self.scheme}: write {self.kind.form}")
+        has_user = "@" in self.place.removeprefix("//").partition("/")[0].partition("?")[0]
+        if syntax.has_password(url) or has_user and self.scheme in OBJECT_STORES:
+            raise ValueError(f"{self.scheme}: {CREDENTIALS[self.scheme]}")
+        self.place = url
+        syntax.check_braces(url)
+        for part in url.split("::"):
+            host = part.partition("://")[2].partition("/")[0].partition("?")[0]
+            if syntax.fields(host.rpartition("@")[2]):
+                raise ValueError("{user} and {folder} cannot be in a host or a bucket; write them behind it")
+
+
+def _is_class(text: str) -> bool:
+    """Whether a text has the form MODULE:CLASS."""
+    module, _, kind = text.partition(":")
+    return all(part.isidentifier() for part in (*module.split("."), *kind.split(".")))
+
+
+# --- opening ------------------------------------------------------------------------------------------------
+
+
+def parse(text: str, key: str, known: tuple[str, ...] = syntax.FIELDS) -> Name:
+    """Take a name apart. key: the option or key with this value. known: the fields that will have a value.
+
+    Raises BadInput for one that cannot be meant; nothing is opened, and what it names may not be there.
+    """
     try:
-        return make(arguments)  # type: ignore[no-any-return]
-    except (OSError, TypeError, ValueError) as error:
-        raise BadInput(f"{key}: {name}: {one_line(str(error))}") from None
+        name = Name(text)
+        for field in name.fields - set(known):
+            raise ValueError(f"{{{field}}}: no {field} is known here")
+    except ValueError as error:
+        raise BadInput(f"{key}: {error}") from None
+    return name
+
+
+def open_storage(text: str, key: str, opening: Opening | None = None) -> SFTPAbstractServerStorage:
+    """Open the storage with this name. key: the option or key with this value, for messages.
+
+    Raises BadInput for a name that cannot be opened, Unavailable if another host does not answer.
+    """
+    opening = opening or Opening()
+    return opened(parse(text, key, tuple(opening.values)), key, opening)
+
+
+def opened(name: Name, key: str, opening: Opening) -> SFTPAbstractServerStorage:
+    """The same for a name that was taken apart."""
+    what = name.place if name.scheme == CLASS else name.scheme
+    try:
+        return name.kind.opens(name, opening)
+    except BadInput as error:
+        raise type(error)(f"{key}: {error.message}") from None
+    except ModuleNotFoundError as error:
+        if name.kind.extra and not (error.name or "").startswith("pysftpserver"):
+            raise missing(one_line(error.name or "a library"), name.kind.extra) from None
+        raise
+    except TypeError as error:
+        if name.scheme != CLASS:
+            raise
+        raise BadInput(f"{key}: {what}: {one_line(str(error))}") from None
+    except (SFTPException, OSError, ValueError) as error:
+        if name.kind.uses_network and not isinstance(error, ValueError):
+            raise Unavailable(f"{key}: {what}: {reason_of(error)}") from None
+        raise BadInput(f"{key}: {what}: {one_line(str(error))}") from None
+
+
+def prepare(name: Name) -> None:
+    """Import what storages of this kind need, because a confined process cannot. Raises BadInput."""
+    if name.scheme == CLASS:
+        named(name.place, "storage")
+    elif name.kind.module:
+        import pkgutil
+
+        try:
+            pkgutil.resolve_name(name.kind.module)
+        except ModuleNotFoundError as error:
+            raise missing(one_line(error.name or "a library"), name.kind.extra) from None
+
+
+def uses_network(name: Name) -> bool:
+    """Whether storages with this name talk to other hosts, or may. Raises BadInput if a class is missing."""
+    if name.kind.uses_network is not None:
+        return name.kind.uses_network
+    if name.scheme == CLASS:
+        return bool(getattr(named(name.place, "storage"), "uses_network", True))
+    return True
+
+
+# --- the storages -------------------------------------------------------------------------------------------
+
+
+def _plain(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
+    from pysftpserver.storage import SFTPServerStorage
+
+    home = name.path(opening.values) or "."
+    storage: SFTPAbstractServerStorage = opening.dress(SFTPServerStorage)(home)
+    try:
+        storage.stat((storage.home or b"") + b"/.")
+    except OSError as error:
+        raise BadInput(f"{home}: {reason_of(error)}; name a directory that can be entered") from None
+    return storage
+
+
+def _jail(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
+    return in_jail(name.path(opening.values), opening)
+
+
+def in_jail(path: str, opening: Opening) -> SFTPAbstractServerStorage:
+    """A jail in a directory of this host. Raises BadInput."""
+    from pysftpserver.virtualchroot import SFTPServerVirtualChroot
+
+    try:
+        storage: SFTPAbstractServerStorage = opening.dress(SFTPServerVirtualChroot)(path)
+        storage.stat(b"/.")  # fails where the account may open the directory and not enter it
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: {reason_of(error)}; name a directory that can be entered") from None
+    return storage
+
+
+def jail(path: str, key: str) -> SFTPAbstractServerStorage:
+    """A jail in a directory of this host. key: the option or key that named it. Raises BadInput."""
+    try:
+        return in_jail(path, Opening())
+    except BadInput as error:
+        raise BadInput(f"{key}: {error.message}") from None
+
+
+def _gridfs(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
+    settings = {key: name.setting(key, opening.values) for key in name.settings}
+    keeps = syntax.truth(settings.pop("keep_revisions", None) or "false", "keep_revisions")
+    return bucket(
+        None, name.path(opening.values), **settings, keep_revisions=keeps, is_touched=opening.is_touched
+    )
+
+
+def bucket(
+    uri: str | None,
+    uri_file: str | None,
+    database: str | None = None,
+    bucket: str | None = "fs",
+    prefix: str | None = "",
+    *,
+    keep_revisions: bool = False,
+    is_touched: bool = True,
+) -> SFTPAbstractServerStorage:
+    """Connect to a GridFS storage and return it. One of uri and uri_file is given.
+
+    is_touched: whether to create missing indexes.
+
+    Raises BadInput for invalid settings, Unavailable if the database cannot be used.
+    """
+    from pysftpserver.host.wholefiles import first_line
+    from pysftpserver.storages.mongo.address import PATIENCE, Address, storage_class
+
+    uri = uri if uri_file is None else first_line(uri_file, "URI file")
+    address = Address(uri or "", None, database)
+    kind = storage_class()
+    from pysftpserver.storages.mongo.connection import MongoUnavailable
+
+    try:
+        storage = address.storage(
+            kind, bucket=bucket or "fs", prefix=prefix or "", keep_revisions=keep_revisions
+        )
+        storage.connect(PATIENCE)
+        if is_touched:
+            storage.prepare()
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+    except (MongoUnavailable, SFTPException) as error:
+        raise Unavailable(f"{address}: {error}") from None
+    return storage
+
+
+def _objects(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
+    from pysftpserver.objectstorage import (  # type: ignore[import-not-found,unused-ignore]
+        SFTPServerObjectStorage,
+    )
+
+    return _connected(SFTPServerObjectStorage(name.url(opening.values)))
+
+
+def _proxy(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
+    from pysftpserver.proxystorage import (  # type: ignore[import-not-found,unused-ignore]
+        SFTPServerProxyStorage,
+    )
+
+    return _connected(SFTPServerProxyStorage.from_name(name.url(opening.values)))
+
+
+def _connected(storage: Any) -> SFTPAbstractServerStorage:
+    """A storage after its first answer. Raises Unavailable."""
+    try:
+        storage.connect()
+    except (SFTPException, OSError) as error:
+        raise Unavailable(f"{one_line(storage.label)}: {reason_of(error)}") from None
+    return storage  # type: ignore[no-any-return]
+
+
+def _fsspec(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
+    from pysftpserver.fsspecstorage import (  # type: ignore[import-not-found,unused-ignore]
+        SFTPServerFsspecStorage,
+    )
+
+    return SFTPServerFsspecStorage(name.url(opening.values))  # type: ignore[no-any-return,unused-ignore]
+
+
+def _class(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
+    make = maker(name.place, "")
+    return make(name.arguments, lambda argument: syntax.filled_arguments(argument, opening.values))  # type: ignore[no-any-return]
+
+
+def _site(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
+    from pysftpserver.storages.sitefile import open_site  # type: ignore[import-not-found,unused-ignore]
+
+    return open_site(name.path(opening.values), opening)  # type: ignore[no-any-return,unused-ignore]
 
 
 def maker(name: str, key: str) -> Callable[..., Any]:
@@ -58,6 +366,8 @@ def maker(name: str, key: str) -> Callable[..., Any]:
     kind = named(name, key)
 
     def make(text: str, fill: Callable[[Any], Any] = lambda argument: argument) -> Any:
+        import json
+
         try:
             given = json.loads(text) if text.strip() else []
         except RecursionError:
@@ -76,13 +386,14 @@ def named(name: str, key: str) -> Any:
     """Import the class, or other object, with the name `module:Name`. Raises BadInput if that fails."""
     import pkgutil  # here, because it loads much
 
+    key = f"{key}: " if key else ""
     try:
         return pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise BadInput(f"{key}: {name}: {one_line(str(error))}") from None
+        raise BadInput(f"{key}{name}: {one_line(str(error))}") from None
     except (Exception, SystemExit) as error:  # raised by the module while it was imported
         words = one_line(f"{type(error).__name__}: {error}")
-        raise BadInput(f"{key}: {name}: {words}{line_of(error)}") from None
+        raise BadInput(f"{key}{name}: {words}{line_of(error)}") from None
 
 
 def line_of(error: BaseException) -> str:
@@ -98,61 +409,53 @@ def line_of(error: BaseException) -> str:
     return f" ({os.path.basename(calls[-1].filename)}, line {calls[-1].lineno})"
 
 
-def plain(home: str, key: str) -> SFTPAbstractServerStorage:
-    """Return the plain storage of this host, starting in the directory home. Raises BadInput."""
-    from pysftpserver.storage import SFTPServerStorage
-
-    storage = SFTPServerStorage(home)
-    try:
-        storage.stat(storage.home + b"/.")
-    except OSError as error:
-        raise BadInput(f"{key}: {home}: {reason_of(error)}; name a directory that can be entered") from None
-    return storage
-
-
-def jail(path: str, key: str) -> SFTPAbstractServerStorage:
-    """Return a jail in a directory of this host. key: the option or key that named it. Raises BadInput."""
-    from pysftpserver.virtualchroot import SFTPServerVirtualChroot
-
-    try:
-        storage = SFTPServerVirtualChroot(path)
-        storage.stat(b"/.")  # fails where the account may open the directory and not enter it
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{key}: {path}: {reason_of(error)}; name a directory that can be entered") from None
-    return storage
-
-
-def bucket(
-    uri: str | None,
-    uri_file: str | None,
-    database: str | None = None,
-    bucket: str = "fs",
-    prefix: str = "",
-    *,
-    is_touched: bool = True,
-) -> SFTPAbstractServerStorage:
-    """Connect to a GridFS storage and return it. One of uri and uri_file is given.
-
-    is_touched: whether to create missing indexes.
-
-    Raises BadInput for invalid settings, Unavailable if the database cannot be used.
-    """
-    from pysftpserver.host.wholefiles import first_line
-    from pysftpserver.storages.mongo.address import PATIENCE, Address, storage_class
-
-    uri = uri if uri_file is None else first_line(uri_file, "URI file")
-    address = Address(uri or "", None, database)
-    kind = storage_class()
-    from pysftpserver.pysftpexceptions import SFTPException
-    from pysftpserver.storages.mongo.connection import MongoUnavailable
-
-    try:
-        storage = address.storage(kind, bucket=bucket, prefix=prefix)
-        storage.connect(PATIENCE)
-        if is_touched:
-            storage.prepare()
-    except ValueError as error:
-        raise BadInput(f"storage: {error}") from None
-    except (MongoUnavailable, SFTPException) as error:
-        raise Unavailable(f"storage: {address}: {error}") from None
-    return storage
+CLASS, SITE = "module", "toml"  # the rows of names that do not begin with a word of their own
+OBJECT_STORES = ("s3", "gs", "az")
+GRIDFS_SETTINGS = ("database", "bucket", "prefix", "keep_revisions")
+_OF_STORES = (
+    "no credentials in a name; they come from the environment, from the files of the service's own tools, or "
+    "from credentials=FILE"
+)
+CREDENTIALS = {
+    **dict.fromkeys(OBJECT_STORES, _OF_STORES),
+    "sftp": "no password in a name; use a key (key=FILE), an agent or ssh_config",
+    "fsspec": "no password in a name; fsspec reads it from its own configuration or the environment",
+}
+SCHEMES = {
+    "plain": Scheme(
+        "plain[:DIRECTORY]", "this host's file system, starting in a directory", "", _plain, False,
+        "pysftpserver.storage",
+    ),
+    "jail": Scheme(
+        "jail:DIRECTORY", "a directory of this host, which clients cannot leave", "", _jail, False,
+        "pysftpserver.virtualchroot",
+    ),
+    "gridfs": Scheme(
+        "gridfs:FILE[?bucket=NAME&prefix=DIR&database=NAME]",
+        "a GridFS bucket in MongoDB; the first line of FILE is the URI", "mongo", _gridfs, True,
+        "pysftpserver.mongostorage",
+    ),
+    "s3": Scheme(
+        "s3://BUCKET[/PREFIX][?SETTING=VALUE&...]", "a bucket of S3, or of what speaks its protocol",
+        "objects", _objects, True, "pysftpserver.objectstorage", is_url=True,
+    ),
+    "gs": Scheme(
+        "gs://BUCKET[/PREFIX][?SETTING=VALUE&...]", "a bucket of Google Cloud Storage", "objects", _objects,
+        True, "pysftpserver.objectstorage", is_url=True,
+    ),
+    "az": Scheme(
+        "az://CONTAINER[/PREFIX][?SETTING=VALUE&...]", "a container of Azure Blob Storage", "objects",
+        _objects, True, "pysftpserver.objectstorage", is_url=True,
+    ),
+    "sftp": Scheme(
+        "sftp://[USER@]HOST[:PORT][/DIR][?SETTING=VALUE&...]", "another SFTP server", "", _proxy, True,
+        "pysftpserver.proxystorage", is_url=True,
+    ),
+    "fsspec": Scheme(
+        "fsspec:URL", "what fsspec opens: fsspec:memory://, fsspec:zip:///srv/a.zip and others", "fsspec",
+        _fsspec, True, "pysftpserver.fsspecstorage", is_url=True,
+    ),
+    CLASS: Scheme("MODULE:CLASS [JSON]", "a class of yours, with its arguments", "", _class, None, ""),
+    SITE: Scheme("FILE.toml", "a site file: several storages in one tree", "", _site, None, ""),
+}  # fmt: skip
+FORMS = ", ".join(scheme.form for scheme in list(SCHEMES.values())[:-1]) + f" or {SCHEMES[SITE].form}"
