@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 
-FORMS = "plain[:DIRECTORY], jail:DIRECTORY, gridfs:FILE[,bucket=NAME][,prefix=PATH] or MODULE:CLASS [JSON]"
+FORMS = (
+    "plain[:DIRECTORY], jail:DIRECTORY, gridfs:FILE[,bucket=NAME][,prefix=PATH], s3://BUCKET[/PREFIX] "
+    "or MODULE:CLASS [JSON]"
+)
 
 
 def open_storage(text: str, key: str) -> SFTPAbstractServerStorage:
@@ -38,6 +41,8 @@ def open_storage(text: str, key: str) -> SFTPAbstractServerStorage:
         if unknown:
             raise BadInput(f"{key}: {unknown[0]}: unknown setting of gridfs; write {FORMS}")
         return bucket(None, uri_file, **settings)
+    if kind in ("s3", "gs") and rest.startswith("//"):
+        return objects(text, key)
     if not colon or not rest:
         raise BadInput(f"{key}: {text}: unknown storage; write {FORMS}")
     name, _, arguments = text.partition(" ")
@@ -155,4 +160,23 @@ def bucket(
         raise BadInput(f"storage: {error}") from None
     except (MongoUnavailable, SFTPException) as error:
         raise Unavailable(f"storage: {address}: {error}") from None
+    return storage
+
+
+def objects(name: str, key: str) -> SFTPAbstractServerStorage:
+    """Return the storage on an object store with a name such as `s3://BUCKET/PREFIX`.
+
+    Raises BadInput for a name that cannot be used, Unavailable if the store does not answer.
+    """
+    from pysftpserver.objectstorage import SFTPServerObjectStorage
+    from pysftpserver.pysftpexceptions import SFTPException
+
+    try:
+        storage = SFTPServerObjectStorage(name)
+    except ValueError as error:
+        raise BadInput(f"{key}: {one_line(str(error))}") from None
+    try:
+        storage.connect()
+    except SFTPException as error:
+        raise Unavailable(f"{key}: {storage.label}: {error}") from None
     return storage

@@ -1,0 +1,304 @@
+"""A file that is being written, until it becomes an object as a whole.
+
+Written in order, it is sent in parts while the client sends, and a bounded piece of it is in memory. Parts
+grow, so that 10,000 of them are enough for the largest object. Where an object is changed in the middle,
+what was not touched is copied inside the store. Nothing is visible in the store before commit(), and
+discard() leaves nothing behind. What may not enter: paths, handles, other files.
+Facts: the limits of multipart uploads in the Amazon S3 User Guide.
+"""
+
+from __future__ import annotations
+
+import time
+
+from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure
+from pysftpserver.storages.objects.buffer import MEMORY, Buffer
+from pysftpserver.storages.objects.errors import Changed, Missing
+from pysftpserver.storages.objects.reading import Reader
+from pysftpserver.storages.objects.s3 import LEAST_PART, MOST, MOST_PARTS, Meta
+from pysftpserver.storages.objects.task import Task
+from pysftpserver.storages.objects.web import Body
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pysftpserver.storages.objects.buffer import Spool
+    from pysftpserver.storages.objects.s3 import S3
+
+PART = 8 << 20  # bytes of the first parts
+GROWS = 1000  # parts, after which they become twice as large: 10,000 of them hold more than MOST bytes
+LAG = 2 << 20  # bytes behind a part that have to be there before it is sent: writes may overtake one another
+AT_ONCE = 2  # parts that are on their way
+IN_MEMORY = 16 << 20  # bytes of a part that is held in memory while it is sent
+COPIED = 1 << 30  # bytes that one request copies inside the store
+SMALL = 8 << 20  # bytes of an object that is fetched when it is changed
+STARTED = "The beginning of this file is in the store already; write files in order"
+
+
+def part_size(number: int) -> int:
+    """Bytes of a part. number: from 1."""
+    return PART << (number - 1) // GROWS
+
+
+class Draft:
+    """The content of a file that becomes the object at `key`; None: it was removed, and becomes nothing.
+
+    base: the object that is changed, or None. only_new: whether the object must not exist at the end. The
+    attributes: size and mtime, as they are now; is_changed, whether there is something to store; metadata,
+    for the object; spoilt, why it must not be stored, or "".
+    """
+
+    def __init__(self, store: S3, spool: Spool, key: str, base: Meta | None, only_new: bool = False) -> None:
+        self.key: str | None = key
+        self.base = base
+        self.size = base.size if base else 0
+        self.mtime = base.mtime if base else int(time.time())
+        self.metadata = dict(base.metadata or {}) if base else {}
+        self.is_changed = base is None
+        self.only_new = only_new
+        self.spoilt = ""
+        self.handles = 0
+        self.writers = 0
+        self.has_new_time = False
+        self._store, self._spool = store, spool
+        self._buffer = Buffer(spool)
+        self._base_end = self.size  # below it, what was not written is what the base has
+        self._reader: Reader | None = None
+        self._upload = ""  # id
+        self._sent = 0  # below it, everything is in the upload
+        self._parts: list[tuple[int, str]] = []
+        self._number = 1  # of the next part
+        self._on_the_way: list[tuple[int, Task]] = []
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a part is in the store, which belongs to the key."""
+        return bool(self._upload)
+
+    # --- content ----------------------------------------------------------------------------------------
+
+    def write(self, off: int, chunk: bytes | memoryview) -> None:
+        """Raises SFTPFailure; then the file is spoilt, and is not stored."""
+        if not chunk:
+            return
+        try:
+            if off + len(chunk) > MOST:
+                raise SFTPFailure("The file would be larger than the store allows")
+            self._check_gap(off)
+            self._prepare(off)
+            if off < self._sent:
+                raise SFTPFailure(STARTED)
+            self._buffer.write(off, chunk)
+            self.size = max(self.size, off + len(chunk))
+            self._touch()
+            if self.base is None or self._sent:
+                self._send_ready()
+        except SFTPException as error:
+            self.spoilt = self.spoilt or str(error)
+            raise
+
+    def resize(self, size: int) -> None:
+        """Cut the file off, or let it grow with zeros. Raises SFTPFailure."""
+        if size > MOST:
+            raise SFTPFailure("The file would be larger than the store allows")
+        if size == self.size:
+            return
+        self._check_gap(size)
+        if size < self._sent:
+            if size:
+                raise SFTPFailure(STARTED)
+            self._give_up()
+            self._buffer.close()
+        self._buffer.cut(size)
+        self._base_end = min(self._base_end, size)
+        if not self._base_end and not self._sent:
+            self._forget_base()
+        self.size = size
+        self._touch()
+
+    def _check_gap(self, off: int) -> None:
+        """Refuse a gap whose zeros would take hours to send when the file is closed."""
+        if off - self.size > self._spool.limit:
+            raise SFTPFailure(f"A gap of more than {self._spool.limit} bytes cannot be stored")
+
+    def _touch(self) -> None:
+        self.is_changed = True
+        if not self.has_new_time:
+            self.mtime = int(time.time())
+
+    def set_time(self, mtime: int) -> None:
+        """The time that the object's metadata shall have."""
+        self.mtime, self.has_new_time = mtime, True
+
+    def read(self, off: int, size: int) -> bytes:
+        """What the file has now, as far as it is not sent already. Raises SFTPFailure."""
+        size = min(size, self.size - off)
+        if size <= 0:
+            return b""
+        if max(off, self._base_end) < min(off + size, self._sent):
+            raise SFTPFailure("What was written is being sent to the store; read it when the file is closed")
+        return bytes(self._content(off, size))
+
+    def _content(self, off: int, size: int) -> bytearray:
+        piece = bytearray(size)
+        if self.base is not None and off < self._base_end:
+            if self._reader is None:
+                self._reader = Reader(self._store, self.base, b"")
+            kept = self._reader.read(off, min(size, self._base_end - off))
+            piece[: len(kept)] = kept
+        self._buffer.fill(piece, off)
+        return piece
+
+    # --- the object that is changed ---------------------------------------------------------------------
+
+    def _prepare(self, off: int) -> None:
+        """Before the first write: find a way to change the base."""
+        if self.base is None or self._sent or not self._buffer.is_in_memory:
+            return
+        if self._base_end <= SMALL:
+            self.pin()
+        elif off == self.size == self._base_end and self._buffer.is_empty:
+            self._copy_base()
+        else:
+            self._buffer.spill()
+
+    def pin(self) -> bool:
+        """Fetch what is needed of a small base, which is then not needed any more; whether that was done."""
+        if self.base is None:
+            return True
+        if self._base_end > SMALL or self._sent:
+            return False
+        if self._base_end:
+            whole = self._content(0, self._base_end)
+            self._forget_base()
+            self._buffer.write(0, whole)
+        self._forget_base()
+        return True
+
+    def _forget_base(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+        self.base, self._reader, self._base_end = None, None, 0
+
+    def replace_base(self, base: Meta) -> None:
+        """The same object has another key now."""
+        if self._reader is not None:
+            self._reader.close()
+        self.base, self._reader = base, None
+
+    def _copy_base(self) -> None:
+        """Begin an upload with the base as its first parts, to go on behind it."""
+        self._begin()
+        while self._sent < self._base_end:
+            self._copy_part(min(COPIED, self._base_end - self._sent))
+        self._buffer.forget(self._sent)
+
+    # --- sending ----------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        assert self.key is not None
+        if not self._upload:
+            self._upload = self._store.begin(self.key, self.metadata)
+
+    def _send_ready(self) -> None:
+        while True:
+            size = part_size(self._number)
+            if self._buffer.contiguous(self._sent) - self._sent < size + LAG:
+                return
+            if self.key is None:  # nobody will see it
+                self._sent += size
+                self._buffer.forget(self._sent)
+            else:
+                self._send(size)
+
+    def _send(self, size: int) -> None:
+        """Send the next part."""
+        self._begin()
+        off = self._sent
+        if self._number > MOST_PARTS:
+            raise SFTPFailure("The file has more parts than the store allows")
+        if size <= IN_MEMORY:
+            self._start(Body.of(self._content(off, size)))
+        else:  # from the spool, so nothing may be written meanwhile
+            self._start(Body(size, lambda at, length: self._content(off + at, length)))
+            self._finish(0)
+        self._sent = off + size
+        self._buffer.forget(self._sent)
+
+    def _copy_part(self, size: int) -> None:
+        assert self.base is not None and self.key is not None
+        try:
+            etag = self._store.copy_part(self.key, self._upload, self._number, self.base, self._sent, size)
+        except (Changed, Missing):
+            raise SFTPFailure("The file was replaced or removed while it was changed") from None
+        self._parts.append((self._number, etag))
+        self._number += 1
+        self._sent += size
+
+    def _start(self, body: Body) -> None:
+        self._finish(AT_ONCE - 1)
+        number = self._number
+        self._number += 1
+        task = Task(self._store.part, self.key, self._upload, number, body)
+        self._on_the_way.append((number, task))
+
+    def _finish(self, most: int) -> None:
+        """Wait until no more than so many parts are on their way."""
+        while len(self._on_the_way) > most:
+            number, task = self._on_the_way.pop(0)
+            self._parts.append((number, task.result()))
+
+    # --- the end ----------------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Make the file the object. Raises what the store says; then the old object is still there."""
+        try:
+            if self.spoilt:
+                raise SFTPFailure(f"The file was not stored: {self.spoilt}")
+            if self.key is None or not self.is_changed:
+                return
+            if not self._upload and self.size <= MEMORY:
+                content = self._content(0, self.size)
+                self._store.put(self.key, Body.of(content), self.only_new, self.metadata)
+                return
+            self._begin()
+            while self._sent < self.size:
+                self._send_next()
+            self._finish(0)
+            self._store.complete(self.key, self._upload, self._parts, self.only_new)
+            self._upload = ""
+        except Changed as error:
+            raise SFTPFailure("The file was not stored: it exists already, or was replaced") from error
+        finally:
+            self.discard()
+
+    def _send_next(self) -> None:
+        """Send or copy what follows."""
+        run = self._buffer.next_written(self._sent, self._base_end) - self._sent
+        if self._sent < self._base_end and (run >= LEAST_PART or self._sent + run == self.size):
+            self._copy_part(min(run, COPIED))
+        else:
+            self._send(min(part_size(self._number), self.size - self._sent))
+
+    def _give_up(self, keep: bool = False) -> None:
+        """Leave nothing in the store. keep: the offsets stay as they are."""
+        for _, task in self._on_the_way:
+            task.wait()  # a part that arrived after the end would stay
+        self._on_the_way, self._parts, self._number = [], [], 1
+        self._sent = self._sent if keep else 0
+        upload, self._upload = self._upload, ""
+        if upload and self.key is not None:
+            self._store.abort(self.key, upload)
+
+    def unlink(self) -> None:
+        """The file is removed, or replaced by another one. What was not sent yet can still be read."""
+        self.pin()
+        self._give_up(keep=True)
+        self.key = None
+
+    def discard(self) -> None:
+        """End without an object, or after there is one."""
+        try:
+            self._give_up()
+        finally:
+            self._buffer.close()
+            self._forget_base()
