@@ -7,6 +7,7 @@ Facts: open(2) for O_TMPFILE.
 
 from __future__ import annotations
 
+import mmap
 import os
 from bisect import bisect_right
 
@@ -14,6 +15,7 @@ from pysftpserver.failures import reason_of
 from pysftpserver.pysftpexceptions import SFTPFailure
 
 MEMORY = 12 << 20  # bytes of one file that are held in memory
+LITTLE = 1 << 18  # bytes up to which the memory is the interpreter's, which gives back less of it
 
 
 class Spool:
@@ -56,7 +58,7 @@ class Buffer:
     def __init__(self, spool: Spool) -> None:
         self.origin = 0
         self._spool = spool
-        self._data = bytearray()
+        self._data: bytearray | mmap.mmap = bytearray()
         self._file: int | None = None
         self._taken = 0
         self._starts: list[int] = []  # of what was written, in order, and where it ends
@@ -77,8 +79,7 @@ class Buffer:
             self.spill()
         if self._file is None:
             at = off - self.origin
-            if at > len(self._data):
-                self._data.extend(bytes(at - len(self._data)))
+            self._reserve(end - self.origin)
             self._data[at : at + len(chunk)] = chunk
         else:
             new = len(chunk) - self._written(off, end)
@@ -86,6 +87,25 @@ class Buffer:
             self._taken += new
             self._pwrite(off, chunk)
         self._mark(off, end)
+
+    def _reserve(self, size: int) -> None:
+        """Have room for so many bytes in memory."""
+        old = self._data
+        if size <= len(old):
+            return
+        if size <= LITTLE and isinstance(old, bytearray):
+            old.extend(bytes(size - len(old)))
+            return
+        self._data = mmap.mmap(-1, max(MEMORY, size))
+        self._data[: len(old)] = bytes(old)
+
+    def _rest(self, size: int) -> None:
+        """Keep only what is in memory behind so many bytes."""
+        end = max(size, (self._ends[-1] if self._ends else 0) - self.origin)
+        rest = bytes(memoryview(self._data)[size:end])
+        self._data = bytearray()
+        self._reserve(len(rest))
+        self._data[: len(rest)] = rest
 
     def spill(self) -> None:
         """Go on in a spool file. Raises SFTPFailure."""
@@ -165,6 +185,15 @@ class Buffer:
             start += len(piece)
         return b"".join(pieces)
 
+    def take(self, size: int) -> memoryview | None:
+        """The first bytes, which are forgotten then, without a copy of them; None if that is not possible."""
+        origin = self.origin
+        if self._file is not None or self.contiguous(origin) - origin < size:
+            return None
+        taken = memoryview(self._data)[:size]
+        self.forget(origin + size)
+        return taken
+
     def forget(self, until: int) -> None:
         """What is below an offset is not needed any more; nothing is written there again."""
         while self._starts and self._ends[0] <= until:
@@ -172,7 +201,7 @@ class Buffer:
         if self._starts and self._starts[0] < until:
             self._starts[0] = until
         if self._file is None:
-            del self._data[: max(0, until - self.origin)]
+            self._rest(until - self.origin)
             self.origin = until
             return
         self.origin = until
@@ -191,8 +220,6 @@ class Buffer:
             del self._starts[-1], self._ends[-1]
         if self._starts:
             self._ends[-1] = min(self._ends[-1], size)
-        if self._file is None:
-            del self._data[max(0, size - self.origin) :]
 
     def _drop_file(self) -> None:
         if self._file is not None:

@@ -213,11 +213,13 @@ class Draft:
     def _send(self, size: int) -> None:
         """Send the next part."""
         self._begin()
+        self._finish(AT_ONCE - 1)
         off = self._sent
         if self._number > MOST_PARTS:
             raise SFTPFailure("The file has more parts than the store allows")
         if size <= IN_MEMORY:
-            self._start(Body.of(self._content(off, size)))
+            taken = self._buffer.take(size) if off >= self._base_end and off == self._buffer.origin else None
+            self._start(Body.of(self._content(off, size) if taken is None else taken))
         else:  # from the spool, so nothing may be written meanwhile
             self._start(Body(size, lambda at, length: self._content(off + at, length)))
             self._finish(0)
@@ -235,7 +237,6 @@ class Draft:
         self._sent += size
 
     def _start(self, body: Body) -> None:
-        self._finish(AT_ONCE - 1)
         number = self._number
         self._number += 1
         task = Task(self._store.part, self.key, self._upload, number, body)
