@@ -30,8 +30,6 @@ _WORDS = {
     "InvalidAccessKeyId": "The store does not know the access key",
     "SignatureDoesNotMatch": "The store does not accept the credentials: the secret key is wrong",
     "RequestTimeTooSkewed": "The clock of this server and that of the store differ too much",
-    "SlowDown": "The store is busy (SlowDown); try again later",
-    "ServiceUnavailable": "The store is busy (ServiceUnavailable); try again later",
     "EntityTooLarge": "The file is larger than the store allows",
     "KeyTooLongError": "The path is longer than the store allows",
     "QuotaExceeded": "The quota of the store is exhausted",
@@ -78,6 +76,8 @@ def refusal(status: int, code: str, region: str = "") -> Exception:
         return Refused(status, code, _WORDS[code])
     if status in (401, 403):
         return SFTPForbidden(f"The store denies access{_of(code)}")
+    if status in (429, 503):
+        return Refused(status, code, f"The store is busy ({code or status}); try again later")
     if status in AGAIN:
         return Refused(status, code, f"The store has a fault or is busy ({code or status}); try again later")
     return Refused(status, code, f"The store refused the request ({code or status})")
