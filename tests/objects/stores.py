@@ -63,9 +63,9 @@ def endpoint(which: str) -> str:
     port = free_port()
     command = {
         "rclone": [
-            _rclone(), "serve", "s3", directory,
+            rclone(), "serve", "s3", directory,
             "--addr", f"{LOOPBACK}:{port}", "--auth-key", f"{KEY},{SECRET}", "--config", os.devnull,
-            "--vfs-cache-mode", "off", "--dir-cache-time", "0s", "--log-level", "ERROR",
+            "--log-level", "ERROR",
         ],
         "moto": [sys.executable, "-m", "moto.server", "-H", LOOPBACK, "-p", str(port)],
     }[which]  # fmt: skip
@@ -93,7 +93,7 @@ def endpoint(which: str) -> str:
     return url
 
 
-def _rclone() -> str:
+def rclone() -> str:
     beside = Path(sys.executable).with_name("rclone")
     found = str(beside) if beside.exists() else shutil.which("rclone")
     if found is None:
