@@ -51,6 +51,7 @@ class FakeS3(ThreadingHTTPServer):
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.fault: Callable[[str, str, dict[str, str]], Any] = lambda method, key, query: None
         self.knows_conditions = True
+        self.copies_parts = True
         self.least_part = 5 << 20  # bytes
         self.ids = itertools.count(1)
         self.lock = threading.Lock()
@@ -85,6 +86,11 @@ class Answering(BaseHTTPRequestHandler):
         bucket, _, self.key = unquote(path[1:]).partition("/")
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.is_cut = False
+        for name, value in list(self.headers.items()):  # Google's words for the same
+            if name.lower().startswith("x-goog-"):
+                self.headers["x-amz-" + name[7:]] = value
+        if self.headers.get("x-amz-if-generation-match") == "0":
+            self.headers["If-None-Match"] = "*"
         try:
             self.server.requests.append((self.command, self.key, self.query))
             fault = self.server.fault(self.command, self.key, self.query)
@@ -135,7 +141,8 @@ class Answering(BaseHTTPRequestHandler):
         if self.headers.get("If-Match", found.etag) != found.etag:
             raise Failure(412, "PreconditionFailed")
         headers = {"ETag": found.etag, "Last-Modified": email.utils.formatdate(found.time, usegmt=True)}
-        headers |= {f"x-amz-meta-{name}": value for name, value in found.metadata.items()}
+        word = "goog" if self.headers.get("Authorization", "").startswith("Bearer") else "amz"
+        headers |= {f"x-{word}-meta-{name}": value for name, value in found.metadata.items()}
         size = len(found.content)
         wanted = self.headers.get("Range")
         if wanted is None:
@@ -182,7 +189,7 @@ class Answering(BaseHTTPRequestHandler):
             return 200, {}, f"<CopyObjectResult><ETag>{escape(made.etag)}</ETag></CopyObjectResult>".encode()
         self._check_new()
         digest = self.headers.get("x-amz-content-sha256", "")
-        if digest != hashlib.sha256(body).hexdigest():
+        if digest and digest != hashlib.sha256(body).hexdigest():
             raise Failure(400, "XAmzContentSHA256Mismatch")
         self.objects[self.key] = Object(body, self._metadata())
         return 200, {"ETag": self.objects[self.key].etag}, b""
@@ -205,6 +212,8 @@ class Answering(BaseHTTPRequestHandler):
             return 204, {}, b""
         if self.command == "PUT":
             if "x-amz-copy-source" in self.headers:
+                if not self.server.copies_parts:
+                    raise Failure(501, "NotImplemented")
                 first, _, last = self.headers["x-amz-copy-source-range"].removeprefix("bytes=").partition("-")
                 body = self._source().content[int(first) : int(last) + 1]
             upload.parts[int(self.query["partNumber"])] = body

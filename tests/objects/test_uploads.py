@@ -226,16 +226,18 @@ class Changes(UploadCase):
         super().setUp()
         self.put_object("f", self.content, colour="blue")
 
-    def test_appending_copies_the_beginning_inside_the_store(self):
+    def test_appending_copies_the_beginning_inside_the_store(self, copies=True):
         for flags, off in ((os.O_WRONLY, len(self.content)), (os.O_WRONLY | os.O_APPEND, 0)):
             with self.subTest(flags=flags):
                 before = len(fake().requests)
                 handle = self.storage.open(b"/f", flags, 0)
-                self.storage.write(handle, off, b"more")
+                more = b"more" * 3 * MIB
+                self.write(handle, more, off)
                 self.storage.close(handle)
-                self.content += b"more"
+                self.content += more
                 self.assertTrue(self.get_object("f") == self.content)
-                self.assertNotIn("GET", [m for m, k, _ in fake().requests[before:] if k][:-1])
+                if copies:
+                    self.assertNotIn("GET", [m for m, k, _ in fake().requests[before:] if k][:-1])
         self.assertEqual(self.other.head("f").metadata, {"colour": "blue"})
 
     def test_a_change_in_the_middle_copies_what_was_not_touched(self):
@@ -247,6 +249,21 @@ class Changes(UploadCase):
         expected = self.content[: 12 * MIB] + b"changed" + self.content[12 * MIB + 7 :]
         self.assertTrue(self.get_object("f") == expected)
         self.assertEqual(sum("partNumber" in query for _, _, query in fake().requests[before:]), 2)
+
+    def test_where_the_store_copies_no_parts_the_content_goes_to_and_fro(self):
+        with mock.patch.object(fake(), "copies_parts", False):
+            self.test_appending_copies_the_beginning_inside_the_store(copies=False)
+            self.put_object("f", self.content)
+            handle = self.storage.open(b"/f", os.O_RDWR, 0)
+            self.storage.write(handle, 12 * MIB, b"changed")
+            self.storage.close(handle)
+        expected = self.content[: 12 * MIB] + b"changed" + self.content[12 * MIB + 7 :]
+        self.assertTrue(self.get_object("f") == expected)
+
+    def test_a_copied_beginning_never_ends_in_a_part_that_is_too_small(self):
+        for copied in (15 * MIB, 17 * MIB):  # of 19
+            with mock.patch.object(drafts, "COPIED", copied):
+                self.test_appending_copies_the_beginning_inside_the_store()
 
     def test_a_file_is_cut_off_and_grows(self):
         self.storage.setstat(b"/f", SFTPAttributes(size=13 * MIB))

@@ -13,7 +13,7 @@ import time
 
 from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure
 from pysftpserver.storages.objects.buffer import MEMORY, Buffer
-from pysftpserver.storages.objects.errors import Changed, Missing
+from pysftpserver.storages.objects.errors import Changed, Missing, Unsupported
 from pysftpserver.storages.objects.reading import Reader
 from pysftpserver.storages.objects.s3 import LEAST_PART, MOST, MOST_PARTS, Meta
 from pysftpserver.storages.objects.task import Task
@@ -188,9 +188,19 @@ class Draft:
     def _copy_base(self) -> None:
         """Begin an upload with the base as its first parts, to go on behind it."""
         self._begin()
-        while self._sent < self._base_end:
-            self._copy_part(min(COPIED, self._base_end - self._sent))
+        while True:
+            left = self._base_end - self._sent
+            if self._store.copies_parts and left >= LEAST_PART:
+                self._try_to_copy(left)
+            elif not self._store.copies_parts and left >= part_size(self._number):
+                self._send(part_size(self._number))
+            else:
+                break
+        rest = self._content(self._sent, left)  # too little for a part that is not the last one
         self._buffer.forget(self._sent)
+        self._base_end = self._sent
+        if rest:
+            self._buffer.write(self._sent, rest)
 
     # --- sending ----------------------------------------------------------------------------------------
 
@@ -225,6 +235,16 @@ class Draft:
             self._finish(0)
         self._sent = off + size
         self._buffer.forget(self._sent)
+
+    def _try_to_copy(self, run: int) -> None:
+        """Copy so many bytes, or the first of them. Where the store cannot, the content goes to and fro."""
+        try:
+            self._copy_part(run if run < COPIED + LEAST_PART else COPIED)
+        except Unsupported:
+            self._store.copies_parts = False
+            if self._number == 1:  # rclone's server takes a part once only
+                self._give_up()
+                self._begin()
 
     def _copy_part(self, size: int) -> None:
         assert self.base is not None and self.key is not None
@@ -275,8 +295,12 @@ class Draft:
     def _send_next(self) -> None:
         """Send or copy what follows."""
         run = self._buffer.next_written(self._sent, self._base_end) - self._sent
-        if self._sent < self._base_end and (run >= LEAST_PART or self._sent + run == self.size):
-            self._copy_part(min(run, COPIED))
+        if (
+            self._store.copies_parts
+            and self._sent < self._base_end
+            and (run >= LEAST_PART or self._sent + run == self.size)
+        ):
+            self._try_to_copy(run)
         else:
             self._send(min(part_size(self._number), self.size - self._sent))
 

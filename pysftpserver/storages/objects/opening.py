@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 from pysftpserver.storages.objects import credentials
 from pysftpserver.storages.objects.buffer import Spool
 from pysftpserver.storages.objects.names import Name, whether
-from pysftpserver.storages.objects.s3 import S3
-from pysftpserver.storages.objects.signing import Signature4
+from pysftpserver.storages.objects.s3 import S3, Google
+from pysftpserver.storages.objects.signing import Bearer, Signature4
 from pysftpserver.storages.objects.web import Web
 
 TIMEOUT = 30.0  # seconds
@@ -70,6 +70,8 @@ def _bytes(text: str) -> int:
 
 def open_store(name: Name, settings: Settings) -> S3:
     """The store of a name. No request is made. Raises ValueError."""
+    if name.kind == "gs":
+        return _google(name, settings)
     given, environment = name.settings, os.environ
     profile = given.get("profile")
     region = (
@@ -79,22 +81,17 @@ def open_store(name: Name, settings: Settings) -> S3:
         or credentials.setting(environment, profile, "region")
         or REGION
     )
-    endpoint = given.get("endpoint")
-    if name.kind == "s3":
-        endpoint = endpoint or environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
+    variables = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    endpoint = given.get("endpoint") or next(filter(None, map(environment.get, variables)), None)
     is_own = endpoint is None
-    parts = urlsplit(endpoint or f"https://s3.{region}.amazonaws.com")
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
-        raise ValueError("endpoint: write http://HOST:PORT or https://HOST")
-    if "@" in parts.netloc:
-        raise ValueError("endpoint: no credentials in a name; use credentials=FILE or the environment")
+    scheme, host = _place(endpoint or f"https://s3.{region}.amazonaws.com")
     # Names with a dot are not covered by the certificate of the store.
     is_path = whether(given["path_style"], "path_style") if "path_style" in given else not is_own
     if is_own and "." in name.bucket:
         is_path = True
-    authority = parts.netloc if is_path else f"{name.bucket}.{parts.netloc}"
+    authority = host if is_path else f"{name.bucket}.{host}"
     ca_file = given.get("ca_file") or environment.get("AWS_CA_BUNDLE")
-    web = Web(f"{parts.scheme}://{authority}", settings.timeout, ca_file)
+    web = Web(f"{scheme}://{authority}", settings.timeout, ca_file)
 
     def find() -> credentials.Keys | None:
         return credentials.found(environment, profile, region, settings.timeout)
@@ -104,3 +101,23 @@ def open_store(name: Name, settings: Settings) -> S3:
         find = lambda: keys  # noqa: E731
     sign = Signature4(credentials.KeysOnCall(find), region, authority, web.is_safe)
     return S3(web, sign, name.bucket, f"/{name.bucket}" if is_path else "")
+
+
+def _place(endpoint: str) -> tuple[str, str]:
+    """The scheme and the host of an endpoint. Raises ValueError."""
+    parts = urlsplit(endpoint)
+    if "@" in parts.netloc:
+        raise ValueError("endpoint: no credentials in a name; use credentials=FILE or the environment")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise ValueError("endpoint: write http://HOST:PORT or https://HOST")
+    return parts.scheme, parts.netloc
+
+
+def _google(name: Name, settings: Settings) -> S3:
+    """Google's store, whose XML API has the dialect of S3, with its own words and without some requests."""
+    from pysftpserver.storages.objects.google import token
+
+    scheme, host = _place(name.settings.get("endpoint") or GOOGLE)
+    web = Web(f"{scheme}://{host}", settings.timeout, name.settings.get("ca_file"))
+    sign = Bearer(token(os.environ, name.settings.get("credentials"), settings.timeout), host)
+    return Google(web, sign, name.bucket, f"/{name.bucket}")
