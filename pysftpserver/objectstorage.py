@@ -190,7 +190,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
         self._known[below] = time.monotonic()
 
     def _has_drafts(self, below: str) -> bool:
-        return any(key.startswith(below) for key in self._drafts)
+        return any(key.startswith(below) for key in list(self._drafts))
 
     def _need_parent(self, place: Place) -> None:
         """Raise "not found" if the directory of a place does not exist."""
@@ -327,7 +327,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
         yield b"..", directory
         drafts = {
             key[len(below) :].encode(): draft
-            for key, draft in self._drafts.items()
+            for key, draft in list(self._drafts.items())
             if key.startswith(below) and "/" not in key[len(below) :]
         }
         listed: set[str] = set()  # of the directories of this session
@@ -574,7 +574,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
         if self._has_drafts(source.below):
             raise SFTPFailure("Files in this directory are being written; rename it when they are closed")
         self._known.clear()
-        for below in [below for below in self._made if below.startswith(source.below)]:
+        for below in [below for below in list(self._made) if below.startswith(source.below)]:
             self._made.remove(below)
             self._made.add(target.below + below[len(source.below) :])
         if self._object(source.key + HADOOP) is not None:

@@ -105,6 +105,9 @@ class Answering(BaseHTTPRequestHandler):
         except Failure as failure:
             status, headers = failure.status, {"Content-Type": "application/xml"}
             content = f"<Error><Code>{failure.code}</Code><Message>words</Message></Error>".encode()
+        if self.is_cut and self.command == "PUT":
+            self.close_connection = True
+            return
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -230,7 +233,8 @@ class Answering(BaseHTTPRequestHandler):
         if body.count(b"<PartNumber>") != len(parts):
             raise Failure(400, "InvalidPart")
         del self.uploads[name]
-        self.objects[self.key] = Object(b"".join(parts), upload.metadata, f'"{name}-{len(parts)}"')
+        etag = hashlib.md5(b"".join(hashlib.md5(part).digest() for part in parts)).hexdigest()
+        self.objects[self.key] = Object(b"".join(parts), upload.metadata, f'"{etag}-{len(parts)}"')
         return 200, {}, b"<CompleteMultipartUploadResult/>"
 
     def _uploads(self) -> bytes:

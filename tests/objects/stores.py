@@ -84,7 +84,7 @@ def endpoint(which: str) -> str:
         if process.poll() is not None:
             raise AssertionError(f"{which} has ended: {Path(log.name).read_text()[-2000:]}")
         try:
-            Web(url, 1).request("GET", "/", {}).whole()
+            Web(url, 1).request("GET", "/", {})
         except SFTPException:
             return False
         return True
@@ -115,7 +115,7 @@ class StoreCase(unittest.TestCase):
         self.enterContext(mock.patch.dict(os.environ, environment))
         self.bucket = f"test-{uuid.uuid4().hex[:16]}"
         self.other: S3 = self.open_storage()._store
-        self.other._ask("PUT", "").whole()
+        self.other._ask("PUT", "")
         self.addCleanup(self._remove_bucket)
 
     def _remove_bucket(self) -> None:
@@ -124,7 +124,7 @@ class StoreCase(unittest.TestCase):
         for objects in self.other.keys(""):
             for meta in objects:
                 self.other.delete(meta.key)
-        self.other._ask("DELETE", "").whole()
+        self.other._ask("DELETE", "")
         self.other.close()
 
     def name(self, prefix: str = "", settings: str = "", url: str = "") -> str:

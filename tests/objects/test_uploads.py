@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 from unittest import mock
@@ -177,6 +178,28 @@ class ExclusiveCreation(UploadCase):
     def test_where_the_store_knows_no_conditions_it_is_looked_for(self):
         with mock.patch.object(fake(), "knows_conditions", False):
             self.test_a_file_that_appears_meanwhile_is_not_replaced()
+
+
+class LostAnswers(UploadCase):
+    def lost(self, which):
+        """Cut the first answer to a request, which is done all the same."""
+        count = itertools.count()
+
+        def fault(method, key, query):
+            return "cut" if which(method, query) and not next(count) else None
+
+        return mock.patch.object(fake(), "fault", fault)
+
+    def test_a_file_whose_first_answer_was_lost_is_reported_as_stored(self):
+        for flags in (0, os.O_EXCL):
+            for content, method in ((b"small", "PUT"), (self.content, "POST")):
+                with self.subTest(flags=flags, method=method):
+                    handle = self.storage.open(b"/f", CREATE | flags, 0o666)
+                    self.write(handle, content)
+                    with self.lost(lambda asked, query, method=method: asked == method):
+                        self.storage.close(handle)
+                    self.assertTrue(self.get_object("f") == content)
+                    self.storage.rm(b"/f")
 
 
 class OutOfOrder(UploadCase):

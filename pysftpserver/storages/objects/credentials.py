@@ -162,11 +162,11 @@ def _of_instance() -> Keys | None:
         token = web.request("PUT", "/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "21600"})
         if token.status != 200:
             return None
-        headers = {"X-aws-ec2-metadata-token": token.whole().decode("latin-1")}
+        headers = {"X-aws-ec2-metadata-token": token.content.decode("latin-1")}
         role = web.request("GET", path, headers)
         if role.status != 200:
             return None
-        name = role.whole().decode("latin-1").split("\n")[0].strip()
+        name = role.content.decode("latin-1").split("\n")[0].strip()
         return _keys_in(web.request("GET", path + quote(name), headers))
     except SFTPFailure:
         return None
@@ -223,7 +223,7 @@ def _keys_in(answer: Answer, *way: str) -> Keys:
     try:
         if answer.status != 200:
             raise ValueError
-        values = json.loads(answer.whole())
+        values = json.loads(answer.content)
         for name in way:
             values = values[name]
         expires = values.get("Expiration")

@@ -9,6 +9,8 @@ Facts: the limits of multipart uploads in the Amazon S3 User Guide.
 
 from __future__ import annotations
 
+import functools
+import threading
 import time
 
 from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure
@@ -21,6 +23,11 @@ from pysftpserver.storages.objects.web import Body
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    Method = TypeVar("Method", bound=Callable[..., Any])
+
     from pysftpserver.storages.objects.buffer import Spool
     from pysftpserver.storages.objects.s3 import S3
 
@@ -37,6 +44,17 @@ STARTED = "The beginning of this file is in the store already; write files in or
 def part_size(number: int) -> int:
     """Bytes of a part. number: from 1."""
     return PART << (number - 1) // GROWS
+
+
+def _alone(method: Method) -> Method:
+    """Decorate a method of a draft: one call at a time."""
+
+    @functools.wraps(method)
+    def alone(self: Draft, *arguments: Any, **named: Any) -> Any:
+        with self._lock:
+            return method(self, *arguments, **named)
+
+    return alone  # type: ignore[return-value]
 
 
 class Draft:
@@ -60,6 +78,7 @@ class Draft:
         self.writers = 0
         self.has_new_time = False
         self._store, self._spool = store, spool
+        self._lock = threading.RLock()  # clients of one storage may have the same file open
         self._buffer = Buffer(spool)
         self._base_end = self.size  # below it, what was not written is what the base has
         self._reader: Reader | None = None
@@ -76,6 +95,7 @@ class Draft:
 
     # --- content ----------------------------------------------------------------------------------------
 
+    @_alone
     def write(self, off: int, chunk: bytes | memoryview) -> None:
         """Raises SFTPFailure; then the file is spoilt, and is not stored."""
         if not chunk:
@@ -96,6 +116,7 @@ class Draft:
             self.spoilt = self.spoilt or str(error)
             raise
 
+    @_alone
     def resize(self, size: int) -> None:
         """Cut the file off, or let it grow with zeros. Raises SFTPFailure."""
         if size > MOST:
@@ -129,6 +150,7 @@ class Draft:
         """The time that the object's metadata shall have."""
         self.mtime, self.has_new_time = mtime, True
 
+    @_alone
     def read(self, off: int, size: int) -> bytes:
         """What the file has now, as far as it is not sent already. Raises SFTPFailure."""
         size = min(size, self.size - off)
@@ -161,6 +183,7 @@ class Draft:
         else:
             self._buffer.spill()
 
+    @_alone
     def pin(self) -> bool:
         """Fetch what is needed of a small base, which is then not needed any more; whether that was done."""
         if self.base is None:
@@ -270,6 +293,7 @@ class Draft:
 
     # --- the end ----------------------------------------------------------------------------------------
 
+    @_alone
     def commit(self) -> None:
         """Make the file the object. Raises what the store says; then the old object is still there."""
         try:
@@ -314,12 +338,14 @@ class Draft:
         if upload and self.key is not None:
             self._store.abort(self.key, upload)
 
+    @_alone
     def unlink(self) -> None:
         """The file is removed, or replaced by another one. What was not sent yet can still be read."""
         self.pin()
         self._give_up(keep=True)
         self.key = None
 
+    @_alone
     def discard(self) -> None:
         """End without an object, or after there is one."""
         try:

@@ -39,7 +39,9 @@ _WORDS = {
 
 
 class Refused(SFTPFailure):
-    """The store refused a request. status: of HTTP. code: the store's own word for the reason, or "" ."""
+    """The store refused a request. code: its own word for the reason, or ""; attempts: how many there were."""
+
+    attempts = 1
 
     def __init__(self, status: int, code: str, text: str) -> None:
         super().__init__(text)
@@ -52,6 +54,8 @@ class Missing(SFTPNotFound):
 
 class Changed(SFTPFailure):
     """A condition of the request does not hold: the object exists already, or is another one by now."""
+
+    attempts = 1
 
 
 class Unsupported(SFTPFailure):

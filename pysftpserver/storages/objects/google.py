@@ -145,7 +145,7 @@ def _answer(web: Web, method: str, target: str, headers: dict[str, str], body: B
     answer = web.request(method, target, headers, body)
     try:
         if answer.status == 200:
-            values = json.loads(answer.whole())
+            values = json.loads(answer.content)
             if isinstance(values, dict):
                 return values
     except ValueError:

@@ -79,33 +79,24 @@ class Reader:
         for is_second in (False, True):
             try:
                 if self._stream is None:
-                    self._stream = self._get(number * BLOCK, None)
+                    self._stream = self._get(number * BLOCK, None, True)
                 block = self._filled(self._stream, number)
                 break
             except (OSError, http.client.HTTPException) as error:
                 self.close()
                 if is_second:
-                    raise unreachable(error, 0) from error
+                    raise unreachable(error, self._store.patience) from error
         self._at = number + 1
         if self._at * BLOCK >= self.meta.size:
             self.close()
         return self._keep(number, block)
 
     def _range(self, number: int) -> bytes:
-        for is_second in (False, True):
-            answer = self._get(number * BLOCK, min(BLOCK, self.meta.size - number * BLOCK))
-            try:
-                return self._filled(answer, number)
-            except (OSError, http.client.HTTPException) as error:
-                if is_second:
-                    raise unreachable(error, 0) from error
-            finally:
-                answer.close()
-        raise AssertionError
+        return self._get(number * BLOCK, min(BLOCK, self.meta.size - number * BLOCK), False).content
 
-    def _get(self, off: int, size: int | None) -> Answer:
+    def _get(self, off: int, size: int | None, is_stream: bool) -> Answer:
         try:
-            return self._store.get(self.meta.key, off, size, self.meta.etag)
+            return self._store.get(self.meta.key, off, size, self.meta.etag, is_stream)
         except Changed:
             raise SFTPFailure("The file was replaced while it was read") from None
         except Missing:

@@ -8,7 +8,7 @@ Facts: the Amazon S3 API reference.
 from __future__ import annotations
 
 import calendar
-import http.client
+import hashlib
 import time
 from email.utils import parsedate
 from urllib.parse import unquote
@@ -85,22 +85,26 @@ class S3:
         query: dict[str, str] | None = None,
         headers: Headers | None = None,
         body: Body | None = None,
+        is_stream: bool = False,
     ) -> Answer:
         target = f"{self._base}/{encoded(key, '/')}"
         if query:
             target += "?" + "&".join(f"{name}={encoded(value)}" for name, value in query.items())
-        answer = self._web.request(method, target, headers or {}, body, self._sign)
+        answer = self._web.request(method, target, headers or {}, body, self._sign, is_stream)
         if answer.status < 300:
             return answer
-        code = _code(answer.words)
+        code = _code(answer.content)
         if method == "HEAD" and answer.status in (301, 400, 403):
             raise self._explained(key, answer)
-        raise refusal(answer.status, code, answer.headers.get("x-amz-bucket-region", ""))
+        error = refusal(answer.status, code, answer.headers.get("x-amz-bucket-region", ""))
+        if isinstance(error, Changed | Refused):
+            error.attempts = answer.attempts
+        raise error
 
     def _explained(self, key: str, answer: Answer) -> Exception:
         """Why a HEAD was refused: its answer has no words, so the same object is asked for by GET."""
         try:
-            self.get(key, 0, 1).close()
+            self.get(key, 0, 1)
         except (SFTPFailure, SFTPForbidden) as error:
             return error
         except Exception:
@@ -109,8 +113,8 @@ class S3:
 
     def _xml(self, answer: Answer) -> ElementTree.Element:
         try:
-            root = ElementTree.fromstring(answer.whole())
-        except (ElementTree.ParseError, OSError, http.client.HTTPException) as error:
+            root = ElementTree.fromstring(answer.content)
+        except ElementTree.ParseError as error:
             raise SFTPFailure("The store's answer cannot be understood") from error
         for element in root.iter():
             element.tag = element.tag.rpartition("}")[2]
@@ -124,13 +128,13 @@ class S3:
         """What the store says about an object."""
         return self._meta(key, self._ask("HEAD", key))
 
-    def get(self, key: str, off: int, size: int | None, etag: str = "") -> Answer:
-        """Begin to read an object. size: bytes; None: all that follows off. etag: of this one only."""
+    def get(self, key: str, off: int, size: int | None, etag: str = "", is_stream: bool = False) -> Answer:
+        """Read an object. size: bytes; None: all that follows off. etag: of this one only."""
         end = "" if size is None else off + size - 1
         headers = {"Range": f"bytes={off}-{end}"}
         if etag:
             headers["If-Match"] = etag
-        return self._ask("GET", key, None, headers)
+        return self._ask("GET", key, None, headers, None, is_stream)
 
     def get_first(self, key: str, size: int) -> tuple[Meta, bytes]:
         """An object and its first bytes, in one request."""
@@ -141,7 +145,7 @@ class S3:
                 raise
             return self.head(key), b""
         total = answer.headers.get("content-range", "").rpartition("/")[2]
-        return self._meta(key, answer, total), answer.whole()
+        return self._meta(key, answer, total), answer.content
 
     def _meta(self, key: str, answer: Answer, size: str = "") -> Meta:
         headers = answer.headers
@@ -164,13 +168,17 @@ class S3:
                 return self._put(key, body, {**headers, **self._if_new})
             except Unsupported:
                 self.is_conditional = False
+            except Changed as error:
+                # The first answer may have been lost, and the object be the one that was put.
+                if error.attempts > 1 and self._has_etag(key, _digest(body)):
+                    return f'"{_digest(body)}"'
+                raise
         if only_new:
             self._must_be_new(key)
         return self._put(key, body, headers)
 
     def _put(self, key: str, body: Body, headers: Headers) -> str:
         answer = self._ask("PUT", key, None, headers, body)
-        answer.whole()
         return answer.headers.get("etag", "")
 
     def _must_be_new(self, key: str) -> None:
@@ -225,7 +233,7 @@ class S3:
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens if there is none."""
         try:
-            self._ask("DELETE", key).whole()
+            self._ask("DELETE", key)
         except Missing:
             pass
 
@@ -282,7 +290,6 @@ class S3:
         """Send a part; return its etag. A number that was sent already is replaced."""
         query = {"partNumber": str(number), "uploadId": upload_id}
         answer = self._ask("PUT", key, query, None, body)
-        answer.whole()
         return answer.headers.get("etag", "")
 
     def copy_part(self, key: str, upload_id: str, number: int, source: Meta, off: int, size: int) -> str:
@@ -292,7 +299,6 @@ class S3:
         headers[f"{self._x}copy-source-range"] = f"bytes={off}-{off + size - 1}"
         answer = self._ask("PUT", key, query, headers)
         if answer.headers.get("content-length") == "0":  # rclone's server has made an empty part
-            answer.whole()
             raise Unsupported("The store copies no parts")
         return self._xml(answer).findtext("ETag") or ""
 
@@ -308,18 +314,41 @@ class S3:
         query = {"uploadId": upload_id}
         if only_new and self.is_conditional:
             try:
-                self._xml(self._ask("POST", key, query, self._if_new, body))
+                self._complete(key, query, self._if_new, body, parts)
                 return
             except Unsupported:
                 self.is_conditional = False
         if only_new:
             self._must_be_new(key)
-        self._xml(self._ask("POST", key, query, None, body))
+        self._complete(key, query, {}, body, parts)
+
+    def _complete(
+        self, key: str, query: dict[str, str], headers: Headers, body: Body, parts: list[tuple[int, str]]
+    ) -> None:
+        try:
+            self._xml(self._ask("POST", key, query, headers, body))
+        except (Changed, Refused) as error:
+            # The first answer may have been lost, and the upload be complete.
+            if error.attempts < 2 or isinstance(error, Refused) and error.code != "NoSuchUpload":
+                raise
+            digests = [etag.strip('"') for _, etag in sorted(parts)]
+            try:
+                joined = hashlib.md5(bytes.fromhex("".join(digests)), usedforsecurity=False).hexdigest()
+            except ValueError:
+                raise error from None
+            if not self._has_etag(key, f"{joined}-{len(digests)}"):
+                raise
+
+    def _has_etag(self, key: str, etag: str) -> bool:
+        try:
+            return self.head(key).etag.strip('"') == etag
+        except Missing:
+            return False
 
     def abort(self, key: str, upload_id: str) -> None:
         """Give an upload up; its parts are gone."""
         try:
-            self._ask("DELETE", key, {"uploadId": upload_id}).whole()
+            self._ask("DELETE", key, {"uploadId": upload_id})
         except Missing:
             pass
         except Refused as error:
@@ -350,6 +379,11 @@ class S3:
                 "key-marker": unquote((root.findtext("NextKeyMarker") or "").replace("+", " ")),
                 "upload-id-marker": root.findtext("NextUploadIdMarker") or "",
             }
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a request may wait in all."""
+        return self._web.patience
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -386,6 +420,13 @@ def _code(words: bytes) -> str:
 
 def _moment(element: ElementTree.Element, tag: str = "LastModified") -> int:
     return calendar.timegm(time.strptime((element.findtext(tag) or "")[:19], "%Y-%m-%dT%H:%M:%S"))
+
+
+def _digest(body: Body) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    for piece in body.pieces():
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def _escaped(text: str) -> str:

@@ -8,6 +8,7 @@ Facts: RFC 9110, http.client.
 from __future__ import annotations
 
 import http.client
+import itertools
 import random
 import ssl
 import time
@@ -50,18 +51,17 @@ class Body:
 
 
 class Answer:
-    """An answer that was begun; its body is read, or the connection closed.
+    """An answer: status, headers (names in small letters), content, and how many attempts it took.
 
-    status, headers (names in small letters). read(size): up to size bytes, b"" at the end; raises OSError or
-    HTTPException if the connection is lost. close(): the rest is not wanted.
+    The content of a stream is not read yet. read(size): up to size bytes of it, b"" at the end; raises OSError
+    or HTTPException if the connection is lost. close(): the rest is not wanted.
     """
 
-    def __init__(
-        self, response: http.client.HTTPResponse, give_back: Callable[[bool], None], words: bytes = b""
-    ) -> None:
+    def __init__(self, response: http.client.HTTPResponse, give_back: Callable[[bool], None]) -> None:
         self.status = response.status
         self.headers = {name.lower(): value for name, value in response.getheaders()}
-        self.words = words
+        self.content = b""
+        self.attempts = 1
         self._response = response
         self._give_back: Callable[[bool], None] | None = give_back
         self._left = int(self.headers.get("content-length", "-1"))
@@ -75,10 +75,10 @@ class Answer:
             self.close()
         return piece
 
-    def whole(self) -> bytes:
-        """Read all of it, then close."""
+    def read_all(self, most: int | None) -> None:
+        """Read the content, or so many bytes of it, and close."""
         try:
-            return self._response.read()
+            self.content = self._response.read(most)
         finally:
             self.close()
 
@@ -106,33 +106,42 @@ class Web:
         self._idle: deque[tuple[float, http.client.HTTPConnection]] = deque()
 
     def request(
-        self, method: str, target: str, headers: Headers, body: Body | None = None, sign: Sign | None = None
+        self,
+        method: str,
+        target: str,
+        headers: Headers,
+        body: Body | None = None,
+        sign: Sign | None = None,
+        is_stream: bool = False,
     ) -> Answer:
-        """Send a request; return the answer, whatever its status, with its body not read yet.
+        """Send a request; return the answer, whatever its status.
 
-        sign: returns the headers to send, for each attempt anew. An answer of 300 and more has its body in
-        `words`. Raises SFTPFailure if there is no answer.
+        sign: returns the headers to send, for each attempt anew. is_stream: the content is not read yet,
+        unless the status is 300 or more. Raises SFTPFailure if there is no answer.
         """
         began = time.monotonic()
         pause = FIRST_PAUSE
-        while True:
+        for attempt in itertools.count(1):
             waited = time.monotonic() - began
             try:
                 signed = sign(method, target, dict(headers), body) if sign else headers
-                answer = self._attempt(method, target, signed, body, max(self.patience - waited, 0.1))
+                left = max(self.patience - waited, 0.1)
+                answer = self._attempt(method, target, signed, body, left, is_stream)
             except (OSError, http.client.HTTPException) as error:
                 waited = time.monotonic() - began
                 is_certain = isinstance(error, ssl.SSLCertVerificationError)
                 if is_certain or waited + pause >= self.patience:
                     raise unreachable(error, round(waited, 1)) from error
             else:
+                answer.attempts = attempt
                 if not _is_transient(answer) or time.monotonic() - began + pause >= self.patience:
                     return answer
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, LONGEST_PAUSE)
+        raise AssertionError
 
     def _attempt(
-        self, method: str, target: str, headers: Headers, body: Body | None, patience: float
+        self, method: str, target: str, headers: Headers, body: Body | None, patience: float, is_stream: bool
     ) -> Answer:
         # Half of the patience, so that a second attempt is possible after silence.
         connection, is_old = self._connection(patience if patience < 1 else patience / 2)
@@ -156,11 +165,8 @@ class Web:
                 connection.close()
 
         answer = Answer(response, give_back)
-        if response.status >= 300 or method == "HEAD":
-            try:
-                answer.words = response.read(MOST_WORDS)
-            finally:
-                answer.close()
+        if response.status >= 300 or not is_stream:
+            answer.read_all(MOST_WORDS if response.status >= 300 else None)
         return answer
 
     @staticmethod
@@ -174,8 +180,16 @@ class Web:
             connection.putheader("Content-Length", str(body.size if body else 0))
         connection.endheaders()
         if body is not None:
-            for piece in body.pieces():
-                connection.send(piece)
+            try:
+                for piece in body.pieces():
+                    connection.send(piece)
+            except (BrokenPipeError, ConnectionResetError) as error:
+                try:
+                    return (
+                        connection.getresponse()
+                    )  # perhaps it has said why, before it closed the connection
+                except (OSError, http.client.HTTPException):
+                    raise error from None
         return connection.getresponse()
 
     def _connection(self, patience: float) -> tuple[http.client.HTTPConnection, bool]:
@@ -205,4 +219,4 @@ class Web:
 def _is_transient(answer: Answer) -> bool:
     if answer.status < 300:
         return False
-    return answer.status in AGAIN or any(b"<Code>%b<" % code.encode() in answer.words for code in TRANSIENT)
+    return answer.status in AGAIN or any(b"<Code>%b<" % code.encode() in answer.content for code in TRANSIENT)
