@@ -119,6 +119,9 @@ class StoreCase(unittest.TestCase):
         self.addCleanup(self._remove_bucket)
 
     def _remove_bucket(self) -> None:
+        if self.which == "fake":
+            del fake().buckets[self.bucket]
+            return
         for upload in list(self.other.uploads("")):
             self.other.abort(upload.key, upload.upload_id)
         for objects in self.other.keys(""):

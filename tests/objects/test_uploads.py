@@ -330,7 +330,7 @@ class Buffers(UploadCase):
             model, known, floor = bytearray(300_000), bytearray(300_000), 0
             if is_spilt:
                 buffer.spill()
-            for _ in range(100):
+            for _ in range(40):
                 off, size = rng.randrange(floor, 290_000), rng.randrange(1, 9_000)
                 chunk = rng.randbytes(size)
                 buffer.write(off, chunk)

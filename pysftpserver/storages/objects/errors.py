@@ -39,7 +39,7 @@ _WORDS = {
 
 
 class Refused(SFTPFailure):
-    """The store refused a request. code: its own word for the reason, or ""; attempts: how many there were."""
+    """The store refused a request. code: its own word for the reason, or "". attempts: how many it took."""
 
     attempts = 1
 

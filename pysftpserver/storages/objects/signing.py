@@ -27,6 +27,7 @@ class Signature4:
 
     def __init__(self, keys: Callable[[], Keys | None], region: str, host: str, is_safe: bool) -> None:
         self._keys, self._region, self._host, self._is_safe = keys, region, host, is_safe
+        self._known: tuple[Keys, str, bytes] | None = None
 
     def __call__(
         self, method: str, target: str, headers: dict[str, str], body: Body | None
@@ -58,14 +59,21 @@ class Signature4:
         scope = f"{moment[:8]}/{self._region}/s3/aws4_request"
         digest = hashlib.sha256(canonical.encode()).hexdigest()
         text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{digest}"
-        key = b"AWS4" + keys.secret.encode()
-        for part in scope.split("/"):
-            key = hmac.digest(key, part.encode(), "sha256")
-        proof = hmac.digest(key, text.encode(), "sha256").hex()
+        proof = hmac.digest(self._key(keys, scope), text.encode(), "sha256").hex()
         headers["Authorization"] = (
             f"AWS4-HMAC-SHA256 Credential={keys.key}/{scope}, SignedHeaders={names}, Signature={proof}"
         )
         return headers
+
+    def _key(self, keys: Keys, scope: str) -> bytes:
+        """The key for a day, which is kept."""
+        known = self._known
+        if known is None or known[:2] != (keys, scope):
+            key = b"AWS4" + keys.secret.encode()
+            for part in scope.split("/"):
+                key = hmac.digest(key, part.encode(), "sha256")
+            self._known = known = keys, scope, key
+        return known[2]
 
     def _digest(self, body: Body | None) -> str:
         if body is None or not body.size:

@@ -53,8 +53,8 @@ class Body:
 class Answer:
     """An answer: status, headers (names in small letters), content, and how many attempts it took.
 
-    The content of a stream is not read yet. read(size): up to size bytes of it, b"" at the end; raises OSError
-    or HTTPException if the connection is lost. close(): the rest is not wanted.
+    The content of a stream is not read yet. read(size): up to size bytes of it, b"" at the end; raises
+    OSError or HTTPException if the connection is lost. close(): the rest is not wanted.
     """
 
     def __init__(self, response: http.client.HTTPResponse, give_back: Callable[[bool], None]) -> None:
@@ -133,7 +133,7 @@ class Web:
                 if is_certain or waited + pause >= self.patience:
                     raise unreachable(error, round(waited, 1)) from error
             else:
-                answer.attempts = attempt
+                answer.attempts += attempt - 1
                 if not _is_transient(answer) or time.monotonic() - began + pause >= self.patience:
                     return answer
             time.sleep(pause * random.uniform(0.5, 1.0))
@@ -145,6 +145,7 @@ class Web:
     ) -> Answer:
         # Half of the patience, so that a second attempt is possible after silence.
         connection, is_old = self._connection(patience if patience < 1 else patience / 2)
+        attempts = 1
         try:
             try:
                 response = self._send(connection, method, target, headers, body)
@@ -152,7 +153,7 @@ class Web:
                 if not is_old:
                     raise
                 connection.close()  # the server has closed it while it was idle
-                connection = self._new(patience / 2)
+                connection, attempts = self._new(patience / 2), 2
                 response = self._send(connection, method, target, headers, body)
         except BaseException:
             connection.close()
@@ -165,6 +166,7 @@ class Web:
                 connection.close()
 
         answer = Answer(response, give_back)
+        answer.attempts = attempts
         if response.status >= 300 or not is_stream:
             answer.read_all(MOST_WORDS if response.status >= 300 else None)
         return answer
