@@ -41,7 +41,7 @@ def open_storage(text: str, key: str) -> SFTPAbstractServerStorage:
         if unknown:
             raise BadInput(f"{key}: {unknown[0]}: unknown setting of gridfs; write {FORMS}")
         return bucket(None, uri_file, **settings)
-    if kind in ("s3", "gs") and rest.startswith("//"):
+    if kind in ("s3", "gs", "az") and rest.startswith("//"):
         return objects(text, key)
     if not colon or not rest:
         raise BadInput(f"{key}: {text}: unknown storage; write {FORMS}")

@@ -110,13 +110,22 @@ class StoreCase(unittest.TestCase):
     def setUp(self) -> None:
         super().setUp()
         self.which = self.server or kind()
-        self.url = endpoint(self.which)
+        self.url = self.start()
         environment = NO_OTHERS if self.which == "given" else NO_OTHERS | CREDENTIALS
         self.enterContext(mock.patch.dict(os.environ, environment))
         self.bucket = f"test-{uuid.uuid4().hex[:16]}"
         self.other: S3 = self.open_storage()._store
-        self.other._ask("PUT", "")
+        self.make_bucket()
         self.addCleanup(self._remove_bucket)
+
+    def start(self) -> str:
+        return endpoint(self.which)
+
+    def make_bucket(self) -> None:
+        self.other._ask("PUT", "")
+
+    def remove_bucket(self) -> None:
+        self.other._ask("DELETE", "")
 
     def _remove_bucket(self) -> None:
         if self.which == "fake":
@@ -127,7 +136,7 @@ class StoreCase(unittest.TestCase):
         for objects in self.other.keys(""):
             for meta in objects:
                 self.other.delete(meta.key)
-        self.other._ask("DELETE", "")
+        self.remove_bucket()
         self.other.close()
 
     def name(self, prefix: str = "", settings: str = "", url: str = "") -> str:

@@ -20,8 +20,14 @@ TRANSIENT = frozenset(
     "InternalError OperationAborted RequestTimeout ServiceUnavailable SlowDown TooManyRequests".split()
 )
 AGAIN = frozenset((408, 429, 500, 502, 503, 504))
-_NOT_FOUND = frozenset(("NoSuchKey", "NotFound", "BlobNotFound", "ContainerNotFound"))
+_NOT_FOUND = frozenset(("NoSuchKey", "NotFound", "BlobNotFound"))
+_CHANGED = frozenset(
+    ("", "PreconditionFailed", "ConditionalRequestConflict", "BlobAlreadyExists", "ConditionNotMet")
+)
 _WORDS = {
+    "ContainerNotFound": "The bucket does not exist",
+    "AuthenticationFailed": "The store does not accept the credentials",
+    "InvalidBlockList": "The upload is gone: somebody else has written the same file",
     "NoSuchBucket": "The bucket does not exist",
     "InvalidBucketName": "The name of the bucket is not valid",
     "ExpiredToken": "The credentials for the store have expired",
@@ -69,7 +75,7 @@ def refusal(status: int, code: str, region: str = "") -> Exception:
     """
     if code in _NOT_FOUND or status == 404 and not code:
         return Missing()
-    if status in (412, 409) and code in ("", "PreconditionFailed", "ConditionalRequestConflict"):
+    if status in (412, 409) and code in _CHANGED:
         return Changed("The object has changed in the store, or exists already")
     if code in ("NotImplemented", "NotSupported") or status in (405, 501):
         return Unsupported(f"The store does not support this request{_of(code)}")

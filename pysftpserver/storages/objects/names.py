@@ -11,14 +11,16 @@ from pysftpserver.pysftpexceptions import SFTPBadMessage, SFTPNotFound
 from pysftpserver.storages.objects.errors import fail
 
 MOST_KEY = 1024  # bytes of a key in S3 and in Google's store
-FORMS = "s3://BUCKET[/PREFIX][?SETTING=VALUE&...] or gs://..."
+FORMS = "s3://BUCKET[/PREFIX][?SETTING=VALUE&...], gs://... or az://..."
+KINDS = ("s3", "gs", "az")
 SETTINGS = frozenset(
-    "endpoint region path_style profile credentials timeout times setstat spool spool_size ca_file".split()
+    """account ca_file credentials endpoint path_style profile region setstat spool spool_size timeout
+    times""".split()
 )
 
 
 class Name:
-    """A name in its parts. kind: "s3" or "gs". settings: texts by their names."""
+    """A name in its parts. kind: one of KINDS. settings: texts by their names."""
 
     def __init__(self, kind: str, bucket: str, prefix: str, settings: dict[str, str]) -> None:
         self.kind, self.bucket, self.prefix, self.settings = kind, bucket, prefix, settings
@@ -31,7 +33,7 @@ class Name:
             pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
         except ValueError:
             raise ValueError(f"invalid name; write {FORMS}") from None
-        if parts.scheme not in ("s3", "gs") or not parts.netloc:
+        if parts.scheme not in KINDS or not parts.netloc:
             raise ValueError(f"unknown kind of store; write {FORMS}")
         if "@" in parts.netloc:
             raise ValueError(

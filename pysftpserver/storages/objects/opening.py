@@ -72,6 +72,8 @@ def open_store(name: Name, settings: Settings) -> S3:
     """The store of a name. No request is made. Raises ValueError."""
     if name.kind == "gs":
         return _google(name, settings)
+    if name.kind == "az":
+        return _azure(name, settings)
     given, environment = name.settings, os.environ
     profile = given.get("profile")
     region = (
@@ -84,7 +86,7 @@ def open_store(name: Name, settings: Settings) -> S3:
     variables = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
     endpoint = given.get("endpoint") or next(filter(None, map(environment.get, variables)), None)
     is_own = endpoint is None
-    scheme, host = _place(endpoint or f"https://s3.{region}.amazonaws.com")
+    scheme, host, _ = _place(endpoint or f"https://s3.{region}.amazonaws.com")
     # Names with a dot are not covered by the certificate of the store.
     is_path = whether(given["path_style"], "path_style") if "path_style" in given else not is_own
     if is_own and "." in name.bucket:
@@ -103,21 +105,33 @@ def open_store(name: Name, settings: Settings) -> S3:
     return S3(web, sign, name.bucket, f"/{name.bucket}" if is_path else "")
 
 
-def _place(endpoint: str) -> tuple[str, str]:
-    """The scheme and the host of an endpoint. Raises ValueError."""
+def _place(endpoint: str, has_path: bool = False) -> tuple[str, str, str]:
+    """The scheme, the host and the path of an endpoint. Raises ValueError."""
     parts = urlsplit(endpoint)
     if "@" in parts.netloc:
         raise ValueError("endpoint: no credentials in a name; use credentials=FILE or the environment")
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+    path = parts.path.rstrip("/")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or path and not has_path:
         raise ValueError("endpoint: write http://HOST:PORT or https://HOST")
-    return parts.scheme, parts.netloc
+    return parts.scheme, parts.netloc, path
 
 
 def _google(name: Name, settings: Settings) -> S3:
     """Google's store, whose XML API has the dialect of S3, with its own words and without some requests."""
     from pysftpserver.storages.objects.google import token
 
-    scheme, host = _place(name.settings.get("endpoint") or GOOGLE)
+    scheme, host, _ = _place(name.settings.get("endpoint") or GOOGLE)
     web = Web(f"{scheme}://{host}", settings.timeout, name.settings.get("ca_file"))
     sign = Bearer(token(os.environ, name.settings.get("credentials"), settings.timeout), host)
     return Google(web, sign, name.bucket, f"/{name.bucket}")
+
+
+def _azure(name: Name, settings: Settings) -> S3:
+    from pysftpserver.storages.objects.azure import SUFFIX, Account, Azure
+
+    given = name.settings
+    account = Account.found(os.environ, given.get("account"), given.get("credentials"))
+    own = f"https://{account.name}.{SUFFIX}"
+    scheme, host, path = _place(given.get("endpoint") or account.endpoint or own, has_path=True)
+    web = Web(f"{scheme}://{host}", settings.timeout, given.get("ca_file"))
+    return Azure(web, account, name.bucket, f"{path}/{name.bucket}")

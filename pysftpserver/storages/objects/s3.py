@@ -78,6 +78,12 @@ class S3:
 
     # --- requests ---------------------------------------------------------------------------------------
 
+    def _target(self, key: str, query: dict[str, str]) -> str:
+        target = f"{self._base}/{encoded(key, '/')}"
+        if query:
+            target += "?" + "&".join(f"{name}={encoded(value)}" for name, value in query.items())
+        return target
+
     def _ask(
         self,
         method: str,
@@ -87,14 +93,12 @@ class S3:
         body: Body | None = None,
         is_stream: bool = False,
     ) -> Answer:
-        target = f"{self._base}/{encoded(key, '/')}"
-        if query:
-            target += "?" + "&".join(f"{name}={encoded(value)}" for name, value in query.items())
+        target = self._target(key, query or {})
         answer = self._web.request(method, target, headers or {}, body, self._sign, is_stream)
         if answer.status < 300:
             return answer
-        code = _code(answer.content)
-        if method == "HEAD" and answer.status in (301, 400, 403):
+        code = _code(answer.content) or answer.headers.get("x-ms-error-code", "")
+        if method == "HEAD" and answer.status in (301, 400, 403) and not code:
             raise self._explained(key, answer)
         error = refusal(answer.status, code, answer.headers.get("x-amz-bucket-region", ""))
         if isinstance(error, Changed | Refused):
