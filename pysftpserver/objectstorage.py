@@ -1,10 +1,10 @@
-"""A storage on an object store: a bucket of S3, of what speaks its protocol, or of Google Cloud Storage.
+"""A storage on an object store: S3, what speaks its protocol, Google Cloud Storage or Azure Blob Storage.
 
 Files are objects whose keys are their paths, so other programs see them as they are. An upload becomes
-visible when it is closed, as a whole. The parts are in storages/objects/: names (names and keys), s3 (the
-protocol), web (HTTP), signing and credentials, listing (directories), reading, draft and buffer (writing),
-moving (renames of directories). docs/objects.md says what is guaranteed. What may not enter: wire formats,
-sessions of clients.
+visible when it is closed, as a whole. The parts are in storages/objects/: names (names and keys), opening,
+s3 and azure (the protocols), web (HTTP), signing, credentials and google (tokens), listing (directories),
+reading, draft and buffer (writing), moving (renames of directories). docs/objects.md says what is guaranteed.
+What may not enter: wire formats, sessions of clients.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Handle:
 class SFTPServerObjectStorage(SFTPAbstractServerStorage):
     """The objects of one bucket, or those below a prefix of it.
 
-    name: `s3://BUCKET/PREFIX?SETTING=VALUE&...` or `gs://...`, as docs/objects.md describes it. Requests
+    name: `s3://BUCKET/PREFIX?SETTING=VALUE&...` `gs://...` or `az://...`, as docs/objects.md describes it. Requests
     are made when they are needed, so a store that is away fails the calls and not the constructor. Raises
     ValueError for a name that cannot be used.
     """

@@ -171,7 +171,7 @@ class Names(FailureCase):
 
     def test_mistakes_in_names_are_explained(self):
         for settings, words in (
-            ("colour=blue", "^colour: unknown setting; known are ca_file, credentials, endpoint,"),
+            ("colour=blue", "^colour: unknown setting; known are account, ca_file, credentials,"),
             ("timeout=x", "^timeout: write a number of seconds"),
             ("times=local", "^times: write server or metadata$"),
             ("setstat=no", "^setstat: write ignore or refuse$"),

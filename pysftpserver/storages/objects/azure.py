@@ -41,8 +41,8 @@ TOKEN = "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%3
 BRIEFLY = 2.0  # seconds for the machine's metadata service, which is near or not there at all
 PAUSE = 0.2  # seconds between two looks at a copy
 SIGNED = (  # headers, in this order
-    "Content-Encoding Content-Language Content-Length Content-MD5 Content-Type Date If-Modified-Since If-Match "
-    "If-None-Match If-Unmodified-Since Range"
+    "Content-Encoding Content-Language Content-Length Content-MD5 Content-Type Date If-Modified-Since "
+    "If-Match If-None-Match If-Unmodified-Since Range"
 ).split()
 
 
