@@ -56,9 +56,9 @@ class Handle:
 class SFTPServerObjectStorage(SFTPAbstractServerStorage):
     """The objects of one bucket, or those below a prefix of it.
 
-    name: `s3://BUCKET/PREFIX?SETTING=VALUE&...` `gs://...` or `az://...`, as docs/objects.md describes it. Requests
-    are made when they are needed, so a store that is away fails the calls and not the constructor. Raises
-    ValueError for a name that cannot be used.
+    name: `s3://BUCKET/PREFIX?SETTING=VALUE&...`, `gs://...` or `az://...`, as docs/objects.md describes it.
+    Requests are made when they are needed, so a store that is away fails the calls and not the constructor.
+    Raises ValueError for a name that cannot be used.
     """
 
     uses_network = True
@@ -444,8 +444,18 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
             raise fail(errno.EBADF)
         if handle.reader is not None:
             return handle.reader.read(off, size)
-        assert handle.draft is not None
-        return handle.draft.read(off, size)
+        draft = handle.draft
+        assert draft is not None
+        if draft.is_ended:
+            handle.draft, handle.reader = None, self._stored(draft)
+            return handle.reader.read(off, size)
+        return draft.read(off, size)
+
+    def _stored(self, draft: Draft) -> Reader:
+        """What a draft has become, for those that only read it."""
+        if draft.spoilt or draft.key is None:
+            raise SFTPFailure("The file was not stored")
+        return Reader(self._store, *self._store.get_first(draft.key, HEAD))
 
     def write(self, handle: Handle, off: int, chunk: bytes | memoryview) -> None:
         draft = handle.draft
@@ -467,8 +477,9 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
             return
         draft.handles -= 1
         draft.writers -= handle.is_writer
-        if draft.handles:  # those that are left see what was written, and the last one stores it
-            return
+        if draft.is_ended or draft.writers or draft.handles and not handle.is_writer:
+            return  # the last one that writes stores the file
+        draft.is_ended = True
         if draft.key is not None and self._drafts.get(draft.key) is draft:
             del self._drafts[draft.key]
         if handle.is_abandoned and draft.spoilt:

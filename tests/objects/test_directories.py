@@ -231,6 +231,15 @@ class Times(StoreCase):
             self.assertEqual(storage.stat(b"/" + name).mtime, mtime)
         self.assertEqual(self.other.head("written").metadata, {"mtime": "1100000000"})
 
+    def test_the_time_of_a_large_file_is_set_when_its_parts_are_in_the_store(self):
+        storage = self.open_storage()
+        handle = storage.open(b"/f", os.O_WRONLY | os.O_CREAT, 0o666)
+        for off in range(0, 11 << 20, 1 << 20):
+            storage.write(handle, off, bytes(1 << 20))
+        storage.fsetstat(handle, SFTPAttributes(atime=5, mtime=1_100_000_000))
+        storage.close(handle)
+        self.assertEqual(storage.stat(b"/f").mtime, 1_100_000_000)
+
     def test_without_it_a_setstat_is_accepted_and_changes_nothing(self):
         self.settings = ""
         storage = self.open_storage()

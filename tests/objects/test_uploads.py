@@ -31,7 +31,7 @@ class UploadCase(StoreCase):
         self.storage = self.open_storage()
         self.content = random.Random(1).randbytes(2 * PART // SCALE + 3 * MIB)
         for module in (drafts, buffers):
-            for name in ("PART", "LAG", "SMALL", "LEAST_PART", "MEMORY"):
+            for name in ("PART", "LAG", "SMALL", "LEAST_PART", "MEMORY", "LITTLE", "IN_ALL"):
                 if hasattr(module, name):
                     self.enterContext(mock.patch.object(module, name, getattr(module, name) // SCALE))
         self.enterContext(mock.patch.object(fake(), "least_part", fake().least_part // SCALE))
@@ -78,6 +78,29 @@ class InOrder(UploadCase):
             storage.write(handle, off, self.content[off : off + CHUNK])
         storage.close(handle)
         self.assertTrue(self.get_object("f") == self.content)
+
+    def test_a_file_is_stored_when_it_is_closed_although_it_is_open_to_be_read(self):
+        handle = self.storage.open(b"/f", CREATE, 0o666)
+        reader = self.storage.open(b"/f", os.O_RDONLY, 0)
+        self.storage.write(handle, 0, b"content")
+        self.assertEqual(self.storage.read(reader, 0, 9), b"content")
+        self.storage.close(handle)
+        self.assertEqual(self.get_object("f"), b"content")
+        self.assertEqual(self.storage.read(reader, 3, 9), b"tent")
+        self.storage.close(reader)
+
+    def test_many_uploads_at_once_share_a_bounded_memory(self):
+        handles = [self.storage.open(b"/%d" % number, CREATE, 0o666) for number in range(6)]
+        for off in range(0, len(self.content), CHUNK):
+            for handle in handles:
+                self.storage.write(handle, off, self.content[off : off + CHUNK])
+            self.assertLessEqual(self.storage._spool._held, buffers.IN_ALL)
+        self.assertGreater(self.storage._spool.used, 0)
+        for handle in handles:
+            self.storage.close(handle)
+        self.assertEqual((self.storage._spool._held, self.storage._spool.used), (0, 0))
+        for number in range(6):
+            self.assertTrue(self.get_object(str(number)) == self.content)
 
     def test_the_session_sees_what_it_writes(self):
         handle = self.storage.open(b"/f", CREATE, 0o666)
@@ -234,6 +257,14 @@ class OutOfOrder(UploadCase):
             self.write(handle, self.content[: 2 * MIB], 0, storage)
         storage.abandon(handle)
         self.assertTrue(self.get_object("large") == self.content)
+
+    def test_what_is_written_in_countless_pieces_is_refused(self):
+        handle = self.storage.open(b"/f", CREATE, 0o666)
+        with mock.patch.object(buffers, "MOST_PIECES", 100):
+            with self.assertRaisesRegex(SFTPFailure, "Too many separate pieces"):
+                for number in range(102):
+                    self.storage.write(handle, 2 * number, b"x")
+        self.storage.abandon(handle)
 
     def test_what_was_sent_already_cannot_be_written_again(self):
         handle = self.storage.open(b"/f", CREATE, 0o666)

@@ -9,21 +9,40 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 from bisect import bisect_right
 
 from pysftpserver.failures import reason_of
 from pysftpserver.pysftpexceptions import SFTPFailure
 
 MEMORY = 12 << 20  # bytes of one file that are held in memory
+IN_ALL = 2 * MEMORY  # bytes of all files of a session: what is more is in the spool
+MOST_PIECES = 1 << 14  # of one file that are not connected: each takes memory
+AT_ONCE = 2  # parts of a session that are on their way
 LITTLE = 1 << 18  # bytes up to which the memory is the interpreter's, which gives back less of it
 
 
 class Spool:
-    """Disk space for what cannot be sent in order. directory: None for none. limit: bytes in all."""
+    """What the files of a session that are being written may use together.
+
+    directory, limit: of the disk space for what cannot be sent in order; None for none, and bytes. used:
+    bytes of it. slots: of parts that are on their way. Clients that share a storage share this.
+    """
 
     def __init__(self, directory: str | None, limit: int) -> None:
         self.directory, self.limit = directory, limit
         self.used = 0
+        self.slots = threading.Semaphore(AT_ONCE)
+        self._held = 0
+        self._lock = threading.Lock()
+
+    def hold(self, size: int) -> bool:
+        """Use so many bytes of memory more; whether that is possible. Fewer always are."""
+        with self._lock:
+            if size > 0 and self._held + size > IN_ALL:
+                return False
+            self._held += size
+            return True
 
     def file(self) -> int:
         """A descriptor of a new file without a name. Raises SFTPFailure."""
@@ -42,11 +61,16 @@ class Spool:
 
     def take(self, size: int) -> None:
         """Use so many bytes more. Raises SFTPFailure if that is over the limit."""
-        if self.used + size > self.limit:
-            raise SFTPFailure(
-                f"More than {self.limit} bytes would have to be held for this write; write in order instead"
-            )
-        self.used += size
+        with self._lock:
+            if self.used + size > self.limit:
+                words = f"More than {self.limit} bytes would have to be held for this write"
+                raise SFTPFailure(f"{words}; write in order instead")
+            self.used += size
+
+    def give(self, size: int) -> None:
+        """Use so many bytes fewer."""
+        with self._lock:
+            self.used -= size
 
 
 class Buffer:
@@ -60,7 +84,8 @@ class Buffer:
         self._spool = spool
         self._data: bytearray | mmap.mmap = bytearray()
         self._file: int | None = None
-        self._taken = 0
+        self._taken = 0  # bytes of the spool
+        self._held = 0  # bytes of memory
         self._starts: list[int] = []  # of what was written, in order, and where it ends
         self._ends: list[int] = []
 
@@ -75,11 +100,12 @@ class Buffer:
     def write(self, off: int, chunk: bytes | bytearray | memoryview) -> None:
         """Keep a chunk. off: not below origin. Raises SFTPFailure if there is no room; nothing changes."""
         end = off + len(chunk)
-        if self._file is None and end - self.origin > MEMORY:
+        if len(self._starts) >= MOST_PIECES and self.contiguous(off) == off:
+            raise SFTPFailure("Too many separate pieces of this file are written; write in order instead")
+        if self._file is None and not self._reserve(end - self.origin):
             self.spill()
         if self._file is None:
             at = off - self.origin
-            self._reserve(end - self.origin)
             self._data[at : at + len(chunk)] = chunk
         else:
             new = len(chunk) - self._written(off, end)
@@ -88,24 +114,38 @@ class Buffer:
             self._pwrite(off, chunk)
         self._mark(off, end)
 
-    def _reserve(self, size: int) -> None:
-        """Have room for so many bytes in memory."""
+    def _reserve(self, size: int) -> bool:
+        """Have room for so many bytes in memory; whether that is possible."""
         old = self._data
         if size <= len(old):
-            return
-        if size <= LITTLE and isinstance(old, bytearray):
+            return True
+        is_little = size <= LITTLE and isinstance(old, bytearray)
+        room = size if is_little else MEMORY
+        if size > MEMORY or not self._spool.hold(room - self._held):
+            return False
+        self._held = room
+        if is_little:
+            assert isinstance(old, bytearray)
             old.extend(bytes(size - len(old)))
-            return
-        self._data = mmap.mmap(-1, max(MEMORY, size))
-        self._data[: len(old)] = bytes(old)
+        else:
+            self._data = mmap.mmap(-1, MEMORY)
+            self._data[: len(old)] = bytes(old)
+        return True
 
-    def _rest(self, size: int) -> None:
-        """Keep only what is in memory behind so many bytes."""
-        end = max(size, (self._ends[-1] if self._ends else 0) - self.origin)
-        rest = bytes(memoryview(self._data)[size:end])
-        self._data = bytearray()
-        self._reserve(len(rest))
-        self._data[: len(rest)] = rest
+    def _drop_memory(self) -> None:
+        self._spool.hold(-self._held)
+        self._data, self._held = bytearray(), 0
+
+    def _begin_with(self, origin: int, rest: bytes | bytearray) -> None:
+        """Keep only this, which begins at an offset."""
+        self._drop_memory()
+        self._drop_file()
+        self.origin = origin
+        if self._reserve(len(rest)):
+            self._data[: len(rest)] = rest
+        else:
+            self._data = bytearray(rest)
+            self.spill()
 
     def spill(self) -> None:
         """Go on in a spool file. Raises SFTPFailure."""
@@ -119,7 +159,8 @@ class Buffer:
             os.close(descriptor)
             raise
         self._taken, self._file = written, descriptor
-        data, self._data = self._data, bytearray()
+        data = self._data
+        self._drop_memory()
         for start, end in zip(self._starts, self._ends, strict=True):
             self._pwrite(start, memoryview(data)[start - self.origin : end - self.origin])
 
@@ -200,19 +241,12 @@ class Buffer:
             del self._starts[0], self._ends[0]
         if self._starts and self._starts[0] < until:
             self._starts[0] = until
-        if self._file is None:
-            self._rest(until - self.origin)
-            self.origin = until
-            return
+        size = self._ends[-1] - until if self._starts else 0
+        if size <= MEMORY:  # a spool file that was needed is not needed any more
+            rest = bytearray(size)
+            self.fill(rest, until)
+            self._begin_with(until, rest)
         self.origin = until
-        if (
-            not self._starts or self._ends[-1] - until <= MEMORY
-        ):  # back into memory; the disk space is free again
-            size = self._ends[-1] - until if self._starts else 0
-            data = bytearray(size)
-            self.fill(data, until)
-            self._drop_file()
-            self._data = data
 
     def cut(self, size: int) -> None:
         """The file ends at this offset now."""
@@ -224,11 +258,12 @@ class Buffer:
     def _drop_file(self) -> None:
         if self._file is not None:
             os.close(self._file)
-            self._spool.used -= self._taken
+            self._spool.give(self._taken)
             self._file, self._taken = None, 0
 
     def close(self) -> None:
         """Let go of everything."""
         self._drop_file()
-        self.origin, self._data = 0, bytearray()
+        self._drop_memory()
+        self.origin = 0
         self._starts, self._ends = [], []

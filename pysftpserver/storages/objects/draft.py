@@ -14,7 +14,7 @@ import threading
 import time
 
 from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure
-from pysftpserver.storages.objects.buffer import MEMORY, Buffer
+from pysftpserver.storages.objects.buffer import AT_ONCE, MEMORY, Buffer
 from pysftpserver.storages.objects.errors import Changed, Missing, Unsupported
 from pysftpserver.storages.objects.reading import Reader
 from pysftpserver.storages.objects.s3 import LEAST_PART, MOST, MOST_PARTS, Meta
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 PART = 8 << 20  # bytes of the first parts
 GROWS = 1000  # parts, after which they become twice as large: 10,000 of them hold more than MOST bytes
 LAG = 2 << 20  # bytes behind a part that have to be there before it is sent: writes may overtake one another
-AT_ONCE = 2  # parts that are on their way
 IN_MEMORY = 16 << 20  # bytes of a part that is held in memory while it is sent
 COPIED = 1 << 30  # bytes that one request copies inside the store
 SMALL = 8 << 20  # bytes of an object that is fetched when it is changed
@@ -74,6 +73,7 @@ class Draft:
         self.is_changed = base is None
         self.only_new = only_new
         self.spoilt = ""
+        self.is_ended = False  # stored or given up: what the store has is read instead
         self.handles = 0
         self.writers = 0
         self.has_new_time = False
@@ -83,6 +83,7 @@ class Draft:
         self._base_end = self.size  # below it, what was not written is what the base has
         self._reader: Reader | None = None
         self._upload = ""  # id
+        self._began_with: dict[str, str] = {}  # metadata
         self._sent = 0  # below it, everything is in the upload
         self._parts: list[tuple[int, str]] = []
         self._number = 1  # of the next part
@@ -230,6 +231,7 @@ class Draft:
     def _begin(self) -> None:
         assert self.key is not None
         if not self._upload:
+            self._began_with = dict(self.metadata)
             self._upload = self._store.begin(self.key, self.metadata)
 
     def _send_ready(self) -> None:
@@ -282,8 +284,15 @@ class Draft:
     def _start(self, body: Body) -> None:
         number = self._number
         self._number += 1
-        task = Task(self._store.part, self.key, self._upload, number, body)
+        self._spool.slots.acquire()  # released by the call, which ends within the patience of the store
+        task = Task(self._part, self.key, number, body)
         self._on_the_way.append((number, task))
+
+    def _part(self, key: str, number: int, body: Body) -> str:
+        try:
+            return self._store.part(key, self._upload, number, body)
+        finally:
+            self._spool.slots.release()
 
     def _finish(self, most: int) -> None:
         """Wait until no more than so many parts are on their way."""
@@ -300,21 +309,38 @@ class Draft:
             if self.spoilt:
                 raise SFTPFailure(f"The file was not stored: {self.spoilt}")
             if self.key is None or not self.is_changed:
-                return
-            if not self._upload and self.size <= MEMORY:
+                pass
+            elif not self._upload and self.size <= MEMORY:
                 content = self._content(0, self.size)
                 self._store.put(self.key, Body.of(content), self.only_new, self.metadata)
-                return
-            self._begin()
-            while self._sent < self.size:
-                self._send_next()
-            self._finish(0)
-            self._store.complete(self.key, self._upload, self._parts, self.only_new)
-            self._upload = ""
+            else:
+                self._commit_parts()
         except Changed as error:
-            raise SFTPFailure("The file was not stored: it exists already, or was replaced") from error
+            self.spoilt = "it exists already, or was replaced"
+            raise SFTPFailure(f"The file was not stored: {self.spoilt}") from error
+        except SFTPException as error:
+            self.spoilt = self.spoilt or str(error)
+            raise
         finally:
             self.discard()
+
+    def _commit_parts(self) -> None:
+        assert self.key is not None
+        self._begin()
+        while self._sent < self.size:
+            self._send_next()
+        self._finish(0)
+        self._store.complete(self.key, self._upload, self._parts, self.only_new)
+        self._upload = ""
+        self._set_metadata()
+
+    def _set_metadata(self) -> None:
+        """Give the object what was set after its upload had begun."""
+        if self.key is not None and self.metadata != self._began_with:
+            try:
+                self._store.copy(self._store.head(self.key), self.key, metadata=self.metadata)
+            except SFTPException as error:
+                raise SFTPFailure(f"The file was stored, and its time was not: {error}") from error
 
     def _send_next(self) -> None:
         """Send or copy what follows."""
