@@ -34,6 +34,7 @@ class Spool:
         self.used = 0
         self.slots = threading.Semaphore(AT_ONCE)
         self._held = 0
+        self._rooms: list[mmap.mmap] = []  # that were used before: new memory would take longer than the copy
         self._lock = threading.Lock()
 
     def hold(self, size: int) -> bool:
@@ -43,6 +44,24 @@ class Spool:
                 return False
             self._held += size
             return True
+
+    def room(self) -> mmap.mmap:
+        """MEMORY bytes, with anything in them."""
+        try:
+            return self._rooms.pop()
+        except IndexError:
+            return mmap.mmap(-1, MEMORY)
+
+    def rest(self) -> None:
+        """A file was closed: if none is held in memory any more, give the rooms back to the system."""
+        if not self._held:
+            self._rooms.clear()
+
+    def give_room(self, view: memoryview) -> None:
+        """What was in a room was sent."""
+        room = view.obj
+        if isinstance(room, mmap.mmap) and len(room) == MEMORY and len(self._rooms) < AT_ONCE and self._held:
+            self._rooms.append(room)
 
     def file(self) -> int:
         """A descriptor of a new file without a name. Raises SFTPFailure."""
@@ -128,7 +147,7 @@ class Buffer:
             assert isinstance(old, bytearray)
             old.extend(bytes(size - len(old)))
         else:
-            self._data = mmap.mmap(-1, MEMORY)
+            self._data = self._spool.room()
             self._data[: len(old)] = bytes(old)
         return True
 
@@ -237,6 +256,8 @@ class Buffer:
 
     def forget(self, until: int) -> None:
         """What is below an offset is not needed any more; nothing is written there again."""
+        if until == self.origin:
+            return
         while self._starts and self._ends[0] <= until:
             del self._starts[0], self._ends[0]
         if self._starts and self._starts[0] < until:
@@ -265,5 +286,6 @@ class Buffer:
         """Let go of everything."""
         self._drop_file()
         self._drop_memory()
+        self._spool.rest()
         self.origin = 0
         self._starts, self._ends = [], []

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 PART = 8 << 20  # bytes of the first parts
 GROWS = 1000  # parts, after which they become twice as large: 10,000 of them hold more than MOST bytes
-LAG = 2 << 20  # bytes behind a part that have to be there before it is sent: writes may overtake one another
+LAG = (
+    1 << 18
+)  # bytes behind a part that have to be there before it is sent: the last ones may be written again
 IN_MEMORY = 16 << 20  # bytes of a part that is held in memory while it is sent
 COPIED = 1 << 30  # bytes that one request copies inside the store
 SMALL = 8 << 20  # bytes of an object that is fetched when it is changed
@@ -254,9 +256,10 @@ class Draft:
             raise SFTPFailure("The file has more parts than the store allows")
         if size <= IN_MEMORY:
             taken = self._buffer.take(size) if off >= self._base_end and off == self._buffer.origin else None
-            self._start(Body.of(self._content(off, size) if taken is None else taken))
+            content = memoryview(self._content(off, size)) if taken is None else taken
+            self._start(Body.of(content), content)
         else:  # from the spool, so nothing may be written meanwhile
-            self._start(Body(size, lambda at, length: self._content(off + at, length)))
+            self._start(Body(size, lambda at, length: self._content(off + at, length)), memoryview(b""))
             self._finish(0)
         self._sent = off + size
         self._buffer.forget(self._sent)
@@ -281,17 +284,18 @@ class Draft:
         self._number += 1
         self._sent += size
 
-    def _start(self, body: Body) -> None:
+    def _start(self, body: Body, content: memoryview) -> None:
         number = self._number
         self._number += 1
         self._spool.slots.acquire()  # released by the call, which ends within the patience of the store
-        task = Task(self._part, self.key, number, body)
+        task = Task(self._part, self.key, number, body, content)
         self._on_the_way.append((number, task))
 
-    def _part(self, key: str, number: int, body: Body) -> str:
+    def _part(self, key: str, number: int, body: Body, content: memoryview) -> str:
         try:
             return self._store.part(key, self._upload, number, body)
         finally:
+            self._spool.give_room(content)
             self._spool.slots.release()
 
     def _finish(self, most: int) -> None:
