@@ -12,6 +12,7 @@ from __future__ import annotations
 import email.utils
 import hashlib
 import itertools
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -44,8 +45,10 @@ class FakeS3(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
         super().__init__((LOOPBACK, 0), Answering)
+        if context is not None:
+            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.buckets: dict[str, dict[str, Object]] = {}
         self.uploads: dict[str, dict[str, Upload]] = {}
         self.requests: list[tuple[str, str, dict[str, str]]] = []
@@ -55,7 +58,7 @@ class FakeS3(ThreadingHTTPServer):
         self.least_part = 5 << 20  # bytes
         self.ids = itertools.count(1)
         self.lock = threading.Lock()
-        self.url = f"http://{LOOPBACK}:{self.server_port}"
+        self.url = f"{'https' if context else 'http'}://{LOOPBACK}:{self.server_port}"
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     def close(self) -> None:
@@ -192,7 +195,7 @@ class Answering(BaseHTTPRequestHandler):
             return 200, {}, f"<CopyObjectResult><ETag>{escape(made.etag)}</ETag></CopyObjectResult>".encode()
         self._check_new()
         digest = self.headers.get("x-amz-content-sha256", "")
-        if digest and digest != hashlib.sha256(body).hexdigest():
+        if digest not in ("", "UNSIGNED-PAYLOAD", hashlib.sha256(body).hexdigest()):
             raise Failure(400, "XAmzContentSHA256Mismatch")
         self.objects[self.key] = Object(body, self._metadata())
         return 200, {"ETag": self.objects[self.key].etag}, b""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import ssl
 import tempfile
 import threading
 import time
+from pathlib import Path
 from unittest import mock
 
 from pysftpserver.contract.packets import SFTPTestClient, get_sftphandle, get_sftpstatus
@@ -16,7 +18,9 @@ from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure, SFTPForbid
 from pysftpserver.storages.by_name import open_storage
 from pysftpserver.storages.objects import reading
 from pysftpserver.storages.objects.names import Name
+from tests.objects.fake import FakeS3
 from tests.objects.stores import KEY, SECRET, StoreCase, fake
+from tests.sksync.certificates import Pair
 from tests.support.ports import LOOPBACK, free_port
 
 BLOCK = reading.BLOCK
@@ -111,6 +115,33 @@ class Silence(FailureCase):
             self.assertEqual(self.storage.stat(b"/f").size, 7)
             for _, connection in self.storage._store._web._idle:
                 connection.sock.shutdown(2)
+
+
+class OverTls(FailureCase):
+    def setUp(self):
+        super().setUp()
+        place = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        authority = Pair(place, "authority", is_authority=True)
+        pair = Pair(place, "store", (LOOPBACK,), authority)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pair.certfile, pair.keyfile)
+        self.safe = FakeS3(context)
+        self.addCleanup(self.safe.close)
+        self.safe.buckets, self.safe.uploads = fake().buckets, fake().uploads
+        self.ca_file = authority.certfile
+
+    def test_the_certificate_is_checked(self):
+        storage = self.open_storage(settings=f"&ca_file={self.ca_file}", url=self.safe.url)
+        handle = storage.open(b"/new", os.O_WRONLY | os.O_CREAT, 0o666)
+        for off in range(0, 9 << 20, 1 << 20):
+            storage.write(handle, off, bytes(1 << 20))
+        storage.close(handle)
+        self.assertEqual(storage.stat(b"/new").size, 9 << 20)
+
+    def test_a_certificate_that_is_not_trusted_is_reported_at_once(self):
+        storage = self.open_storage(settings="&timeout=60", url=self.safe.url)
+        words = "The store cannot be reached: its certificate is not trusted"
+        self.assertEqual(self.words(storage.stat, b"/f"), words)
 
 
 class Downloads(FailureCase):
