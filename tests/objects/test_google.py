@@ -111,6 +111,10 @@ class Credentials(GoogleCase):
         signed = base64.urlsafe_b64decode(signature + "==")
         key.public_key().verify(signed, content.encode(), padding.PKCS1v15(), hashes.SHA256())
 
+    def test_a_token_is_not_sent_in_the_open(self):
+        with self.assertRaisesRegex(ValueError, "^endpoint: write https://"):
+            SFTPServerObjectStorage("gs://bucket?endpoint=http://store.example")
+
     def test_credentials_that_are_refused_or_none_are_reported_without_them(self):
         with mock.patch.object(Tokens, "status", 400):
             storage = self.user()

@@ -116,12 +116,19 @@ def _place(endpoint: str, has_path: bool = False) -> tuple[str, str, str]:
     return parts.scheme, parts.netloc, path
 
 
+def _need_tls(web: Web) -> None:
+    """Raise ValueError if a token would be sent over a network as it is."""
+    if not web.is_safe and web.host not in ("localhost", "127.0.0.1", "::1"):
+        raise ValueError("endpoint: write https://, because a token would be sent in the open")
+
+
 def _google(name: Name, settings: Settings) -> S3:
     """Google's store, whose XML API has the dialect of S3, with its own words and without some requests."""
     from pysftpserver.storages.objects.google import token
 
     scheme, host, _ = _place(name.settings.get("endpoint") or GOOGLE)
     web = Web(f"{scheme}://{host}", settings.timeout, name.settings.get("ca_file"))
+    _need_tls(web)
     sign = Bearer(token(os.environ, name.settings.get("credentials"), settings.timeout), host)
     return Google(web, sign, name.bucket, f"/{name.bucket}")
 
@@ -134,4 +141,6 @@ def _azure(name: Name, settings: Settings) -> S3:
     own = f"https://{account.name}.{SUFFIX}"
     scheme, host, path = _place(given.get("endpoint") or account.endpoint or own, has_path=True)
     web = Web(f"{scheme}://{host}", settings.timeout, given.get("ca_file"))
+    if not account.key:
+        _need_tls(web)
     return Azure(web, account, name.bucket, f"{path}/{name.bucket}")

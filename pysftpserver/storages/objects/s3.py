@@ -69,6 +69,7 @@ class S3:
 
     _x = "x-amz-"  # how the vendor's own headers begin
     _if_new = {"If-None-Match": "*"}
+    _as_stored: Headers = {}  # for what would otherwise be unpacked on its way
     one_copy = ONE_COPY
 
     def __init__(self, web: Web, sign: Sign, bucket: str, base: str) -> None:
@@ -135,10 +136,14 @@ class S3:
     def get(self, key: str, off: int, size: int | None, etag: str = "", is_stream: bool = False) -> Answer:
         """Read an object. size: bytes; None: all that follows off. etag: of this one only."""
         end = "" if size is None else off + size - 1
-        headers = {"Range": f"bytes={off}-{end}"}
+        headers = {"Range": f"bytes={off}-{end}", **self._as_stored}
         if etag:
             headers["If-Match"] = etag
-        return self._ask("GET", key, None, headers, None, is_stream)
+        answer = self._ask("GET", key, None, headers, None, is_stream)
+        if answer.status != 206 and int(answer.headers.get("content-length", "0")):
+            answer.close()
+            raise SFTPFailure("The store sends whole objects only")
+        return answer
 
     def get_first(self, key: str, size: int) -> tuple[Meta, bytes]:
         """An object and its first bytes, in one request."""
@@ -402,6 +407,7 @@ class Google(S3):
 
     _x = "x-goog-"
     _if_new = {"x-goog-if-generation-match": "0"}
+    _as_stored = {"Accept-Encoding": "gzip"}
     one_copy = MOST
 
     def __init__(self, web: Web, sign: Sign, bucket: str, base: str) -> None:
