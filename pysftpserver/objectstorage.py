@@ -392,8 +392,11 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
             raise fail(errno.EISDIR)
         if place.is_directory:
             raise self._gone(place)
-        if place.key in self._drafts:
-            return self._open_draft(self._drafts[place.key], flags)
+        draft = self._drafts.get(place.key)
+        if draft is not None:
+            handle = self._open_draft(draft, flags)
+            if handle is not None:
+                return handle
         if not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
             return self._open_to_read(place, flags)
         return self._open_to_write(place, flags)
@@ -423,21 +426,27 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
         if flags & os.O_TRUNC:
             draft.resize(0)
             draft.is_changed = True
+        handle = self._handle_of(draft, flags)
+        assert handle is not None
         self._drafts[place.key] = draft
-        return self._handle_of(draft, flags)
+        return handle
 
-    def _open_draft(self, draft: Draft, flags: int) -> Handle:
+    def _open_draft(self, draft: Draft, flags: int) -> Handle | None:
         if flags & os.O_CREAT and flags & os.O_EXCL:
             raise fail(errno.EEXIST)
-        if flags & os.O_TRUNC and flags & (os.O_WRONLY | os.O_RDWR):
-            draft.resize(0)
-        return self._handle_of(draft, flags)
-
-    def _handle_of(self, draft: Draft, flags: int) -> Handle:
-        handle = Handle(flags, draft, None)
-        draft.handles += 1
-        draft.writers += handle.is_writer
+        handle = self._handle_of(draft, flags)
+        if handle is not None and flags & os.O_TRUNC and handle.is_writer:
+            try:
+                draft.resize(0)
+            except BaseException:
+                self.abandon(handle)
+                raise
         return handle
+
+    def _handle_of(self, draft: Draft, flags: int) -> Handle | None:
+        """A handle; None if another client has just closed the file."""
+        handle = Handle(flags, draft, None)
+        return handle if draft.join(handle.is_writer) else None
 
     def read(self, handle: Handle, off: int, size: int) -> bytes:
         if handle.flags & os.O_ACCMODE == os.O_WRONLY:
@@ -473,13 +482,8 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
         if handle.reader is not None:
             handle.reader.close()
         draft = handle.draft
-        if draft is None:
+        if draft is None or not draft.leave(handle.is_writer):
             return
-        draft.handles -= 1
-        draft.writers -= handle.is_writer
-        if draft.is_ended or draft.writers or draft.handles and not handle.is_writer:
-            return  # the last one that writes stores the file
-        draft.is_ended = True
         if draft.key is not None and self._drafts.get(draft.key) is draft:
             del self._drafts[draft.key]
         if handle.is_abandoned and draft.spoilt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import threading
 from unittest import mock
 
 from pysftpserver.attributes import SFTPAttributes
@@ -149,6 +150,25 @@ class NeverHalf(UploadCase):
             with self.assertRaisesRegex(SFTPFailure, "not stored: The quota"):
                 self.storage.close(handle)
         self.assertEqual((self.all_keys(), self.all_uploads()), ([], []))
+
+    def test_a_file_that_could_not_be_cut_off_is_not_stored_with_zeros(self):
+        handle = self.storage.open(b"/f", CREATE, 0o666)
+        self.write(handle, self.content)
+        with self.failing(403, "AccessDenied", lambda method, query: method == "DELETE"):
+            with self.assertRaisesRegex(SFTPException, "denies access"):
+                self.storage.fsetstat(handle, SFTPAttributes(size=0))
+        with self.assertRaisesRegex(SFTPFailure, "not stored: The store denies access"):
+            self.storage.close(handle)
+        self.assertEqual(self.all_keys(), [])
+
+    def test_what_fails_unexpectedly_spoils_the_file_as_well(self):
+        handle = self.storage.open(b"/f", CREATE, 0o666)
+        with mock.patch.object(Buffer, "write", side_effect=MemoryError), self.assertRaises(MemoryError):
+            self.storage.write(handle, 0, b"lost")
+        self.storage.write(handle, 4, b"more")
+        with self.assertRaisesRegex(SFTPFailure, "not stored: a write failed"):
+            self.storage.close(handle)
+        self.assertEqual(self.all_keys(), [])
 
     def test_a_completion_that_fails_with_status_200_fails_the_close(self):
         self.put_object("f", b"old")
@@ -351,6 +371,48 @@ class Changes(UploadCase):
                 self.assertTrue(self.storage.read(handle, at, 70_000) == model[at : at + 70_000])
             self.storage.close(handle)
             self.assertTrue(self.get_object("f") == model)
+
+    def test_a_removed_file_that_is_too_large_to_be_fetched_cannot_be_changed(self):
+        handle = self.storage.open(b"/f", os.O_RDWR | os.O_APPEND, 0)
+        self.storage.rm(b"/f")
+        for call in (lambda: self.storage.write(handle, 0, b"x"), lambda: self.storage.read(handle, 0, 9)):
+            with self.assertRaisesRegex(SFTPFailure, "was removed"):
+                call()
+        with self.assertRaisesRegex(SFTPFailure, "not stored"):
+            self.storage.close(handle)
+
+
+class SharedByClients(UploadCase):
+    def test_calls_of_several_clients_may_overlap(self):
+        faults = []
+
+        def work(seed):
+            rng = random.Random(seed)
+            try:
+                for _ in range(40):
+                    name = b"/%d" % rng.randrange(3)
+                    try:
+                        handle = self.storage.open(name, CREATE, 0o666)
+                        for off in range(0, 4 * CHUNK, CHUNK):
+                            self.storage.write(handle, off, b"x" * CHUNK)
+                        list(self.storage.opendir(b"/"))
+                        self.storage.close(handle)
+                        if rng.random() < 0.3:
+                            self.storage.rm(name)
+                    except (OSError, SFTPException):
+                        pass
+            except BaseException as error:
+                faults.append(error)
+
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(faults, [])
+        for key in self.all_keys():
+            self.assertEqual(set(self.get_object(key)) - {ord("x")}, set())
+        self.assertEqual((self.all_uploads(), self.storage._drafts), ([], {}))
 
 
 class Buffers(UploadCase):

@@ -9,6 +9,7 @@ Facts: the limits of multipart uploads in the Amazon S3 User Guide.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 import time
@@ -23,7 +24,7 @@ from pysftpserver.storages.objects.web import Body
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any, TypeVar
 
     Method = TypeVar("Method", bound=Callable[..., Any])
@@ -101,9 +102,10 @@ class Draft:
     @_alone
     def write(self, off: int, chunk: bytes | memoryview) -> None:
         """Raises SFTPFailure; then the file is spoilt, and is not stored."""
+        self._check_open()
         if not chunk:
             return
-        try:
+        with self._spoiling():
             if off + len(chunk) > MOST:
                 raise SFTPFailure("The file would be larger than the store allows")
             self._check_gap(off)
@@ -115,29 +117,61 @@ class Draft:
             self._touch()
             if self.base is None or self._sent:
                 self._send_ready()
-        except SFTPException as error:
-            self.spoilt = self.spoilt or str(error)
+
+    @contextlib.contextmanager
+    def _spoiling(self) -> Iterator[None]:
+        """What fails in here leaves the content in an unknown state."""
+        try:
+            yield
+        except BaseException as error:
+            self.spoilt = self.spoilt or (
+                str(error) if isinstance(error, SFTPException) else "a write failed"
+            )
             raise
+
+    def _check_open(self) -> None:
+        if self.is_ended:
+            raise SFTPFailure("The file was closed by another client meanwhile; open it again")
+
+    @_alone
+    def join(self, is_writer: bool) -> bool:
+        """Count a handle; whether the file is still open."""
+        if not self.is_ended:
+            self.handles += 1
+            self.writers += is_writer
+        return not self.is_ended
+
+    @_alone
+    def leave(self, is_writer: bool) -> bool:
+        """Forget a handle; whether the file ends with it: the last one that writes stores it."""
+        self.handles -= 1
+        self.writers -= is_writer
+        if self.is_ended or self.writers or self.handles and not is_writer:
+            return False
+        self.is_ended = True
+        return True
 
     @_alone
     def resize(self, size: int) -> None:
         """Cut the file off, or let it grow with zeros. Raises SFTPFailure."""
+        self._check_open()
         if size > MOST:
             raise SFTPFailure("The file would be larger than the store allows")
         if size == self.size:
             return
         self._check_gap(size)
-        if size < self._sent:
-            if size:
-                raise SFTPFailure(STARTED)
-            self._give_up()
-            self._buffer.close()
-        self._buffer.cut(size)
-        self._base_end = min(self._base_end, size)
-        if not self._base_end and not self._sent:
-            self._forget_base()
-        self.size = size
-        self._touch()
+        if 0 < size < self._sent:
+            raise SFTPFailure(STARTED)
+        with self._spoiling():
+            if size < self._sent:
+                self._give_up()
+                self._buffer.close()
+            self._buffer.cut(size)
+            self._base_end = min(self._base_end, size)
+            if not self._base_end and not self._sent:
+                self._forget_base()
+            self.size = size
+            self._touch()
 
     def _check_gap(self, off: int) -> None:
         """Refuse a gap whose zeros would take hours to send when the file is closed."""
@@ -181,6 +215,8 @@ class Draft:
             return
         if self._base_end <= SMALL:
             self.pin()
+        elif self.key is None:
+            raise SFTPFailure("The file was removed")
         elif off == self.size == self._base_end and self._buffer.is_empty:
             self._copy_base()
         else:
@@ -319,14 +355,14 @@ class Draft:
                 self._store.put(self.key, Body.of(content), self.only_new, self.metadata)
             else:
                 self._commit_parts()
-        except Changed as error:
-            self.spoilt = "it exists already, or was replaced"
-            raise SFTPFailure(f"The file was not stored: {self.spoilt}") from error
-        except SFTPException as error:
-            self.spoilt = self.spoilt or str(error)
+        except BaseException as error:
+            with contextlib.suppress(SFTPException):  # gc() finds what cannot be aborted now
+                self.discard()
+            self.spoilt = self.spoilt or "it exists already, or was replaced"
+            if isinstance(error, Changed):
+                raise SFTPFailure(f"The file was not stored: {self.spoilt}") from error
             raise
-        finally:
-            self.discard()
+        self.discard()
 
     def _commit_parts(self) -> None:
         assert self.key is not None
