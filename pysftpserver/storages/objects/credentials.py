@@ -10,8 +10,7 @@ Facts: "Standardized credential providers" in the AWS SDKs and Tools Reference G
 from __future__ import annotations
 
 import calendar
-import configparser
-import json
+import contextlib
 import os
 import threading
 import time
@@ -23,6 +22,7 @@ from pysftpserver.storages.objects.web import Answer, Body, Web
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import configparser
     from collections.abc import Callable, Mapping
 
 BEFORE = 300.0  # seconds before they expire: temporary keys are renewed
@@ -106,10 +106,10 @@ def shared_files(environment: Mapping[str, str]) -> list[configparser.RawConfigP
     home = environment.get("HOME", "/")
     texts = []
     for variable, name in (("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ("AWS_CONFIG_FILE", "config")):
-        try:
-            texts.append(_parsed(environment.get(variable) or os.path.join(home, ".aws", name)))
-        except ValueError:
-            continue
+        path = environment.get(variable) or os.path.join(home, ".aws", name)
+        if os.path.exists(path):
+            with contextlib.suppress(ValueError):
+                texts.append(_parsed(path))
     return texts
 
 
@@ -124,6 +124,8 @@ def setting(environment: Mapping[str, str], profile: str | None, name: str) -> s
 
 
 def _parsed(path: str) -> configparser.RawConfigParser:
+    import configparser  # here, because it loads much
+
     text = configparser.RawConfigParser()
     try:
         with open(path, encoding="utf-8") as file:
@@ -220,6 +222,8 @@ def _text_of(path: str) -> str:
 
 def _keys_in(answer: Answer, *way: str) -> Keys:
     """The keys in a JSON answer. way: names of the objects around them."""
+    import json  # here, because it loads much
+
     try:
         if answer.status != 200:
             raise ValueError
