@@ -158,7 +158,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
         return accounts.groupname(gid)
 
     def _place(self, path: bytes) -> Place:
-        return place_of(self._top, path)
+        return place_of(self._top, path, self._store.refused)
 
     def _is_directory(self, place: Place) -> bool:
         """Whether there is a directory: something in it, or a marker for it."""

@@ -85,7 +85,7 @@ if IS_HARD and AZURITE:
         unsupported = frozenset(
             "symlink readlink link statvfs fstatvfs fsync owner permissions times".split()
         )
-        unencodable = frozenset({b"\xff\xfe\x80"})
+        unencodable = frozenset({b"\xff\xfe\x80", b"back\\slash"})
         settings = "&setstat=refuse"
 
         def possible_names(self) -> list[bytes]:

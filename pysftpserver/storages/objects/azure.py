@@ -128,6 +128,7 @@ class Azure(S3):
 
     _x = "x-ms-"
     one_copy = MOST
+    refused = "\\"  # would become a slash
 
     def __init__(self, web: Web, account: Account, container: str, base: str) -> None:
         sign = (

@@ -86,8 +86,11 @@ class Place:
         return self.key[: self.key.rfind("/") + 1]
 
 
-def place_of(top: str, path: bytes) -> Place:
-    """Where a path leads below a top. Raises for names that no store can hold, and for the empty path."""
+def place_of(top: str, path: bytes, refused: str = "") -> Place:
+    """Where a path leads below a top. Raises for names that the store cannot hold, and for the empty path.
+
+    refused: characters that this store takes for others.
+    """
     if not path:
         raise SFTPNotFound
     if b"\0" in path:
@@ -97,6 +100,8 @@ def place_of(top: str, path: bytes) -> Place:
         name = inner.decode("utf-8")
     except UnicodeDecodeError:
         raise SFTPBadMessage("The store holds names in UTF-8 only") from None
+    if any(letter in name for letter in refused):
+        raise SFTPBadMessage(f"The store holds no names with {' '.join(refused)}")
     key = top + name if name else top.rstrip("/")
     if len(key.encode()) >= MOST_KEY:
         raise fail(errno.ENAMETOOLONG)

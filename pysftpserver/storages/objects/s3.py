@@ -71,6 +71,7 @@ class S3:
     _if_new = {"If-None-Match": "*"}
     _as_stored: Headers = {}  # for what would otherwise be unpacked on its way
     one_copy = ONE_COPY
+    refused = ""  # characters that names cannot have
 
     def __init__(self, web: Web, sign: Sign, bucket: str, base: str) -> None:
         self._web, self._sign, self._bucket, self._base = web, sign, bucket, base
