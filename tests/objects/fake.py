@@ -54,6 +54,7 @@ class FakeS3(ThreadingHTTPServer):
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.fault: Callable[[str, str, dict[str, str]], Any] = lambda method, key, query: None
         self.knows_conditions = True
+        self.knows_ranges = True
         self.copies_parts = True
         self.least_part = 5 << 20  # bytes
         self.ids = itertools.count(1)
@@ -151,7 +152,7 @@ class Answering(BaseHTTPRequestHandler):
         headers |= {f"x-{word}-meta-{name}": value for name, value in found.metadata.items()}
         size = len(found.content)
         wanted = self.headers.get("Range")
-        if wanted is None:
+        if wanted is None or not self.server.knows_ranges:
             return 200, headers | {"Content-Length": str(size)}, found.content
         first, _, last = wanted.removeprefix("bytes=").partition("-")
         if int(first) >= size:

@@ -186,6 +186,12 @@ class Downloads(FailureCase):
             )
         self.assertTrue(self.storage.read(handle, 11 * BLOCK, BLOCK) == self.content[11 * BLOCK : 12 * BLOCK])
 
+    def test_a_store_that_ignores_ranges_serves_what_is_small(self):
+        with mock.patch.object(fake(), "knows_ranges", False):
+            handle = self.storage.open(b"/f", os.O_RDONLY, 0)
+            self.assertEqual(self.storage.read(handle, 3, 9), b"tent")
+            self.assertIn("whole objects only", self.words(self.storage.open, b"/large", os.O_RDONLY, 0))
+
     def test_a_file_that_is_replaced_or_removed_meanwhile_is_not_mixed_with_another(self):
         handle = self.storage.open(b"/large", os.O_RDONLY, 0)
         self.put_object("large", self.content[::-1])

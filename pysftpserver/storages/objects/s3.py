@@ -141,7 +141,8 @@ class S3:
         if etag:
             headers["If-Match"] = etag
         answer = self._ask("GET", key, None, headers, None, is_stream)
-        if answer.status != 206 and int(answer.headers.get("content-length", "0")):
+        length = int(answer.headers.get("content-length", "0"))
+        if answer.status != 206 and (off or size is not None and length > size):
             answer.close()
             raise SFTPFailure("The store sends whole objects only")
         return answer
