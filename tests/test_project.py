@@ -47,7 +47,7 @@ class Project(unittest.TestCase):
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         self.assertEqual(project["dependencies"], [])
         self.assertEqual(project["requires-python"], ">=3.11")
-        parts = {program.extra for program in PROGRAMS if program.extra} | {"embedded"}
+        parts = {program.extra for program in PROGRAMS if program.extra} | {"embedded", "objects"}
         self.assertEqual(set(project["optional-dependencies"]), {*parts, "all", "test"})
         (everything,) = project["optional-dependencies"]["all"]
         named = re.fullmatch(r"pysftpserver\[(.*)\]", everything)

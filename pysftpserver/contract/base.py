@@ -74,10 +74,12 @@ class ContractBase(Base):
     make_storage: override it; a fresh and empty storage each time (self.addCleanup() removes what has to
     be removed). unsupported: the methods that the storage leaves out, and "owner", "permissions" or
     "times" where setstat() cannot set these. Every rule that needs one of them then checks that clients
-    are told OP_UNSUPPORTED; what is missing and not declared fails. seed: of everything random.
+    are told OP_UNSUPPORTED; what is missing and not declared fails. unencodable: those of names.NAMES that
+    the storage cannot hold; it has to refuse them as bad messages. seed: of everything random.
     """
 
     unsupported: frozenset[str] = frozenset()
+    unencodable: frozenset[bytes] = frozenset()
     seed = 1
 
     def make_storage(self) -> SFTPAbstractServerStorage:

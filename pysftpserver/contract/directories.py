@@ -125,7 +125,7 @@ class DirectoryRules(ContractBase):
 
     # --- mkdir and rmdir --------------------------------------------------------------------------
 
-    @needs("mkdir", "lstat")
+    @needs("mkdir", "lstat", "permissions")
     def test_a_new_directory_has_the_mode_asked_for_less_the_umask(self) -> None:
         for mode in (0o700, 0o750, 0o777):
             path = self.path(b"mode-%o" % mode)

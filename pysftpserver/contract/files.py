@@ -82,7 +82,7 @@ class FileRules(ContractBase):
         status = self.raised(self.content, self.path(b"d"))
         self.assertEqual(status, FAILED)
 
-    @needs("open", "write", "close", "lstat")
+    @needs("open", "write", "close", "lstat", "permissions")
     def test_a_new_file_has_the_mode_asked_for_less_the_umask(self) -> None:
         for mode in (0o600, 0o640, 0o666, 0o755):
             path = self.path(b"mode-%o" % mode)

@@ -31,9 +31,26 @@ NAMES = (
 class NameRules(ContractBase):
     """Names, realpath, the empty path, statvfs and fstatvfs."""
 
+    def possible_names(self) -> list[bytes]:
+        """NAMES without those that the storage declares as unencodable."""
+        return [name for name in NAMES if name not in self.unencodable]
+
+    @needs("open", "read", "close", "mkdir", "rename", "opendir")
+    def test_a_name_that_the_storage_cannot_hold_is_refused_everywhere(self) -> None:
+        self.assertEqual(self.unencodable - set(NAMES), set())
+        self.storage.mkdir(self.path(b"d"), 0o777)
+        file = self.file(b"d/file", b"content")
+        for name in sorted(self.unencodable):
+            with self.subTest(name=name):
+                path = self.path(b"d/" + name)
+                self.assert_refused(SENSELESS, "open", path, os.O_WRONLY | os.O_CREAT, 0o666)
+                self.assert_refused(SENSELESS, "mkdir", path, 0o777)
+                self.assert_refused(SENSELESS, "rename", file, path)
+        self.assertEqual(self.names(self.path(b"d")), [b"file"])
+
     @needs("open", "read", "close")
     def test_every_name_is_possible(self) -> None:
-        for name in NAMES:
+        for name in self.possible_names():
             with self.subTest(name=name):
                 self.put(self.path(name), name)
                 self.assertEqual(self.content(self.path(name)), name)
@@ -42,10 +59,10 @@ class NameRules(ContractBase):
     def test_every_name_can_be_listed_renamed_and_removed(self) -> None:
         top = self.path(b"names")
         self.storage.mkdir(top, 0o777)
-        for name in NAMES:
+        for name in self.possible_names():
             self.put(top + b"/" + name, b"")
-        self.assertEqual(self.names(top), sorted(NAMES))
-        for name in NAMES:
+        self.assertEqual(self.names(top), sorted(self.possible_names()))
+        for name in self.possible_names():
             with self.subTest(name=name):
                 self.storage.rename(top + b"/" + name, top + b"/tmp")
                 self.storage.rename(top + b"/tmp", top + b"/" + name)

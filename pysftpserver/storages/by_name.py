@@ -313,9 +313,7 @@ def bucket(
 
 
 def _objects(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
-    from pysftpserver.objectstorage import (  # type: ignore[import-not-found,unused-ignore]
-        SFTPServerObjectStorage,
-    )
+    from pysftpserver.objectstorage import SFTPServerObjectStorage
 
     return _connected(SFTPServerObjectStorage(name.url(opening.values)))
 

@@ -1,0 +1,1 @@
+"""Parts of the storage on object stores (objectstorage.py)."""

@@ -1,0 +1,118 @@
+"""What a store can answer, as exceptions whose text a client may see.
+
+The text names no host, no key of an account and no address: the exception that a library raised is the cause
+of the new one, for the log. What may not enter: requests, paths.
+Facts: the error codes of S3's API, which Google's XML API and S3's imitations share.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+
+from pysftpserver.failures import reason_of
+from pysftpserver.pysftpexceptions import SFTPFailure, SFTPForbidden, SFTPNotFound
+
+#: Error codes for which trying the same again may help.
+TRANSIENT = frozenset(
+    "InternalError OperationAborted RequestTimeout ServiceUnavailable SlowDown TooManyRequests".split()
+)
+AGAIN = frozenset((408, 429, 500, 502, 503, 504))
+_NOT_FOUND = frozenset(("NoSuchKey", "NotFound", "BlobNotFound"))
+_CHANGED = frozenset(
+    ("", "PreconditionFailed", "ConditionalRequestConflict", "BlobAlreadyExists", "ConditionNotMet")
+)
+_WORDS = {
+    "ContainerNotFound": "The bucket does not exist",
+    "AuthenticationFailed": "The store does not accept the credentials",
+    "InvalidBlockList": "The upload is gone: somebody else has written the same file",
+    "NoSuchBucket": "The bucket does not exist",
+    "InvalidBucketName": "The name of the bucket is not valid",
+    "ExpiredToken": "The credentials for the store have expired",
+    "InvalidToken": "The store does not accept the credentials",
+    "TokenRefreshRequired": "The credentials for the store have expired",
+    "InvalidAccessKeyId": "The store does not know the access key",
+    "SignatureDoesNotMatch": "The store does not accept the credentials: the secret key is wrong",
+    "RequestTimeTooSkewed": "The clock of this server and that of the store differ too much",
+    "EntityTooLarge": "The file is larger than the store allows",
+    "KeyTooLongError": "The path is longer than the store allows",
+    "QuotaExceeded": "The quota of the store is exhausted",
+    "InvalidObjectState": "The object is archived; restore it in the store first",
+    "NoSuchUpload": "The upload is gone: somebody has aborted it in the store",
+}
+
+
+class Refused(SFTPFailure):
+    """The store refused a request. code: its own word for the reason, or "". attempts: how many it took."""
+
+    attempts = 1
+
+    def __init__(self, status: int, code: str, text: str) -> None:
+        super().__init__(text)
+        self.http_status, self.code = status, code
+
+
+class Missing(SFTPNotFound):
+    """The object does not exist."""
+
+
+class Changed(SFTPFailure):
+    """A condition of the request does not hold: the object exists already, or is another one by now."""
+
+    attempts = 1
+
+
+class Unsupported(SFTPFailure):
+    """The store does not know a part of the request that the caller can do without."""
+
+
+def refusal(status: int, code: str, region: str = "") -> Exception:
+    """The exception for an answer of the store that reports a failure.
+
+    code: the store's own word for the reason; "" if the answer has none. region: where the bucket really is.
+    """
+    if code in _NOT_FOUND or status == 404 and not code:
+        return Missing()
+    if status in (412, 409) and code in _CHANGED:
+        return Changed("The object has changed in the store, or exists already")
+    if code in ("NotImplemented", "NotSupported") or status in (405, 501):
+        return Unsupported(f"The store does not support this request{_of(code)}")
+    if code in ("PermanentRedirect", "AuthorizationHeaderMalformed", "TemporaryRedirect") or status == 301:
+        where = f"it is in {region}" if region else "set the region of the bucket"
+        return Refused(status, code, f"The bucket is in another region: {where}")
+    if code in _WORDS:
+        return Refused(status, code, _WORDS[code])
+    if status in (401, 403):
+        return SFTPForbidden(f"The store denies access{_of(code)}")
+    if status in (429, 503):
+        return Refused(status, code, f"The store is busy ({code or status}); try again later")
+    if status in AGAIN:
+        return Refused(status, code, f"The store has a fault or is busy ({code or status}); try again later")
+    return Refused(status, code, f"The store refused the request ({code or status})")
+
+
+def _of(code: str) -> str:
+    return f" ({code})" if code and code.isalnum() else ""
+
+
+def unreachable(error: Exception, seconds: float) -> SFTPFailure:
+    """The exception for a store that does not answer. seconds: how long it was waited for."""
+    if isinstance(error, TimeoutError):
+        return SFTPFailure(f"The store did not answer within {seconds:g} seconds")
+    if isinstance(error, socket.gaierror):
+        return SFTPFailure("The store cannot be reached: its host name cannot be resolved")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return SFTPFailure("The store cannot be reached: its certificate is not trusted")
+    if isinstance(error, OSError) and error.errno:
+        return SFTPFailure(f"The store cannot be reached: {reason_of(error)}")
+    return SFTPFailure("The connection to the store was lost")
+
+
+def fail(number: int) -> OSError:
+    """Return the OSError for an errno."""
+    return OSError(number, os.strerror(number))
+
+
+NOT_EMPTY = errno.ENOTEMPTY

@@ -1,0 +1,45 @@
+"""Renames a directory: every object in it is copied to its new key and then removed from the old one.
+
+What is done is done: an object has its old key or its new one. So an interrupted rename has lost nothing, and
+how far it came can be seen in the store. What may not enter: paths, files that are being written.
+"""
+
+from __future__ import annotations
+
+from pysftpserver.failures import one_line
+from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure
+from pysftpserver.storages.objects.task import ahead
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pysftpserver.storages.objects.s3 import S3, Meta
+
+AT_ONCE = 8
+
+
+def move_directory(store: S3, old: str, new: str) -> int:
+    """Move all objects whose keys begin with old; return their number. old, new: end with a slash.
+
+    Raises SFTPFailure, which says how many have moved and which one has not.
+    """
+
+    def move(meta: Meta) -> None:
+        store.copy(meta, new + meta.key[len(old) :])
+        store.delete(meta.key)
+
+    moved = 0
+    failed = ""
+    while True:
+        objects = store.page(old).objects  # always the first page: what was moved is not in it any more
+        if not objects:
+            return moved
+        try:
+            for meta, _ in ahead(move, objects, AT_ONCE):
+                moved += 1
+                failed = meta.key
+        except SFTPException as error:
+            later = one_line(failed[len(old) :])
+            where = f"up to {later} " if moved else ""
+            raise SFTPFailure(
+                f"{error}. {moved} files {where}are in the new directory, the others still in the old one"
+            ) from error

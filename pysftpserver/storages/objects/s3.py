@@ -1,0 +1,457 @@
+"""The dialect of S3's REST API: one method for each request, and what its answer says.
+
+Google's XML API speaks the same dialect. What may not enter: paths, directories, files that are being
+written.
+Facts: the Amazon S3 API reference.
+"""
+
+from __future__ import annotations
+
+import calendar
+import hashlib
+import time
+from email.utils import parsedate
+from urllib.parse import unquote
+from xml.etree import ElementTree
+
+from pysftpserver.pysftpexceptions import SFTPFailure, SFTPForbidden
+from pysftpserver.storages.objects.errors import Changed, Missing, Refused, Unsupported, refusal
+from pysftpserver.storages.objects.signing import encoded
+from pysftpserver.storages.objects.web import Answer, Body, Web
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pysftpserver.storages.objects.web import Headers, Sign
+
+PAGE = 1000  # keys in one answer of a listing, the most that S3 sends
+ONE_COPY = 5 << 30  # bytes: the largest object that one request copies
+MOST = 5 << 40  # bytes of an object
+LEAST_PART = 5 << 20  # bytes of a part, unless it is the last one
+MOST_PARTS = 10_000
+
+
+class Meta:
+    """What a store says about an object. mtime: seconds; its own, or rclone's in `metadata` if asked for."""
+
+    __slots__ = ("etag", "key", "metadata", "mtime", "size")
+
+    def __init__(
+        self, key: str, size: int, mtime: int, etag: str, metadata: dict[str, str] | None = None
+    ) -> None:
+        self.key, self.size, self.mtime, self.etag = key, size, mtime, etag
+        self.metadata = metadata  # None: not known, as in listings
+
+
+class Page:
+    """A part of a listing. prefixes end with a slash. next: where the following page begins, or ""."""
+
+    __slots__ = ("next", "objects", "prefixes")
+
+    def __init__(self, objects: list[Meta], prefixes: list[str], following: str) -> None:
+        self.objects, self.prefixes, self.next = objects, prefixes, following
+
+
+class Upload:
+    """A multipart upload that was begun and not completed. began: seconds since the epoch."""
+
+    def __init__(self, key: str, upload_id: str, began: int) -> None:
+        self.key, self.upload_id, self.began = key, upload_id, began
+
+
+class S3:
+    """The objects of a bucket. base: the path of the bucket in requests, "" or "/BUCKET".
+
+    Threads may share it. What its methods raise: Missing, Changed (a condition does not hold), SFTPForbidden,
+    SFTPFailure.
+    """
+
+    _x = "x-amz-"  # how the vendor's own headers begin
+    _if_new = {"If-None-Match": "*"}
+    _as_stored: Headers = {}  # for what would otherwise be unpacked on its way
+    one_copy = ONE_COPY
+    refused = ""  # characters that names cannot have
+
+    def __init__(self, web: Web, sign: Sign, bucket: str, base: str) -> None:
+        self._web, self._sign, self._bucket, self._base = web, sign, bucket, base
+        self.is_conditional = True  # until the store says that it knows no conditions
+        self.copies_parts = True
+
+    # --- requests ---------------------------------------------------------------------------------------
+
+    def _target(self, key: str, query: dict[str, str]) -> str:
+        target = f"{self._base}/{encoded(key, '/')}"
+        if query:
+            target += "?" + "&".join(f"{name}={encoded(value)}" for name, value in query.items())
+        return target
+
+    def _ask(
+        self,
+        method: str,
+        key: str = "",
+        query: dict[str, str] | None = None,
+        headers: Headers | None = None,
+        body: Body | None = None,
+        is_stream: bool = False,
+    ) -> Answer:
+        target = self._target(key, query or {})
+        answer = self._web.request(method, target, headers or {}, body, self._sign, is_stream)
+        if answer.status < 300:
+            return answer
+        code = _code(answer.content) or answer.headers.get("x-ms-error-code", "")
+        if method == "HEAD" and answer.status in (301, 400, 403) and not code:
+            raise self._explained(key, answer)
+        error = refusal(answer.status, code, answer.headers.get("x-amz-bucket-region", ""))
+        if isinstance(error, Changed | Refused):
+            error.attempts = answer.attempts
+        raise error
+
+    def _explained(self, key: str, answer: Answer) -> Exception:
+        """Why a HEAD was refused: its answer has no words, so the same object is asked for by GET."""
+        try:
+            self.get(key, 0, 1)
+        except (SFTPFailure, SFTPForbidden) as error:
+            return error
+        except Exception:
+            pass
+        return refusal(answer.status, "", answer.headers.get("x-amz-bucket-region", ""))
+
+    def _xml(self, answer: Answer) -> ElementTree.Element:
+        try:
+            root = ElementTree.fromstring(answer.content)
+        except ElementTree.ParseError as error:
+            raise SFTPFailure("The store's answer cannot be understood") from error
+        for element in root.iter():
+            element.tag = element.tag.rpartition("}")[2]
+        if root.tag == "Error":  # S3 reports that a completion failed with status 200
+            raise refusal(500, root.findtext("Code") or "InternalError")
+        return root
+
+    # --- objects ----------------------------------------------------------------------------------------
+
+    def head(self, key: str) -> Meta:
+        """What the store says about an object."""
+        return self._meta(key, self._ask("HEAD", key))
+
+    def get(self, key: str, off: int, size: int | None, etag: str = "", is_stream: bool = False) -> Answer:
+        """Read an object. size: bytes; None: all that follows off. etag: of this one only."""
+        end = "" if size is None else off + size - 1
+        headers = {"Range": f"bytes={off}-{end}", **self._as_stored}
+        if etag:
+            headers["If-Match"] = etag
+        answer = self._ask("GET", key, None, headers, None, is_stream)
+        has_range = answer.headers.get("content-range", "").startswith(f"bytes {off}-")
+        length = int(answer.headers.get("content-length", "0"))
+        if not has_range and (off or size is not None and length > size):  # rclone's 200 may be a range
+            answer.close()
+            raise SFTPFailure("The store sends whole objects only")
+        return answer
+
+    def get_first(self, key: str, size: int) -> tuple[Meta, bytes]:
+        """An object and its first bytes, in one request."""
+        try:
+            answer = self.get(key, 0, size)
+        except Refused as error:
+            if error.http_status != 416:  # which is what an empty object has
+                raise
+            return self.head(key), b""
+        total = answer.headers.get("content-range", "").rpartition("/")[2]
+        return self._meta(key, answer, total), answer.content
+
+    def _meta(self, key: str, answer: Answer, size: str = "") -> Meta:
+        headers = answer.headers
+        start = f"{self._x}meta-"
+        try:
+            mtime = calendar.timegm(parsedate(headers.get("last-modified", "")) or time.gmtime())
+            length = int(size or headers.get("content-length", "0"))
+        except (ValueError, OverflowError) as error:
+            raise SFTPFailure("The store's answer cannot be understood") from error
+        metadata = {name[len(start) :]: value for name, value in headers.items() if name.startswith(start)}
+        return Meta(key, length, mtime, headers.get("etag", ""), metadata)
+
+    def put(
+        self, key: str, body: Body, only_new: bool = False, metadata: dict[str, str] | None = None
+    ) -> str:
+        """Store an object; return its etag. only_new: raise Changed if there is one already."""
+        headers = self._metadata(metadata)
+        if only_new and self.is_conditional:
+            try:
+                return self._put(key, body, {**headers, **self._if_new})
+            except Unsupported:
+                self.is_conditional = False
+            except Changed as error:
+                # The first answer may have been lost, and the object be the one that was put.
+                if error.attempts > 1 and self._has_etag(key, _digest(body)):
+                    return f'"{_digest(body)}"'
+                raise
+        if only_new:
+            self._must_be_new(key)
+        return self._put(key, body, headers)
+
+    def _put(self, key: str, body: Body, headers: Headers) -> str:
+        answer = self._ask("PUT", key, None, headers, body)
+        return answer.headers.get("etag", "")
+
+    def _must_be_new(self, key: str) -> None:
+        """Raise Changed if there is such an object: what is left where a store knows no conditions."""
+        try:
+            self.head(key)
+        except Missing:
+            return
+        raise Changed("The object exists already")
+
+    def _metadata(self, metadata: dict[str, str] | None) -> Headers:
+        return {f"{self._x}meta-{name}": value for name, value in (metadata or {}).items()}
+
+    def copy(
+        self,
+        source: Meta,
+        key: str,
+        only_new: bool = False,
+        metadata: dict[str, str] | None = None,
+    ) -> None:
+        """Copy an object inside the bucket, if it is still the same. metadata: instead of the source's."""
+        if source.size > self.one_copy:
+            self._copy_in_parts(source, key, only_new, metadata)
+            return
+        if only_new:
+            self._must_be_new(key)  # few stores know a condition for the target of a copy
+        headers = self._source(source)
+        if metadata is not None:
+            headers[f"{self._x}metadata-directive"] = "REPLACE"
+            headers.update(self._metadata(metadata))
+        self._xml(self._ask("PUT", key, None, headers))
+
+    def _source(self, source: Meta) -> Headers:
+        headers = {f"{self._x}copy-source": f"/{self._bucket}/{encoded(source.key, '/')}"}
+        if source.etag:
+            headers[f"{self._x}copy-source-if-match"] = source.etag
+        return headers
+
+    def _copy_in_parts(self, source: Meta, key: str, only_new: bool, metadata: dict[str, str] | None) -> None:
+        known = self.head(source.key).metadata if metadata is None else metadata
+        upload_id = self.begin(key, known)
+        try:
+            parts = []
+            for number, off in enumerate(range(0, source.size, ONE_COPY // 5), 1):
+                size = min(ONE_COPY // 5, source.size - off)
+                parts.append((number, self.copy_part(key, upload_id, number, source, off, size)))
+            self.complete(key, upload_id, parts, only_new)
+        except BaseException:
+            self.abort(key, upload_id)
+            raise
+
+    def delete(self, key: str) -> None:
+        """Remove an object; nothing happens if there is none."""
+        try:
+            self._ask("DELETE", key)
+        except Missing:
+            pass
+
+    # --- listings ---------------------------------------------------------------------------------------
+
+    def page(self, prefix: str, delimiter: str = "", following: str = "", most: int = PAGE) -> Page:
+        """One page of the keys that begin with a prefix, in their order.
+
+        delimiter: keys that have one behind the prefix become one entry of `prefixes`.
+        """
+        query = {"list-type": "2", "prefix": prefix, "max-keys": str(most), "encoding-type": "url"}
+        if delimiter:
+            query["delimiter"] = delimiter
+        if following:
+            query["continuation-token"] = following
+        root = self._xml(self._ask("GET", "", query))
+        is_encoded = root.findtext("EncodingType") == "url"
+
+        def name(element: ElementTree.Element, tag: str) -> str:
+            text = element.findtext(tag) or ""
+            return unquote(text.replace("+", " ")) if is_encoded else text
+
+        try:
+            objects = [
+                Meta(
+                    name(one, "Key"), int(one.findtext("Size") or 0), _moment(one), one.findtext("ETag") or ""
+                )
+                for one in root.iterfind("Contents")
+            ]
+        except ValueError as error:
+            raise SFTPFailure("The store's answer cannot be understood") from error
+        prefixes = [name(one, "Prefix") for one in root.iterfind("CommonPrefixes")]
+        is_more = root.findtext("IsTruncated") == "true"
+        return Page(objects, prefixes, (root.findtext("NextContinuationToken") or "") if is_more else "")
+
+    def keys(self, prefix: str) -> Iterator[list[Meta]]:
+        """All objects whose keys begin with a prefix, page by page."""
+        following = ""
+        while True:
+            page = self.page(prefix, "", following)
+            yield page.objects
+            following = page.next
+            if not following:
+                return
+
+    # --- uploads in parts -------------------------------------------------------------------------------
+
+    def begin(self, key: str, metadata: dict[str, str] | None = None) -> str:
+        """Begin an upload in parts; return its id."""
+        root = self._xml(self._ask("POST", key, {"uploads": ""}, self._metadata(metadata)))
+        return root.findtext("UploadId") or ""
+
+    def part(self, key: str, upload_id: str, number: int, body: Body) -> str:
+        """Send a part; return its etag. A number that was sent already is replaced."""
+        query = {"partNumber": str(number), "uploadId": upload_id}
+        answer = self._ask("PUT", key, query, None, body)
+        return answer.headers.get("etag", "")
+
+    def copy_part(self, key: str, upload_id: str, number: int, source: Meta, off: int, size: int) -> str:
+        """Make a range of an object, if it is still the same, a part; return its etag."""
+        query = {"partNumber": str(number), "uploadId": upload_id}
+        headers = self._source(source)
+        headers[f"{self._x}copy-source-range"] = f"bytes={off}-{off + size - 1}"
+        answer = self._ask("PUT", key, query, headers)
+        if answer.headers.get("content-length") == "0":  # rclone's server has made an empty part
+            raise Unsupported("The store copies no parts")
+        return self._xml(answer).findtext("ETag") or ""
+
+    def complete(
+        self, key: str, upload_id: str, parts: list[tuple[int, str]], only_new: bool = False
+    ) -> None:
+        """Turn the parts into the object. only_new: raise Changed if there is one already."""
+        rows = "".join(
+            f"<Part><PartNumber>{number}</PartNumber><ETag>{_escaped(etag)}</ETag></Part>"
+            for number, etag in sorted(parts)
+        )
+        body = Body.of(f"<CompleteMultipartUpload>{rows}</CompleteMultipartUpload>".encode())
+        query = {"uploadId": upload_id}
+        if only_new and self.is_conditional:
+            try:
+                self._complete(key, query, self._if_new, body, parts)
+                return
+            except Unsupported:
+                self.is_conditional = False
+        if only_new:
+            self._must_be_new(key)
+        self._complete(key, query, {}, body, parts)
+
+    def _complete(
+        self, key: str, query: dict[str, str], headers: Headers, body: Body, parts: list[tuple[int, str]]
+    ) -> None:
+        try:
+            self._xml(self._ask("POST", key, query, headers, body))
+        except (Changed, Refused) as error:
+            # The first answer may have been lost, and the upload be complete.
+            if error.attempts < 2 or isinstance(error, Refused) and error.code != "NoSuchUpload":
+                raise
+            digests = [etag.strip('"') for _, etag in sorted(parts)]
+            try:
+                joined = hashlib.md5(bytes.fromhex("".join(digests)), usedforsecurity=False).hexdigest()
+            except ValueError:
+                raise error from None
+            if not self._has_etag(key, f"{joined}-{len(digests)}"):
+                raise
+
+    def _has_etag(self, key: str, etag: str) -> bool:
+        try:
+            return self.head(key).etag.strip('"') == etag
+        except Missing:
+            return False
+
+    def abort(self, key: str, upload_id: str) -> None:
+        """Give an upload up; its parts are gone."""
+        try:
+            self._ask("DELETE", key, {"uploadId": upload_id})
+        except Missing:
+            pass
+        except Refused as error:
+            if error.code != "NoSuchUpload":
+                raise
+
+    def uploads(self, prefix: str) -> Iterator[Upload]:
+        """The uploads that were begun and are neither completed nor aborted."""
+        marker: dict[str, str] = {}
+        while True:
+            query = {"uploads": "", "prefix": prefix, "encoding-type": "url", **marker}
+            try:
+                root = self._xml(self._ask("GET", "", query))
+            except Refused as error:
+                if error.code == "NoSuchUpload":  # how rclone's server says that there are none
+                    return
+                raise
+            is_encoded = root.findtext("EncodingType") == "url"
+            for one in root.iterfind("Upload"):
+                key = one.findtext("Key") or ""
+                if is_encoded:
+                    key = unquote(key.replace("+", " "))
+                if key.startswith(prefix):
+                    yield Upload(key, one.findtext("UploadId") or "", _moment(one, "Initiated"))
+            if root.findtext("IsTruncated") != "true":
+                return
+            marker = {
+                "key-marker": unquote((root.findtext("NextKeyMarker") or "").replace("+", " ")),
+                "upload-id-marker": root.findtext("NextUploadIdMarker") or "",
+            }
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a request may wait in all."""
+        return self._web.patience
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._web.close()
+
+
+class Google(S3):
+    """The XML API of Google Cloud Storage. It knows no conditions for uploads in parts, and copies no parts.
+
+    Facts: the XML API's reference, "XML API multipart uploads".
+    """
+
+    _x = "x-goog-"
+    _if_new = {"x-goog-if-generation-match": "0"}
+    _as_stored = {"Accept-Encoding": "gzip"}
+    one_copy = MOST
+
+    def __init__(self, web: Web, sign: Sign, bucket: str, base: str) -> None:
+        super().__init__(web, sign, bucket, base)
+        self.copies_parts = False
+
+    def complete(
+        self, key: str, upload_id: str, parts: list[tuple[int, str]], only_new: bool = False
+    ) -> None:
+        if only_new:
+            self._must_be_new(key)
+        super().complete(key, upload_id, parts)
+
+
+def _code(words: bytes) -> str:
+    """The store's word for a failure; "" if there is none."""
+    start, end = words.find(b"<Code>"), words.find(b"</Code>")
+    return words[start + 6 : end].decode("latin-1") if 0 <= start < end else ""
+
+
+def _moment(element: ElementTree.Element, tag: str = "LastModified") -> int:
+    text = (
+        element.findtext(tag) or ""
+    )  # 2026-11-30T12:34:56.000Z; strptime would take half of a listing's time
+    fields = (
+        int(text[0:4]),
+        int(text[5:7]),
+        int(text[8:10]),
+        int(text[11:13]),
+        int(text[14:16]),
+        int(text[17:19]),
+    )
+    return calendar.timegm(fields)
+
+
+def _digest(body: Body) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    for piece in body.pieces():
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")

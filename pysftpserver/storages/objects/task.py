@@ -1,0 +1,60 @@
+"""A call in a thread of its own, whose result is asked for later.
+
+A thread lives as long as its call, so a session that ends leaves none behind. What may not enter: requests.
+"""
+
+from __future__ import annotations
+
+import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+
+class Task:
+    """Calls function(*arguments) in a thread, from construction on."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(function, *arguments), daemon=True)
+        self._thread.start()
+
+    def _run(self, function: Callable[..., Any], *arguments: Any) -> None:
+        try:
+            self._result = function(*arguments)
+        except BaseException as error:
+            self._error = error
+
+    def result(self) -> Any:
+        """Wait for the call; return its result, or raise what it raised."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    def wait(self) -> None:
+        """Wait until the call has ended, however it ended."""
+        self._thread.join()
+
+
+def ahead(function: Callable[[Any], Any], items: Iterable[Any], most: int) -> Iterator[tuple[Any, Any]]:
+    """Yield (item, function(item)) in the order of items, with up to so many calls at the same time.
+
+    If a call fails, that is raised once the calls that have begun have ended.
+    """
+    running: list[tuple[Any, Task]] = []
+    try:
+        for item in items:
+            running.append((item, Task(function, item)))
+            if len(running) >= most:
+                first, task = running.pop(0)
+                yield first, task.result()
+        while running:
+            first, task = running.pop(0)
+            yield first, task.result()
+    finally:
+        for _, task in running:
+            task.wait()

@@ -1,0 +1,224 @@
+"""HTTP to one host: connections that are kept, patience, and trying again.
+
+A request is tried again after a failure of the connection or an answer that says so, with growing pauses,
+until its patience is used up. Redirects are not followed. What may not enter: the dialect of a store.
+Facts: RFC 9110, http.client.
+"""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import random
+import ssl
+import time
+from collections import deque
+from urllib.parse import urlsplit
+
+from pysftpserver.storages.objects.errors import AGAIN, TRANSIENT, unreachable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Buffer = bytes | bytearray | memoryview
+    Headers = dict[str, str]
+    Sign = Callable[[str, str, Headers, "Body | None"], Headers]
+
+PIECE = 1 << 18  # bytes that are given to a socket at a time
+MOST_WORDS = 1 << 16  # bytes of an answer that reports a failure
+FIRST_PAUSE = 0.1  # seconds before the second attempt, doubled before each further one
+LONGEST_PAUSE = 5.0
+KEPT = 8  # idle connections
+IDLE = 20.0  # seconds after which an idle connection is closed: some servers do that at 30
+
+
+class Body:
+    """The body of a request, which can be sent again. size: bytes. read: (offset, size) -> bytes."""
+
+    def __init__(self, size: int, read: Callable[[int, int], Buffer]) -> None:
+        self.size = size
+        self._read = read
+
+    @classmethod
+    def of(cls, content: Buffer) -> Body:
+        view = memoryview(content)
+        return cls(len(view), lambda off, size: view[off : off + size])
+
+    def pieces(self) -> Iterator[Buffer]:
+        for off in range(0, self.size, PIECE):
+            yield self._read(off, min(PIECE, self.size - off))
+
+
+class Answer:
+    """An answer: status, headers (names in small letters), content, and how many attempts it took.
+
+    The content of a stream is not read yet. read(size): up to size bytes of it, b"" at the end; raises
+    OSError or HTTPException if the connection is lost. close(): the rest is not wanted.
+    """
+
+    def __init__(self, response: http.client.HTTPResponse, give_back: Callable[[bool], None]) -> None:
+        self.status = response.status
+        self.headers = {name.lower(): value for name, value in response.getheaders()}
+        self.content = b""
+        self.attempts = 1
+        self._response = response
+        self._give_back: Callable[[bool], None] | None = give_back
+        self._left = int(self.headers.get("content-length", "-1"))
+
+    def read(self, size: int) -> bytes:
+        piece = self._response.read(size)
+        if not piece and self._left > 0:
+            raise http.client.IncompleteRead(b"", self._left)
+        self._left -= len(piece)
+        if self._response.isclosed():
+            self.close()
+        return piece
+
+    def read_all(self, most: int | None) -> None:
+        """Read the content, or so many bytes of it, and close."""
+        try:
+            self.content = self._response.read(most)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back(self._response.isclosed() and not self._response.will_close)
+
+
+class Web:
+    """Requests to one host. url: scheme and host. patience: seconds that a request may wait in all.
+
+    ca_file: certificates to trust instead of the system's. Threads may share it.
+    """
+
+    def __init__(self, url: str, patience: float, ca_file: str | None = None) -> None:
+        parts = urlsplit(url)
+        self.is_safe = parts.scheme == "https"
+        self.host = parts.hostname or ""
+        self.authority = parts.netloc
+        self.patience = patience
+        self._port = parts.port
+        self._ca_file = ca_file
+        self._context: ssl.SSLContext | None = None
+        self._idle: deque[tuple[float, http.client.HTTPConnection]] = deque()
+
+    def request(
+        self,
+        method: str,
+        target: str,
+        headers: Headers,
+        body: Body | None = None,
+        sign: Sign | None = None,
+        is_stream: bool = False,
+    ) -> Answer:
+        """Send a request; return the answer, whatever its status.
+
+        sign: returns the headers to send, for each attempt anew. is_stream: the content is not read yet,
+        unless the status is 300 or more. Raises SFTPFailure if there is no answer.
+        """
+        began = time.monotonic()
+        pause = FIRST_PAUSE
+        for attempt in itertools.count(1):
+            waited = time.monotonic() - began
+            try:
+                signed = sign(method, target, dict(headers), body) if sign else headers
+                left = max(self.patience - waited, 0.1)
+                answer = self._attempt(method, target, signed, body, left, is_stream)
+            except (OSError, http.client.HTTPException) as error:
+                waited = time.monotonic() - began
+                is_certain = isinstance(error, ssl.SSLCertVerificationError)
+                if is_certain or waited + pause >= self.patience:
+                    raise unreachable(error, round(waited, 1)) from error
+            else:
+                answer.attempts += attempt - 1
+                if not _is_transient(answer) or time.monotonic() - began + pause >= self.patience:
+                    return answer
+            time.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, LONGEST_PAUSE)
+        raise AssertionError
+
+    def _attempt(
+        self, method: str, target: str, headers: Headers, body: Body | None, patience: float, is_stream: bool
+    ) -> Answer:
+        # Half of the patience, so that a second attempt is possible after silence.
+        connection, is_old = self._connection(patience if patience < 1 else patience / 2)
+        attempts = 1
+        try:
+            try:
+                response = self._send(connection, method, target, headers, body)
+            except (ConnectionError, http.client.HTTPException):
+                if not is_old:
+                    raise
+                connection.close()  # the server has closed it while it was idle
+                connection, attempts = self._new(patience / 2), 2
+                response = self._send(connection, method, target, headers, body)
+        except BaseException:
+            connection.close()
+            raise
+
+        def give_back(is_good: bool) -> None:
+            if is_good and len(self._idle) < KEPT:
+                self._idle.append((time.monotonic(), connection))
+            else:
+                connection.close()
+
+        answer = Answer(response, give_back)
+        answer.attempts = attempts
+        if response.status >= 300 or not is_stream:
+            answer.read_all(MOST_WORDS if response.status >= 300 else None)
+        return answer
+
+    @staticmethod
+    def _send(
+        connection: http.client.HTTPConnection, method: str, target: str, headers: Headers, body: Body | None
+    ) -> http.client.HTTPResponse:
+        connection.putrequest(method, target, skip_host="Host" in headers, skip_accept_encoding=True)
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        if body is not None or method in ("PUT", "POST"):
+            connection.putheader("Content-Length", str(body.size if body else 0))
+        connection.endheaders()
+        if body is not None:
+            try:
+                for piece in body.pieces():
+                    connection.send(piece)
+            except (BrokenPipeError, ConnectionResetError) as error:
+                try:
+                    return (
+                        connection.getresponse()
+                    )  # perhaps it has said why, before it closed the connection
+                except (OSError, http.client.HTTPException):
+                    raise error from None
+        return connection.getresponse()
+
+    def _connection(self, patience: float) -> tuple[http.client.HTTPConnection, bool]:
+        while True:
+            try:
+                since, connection = self._idle.pop()
+            except IndexError:
+                return self._new(patience), False
+            if time.monotonic() - since < IDLE and connection.sock is not None:
+                connection.sock.settimeout(patience)
+                return connection, True
+            connection.close()
+
+    def _new(self, patience: float) -> http.client.HTTPConnection:
+        if not self.is_safe:
+            return http.client.HTTPConnection(self.host, self._port, timeout=patience)
+        if self._context is None:
+            self._context = ssl.create_default_context(cafile=self._ca_file)
+        return http.client.HTTPSConnection(self.host, self._port, timeout=patience, context=self._context)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        while self._idle:
+            self._idle.pop()[1].close()
+
+
+def _is_transient(answer: Answer) -> bool:
+    if answer.status < 300:
+        return False
+    return answer.status in AGAIN or any(b"<Code>%b<" % code.encode() in answer.content for code in TRANSIENT)

