@@ -248,7 +248,7 @@ class Names(FailureCase):
 
     def test_doors_open_it_by_name_and_are_told_what_is_wrong(self):
         self.assertEqual(open_storage(self.name(), "storage").stat(b"/f").size, 7)
-        with self.assertRaisesRegex(BadInput, "^storage: colour: unknown setting"):
+        with self.assertRaisesRegex(BadInput, "^storage: s3: colour: unknown setting"):
             open_storage("s3://bucket?colour=blue", "storage")
         with self.assertRaisesRegex(Unavailable, "^storage: s3://absent/: The bucket does not exist$"):
             open_storage(self.name().replace(self.bucket, "absent"), "storage")
