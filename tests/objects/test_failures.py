@@ -250,7 +250,7 @@ class Names(FailureCase):
         self.assertEqual(open_storage(self.name(), "storage").stat(b"/f").size, 7)
         with self.assertRaisesRegex(BadInput, "^storage: s3: colour: unknown setting"):
             open_storage("s3://bucket?colour=blue", "storage")
-        with self.assertRaisesRegex(Unavailable, "^storage: s3://absent/: The bucket does not exist$"):
+        with self.assertRaisesRegex(Unavailable, "^storage: s3://absent/: the bucket does not exist$"):
             open_storage(self.name().replace(self.bucket, "absent"), "storage")
 
     def test_the_parts_of_a_name(self):
