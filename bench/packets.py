@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench.run import shared_memory, versions
 from pysftpserver.engine import wire
-from pysftpserver.engine.segments import LONGEST_READ
+from pysftpserver.engine.segments import room
 from pysftpserver.host.linux import RESOLVE_IN_ROOT, openat2
 from pysftpserver.server import SFTPServer
 from pysftpserver.testing import sftpcmd, sftpint, sftpint64, sftpstring
@@ -38,7 +38,7 @@ class Engine:
         (top / "a" / "b" / "c").mkdir(parents=True)
         for path in self.paths:
             (top / os.fsdecode(path[1:])).write_bytes(bytes(1024))
-        self.room = memoryview(bytearray(LONGEST_READ))
+        self.room = room()  # as the door's: where it begins in a page decides how long a copy takes
         (top / "long").write_bytes(os.urandom(1 << 20))
         self.server = SFTPServer(SFTPServerVirtualChroot(top))
         self.serve([sftpint(5) + bytes((wire.SSH2_FXP_INIT,)) + sftpint(wire.SFTP_VERSION)])

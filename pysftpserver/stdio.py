@@ -13,7 +13,6 @@ from __future__ import annotations
 # The module signal wraps this one in enumerations, whose import takes longer than that of all the rest
 # here together; every session would wait for it.
 import _signal as signal  # type: ignore[import-not-found]
-import mmap
 import os
 import select
 import sys
@@ -21,7 +20,7 @@ import time
 from stat import S_ISSOCK
 
 from pysftpserver.engine.log import DEBUG1, ERROR, INFO, VERBOSE
-from pysftpserver.engine.segments import LONGEST_READ, LateRead
+from pysftpserver.engine.segments import LateRead, buffer, room
 from pysftpserver.failures import reason_of, show
 from pysftpserver.pysftpexceptions import SFTPSessionEnd
 
@@ -119,7 +118,7 @@ def _confine(server: SFTPServer, is_first: bool) -> None:
 def _pump(server: SFTPServer, wakeup: int, control: Control | None) -> None:
     """Move bytes until there are no more. Raises ConnectionError or SFTPSessionEnd."""
     output = server.output
-    view, room = _buffer(BUFFER), _buffer(LONGEST_READ)
+    view, late = buffer(BUFFER), room()
     start = end = 0
     waiting = _Waiting(server.fd_in, server.fd_out, wakeup, server.limits.idle, control)
     server.on_step = _reader_watch(server)
@@ -132,7 +131,7 @@ def _pump(server: SFTPServer, wakeup: int, control: Control | None) -> None:
                 start = end = 0
         paused = output.size > server.queue_limit
         if output.size:
-            sent = _send(output, server.fd_out, room)
+            sent = _send(output, server.fd_out, late)
             moved += sent
             if control is not None:
                 control.sent += sent
@@ -179,11 +178,6 @@ def _reader_watch(server: SFTPServer) -> Callable[[], None]:
     return stop_if_gone
 
 
-def _buffer(size: int) -> memoryview:
-    """A buffer that takes memory, and the time to get it, only as far as it is used."""
-    return memoryview(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-
-
 def _receive(descriptor: int, room: memoryview) -> int | None:
     """Read once: bytes received, 0 at the end, None when there is nothing yet."""
     try:
@@ -192,10 +186,10 @@ def _receive(descriptor: int, room: memoryview) -> int | None:
         return None
 
 
-def _send(output: OutputQueue, descriptor: int, room: memoryview) -> int:
+def _send(output: OutputQueue, descriptor: int, late: memoryview) -> int:
     """Write until the queue is empty or the descriptor takes no more; return how many bytes.
 
-    room: where late reads are read into. What was written in part stays there, and no other is read
+    late: where late reads are read into. What was written in part stays there, and no other is read
     before it is gone.
     """
     segments = output.segments
@@ -203,7 +197,7 @@ def _send(output: OutputQueue, descriptor: int, room: memoryview) -> int:
     try:
         while segments:
             if len(segments) == 1 or type(segments[0]) is LateRead:
-                count = os.write(descriptor, output.first(room))
+                count = os.write(descriptor, output.first(late))
             else:
                 count = os.writev(descriptor, output.batch(SEGMENTS_A_CALL))
             output.sent(count)

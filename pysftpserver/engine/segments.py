@@ -10,6 +10,7 @@ the late reads are the queue's only I/O.
 
 from __future__ import annotations
 
+import mmap
 import os
 
 from pysftpserver.engine.wire import (
@@ -31,6 +32,20 @@ if TYPE_CHECKING:
 
 
 LONGEST_READ = DATA_HEADER + MAX_DATA  # bytes of room that every late read fits into
+# Where the data begins in a page of memory. Most reads begin at the start of a page of the file, and some
+# processors (AMD EPYC) copy it four to six times slower to a place 1 to 31 bytes after the start of a page.
+DATA_AT = 64
+
+
+def buffer(size: int) -> memoryview:
+    """Return memory that is taken, and the time to get it, only as far as it is used."""
+    return memoryview(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+
+
+def room() -> memoryview:
+    """Return a buffer for late reads, one at a time."""
+    before = DATA_AT - DATA_HEADER
+    return buffer(before + LONGEST_READ)[before:]
 
 
 class LateRead:

@@ -1,7 +1,8 @@
 """The C library's functions, called through the compiled part of ctypes.
 
 Importing ctypes itself would take a tenth of a session's start, and only the names of a few C types are
-needed of what it adds. What may not enter: which functions are called, and what for.
+needed of what it adds. Each type takes time, too: numbers of an int's size, bytes and arrays can be passed
+as they are. What may not enter: which functions are called, and what for.
 Facts: the source of ctypes.
 """
 
@@ -30,20 +31,8 @@ class c_char(_SimpleCData):  # type: ignore[type-arg]
     _type_ = "c"
 
 
-class c_char_p(_SimpleCData):  # type: ignore[type-arg]
-    _type_ = "z"
-
-
-class c_void_p(_SimpleCData):  # type: ignore[type-arg]
-    _type_ = "P"
-
-
 class c_int(_SimpleCData):  # type: ignore[type-arg]
     _type_ = "i"
-
-
-class c_uint(_SimpleCData):  # type: ignore[type-arg]
-    _type_ = "I"
 
 
 class c_long(_SimpleCData):  # type: ignore[type-arg]

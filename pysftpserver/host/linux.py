@@ -40,17 +40,13 @@ _syscall = libc.function("syscall")
 # make. Small integers and bytes arrive as they are, and nothing else is passed.
 _syscall.restype = libc.c_long
 _renameat2 = libc.function("renameat2")
-if _renameat2 is not None:
-    _renameat2.argtypes = (libc.c_int, libc.c_char_p, libc.c_int, libc.c_char_p, libc.c_uint)
-
 _sync_file_range = libc.function("sync_file_range")
 if _sync_file_range is not None:
-    _sync_file_range.argtypes = (libc.c_int, libc.c_longlong, libc.c_longlong, libc.c_uint)
+    _sync_file_range.argtypes = (libc.c_int, libc.c_longlong, libc.c_longlong, libc.c_int)
 
 _syncfs = libc.function("syncfs")
 _prctl = libc.function("prctl")
 _fstatfs = libc.function("fstatfs")
-_fstatfs.argtypes = (libc.c_int, libc.c_void_p)
 _Statfs = libc.c_long * 64  # struct statfs, with room to spare; its first field is the type
 
 _hows: dict[tuple[int, int, int], bytes] = {}
@@ -137,7 +133,7 @@ def end_with_parent(parent: int, number: int) -> None:
 
 def name_process(name: str) -> None:
     """Give this process a name for ps(1) and top(1). Call it in the first thread."""
-    _prctl(PR_SET_NAME, libc.c_char_p(one_line(name).encode("ascii", "replace")[:LONGEST_NAME]))
+    _prctl(PR_SET_NAME, one_line(name).encode("ascii", "replace")[:LONGEST_NAME])
 
 
 def forbid_new_privileges() -> None:

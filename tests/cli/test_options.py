@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import unittest
 
 from pysftpserver.cli import pysftpjail, pysftpmongo, pysftpserver
@@ -59,13 +57,3 @@ class PlainCommandLines(unittest.TestCase):
                 self.assertEqual(parse(command, words)["address"], ["host", "27017", "db"])
         for read in (command._parse_plain, lambda words: parse(command, words)):
             self.assertEqual(read(["--gc"])["address"], [])
-
-    def test_start_a_session_without_argparse_and_what_it_imports(self):
-        code = "import sys; from pysftpserver.cli.pysftpjail import main; main(['.'])\n"
-        code += "print(*sys.modules, file=sys.stderr)"
-        done = subprocess.run(
-            [sys.executable, "-c", code], stdin=subprocess.DEVNULL, capture_output=True, check=True
-        )
-        loaded = set(done.stderr.decode().split())
-        self.assertIn("pysftpserver.stdio", loaded)
-        self.assertLessEqual(loaded & {"argparse", "re", "enum", "shutil", "logging", "typing"}, set())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import mmap
 import os
 import sys
 import tempfile
@@ -15,7 +17,8 @@ from unittest import mock
 from pysftpserver import stdio
 from pysftpserver.engine.handles import FileHandle
 from pysftpserver.engine.log import INFO
-from pysftpserver.engine.segments import LONGEST_READ, LateRead, OutputQueue
+from pysftpserver.engine.segments import DATA_AT, LateRead, OutputQueue, room
+from pysftpserver.engine.wire import DATA_HEADER
 from pysftpserver.host.linux import is_on_procfs
 from pysftpserver.storage import SFTPServerStorage
 from tests.support.packets import MAX_DATA, Client, replies, request, string, u32, u64
@@ -64,7 +67,7 @@ class Queue(unittest.TestCase):
     def test_late_reads_are_read_in_their_order_and_the_size_is_that_of_what_they_brought(self):
         reads = [self.late(1), self.late(2, 4), self.late(3, 10), self.late(4, 9)]
         queue = self.queue(b"first", reads[0], b"second", *reads[1:])
-        self.assertEqual(queue.size, 11 + 4 * LONGEST_READ)
+        self.assertEqual(queue.size, 11 + 4 * len(room()))
         queue.settle()
         whole = b"".join(queue.segments)
         self.assertEqual((queue.size, queue.late), (len(whole), 0))
@@ -76,7 +79,7 @@ class Queue(unittest.TestCase):
 
     def test_a_read_that_fails_has_its_reply_in_its_place_either_way(self):
         with mock.patch("os.preadv", side_effect=OSError(errno.EIO, "broken")):
-            self.assertEqual(self.queue(self.late(7)).first(memoryview(bytearray(LONGEST_READ))), b"failed 7")
+            self.assertEqual(self.queue(self.late(7)).first(room()), b"failed 7")
         queue = self.queue(b"a", self.late(8), b"b")
         with mock.patch("os.pread", side_effect=MemoryError):
             queue.settle()
@@ -96,17 +99,21 @@ class Queue(unittest.TestCase):
         queue.settle()
         self.assertLess(looked_at.looks, 10)
 
+    def test_data_is_read_to_where_a_copy_of_a_page_is_fast(self):
+        data = ctypes.c_char.from_buffer(room(), DATA_HEADER)
+        self.assertEqual(ctypes.addressof(data) % mmap.PAGESIZE, DATA_AT)
+        self.assertGreaterEqual(DATA_AT, 32)
+
     def test_small_replies_leave_in_few_calls_whatever_stands_behind_them(self):
         reading, writing = os.pipe2(os.O_NONBLOCK)
         self.addCleanup(os.close, reading)
         self.addCleanup(os.close, writing)
         queue = self.queue(*[b"reply"] * 1000, self.late(1))
-        room = memoryview(bytearray(LONGEST_READ))
         with (
             mock.patch("pysftpserver.stdio.os.write", wraps=os.write) as write,
             mock.patch("pysftpserver.stdio.os.writev", wraps=os.writev) as writev,
         ):
-            stdio._send(queue, writing, room)
+            stdio._send(queue, writing, room())
         self.assertEqual((queue.size, queue.segments), (0, []))
         self.assertLess(write.call_count + writev.call_count, 5)
         self.assertTrue(os.read(reading, 1 << 20).endswith(self.CONTENT))
