@@ -302,7 +302,7 @@ class Asked(unittest.TestCase):
         ticket = Ticket(user, "::1", 22, 1, 3, **fields).packed()
         name = user.name.encode()
         ends = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(pairs)]
-        message = BEGIN + FIRST.pack(1, len(name)) + name + ticket
+        message = BEGIN + FIRST.pack(1, 0, len(name)) + name + ticket
         socket.send_fds(self.sock, [message], [theirs.fileno() for _, theirs in ends])
         for _, theirs in ends:
             theirs.close()
@@ -341,7 +341,7 @@ class Asked(unittest.TestCase):
         """Some (syslog, systemd) believe what the kernel says of each sender, which is another account."""
         user = User("1", "alice", "alice", True, frozenset(), None, SESSIONS)
         name = user.name.encode()
-        message = BEGIN + FIRST.pack(1, len(name)) + name + Ticket(user, "::1", 22, 1, 3).packed()
+        message = BEGIN + FIRST.pack(1, 0, len(name)) + name + Ticket(user, "::1", 22, 1, 3).packed()
         with (
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as service,
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connected,
@@ -361,7 +361,7 @@ class Asked(unittest.TestCase):
         descriptors = f"/proc/{self.forks.pid}/fd"
         before = len(os.listdir(descriptors))
         name = user.name.encode()
-        begin = BEGIN + FIRST.pack(7, len(name)) + name + Ticket(user, "::1", 22, 1, 3).packed()
+        begin = BEGIN + FIRST.pack(7, 0, len(name)) + name + Ticket(user, "::1", 22, 1, 3).packed()
         ends = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(4)]
         for pair in (ends[:2], ends[2:]):  # the same number twice
             socket.send_fds(self.sock, [begin], [theirs.fileno() for _, theirs in pair])
@@ -378,7 +378,7 @@ class Asked(unittest.TestCase):
     def test_one_that_does_not_hear_how_sessions_end_is_not_heard(self) -> None:
         """Or what it is to be told would fill the memory of the process that forks."""
         self.sock.settimeout(2)
-        message = BEGIN + FIRST.pack(1, 0)
+        message = BEGIN + FIRST.pack(1, 0, 0)
         with self.assertRaises(TimeoutError):
             for _ in range(3000):
                 socket.send_fds(self.sock, [message], [])
