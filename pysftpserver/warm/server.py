@@ -17,6 +17,7 @@ import time
 
 from pysftpserver.engine.log import ERROR, VERBOSE
 from pysftpserver.failures import BadInput, Unavailable, reason_of
+from pysftpserver.host.accounts import own_reason
 from pysftpserver.host.linux import name_process
 from pysftpserver.service.forking import Children
 from pysftpserver.service.hangups import heed_held_hangup
@@ -292,7 +293,9 @@ def listening(path: str, uid: int) -> socket.socket:
         with turn(path):
             one = listen(path, socket.SOCK_SEQPACKET, BACKLOG, access)
     except (OSError, Taken) as error:
-        raise Unavailable(f"socket {path}: {reason_of(error)}") from None
+        how = f"create {os.path.dirname(directory)}, or name another with --socket"
+        hint = f"; {how}" if isinstance(error, FileNotFoundError) else ""
+        raise Unavailable(f"socket {path}: {own_reason(error)}{hint}") from None
     one.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # connections inherit it
     return one
 

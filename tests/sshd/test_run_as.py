@@ -51,7 +51,7 @@ from tests.support.cases import InAPlace
 from tests.support.hard import IS_HARD
 from tests.support.packets import HELLO, NO_ATTRS, OK, string, u32, u64
 from tests.support.paths import ROOT
-from tests.support.processes import descendants, is_alive
+from tests.support.processes import command, descendants, is_alive
 from tests.support.waiting import PATIENCE, eventually
 
 SERVER, SESSIONS, OTHERS = "daemon", "nobody", "bin"  # accounts of every host
@@ -279,6 +279,38 @@ class Unreadable(InAPlace):
         )
         self.assertRegex(done.stderr, rf"\Apysftpd: account {SERVER}: \S+: permission denied; install .*\n\Z")
         self.assertEqual(done.returncode, 2)
+
+    def test_what_its_account_may_not_use_is_named_with_the_account(self) -> None:
+        found = python()
+        if found is None:
+            self.skipTest("no Python that other accounts can run")
+        argv = command("pysftpd")
+        argv[1:3] = [f"PYTHONPATH={ROOT}:{LIBRARIES}", found]
+        self.place.chmod(0o755)
+        closed = self.place / "closed"
+        closed.mkdir(0o700)
+        key, users, files = closed / "key", self.place / "users.toml", self.place / "files"
+        key.touch(0o600)
+        users.touch(0o644)
+        files.mkdir()
+        own = self.place / "host-keys"
+        own.mkdir()
+        shutil.chown(own, SERVER)
+        keys = "--host-key-dir", own
+        all_of_them = (
+            (("--host-key", key), f"host key {key}"),
+            (("--host-key-dir", closed / "keys"), f"host key directory {closed}/keys"),
+            ((*keys, "--admin-socket", closed / "admin"), f"admin_socket {closed}/admin"),
+            ((*keys, "--logfile", closed / "log"), f"logfile {closed}/log"),
+            ((*keys, "--pid-file", closed / "pid"), f"pid_file {closed}/pid"),
+            ((*keys, "--users", closed / "users"), f"users file {closed}/users"),
+        )
+        for options, what in all_of_them if IS_HARD else all_of_them[:1]:  # each takes a second
+            words = ("--account", SERVER, "--port", "0", "--users", users, "--sftp-path", files, *options)
+            with self.subTest(what):
+                done = subprocess.run([*argv, *words], capture_output=True, text=True, timeout=PATIENCE)
+                self.assertIn(f"pysftpd: {what}: permission denied for user {SERVER}", done.stderr)
+                self.assertIn(done.returncode, (1, 2))
 
 
 class Asked(unittest.TestCase):
