@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 
+from pysftpserver.failures import one_line, reason_of
+
 USERS, GROUPS = "/etc/passwd", "/etc/group"
 
 
@@ -30,6 +32,18 @@ def groupname(gid: int) -> bytes | None:
         return os.fsencode(grp.getgrgid(gid).gr_name)
     except (KeyError, OverflowError):
         return _kept_name(GROUPS, gid)
+
+
+def own_reason(error: BaseException) -> str:
+    """As reason_of(), with this process's account where that has no permission: it may not be the one that
+    started the program.
+    """
+    if not isinstance(error, PermissionError):
+        return reason_of(error)
+    uid = os.geteuid()
+    name = username(uid)
+    account = f"uid {uid}" if name is None else f"user {one_line(os.fsdecode(name))}"
+    return f"{reason_of(error)} for {account}"
 
 
 def keep() -> None:

@@ -2,13 +2,13 @@
 
 Storages keep their promises by how they are written; here the kernel keeps them again, whatever a mistake
 in Python code would do. Landlock confines opening, making, removing, renaming and linking of files to the
-directories that a storage names; seccomp refuses sockets but local ones, which syslog needs, programs, and
-what ends other processes. Neither needs root, and neither can be undone. What they do not know of is in
-docs/security.md.
+directories that a storage names; seccomp refuses sockets but local ones, which syslog needs, programs, new
+processes, which could outlive the session, and what ends others. Neither needs root, and neither can be
+undone. What they do not know of is in docs/security.md.
 
 What this kernel lacks is left out and reported. What may not enter: storages, sessions, logs; this module is
 imported only if a sandbox is asked for.
-Facts: landlock(7), linux/landlock.h, seccomp(2), linux/filter.h, linux/audit.h.
+Facts: landlock(7), linux/landlock.h, seccomp(2), linux/filter.h, linux/audit.h, clone(2).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # The same numbers on every architecture.
 LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 444, 445, 446
-IO_URING_SETUP = 425
+IO_URING_SETUP, CLONE3 = 425, 435
 
 ASK_FOR_ABI = 1  # a flag of landlock_create_ruleset
 PATH_BENEATH = 1  # a kind of rule
@@ -48,30 +48,38 @@ SECCOMP_SET_MODE_FILTER = 1
 ALL_THREADS = 1 << 0  # of this process take the filter
 SPEC_ALLOW = 1 << 2  # no mitigations for code that runs other people's programs: it costs, and here is none
 AF_UNIX = 1
+CLONE_THREAD = 0x10000
 
 
 class Architecture:
     """What of an architecture the filter must know: AUDIT_ARCH_*, and numbers of system calls."""
 
-    __slots__ = ("audit", "execute", "limits", "seccomp", "sockets")
+    __slots__ = ("audit", "clone", "limits", "processes", "seccomp", "sockets")
 
     def __init__(
-        self, audit: int, seccomp: int, sockets: tuple[int, ...], execute: tuple[int, ...], limits: int
+        self,
+        audit: int,
+        seccomp: int,
+        sockets: tuple[int, ...],
+        processes: tuple[int, ...],
+        clone: int,
+        limits: int,
     ) -> None:
         self.audit = audit
         self.seccomp = seccomp
         self.sockets = sockets  # socket and socketpair, whose first argument is the family
-        self.execute = execute  # execve and execveat
+        self.processes = processes  # execve and execveat, fork and vfork where there are such calls
+        self.clone = clone  # whose first argument tells threads from processes
         self.limits = limits  # prlimit64, whose first argument is a process, 0 for this one
 
 
 ARCHITECTURES = {
-    "x86_64": Architecture(0xC000003E, 317, (41, 53), (59, 322), 302),
-    "aarch64": Architecture(0xC00000B7, 277, (198, 199), (221, 281), 261),
+    "x86_64": Architecture(0xC000003E, 317, (41, 53), (59, 322, 57, 58), 56, 302),
+    "aarch64": Architecture(0xC00000B7, 277, (198, 199), (221, 281), 220, 261),
 }
 X32 = 0x40000000  # numbers of x86_64's other set of system calls begin here
 # Instructions of the filter, and what it may return.
-LOAD, IS_EQUAL, IS_AT_LEAST, RETURN = 0x20, 0x15, 0x35, 0x06
+LOAD, IS_EQUAL, IS_AT_LEAST, HAS_BITS, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 ALLOW, REFUSE = 0x7FFF0000, 0x00050000
 NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data, little-endian
 INSTRUCTION = 8  # bytes
@@ -214,7 +222,7 @@ def _filter(no_programs: bool, network: bool, has_threads: bool) -> list[str]:
     flags = SPEC_ALLOW | (ALL_THREADS if has_threads else 0)
     if _call(known.seccomp, SECCOMP_SET_MODE_FILTER, flags, program):
         raise OSError("another thread has a filter of its own")
-    return (["no programs"] if no_programs else []) + (
+    return (["no programs or other processes"] if no_programs else []) + (
         ["the network is left open"] if network else ["no network sockets"]
     )
 
@@ -223,16 +231,23 @@ def _filter_of(known: Architecture, no_programs: bool, network: bool) -> bytearr
     """The filter for a process; nothing changes it."""
     code = _filters.get((no_programs, network))
     if code is None:
-        refused = {IO_URING_SETUP, *(known.execute if no_programs else ())}
-        only_with = {known.limits: 0}  # calls that are allowed with this as their first argument
+        refused = {IO_URING_SETUP: errno.EACCES}
+        only_with = {known.limits: (IS_EQUAL, 0)}  # calls that are allowed with such a first argument
+        if no_programs:
+            refused |= dict.fromkeys(known.processes, errno.EACCES)
+            refused[CLONE3] = errno.ENOSYS  # its flags are in memory; C libraries then use clone(2) for threads
+            only_with[known.clone] = HAS_BITS, CLONE_THREAD
         if not network:
-            only_with |= dict.fromkeys(known.sockets, AF_UNIX)
+            only_with |= dict.fromkeys(known.sockets, (IS_EQUAL, AF_UNIX))
         code = _filters[no_programs, network] = bytearray(_program(known.audit, refused, only_with))
     return code
 
 
-def _program(audit: int, refused: Iterable[int], only_with: dict[int, int]) -> bytes:
-    """The filter. A call takes the first check that is about it: three instructions, or one."""
+def _program(audit: int, refused: dict[int, int], only_with: dict[int, tuple[int, int]]) -> bytes:
+    """The filter. A call takes the first check that is about it: three instructions, or one.
+
+    refused: calls, and the error of each. only_with: calls, and the test that their first argument must pass.
+    """
     # Each instruction: code, how many to pass over if it is true, and if it is false, operand.
     refuse = (RETURN, 0, 0, REFUSE | errno.EACCES)
     program = [
@@ -243,13 +258,13 @@ def _program(audit: int, refused: Iterable[int], only_with: dict[int, int]) -> b
         (IS_AT_LEAST, 0, 1, X32),
         refuse,
     ]
-    for number in sorted(refused):
-        program += [(IS_EQUAL, 0, 1, number), refuse]
-    for number, argument in sorted(only_with.items()):
+    for number, error in sorted(refused.items()):
+        program += [(IS_EQUAL, 0, 1, number), (RETURN, 0, 0, REFUSE | error)]
+    for number, (test, argument) in sorted(only_with.items()):
         program += [
             (IS_EQUAL, 0, 4, number),
             (LOAD, 0, 0, FIRST_ARGUMENT),
-            (IS_EQUAL, 0, 1, argument),
+            (test, 0, 1, argument),
             (RETURN, 0, 0, ALLOW),
             refuse,
         ]

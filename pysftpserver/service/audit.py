@@ -10,7 +10,8 @@ import time
 from _thread import allocate_lock  # threading would do work in each new process
 
 from pysftpserver.engine.audit import RESULTS, AuditLog, client_text, file_sink
-from pysftpserver.failures import BadInput, reason_of
+from pysftpserver.failures import BadInput
+from pysftpserver.host.accounts import own_reason
 from pysftpserver.pysftpexceptions import status_of
 
 TYPE_CHECKING = False
@@ -34,7 +35,7 @@ class AuditFile:
         try:
             sink = file_sink(self._path, WAIT)
         except OSError as error:
-            problem = f"audit log {self._path}: {reason_of(error)}; name a file that can be written"
+            problem = f"audit log {self._path}: {own_reason(error)}; name a file that can be written"
             raise BadInput(problem) from None
         with self._lock:
             self._sink = sink

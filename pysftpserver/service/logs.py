@@ -16,7 +16,8 @@ import threading
 import time
 
 from pysftpserver.engine.log import DEBUG1, ERROR, FATAL, INFO, LEVELS, VERBOSE, SFTPLog, open_for_appending
-from pysftpserver.failures import BadInput, reason_of
+from pysftpserver.failures import BadInput
+from pysftpserver.host.accounts import own_reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class ServiceLog(SFTPLog):
         super().__init__(self._write, LEVELS[settings.log_level])
 
     def _refused(self, error: OSError) -> BadInput:
-        return BadInput(f"logfile {self._path}: {reason_of(error)}; name a file that can be written")
+        return BadInput(f"logfile {self._path}: {own_reason(error)}; name a file that can be written")
 
     def _write(self, level: int, text: str) -> None:
         line = self._format(self._ident, level, text).encode("ascii", "backslashreplace") + b"\n"

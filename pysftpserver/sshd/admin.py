@@ -15,7 +15,7 @@ import socket
 import struct
 from contextlib import suppress
 
-from pysftpserver.failures import reason_of
+from pysftpserver.host.accounts import own_reason
 from pysftpserver.service.accepting import Acceptor
 from pysftpserver.service.localsockets import Taken, listen, turn
 from pysftpserver.sshd.admin_client import LONGEST_QUESTION, AdminError, path_of
@@ -50,7 +50,9 @@ def listening(path: str, processes: int) -> list[socket.socket]:
     except BaseException as error:
         remove(sockets, path, processes)
         if isinstance(error, (OSError, Taken)):
-            raise AdminError(f"admin_socket {path}: {reason_of(error)}") from None
+            raise AdminError(
+                f"admin_socket {path}: {own_reason(error)}; name a path in a directory of this account"
+            ) from None
         raise
     return sockets
 

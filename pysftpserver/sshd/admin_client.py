@@ -13,7 +13,8 @@ import re
 import socket
 import time
 
-from pysftpserver.failures import Unavailable, reason_of
+from pysftpserver.failures import Unavailable
+from pysftpserver.host.accounts import own_reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def found(path: str) -> list[str]:
     try:
         names = os.listdir(directory)
     except OSError as error:
-        raise AdminError(f"admin_socket {path}: {reason_of(error)}") from None
+        raise AdminError(f"admin_socket {path}: {own_reason(error)}") from None
     pattern = re.compile(re.escape(name) + r"(?:\.([0-9]{1,3}))?")
     matches = filter(None, map(pattern.fullmatch, names))
     numbered = sorted((int(match[1] or -1), match[0]) for match in matches)
@@ -68,7 +69,7 @@ def ask(path: str, question: dict[str, Any], patience: float = PATIENCE) -> dict
     except TimeoutError:
         raise AdminError(f"admin_socket {path}: no answer in {patience:g} seconds") from None
     except OSError as error:
-        raise AdminError(f"admin_socket {path}: {reason_of(error)}") from None
+        raise AdminError(f"admin_socket {path}: {own_reason(error)}") from None
     except ValueError:
         raise AdminError(f"admin_socket {path}: the answer is not from pysftpd") from None
     if "error" in answer:

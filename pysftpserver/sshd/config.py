@@ -102,7 +102,7 @@ class ServerSettings(ServiceSettings):
     )
     max_sessions = Setting(
         COUNT, 1000,
-        "Maximum number of sessions that have a process; one user may have half of them.",
+        "Maximum number of sessions that are processes, idle ones included; one user may have half of them.",
     )
     session_files = Setting(
         whole(64, 1_000_000), 1024, "Maximum number of descriptors of one session's process.", reloads=True

@@ -70,7 +70,8 @@ def list_users(settings: ServerSettings, as_json: bool) -> list[str]:
             rows.append((record.name or record.id, "unusable", "", "", "", ""))
         else:
             active = "yes" if user.is_active else "no"
-            where = user.folder, user.storage or "", user.run_as or ""
+            account = user.run_as or settings.run_as or settings.account or ""
+            where = user.folder, user.storage or "", account
             rows.append((user.name, active, str(len(user.keys)), *where))
     print_table(rows)
     return [

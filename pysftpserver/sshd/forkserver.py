@@ -56,9 +56,12 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.run_as import RunAs
     from pysftpserver.sshd.tickets import StorageOf
 
-BEGIN, SIGNAL, RESET = b"B", b"S", b"R"  # the first byte of what the fork server is told
-FIRST = struct.Struct(">QB")  # what BEGIN says: a session, as its server counts; the length of a name
+BEGIN, SIGNAL, FORGET, RESET = b"B", b"S", b"F", b"R"  # the first byte of what the fork server is told
+# What BEGIN says: a session, as its server counts; the one before it, whose place it takes, or 0; the length
+# of a name.
+FIRST = struct.Struct(">QQB")
 ORDER = struct.Struct(">QB")  # a session and a signal
+NUMBER = struct.Struct(">Q")  # what FORGET says: a session
 ENDED = struct.Struct(">Qi")  # a session and its wait status, or why there was no process for it:
 NOT_BEGUN, FULL, USER_IS_FULL = -1, -2, -3
 DRAIN, REPORT, LEAVE = b"D", b"R", b"L"  # what a session is told
@@ -78,6 +81,7 @@ ORPHANS = 1.0  # seconds that sessions have to end if the process that serves th
 OOM_SCORE = b"500"  # where memory is short, the kernel ends sessions before the server
 OUT_OF_TIME = 75  # exit status of a session that was busy with one request for too long
 OUT_OF_MEMORY = 76  # exit status of one that had no memory left
+RESTING = 77  # exit status of one that was idle: its place is kept until FORGET or another BEGIN
 
 
 class ForkServer:
@@ -147,12 +151,17 @@ def _close_passed_sockets(parent: int) -> None:
 
 
 class _Place:
-    """A process that serves SSH, as the fork server knows it. sessions: its sessions' processes."""
+    """A process that serves SSH, as the fork server knows it.
+
+    sessions: its sessions' processes. resting: its sessions without one: the user's name and the place in the
+    tally that each keeps.
+    """
 
     def __init__(self, number: int, sock: socket.socket) -> None:
         self.number = number
         self.sock = sock
         self.sessions: dict[int, int] = {}
+        self.resting: dict[int, tuple[bytes, int]] = {}
         self.unsent: deque[bytes] = deque()
 
     def tell(self, message: bytes) -> None:
@@ -262,20 +271,25 @@ class _Forking:
         kind, body = message[:1], message[1:]
         if kind == BEGIN:
             with contextlib.suppress(struct.error):
-                number, length = FIRST.unpack_from(body)
+                number, before, length = FIRST.unpack_from(body)
                 name, ticket = body[FIRST.size : FIRST.size + length], body[FIRST.size + length :]
-                self._begin(place, number, name, ticket, descriptors)
+                self._begin(place, number, before, name, ticket, descriptors)
         elif kind == SIGNAL:
             with contextlib.suppress(struct.error, OSError):  # there is no such signal
                 number, what = ORDER.unpack(body)
                 if number in place.sessions:  # reaped processes are not, so this kills no other
                     os.kill(place.sessions[number], what)
+        elif kind == FORGET:
+            with contextlib.suppress(struct.error):
+                self._forget(place, *NUMBER.unpack(body))
         else:  # the process has been replaced, or is gone
             for process in place.sessions.values():
                 os.kill(process, STOP)
                 self._children[process] = replace(self._children[process], place=None)
                 self._orphans[process] = time.monotonic() + ORPHANS
             place.sessions.clear()
+            for number in list(place.resting):
+                self._forget(place, number)
             if kind != RESET:
                 self._poll.unregister(place.sock)
                 del self._places[place.sock.fileno()]
@@ -283,13 +297,16 @@ class _Forking:
         for one in descriptors:
             os.close(one)
 
-    def _begin(self, place: _Place, number: int, name: bytes, ticket: bytes, descriptors: list[int]) -> None:
+    def _begin(
+        self, place: _Place, number: int, before: int, name: bytes, ticket: bytes, descriptors: list[int]
+    ) -> None:
         try:
             if number in place.sessions:
                 raise _NoRoom(NOT_BEGUN)
-            if len(self._children) >= self._most:
-                raise _NoRoom(FULL)
-            entry = self._enter(name)
+            if before in place.resting and place.resting[before][0] == name:
+                entry = place.resting.pop(before)[1]
+            else:
+                entry = self._enter(name)
         except _NoRoom as error:
             place.tell(ENDED.pack(number, error.status))
             return
@@ -360,7 +377,9 @@ class _Forking:
         return 0
 
     def _enter(self, name: bytes) -> int:
-        """A place in the tally of a user for one more process. Raises _NoRoom."""
+        """A place in the tally of a user for one more session. Raises _NoRoom."""
+        if len(self._children) + sum(len(one.resting) for one in self._places.values()) >= self._most:
+            raise _NoRoom(FULL)
         try:
             tally = self._tallies.get(name) or self._tallies.setdefault(name, Tally())
         except OSError:
@@ -369,6 +388,11 @@ class _Forking:
         if entry is None:
             raise _NoRoom(USER_IS_FULL)
         return entry
+
+    def _forget(self, place: _Place, number: int) -> None:
+        """Take a resting session's place back, if there is one of that number."""
+        if number in place.resting:
+            self._leave(*place.resting.pop(number))
 
     def _leave(self, name: bytes, entry: int) -> None:
         tally = self._tallies[name]
@@ -424,7 +448,11 @@ class _Forking:
             if child is None:  # it was a spare one
                 continue
             self._orphans.pop(process, None)
-            self._leave(child.name, child.entry)
+            if child.place is not None and os.waitstatus_to_exitcode(status) == RESTING:
+                self._tallies[child.name].clear(child.entry)
+                child.place.resting[child.number] = child.name, child.entry
+            else:
+                self._leave(child.name, child.entry)
             if child.place is not None:
                 del child.place.sessions[child.number]
                 child.place.tell(ENDED.pack(child.number, status))
@@ -611,7 +639,7 @@ def _serve(
         status = OUT_OF_MEMORY if isinstance(error, MemoryError) else 1
     control.tell(ended=status, figures=control.metrics.of_requests(), has_left=control.has_left)
     control.close()
-    return status
+    return RESTING if control.has_left else status
 
 
 def _is_of_a_pair(descriptor: int) -> bool:

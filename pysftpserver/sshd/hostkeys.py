@@ -10,8 +10,9 @@ import stat
 
 import asyncssh
 
-from pysftpserver.failures import BadInput, reason_of
+from pysftpserver.failures import BadInput
 from pysftpserver.host import wholefiles
+from pysftpserver.host.accounts import own_reason
 
 KINDS = {"ssh_host_ed25519_key": ("ssh-ed25519", 0), "ssh_host_rsa_key": ("ssh-rsa", 3072)}
 
@@ -24,7 +25,7 @@ def from_file(path: str) -> asyncssh.SSHKey:
                 raise BadInput(f"host key {path}: others may read it; run chmod 600 {path}")
             return asyncssh.import_private_key(file.read())
     except (OSError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
-        raise BadInput(f"host key {path}: {reason_of(error)}") from None
+        raise BadInput(f"host key {path}: {own_reason(error)}") from None
 
 
 def from_directory(path: str) -> tuple[list[asyncssh.SSHKey], list[str]]:
@@ -33,7 +34,7 @@ def from_directory(path: str) -> tuple[list[asyncssh.SSHKey], list[str]]:
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
     except OSError as error:
-        raise BadInput(f"host key directory {path}: {reason_of(error)}") from None
+        raise BadInput(f"host key directory {path}: {own_reason(error)}; name another one") from None
     for name, (kind, bits) in KINDS.items():
         file = os.path.join(path, name)
         if not os.path.lexists(file) and _make(file, kind, bits):
@@ -51,5 +52,5 @@ def _make(path: str, kind: str, bits: int) -> bool:
     except FileExistsError:
         return False  # another process was faster, and its key is used
     except OSError as error:
-        raise BadInput(f"host key {path}: {reason_of(error)}") from None
+        raise BadInput(f"host key {path}: {own_reason(error)}") from None
     return True

@@ -22,15 +22,18 @@ from pysftpserver.sshd.forkserver import (
     DRAIN,
     ENDED,
     FIRST,
+    FORGET,
     FULL,
     LEAVE,
     LONGEST,
     NOT_BEGUN,
+    NUMBER,
     ORDER,
     OUT_OF_MEMORY,
     OUT_OF_TIME,
     REPORT,
     RESET,
+    RESTING,
     SIGNAL,
     STOP,
     USER_IS_FULL,
@@ -81,20 +84,30 @@ class Forker:
         self._loop.add_reader(sock, self._heard)
         self._tell(RESET)  # a process that this one replaces may have left some
 
-    def begin(self, session: IsolatedSession, ticket: Ticket, files: Sequence[socket.socket | FileIO]) -> int:
+    def begin(
+        self,
+        session: IsolatedSession,
+        ticket: Ticket,
+        files: Sequence[socket.socket | FileIO],
+        before: int = 0,
+    ) -> int:
         """Ask for a process; returns the session's number. files: its sockets' ends, and more that it needs,
-        which are closed here.
+        which are closed here. before: the number of the session that goes on in it, or 0.
         """
         number = next(self._numbers)
         self._sessions[number] = session
         name = ticket.user.name.encode()
-        self._tell(BEGIN + FIRST.pack(number, len(name)) + name + ticket.packed(), files, number)
+        self._tell(BEGIN + FIRST.pack(number, before, len(name)) + name + ticket.packed(), files, number)
         return number
 
     def signal(self, number: int, what: int) -> None:
         """Send a signal to a session's process."""
         if number in self._sessions:
             self._tell(SIGNAL + ORDER.pack(number, what))
+
+    def forget(self, number: int) -> None:
+        """A session that has given its process back needs no other one."""
+        self._tell(FORGET + NUMBER.pack(number))
 
     def close(self) -> None:
         """Stop listening."""
@@ -140,6 +153,8 @@ class Forker:
         session = self._sessions.pop(number, None)
         if session is not None:
             session.ended(status)
+        if status == RESTING << 8 and not (session is not None and session.has_left):
+            self.forget(number)
 
 
 class IsolatedSession:
@@ -148,6 +163,7 @@ class IsolatedSession:
     log: the session's. files: more that the process needs, which are closed here. on_limit: called with the
     name of a limit that it has reached. on_end: called with what was counted of requests; why the process was
     ended (one of CAUSES), None if it has ended by itself; and whether it has recorded its end.
+    before: the session that goes on in this one, or None.
     Raises OSError where there are no descriptors left.
     """
 
@@ -162,6 +178,7 @@ class IsolatedSession:
         files: Sequence[FileIO],
         on_limit: Callable[[str], None],
         on_end: Callable[[dict[str, dict[str, float]], str | None, bool], None],
+        before: IsolatedSession | None = None,
     ) -> None:
         self._channel = channel
         self._forker = forker
@@ -204,7 +221,9 @@ class IsolatedSession:
             (self._data, theirs), (self._talk, talk) = pairs
             opened.pop_all()
         self._loop.add_reader(self._talk, self._heard)
-        self._number = forker.begin(self, ticket, (theirs, talk, *files))
+        self._number: int
+        earlier = 0 if before is None else before._number
+        self._number = forker.begin(self, ticket, (theirs, talk, *files), earlier)
 
     @property
     def handles(self) -> int:
@@ -380,6 +399,10 @@ class IsolatedSession:
         ):
             self._is_leaving = self._will_send = True
             self._ask(LEAVE)
+
+    def forget(self) -> None:
+        """After it has left: give up its place, because no other process follows."""
+        self._forker.forget(self._number)
 
     def take_unsent(self) -> list[bytes]:
         """What the client has sent since."""

@@ -14,7 +14,8 @@ import signal
 import time
 
 from pysftpserver.engine.log import SFTPLog
-from pysftpserver.failures import BadInput, reason_of
+from pysftpserver.failures import BadInput
+from pysftpserver.host.accounts import own_reason
 from pysftpserver.host.linux import end_with_parent
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.service import serving
@@ -137,9 +138,14 @@ def check(settings: ServerSettings) -> None:
     """Raises BadInput for what is wrong for certain, before any file is made."""
     chosen(settings)
     path = settings.users_file
-    if not settings.is_in_redis and not os.path.lexists(path):
+    try:
+        if not settings.is_in_redis:
+            os.lstat(path)
+    except FileNotFoundError as error:
         how = f"create it with: pysftpctl --users {path} add NAME --key FILE"
-        raise BadInput(f"users file {path}: no such file or directory; {how}")
+        raise BadInput(f"users file {path}: {own_reason(error)}; {how}") from None
+    except OSError as error:
+        raise BadInput(f"users file {path}: {own_reason(error)}; name a file of this account") from None
     check_folders(settings)
 
 
@@ -151,9 +157,8 @@ def check_folders(settings: ServerSettings) -> None:
         if not is_optional:
             os.stat(os.path.join(path, "."))
     except (OSError, ValueError) as error:
-        account = f"the account number {os.geteuid()}"
-        how = f"create it for {account}, or name the directory of the users' folders with --sftp-path"
-        raise BadInput(f"sftp_path {path}: {reason_of(error)}; {how}") from None
+        how = "create it for this account, or name the directory of the users' folders with --sftp-path"
+        raise BadInput(f"sftp_path {path}: {own_reason(error)}; {how}") from None
 
 
 def host_keys(settings: ServerSettings, log: SFTPLog) -> Sequence[asyncssh.SSHKey]:
@@ -181,7 +186,7 @@ def pid_in(path: str | None) -> Iterator[None]:
                 os.fchmod(file.fileno(), PID_MODE)  # whatever the umask: commands of other accounts read it
                 file.write(f"{os.getpid()}\n")
     except OSError as error:
-        raise BadInput(f"pid_file {path}: {reason_of(error)}; name a file that can be written") from None
+        raise BadInput(f"pid_file {path}: {own_reason(error)}; name a file that can be written") from None
     try:
         yield
     finally:

@@ -1,8 +1,9 @@
 """A session in a folder that gives its process back while it is idle, and goes on in another one.
 
 A session without an open file has no state but what its ticket says, so a thousand idle ones need no thousand
-processes. For its channel this is the session, and for a process's session the channel. What may not enter:
-SSH, storages, requests.
+processes. It keeps its place among those that may have one, so there is always room for its next request. For
+its channel this is the session, and for a process's session the channel. What may not enter: SSH, storages,
+requests.
 """
 
 from __future__ import annotations
@@ -21,15 +22,14 @@ if TYPE_CHECKING:
     from pysftpserver.engine.log import SFTPLog
     from pysftpserver.sshd.channel import Channel
     from pysftpserver.sshd.isolated import IsolatedSession
-    from pysftpserver.sshd.tickets import Root
 
-    Start = Callable[[Any, Root | None], IsolatedSession]
+    Start = Callable[[Any, IsolatedSession | None], IsolatedSession]
 
 
 class RestingSession:
     """Serves a channel by one process after the other.
 
-    start: makes the session of a process for a channel and, if it goes on, with the root that it had before;
+    start: makes the session of a process, for a channel and the session of the process before it, or None;
     raises OSError. log: the session's.
     """
 
@@ -39,7 +39,7 @@ class RestingSession:
         self._channel = channel
         self._start = start
         self._log = log
-        self._root: Root | None = None
+        self._before: IsolatedSession | None = None  # what has left, and has a place
         self._is_closed = False
         self._is_draining = False
         self._session: IsolatedSession | None = start(self, None)
@@ -81,6 +81,7 @@ class RestingSession:
         if self._session is not None:
             self._session.close()
         elif not was_closed:
+            self._give_up()
             asyncio.get_running_loop().call_soon(self._channel.gone)
 
     def cut(self) -> None:
@@ -111,10 +112,13 @@ class RestingSession:
     def gone(self) -> None:
         """The process has ended."""
         session = self._session
+        if session is not None and session.has_left:
+            self._before = session
         if session is None or not session.has_left or self._is_closed:
+            self._give_up()
             self._channel.gone()
             return
-        self._session, self._root = None, session.root
+        self._session = None
         for data in session.take_unsent():
             self.feed(data)
         if session.at_eof:
@@ -123,14 +127,20 @@ class RestingSession:
 
     def _go_on_in_another_process(self) -> None:
         try:
-            self._session = self._start(self, self._root)
+            self._session = self._start(self, self._before)
         except OSError as error:
+            self._give_up()
             log_refusal(self._log, error)
             self._channel.finish(EXIT_BROKEN)
             return
         self._session.has_begun.add_done_callback(self._has_gone_on)
         if self._is_draining:
             self._session.drain()
+
+    def _give_up(self) -> None:
+        if self._before is not None:
+            self._before.forget()
+            self._before = None
 
     def _has_gone_on(self, begun: asyncio.Future[bool]) -> None:
         if not begun.cancelled() and not begun.result() and not self._is_closed:

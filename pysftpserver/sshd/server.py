@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.channel import Channel, Session
     from pysftpserver.sshd.config import ServerSettings
     from pysftpserver.sshd.isolated import Forker
-    from pysftpserver.sshd.tickets import Root, StorageOf
+    from pysftpserver.sshd.tickets import StorageOf
     from pysftpserver.sshd.updating import UserDirectory
     from pysftpserver.sshd.users import User
 
@@ -246,12 +246,12 @@ class Server:
         log: SFTPLog,
         files: Sequence[FileIO],
         channel: Channel,
-        root: Root | None = None,
+        before: IsolatedSession | None = None,
     ) -> IsolatedSession:
-        """A session that is a process. root: the one that it had in another process."""
+        """A session that is a process. before: what it was in another process."""
         on_end = partial(self._on_end, ticket, log, time.monotonic())
-        ticket = replace(ticket, root=root)
-        return IsolatedSession(channel, forker, ticket, log, files, self.refused, on_end)
+        ticket = replace(ticket, root=None if before is None else before.root)
+        return IsolatedSession(channel, forker, ticket, log, files, self.refused, on_end, before)
 
     def _on_end(
         self,

@@ -31,10 +31,10 @@ class Tally:
         os.ftruncate(self.descriptor, SIZE)
         self._free: list[int] = []
         self._used = 0
-        self.count = 0  # processes
+        self.count = 0  # places that are taken
 
     def enter(self) -> int | None:
-        """The place of a new process; None: there is no more."""
+        """The place of a new session; None: there is no more."""
         if not self._free:
             if self._used == PLACES:
                 return None
@@ -45,10 +45,14 @@ class Tally:
         return self._free.pop()
 
     def leave(self, place: int) -> None:
-        """A process has ended."""
-        self._write(place, 0)
+        """A session has ended."""
+        self.clear(place)
         self._free.append(place)
         self.count -= 1
+
+    def clear(self, place: int) -> None:
+        """A process has ended. Its session may go on in another one."""
+        self._write(place, 0)
 
     def _write(self, place: int, number: int) -> None:
         os.pwrite(self.descriptor, number.to_bytes(NUMBER, sys.byteorder), place * NUMBER)

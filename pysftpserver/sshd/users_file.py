@@ -14,6 +14,7 @@ import tomllib
 from dataclasses import dataclass
 
 from pysftpserver.failures import reason_of
+from pysftpserver.host.accounts import own_reason
 from pysftpserver.sshd.keys import parse_authorized_keys
 from pysftpserver.sshd.records import build, folder_problem, parse_keys, unusable
 from pysftpserver.sshd.users import DirectoryError
@@ -123,10 +124,9 @@ def read_trusted(path: str, what: str, any_owner: bool = False) -> tuple[str, Si
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise DirectoryError(f"{what} {path}: line {line}: not UTF-8") from None
-    except PermissionError:
+    except PermissionError as error:
         raise DirectoryError(
-            f"{what} {path}: permission denied for uid {os.geteuid()}; "
-            "let this account read it, with chgrp and chmod 640"
+            f"{what} {path}: {own_reason(error)}; let this account read it, with chgrp and chmod 640"
         ) from None
     except (OSError, ValueError) as error:
         raise DirectoryError(f"{what} {path}: {reason_of(error)}") from None

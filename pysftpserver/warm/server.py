@@ -1,7 +1,8 @@
 """The resident: listens, and forks a process for each client, which does all the rest.
 
-This process reads nothing that a client sends, waits for no client, and keeps a connection only to tell the
-client by which signal its session was killed. If it ends, sessions continue, and new ones serve themselves.
+This process reads nothing that a client sends, waits for no client, and keeps a connection to tell the client
+by which signal its session was killed, and to kill a session that does not end with its client. If it ends,
+sessions continue, and new ones serve themselves.
 What may not enter: requests, sessions. Facts: unix(7), wait(2).
 """
 
@@ -16,6 +17,7 @@ import time
 
 from pysftpserver.engine.log import ERROR, VERBOSE
 from pysftpserver.failures import BadInput, Unavailable, reason_of
+from pysftpserver.host.accounts import own_reason
 from pysftpserver.host.linux import name_process
 from pysftpserver.service.forking import Children
 from pysftpserver.service.hangups import heed_held_hangup
@@ -40,6 +42,7 @@ ACCEPTED_AT_ONCE = 16
 CALM = 20  # milliseconds without a client, after which there is time to prepare for the next
 SESSION = "sftp session"  # the name of processes
 MOST_DESCRIPTORS = (1 << 31) - 1
+LOST = 30.0  # seconds that a session has to end after its client has gone
 KILLED = 128  # and the number of the signal, as shells have it
 
 
@@ -70,6 +73,7 @@ class Server:
         self._throttle = Throttle()
         self._limit = LogLimit(log, settings.log_rate)
         self._sessions: dict[int, tuple[int, int]] = {}  # by process: the connection, and the account
+        self._lost: dict[int, float] = {}  # by process: when it has to have ended
         self._spare: tuple[socket.socket, int] | None = None
         self._is_ending = False
         self._reasons, self._to_reasons = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -87,17 +91,20 @@ class Server:
             self._reasons: self._log_reasons,
             self._listener.fileno(): self._accept,
         }
-        poll = select.poll()
+        self._poll = poll = select.poll()
         for descriptor in doing:
             poll.register(descriptor, select.POLLIN)
         self._log.info(f"listening on {self._path}")
         heed_held_hangup()
         while not self._is_ending:
-            ready = poll.poll(CALM if self._spare is None else None)
-            for descriptor, _ in ready:
+            ready = poll.poll(self._timeout())
+            found = {descriptor for descriptor, _ in ready}
+            self._lose(found - doing.keys())  # before others get their numbers
+            for descriptor in found & doing.keys():
                 doing[descriptor]()
-            if not ready:
+            if not ready and self._spare is None:
                 self._fork_spare()
+            self._kill_lost()
         with contextlib.suppress(OSError):
             os.unlink(self._path)
         self._log.info(f"stopping; {len(self._sessions)} sessions continue")
@@ -139,6 +146,7 @@ class Server:
             self._limit.write(str(peer.uid), VERBOSE, f"user {peer.uid}: a client is not served: {reason}")
             return
         process = self._use_spare(sock) or self._fork(sock)
+        self._poll.register(sock, 0)  # its end alone is looked at
         self._sessions[process] = sock.detach(), peer.uid
 
     def _why_not(self, uid: int) -> str | None:
@@ -217,11 +225,38 @@ class Server:
 
     # --- the ends of their processes ----------------------------------------------------------------------
 
+    def _timeout(self) -> float | None:
+        """Milliseconds to wait for something to do; None: without end."""
+        if self._spare is None:
+            return CALM
+        return max(0.0, 1000 * (min(self._lost.values()) - time.monotonic())) if self._lost else None
+
+    def _lose(self, connections: set[int]) -> None:
+        """Clients have gone. The kernel has told their sessions; one that hangs, or was taken over, stays."""
+        for process, (connection, _) in self._sessions.items() if connections else ():
+            if connection in connections:
+                self._poll.unregister(connection)
+                self._lost[process] = time.monotonic() + LOST
+
+    def _kill_lost(self) -> None:
+        for process in [one for one, when in self._lost.items() if when <= time.monotonic()]:
+            del self._lost[process]
+            uid = self._sessions[process][1]
+            try:
+                os.kill(process, signal.SIGKILL)
+                how = "killed"
+            except OSError as error:
+                how = f"cannot be killed: {reason_of(error)}"
+            self._limit.write(str(uid), ERROR, f"user {uid}: a session did not end with its client: {how}")
+
     def _reap(self) -> None:
         for process, status in self._children.ended():
             if process not in self._sessions:
                 continue  # it was spare
             connection, uid = self._sessions.pop(process)
+            self._lost.pop(process, None)
+            with contextlib.suppress(KeyError):  # its client has gone
+                self._poll.unregister(connection)
             # The client may have gone, or the session have filled the connection.
             with socket.socket(fileno=connection) as sock, contextlib.suppress(OSError):
                 if os.WIFSIGNALED(status):
@@ -258,7 +293,9 @@ def listening(path: str, uid: int) -> socket.socket:
         with turn(path):
             one = listen(path, socket.SOCK_SEQPACKET, BACKLOG, access)
     except (OSError, Taken) as error:
-        raise Unavailable(f"socket {path}: {reason_of(error)}") from None
+        how = f"create {os.path.dirname(directory)}, or name another with --socket"
+        hint = f"; {how}" if isinstance(error, FileNotFoundError) else ""
+        raise Unavailable(f"socket {path}: {own_reason(error)}{hint}") from None
     one.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # connections inherit it
     return one
 

@@ -105,7 +105,6 @@ class Guests(InAPlace):
             ("remove", directory / "other"),
             ("rmdir", directory / "empty"),
             ("thread", directory / "program"),
-            ("child", directory / "program"),
         ]
 
 
@@ -148,6 +147,15 @@ class Confined(Guests):
         other = self.guest("off")
         self.assertEqual(self.try_it(other, "execute", self.outside / "program"), "done: 0")
         self.assertEqual(self.try_it(other, "execute_from_memory"), "done: 0")
+
+    def test_no_process_is_started_which_could_outlive_the_session(self):
+        confined, free = self.guest("on"), self.guest("off")
+        for way in ("fork", "vfork", "clone", "clone3"):
+            with self.subTest(way):
+                if way in ("clone", "clone3"):
+                    self.assertEqual(self.try_it(free, "child", way), "done: 0")
+                answer = self.try_it(confined, "child", way)
+                self.assertRegex(answer, "^(PermissionError|OSError: Function not implemented)")
 
     def test_there_are_no_network_sockets_of_any_kind(self):
         with socket.socket() as listener, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
@@ -209,7 +217,7 @@ class Confined(Guests):
     def test_a_read_only_session_can_only_read_even_in_the_jail(self):
         wire = self.guest("on", "read-only")
         for attempt in self.escapes(self.jail):
-            reads = attempt[0] in ("read", "listing", "thread", "child")
+            reads = attempt[0] in ("read", "listing", "thread")
             with self.subTest(attempt[0]):
                 self.assertRegex(self.try_it(wire, *attempt), "^done: " if reads else f"^{REFUSED}")
         self.assertIn("only to be read", self.level())
@@ -249,7 +257,8 @@ class StillServed(Guests):
         for hidden, words in (
             (
                 "444",
-                r"sandbox: no programs; no network sockets \(without Landlock: function not implemented\)",
+                r"sandbox: no programs or other processes; no network sockets "
+                r"\(without Landlock: function not implemented\)",
             ),
             ("317,277", r"sandbox: Landlock \d+: .* \(without seccomp: function not implemented\)"),
         ):

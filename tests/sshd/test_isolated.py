@@ -68,7 +68,7 @@ class Told(unittest.TestCase):
                     *(channel, forker, TICKET, SFTPLog(lambda *line: lines.append(line), 3)),  # noqa: B023
                     *((), self.fail, ended),
                 )
-                _, _, (data, talk) = forker.begin.call_args[0]
+                _, _, (data, talk), _ = forker.begin.call_args[0]
                 with data, talk:
                     talk.send((message if isinstance(message, str) else json.dumps(message)).encode())
                     await eventually(lambda: channel.finish.called, "it is over")  # noqa: B023
@@ -101,10 +101,11 @@ class Resting(unittest.TestCase):
         channel.write.side_effect = self.write
         channel.gone.side_effect = self.over.set
 
-        def start(channel: Any, root: Any) -> IsolatedSession:
+        def start(channel: Any, before: IsolatedSession | None) -> IsolatedSession:
             self.begun += 1
+            ticket = replace(TICKET, root=None if before is None else before.root)
             return IsolatedSession(
-                channel, forker, replace(TICKET, root=root), log, (), self.fail, lambda *ended: None
+                *(channel, forker, ticket, log, (), self.fail, lambda *ended: None, before)
             )
 
         session = RestingSession(channel, start, log)

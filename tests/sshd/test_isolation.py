@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import resource
@@ -238,6 +239,40 @@ class Resting(IsolationCase):
             bob.writer.write_eof()
             await bob.writer.channel.wait_closed()
             self.assertEqual(bob.writer.channel.get_exit_status(), 0)
+
+        self.run_async(test)
+
+    def test_its_place_is_kept_until_its_client_or_its_server_has_gone(self) -> None:
+        server = self.serve("--session-idle", "1", "--max-sessions", "2", workers=2)
+
+        async def in_free_place(name: str) -> Any:
+            while True:
+                with contextlib.suppress(asyncssh.ChannelOpenError):
+                    return await self.begun(name)
+
+        async def rests() -> Any:
+            alice = await in_free_place("alice")
+            await self.processes(0)
+            return alice
+
+        async def test() -> None:
+            for rests_again in (False, True):
+                alice, mallory = await rests(), await in_free_place("mallory")
+                for name in ("alice", "bob"):  # half of all is hers, and all are taken
+                    with self.assertRaises(asyncssh.ChannelOpenError):
+                        await self.begun(name)
+                await answer(alice, "stat", 1, string(b"/"))
+                if rests_again:
+                    await self.processes(1)
+                for one in (alice, mallory):
+                    one.writer.channel.get_connection().abort()
+                await self.processes(0)
+            await rests()
+            for process in server.processes():
+                os.kill(process, signal.SIGKILL)
+            server.logs("ready", 4)
+            for name in ("mallory", "bob"):
+                await in_free_place(name)
 
         self.run_async(test)
 

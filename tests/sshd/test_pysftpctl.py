@@ -142,6 +142,20 @@ class UsersInAFile(Editing, unittest.TestCase):
         self.assertIn(["carol", "yes", "0", "c"], [one.split() for one in lines])
         self.assertIn(["dave", "no", "0", "d", "gridfs:x"], [one.split() for one in lines])
 
+    def test_the_list_shows_the_account_that_users_without_their_own_have(self) -> None:
+        self.say("add", "carol")
+        self.say("add", "dave", "--run-as", "daemon")
+        for settings, account in (
+            ("account = sshd\n", "sshd"),
+            ("account = sshd\nrun_as = nobody\n", "nobody"),
+        ):
+            with tempfile.NamedTemporaryFile("w", suffix=".ini") as file:
+                file.write(f"[options]\nusers = {self.where[1]}\n{settings}")
+                file.flush()
+                told = self.say("list", "--config", file.name).stdout
+            accounts = {line.split()[0]: line.split()[-1] for line in told.splitlines()[1:]}
+            self.assertEqual((accounts["carol"], accounts["dave"]), (account, "daemon"))
+
     def test_what_the_directory_refuses_is_one_line_and_status_1(self) -> None:
         self.say("add", "carol")
         for words, said in (

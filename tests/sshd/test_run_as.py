@@ -51,7 +51,7 @@ from tests.support.cases import InAPlace
 from tests.support.hard import IS_HARD
 from tests.support.packets import HELLO, NO_ATTRS, OK, string, u32, u64
 from tests.support.paths import ROOT
-from tests.support.processes import descendants, is_alive
+from tests.support.processes import command, descendants, is_alive
 from tests.support.waiting import PATIENCE, eventually
 
 SERVER, SESSIONS, OTHERS = "daemon", "nobody", "bin"  # accounts of every host
@@ -280,6 +280,38 @@ class Unreadable(InAPlace):
         self.assertRegex(done.stderr, rf"\Apysftpd: account {SERVER}: \S+: permission denied; install .*\n\Z")
         self.assertEqual(done.returncode, 2)
 
+    def test_what_its_account_may_not_use_is_named_with_the_account(self) -> None:
+        found = python()
+        if found is None:
+            self.skipTest("no Python that other accounts can run")
+        argv = command("pysftpd")
+        argv[1:3] = [f"PYTHONPATH={ROOT}:{LIBRARIES}", found]
+        self.place.chmod(0o755)
+        closed = self.place / "closed"
+        closed.mkdir(0o700)
+        key, users, files = closed / "key", self.place / "users.toml", self.place / "files"
+        key.touch(0o600)
+        users.touch(0o644)
+        files.mkdir()
+        own = self.place / "host-keys"
+        own.mkdir()
+        shutil.chown(own, SERVER)
+        keys = "--host-key-dir", own
+        all_of_them = (
+            (("--host-key", key), f"host key {key}"),
+            (("--host-key-dir", closed / "keys"), f"host key directory {closed}/keys"),
+            ((*keys, "--admin-socket", closed / "admin"), f"admin_socket {closed}/admin"),
+            ((*keys, "--logfile", closed / "log"), f"logfile {closed}/log"),
+            ((*keys, "--pid-file", closed / "pid"), f"pid_file {closed}/pid"),
+            ((*keys, "--users", closed / "users"), f"users file {closed}/users"),
+        )
+        for options, what in all_of_them if IS_HARD else all_of_them[:1]:  # each takes a second
+            words = ("--account", SERVER, "--port", "0", "--users", users, "--sftp-path", files, *options)
+            with self.subTest(what):
+                done = subprocess.run([*argv, *words], capture_output=True, text=True, timeout=PATIENCE)
+                self.assertIn(f"pysftpd: {what}: permission denied for user {SERVER}", done.stderr)
+                self.assertIn(done.returncode, (1, 2))
+
 
 class Asked(unittest.TestCase):
     """What the process that forks does for one that serves SSH and has been taken over."""
@@ -302,7 +334,7 @@ class Asked(unittest.TestCase):
         ticket = Ticket(user, "::1", 22, 1, 3, **fields).packed()
         name = user.name.encode()
         ends = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(pairs)]
-        message = BEGIN + FIRST.pack(1, len(name)) + name + ticket
+        message = BEGIN + FIRST.pack(1, 0, len(name)) + name + ticket
         socket.send_fds(self.sock, [message], [theirs.fileno() for _, theirs in ends])
         for _, theirs in ends:
             theirs.close()
@@ -341,7 +373,7 @@ class Asked(unittest.TestCase):
         """Some (syslog, systemd) believe what the kernel says of each sender, which is another account."""
         user = User("1", "alice", "alice", True, frozenset(), None, SESSIONS)
         name = user.name.encode()
-        message = BEGIN + FIRST.pack(1, len(name)) + name + Ticket(user, "::1", 22, 1, 3).packed()
+        message = BEGIN + FIRST.pack(1, 0, len(name)) + name + Ticket(user, "::1", 22, 1, 3).packed()
         with (
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as service,
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connected,
@@ -361,7 +393,7 @@ class Asked(unittest.TestCase):
         descriptors = f"/proc/{self.forks.pid}/fd"
         before = len(os.listdir(descriptors))
         name = user.name.encode()
-        begin = BEGIN + FIRST.pack(7, len(name)) + name + Ticket(user, "::1", 22, 1, 3).packed()
+        begin = BEGIN + FIRST.pack(7, 0, len(name)) + name + Ticket(user, "::1", 22, 1, 3).packed()
         ends = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(4)]
         for pair in (ends[:2], ends[2:]):  # the same number twice
             socket.send_fds(self.sock, [begin], [theirs.fileno() for _, theirs in pair])
@@ -378,7 +410,7 @@ class Asked(unittest.TestCase):
     def test_one_that_does_not_hear_how_sessions_end_is_not_heard(self) -> None:
         """Or what it is to be told would fill the memory of the process that forks."""
         self.sock.settimeout(2)
-        message = BEGIN + FIRST.pack(1, 0)
+        message = BEGIN + FIRST.pack(1, 0, 0)
         with self.assertRaises(TimeoutError):
             for _ in range(3000):
                 socket.send_fds(self.sock, [message], [])

@@ -35,6 +35,17 @@ class Alone(ResidentCase):
         with self.assertRaises(BlockingIOError):
             listener.accept()
 
+    def test_a_resident_without_a_place_for_its_socket_says_what_to_do(self) -> None:
+        done = subprocess.run(
+            [*command("pysftp-warm"), "--socket", self.place / "none" / "here" / "socket"],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        self.assertIn("none/here/socket: no such file or directory; create ", done.stderr)
+        self.assertIn("or name another with --socket", done.stderr)
+        self.assertEqual(done.returncode, 1)
+
     def test_with_no_socket_or_what_is_none(self) -> None:
         self.assert_serves()
         self.directory.mkdir()

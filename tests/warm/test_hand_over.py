@@ -19,6 +19,12 @@ from tests.support.processes import is_alive
 from tests.support.waiting import PATIENCE, until
 from tests.warm.residents import ResidentCase, status_of
 
+SOON_LOST = """
+from pysftpserver.cli import pysftp_warm
+from pysftpserver.warm import server
+server.LOST = 0.5
+raise SystemExit(pysftp_warm.main())
+"""
 PIDFD_GETFD = 438  # the same number on every architecture
 
 
@@ -106,6 +112,20 @@ class HandedOver(ResidentCase):
         client.process.kill()
         until(lambda: "session closed" in client.log(), "the session ends")
         until(lambda: not is_alive(server), "its process ends")
+
+    def test_a_session_that_does_not_end_with_its_client_is_killed(self) -> None:
+        """One that hangs, or was taken over and does not heed the signal."""
+        self.program.kill()
+        self.program.wait(PATIENCE)
+        program = self.resident(argv=(sys.executable, "-c", SOON_LOST))
+        client = self.client()
+        self.assert_handed_over(client)
+        server = client.server()
+        os.kill(server, signal.SIGSTOP)
+        client.process.kill()
+        until(lambda: not is_alive(server), "it is killed")
+        program.said("a session did not end with its client: killed")
+        self.assert_handed_over(self.client())
 
     def test_a_killed_session_is_told_to_its_client(self) -> None:
         client = self.client()
