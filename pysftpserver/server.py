@@ -17,7 +17,7 @@ from pysftpserver.engine import wire
 from pysftpserver.engine.bulk import TRANSFERS, serve_transfers
 from pysftpserver.engine.limits import Limits
 from pysftpserver.engine.log import DEBUG1, VERBOSE, SFTPLog, file_sink
-from pysftpserver.engine.requests import EXTENDED_REQUESTS, REQUESTS, Request
+from pysftpserver.engine.requests import EXTENDED_REQUESTS, REQUESTS, Request, offered
 from pysftpserver.engine.session import Session
 from pysftpserver.engine.wire import *  # noqa: F403 -- the constants are part of this module's interface
 from pysftpserver.engine.wire import (
@@ -87,7 +87,7 @@ class SFTPServer(Session):
         self.hook = hook
         self.fd_in = fd_in
         self.fd_out = fd_out
-        self._extensions = {name: row for name, row in EXTENDED_REQUESTS.items() if row.is_offered(storage)}
+        self._extensions = offered(type(storage))
         self._refused = _refusals(read_only, allow, deny)
         # bulk.py checks neither the lists nor whether INIT has come.
         self._serves_transfers = not raise_on_error and not self._refused.keys() & {"read", "write"}
@@ -358,7 +358,9 @@ def _event(name: str, arguments: dict[str, Any]) -> SFTPEvent:
 
 def _refusals(read_only: bool, allow: Collection[str] | None, deny: Collection[str]) -> dict[str, str]:
     """The names of the requests that this session refuses, each with a line for the log."""
-    refused = {}
+    refused: dict[str, str] = {}
+    if not read_only and allow is None and not deny:
+        return refused
     known = [*REQUESTS.values(), *EXTENDED_REQUESTS.values()]
     for name in (*deny, *(allow or ())):
         if not any(name == request.name for request in known):

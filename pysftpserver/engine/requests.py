@@ -62,10 +62,6 @@ class Request:
         self.needs = needs
         self.fills = fills
 
-    def is_offered(self, storage: SFTPAbstractServerStorage) -> bool:
-        """Whether the storage has what this extension needs."""
-        return all(_has(type(storage), need) for need in self.needs)
-
 
 def _has(cls: type, need: str) -> bool:
     """Whether a storage class overrides a method; `rename(replace)` asks for that argument as well."""
@@ -252,3 +248,14 @@ EXTENDED_REQUESTS = {
     ),
 }
 # fmt: on
+
+_offered: dict[type, dict[bytes, Request]] = {}
+
+
+def offered(cls: type[SFTPAbstractServerStorage]) -> dict[bytes, Request]:
+    """The extended requests for which a storage class has what they need."""
+    if cls not in _offered:  # each session asks, and classes are few
+        _offered[cls] = {
+            name: row for name, row in EXTENDED_REQUESTS.items() if all(_has(cls, need) for need in row.needs)
+        }
+    return _offered[cls]

@@ -225,6 +225,9 @@ class _Forking:
         """Fork until no process that serves is left, nor any session."""
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # each user takes one
+        if self.run_as is None:  # no look-ups by libraries while this process has capabilities
+            accounts.username(os.getuid())  # prepares for those of sessions
+            accounts.groupname(os.getgid())
         self.segment = _data_segment()
         self._forked = Children(dict.fromkeys(IGNORED, signal.SIG_IGN))
         for place in self._places.values():
@@ -353,9 +356,6 @@ class _Forking:
             end_with_parent(self._pid, signal.SIGKILL)
             name_process(SPARE)
             _rehearse(self._open_sample, 1)
-            if self.run_as is None:  # no look-ups by libraries while this process has capabilities
-                accounts.username(os.getuid())  # not kept: the process may wait for days
-                accounts.groupname(os.getgid())
             with theirs:
                 return socket.recv_fds(theirs, LONGEST, 1 + MOST_DESCRIPTORS)[:2]  # none: to end
 
@@ -477,7 +477,9 @@ def _rehearse(open_sample: Callable[[], SFTPAbstractServerStorage], times: int) 
             encode_packet(wire.SSH2_FXP_STAT, 2, encode_string(b"/")),
         )
     )
-    ticket = Ticket(User("1", "name", "folder", True, frozenset()), "::1", 22, 1, ERROR).packed()
+    # A storage of its own, so that nothing is kept of the host's users: this process may run for months.
+    user = User("1", "name", "folder", True, frozenset(), "rehearsed")
+    ticket = Ticket(user, "::1", 22, 1, ERROR).packed()
     tally = Tally()
     seconds = resource.getrlimit(resource.RLIMIT_CPU)
     for _ in range(times):
@@ -619,7 +621,7 @@ def _serve(
         limits.handles = min(limits.handles, ticket.handles)
         server = engine_of(ticket, storage_of, log, control.metrics, limits, data, audit)
         server.handles.share = share_of(ticket.handles, lambda: control.tell(limited="max_handles"))
-        is_confined = not server.storage.uses_network and server.storage.territory() is not None
+        confines = confines and not server.storage.uses_network and server.storage.territory() is not None
         root = root_of(server, ticket.user)
         if ticket.root not in (None, root):
             raise Refused("the folder was moved, replaced or unmounted since the session began")
@@ -632,7 +634,7 @@ def _serve(
     control.tell(begun=True, root=root)
     signal.signal(STOP, signal.SIG_IGN)  # after the session; before it, one that hangs is ended by it
     try:
-        status = server.run(confines and is_confined, control=control)
+        status = server.run(confines, control=control)
     except Exception as error:
         log.error("the session ends:")
         log.fault(error)

@@ -83,6 +83,11 @@ class GuardedConnection(asyncssh.SSHServerConnection):
         del self.wire.max_size  # type: ignore[attr-defined]
         self._inpbuf = Received(self._inpbuf)  # type: ignore[assignment]
 
+    def log_sent_packet(self, pkttype: int, pktid: int | None, packet: Any, note: str = "") -> None:
+        """Log nothing: asyncssh would put a line together for each packet, and throw it away."""
+
+    log_received_packet = log_sent_packet
+
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
         if self._transport is None:
             return
@@ -187,7 +192,7 @@ class GuardedConnection(asyncssh.SSHServerConnection):
 
     def create_server_channel(self, *arguments: Any, **named: Any) -> asyncssh.SSHServerChannel[Any]:
         channel = super().create_server_channel(*arguments, **named)
-        channel.log_received_packet = channel.log_sent_packet = _ignore  # type: ignore[method-assign, assignment]
+        channel.log_received_packet = channel.log_sent_packet = self.log_sent_packet  # type: ignore[method-assign]
         for name in REFUSED:
             setattr(channel, f"_process_{name}_request", _refuse)
         return channel
@@ -196,7 +201,3 @@ class GuardedConnection(asyncssh.SSHServerConnection):
 def _refuse(packet: SSHPacket) -> bool:
     """The answer to a request in a channel. asyncssh would keep what it says, or begin a task for it."""
     return False
-
-
-def _ignore(*what: object) -> None:
-    """Log nothing: asyncssh would put a line together for each packet, and throw it away."""

@@ -2,6 +2,7 @@
 bytes on.
 
 Both directions are bounded: what the session does not take stays with the client, and the other way round.
+The event loop is told of descriptors: for a socket that it does not know, it would print it into an error.
 What may not enter: SSH, storages, requests.
 """
 
@@ -81,7 +82,7 @@ class Forker:
         self._sessions: dict[int, IsolatedSession] = {}
         self._unsent: deque[tuple[bytes, Sequence[socket.socket | FileIO], int]] = deque()
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(sock, self._heard)
+        self._loop.add_reader(sock.fileno(), self._heard)
         self._tell(RESET)  # a process that this one replaces may have left some
 
     def begin(
@@ -111,8 +112,8 @@ class Forker:
 
     def close(self) -> None:
         """Stop listening."""
-        self._loop.remove_reader(self._sock)
-        self._loop.remove_writer(self._sock)
+        self._loop.remove_reader(self._sock.fileno())
+        self._loop.remove_writer(self._sock.fileno())
 
     def _tell(self, message: bytes, files: Sequence[socket.socket | FileIO] = (), number: int = 0) -> None:
         self._unsent.append((message, files, number))
@@ -124,14 +125,14 @@ class Forker:
             try:
                 socket.send_fds(self._sock, [message], [one.fileno() for one in files])
             except BlockingIOError:
-                self._loop.add_writer(self._sock, self._flush)
+                self._loop.add_writer(self._sock.fileno(), self._flush)
                 return
             except OSError:  # the ticket is too long; or the fork server has ended, as _heard() learns
                 self._loop.call_soon(self._ended, number, NOT_BEGUN)
             for one in files:
                 one.close()
             self._unsent.popleft()
-        self._loop.remove_writer(self._sock)
+        self._loop.remove_writer(self._sock.fileno())
 
     def _heard(self) -> None:
         try:
@@ -220,7 +221,7 @@ class IsolatedSession:
                     one.setblocking(one is not pair[0])
             (self._data, theirs), (self._talk, talk) = pairs
             opened.pop_all()
-        self._loop.add_reader(self._talk, self._heard)
+        self._loop.add_reader(self._talk.fileno(), self._heard)
         self._number: int
         earlier = 0 if before is None else before._number
         self._number = forker.begin(self, ticket, (theirs, talk, *files), earlier)
@@ -274,9 +275,9 @@ class IsolatedSession:
         if bool(self._unsent) != self._is_writing:
             self._is_writing = not self._is_writing
             if self._is_writing:
-                self._loop.add_writer(self._data, self._send)
+                self._loop.add_writer(self._data.fileno(), self._send)
             else:
-                self._loop.remove_writer(self._data)
+                self._loop.remove_writer(self._data.fileno())
         self._will_send = self._is_writing
         if self.at_eof and not self._unsent:
             self._end_of_requests()
@@ -295,9 +296,9 @@ class IsolatedSession:
         """Read from the session as long as the client takes what it says."""
         wants = not (self._is_closed or self._is_silent or self._channel.takes_no_more())
         if wants and not self._reads:
-            self._loop.add_reader(self._data, self._on_readable)
+            self._loop.add_reader(self._data.fileno(), self._on_readable)
         elif self._reads and not wants:
-            self._loop.remove_reader(self._data)
+            self._loop.remove_reader(self._data.fileno())
         self._reads = wants
 
     def _on_readable(self) -> None:
@@ -326,7 +327,7 @@ class IsolatedSession:
             except OSError:
                 message = b""
             if not message:
-                self._loop.remove_reader(self._talk)
+                self._loop.remove_reader(self._talk.fileno())
                 return
             self._act_on(message)
 
@@ -335,7 +336,7 @@ class IsolatedSession:
             self._learn(json.loads(data))
         except Exception:  # somebody may have taken it over, and nothing that it says may do harm here
             self._log.error("the session's process says what makes no sense, and is ended")
-            self._loop.remove_reader(self._talk)
+            self._loop.remove_reader(self._talk.fileno())
             self._channel.finish(EXIT_BROKEN)
             self.cut()
 
@@ -440,7 +441,7 @@ class IsolatedSession:
         """End the session, and kill it if it has not ended after that many seconds."""
         if not self._is_closed:
             self._is_closed = True
-            self._loop.remove_writer(self._data)
+            self._loop.remove_writer(self._data.fileno())
             self._read_or_not()
             self._data.close()
             self._unsent.clear()
@@ -499,7 +500,7 @@ class IsolatedSession:
         return "session_seconds" if said == OUT_OF_TIME else "fault"
 
     def _hear_the_rest(self) -> None:
-        self._loop.remove_reader(self._talk)
+        self._loop.remove_reader(self._talk.fileno())
         with contextlib.suppress(OSError):
             while message := self._talk.recv(LONGEST):
                 self._act_on(message)
