@@ -88,7 +88,11 @@ class Answering(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         self.query = dict(parse_qsl(query, keep_blank_values=True))
         bucket, _, self.key = unquote(path[1:]).partition("/")
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        length = int(self.headers.get("Content-Length", 0))
+        body = self.rfile.read(length)
+        if len(body) < length:  # the client is gone
+            self.close_connection = True
+            return
         self.is_cut = False
         for name, value in list(self.headers.items()):  # Google's words for the same
             if name.lower().startswith("x-goog-"):

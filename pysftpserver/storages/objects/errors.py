@@ -84,7 +84,7 @@ def refusal(status: int, code: str, region: str = "") -> Exception:
         return Refused(status, code, f"The bucket is in another region: {where}")
     if code in _WORDS:
         return Refused(status, code, _WORDS[code])
-    if status in (401, 403):
+    if status in (401, 403) or code == "AccessDenied":
         return SFTPForbidden(f"The store denies access{_of(code)}")
     if status in (429, 503):
         return Refused(status, code, f"The store is busy ({code or status}); try again later")
