@@ -6,6 +6,7 @@ import unittest
 
 from pysftpserver.storages.by_name import SCHEMES
 from tests.mongo import test_contract as of_mongo
+from tests.objects import test_contract as of_objects
 from tests.storages import test_contract_storages
 
 
@@ -14,6 +15,7 @@ class Abilities(unittest.TestCase):
         declared = {
             "plain": test_contract_storages.PlainStorage.unsupported,
             "jail": test_contract_storages.JailWithOpenat2.unsupported,
+            **dict.fromkeys(("s3", "gs", "az"), of_objects.ObjectsKeepTheContract.unsupported),
             "gridfs": of_mongo.GridFSKeepsTheContract.unsupported,
         }
         for name, unsupported in declared.items():
