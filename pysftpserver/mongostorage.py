@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     Document = dict[str, Any]
 
 PATIENCE = 4.0  # seconds to wait for the first answer of the database
+A_DAY = 86_400.0  # seconds
 ATTEMPTS = 5  # to change attributes of a file that others keep replacing
 FIGURES_LAST = 5.0  # seconds to cache the figures of statvfs, which are slow to compute
 MOST_LINK = 4095  # bytes of a link's text
@@ -133,6 +134,15 @@ class SFTPServerMongoStorage(SFTPAbstractServerStorage):
     def remarks(self) -> list[str]:
         """Return a sentence for each kind of file without a path here. Reads all filenames of the bucket."""
         return oddities(self.bucket, self._top)
+
+    def gc(self, older_than: float = A_DAY, is_dry: bool = False) -> list[str]:
+        """Remove the chunks of uploads that a crash has left behind; return a sentence about them.
+
+        older_than: seconds since their last chunk. is_dry: only count them. Raises SFTPException.
+        """
+        from pysftpserver.storages.mongo.gc import collect
+
+        return [collect(self.bucket, older_than, is_dry).sentence(is_dry, older_than / 3600)]
 
     def close_client(self) -> None:
         """Close open files and the connections to the database."""

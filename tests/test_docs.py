@@ -178,7 +178,7 @@ class GridFSPage(unittest.TestCase):
             self.assertIn(words, text)
         self.assertIn(f"`--embedded DIR`, for trials and tests | `{pysftpmongo.EMBEDDED_DATABASE}`", text)
         self.assertIn(f"within {pysftpmongo.PATIENCE:g} seconds", text)
-        self.assertIn(f"({pysftpmongo.OLD:g} by\ndefault", text)
+        self.assertIn(f"({session.OLD:g} by\ndefault", text)
 
 
 class SKSyncPage(unittest.TestCase):

@@ -29,21 +29,7 @@ if TYPE_CHECKING:
 PROG = "pysftpmongo"
 VARIABLE = "PYSFTPMONGO_URI"
 EMBEDDED_DATABASE = "sftp"
-OLD = 24.0  # hours
-MOST_HOURS = 100_000
 PAUSE = 0.1  # seconds between two updates of the progress line
-
-
-def hours(text: str) -> float:
-    """Convert a number of hours, 0 to MOST_HOURS. Raises BadValue for all but digits and one point."""
-    if (
-        len(text) < 12
-        and text.isascii()
-        and text.replace(".", "", 1).isdecimal()
-        and float(text) <= MOST_HOURS
-    ):
-        return float(text)
-    raise BadValue(f"invalid number {text!r}: use 0 to {MOST_HOURS} hours")
 
 
 def database_name(text: str) -> str:
@@ -109,11 +95,7 @@ COMMAND = Command(
         ),
         Option("--gc", help="Remove orphaned chunks, which interrupted uploads leave behind, and exit."),
         Option("--dry-run", help="With --gc, only print what would be removed. The default is to remove it."),
-        Option(
-            "--older-than", metavar="HOURS", convert=hours,
-            help="With --gc, keep uploads that began less than this many hours ago, because they may still "
-            f"be in progress. The default is {OLD:g}.",
-        ),
+        session.OLDER_THAN,
         session.LIST_REQUESTS,
     ),
 )
@@ -233,7 +215,7 @@ def collect_garbage(storage: SFTPServerMongoStorage, log: SFTPLog, options: dict
     """Remove orphaned chunks, or count them, and print the result. Raises SFTPException."""
     from pysftpserver.storages.mongo.gc import collect
 
-    age = OLD if options["older_than"] is None else options["older_than"]
+    age = session.OLD if options["older_than"] is None else options["older_than"]
     on_terminal = os.isatty(2)
     told = progress() if on_terminal else None
     try:
@@ -241,23 +223,16 @@ def collect_garbage(storage: SFTPServerMongoStorage, log: SFTPLog, options: dict
     finally:
         if on_terminal:
             os.write(2, b"\r\x1b[K")
-    done = "would remove" if options["dry_run"] else "removed"
-    line = f"{done} {count(found.orphans, 'orphaned upload')}: {count(found.chunks, 'chunk')}, "
-    line += count(found.bytes, "byte")
-    if found.young:
-        line += f"; {found.young} younger than {count(age, 'hour')} kept"
+    line = found.sentence(options["dry_run"], age)
     print(line, flush=True)
     log.info(line)
     return 0
 
 
-def count(number: float, thing: str) -> str:
-    """Return a number and the name of what it counts, such as "3 files". thing: the singular."""
-    return f"{number:.12g} {thing}{'' if number == 1 else 's'}"
-
-
 def progress() -> Callable[[int], None]:
     """Return a function that shows a number of files in one line on standard error, and updates it."""
+    from pysftpserver.storages.mongo.gc import counted
+
     said = 0.0
 
     def say(looked_at: int) -> None:
@@ -265,7 +240,7 @@ def progress() -> Callable[[int], None]:
         now = time.monotonic()
         if now - said >= PAUSE:
             said = now
-            os.write(2, f"\r{count(looked_at, 'file')} checked".encode())
+            os.write(2, f"\r{counted(looked_at, 'file')} checked".encode())
 
     return say
 

@@ -45,6 +45,10 @@ PROGRAMS = tuple(
             "a MongoDB database (GridFS) over SFTP, started by `sshd`",
         ),
         (
+            "pysftpsite", "pysftpsite", "stdio", "", "storages.md", "cli",
+            "any storage by its name, or several in one tree, over SFTP, started by `sshd`",
+        ),
+        (
             "pysftpd", "pysftpd", "sshd", "sshd", "sshd.md", "sshd",
             "a standalone SSH server for SFTP, with users in Redis or in a file",
         ),

@@ -17,7 +17,7 @@ from pysftpserver.server import SFTPServer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, TypeVar
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 OTHER_PROTOCOLS = ("scp", "rsync")  # first words of commands that are not SFTP
 LONGEST_NAME = 128  # characters
+OLD = 24.0  # hours since an upload began, after which it is not one in progress
+MOST_HOURS = 100_000
 STANDARD_ERROR = "-"  # as the name of an audit log
 
 
@@ -58,6 +60,18 @@ def client_name(text: str) -> str:
     if not text or not text.isprintable() or len(text) > LONGEST_NAME:
         raise BadValue(f"invalid name {text!r}: use 1 to {LONGEST_NAME} printable characters")
     return text
+
+
+def hours(text: str) -> float:
+    """Convert a number of hours, 0 to MOST_HOURS. Raises BadValue for all but digits and one point."""
+    if (
+        len(text) < 12
+        and text.isascii()
+        and text.replace(".", "", 1).isdecimal()
+        and float(text) <= MOST_HOURS
+    ):
+        return float(text)
+    raise BadValue(f"invalid number {text!r}: use 0 to {MOST_HOURS} hours")
 
 
 def log_level(text: str) -> int:
@@ -142,6 +156,18 @@ ALLOW_SETID = Option(
     "--allow-setid",
     help="Keep the set-uid and set-gid bits of permissions that clients send. The default is to drop them.",
 )
+ALLOW_HOME = Option(
+    "--allow-home-in-jail",
+    help="Serve a directory that holds the account's home directory, its .ssh or its start-up files. "
+    "The default is to refuse it, because clients could make the account run their programs.",
+)
+OLDER_THAN = Option(
+    "--older-than",
+    metavar="HOURS",
+    convert=hours,
+    help="With --gc, keep uploads that began less than this many hours ago, because they may still be in "
+    f"progress. The default is {OLD:g}.",
+)
 LIST_REQUESTS = Option(
     "-Q", "--list-requests", instead=lambda _: "\n".join(request_names()),
     help="Print the names of all requests, for use with -p and -P, and exit.",
@@ -199,6 +225,31 @@ def kind_of(base: type[Storage], options: dict[str, Any]) -> type[Storage]:
 
             mixins.append(AtomicUploads)
     return type(base.__name__, (*mixins, base), {}) if mixins else base
+
+
+def check_jail(chroot: str, options: dict[str, Any], files: Sequence[str] = ()) -> None:
+    """Refuse a jail that holds what this account runs, the records of the session, or files that lead to it.
+
+    files: of the last kind. Raises BadInput.
+    """
+    from pysftpserver.host import homes
+
+    try:
+        root = os.stat(chroot)
+        held = None if options["allow_home_in_jail"] else homes.held_by(chroot)
+    except (OSError, ValueError):
+        return  # what opens the jail says what is wrong
+    if held is not None:
+        message = (
+            f"chroot {chroot}: it holds {held}, so clients could make this account run programs; name a "
+            "directory beside that, or add --allow-home-in-jail"
+        )
+        raise BadInput(message, "the chroot directory holds start-up files of the account")
+    records = [("log file", options["logfile"]), ("audit log", options["audit"])]
+    for what, path in (*records, *(("file", file) for file in files)):
+        if path not in (None, "", STANDARD_ERROR) and homes.is_in(path, root):
+            message = f"{what} {path}: clients could change it; name a file outside of the jail {chroot}"
+            raise BadInput(message, f"the {what} is in the jail")
 
 
 def set_home(storage: SFTPAbstractServerStorage, start_directory: str, place: str) -> None:

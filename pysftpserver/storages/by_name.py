@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.storages.sitefile import Mounted
 
     Open = Callable[["Name", "Opening"], SFTPAbstractServerStorage]
 
@@ -29,7 +30,8 @@ class Opening:
     """How storages are opened, the same for each name that leads to another.
 
     values: of the fields in names. dress: returns the class to use for one of real files, such as one that
-    makes uploads appear whole. is_touched: whether to make what a database lacks, such as indexes.
+    makes uploads appear whole. is_touched: whether to make what a database lacks, such as indexes. tell: is
+    told why one of several storages is away.
     """
 
     def __init__(
@@ -37,8 +39,9 @@ class Opening:
         values: Mapping[str, str] = NOBODY,
         dress: Callable[[type], type] = lambda kind: kind,
         is_touched: bool = True,
+        tell: Callable[[str], object] = lambda text: None,
     ) -> None:
-        self.values, self.dress, self.is_touched = values, dress, is_touched
+        self.values, self.dress, self.is_touched, self.tell = values, dress, is_touched, tell
 
 
 class Scheme:
@@ -47,7 +50,8 @@ class Scheme:
     form: of its names, for help and pages. what: it is, for pages. extra: the one that installs its library;
     "" for none. opens: opens one; it raises ValueError, OSError, SFTPException or BadInput. uses_network:
     whether it talks to other hosts; None: the storage that was opened says so. is_url: whether fields are
-    percent-encoded. module: what to import before the process is confined.
+    percent-encoded. module: what to import before the process is confined. cannot: methods, and attributes
+    that SETSTAT sets, which the storage lacks, as its test declares to the contract suite; None: it depends.
     """
 
     def __init__(
@@ -59,8 +63,10 @@ class Scheme:
         uses_network: bool | None,
         module: str,
         is_url: bool = False,
+        cannot: str | None = None,
     ) -> None:
         self.form, self.what, self.extra, self.opens = form, what, extra, opens
+        self.cannot = None if cannot is None else frozenset(cannot.split())
         self.uses_network, self.module, self.is_url = uses_network, module, is_url
 
 
@@ -68,8 +74,11 @@ class Name:
     """A storage's name, taken apart and checked as far as text can be. scheme: its key in SCHEMES.
 
     place: what follows the scheme and its colon; of a class, `MODULE:CLASS`; of a site file, its path; of a
-    URL, all of it. settings: of gridfs, by name. arguments: of a class, JSON.
+    URL, all of it. settings: of gridfs, by name. arguments: of a class, JSON. is_read_only: whether a site
+    file says so.
     """
+
+    is_read_only = False
 
     def __init__(self, text: str) -> None:
         """Raises ValueError, whose text has no secrets."""
@@ -205,26 +214,79 @@ def opened(name: Name, key: str, opening: Opening) -> SFTPAbstractServerStorage:
         raise BadInput(f"{key}: {what}: {one_line(str(error))}") from None
 
 
-def prepare(name: Name) -> None:
-    """Import what storages of this kind need, because a confined process cannot. Raises BadInput."""
-    if name.scheme == CLASS:
-        named(name.place, "storage")
-    elif name.kind.module:
-        import pkgutil
+def parts(name: Name, key: str, opening: Opening) -> list[tuple[str, Name]]:
+    """Every storage that a name leads to: itself, or what its site file names, each with its place there.
 
+    Raises BadInput.
+    """
+    if name.scheme != SITE:
+        return [(key, name)]
+    from pysftpserver.storages import sitefile
+
+    path = _filled(name, key, opening)
+    site = sitefile.read(path)
+    place = f"{path}: storage"
+    found = [(place, _of_site(site.storage, place, opening))]
+    for mount in site.mounts:
+        found.append((mount.place, _of_site(mount.storage, mount.place, opening)))
+        found[-1][1].is_read_only = mount.read_only
+    return found
+
+
+def _of_site(text: str, place: str, opening: Opening) -> Name:
+    name = parse(text, place, tuple(opening.values))
+    if name.scheme == SITE:
+        raise BadInput(f"{place}: a site file cannot name another")
+    return name
+
+
+def _filled(name: Name, key: str, opening: Opening) -> str:
+    try:
+        return name.path(opening.values)
+    except ValueError as error:
+        raise BadInput(f"{key}: {error}") from None
+
+
+def directories(name: Name, key: str, opening: Opening) -> list[str]:
+    """The directories of this host that clients cannot leave, and may change. Raises BadInput."""
+    names = parts(name, key, opening)
+    return [_filled(part, place, opening) for place, part in names if part.scheme == "jail"]
+
+
+def files(name: Name, key: str, opening: Opening) -> list[str]:
+    """The files of this host that a name leads to, and clients must not change. Raises BadInput."""
+    names = [(key, name), *parts(name, key, opening)]
+    return [_filled(part, place, opening) for place, part in names if part.scheme in (SITE, "gridfs")]
+
+
+def uses_network(name: Name, key: str, opening: Opening) -> bool:
+    """Whether storages with this name talk to other hosts, or may. Raises BadInput."""
+    return any(_uses_network(part, place) for place, part in parts(name, key, opening))
+
+
+def _uses_network(name: Name, key: str) -> bool:
+    if name.scheme == CLASS:
+        return bool(getattr(named(name.place, key), "uses_network", True))
+    return name.kind.uses_network is not False
+
+
+def prepare(name: Name, key: str, opening: Opening) -> None:
+    """Import what storages with this name need, because a confined process cannot. Raises BadInput."""
+    import pkgutil
+
+    names = parts(name, key, opening)
+    for place, part in names:
+        if part.scheme == CLASS:
+            named(part.place, place)
+    modules = {part.kind.module: part.kind.extra for _, part in [(key, name), *names]}
+    if len(names) > 1:
+        modules["pysftpserver.mountedstorage"] = ""
+    for module, extra in modules.items():
         try:
-            pkgutil.resolve_name(name.kind.module)
+            if module:
+                pkgutil.resolve_name(module)
         except ModuleNotFoundError as error:
-            raise missing(one_line(error.name or "a library"), name.kind.extra) from None
-
-
-def uses_network(name: Name) -> bool:
-    """Whether storages with this name talk to other hosts, or may. Raises BadInput if a class is missing."""
-    if name.kind.uses_network is not None:
-        return name.kind.uses_network
-    if name.scheme == CLASS:
-        return bool(getattr(named(name.place, "storage"), "uses_network", True))
-    return True
+            raise missing(one_line(error.name or "a library"), extra) from None
 
 
 # --- the storages -------------------------------------------------------------------------------------------
@@ -349,9 +411,36 @@ def _class(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
 
 
 def _site(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
-    from pysftpserver.storages.sitefile import open_site  # type: ignore[import-not-found,unused-ignore]
+    from pysftpserver.storages import sitefile
 
-    return open_site(name.path(opening.values), opening)  # type: ignore[no-any-return,unused-ignore]
+    path = name.path(opening.values)
+    site = sitefile.read(path)
+    place = f"{path}: storage"
+    top = opened(_of_site(site.storage, place, opening), place, opening)
+    if not site.mounts:
+        return top
+    from pysftpserver.mountedstorage import (  # type: ignore[import-not-found,unused-ignore]
+        SFTPServerMountedStorage,
+    )
+
+    mounts = {os.fsencode(mount.path): _mount(mount, opening) for mount in site.mounts}
+    return SFTPServerMountedStorage(top, mounts, across=site.across)  # type: ignore[no-any-return,unused-ignore]
+
+
+def _mount(mount: Mounted, opening: Opening) -> Any:
+    """A mount, whose storage is opened when it is needed. Raises BadInput for a name that cannot be meant."""
+    from pysftpserver.mountedstorage import Mount  # type: ignore[import-not-found,unused-ignore]
+
+    name = _of_site(mount.storage, mount.place, opening)
+
+    def open_it() -> SFTPAbstractServerStorage:
+        try:
+            return opened(name, mount.place, opening)
+        except BadInput as error:
+            opening.tell(error.message)
+            raise
+
+    return Mount(open_it, mount.read_only, uses_network=_uses_network(name, mount.place))
 
 
 def maker(name: str, key: str) -> Callable[..., Any]:
@@ -419,31 +508,32 @@ CREDENTIALS = {
     "sftp": "no password in a name; use a key (key=FILE), an agent or ssh_config",
     "fsspec": "no password in a name; fsspec reads it from its own configuration or the environment",
 }
+_OF_OBJECTS = "symlink readlink link statvfs fstatvfs fsync owner permissions times"
 SCHEMES = {
     "plain": Scheme(
         "plain[:DIRECTORY]", "this host's file system, starting in a directory", "", _plain, False,
-        "pysftpserver.storage",
+        "pysftpserver.storage", cannot="",
     ),
     "jail": Scheme(
         "jail:DIRECTORY", "a directory of this host, which clients cannot leave", "", _jail, False,
-        "pysftpserver.virtualchroot",
+        "pysftpserver.virtualchroot", cannot="",
     ),
     "gridfs": Scheme(
         "gridfs:FILE[?bucket=NAME&prefix=DIR&database=NAME]",
         "a GridFS bucket in MongoDB; the first line of FILE is the URI", "mongo", _gridfs, True,
-        "pysftpserver.mongostorage",
+        "pysftpserver.mongostorage", cannot="link",
     ),
     "s3": Scheme(
         "s3://BUCKET[/PREFIX][?SETTING=VALUE&...]", "a bucket of S3, or of what speaks its protocol",
-        "objects", _objects, True, "pysftpserver.objectstorage", is_url=True,
+        "objects", _objects, True, "pysftpserver.objectstorage", is_url=True, cannot=_OF_OBJECTS,
     ),
     "gs": Scheme(
         "gs://BUCKET[/PREFIX][?SETTING=VALUE&...]", "a bucket of Google Cloud Storage", "objects", _objects,
-        True, "pysftpserver.objectstorage", is_url=True,
+        True, "pysftpserver.objectstorage", is_url=True, cannot=_OF_OBJECTS,
     ),
     "az": Scheme(
         "az://CONTAINER[/PREFIX][?SETTING=VALUE&...]", "a container of Azure Blob Storage", "objects",
-        _objects, True, "pysftpserver.objectstorage", is_url=True,
+        _objects, True, "pysftpserver.objectstorage", is_url=True, cannot=_OF_OBJECTS,
     ),
     "sftp": Scheme(
         "sftp://[USER@]HOST[:PORT][/DIR][?SETTING=VALUE&...]", "another SFTP server", "", _proxy, True,
@@ -454,6 +544,42 @@ SCHEMES = {
         _fsspec, True, "pysftpserver.fsspecstorage", is_url=True,
     ),
     CLASS: Scheme("MODULE:CLASS [JSON]", "a class of yours, with its arguments", "", _class, None, ""),
-    SITE: Scheme("FILE.toml", "a site file: several storages in one tree", "", _site, None, ""),
+    SITE: Scheme(
+        "FILE.toml", "a site file: several storages in one tree", "", _site, None,
+        "pysftpserver.storages.sitefile",
+    ),
 }  # fmt: skip
 FORMS = ", ".join(scheme.form for scheme in list(SCHEMES.values())[:-1]) + f" or {SCHEMES[SITE].form}"
+
+
+# --- for pages ----------------------------------------------------------------------------------------------
+
+#: What people ask for, and the methods or attributes that it takes.
+ABILITIES = {
+    "links": "symlink readlink",
+    "hard links": "link",
+    "times": "times",
+    "permissions": "permissions",
+    "owners": "owner",
+    "`df`": "statvfs",
+    "`fsync`": "fsync",
+}
+
+
+def markdown_table() -> str:
+    """The storages for the page."""
+    rows = ["| name | is | install |", "| --- | --- | --- |"]
+    for scheme in SCHEMES.values():
+        install = f"`pip install '.[{scheme.extra}]'`" if scheme.extra else ""
+        rows.append(f"| `{scheme.form}` | {scheme.what} | {install} |".replace("  |", " |"))
+    return "\n".join(rows) + "\n"
+
+
+def ability_table() -> str:
+    """What the storages can do, for the page."""
+    rows = [f"| | {' | '.join(ABILITIES)} |", "| --- |" + " --- |" * len(ABILITIES)]
+    for name, scheme in SCHEMES.items():
+        if scheme.cannot is not None:
+            marks = ("no" if scheme.cannot & set(needs.split()) else "yes" for needs in ABILITIES.values())
+            rows.append(f"| `{name}` | {' | '.join(marks)} |")
+    return "\n".join(rows) + "\n"

@@ -26,6 +26,18 @@ class Collected:
     def __init__(self) -> None:
         self.orphans = self.chunks = self.bytes = self.young = 0
 
+    def sentence(self, dry_run: bool, hours: float) -> str:
+        """The result in words. hours: the least age of orphans."""
+        done = "would remove" if dry_run else "removed"
+        line = f"{done} {counted(self.orphans, 'orphaned upload')}: {counted(self.chunks, 'chunk')}, "
+        line += counted(self.bytes, "byte")
+        return f"{line}; {self.young} younger than {counted(hours, 'hour')} kept" if self.young else line
+
+
+def counted(number: float, thing: str) -> str:
+    """Return a number and the name of what it counts, such as "3 files". thing: the singular."""
+    return f"{number:.12g} {thing}{'' if number == 1 else 's'}"
+
 
 @answers
 def collect(

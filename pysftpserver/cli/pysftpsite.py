@@ -1,0 +1,219 @@
+"""pysftpsite: SFTP on standard input and output, for any storage that has a name.
+
+What may not enter: concrete storages, the syntax of names.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from pysftpserver.cli import common, session
+from pysftpserver.cli.options import Command, Option
+from pysftpserver.failures import BadInput, Unavailable, one_line
+from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.storages import by_name, syntax
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.engine.log import SFTPLog
+    from pysftpserver.storages.checking import Outcome
+
+PROG = "pysftpsite"
+WHAT = "NAME"
+
+# fmt: off
+COMMAND = Command(
+    PROG,
+    description="Serves any storage over SFTP on standard input and output.",
+    epilog='Started by sshd, for example from this line in authorized_keys: restrict,command="pysftpsite '
+    's3://acme-files/{user} --user alice" ssh-ed25519 AAAA... NAME is one of: '
+    f"{by_name.FORMS}. Credentials never stand in a name; docs/storages.md says where they come from.",
+    arguments=[(WHAT, "The name of the storage. Clients see its top as /.")],
+    options=(
+        Option(
+            "--user", metavar="USER", convert=session.client_name,
+            help="What {user} in names stands for. The default is $USER, or the account's name.",
+        ),
+        Option(
+            "--check",
+            help="Connect to the storage, try what sessions do in a directory that is removed again, print "
+            "what works, how long it takes and what the storage cannot do, and exit.",
+        ),
+        Option("--gc", help="Remove what interrupted uploads have left in the storage, and exit."),
+        Option("--dry-run", help="With --gc, only print what would be removed. The default is to remove it."),
+        session.OLDER_THAN,
+        *session.LOG_OPTIONS,
+        session.CLIENT_NAME,
+        Option(
+            "-d", "--start-directory", metavar="DIR", default="/",
+            help="Start sessions in this directory of the storage. The default is its root.",
+        ),
+        *session.ACCESS_OPTIONS,
+        *session.LIMIT_OPTIONS,
+        *session.SECURITY_OPTIONS,
+        session.ALLOW_SETID,
+        session.ALLOW_HOME,
+        session.LIST_REQUESTS,
+    ),
+)
+# fmt: on
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """Raises BadInput for options that exclude each other."""
+    message = ""
+    if options["check"] and options["gc"]:
+        message = "--check and --gc: give only one of them"
+    elif not options["gc"] and (options["dry_run"] or options["older_than"] is not None):
+        message = "--dry-run and --older-than require --gc"
+    elif options["gc"] and options["read_only"] and not options["dry_run"]:
+        message = "--gc removes uploads, and --read-only forbids that; add --dry-run, or omit one of them"
+    if message:
+        raise BadInput(message)
+
+
+def user_of(options: dict[str, Any]) -> str:
+    """What {user} stands for."""
+    from pysftpserver.stdio import user
+
+    return options["user"] if options["user"] is not None else os.environ.get("USER") or user()
+
+
+class Meant:
+    """The storage that the options name. Everything here raises BadInput."""
+
+    def __init__(self, options: dict[str, Any], log: SFTPLog) -> None:
+        self.opening = by_name.Opening(
+            {"user": user_of(options)},
+            lambda kind: session.kind_of(kind, options),
+            not options["read_only"] and not options["check"] and not options["gc"],
+            lambda text: log.error(one_line(text)),
+        )
+        self.name = by_name.parse(options[WHAT], WHAT, ("user",))
+
+    def check_places(self, options: dict[str, Any]) -> None:
+        """Refuse jails that hold start-up files, records, or files that lead here."""
+        jails = by_name.directories(self.name, WHAT, self.opening)
+        if jails:
+            files = by_name.files(self.name, WHAT, self.opening)
+            for path in jails:
+                session.check_jail(path, options, files)
+
+    def open(self) -> SFTPAbstractServerStorage:
+        """The storage. Raises Unavailable as well."""
+        return by_name.opened(self.name, WHAT, self.opening)
+
+    def parts(self) -> Iterator[tuple[str, by_name.Name, SFTPAbstractServerStorage | BadInput, float]]:
+        """Yield every storage in it: its place, its name, itself or why it cannot be opened, and seconds."""
+        for place, name in by_name.parts(self.name, WHAT, self.opening):
+            began = time.perf_counter()
+            opened: SFTPAbstractServerStorage | BadInput
+            try:
+                opened = by_name.opened(name, place, self.opening)
+            except BadInput as error:
+                opened = error
+            yield place, name, opened, time.perf_counter() - began
+            if not isinstance(opened, BadInput):
+                close(opened)
+
+
+def close(storage: SFTPAbstractServerStorage) -> None:
+    """Close the connections of a storage that has any."""
+    close_client = getattr(storage, "close_client", None)
+    if close_client is not None:
+        close_client()
+
+
+# --- what the command does ----------------------------------------------------------------------------------
+
+
+def serve_session(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:
+    """Serve one session; return the exit status. Raises BadInput, Unavailable."""
+    meant.check_places(options)
+    storage = meant.open()
+    try:
+        session.set_home(storage, options["start_directory"], "storage")
+        return session.serve(PROG, storage, log, options)
+    except SFTPException as error:
+        raise Unavailable(f"{WHAT}: {error}", "the storage cannot be used") from None
+    finally:
+        close(storage)
+
+
+def check(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:
+    """Try the operations, and print a table. Returns 1 if one fails, else 0. Raises BadInput."""
+    from pysftpserver.storages import checking
+
+    meant.check_places(options)
+    allowed = options["allow_requests"]
+    refused = {*options["deny_requests"], *(set(session.request_names()) - set(allowed) if allowed else ())}
+    has_failed = False
+    for place, name, storage, seconds in meant.parts():
+        print(f"{one_line(syntax.shown(options[WHAT]) if place == WHAT else place)}:")
+        print(f"  {'operation':<24}{'result':<8}{'ms':>10}", flush=True)
+        if isinstance(storage, BadInput):
+            words = storage.message.removeprefix(f"{place}: ")
+            outcomes = iter([checking.Outcome("connect", checking.FAILED, words, seconds)])
+        else:
+            show(checking.Outcome("connect", checking.WORKS, "", seconds))
+            outcomes = checking.check(storage, options["read_only"] or name.is_read_only, refused)
+        for outcome in outcomes:
+            show(outcome)
+            has_failed = has_failed or outcome.result == checking.FAILED
+    return int(has_failed)
+
+
+def show(outcome: Outcome) -> None:
+    """Print a line of the table."""
+    line = f"  {outcome.operation:<24}{outcome.result:<8}{outcome.seconds * 1000:>10.1f}"
+    print(f"{line}  {one_line(outcome.words)}".rstrip(), flush=True)
+
+
+def collect_garbage(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:
+    """Remove what interrupted uploads have left, or count it, and print the result.
+
+    Returns 1 if a storage cannot be reached, else 0. Raises BadInput if there is none that keeps parts.
+    """
+    seconds = (session.OLD if options["older_than"] is None else options["older_than"]) * 3600
+    status, has_any = 0, False
+    for place, name, storage, _ in meant.parts():
+        gc = None if name.is_read_only else getattr(storage, "gc", None)
+        try:
+            if isinstance(storage, BadInput):
+                raise storage
+            lines = gc(seconds, options["dry_run"]) if gc is not None else []
+        except (BadInput, SFTPException, OSError) as error:
+            common.tell(f"{PROG}: {one_line(place)}: {one_line(str(error))}")
+            status, has_any = 1, True
+            continue
+        has_any = has_any or gc is not None
+        for line in lines:
+            print(one_line(line), flush=True)
+            log.info(one_line(line))
+    if not has_any:
+        raise BadInput(f"{WHAT}: --gc is for storages that keep parts of uploads: gridfs, s3, gs, az")
+    return status
+
+
+def serve(arguments: Sequence[str]) -> int:
+    """Parse the arguments and do what they ask for. Raises BadInput."""
+    options = COMMAND.parse(arguments)
+    check_options(options)
+    if options["name"] is None and options["user"] is not None:
+        options["name"] = options["user"]
+    log = session.open_log(PROG, options)
+    run = check if options["check"] else collect_garbage if options["gc"] else serve_session
+    try:
+        return run(Meant(options, log), log, options)
+    except BadInput as error:
+        if error.public == error.message:  # which names hosts and paths
+            raise type(error)(error.message, "the storage cannot be used") from None
+        raise
+
+
+main = common.main_of(PROG, serve)

@@ -1,0 +1,161 @@
+"""bin/pysftpsite: storages by their names, what is refused, --check and --gc."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from typing import Any
+from unittest import mock
+
+from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+from pysftpserver.cli import pysftpsite
+from pysftpserver.cli.parser import build_parser
+from pysftpserver.pysftpexceptions import SFTPFailure
+from pysftpserver.storage import SFTPServerStorage
+from tests.cli.commands import CommandCase
+from tests.support.auditing import records_of
+from tests.support.packets import request, string
+
+WHERE = request("realpath", 1, string(b"."))
+STAT = request("stat", 2, string(b"/inside"))
+
+
+class ThreeMethods(SFTPAbstractServerStorage):
+    """A storage that can be listed and nothing else."""
+
+    home = b"/"
+    uses_network = False
+
+    def opendir(self, path: bytes) -> Any:
+        return iter([])
+
+    def stat(self, path: bytes) -> Any:
+        return SFTPServerStorage("/").stat(b"/")
+
+
+class Lying(SFTPServerStorage):
+    """A storage that loses what is appended, and whose disk is full for directories; "gc" is its own."""
+
+    def write(self, handle: Any, off: int, chunk: Any) -> None:
+        super().write(handle, off, chunk if len(chunk) > 4 else b"")
+
+    def symlink(self, linkpath: bytes, target: bytes) -> None:
+        raise SFTPFailure("The disk\nis full")
+
+    def gc(self, older_than: float, is_dry: bool) -> list[str]:
+        return [f"{older_than} {is_dry}"]
+
+
+class Sessions(CommandCase):
+    prog = "pysftpsite"
+
+    def test_a_session_is_in_the_directory_of_the_user_who_is_told(self) -> None:
+        (self.jail / "alice").mkdir()
+        (self.jail / "alice" / "inside").write_bytes(b"")
+        (self.jail / "bob").mkdir()
+        name, audit = f"jail:{self.jail}/{{user}}", self.place / "audit"
+        for words, user, kind in (
+            (["--user", "alice", "--audit", audit], "bob", "attrs"),
+            ([], "alice", "attrs"),
+            ([], "bob", "status"),
+        ):
+            with self.subTest(words, user=user):
+                where, there = self.serve(*words, name, requests=WHERE + STAT, variables={"USER": user})
+                self.assertEqual((where.content[0].name, there.kind), (b"/", kind))
+        self.assertEqual({record["user"] for record in records_of(audit.read_bytes())}, {"alice"})
+
+    def test_what_is_refused_under_sshd_names_no_path_of_the_host(self) -> None:
+        for words in ([f"jail:{self.jail}/none"], [f"jail:{self.jail}/{{user}}", "--user", ".."]):
+            done = self.run_it(*words, under_sshd=True)
+            self.assertNotIn(str(self.place), self.assert_refused(done, "the storage cannot be used"))
+
+
+class InThisProcess(CommandCase):
+    prog = "pysftpsite"
+
+    def say(self, *words: Any) -> tuple[int, str, str]:
+        """Run the command: exit status, standard output, standard error."""
+        told: list[str] = []
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output), mock.patch("pysftpserver.cli.common.tell", told.append):
+            status = pysftpsite.main(["--logfile", str(self.place / "log"), *map(os.fspath, words)])
+        return status, output.getvalue(), "\n".join(told)
+
+    def results(self, text: str) -> dict[str, str]:
+        """The column "result" of a table, by operation."""
+        return {line[2:26].strip(): line[26:34].strip() for line in text.splitlines()[2:]}
+
+    def test_help_is_sentences_that_name_defaults(self) -> None:
+        self.assert_help_is_complete(build_parser(pysftpsite.COMMAND))
+
+    def test_a_check_tries_everything_and_leaves_nothing(self) -> None:
+        status, text, _ = self.say("--check", f"jail:{self.jail}")
+        self.assertEqual(set(self.results(text).values()), {"works"})
+        self.assertEqual((status, len(self.results(text)), os.listdir(self.jail)), (0, 22, []))
+        self.assertRegex(text, r"(?m)^  upload +works +[0-9]+\.[0-9]$")
+
+    def test_a_check_leaves_out_what_sessions_may_not_do(self) -> None:
+        status, text, _ = self.say("--check", "-R", "-P", "statvfs", f"jail:{self.jail}")
+        self.assertEqual(list(self.results(text)), ["connect", "list a directory", "attributes"])
+        self.assertEqual((status, text.splitlines()[0]), (0, f"jail:{self.jail}:"))
+
+    def test_a_check_says_what_a_storage_cannot_do_and_that_is_no_failure(self) -> None:
+        status, text, _ = self.say("--check", f"{__name__}:ThreeMethods")
+        found = self.results(text)
+        self.assertEqual((status, found["attributes"], found["upload"]), (0, "works", "cannot"))
+
+    def test_a_check_finds_what_fails_and_what_is_not_true(self) -> None:
+        status, text, _ = self.say("--check", f'{__name__}:Lying ["{self.jail}"]')
+        found = {name for name, result in self.results(text).items() if result == "failed"}
+        self.assertEqual((status, found), (1, {"append", "symbolic link"}))
+        self.assertIn("the content is another\n", text)
+        self.assertIn("the disk\\nis full\n", text)
+        self.assertEqual(os.listdir(self.jail), [])
+
+    def test_a_check_of_a_storage_that_is_not_there_is_status_1(self) -> None:
+        status, text, _ = self.say("--check", f"jail:{self.jail}/none")
+        self.assertEqual((status, self.results(text)), (1, {"connect": "failed"}))
+        self.assertIn("no such file or directory", text)
+
+    def test_garbage_is_collected_where_the_storage_has_any(self) -> None:
+        lying = f'{__name__}:Lying ["{self.jail}"]'
+        self.assertEqual(self.say("--gc", lying)[:2], (0, "86400.0 False\n"))
+        self.assertEqual(self.say("--gc", "--dry-run", "--older-than", "1", lying)[:2], (0, "3600.0 True\n"))
+        status, _, said = self.say("--gc", f"jail:{self.jail}")
+        self.assertEqual((status, "storages that keep parts" in said), (2, True))
+
+    def test_options_that_exclude_each_other_and_names_that_cannot_be_meant_are_status_2(self) -> None:
+        jail = f"jail:{self.jail}"
+        for words, reason in (
+            (["--check", "--gc", jail], "give only one"),
+            (["--dry-run", jail], "require --gc"),
+            (["--gc", "-R", jail], "--read-only forbids"),
+            (["/srv/files"], "unknown storage; write plain"),
+            (["s3://key:secret@bucket"], "no credentials in a name"),
+            ([f"{jail}/{{folder}}"], "{folder}: no folder is known here"),
+            ([f"{jail}/{{user}}", "--user", "a/b"], "not a single name"),
+            (["--user", "", jail], "invalid name"),
+        ):
+            with self.subTest(words):
+                status, _, said = self.say(*words)
+                self.assertEqual((status, said.count("\n")), (2, 0))
+                self.assertIn(reason, said)
+                self.assertNotIn("secret", said)
+
+    def test_a_jail_must_not_hold_start_up_files_records_or_the_file_that_names_it(self) -> None:
+        jail, home = f"jail:{self.jail}", {"HOME": str(self.jail / "home")}
+        site = self.jail / "site.toml"
+        site.write_text(f'storage = "{jail}"\n')
+        for words, reason in (
+            ([jail, "--audit", self.jail / "audit"], "audit log"),
+            ([site], "clients could change it"),
+            (["--check", site], "clients could change it"),
+        ):
+            with self.subTest(words):
+                status, _, said = self.say(*words)
+                self.assertEqual((status, reason in said), (2, True), said)
+        with mock.patch.dict(os.environ, home):
+            for name in (jail, site):
+                status, _, said = self.say(name)
+                self.assertEqual((status, "--allow-home-in-jail" in said), (2, True), said)
