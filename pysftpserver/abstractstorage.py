@@ -248,3 +248,19 @@ class SFTPAbstractServerStorage:
     def fstatvfs(self, handle: Any) -> StatVFS:
         """The same for an open file."""
         raise SFTPUnsupported
+
+
+def moves_by_descriptor(storage: SFTPAbstractServerStorage, method: str) -> bool:
+    """Whether moving bytes through fileno() means the same as calling that method, "read" or "write".
+
+    It does not when a subclass overrides the method and leaves fileno() as its base class has it: a
+    storage that decrypts in read() must not be bypassed.
+    """
+    if method in getattr(storage, "__dict__", ()):
+        return False
+    for cls in type(storage).__mro__:
+        if "fileno" in vars(cls):
+            return True
+        if method in vars(cls):
+            return False
+    return False

@@ -50,6 +50,10 @@ class SFTPFailure(SFTPException):
     """Any failure that has no status of its own."""
 
 
+class SFTPUnavailable(SFTPFailure):
+    """What the storage needs, such as another server, cannot be reached now. The same may work later."""
+
+
 class SFTPEndOfFile(SFTPException):
     """Nothing follows: the end of a file or of a listing."""
 

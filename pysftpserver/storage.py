@@ -108,6 +108,10 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
             todo += target.split(b"/")[::-1]
         return b"/" + b"/".join(names)
 
+    def _final(self, path: bytes) -> bytes:
+        """The path where a file is that is opened by path: links are followed."""
+        return self.realpath(path)
+
     def userhome(self, user: bytes) -> bytes:
         if not user:
             return self.home

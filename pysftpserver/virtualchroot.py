@@ -63,7 +63,18 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
         # As long as no path has led to another mount, everything is on the root's file system, and need
         # not be asked one by one whether it is procfs's. The first path that does ends that.
         self._is_one_mount = available and not is_on_procfs(self._root)
+        self._resolve = RESOLVE
         self.home = self.realpath(home)
+
+    def refuse_links(self) -> None:
+        """From now on, fail for paths with links: they are resolved by who calls, with realpath().
+
+        So no link that appears between that and the call leads anywhere.
+        """
+        self._resolve |= RESOLVE_NO_SYMLINKS
+
+    def _final(self, path: bytes) -> bytes:
+        return path if self._resolve & RESOLVE_NO_SYMLINKS else self.realpath(path)
 
     def __del__(self) -> None:
         if hasattr(self, "_root"):
@@ -87,15 +98,15 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
         flags |= os.O_CLOEXEC
         if self._is_one_mount:
             try:
-                return openat2(self._root, path, flags, mode, RESOLVE | RESOLVE_NO_XDEV)
+                return openat2(self._root, path, flags, mode, self._resolve | RESOLVE_NO_XDEV)
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
             self._is_one_mount = False
         if self._openat2:
-            descriptor = openat2(self._root, path, flags, mode, RESOLVE)
+            descriptor = openat2(self._root, path, flags, mode, self._resolve)
         else:
-            descriptor = walk(self._root, path, flags, mode)
+            descriptor = walk(self._root, path, flags, mode, bool(self._resolve & RESOLVE_NO_SYMLINKS))
         if not flags & os.O_PATH and is_on_procfs(descriptor):
             # A /proc mounted inside the jail: its files are this process's memory and other processes'
             # secrets. They can be seen to be there, and neither opened nor listed.
@@ -154,8 +165,10 @@ def _identity(st: os.stat_result) -> tuple[int, int]:
     return st.st_dev, st.st_ino
 
 
-def walk(root: int, path: bytes, flags: int, mode: int = 0) -> int:
+def walk(root: int, path: bytes, flags: int, mode: int = 0, refuse_links: bool = False) -> int:
     """What openat2 does with RESOLVE_IN_ROOT, step by step: open path with the directory root as `/`.
+
+    refuse_links: do what it does with RESOLVE_NO_SYMLINKS.
 
     Every step opens one name with O_NOFOLLOW, so a link that appears between two calls is an error and
     never a way out; the text of a link is walked like the path itself; `..` goes back to the root and
@@ -198,11 +211,11 @@ def walk(root: int, path: bytes, flags: int, mode: int = 0) -> int:
             if not flags & os.O_NOFOLLOW or todo:
                 target = _link_text(directory, name)
                 if target is not None:
-                    links += 1
-                    if links > MOST_LINKS:
-                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
                     if flags & os.O_EXCL and flags & os.O_CREAT and not todo:
                         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+                    links += 1
+                    if links > MOST_LINKS or refuse_links:
+                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
                     if target.startswith(b"/"):
                         names.clear()
                         os.close(directory)

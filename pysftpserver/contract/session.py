@@ -50,13 +50,20 @@ class SessionRules(ContractBase):
     @needs("open", "close", "read")
     def test_every_handle_is_closed_exactly_once(self) -> None:
         closed: list[Any] = []
-        close_it = self.storage.close
+        close_it, abandon_it = self.storage.close, self.storage.abandon
 
         def counted(handle: Any) -> None:
             closed.append(handle)
             close_it(handle)
 
+        def abandoned(handle: Any) -> None:
+            before = len(closed)
+            abandon_it(handle)
+            if len(closed) == before:  # it did not call close()
+                closed.append(handle)
+
         self.storage.close = counted  # type: ignore[method-assign]
+        self.storage.abandon = abandoned  # type: ignore[method-assign]
         self.put(self.path(b"f"), b"content")
         closed.clear()
         handles = [

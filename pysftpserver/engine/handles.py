@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from pysftpserver.abstractstorage import moves_by_descriptor
 from pysftpserver.engine.log import INFO
 from pysftpserver.failures import show
 from pysftpserver.pysftpexceptions import SFTPFailure, SFTPLimitReached, SFTPUnsupported
@@ -63,8 +64,8 @@ class HandleTable:
         self.share: Share | None = None
         self._storage = storage
         self._log = log
-        self._reads_descriptors = _speaks_for(storage, "read")
-        self._writes_views = _speaks_for(storage, "write")
+        self._reads_descriptors = moves_by_descriptor(storage, "read")
+        self._writes_views = moves_by_descriptor(storage, "write")
         self.opened: dict[bytes, FileHandle | DirectoryHandle] = {}
         self._last = 0
 
@@ -186,19 +187,3 @@ def _close_listing(listing: Any) -> None:
     close = getattr(listing, "close", None)
     if close is not None:
         close()
-
-
-def _speaks_for(storage: SFTPAbstractServerStorage, method: str) -> bool:
-    """Whether moving bytes through fileno() means the same as calling that method.
-
-    It does not when a subclass overrides the method and leaves fileno() as its base class has it: a
-    storage that decrypts in read() must not be bypassed.
-    """
-    if method in getattr(storage, "__dict__", ()):
-        return False
-    for cls in type(storage).__mro__:
-        if "fileno" in vars(cls):
-            return True
-        if method in vars(cls):
-            return False
-    return False

@@ -206,7 +206,7 @@ class AtomicUploads(SFTPServerStorage):
 
     def _upload_of(self, path: bytes) -> Upload | None:
         """The upload of this session to that path."""
-        parent, _, name = self.realpath(path).rpartition(b"/")
+        parent, _, name = self._final(path).rpartition(b"/")
         of_that_name = {upload for upload in self._uploads.values() if upload.name == name}
         if of_that_name:
             directory = self._open(parent or b"/", os.O_PATH | DIRECTORY)
@@ -258,7 +258,7 @@ class AtomicUploads(SFTPServerStorage):
 
     def _open_upload(self, path: bytes, flags: int, mode: int, existing: int | None) -> int:
         # Links are followed now: the file that a link leads to is replaced, and not the link.
-        parent, _, name = self.realpath(path).rpartition(b"/")
+        parent, _, name = self._final(path).rpartition(b"/")
         if not path or not name:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         directory = self._open(parent or b"/", os.O_PATH | DIRECTORY)

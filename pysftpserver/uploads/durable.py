@@ -40,7 +40,7 @@ class DurableStorage(SFTPServerStorage):
         try:
             # An atomic upload is not there yet, and syncs its directory itself.
             if is_new and self._is_there(path):
-                sync_directory(self, parent_of(self.realpath(path)))
+                sync_directory(self, parent_of(self._final(path)))
                 self.check_root()
         except BaseException:
             super().abandon(handle)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from pymongo import errors
 
-from pysftpserver.pysftpexceptions import SFTPFailure, SFTPForbidden
+from pysftpserver.pysftpexceptions import SFTPFailure, SFTPForbidden, SFTPUnavailable
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -28,9 +28,9 @@ def spoken(error: errors.PyMongoError) -> Exception:
     """Return the exception for clients for an exception of the driver."""
     # Subclasses first: NotPrimaryError is an AutoReconnect, which is a ConnectionFailure.
     if isinstance(error, errors.NotPrimaryError):
-        return SFTPFailure("The database is changing its primary; try again")
+        return SFTPUnavailable("The database is changing its primary; try again")
     if isinstance(error, (errors.ConnectionFailure, errors.WaitQueueTimeoutError)):
-        return SFTPFailure("The connection to the database was lost; try again")
+        return SFTPUnavailable("The connection to the database was lost; try again")
     if isinstance(error, (errors.WTimeoutError, errors.WriteConcernError)):
         return SFTPFailure("The change is not yet on a majority of the database's members")
     if isinstance(error, errors.ExecutionTimeout):

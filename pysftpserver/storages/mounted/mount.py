@@ -1,0 +1,165 @@
+"""A storage that has a place in a tree, and what happens while it is away.
+
+What may not enter: paths of the tree, other mounts.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from _thread import allocate_lock  # threading would be most of the import
+
+from pysftpserver.abstractstorage import SFTPAbstractServerStorage, moves_by_descriptor
+from pysftpserver.failures import show
+from pysftpserver.pysftpexceptions import (
+    SSH2_FX_CONNECTION_LOST,
+    SSH2_FX_NO_CONNECTION,
+    SFTPException,
+    SFTPForbidden,
+    SFTPUnavailable,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Opener = Callable[[], SFTPAbstractServerStorage]
+
+PAUSE = 10.0  # seconds until a storage that is away is tried again
+_AWAY = frozenset(
+    getattr(errno, name)
+    for name in "ECONNABORTED ECONNREFUSED ECONNRESET EHOSTDOWN EHOSTUNREACH ENETDOWN ENETUNREACH ENOTCONN "
+    "EPIPE ESHUTDOWN ESTALE ETIMEDOUT".split()
+)
+
+
+class Mount:
+    """A storage and how it is mounted.
+
+    storage: the storage, or a function that opens one. It is called when the storage is needed for the first
+    time, and again if it has raised. read_only: refuse every change. uses_network: of a storage that a
+    function opens, whether it talks to other hosts; None: it may. The tree sets point, the path where it is
+    mounted, and is_parent, whether other storages are mounted below that.
+    """
+
+    def __init__(
+        self,
+        storage: SFTPAbstractServerStorage | Opener,
+        read_only: bool = False,
+        *,
+        uses_network: bool | None = None,
+    ) -> None:
+        self.read_only = read_only
+        self.point = b"/"
+        self.is_parent = False
+        self.pause = PAUSE
+        self.opened: SFTPAbstractServerStorage | None = None
+        self._opener: Opener | None = None
+        if isinstance(storage, SFTPAbstractServerStorage):
+            self.opened = storage
+            uses_network = storage.uses_network
+        else:
+            self._opener = storage
+        #: Whether asking it anything may take long: it is not asked for the attributes of its mount point.
+        self.is_remote = uses_network is not False
+        self.was_changed = False
+        self._lock = allocate_lock()
+        self._failure: BaseException | None = None  # why it is away
+        self._retry_at = 0.0
+        self._is_doubtful = False  # whether it has stayed away, and may have to be opened again
+
+    @property
+    def uses_network(self) -> bool:
+        """Whether it talks to other hosts, or may."""
+        return self.is_remote if self.opened is None else self.opened.uses_network
+
+    def storage(self) -> SFTPAbstractServerStorage:
+        """The storage, opened if need be. Raises SFTPUnavailable while it is away."""
+        storage = self.opened
+        if storage is None or self._failure is not None:
+            return self._tried()
+        return storage
+
+    def _tried(self) -> SFTPAbstractServerStorage:
+        with self._lock:
+            if self._failure is not None and time.monotonic() < self._retry_at:
+                raise self._unavailable() from self._failure
+            if self._opener is not None and (self.opened is None or self._is_doubtful):
+                try:
+                    self.opened = self._opener()
+                except Exception as error:
+                    if self.opened is None:
+                        self._note(error)
+                        raise self._unavailable() from error
+                else:
+                    self._failure = None
+                self._is_doubtful = False
+                self.prepare()
+            assert self.opened is not None
+            return self.opened
+
+    def prepare(self) -> None:
+        """Tell a storage that is open and has others below it that the tree resolves links."""
+        if self.is_parent and self.opened is not None:
+            refuse_links = getattr(self.opened, "refuse_links", None)
+            if refuse_links is not None:
+                refuse_links()
+
+    def _unavailable(self) -> SFTPUnavailable:
+        return SFTPUnavailable(f"The storage of {show(self.point)} is not available; try again later")
+
+    def _note(self, failure: BaseException) -> None:
+        self._failure = failure
+        self._retry_at = time.monotonic() + self.pause
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the storage. Raises what that raises, and SFTPUnavailable while it is away."""
+        storage = self.storage()
+        try:
+            answer = getattr(storage, method)(*arguments)
+        except BaseException as error:
+            if is_away(error):
+                self._is_doubtful = self._failure is not None
+                self._note(error)
+            raise
+        self._failure = None
+        return answer
+
+    def change(self, method: str, *arguments: Any) -> Any:
+        """Call a method that changes something. Raises SFTPForbidden if the mount is read-only."""
+        self.check_writable()
+        return self.call(method, *arguments)
+
+    def check_writable(self) -> None:
+        """Raises SFTPForbidden if the mount is read-only."""
+        if self.read_only:
+            raise SFTPForbidden(f"{show(self.point)} is read-only")
+        self.was_changed = True
+
+
+class MountedFile:
+    """A handle: a file that the storage of a mount has open, and the methods that move its content."""
+
+    __slots__ = ("descriptor", "mount", "object", "read", "storage", "write")
+
+    def __init__(self, mount: Mount, storage: SFTPAbstractServerStorage, opened: Any) -> None:
+        self.mount = mount
+        self.storage = storage
+        self.object = opened
+        self.read = storage.read
+        self.write = storage.write
+        descriptor = storage.fileno(opened)
+        if not (moves_by_descriptor(storage, "read") and moves_by_descriptor(storage, "write")):
+            descriptor = None  # its own methods have to be called
+        self.descriptor = descriptor
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether an exception says that a storage cannot be reached now."""
+    if isinstance(error, SFTPException):
+        away = (SSH2_FX_NO_CONNECTION, SSH2_FX_CONNECTION_LOST)
+        return isinstance(error, SFTPUnavailable) or error.status in away
+    return isinstance(error, (ConnectionError, TimeoutError)) or (
+        isinstance(error, OSError) and error.errno in _AWAY
+    )
