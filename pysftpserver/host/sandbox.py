@@ -235,7 +235,7 @@ def _filter_of(known: Architecture, no_programs: bool, network: bool) -> bytearr
         only_with = {known.limits: (IS_EQUAL, 0)}  # calls that are allowed with such a first argument
         if no_programs:
             refused |= dict.fromkeys(known.processes, errno.EACCES)
-            refused[CLONE3] = errno.ENOSYS  # its flags are in memory; C libraries then use clone(2) for threads
+            refused[CLONE3] = errno.ENOSYS  # its flags are in memory; libraries then use clone(2) for threads
             only_with[known.clone] = HAS_BITS, CLONE_THREAD
         if not network:
             only_with |= dict.fromkeys(known.sockets, (IS_EQUAL, AF_UNIX))
