@@ -346,6 +346,10 @@ class Asked(unittest.TestCase):
             ours.close()
         return self.ended()[1], said
 
+    def assert_served(self, user: User) -> None:
+        status, said = self.ask(user)
+        self.assertEqual(status, 0, said)
+
     def ended(self) -> tuple[int, int]:
         """The next session that has ended, and its wait status."""
         self.sock.settimeout(PATIENCE)
@@ -354,7 +358,7 @@ class Asked(unittest.TestCase):
 
     def test_it_begins_sessions_of_listed_accounts_and_does_nothing_else(self) -> None:
         user = User("1", "alice", "alice", True, frozenset(), None, SESSIONS)
-        self.assertEqual(self.ask(user)[0], 0)
+        self.assert_served(user)
         for wrong, fields, words in (
             (replace(user, run_as="root"), {}, "account root has uid 0"),
             (replace(user, run_as=OTHERS), {}, "not in run_as_accounts"),
@@ -389,7 +393,7 @@ class Asked(unittest.TestCase):
     def test_rubbish_ends_what_it_is_for_and_not_the_process_that_forks(self) -> None:
         """All sessions of all workers end with that."""
         user = User("1", "alice", "alice", True, frozenset(), None, SESSIONS)
-        self.assertEqual(self.ask(user)[0], 0)
+        self.assert_served(user)
         descriptors = f"/proc/{self.forks.pid}/fd"
         before = len(os.listdir(descriptors))
         name = user.name.encode()
@@ -404,7 +408,7 @@ class Asked(unittest.TestCase):
             theirs.close()
             one.close()
         self.assertEqual(self.ended()[0], 7)
-        self.assertEqual(self.ask(user)[0], 0)
+        self.assert_served(user)
         self.assertLessEqual(len(os.listdir(descriptors)), before + 1)  # a spare process may have come
 
     def test_one_that_does_not_hear_how_sessions_end_is_not_heard(self) -> None:
