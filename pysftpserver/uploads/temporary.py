@@ -15,7 +15,6 @@ What may not enter: storages. Facts: proc(5), kill(2).
 from __future__ import annotations
 
 import os
-import re
 import time
 from binascii import crc32
 
@@ -27,8 +26,8 @@ PREFIX = b".pysftp-"
 LOCKED_PREFIX = b".pysftpserver-upload-"
 OLD = 24 * 3600  # seconds without a write, for a file of another system
 
-_NAME = re.compile(rb"\.pysftp-([0-9a-f]{12})-([0-9]{1,10})-([0-9]{1,20})-[0-9a-f]{16}")
-_LOCKED_NAME = re.compile(re.escape(LOCKED_PREFIX) + rb"[0-9a-f]{16}")  # the rest are users' files
+# Not regular expressions: importing re would double the start of a session with atomic uploads.
+_HEXADECIMAL = b"0123456789abcdef"
 _systems: list[bytes] = []  # this one, once it is known
 _beginnings: dict[int, bytes] = {}  # of the names of this process, by its number: it may fork
 
@@ -59,12 +58,29 @@ def another_locked_name() -> bytes:
 
 def is_temporary(name: bytes) -> bool:
     """Whether the name is a temporary file's: of either form, in full. No door serves one."""
-    return _NAME.fullmatch(name) is not None or is_locked_name(name)
+    return _parts(name) is not None or is_locked_name(name)
 
 
 def is_locked_name(name: bytes) -> bool:
     """Whether the name is of the form of locked_name()."""
-    return _LOCKED_NAME.fullmatch(name) is not None
+    return name.startswith(LOCKED_PREFIX) and _is_hexadecimal(name.removeprefix(LOCKED_PREFIX), 16)
+
+
+def _parts(name: bytes) -> tuple[bytes, int, int] | None:
+    """The system in a name, and the number and the start of the process; None for a name of another form."""
+    parts = name.removeprefix(PREFIX).split(b"-") if name.startswith(PREFIX) else ()
+    if len(parts) != 4:
+        return None
+    system, process, began, chance = parts
+    if not (_is_hexadecimal(system, 12) and _is_hexadecimal(chance, 16)):
+        return None
+    if not (process.isdigit() and len(process) <= 10 and began.isdigit() and len(began) <= 20):
+        return None
+    return system, int(process), int(began)
+
+
+def _is_hexadecimal(text: bytes, size: int) -> bool:
+    return len(text) == size and not text.strip(_HEXADECIMAL)
 
 
 def is_abandoned(name: bytes, attrs: SFTPAttributes) -> bool:
@@ -72,11 +88,12 @@ def is_abandoned(name: bytes, attrs: SFTPAttributes) -> bool:
 
     They never do for a name of the locked form, and for any that is not a temporary file's.
     """
-    found = _NAME.fullmatch(name)
+    found = _parts(name)
     if found is None:
         return False
-    if found[1] == _system():
-        return not _is_running(int(found[2]), int(found[3]))
+    system, process, began = found
+    if system == _system():
+        return not _is_running(process, began)
     # Of this machine before it was started again, or of another one that shares the directory. A file that
     # already has the time of its original was used just now.
     return time.time() - max(attrs.mtime or 0, attrs.atime or 0) > OLD

@@ -57,6 +57,12 @@ class Start(unittest.TestCase):
                 self.assertEqual(ours, shared | {f"{PACKAGE}.{name}" for name in more})
                 self.assertEqual(found - ours - THEIRS, set())
 
+    def test_atomic_uploads_need_no_regular_expressions(self) -> None:
+        with tempfile.TemporaryDirectory(dir=IN_MEMORY) as jail:
+            found = imported("pysftpjail", "--atomic-uploads", "--durable", jail)
+        self.assertIn(f"{PACKAGE}.uploads.atomic", found)
+        self.assertEqual(found & {"re", "enum", "hashlib"}, set())
+
     def test_garbage_is_collected_again_once_a_session_begins(self) -> None:
         code = "import gc, sys; gc.disable(); from pysftpserver.cli.pysftpserver import main; main([])\n"
         code += "print(gc.isenabled(), gc.get_freeze_count() > 1000, file=sys.stderr)"
