@@ -413,12 +413,14 @@ class Refusals(CommandCase):
         code = "import sys\nfor name in ('pymongo', 'gridfs', 'bson'): sys.modules[name] = None\n"
         code += "from pysftpserver.cli.pysftpmongo import main; raise SystemExit(main(sys.argv[1:]))"
         for arguments in (["--help"], ["-Q"], ["--version"]):
-            done = self.run_argv(["-c", code, *arguments])
+            done = self.run_argv(["-c", code, *arguments], forks=False)
             self.assertEqual((done.returncode, done.stderr), (0, b""))
         directory = self.place / "new"
         for words in (self.NOWHERE, ["mongodb://u:secret@h/db"], ["--embedded", os.fspath(directory)]):
             for under_sshd in (False, True):
-                done = self.run_argv(["-c", code, *words], stdin=sftp.HELLO, under_sshd=under_sshd)
+                done = self.run_argv(
+                    ["-c", code, *words], stdin=sftp.HELLO, under_sshd=under_sshd, forks=False
+                )
                 text = self.assert_refused(done)
                 self.assertEqual(text, f"pysftpmongo: {missing('pymongo', 'mongo').message}\n")
         self.assertFalse(directory.exists())

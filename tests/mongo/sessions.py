@@ -12,6 +12,7 @@ from typing import Any
 from pysftpserver.mongostorage import SFTPServerMongoStorage
 from tests.mongo.databases import DatabaseCase, uri
 from tests.support.doors import Wire
+from tests.support.forked import Process
 from tests.support.packets import NO_ATTRS, READ, request, string, u32, u64
 from tests.support.paths import ROOT
 
@@ -56,7 +57,7 @@ class Served(Wire):
         super().__init__(ours.fileno(), ours.fileno())
         words = [uri(), test.db_name, "yes" if has_transactions else "no", str(killed_at)]
         with theirs:
-            self.process = subprocess.Popen(
+            self.process = Process(
                 [sys.executable, "-c", SERVE, *words],
                 stdin=theirs,
                 stdout=theirs,

@@ -17,7 +17,7 @@ from tests.mongo.sessions import get, put
 from tests.support.hard import IS_HARD
 
 SEED = 20261126
-STEPS = 400 if IS_HARD else 100
+STEPS = 400 if IS_HARD else 50
 NAMES = ("a", "b", "d/c")
 OPENINGS = (
     os.O_RDONLY,
@@ -297,20 +297,20 @@ class Reading(CountingCase):
         self.assertLessEqual(self.counter.count("find", "fs.chunks"), 10)
 
     def test_in_order_of_tiny_chunks_fetches_many_at_once(self) -> None:
-        data = self.data[:2000]
+        data = self.data[:800]
         self.gridfs.put(data, filename="g", chunk_size=1)
         self.counter.reset()
-        self.assertEqual(get(self.storage, b"/g", 2000), data)
-        self.assertEqual(self.counter.documents, 2000 + 1)  # with the file's own
-        self.assertLessEqual(self.counter.count("find", "fs.chunks"), 2000 // chunks.MOST_AT_ONCE + 12)
+        self.assertEqual(get(self.storage, b"/g", 800), data)
+        self.assertEqual(self.counter.documents, 800 + 1)  # with the file's own
+        self.assertLessEqual(self.counter.count("find", "fs.chunks"), 800 // chunks.MOST_AT_ONCE + 12)
 
     def test_keeps_fewer_chunks_the_more_that_is_kept_takes(self) -> None:
-        self.gridfs.put(self.data[:2000], filename="g", chunk_size=1)
-        with mock.patch.object(chunks, "KEPT", 700 * chunks.OVERHEAD):
+        self.gridfs.put(self.data[:800], filename="g", chunk_size=1)
+        with mock.patch.object(chunks, "KEPT", 300 * chunks.OVERHEAD):
             handle = self.storage.open(b"/g", os.O_RDONLY, 0)
             self.addCleanup(self.storage.close, handle)
-            self.assertEqual(self.storage.read(handle, 0, 2000), self.data[:2000])
-            for off, times in ((1980, 0), (0, 1)):
+            self.assertEqual(self.storage.read(handle, 0, 800), self.data[:800])
+            for off, times in ((780, 0), (0, 1)):
                 self.counter.reset()
                 self.assertEqual(self.storage.read(handle, off, 1), self.data[off : off + 1])
                 self.assertEqual(self.counter.count("find", "fs.chunks"), times, off)

@@ -24,6 +24,9 @@ class BelowAPrefix(DirectoryRules, TreeRules, NameRules, DatabaseCase):
     """The rules for paths: a prefix changes these. Of old revisions nothing may be seen in them either."""
 
     unsupported = frozenset({"link"})
+    if not IS_HARD:  # a prefix changes nothing about how much there is of entries and links
+        test_a_client_gets_all_of_a_large_directory_and_then_the_end = None  # type: ignore[assignment]
+        test_links_in_a_circle_lead_nowhere = None  # type: ignore[assignment]
 
     def make_storage(self) -> SFTPServerMongoStorage:
         return self.open_storage(bucket="shared", prefix="users/alice", keep_revisions=True)

@@ -66,7 +66,7 @@ class RandomTrees(DatabaseCase):
     def build(self, storage: SFTPServerMongoStorage, rng: random.Random, bucket: str, top: str) -> Tree:
         tree: Tree = {}
         foreign = []
-        for step in range(100 if IS_HARD else 50):
+        for step in range(100 if IS_HARD else 25):
             path, directory = b"", tree
             while rng.random() < 0.7:
                 name = rng.choice(NAMES)
@@ -211,7 +211,7 @@ class RevisionsInAListing(CountingCase):
 
 
 class ListingsCostWhatIsInThem(CountingCase):
-    """Two buckets: one with a few directories, and one with the same and 5,000 files beside and below."""
+    """Two buckets: one with a few directories, and one with the same and 1,900 files beside and below."""
 
     db_filled = ""
 
@@ -227,8 +227,8 @@ class ListingsCostWhatIsInThem(CountingCase):
         few += [f"s/{letter}{number:03d}" for number in range(50) for letter in "0x"]
         few += ["t/a/f", *(f"t/f{number:04d}" for number in range(400))]
         beside = ("c/{}", "d-/{}", "d.{}", "d0/{}", "e/f/{}", "d!{}", "D/{}", "{}")
-        many = [beside[number % len(beside)].format(number) for number in range(1000)]
-        many += [f"s/sub{number % 50:02d}/in/{number}" for number in range(4000)]
+        many = [beside[number % len(beside)].format(number) for number in range(400)]
+        many += [f"s/sub{number % 50:02d}/in/{number}" for number in range(1500)]
         for bucket, filenames in (("few", few), ("fs", few + many)):
             storage = SFTPServerMongoStorage.from_uri(uri(), cls.db_filled, bucket=bucket)
             cls.addClassCleanup(storage.close_client)
@@ -265,7 +265,7 @@ class ListingsCostWhatIsInThem(CountingCase):
 
     def test_whatever_is_next_to_it_in_a_directory_without_a_document(self) -> None:
         self.counter.reset()
-        self.assertEqual(len(names(self.full, b"/e/f")), 125)
+        self.assertEqual(len(names(self.full, b"/e/f")), 50)
         self.full.stat(b"/e/f/4")
         with self.assertRaises(FileNotFoundError):
             self.full.stat(b"/e/f/none")
@@ -280,7 +280,7 @@ class ListingsCostWhatIsInThem(CountingCase):
     def test_and_memory_for_a_batch(self) -> None:
         files = self.other[self.db_name]["fs.files"]
         files.insert_many([document(f"small/{number:05d}") for number in range(1000)])
-        files.insert_many([document(f"large/{number:05d}") for number in range(5000)])
+        files.insert_many([document(f"large/{number:05d}") for number in range(2500)])
         ran = subprocess.run(
             [sys.executable, "-c", LISTS, uri(), self.db_name],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -289,8 +289,8 @@ class ListingsCostWhatIsInThem(CountingCase):
             text=True,
         )
         small, large, count = map(int, ran.stdout.split())
-        self.assertEqual(count, 5002)
-        self.assertLess(large - small, 2048, "KiB resident")
+        self.assertEqual(count, 2502)
+        self.assertLess(large - small, 1024, "KiB resident")
 
 
 LISTS = """

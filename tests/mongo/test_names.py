@@ -20,6 +20,7 @@ from pysftpserver.storages.mongo.names import (
     to_text,
 )
 from tests.support.examples import example, given, seed, settings, st
+from tests.support.hard import IS_HARD
 
 SEED = 20261123
 ODD = [
@@ -50,7 +51,7 @@ NAMES = RAW.map(lambda raw: raw.replace(b"/", b"").replace(b"\0", b"")).filter(
 
 
 def settled(count: int = 150):
-    return settings(max_examples=count, database=None)
+    return settings(max_examples=count if IS_HARD else count // 4, database=None)
 
 
 class EveryPathHasOneFilename(unittest.TestCase):

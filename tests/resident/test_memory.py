@@ -28,6 +28,7 @@ from tests.resident.measuring import (
 )
 from tests.support import packets as sftp
 from tests.support.doors import FILE, Door, Wire
+from tests.support.hard import IS_HARD
 from tests.support.packets import request, string, u32, u64
 from tests.support.waiting import PATIENCE, until
 
@@ -179,6 +180,8 @@ class NeverReads(MemoryCase):
             "READs of odd lengths between WRITEs": self.odd_reads_and_writes,
         }
         for (what, mix), prog in zip(mixes.items(), itertools.cycle(COMMANDS)):
+            if not IS_HARD and what in ("small READs", "unknown extended requests"):
+                continue  # as READs of odd lengths, and as the shortest replies
             with self.subTest(what, prog=prog):
                 self.push_and_read(prog, mix)
 

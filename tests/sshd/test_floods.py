@@ -160,7 +160,7 @@ class TestAfterTheLogin(FloodCase):
         server = self.restarted("--log-rate", "10")
         async with await self.login(server) as connection:
             channel = await self.reading(connection)
-            for number in range(2000):
+            for number in range(1000):
                 channel.send(request("opendir", number, string(b".")))
                 channel.send(request("close", number, string(u32(number + 2))))
                 if number % 50 == 49:

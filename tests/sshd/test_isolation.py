@@ -568,7 +568,7 @@ class Limits(IsolationCase):
             alice = await self.begun("alice")
             (process,) = self.running.sessions()
             number = 0
-            while cpu_seconds(process) < 2.5:
+            while cpu_seconds(process) < 1.7:
                 alice.send(b"".join(request("stat", number, string(b"/a/b/c" * 50)) for _ in range(500)))
                 await alice.packets(500)
 

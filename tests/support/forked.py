@@ -42,6 +42,9 @@ LATER = {
     "pysftpd": """asyncssh asyncio pysftpserver.sshd.processes pysftpserver.sshd.user_storages
         pysftpserver.sshd.file_users pysftpserver.sshd.redis_users pysftpserver.sshd.metrics_http
         pysftpserver.storages.by_name pysftpserver.virtualchroot""",
+    "pysftpctl": "pysftpserver.sshd.redis_editing pysftpserver.sshd.user_storages pysftpserver.sshd.keys",
+    "pysftpmongo": """pysftpserver.cli.parser pysftpserver.mongostorage pysftpserver.storages.embedded
+        pysftpserver.storages.mongo.gc pysftpserver.stdio pysftpserver.host.sandbox""",
     "pysftpremo": "pysftpserver.remo.app pysftpserver.remo.client",
     "pysftplab": "pysftpserver.laboratory.server pysftpserver.laboratory.client",
     "pysksync": "pysftpserver.sksync.server pysftpserver.sksync.client",
@@ -183,7 +186,8 @@ def _program(argv: list[str], variables: Mapping[str, str]) -> tuple[str, str, l
     if words[0] != sys.executable or others or (words[1][0] == "-" and words[1] not in ("-c", "-m")):
         return None
     if words[1] == "-c":
-        return "", words[2], ["-c", *words[3:]]
+        # With the driver, which takes long to import, only what has to do with it.
+        return "pysftpmongo" if "mongo" in words[2] else "", words[2], ["-c", *words[3:]]
     if words[1] == "-m":
         return "", f"import runpy; runpy.run_module({words[2]!r}, run_name='__main__')", words[2:]
     script = Path(words[1])
