@@ -6,7 +6,6 @@ import contextlib
 import socket
 import tempfile
 import threading
-import time
 from typing import Any
 
 from pysftpserver.laboratory import client
@@ -14,9 +13,9 @@ from pysftpserver.laboratory.services.files import Files
 from pysftpserver.service.threads import EACH
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.laboratory.serving import HOST, PASSWORD, Served, ServerCase
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import NEVER, PATIENCE, until
 
-MOST_WAIT = PATIENCE / 3  # seconds for a login on a busy machine
+FOR_EVER = {"step_timeout": NEVER, "login_grace": NEVER}  # nothing that is slow makes room by its end
 NEWCOMER = "127.0.9.1"
 
 
@@ -37,22 +36,20 @@ class Crowds(ServerCase):
         return False
 
     def test_a_full_server_lets_newcomers_in_at_once_for_those_that_have_not_logged_in(self) -> None:
-        served = self.serve(max_connections=50, step_timeout=PATIENCE, login_grace=PATIENCE)
+        served = self.serve(max_connections=50, **FOR_EVER)
         user = self.old(served, "key")
         self.crowd(served, 60, 2)
-        began = time.monotonic()
         self.assertTrue(self.gets_a_key(served, NEWCOMER))
-        self.assertLess(time.monotonic() - began, MOST_WAIT)
         self.assertEqual(user.ask("x"), 'I received "x" from you.')
         served.log.wait("others are waiting")
 
     def test_silent_clients_do_not_keep_their_own_address_out(self) -> None:
-        served = self.serve(max_per_address=5, step_timeout=PATIENCE, login_grace=PATIENCE)
+        served = self.serve(max_per_address=5, **FOR_EVER)
         self.crowd(served, 5, 1)
         until(lambda: self.gets_a_key(served, "127.0.8.1"), "nobody made room")
 
     def test_forty_that_trickle_their_keys_keep_nobody_waiting(self) -> None:
-        served = self.serve(max_connections=30, step_timeout=PATIENCE, login_grace=PATIENCE)
+        served = self.serve(max_connections=30, **FOR_EVER)
         raws = self.crowd(served, 40, 2)
         over = threading.Event()
 
@@ -66,9 +63,7 @@ class Crowds(ServerCase):
         thread.start()
         try:
             for _ in range(3):
-                began = time.monotonic()
-                with client.connect(HOST, served.port, password=PASSWORD, name="new", timeout=PATIENCE):
-                    self.assertLess(time.monotonic() - began, MOST_WAIT)
+                client.connect(HOST, served.port, password=PASSWORD, name="new", timeout=PATIENCE).close()
         finally:
             over.set()
             thread.join(PATIENCE)

@@ -16,10 +16,10 @@ from tests.sksync.peers import HELLO, OLD, PeerCase, Serving, opening, read_line
 from tests.sksync.processes import ProcessCase, peak
 from tests.sksync.test_logins import SALT, USER, VERIFIER, Login
 from tests.support.ports import LOOPBACK
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import NEVER, PATIENCE, until
 
 OTHER = "127.0.0.2"  # another address of this host
-MOST_WAIT = PATIENCE / 3  # seconds for a newcomer on a busy machine; the attack would last for 120
+FOR_EVER = {"timeout": NEVER, "login_grace": NEVER}  # nothing that is silent makes room by its end
 NAMES = 60_000  # of each listing: about 11 MiB
 CROWD = 12  # clients that send one each
 CEILING = 48 << 20  # bytes, for all of them
@@ -44,17 +44,15 @@ class Strangers(PeerCase):
     def test_silent_sockets_of_one_address_do_not_shut_out_others(self) -> None:
         for said in (b"", HELLO, wire.srp_start("somebody", 12345)):
             with self.subTest(said):
-                serving = self.serve(timeout=600)
+                serving = self.serve(**FOR_EVER)
                 self.silent(serving, 100, said=said)
-                began = time.monotonic()
                 self.assertTrue(self.established(serving, OTHER))
-                self.assertLess(time.monotonic() - began, MOST_WAIT)
                 serving.said("others are waiting")
                 self.assertEqual(serving.errors, [])
 
     def test_handshakes_that_do_not_go_on_do_not_shut_out_others(self) -> None:
         pair = Pair(self.place, "server")
-        serving = self.serve(tls=server_context(pair.certfile, pair.keyfile, None, "TLSv1.2"), timeout=600)
+        serving = self.serve(tls=server_context(pair.certfile, pair.keyfile, None, "TLSv1.2"), **FOR_EVER)
         for begun in (b"", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"):
             self.silent(serving, 100, OTHER, begun)
             request = self.request(serving.port, tls=ClientTLS(pair.certfile))
@@ -62,14 +60,14 @@ class Strangers(PeerCase):
         self.assertEqual(serving.errors, [])
 
     def test_an_address_has_a_limit_of_its_own_where_its_oldest_stranger_makes_room(self) -> None:
-        serving = self.serve(timeout=600, max_per_address=5)
+        serving = self.serve(**FOR_EVER, max_per_address=5)
         self.silent(serving, 6)
         serving.said("max_per_address")
         self.assertTrue(self.established(serving, OTHER))
         until(lambda: self.established(serving), "the silent ones keep their own address out")
 
     def test_who_has_named_a_directory_stays(self) -> None:
-        serving = self.serve(timeout=600, max_connections=2)
+        serving = self.serve(**FOR_EVER, max_connections=2)
         syncing = [serving.connect() for _ in range(2)]
         for raw in syncing:
             self.addCleanup(raw.close)
@@ -80,7 +78,7 @@ class Strangers(PeerCase):
         serving.said("max_connections")
 
     def test_nothing_before_the_first_request_takes_longer_than_login_grace(self) -> None:
-        serving = self.serve(timeout=600, login_grace=0.5)
+        serving = self.serve(timeout=NEVER, login_grace=0.5)
         for said in (b"", HELLO, HELLO + b"1\n0\n", HELLO + b"1\n0\n/sha"):
             serving.lines.clear()
             with self.subTest(said), serving.connect() as raw:
@@ -99,7 +97,7 @@ class Hanging(PeerCase):
                 goes_on.wait()
             return find(path)
 
-        serving = self.serve(shared=find_or_hang, timeout=600)
+        serving = self.serve(shared=find_or_hang, **FOR_EVER)
         self.addCleanup(goes_on.set)
         for _ in range(24):
             raw = socket.create_connection((LOOPBACK, serving.port), PATIENCE, (OTHER, 0))

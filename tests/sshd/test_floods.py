@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import socket
-import statistics
 from unittest import mock
 
 import asyncssh
@@ -76,23 +75,40 @@ class FloodCase(Place):
 
 class TestBeforeTheLogin(FloodCase):
     @asynchronous
-    async def test_sixty_sockets_of_long_passwords_are_cut_off_and_others_go_on(self) -> None:
+    async def test_a_user_does_not_wait_for_all_long_passwords_of_a_crowd(self) -> None:
+        async with await self.login() as connection, await connection.start_sftp_client() as sftp:
+            await sftp.stat(".")
+            strangers = await asyncio.gather(*(stranger(self.one.port) for _ in range(SOCKETS)))
+            os.kill(self.one.pid, signal.SIGSTOP)
+            before = spent(self.one.pid)
+            for one in strangers:
+                for _ in range(8):  # more than may fail
+                    one._kex_complete = one._auth_complete = True
+                    one.send_packet(flooding.USERAUTH, *password(30_000))
+            os.kill(self.one.pid, signal.SIGCONT)
+            for _ in range(3):  # some rounds of the server's event loop
+                await self.delay(sftp)
+            meanwhile = spent(self.one.pid) - before
+            for one in strangers:
+                await asyncio.wait_for(one.gone.wait(), PATIENCE)
+            # 5 %; 45 to 65 % where strangers have no turns.
+            self.assertLess(meanwhile, (spent(self.one.pid) - before) / 4)
+
+    @asynchronous
+    async def test_sixty_sockets_of_long_passwords_are_cut_off(self) -> None:
         async with await self.login() as connection, await connection.start_sftp_client() as sftp:
             strangers = await asyncio.gather(*(stranger(self.one.port) for _ in range(SOCKETS)))
             floods = [
                 asyncio.create_task(flood(one, flooding.USERAUTH, *password(30_000), most=30 * MIB))
                 for one in strangers
             ]
-            delays = []
             # The logins of the rest are delayed by then, because those of the first ones have failed.
             while sum(task.done() for task in floods) < SOCKETS // 6:
-                delays.append(await self.delay(sftp))
+                await sftp.stat(".")
                 self.assertLess(self.grown(), 50 * MIB)
-                await asyncio.sleep(0.01)
             for one in strangers:
                 one.abort()
             self.assertLess(max(await asyncio.gather(*floods)), 5 * MIB)
-            self.assertLess(statistics.median(delays), 1)  # 0.25 on a busy machine
         self.one.logs("too many attempts (auth_tries)", 1)
 
     @asynchronous

@@ -6,14 +6,17 @@ size, its content and its name must not come out, and nothing around the jail ma
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
+import itertools
 import os
 import stat
 import tempfile
 import threading
 import unittest
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -443,6 +446,35 @@ class ContainmentByTheWalk(Containment, Jail):
             (self.root / "d").unlink()
             (self.root / "aside").rename(self.root / "d")
         self.assertEqual((self.around / "secrets" / "f").read_bytes(), SECRET)
+
+    def test_a_link_that_appears_before_any_step_on_the_way_leads_nowhere(self) -> None:
+        for directory, content in ((self.root / "d", b"deep"), (self.around / "secrets", SECRET)):
+            (directory / "e").mkdir()
+            (directory / "e" / "f").write_bytes(content)
+        (self.root / "way").symlink_to("d/e")
+        jail = self.make()
+        for path in (b"/d/e/f", b"/d/e/../f", b"/way/f", b"/way/../e/f"):
+            has_more, step = True, 0
+            while has_more:
+                calls = itertools.count()
+
+                def swapping(call: Callable[..., Any], *words: Any, **named: Any) -> Any:
+                    if next(calls) == step:  # noqa: B023
+                        (self.root / "d").rename(self.root / "aside")
+                        (self.root / "d").symlink_to(self.around / "secrets")
+                    return call(*words, **named)
+
+                with contextlib.ExitStack() as patches, contextlib.suppress(OSError):
+                    for name in ("open", "readlink"):
+                        own = partial(swapping, getattr(os, name))
+                        patches.enter_context(mock.patch.object(os, name, own))
+                    self.assertNotEqual(self.content(jail, path), SECRET, (path, step))
+                has_more = (self.root / "aside").exists()
+                if has_more:
+                    (self.root / "d").unlink()
+                    (self.root / "aside").rename(self.root / "d")
+                    step += 1
+            self.assertGreater(step, 3)
 
     def test_a_link_on_the_way_that_becomes_a_directory_is_an_error(self) -> None:
         jail = self.make()

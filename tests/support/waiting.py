@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 PATIENCE = 60.0  # seconds for what takes milliseconds
+NEVER = 20 * PATIENCE  # a time limit that no test lives to see: whoever waits for it fails
 PAUSE = 0.01  # seconds between two looks
 T = TypeVar("T")
 
