@@ -50,6 +50,11 @@ ON_CALL = {
 #: Rooms that run where nothing but the standard library is installed.
 CORE = [*FLOOR, *API, "storage", "virtualchroot", "host", "uploads", "engine", "server", "stdio", "warm"]
 STARTS_WITHOUT = {"asyncio", "logging", "typing", "dataclasses", "inspect", "socket", "subprocess"}
+#: Commands that fork a process for each session, and modules that the server with its children has.
+FORKING = {
+    "pysftpd": ("pysftpserver.sshd.forkserver", "pysftpserver.sshd.user_storages"),
+    "pysftp_warm": ("pysftpserver.warm.server", "pysftpserver.service.logs"),
+}
 
 
 def only_for_types(node: ast.AST) -> TypeGuard[ast.If]:
@@ -215,17 +220,25 @@ class Arrows(unittest.TestCase):
         }
         self.assertGreaterEqual(len(commands), 8)
         for module in (*commands, "pysftpserver.stdio"):
-            code = (
-                f"import sys; sys.path.insert(0, {os.fspath(ROOT)!r}); import {module}; print(*sys.modules)"
-            )
-            done = subprocess.run(
-                [sys.executable, "-I", "-S", "-c", code],
-                capture_output=True,
-                text=True,
-                check=True,
-                timeout=30,
-            )
-            loaded = set(done.stdout.split())
+            loaded = loaded_by(f"import {module}")
             with self.subTest(module):
                 self.assertIn(module, loaded)
                 self.assertEqual(loaded & STARTS_WITHOUT, set())
+
+    def test_a_server_that_forks_holds_nothing_that_works_in_each_new_process(self):
+        for command, modules in FORKING.items():
+            loaded = loaded_by(
+                f"import {', '.join(modules)}; from pysftpserver.cli.{command} import prepare; prepare()"
+            )
+            with self.subTest(command):
+                self.assertLessEqual(set(modules), loaded)
+                self.assertEqual(loaded & {"threading", "logging", "random"}, set())
+
+
+def loaded_by(code: str) -> set[str]:
+    """The modules that an interpreter of its own has loaded when it has run the code."""
+    code = f"import sys; sys.path.insert(0, {os.fspath(ROOT)!r}); {code}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True, timeout=30
+    )
+    return set(done.stdout.split())

@@ -6,8 +6,8 @@ process counts for itself. What may not enter: what the lines say, files.
 
 from __future__ import annotations
 
-import threading
 import time
+from _thread import allocate_lock  # threading would do work in each new process
 
 from pysftpserver.engine.log import ERROR, SFTPLog
 
@@ -48,7 +48,7 @@ class LogLimit:
         self._log = log
         self._on_left_out = on_left_out
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._caused: dict[str, _Caused] = {}  # the one that was silent longest first
         self._pending: set[str] = set()
         self._told_at = clock()

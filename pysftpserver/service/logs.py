@@ -12,8 +12,8 @@ import fcntl
 import json
 import os
 import stat
-import threading
 import time
+from _thread import allocate_lock  # threading would do work in each new process
 
 from pysftpserver.engine.log import DEBUG1, ERROR, FATAL, INFO, LEVELS, VERBOSE, SFTPLog, open_for_appending
 from pysftpserver.failures import BadInput
@@ -38,7 +38,7 @@ class LogFile:
         self._most = most if is_rotated(path) else None
         self._keep = keep
         self._descriptor = open_for_appending(path)
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
 
     def append(self, line: bytes) -> None:
         """Append a line. Raises OSError."""

@@ -5,11 +5,9 @@ What may not enter: protocols, storages. Facts: sd_listen_fds(3), socket(7) on S
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import itertools
 import os
-import queue
 import resource
 import signal
 import socket
@@ -17,8 +15,11 @@ import socket
 from pysftpserver.failures import BadInput, Unavailable, reason_of
 from pysftpserver.service.hangups import heed_held_hangup
 
+# asyncio and queue are imported late: both import threading, which would do work in each process that a
+# server forks (pysftp-warm).
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Hashable, Iterator, Sequence
     from typing import Any
 
@@ -166,6 +167,8 @@ def reload_quietly(reload: Callable[[], None], log: SFTPLog) -> None:
 
 async def until_told(reload: Callable[[], None], log: SFTPLog, told: asyncio.Event | None = None) -> None:
     """Return on SIGTERM or SIGINT, or once `told` is set. SIGHUP calls reload(), which may raise BadInput."""
+    import asyncio
+
     told = told or asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in _obeyed():
@@ -184,8 +187,10 @@ def block_until_told(
 
     ready: called once signals are heeded.
     """
+    from queue import SimpleQueue
+
     # Not sigwait(): blocked signals would stay blocked in every program that the server starts.
-    numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
+    numbers: SimpleQueue[int] = SimpleQueue()
     before = {number: signal.signal(number, lambda number, _: numbers.put(number)) for number in _obeyed()}
     try:
         ready()
@@ -204,6 +209,8 @@ class Members:
     """What a server has going, such as connections, and an end that can be waited for without polling."""
 
     def __init__(self) -> None:
+        import asyncio
+
         self._members: set[Hashable] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -228,6 +235,8 @@ class Members:
 
     async def emptied(self, seconds: float) -> bool:
         """Wait until none is left, for that many seconds at most; whether none is."""
+        import asyncio
+
         try:
             async with asyncio.timeout(seconds):
                 await self._empty.wait()

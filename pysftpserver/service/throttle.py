@@ -7,7 +7,7 @@ monotonic clock. What may not enter: sockets, clocks.
 from __future__ import annotations
 
 import ipaddress
-import threading
+from _thread import allocate_lock  # threading would do work in each new process
 
 ADDRESSES = 4096  # remembered; those with the oldest failures are forgotten first
 FREE = 3  # failures without a delay: many people try a wrong key first
@@ -21,7 +21,7 @@ class Throttle:
 
     def __init__(self) -> None:
         self._failures: dict[str, tuple[int, float]] = {}  # count and time of the last, oldest first
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
 
     def failed(self, address: str, now: float) -> None:
         """A login from an address has failed."""

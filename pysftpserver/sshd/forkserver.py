@@ -75,6 +75,7 @@ SESSION = "sftp "  # followed by the user's
 REHEARSALS = 16  # the interpreter adapts what it has done about that often
 SOON = 0.02  # seconds without anything to do, after which a missing spare process is forked
 LATER = 1.0  # the same after one could not be forked
+CALM = 0.1  # seconds after which a spare process rehearses, if it has not been used
 ENTRY = struct.Struct(">I")  # what a spare process is told first: its place in the tally; then the ticket
 MOST_DESCRIPTORS = 3  # that come with a ticket
 ORPHANS = 1.0  # seconds that sessions have to end if the process that serves them has ended
@@ -195,8 +196,8 @@ class _Child:
 class _Forking:
     """The loop of the fork server.
 
-    For each process that serves SSH it keeps a spare child that has rehearsed, and waits for a ticket: a
-    session then begins without waiting for fork(2), and for copies of the memory that it writes to.
+    For each process that serves SSH it keeps a spare child that waits for a ticket, and rehearses if none
+    comes soon: a session then begins without waiting for fork(2), and for copies of memory that it writes to.
     """
 
     def __init__(
@@ -355,7 +356,8 @@ class _Forking:
             ours.close()
             end_with_parent(self._pid, signal.SIGKILL)
             name_process(SPARE)
-            _rehearse(self._open_sample, 1)
+            if not select.select((theirs,), (), (), CALM)[0]:  # in a crowd, it would only take time
+                _rehearse(self._open_sample, 1)
             with theirs:
                 return socket.recv_fds(theirs, LONGEST, 1 + MOST_DESCRIPTORS)[:2]  # none: to end
 

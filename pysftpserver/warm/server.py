@@ -8,10 +8,11 @@ What may not enter: requests, sessions. Facts: unix(7), wait(2).
 
 from __future__ import annotations
 
+# The module signal wraps this one in enumerations, which each new process would have to copy.
+import _signal as signal  # type: ignore[import-not-found]
 import contextlib
 import os
 import select
-import signal
 import socket
 import time
 

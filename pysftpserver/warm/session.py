@@ -7,11 +7,12 @@ What may not enter: how a command serves, other sessions. Facts: unix(7), fcntl(
 
 from __future__ import annotations
 
+# The module signal wraps this one in enumerations, which each new process would have to copy.
+import _signal as signal  # type: ignore[import-not-found]
 import contextlib
 import fcntl
 import os
 import select
-import signal
 import socket
 import sys
 import time
