@@ -19,7 +19,7 @@ SECONDS ?= 60
 .PHONY: help venv venv-gridfs venv-server venv-laboratory venv-test venv-latest azurite debian-try debian-test try try-gridfs try-s3 try-server try-laboratory test test-hard test-latest test-pythons constraints fuzz bench lint docs-tables format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 venv: ## make .venv and install the project there
 	@tools/venv.sh

@@ -60,16 +60,13 @@ while [ -z "$address" ]; do
 done
 
 name="s3://documents/?endpoint=$address&path_style=true"
-cat > "$top/serve.py" << TEXT
-from pysftpserver.objectstorage import SFTPServerObjectStorage
-from pysftpserver.server import SFTPServer
-
-SFTPServer(SFTPServerObjectStorage("$name")).run(sandbox=True)
-TEXT
+# sftp splits the argument of -D as a shell would.
+server="\"$bin/python\" \"$bin/pysftpsite\" --logfile \"$top/log\" \"$name\""
 
 cat << TEXT
-This is OpenSSH's sftp on the storage $name,
-without an SSH server in between. The store is "rclone serve s3" on a new directory, started for this session.
+This is OpenSSH's sftp, talking to pysftpsite without an SSH server in between. The storage is
+$name
+and the store is "rclone serve s3" on a new directory, started for this session.
 It holds no empty directories; other stores do.
 "get welcome.txt", then "!cat welcome.txt" says what to try. "bye" ends and removes everything.
 
@@ -81,8 +78,7 @@ cd "$top/local"
 job_control=+m
 [ ! -t 0 ] || job_control=-m
 status=0
-# sftp splits the argument of -D as a shell would.
-sh "$job_control" -c '"$@"; exit $?' sh sftp -D "\"$bin/python\" \"$top/serve.py\"" || status=$?
+sh "$job_control" -c '"$@"; exit $?' sh sftp -D "$server" || status=$?
 if [ "$status" -gt 1 ]; then
     echo "sftp ended with status $status" >&2
 fi
