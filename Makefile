@@ -16,10 +16,10 @@ SECONDS ?= 60
 .DEFAULT_GOAL := help
 # Two of the steps may want apt-get, which runs alone.
 .NOTPARALLEL:
-.PHONY: help venv venv-gridfs venv-server venv-laboratory venv-test venv-latest azurite debian-try debian-test try try-gridfs try-server try-laboratory test test-hard test-latest test-pythons constraints fuzz bench lint docs-tables format clean
+.PHONY: help venv venv-gridfs venv-server venv-laboratory venv-test venv-latest azurite debian-try debian-test try try-gridfs try-s3 try-server try-laboratory test test-hard test-latest test-pythons constraints fuzz bench lint docs-tables format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 venv: ## make .venv and install the project there
 	@tools/venv.sh
@@ -29,6 +29,9 @@ try: debian-try venv ## open an sftp session on a throw-away jail
 
 try-gridfs: debian-try venv-gridfs ## open one on files in a throw-away database, for trying out and tests
 	@tools/try-gridfs.sh
+
+try-s3: debian-try venv ## open one on a bucket of a throw-away S3 server, for trying out and tests
+	@tools/try-s3.sh
 
 try-server: debian-try venv-server ## start a standalone SSH server with a temporary user, for trying out
 	@tools/try-server.sh

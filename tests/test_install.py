@@ -19,6 +19,7 @@ import pymongo
 from pysftpserver import __version__
 from pysftpserver.cli.registry import PROGRAMS
 from pysftpserver.cli.session import request_names
+from tests.objects.stores import rclone
 from tests.support.hard import IS_HARD
 from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE
@@ -43,6 +44,14 @@ TRIED_ON_GRIDFS = (
     "pwd",
     "ls",
     "put notes.txt",
+    "bye\n",
+)
+TRIED_ON_S3 = (
+    "ls -la",
+    "get welcome.txt",
+    "!cat welcome.txt",
+    "put notes.txt reports",
+    "ls -l reports",
     "bye\n",
 )
 BUILDS_WITH = 77  # setuptools, as pyproject.toml has it; pip fetches that where it is not there
@@ -172,6 +181,17 @@ class Installation(unittest.TestCase):
         self.assertIn("Remote working directory: /reports\n", done.stdout)
         self.assertIn("visits.csv", done.stdout)
         self.assertIn("Uploading notes.txt to /reports/notes.txt", done.stdout)
+        self.assertEqual(list((self.top / "tmp").iterdir()), [])
+
+    def test_make_try_s3_shows_a_bucket_and_removes_everything(self) -> None:
+        lent = self.environment / "bin" / "rclone"
+        lent.symlink_to(rclone())
+        self.addCleanup(lent.unlink)
+        done = self.call(self.checkout / "tools" / "try-s3.sh", text="\n".join(TRIED_ON_S3))
+        self.assertRegex(done.stdout, r"(?m)^-[rwx-]{9} .* welcome.txt")
+        self.assertIn("This file is an object in the bucket", done.stdout)
+        self.assertIn("Uploading notes.txt to /reports/notes.txt", done.stdout)
+        self.assertRegex(done.stdout, r"(?m)^-[rwx-]{9} .* reports/visits.csv")
         self.assertEqual(list((self.top / "tmp").iterdir()), [])
 
     def test_make_try_server_prints_a_command_that_gets_in_and_removes_everything(self) -> None:

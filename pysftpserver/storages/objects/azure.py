@@ -210,7 +210,7 @@ class Azure(S3):
         return block
 
     def complete(
-        self, key: str, upload_id: str, parts: list[tuple[int, str]], only_new: bool = False
+        self, key: str, upload_id: str, parts: list[tuple[int, str]], size: int, only_new: bool = False
     ) -> None:
         rows = "".join(f"<Latest>{block}</Latest>" for _, block in sorted(parts))
         body = Body.of(f'<?xml version="1.0" encoding="utf-8"?><BlockList>{rows}</BlockList>'.encode())

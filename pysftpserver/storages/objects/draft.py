@@ -370,7 +370,7 @@ class Draft:
         while self._sent < self.size:
             self._send_next()
         self._finish(0)
-        self._store.complete(self.key, self._upload, self._parts, self.only_new)
+        self._store.complete(self.key, self._upload, self._parts, self.size, self.only_new)
         self._upload = ""
         self._set_metadata()
 

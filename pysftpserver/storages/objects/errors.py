@@ -8,6 +8,7 @@ Facts: the error codes of S3's API, which Google's XML API and S3's imitations s
 from __future__ import annotations
 
 import errno
+import math
 import os
 import socket
 import ssl
@@ -45,9 +46,13 @@ _WORDS = {
 
 
 class Refused(SFTPFailure):
-    """The store refused a request. code: its own word for the reason, or "". attempts: how many it took."""
+    """The store refused a request. code: its own word for the reason, or "".
+
+    attempts: how many it took; since: the first one's time by the store's clock, in seconds.
+    """
 
     attempts = 1
+    since = math.inf
 
     def __init__(self, status: int, code: str, text: str) -> None:
         super().__init__(text)
@@ -59,9 +64,13 @@ class Missing(SFTPNotFound):
 
 
 class Changed(SFTPFailure):
-    """A condition of the request does not hold: the object exists already, or is another one by now."""
+    """A condition of the request does not hold: the object exists already, or is another one by now.
+
+    attempts, since: as Refused has them.
+    """
 
     attempts = 1
+    since = math.inf
 
 
 class Unsupported(SFTPFailure):

@@ -8,6 +8,7 @@ Facts: the Amazon S3 API reference.
 from __future__ import annotations
 
 import calendar
+import contextlib
 import hashlib
 import time
 from email.utils import parsedate
@@ -96,6 +97,7 @@ class S3:
         is_stream: bool = False,
     ) -> Answer:
         target = self._target(key, query or {})
+        began = time.monotonic()
         answer = self._web.request(method, target, headers or {}, body, self._sign, is_stream)
         if answer.status < 300:
             return answer
@@ -105,6 +107,8 @@ class S3:
         error = refusal(answer.status, code, answer.headers.get("x-amz-bucket-region", ""))
         if isinstance(error, Changed | Refused):
             error.attempts = answer.attempts
+            with contextlib.suppress(ValueError, OverflowError):
+                error.since = _seconds(answer.headers.get("date", "")) - (time.monotonic() - began) - 1
         raise error
 
     def _explained(self, key: str, answer: Answer) -> Exception:
@@ -163,7 +167,7 @@ class S3:
         headers = answer.headers
         start = f"{self._x}meta-"
         try:
-            mtime = calendar.timegm(parsedate(headers.get("last-modified", "")) or time.gmtime())
+            mtime = _seconds(headers.get("last-modified", ""))
             length = int(size or headers.get("content-length", "0"))
         except (ValueError, OverflowError) as error:
             raise SFTPFailure("The store's answer cannot be understood") from error
@@ -182,7 +186,7 @@ class S3:
                 self.is_conditional = False
             except Changed as error:
                 # The first answer may have been lost, and the object be the one that was put.
-                if error.attempts > 1 and self._has_etag(key, _digest(body)):
+                if error.attempts > 1 and self._is_stored(key, _digest(body), body.size, error):
                     return f'"{_digest(body)}"'
                 raise
         if only_new:
@@ -237,7 +241,7 @@ class S3:
             for number, off in enumerate(range(0, source.size, ONE_COPY // 5), 1):
                 size = min(ONE_COPY // 5, source.size - off)
                 parts.append((number, self.copy_part(key, upload_id, number, source, off, size)))
-            self.complete(key, upload_id, parts, only_new)
+            self.complete(key, upload_id, parts, source.size, only_new)
         except BaseException:
             self.abort(key, upload_id)
             raise
@@ -315,9 +319,9 @@ class S3:
         return self._xml(answer).findtext("ETag") or ""
 
     def complete(
-        self, key: str, upload_id: str, parts: list[tuple[int, str]], only_new: bool = False
+        self, key: str, upload_id: str, parts: list[tuple[int, str]], size: int, only_new: bool = False
     ) -> None:
-        """Turn the parts into the object. only_new: raise Changed if there is one already."""
+        """Turn the parts, of size bytes in all, into the object. only_new: raise Changed if there is one."""
         rows = "".join(
             f"<Part><PartNumber>{number}</PartNumber><ETag>{_escaped(etag)}</ETag></Part>"
             for number, etag in sorted(parts)
@@ -326,16 +330,22 @@ class S3:
         query = {"uploadId": upload_id}
         if only_new and self.is_conditional:
             try:
-                self._complete(key, query, self._if_new, body, parts)
+                self._complete(key, query, self._if_new, body, parts, size)
                 return
             except Unsupported:
                 self.is_conditional = False
         if only_new:
             self._must_be_new(key)
-        self._complete(key, query, {}, body, parts)
+        self._complete(key, query, {}, body, parts, size)
 
     def _complete(
-        self, key: str, query: dict[str, str], headers: Headers, body: Body, parts: list[tuple[int, str]]
+        self,
+        key: str,
+        query: dict[str, str],
+        headers: Headers,
+        body: Body,
+        parts: list[tuple[int, str]],
+        size: int,
     ) -> None:
         try:
             self._xml(self._ask("POST", key, query, headers, body))
@@ -343,19 +353,21 @@ class S3:
             # The first answer may have been lost, and the upload be complete.
             if error.attempts < 2 or isinstance(error, Refused) and error.code != "NoSuchUpload":
                 raise
-            digests = [etag.strip('"') for _, etag in sorted(parts)]
-            try:
-                joined = hashlib.md5(bytes.fromhex("".join(digests)), usedforsecurity=False).hexdigest()
-            except ValueError:
-                raise error from None
-            if not self._has_etag(key, f"{joined}-{len(digests)}"):
+            if not self._is_stored(key, _digest_of_parts(parts), size, error):
                 raise
 
-    def _has_etag(self, key: str, etag: str) -> bool:
+    def _is_stored(self, key: str, etag: str, size: int, error: Changed | Refused) -> bool:
+        """Whether the object is the one that was sent before the answer was lost.
+
+        Its etag says so. Not every store's etags are digests: if the upload is gone, an object of this size
+        that appeared since then is the one as well.
+        """
         try:
-            return self.head(key).etag.strip('"') == etag
+            meta = self.head(key)
         except Missing:
             return False
+        has_appeared = meta.size == size and meta.mtime >= error.since
+        return meta.etag.strip('"') == etag or isinstance(error, Refused) and has_appeared
 
     def abort(self, key: str, upload_id: str) -> None:
         """Give an upload up; its parts are gone."""
@@ -418,11 +430,11 @@ class Google(S3):
         self.copies_parts = False
 
     def complete(
-        self, key: str, upload_id: str, parts: list[tuple[int, str]], only_new: bool = False
+        self, key: str, upload_id: str, parts: list[tuple[int, str]], size: int, only_new: bool = False
     ) -> None:
         if only_new:
             self._must_be_new(key)
-        super().complete(key, upload_id, parts)
+        super().complete(key, upload_id, parts, size)
 
 
 def _code(words: bytes) -> str:
@@ -444,6 +456,20 @@ def _moment(element: ElementTree.Element, tag: str = "LastModified") -> int:
         int(text[17:19]),
     )
     return calendar.timegm(fields)
+
+
+def _seconds(date: str) -> int:
+    """A date of HTTP's headers, or the time now if there is none. Raises ValueError or OverflowError."""
+    return calendar.timegm(parsedate(date) or time.gmtime())
+
+
+def _digest_of_parts(parts: list[tuple[int, str]]) -> str:
+    """The etag of an object that was joined from these parts, where etags are digests; else ""."""
+    try:
+        digests = b"".join(bytes.fromhex(etag.strip('"')) for _, etag in sorted(parts))
+    except ValueError:
+        return ""
+    return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 
 def _digest(body: Body) -> str:
