@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.storages.sitefile import Mounted
 
+    Split = Callable[["Name", Mapping[str, str]], tuple[object, str]]
     Open = Callable[["Name", "Opening"], SFTPAbstractServerStorage]
 
 NOBODY: Mapping[str, str] = {}  # where no user is known
@@ -52,6 +53,8 @@ class Scheme:
     whether it talks to other hosts; None: the storage that was opened says so. is_url: whether fields are
     percent-encoded. module: what to import before the process is confined. cannot: methods, and attributes
     that SETSTAT sets, which the storage lacks, as its test declares to the contract suite; None: it depends.
+    split: where sessions can share connections, returns what is the same for those that do, and the directory
+    in it, with their fields filled in; it raises ValueError.
     """
 
     def __init__(
@@ -64,9 +67,11 @@ class Scheme:
         module: str,
         is_url: bool = False,
         cannot: str | None = None,
+        split: Split | None = None,
     ) -> None:
         self.form, self.what, self.extra, self.opens = form, what, extra, opens
         self.cannot = None if cannot is None else frozenset(cannot.split())
+        self.split = split
         self.uses_network, self.module, self.is_url = uses_network, module, is_url
 
 
@@ -153,6 +158,8 @@ class Name:
         has_user = "@" in self.place.removeprefix("//").partition("/")[0].partition("?")[0]
         if syntax.has_password(url) or has_user and self.scheme in OBJECT_STORES:
             raise ValueError(f"{self.scheme}: {CREDENTIALS[self.scheme]}")
+        if "#" in url and not is_fsspec:
+            raise ValueError(f"{self.scheme}: no # in a name; write %23")
         self.place = url
         syntax.check_braces(url)
         for part in url.split("::"):
@@ -208,10 +215,11 @@ def opened(name: Name, key: str, opening: Opening) -> SFTPAbstractServerStorage:
         if name.scheme != CLASS:
             raise
         raise BadInput(f"{key}: {what}: {one_line(str(error))}") from None
-    except (SFTPException, OSError, ValueError) as error:
-        if name.kind.uses_network and not isinstance(error, ValueError):
-            raise Unavailable(f"{key}: {what}: {reason_of(error)}") from None
+    except ValueError as error:
         raise BadInput(f"{key}: {what}: {one_line(str(error))}") from None
+    except (SFTPException, OSError) as error:
+        how = Unavailable if name.kind.uses_network else BadInput
+        raise how(f"{key}: {what}: {reason_of(error)}") from None
 
 
 def parts(name: Name, key: str, opening: Opening) -> list[tuple[str, Name]]:
@@ -336,6 +344,12 @@ def _gridfs(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
     )
 
 
+def _split_gridfs(name: Name, values: Mapping[str, str]) -> tuple[object, str]:
+    settings = {key: name.setting(key, values) or "" for key in name.settings}
+    prefix = settings.pop("prefix", "")
+    return ("gridfs", name.path(values), *sorted(settings.items())), prefix
+
+
 def bucket(
     uri: str | None,
     uri_file: str | None,
@@ -378,6 +392,14 @@ def _objects(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
     from pysftpserver.objectstorage import SFTPServerObjectStorage
 
     return _connected(SFTPServerObjectStorage(name.url(opening.values)))
+
+
+def _split_objects(name: Name, values: Mapping[str, str]) -> tuple[object, str]:
+    from urllib.parse import unquote
+
+    url, _, query = name.url(values).partition("?")
+    bucket, _, prefix = url.partition("://")[2].partition("/")
+    return (name.scheme, bucket, query), unquote(prefix)
 
 
 def _proxy(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
@@ -521,19 +543,19 @@ SCHEMES = {
     "gridfs": Scheme(
         "gridfs:FILE[?bucket=NAME&prefix=DIR&database=NAME]",
         "a GridFS bucket in MongoDB; the first line of FILE is the URI", "mongo", _gridfs, True,
-        "pysftpserver.mongostorage", cannot="link",
+        "pysftpserver.mongostorage", cannot="link", split=_split_gridfs,
     ),
     "s3": Scheme(
         "s3://BUCKET[/PREFIX][?SETTING=VALUE&...]", "a bucket of S3, or of what speaks its protocol",
-        "objects", _objects, True, "pysftpserver.objectstorage", is_url=True, cannot=_OF_OBJECTS,
+        "objects", _objects, True, "pysftpserver.objectstorage", True, _OF_OBJECTS, _split_objects,
     ),
     "gs": Scheme(
         "gs://BUCKET[/PREFIX][?SETTING=VALUE&...]", "a bucket of Google Cloud Storage", "objects", _objects,
-        True, "pysftpserver.objectstorage", is_url=True, cannot=_OF_OBJECTS,
+        True, "pysftpserver.objectstorage", True, _OF_OBJECTS, _split_objects,
     ),
     "az": Scheme(
         "az://CONTAINER[/PREFIX][?SETTING=VALUE&...]", "a container of Azure Blob Storage", "objects",
-        _objects, True, "pysftpserver.objectstorage", is_url=True, cannot=_OF_OBJECTS,
+        _objects, True, "pysftpserver.objectstorage", True, _OF_OBJECTS, _split_objects,
     ),
     "sftp": Scheme(
         "sftp://[USER@]HOST[:PORT][/DIR][?SETTING=VALUE&...]", "another SFTP server", "", _proxy, True,
