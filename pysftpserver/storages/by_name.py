@@ -32,7 +32,7 @@ class Opening:
 
     values: of the fields in names. dress: returns the class to use for one of real files, such as one that
     makes uploads appear whole. is_touched: whether to make what a database lacks, such as indexes. tell: is
-    told why one of several storages is away.
+    told why one of several storages is away. waits: whether to wait for a first answer that may take long.
     """
 
     def __init__(
@@ -41,8 +41,10 @@ class Opening:
         dress: Callable[[type], type] = lambda kind: kind,
         is_touched: bool = True,
         tell: Callable[[str], object] = lambda text: None,
+        waits: bool = True,
     ) -> None:
-        self.values, self.dress, self.is_touched, self.tell = values, dress, is_touched, tell
+        self.values, self.dress, self.is_touched = values, dress, is_touched
+        self.tell, self.waits = tell, waits
 
 
 class Scheme:
@@ -391,7 +393,7 @@ def bucket(
 def _objects(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
     from pysftpserver.objectstorage import SFTPServerObjectStorage
 
-    return _connected(SFTPServerObjectStorage(name.url(opening.values)))
+    return _connected(SFTPServerObjectStorage(name.url(opening.values)), opening)
 
 
 def _split_objects(name: Name, values: Mapping[str, str]) -> tuple[object, str]:
@@ -407,13 +409,14 @@ def _proxy(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
         SFTPServerProxyStorage,
     )
 
-    return _connected(SFTPServerProxyStorage.from_name(name.url(opening.values)))
+    return _connected(SFTPServerProxyStorage.from_name(name.url(opening.values)), opening)
 
 
-def _connected(storage: Any) -> SFTPAbstractServerStorage:
+def _connected(storage: Any, opening: Opening) -> SFTPAbstractServerStorage:
     """A storage after its first answer. Raises Unavailable."""
     try:
-        storage.connect()
+        if opening.waits:
+            storage.connect()
     except (SFTPException, OSError) as error:
         raise Unavailable(f"{one_line(storage.label)}: {reason_of(error)}") from None
     return storage  # type: ignore[no-any-return]
@@ -441,19 +444,18 @@ def _site(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
     top = opened(_of_site(site.storage, place, opening), place, opening)
     if not site.mounts:
         return top
-    from pysftpserver.mountedstorage import (  # type: ignore[import-not-found,unused-ignore]
-        SFTPServerMountedStorage,
-    )
+    from pysftpserver.mountedstorage import SFTPServerMountedStorage
 
     mounts = {os.fsencode(mount.path): _mount(mount, opening) for mount in site.mounts}
-    return SFTPServerMountedStorage(top, mounts, across=site.across)  # type: ignore[no-any-return,unused-ignore]
+    return SFTPServerMountedStorage(top, mounts, across=site.across)
 
 
 def _mount(mount: Mounted, opening: Opening) -> Any:
     """A mount, whose storage is opened when it is needed. Raises BadInput for a name that cannot be meant."""
-    from pysftpserver.mountedstorage import Mount  # type: ignore[import-not-found,unused-ignore]
+    from pysftpserver.mountedstorage import Mount
 
     name = _of_site(mount.storage, mount.place, opening)
+    opening = Opening(opening.values, opening.dress, opening.is_touched, opening.tell, waits=False)
 
     def open_it() -> SFTPAbstractServerStorage:
         try:

@@ -81,9 +81,15 @@ class WhatAllHave(Storing):
                 self.storages(**settings)
 
     def test_a_storage_on_a_network_is_known_before_it_is_opened(self) -> None:
-        for storage in ("gridfs:uri?prefix=/{folder}", "s3://bucket/{user}"):
+        site = self.place / "site.toml"
+        site.write_text(
+            f'storage = "jail:{self.place}/{{user}}"\n'
+            '[[mount]]\npath = "/far"\nstorage = "s3://bucket/{folder}"\n'
+        )
+        for storage in ("gridfs:uri?prefix=/{folder}", "s3://bucket/{user}", str(site)):
             with self.subTest(storage):
                 storages = self.storages(storage=storage)
+                storages.load()
                 self.assertTrue(storages.is_remote(self.user()))
                 self.assertFalse(storages.is_directory(self.user()))
 
