@@ -68,6 +68,14 @@ class Storages:
         if name.scheme == by_name.CLASS:
             by_name.prepare(name, key, Opening())
 
+    def try_out(self, text: str, key: str, *known: str) -> None:
+        """Raise for a name that cannot be used; the storage is opened if it needs no values for known."""
+        name = by_name.parse(text, key, known)
+        if name.fields:
+            self.load(text, key, *known)
+        else:
+            self(text, key)
+
     def load(self, text: str, key: str, *known: str) -> None:
         """Import what the storage needs, as far as it is known without a value for known."""
         name = by_name.parse(text, key, known)
