@@ -86,7 +86,9 @@ class SFTPServerMountedStorage(SFTPAbstractServerStorage):
             try:
                 own = mount.storage().territory()
             except SFTPException:
-                continue  # away
+                if mount.is_remote:
+                    return None  # it is away, and will need files of the host, such as resolv.conf
+                continue
             if own is None:
                 return None
             descriptors += own

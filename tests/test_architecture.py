@@ -45,7 +45,7 @@ ARROWS: dict[str, set[str]] = {
 ON_CALL = {
     ("server.py", "run", "stdio"),  # SFTPServer.run(), which the seed's plugins call
     ("remo/__main__.py", "main", "cli"),  # `python -m pysftpserver.remo` is a command
-    ("remo/app.py", "_open_storage", "storages"),  # what a WSGI server imports: no command hands it a storage
+    ("remo/app.py", "_storages", "storages"),  # what a WSGI server imports: no command hands it a storage
 }
 #: Rooms that run where nothing but the standard library is installed.
 CORE = [*FLOOR, *API, "storage", "virtualchroot", "host", "uploads", "engine", "server", "stdio", "warm"]

@@ -76,7 +76,8 @@ def answer(arguments: Sequence[str]) -> int:
         if record.user is None or not record.user.is_active:
             return 0
         command = default_command() if values["command"] is None else values["command"]
-        lines = authorized_keys.lines_for(record.user, os.path.abspath(settings.sftp_path), command)
+        path = os.path.abspath(settings.sftp_path)
+        lines = authorized_keys.lines_for(record.user, path, command, settings.storage)
     except BadInput as error:
         complain(error.message)
         raise

@@ -48,7 +48,7 @@ def serve(arguments: Sequence[str]) -> int:
     from pysftpserver.cli.session import kind_of
     from pysftpserver.sshd import run_as
     from pysftpserver.sshd.user_storages import Openers, UserStorages
-    from pysftpserver.storages.by_name import maker
+    from pysftpserver.storages.sharing import Storages
     from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
     wanted = {"read_only": False, "durable": settings.durable, "atomic_uploads": settings.atomic_uploads}
@@ -56,11 +56,15 @@ def serve(arguments: Sequence[str]) -> int:
     policy = run_as.policy(settings, own)
     if own is not None and policy is None:  # nothing of root is needed
         run_as.become_own(own)
-    openers = Openers(kind_of(SFTPServerVirtualChroot, wanted), gridfs, maker)
-    storages = UserStorages(settings, openers)
+
+    def dress(kind: type) -> type:
+        return kind_of(kind, wanted)
+
+    storages = UserStorages(settings, Openers(dress(SFTPServerVirtualChroot), gridfs, Storages(dress)))
     with fork_server(settings, storages, policy) as server:  # before asyncssh, to be small
         if own is not None and policy is not None:
             run_as.become_own(own)
+        storages.load()
         with needed("sshd", "asyncssh", "cryptography"):
             import asyncssh  # noqa: F401
         from pysftpserver.sshd import processes
@@ -94,7 +98,9 @@ def prepare() -> Callable[[], SFTPAbstractServerStorage]:
     import grp  # noqa: F401
     import pwd  # noqa: F401
 
-    import pysftpserver.stdio  # noqa: F401
+    import pysftpserver.stdio
+    import pysftpserver.storage
+    import pysftpserver.storages.sitefile  # noqa: F401
     from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
     return lambda: SFTPServerVirtualChroot("/")

@@ -44,20 +44,17 @@ def serve(arguments: Sequence[str]) -> int:
         from pysftpserver.laboratory import passwords, server
     from pysftpserver.laboratory.services.supplied import services_of
     from pysftpserver.storages import by_name
+    from pysftpserver.storages.sharing import Storages
 
     log = ServiceLog("pysftplab", settings)
     typed_file = settings.password_file if values["password_file"] is not None else None
     environment = passwords.taken_from_environment()
     password = passwords.of_server(settings, typed_file, environment) or passwords.asked()
 
-    databases: dict[str, SFTPAbstractServerStorage] = {}
+    storages = Storages()
 
     def open_storage(name: str) -> SFTPAbstractServerStorage:
-        # All clients reach a database over the same connections; a directory is opened anew for each.
-        storage = databases.get(name) or by_name.open_storage(name, "files")
-        if name.startswith("gridfs:"):
-            databases[name] = storage
-        return storage
+        return storages(name, "files")
 
     def read_again() -> tuple[ServerSettings, str]:
         new = load(ServerSettings, values["config"], values)

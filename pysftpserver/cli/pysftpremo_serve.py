@@ -44,7 +44,7 @@ def serve(words: Sequence[str]) -> int:
 
     values = read()
     from pysftpserver.remo.server import serve as serve_until_told
-    from pysftpserver.storages.by_name import open_storage
+    from pysftpserver.storages.sharing import Storages
 
-    serve_until_told(values, open_storage, read)
+    serve_until_told(values, Storages(), read)
     return 0

@@ -5,13 +5,14 @@ What is here: the words of the command line, and which storages they mean. What 
 
 from __future__ import annotations
 
+import functools
 import os
 
 from pysftpserver.cli import common, options, pysksync_cert, pysksync_users
 from pysftpserver.cli.options import Command, Commands, Option, Subcommand
 from pysftpserver.failures import BadInput, one_line
 from pysftpserver.service.hangups import hangups_held
-from pysftpserver.sksync.config import DEFAULT_FILE, ServerSettings
+from pysftpserver.sksync.config import DEFAULT_FILE, ServerSettings, StorageSettings
 from pysftpserver.storages import by_name
 
 TYPE_CHECKING = False
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
-    from pysftpserver.sksync.config import StorageSettings
+    from pysftpserver.sksync.shares import Folder
+    from pysftpserver.storages.sharing import Storages
 
 PROG = "pysksync"
 CONFIG = Option(
@@ -75,7 +77,7 @@ def serve(words: Sequence[str]) -> int:
     file = config_file(values, values["CONFIG"])
     from pysftpserver.sksync import server
 
-    server.serve(PROG, loader(file, values), file or DEFAULT_FILE, open_storage)
+    server.serve(PROG, loader(file, values), file or DEFAULT_FILE, OpenStorage())
     return 0
 
 
@@ -94,7 +96,7 @@ def sync(words: Sequence[str]) -> int:
     if request.tls is not None and not request.tls.is_checked:
         tell("the server's certificate is not checked: ssl_server_certfile is not set")
     is_dry = values["dry_run"]
-    storage, path = client.storage_of(wanted, open_storage, is_dry)
+    storage, path = client.storage_of(wanted, OpenStorage(), is_dry)
     with report.observer(values["quiet"] or is_dry, common.tell) as observer:
         try:
             summary, failure = client.sync(storage, request, path, observer, is_dry), None
@@ -133,15 +135,30 @@ def loader(file: str | None, values: dict[str, Any]) -> Callable[[], ServerSetti
     return lambda: options.load(ServerSettings, file, values)
 
 
-def open_storage(what: str | StorageSettings, key: str, is_dry: bool = False) -> SFTPAbstractServerStorage:
-    """A directory of this host as a jail, or a database. Raises BadInput, Unavailable."""
-    if isinstance(what, str):
-        return by_name.jail(what, key)
-    address = what.uri, what.uri_file, what.database
-    try:
-        return by_name.bucket(*address, what.bucket, what.prefix, is_touched=not is_dry)
-    except BadInput as error:
-        raise type(error)(f"storage: {error.message}") from None
+class OpenStorage:
+    """Opens a directory of this host as a jail, a storage by its name, or a database.
+
+    Raises BadInput, Unavailable.
+    """
+
+    @functools.cached_property
+    def _named(self) -> Storages:
+        from pysftpserver.storages.sharing import Storages  # here, because few clients need it
+
+        return Storages()
+
+    def __call__(
+        self, what: Folder | str | StorageSettings, key: str, is_dry: bool = False
+    ) -> SFTPAbstractServerStorage:
+        if isinstance(what, str):
+            return self._named(what, key, is_touched=not is_dry)
+        if not isinstance(what, StorageSettings):
+            return by_name.jail(what.path, key)
+        address = what.uri, what.uri_file, what.database
+        try:
+            return by_name.bucket(*address, what.bucket, what.prefix, is_touched=not is_dry)
+        except BadInput as error:
+            raise type(error)(f"storage: {error.message}") from None
 
 
 def tell(text: str) -> None:

@@ -115,7 +115,12 @@ class ServerSettings(ServiceSettings):
         seconds(), 10.0, "HTTP: give up a fetch, with its redirects, after this many seconds."
     )
     http_max_bytes = Setting(SIZE, 262144, "HTTP: maximum size of a body (bytes).")
-    files = Setting(optional(text("STORAGE")), None, "Files: serve this storage.", unset="no Files service")
+    files = Setting(
+        optional(text("NAME")),
+        None,
+        "Files: serve the storage with this name, such as jail:/srv/files or s3://bucket/prefix.",
+        unset="no Files service",
+    )
     files_max_bytes = Setting(
         whole(1, 1 << 50, "BYTES"), 1 << 30, "Files: maximum size of an upload (bytes)."
     )

@@ -9,16 +9,16 @@ from pysftpserver.remo.server import FromEnviron
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.remo.server import OpenByName
 
 __all__ = ["application"]
 
 
-def _open_storage(name: str, setting: str) -> SFTPAbstractServerStorage:
-    # No command is there to hand over a storage: only the setting has its name.
-    from pysftpserver.storages.by_name import open_storage
+def _storages() -> OpenByName:
+    # No command is there to hand over what opens storages.
+    from pysftpserver.storages.sharing import Storages
 
-    return open_storage(name, setting)
+    return Storages()
 
 
-application = FromEnviron(_open_storage)
+application = FromEnviron(_storages)

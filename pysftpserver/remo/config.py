@@ -60,11 +60,13 @@ class ServerSettings(LogSettings):
         "settings of the log are then ignored.", aliases=("log", "-l"),
     )
     debug = Setting(FLAG, False, "Log more, as with --log-level DEBUG.", "-d", reloads=True)
-    root = Setting(optional(DIRECTORY), None, "Serve this directory as /, a jail for files.")
+    root = Setting(
+        optional(DIRECTORY), None, "Serve this directory as /, a jail for files: the storage jail:DIR."
+    )
     storage = Setting(
-        optional(text("STORAGE")), None,
-        "Serve the files of this storage: plain[:DIRECTORY], jail:DIRECTORY, "
-        "gridfs:FILE[,bucket=NAME][,prefix=PATH] or MODULE:CLASS [JSON].", unset="this host's file system",
+        optional(text("NAME")), None,
+        "Serve the files of the storage with this name, such as jail:/srv/{user} or s3://bucket/{user}, in "
+        "which {user} stands for the user's name.", unset="this host's file system",
     )
     commands = Setting(
         IF_GIVEN, None, "Allow users to run commands.",

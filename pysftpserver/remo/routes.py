@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pysftpserver.remo.config import ServerSettings
     from pysftpserver.remo.session import Session, Sessions
 
-    OpenStorage = Callable[[], SFTPAbstractServerStorage]
+    OpenStorage = Callable[[str], SFTPAbstractServerStorage]  # of the user with a name
 
 log = logging.getLogger("pysftpserver.remo")
 MOST_INPUT = 1 << 20  # bytes for an interactive command at once
@@ -88,7 +88,7 @@ class Route:
 class Routes:
     """What the rows of the table do.
 
-    open_storage: opens a storage for one session. may_run: whether any user may run commands.
+    open_storage: opens the storage of a user for one session. may_run: whether any user may run commands.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Routes:
     def _storage(self, session: Session) -> SFTPAbstractServerStorage:
         """The session's storage: a directory that has been replaced is served from the next session on."""
         try:
-            return session.storage(self._open_storage)
+            return session.storage(lambda: self._open_storage(session.user.name))
         except BadInput as error:
             log.error("session %s: %s", session.label, error)
             raise FileProblem("the storage cannot be opened; the server's log says more") from None

@@ -24,13 +24,20 @@ from pysftpserver.service.serving import block_until_told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Any
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any, Protocol
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 
-    #: Opens a storage by its name. The second argument is the setting that has the name, for complaints.
-    OpenByName = Callable[[str, str], SFTPAbstractServerStorage]
+    class OpenByName(Protocol):
+        """Opens storages by their names. key: the setting that has one. Raises BadInput, Unavailable."""
+
+        def __call__(self, text: str, key: str, values: Mapping[str, str]) -> SFTPAbstractServerStorage:
+            """The storage with a name. values: of the fields in it."""
+
+        def try_out(self, text: str, key: str, *known: str) -> None:
+            """Raise for a name that cannot be used. known: the fields that will have a value."""
+
 
 log = logging.getLogger("pysftpserver.remo")
 READABLE_BY_OTHERS = 0o077
@@ -50,13 +57,17 @@ def make(values: ServerSettings, open_by_name: OpenByName) -> Application:
     setting = "storage"
     if values.root is not None:
         name, setting = f"jail:{values.root}", "root"
-    open_by_name(name, setting)  # so that a mistake shows now
+    open_by_name.try_out(name, setting, "user")  # so that a mistake shows now
     is_whole_host = values.root is values.storage is None
     may_run = is_whole_host if values.commands is None else values.commands
     log.info("commands are %s", "allowed for users with that permission" if may_run else "not allowed")
     if may_run and not is_whole_host:
         log.info("users with commands can leave the storage: commands run on this host")
-    return Application(values, key, users, lambda: open_by_name(name, setting), may_run)
+
+    def open_storage(user: str) -> SFTPAbstractServerStorage:
+        return open_by_name(name, setting, {"user": user})
+
+    return Application(values, key, users, open_storage, may_run)
 
 
 def _server_key(path: str) -> crypto.PrivateKey:
@@ -180,11 +191,12 @@ def set_up_log(values: ServerSettings) -> None:
 class FromEnviron:
     """A WSGI application whose settings are in the environ: KEYFILE, USER_SERVICE and `remo_serv.NAME`.
 
-    One application is made for each combination of them, at its first request.
+    One application is made for each combination of them, at its first request. names: returns what opens
+    storages by their names.
     """
 
-    def __init__(self, open_by_name: OpenByName) -> None:
-        self._open_by_name = open_by_name
+    def __init__(self, names: Callable[[], OpenByName]) -> None:
+        self._names = names
         self._lock = threading.Lock()
         self.made: dict[tuple[tuple[str, Any], ...], Application] = {}
 
@@ -205,5 +217,5 @@ class FromEnviron:
             if names not in self.made:
                 values = ServerSettings(**given)
                 set_up_log(values)
-                self.made[names] = make(values, self._open_by_name)
+                self.made[names] = make(values, self._names())
             return self.made[names]

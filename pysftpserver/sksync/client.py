@@ -21,7 +21,7 @@ from pysftpserver.sksync.logins import need_srptools
 from pysftpserver.sksync.parsing import Damaged, DownloadParser
 from pysftpserver.sksync.receiving import MOST_SECONDS, Receiver
 from pysftpserver.sksync.sending import BLOCK, CannotSend, Sender
-from pysftpserver.sksync.shares import directory
+from pysftpserver.sksync.shares import Folder, directory
 from pysftpserver.sksync.tls import ClientTLS, TLSError
 from pysftpserver.sksync.wire import DEFAULT_PORT, Dialect, Malformed, SyncType
 
@@ -383,7 +383,7 @@ def storage_of(
         return open_storage(settings.storage, f"{settings.place}: storage", is_dry), path
     key = f"{settings.place}: client_path"
     if os.path.lexists(path) or not SYNC_TYPES[settings.sync_type].from_server:
-        return open_storage(path, key), "/"
+        return open_storage(Folder(path), key), "/"
     # The directory is made for the first file that is received; its parent has to exist.
     parent, name = os.path.split(os.path.abspath(path))
-    return open_storage(parent, key), name
+    return open_storage(Folder(parent), key), name

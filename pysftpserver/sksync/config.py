@@ -91,14 +91,18 @@ def _maybe_empty(value: str) -> str:
     return value
 
 
-class Storage(Kind["StorageSettings"]):
-    """The storage to share instead of a directory."""
+class Storage(Kind["str | StorageSettings"]):
+    """The storage to share instead of a directory: its name, or the older object for a database."""
 
     def __init__(self) -> None:
-        super().__init__(lambda _: StorageSettings(), "OBJECT", (dict,))
+        super().__init__(lambda name: name, "NAME", (str, dict))
 
-    def from_json(self, value: object) -> StorageSettings:
-        return StorageSettings.made(OBJECT.from_json(value))
+    def from_json(self, value: object) -> str | StorageSettings:
+        if isinstance(value, str) and value:
+            return value
+        if not isinstance(value, dict):
+            raise ValueError("the name of a storage, or an object")
+        return StorageSettings.made(value)
 
 
 OBJECT = Object()
@@ -169,9 +173,8 @@ class ServerSettings(ServiceSettings):
     storage = Setting(
         optional(Storage()),
         None,
-        "Share a database instead of a directory; the table below has its keys.",
+        "Share the storage with this name instead of a directory, such as s3://bucket/prefix.",
         is_secret=True,
-        in_file_only=True,
     )
     require_auth = Setting(
         IF_GIVEN,
@@ -391,7 +394,10 @@ class ClientSettings(ClientKeys):
         one_of(*SYNC_TYPES), "from_server_use_time", "What is sent and received: see the table above."
     )
     storage = Setting(
-        optional(Storage()), None, "Sync a database instead of a directory of this host.", is_secret=True
+        optional(Storage()),
+        None,
+        "Sync the storage with this name instead of a directory of this host.",
+        is_secret=True,
     )
 
     name = ""
@@ -429,7 +435,7 @@ class Sections(Settings):
 
 
 class StorageSettings(Settings):
-    """A bucket in MongoDB. One of uri and uri_file is set."""
+    """A bucket in MongoDB, in the older way: names say the same. One of uri and uri_file is set."""
 
     type = Setting(optional(one_of("gridfs")), None, "gridfs, a bucket in MongoDB.")
     uri = Setting(optional(text()), None, "mongodb://... or mongodb+srv://...", is_secret=True)

@@ -23,7 +23,7 @@ from pysftpserver.sksync.connection import Connection
 from pysftpserver.sksync.logins import Logins, need_srptools
 from pysftpserver.sksync.receiving import MOST_WAITING
 from pysftpserver.sksync.session import Session
-from pysftpserver.sksync.shares import exposed, shares_of
+from pysftpserver.sksync.shares import Folder, exposed, shares_of
 from pysftpserver.sksync.tls import PassPhrase, server_context, tls_reason
 
 TYPE_CHECKING = False
@@ -264,8 +264,10 @@ class Service:
         self._remark(settings)
         return shares
 
-    def _open(self, what: str | StorageSettings, key: str, is_dry: bool = False) -> SFTPAbstractServerStorage:
-        if isinstance(what, str):
+    def _open(
+        self, what: Folder | str | StorageSettings, key: str, is_dry: bool = False
+    ) -> SFTPAbstractServerStorage:
+        if isinstance(what, (Folder, str)):
             return self._open_storage(what, key, is_dry)
         if self._database is None:
             self._database = self._open_storage(what, key, is_dry)
@@ -283,7 +285,7 @@ class Service:
             self._log.error(
                 "no login is required: anyone who reaches this port can read and write what is shared"
             )
-        for path in exposed(settings, self._file):
+        for path in exposed(settings, self._file, self._open):
             self._log.error(f"{path}: clients can read and replace it, because it is in a shared directory")
 
 

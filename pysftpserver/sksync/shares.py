@@ -23,15 +23,22 @@ if TYPE_CHECKING:
     Find = Callable[[str], "Share"]
 
     class OpenStorage(Protocol):
-        """Opens a storage: a directory of this host as a jail, or a database.
+        """Opens a storage: a directory of this host as a jail, a storage by its name, or a database.
 
         key: the setting that names it, for messages. is_dry: whether to change nothing in a database. Raises
         BadInput, Unavailable.
         """
 
         def __call__(
-            self, what: str | StorageSettings, key: str, is_dry: bool = False
+            self, what: Folder | str | StorageSettings, key: str, is_dry: bool = False
         ) -> SFTPAbstractServerStorage: ...
+
+
+class Folder:
+    """A directory of this host, where names of storages could be meant as well."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
 
 
 class NotShared(Exception):
@@ -79,9 +86,13 @@ def shares_of(settings: ServerSettings, open_storage: OpenStorage) -> tuple[Find
         key = "server_dir_whitelist"
         shares = {path: _part(_directory(path, key, open_storage), b"/") for path in listed}
         return listed_directories(shares, is_silent), shown
-    if settings.storage is not None:
+    named = settings.storage
+    if isinstance(named, str):
+        open_storage(named, "storage")
+        opener, what = (lambda: open_storage(named, "storage")), _shown(named)
+    elif named is not None:
         # A database has no directory that could be replaced, and connecting for each session would be slow.
-        storage = open_storage(settings.storage, "storage")
+        storage = open_storage(named, "storage")
         opener, what = (lambda: storage), "a database"
     else:
         root = top_directory(settings)
@@ -94,13 +105,18 @@ def shares_of(settings: ServerSettings, open_storage: OpenStorage) -> tuple[Find
     return listed_directories(shares, is_silent), f"{shown} in {what}"
 
 
+def _shown(name: str) -> str:
+    """A storage's name without its settings and arguments, for the log."""
+    return name.partition(" ")[0].partition("?")[0]
+
+
 def _part(opener: Callable[[], SFTPAbstractServerStorage], top: bytes) -> Callable[[], Share]:
     return lambda: Share(opener(), top)
 
 
 def _directory(path: str, key: str, open_storage: OpenStorage) -> Callable[[], SFTPAbstractServerStorage]:
-    open_storage(path, key)  # a mistake in the configuration ends the start, and not a session
-    absolute = os.path.abspath(path)
+    open_storage(Folder(path), key)  # a mistake in the configuration ends the start, and not a session
+    absolute = Folder(os.path.abspath(path))
     return lambda: open_storage(absolute, key)
 
 
@@ -109,19 +125,27 @@ def top_directory(settings: ServerSettings) -> str:
     return os.getcwd() if settings.server_root is None else settings.server_root
 
 
-def exposed(settings: ServerSettings, file: str) -> list[str]:
+def exposed(settings: ServerSettings, file: str, open_storage: OpenStorage) -> list[str]:
     """Files of the server's own that clients can reach, because they are in a directory that is shared.
 
     file: the configuration.
     """
+    own = [path for path in (file, settings.ssl_server_keyfile) if path is not None and os.path.exists(path)]
     if settings.storage is not None:
-        return []
+        storage = open_storage(settings.storage, "storage")
+        return [path for path in own if any(_is_in(path, opened) for opened in storage.territory() or ())]
     root = top_directory(settings)
     is_in_root = settings.server_root is not None
     listed = [f"{root}/{path}" if is_in_root else path for path in settings.server_dir_whitelist]
     tops = tuple(os.path.join(os.path.realpath(path), "") for path in listed or [root])
-    own = [path for path in (file, settings.ssl_server_keyfile) if path is not None and os.path.exists(path)]
     return [path for path in own if os.path.realpath(path).startswith(tops)]
+
+
+def _is_in(path: str, opened: int) -> bool:
+    """Whether a file is below a directory that is open."""
+    from pysftpserver.host import homes
+
+    return homes.is_in(path, os.fstat(opened))
 
 
 def directory(path: str) -> bytes:

@@ -39,15 +39,17 @@ def find(settings: ServerSettings, name: str) -> Record | None:
         return reader.record(id) if id is not None else None
 
 
-def lines_for(user: User, sftp_path: str, command: str) -> list[str]:
-    """A line for each key of a user. command: words for a shell, to which the directory is added.
+def lines_for(user: User, sftp_path: str, command: str, storage: str | None = None) -> list[str]:
+    """A line for each key of a user. command: words for a shell, to which the directory is added. storage: of
+    users who have none of their own; None: their folder.
 
     Raises BadInput, and Unavailable for a user whose files are not in a directory.
     """
-    if user.storage is not None:
+    storage = user.storage or storage
+    if storage is not None:
         raise Unavailable(
-            f"user {user.name}: the files are in {user.storage}, which is not a directory; serve this user "
-            "with pysftpd"
+            f"user {user.name}: the files are in {storage}, which is not a folder below sftp_path; serve "
+            "this user with pysftpd"
         )
     words = f"{command} {shlex.quote(os.path.join(sftp_path, user.folder))}"
     # In the quotes of authorized_keys, \" is the only escape: a command that ends in a backslash and a line

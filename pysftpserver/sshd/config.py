@@ -174,9 +174,19 @@ class ServerSettings(ServiceSettings):
         optional(text("NAME")), None, "Name of the database, if the MongoDB URI has none."
     )
     mongo_bucket = Setting(text("NAME"), "fs", "Name of the GridFS bucket.")
+    storage = Setting(
+        optional(text("NAME")), None,
+        "Name of the storage of users who have none of their own, such as jail:/srv/sftp/{folder}, in which "
+        "{user} and {folder} stand for the user's.", unset="the folder below sftp_path",
+    )
+    storage_schemes = Setting(
+        optional(texts("SCHEMES", ",")), None,
+        "Storages that users may have by their records, named by what stands before the colon, such as jail "
+        "or s3, separated by commas; toml is a site file.", unset="none but gridfs of mongo_uri",
+    )
     storage_classes = Setting(
         optional(texts("CLASSES", ",")), None,
-        "Storage classes that users may have, each MODULE:CLASS, separated by commas.",
+        "Storage classes that users may have by their records, each MODULE:CLASS, separated by commas.",
     )
     pid_file = Setting(optional(FILE), None, "Write the process number to this file.")
     ciphers = Setting(

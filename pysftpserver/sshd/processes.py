@@ -152,7 +152,9 @@ def check(settings: ServerSettings) -> None:
 def check_folders(settings: ServerSettings) -> None:
     """Raises BadInput if users' folders cannot be used, unless no user may need one."""
     path = settings.sftp_path
-    is_optional = "sftp_path" not in settings.given and (uri_of(settings) or settings.storage_classes)
+    is_optional = "sftp_path" not in settings.given and (
+        uri_of(settings) or settings.storage or settings.storage_schemes or settings.storage_classes
+    )
     try:
         if not is_optional:
             os.stat(os.path.join(path, "."))
@@ -222,6 +224,7 @@ async def serve(service: Service, sockets: Sequence[socket.socket], number: int)
         process=number,
         forker=forker,
         in_thread=service.storages.is_remote,
+        may_rest=service.storages.is_directory,
     )
 
     def reload() -> None:

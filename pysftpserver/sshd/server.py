@@ -65,7 +65,8 @@ class Server:
     storage_of: opens the storage of a user for one session; raises what makes the session impossible.
     shared, process: the memory that the processes of this server share, and the number of this one; None
     where there are no others. forker: starts the processes of sessions; None: all are served in this one.
-    in_thread: whether the sessions of a user are served here all the same.
+    in_thread: whether the sessions of a user are served here all the same. may_rest: whether a session of a
+    user may go on in another process.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Server:
         process: int = 0,
         forker: Forker | None = None,
         in_thread: Callable[[User], bool] = lambda user: False,
+        may_rest: Callable[[User], bool] = lambda user: not user.storage,
     ) -> None:
         self.settings = settings
         self.process = process
@@ -111,6 +113,7 @@ class Server:
         self._limits = limits or Limits()
         self._forker = forker
         self._in_thread = in_thread
+        self._may_rest = may_rest
         self._listeners: list[Acceptor] = []
         self._idle_check: asyncio.Task[None] | None = None
 
@@ -231,7 +234,7 @@ class Server:
             files.append(open(opened, "ab", buffering=0))
         start = partial(self._start, self._forker, ticket, log, files)
         # The records of an audit log belong to one process, and the state of a class is its own.
-        may_rest = not user.storage and settings.audit is None
+        may_rest = settings.audit is None and self._may_rest(user)
         session = RestingSession(channel, start, log) if may_rest else start(channel)
         channel.session = session
         if await session.has_begun:

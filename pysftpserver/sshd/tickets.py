@@ -112,7 +112,7 @@ def engine_of(
 def root_of(server: SFTPServer, user: User) -> Root | None:
     """What a user's folder is known by; None for another storage."""
     territory = None if user.storage else server.storage.territory()
-    if territory is None:
+    if territory is None or len(territory) != 1:
         return None
     (descriptor,) = territory
     found = os.fstat(descriptor)

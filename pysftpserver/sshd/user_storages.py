@@ -1,4 +1,4 @@
-"""Which storage a user has: a folder, a part of a database, or one of the administrator's classes.
+"""Which storage a user has: one that the record names, the one that the settings name for all, or a folder.
 
 What may not enter: SSH, sessions, concrete storages; the command hands in what opens those.
 """
@@ -16,8 +16,8 @@ from pysftpserver.host import privileges
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, Protocol
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from typing import Protocol
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.sshd.config import ServerSettings
@@ -32,9 +32,38 @@ if TYPE_CHECKING:
         def prepare(self) -> None:
             """Make what the database lacks."""
 
+    class Names(Protocol):
+        """What opens storages by their names. Everything raises BadInput."""
 
-GRIDFS = "gridfs"
-CLASSES = "storage_classes"
+        @property
+        def schemes(self) -> Collection[str]:
+            """What names may begin with."""
+
+        def __call__(self, text: str, key: str, values: Mapping[str, str]) -> SFTPAbstractServerStorage:
+            """The storage with a name. key: the setting that has it. values: of {user} and {folder}."""
+
+        def check(self, text: str, key: str, *known: str) -> None:
+            """Raise for a name that cannot be meant, with known in braces."""
+
+        def load(self, text: str, key: str, *known: str) -> None:
+            """Import what the storage needs."""
+
+        def scheme(self, text: str, key: str) -> str:
+            """What the name begins with, one of schemes."""
+
+        def uses_network(self, text: str, key: str, values: Mapping[str, str]) -> bool:
+            """Whether the storage talks to other hosts, or may."""
+
+        def directories(self, text: str, key: str, values: Mapping[str, str]) -> list[str]:
+            """The directories of this host that are jails in it."""
+
+        def is_directory(self, text: str, key: str) -> bool:
+            """Whether the storage is a directory of this host and nothing else."""
+
+
+GRIDFS, CLASS = "gridfs", "module"  # schemes that older settings allow
+STORAGE, CLASSES, SCHEMES = "storage", "storage_classes", "storage_schemes"
+FIELDS = ("user", "folder")
 FOLDER_MODE = 0o700
 
 
@@ -42,15 +71,13 @@ FOLDER_MODE = 0o700
 class Openers:
     """What opens storages.
 
-    folder: of a directory. gridfs: of a URI, a database and a bucket. maker: for the name of a class, and the
-    setting that has it, what makes its storages of arguments in JSON and of what fills in each, and says as
-    `uses_network` whether they talk to other hosts. Each raises OSError, ValueError, SFTPException or
-    BadInput.
+    folder: of a directory. gridfs: of a URI, a database and a bucket. names: by their names. Each raises
+    OSError, ValueError, SFTPException or BadInput.
     """
 
     folder: Callable[[str], SFTPAbstractServerStorage]
     gridfs: Callable[[str, str | None, str], Bucket]
-    maker: Callable[[str, str], Callable[[str, Callable[[Any], Any]], Any]]
+    names: Names
 
 
 class UserStorages:
@@ -67,41 +94,112 @@ class UserStorages:
         self._bucket_name = settings.mongo_bucket
         self._bucket: Bucket | None = None
         self._lock = allocate_lock()  # sessions begin in threads
-        self._classes = {name: openers.maker(name, CLASSES) for name in settings.storage_classes or ()}
+        self._names = openers.names
+        self._default: str | None = settings.storage
+        self._classes = settings.storage_classes or ()
+        self._schemes = settings.storage_schemes or ()
+        for name in self._classes:
+            self._names.check(name, CLASSES)
+        for scheme in self._schemes:
+            if scheme == CLASS or scheme not in self._names.schemes:
+                known = ", ".join(sorted({*self._names.schemes} - {CLASS}))
+                raise BadInput(
+                    f"{SCHEMES}: {scheme}: unknown; use some of {known}, and {CLASSES} for classes"
+                )
+        if self._default is not None:
+            self._names.check(self._default, STORAGE, *FIELDS)
 
     def of(self, user: User) -> SFTPAbstractServerStorage:
         """The storage of a user, opened anew for each session: a directory that was replaced is not served.
 
         Raises OSError, ValueError, SFTPException.
         """
-        kind, _, rest = (user.storage or "").partition(":")
+        name = self._name_of(user)
+        if name is not None and self._is_in_bucket(user):
+            return self._whole_bucket().at_prefix(name.partition(":")[2] or user.folder)
+        if name is not None:
+            try:
+                return self._named(name, user)
+            except BadInput as error:
+                raise ValueError(error.message) from None
+        path = os.path.join(self._path, user.folder)
+        why = unmounted(self._path, self._marker)
+        if why is not None:
+            raise ValueError(why)
+        if self._creates:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(path, FOLDER_MODE)
+        elif not os.path.lexists(path):
+            # Its disk may not be mounted: what a new folder got would be hidden by the mount.
+            raise ValueError(f"folder {path} is missing; create it, mount its disk, or set create_folders")
+        storage = self._openers.folder(path)
+        if self._serves_accounts:
+            self._check_links([path], storage)
+        return storage
+
+    def _name_of(self, user: User) -> str | None:
+        """The name of a user's storage; None for the folder."""
+        return user.storage or self._default
+
+    def _is_in_bucket(self, user: User) -> bool:
+        """Whether a user's record has the older spelling for a part of the settings' database."""
+        scheme, _, rest = (user.storage or "").partition(":")
+        return scheme == GRIDFS and (not rest or self._uri is not None and "?" not in rest)
+
+    def _named(self, name: str, user: User) -> SFTPAbstractServerStorage:
+        self._check_allowed(user)
+        values = {"user": user.name, "folder": user.folder}
+        storage = self._names(name, STORAGE, values)
+        if self._serves_accounts:
+            self._check_links(self._names.directories(name, STORAGE, values), storage)
+        return storage
+
+    def _check_allowed(self, user: User) -> None:
+        """Raises ValueError for a record that names what the settings do not allow records to name.
+
+        Nothing is imported or opened for it: who may write records may not run code or reach any file.
+        """
         if not user.storage:
-            path = os.path.join(self._path, user.folder)
-            why = unmounted(self._path, self._marker)
-            if why is not None:
-                raise ValueError(why)
-            if self._creates:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(path, FOLDER_MODE)
-            elif not os.path.lexists(path):
-                # Its disk may not be mounted: what a new folder got would be hidden by the mount.
-                raise ValueError(
-                    f"folder {path} is missing; create it, mount its disk, or set create_folders"
-                )
-            storage = self._openers.folder(path)
-            if self._serves_accounts and not _is_itself(path, *storage.territory() or ()):
+            return
+        scheme = self._names.scheme(user.storage, STORAGE)
+        kind = user.storage.partition(" ")[0]
+        if scheme == CLASS and kind not in self._classes:
+            raise ValueError(f"storage {kind}: not listed in {CLASSES}")
+        if scheme not in (CLASS, *self._schemes):
+            raise ValueError(f"storage {scheme}: not listed in {SCHEMES}")
+
+    def _check_links(self, paths: list[str], storage: SFTPAbstractServerStorage) -> None:
+        """Raises ValueError for a directory that is a link, where sessions have accounts of their own."""
+        opened = storage.territory() or ()
+        for path in paths:
+            if not _is_itself(path, opened):
                 raise ValueError(f"folder {path} is a link that is not root's, which run_as does not allow")
-            return storage
-        if kind == GRIDFS:
-            return self._whole_bucket().at_prefix(rest or user.folder)
-        return self._made(user)
 
     def is_remote(self, user: User) -> bool:
         """Whether the storage of a user talks to other hosts, or may."""
-        if not user.storage:
+        name = self._name_of(user)
+        if name is None:
             return False
-        name = user.storage.partition(" ")[0]
-        return name not in self._classes or bool(self._classes[name].uses_network)  # type: ignore[attr-defined]
+        if self._is_in_bucket(user):
+            return True
+        try:
+            self._check_allowed(user)
+            return self._names.uses_network(name, STORAGE, {"user": user.name, "folder": user.folder})
+        except (BadInput, ValueError):
+            return False  # of() says why there is no such storage
+
+    def is_directory(self, user: User) -> bool:
+        """Whether the storage of a user is a directory of this host, which any process can serve again."""
+        name = self._name_of(user)
+        return name is None or not user.storage and self._names.is_directory(name, STORAGE)
+
+    def load(self) -> None:
+        """Import what storages need: after the server that sessions are forked from, which has to be small.
+
+        Raises BadInput for a library that is missing.
+        """
+        if self._default is not None:
+            self._names.load(self._default, STORAGE, *FIELDS)
 
     def prepare(self) -> None:
         """Make what the database lacks. This may take long. Raises SFTPException, ValueError."""
@@ -117,17 +215,9 @@ class UserStorages:
                 self._bucket = self._openers.gridfs(self._uri, self._database, self._bucket_name)
             return self._bucket
 
-    def _made(self, user: User) -> SFTPAbstractServerStorage:
-        """A storage of one of the allowed classes: `module:Class`, and its arguments in JSON."""
-        name, _, text = (user.storage or "").partition(" ")
-        if name not in self._classes:
-            raise ValueError(f"storage {name}: not listed in storage_classes")
-        made = self._classes[name](text, lambda argument: _filled(argument, user))
-        return made  # type: ignore[no-any-return]
 
-
-def _is_itself(path: str, opened: int) -> bool:
-    """Whether a directory that was opened by a path is what is there, or what root's link there names.
+def _is_itself(path: str, opened: Sequence[int]) -> bool:
+    """Whether one of the directories that are open is what is at a path, or what root's link there names.
 
     A link of the server's account would lead a session of another account anywhere. Raises OSError.
     """
@@ -139,14 +229,7 @@ def _is_itself(path: str, opened: int) -> bool:
             found = os.stat(os.path.join(os.path.dirname(path), target))
     finally:
         os.close(descriptor)
-    return os.path.samestat(found, os.fstat(opened))
-
-
-def _filled(value: Any, user: User) -> Any:
-    """A value with the user's name and folder for {name} and {folder}."""
-    if not isinstance(value, str):
-        return value
-    return value.replace("{name}", user.name).replace("{folder}", user.folder)
+    return any(os.path.samestat(found, os.fstat(one)) for one in opened)
 
 
 def make_folder(settings: ServerSettings, user: User) -> str | None:
@@ -155,7 +238,7 @@ def make_folder(settings: ServerSettings, user: User) -> str | None:
     Root gives it to the account of the user's sessions, or else to the owner of sftp_path.
     For commands. It does nothing where the settings do not say where folders are.
     """
-    if user.storage or "sftp_path" not in settings.given:
+    if user.storage or settings.storage or "sftp_path" not in settings.given:
         return None
     why = unmounted(settings.sftp_path, settings.disk_marker)
     if why is not None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.storages.sitefile import Mounted
 
+    Split = Callable[["Name", Mapping[str, str]], tuple[object, str]]
     Open = Callable[["Name", "Opening"], SFTPAbstractServerStorage]
 
 NOBODY: Mapping[str, str] = {}  # where no user is known
@@ -31,7 +32,7 @@ class Opening:
 
     values: of the fields in names. dress: returns the class to use for one of real files, such as one that
     makes uploads appear whole. is_touched: whether to make what a database lacks, such as indexes. tell: is
-    told why one of several storages is away.
+    told why one of several storages is away. waits: whether to wait for a first answer that may take long.
     """
 
     def __init__(
@@ -40,8 +41,10 @@ class Opening:
         dress: Callable[[type], type] = lambda kind: kind,
         is_touched: bool = True,
         tell: Callable[[str], object] = lambda text: None,
+        waits: bool = True,
     ) -> None:
-        self.values, self.dress, self.is_touched, self.tell = values, dress, is_touched, tell
+        self.values, self.dress, self.is_touched = values, dress, is_touched
+        self.tell, self.waits = tell, waits
 
 
 class Scheme:
@@ -52,6 +55,8 @@ class Scheme:
     whether it talks to other hosts; None: the storage that was opened says so. is_url: whether fields are
     percent-encoded. module: what to import before the process is confined. cannot: methods, and attributes
     that SETSTAT sets, which the storage lacks, as its test declares to the contract suite; None: it depends.
+    split: where sessions can share connections, returns what is the same for those that do, and the directory
+    in it, with their fields filled in; it raises ValueError.
     """
 
     def __init__(
@@ -64,9 +69,11 @@ class Scheme:
         module: str,
         is_url: bool = False,
         cannot: str | None = None,
+        split: Split | None = None,
     ) -> None:
         self.form, self.what, self.extra, self.opens = form, what, extra, opens
         self.cannot = None if cannot is None else frozenset(cannot.split())
+        self.split = split
         self.uses_network, self.module, self.is_url = uses_network, module, is_url
 
 
@@ -153,6 +160,8 @@ class Name:
         has_user = "@" in self.place.removeprefix("//").partition("/")[0].partition("?")[0]
         if syntax.has_password(url) or has_user and self.scheme in OBJECT_STORES:
             raise ValueError(f"{self.scheme}: {CREDENTIALS[self.scheme]}")
+        if "#" in url and not is_fsspec:
+            raise ValueError(f"{self.scheme}: no # in a name; write %23")
         self.place = url
         syntax.check_braces(url)
         for part in url.split("::"):
@@ -208,10 +217,11 @@ def opened(name: Name, key: str, opening: Opening) -> SFTPAbstractServerStorage:
         if name.scheme != CLASS:
             raise
         raise BadInput(f"{key}: {what}: {one_line(str(error))}") from None
-    except (SFTPException, OSError, ValueError) as error:
-        if name.kind.uses_network and not isinstance(error, ValueError):
-            raise Unavailable(f"{key}: {what}: {reason_of(error)}") from None
+    except ValueError as error:
         raise BadInput(f"{key}: {what}: {one_line(str(error))}") from None
+    except (SFTPException, OSError) as error:
+        how = Unavailable if name.kind.uses_network else BadInput
+        raise how(f"{key}: {what}: {reason_of(error)}") from None
 
 
 def parts(name: Name, key: str, opening: Opening) -> list[tuple[str, Name]]:
@@ -336,6 +346,12 @@ def _gridfs(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
     )
 
 
+def _split_gridfs(name: Name, values: Mapping[str, str]) -> tuple[object, str]:
+    settings = {key: name.setting(key, values) or "" for key in name.settings}
+    prefix = settings.pop("prefix", "")
+    return ("gridfs", name.path(values), *sorted(settings.items())), prefix
+
+
 def bucket(
     uri: str | None,
     uri_file: str | None,
@@ -377,7 +393,15 @@ def bucket(
 def _objects(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
     from pysftpserver.objectstorage import SFTPServerObjectStorage
 
-    return _connected(SFTPServerObjectStorage(name.url(opening.values)))
+    return _connected(SFTPServerObjectStorage(name.url(opening.values)), opening)
+
+
+def _split_objects(name: Name, values: Mapping[str, str]) -> tuple[object, str]:
+    from urllib.parse import unquote
+
+    url, _, query = name.url(values).partition("?")
+    bucket, _, prefix = url.partition("://")[2].partition("/")
+    return (name.scheme, bucket, query), unquote(prefix)
 
 
 def _proxy(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
@@ -385,13 +409,14 @@ def _proxy(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
         SFTPServerProxyStorage,
     )
 
-    return _connected(SFTPServerProxyStorage.from_name(name.url(opening.values)))
+    return _connected(SFTPServerProxyStorage.from_name(name.url(opening.values)), opening)
 
 
-def _connected(storage: Any) -> SFTPAbstractServerStorage:
+def _connected(storage: Any, opening: Opening) -> SFTPAbstractServerStorage:
     """A storage after its first answer. Raises Unavailable."""
     try:
-        storage.connect()
+        if opening.waits:
+            storage.connect()
     except (SFTPException, OSError) as error:
         raise Unavailable(f"{one_line(storage.label)}: {reason_of(error)}") from None
     return storage  # type: ignore[no-any-return]
@@ -419,19 +444,18 @@ def _site(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
     top = opened(_of_site(site.storage, place, opening), place, opening)
     if not site.mounts:
         return top
-    from pysftpserver.mountedstorage import (  # type: ignore[import-not-found,unused-ignore]
-        SFTPServerMountedStorage,
-    )
+    from pysftpserver.mountedstorage import SFTPServerMountedStorage
 
     mounts = {os.fsencode(mount.path): _mount(mount, opening) for mount in site.mounts}
-    return SFTPServerMountedStorage(top, mounts, across=site.across)  # type: ignore[no-any-return,unused-ignore]
+    return SFTPServerMountedStorage(top, mounts, across=site.across)
 
 
 def _mount(mount: Mounted, opening: Opening) -> Any:
     """A mount, whose storage is opened when it is needed. Raises BadInput for a name that cannot be meant."""
-    from pysftpserver.mountedstorage import Mount  # type: ignore[import-not-found,unused-ignore]
+    from pysftpserver.mountedstorage import Mount
 
     name = _of_site(mount.storage, mount.place, opening)
+    opening = Opening(opening.values, opening.dress, opening.is_touched, opening.tell, waits=False)
 
     def open_it() -> SFTPAbstractServerStorage:
         try:
@@ -521,19 +545,19 @@ SCHEMES = {
     "gridfs": Scheme(
         "gridfs:FILE[?bucket=NAME&prefix=DIR&database=NAME]",
         "a GridFS bucket in MongoDB; the first line of FILE is the URI", "mongo", _gridfs, True,
-        "pysftpserver.mongostorage", cannot="link",
+        "pysftpserver.mongostorage", cannot="link", split=_split_gridfs,
     ),
     "s3": Scheme(
         "s3://BUCKET[/PREFIX][?SETTING=VALUE&...]", "a bucket of S3, or of what speaks its protocol",
-        "objects", _objects, True, "pysftpserver.objectstorage", is_url=True, cannot=_OF_OBJECTS,
+        "objects", _objects, True, "pysftpserver.objectstorage", True, _OF_OBJECTS, _split_objects,
     ),
     "gs": Scheme(
         "gs://BUCKET[/PREFIX][?SETTING=VALUE&...]", "a bucket of Google Cloud Storage", "objects", _objects,
-        True, "pysftpserver.objectstorage", is_url=True, cannot=_OF_OBJECTS,
+        True, "pysftpserver.objectstorage", True, _OF_OBJECTS, _split_objects,
     ),
     "az": Scheme(
         "az://CONTAINER[/PREFIX][?SETTING=VALUE&...]", "a container of Azure Blob Storage", "objects",
-        _objects, True, "pysftpserver.objectstorage", is_url=True, cannot=_OF_OBJECTS,
+        _objects, True, "pysftpserver.objectstorage", True, _OF_OBJECTS, _split_objects,
     ),
     "sftp": Scheme(
         "sftp://[USER@]HOST[:PORT][/DIR][?SETTING=VALUE&...]", "another SFTP server", "", _proxy, True,

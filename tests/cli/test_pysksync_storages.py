@@ -58,6 +58,37 @@ class WithADatabase(DatabaseCase, SkSyncCase):
         self.assertNotIn("hush", text)
 
 
+class ByName(SkSyncCase):
+    def test_a_server_and_a_client_have_storages_by_their_names(self) -> None:
+        put(self.there, "d/f", b"content", NOW)
+        server = self.serve(storage=f"jail:{self.jail}")
+        self.assertIn(f"sharing jail:{self.jail}\n", server.wait("listening"))
+        (self.place / "site.toml").write_text(
+            f'storage = "jail:{self.here}"\n[[mount]]\npath = "/m"\nstorage = "jail:{self.place}/other"\n'
+        )
+        (self.place / "other").mkdir()
+        config = self.client(server.port, client_path="/m", storage=str(self.place / "site.toml"))
+        done = self.run_it(config, "client", "me")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual((tree(self.place / "other"), tree(self.here)), (tree(self.there), {}))
+        self.assertEqual(server.end(), 0)
+
+    def test_a_name_that_cannot_be_used_is_one_line_and_files_that_clients_reach_are_logged(
+        self,
+    ) -> None:
+        for name, words in (
+            ("/srv", "storage: /srv: unknown storage; write"),
+            ("jail:/srv/{user}", "storage: {user}: no user is known here"),
+            ("s3://me:hush@bucket", "storage: s3: no credentials in a name"),
+        ):
+            with self.subTest(name):
+                text = self.assert_refused(self.run_it(self.configure("s.json", storage=name)), words)
+                self.assertNotIn("hush", text)
+        server = self.serve(storage=f"jail:{self.place}")
+        self.assertIn("clients can read and replace it", server.wait("listening"))
+        self.assertEqual(server.end(), 0)
+
+
 class Interrupted(SkSyncCase):
     def test_a_client_that_is_interrupted_in_a_file_leaves_nothing_of_it(self) -> None:
         put(self.here, "f", b"old", NOW)

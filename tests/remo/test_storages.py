@@ -6,7 +6,7 @@ import json
 import random
 
 from tests.mongo.databases import DatabaseCase, uri
-from tests.remo.running import Furnished, Served, Server
+from tests.remo.running import USER, Furnished, Served, Server
 
 
 class OnADirectory(Served):
@@ -33,6 +33,15 @@ class AJail(OnADirectory):
         self.assertEqual((self.place / "files/name").read_bytes(), b"data")
         with self.refused(400):
             self.remote.read("/etc/passwd")
+
+
+class OfEachUser(OnADirectory):
+    words = ("--storage", "jail:files/{user}")
+
+    def test_the_user_s_name_is_in_the_name(self) -> None:
+        (self.place / "files" / USER).mkdir()
+        self.remote.put(b"data", "name")
+        self.assertEqual((self.place / "files" / USER / "name").read_bytes(), b"data")
 
 
 class ThreeMethods(Served):

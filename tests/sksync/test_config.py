@@ -68,7 +68,7 @@ WRONG = {
     "users": ["text", [], 5, None, True],
     "clients": ["text", [], 5, None, True],
     "client": ["text", [], 5, True],
-    "storage": ["text", [], 5, True],
+    "storage": ["", [], 5, True],
     **{key: [0, -1, 1.5, "5", None, True] for key in ("max_names", "max_listing_bytes", "max_clients")},
     "timeout": [0, -1, "5", None, True, 10_000_000],
 }
@@ -80,7 +80,7 @@ WRONG_IN_CLIENT = {
     "port": ["1", -1],
     "use_ssl": [1],
     "password": [5],
-    "storage": ["text"],
+    "storage": [5],
 }
 NO_COMMA = """{
     "sksync1_compat": true,
@@ -211,7 +211,7 @@ class Values(Case):
             {"users": {"tom": {"authsrp": [secret, "00"]}}},
             {"users": secret},
             {"users": {"tom": {"authsrp": ["00", secret]}}},
-            {"storage": f"mongodb://tom:{secret}@host"},
+            {"storage": [f"mongodb://tom:{secret}@host"]},
             {"storage": {"type": "gridfs", "uri": [secret]}},
             {"storage": {"type": "gridfs", "uri": f"mongodb://tom:{secret}@host", "uri_file": "f"}},
             {"clients": {"one": {**CLIENT, "password": {"is": secret}}}},

@@ -404,7 +404,7 @@ class TheEnd(IsolationCase):
 
         self.run_async(test)
         self.running.logs("'none': no session: ")
-        self.running.logs("cannot be opened: no space left on device")
+        self.running.logs(f"cannot be opened: storage: {BAD}: no space left on device")
 
     def test_without_the_fork_server_the_server_ends_to_be_started_anew(self) -> None:
         for workers in (1, 2):

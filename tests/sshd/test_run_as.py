@@ -42,7 +42,7 @@ from pysftpserver.sshd.run_as import RunAs, own_account
 from pysftpserver.sshd.tickets import Ticket
 from pysftpserver.sshd.user_storages import Openers, UserStorages
 from pysftpserver.sshd.users import User
-from pysftpserver.storages.by_name import maker
+from pysftpserver.storages.sharing import Storages
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.sshd.inprocess import HOST, asynchronous, raw
 from tests.sshd.running import Place, Pysftpd, make_key
@@ -429,7 +429,7 @@ class Folders(Place):
         files.mkdir()
         (files / "alice").symlink_to("../home")
         settings = ServerSettings(sftp_path=str(files), run_as_accounts=(SESSIONS,))
-        openers = Openers(SFTPServerVirtualChroot, pysftpd.gridfs, maker)
+        openers = Openers(SFTPServerVirtualChroot, pysftpd.gridfs, Storages())
         user = User("1", "alice", "alice", True, frozenset(), None, SESSIONS)
         UserStorages(settings, openers).of(user)
         os.chown(files / "alice", pwd.getpwnam(SERVER).pw_uid, 0, follow_symlinks=False)

@@ -1,0 +1,99 @@
+"""Opens storages by their names for a door with many sessions, which share the connections of a storage.
+
+What may not enter: doors, the syntax of names, concrete storages.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from pysftpserver.failures import BadInput
+from pysftpserver.storages import by_name
+from pysftpserver.storages.by_name import NOBODY, SCHEMES, Opening
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+
+
+class Storages:
+    """Opens storages. Methods may be called from several threads, and raise BadInput, Unavailable.
+
+    dress, tell: as of by_name.Opening. In all methods, text is a name and key the setting that has it;
+    values are those of its fields, such as {"user": "alice"}.
+    """
+
+    #: What a name may begin with.
+    schemes = frozenset(SCHEMES)
+
+    def __init__(
+        self,
+        dress: Callable[[type], type] = lambda kind: kind,
+        tell: Callable[[str], object] = lambda text: None,
+    ) -> None:
+        self._dress, self._tell = dress, tell
+        self._shared: dict[object, Any] = {}
+        self._lock = threading.Lock()
+
+    def __call__(
+        self, text: str, key: str, values: Mapping[str, str] = NOBODY, is_touched: bool = True
+    ) -> SFTPAbstractServerStorage:
+        """The storage with a name, for one session. is_touched: whether to make what a database lacks."""
+        opening = Opening(values, self._dress, is_touched, self._tell)
+        name = by_name.parse(text, key, tuple(values))
+        if name.kind.split is None:
+            return by_name.opened(name, key, opening)
+        try:
+            identity, prefix = name.kind.split(name, values)
+            shared = self._shared.get(identity)
+            if shared is None:
+                opened: Any = by_name.opened(name, key, opening)
+                with self._lock:
+                    shared = self._shared.setdefault(identity, opened)
+                if shared is not opened:  # another thread was faster
+                    opened.close_client()
+            return shared.at_prefix(prefix)  # type: ignore[no-any-return]
+        except ValueError as error:
+            raise BadInput(f"{key}: {error}") from None
+
+    def check(self, text: str, key: str, *known: str) -> None:
+        """Raise for a name that cannot be meant, or whose class is missing; open nothing.
+
+        known: the fields that will have a value.
+        """
+        name = by_name.parse(text, key, known)
+        if name.scheme == by_name.CLASS:
+            by_name.prepare(name, key, Opening())
+
+    def try_out(self, text: str, key: str, *known: str) -> None:
+        """Raise for a name that cannot be used; the storage is opened if it needs no values for known."""
+        name = by_name.parse(text, key, known)
+        if name.fields:
+            self.load(text, key, *known)
+        else:
+            self(text, key)
+
+    def load(self, text: str, key: str, *known: str) -> None:
+        """Import what the storage needs, as far as it is known without a value for known."""
+        name = by_name.parse(text, key, known)
+        if name.scheme != by_name.SITE or not name.fields:
+            by_name.prepare(name, key, Opening(dict.fromkeys(known, "user")))
+
+    def scheme(self, text: str, key: str) -> str:
+        """Which of schemes a name has."""
+        return by_name.parse(text, key).scheme
+
+    def uses_network(self, text: str, key: str, values: Mapping[str, str] = NOBODY) -> bool:
+        """Whether the storage talks to other hosts, or may."""
+        return by_name.uses_network(by_name.parse(text, key, tuple(values)), key, Opening(values))
+
+    def directories(self, text: str, key: str, values: Mapping[str, str] = NOBODY) -> list[str]:
+        """The directories of this host that are jails in it."""
+        return by_name.directories(by_name.parse(text, key, tuple(values)), key, Opening(values))
+
+    def is_directory(self, text: str, key: str) -> bool:
+        """Whether the storage is a directory of this host and nothing else, without a state of its own."""
+        return self.scheme(text, key) == "jail"

@@ -1,0 +1,70 @@
+"""Storages for doors with many sessions: what they share, and what stays a session's own."""
+
+from __future__ import annotations
+
+from pysftpserver.failures import BadInput
+from pysftpserver.storages.sharing import Storages
+from tests.mongo import databases
+from tests.objects.stores import StoreCase
+from tests.support.cases import InAPlace
+
+
+def put(storage, path: bytes, content: bytes = b"content") -> None:
+    handle = storage.open(path, 0o101, 0o600)  # O_WRONLY | O_CREAT
+    storage.write(handle, 0, content)
+    storage.close(handle)
+
+
+def names(storage) -> set[bytes]:
+    return {name for name, _ in storage.opendir(b"/")} - {b".", b".."}
+
+
+class OnAnObjectStore(StoreCase):
+    def test_users_share_connections_and_see_their_own_place_alone(self) -> None:
+        storages = Storages()
+        name = self.name("home/{user}", "&timeout=5")
+        alice, bob, again = (storages(name, "storage", {"user": user}) for user in ("al", "al ice", "al"))
+        self.addCleanup(alice.close_client)
+        self.assertIs(alice._store, bob._store)
+        put(alice, b"/of-al")
+        put(bob, b"/of-al-ice")
+        self.assertEqual((names(again), names(bob)), ({b"of-al"}, {b"of-al-ice"}))
+        self.assertEqual(sorted(self.all_keys()), ["home/al ice/of-al-ice", "home/al/of-al"])
+        other = storages(self.name("home/al", "&timeout=6"), "storage")
+        self.addCleanup(other.close_client)
+        self.assertIsNot(other._store, alice._store)
+
+    def test_what_cannot_be_opened_is_not_kept(self) -> None:
+        storages = Storages()
+        with self.assertRaisesRegex(BadInput, "storage: s3: .*unknown setting"):
+            storages(self.name(settings="&nothing=1"), "storage")
+        with self.assertRaisesRegex(BadInput, r"storage: \{user\}: '\.\.' cannot be part"):
+            storages(self.name("{user}"), "storage", {"user": ".."})
+        self.assertEqual(storages._shared, {})
+
+
+class OnGridFS(databases.DatabaseCase, InAPlace):
+    def test_users_share_connections_and_see_their_own_place_alone(self) -> None:
+        (self.place / "uri").write_text(databases.uri())
+        storages = Storages()
+        name = f"gridfs:{self.place}/uri?database={self.db_name}&prefix=/home/{{user}}"
+        alice, bob = (storages(name, "storage", {"user": user}) for user in ("al", "al&bucket=x"))
+        self.addCleanup(alice.close_client)
+        self.assertIs(alice.client, bob.client)
+        put(alice, b"/of-al")
+        put(bob, b"/of-al-x")
+        self.assertEqual((names(alice), names(bob)), ({b"of-al"}, {b"of-al-x"}))
+        found = {file["filename"].strip("/") for file in self.database["fs.files"].find()}
+        self.assertEqual(found, {"home/al/of-al", "home/al&bucket=x/of-al-x"})
+
+
+class OnADirectory(InAPlace):
+    def test_each_session_opens_it_anew(self) -> None:
+        storages = Storages()
+        (self.place / "al").mkdir()
+        name = f"jail:{self.place}/{{user}}"
+        first = storages(name, "storage", {"user": "al"})
+        (self.place / "al").rename(self.place / "old")
+        (self.place / "al").mkdir()
+        put(storages(name, "storage", {"user": "al"}), b"/new")
+        self.assertEqual(names(first), set())
