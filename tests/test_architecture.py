@@ -21,7 +21,10 @@ PAGE = (ROOT / "docs" / "architecture.md").read_text()
 #: top; modules that share a line are one room. The order is from the floor up: no arrow points upwards.
 FLOOR = {"failures", "pysftpexceptions"}
 API = {"abstractstorage", "attributes", "hook"}
-STORAGES = {"storage", "virtualchroot", "mongostorage", "objectstorage", "mountedstorage"}
+STORAGES = {
+    *("storage", "virtualchroot", "mongostorage", "objectstorage"),
+    *("mountedstorage", "fsspecstorage"),
+}
 DOORS = {"stdio", "sshd", "sksync", "remo", "laboratory", "warm"}
 ARROWS: dict[str, set[str]] = {
     "failures": set(),

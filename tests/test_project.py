@@ -47,7 +47,7 @@ class Project(unittest.TestCase):
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         self.assertEqual(project["dependencies"], [])
         self.assertEqual(project["requires-python"], ">=3.11")
-        parts = {program.extra for program in PROGRAMS if program.extra} | {"embedded", "objects"}
+        parts = {program.extra for program in PROGRAMS if program.extra} | {"embedded", "objects", "fsspec"}
         self.assertEqual(set(project["optional-dependencies"]), {*parts, "all", "test"})
         (everything,) = project["optional-dependencies"]["all"]
         named = re.fullmatch(r"pysftpserver\[(.*)\]", everything)
