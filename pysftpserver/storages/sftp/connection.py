@@ -164,6 +164,8 @@ class Connection:
                 self._rest(select.POLLOUT)
                 continue
             except OSError as error:
+                while self.lost is None and self._receive():
+                    pass  # what it answered before it went
                 self.lose(reason_of(error))
                 break
             while views and count >= len(views[0]):
@@ -219,7 +221,7 @@ class Connection:
         """Hand out the complete packets in the buffer."""
         buffer, start, end = self._buffer, self._start, self._end
         found = False
-        while end - start > wire.PACKET_HEADER:
+        while end - start >= wire.PACKET_HEADER:
             length = wire.u32_at(buffer, start, end)
             if not BODY <= length <= wire.MAX_PACKET:
                 raise BadReply(f"a packet of {length} bytes")
@@ -254,7 +256,7 @@ class Connection:
             return
         words = self._why()
         self.lost = ConnectionLost(GONE)
-        self.lost.__cause__ = OSError(errno.ENOTCONN, f"{words} ({reason})" if words else reason)
+        self.lost.__cause__ = OSError(errno.ENOTCONN, f"{reason}: {words}" if words else reason)
         for answer in self._waiting.values():
             answer.failure = self._loss()
         if self._version is not None:
