@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 BUFFER = 1 << 19  # bytes; holds the longest packet, and more saves reads
 PIECES = 64  # buffers in one call
 _HEADER = Struct(">IBI")
+CLOSED = "it has closed the connection"
 GONE = "the connection to the server behind is lost"
 
 
@@ -208,7 +209,7 @@ class Connection:
             self.lose(reason_of(error))
             return True
         if not count:
-            self.lose("it has closed the connection")
+            self.lose(CLOSED)
             return True
         self._end += count
         try:
@@ -256,7 +257,9 @@ class Connection:
             return
         words = self._why()
         self.lost = ConnectionLost(GONE)
-        self.lost.__cause__ = OSError(errno.ENOTCONN, f"{reason}: {words}" if words else reason)
+        if words:
+            reason = words if reason == CLOSED else f"{reason}: {words}"
+        self.lost.__cause__ = OSError(errno.ENOTCONN, reason)
         for answer in self._waiting.values():
             answer.failure = self._loss()
         if self._version is not None:
