@@ -61,6 +61,21 @@ if TYPE_CHECKING:
         @property
         def f_namemax(self) -> int: ...
 
+    class Promise(Protocol):
+        """A read() or write() that has begun."""
+
+        def is_kept(self) -> bool:
+            """Whether result() has an answer now. Does not wait."""
+
+        def result(self) -> Any:
+            """Wait; return or raise what read() or write() would."""
+
+        def fileno(self) -> int:
+            """A descriptor that is readable when is_kept() should be asked again."""
+
+        def seconds_left(self) -> float:
+            """After this time, is_kept() has to be asked even if the descriptor is not readable."""
+
 
 class SFTPAbstractServerStorage:
     """The base class of all storages. Subclass it and write the methods that your storage has.
@@ -77,6 +92,13 @@ class SFTPAbstractServerStorage:
 
     #: Whether it talks to other hosts, or may: then a sandbox leaves it the network.
     uses_network: bool = True
+
+    #: Methods that this storage has, and that cannot work on what is behind it, such as "link" or
+    #: "rename(replace)": extensions that need them are not announced.
+    lacks: frozenset[str] = frozenset()
+
+    #: Bytes of promised reads that are needed in flight to be fast; 0: nothing is promised.
+    window: int = 0
 
     def territory(self) -> Sequence[int] | None:
         """Descriptors of the directories beneath which it opens, makes, removes and renames files.
@@ -177,6 +199,25 @@ class SFTPAbstractServerStorage:
         chunk is bytes; for a handle with a fileno() it is a view that is valid only during the call.
         """
         raise SFTPUnsupported
+
+    def promise_read(self, handle: Any, off: int, size: int) -> Promise | None:
+        """Begin what read() does, and return at once; None where read() has to be called.
+
+        Optional, for storages that wait for other hosts, with `window`: a door that moves content then has
+        many reads and writes in flight, and answers each when its promise is kept. They are begun in order.
+        """
+        return None
+
+    def promise_write(self, handle: Any, off: int, chunk: bytes | memoryview) -> Promise | None:
+        """The same for write(). chunk: may be a view that is valid only during the call."""
+        return None
+
+    def copy_range(self, source: Any, off: int, size: int, target: Any, target_off: int) -> int | None:
+        """Copy bytes between two open files where they are; return how many, or None where this cannot.
+
+        Optional: without it, content is copied by read() and write().
+        """
+        return None
 
     def close(self, handle: Any) -> None:
         """Close a handle for the client. Called exactly once for each handle, unless abandon() is."""

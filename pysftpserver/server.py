@@ -88,6 +88,9 @@ class SFTPServer(Session):
         self.fd_in = fd_in
         self.fd_out = fd_out
         self._extensions = offered(type(storage))
+        if storage.lacks:
+            found = self._extensions.items()
+            self._extensions = {name: row for name, row in found if not storage.lacks.intersection(row.needs)}
         self._refused = _refusals(read_only, allow, deny)
         # bulk.py checks neither the lists nor whether INIT has come.
         self._serves_transfers = not raise_on_error and not self._refused.keys() & {"read", "write"}

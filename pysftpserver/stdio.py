@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Protocol
 
+    from pysftpserver.abstractstorage import Promise
     from pysftpserver.engine.segments import OutputQueue
     from pysftpserver.server import SFTPServer
 
@@ -135,7 +136,7 @@ def _pump(server: SFTPServer, wakeup: int, control: Control | None) -> None:
             moved += sent
             if control is not None:
                 control.sent += sent
-            if paused and not output.size:
+            if paused and (not output.size or output.promised and output.size <= server.queue_limit):
                 continue  # there may be more complete packets in the buffer
         if server.ended is not None or (at_eof and not output.size):
             return
@@ -145,7 +146,9 @@ def _pump(server: SFTPServer, wakeup: int, control: Control | None) -> None:
         is_small = moved < SMALL and start == end and not output.size
         if control is not None and control.is_curious:
             control.paused(start == end and not output.size and not server.handles.opened)
-        readable = waiting.wait(not at_eof and end < BUFFER, output.size > 0, is_small)
+        awaited = output.awaited() if output.promised else None
+        sends = output.size > 0 and awaited is None
+        readable = waiting.wait(not at_eof and end < BUFFER, sends, is_small, awaited)
         if readable is None:
             server.log.write(INFO, f"session ends: nothing moved for {server.limits.idle} seconds")
             return
@@ -196,7 +199,9 @@ def _send(output: OutputQueue, descriptor: int, late: memoryview) -> int:
     total = 0
     try:
         while segments:
-            if len(segments) == 1 or type(segments[0]) is LateRead:
+            if output.promised and output.awaited() is not None:
+                break
+            if len(segments) == 1 or isinstance(segments[0], LateRead):
                 count = os.write(descriptor, output.first(late))
             else:
                 count = os.writev(descriptor, output.batch(SEGMENTS_A_CALL))
@@ -219,6 +224,7 @@ class _Waiting:
         self._poll = select.poll()
         self._wanted: tuple[bool, bool] | None = None
         self._listens = False
+        self._promised = -1  # the descriptor of the promise that is waited for
         self._wakeup = wakeup
         self._patience = None if idle is None else idle * 1000  # milliseconds
         # With one processor, the client cannot run while this process looks whether it did.
@@ -230,19 +236,26 @@ class _Waiting:
         if control is not None:
             self._poll.register(control.descriptor, select.POLLIN)
 
-    def wait(self, receive: bool, send: bool, is_small: bool = False) -> bool | None:
+    def wait(
+        self, receive: bool, send: bool, is_small: bool = False, awaited: Promise | None = None
+    ) -> bool | None:
         """Wait until a descriptor is ready or a signal comes; return whether there is something to read.
 
         receive, send: what to wait for. is_small: whether little was moved since the last wait, and nothing
-        is under way. Returns None when the session has been idle for too long.
+        is under way. awaited: what a storage has promised, to be waited for as well. Returns
+        None when the session has been idle for too long.
         Raises BrokenPipeError when the reader of the replies is gone.
         """
         if (receive, send) != self._wanted:
             self._want(receive, send)
+        promised = -1 if awaited is None else awaited.fileno()
+        if promised != self._promised:
+            self._watch(promised)
         readable = False
-        ready = (is_small and self._eager()) or self._poll.poll(self._patience)
+        patience = self._patience if awaited is None else awaited.seconds_left() * 1000 + 1
+        ready = (is_small and self._eager()) or self._poll.poll(patience)
         if not ready:
-            return None
+            return None if awaited is None else False
         for descriptor, events in ready:
             if descriptor == self._in and receive and events & (select.POLLIN | GONE):
                 readable = True  # at the end or on an error as well: reading says which
@@ -273,6 +286,13 @@ class _Waiting:
                 return None
         self._in_vain = 0
         return ready
+
+    def _watch(self, promised: int) -> None:
+        if self._promised >= 0:
+            self._poll.unregister(self._promised)
+        if promised >= 0:
+            self._poll.register(promised, select.POLLIN)
+        self._promised = promised
 
     def _want(self, receive: bool, send: bool) -> None:
         self._wanted = receive, send

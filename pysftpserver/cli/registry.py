@@ -49,6 +49,10 @@ PROGRAMS = tuple(
             "any storage by its name, or several in one tree, over SFTP, started by `sshd`",
         ),
         (
+            "pysftpproxy", "pysftpproxy", "stdio", "", "proxy.md", "proxy",
+            "the files of another SFTP server, started by `sshd`",
+        ),
+        (
             "pysftpd", "pysftpd", "sshd", "sshd", "sshd.md", "sshd",
             "a standalone SSH server for SFTP, with users in Redis or in a file",
         ),

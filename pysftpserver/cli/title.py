@@ -13,6 +13,7 @@ import re
 ARG_START = 48 - 3  # the fields are counted from the one after the program's name, field 3
 # A password that is not percent-encoded as it should be may hold any character: it ends at the last @.
 _IN_USERINFO = re.compile(r"://[^:]*:(.*)@", re.DOTALL)
+_BEFORE_A_HOST = re.compile(r"(?:\A|(?<=\s))[^\s:@/]+:(?!//)(.*)@", re.DOTALL)  # user:password@host
 _AS_OPTION = re.compile(r"\A--redis[-_]pass=(.*)", re.DOTALL)
 OPTIONS = (b"--redis-pass", b"--redis_pass")  # options whose value may be the next word
 _IN_OPTIONS = re.compile(r"[?&;][^=&;]*(?:password|properties)=([^&;]*)", re.IGNORECASE)
@@ -20,7 +21,7 @@ _IN_OPTIONS = re.compile(r"[?&;][^=&;]*(?:password|properties)=([^&;]*)", re.IGN
 
 def without_passwords(text: str) -> str:
     """Return the text with each character of a password in a URI replaced by a star."""
-    for pattern in (_IN_USERINFO, _IN_OPTIONS, _AS_OPTION):
+    for pattern in (_IN_USERINFO, _BEFORE_A_HOST, _IN_OPTIONS, _AS_OPTION):
         for found in pattern.finditer(text):
             start, end = found.span(1)
             text = text[:start] + "*" * (end - start) + text[end:]

@@ -73,9 +73,10 @@ class ContractBase(Base):
 
     make_storage: override it; a fresh and empty storage each time (self.addCleanup() removes what has to
     be removed). unsupported: the methods that the storage leaves out, and "owner", "permissions" or
-    "times" where setstat() cannot set these. Every rule that needs one of them then checks that clients
-    are told OP_UNSUPPORTED; what is missing and not declared fails. unencodable: those of names.NAMES that
-    the storage cannot hold; it has to refuse them as bad messages. seed: of everything random.
+    "times" where setstat() cannot set these, "nlink" where only listings know it. Every rule that needs one
+    of them then checks that clients are told OP_UNSUPPORTED; what is missing and not declared fails.
+    unencodable: those of names.NAMES that the storage cannot hold; it has to refuse them as bad messages.
+    seed: of everything random.
     """
 
     unsupported: frozenset[str] = frozenset()
@@ -204,6 +205,9 @@ class ContractBase(Base):
     def assert_unsupported(self, what: str) -> None:
         """A method, or a field, that is declared as unsupported: the storage and a client agree."""
         storage, client = self.storage, self.client
+        if what == "nlink":
+            self.assertEqual(storage.lstat(self.path(b"")).nlink, 1)
+            return
         path = self.path(b"of-unsupported")
         if what in FIELDS:
             if "setstat" not in self.unsupported:

@@ -52,7 +52,10 @@ class DirectoryRules(ContractBase):
             with self.subTest(name=name):
                 # `..` of a directory below the top is the top, whatever the path is called.
                 where = {b".": path, b"..": self.path(b"d/sub/../..")}.get(name, path + b"/" + name)
-                self.assertEqual(without_atime(attrs), without_atime(self.storage.lstat(where)))
+                expected = without_atime(self.storage.lstat(where))
+                if "nlink" in self.unsupported:
+                    expected.nlink = attrs.nlink
+                self.assertEqual(without_atime(attrs), expected)
 
     @needs("opendir")
     def test_what_is_no_directory_cannot_be_listed(self) -> None:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import os
 
 from pysftpserver.engine.handles import FileHandle
-from pysftpserver.engine.segments import LateRead
+from pysftpserver.engine.segments import LateRead, PromisedReply, PromisedStatus
 from pysftpserver.engine.session import check_count
 from pysftpserver.engine.wire import (
     HANDLE_SIZE,
@@ -54,7 +54,8 @@ def serve_transfers(session: Session, buffer: memoryview, start: int, end: int) 
     """
     output, limit = session.output, session.queue_limit
     most_data, most_packet = session.limits.data, session.limits.packet
-    handles, write = session.handles.opened, session.storage.write
+    handles, storage = session.handles.opened, session.storage
+    write, promises = storage.write, storage.window > 0
     while end - start >= TRANSFER_HEADER and output.size <= limit and not session.stopping:
         length, kind, request_id, name_size, name, offset, count = transfer_at(buffer, start)
         file = handles.get(name)
@@ -64,7 +65,16 @@ def serve_transfers(session: Session, buffer: memoryview, start: int, end: int) 
         try:
             if kind == SSH2_FXP_READ and length == TRANSFER_LENGTH and count:
                 if file.descriptor is None:
-                    break
+                    wanted = min(count, most_data)
+                    promise = storage.promise_read(file.object, offset, wanted) if promises else None
+                    if promise is None:
+                        break
+                    session.position = stop
+                    output.append_promise(
+                        PromisedReply(request_id, file, promise, wanted, session.failed_read)
+                    )
+                    start = stop
+                    continue
                 session.position = stop
                 if count >= LATE_FROM:
                     wanted = count if count < most_data else most_data
@@ -76,8 +86,19 @@ def serve_transfers(session: Session, buffer: memoryview, start: int, end: int) 
                     output.append(encode_usual_status(request_id, SSH2_FX_EOF))
             elif kind == SSH2_FXP_WRITE and length == TRANSFER_LENGTH + count:
                 stop += count
-                if stop > end or length > most_packet or not file.takes_views or file.flags & os.O_APPEND:
+                if stop > end or length > most_packet or file.flags & os.O_APPEND:
                     break
+                if not file.takes_views:
+                    chunk = buffer[stop - count : stop]
+                    promise = storage.promise_write(file.object, offset, chunk) if promises else None
+                    if promise is None:
+                        break
+                    session.position = stop
+                    output.append_promise(
+                        PromisedStatus(request_id, file, promise, count, session.failed_write)
+                    )
+                    start = stop
+                    continue
                 session.position = stop
                 if output.late:
                     output.settle()

@@ -1,6 +1,7 @@
 """copy-data: from one open file into another without a round trip to the client.
 
-Through the kernel (copy_file_range) where both are real files, through the storage otherwise. What may
+Through the kernel (copy_file_range) where both are real files, through the storage's copy_range() if it has
+one, and through its read() and write() otherwise. What may
 not enter: packets. Facts: draft-ietf-secsh-filexfer-extensions-00, section 7, copy_file_range(2), and
 sftp-server.c's behaviour.
 """
@@ -80,11 +81,16 @@ def _size(session: Session, file: FileHandle) -> int:
 def _kernel_step(
     session: Session, source: FileHandle, target: FileHandle
 ) -> Callable[[int, int, int], int | None] | None:
-    """A function that copies once by descriptor, or returns None where the kernel will not; or None."""
+    """A function that copies once where the files are, or returns None where that cannot be done; or None."""
     reading = source.descriptor
     writing = session.storage.fileno(target.object) if target.takes_views else None
-    if reading is None or writing is None or target.flags & os.O_APPEND:
+    if target.flags & os.O_APPEND:
         return None
+    if reading is None or writing is None:
+        copy = session.storage.copy_range
+        return lambda offset, wanted, target_offset: copy(
+            source.object, offset, wanted, target.object, target_offset
+        )
 
     def step(offset: int, wanted: int, target_offset: int) -> int | None:
         try:

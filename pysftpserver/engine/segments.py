@@ -17,6 +17,7 @@ from pysftpserver.engine.wire import (
     DATA_HEADER,
     MAX_DATA,
     SSH2_FX_EOF,
+    SSH2_FX_OK,
     encode_data_header,
     encode_usual_status,
     put_data_header,
@@ -26,6 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pysftpserver.abstractstorage import Promise
     from pysftpserver.engine.handles import FileHandle
 
     Segment = bytes | bytearray | memoryview
@@ -96,20 +98,67 @@ class LateRead:
         return reply
 
 
+class PromisedReply(LateRead):
+    """A READ that the storage has promised to answer: the reply is made when the promise is kept."""
+
+    __slots__ = ("promise",)
+
+    def __init__(
+        self,
+        request_id: int,
+        file: FileHandle,
+        promise: Promise,
+        size: int,
+        failed: Callable[[int, BaseException], bytes],
+    ) -> None:
+        super().__init__(request_id, file, 0, size, failed)
+        self.promise = promise
+
+    def reply(self, room: memoryview) -> Segment:
+        """Wait, and return the whole reply."""
+        return self.kept_reply()
+
+    def kept_reply(self) -> bytes:
+        """The same."""
+        try:
+            data = self.promise.result()
+        except Exception as error:
+            return self.failed(self.request_id, error)
+        if not data:
+            return encode_usual_status(self.request_id, SSH2_FX_EOF)
+        self.file.bytes_read += len(data)
+        return b"%b%b" % (encode_data_header(self.request_id, len(data)), data)
+
+
+class PromisedStatus(PromisedReply):
+    """The same for a WRITE of so many bytes."""
+
+    __slots__ = ()
+
+    def kept_reply(self) -> bytes:
+        try:
+            self.promise.result()
+        except Exception as error:
+            return self.failed(self.request_id, error)
+        self.file.bytes_written += self.size
+        return encode_usual_status(self.request_id, SSH2_FX_OK)
+
+
 class OutputQueue:
     """Segments in order, and how many bytes they stand for.
 
     segments: a list that a door sends from its front; it calls sent() with what it has sent.
     size: bytes that are still to be sent, late reads with all that they may bring. late: how many of the
-    segments are late reads.
+    segments are late reads or promises. promised: how many are promises.
     """
 
-    __slots__ = ("late", "segments", "size")
+    __slots__ = ("late", "promised", "segments", "size")
 
     def __init__(self) -> None:
         self.segments: list[Segment | LateRead] = []
         self.size = 0
         self.late = 0
+        self.promised = 0
 
     def append(self, segment: Segment) -> None:
         """Queue bytes."""
@@ -122,6 +171,22 @@ class OutputQueue:
         self.size += DATA_HEADER + read.size
         self.late += 1
 
+    def append_promise(self, reply: PromisedReply) -> None:
+        """Queue what a storage has promised. A WRITE counts as much as a READ: both are in flight."""
+        self.append_late(reply)
+        self.promised += 1
+
+    def awaited(self) -> Promise | None:
+        """Make replies of the kept promises at the front; return the one that the first segment waits for."""
+        for index, segment in enumerate(self.segments):
+            if isinstance(segment, PromisedReply):
+                if not segment.promise.is_kept():
+                    return None if index else segment.promise
+                self._answered(index, segment, segment.kept_reply())
+            elif type(segment) is LateRead or not self.promised:
+                break
+        return None
+
     def first(self, room: memoryview) -> Segment:
         """The bytes to be sent next, read into room if they are late; they stay in the queue."""
         segment = self.segments[0]
@@ -131,7 +196,7 @@ class OutputQueue:
         """The segments at the front that are bytes, up to so many of them."""
         segments = self.segments[:most]
         if self.late:
-            late = (index for index, segment in enumerate(segments) if type(segment) is LateRead)
+            late = (index for index, segment in enumerate(segments) if isinstance(segment, LateRead))
             del segments[next(late, most) :]
         return segments  # type: ignore[return-value]
 
@@ -139,6 +204,7 @@ class OutputQueue:
         self.segments[index] = reply
         self.size += len(reply) - DATA_HEADER - read.size
         self.late -= 1
+        self.promised -= isinstance(read, PromisedReply)
         return reply
 
     def sent(self, count: int) -> None:
@@ -166,7 +232,7 @@ class OutputQueue:
         index = len(self.segments)
         while len(indexes) < self.late:
             index -= 1
-            if type(self.segments[index]) is LateRead:
+            if isinstance(self.segments[index], LateRead):
                 indexes.append(index)
         for index in reversed(indexes):
             read: LateRead = self.segments[index]  # type: ignore[assignment]
@@ -176,7 +242,7 @@ class OutputQueue:
         """Drop everything."""
         self.segments.clear()
         self.size = 0
-        self.late = 0
+        self.late = self.promised = 0
 
     def __bytes__(self) -> bytes:
         """Everything that is queued; reads what is late."""

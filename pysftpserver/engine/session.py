@@ -78,7 +78,7 @@ class Session:
         self.raise_on_error = raise_on_error
         self._dropped_bits = 0 if allow_setid else S_ISUID | S_ISGID
         self.output = OutputQueue()
-        self.queue_limit = limits.queue
+        self.queue_limit = max(limits.queue, storage.window)
         self.position = 0
         self.stopping = False
         self.on_step: Callable[[], None] | None = None
@@ -168,6 +168,10 @@ class Session:
     def failed_read(self, request_id: int, error: BaseException) -> bytes:
         """The reply for a late READ that could not be done."""
         return self._error_reply(request_id, "read", error)
+
+    def failed_write(self, request_id: int, error: BaseException) -> bytes:
+        """The same for a late WRITE."""
+        return self._error_reply(request_id, "write", error)
 
     def send_handle(self, request_id: int, name: bytes) -> None:
         """Queue a HANDLE."""

@@ -162,6 +162,11 @@ def path_at(buf: Buffer, pos: int, end: int) -> tuple[bytes, int]:
 
 def attributes_at(buf: Buffer, pos: int, end: int) -> SFTPAttributes:
     """The ATTRS structure at pos. Extended pairs are counted and passed over."""
+    return attributes_and_end(buf, pos, end)[0]
+
+
+def attributes_and_end(buf: Buffer, pos: int, end: int) -> tuple[SFTPAttributes, int]:
+    """The same, and the offset behind it."""
     flags = u32_at(buf, pos, end)
     pos += 4
     attrs = SFTPAttributes()
@@ -184,7 +189,7 @@ def attributes_at(buf: Buffer, pos: int, end: int) -> SFTPAttributes:
         pos += 4
         for _ in range(2 * count):  # bounded by the packet: every string takes four bytes of it
             _, pos = string_at(buf, pos, end)
-    return attrs
+    return attrs, pos
 
 
 # One decoder for each shape of a request's body; requests.py names the one of every request.

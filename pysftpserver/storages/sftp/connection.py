@@ -1,0 +1,284 @@
+"""A client of SFTP version 3 on two descriptors, with any number of requests in flight.
+
+Requests leave in the order in which they are made, and replies are matched to them by their ids. Nothing here
+waits for ever: when the other server has not completed a reply for `timeout` seconds, or breaks the protocol,
+or goes away, the connection is lost, and everything that waits for it fails with words. Memory is bounded: by
+one buffer, and by the replies that were asked for. What may not enter: what requests mean, storages, ssh.
+Facts: draft-ietf-secsh-filexfer-02, section 3.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import time
+from struct import Struct
+
+from pysftpserver.engine import wire
+from pysftpserver.failures import reason_of
+from pysftpserver.pysftpexceptions import SFTPFailure
+from pysftpserver.storages.sftp.replies import BODY, BadReply
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import TypeVar
+
+    T = TypeVar("T")
+    Buffer = bytes | bytearray | memoryview
+
+BUFFER = 1 << 19  # bytes; holds the longest packet, and more saves reads
+PIECES = 64  # buffers in one call
+_HEADER = Struct(">IBI")
+CLOSED = "it has closed the connection"
+GONE = "the connection to the server behind is lost"
+
+
+class ConnectionLost(SFTPFailure):
+    """The server behind is gone; the text is for clients, its cause for the log."""
+
+
+class Answer:
+    """A request in flight. packet: its reply without the length field, once it is there.
+
+    failure: what waiting for it raises, if the connection was lost.
+    """
+
+    __slots__ = ("failure", "packet")
+
+    def __init__(self) -> None:
+        self.packet: bytearray | None = None
+        self.failure: ConnectionLost | None = None
+
+    @property
+    def is_here(self) -> bool:
+        return self.packet is not None or self.failure is not None
+
+
+class Connection:
+    """An SFTP client. reading, writing: descriptors that do not block; the connection does not close them.
+
+    timeout: seconds. errors: a descriptor to watch as well, and listen: what reads from it. why: asked for
+    words when the connection breaks. lost: why it was lost, once it is; None while it is open.
+    """
+
+    def __init__(
+        self,
+        reading: int,
+        writing: int,
+        timeout: float,
+        errors: int = -1,
+        listen: Callable[[], None] = lambda: None,
+        why: Callable[[], str] = lambda: "",
+    ) -> None:
+        self.timeout = timeout
+        self.lost: ConnectionLost | None = None
+        self._reading = reading
+        self._writing = writing
+        self._listen = listen
+        self._why = why
+        self._waiting: dict[int, Answer] = {}
+        self._version: Answer | None = None
+        self._last = 0
+        self._buffer = memoryview(bytearray(BUFFER))
+        self._start = self._end = 0
+        self._since = time.monotonic()
+        self._poll = select.poll()
+        self._poll.register(reading, select.POLLIN)
+        if errors >= 0:
+            self._poll.register(errors, select.POLLIN)
+        # What a door waits for: replies, and what must be read lest they stop coming.
+        self.readiness = select.epoll()
+        self.readiness.register(reading, select.EPOLLIN)
+        if errors >= 0:
+            self.readiness.register(errors, select.EPOLLIN)
+
+    # --- requests -----------------------------------------------------------------------------------
+
+    def hello(self) -> bytearray:
+        """Send INIT; return the VERSION packet. Raises ConnectionLost."""
+        self._version = answer = Answer()
+        self._write([b"\0\0\0\5", bytes((wire.SSH2_FXP_INIT,)), wire.encode_u32(wire.SFTP_VERSION)])
+        packet = self.wait(answer)
+        self._version = None
+        return packet
+
+    def send(self, kind: int, *fields: Buffer) -> Answer:
+        """Send a request; its answer comes later. fields: its body, of which nothing is referred to later.
+
+        Waits while the other server takes nothing. Raises ConnectionLost.
+        """
+        if self.lost is not None:
+            raise self._loss()
+        answer = Answer()
+        if not self._waiting:
+            self._since = time.monotonic()  # the time without requests does not count
+        self._last = request_id = (self._last + 1) & 0xFFFFFFFF
+        self._waiting[request_id] = answer
+        length = BODY + sum(map(len, fields))
+        self._write([_HEADER.pack(length, kind, request_id), *fields])
+        return answer
+
+    def ask(self, kind: int, *fields: Buffer) -> bytearray:
+        """Send a request and wait for its reply. Raises ConnectionLost."""
+        return self.wait(self.send(kind, *fields))
+
+    def wait(self, answer: Answer) -> bytearray:
+        """Wait until an answer is here, and return it. Raises ConnectionLost."""
+        while answer.packet is None:
+            if answer.failure is not None:
+                raise answer.failure
+            self._rest(0)
+        return answer.packet
+
+    def decoded(self, answer: Answer, decode: Callable[[bytearray], T]) -> T:
+        """Wait for an answer; return what a decoder of replies.py makes of it.
+
+        Raises what the other server's STATUS says, and ConnectionLost; a BadReply is the latter.
+        """
+        packet = self.wait(answer)
+        try:
+            return decode(packet)
+        except BadReply as error:
+            self.lose(f"it broke the protocol: {error}")
+            raise self._loss() from self._loss().__cause__
+
+    def look(self) -> None:
+        """Take what has arrived, without waiting; give up the connection if it is overdue."""
+        if self.lost is None and not self._receive() and self.seconds_left() <= 0:
+            self._time_out()
+
+    def seconds_left(self) -> float:
+        """How long the other server may still take for its next reply."""
+        return self._since + self.timeout - time.monotonic()
+
+    # --- bytes --------------------------------------------------------------------------------------
+
+    def _write(self, pieces: Sequence[Buffer]) -> None:
+        """Write all of it; replies are read meanwhile, or both sides might wait for ever."""
+        views = [memoryview(piece) for piece in pieces]
+        while views and self.lost is None:
+            try:
+                count = os.writev(self._writing, views[:PIECES])
+            except BlockingIOError:
+                self._rest(select.POLLOUT)
+                continue
+            except OSError as error:
+                while self.lost is None and self._receive():
+                    pass  # what it answered before it went
+                self.lose(reason_of(error))
+                break
+            while views and count >= len(views[0]):
+                count -= len(views.pop(0))
+            if count:
+                views[0] = views[0][count:]
+        if self.lost is not None:
+            raise self._loss()
+
+    def _rest(self, wanted: int) -> None:
+        """Wait for replies, and for room to write if that is wanted; take what there is."""
+        left = self.seconds_left()
+        if left <= 0 or self.lost is not None:
+            self._time_out()
+            return
+        if wanted:
+            self._poll.register(self._writing, wanted)
+        try:
+            ready = self._poll.poll(left * 1000 + 1)
+        finally:
+            if wanted:
+                self._poll.unregister(self._writing)
+        if any(descriptor == self._writing for descriptor, _ in ready):
+            self._since = time.monotonic()  # the other side takes something: it is not silent
+        if ready:
+            self._receive()
+
+    def _receive(self) -> bool:
+        """Read what there is, once; return whether a reply was completed."""
+        if self._end == BUFFER:
+            rest = self._end - self._start
+            self._buffer[:rest] = self._buffer[self._start : self._end]
+            self._start, self._end = 0, rest
+        try:
+            count = os.readv(self._reading, [self._buffer[self._end :]])
+        except BlockingIOError:
+            self._listen()  # what woke us
+            return False
+        except OSError as error:
+            self.lose(reason_of(error))
+            return True
+        if not count:
+            self.lose(CLOSED)
+            return True
+        self._end += count
+        try:
+            return self._take()
+        except BadReply as error:
+            self.lose(f"it broke the protocol: {error}")
+            return True
+
+    def _take(self) -> bool:
+        """Hand out the complete packets in the buffer."""
+        buffer, start, end = self._buffer, self._start, self._end
+        found = False
+        while end - start >= wire.PACKET_HEADER:
+            length = wire.u32_at(buffer, start, end)
+            if not BODY <= length <= wire.MAX_PACKET:
+                raise BadReply(f"a packet of {length} bytes")
+            begin = start + wire.PACKET_HEADER
+            if end - begin < length:
+                break
+            start = begin + length
+            packet = bytearray(buffer[begin:start])
+            if self._version is not None:
+                answer = self._version if not self._version.is_here else None
+            else:
+                answer = self._waiting.pop(wire.u32_at(packet, 1, length), None)
+            if answer is None:
+                raise BadReply(f"a reply of type {packet[0]} that nobody asked for")
+            answer.packet = packet
+            found = True
+        if start == end:
+            start = end = 0
+        self._start, self._end = start, end
+        if found:
+            self._since = time.monotonic()
+        return found
+
+    # --- the end ------------------------------------------------------------------------------------
+
+    def _time_out(self) -> None:
+        self.lose(f"no answer for {self.timeout:g} seconds")
+
+    def lose(self, reason: str) -> None:
+        """Give up: everything that waits fails. reason: for the log; what ssh wrote last comes before it."""
+        if self.lost is not None:
+            return
+        words = self._why()
+        self.lost = ConnectionLost(GONE)
+        if words:
+            reason = words if reason == CLOSED else f"{reason}: {words}"
+        self.lost.__cause__ = OSError(errno.ENOTCONN, reason)
+        for answer in self._waiting.values():
+            answer.failure = self._loss()
+        if self._version is not None:
+            self._version.failure = self.lost
+        self._waiting.clear()
+
+    def _loss(self) -> ConnectionLost:
+        """A fresh one: an exception that is raised again and again would grow."""
+        assert self.lost is not None
+        loss = ConnectionLost(*self.lost.args)
+        loss.__cause__ = self.lost.__cause__
+        return loss
+
+    @property
+    def reason(self) -> str:
+        """Why it was lost, for the operator."""
+        return str(getattr(self.lost and self.lost.__cause__, "strerror", "")) if self.lost else ""
+
+    def close(self) -> None:
+        """Give up without a complaint."""
+        self.lose("it was closed")
+        self.readiness.close()

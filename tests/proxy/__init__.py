@@ -1,0 +1,1 @@
+"""The storage on another SFTP server, with OpenSSH's own behind it."""
