@@ -405,9 +405,7 @@ def _split_objects(name: Name, values: Mapping[str, str]) -> tuple[object, str]:
 
 
 def _proxy(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
-    from pysftpserver.proxystorage import (  # type: ignore[import-not-found,unused-ignore]
-        SFTPServerProxyStorage,
-    )
+    from pysftpserver.proxystorage import SFTPServerProxyStorage
 
     return _connected(SFTPServerProxyStorage.from_name(name.url(opening.values)), opening)
 
@@ -423,9 +421,7 @@ def _connected(storage: Any, opening: Opening) -> SFTPAbstractServerStorage:
 
 
 def _fsspec(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
-    from pysftpserver.fsspecstorage import (  # type: ignore[import-not-found,unused-ignore]
-        SFTPServerFsspecStorage,
-    )
+    from pysftpserver.fsspecstorage import SFTPServerFsspecStorage
 
     return SFTPServerFsspecStorage(name.url(opening.values))  # type: ignore[no-any-return,unused-ignore]
 
