@@ -305,12 +305,12 @@ class Reading(CountingCase):
         self.assertLessEqual(self.counter.count("find", "fs.chunks"), 800 // chunks.MOST_AT_ONCE + 12)
 
     def test_keeps_fewer_chunks_the_more_that_is_kept_takes(self) -> None:
-        self.gridfs.put(self.data[:800], filename="g", chunk_size=1)
-        with mock.patch.object(chunks, "KEPT", 300 * chunks.OVERHEAD):
+        self.gridfs.put(self.data[:2000], filename="g", chunk_size=1)
+        with mock.patch.object(chunks, "KEPT", 700 * chunks.OVERHEAD):
             handle = self.storage.open(b"/g", os.O_RDONLY, 0)
             self.addCleanup(self.storage.close, handle)
-            self.assertEqual(self.storage.read(handle, 0, 800), self.data[:800])
-            for off, times in ((780, 0), (0, 1)):
+            self.assertEqual(self.storage.read(handle, 0, 2000), self.data[:2000])
+            for off, times in ((1980, 0), (0, 1)):
                 self.counter.reset()
                 self.assertEqual(self.storage.read(handle, off, 1), self.data[off : off + 1])
                 self.assertEqual(self.counter.count("find", "fs.chunks"), times, off)
