@@ -24,10 +24,10 @@ from pysftpserver.service.logs import ServiceLog
 from pysftpserver.sshd import hostkeys
 from pysftpserver.sshd.algorithms import chosen
 from pysftpserver.sshd.endpoints import LocalEndpoints
-from pysftpserver.sshd.forkserver import log_sandbox
 from pysftpserver.sshd.isolated import Forker
 from pysftpserver.sshd.redis_records import RedisAddress
 from pysftpserver.sshd.server import Server
+from pysftpserver.sshd.sessionprocess import log_sandbox
 from pysftpserver.sshd.shared import Shared
 from pysftpserver.sshd.user_storages import uri_of
 from pysftpserver.sshd.users import DirectoryError
