@@ -246,6 +246,7 @@ async def serve(service: Service, sockets: Sequence[socket.socket], number: int)
     service.log.info("ready")
     await told
     service.log.info(f"stopping; running transfers have {service.settings.drain_seconds:g} seconds")
+    serving.end_within(service.settings.drain_seconds, service.log)
     await server.stop()
     await service.endpoints.close()
     if forker is not None:
