@@ -11,7 +11,6 @@ import os
 import resource
 import signal
 import socket
-import threading
 import time
 
 from pysftpserver.failures import BadInput, Unavailable, reason_of
@@ -160,6 +159,7 @@ def end_within(seconds: float, log: SFTPLog) -> None:
 
     One that hangs in a storage would keep it for ever.
     """
+    import threading  # here, because servers that fork do without it
 
     def end() -> None:
         time.sleep(seconds + LAST)

@@ -1,7 +1,7 @@
 """A session's process: what it is from the moment when it is forked to its exit status.
 
-It becomes its user's, opens the storage and serves, in the sandbox; and it says through a socket how it is, and
-hears what it is to do. What may not enter: SSH, asyncio, concrete storages, which processes there are.
+It becomes its user's, opens the storage and serves, in the sandbox; and it says through a socket how it is,
+and hears what it is to do. What may not enter: SSH, asyncio, concrete storages, which processes there are.
 Facts: getrlimit(2), unix(7).
 """
 
