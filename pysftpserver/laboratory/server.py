@@ -26,6 +26,7 @@ from pysftpserver.service.loglimit import LogLimit
 from pysftpserver.service.logs import ServiceLog
 from pysftpserver.service.serving import (
     Members,
+    end_within,
     listening_sockets,
     log_addresses,
     raise_descriptor_limit,
@@ -255,4 +256,5 @@ async def serve(
     log_addresses(await server.listen(), log)
     await until_told(reload, log, server.told)
     log.info("ending")
+    end_within(server.settings.drain_seconds, log)
     await server.stop()

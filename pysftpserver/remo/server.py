@@ -20,7 +20,7 @@ from pysftpserver.remo.config import ServerSettings, from_environ
 from pysftpserver.remo.users import UserError, Users, service
 from pysftpserver.service.loglimit import LogLimit
 from pysftpserver.service.logs import ServiceLog
-from pysftpserver.service.serving import block_until_told
+from pysftpserver.service.serving import block_until_told, end_within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,6 +124,7 @@ def serve(values: ServerSettings, open_by_name: OpenByName, load: Callable[[], S
             signal.signal(number, lambda *_: application.hurry())  # a second one, while it drains
     threading.Thread(target=run, name="remo server", daemon=True).start()
     block_until_told(reload, LOG, ready)
+    end_within(values.drain_seconds, LOG)
     application.drain(values.drain_seconds)
     application.close()
     server.stop()

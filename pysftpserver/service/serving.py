@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import socket
+import time
 
 from pysftpserver.failures import BadInput, Unavailable, reason_of
 from pysftpserver.service.hangups import heed_held_hangup
@@ -30,6 +31,7 @@ FIRST_PASSED = 3  # the first descriptor that systemd hands over
 OTHER_DESCRIPTORS = 256  # what a server has open besides its connections
 MANY_DESCRIPTORS = 1 << 20  # where there is no limit
 FREE_PORT_TRIES = 10  # to find a port that is free at all addresses
+LAST = 15.0  # seconds that a process has to end, after those in which it drains
 EVERYWHERE = ("0.0.0.0", "::")  # all addresses of IPv4 and of IPv6
 
 
@@ -150,6 +152,21 @@ def _obeyed() -> Iterator[signal.Signals]:
             signal.getsignal(number) is not signal.SIG_IGN
         ):  # as nohup leaves it, and a shell for background jobs
             yield number
+
+
+def end_within(seconds: float, log: SFTPLog) -> None:
+    """End this process if it is still there after so many seconds, whatever its threads do.
+
+    One that hangs in a storage would keep it for ever.
+    """
+    import threading  # here, because servers that fork do without it
+
+    def end() -> None:
+        time.sleep(seconds + LAST)
+        log.error("a storage hangs: ending without what it was asked for")
+        os._exit(1)
+
+    threading.Thread(target=end, name="the end", daemon=True).start()
 
 
 def reload_quietly(reload: Callable[[], None], log: SFTPLog) -> None:

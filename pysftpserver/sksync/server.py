@@ -229,6 +229,7 @@ class Service:
         for host, port in await self._server.start():
             self._log.info(f"listening on {host} port {port}{encrypted}")
         await serving.until_told(self._reload, self._log)
+        serving.end_within(self._settings.drain_seconds, self._log)
         await self._server.stop(self._settings.drain_seconds)
         self._log.info("stopped")
 

@@ -50,7 +50,6 @@ class UsersEditor(ABC):
     def records(self) -> list[Record]:
         """All users in the order of their names, the unusable ones with what is wrong included."""
 
-    @abstractmethod
     def add(
         self,
         name: str,
@@ -60,6 +59,18 @@ class UsersEditor(ABC):
         run_as: str | None = None,
     ) -> User:
         """Add an active user. folder: None: a new one or the user's name, depending on the directory."""
+        fields = {"folder": self._new_folder(name) if folder is None else folder}
+        fields |= {field: text for field, text in (("storage", storage), ("run_as", run_as)) if text}
+        check(name, **fields)
+        return self._add(name, list(clean_keys(keys).values()), fields)
+
+    @abstractmethod
+    def _new_folder(self, name: str) -> str:
+        """The folder of a new user."""
+
+    @abstractmethod
+    def _add(self, name: str, keys: list[str], fields: dict[str, str]) -> User:
+        """Add a user whose values have been checked. fields: the folder, and the others that are given."""
 
     def change(self, name: str, **fields: Any) -> User:
         """Change what is given. fields: those of Change."""

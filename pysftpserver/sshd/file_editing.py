@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pysftpserver.failures import needed, reason_of
 from pysftpserver.host import wholefiles
 from pysftpserver.sshd import users_file
-from pysftpserver.sshd.editing import Change, UsersEditor, check, clean_keys, usable, with_keys
+from pysftpserver.sshd.editing import Change, UsersEditor, usable, with_keys
 from pysftpserver.sshd.roster import shown
 from pysftpserver.sshd.users import DirectoryError
 
@@ -26,7 +26,7 @@ with needed("sshd", "tomlkit"):
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     from pysftpserver.sshd.records import Record
@@ -52,18 +52,11 @@ class FileEditor(UsersEditor):
     def records(self) -> list[Record]:
         return sorted(users_file.load(self._path, self._is_root).records, key=lambda record: record.name)
 
-    def add(
-        self,
-        name: str,
-        keys: Iterable[str],
-        folder: str | None = None,
-        storage: str | None = None,
-        run_as: str | None = None,
-    ) -> User:
-        folder = name if folder is None else folder
-        check(name, folder, storage, run_as)
-        values: dict[str, Value] = {"folder": folder, "keys": list(clean_keys(keys).values())}
-        values |= {field: text for field, text in (("storage", storage), ("run_as", run_as)) if text}
+    def _new_folder(self, name: str) -> str:
+        return name
+
+    def _add(self, name: str, keys: list[str], fields: dict[str, str]) -> User:
+        values: dict[str, Value] = {"folder": fields["folder"], "keys": keys, **fields}
         self._make()
         with self._edited() as edit:
             if name in edit.users:

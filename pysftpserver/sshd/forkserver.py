@@ -4,71 +4,57 @@ It is forked itself before asyncssh is loaded, keys are read and sockets listen,
 none of those. Each process that serves SSH has a socket to it, and hands over a ticket and descriptors:
 the one that carries SFTP, one to say what the session is to do and to hear how it is, and the audit log's,
 if there is one. Where sessions run as accounts of the host (run_as.py), only this server keeps the
-capabilities for that, and it decides which account. What may not enter: SSH, asyncio, concrete storages.
-Facts: unix(7), fork(2), getrlimit(2), prctl(2).
+capabilities for that, and it decides which account. What may not enter: SSH, asyncio, concrete storages, what
+a session does (sessionprocess.py). Facts: unix(7), fork(2).
 """
 
 from __future__ import annotations
 
-# The modules signal and socket wrap these two in enumerations, which each new process would have to copy.
+# The module signal wraps this one in enumerations, which each new process would have to copy.
 import _signal as signal  # type: ignore[import-not-found]
-import _socket
 import contextlib
-import json
 import os
 import resource
 import select
 import socket
-import stat
 import struct
 import time
 from collections import deque
 from dataclasses import dataclass, replace
 from functools import partial
 
-from pysftpserver.engine import wire
-from pysftpserver.engine.limits import Limits
-from pysftpserver.engine.log import ERROR, INFO, SFTPLog
-from pysftpserver.engine.wire import encode_packet, encode_string
-from pysftpserver.host import accounts, privileges, sandbox
+from pysftpserver.host import accounts, privileges
 from pysftpserver.host.linux import end_with_parent, name_process
 from pysftpserver.service.forking import Children
-from pysftpserver.sshd.metrics import Requests
-from pysftpserver.sshd.tally import Share, Tally
-from pysftpserver.sshd.tickets import (
-    MOST_FILES,
-    Refused,
-    Ticket,
-    engine_of,
-    log_refusal,
-    open_files,
-    root_of,
+from pysftpserver.sshd.orders import (
+    BEGIN,
+    ENDED,
+    FIRST,
+    FORGET,
+    FULL,
+    LONGEST,
+    NOT_BEGUN,
+    NUMBER,
+    ORDER,
+    RESET,
+    RESTING,
+    SIGNAL,
+    STOP,
+    USER_IS_FULL,
 )
-from pysftpserver.sshd.users import User
+from pysftpserver.sshd.sessionprocess import data_segment, limit, rehearse, serve
+from pysftpserver.sshd.tally import Share, Tally
+from pysftpserver.sshd.tickets import Refused, Ticket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
-    from pysftpserver.server import SFTPServer
     from pysftpserver.sshd.run_as import RunAs
     from pysftpserver.sshd.tickets import StorageOf
 
-BEGIN, SIGNAL, FORGET, RESET = b"B", b"S", b"F", b"R"  # the first byte of what the fork server is told
-# What BEGIN says: a session, as its server counts; the one before it, whose place it takes, or 0; the length
-# of a name.
-FIRST = struct.Struct(">QQB")
-ORDER = struct.Struct(">QB")  # a session and a signal
-NUMBER = struct.Struct(">Q")  # what FORGET says: a session
-ENDED = struct.Struct(">Qi")  # a session and its wait status, or why there was no process for it:
-NOT_BEGUN, FULL, USER_IS_FULL = -1, -2, -3
-DRAIN, REPORT, LEAVE = b"D", b"R", b"L"  # what a session is told
-LONGEST = 1 << 17  # bytes of a message
-STOP = signal.SIGUSR1  # ends a session; service managers send the other signals to every process
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-MIB = 1 << 20
 FORK_SERVER = "pysftpd-forks"  # the names of processes
 SPARE = "pysftpd-spare"
 SESSION = "sftp "  # followed by the user's
@@ -80,9 +66,6 @@ ENTRY = struct.Struct(">I")  # what a spare process is told first: its place in 
 MOST_DESCRIPTORS = 3  # that come with a ticket
 ORPHANS = 1.0  # seconds that sessions have to end if the process that serves them has ended
 OOM_SCORE = b"500"  # where memory is short, the kernel ends sessions before the server
-OUT_OF_TIME = 75  # exit status of a session that was busy with one request for too long
-OUT_OF_MEMORY = 76  # exit status of one that had no memory left
-RESTING = 77  # exit status of one that was idle: its place is kept until FORGET or another BEGIN
 
 
 class ForkServer:
@@ -119,7 +102,7 @@ class ForkServer:
             if run_as is not None:
                 privileges.keep_only(privileges.TO_BECOME_OTHERS)
             open_sample = prepare()
-            _rehearse(open_sample, REHEARSALS)
+            rehearse(open_sample, REHEARSALS)
             _Forking([theirs for _, theirs in pairs], storage_of, run_as, most, open_sample).run()
             status = 0
         finally:
@@ -229,7 +212,7 @@ class _Forking:
         if self.run_as is None:  # no look-ups by libraries while this process has capabilities
             accounts.username(os.getuid())  # prepares for those of sessions
             accounts.groupname(os.getgid())
-        self.segment = _data_segment()
+        self.segment = data_segment()
         self._forked = Children(dict.fromkeys(IGNORED, signal.SIG_IGN))
         for place in self._places.values():
             place.sock.setblocking(False)
@@ -344,7 +327,7 @@ class _Forking:
                 tally, *others = descriptors
                 ticket = Ticket.unpacked(message[ENTRY.size :])
                 share_of = partial(Share, tally, entry)
-                status = _serve(self.become, self.storage_of, ticket, share_of, *others)
+                status = serve(self.become, self.storage_of, ticket, share_of, *others)
         finally:
             os._exit(status)
 
@@ -357,7 +340,7 @@ class _Forking:
             end_with_parent(self._pid, signal.SIGKILL)
             name_process(SPARE)
             if not select.select((theirs,), (), (), CALM)[0]:  # in a crowd, it would only take time
-                _rehearse(self._open_sample, 1)
+                rehearse(self._open_sample, 1)
             with theirs:
                 return socket.recv_fds(theirs, LONGEST, 1 + MOST_DESCRIPTORS)[:2]  # none: to end
 
@@ -437,7 +420,7 @@ class _Forking:
         elif user.run_as is not None:
             raise Refused("run_as: the server was not started to serve as other accounts")
         end_with_parent(self._pid, signal.SIGKILL)  # which the kernel forgets when the account changes
-        _limit(ticket, self.segment)
+        limit(ticket, self.segment)
         return ticket
 
     def _reap(self) -> None:
@@ -465,254 +448,3 @@ class _NoRoom(Exception):
 
     def __init__(self, status: int) -> None:
         self.status = status
-
-
-def _rehearse(open_sample: Callable[[], SFTPAbstractServerStorage], times: int) -> None:
-    """Serve sessions as a session's process does, without what it could not undo.
-
-    The interpreter adapts code to what it does, and fills caches: done here, it is shared by all sessions.
-    """
-    request = b"".join(
-        (
-            encode_packet(wire.SSH2_FXP_INIT, 3, b""),
-            encode_packet(wire.SSH2_FXP_REALPATH, 1, encode_string(b".")),
-            encode_packet(wire.SSH2_FXP_STAT, 2, encode_string(b"/")),
-        )
-    )
-    # A storage of its own, so that nothing is kept of the host's users: this process may run for months.
-    user = User("1", "name", "folder", True, frozenset(), "rehearsed")
-    ticket = Ticket(user, "::1", 22, 1, ERROR).packed()
-    tally = Tally()
-    seconds = resource.getrlimit(resource.RLIMIT_CPU)
-    for _ in range(times):
-        sandbox.rehearse()
-        client, data = socket.socketpair()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with client, data, theirs:
-            client.sendall(request)
-            client.shutdown(socket.SHUT_WR)
-            share_of = partial(Share, os.dup(tally.descriptor), 1)
-            _serve(
-                lambda ticket: ticket,
-                lambda user: open_sample(),
-                Ticket.unpacked(ticket),
-                share_of,
-                data.fileno(),
-                ours.detach(),
-                confines=False,
-            )
-        for number in (STOP, signal.SIGXCPU):
-            signal.signal(number, signal.SIG_DFL)
-        resource.setrlimit(resource.RLIMIT_CPU, seconds)
-    tally.close()
-
-
-def _data_segment() -> int:
-    """Bytes that the limit on data counts in this process by now."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[5]) * resource.getpagesize()
-
-
-# --- a session's process ----------------------------------------------------------------------------------
-
-
-class _Control:
-    """What the server has to say to this session, and what that tells it (stdio.py's Control)."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-        self.signals: tuple[int, ...] = (STOP,)
-        self.received = 0
-        self.sent = 0
-        self.is_curious = False
-        self.is_leaving = self.has_left = False
-        self.server: SFTPServer | None = None
-        self.metrics = Requests()
-        # What kind of socket it is need not be asked.
-        self._sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, descriptor)
-        self._told = (-1, -1)
-
-    def tell(self, **message: Any) -> None:
-        """Tell the server, and wait until it takes that. It may be gone."""
-        with contextlib.suppress(OSError):
-            self._sock.send(json.dumps(message).encode())
-
-    def close(self) -> None:
-        """Tell no more."""
-        self._sock.close()
-
-    def heard(self) -> None:
-        try:
-            message = self._sock.recv(64, _socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return
-        except OSError:
-            message = b""
-        if message == DRAIN:
-            self.is_curious = True
-        elif message == REPORT:
-            self.tell(report=self.report())
-        elif message == LEAVE:
-            self.is_leaving = True
-        elif not message and self.server is not None:
-            self.server.stopping = True
-
-    def paused(self, is_idle: bool) -> None:
-        if is_idle and self._told != (self.received, self.sent):
-            self._told = self.received, self.sent
-            self.tell(idle=self._told)
-
-    def leaves(self, is_idle: bool) -> bool:
-        self.is_leaving = False
-        self.has_left = is_idle and self.server is not None and self.server.initialized
-        if not self.has_left:
-            self.tell(left=False)
-        return self.has_left
-
-    def report(self) -> dict[str, Any]:
-        """The open files, and what was counted."""
-        files = open_files(self.server) if self.server is not None else []
-        shown = files[:MOST_FILES]
-        return {
-            "files": shown,
-            "more_files": len(files) - len(shown),
-            "handles": len(self.server.handles.opened) if self.server is not None else 0,
-            "figures": self.metrics.of_requests(),
-        }
-
-
-class _Log(SFTPLog):
-    """The log of a session, which is its server's. That counts what there was no memory for."""
-
-    def __init__(self, control: _Control, level: int) -> None:
-        super().__init__(lambda level, text: control.tell(log=(level, text)), level)
-        self._control = control
-
-    def fault(self, error: BaseException) -> None:
-        if isinstance(error, MemoryError):
-            self._control.tell(limited="session_memory")
-        super().fault(error)
-
-
-def _serve(
-    become: Callable[[Ticket], Ticket],
-    storage_of: StorageOf,
-    ticket: Ticket,
-    share_of: Callable[[int, Callable[[], None]], Share],
-    data: int,
-    talk: int,
-    audit: int | None = None,
-    *,
-    confines: bool = True,
-) -> int:
-    """Serve one session; return the exit status. Descriptors: for SFTP, for _Control, of the audit log.
-
-    become: makes this process the session's, as far as the storage need not be known; returns the ticket as
-    it is then. share_of: takes max_handles and what is called when it is reached. confines: whether the
-    process is confined to the storage, if that can be.
-    """
-    if not (_is_of_a_pair(data) and _is_of_a_pair(talk)):
-        return 1  # as another account, write to nothing else
-    control = _Control(talk)
-    log = _Log(control, ticket.log_level)
-    try:
-        ticket = become(ticket)
-        if ticket.audit is not None and audit is None:
-            raise Refused("the audit log was not handed over")  # its name comes from the other process
-        limits = Limits()
-        limits.handles = min(limits.handles, ticket.handles)
-        server = engine_of(ticket, storage_of, log, control.metrics, limits, data, audit)
-        server.handles.share = share_of(ticket.handles, lambda: control.tell(limited="max_handles"))
-        confines = confines and not server.storage.uses_network and server.storage.territory() is not None
-        root = root_of(server, ticket.user)
-        if ticket.root not in (None, root):
-            raise Refused("the folder was moved, replaced or unmounted since the session began")
-    except Exception as error:
-        log_refusal(log, error)
-        control.tell(begun=False)
-        return 1
-    control.server = server
-    _limit_request_time(server, control, ticket.seconds)
-    control.tell(begun=True, root=root)
-    signal.signal(STOP, signal.SIG_IGN)  # after the session; before it, one that hangs is ended by it
-    try:
-        status = server.run(confines, control=control)
-    except Exception as error:
-        log.error("the session ends:")
-        log.fault(error)
-        status = OUT_OF_MEMORY if isinstance(error, MemoryError) else 1
-    control.tell(ended=status, figures=control.metrics.of_requests(), has_left=control.has_left)
-    control.close()
-    return RESTING if control.has_left else status
-
-
-def _is_of_a_pair(descriptor: int) -> bool:
-    """Whether a descriptor is a local socket whose peer has no name, and so is no service."""
-    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-        return False
-    one = _socket.socket(fileno=descriptor)
-    try:
-        return one.family == _socket.AF_UNIX and not one.getpeername()
-    finally:
-        one.detach()
-
-
-def _limit(ticket: Ticket, segment: int) -> None:
-    """Limit what this process may have."""
-    wanted = (
-        (resource.RLIMIT_NOFILE, ticket.files),
-        (resource.RLIMIT_DATA, segment + ticket.memory * MIB),
-        (resource.RLIMIT_CORE, 0),
-    )
-    for kind, most in wanted:
-        hard = resource.getrlimit(kind)[1]
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (most, most))
-
-
-def _limit_request_time(server: SFTPServer, control: _Control, seconds: int) -> None:
-    """End this process when a single request takes more processor time than that.
-
-    The kernel sends a signal each time that much has been used. If bytes have moved since the last one, or a
-    copy has gone on, the session has another turn.
-    """
-    seen = -1, -1, -1
-
-    def more() -> None:
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        used = int(usage.ru_utime + usage.ru_stime) + 1  # the kernel's own count may be a bit ahead
-        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-        resource.setrlimit(resource.RLIMIT_CPU, (used + seconds, hard))
-
-    def on_signal(number: int, frame: object) -> None:
-        nonlocal seen
-        now = control.received, control.sent, server.steps
-        if seen == now:
-            server.log.error(f"session ends: a request has used more than {seconds} seconds of the processor")
-            os._exit(OUT_OF_TIME)
-        seen = now
-        more()
-
-    signal.signal(signal.SIGXCPU, on_signal)
-    with contextlib.suppress(OSError, ValueError):  # a hard limit that is lower ends it as well
-        more()
-
-
-def log_sandbox(log: SFTPLog) -> None:
-    """Say in the log what confines the process of a session, and what this system lacks for it.
-
-    Tried out in a process that ends at once. Raises OSError.
-    """
-    reading, writing = os.pipe()
-    process = os.fork()
-    if not process:
-        try:
-            level = sandbox.confine([os.open("/", os.O_PATH | os.O_DIRECTORY)])
-            os.write(writing, bytes((ERROR if level.lacks else INFO,)) + str(level).encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with open(reading, "rb") as file:
-        told = file.read() or bytes((ERROR,)) + b"sandbox: it cannot be tried"
-    os.waitpid(process, 0)
-    log.write(told[0], f"sessions are processes; {told[1:].decode()}")

@@ -18,7 +18,8 @@ from collections import deque
 
 from pysftpserver.engine.log import LEVELS
 from pysftpserver.sshd.channel import EXIT_BROKEN, EXIT_CLEAN
-from pysftpserver.sshd.forkserver import (
+from pysftpserver.sshd.metrics import number, of_requests
+from pysftpserver.sshd.orders import (
     BEGIN,
     DRAIN,
     ENDED,
@@ -39,7 +40,6 @@ from pysftpserver.sshd.forkserver import (
     STOP,
     USER_IS_FULL,
 )
-from pysftpserver.sshd.metrics import number, of_requests
 from pysftpserver.sshd.tickets import as_told
 
 TYPE_CHECKING = False

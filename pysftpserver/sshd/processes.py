@@ -24,10 +24,10 @@ from pysftpserver.service.logs import ServiceLog
 from pysftpserver.sshd import hostkeys
 from pysftpserver.sshd.algorithms import chosen
 from pysftpserver.sshd.endpoints import LocalEndpoints
-from pysftpserver.sshd.forkserver import log_sandbox
 from pysftpserver.sshd.isolated import Forker
 from pysftpserver.sshd.redis_records import RedisAddress
 from pysftpserver.sshd.server import Server
+from pysftpserver.sshd.sessionprocess import log_sandbox
 from pysftpserver.sshd.shared import Shared
 from pysftpserver.sshd.user_storages import uri_of
 from pysftpserver.sshd.users import DirectoryError
@@ -246,6 +246,7 @@ async def serve(service: Service, sockets: Sequence[socket.socket], number: int)
     service.log.info("ready")
     await told
     service.log.info(f"stopping; running transfers have {service.settings.drain_seconds:g} seconds")
+    serving.end_within(service.settings.drain_seconds, service.log)
     await server.stop()
     await service.endpoints.close()
     if forker is not None:

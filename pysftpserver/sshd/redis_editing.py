@@ -19,13 +19,13 @@ with needed("sshd", "redis"):
     from redis.retry import Retry
 
 from pysftpserver.sshd import redis_records as records
-from pysftpserver.sshd.editing import Change, UsersEditor, check, clean_keys, usable, with_keys
+from pysftpserver.sshd.editing import Change, UsersEditor, usable, with_keys
 from pysftpserver.sshd.roster import id_order, shown
 from pysftpserver.sshd.users import DirectoryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from pysftpserver.sshd.records import Record
@@ -117,19 +117,11 @@ class RedisEditor(UsersEditor):
         with told(self._address):
             return self._reader.all()
 
-    def add(
-        self,
-        name: str,
-        keys: Iterable[str],
-        folder: str | None = None,
-        storage: str | None = None,
-        run_as: str | None = None,
-    ) -> User:
-        folder = records.new_folder() if folder is None else folder
-        check(name, folder, storage, run_as)
-        given = {"name": name, "folder": folder, "active": "True", "storage": storage, "run_as": run_as}
-        fields = {field: text for field, text in given.items() if text}
-        lines = list(clean_keys(keys).values())
+    def _new_folder(self, name: str) -> str:
+        return records.new_folder()
+
+    def _add(self, name: str, keys: list[str], fields: dict[str, str]) -> User:
+        fields = {"name": name, "active": "True", **fields}
 
         def write(pipe: Any) -> str:
             pipe.watch(records.USERS)
@@ -139,8 +131,8 @@ class RedisEditor(UsersEditor):
             pipe.multi()
             pipe.sadd(records.USERS, id)
             pipe.hset(records.hash_key(id), mapping=fields)
-            if lines:
-                pipe.sadd(records.set_key(id), *lines)
+            if keys:
+                pipe.sadd(records.set_key(id), *keys)
             return id
 
         return self._user(self._transaction(write))

@@ -55,8 +55,10 @@ class Hanging(SFTPServerVirtualChroot):
         if os.path.exists(f"{directory}/hung"):
             threading.Event().wait()
         super().__init__(directory)
+        self._asked = f"{directory}/asked"
 
     def stat(self, path: bytes) -> Any:
         if path == b"/hangs":
+            open(self._asked, "w").close()
             threading.Event().wait()
         return super().stat(path)

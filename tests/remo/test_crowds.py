@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import threading
+import unittest
 from collections.abc import Iterator
 
 from pysftpserver.remo import wire
@@ -12,7 +14,7 @@ from pysftpserver.remo.config import ServerSettings
 from tests.remo import running
 from tests.remo.hosting import USER, HostCase, Raw, request
 from tests.support.hard import IS_HARD
-from tests.support.waiting import NEVER, PATIENCE
+from tests.support.waiting import NEVER, PATIENCE, until
 
 FOR_EVER = ("--idle", str(NEVER), "--slowest", "0")  # nothing that is slow makes room by its end
 NEWCOMER = "127.0.9.1"
@@ -146,6 +148,22 @@ class OnAHangingDisk(HangingDisk):
             with self.host.raw(source) as raw:
                 peer = self.host.log_in(raw)
                 self.assertEqual(peer.opened(raw.ask(peer.plain("get", b"/small"))), b"small content")
+
+
+@unittest.skipUnless(IS_HARD, "it waits for a quarter of a minute")
+class Ending(HangingDisk):
+    options = (*HangingDisk.options, "--drain-seconds", "1")
+
+    def tearDown(self) -> None:
+        pass  # it has ended
+
+    def test_a_server_ends_though_a_request_hangs(self) -> None:
+        raw = self.connect()
+        raw.say(self.host.log_in().plain("get", b"/hangs"))
+        until((self.host.files / "asked").exists)
+        self.host.process.send_signal(signal.SIGTERM)
+        self.assertEqual(self.host.process.wait(PATIENCE), 1)
+        self.assertIn("a storage hangs", self.host.log())
 
 
 class Opening(HangingDisk):

@@ -27,17 +27,8 @@ from pysftpserver.host import privileges
 from pysftpserver.host.privileges import Account
 from pysftpserver.sshd.admin_client import ask
 from pysftpserver.sshd.config import ServerSettings
-from pysftpserver.sshd.forkserver import (
-    BEGIN,
-    ENDED,
-    FIRST,
-    FORK_SERVER,
-    LONGEST,
-    NOT_BEGUN,
-    ORDER,
-    SIGNAL,
-    ForkServer,
-)
+from pysftpserver.sshd.forkserver import FORK_SERVER, ForkServer
+from pysftpserver.sshd.orders import BEGIN, ENDED, FIRST, LONGEST, NOT_BEGUN, ORDER, SIGNAL
 from pysftpserver.sshd.run_as import RunAs, own_account
 from pysftpserver.sshd.tickets import Ticket
 from pysftpserver.sshd.user_storages import Openers, UserStorages
