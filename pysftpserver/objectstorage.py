@@ -9,6 +9,7 @@ What may not enter: wire formats, sessions of clients.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import errno
 import os
@@ -97,10 +98,14 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
         self._store.page(self._top, most=1)
 
     def close_client(self) -> None:
-        """Give up the files that are open, and close idle connections."""
-        for draft in list(self._drafts.values()):
-            draft.discard()
-        self._drafts.clear()
+        """Give up the files that are open, abort what could not be aborted before, close idle connections."""
+        drafts, self._drafts = self._drafts, {}
+        for draft in drafts.values():
+            with contextlib.suppress(SFTPException):
+                draft.discard()
+        with contextlib.suppress(SFTPException):  # gc() finds what cannot be aborted now
+            while self._spool.left:
+                self._store.abort(*self._spool.left.pop())
         self._store.close()
 
     # --- care -------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from bench import drivers, gridfs, laboratory, pysftpd, remo, sksync, stored, warm
+from bench import drivers, gridfs, laboratory, objects, pysftpd, remo, sksync, stored, warm
 from bench.gridfs import GROUP, MIB, Sizes
 from bench.run import (
     SERVERS,
@@ -20,6 +20,7 @@ from bench.run import (
     durations,
     measure_gridfs,
     measure_laboratory,
+    measure_objects,
     measure_pysftpd,
     measure_remo,
     measure_sksync,
@@ -188,6 +189,14 @@ class OnWarm(MeasuredCase):
         for contest, row in zip(warm.contests(little), results, strict=True):
             if contest.most is not None:
                 self.assertAlmostEqual(row.reference / row.target, contest.most)
+
+
+class OnObjects(MeasuredCase):
+    @unittest.skipUnless(IS_HARD, "it starts all servers of the group: only in make test-hard")
+    def test_every_row_can_be_measured_and_the_memory_with_it(self):
+        little = objects.Sizes(transfer=MIB, keys=10, files=10, each=1024)
+        results, memory = self.measured(measure_objects, objects, little)
+        self.assertEqual((len(results), len(memory)), (len(list(objects.contests(little))), 2))
 
 
 class OnLaboratory(MeasuredCase):

@@ -8,6 +8,7 @@ Another program's view of the bucket is the dialect's own class, used directly.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import os
 import shutil
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import unittest
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -60,37 +62,47 @@ def endpoint(which: str) -> str:
         return fake().url
     directory = tempfile.mkdtemp(prefix="pysftpserver-s3-")
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    server = running(which, Path(directory))
+    url = server.__enter__()
+    atexit.register(server.__exit__, None, None, None)
+    return url
+
+
+@contextlib.contextmanager
+def running(which: str, directory: Path) -> Iterator[str]:
+    """Start a server, "rclone" on this directory or "moto"; yield its URL."""
     port = free_port()
     command = {
         "rclone": [
-            rclone(), "serve", "s3", directory,
+            rclone(), "serve", "s3", str(directory),
             "--addr", f"{LOOPBACK}:{port}", "--auth-key", f"{KEY},{SECRET}", "--config", os.devnull,
             "--log-level", "ERROR",
         ],
         "moto": [sys.executable, "-m", "moto.server", "-H", LOOPBACK, "-p", str(port)],
     }[which]  # fmt: skip
-    with (Path(directory).parent / f"{Path(directory).name}.log").open("wb") as log:
-        atexit.register(Path(log.name).unlink, missing_ok=True)
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-
-    def stop() -> None:
-        process.kill()
-        process.wait()
-
-    atexit.register(stop)
+    log = directory.with_name(directory.name + ".log")
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     url = f"http://{LOOPBACK}:{port}"
+    web = Web(url, 1)
 
     def answers() -> bool:
         if process.poll() is not None:
-            raise AssertionError(f"{which} has ended: {Path(log.name).read_text()[-2000:]}")
+            raise AssertionError(f"{which} has ended: {log.read_text()[-2000:]}")
         try:
-            Web(url, 1).request("GET", "/", {})
+            web.request("GET", "/", {})
         except SFTPException:
             return False
         return True
 
-    until(answers, f"{which} does not answer")
-    return url
+    try:
+        until(answers, f"{which} does not answer")
+        web.close()
+        yield url
+    finally:
+        process.kill()
+        process.wait()
+        log.unlink(missing_ok=True)
 
 
 def rclone() -> str:

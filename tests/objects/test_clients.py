@@ -6,7 +6,10 @@ OpenSSH's sftp, rclone, restic and sshfs; rclone's and moto's S3.
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,7 +18,7 @@ from pathlib import Path
 from tests.objects.stores import StoreCase, rclone
 from tests.support.hard import IS_HARD
 from tests.support.paths import ROOT
-from tests.support.processes import program
+from tests.support.processes import program, why_no_fuse
 from tests.support.waiting import PATIENCE, until
 
 SERVE = """
@@ -26,7 +29,6 @@ from pysftpserver.server import SFTPServer
 atexit.register(lambda: Path(sys.argv[2]).write_text(Path("/proc/self/status").read_text()))
 SFTPServer(SFTPServerObjectStorage(sys.argv[1])).run(sandbox=True)
 """
-SIZE = (1 << 30) if IS_HARD else (40 << 20)  # bytes of a large file
 MOST_RESIDENT = 64 << 10  # KiB
 
 
@@ -83,7 +85,7 @@ class Everything(ClientCase):
 
 
 class Large(ClientCase):
-    size = SIZE
+    size = 40 << 20  # bytes
 
     def test_a_large_file_goes_up_is_resumed_and_comes_down_in_a_bounded_memory(self):
         large, back = self.place / "large", self.place / "back"
@@ -149,6 +151,7 @@ if IS_HARD:
 
     class LargeOnRclone(Large):
         server = "rclone"
+        size = 1 << 30
 
     class EverythingOnMoto(Everything):
         server = "moto"
@@ -156,10 +159,89 @@ if IS_HARD:
     class LargeOnMoto(Large):
         server = "moto"
         settings = "&timeout=120"  # it joins parts in Python
-        size = SIZE // 4
+        size = 1 << 28
 
     class KilledOnMoto(Killed):
         server = "moto"
+
+    class WithRestic(ClientCase):
+        server = "moto"
+
+        def restic(self, *words):
+            there = ["-r", "sftp:store:/repository", "-o", f"sftp.command={shlex.join(self.serve)}"]
+            done = subprocess.run(
+                [program("restic"), "--no-cache", *there, *words],
+                capture_output=True, text=True, timeout=10 * PATIENCE,
+                env={**self.environment, "RESTIC_PASSWORD": "test"},
+            )  # fmt: skip
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            return done.stdout
+
+        def test_backups_are_made_checked_pruned_and_restored(self):
+            source, back = self.place / "source", self.place / "back"
+            (source / "sub").mkdir(parents=True)
+            (source / "large").write_bytes(os.urandom(20 << 20))
+            (source / "sub" / "small").write_bytes(b"first")
+            self.restic("init")
+            self.restic("backup", source)
+            (source / "sub" / "small").write_bytes(b"second")
+            self.restic("backup", source)
+            self.restic("forget", "--keep-last", "1", "--prune")
+            self.assertIn("no errors were found", self.restic("check", "--read-data"))
+            self.restic("restore", "latest", "--target", back)
+            subprocess.run(["diff", "-r", source, f"{back}{source}"], check=True)
+            self.assertEqual(self.all_uploads(), [])
+
+    class WithResticOnRclone(WithRestic):
+        server = "rclone"
+
+    class WithSshfs(ClientCase):
+        server = "moto"
+
+        def setUp(self):
+            lacking = why_no_fuse()
+            if lacking:
+                self.skipTest(lacking)
+            super().setUp()
+            self.there = self.place / "there"
+            self.there.mkdir()
+
+        def mount(self):
+            ours, its = socket.socketpair()
+            with ours, its:
+                server = subprocess.Popen(self.serve, stdin=ours, stdout=ours, env=self.environment)
+                self.addCleanup(server.wait, PATIENCE)
+                words = [program("sshfs"), "-f", "-o", "passive", ":/", self.there]
+                sshfs = subprocess.Popen(words, stdin=its, stdout=its, stderr=subprocess.PIPE)
+            self.addCleanup(sshfs.stderr.close)
+            self.addCleanup(sshfs.wait, PATIENCE)
+            self.addCleanup(subprocess.run, ["fusermount3", "-u", "-z", self.there], capture_output=True)
+            until(lambda: os.path.ismount(self.there) or sshfs.poll() is not None, "sshfs has mounted")
+            if sshfs.poll() is not None:
+                self.skipTest(f"sshfs does not mount here: {sshfs.stderr.read().decode().strip()}")
+
+        def test_a_mounted_bucket_is_worked_on_as_files_are(self):
+            source = self.place / "source"
+            (source / "sub").mkdir(parents=True)
+            (source / "large").write_bytes(os.urandom(20 << 20))
+            (source / "sub" / "small").write_bytes(b"small")
+            self.mount()
+            shutil.copytree(source, self.there / "tree")
+            subprocess.run(["diff", "-r", source, self.there / "tree"], check=True)
+            with (self.there / "tree" / "sub" / "small").open("ab") as file:
+                file.write(b" and more")
+            with (self.there / "tree" / "large").open("r+b") as file:
+                file.seek(1 << 20)
+                file.write(b"in the middle")
+            os.truncate(self.there / "tree" / "large", 2 << 20)
+            (self.there / "tree" / "sub").rename(self.there / "moved")
+            self.assertEqual((self.there / "moved" / "small").read_bytes(), b"small and more")
+            self.assertEqual(sorted(os.listdir(self.there)), ["moved", "tree"])
+            content = (source / "large").read_bytes()
+            content = content[: 1 << 20] + b"in the middle" + content[(1 << 20) + 13 : 2 << 20]
+            until(lambda: self.get_object("prefix/tree/large") == content, "the object is as the file is")
+            shutil.rmtree(self.there / "tree")
+            self.assertEqual(os.listdir(self.there), ["moved"])
 
     class WithRclone(ClientCase):
         """rclone as the client: a second sync moves nothing."""

@@ -28,6 +28,7 @@ PACKAGES = {
     "sftp": "openssh-client",
     "scp": "openssh-client",
     "lftp": "lftp",
+    "restic": "restic",
     "psftp": "putty-tools",
     "puttygen": "putty-tools",
 }

@@ -26,13 +26,15 @@ class Spool:
     """What the files of a session that are being written may use together.
 
     directory, limit: of the disk space for what cannot be sent in order; None for none, and bytes. used:
-    bytes of it. slots: of parts that are on their way. Clients that share a storage share this.
+    bytes of it. slots: of parts that are on their way. left: (key, id) of uploads that could not be aborted.
+    Clients that share a storage share this.
     """
 
     def __init__(self, directory: str | None, limit: int) -> None:
         self.directory, self.limit = directory, limit
         self.used = 0
         self.slots = threading.Semaphore(AT_ONCE)
+        self.left: list[tuple[str, str]] = []
         self._held = 0
         self._rooms: list[mmap.mmap] = []  # that were used before: new memory would take longer than the copy
         self._lock = threading.Lock()

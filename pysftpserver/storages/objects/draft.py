@@ -356,7 +356,7 @@ class Draft:
             else:
                 self._commit_parts()
         except BaseException as error:
-            with contextlib.suppress(SFTPException):  # gc() finds what cannot be aborted now
+            with contextlib.suppress(SFTPException):  # it is tried again at the end of the session
                 self.discard()
             self.spoilt = self.spoilt or "it exists already, or was replaced"
             if isinstance(error, Changed):
@@ -402,7 +402,11 @@ class Draft:
         self._sent = self._sent if keep else 0
         upload, self._upload = self._upload, ""
         if upload and self.key is not None:
-            self._store.abort(self.key, upload)
+            try:
+                self._store.abort(self.key, upload)
+            except SFTPException:
+                self._spool.left.append((self.key, upload))
+                raise
 
     @_alone
     def unlink(self) -> None:

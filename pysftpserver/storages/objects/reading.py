@@ -48,8 +48,10 @@ class Reader:
         first, last = off // BLOCK, (off + size - 1) // BLOCK
         if first == last:
             return self._block(first)[off - first * BLOCK : off - first * BLOCK + size]
-        joined = b"".join([self._block(number) for number in range(first, last + 1)])
-        return joined[off - first * BLOCK : off - first * BLOCK + size]
+        pieces = [memoryview(self._block(number)) for number in range(first, last + 1)]
+        pieces[0] = pieces[0][off - first * BLOCK :]
+        pieces[-1] = pieces[-1][: off + size - last * BLOCK]
+        return b"".join(pieces)
 
     def _block(self, number: int) -> bytes:
         block = self._blocks.get(number)
