@@ -3,25 +3,51 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from typing import ClassVar
 
 from pysftpserver.contract.names import NameRules
 from pysftpserver.contract.tree import TreeRules
 from pysftpserver.proxystorage import SFTPServerProxyStorage
+from pysftpserver.storages.sftp.connection import Connection
+from pysftpserver.storages.sftp.process import SSH
 from pysftpserver.testing import StorageContract
-from tests.proxy.servers import BehindTheProxy
+from tests.differential.compare import sftp_server
+from tests.support.cases import InAPlace
+from tests.support.waiting import PATIENCE
 
 
-class ProxyKeepsTheContract(StorageContract, BehindTheProxy):
+class OneServer(InAPlace):
+    """All tests of a class say hello to one server, which takes less time than one for each."""
+
+    made_in = tempfile.gettempdir()  # files there cannot have every size, which a rule needs
+    connection: ClassVar[Connection]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        server = SSH([sftp_server()], None)
+        cls.addClassCleanup(server.end)
+        cls.connection = Connection(server.reading, server.writing, PATIENCE)
+        cls.addClassCleanup(cls.connection.close)
+
+
+class ProxyKeepsTheContract(StorageContract, OneServer):
     unsupported = frozenset({"nlink"})
 
     def make_storage(self) -> SFTPServerProxyStorage:
-        return self.open_storage()
+        storage = SFTPServerProxyStorage("server")
+        storage.use(self.connection)
+        storage.home = os.fsencode(self.place)
+        return storage
 
 
-class BelowARoot(TreeRules, NameRules, BehindTheProxy):
+class BelowARoot(TreeRules, NameRules, OneServer):
     """The rules for paths: a root changes these."""
 
     unsupported = frozenset({"nlink"})
 
     def make_storage(self) -> SFTPServerProxyStorage:
-        return self.open_storage(root=os.fsencode(self.root))
+        storage = SFTPServerProxyStorage("server", root=os.fsencode(self.place))
+        storage.use(self.connection)
+        return storage

@@ -100,9 +100,7 @@ class Connection:
         """Send INIT; return the VERSION packet. Raises ConnectionLost."""
         self._version = answer = Answer()
         self._write([b"\0\0\0\5", bytes((wire.SSH2_FXP_INIT,)), wire.encode_u32(wire.SFTP_VERSION)])
-        packet = self.wait(answer)
-        self._version = None
-        return packet
+        return self.wait(answer)
 
     def send(self, kind: int, *fields: Buffer) -> Answer:
         """Send a request; its answer comes later. fields: its body, of which nothing is referred to later.
@@ -231,8 +229,9 @@ class Connection:
                 break
             start = begin + length
             packet = bytearray(buffer[begin:start])
-            if self._version is not None:
-                answer = self._version if not self._version.is_here else None
+            answer: Answer | None
+            if packet[0] == wire.SSH2_FXP_VERSION and self._version is not None:
+                answer, self._version = self._version, None  # it has no id
             else:
                 answer = self._waiting.pop(wire.u32_at(packet, 1, length), None)
             if answer is None:
