@@ -8,9 +8,10 @@ when such a storage is opened. What may not enter: doors, how names are taken ap
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from pysftpserver.failures import BadInput, Unavailable, missing, one_line, reason_of
-from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.pysftpexceptions import SFTPException, SFTPNotFound
 from pysftpserver.storages import syntax
 
 TYPE_CHECKING = False
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     Split = Callable[["Name", Mapping[str, str]], tuple[object, str]]
     Open = Callable[["Name", "Opening"], SFTPAbstractServerStorage]
 
+HURRY = 5.0  # seconds to connect to a server that is one of several storages
 NOBODY: Mapping[str, str] = {}  # where no user is known
 
 
@@ -265,8 +267,23 @@ def directories(name: Name, key: str, opening: Opening) -> list[str]:
 
 def files(name: Name, key: str, opening: Opening) -> list[str]:
     """The files of this host that a name leads to, and clients must not change. Raises BadInput."""
-    names = [(key, name), *parts(name, key, opening)]
-    return [_filled(part, place, opening) for place, part in names if part.scheme in (SITE, "gridfs")]
+    found = []
+    for place, part in [(key, name), *parts(name, key, opening)]:
+        if part.scheme in (SITE, "gridfs"):
+            found.append(_filled(part, place, opening))
+        elif part.kind.is_url:
+            found += _files_of_url(part, place, opening)
+    return found
+
+
+def _files_of_url(name: Name, key: str, opening: Opening) -> list[str]:
+    from urllib.parse import unquote
+
+    try:
+        pairs = [pair.partition("=") for pair in name.url(opening.values).partition("?")[2].split("&")]
+    except ValueError as error:
+        raise BadInput(f"{key}: {error}") from None
+    return [os.path.expanduser(unquote(value)) for setting, _, value in pairs if setting in FILE_SETTINGS]
 
 
 def uses_network(name: Name, key: str, opening: Opening) -> bool:
@@ -393,7 +410,8 @@ def bucket(
 def _objects(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
     from pysftpserver.objectstorage import SFTPServerObjectStorage
 
-    return _connected(SFTPServerObjectStorage(name.url(opening.values)), opening)
+    storage = SFTPServerObjectStorage(name.url(opening.values))
+    return _answering(storage, storage.connect) if opening.waits else storage
 
 
 def _split_objects(name: Name, values: Mapping[str, str]) -> tuple[object, str]:
@@ -405,25 +423,31 @@ def _split_objects(name: Name, values: Mapping[str, str]) -> tuple[object, str]:
 
 
 def _proxy(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
-    from pysftpserver.proxystorage import SFTPServerProxyStorage
+    from pysftpserver.proxystorage import CONNECTING, SFTPServerProxyStorage
 
-    return _connected(SFTPServerProxyStorage.from_name(name.url(opening.values)), opening)
-
-
-def _connected(storage: Any, opening: Opening) -> SFTPAbstractServerStorage:
-    """A storage after its first answer. Raises Unavailable."""
-    try:
-        if opening.waits:
-            storage.connect()
-    except (SFTPException, OSError) as error:
-        raise Unavailable(f"{one_line(storage.label)}: {reason_of(error)}") from None
-    return storage  # type: ignore[no-any-return]
+    storage = SFTPServerProxyStorage.from_name(name.url(opening.values))
+    return _answering(storage, partial(storage.connect, CONNECTING if opening.waits else HURRY))
 
 
 def _fsspec(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
     from pysftpserver.fsspecstorage import SFTPServerFsspecStorage
 
-    return SFTPServerFsspecStorage(name.url(opening.values))  # type: ignore[no-any-return,unused-ignore]
+    storage = SFTPServerFsspecStorage(name.url(opening.values))
+    try:
+        return _answering(storage, storage.connect) if opening.waits else storage
+    except SFTPNotFound:
+        return storage  # of some storages, the top is there when something is in it
+
+
+def _answering(storage: Any, connect: Callable[[], None]) -> SFTPAbstractServerStorage:
+    """A storage after its first answer. Raises Unavailable."""
+    try:
+        connect()
+    except SFTPNotFound:
+        raise
+    except (SFTPException, OSError) as error:
+        raise Unavailable(f"{one_line(storage.label)}: {reason_of(error)}") from None
+    return storage  # type: ignore[no-any-return]
 
 
 def _class(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
@@ -518,6 +542,7 @@ def line_of(error: BaseException) -> str:
 
 CLASS, SITE = "module", "toml"  # the rows of names that do not begin with a word of their own
 OBJECT_STORES = ("s3", "gs", "az")
+FILE_SETTINGS = ("credentials", "ca_file", "key", "config", "known_hosts", "password_file")
 GRIDFS_SETTINGS = ("database", "bucket", "prefix", "keep_revisions")
 _OF_STORES = (
     "no credentials in a name; they come from the environment, from the files of the service's own tools, or "
@@ -525,7 +550,7 @@ _OF_STORES = (
 )
 CREDENTIALS = {
     **dict.fromkeys(OBJECT_STORES, _OF_STORES),
-    "sftp": "no password in a name; use a key (key=FILE), an agent or ssh_config",
+    "sftp": "no password in a name; use ssh_config, key=FILE, agent=true or password_file=FILE",
     "fsspec": "no password in a name; fsspec reads it from its own configuration or the environment",
 }
 _OF_OBJECTS = "symlink readlink link statvfs fstatvfs fsync owner permissions times"
@@ -557,11 +582,11 @@ SCHEMES = {
     ),
     "sftp": Scheme(
         "sftp://[USER@]HOST[:PORT][/DIR][?SETTING=VALUE&...]", "another SFTP server", "", _proxy, True,
-        "pysftpserver.proxystorage", is_url=True,
+        "pysftpserver.proxystorage", is_url=True, cannot="nlink",
     ),
     "fsspec": Scheme(
         "fsspec:URL", "what fsspec opens: fsspec:memory://, fsspec:zip:///srv/a.zip and others", "fsspec",
-        _fsspec, True, "pysftpserver.fsspecstorage", is_url=True,
+        _fsspec, True, "pysftpserver.fsspecstorage", True, _OF_OBJECTS,
     ),
     CLASS: Scheme("MODULE:CLASS [JSON]", "a class of yours, with its arguments", "", _class, None, ""),
     SITE: Scheme(
