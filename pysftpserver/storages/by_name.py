@@ -8,7 +8,6 @@ when such a storage is opened. What may not enter: doors, how names are taken ap
 from __future__ import annotations
 
 import os
-from functools import partial
 
 from pysftpserver.failures import BadInput, Unavailable, missing, one_line, reason_of
 from pysftpserver.pysftpexceptions import SFTPException, SFTPNotFound
@@ -35,6 +34,7 @@ class Opening:
     values: of the fields in names. dress: returns the class to use for one of real files, such as one that
     makes uploads appear whole. is_touched: whether to make what a database lacks, such as indexes. tell: is
     told why one of several storages is away. waits: whether to wait for a first answer that may take long.
+    opens: what opens the parts of a site; None: opened().
     """
 
     def __init__(
@@ -44,9 +44,11 @@ class Opening:
         is_touched: bool = True,
         tell: Callable[[str], object] = lambda text: None,
         waits: bool = True,
+        opens: Callable[[Name, str, Opening], SFTPAbstractServerStorage] | None = None,
     ) -> None:
         self.values, self.dress, self.is_touched = values, dress, is_touched
         self.tell, self.waits = tell, waits
+        self.opens = opens or opened
 
 
 class Scheme:
@@ -426,7 +428,7 @@ def _proxy(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
     from pysftpserver.proxystorage import CONNECTING, SFTPServerProxyStorage
 
     storage = SFTPServerProxyStorage.from_name(name.url(opening.values))
-    return _answering(storage, partial(storage.connect, CONNECTING if opening.waits else HURRY))
+    return _answering(storage, lambda: storage.connect(CONNECTING if opening.waits else HURRY))
 
 
 def _fsspec(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
@@ -461,7 +463,7 @@ def _site(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
     path = name.path(opening.values)
     site = sitefile.read(path)
     place = f"{path}: storage"
-    top = opened(_of_site(site.storage, place, opening), place, opening)
+    top = opening.opens(_of_site(site.storage, place, opening), place, opening)
     if not site.mounts:
         return top
     from pysftpserver.mountedstorage import SFTPServerMountedStorage
@@ -475,11 +477,12 @@ def _mount(mount: Mounted, opening: Opening) -> Any:
     from pysftpserver.mountedstorage import Mount
 
     name = _of_site(mount.storage, mount.place, opening)
-    opening = Opening(opening.values, opening.dress, opening.is_touched, opening.tell, waits=False)
+    further = opening.values, opening.dress, opening.is_touched, opening.tell
+    opening = Opening(*further, waits=False, opens=opening.opens)
 
     def open_it() -> SFTPAbstractServerStorage:
         try:
-            return opened(name, mount.place, opening)
+            return opening.opens(name, mount.place, opening)
         except BadInput as error:
             opening.tell(error.message)
             raise
