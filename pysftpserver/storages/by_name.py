@@ -33,7 +33,8 @@ class Opening:
 
     values: of the fields in names. dress: returns the class to use for one of real files, such as one that
     makes uploads appear whole. is_touched: whether to make what a database lacks, such as indexes. tell: is
-    told why one of several storages is away. waits: whether to wait for a first answer that may take long.
+    told what does not prevent a session: why one of several storages is away, why indexes are missing; None:
+    the latter is an error. waits: whether to wait for a first answer that may take long.
     opens: what opens the parts of a site; None: opened().
     """
 
@@ -42,7 +43,7 @@ class Opening:
         values: Mapping[str, str] = NOBODY,
         dress: Callable[[type], type] = lambda kind: kind,
         is_touched: bool = True,
-        tell: Callable[[str], object] = lambda text: None,
+        tell: Callable[[str], object] | None = None,
         waits: bool = True,
         opens: Callable[[Name, str, Opening], SFTPAbstractServerStorage] | None = None,
     ) -> None:
@@ -100,14 +101,13 @@ class Name:
             self.scheme, self.place = head, rest
         elif text.endswith(".toml") and (not colon or "/" in head):
             self.scheme, self.place = SITE, text
-        elif (
-            colon and rest and head.replace(".", "").replace("_", "").isalnum() and not rest.startswith("//")
-        ):
+        elif _is_class(text.partition(" ")[0]):
             self.scheme = CLASS
             self.place, _, self.arguments = text.partition(" ")
             return
         else:
-            raise ValueError(f"{syntax.shown(text) or 'nothing'}: unknown storage; write {FORMS}")
+            shown = syntax.shown(text if "://" in text else text.rpartition("@")[2])
+            raise ValueError(f"{shown or 'no name'}: unknown storage; write {FORMS}")
         if self.scheme == "gridfs":
             self._take_settings()
         elif self.kind.is_url:
@@ -172,6 +172,11 @@ class Name:
             host = part.partition("://")[2].partition("/")[0].partition("?")[0]
             if syntax.fields(host.rpartition("@")[2]):
                 raise ValueError("{user} and {folder} cannot be in a host or a bucket; write them behind it")
+        for setting, _, value in () if is_fsspec else syntax.pairs(url.partition("?")[2]):
+            if syntax.fields(value) and setting not in FILE_SETTINGS:
+                raise ValueError(
+                    f"{{user}} and {{folder}} can be in {', '.join(FILE_SETTINGS)} and in the path"
+                )
 
 
 def _is_class(text: str) -> bool:
@@ -282,10 +287,11 @@ def _files_of_url(name: Name, key: str, opening: Opening) -> list[str]:
     from urllib.parse import unquote
 
     try:
-        pairs = [pair.partition("=") for pair in name.url(opening.values).partition("?")[2].split("&")]
+        query = name.url(opening.values).partition("?")[2]
     except ValueError as error:
         raise BadInput(f"{key}: {error}") from None
-    return [os.path.expanduser(unquote(value)) for setting, _, value in pairs if setting in FILE_SETTINGS]
+    found = [unquote(value) for setting, _, value in syntax.pairs(query) if setting in FILE_SETTINGS]
+    return [os.path.expanduser(path) for path in found]
 
 
 def uses_network(name: Name, key: str, opening: Opening) -> bool:
@@ -360,9 +366,8 @@ def jail(path: str, key: str) -> SFTPAbstractServerStorage:
 def _gridfs(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
     settings = {key: name.setting(key, opening.values) for key in name.settings}
     keeps = syntax.truth(settings.pop("keep_revisions", None) or "false", "keep_revisions")
-    return bucket(
-        None, name.path(opening.values), **settings, keep_revisions=keeps, is_touched=opening.is_touched
-    )
+    touched = {"is_touched": opening.is_touched, "tell": opening.tell}
+    return bucket(None, name.path(opening.values), **settings, keep_revisions=keeps, **touched)  # type: ignore[arg-type]
 
 
 def _split_gridfs(name: Name, values: Mapping[str, str]) -> tuple[object, str]:
@@ -380,10 +385,11 @@ def bucket(
     *,
     keep_revisions: bool = False,
     is_touched: bool = True,
+    tell: Callable[[str], object] | None = None,
 ) -> SFTPAbstractServerStorage:
     """Connect to a GridFS storage and return it. One of uri and uri_file is given.
 
-    is_touched: whether to create missing indexes.
+    is_touched: whether to create missing indexes. tell: as of Opening.
 
     Raises BadInput for invalid settings, Unavailable if the database cannot be used.
     """
@@ -401,12 +407,22 @@ def bucket(
         )
         storage.connect(PATIENCE)
         if is_touched:
-            storage.prepare()
+            _prepare(storage, address, tell)
     except ValueError as error:
         raise BadInput(str(error)) from None
     except (MongoUnavailable, SFTPException) as error:
         raise Unavailable(f"{address}: {error}") from None
     return storage
+
+
+def _prepare(storage: Any, address: object, tell: Callable[[str], object] | None) -> None:
+    """Create missing indexes. Raises SFTPException, unless there is someone to tell."""
+    try:
+        storage.prepare()
+    except SFTPException as error:
+        if tell is None:
+            raise
+        tell(f"{address}: missing indexes cannot be created ({error}); pysftpmongo --check-only lists them")
 
 
 def _objects(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
@@ -484,7 +500,8 @@ def _mount(mount: Mounted, opening: Opening) -> Any:
         try:
             return opening.opens(name, mount.place, opening)
         except BadInput as error:
-            opening.tell(error.message)
+            if opening.tell is not None:
+                opening.tell(error.message)
             raise
 
     return Mount(open_it, mount.read_only, uses_network=_uses_network(name, mount.place))

@@ -32,7 +32,7 @@ class Storages:
     def __init__(
         self,
         dress: Callable[[type], type] = lambda kind: kind,
-        tell: Callable[[str], object] = lambda text: None,
+        tell: Callable[[str], object] | None = None,
     ) -> None:
         self._dress, self._tell = dress, tell
         self._shared: dict[object, Any] = {}
