@@ -108,6 +108,12 @@ class SFTPAbstractServerStorage:
         """
         return None
 
+    def release(self) -> None:
+        """Give up what is this session's alone, such as a connection: the session is over.
+
+        Called after all handles are closed, by doors that go on to serve others. By default, does nothing.
+        """
+
     # --- names ------------------------------------------------------------------------------------
 
     def realpath(self, path: bytes) -> bytes:

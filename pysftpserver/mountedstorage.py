@@ -94,6 +94,11 @@ class SFTPServerMountedStorage(SFTPAbstractServerStorage):
             descriptors += own
         return descriptors
 
+    def release(self) -> None:
+        for mount in self._tree.mounts:
+            if mount.opened is not None:
+                mount.opened.release()
+
     def check_root(self) -> None:
         for mount in self._tree.mounts:
             if mount.was_changed and mount.opened is not None:

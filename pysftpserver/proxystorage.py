@@ -308,6 +308,9 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
         """No files of this host."""
         return ()
 
+    def release(self) -> None:
+        self.close_client()
+
     def close_client(self) -> None:
         """End the connection. May be called again."""
         if self._open is not None:

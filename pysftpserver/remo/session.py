@@ -81,6 +81,8 @@ class Session:
         with self._opening:
             if self._storage is None:
                 self._storage = open_storage()
+                if self.is_over:
+                    self._storage.release()
             return self._storage
 
     def count(self, number: int, made: int, now: float) -> None:
@@ -118,8 +120,11 @@ class Session:
         with self.lock:
             self.is_over = True
             work, self._work = self._work, set()
+            storage, self._storage = self._storage, None
         for each in work:
             each.stop()
+        if storage is not None:
+            storage.release()
 
 
 class Sessions:

@@ -135,6 +135,7 @@ class Session:
             await self._sync_with(share, memory)
         finally:
             memory.give_back()
+            await self.in_thread(share.storage.release)
 
     async def _first_request(self) -> Share:
         """All up to the directory that the client names."""

@@ -88,7 +88,7 @@ def shares_of(settings: ServerSettings, open_storage: OpenStorage) -> tuple[Find
         return listed_directories(shares, is_silent), shown
     named = settings.storage
     if isinstance(named, str):
-        open_storage(named, "storage")
+        open_storage(named, "storage").release()
         opener, what = (lambda: open_storage(named, "storage")), _shown(named)
     elif named is not None:
         # A database has no directory that could be replaced, and connecting for each session would be slow.
@@ -133,7 +133,10 @@ def exposed(settings: ServerSettings, file: str, open_storage: OpenStorage) -> l
     own = [path for path in (file, settings.ssl_server_keyfile) if path is not None and os.path.exists(path)]
     if settings.storage is not None:
         storage = open_storage(settings.storage, "storage")
-        return [path for path in own if any(_is_in(path, opened) for opened in storage.territory() or ())]
+        try:
+            return [path for path in own if any(_is_in(path, opened) for opened in storage.territory() or ())]
+        finally:
+            storage.release()
     root = top_directory(settings)
     is_in_root = settings.server_root is not None
     listed = [f"{root}/{path}" if is_in_root else path for path in settings.server_dir_whitelist]

@@ -102,7 +102,9 @@ class ThreadedSession:
 
     def _close(self) -> None:
         """Close what the session has open, in a thread, because some storages talk to other hosts then."""
-        self._threads.run_now(self._server.close).add_done_callback(lambda done: self._channel.gone())
+        self._threads.run_now(partial(_close, self._server)).add_done_callback(
+            lambda done: self._channel.gone()
+        )
 
     async def report(self) -> dict[str, Any]:
         if self._looking is None or self._looking.done():
@@ -118,6 +120,14 @@ class ThreadedSession:
 
     def figures(self) -> dict[str, dict[str, float]]:
         return {}  # the server has them
+
+
+def _close(server: SFTPServer) -> None:
+    """In a thread: close what a session has open, and its storage."""
+    try:
+        server.close()
+    finally:
+        server.storage.release()
 
 
 def has_packet(data: bytearray, longest: int) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from pysftpserver.failures import BadInput, Unavailable, missing, one_line, reason_of
-from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.pysftpexceptions import SFTPException, SFTPNotFound
 from pysftpserver.storages import syntax
 
 TYPE_CHECKING = False
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     Split = Callable[["Name", Mapping[str, str]], tuple[object, str]]
     Open = Callable[["Name", "Opening"], SFTPAbstractServerStorage]
 
+HURRY = 5.0  # seconds to connect to a server that is one of several storages
 NOBODY: Mapping[str, str] = {}  # where no user is known
 
 
@@ -32,7 +33,9 @@ class Opening:
 
     values: of the fields in names. dress: returns the class to use for one of real files, such as one that
     makes uploads appear whole. is_touched: whether to make what a database lacks, such as indexes. tell: is
-    told why one of several storages is away. waits: whether to wait for a first answer that may take long.
+    told what does not prevent a session: why one of several storages is away, why indexes are missing; None:
+    the latter is an error. waits: whether to wait for a first answer that may take long.
+    opens: what opens the parts of a site; None: opened().
     """
 
     def __init__(
@@ -40,11 +43,13 @@ class Opening:
         values: Mapping[str, str] = NOBODY,
         dress: Callable[[type], type] = lambda kind: kind,
         is_touched: bool = True,
-        tell: Callable[[str], object] = lambda text: None,
+        tell: Callable[[str], object] | None = None,
         waits: bool = True,
+        opens: Callable[[Name, str, Opening], SFTPAbstractServerStorage] | None = None,
     ) -> None:
         self.values, self.dress, self.is_touched = values, dress, is_touched
         self.tell, self.waits = tell, waits
+        self.opens = opens or opened
 
 
 class Scheme:
@@ -96,14 +101,13 @@ class Name:
             self.scheme, self.place = head, rest
         elif text.endswith(".toml") and (not colon or "/" in head):
             self.scheme, self.place = SITE, text
-        elif (
-            colon and rest and head.replace(".", "").replace("_", "").isalnum() and not rest.startswith("//")
-        ):
+        elif _is_class(text.partition(" ")[0]):
             self.scheme = CLASS
             self.place, _, self.arguments = text.partition(" ")
             return
         else:
-            raise ValueError(f"{syntax.shown(text) or 'nothing'}: unknown storage; write {FORMS}")
+            shown = syntax.shown(text if "://" in text else text.rpartition("@")[2])
+            raise ValueError(f"{shown or 'no name'}: unknown storage; write {FORMS}")
         if self.scheme == "gridfs":
             self._take_settings()
         elif self.kind.is_url:
@@ -168,6 +172,11 @@ class Name:
             host = part.partition("://")[2].partition("/")[0].partition("?")[0]
             if syntax.fields(host.rpartition("@")[2]):
                 raise ValueError("{user} and {folder} cannot be in a host or a bucket; write them behind it")
+        for setting, _, value in () if is_fsspec else syntax.pairs(url.partition("?")[2]):
+            if syntax.fields(value) and setting not in FILE_SETTINGS:
+                raise ValueError(
+                    f"{{user}} and {{folder}} can be in {', '.join(FILE_SETTINGS)} and in the path"
+                )
 
 
 def _is_class(text: str) -> bool:
@@ -265,8 +274,24 @@ def directories(name: Name, key: str, opening: Opening) -> list[str]:
 
 def files(name: Name, key: str, opening: Opening) -> list[str]:
     """The files of this host that a name leads to, and clients must not change. Raises BadInput."""
-    names = [(key, name), *parts(name, key, opening)]
-    return [_filled(part, place, opening) for place, part in names if part.scheme in (SITE, "gridfs")]
+    found = []
+    for place, part in [(key, name), *parts(name, key, opening)]:
+        if part.scheme in (SITE, "gridfs"):
+            found.append(_filled(part, place, opening))
+        elif part.kind.is_url:
+            found += _files_of_url(part, place, opening)
+    return found
+
+
+def _files_of_url(name: Name, key: str, opening: Opening) -> list[str]:
+    from urllib.parse import unquote
+
+    try:
+        query = name.url(opening.values).partition("?")[2]
+    except ValueError as error:
+        raise BadInput(f"{key}: {error}") from None
+    found = [unquote(value) for setting, _, value in syntax.pairs(query) if setting in FILE_SETTINGS]
+    return [os.path.expanduser(path) for path in found]
 
 
 def uses_network(name: Name, key: str, opening: Opening) -> bool:
@@ -341,9 +366,8 @@ def jail(path: str, key: str) -> SFTPAbstractServerStorage:
 def _gridfs(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
     settings = {key: name.setting(key, opening.values) for key in name.settings}
     keeps = syntax.truth(settings.pop("keep_revisions", None) or "false", "keep_revisions")
-    return bucket(
-        None, name.path(opening.values), **settings, keep_revisions=keeps, is_touched=opening.is_touched
-    )
+    touched = {"is_touched": opening.is_touched, "tell": opening.tell}
+    return bucket(None, name.path(opening.values), **settings, keep_revisions=keeps, **touched)  # type: ignore[arg-type]
 
 
 def _split_gridfs(name: Name, values: Mapping[str, str]) -> tuple[object, str]:
@@ -361,10 +385,11 @@ def bucket(
     *,
     keep_revisions: bool = False,
     is_touched: bool = True,
+    tell: Callable[[str], object] | None = None,
 ) -> SFTPAbstractServerStorage:
     """Connect to a GridFS storage and return it. One of uri and uri_file is given.
 
-    is_touched: whether to create missing indexes.
+    is_touched: whether to create missing indexes. tell: as of Opening.
 
     Raises BadInput for invalid settings, Unavailable if the database cannot be used.
     """
@@ -382,7 +407,7 @@ def bucket(
         )
         storage.connect(PATIENCE)
         if is_touched:
-            storage.prepare()
+            _prepare(storage, address, tell)
     except ValueError as error:
         raise BadInput(str(error)) from None
     except (MongoUnavailable, SFTPException) as error:
@@ -390,10 +415,21 @@ def bucket(
     return storage
 
 
+def _prepare(storage: Any, address: object, tell: Callable[[str], object] | None) -> None:
+    """Create missing indexes. Raises SFTPException, unless there is someone to tell."""
+    try:
+        storage.prepare()
+    except SFTPException as error:
+        if tell is None:
+            raise
+        tell(f"{address}: missing indexes cannot be created ({error}); pysftpmongo --check-only lists them")
+
+
 def _objects(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
     from pysftpserver.objectstorage import SFTPServerObjectStorage
 
-    return _connected(SFTPServerObjectStorage(name.url(opening.values)), opening)
+    storage = SFTPServerObjectStorage(name.url(opening.values))
+    return _answering(storage, storage.connect) if opening.waits else storage
 
 
 def _split_objects(name: Name, values: Mapping[str, str]) -> tuple[object, str]:
@@ -405,25 +441,31 @@ def _split_objects(name: Name, values: Mapping[str, str]) -> tuple[object, str]:
 
 
 def _proxy(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
-    from pysftpserver.proxystorage import SFTPServerProxyStorage
+    from pysftpserver.proxystorage import CONNECTING, SFTPServerProxyStorage
 
-    return _connected(SFTPServerProxyStorage.from_name(name.url(opening.values)), opening)
-
-
-def _connected(storage: Any, opening: Opening) -> SFTPAbstractServerStorage:
-    """A storage after its first answer. Raises Unavailable."""
-    try:
-        if opening.waits:
-            storage.connect()
-    except (SFTPException, OSError) as error:
-        raise Unavailable(f"{one_line(storage.label)}: {reason_of(error)}") from None
-    return storage  # type: ignore[no-any-return]
+    storage = SFTPServerProxyStorage.from_name(name.url(opening.values))
+    return _answering(storage, lambda: storage.connect(CONNECTING if opening.waits else HURRY))
 
 
 def _fsspec(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
     from pysftpserver.fsspecstorage import SFTPServerFsspecStorage
 
-    return SFTPServerFsspecStorage(name.url(opening.values))  # type: ignore[no-any-return,unused-ignore]
+    storage = SFTPServerFsspecStorage(name.url(opening.values))
+    try:
+        return _answering(storage, storage.connect) if opening.waits else storage
+    except SFTPNotFound:
+        return storage  # of some storages, the top is there when something is in it
+
+
+def _answering(storage: Any, connect: Callable[[], None]) -> SFTPAbstractServerStorage:
+    """A storage after its first answer. Raises Unavailable."""
+    try:
+        connect()
+    except SFTPNotFound:
+        raise
+    except (SFTPException, OSError) as error:
+        raise Unavailable(f"{one_line(storage.label)}: {reason_of(error)}") from None
+    return storage  # type: ignore[no-any-return]
 
 
 def _class(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
@@ -437,7 +479,7 @@ def _site(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
     path = name.path(opening.values)
     site = sitefile.read(path)
     place = f"{path}: storage"
-    top = opened(_of_site(site.storage, place, opening), place, opening)
+    top = opening.opens(_of_site(site.storage, place, opening), place, opening)
     if not site.mounts:
         return top
     from pysftpserver.mountedstorage import SFTPServerMountedStorage
@@ -451,13 +493,15 @@ def _mount(mount: Mounted, opening: Opening) -> Any:
     from pysftpserver.mountedstorage import Mount
 
     name = _of_site(mount.storage, mount.place, opening)
-    opening = Opening(opening.values, opening.dress, opening.is_touched, opening.tell, waits=False)
+    further = opening.values, opening.dress, opening.is_touched, opening.tell
+    opening = Opening(*further, waits=False, opens=opening.opens)
 
     def open_it() -> SFTPAbstractServerStorage:
         try:
-            return opened(name, mount.place, opening)
+            return opening.opens(name, mount.place, opening)
         except BadInput as error:
-            opening.tell(error.message)
+            if opening.tell is not None:
+                opening.tell(error.message)
             raise
 
     return Mount(open_it, mount.read_only, uses_network=_uses_network(name, mount.place))
@@ -518,6 +562,7 @@ def line_of(error: BaseException) -> str:
 
 CLASS, SITE = "module", "toml"  # the rows of names that do not begin with a word of their own
 OBJECT_STORES = ("s3", "gs", "az")
+FILE_SETTINGS = ("credentials", "ca_file", "key", "config", "known_hosts", "password_file")
 GRIDFS_SETTINGS = ("database", "bucket", "prefix", "keep_revisions")
 _OF_STORES = (
     "no credentials in a name; they come from the environment, from the files of the service's own tools, or "
@@ -525,7 +570,7 @@ _OF_STORES = (
 )
 CREDENTIALS = {
     **dict.fromkeys(OBJECT_STORES, _OF_STORES),
-    "sftp": "no password in a name; use a key (key=FILE), an agent or ssh_config",
+    "sftp": "no password in a name; use ssh_config, key=FILE, agent=true or password_file=FILE",
     "fsspec": "no password in a name; fsspec reads it from its own configuration or the environment",
 }
 _OF_OBJECTS = "symlink readlink link statvfs fstatvfs fsync owner permissions times"
@@ -557,11 +602,11 @@ SCHEMES = {
     ),
     "sftp": Scheme(
         "sftp://[USER@]HOST[:PORT][/DIR][?SETTING=VALUE&...]", "another SFTP server", "", _proxy, True,
-        "pysftpserver.proxystorage", is_url=True,
+        "pysftpserver.proxystorage", is_url=True, cannot="nlink",
     ),
     "fsspec": Scheme(
         "fsspec:URL", "what fsspec opens: fsspec:memory://, fsspec:zip:///srv/a.zip and others", "fsspec",
-        _fsspec, True, "pysftpserver.fsspecstorage", is_url=True,
+        _fsspec, True, "pysftpserver.fsspecstorage", True, _OF_OBJECTS,
     ),
     CLASS: Scheme("MODULE:CLASS [JSON]", "a class of yours, with its arguments", "", _class, None, ""),
     SITE: Scheme(

@@ -9,7 +9,7 @@ import threading
 
 from pysftpserver.failures import BadInput
 from pysftpserver.storages import by_name
-from pysftpserver.storages.by_name import NOBODY, SCHEMES, Opening
+from pysftpserver.storages.by_name import NOBODY, SCHEMES, Name, Opening
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Storages:
     def __init__(
         self,
         dress: Callable[[type], type] = lambda kind: kind,
-        tell: Callable[[str], object] = lambda text: None,
+        tell: Callable[[str], object] | None = None,
     ) -> None:
         self._dress, self._tell = dress, tell
         self._shared: dict[object, Any] = {}
@@ -42,12 +42,14 @@ class Storages:
         self, text: str, key: str, values: Mapping[str, str] = NOBODY, is_touched: bool = True
     ) -> SFTPAbstractServerStorage:
         """The storage with a name, for one session. is_touched: whether to make what a database lacks."""
-        opening = Opening(values, self._dress, is_touched, self._tell)
-        name = by_name.parse(text, key, tuple(values))
+        opening = Opening(values, self._dress, is_touched, self._tell, opens=self._opened)
+        return self._opened(by_name.parse(text, key, tuple(values)), key, opening)
+
+    def _opened(self, name: Name, key: str, opening: Opening) -> SFTPAbstractServerStorage:
         if name.kind.split is None:
             return by_name.opened(name, key, opening)
         try:
-            identity, prefix = name.kind.split(name, values)
+            identity, prefix = name.kind.split(name, opening.values)
             shared = self._shared.get(identity)
             if shared is None:
                 opened: Any = by_name.opened(name, key, opening)
@@ -74,7 +76,7 @@ class Storages:
         if name.fields:
             self.load(text, key, *known)
         else:
-            self(text, key)
+            self(text, key).release()
 
     def load(self, text: str, key: str, *known: str) -> None:
         """Import what the storage needs, as far as it is known without a value for known."""

@@ -103,13 +103,17 @@ def _filled(text: str, known: tuple[str, ...], value: Callable[[str], str]) -> s
     )
 
 
+def pairs(query: str) -> list[tuple[str, str, str]]:
+    """The settings of a query as they are written: name, "=" and value."""
+    return [pair.partition("=") for pair in query.split("&") if pair]
+
+
 def settings_of(query: str, known: tuple[str, ...]) -> dict[str, str]:
     """The settings of `NAME=VALUE&NAME=VALUE`, percent-decoded. Raises ValueError; its text has no values."""
     from urllib.parse import unquote
 
     found: dict[str, str] = {}
-    for pair in filter(None, query.split("&")):
-        name, equals, value = pair.partition("=")
+    for name, equals, value in pairs(query):
         if name not in known:
             shown = f"{name}: " if name.isidentifier() else ""
             raise ValueError(f"{shown}unknown setting; known are {', '.join(known)}")

@@ -14,6 +14,8 @@ from pysftpserver.cli.parser import build_parser
 from pysftpserver.pysftpexceptions import SFTPFailure
 from pysftpserver.storage import SFTPServerStorage
 from tests.cli.commands import CommandCase
+from tests.differential.compare import sftp_server
+from tests.proxy.servers import script
 from tests.support.auditing import records_of
 from tests.support.packets import request, string
 
@@ -112,6 +114,26 @@ class InThisProcess(CommandCase):
         self.assertIn("the content is another\n", text)
         self.assertIn("the disk\\nis full\n", text)
         self.assertEqual(os.listdir(self.jail), [])
+
+    def test_a_check_through_another_sftp_server_and_what_is_not_to_be_changed_in_a_jail(self) -> None:
+        server = script(self.place / "ssh", f"exec {sftp_server()} -d {self.jail}")
+        name = f"sftp://me@server{self.jail}?key={self.jail}/key"
+        path = {"PATH": f"{os.path.dirname(server)}:{os.environ['PATH']}"}
+        with mock.patch.dict(os.environ, path):
+            status, text, said = self.say("--check", name)
+        self.assertEqual((status, set(self.results(text).values())), (0, {"works"}), text + said)
+        self.assertEqual(os.listdir(self.jail), [])
+        site = self.place / "site.toml"
+        site.write_text(f'storage = "jail:{self.jail}"\n[[mount]]\npath = "/far"\nstorage = "{name}"\n')
+        status, _, said = self.say("--check", site)
+        self.assertEqual((status, f"file {self.jail}/key: clients could change it" in said), (2, True), said)
+
+    def test_a_check_of_what_fsspec_opens(self) -> None:
+        (self.jail / "a%20b").mkdir()
+        status, text, _ = self.say("--check", f"fsspec:file://{self.jail}/{{user}}", "--user", "a b")
+        found = self.results(text)
+        self.assertEqual((status, found["upload"], found["hard link"]), (0, "works", "cannot"), text)
+        self.assertEqual(os.listdir(self.jail / "a%20b"), [])
 
     def test_a_check_of_a_storage_that_is_not_there_is_status_1(self) -> None:
         status, text, _ = self.say("--check", f"jail:{self.jail}/none")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from typing import Any
+from unittest import mock
 
 from pysftpserver.cli import pysftpd
 from pysftpserver.failures import BadInput
@@ -13,9 +14,12 @@ from pysftpserver.sshd.user_storages import Openers, UserStorages
 from pysftpserver.sshd.users import User
 from pysftpserver.storages.sharing import Storages
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
+from tests.differential.compare import sftp_server
 from tests.objects.stores import CREDENTIALS, StoreCase
-from tests.sshd.running import Place
+from tests.proxy.servers import script
+from tests.sshd.running import Place, Pysftpd
 from tests.support.cases import InAPlace
+from tests.support.processes import descendants
 from tests.support.waiting import until
 
 JAIL = "pysftpserver.virtualchroot:SFTPServerVirtualChroot"
@@ -155,6 +159,11 @@ class WhatRecordsMayName(Storing):
         self.assertIn("a link that is not root's", self.refused(storages, self.user("link")))
 
 
+def names_of(server: Pysftpd, name: str) -> list[str]:
+    """The processes of a server with that name."""
+    return [found for _, found, _ in descendants(server.pid) if found == name]
+
+
 class Served(Place):
     """A real server and OpenSSH's sftp."""
 
@@ -166,8 +175,11 @@ class Served(Place):
 
     def test_users_have_what_the_settings_name_and_what_their_records_may(self) -> None:
         (self.place / "home" / "alice").mkdir(parents=True)
+        script(self.place / "ssh", f"exec {sftp_server()}")
+        path = f"{self.place}:{os.environ['PATH']}"
+        self.enterContext(mock.patch.dict(os.environ, {"PATH": path}))
         server = self.server(
-            *("--storage", f"jail:{self.place}/home/{{user}}", "--storage-schemes", "s3"),
+            *("--storage", f"jail:{self.place}/home/{{user}}", "--storage-schemes", "s3,sftp"),
             *("--session-idle", "1", "--log-level", "VERBOSE"),
         )
         sent = self.place / "sent"
@@ -183,6 +195,9 @@ class Served(Place):
             return self.store.all_keys() == ["of/a/far"]
 
         until(is_stored, lambda: f"the object is not there: {server.log()}")
+        server.write_users({"alice": {**keys, "storage": f"sftp://server{self.place}/home/{{user}}"}})
+        until(lambda: "new" in self.sftp(self.alice, "ls -1").stdout, "the other server's files are there")
+        until(lambda: not names_of(server, "sftp-server"), "the connection has ended with its session")
         server.write_users({"alice": {**keys, "storage": f"jail:{self.place}"}})
         until(lambda: self.sftp(self.alice, "pwd").returncode != 0, "the record is refused")
         server.logs("no session: the storage cannot be opened: storage jail: not listed in storage_schemes")

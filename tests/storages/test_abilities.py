@@ -5,8 +5,10 @@ from __future__ import annotations
 import unittest
 
 from pysftpserver.storages.by_name import SCHEMES
+from tests.foreign import test_contract as of_fsspec
 from tests.mongo import test_contract as of_mongo
 from tests.objects import test_contract as of_objects
+from tests.proxy import test_contract as of_proxy
 from tests.storages import test_contract_storages
 
 
@@ -16,6 +18,8 @@ class Abilities(unittest.TestCase):
             "plain": test_contract_storages.PlainStorage.unsupported,
             "jail": test_contract_storages.JailWithOpenat2.unsupported,
             **dict.fromkeys(("s3", "gs", "az"), of_objects.ObjectsKeepTheContract.unsupported),
+            "fsspec": of_fsspec.InMemory.unsupported,
+            "sftp": of_proxy.ProxyKeepsTheContract.unsupported,
             "gridfs": of_mongo.GridFSKeepsTheContract.unsupported,
         }
         for name, unsupported in declared.items():

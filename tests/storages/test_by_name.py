@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import unittest
+from unittest import mock
 
 from pysftpserver.failures import BadInput
+from pysftpserver.pysftpexceptions import SFTPForbidden
 from pysftpserver.storages import by_name
 
 JAIL = "pysftpserver.virtualchroot:SFTPServerVirtualChroot"
+
+
+class ADatabase(unittest.TestCase):
+    def test_indexes_that_cannot_be_created_are_told_or_are_an_error(self) -> None:
+        storage = mock.Mock()
+        storage.prepare.side_effect = SFTPForbidden("not authorized")
+        told: list[str] = []
+        by_name._prepare(storage, "host:1", told.append)
+        self.assertRegex(told[0], r"host:1: missing indexes cannot be created \(not authorized\)")
+        with self.assertRaises(SFTPForbidden):
+            by_name._prepare(storage, "host:1", None)
 
 
 class AClassWithArgumentsInJSON(unittest.TestCase):

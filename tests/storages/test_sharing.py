@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from unittest import mock
+
 from pysftpserver.failures import BadInput
 from pysftpserver.storages.sharing import Storages
+from tests.differential.compare import sftp_server
 from tests.mongo import databases
 from tests.objects.stores import StoreCase
+from tests.proxy.servers import script
 from tests.support.cases import InAPlace
+from tests.support.processes import descendants
 
 
 def put(storage, path: bytes, content: bytes = b"content") -> None:
@@ -17,6 +23,11 @@ def put(storage, path: bytes, content: bytes = b"content") -> None:
 
 def names(storage) -> set[bytes]:
     return {name for name, _ in storage.opendir(b"/")} - {b".", b".."}
+
+
+def servers() -> list[str]:
+    """The processes that this one has started."""
+    return [name for _, name, _ in descendants(os.getpid())]
 
 
 class OnAnObjectStore(StoreCase):
@@ -56,6 +67,29 @@ class OnGridFS(databases.DatabaseCase, InAPlace):
         self.assertEqual((names(alice), names(bob)), ({b"of-al"}, {b"of-al-x"}))
         found = {file["filename"].strip("/") for file in self.database["fs.files"].find()}
         self.assertEqual(found, {"home/al/of-al", "home/al&bucket=x/of-al-x"})
+
+
+class OnAnotherServer(InAPlace):
+    def test_a_session_has_its_own_connection_which_ends_with_it(self) -> None:
+        (self.place / "al").mkdir()
+        server = script(self.place / "ssh", f"exec {sftp_server()}")
+        storages = Storages()
+        site = self.place / "site.toml"
+        site.write_text(
+            f'storage = "jail:{self.place}/{{user}}"\n[[mount]]\npath = "/far"\n'
+            f'storage = "sftp://server{self.place}/{{user}}"\n'
+        )
+        with mock.patch.dict(os.environ, {"PATH": f"{os.path.dirname(server)}:{os.environ['PATH']}"}):
+            alone = storages(f"sftp://server{self.place}/{{user}}", "storage", {"user": "al"})
+            tree = storages(str(site), "storage", {"user": "al"})
+            put(tree, b"/far/new")
+        self.assertEqual(names(alone), {b"new"})
+        self.assertEqual(names(tree), {b"new", b"far"})
+        for storage in (alone, tree):
+            self.assertIn("sftp-server", servers())
+            storage.release()
+            storage.release()
+        self.assertNotIn("sftp-server", servers())
 
 
 class OnADirectory(InAPlace):

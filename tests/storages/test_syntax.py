@@ -153,6 +153,9 @@ class Names(unittest.TestCase):
         for text in ("s3://b-{user}/x", "sftp://me@{folder}.example.com/", "fsspec:zip://a::ftp://{user}/"):
             with self.subTest(text):
                 self.assertIn("cannot be in a host or a bucket", self.refused(text))
+        for text in ("s3://b/?endpoint=https://{user}/", "gs://b/?region={folder}"):
+            with self.subTest(text):
+                self.assertIn("can be in credentials, ", self.refused(text))
         by_name.parse("sftp://{user}@example.com/", "x")
         self.assertIn("{folder}: no folder is known here", self.refused("jail:/srv/{folder}", "user"))
         self.assertIn("{user}: no user is known here", self.refused('m:C {"a": "{name}"}', "folder"))
@@ -163,7 +166,7 @@ class Names(unittest.TestCase):
             "sftp://u:geheim@host/", "sftp://u:ge/geheim@host/", "fsspec:ftp://u:geheim@host/",
             "fsspec:zip://a::ftp://u:geheim@host/a.zip", "gridfs:mongodb://u:geheim@host/db",
             "mongodb://u:geheim@host/db", "fsspec:ftp://u:geheim@h/a::sftp://x@y/",
-            "http://u:x@y:geheim@host/?key=geheim",
+            "http://u:x@y:geheim@host/?key=geheim", "u:geheim@host",
         ):  # fmt: skip
             with self.subTest(text):
                 self.assertNotIn("geheim", self.refused(text))

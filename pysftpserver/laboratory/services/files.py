@@ -109,8 +109,10 @@ class Files(Service):
 
     async def on_leave(self, client: Client) -> None:
         """Remove an upload that is not complete."""
-        self._storages.pop(client, None)
         await self._give_up(client)
+        storage = self._storages.pop(client, None)
+        if storage is not None:
+            await self.in_thread(storage.release)
 
     async def _storage(self, client: Client) -> SFTPAbstractServerStorage:
         """The client's storage, opened for its first request. Raises Refusal, and what storages raise."""

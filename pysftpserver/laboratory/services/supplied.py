@@ -37,7 +37,7 @@ def _files(settings: ServerSettings, open_storage: OpenStorage) -> Service:
     storage = settings.files
     if storage is None:
         raise BadInput("service files: it has no storage; name one with --files")
-    open_storage(storage)  # a mistake in the name is found now, not when a client comes
+    open_storage(storage).release()  # a mistake in the name is found now, not when a client comes
     return Files(lambda: open_storage(storage), settings.files_max_bytes, settings.files_read_only)
 
 
