@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import unittest
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from typing import Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
@@ -76,11 +77,13 @@ class ContractBase(Base):
     "times" where setstat() cannot set these, "nlink" where only listings know it. Every rule that needs one
     of them then checks that clients are told OP_UNSUPPORTED; what is missing and not declared fails.
     unencodable: those of names.NAMES that the storage cannot hold; it has to refuse them as bad messages.
-    seed: of everything random.
+    many: entries of the largest listing; override fill() where storing so many takes long. failing: override
+    it where the storage can be made to fail. seed: of everything random.
     """
 
     unsupported: frozenset[str] = frozenset()
     unencodable: frozenset[bytes] = frozenset()
+    many = 3_000
     seed = 1
 
     def make_storage(self) -> SFTPAbstractServerStorage:
@@ -96,6 +99,15 @@ class ContractBase(Base):
             self.storage.write(handle, 0, content)
         finally:
             self.storage.close(handle)
+
+    def fill(self, directory: bytes, names: list[bytes]) -> None:
+        """Put empty files with these names into a directory."""
+        for name in names:
+            self.put(directory + b"/" + name, b"")
+
+    def failing(self) -> AbstractContextManager[Any] | None:
+        """A context in which the storage fails, as when its server is gone; None: it cannot be made to."""
+        return None
 
     # --- for the rules ------------------------------------------------------------------------------
 

@@ -104,7 +104,8 @@ class DirectoryRules(ContractBase):
 
     @needs("opendir", "mkdir")
     def test_a_client_gets_all_of_a_large_directory_and_then_the_end(self) -> None:
-        path = self.make_directory(b"d", *(b"%0100d" % number for number in range(MANY)))
+        path = self.make_directory(b"d")
+        self.fill(path, [b"%0100d" % number for number in range(MANY)])
         handle = get_sftphandle(self.client.call("opendir", path))
         names: list[bytes] = []
         replies = 0
@@ -119,6 +120,20 @@ class DirectoryRules(ContractBase):
         self.assertEqual(sorted(names), [*sorted([b".", b".."] + [b"%0100d" % n for n in range(MANY)])])
         self.assertGreater(replies, 1)
         self.assertEqual(get_sftpstatus(self.client.call("close", handle)), SSH2_FX_OK)
+
+    @needs("opendir", "mkdir")
+    def test_a_listing_of_thousands_has_every_entry_once(self) -> None:
+        path = self.make_directory(b"d")
+        expected = [b"%08d" % number for number in range(self.many)]
+        self.fill(path, expected)
+        names = [name for name, _ in self.listing(path)]
+        self.assertEqual(len(names), self.many + 2)
+        self.assertEqual(sorted(names), [b".", b"..", *expected])
+        first, second = self.storage.opendir(path), self.storage.opendir(path)
+        self.assertEqual(len(list(islice(first, self.many // 2))), self.many // 2)
+        close(first)  # half-way, and others go on
+        self.assertEqual(len(list(second)), self.many + 2)
+        close(second)
 
     @needs("opendir", "mkdir", "symlink")
     def test_a_link_to_a_directory_is_listed_as_that_directory(self) -> None:

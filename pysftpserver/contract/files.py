@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import random
@@ -9,6 +10,10 @@ import random
 from pysftpserver.contract.base import FAILED, NOT_FOUND, ContractBase, needs
 from pysftpserver.contract.packets import get_sftpdata, get_sftphandle, get_sftpstatus
 from pysftpserver.engine.wire import MAX_DATA, SSH2_FX_EOF
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 CREATE = os.O_WRONLY | os.O_CREAT
 READ, WRITE, BOTH = os.O_RDONLY, os.O_WRONLY, os.O_RDWR
@@ -255,6 +260,88 @@ class FileRules(ContractBase):
                 self.assertEqual(bytes(self.storage.read(handle, off, 10)), name * 10)
         for _, handle in handles:
             self.storage.close(handle)
+
+    @needs("open", "read", "write", "close", "mkdir", "opendir", "lstat", "rm")
+    def test_an_abandoned_upload_leaves_what_was_there_or_what_was_written_and_nothing_else(self) -> None:
+        self.storage.mkdir(self.path(b"d"), 0o777)
+        path = self.path(b"d/f")
+        for old, flags in ((None, os.O_EXCL), (b"old content", os.O_TRUNC), (b"old content", 0)):
+            with self.subTest(old=old, flags=flags):
+                if old is not None:
+                    self.put(path, old)
+                handle = self.storage.open(path, CREATE | flags, 0o666)
+                self.storage.write(handle, 0, b"HALF")
+                self.storage.abandon(handle)
+                there = self.content(path) if self.exists(path) else None
+                written = b"HALF" + (old or b"")[4:] if not flags & os.O_TRUNC else b"HALF"
+                self.assertIn(there, (old, written))
+                self.assertEqual(self.names(self.path(b"d")), [] if there is None else [b"f"])
+                self.put(path, b"whole")
+                self.assertEqual(self.content(path), b"whole")
+                self.storage.rm(path)
+                self.assertEqual(self.names(self.path(b"d")), [])
+
+    @needs("open", "read", "write", "close", "lstat")
+    def test_a_client_that_vanishes_leaves_the_file_to_others(self) -> None:
+        path = self.file(b"f", b"old content")
+        handle = get_sftphandle(self.client.call("open", path, CREATE | os.O_TRUNC, 0o666))
+        self.assert_ok(self.client.call("write", handle, 0, b"HALF"))
+        self.client.close()
+        self.assertIn(self.content(path), (b"old content", b"HALF"))
+        self.put(path, b"whole")
+        self.assertEqual(self.content(path), b"whole")
+
+    @needs("open", "read", "write", "close", "lstat")
+    def test_a_write_that_fails_halfway_ends_in_a_close_that_says_what_is_there(self) -> None:
+        for old in (None, b"old content"):
+            with self.subTest(old=old):
+                path = self.path(b"f-%d" % (old is None))
+                if old is not None:
+                    self.put(path, old)
+                handle = get_sftphandle(self.client.call("open", path, CREATE | os.O_TRUNC, 0o666))
+                self.assert_ok(self.client.call("write", handle, 0, b"one "))
+                self.storage.write = self._full  # type: ignore[assignment, method-assign]
+                try:
+                    self.assertEqual(get_sftpstatus(self.client.call("write", handle, 4, b"two ")), FAILED)
+                finally:
+                    del self.storage.write
+                closed = get_sftpstatus(self.client.call("close", handle)) == 0
+                there = self.content(path) if self.exists(path) else None
+                self.assertEqual(there, b"one " if closed else old)
+                self.put(path, b"whole")
+                self.assertEqual(self.content(path), b"whole")
+
+    def _full(self, *arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    @needs("open", "read", "write", "close", "lstat", "opendir", "mkdir")
+    def test_a_storage_that_fails_answers_and_has_everything_afterwards(self) -> None:
+        self.make({b"d": None, b"d/f": b"content", b"d/g": b"old"})
+        directory, path = self.path(b"d"), self.path(b"d/f")
+        reader = self.storage.open(path, READ, 0)
+        writer = self.storage.open(self.path(b"d/g"), CREATE | os.O_TRUNC, 0o666)
+        context = self.failing()
+        if context is not None:
+            with context:
+                failures = [
+                    self.raised(getattr(self.storage, method), *arguments)
+                    for method, *arguments in (
+                        ("stat", path),
+                        ("opendir", directory),
+                        ("open", path, READ, 0),
+                        ("open", self.path(b"d/new"), CREATE, 0o666),
+                        ("read", reader, 0, 100),
+                        ("write", writer, 0, b"x"),
+                        ("mkdir", self.path(b"d/sub"), 0o777),
+                    )
+                ]
+                self.assertTrue(any(failures), "nothing has failed")
+        self.raised(self.storage.abandon, writer)
+        self.raised(self.storage.close, reader)
+        self.assertEqual(self.content(path), b"content")
+        self.assertLessEqual({b"f", b"g"}, set(self.names(directory)))
+        self.put(self.path(b"d/g"), b"new")
+        self.assertEqual(self.content(self.path(b"d/g")), b"new")
 
     @needs("open", "read", "write", "close", "rm")
     def test_a_removed_file_stays_readable_and_writable_through_its_handle(self) -> None:

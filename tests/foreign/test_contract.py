@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import unittest
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 from fsspec.implementations.memory import MemoryFileSystem
 
 from pysftpserver.fsspecstorage import SFTPServerFsspecStorage
 from pysftpserver.testing import StorageContract
 from tests.storages.test_contract_storages import UntilItIsClosed
+from tests.support.hard import MANY
 
 LACKS = "symlink readlink link statvfs fstatvfs fsync owner permissions times"
 
 
+class Gone:
+    """A file system that has lost its connection."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise ConnectionResetError("gone")
+
+
 class InMemory(UntilItIsClosed, unittest.TestCase):
+    many = MANY
     unsupported = frozenset(LACKS.split())
 
     def make_storage(self) -> SFTPServerFsspecStorage:
         self.addCleanup(MemoryFileSystem.store.clear)
         self.addCleanup(MemoryFileSystem.pseudo_dirs.__setitem__, slice(None), [""])
         return SFTPServerFsspecStorage("memory://users/alice", setstat="refuse")
+
+    @contextlib.contextmanager
+    def failing(self) -> Iterator[None]:
+        with mock.patch.object(self.storage, "_fs", Gone()):
+            yield
 
     def test_a_handle_follows_its_file_through_a_rename(self) -> None:
         # fsspec has no rename here: a copy is made, and the handle keeps what it has.
@@ -35,6 +53,7 @@ class InMemory(UntilItIsClosed, unittest.TestCase):
 
 
 class InADirectory(UntilItIsClosed, unittest.TestCase):
+    many = MANY
     unsupported = frozenset(LACKS.split())
 
     def make_storage(self) -> SFTPServerFsspecStorage:

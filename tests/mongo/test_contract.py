@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
+
+from bson.int64 import Int64
+
 from pysftpserver.contract.attributes import AttributeRules
 from pysftpserver.contract.directories import DirectoryRules
 from pysftpserver.contract.files import FileRules
@@ -10,26 +14,50 @@ from pysftpserver.contract.tree import TreeRules
 from pysftpserver.mongostorage import SFTPServerMongoStorage
 from pysftpserver.testing import StorageContract
 from tests.mongo.databases import DatabaseCase
-from tests.support.hard import IS_HARD
+from tests.support.hard import IS_HARD, MANY
 
 
-class GridFSKeepsTheContract(StorageContract, DatabaseCase):
+class InABucket(DatabaseCase):
+    many = MANY
+    prefix = ""
+
+    def fill(self, directory: bytes, names: list[bytes]) -> None:
+        """Insert the documents of empty files at once, as the storage would one by one."""
+        now = datetime.datetime.now(datetime.UTC)
+        top = self.prefix + directory.decode()
+        metadata = {"permissions": 0o644, "uid": 0, "gid": 0, "mtime": now, "revision": 1}
+        self.storage.bucket.files.insert_many(
+            [
+                {
+                    "length": Int64(0),
+                    "chunkSize": 255 << 10,
+                    "uploadDate": now,
+                    "filename": f"{top}/{name.decode()}".lstrip("/"),
+                    "metadata": metadata,
+                }
+                for name in names
+            ]
+        )
+
+
+class GridFSKeepsTheContract(InABucket, StorageContract):
     unsupported = frozenset({"link"})
 
     def make_storage(self) -> SFTPServerMongoStorage:
         return self.open_storage()
 
 
-class BelowAPrefix(DirectoryRules, TreeRules, NameRules, DatabaseCase):
+class BelowAPrefix(InABucket, DirectoryRules, TreeRules, NameRules):
     """The rules for paths: a prefix changes these. Of old revisions nothing may be seen in them either."""
 
+    prefix = "users/alice"
     unsupported = frozenset({"link"})
     if not IS_HARD:  # a prefix changes nothing about how much there is of entries and links
         test_a_client_gets_all_of_a_large_directory_and_then_the_end = None  # type: ignore[assignment]
         test_links_in_a_circle_lead_nowhere = None  # type: ignore[assignment]
 
     def make_storage(self) -> SFTPServerMongoStorage:
-        return self.open_storage(bucket="shared", prefix="users/alice", keep_revisions=True)
+        return self.open_storage(bucket="shared", prefix=self.prefix, keep_revisions=True)
 
 
 if IS_HARD:

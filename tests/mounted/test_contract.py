@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import tempfile
 import unittest
+from collections.abc import Iterator
+from unittest import mock
 
 from pysftpserver.mountedstorage import Mount, SFTPServerMountedStorage
 from pysftpserver.testing import StorageContract
 from pysftpserver.uploads.atomic import SFTPAtomicVirtualChroot
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.storages.test_contract_storages import UntilItIsClosed
-from tests.support.hard import IS_HARD
+from tests.support.hard import IS_HARD, MANY
 
 
 class OfJails(StorageContract):
+    many = MANY
     use_openat2 = True
 
     def jail(self) -> SFTPServerVirtualChroot:
@@ -30,7 +36,15 @@ class AtTheTop(OfJails, unittest.TestCase):
 
 class BelowAMountPoint(OfJails, unittest.TestCase):
     def make_storage(self) -> SFTPServerMountedStorage:
-        return SFTPServerMountedStorage(self.jail(), {b"/mnt": Mount(self.jail)}, home=b"/mnt")
+        jail = self.jail()
+        mounts = {b"/mnt": Mount(lambda: jail)}
+        return SFTPServerMountedStorage(self.jail(), mounts, home=b"/mnt", pause=0)
+
+    @contextlib.contextmanager
+    def failing(self) -> Iterator[None]:
+        gone = ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+        with mock.patch("pysftpserver.virtualchroot.openat2", side_effect=gone):
+            yield
 
     def test_a_link_holds_its_text_byte_for_byte(self) -> None:
         # An absolute one begins with the mount point: nothing else can be where it leads.

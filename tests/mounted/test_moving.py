@@ -123,6 +123,23 @@ class Moving(Trees):
         self.assertEqual((self.place / "top/d/f").read_text(), "t")
         self.assertEqual((self.place / "archive/d/f").read_text(), "top/d/f")
 
+    def test_nothing_is_lost_where_the_two_storages_are_the_same_directory(self) -> None:
+        self.fill("top/f", "top/d/sub/g", "top/empty/")
+        (self.place / "top/link").symlink_to("f")
+        before = contents(self.place / "top")
+        for whole in (SFTPServerVirtualChroot, SFTPAtomicVirtualChroot):
+            mounts = {b"/again": whole(self.place / "top")}
+            self.tree = SFTPServerMountedStorage(self.jail("top"), mounts, across="copy")
+            for name in (b"/f", b"/link", b"/empty"):
+                with self.assertRaisesRegex(SFTPFailure, "the same file"):
+                    self.tree.rename(name, b"/again" + name, True)
+                self.assertEqual(contents(self.place / "top"), before)
+            with self.assertRaisesRegex(SFTPFailure, "not everything could be removed"):
+                self.tree.rename(b"/d", b"/again/d/sub/d")
+            self.assertEqual((self.place / "top/d/sub/d/sub/g").read_text(), "top/d/sub/g")
+            shutil.rmtree(self.place / "top/d")
+            self.fill("top/d/sub/g")
+
     def test_a_failure_at_any_call_leaves_all_of_it_at_the_old_place_or_the_new(self) -> None:
         for what, side in ((w, s) for w in ("d", "f") for s in ("top", "archive")):
             number = 0

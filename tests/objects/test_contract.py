@@ -5,10 +5,11 @@ from __future__ import annotations
 from pysftpserver.objectstorage import SFTPServerObjectStorage
 from pysftpserver.testing import StorageContract
 from tests.objects.stores import StoreCase
-from tests.support.hard import IS_HARD
+from tests.support.hard import IS_HARD, MANY
 
 
 class ObjectsKeepTheContract(StorageContract, StoreCase):
+    many = MANY
     unsupported = frozenset("symlink readlink link statvfs fstatvfs fsync owner permissions times".split())
     unencodable = frozenset({b"\xff\xfe\x80"})
     settings = "&setstat=refuse&timeout=3"

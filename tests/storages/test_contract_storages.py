@@ -12,9 +12,12 @@ from pysftpserver.storage import SFTPServerStorage
 from pysftpserver.testing import StorageContract
 from pysftpserver.uploads.atomic import SFTPAtomicStorage, SFTPAtomicVirtualChroot
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
+from tests.support.hard import MANY
 
 
 class InADirectory(StorageContract):
+    many = MANY
+
     def directory(self) -> str:
         return self.enterContext(tempfile.TemporaryDirectory())
 

@@ -87,31 +87,55 @@ class _Copy:
 
     def all(self, old: bytes, new: bytes, attrs: SFTPAttributes, is_there: bool) -> None:
         """Copy what old names. is_there: whether something is at new, which it replaces."""
-        todo = [(old, new, attrs)]
-        while todo:
-            old, new, attrs = todo.pop()
+        for path, its in self._found(old, attrs):
+            self._one(path, new + path[len(old) :], its, is_there)
+            self._copied.append((path, its))
+            is_there = False
+
+    def _found(self, path: bytes, attrs: SFTPAttributes) -> list[tuple[bytes, SFTPAttributes]]:
+        """What there is to copy, all of it before anything is made: the two storages may overlap."""
+        found = [(path, attrs)]
+        for path, attrs in found:
             kind = S_IFMT(attrs.permissions or 0)
             if kind == S_IFDIR:
-                if not (is_there and not self._copied):
-                    self._target.call("mkdir", new, 0o700)
-                    self._made.append(("rmdir", new))
-                self._directories.append((new, attrs))
-                for name in _names(self._source, old):
-                    below = old + b"/" + name
-                    todo.append((below, new + b"/" + name, self._source.call("lstat", below)))
-            elif kind == S_IFLNK:
-                text = self._source.call("readlink", old)
-                if is_there:
-                    self._target.call("rm", new)
-                self._target.call("symlink", new, text)
-                self._made.append(("rm", new))
-            elif kind in (0, S_IFREG):
-                self._file(old, new, attrs, is_there)
-            else:
+                below = [path + b"/" + name for name in _names(self._source, path)]
+                found += [(name, self._source.call("lstat", name)) for name in below]
+            elif kind not in (0, S_IFREG, S_IFLNK):
                 raise SFTPFailure("Only files, directories and links can be moved to another storage")
-            self._copied.append((old, attrs))
-            self._to_sync[new.rpartition(b"/")[0] or b"/"] = None
-            is_there = False
+        return found
+
+    def _one(self, old: bytes, new: bytes, attrs: SFTPAttributes, is_there: bool) -> None:
+        kind = S_IFMT(attrs.permissions or 0)
+        if is_there and _identity(self._target.call("lstat", new)) == _identity(attrs):
+            self._check_apart(old, new)
+        if kind == S_IFDIR:
+            if not is_there:
+                self._target.call("mkdir", new, 0o700)
+                self._made.append(("rmdir", new))
+            self._directories.append((new, attrs))
+        elif kind == S_IFLNK:
+            text = self._source.call("readlink", old)
+            if is_there:
+                self._target.call("rm", new)
+            self._target.call("symlink", new, text)
+            self._made.append(("rm", new))
+        else:
+            self._file(old, new, attrs, is_there)
+        self._to_sync[_parent(new)] = None
+
+    def _check_apart(self, old: bytes, new: bytes) -> None:
+        """Raises SFTPFailure if both may be the same, because the storages overlap."""
+        name = b"/" + _temporary()
+        self._target.call("mkdir", _parent(new).rstrip(b"/") + name, 0o700)
+        try:
+            self._source.call("lstat", _parent(old).rstrip(b"/") + name)
+        except Exception as error:
+            if status_of(error)[0] != SSH2_FX_NO_SUCH_FILE:
+                raise
+        else:
+            raise SFTPFailure("Both names are of the same file")
+        finally:
+            self._target.call("rmdir", _parent(new).rstrip(b"/") + name)
 
     def _file(self, old: bytes, new: bytes, attrs: SFTPAttributes, is_there: bool) -> None:
         # A storage that discards what is abandoned shows a file when it is complete, under its own name.
@@ -119,7 +143,7 @@ class _Copy:
         if is_whole or self._directories:
             self._content(old, new, attrs, os.O_TRUNC if is_there else os.O_EXCL)
         else:
-            temporary = new.rpartition(b"/")[0] + b"/.moving-" + os.urandom(8).hex().encode()
+            temporary = _parent(new).rstrip(b"/") + b"/" + _temporary()
             self._content(old, temporary, attrs, os.O_EXCL)
             self._target.call("rename", temporary, new, *([True] if is_there else ()))
             self._made.pop()
@@ -189,6 +213,14 @@ class _Copy:
             raise SFTPFailure(
                 f"Copied, but not everything could be removed at the old place: {reason}"
             ) from error
+
+
+def _parent(path: bytes) -> bytes:
+    return path.rpartition(b"/")[0] or b"/"
+
+
+def _temporary() -> bytes:
+    return b".moving-" + os.urandom(8).hex().encode()
 
 
 def _identity(attrs: SFTPAttributes) -> tuple[Any, ...]:
