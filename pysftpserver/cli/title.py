@@ -13,7 +13,7 @@ import re
 ARG_START = 48 - 3  # the fields are counted from the one after the program's name, field 3
 # A password that is not percent-encoded as it should be may hold any character: it ends at the last @.
 _IN_USERINFO = re.compile(r"://[^:]*:(.*)@", re.DOTALL)
-_BEFORE_A_HOST = re.compile(r"(?:\A|(?<=\s))[^\s:@/]+:(?!//)(.*)@", re.DOTALL)  # user:password@host
+_BEFORE_A_HOST = re.compile(r"(?:\A|(?<=\s))(?!-)[^\s:@/]+:(?!//)(.*)@", re.DOTALL)  # user:password@host
 _AS_OPTION = re.compile(r"\A--redis[-_]pass=(.*)", re.DOTALL)
 OPTIONS = (b"--redis-pass", b"--redis_pass")  # options whose value may be the next word
 _IN_OPTIONS = re.compile(r"[?&;][^=&;]*(?:password|properties)=([^&;]*)", re.IGNORECASE)

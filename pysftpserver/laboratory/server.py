@@ -253,8 +253,8 @@ async def serve(
     raise_descriptor_limit(server.settings.max_connections, DESCRIPTORS_EACH)
     if server.settings.allow_plaintext:
         log.error("allow_plaintext: clients that do not encrypt send the password in the clear")
-    log_addresses(await server.listen(), log)
-    await until_told(reload, log, server.told)
+    sockets = await server.listen()
+    await until_told(reload, log, server.told, lambda: log_addresses(sockets, log))
     log.info("ending")
     end_within(server.settings.drain_seconds, log)
     await server.stop()

@@ -182,8 +182,16 @@ def reload_quietly(reload: Callable[[], None], log: SFTPLog) -> None:
         log.info("reloaded")
 
 
-async def until_told(reload: Callable[[], None], log: SFTPLog, told: asyncio.Event | None = None) -> None:
-    """Return on SIGTERM or SIGINT, or once `told` is set. SIGHUP calls reload(), which may raise BadInput."""
+async def until_told(
+    reload: Callable[[], None],
+    log: SFTPLog,
+    told: asyncio.Event | None = None,
+    ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Return on SIGTERM or SIGINT, or once `told` is set. SIGHUP calls reload(), which may raise BadInput.
+
+    ready: called once signals are heeded.
+    """
     import asyncio
 
     told = told or asyncio.Event()
@@ -193,6 +201,7 @@ async def until_told(reload: Callable[[], None], log: SFTPLog, told: asyncio.Eve
             loop.add_signal_handler(number, reload_quietly, reload, log)
         else:
             loop.add_signal_handler(number, told.set)
+    ready()
     heed_held_hangup()
     await told.wait()
 

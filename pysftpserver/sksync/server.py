@@ -226,9 +226,13 @@ class Service:
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. SIGHUP loads the settings again. Raises Unavailable."""
         encrypted = " with TLS" if self._settings.use_ssl else ""
-        for host, port in await self._server.start():
-            self._log.info(f"listening on {host} port {port}{encrypted}")
-        await serving.until_told(self._reload, self._log)
+        addresses = await self._server.start()
+
+        def ready() -> None:
+            for host, port in addresses:
+                self._log.info(f"listening on {host} port {port}{encrypted}")
+
+        await serving.until_told(self._reload, self._log, ready=ready)
         serving.end_within(self._settings.drain_seconds, self._log)
         await self._server.stop(self._settings.drain_seconds)
         self._log.info("stopped")

@@ -1,4 +1,4 @@
-"""pysftpproxy behind a real sshd, with another one behind it: OpenSSH's sftp; in the hard tests, rclone and sshfs."""
+"""pysftpproxy behind a real sshd, with another one behind it, for sftp, and in hard tests rclone, sshfs."""
 
 from __future__ import annotations
 

@@ -128,16 +128,13 @@ class Listening(Case):
 
 class Signals(Case):
     def test_hangups_reload_and_a_signal_to_end_ends_an_asyncio_server(self):
-        reloaded: list[int] = []
+        """From when it says that it is ready: the handlers of Python itself would end the tests."""
+        me = os.getpid()
 
         async def serve() -> None:
-            done = asyncio.ensure_future(serving.until_told(lambda: reloaded.append(1), self.log))
-            await asyncio.sleep(0)
-            os.kill(os.getpid(), signal.SIGHUP)
-            while not reloaded:
-                await asyncio.sleep(0)
-            os.kill(os.getpid(), signal.SIGTERM)
-            await done
+            await serving.until_told(
+                lambda: os.kill(me, signal.SIGTERM), self.log, ready=lambda: os.kill(me, signal.SIGHUP)
+            )
 
         before = signal.getsignal(signal.SIGHUP)
         self.addCleanup(signal.signal, signal.SIGHUP, before)
@@ -149,12 +146,8 @@ class Signals(Case):
             os.kill(os.getpid(), signal.SIGTERM)
             raise BadInput("users.toml: unknown key")
 
-        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGHUP)).start()
         before = signal.getsignal(signal.SIGTERM)
-        # Until its handlers are there, the signal that ends it must not end the tests.
-        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGHUP))
-        self.addCleanup(signal.signal, signal.SIGHUP, signal.SIG_DFL)
-        serving.block_until_told(reload, self.log)
+        serving.block_until_told(reload, self.log, lambda: os.kill(os.getpid(), signal.SIGHUP))
         self.assertEqual(self.lines, ["not reloaded: users.toml: unknown key"])
         self.assertIs(signal.getsignal(signal.SIGTERM), before)
 
