@@ -14,7 +14,13 @@ from unittest import mock
 from pysftpserver.contract.packets import SFTPTestClient, get_sftphandle, get_sftpstatus
 from pysftpserver.engine.log import ERROR, SFTPLog
 from pysftpserver.failures import BadInput, Unavailable
-from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure, SFTPForbidden, status_of
+from pysftpserver.pysftpexceptions import (
+    SFTPException,
+    SFTPFailure,
+    SFTPForbidden,
+    SFTPUnavailable,
+    status_of,
+)
 from pysftpserver.storages.by_name import open_storage
 from pysftpserver.storages.objects import reading
 from pysftpserver.storages.objects.names import Name
@@ -107,6 +113,7 @@ class Silence(FailureCase):
     def test_a_store_that_is_away_and_a_name_that_is_unknown(self):
         away = self.open_storage(url=f"http://{LOOPBACK}:{free_port()}")
         self.assertEqual(self.words(away.stat, b"/f"), "The store cannot be reached: connection refused")
+        self.assertRaises(SFTPUnavailable, away.stat, b"/f")  # which mounts of several storages go by
         nowhere = self.open_storage(url="http://nowhere.invalid")
         self.assertIn("host name cannot be resolved", self.words(nowhere.stat, b"/f"))
 

@@ -117,7 +117,7 @@ class Web:
         """Send a request; return the answer, whatever its status.
 
         sign: returns the headers to send, for each attempt anew. is_stream: the content is not read yet,
-        unless the status is 300 or more. Raises SFTPFailure if there is no answer.
+        unless the status is 300 or more. Raises SFTPUnavailable if there is no answer.
         """
         began = time.monotonic()
         pause = FIRST_PAUSE
