@@ -3,7 +3,7 @@
 That is pysftpjail, with the jail on, beside OpenSSH's sftp-server, short sessions once more with
 pysftp-warm, the storage on GridFS beside pymongo's GridFSBucket, pysksync beside cp, pysftpd beside sshd,
 pysftpremo beside Fernet, pysftplab beside a bare echo server, pysftpsite on a bucket beside obstore and
-rclone, and what is synced beside the same without syncing.
+rclone, pysftpproxy beside no proxy, and what is synced beside the same without syncing.
 
     python -m bench.run [--pairs N] [--only WORDS] [--json FILE] [--disk DIR]
 
@@ -32,7 +32,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import drivers, laboratory, objects, pysftpd, remo, sksync, stored, warm
+from bench import drivers, laboratory, objects, proxy, pysftpd, remo, sksync, stored, warm
 from bench.gridfs import GROUP, MIB, Sizes, contests
 from bench.rows import Material, Row, rows, ssh_rows
 from pysftpserver.storages.embedded import EmbeddedFailed
@@ -196,7 +196,8 @@ def say(text: str) -> None:
 
 def measure_servers(top: Path, pairs: int, only: str) -> tuple[list[Result], list[Memory]]:
     """Measure the rows beside sftp-server whose name contains `only`, and the memory after bulk rows."""
-    groups = (GROUP, *(door.GROUP for door in (sksync, pysftpd, remo, laboratory, warm, objects, stored)))
+    others = (sksync, pysftpd, remo, laboratory, warm, objects, proxy, stored)
+    groups = (GROUP, *(door.GROUP for door in others))
     if any(group in only for group in groups):
         return [], []  # no name here contains that word, and creating the files takes time
     material = Material(top)
@@ -396,6 +397,20 @@ def measure_objects(
     return results, memory
 
 
+def measure_proxy(
+    top: Path, pairs: int, only: str, sizes: proxy.Sizes | None = None
+) -> tuple[list[Result], list[Memory]]:
+    """Measure the rows on another SFTP server behind the proxy."""
+    sizes = sizes or proxy.Sizes()
+    chosen = [contest for contest in proxy.contests(sizes) if only in contest.name]
+    if not chosen:
+        return [], []
+    from bench.proxy_sides import started
+
+    with started(top, sizes) as sides:
+        return [measured(contest, sides, pairs) for contest in chosen], []
+
+
 def measure_stored(
     top: Path, pairs: int, only: str, sizes: stored.Sizes | None = None
 ) -> tuple[list[Result], list[Memory]]:
@@ -420,8 +435,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description="Measures pysftpjail beside sftp-server, the storage on GridFS beside its driver, "
         "pysksync beside cp, pysftpd beside sshd, pysftpremo beside Fernet, pysftplab beside a bare echo "
-        "server, pysftpsite on a bucket beside obstore and rclone, and what is synced beside the same "
-        "without syncing."
+        "server, pysftpsite on a bucket beside obstore and rclone, pysftpproxy beside no proxy, and what is "
+        "synced beside the same without syncing."
     )
     parser.add_argument(
         "--pairs", type=int, default=5, help="Number of measured pairs per row. The default is 5."
@@ -449,7 +464,8 @@ def main() -> int:
     results: list[Result] = []
     memory: list[Memory] = []
     left_out = ""
-    doors = (measure_sksync, measure_pysftpd, measure_remo, measure_laboratory, measure_warm, measure_objects)
+    doors = (measure_sksync, measure_pysftpd, measure_remo, measure_laboratory, measure_warm)
+    doors += (measure_objects, measure_proxy)
     for measure in (measure_servers, measure_gridfs, *doors, measure_stored):
         where = options.disk if measure is measure_stored else place
         with tempfile.TemporaryDirectory(dir=where, prefix="pysftpserver-bench-") as top:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from bench import drivers, gridfs, laboratory, objects, pysftpd, remo, sksync, stored, warm
+from bench import drivers, gridfs, laboratory, objects, proxy, pysftpd, remo, sksync, stored, warm
 from bench.gridfs import GROUP, MIB, Sizes
 from bench.run import (
     SERVERS,
@@ -21,6 +21,7 @@ from bench.run import (
     measure_gridfs,
     measure_laboratory,
     measure_objects,
+    measure_proxy,
     measure_pysftpd,
     measure_remo,
     measure_sksync,
@@ -197,6 +198,14 @@ class OnObjects(MeasuredCase):
         little = objects.Sizes(transfer=MIB, keys=10, files=10, each=1024)
         results, memory = self.measured(measure_objects, objects, little)
         self.assertEqual((len(results), len(memory)), (len(list(objects.contests(little))), 2))
+
+
+@unittest.skipUnless(IS_HARD, "tests/integration/test_proxy.py goes the same ways")
+class OnTheProxy(MeasuredCase):
+    def test_every_row_can_be_measured(self):
+        little = proxy.Sizes(transfer=4 * MIB, files=2, names=2)
+        results, memory = self.measured(measure_proxy, proxy, little)
+        self.assertEqual((len(results), memory), (len(list(proxy.contests(little))), []))
 
 
 class OnLaboratory(MeasuredCase):
