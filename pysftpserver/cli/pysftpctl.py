@@ -70,7 +70,8 @@ def _place(folder: str, storage: str, account: str) -> tuple[Option, ...]:
             "--storage",
             metavar="STORAGE",
             convert=_unless_unset,
-            help=f"Keep the user's files in this storage; none means the folder. The default is {storage}.",
+            help="Keep the user's files in the storage with this name; none means the server's choice, which "
+            f"is the folder unless storage is set. The default is {storage}.",
         ),
         Option(
             "--run-as",
