@@ -14,7 +14,7 @@ import socket
 import ssl
 
 from pysftpserver.failures import reason_of
-from pysftpserver.pysftpexceptions import SFTPFailure, SFTPForbidden, SFTPNotFound
+from pysftpserver.pysftpexceptions import SFTPFailure, SFTPForbidden, SFTPNotFound, SFTPUnavailable
 
 #: Error codes for which trying the same again may help.
 TRANSIENT = frozenset(
@@ -106,17 +106,17 @@ def _of(code: str) -> str:
     return f" ({code})" if code and code.isalnum() else ""
 
 
-def unreachable(error: Exception, seconds: float) -> SFTPFailure:
+def unreachable(error: Exception, seconds: float) -> SFTPUnavailable:
     """The exception for a store that does not answer. seconds: how long it was waited for."""
     if isinstance(error, TimeoutError):
-        return SFTPFailure(f"The store did not answer within {seconds:g} seconds")
+        return SFTPUnavailable(f"The store did not answer within {seconds:g} seconds")
     if isinstance(error, socket.gaierror):
-        return SFTPFailure("The store cannot be reached: its host name cannot be resolved")
+        return SFTPUnavailable("The store cannot be reached: its host name cannot be resolved")
     if isinstance(error, ssl.SSLCertVerificationError):
-        return SFTPFailure("The store cannot be reached: its certificate is not trusted")
+        return SFTPUnavailable("The store cannot be reached: its certificate is not trusted")
     if isinstance(error, OSError) and error.errno:
-        return SFTPFailure(f"The store cannot be reached: {reason_of(error)}")
-    return SFTPFailure("The connection to the store was lost")
+        return SFTPUnavailable(f"The store cannot be reached: {reason_of(error)}")
+    return SFTPUnavailable("The connection to the store was lost")
 
 
 def fail(number: int) -> OSError:
