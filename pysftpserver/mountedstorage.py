@@ -25,13 +25,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from pysftpserver.abstractstorage import StatVFS
+    from pysftpserver.abstractstorage import Promise, StatVFS
     from pysftpserver.storages.mounted.mount import Opener
 
     Entry = tuple[bytes, SFTPAttributes]
 
 __all__ = ["Mount", "SFTPServerMountedStorage"]
 
+WINDOW = 4 << 20  # bytes
 CHANGES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
@@ -65,6 +66,8 @@ class SFTPServerMountedStorage(SFTPAbstractServerStorage):
             for mount in self._tree.mounts:
                 mount.pause = pause
         self._top = self._tree.root.mount
+        if any(mount.is_remote for mount in self._tree.mounts):
+            self.window = WINDOW  # a session asks before the storages are open
         if home is None and self._top.opened is not None:
             home = self._top.opened.home
         self.home = home or b"/"
@@ -249,6 +252,7 @@ class SFTPServerMountedStorage(SFTPAbstractServerStorage):
             mount.check_writable()
         storage = mount.storage()
         opened = mount.call("open", inner, flags, mode)
+        self.window = max(self.window, storage.window)
         try:
             return MountedFile(mount, storage, opened)
         except BaseException:
@@ -260,6 +264,19 @@ class SFTPServerMountedStorage(SFTPAbstractServerStorage):
 
     def write(self, handle: MountedFile, off: int, chunk: bytes | memoryview) -> None:
         return handle.write(handle.object, off, chunk)  # with the number of bytes, if there is one
+
+    def promise_read(self, handle: MountedFile, off: int, size: int) -> Promise | None:
+        return handle.storage.promise_read(handle.object, off, size)
+
+    def promise_write(self, handle: MountedFile, off: int, chunk: bytes | memoryview) -> Promise | None:
+        return handle.storage.promise_write(handle.object, off, chunk)
+
+    def copy_range(
+        self, source: MountedFile, off: int, size: int, target: MountedFile, target_off: int
+    ) -> int | None:
+        if source.storage is not target.storage:
+            return None
+        return source.storage.copy_range(source.object, off, size, target.object, target_off)
 
     def close(self, handle: MountedFile) -> None:
         handle.storage.close(handle.object)

@@ -23,6 +23,7 @@ from pysftpserver.pysftpexceptions import (
     SFTPFailure,
     SFTPNotFound,
     SFTPSessionEnd,
+    SFTPUnavailable,
     SFTPUnsupported,
 )
 from pysftpserver.storages.sftp import replies
@@ -325,7 +326,7 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
         """The connection. Raises SFTPFailure if there is none, SFTPSessionEnd once it was lost."""
         connection = self._open
         if connection is None:
-            raise SFTPFailure("The server behind is not connected")
+            raise SFTPUnavailable("The server behind is not connected")
         if connection.lost is not None and self.ends_session:
             raise SFTPSessionEnd(f"{self.label}: {connection.reason}")
         return connection

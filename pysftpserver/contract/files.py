@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import functools
 import itertools
 import os
 import random
+from unittest import mock
 
 from pysftpserver.contract.base import FAILED, NOT_FOUND, ContractBase, needs
 from pysftpserver.contract.packets import get_sftpdata, get_sftphandle, get_sftpstatus
@@ -300,11 +302,9 @@ class FileRules(ContractBase):
                     self.put(path, old)
                 handle = get_sftphandle(self.client.call("open", path, CREATE | os.O_TRUNC, 0o666))
                 self.assert_ok(self.client.call("write", handle, 0, b"one "))
-                self.storage.write = self._full  # type: ignore[assignment, method-assign]
-                try:
+                patch = functools.partial(mock.patch.object, self.storage)
+                with patch("write", self._full), patch("window", 0):  # no write is promised
                     self.assertEqual(get_sftpstatus(self.client.call("write", handle, 4, b"two ")), FAILED)
-                finally:
-                    del self.storage.write
                 closed = get_sftpstatus(self.client.call("close", handle)) == 0
                 there = self.content(path) if self.exists(path) else None
                 self.assertEqual(there, b"one " if closed else old)

@@ -14,6 +14,7 @@ from pysftpserver.storages.sftp.process import SSH
 from pysftpserver.testing import StorageContract
 from tests.differential.compare import sftp_server
 from tests.support.cases import InAPlace
+from tests.support.hard import MANY
 from tests.support.waiting import PATIENCE
 
 
@@ -33,6 +34,7 @@ class OneServer(InAPlace):
 
 
 class ProxyKeepsTheContract(StorageContract, OneServer):
+    many = MANY
     unsupported = frozenset({"nlink"})
 
     def make_storage(self) -> SFTPServerProxyStorage:

@@ -17,7 +17,7 @@ from struct import Struct
 
 from pysftpserver.engine import wire
 from pysftpserver.failures import reason_of
-from pysftpserver.pysftpexceptions import SFTPFailure
+from pysftpserver.pysftpexceptions import SFTPUnavailable
 from pysftpserver.storages.sftp.replies import BODY, BadReply
 
 TYPE_CHECKING = False
@@ -35,7 +35,7 @@ CLOSED = "it has closed the connection"
 GONE = "the connection to the server behind is lost"
 
 
-class ConnectionLost(SFTPFailure):
+class ConnectionLost(SFTPUnavailable):
     """The server behind is gone; the text is for clients, its cause for the log."""
 
 
