@@ -24,7 +24,7 @@ def started(top: Path, sizes: Sizes) -> Iterator[Sides]:
 
 
 class Sides:
-    """The ways to the same files: "" is directly, "-D" through the proxy, "sshd" through another sshd, too."""
+    """The ways to the same files: "" is directly, "-D" through the proxy, "sshd" through one more sshd."""
 
     def __init__(self, top: Path, sizes: Sizes, stack: contextlib.ExitStack) -> None:
         self.material = material = Material(top)
