@@ -22,7 +22,7 @@ from pysftpserver.pysftpexceptions import (
     status_of,
 )
 from pysftpserver.storages.by_name import open_storage
-from pysftpserver.storages.objects import reading
+from pysftpserver.storages.objects import credentials, reading
 from pysftpserver.storages.objects.names import Name
 from tests.objects.fake import FakeS3
 from tests.objects.stores import KEY, SECRET, StoreCase, fake
@@ -267,6 +267,24 @@ class Names(FailureCase):
 
 
 class Credentials(FailureCase):
+    def test_a_program_of_the_profile_prints_the_keys_and_fails_with_words_alone(self):
+        place = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        keys, config = place / "keys", place / "config"
+        keys.write_text(f'{{"Version": 1, "AccessKeyId": "{KEY}", "SecretAccessKey": "{SECRET}"}}')
+        config.write_text(
+            f"[default]\ncredential_process = cat {keys}\n[profile bad]\ncredential_process = cat {config}\n"
+            f"[profile absent]\ncredential_process = {place}/nothing\n"
+        )
+        shared = {"AWS_ACCESS_KEY_ID": "", "AWS_CONFIG_FILE": str(config)}
+        with mock.patch.dict(os.environ, shared):
+            found = credentials.found(os.environ, None, "us-east-1", 60)
+            self.assertEqual((found.key, found.secret), (KEY, SECRET))
+            self.assertEqual(self.open_storage(settings="&timeout=60").stat(b"/f").size, 7)
+            for profile in ("bad", "absent"):
+                storage = self.open_storage(settings=f"&profile={profile}")
+                words = "The program for the credentials of the store has failed"
+                self.assertEqual(self.words(storage.stat, b"/f"), words)
+
     def test_a_failure_to_renew_keys_is_a_failure_in_words(self):
         url = f"http://{LOOPBACK}:{free_port()}/keys"
         away = {"AWS_ACCESS_KEY_ID": "", "AWS_CONTAINER_CREDENTIALS_FULL_URI": url}

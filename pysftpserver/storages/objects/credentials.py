@@ -1,9 +1,9 @@
 """Credentials for S3, from where AWS's own tools look for them.
 
 In this order: the file that the storage's name points to; the environment; the shared credentials and
-configuration files (profiles with keys); a web identity token; the container's and the instance's metadata
-service. Temporary keys are renewed before they expire. No secret is ever part of an exception's text. What
-may not enter: requests to the store.
+configuration files (profiles with keys, or with a program that prints some); a web identity token; the
+container's and the instance's metadata service. Temporary keys are renewed before they expire. No secret is
+ever part of an exception's text. What may not enter: requests to the store.
 Facts: "Standardized credential providers" in the AWS SDKs and Tools Reference Guide.
 """
 
@@ -24,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import configparser
     from collections.abc import Callable, Mapping
+    from typing import Any
 
 BEFORE = 300.0  # seconds before they expire: temporary keys are renewed
 BRIEFLY = 2.0  # seconds for the instance's metadata service, which is near or not there at all
@@ -82,10 +83,14 @@ def found(environment: Mapping[str, str], profile: str | None, region: str, pati
     if key and secret and profile is None:
         return Keys(key, secret, environment.get("AWS_SESSION_TOKEN", ""))
     named = profile or environment.get("AWS_PROFILE")
-    for text in shared_files(environment):
+    texts = shared_files(environment)
+    for text in texts:
         keys = _in_profile(text, named or "default")
         if keys is not None:
             return keys
+    program = _setting(texts, named or "default", "credential_process")
+    if program:
+        return _of_program(program, patience)
     if named:
         raise SFTPFailure("The profile for the store has no access keys")
     if environment.get("AWS_WEB_IDENTITY_TOKEN_FILE") and environment.get("AWS_ROLE_ARN"):
@@ -115,9 +120,12 @@ def shared_files(environment: Mapping[str, str]) -> list[configparser.RawConfigP
 
 def setting(environment: Mapping[str, str], profile: str | None, name: str) -> str | None:
     """A setting of a profile in the shared files, such as its region."""
-    named = profile or environment.get("AWS_PROFILE") or "default"
-    for text in shared_files(environment):
-        section = _section(text, named)
+    return _setting(shared_files(environment), profile or environment.get("AWS_PROFILE") or "default", name)
+
+
+def _setting(texts: list[configparser.RawConfigParser], profile: str, name: str) -> str | None:
+    for text in texts:
+        section = _section(text, profile)
         if section and text.has_option(section, name):
             return text.get(section, name)
     return None
@@ -153,7 +161,28 @@ def _in_profile(text: configparser.RawConfigParser, profile: str) -> Keys | None
     return Keys(key, secret, values.get("aws_session_token", "")) if key and secret else None
 
 
-# --- services that hand out temporary keys --------------------------------------------------------------
+# --- programs and services that hand out temporary keys -------------------------------------------------
+
+
+def _of_program(line: str, patience: float) -> Keys:
+    """What a program of the profile prints, such as `aws configure export-credentials`."""
+    import json
+    import shlex
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            shlex.split(line),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=patience,
+        )
+        if done.returncode == 0:
+            return _keys_of(json.loads(done.stdout))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, subprocess.TimeoutExpired):
+        pass
+    raise SFTPFailure("The program for the credentials of the store has failed")
 
 
 def _of_instance() -> Keys | None:
@@ -230,12 +259,16 @@ def _keys_in(answer: Answer, *way: str) -> Keys:
         values = json.loads(answer.content)
         for name in way:
             values = values[name]
-        expires = values.get("Expiration")
-        token = values.get("Token") or values.get("SessionToken") or ""
-        key, secret = values["AccessKeyId"], values["SecretAccessKey"]
-        return Keys(key, secret, token, None if expires is None else _moment(expires))
+        return _keys_of(values)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise SFTPFailure("The service for credentials of the store has refused them") from None
+
+
+def _keys_of(values: Mapping[str, Any]) -> Keys:
+    expires = values.get("Expiration")
+    token = values.get("Token") or values.get("SessionToken") or ""
+    key, secret = values["AccessKeyId"], values["SecretAccessKey"]
+    return Keys(key, secret, token, None if expires is None else _moment(expires))
 
 
 def _moment(value: str | float) -> float:
