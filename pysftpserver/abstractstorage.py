@@ -298,15 +298,25 @@ class SFTPAbstractServerStorage:
 
 
 def moves_by_descriptor(storage: SFTPAbstractServerStorage, method: str) -> bool:
-    """Whether moving bytes through fileno() means the same as calling that method, "read" or "write".
+    """Whether moving bytes through fileno() means the same as calling that method, "read" or "write"."""
+    return speaks_for(storage, "fileno", method)
 
-    It does not when a subclass overrides the method and leaves fileno() as its base class has it: a
-    storage that decrypts in read() must not be bypassed.
+
+def moves_by_promise(storage: SFTPAbstractServerStorage, method: str) -> bool:
+    """The same for promise_read() or promise_write()."""
+    return speaks_for(storage, f"promise_{method}", method)
+
+
+def speaks_for(storage: SFTPAbstractServerStorage, instead: str, method: str) -> bool:
+    """Whether one method of a storage may be used in place of another.
+
+    It may not when a subclass overrides the other and leaves this one as its base class has it: a storage
+    that decrypts in read() must not be bypassed.
     """
     if method in getattr(storage, "__dict__", ()):
         return False
     for cls in type(storage).__mro__:
-        if "fileno" in vars(cls):
+        if instead in vars(cls):
             return True
         if method in vars(cls):
             return False

@@ -266,10 +266,10 @@ class SFTPServerMountedStorage(SFTPAbstractServerStorage):
         return handle.write(handle.object, off, chunk)  # with the number of bytes, if there is one
 
     def promise_read(self, handle: MountedFile, off: int, size: int) -> Promise | None:
-        return handle.storage.promise_read(handle.object, off, size)
+        return handle.storage.promise_read(handle.object, off, size) if handle.promises else None
 
     def promise_write(self, handle: MountedFile, off: int, chunk: bytes | memoryview) -> Promise | None:
-        return handle.storage.promise_write(handle.object, off, chunk)
+        return handle.storage.promise_write(handle.object, off, chunk) if handle.promises else None
 
     def copy_range(
         self, source: MountedFile, off: int, size: int, target: MountedFile, target_off: int

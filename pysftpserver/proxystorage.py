@@ -256,7 +256,7 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
     def connect(self, patience: float = CONNECTING) -> None:
         """Start ssh, log in, and ask what the server can do.
 
-        patience: seconds. Raises SFTPFailure with words for the operator. May be called again once the
+        patience: seconds. Raises SFTPUnavailable with words for the operator. May be called again once the
         connection is lost; what was open stays lost.
         """
         self.close_client()
@@ -265,19 +265,19 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
         try:
             self._ssh = ssh = SSH(command, self._password)
         except OSError as error:
-            raise SFTPFailure(f"{self._program} cannot be started: {reason_of(error)}") from None
+            raise SFTPUnavailable(f"{self._program} cannot be started: {reason_of(error)}") from None
         self.use(Connection(ssh.reading, ssh.writing, patience, ssh.errors, ssh.listen, ssh.words))
         ssh.forget_password()
 
     def use(self, connection: Connection) -> None:
-        """Say hello on a connection, and serve it from now on. Raises SFTPFailure, and closes it."""
+        """Say hello on a connection, and serve it from now on. Raises SFTPUnavailable, and closes it."""
         self._open = connection
         try:
             self._begin(connection)
         except (SFTPException, replies.BadReply) as error:
             words = str(error) if connection.lost is None else connection.reason
             self.close_client()
-            raise SFTPFailure(words) from None
+            raise SFTPUnavailable(words) from None
         connection.timeout = self.timeout
         self.uses_network = False  # ssh does, and it runs
 
@@ -323,10 +323,13 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
 
     @property
     def _connection(self) -> Connection:
-        """The connection. Raises SFTPFailure if there is none, SFTPSessionEnd once it was lost."""
+        """The connection. Raises SFTPUnavailable if there is none, SFTPSessionEnd once it was lost."""
         connection = self._open
         if connection is None:
             raise SFTPUnavailable("The server behind is not connected")
+        if connection.lost is not None and self._ssh is not None:
+            self._ssh.end()  # its descriptors and its process are of no use any more
+            self._ssh = None
         if connection.lost is not None and self.ends_session:
             raise SFTPSessionEnd(f"{self.label}: {connection.reason}")
         return connection

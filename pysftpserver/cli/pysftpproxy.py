@@ -166,8 +166,7 @@ def run(options: dict[str, Any]) -> int:
     except SFTPException as error:
         message = f"{storage.label}: {error}{hint(str(error))}"
         raise Unavailable(message, "the server behind cannot be reached") from None
-    finally:
-        storage.close_client()
+    # ssh ends with this process: to wait for it would keep the client waiting.
 
 
 def hint(words: str) -> str:

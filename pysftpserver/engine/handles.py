@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from pysftpserver.abstractstorage import moves_by_descriptor
+from pysftpserver.abstractstorage import moves_by_descriptor, moves_by_promise
 from pysftpserver.engine.log import INFO
 from pysftpserver.failures import show
 from pysftpserver.pysftpexceptions import SFTPFailure, SFTPLimitReached, SFTPUnsupported
@@ -66,6 +66,9 @@ class HandleTable:
         self._log = log
         self._reads_descriptors = moves_by_descriptor(storage, "read")
         self._writes_views = moves_by_descriptor(storage, "write")
+        #: Whether promise_read() and promise_write() may be used in place of read() and write().
+        self.promises_reads = moves_by_promise(storage, "read")
+        self.promises_writes = moves_by_promise(storage, "write")
         self.opened: dict[bytes, FileHandle | DirectoryHandle] = {}
         self._last = 0
 

@@ -154,6 +154,21 @@ class Promises(unittest.TestCase):
         self.assertEqual(self.storage.done, ["read 0", "write 0"])
         self.assertEqual(self.answered(), [(1, b"0123"), (2, sftp.OK)])
 
+    def test_a_subclass_that_reads_and_writes_otherwise_is_not_bypassed(self) -> None:
+        class Otherwise(Promising):
+            def read(self, handle: object, off: int, size: int) -> bytes:
+                return b"decrypted"[:size]
+
+            def write(self, handle: object, off: int, chunk: Any) -> None:
+                self.done.append("encrypted")
+
+        self.storage = Otherwise()
+        self.client = Client(self.storage, level=0)
+        self.client.open(b"f", sftp.READ | sftp.WRITE)
+        self.feed(read(1, 0), write(2, 0, b"x"))
+        self.assertEqual(self.answered(), [(1, b"decr"), (2, sftp.OK)])
+        self.assertEqual((self.storage.promises, self.storage.done), ([], ["encrypted"]))
+
     def test_no_more_is_asked_for_than_the_queue_holds(self) -> None:
         server = self.client.server
         server.queue_limit = 100

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from typing import ClassVar
 
 from pysftpserver.contract.names import NameRules
@@ -15,13 +14,13 @@ from pysftpserver.testing import StorageContract
 from tests.differential.compare import sftp_server
 from tests.support.cases import InAPlace
 from tests.support.hard import MANY
+from tests.support.paths import IN_MEMORY
 from tests.support.waiting import PATIENCE
 
 
 class OneServer(InAPlace):
     """All tests of a class say hello to one server, which takes less time than one for each."""
 
-    made_in = tempfile.gettempdir()  # files there cannot have every size, which a rule needs
     connection: ClassVar[Connection]
 
     @classmethod
@@ -47,6 +46,7 @@ class ProxyKeepsTheContract(StorageContract, OneServer):
 class BelowARoot(TreeRules, NameRules, OneServer):
     """The rules for paths: a root changes these."""
 
+    made_in = IN_MEMORY
     unsupported = frozenset({"nlink"})
 
     def make_storage(self) -> SFTPServerProxyStorage:

@@ -9,7 +9,7 @@ import errno
 import time
 from _thread import allocate_lock  # threading would be most of the import
 
-from pysftpserver.abstractstorage import SFTPAbstractServerStorage, moves_by_descriptor
+from pysftpserver.abstractstorage import SFTPAbstractServerStorage, moves_by_descriptor, moves_by_promise
 from pysftpserver.failures import show
 from pysftpserver.pysftpexceptions import (
     SSH2_FX_CONNECTION_LOST,
@@ -141,7 +141,7 @@ class Mount:
 class MountedFile:
     """A handle: a file that the storage of a mount has open, and the methods that move its content."""
 
-    __slots__ = ("descriptor", "mount", "object", "read", "storage", "write")
+    __slots__ = ("descriptor", "mount", "object", "promises", "read", "storage", "write")
 
     def __init__(self, mount: Mount, storage: SFTPAbstractServerStorage, opened: Any) -> None:
         self.mount = mount
@@ -153,6 +153,7 @@ class MountedFile:
         if not (moves_by_descriptor(storage, "read") and moves_by_descriptor(storage, "write")):
             descriptor = None  # its own methods have to be called
         self.descriptor = descriptor
+        self.promises = moves_by_promise(storage, "read") and moves_by_promise(storage, "write")
 
 
 def is_away(error: BaseException) -> bool:
