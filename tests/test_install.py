@@ -19,6 +19,7 @@ import pymongo
 from pysftpserver import __version__
 from pysftpserver.cli.registry import PROGRAMS
 from pysftpserver.cli.session import request_names
+from pysftpserver.storages.by_name import SCHEMES
 from tests.objects.stores import rclone
 from tests.support.hard import IS_HARD
 from tests.support.paths import ROOT
@@ -247,8 +248,9 @@ class InstallLines(unittest.TestCase):
         return found
 
     def test_no_page_and_no_message_names_the_package_of_the_index(self) -> None:
-        extras = {program.extra for program in PROGRAMS if program.extra} | {"embedded"}
-        right = {".", *(f".[{extra}]" for extra in extras), ".[{extra}]", ".[{program.extra}]"}
+        rows = (*PROGRAMS, *SCHEMES.values())
+        right = {".", ".[embedded]", ".[{extra}]", ".[{program.extra}]", ".[{scheme.extra}]"}
+        right |= {f".[{row.extra}]" for row in rows if row.extra}
         for file, named in self.lines().items():
             with self.subTest(file):
                 # The README says what that name would install.
