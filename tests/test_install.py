@@ -248,9 +248,9 @@ class InstallLines(unittest.TestCase):
         return found
 
     def test_no_page_and_no_message_names_the_package_of_the_index(self) -> None:
-        extras = {kind.extra for kind in (*PROGRAMS, *SCHEMES.values()) if kind.extra} | {"embedded"}
-        filled_in = ("extra", "program.extra", "scheme.extra")
-        right = {".", *(f".[{extra}]" for extra in extras), *(f".[{{{name}}}]" for name in filled_in)}
+        rows = (*PROGRAMS, *SCHEMES.values())
+        right = {".", ".[embedded]", ".[{extra}]", ".[{program.extra}]", ".[{scheme.extra}]"}
+        right |= {f".[{row.extra}]" for row in rows if row.extra}
         for file, named in self.lines().items():
             with self.subTest(file):
                 # The README says what that name would install.
