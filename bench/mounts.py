@@ -1,4 +1,4 @@
-"""Rows for a jail below a mount point of a site file, beside the same jail alone: both served by pysftpsite."""
+"""Rows for a jail below a mount point of a site file, beside the same jail alone: both by pysftpsite."""
 
 from __future__ import annotations
 
