@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from bench import drivers, gridfs, laboratory, objects, proxy, pysftpd, remo, sksync, stored, warm
+from bench import drivers, gridfs, laboratory, mounts, objects, proxy, pysftpd, remo, sksync, stored, warm
 from bench.gridfs import GROUP, MIB, Sizes
 from bench.run import (
     SERVERS,
@@ -20,6 +20,7 @@ from bench.run import (
     durations,
     measure_gridfs,
     measure_laboratory,
+    measure_mounts,
     measure_objects,
     measure_proxy,
     measure_pysftpd,
@@ -206,6 +207,14 @@ class OnTheProxy(MeasuredCase):
         little = proxy.Sizes(transfer=4 * MIB, files=2, names=2)
         results, memory = self.measured(measure_proxy, proxy, little)
         self.assertEqual((len(results), memory), (len(list(proxy.contests(little))), []))
+
+
+class OnMounts(MeasuredCase):
+    @unittest.skipUnless(IS_HARD, "it starts sixteen servers: only in make test-hard")
+    def test_every_row_can_be_measured(self):
+        little = mounts.Sizes(file=MIB, times=1)
+        results, memory = self.measured(measure_mounts, mounts, little)
+        self.assertEqual((len(results), memory), (len(list(mounts.contests(little))), []))
 
 
 class OnLaboratory(MeasuredCase):
