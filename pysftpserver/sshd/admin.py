@@ -49,7 +49,9 @@ def listening(path: str, processes: int) -> list[socket.socket]:
                 sockets.append(listen(path_of(path, process, processes), socket.SOCK_STREAM, BACKLOG))
     except BaseException as error:
         remove(sockets, path, processes)
-        if isinstance(error, (OSError, Taken)):
+        if isinstance(error, Taken):
+            raise AdminError(f"admin_socket {path}: {error}") from None
+        if isinstance(error, OSError):
             raise AdminError(
                 f"admin_socket {path}: {own_reason(error)}; name a path in a directory of this account"
             ) from None

@@ -222,9 +222,9 @@ class IsolatedSession:
             (self._data, theirs), (self._talk, talk) = pairs
             opened.pop_all()
         self._loop.add_reader(self._talk.fileno(), self._heard)
-        self._number: int
-        earlier = 0 if before is None else before._number
-        self._number = forker.begin(self, ticket, (theirs, talk, *files), earlier)
+        self.number: int
+        earlier = 0 if before is None else before.number
+        self.number = forker.begin(self, ticket, (theirs, talk, *files), earlier)
 
     @property
     def handles(self) -> int:
@@ -403,7 +403,7 @@ class IsolatedSession:
 
     def forget(self) -> None:
         """After it has left: give up its place, because no other process follows."""
-        self._forker.forget(self._number)
+        self._forker.forget(self.number)
 
     def take_unsent(self) -> list[bytes]:
         """What the client has sent since."""
@@ -449,7 +449,7 @@ class IsolatedSession:
             if self._has_ended:
                 self._channel.gone()
             if self._status is None:
-                self._forker.signal(self._number, STOP)
+                self._forker.signal(self.number, STOP)
         if not self._has_ended and (
             self._killing is None or self._killing.when() > self._loop.time() + seconds
         ):
@@ -459,7 +459,7 @@ class IsolatedSession:
 
     def _kill(self) -> None:
         self._was_killed = True
-        self._forker.signal(self._number, signal.SIGKILL)
+        self._forker.signal(self.number, signal.SIGKILL)
 
     def ended(self, status: int) -> None:
         """Its process has ended. status: as wait(2) has it, or why there was none."""
