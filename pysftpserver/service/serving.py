@@ -213,19 +213,24 @@ def block_until_told(
 
     ready: called once signals are heeded.
     """
-    from queue import SimpleQueue
-
-    # Not sigwait(): blocked signals would stay blocked in every program that the server starts.
-    numbers: SimpleQueue[int] = SimpleQueue()
-    before = {number: signal.signal(number, lambda number, _: numbers.put(number)) for number in _obeyed()}
-    try:
-        ready()
-        heed_held_hangup()
-        while numbers.get() == signal.SIGHUP:
-            reload_quietly(reload, log)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    # Not sigwait(): blocked signals would stay blocked in every program that the server starts. Not a handler
+    # that fills a queue: a signal that another thread takes, or that comes just before this one sleeps, would
+    # not wake it.
+    numbers, theirs = socket.socketpair()
+    with numbers, theirs:
+        theirs.setblocking(False)
+        earlier = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        before = {number: signal.signal(number, lambda *_: None) for number in _obeyed()}
+        try:
+            ready()
+            heed_held_hangup()
+            while (number := numbers.recv(1)[0]) not in before or number == signal.SIGHUP:
+                if number in before:
+                    reload_quietly(reload, log)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(earlier)
 
 
 # --- draining ---------------------------------------------------------------------------------------------

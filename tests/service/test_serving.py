@@ -151,6 +151,13 @@ class Signals(Case):
         self.assertEqual(self.lines, ["not reloaded: users.toml: unknown key"])
         self.assertIs(signal.getsignal(signal.SIGTERM), before)
 
+    def test_a_signal_that_another_thread_takes_ends_a_server_of_threads(self):
+        thread = threading.Thread(target=lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM))
+        self.addCleanup(thread.join)
+        before = threading.Timer(0.2, thread.start)  # once the main thread sleeps, most likely
+        self.addCleanup(before.join)
+        serving.block_until_told(lambda: None, self.log, before.start)
+
     def test_a_fault_in_a_reload_is_logged_and_ends_no_server(self):
         serving.reload_quietly(lambda: [].remove(1), self.log)
         self.assertEqual(self.lines[:2], ["not reloaded:", "ValueError: list.remove(x): x not in list"])
