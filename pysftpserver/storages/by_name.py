@@ -590,14 +590,14 @@ SCHEMES = {
     ),
     "s3": Scheme(
         "s3://BUCKET[/PREFIX][?SETTING=VALUE&...]", "a bucket of S3, or of what speaks its protocol",
-        "objects", _objects, True, "pysftpserver.objectstorage", True, _OF_OBJECTS, _split_objects,
+        "", _objects, True, "pysftpserver.objectstorage", True, _OF_OBJECTS, _split_objects,
     ),
     "gs": Scheme(
         "gs://BUCKET[/PREFIX][?SETTING=VALUE&...]", "a bucket of Google Cloud Storage", "objects", _objects,
         True, "pysftpserver.objectstorage", True, _OF_OBJECTS, _split_objects,
     ),
     "az": Scheme(
-        "az://CONTAINER[/PREFIX][?SETTING=VALUE&...]", "a container of Azure Blob Storage", "objects",
+        "az://CONTAINER[/PREFIX][?SETTING=VALUE&...]", "a container of Azure Blob Storage", "",
         _objects, True, "pysftpserver.objectstorage", True, _OF_OBJECTS, _split_objects,
     ),
     "sftp": Scheme(
