@@ -198,7 +198,8 @@ class Listings(ProcessCase):
                 for at in range(0, NAMES, 1000):
                     raw.sendall(b"".join(b"%d IMG_%08d.jpeg\n" % (OLD * 1000, at + n) for n in range(1000)))
         server.said("max_listing_memory")
-        self.assertLess(peak(server) - before, (CEILING >> 10) + (24 << 10))
+        # Without a ceiling it is 126 MiB; with it, 72; what the threads take varies.
+        self.assertLess(peak(server) - before, (CEILING >> 10) + (36 << 10))
         (self.place / "mine").mkdir()
         summary = sync(self.jailed(self.place / "mine"), self.request(port))
         self.assertEqual(summary.failed, {})

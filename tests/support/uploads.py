@@ -45,7 +45,7 @@ class OnAStorage(InAPlace):
         return self.kind(self.top, umask, **self.options)  # type: ignore[call-arg]
 
     def _check_what_is_left(self) -> None:
-        self.assertEqual(descriptors(), self._descriptors, "descriptors are left open")
+        self.assertLessEqual(descriptors().items(), self._descriptors.items(), "descriptors are left open")
         if not self.leaves:
             found = [name for _, _, names in os.walk(self.place) for name in names if is_temporary(name)]
             self.assertEqual(found, [], f"left over, seed {self.seed}")

@@ -176,7 +176,7 @@ class Commit(unittest.TestCase):
 
         with mock.patch("pysftpserver.uploads.files.sync_file_system", sync_file_system):
             self.assertEqual(commit_all(files), {})
-        self.assertEqual(descriptors(), before)
+        self.assertLessEqual(descriptors().items(), before.items())  # others may close theirs meanwhile
         self.assertEqual(len(self.names()), MANY)
         calls = (call.partition(" /d/")[0] for call in self.storage.calls)
         return [call for call, _ in itertools.groupby(calls)]
