@@ -111,7 +111,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
     # --- care -------------------------------------------------------------------------------------------
 
     def leftovers(self) -> Iterator[Upload]:
-        """Uploads below the prefix that nobody has completed or aborted; running ones among them."""
+        """Uploads below the prefix that were neither completed nor aborted, those in progress included."""
         return self._store.uploads(self._top)
 
     def gc(self, older_than: float = A_DAY, is_dry: bool = False) -> list[str]:

@@ -180,7 +180,7 @@ def serve(
 
 
 def _is_of_a_pair(descriptor: int) -> bool:
-    """Whether a descriptor is a local socket whose peer has no name, and so is no service."""
+    """Whether a descriptor is a local socket with an unnamed peer, which cannot be a service."""
     if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
         return False
     one = _socket.socket(fileno=descriptor)

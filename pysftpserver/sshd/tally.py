@@ -34,7 +34,7 @@ class Tally:
         self.count = 0  # places that are taken
 
     def enter(self) -> int | None:
-        """The place of a new session; None: there is no more."""
+        """The place of a new session, or None if all are taken."""
         if not self._free:
             if self._used == PLACES:
                 return None

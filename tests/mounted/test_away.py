@@ -21,6 +21,10 @@ class Far(SFTPServerVirtualChroot):
 
     uses_network = True
     gone: BaseException | None = None
+    is_released = False
+
+    def release(self) -> None:
+        self.is_released = True
 
     def _open(self, path: bytes, flags: int, mode: int = 0) -> int:
         if self.gone is not None:
@@ -111,6 +115,7 @@ class Away(Trees):
         self.assertEqual(self.content(b"/archive/f"), b"archive/f")
         self.assertEqual(self.opened, 2)
         self.assertIsNot(self.far, first)
+        self.assertEqual((first.is_released, self.far.is_released), (True, False))
         first.gone = None
         self.assertEqual(bytes(self.tree.read(handle, 0, 100)), b"archive/f")
         self.tree.close(handle)

@@ -86,6 +86,7 @@ class Mount:
             if self._failure is not None and time.monotonic() < self._retry_at:
                 raise self._unavailable() from self._failure
             if self._opener is not None and (self.opened is None or self._is_doubtful):
+                lost = self.opened
                 try:
                     self.opened = self._opener()
                 except Exception as error:
@@ -94,6 +95,8 @@ class Mount:
                         raise self._unavailable() from error
                 else:
                     self._failure = None
+                    if lost is not None:
+                        lost.release()  # such as the `ssh` of a connection that has failed twice
                 self._is_doubtful = False
                 self.prepare()
             assert self.opened is not None

@@ -235,7 +235,7 @@ class Connection:
             else:
                 answer = self._waiting.pop(wire.u32_at(packet, 1, length), None)
             if answer is None:
-                raise BadReply(f"a reply of type {packet[0]} that nobody asked for")
+                raise BadReply(f"a reply of type {packet[0]} to no request")
             answer.packet = packet
             found = True
         if start == end:
