@@ -27,6 +27,8 @@ from pysftpserver.engine.wire import (
     SSH2_FXP_INIT,
     TRANSFER_HEADER,
     MalformedPacket,
+    head_at,
+    length_at,
     string_at,
     u32_at,
 )
@@ -153,7 +155,7 @@ class SFTPServer(Session):
                 if self.position > start:
                     start = self.position
                     continue
-            length = u32_at(buffer, start, end)
+            (length,) = length_at(buffer, start)
             if not 0 < length <= self.limits.packet:
                 self._break_off(f"a packet of {length} bytes")
                 break
@@ -181,17 +183,16 @@ class SFTPServer(Session):
     # --- one request ------------------------------------------------------------------------------
 
     def _serve(self, buffer: memoryview, pos: int, stop: int) -> None:
-        kind = buffer[pos]
-        if kind == SSH2_FXP_INIT:
+        if buffer[pos] == SSH2_FXP_INIT:
             self._serve_init(buffer, pos + 1, stop)
             return
         if not self.initialized:
-            self._break_off(f"request {kind} before INIT")
+            self._break_off(f"request {buffer[pos]} before INIT")
             return
         if stop - pos < REQUEST_HEADER:
             self._break_off("a packet without a request id")
             return
-        request_id = u32_at(buffer, pos + 1, stop)
+        kind, request_id = head_at(buffer, pos)
         pos += REQUEST_HEADER
         request = None
         try:

@@ -131,7 +131,13 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
         return openat2(self._root, path, os.O_PATH | os.O_CLOEXEC, 0, RESOLVE | RESOLVE_NO_SYMLINKS)
 
     def stat(self, path: bytes) -> SFTPAttributes:
-        descriptor = self._open(path, os.O_PATH)
+        return self._stat(path, os.O_PATH)
+
+    def lstat(self, path: bytes) -> SFTPAttributes:
+        return self._stat(path, os.O_PATH if path.endswith(b"/") else os.O_PATH | os.O_NOFOLLOW)
+
+    def _stat(self, path: bytes, flags: int) -> SFTPAttributes:
+        descriptor = self._open(path, flags)
         try:
             return SFTPAttributes.from_stat(os.fstat(descriptor))
         finally:

@@ -101,6 +101,7 @@ _U32 = Struct(">I")
 _U64 = Struct(">Q")
 _U64_U32 = Struct(">QI")
 _U64_U64 = Struct(">QQ")
+_TYPE_AND_ID = Struct(">BI")
 _HEADER = Struct(">IBI")
 _HEADER_U32 = Struct(">IBII")
 _TRANSFER = Struct(">IBII4sQI")
@@ -146,7 +147,9 @@ def u64_at(buf: Buffer, pos: int, end: int) -> int:
 def string_at(buf: Buffer, pos: int, end: int) -> tuple[bytes, int]:
     """The string at pos, and the offset behind it."""
     start = pos + 4
-    stop = start + u32_at(buf, pos, end)
+    if start > end:
+        raise MalformedPacket("ends inside a number")
+    stop: int = start + _U32.unpack_from(buf, pos)[0]
     if stop > end:
         raise MalformedPacket("ends inside a string")
     return bytes(buf[start:stop]), stop
@@ -207,7 +210,10 @@ def decode_string(buf: Buffer, pos: int, end: int) -> tuple[bytes]:
 
 def decode_path(buf: Buffer, pos: int, end: int) -> tuple[bytes]:
     """string path"""
-    return (path_at(buf, pos, end)[0],)
+    path = string_at(buf, pos, end)[0]  # not path_at(), to spare a call
+    if b"\0" in path:
+        raise MalformedPacket("a path holds a NUL byte")
+    return (path,)
 
 
 def decode_two_paths(buf: Buffer, pos: int, end: int) -> tuple[bytes, bytes]:
@@ -273,6 +279,12 @@ def decode_ids(buf: Buffer, pos: int, end: int) -> tuple[tuple[int, ...], tuple[
     users = Struct(f">{len(uids) // 4}I").unpack(uids)
     return users, Struct(f">{len(gids) // 4}I").unpack(gids)
 
+
+length_at = _U32.unpack_from
+"""The length that a packet begins with, alone in a tuple. Needs PACKET_HEADER bytes, and does not check that."""
+
+head_at = _TYPE_AND_ID.unpack_from
+"""Type and id of a request. Needs REQUEST_HEADER bytes, and does not check that."""
 
 transfer_at = _TRANSFER.unpack_from
 """READ or WRITE at an offset of a buffer, as far as they are alike: length, type, id, length of the handle,
