@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import posixpath
 from functools import partial
+from itertools import count
 from stat import S_IMODE
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 WINDOW = 8 << 20  # bytes of READs and WRITEs in flight
 CONNECTING = 30.0  # seconds for the connection, the login and the first replies
 USUAL_READ = 32768  # bytes that every server takes in a READ or WRITE (the draft, section 3)
+LEAST_READ = 4096  # bytes: a server that takes less would get very many requests for one
+MOST_IN_VAIN = 100  # replies of a listing, one after the other, without a name that can be shown
 LISTED_NAMES = 4096  # names of users, and of groups, that are kept from listings
 SLOW = 10  # times the timeout: fsync and copies
 
@@ -153,15 +156,18 @@ class Listing:
         return self
 
     def __next__(self) -> tuple[bytes, SFTPAttributes]:
-        while True:
+        for number in count():
             for name, longname, attrs in self._entries:
                 self._learn(longname, attrs)
                 return name, attrs
+            if number == MOST_IN_VAIN:
+                self._connection.lose("it broke the protocol: a listing without names that does not end")
             try:
                 self._entries = iter(self._connection.decoded(self._next, replies.entries_in))
             except SFTPEndOfFile:
                 raise StopIteration from None
             self._next = self._connection.send(wire.SSH2_FXP_READDIR, self._name)
+        raise AssertionError
 
     def close(self) -> None:
         """The client is done."""
@@ -292,8 +298,8 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
         start = connection.send(wire.SSH2_FXP_REALPATH, wire.encode_string(self._root or b"."))
         if limits is not None:
             _, read, write, _ = connection.decoded(limits, replies.limits_in)
-            self._most_read = min(read or USUAL_READ, wire.MAX_DATA)
-            self._most_write = min(write or USUAL_READ, wire.MAX_DATA)
+            self._most_read = min(max(read or USUAL_READ, LEAST_READ), wire.MAX_DATA)
+            self._most_write = min(max(write or USUAL_READ, LEAST_READ), wire.MAX_DATA)
         path = connection.decoded(start, replies.path_in)
         if self._root:
             self._root = path.rstrip(b"/")

@@ -108,6 +108,32 @@ class Moving(Trees):
         self.assertEqual(sorted(os.listdir(self.place / "top/d")), ["f", "fifo"])
         self.assertEqual(os.listdir(self.place / "archive"), [])
 
+    def test_a_storage_that_lies_fills_no_disk_and_writes_nowhere_else(self) -> None:
+        class Lying(SFTPServerVirtualChroot):
+            lies = b"../../up"
+
+            def opendir(self, path: bytes) -> Any:
+                yield from super().opendir(path)
+                yield self.lies, SFTPAttributes()
+
+            def lstat(self, path: bytes) -> SFTPAttributes:
+                return super().lstat(b"/f" if path.endswith(b"up") else path)
+
+            def open(self, path: bytes, flags: int, mode: int) -> Any:
+                return super().open(b"/f" if path.endswith(b"up") else path, flags, mode)
+
+            def read(self, handle: Any, off: int, size: int) -> bytes:
+                return bytes(size) if off < 1 << 30 else b""
+
+        self.fill("top/f", "top/d/f", "archive/up")
+        lying = Lying(self.place / "top")
+        self.tree = SFTPServerMountedStorage(lying, {b"/archive": self.jail("archive")}, across="copy")
+        for lies, name in ((b"../../up", b"d"), (b"..", b"f")):
+            lying.lies = lies
+            with self.assertRaises(SFTPFailure):
+                self.tree.rename(b"/" + name, b"/archive/" + name)
+            self.assertEqual(contents(self.place / "archive"), {"up": b"archive/up"})
+
     def test_a_file_that_changes_meanwhile_is_not_removed(self) -> None:
         self.fill("top/d/f", "top/d/g")
         source = self.jail("top")

@@ -213,7 +213,7 @@ class Answering(BaseHTTPRequestHandler):
         if "uploads" in self.query:
             name = f"upload-{next(self.server.ids)}"
             self.uploads[name] = Upload(self.key, self._metadata())
-            return 200, {}, f"<R><UploadId>{name}</UploadId></R>".encode()
+            return 200, {}, _document("InitiateMultipartUploadResult", f"<UploadId>{name}</UploadId>")
         name = self.query["uploadId"]
         upload = self.uploads.get(name)
         if upload is None or upload.key != self.key:
@@ -251,7 +251,7 @@ class Answering(BaseHTTPRequestHandler):
             f"<Initiated>{_moment(one.time)}</Initiated></Upload>"
             for name, one in self.uploads.items()
         )
-        return f"<R><EncodingType>url</EncodingType>{rows}</R>".encode()
+        return _document("ListMultipartUploadsResult", f"<EncodingType>url</EncodingType>{rows}")
 
     def _page(self) -> bytes:
         prefix, delimiter = self.query.get("prefix", ""), self.query.get("delimiter", "")
@@ -280,6 +280,10 @@ class Answering(BaseHTTPRequestHandler):
             f"<ListBucketResult><EncodingType>url</EncodingType>{''.join(rows.values())}"
             f"<IsTruncated>{'true' if following else 'false'}</IsTruncated>{more}</ListBucketResult>"
         ).encode()
+
+
+def _document(root: str, text: str) -> bytes:
+    return f"<{root}>{text}</{root}>".encode()
 
 
 def _moment(seconds: float) -> str:

@@ -158,6 +158,38 @@ class HostileServers(unittest.TestCase):
         self.assertEqual([name for name, _ in islice(listing, 50)], [b"again"] * 50)
         self.assertLessEqual(asked, 51)
 
+    def test_a_listing_without_end_that_has_no_names_ends_the_connection(self) -> None:
+        storage = self.play(
+            lambda kind, number, body: [
+                reply(NAME, number, u32(1), string(b"../up"), string(b""), u32(0))
+                if kind == wire.SSH2_FXP_READDIR
+                else reply(HANDLE, number, string(b"h"))
+            ]
+        )
+        self.assert_lost(storage, lambda: list(storage.opendir(b"/")))
+
+    def test_limits_of_a_few_bytes_do_not_multiply_what_a_client_asks_for(self) -> None:
+        limits = string(b"limits@openssh.com") + string(b"1")
+        for least in (1, 7, 1 << 63):
+            asked: list[int] = []
+
+            class Small(Peer):
+                def _hello(self, kind: int, number: bytes, body: bytes, least: int = least) -> list[bytes]:
+                    if kind == wire.SSH2_FXP_EXTENDED:
+                        return [reply(EXTENDED_REPLY, number, *map(u64, (34000, least, least, 0)))]
+                    return super()._hello(kind, number, body)
+
+            def answer(kind: int, number: bytes, body: bytes, asked: list[int] = asked) -> list[bytes]:
+                asked.append(kind)
+                is_open = kind == wire.SSH2_FXP_OPEN
+                return [reply(HANDLE, number, string(b"h")) if is_open else reply(STATUS, number, u32(0))]
+
+            peer = Small(answer, limits)
+            self.addCleanup(peer.close)
+            handle = peer.storage.open(b"/f", os.O_RDWR, 0)
+            peer.storage.write(handle, 0, bytes(wire.MAX_DATA))
+            self.assertLessEqual(len(asked), 100)
+
     def test_a_listing_that_claims_more_than_it_holds_ends_the_connection(self) -> None:
         def answer(kind: int, number: bytes, body: bytes) -> list[bytes]:
             if kind == wire.SSH2_FXP_OPENDIR:

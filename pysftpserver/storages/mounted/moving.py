@@ -69,7 +69,10 @@ def _check_target(target: Mount, new: bytes, kind: int, replace: bool) -> bool:
 def _names(mount: Mount, directory: bytes) -> list[bytes]:
     entries = mount.call("opendir", directory)
     try:
-        return [name for name, _ in entries if name not in (b".", b"..")]
+        names = [name for name, _ in entries if name not in (b".", b"..")]
+        if any(b"/" in name for name in names):  # it would be written somewhere else
+            raise SFTPFailure("The storage lists what is no name")
+        return names
     finally:
         close = getattr(entries, "close", None)
         if close is not None:
@@ -166,6 +169,8 @@ class _Copy:
                 while data := bytes(reading.read(original, size, STEP)):
                     writing.write(handle, size, data)
                     size += len(data)
+                    if attrs.size is not None and size > attrs.size:
+                        raise SFTPFailure(CHANGED)
                 _try(writing.fsetstat, handle, SFTPAttributes(permissions=mode))
                 _try(writing.fsetstat, handle, SFTPAttributes(atime=attrs.atime, mtime=attrs.mtime))
                 _try(writing.fsync, handle)

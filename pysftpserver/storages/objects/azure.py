@@ -19,9 +19,9 @@ from urllib.parse import parse_qsl, unquote
 from pysftpserver.failures import BadInput
 from pysftpserver.host.wholefiles import first_line
 from pysftpserver.pysftpexceptions import SFTPFailure
-from pysftpserver.storages.objects.errors import Changed, Missing, Refused
+from pysftpserver.storages.objects.errors import Changed, Missing, Refused, unclear
 from pysftpserver.storages.objects.google import TokenOnCall
-from pysftpserver.storages.objects.s3 import MOST, PAGE, S3, Meta, Page
+from pysftpserver.storages.objects.s3 import MOST, PAGE, S3, Meta, Page, number, page_of
 from pysftpserver.storages.objects.signing import encoded
 from pysftpserver.storages.objects.web import Body, Web
 
@@ -183,7 +183,7 @@ class Azure(S3):
             query["delimiter"] = delimiter
         if following:
             query["marker"] = following
-        root = self._xml(self._ask("GET", "", query))
+        root = self._xml(self._ask("GET", "", query), "EnumerationResults")
         blobs = root.find("Blobs")
         objects = []
         try:
@@ -192,11 +192,11 @@ class Azure(S3):
                 moment = calendar.timegm(parsedate(values["Last-Modified"]) or time.gmtime())
                 etag = values.get("Etag", "")
                 etag = etag if etag.startswith('"') else f'"{etag}"'
-                objects.append(Meta(_name(one), int(values["Content-Length"]), moment, etag))
+                objects.append(Meta(_name(one), number(values["Content-Length"]), moment, etag))
         except (KeyError, ValueError) as error:
-            raise SFTPFailure("The store's answer cannot be understood") from error
+            raise unclear() from error
         prefixes = [] if blobs is None else [_name(one) for one in blobs.iterfind("BlobPrefix")]
-        return Page(objects, prefixes, root.findtext("NextMarker") or "")
+        return page_of(objects, prefixes, root.findtext("NextMarker") or "", prefix, following)
 
     # --- uploads in parts -------------------------------------------------------------------------------
 
@@ -224,7 +224,8 @@ class Azure(S3):
     def _has_blocks(self, key: str, parts: list[tuple[int, str]]) -> bool:
         """Whether an object consists of these blocks: then a lost answer was that it was stored."""
         try:
-            root = self._xml(self._ask("GET", key, {"comp": "blocklist", "blocklisttype": "committed"}))
+            query = {"comp": "blocklist", "blocklisttype": "committed"}
+            root = self._xml(self._ask("GET", key, query), "BlockList")
         except Missing:
             return False
         return [one.text for one in root.iter("Name")] == [block for _, block in sorted(parts)]

@@ -106,6 +106,11 @@ def _of(code: str) -> str:
     return f" ({code})" if code and code.isalnum() else ""
 
 
+def unclear() -> SFTPFailure:
+    """The exception for an answer that no store should give."""
+    return SFTPFailure("The store's answer cannot be understood")
+
+
 def unreachable(error: Exception, seconds: float) -> SFTPUnavailable:
     """The exception for a store that does not answer. seconds: how long it was waited for."""
     if isinstance(error, TimeoutError):

@@ -29,11 +29,16 @@ def move_directory(store: S3, old: str, new: str) -> int:
 
     moved = 0
     failed = ""
+    gone: set[str] = set()
     while True:
-        objects = store.page(old).objects  # always the first page: what was moved is not in it any more
-        if not objects:
+        found = store.page(old).objects  # always the first page: what was moved is not in it any more
+        objects = [meta for meta in found if meta.key not in gone]
+        if not found:
             return moved
+        gone = {meta.key for meta in found}
         try:
+            if not objects:
+                raise SFTPFailure("The store still lists what was removed")
             for meta, _ in ahead(move, objects, AT_ONCE):
                 moved += 1
                 failed = meta.key

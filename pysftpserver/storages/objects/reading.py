@@ -12,7 +12,7 @@ import http.client
 from collections import OrderedDict
 
 from pysftpserver.pysftpexceptions import SFTPFailure
-from pysftpserver.storages.objects.errors import Changed, Missing, unreachable
+from pysftpserver.storages.objects.errors import Changed, Missing, unclear, unreachable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,7 +94,11 @@ class Reader:
         return self._keep(number, block)
 
     def _range(self, number: int) -> bytes:
-        return self._get(number * BLOCK, min(BLOCK, self.meta.size - number * BLOCK), False).content
+        size = min(BLOCK, self.meta.size - number * BLOCK)
+        content = self._get(number * BLOCK, size, False).content
+        if len(content) != size:
+            raise unclear()
+        return content
 
     def _get(self, off: int, size: int | None, is_stream: bool) -> Answer:
         try:

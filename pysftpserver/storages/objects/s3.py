@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 
 from pysftpserver.pysftpexceptions import SFTPFailure, SFTPForbidden
-from pysftpserver.storages.objects.errors import Changed, Missing, Refused, Unsupported, refusal
+from pysftpserver.storages.objects.errors import Changed, Missing, Refused, Unsupported, refusal, unclear
 from pysftpserver.storages.objects.signing import encoded
 from pysftpserver.storages.objects.web import Answer, Body, Web
 
@@ -31,6 +31,7 @@ ONE_COPY = 5 << 30  # bytes: the largest object that one request copies
 MOST = 5 << 40  # bytes of an object
 LEAST_PART = 5 << 20  # bytes of a part, unless it is the last one
 MOST_PARTS = 10_000
+LONGEST_WORD = 64  # characters of a code of a failure, or of a region
 
 
 class Meta:
@@ -101,10 +102,11 @@ class S3:
         answer = self._web.request(method, target, headers or {}, body, self._sign, is_stream)
         if answer.status < 300:
             return answer
-        code = _code(answer.content) or answer.headers.get("x-ms-error-code", "")
+        code = _word(_code(answer.content) or answer.headers.get("x-ms-error-code", ""))
+        region = _word(answer.headers.get("x-amz-bucket-region", ""))
         if method == "HEAD" and answer.status in (301, 400, 403) and not code:
             raise self._explained(key, answer)
-        error = refusal(answer.status, code, answer.headers.get("x-amz-bucket-region", ""))
+        error = refusal(answer.status, code, region)
         if isinstance(error, Changed | Refused):
             error.attempts = answer.attempts
             with contextlib.suppress(ValueError, OverflowError):
@@ -119,17 +121,20 @@ class S3:
             return error
         except Exception:
             pass
-        return refusal(answer.status, "", answer.headers.get("x-amz-bucket-region", ""))
+        return refusal(answer.status, "", _word(answer.headers.get("x-amz-bucket-region", "")))
 
-    def _xml(self, answer: Answer) -> ElementTree.Element:
+    def _xml(self, answer: Answer, *expected: str) -> ElementTree.Element:
+        """The document in an answer. expected: what it may be; a page to log in to is no listing, say."""
         try:
             root = ElementTree.fromstring(answer.content)
-        except ElementTree.ParseError as error:
-            raise SFTPFailure("The store's answer cannot be understood") from error
+        except (ElementTree.ParseError, ValueError) as error:  # the latter for an unknown encoding
+            raise unclear() from error
         for element in root.iter():
             element.tag = element.tag.rpartition("}")[2]
         if root.tag == "Error":  # S3 reports that a completion failed with status 200
-            raise refusal(500, root.findtext("Code") or "InternalError")
+            raise refusal(500, _word(root.findtext("Code") or "InternalError"))
+        if root.tag not in expected:
+            raise unclear()
         return root
 
     # --- objects ----------------------------------------------------------------------------------------
@@ -146,10 +151,15 @@ class S3:
             headers["If-Match"] = etag
         answer = self._ask("GET", key, None, headers, None, is_stream)
         has_range = answer.headers.get("content-range", "").startswith(f"bytes {off}-")
-        length = int(answer.headers.get("content-length", "0"))
-        if not has_range and (off or size is not None and length > size):  # rclone's 200 may be a range
+        try:
+            if etag and _bare(answer.headers.get("etag", etag)) != _bare(etag):
+                raise Changed("The object has changed in the store")  # which does not know If-Match
+            length = number(answer.headers.get("content-length"))
+            if not has_range and (off or size is not None and length > size):  # rclone's 200 may be a range
+                raise SFTPFailure("The store sends whole objects only")
+        except SFTPFailure:
             answer.close()
-            raise SFTPFailure("The store sends whole objects only")
+            raise
         return answer
 
     def get_first(self, key: str, size: int) -> tuple[Meta, bytes]:
@@ -168,9 +178,9 @@ class S3:
         start = f"{self._x}meta-"
         try:
             mtime = _seconds(headers.get("last-modified", ""))
-            length = int(size or headers.get("content-length", "0"))
         except (ValueError, OverflowError) as error:
-            raise SFTPFailure("The store's answer cannot be understood") from error
+            raise unclear() from error
+        length = number(size or headers.get("content-length"))
         metadata = {name[len(start) :]: value for name, value in headers.items() if name.startswith(start)}
         return Meta(key, length, mtime, headers.get("etag", ""), metadata)
 
@@ -225,7 +235,7 @@ class S3:
         if metadata is not None:
             headers[f"{self._x}metadata-directive"] = "REPLACE"
             headers.update(self._metadata(metadata))
-        self._xml(self._ask("PUT", key, None, headers))
+        self._xml(self._ask("PUT", key, None, headers), "CopyObjectResult")
 
     def _source(self, source: Meta) -> Headers:
         headers = {f"{self._x}copy-source": f"/{self._bucket}/{encoded(source.key, '/')}"}
@@ -265,7 +275,7 @@ class S3:
             query["delimiter"] = delimiter
         if following:
             query["continuation-token"] = following
-        root = self._xml(self._ask("GET", "", query))
+        root = self._xml(self._ask("GET", "", query), "ListBucketResult")
         is_encoded = root.findtext("EncodingType") == "url"
 
         def name(element: ElementTree.Element, tag: str) -> str:
@@ -274,16 +284,18 @@ class S3:
 
         try:
             objects = [
-                Meta(
-                    name(one, "Key"), int(one.findtext("Size") or 0), _moment(one), one.findtext("ETag") or ""
-                )
+                Meta(name(one, "Key"), number(one.findtext("Size")), _moment(one), one.findtext("ETag") or "")
                 for one in root.iterfind("Contents")
             ]
         except ValueError as error:
-            raise SFTPFailure("The store's answer cannot be understood") from error
+            raise unclear() from error
         prefixes = [name(one, "Prefix") for one in root.iterfind("CommonPrefixes")]
-        is_more = root.findtext("IsTruncated") == "true"
-        return Page(objects, prefixes, (root.findtext("NextContinuationToken") or "") if is_more else "")
+        token = root.findtext("NextContinuationToken") or ""
+        if root.findtext("IsTruncated") != "true":
+            token = ""
+        elif not token:
+            raise unclear()
+        return page_of(objects, prefixes, token, prefix, following)
 
     def keys(self, prefix: str) -> Iterator[list[Meta]]:
         """All objects whose keys begin with a prefix, page by page."""
@@ -299,14 +311,16 @@ class S3:
 
     def begin(self, key: str, metadata: dict[str, str] | None = None) -> str:
         """Begin an upload in parts; return its id."""
-        root = self._xml(self._ask("POST", key, {"uploads": ""}, self._metadata(metadata)))
-        return root.findtext("UploadId") or ""
+        answer = self._ask("POST", key, {"uploads": ""}, self._metadata(metadata))
+        # The second is the word of rclone's server.
+        root = self._xml(answer, "InitiateMultipartUploadResult", "InitiateMultipartUpload")
+        return _needed(root.findtext("UploadId"))
 
     def part(self, key: str, upload_id: str, number: int, body: Body) -> str:
         """Send a part; return its etag. A number that was sent already is replaced."""
         query = {"partNumber": str(number), "uploadId": upload_id}
         answer = self._ask("PUT", key, query, None, body)
-        return answer.headers.get("etag", "")
+        return _needed(answer.headers.get("etag"))
 
     def copy_part(self, key: str, upload_id: str, number: int, source: Meta, off: int, size: int) -> str:
         """Make a range of an object, if it is still the same, a part; return its etag."""
@@ -316,7 +330,7 @@ class S3:
         answer = self._ask("PUT", key, query, headers)
         if answer.headers.get("content-length") == "0":  # rclone's server has made an empty part
             raise Unsupported("The store copies no parts")
-        return self._xml(answer).findtext("ETag") or ""
+        return _needed(self._xml(answer, "CopyPartResult").findtext("ETag"))
 
     def complete(
         self, key: str, upload_id: str, parts: list[tuple[int, str]], size: int, only_new: bool = False
@@ -348,7 +362,7 @@ class S3:
         size: int,
     ) -> None:
         try:
-            self._xml(self._ask("POST", key, query, headers, body))
+            self._xml(self._ask("POST", key, query, headers, body), "CompleteMultipartUploadResult")
         except (Changed, Refused) as error:
             # The first answer may have been lost, and the upload be complete.
             if error.attempts < 2 or isinstance(error, Refused) and error.code != "NoSuchUpload":
@@ -385,7 +399,7 @@ class S3:
         while True:
             query = {"uploads": "", "prefix": prefix, "encoding-type": "url", **marker}
             try:
-                root = self._xml(self._ask("GET", "", query))
+                root = self._xml(self._ask("GET", "", query), "ListMultipartUploadsResult")
             except Refused as error:
                 if error.code == "NoSuchUpload":  # how rclone's server says that there are none
                     return
@@ -396,13 +410,21 @@ class S3:
                 if is_encoded:
                     key = unquote(key.replace("+", " "))
                 if key.startswith(prefix):
-                    yield Upload(key, one.findtext("UploadId") or "", _moment(one, "Initiated"))
+                    try:
+                        yield Upload(key, _needed(one.findtext("UploadId")), _moment(one, "Initiated"))
+                    except ValueError as error:
+                        raise unclear() from error
             if root.findtext("IsTruncated") != "true":
                 return
-            marker = {
-                "key-marker": unquote((root.findtext("NextKeyMarker") or "").replace("+", " ")),
-                "upload-id-marker": root.findtext("NextUploadIdMarker") or "",
-            }
+            last, marker = (
+                marker,
+                {
+                    "key-marker": unquote((root.findtext("NextKeyMarker") or "").replace("+", " ")),
+                    "upload-id-marker": root.findtext("NextUploadIdMarker") or "",
+                },
+            )
+            if marker == last or not marker["key-marker"]:
+                raise unclear()
 
     @property
     def patience(self) -> float:
@@ -435,6 +457,40 @@ class Google(S3):
         if only_new:
             self._must_be_new(key)
         super().complete(key, upload_id, parts, size)
+
+
+def page_of(objects: list[Meta], prefixes: list[str], token: str, prefix: str, following: str) -> Page:
+    """A page without what was not asked for. token: where the next one begins; following: where this one
+    did. Raises SFTPFailure if that is the same.
+    """
+    if token and token == following:
+        raise unclear()
+    objects = [meta for meta in objects if meta.key.startswith(prefix)]
+    return Page(objects, [name for name in prefixes if name.startswith(prefix)], token)
+
+
+def number(text: str | None) -> int:
+    """A size. Raises SFTPFailure."""
+    if text is None or len(text) > 18 or not (text.isascii() and text.isdecimal()):
+        raise unclear()
+    return int(text)
+
+
+def _needed(text: str | None) -> str:
+    """What an answer must have. Raises SFTPFailure."""
+    if not text:
+        raise unclear()
+    return text
+
+
+def _bare(etag: str) -> str:
+    return etag.removeprefix("W/").strip('"')
+
+
+def _word(text: str) -> str:
+    """A word of the store's that messages may show."""
+    is_word = len(text) <= LONGEST_WORD and text.replace("-", "").replace(".", "").isalnum()
+    return text if is_word or not text else "?"
 
 
 def _code(words: bytes) -> str:

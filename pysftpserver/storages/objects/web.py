@@ -1,13 +1,15 @@
 """HTTP to one host: connections that are kept, patience, and trying again.
 
 A request is tried again after a failure of the connection or an answer that says so, with growing pauses,
-until its patience is used up. Redirects are not followed. What may not enter: the dialect of a store.
+until its patience is used up. Redirects are not followed. An answer that drips is none, and one without an
+end is a failure. What may not enter: the dialect of a store.
 Facts: RFC 9110, http.client.
 """
 
 from __future__ import annotations
 
 import http.client
+import io
 import itertools
 import random
 import ssl
@@ -15,11 +17,13 @@ import time
 from collections import deque
 from urllib.parse import urlsplit
 
-from pysftpserver.storages.objects.errors import AGAIN, TRANSIENT, unreachable
+from pysftpserver.storages.objects.errors import AGAIN, TRANSIENT, unclear, unreachable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator
+    from typing import Any
 
     Buffer = bytes | bytearray | memoryview
     Headers = dict[str, str]
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 
 PIECE = 1 << 18  # bytes that are given to a socket at a time
 MOST_WORDS = 1 << 16  # bytes of an answer that reports a failure
+MOST_CONTENT = 16 << 20  # bytes of any other that is not a stream: four times the longest page of a listing
+SLOWEST = 4096  # bytes a second of content
 FIRST_PAUSE = 0.1  # seconds before the second attempt, doubled before each further one
 LONGEST_PAUSE = 5.0
 KEPT = 8  # idle connections
@@ -50,6 +56,42 @@ class Body:
             yield self._read(off, min(PIECE, self.size - off))
 
 
+class _Reading(io.RawIOBase):
+    """What a socket receives, until a moment that content puts off as long as it comes."""
+
+    def __init__(self, sock: socket.socket, patience: float) -> None:
+        self._sock, self._patience = sock, patience
+        self._raw: Any = None
+        self.is_content = False
+        self.wait_anew()
+
+    def wait_anew(self) -> None:
+        self._until = time.monotonic() + self._patience
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """What http.client asks of a socket."""
+        self._raw = self._sock.makefile(mode, buffering=0)  # type: ignore[call-overload]
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._sock.settimeout(min(left, self._patience))
+        count: int | None = self._raw.readinto(buffer)
+        if self.is_content and count:
+            self._until += count / SLOWEST
+        return count
+
+    def close(self) -> None:
+        if self._raw is not None:
+            self._raw.close()
+        super().close()
+
+
 class Answer:
     """An answer: status, headers (names in small letters), content, and how many attempts it took.
 
@@ -57,16 +99,20 @@ class Answer:
     OSError or HTTPException if the connection is lost. close(): the rest is not wanted.
     """
 
-    def __init__(self, response: http.client.HTTPResponse, give_back: Callable[[bool], None]) -> None:
+    def __init__(
+        self, response: http.client.HTTPResponse, reading: _Reading, give_back: Callable[[bool], None]
+    ) -> None:
         self.status = response.status
         self.headers = {name.lower(): value for name, value in response.getheaders()}
         self.content = b""
         self.attempts = 1
-        self._response = response
+        self._response, self._reading = response, reading
         self._give_back: Callable[[bool], None] | None = give_back
-        self._left = int(self.headers.get("content-length", "-1"))
+        self._left = -1 if response.length is None else response.length
+        reading.is_content = True
 
     def read(self, size: int) -> bytes:
+        self._reading.wait_anew()  # the time between two reads does not count
         piece = self._response.read(size)
         if not piece and self._left > 0:
             raise http.client.IncompleteRead(b"", self._left)
@@ -75,10 +121,15 @@ class Answer:
             self.close()
         return piece
 
-    def read_all(self, most: int | None) -> None:
-        """Read the content, or so many bytes of it, and close."""
+    def read_all(self) -> None:
+        """Read the content, and close. Raises SFTPFailure if it is too long, unless it reports a failure."""
+        most = MOST_WORDS if self.status >= 300 else MOST_CONTENT
         try:
             self.content = self._response.read(most)
+            if self.status < 300 and not self._response.isclosed() and self._response.read(1):
+                raise unclear()
+            if 0 <= len(self.content) < min(self._left, most):
+                raise http.client.IncompleteRead(self.content, self._left)
         finally:
             self.close()
 
@@ -148,13 +199,13 @@ class Web:
         attempts = 1
         try:
             try:
-                response = self._send(connection, method, target, headers, body)
+                response, reading = self._send(connection, method, target, headers, body)
             except (ConnectionError, http.client.HTTPException):
                 if not is_old:
                     raise
                 connection.close()  # the server has closed it while it was idle
                 connection, attempts = self._new(patience / 2), 2
-                response = self._send(connection, method, target, headers, body)
+                response, reading = self._send(connection, method, target, headers, body)
         except BaseException:
             connection.close()
             raise
@@ -165,19 +216,22 @@ class Web:
             else:
                 connection.close()
 
-        answer = Answer(response, give_back)
+        answer = Answer(response, reading, give_back)
         answer.attempts = attempts
         if response.status >= 300 or not is_stream:
-            answer.read_all(MOST_WORDS if response.status >= 300 else None)
+            answer.read_all()
         return answer
 
     @staticmethod
     def _send(
         connection: http.client.HTTPConnection, method: str, target: str, headers: Headers, body: Body | None
-    ) -> http.client.HTTPResponse:
+    ) -> tuple[http.client.HTTPResponse, _Reading]:
         connection.putrequest(method, target, skip_host="Host" in headers, skip_accept_encoding=True)
-        for name, value in headers.items():
-            connection.putheader(name, value)
+        try:
+            for name, value in headers.items():
+                connection.putheader(name, value)
+        except ValueError:  # such as an etag with a line feed in it
+            raise unclear() from None
         if body is not None or method in ("PUT", "POST"):
             connection.putheader("Content-Length", str(body.size if body else 0))
         connection.endheaders()
@@ -187,12 +241,10 @@ class Web:
                     connection.send(piece)
             except (BrokenPipeError, ConnectionResetError) as error:
                 try:
-                    return (
-                        connection.getresponse()
-                    )  # perhaps it has said why, before it closed the connection
+                    return _response(connection)  # perhaps it has said why, before it closed the connection
                 except (OSError, http.client.HTTPException):
                     raise error from None
-        return connection.getresponse()
+        return _response(connection)
 
     def _connection(self, patience: float) -> tuple[http.client.HTTPConnection, bool]:
         while True:
@@ -216,6 +268,18 @@ class Web:
         """Close the idle connections."""
         while self._idle:
             self._idle.pop()[1].close()
+
+
+def _response(connection: http.client.HTTPConnection) -> tuple[http.client.HTTPResponse, _Reading]:
+    """The head of the answer, within the connection's timeout."""
+    readings = []
+
+    def begun(sock: socket.socket, **options: Any) -> http.client.HTTPResponse:
+        readings.append(_Reading(sock, connection.timeout or 0))
+        return http.client.HTTPResponse(readings[-1], **options)  # type: ignore[arg-type]
+
+    connection.response_class = begun  # type: ignore[assignment]
+    return connection.getresponse(), readings[-1]
 
 
 def _is_transient(answer: Answer) -> bool:
