@@ -8,6 +8,7 @@ import tempfile
 import unittest
 import zipfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,6 +19,7 @@ from pysftpserver.fsspecstorage import SFTPServerFsspecStorage
 from pysftpserver.testing import StorageContract
 from tests.storages.test_contract_storages import UntilItIsClosed
 from tests.support.hard import MANY
+from tests.support.starving import starved
 
 LACKS = "symlink readlink link statvfs fstatvfs fsync owner permissions times"
 
@@ -59,6 +61,9 @@ class InADirectory(UntilItIsClosed, unittest.TestCase):
     def make_storage(self) -> SFTPServerFsspecStorage:
         directory = self.enterContext(tempfile.TemporaryDirectory())
         return SFTPServerFsspecStorage(f"file://{directory}", setstat="refuse")
+
+    def failing(self) -> AbstractContextManager[None]:
+        return starved()
 
 
 class InAZip(StorageContract, unittest.TestCase):

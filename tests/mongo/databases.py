@@ -6,11 +6,13 @@ One SecantusDB serves a whole run; it ends with the process that runs the tests.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import os
 import tempfile
 import unittest
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import gridfs
@@ -20,6 +22,7 @@ from pysftpserver.mongostorage import SFTPServerMongoStorage
 from pysftpserver.storages.embedded import LOOPBACK, EmbeddedMongo
 
 VARIABLE = "PYSFTP_TEST_MONGO_URI"
+COMMANDS = "aggregate count delete distinct find findAndModify getMore insert update".split()
 _running: list[EmbeddedMongo] = []
 
 
@@ -42,6 +45,17 @@ def client() -> pymongo.MongoClient[dict[str, Any]]:
     made: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(uri(), tz_aware=True)
     atexit.register(made.close)
     return made
+
+
+@contextlib.contextmanager
+def hanging_up(other: pymongo.MongoClient[dict[str, Any]]) -> Iterator[None]:
+    """The server hangs up on every command of a storage. other: another program's connection."""
+    data = {"failCommands": COMMANDS, "appName": "pysftpserver", "closeConnection": True}
+    other.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data})
+    try:
+        yield
+    finally:
+        other.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
 
 
 class DatabaseCase(unittest.TestCase):

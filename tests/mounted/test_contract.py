@@ -8,6 +8,7 @@ import os
 import tempfile
 import unittest
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from unittest import mock
 
 from pysftpserver.mountedstorage import Mount, SFTPServerMountedStorage
@@ -16,6 +17,7 @@ from pysftpserver.uploads.atomic import SFTPAtomicVirtualChroot
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.storages.test_contract_storages import UntilItIsClosed
 from tests.support.hard import IS_HARD, MANY
+from tests.support.starving import starved
 
 
 class OfJails(StorageContract):
@@ -25,6 +27,9 @@ class OfJails(StorageContract):
     def jail(self) -> SFTPServerVirtualChroot:
         directory = self.enterContext(tempfile.TemporaryDirectory())
         return SFTPServerVirtualChroot(directory, use_openat2=self.use_openat2)
+
+    def failing(self) -> AbstractContextManager[None]:
+        return starved()
 
 
 class AtTheTop(OfJails, unittest.TestCase):

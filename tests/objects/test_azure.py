@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import unittest
+from contextlib import AbstractContextManager
 from unittest import mock
 
 from pysftpserver.attributes import SFTPAttributes
@@ -17,7 +18,7 @@ from pysftpserver.objectstorage import SFTPServerObjectStorage
 from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure
 from pysftpserver.storages.objects.web import Web
 from pysftpserver.testing import StorageContract
-from tests.objects.stores import StoreCase
+from tests.objects.stores import StoreCase, cut_off
 from tests.support.hard import IS_HARD
 from tests.support.paths import ROOT
 from tests.support.ports import LOOPBACK, free_port
@@ -100,6 +101,9 @@ if IS_HARD:
 
         def make_storage(self) -> SFTPServerObjectStorage:
             return self.open_storage()
+
+        def failing(self) -> AbstractContextManager[None]:
+            return cut_off(self.storage)
 
     @NEEDS_AZURITE
     class Uploads(AzureCase):

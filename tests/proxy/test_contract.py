@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+from collections.abc import Iterator
 from typing import ClassVar
 
 from pysftpserver.contract.names import NameRules
@@ -21,12 +24,17 @@ from tests.support.waiting import PATIENCE
 class OneServer(InAPlace):
     """All tests of a class say hello to one server, which takes less time than one for each."""
 
+    server: ClassVar[SSH]
     connection: ClassVar[Connection]
 
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        server = SSH([sftp_server()], None)
+        cls.start()
+
+    @classmethod
+    def start(cls) -> None:
+        cls.server = server = SSH([sftp_server()], None)
         cls.addClassCleanup(server.end)
         cls.connection = Connection(server.reading, server.writing, PATIENCE)
         cls.addClassCleanup(cls.connection.close)
@@ -41,6 +49,17 @@ class ProxyKeepsTheContract(StorageContract, OneServer):
         storage.use(self.connection)
         storage.home = os.fsencode(self.place)
         return storage
+
+    @contextlib.contextmanager
+    def failing(self) -> Iterator[None]:
+        """The server behind is killed, and then there is another one."""
+        os.kill(self.server.pid, signal.SIGKILL)
+        yield
+        self.start()
+        assert isinstance(self.storage, SFTPServerProxyStorage)
+        home = self.storage.home
+        self.storage.use(self.connection)
+        self.storage.home = home
 
 
 class BelowARoot(TreeRules, NameRules, OneServer):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import unittest
+from contextlib import AbstractContextManager
 from typing import Any
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
@@ -13,6 +14,7 @@ from pysftpserver.testing import StorageContract
 from pysftpserver.uploads.atomic import SFTPAtomicStorage, SFTPAtomicVirtualChroot
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.support.hard import MANY
+from tests.support.starving import starved
 
 
 class InADirectory(StorageContract):
@@ -20,6 +22,9 @@ class InADirectory(StorageContract):
 
     def directory(self) -> str:
         return self.enterContext(tempfile.TemporaryDirectory())
+
+    def failing(self) -> AbstractContextManager[None]:
+        return starved()
 
 
 class PlainStorage(InADirectory, unittest.TestCase):
