@@ -281,7 +281,7 @@ def decode_ids(buf: Buffer, pos: int, end: int) -> tuple[tuple[int, ...], tuple[
 
 
 length_at = _U32.unpack_from
-"""The length that a packet begins with, alone in a tuple. Needs PACKET_HEADER bytes, and does not check that."""
+"""The length that a packet begins with, alone in a tuple. Needs PACKET_HEADER bytes, and checks nothing."""
 
 head_at = _TYPE_AND_ID.unpack_from
 """Type and id of a request. Needs REQUEST_HEADER bytes, and does not check that."""
