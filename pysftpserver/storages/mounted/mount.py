@@ -85,7 +85,8 @@ class Mount:
         with self._lock:
             if self._failure is not None and time.monotonic() < self._retry_at:
                 raise self._unavailable() from self._failure
-            if self._opener is not None and (self.opened is None or self._is_doubtful):
+            is_wanted = self._is_doubtful and not getattr(self.opened, "keeps_trying", False)
+            if self._opener is not None and (self.opened is None or is_wanted):
                 lost = self.opened
                 try:
                     self.opened = self._opener()
