@@ -504,7 +504,9 @@ def _mount(mount: Mounted, opening: Opening) -> Any:
                 opening.tell(error.message)
             raise
 
-    return Mount(open_it, mount.read_only, uses_network=_uses_network(name, mount.place))
+    uses_network = _uses_network(name, mount.place)
+    reads = files(name, mount.place, opening) if name.kind.cannot is not None else None
+    return Mount(open_it, mount.read_only, uses_network=uses_network, reads=reads)
 
 
 def maker(name: str, key: str) -> Callable[..., Any]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import subprocess
 import sys
-from pathlib import Path
 
 from tests.differential.compare import sftp_server
 from tests.objects.fake import FakeS3
@@ -19,7 +17,7 @@ from tests.support.doors import Door, DoorCase, Wire
 from tests.support.forked import environment
 from tests.support.packets import string
 from tests.support.paths import ROOT
-from tests.support.ports import LOOPBACK, free_port
+from tests.support.ports import free_port
 from tests.support.processes import is_alive
 from tests.support.waiting import until
 
@@ -95,3 +93,22 @@ class Confined(DoorCase, InAPlace):
         reply = wire.ask("open", string(path), sftp.u32(sftp.READ), sftp.NO_ATTRS)
         self.assertEqual(reply.kind, "handle")
         return string(reply.content)
+
+    def test_an_object_store_that_is_away_at_first(self) -> None:
+        port = free_port()
+        name = f"s3://b/p?endpoint=http://localhost:{port}&timeout=0.2&spool={self.place}"
+        _, wire = self.serve(name, **NO_OTHERS, **CREDENTIALS)
+        self.assertEqual((self.stat(wire, b"/f"), self.stat(wire, b"/far/f")), ("attrs", "status"))
+        store = FakeS3(port=port)
+        self.addCleanup(store.close)
+        store.buckets["b"], store.uploads["b"] = {}, {}
+        flags = sftp.u32(sftp.WRITE | sftp.CREAT)
+        opened = wire.ask("open", string(b"/far/new"), flags, sftp.NO_ATTRS)
+        self.assertEqual(opened.kind, "handle", opened)
+        handle = string(opened.content)
+        far = 20 << 20  # bytes: in the spool
+        for offset in (far, 0):
+            done = wire.ask("write", handle, sftp.u64(offset), string(b"content"))
+            self.assertEqual(done.content, 0, done)
+        self.assertEqual(wire.ask("close", handle).content, 0)
+        self.assertEqual(len(store.buckets["b"]["p/new"].content), far + 7)
