@@ -108,6 +108,13 @@ class SFTPAbstractServerStorage:
         """
         return None
 
+    def reads(self) -> Sequence[str]:
+        """Paths of files and directories of this host that it reads besides, such as those with credentials.
+
+        Optional. The same door asks for it after territory(). What is not there is left out.
+        """
+        return ()
+
     def release(self) -> None:
         """Give up what is this session's alone, such as a connection: the session is over.
 

@@ -86,16 +86,14 @@ class SFTPServerMountedStorage(SFTPAbstractServerStorage):
             import pysftpserver.storages.mounted.moving  # noqa: F401 -- nothing can be imported afterwards
         descriptors: list[int] = []
         for mount in self._tree.mounts:
-            try:
-                own = mount.storage().territory()
-            except SFTPException:
-                if mount.is_remote:
-                    return None  # it is away, and will need files of the host, such as resolv.conf
-                continue
+            own = mount.territory()
             if own is None:
                 return None
             descriptors += own
         return descriptors
+
+    def reads(self) -> Sequence[str]:
+        return [path for mount in self._tree.mounts for path in mount.reads()]
 
     def release(self) -> None:
         for mount in self._tree.mounts:

@@ -18,7 +18,7 @@ from stat import S_IFDIR, S_IFREG
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.attributes import SFTPAttributes
-from pysftpserver.host import accounts
+from pysftpserver.host import accounts, connecting
 from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure, SFTPUnsupported
 from pysftpserver.storages.objects import opening
 from pysftpserver.storages.objects.draft import Draft
@@ -73,6 +73,7 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
         self.home = b"/"
         self._began = int(time.time())
         self._owner = os.getuid(), os.getgid()
+        self._territory: list[int] = []
         self._begin(top_of(self._name.prefix))
 
     def _begin(self, top: str) -> None:
@@ -107,6 +108,19 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
             while self._spool.left:
                 self._store.abort(*self._spool.left.pop())
         self._store.close()
+
+    def territory(self) -> list[int] | None:
+        if self._store.reads is None:
+            return None
+        accounts.keep()
+        self._store.prepare()
+        directory = self._settings.spool_directory
+        if directory is not None and not self._territory:
+            self._territory.append(os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        return self._territory
+
+    def reads(self) -> list[str]:
+        return [*connecting.files(), *(self._store.reads or ())]
 
     # --- care -------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ Facts: draft-ietf-secsh-filexfer-02; OpenSSH's PROTOCOL, section 4.
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 from functools import partial
@@ -29,7 +30,7 @@ from pysftpserver.pysftpexceptions import (
 )
 from pysftpserver.storages.sftp import replies
 from pysftpserver.storages.sftp.address import TIMEOUT, Address, settings_of
-from pysftpserver.storages.sftp.connection import Answer, Connection, ConnectionLost
+from pysftpserver.storages.sftp.connection import GONE, Answer, Connection, ConnectionLost
 from pysftpserver.storages.sftp.process import SSH
 
 TYPE_CHECKING = False
@@ -38,11 +39,13 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from pysftpserver.storages.sftp.connection import Buffer
+    from pysftpserver.storages.sftp.starter import Starter
 
     T = TypeVar("T")
 
 WINDOW = 8 << 20  # bytes of READs and WRITEs in flight
 CONNECTING = 30.0  # seconds for the connection, the login and the first replies
+HURRY = 5.0  # the same for one of several storages
 USUAL_READ = 32768  # bytes that every server takes in a READ or WRITE (the draft, section 3)
 LEAST_READ = 4096  # bytes: a server that takes less would get very many requests for one
 MOST_IN_VAIN = 100  # replies of a listing, one after the other, without a name that can be shown
@@ -73,11 +76,14 @@ NEEDED = {
 
 
 class File:
-    """An open file of the server behind. name: its handle, encoded. reading, writing: the last promises."""
+    """An open file of the server behind. connection: which knows it. name: its handle, encoded. reading,
+    writing: the last promises.
+    """
 
-    __slots__ = ("is_appended", "name", "reading", "writing")
+    __slots__ = ("connection", "is_appended", "name", "reading", "writing")
 
-    def __init__(self, name: bytes, is_appended: bool) -> None:
+    def __init__(self, connection: Connection, name: bytes, is_appended: bool) -> None:
+        self.connection = connection
         self.name = name
         self.is_appended = is_appended
         self.reading: Answer | None = None
@@ -206,6 +212,10 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
     home = b"/"
     window = WINDOW
 
+    #: Whether it is connected when it is needed, and again once the connection is lost: for one of several
+    #: storages. In a sandbox as well; what was open stays lost.
+    keeps_trying = False
+
     def __init__(
         self,
         remote: str,
@@ -239,6 +249,7 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
         self._root = b"" if root is None else root.rstrip(b"/")
         self._program = program
         self._ssh: SSH | None = None
+        self._starter: Starter | None = None
         self._open: Connection | None = None
         self._most_read = self._most_write = USUAL_READ
         self._users: dict[int, bytes | None] = {}
@@ -265,15 +276,19 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
         patience: seconds. Raises SFTPUnavailable with words for the operator. May be called again once the
         connection is lost; what was open stays lost.
         """
-        self.close_client()
-        has_password = self._password is not None
-        command = self.address.ssh_command(self._program, has_password, max(1, int(patience)))
+        self._hang_up()
         try:
-            self._ssh = ssh = SSH(command, self._password)
+            if self._starter is None:
+                self._ssh = ssh = SSH(self._command(patience), self._password)
+            else:
+                self._ssh = ssh = self._starter.start()
         except OSError as error:
             raise SFTPUnavailable(f"{self._program} cannot be started: {reason_of(error)}") from None
         self.use(Connection(ssh.reading, ssh.writing, patience, ssh.errors, ssh.listen, ssh.words))
         ssh.forget_password()
+
+    def _command(self, patience: float) -> list[str]:
+        return self.address.ssh_command(self._program, self._password is not None, max(1, int(patience)))
 
     def use(self, connection: Connection) -> None:
         """Say hello on a connection, and serve it from now on. Raises SFTPUnavailable, and closes it."""
@@ -282,7 +297,7 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
             self._begin(connection)
         except (SFTPException, replies.BadReply) as error:
             words = str(error) if connection.lost is None else connection.reason
-            self.close_client()
+            self._hang_up()
             raise SFTPUnavailable(words) from None
         connection.timeout = self.timeout
         self.uses_network = False  # ssh does, and it runs
@@ -312,14 +327,24 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
             self.home = path
 
     def territory(self) -> Sequence[int]:
-        """No files of this host."""
+        """No files of this host. What connects again is started, if that may be needed."""
+        if self.keeps_trying and self._starter is None:
+            from pysftpserver.storages.sftp.starter import Starter
+
+            self._starter = Starter(self._command(HURRY), self._password)
+            self.uses_network = False
         return ()
 
     def release(self) -> None:
         self.close_client()
 
     def close_client(self) -> None:
-        """End the connection. May be called again."""
+        """End the connection, for good. May be called again."""
+        self._hang_up()
+        if self._starter is not None:
+            self._starter.close()
+
+    def _hang_up(self) -> None:
         if self._open is not None:
             self._open.close()
             self._open = None
@@ -331,6 +356,12 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
     def _connection(self) -> Connection:
         """The connection. Raises SFTPUnavailable if there is none, SFTPSessionEnd once it was lost."""
         connection = self._open
+        if self.keeps_trying and (connection is None or connection.lost is not None):
+            try:
+                self.connect(HURRY)
+            except SFTPUnavailable as error:  # whose words are the operator's
+                raise ConnectionLost(GONE) from OSError(errno.ENOTCONN, str(error))
+            connection = self._open
         if connection is None:
             raise SFTPUnavailable("The server behind is not connected")
         if connection.lost is not None and self._ssh is not None:
@@ -358,6 +389,13 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
         if name not in self.extensions:
             raise SFTPUnsupported
         return self._ask(decode, wire.SSH2_FXP_EXTENDED, wire.encode_string(name), *fields, slowly=slowly)
+
+    def _name(self, handle: File) -> bytes:
+        """What the server behind calls an open file. Raises ConnectionLost if it was another connection's."""
+        connection = handle.connection
+        if self.keeps_trying and (connection is not self._open or connection.lost is not None):
+            raise ConnectionLost(GONE)
+        return handle.name
 
     # --- paths --------------------------------------------------------------------------------------
 
@@ -432,7 +470,7 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
         return self._ask(replies.attributes_in, wire.SSH2_FXP_LSTAT, self._path(path))
 
     def fstat(self, handle: File) -> SFTPAttributes:
-        return self._ask(replies.attributes_in, wire.SSH2_FXP_FSTAT, handle.name)
+        return self._ask(replies.attributes_in, wire.SSH2_FXP_FSTAT, self._name(handle))
 
     def setstat(self, path: bytes, attrs: SFTPAttributes) -> None:
         fields = self._path(path), wire.encode_attributes(_completed(attrs, self.stat, path))
@@ -443,14 +481,15 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
         self._extended(b"lsetstat@openssh.com", replies.expect_ok, *fields)
 
     def fsetstat(self, handle: File, attrs: SFTPAttributes) -> None:
-        fields = handle.name, wire.encode_attributes(_completed(attrs, self.fstat, handle))
+        fields = self._name(handle), wire.encode_attributes(_completed(attrs, self.fstat, handle))
         self._ask(replies.expect_ok, wire.SSH2_FXP_FSETSTAT, *fields)
 
     # --- directories --------------------------------------------------------------------------------
 
     def opendir(self, path: bytes) -> Listing:
+        connection = self._connection
         name = self._ask(replies.handle_in, wire.SSH2_FXP_OPENDIR, self._path(path))
-        return Listing(self._connection, name, self._learn)
+        return Listing(connection, name, self._learn)
 
     def _learn(self, longname: bytes, attrs: SFTPAttributes) -> None:
         """Take what only the longname says: the number of links, and the names of user and group."""
@@ -477,7 +516,9 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
             pflags |= portable if flags & native else 0
         attrs = SFTPAttributes(permissions=S_IMODE(mode)) if flags & os.O_CREAT else SFTPAttributes()
         fields = self._path(path), wire.encode_u32(pflags), wire.encode_attributes(attrs)
-        return File(self._ask(replies.handle_in, wire.SSH2_FXP_OPEN, *fields), bool(flags & os.O_APPEND))
+        connection = self._connection
+        name = self._ask(replies.handle_in, wire.SSH2_FXP_OPEN, *fields)
+        return File(connection, name, bool(flags & os.O_APPEND))
 
     def read(self, handle: File, off: int, size: int) -> Buffer:
         if not size:
@@ -500,12 +541,12 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
         return ReadPromise(self._connection, parts)
 
     def _send_reads(self, handle: File, off: int, size: int) -> list[tuple[Answer, int]]:
-        connection = self._connection
+        name, connection = self._name(handle), self._connection
         parts = []
         for start in range(0, size, self._most_read):
             part = min(self._most_read, size - start)
             where = wire.encode_u64(off + start) + wire.encode_u32(part)
-            parts.append((connection.send(wire.SSH2_FXP_READ, handle.name, where), part))
+            parts.append((connection.send(wire.SSH2_FXP_READ, name, where), part))
         return parts
 
     def write(self, handle: File, off: int, chunk: Buffer) -> None:
@@ -520,13 +561,13 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
         return WritePromise(self._connection, parts)
 
     def _send_writes(self, handle: File, off: int, chunk: Buffer) -> list[tuple[Answer, int]]:
-        connection = self._connection
+        name, connection = self._name(handle), self._connection
         parts = []
         view = memoryview(chunk)
         for start in range(0, len(chunk) or 1, self._most_write):
             part = view[start : start + self._most_write]
             where = wire.encode_u64(off if handle.is_appended else off + start) + wire.encode_u32(len(part))
-            parts.append((connection.send(wire.SSH2_FXP_WRITE, handle.name, where, part), len(part)))
+            parts.append((connection.send(wire.SSH2_FXP_WRITE, name, where, part), len(part)))
         return parts
 
     def copy_range(self, source: File, off: int, size: int, target: File, target_off: int) -> int | None:
@@ -534,7 +575,7 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
         if b"copy-data" not in self.extensions:
             return None
         ranges = wire.encode_u64(off) + wire.encode_u64(size)
-        fields = source.name, ranges, target.name, wire.encode_u64(target_off)
+        fields = self._name(source), ranges, self._name(target), wire.encode_u64(target_off)
         try:
             self._extended(b"copy-data", replies.expect_ok, *fields, slowly=True)
         except ConnectionLost:
@@ -544,15 +585,15 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
         return size
 
     def close(self, handle: File) -> None:
-        self._ask(replies.expect_ok, wire.SSH2_FXP_CLOSE, handle.name)
+        self._ask(replies.expect_ok, wire.SSH2_FXP_CLOSE, self._name(handle))
 
     def abandon(self, handle: File) -> None:
         """The same, unless the connection is lost: then the server behind has closed it."""
-        if self._open is not None and self._open.lost is None:
+        if handle.connection is self._open and handle.connection.lost is None:
             self.close(handle)
 
     def fsync(self, handle: File) -> None:
-        self._extended(b"fsync@openssh.com", replies.expect_ok, handle.name, slowly=True)
+        self._extended(b"fsync@openssh.com", replies.expect_ok, self._name(handle), slowly=True)
 
     # --- the tree -----------------------------------------------------------------------------------
 
@@ -585,4 +626,4 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
         return self._extended(b"statvfs@openssh.com", replies.figures_in, self._path(path))
 
     def fstatvfs(self, handle: File) -> replies.Figures:
-        return self._extended(b"fstatvfs@openssh.com", replies.figures_in, handle.name)
+        return self._extended(b"fstatvfs@openssh.com", replies.figures_in, self._name(handle))

@@ -112,7 +112,8 @@ def _confine(server: SFTPServer, is_first: bool) -> None:
     from pysftpserver.host.sandbox import confine
 
     storage = server.storage
-    level = confine(storage.territory(), server.read_only, storage.uses_network)
+    territory = storage.territory()
+    level = confine(territory, server.read_only, storage.uses_network, storage.reads())
     server.log.write((ERROR if level.lacks else INFO) if is_first else VERBOSE, str(level))
 
 

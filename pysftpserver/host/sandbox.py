@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from stat import S_ISDIR
 
 from pysftpserver.failures import reason_of
 from pysftpserver.host import libc
@@ -102,12 +103,18 @@ class Level:
         return f"sandbox: {'; '.join(self.holds) or 'none'}" + "".join(f" (without {x})" for x in self.lacks)
 
 
-def confine(directories: Iterable[int] | None, read_only: bool = False, network: bool = False) -> Level:
+def confine(
+    directories: Iterable[int] | None,
+    read_only: bool = False,
+    network: bool = False,
+    reading: Iterable[str] = (),
+) -> Level:
     """Confine this process to what is beneath directories; return what is in force now.
 
     directories: descriptors, None for no confinement of files and programs. read_only: nothing may be changed
-    there either. network: whether sockets are needed. Open files stay open. It holds for the calling thread
-    and all threads and processes that it starts, for good; threads that already run are not confined by
+    there either. network: whether sockets are needed. reading: paths of what may be read besides; what is not
+    there is left out. Open files stay open. It holds for the calling thread and all threads and processes
+    that it starts, for good; threads that already run are not confined by
     Landlock, which the result reports.
     Raises ValueError for a descriptor that is not a directory's.
     """
@@ -119,7 +126,7 @@ def confine(directories: Iterable[int] | None, read_only: bool = False, network:
     if directories is not None and "threading" in sys.modules:
         load_libgcc()
     try:
-        level.holds += _landlock(landlock_abi(), directories, read_only, network)
+        level.holds += _landlock(landlock_abi(), directories, read_only, network, reading)
     except OSError as error:
         level.lacks.append(f"Landlock: {reason_of(error)}")
     try:
@@ -159,7 +166,9 @@ def landlock_abi() -> int:
     return _call(LANDLOCK_CREATE_RULESET, None, libc.c_size_t(0), ASK_FOR_ABI)
 
 
-def _landlock(abi: int, directories: Iterable[int] | None, read_only: bool, network: bool) -> list[str]:
+def _landlock(
+    abi: int, directories: Iterable[int] | None, read_only: bool, network: bool, reading: Iterable[str] = ()
+) -> list[str]:
     """Restrict this process as far as that version can; what is in force then, in words."""
     if abi < LEAST_ABI:
         raise OSError(f"this kernel has version {abi}")
@@ -182,6 +191,8 @@ def _landlock(abi: int, directories: Iterable[int] | None, read_only: bool, netw
         allowed = handled & (READING if read_only else ~NOT_NEEDED)
         for directory in directories or ():
             _allow(ruleset, allowed, directory)
+        for path in reading if handled else ():
+            _allow_reading(ruleset, path)
         _call(LANDLOCK_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)
@@ -193,6 +204,17 @@ def _ruleset(abi: int, fields: tuple[int, int, int]) -> int:
     known = fields[: 1 + (abi >= NETWORK_ABI) + (abi >= SCOPE_ABI)]
     attributes = b"".join(field.to_bytes(8, sys.byteorder) for field in known)
     return _call(LANDLOCK_CREATE_RULESET, attributes, libc.c_size_t(len(attributes)), 0)
+
+
+def _allow_reading(ruleset: int, path: str) -> None:
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return  # it is not there
+    try:
+        _allow(ruleset, READING if S_ISDIR(os.fstat(descriptor).st_mode) else READ_FILE, descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _allow(ruleset: int, rights: int, directory: int) -> None:

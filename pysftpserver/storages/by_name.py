@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     Split = Callable[["Name", Mapping[str, str]], tuple[object, str]]
     Open = Callable[["Name", "Opening"], SFTPAbstractServerStorage]
 
-HURRY = 5.0  # seconds to connect to a server that is one of several storages
 NOBODY: Mapping[str, str] = {}  # where no user is known
 
 
@@ -441,10 +440,11 @@ def _split_objects(name: Name, values: Mapping[str, str]) -> tuple[object, str]:
 
 
 def _proxy(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
-    from pysftpserver.proxystorage import CONNECTING, SFTPServerProxyStorage
+    from pysftpserver.proxystorage import SFTPServerProxyStorage
 
     storage = SFTPServerProxyStorage.from_name(name.url(opening.values))
-    return _answering(storage, lambda: storage.connect(CONNECTING if opening.waits else HURRY))
+    storage.keeps_trying = not opening.waits
+    return _answering(storage, storage.connect) if opening.waits else storage
 
 
 def _fsspec(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
@@ -504,7 +504,9 @@ def _mount(mount: Mounted, opening: Opening) -> Any:
                 opening.tell(error.message)
             raise
 
-    return Mount(open_it, mount.read_only, uses_network=_uses_network(name, mount.place))
+    uses_network = _uses_network(name, mount.place)
+    reads = files(name, mount.place, opening) if name.kind.cannot is not None else None
+    return Mount(open_it, mount.read_only, uses_network=uses_network, reads=reads)
 
 
 def maker(name: str, key: str) -> Callable[..., Any]:

@@ -158,7 +158,12 @@ class WhatADoorAsks(Trees):
         self.tree = SFTPServerMountedStorage(parts[0], {b"/a": Anywhere(), b"/b": self.fail_to_open})
         self.assertIsNone(self.tree.territory())
         self.tree = SFTPServerMountedStorage(parts[0], {b"/b": self.fail_to_open})
-        self.assertIsNone(self.tree.territory())  # it may need files of the host when it comes back
+        self.assertEqual(len(self.tree.territory() or ()), 1)
+        self.assertIn("/etc/resolv.conf", self.tree.reads())  # for when it comes back
+        self.tree = SFTPServerMountedStorage(parts[0], {b"/b": Mount(self.fail_to_open, reads=["/f"])})
+        self.assertEqual((len(self.tree.territory() or ()), self.tree.reads()[-1]), (1, "/f"))
+        self.tree = SFTPServerMountedStorage(parts[0], {b"/b": Mount(self.fail_to_open, reads=None)})
+        self.assertIsNone(self.tree.territory())  # what it may need is not known
         self.tree = SFTPServerMountedStorage(parts[0], {b"/b": Mount(self.fail_to_open, uses_network=False)})
         self.assertEqual(len(self.tree.territory() or ()), 1)
 

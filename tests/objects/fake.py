@@ -45,8 +45,8 @@ class FakeS3(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, context: ssl.SSLContext | None = None) -> None:
-        super().__init__((LOOPBACK, 0), Answering)
+    def __init__(self, context: ssl.SSLContext | None = None, port: int = 0) -> None:
+        super().__init__((LOOPBACK, port), Answering)
         if context is not None:
             self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.buckets: dict[str, dict[str, Object]] = {}

@@ -11,6 +11,7 @@ from _thread import allocate_lock  # threading would be most of the import
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage, moves_by_descriptor, moves_by_promise
 from pysftpserver.failures import show
+from pysftpserver.host import connecting
 from pysftpserver.pysftpexceptions import (
     SSH2_FX_CONNECTION_LOST,
     SSH2_FX_NO_CONNECTION,
@@ -21,7 +22,7 @@ from pysftpserver.pysftpexceptions import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     Opener = Callable[[], SFTPAbstractServerStorage]
@@ -39,7 +40,9 @@ class Mount:
 
     storage: the storage, or a function that opens one. It is called when the storage is needed for the first
     time, and again if it has raised. read_only: refuse every change. uses_network: of a storage that a
-    function opens, whether it talks to other hosts; None: it may. The tree sets point, the path where it is
+    function opens, whether it talks to other hosts; None: it may. reads: paths of what such a function reads
+    on this host, besides what connecting takes, for a sandbox that is entered while the storage is away;
+    None: that is not known, and then files are not confined. The tree sets point, the path where it is
     mounted, and is_parent, whether other storages are mounted below that.
     """
 
@@ -49,8 +52,10 @@ class Mount:
         read_only: bool = False,
         *,
         uses_network: bool | None = None,
+        reads: Sequence[str] | None = (),
     ) -> None:
         self.read_only = read_only
+        self._reads = reads
         self.point = b"/"
         self.is_parent = False
         self.pause = PAUSE
@@ -74,6 +79,19 @@ class Mount:
         """Whether it talks to other hosts, or may."""
         return self.is_remote if self.opened is None else self.opened.uses_network
 
+    def territory(self) -> Sequence[int] | None:
+        """As of the storage; nothing while it is away."""
+        try:
+            return self.storage().territory()
+        except SFTPException:
+            return None if self._reads is None and self.is_remote else ()
+
+    def reads(self) -> Sequence[str]:
+        """The same."""
+        if self.opened is not None:
+            return self.opened.reads()
+        return [*connecting.files(), *(self._reads or ())] if self.is_remote else ()
+
     def storage(self) -> SFTPAbstractServerStorage:
         """The storage, opened if need be. Raises SFTPUnavailable while it is away."""
         storage = self.opened
@@ -85,7 +103,8 @@ class Mount:
         with self._lock:
             if self._failure is not None and time.monotonic() < self._retry_at:
                 raise self._unavailable() from self._failure
-            if self._opener is not None and (self.opened is None or self._is_doubtful):
+            is_wanted = self._is_doubtful and not getattr(self.opened, "keeps_trying", False)
+            if self._opener is not None and (self.opened is None or is_wanted):
                 lost = self.opened
                 try:
                     self.opened = self._opener()

@@ -106,12 +106,28 @@ def found(environment: Mapping[str, str], profile: str | None, region: str, pati
     return _of_instance()
 
 
+def files(environment: Mapping[str, str], profile: str | None) -> list[str] | None:
+    """Paths of what found() reads; None: it runs a program."""
+    if setting(environment, profile, "credential_process"):
+        return None
+    paths = [path for path in shared_paths(environment) if os.path.exists(path)]
+    for variable in ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"):
+        if environment.get(variable):
+            paths.append(os.path.dirname(environment[variable]))  # where tokens are replaced
+    return paths
+
+
+def shared_paths(environment: Mapping[str, str]) -> list[str]:
+    """Where the credentials file and the configuration file are, if they are there."""
+    own = os.path.join(environment.get("HOME", "/"), ".aws")
+    variables = (("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ("AWS_CONFIG_FILE", "config"))
+    return [environment.get(variable) or os.path.join(own, name) for variable, name in variables]
+
+
 def shared_files(environment: Mapping[str, str]) -> list[configparser.RawConfigParser]:
     """The credentials file and the configuration file, as far as they can be read."""
-    home = environment.get("HOME", "/")
     texts = []
-    for variable, name in (("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ("AWS_CONFIG_FILE", "config")):
-        path = environment.get(variable) or os.path.join(home, ".aws", name)
+    for path in shared_paths(environment):
         if os.path.exists(path):
             with contextlib.suppress(ValueError):
                 texts.append(_parsed(path))

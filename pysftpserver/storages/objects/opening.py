@@ -102,7 +102,9 @@ def open_store(name: Name, settings: Settings) -> S3:
         keys = credentials.in_file(given["credentials"], profile or "default")
         find = lambda: keys  # noqa: E731
     sign = Signature4(credentials.KeysOnCall(find), region, authority, web.is_safe)
-    return S3(web, sign, name.bucket, f"/{name.bucket}" if is_path else "")
+    store = S3(web, sign, name.bucket, f"/{name.bucket}" if is_path else "")
+    store.reads = [] if "credentials" in given else credentials.files(environment, profile)
+    return store
 
 
 def _place(endpoint: str, has_path: bool = False) -> tuple[str, str, str]:

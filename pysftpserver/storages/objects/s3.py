@@ -79,6 +79,8 @@ class S3:
         self._web, self._sign, self._bucket, self._base = web, sign, bucket, base
         self.is_conditional = True  # until the store says that it knows no conditions
         self.copies_parts = True
+        #: Paths of what is read later, for credentials; None: a program hands them out.
+        self.reads: list[str] | None = []
 
     # --- requests ---------------------------------------------------------------------------------------
 
@@ -430,6 +432,10 @@ class S3:
     def patience(self) -> float:
         """Seconds that a request may wait in all."""
         return self._web.patience
+
+    def prepare(self) -> None:
+        """Load what is needed to connect."""
+        self._web.prepare()
 
     def close(self) -> None:
         """Close the idle connections."""

@@ -258,11 +258,15 @@ class Web:
             connection.close()
 
     def _new(self, patience: float) -> http.client.HTTPConnection:
-        if not self.is_safe:
-            return http.client.HTTPConnection(self.host, self._port, timeout=patience)
+        self.prepare()
         if self._context is None:
-            self._context = ssl.create_default_context(cafile=self._ca_file)
+            return http.client.HTTPConnection(self.host, self._port, timeout=patience)
         return http.client.HTTPSConnection(self.host, self._port, timeout=patience, context=self._context)
+
+    def prepare(self) -> None:
+        """Load the certificates."""
+        if self.is_safe and self._context is None:
+            self._context = ssl.create_default_context(cafile=self._ca_file)
 
     def close(self) -> None:
         """Close the idle connections."""

@@ -82,12 +82,16 @@ class SSH:
         lines = [line.strip() for line in self._words.decode("utf-8", "replace").splitlines()]
         return one_line("; ".join([line.rstrip(".") for line in lines if line][-LAST_LINES:]))
 
-    def end(self) -> None:
-        """Close the pipes, which ends it; kill it if that is not enough. May be called again."""
-        self.forget_password()
+    def close_pipes(self) -> None:
+        """Close them, because ssh has to end or because another process has them as well."""
         for descriptor in {self.reading, self.writing, self.errors} - {-1}:
             os.close(descriptor)
         self.reading = self.writing = self.errors = -1
+
+    def end(self) -> None:
+        """Close the pipes, which ends it; kill it if that is not enough. May be called again."""
+        self.forget_password()
+        self.close_pipes()
         if self._is_waited_for:
             return
         self._is_waited_for = True

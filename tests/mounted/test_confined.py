@@ -1,0 +1,114 @@
+"""A session on several storages is confined although one of them is away, and that one comes back."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+
+from tests.differential.compare import sftp_server
+from tests.objects.fake import FakeS3
+from tests.objects.stores import CREDENTIALS, NO_OTHERS
+from tests.proxy.servers import script
+from tests.support import packets as sftp
+from tests.support.cases import InAPlace
+from tests.support.doors import Door, DoorCase, Wire
+from tests.support.forked import environment
+from tests.support.packets import string
+from tests.support.paths import ROOT
+from tests.support.ports import free_port
+from tests.support.processes import is_alive
+from tests.support.waiting import until
+
+SERVE = f"""
+import sys
+sys.path.insert(0, {os.fspath(ROOT)!r})
+from pysftpserver.cli import pysftpsite
+from pysftpserver.storages.mounted import mount
+mount.PAUSE = 0.0
+raise SystemExit(pysftpsite.main(sys.argv[1:]))
+"""
+GONE = b"The storage of /far is not available; try again later"
+
+
+class Confined(DoorCase, InAPlace):
+    def setUp(self) -> None:
+        super().setUp()
+        self.top, self.far = self.place / "top", self.place / "far"
+        for directory in (self.top, self.far):
+            directory.mkdir()
+            (directory / "f").write_text(directory.name)
+
+    def serve(self, name: str, **variables: str) -> tuple[Door, Wire]:
+        """A session whose /far is the storage with this name."""
+        site = self.place / "site.toml"
+        site.write_text(f'storage = "jail:{self.top}"\n[[mount]]\npath = "/far"\nstorage = "{name}"\n')
+        their_in, our_out = os.pipe()
+        our_in, their_out = os.pipe()
+        argv = [sys.executable, "-c", SERVE, "-l", str(self.place / "log"), str(site)]
+        door = self.start_door(argv, self.place / "log", their_in, their_out, env=environment(**variables))
+        for descriptor in (their_in, their_out):
+            os.close(descriptor)
+        for descriptor in (our_in, our_out):
+            self.addCleanup(os.close, descriptor)
+        wire = Wire(our_in, our_out)
+        wire.hello()
+        self.assert_confined(door)
+        return door, wire
+
+    def assert_confined(self, door: Door) -> None:
+        line = next(line for line in door.log().splitlines() if "sandbox: " in line)
+        for words in ("files beneath the storage only", "no programs"):
+            self.assertIn(words, line)
+
+    def stat(self, wire: Wire, path: bytes) -> str:
+        return wire.ask("stat", string(path)).kind
+
+    def test_another_sftp_server_that_is_away_at_first_and_lost_again(self) -> None:
+        programs = self.place / "programs"
+        programs.mkdir()
+        here, pid = self.place / "here", self.place / "pid"
+        server = f"exec {shlex.join([sftp_server()])}"
+        script(programs / "ssh", f"test -e {here} || exit 1\necho $$ > {pid}\n{server}")
+        path = f"{programs}:{os.environ['PATH']}"
+        door, wire = self.serve(f"sftp://server{self.far}", PATH=path)
+        self.assertEqual((self.stat(wire, b"/f"), self.stat(wire, b"/far/f")), ("attrs", "status"))
+        here.touch()
+        handle = self.open(wire, b"/far/f")
+        first = int(pid.read_text())
+        os.kill(first, signal.SIGKILL)
+        until(lambda: not is_alive(first), "ssh has ended")
+        self.assertEqual(wire.ask("fstat", handle).kind, "status")
+        self.assertEqual((self.stat(wire, b"/far/f"), self.stat(wire, b"/far/f")), ("attrs", "attrs"))
+        self.assertNotEqual(self.open(wire, b"/far/f"), b"")
+        self.assertEqual(wire.ask("fstat", handle).kind, "status")  # it is another connection's
+        self.assertEqual(wire.ask("close", handle).kind, "status")
+        second = int(pid.read_text())
+        self.assertNotEqual(first, second)
+        door.kill()
+        until(lambda: not is_alive(second), "ssh ends with the session")
+
+    def open(self, wire: Wire, path: bytes) -> bytes:
+        reply = wire.ask("open", string(path), sftp.u32(sftp.READ), sftp.NO_ATTRS)
+        self.assertEqual(reply.kind, "handle")
+        return string(reply.content)
+
+    def test_an_object_store_that_is_away_at_first(self) -> None:
+        port = free_port()
+        name = f"s3://b/p?endpoint=http://localhost:{port}&timeout=0.2&spool={self.place}"
+        _, wire = self.serve(name, **NO_OTHERS, **CREDENTIALS)
+        self.assertEqual((self.stat(wire, b"/f"), self.stat(wire, b"/far/f")), ("attrs", "status"))
+        store = FakeS3(port=port)
+        self.addCleanup(store.close)
+        store.buckets["b"], store.uploads["b"] = {}, {}
+        flags = sftp.u32(sftp.WRITE | sftp.CREAT)
+        opened = wire.ask("open", string(b"/far/new"), flags, sftp.NO_ATTRS)
+        self.assertEqual(opened.kind, "handle", opened)
+        handle = string(opened.content)
+        far = 20 << 20  # bytes: in the spool
+        for offset in (far, 0):
+            done = wire.ask("write", handle, sftp.u64(offset), string(b"content"))
+            self.assertEqual(done.content, 0, done)
+        self.assertEqual(wire.ask("close", handle).content, 0)
+        self.assertEqual(len(store.buckets["b"]["p/new"].content), far + 7)
