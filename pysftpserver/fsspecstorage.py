@@ -106,7 +106,7 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
             return SFTPNotFound()
         if isinstance(error, PermissionError):
             answer = SFTPForbidden()
-        elif isinstance(error, (ConnectionError, TimeoutError)):
+        elif isinstance(error, (ConnectionError, TimeoutError)) or _is_of_gateway(error):
             answer = SFTPUnavailable("The storage does not answer; try again later")
         elif isinstance(error, (NotImplementedError, _io_unsupported())):
             answer = SFTPUnsupported("The file system cannot do that")
@@ -528,6 +528,11 @@ class ReadOnlyFsspecStorage(SFTPServerFsspecStorage):
 
     def rename(self, old: bytes, new: bytes) -> None:  # type: ignore[override]
         self._check_writable()
+
+
+def _is_of_gateway(error: BaseException) -> bool:
+    """Whether an HTTP library says that the server is not there: 502, 503 or 504."""
+    return getattr(error, "status", None) in (502, 503, 504)
 
 
 def _io_unsupported() -> type[Exception]:

@@ -27,6 +27,14 @@ from tests.support.paths import IN_MEMORY
 NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
+class Answered(Exception):
+    """What an HTTP library raises for an answer."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(status, words)
+        self.status = status
+
+
 class StoreFile(AbstractBufferedFile):  # type: ignore[misc]
     """A file of Store: its parts become an object when they are committed."""
 
@@ -195,6 +203,7 @@ class OnAStore(Files):
         for failure, kind in (
             (TimeoutError("geheim"), SFTPUnavailable),
             (ConnectionResetError("https://me:geheim@host/?token=geheim"), SFTPUnavailable),
+            (Answered(503, "geheim"), SFTPUnavailable),
             (RuntimeError("bad key geheim"), SFTPFailure),
             (PermissionError("geheim"), SFTPForbidden),
             (FileNotFoundError("geheim"), SFTPNotFound),

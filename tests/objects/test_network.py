@@ -9,11 +9,14 @@ from __future__ import annotations
 import itertools
 import os
 import socket
+import tempfile
 import time
 from unittest import mock
 from urllib.parse import urlsplit
 
-from pysftpserver.pysftpexceptions import SFTPException, status_of
+from pysftpserver.mountedstorage import SFTPServerMountedStorage
+from pysftpserver.pysftpexceptions import SFTPException, SFTPUnavailable, status_of
+from pysftpserver.storage import SFTPServerStorage
 from pysftpserver.storages.objects import reading, signing
 from tests.objects.stores import SECRET
 from tests.objects.test_uploads import CREATE, MIB, UploadCase
@@ -164,6 +167,23 @@ class Down(NetworkCase):
                 self.order(direction, order, after)
                 self.assertTrue(self.get() == self.content)
                 self.assert_was_ordered()
+
+    def test_a_mount_whose_gateway_finds_no_store_is_away_and_is_tried_again(self):
+        storage = self.storage
+        self.put_object("f", b"content")
+        with tempfile.TemporaryDirectory() as directory:
+            tree = SFTPServerMountedStorage(SFTPServerStorage(directory), {b"/far": storage})
+            for status in (b"502 Bad Gateway", b"503 Service Unavailable", b"504 Gateway Timeout"):
+                with self.subTest(status):
+                    self.order(DOWN, BUSY.replace(b"503 Slow Down", status), times=None)
+                    impatient = mock.patch.object(storage._store._web, "patience", 0.3)
+                    with impatient, self.assertRaises(SFTPUnavailable):
+                        tree.stat(b"/far/f")
+                    self.in_order_again()
+                    with self.assertRaisesRegex(SFTPUnavailable, "^The storage of /far is not available"):
+                        tree.stat(b"/far/f")  # not asked
+                    tree._tree.mounts[1]._retry_at = 0.0  # the pause is over
+                    self.assertEqual(tree.stat(b"/far/f").size, 7)
 
     def test_what_is_always_cut_fails_with_words_and_the_session_goes_on(self):
         for order in (RESET, CLOSE):

@@ -21,6 +21,7 @@ TRANSIENT = frozenset(
     "InternalError OperationAborted RequestTimeout ServiceUnavailable SlowDown TooManyRequests".split()
 )
 AGAIN = frozenset((408, 429, 500, 502, 503, 504))
+GATEWAY = frozenset((502, 503, 504))
 _NOT_FOUND = frozenset(("NoSuchKey", "NotFound", "BlobNotFound"))
 _CHANGED = frozenset(
     ("", "PreconditionFailed", "ConditionalRequestConflict", "BlobAlreadyExists", "ConditionNotMet")
@@ -59,6 +60,10 @@ class Refused(SFTPFailure):
         self.http_status, self.code = status, code
 
 
+class Gone(Refused, SFTPUnavailable):
+    """A gateway answered in the place of the store, or the store itself without a reason: it is away."""
+
+
 class Missing(SFTPNotFound):
     """The object does not exist."""
 
@@ -95,10 +100,11 @@ def refusal(status: int, code: str, region: str = "") -> Exception:
         return Refused(status, code, _WORDS[code])
     if status in (401, 403) or code == "AccessDenied":
         return SFTPForbidden(f"The store denies access{_of(code)}")
+    kind = Gone if status in GATEWAY and not code else Refused
     if status in (429, 503):
-        return Refused(status, code, f"The store is busy ({code or status}); try again later")
+        return kind(status, code, f"The store is busy ({code or status}); try again later")
     if status in AGAIN:
-        return Refused(status, code, f"The store has a fault or is busy ({code or status}); try again later")
+        return kind(status, code, f"The store has a fault or is busy ({code or status}); try again later")
     return Refused(status, code, f"The store refused the request ({code or status})")
 
 
