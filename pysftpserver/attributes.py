@@ -56,9 +56,12 @@ class SFTPAttributes:
     @classmethod
     def from_stat(cls, st: os.stat_result) -> SFTPAttributes:
         """All fields, from what os.stat() and its relatives return."""
+        attrs = cls.__new__(cls)  # without __init__(), whose call takes as long as the rest of this
         # The tuple face of stat_result holds whole seconds already and costs no floats.
-        mode, _, _, nlink, uid, gid, size, atime, mtime, _ = st
-        return cls(size, uid, gid, mode, atime, mtime, nlink)  # type: ignore[arg-type]
+        mode, _, _, attrs.nlink, attrs.uid, attrs.gid, attrs.size, atime, mtime, _ = st
+        attrs.permissions, attrs.atime, attrs.mtime = mode, atime, mtime  # type: ignore[assignment]
+        attrs.extended = 0
+        return attrs
 
     def is_empty(self) -> bool:
         """Whether no field is set."""

@@ -54,10 +54,8 @@ def serve_transfers(session: Session, buffer: memoryview, start: int, end: int) 
     """
     output, limit = session.output, session.queue_limit
     most_data, most_packet = session.limits.data, session.limits.packet
-    handles, storage = session.handles.opened, session.storage
-    write, table = storage.write, session.handles
-    promises = storage.window > 0
-    reads_late, writes_late = promises and table.promises_reads, promises and table.promises_writes
+    table, storage = session.handles, session.storage
+    handles, write = table.opened, storage.write
     while end - start >= TRANSFER_HEADER and output.size <= limit and not session.stopping:
         length, kind, request_id, name_size, name, offset, count = transfer_at(buffer, start)
         file = handles.get(name)
@@ -68,6 +66,7 @@ def serve_transfers(session: Session, buffer: memoryview, start: int, end: int) 
             if kind == SSH2_FXP_READ and length == TRANSFER_LENGTH and count:
                 if file.descriptor is None:
                     wanted = min(count, most_data)
+                    reads_late = storage.window > 0 and table.promises_reads
                     promise = storage.promise_read(file.object, offset, wanted) if reads_late else None
                     if promise is None:
                         break
@@ -92,6 +91,7 @@ def serve_transfers(session: Session, buffer: memoryview, start: int, end: int) 
                     break
                 if not file.takes_views:
                     chunk = buffer[stop - count : stop]
+                    writes_late = storage.window > 0 and table.promises_writes
                     promise = storage.promise_write(file.object, offset, chunk) if writes_late else None
                     if promise is None:
                         break

@@ -87,6 +87,7 @@ class Limits:
 
     Take what is not given from the table's defaults. Raises ValueError for a name that is not in the table
     and for a value out of its range.
+    data: the most content that a READ or a WRITE moves, in bytes: a packet less room for the rest.
     """
 
     packet: int
@@ -107,11 +108,7 @@ class Limits:
             raise ValueError(f"no such limit: {', '.join(values)}")
         if self.handles is None:
             self.handles = _descriptor_limit()
-
-    @property
-    def data(self) -> int:
-        """The most content that a READ or a WRITE moves, in bytes: a packet less room for the rest."""
-        return self.packet - (MAX_PACKET - MAX_DATA)
+        self.data = self.packet - (MAX_PACKET - MAX_DATA)
 
     @property
     def harmless(self) -> int:

@@ -185,7 +185,7 @@ class Session:
 
     def send_attrs(self, request_id: int, attrs: SFTPAttributes) -> None:
         """Queue an ATTRS."""
-        self.send(wire.SSH2_FXP_ATTRS, request_id, wire.encode_attributes(attrs))
+        self.output.append(wire.encode_packet(wire.SSH2_FXP_ATTRS, request_id, wire.encode_attributes(attrs)))
 
     def send_name(self, request_id: int, name: bytes) -> None:
         """Queue a NAME with one entry that has no attributes."""

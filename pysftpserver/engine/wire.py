@@ -173,6 +173,8 @@ def attributes_and_end(buf: Buffer, pos: int, end: int) -> tuple[SFTPAttributes,
     flags = u32_at(buf, pos, end)
     pos += 4
     attrs = SFTPAttributes()
+    if not flags:  # what clients send with an OPEN that reads
+        return attrs, pos
     if flags & SSH2_FILEXFER_ATTR_SIZE:
         attrs.size = u64_at(buf, pos, end)
         pos += 8
@@ -284,7 +286,7 @@ length_at = _U32.unpack_from
 """The length that a packet begins with, alone in a tuple. Needs PACKET_HEADER bytes, and checks nothing."""
 
 head_at = _TYPE_AND_ID.unpack_from
-"""Type and id of a request. Needs REQUEST_HEADER bytes, and does not check that."""
+"""Type and id of a request. Needs REQUEST_HEADER bytes, and checks none of it."""
 
 transfer_at = _TRANSFER.unpack_from
 """READ or WRITE at an offset of a buffer, as far as they are alike: length, type, id, length of the handle,
@@ -311,20 +313,23 @@ def encode_u64(value: int) -> bytes:
 
 def encode_attributes(attrs: SFTPAttributes) -> bytes:
     """ATTRS with the fields that are set. Numbers too wide for the wire keep their low bits."""
-    size, uid, gid = attrs.size, attrs.uid, attrs.gid
-    mode, atime, mtime = attrs.permissions, attrs.atime, attrs.mtime
-    owned = uid is not None and gid is not None
-    timed = atime is not None and mtime is not None
-    if owned and timed and size is not None and mode is not None:
+    try:
         return _ALL_ATTRS.pack(
             _ALL_FLAGS,
-            size & _MASK64,
-            uid & _MASK32,  # type: ignore[operator]
-            gid & _MASK32,  # type: ignore[operator]
-            mode & _MASK32,
-            atime & _MASK32,  # type: ignore[operator]
-            mtime & _MASK32,  # type: ignore[operator]
+            attrs.size & _MASK64,  # type: ignore[operator]
+            attrs.uid & _MASK32,  # type: ignore[operator]
+            attrs.gid & _MASK32,  # type: ignore[operator]
+            attrs.permissions & _MASK32,  # type: ignore[operator]
+            attrs.atime & _MASK32,  # type: ignore[operator]
+            attrs.mtime & _MASK32,  # type: ignore[operator]
         )
+    except TypeError:  # a field that is not set
+        return _encode_some(attrs)
+
+
+def _encode_some(attrs: SFTPAttributes) -> bytes:
+    size, uid, gid = attrs.size, attrs.uid, attrs.gid
+    mode, atime, mtime = attrs.permissions, attrs.atime, attrs.mtime
     flags = 0
     fields = []
     if size is not None:

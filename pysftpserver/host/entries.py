@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from stat import S_ISDIR
 
 from pysftpserver.attributes import SFTPAttributes
@@ -15,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
+
+ENCODING = sys.getfilesystemencoding()  # os.fsencode() does the same, at the price of two more calls a name
 
 
 class Place:
@@ -96,7 +99,8 @@ class Listing:
         for entry in self._entries:
             try:
                 # The entry's own stat is relative to the open directory, and follows nothing.
-                return os.fsencode(entry.name), SFTPAttributes.from_stat(entry.stat(follow_symlinks=False))
+                found = entry.stat(follow_symlinks=False)
+                return entry.name.encode(ENCODING, "surrogateescape"), SFTPAttributes.from_stat(found)
             except OSError:
                 continue  # gone since the directory was read
         raise StopIteration

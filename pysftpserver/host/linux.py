@@ -15,6 +15,7 @@ from pysftpserver.failures import one_line
 from pysftpserver.host import libc
 
 OPENAT2 = 437  # the same number on every architecture
+HOW = 24  # bytes of struct open_how
 RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
@@ -61,14 +62,15 @@ def openat2(directory: int, path: bytes, flags: int, mode: int, resolve: int) ->
         how = b"".join(field.to_bytes(8, sys.byteorder) for field in (flags, mode, resolve))
         if len(_hows) < 1000:  # modes come from clients
             _hows[flags, mode, resolve] = how
-    for _ in range(_ATTEMPTS):
-        descriptor: int = _syscall(OPENAT2, directory, path, how, len(how))
-        if descriptor >= 0:
-            return descriptor
+    descriptor: int = _syscall(OPENAT2, directory, path, how, HOW)
+    attempts = 1
+    while descriptor < 0:
         error = libc.get_errno()
-        if error not in (errno.EAGAIN, errno.EINTR):
-            break
-    raise OSError(error, os.strerror(error))
+        if error not in (errno.EAGAIN, errno.EINTR) or attempts == _ATTEMPTS:
+            raise OSError(error, os.strerror(error))
+        attempts += 1
+        descriptor = _syscall(OPENAT2, directory, path, how, HOW)
+    return descriptor
 
 
 def has_openat2() -> bool:
