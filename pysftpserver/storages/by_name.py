@@ -469,8 +469,13 @@ def _answering(storage: Any, connect: Callable[[], None]) -> SFTPAbstractServerS
 
 
 def _class(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+
     make = maker(name.place, "")
-    return make(name.arguments, lambda argument: syntax.filled_arguments(argument, opening.values))  # type: ignore[no-any-return]
+    storage = make(name.arguments, lambda argument: syntax.filled_arguments(argument, opening.values))
+    if not isinstance(storage, SFTPAbstractServerStorage):
+        raise ValueError(f"it makes a {type(storage).__name__}, which is not a storage")
+    return storage
 
 
 def _site(name: Name, opening: Opening) -> SFTPAbstractServerStorage:

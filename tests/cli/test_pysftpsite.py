@@ -155,6 +155,7 @@ class InThisProcess(CommandCase):
             (["--gc", "-R", jail], "--read-only forbids"),
             (["/srv/files"], "unknown storage; write plain"),
             (["s3://key:secret@bucket"], "no credentials in a name"),
+            (['collections:OrderedDict {"a": "secret"}'], "it makes a OrderedDict, which is not a storage"),
             ([f"{jail}/{{folder}}"], "{folder}: no folder is known here"),
             ([f"{jail}/{{user}}", "--user", "a/b"], "not a single name"),
             (["--user", "", jail], "invalid name"),

@@ -184,7 +184,7 @@ class S3:
             raise unclear() from error
         length = number(size or headers.get("content-length"))
         metadata = {name[len(start) :]: value for name, value in headers.items() if name.startswith(start)}
-        return Meta(key, length, mtime, headers.get("etag", ""), metadata)
+        return Meta(key, length, mtime, _needed(headers.get("etag")), metadata)
 
     def put(
         self, key: str, body: Body, only_new: bool = False, metadata: dict[str, str] | None = None
@@ -207,7 +207,7 @@ class S3:
 
     def _put(self, key: str, body: Body, headers: Headers) -> str:
         answer = self._ask("PUT", key, None, headers, body)
-        return answer.headers.get("etag", "")
+        return _needed(answer.headers.get("etag"))
 
     def _must_be_new(self, key: str) -> None:
         """Raise Changed if there is such an object: what is left where a store knows no conditions."""
