@@ -30,7 +30,7 @@ from pysftpserver.pysftpexceptions import (
 )
 from pysftpserver.storages.sftp import replies
 from pysftpserver.storages.sftp.address import TIMEOUT, Address, settings_of
-from pysftpserver.storages.sftp.connection import GONE, Answer, Connection, ConnectionLost
+from pysftpserver.storages.sftp.connection import GONE, OVER, Answer, Connection, ConnectionLost
 from pysftpserver.storages.sftp.process import SSH
 
 TYPE_CHECKING = False
@@ -364,10 +364,12 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
             connection = self._open
         if connection is None:
             raise SFTPUnavailable("The server behind is not connected")
-        if connection.lost is not None and self._ssh is not None:
+        if connection.lost is None or connection.reason == OVER:
+            return connection
+        if self._ssh is not None:
             self._ssh.end()  # its descriptors and its process are of no use any more
             self._ssh = None
-        if connection.lost is not None and self.ends_session:
+        if self.ends_session:
             raise SFTPSessionEnd(f"{self.label}: {connection.reason}")
         return connection
 
@@ -590,7 +592,10 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
     def abandon(self, handle: File) -> None:
         """The same, unless the connection is lost: then the server behind has closed it."""
         if handle.connection is self._open and handle.connection.lost is None:
-            self.close(handle)
+            try:
+                self.close(handle)
+            except ConnectionLost:
+                pass
 
     def fsync(self, handle: File) -> None:
         self._extended(b"fsync@openssh.com", replies.expect_ok, self._name(handle), slowly=True)

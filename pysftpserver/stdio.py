@@ -87,7 +87,12 @@ def serve(
         server.log.write(INFO, f"session opened for {who}")
     numbers = ENDING_SIGNALS if control is None else control.signals
     with _Signals(server, numbers) as signals, _Unblocked(server.fd_in, server.fd_out):
+        waits_long = server.storage.window > 0 or server.storage.uses_network
         try:
+            if waits_long:
+                from pysftpserver.host.watch import here
+
+                here.watch = _Watch(server, signals.wakeup)
             if sandbox:
                 _confine(server, control is None)
             _pump(server, signals.wakeup, control)
@@ -99,6 +104,8 @@ def serve(
             server.end(f"the connection failed: {reason_of(error)}")
         finally:
             server.close()
+            if waits_long:
+                here.watch = None
             if who:
                 server.log.write(INFO, f"session closed for {who}")
     return EXIT_CLEAN if server.ended is None else EXIT_BROKEN
@@ -139,7 +146,7 @@ def _pump(server: SFTPServer, wakeup: int, control: Control | None) -> None:
                 control.sent += sent
             if paused and (not output.size or output.promised and output.size <= server.queue_limit):
                 continue  # there may be more complete packets in the buffer
-        if server.ended is not None or (at_eof and not output.size):
+        if server.stopping or server.ended is not None or (at_eof and not output.size):
             return
         if end == BUFFER and start:
             view[: end - start] = view[start:end]
@@ -180,6 +187,27 @@ def _reader_watch(server: SFTPServer) -> Callable[[], None]:
         server.stopping = server.stopping or bool(poll.poll(0))
 
     return stop_if_gone
+
+
+class _Watch:
+    """What host.watch has: a signal or the reader's going away ends the session, whatever it waits for."""
+
+    def __init__(self, server: SFTPServer, wakeup: int) -> None:
+        self._server = server
+        self._wakeup = wakeup
+        self._stop_if_gone = _reader_watch(server)
+        self.descriptors = {server.fd_out: 0}
+        if wakeup >= 0:
+            self.descriptors[wakeup] = select.POLLIN
+
+    def is_over(self) -> bool:
+        return self._server.stopping
+
+    def look(self) -> bool:
+        if self._wakeup >= 0:
+            _receive(self._wakeup, memoryview(bytearray(64)))
+        self._stop_if_gone()
+        return self._server.stopping
 
 
 def _receive(descriptor: int, room: memoryview) -> int | None:
