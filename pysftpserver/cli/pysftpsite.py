@@ -138,8 +138,6 @@ def serve_session(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:
     meant.check_places(options)
     storage = meant.open()
     try:
-        if hasattr(storage, "ends_session"):  # another server, without which there is nothing left to serve
-            storage.ends_session = True
         session.set_home(storage, options["start_directory"], "storage")
         return session.serve(PROG, storage, log, options)
     except SFTPException as error:
