@@ -41,16 +41,7 @@ if TYPE_CHECKING:
 
 MAGIC = frozenset("*?[")  # what some methods of fsspec take for patterns
 _NUMBERS: dict[type, int] = {FileExistsError: errno.EEXIST, IsADirectoryError: errno.EISDIR}
-TIMES = (
-    "mtime",
-    "LastModified",
-    "last_modified",
-    "Last-Modified",
-    "modified",
-    "updated",
-    "date_time",
-    "created",
-)
+TIMES = "mtime LastModified last_modified Last-Modified modified updated date_time created".split()
 
 
 class FsspecError(Exception):
