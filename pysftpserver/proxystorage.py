@@ -356,7 +356,8 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
     def _connection(self) -> Connection:
         """The connection. Raises SFTPUnavailable if there is none, SFTPSessionEnd once it was lost."""
         connection = self._open
-        if self.keeps_trying and (connection is None or connection.lost is not None):
+        is_lost = connection is None or connection.lost is not None and connection.reason != OVER
+        if is_lost and self.keeps_trying:
             try:
                 self.connect(HURRY)
             except SFTPUnavailable as error:  # whose words are the operator's

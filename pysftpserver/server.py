@@ -89,6 +89,8 @@ class SFTPServer(Session):
         self.hook = hook
         self.fd_in = fd_in
         self.fd_out = fd_out
+        if hasattr(storage, "ends_session"):  # another server, without which there is nothing left to serve
+            storage.ends_session = True
         self._extensions = offered(type(storage))
         if storage.lacks:
             found = self._extensions.items()

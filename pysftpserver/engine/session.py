@@ -15,6 +15,7 @@ from pysftpserver.engine import wire
 from pysftpserver.engine.handles import HandleTable
 from pysftpserver.engine.segments import OutputQueue
 from pysftpserver.engine.wire import SSH2_FX_OK
+from pysftpserver.failures import one_line
 from pysftpserver.pysftpexceptions import (
     SFTPBadMessage,
     SFTPFailure,
@@ -159,8 +160,9 @@ class Session:
 
     def _status(self, request_id: int, status: int, message: bytes | None) -> bytes:
         if status > wire.SSH2_FX_EOF:
-            text = wire.STATUS_MESSAGES.get(status, b"Unknown error")
-            self.log.info(f"sent status {text.decode()}")
+            text = wire.STATUS_MESSAGES.get(status, b"Unknown error").decode()
+            words = one_line((message or b"").decode("utf-8", "replace"))
+            self.log.info(f"sent status {text}" + (f": {words}" if words not in ("", text) else ""))
         if message is None:
             return wire.encode_usual_status(request_id, status)
         return wire.encode_status(request_id, status, message)

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Watch(Protocol):
-        """descriptors: what becomes ready when the session may be over, with the events of poll(2)."""
-
-        descriptors: Mapping[int, int]
+        @property
+        def descriptors(self) -> Mapping[int, int]:
+            """What becomes ready when the session may be over, with the events of poll(2)."""
 
         def is_over(self) -> bool:
             """Whether the session is over, as far as it is known."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 
 from pysftpserver.failures import BadInput
-from pysftpserver.storages import by_name
+from pysftpserver.storages import by_name, reach
 from pysftpserver.storages.by_name import NOBODY, SCHEMES, Name, Opening
 
 TYPE_CHECKING = False
@@ -68,7 +68,7 @@ class Storages:
         """
         name = by_name.parse(text, key, known)
         if name.scheme == by_name.CLASS:
-            by_name.prepare(name, key, Opening())
+            reach.prepare(name, key, Opening())
 
     def try_out(self, text: str, key: str, *known: str) -> None:
         """Raise for a name that cannot be used; the storage is opened if it needs no values for known."""
@@ -82,7 +82,7 @@ class Storages:
         """Import what the storage needs, as far as it is known without a value for known."""
         name = by_name.parse(text, key, known)
         if name.scheme != by_name.SITE or not name.fields:
-            by_name.prepare(name, key, Opening(dict.fromkeys(known, "user")))
+            reach.prepare(name, key, Opening(dict.fromkeys(known, "user")))
 
     def scheme(self, text: str, key: str) -> str:
         """Which of schemes a name has."""
@@ -90,11 +90,11 @@ class Storages:
 
     def uses_network(self, text: str, key: str, values: Mapping[str, str] = NOBODY) -> bool:
         """Whether the storage talks to other hosts, or may."""
-        return by_name.uses_network(by_name.parse(text, key, tuple(values)), key, Opening(values))
+        return reach.uses_network(by_name.parse(text, key, tuple(values)), key, Opening(values))
 
     def directories(self, text: str, key: str, values: Mapping[str, str] = NOBODY) -> list[str]:
         """The directories of this host that are jails in it."""
-        return by_name.directories(by_name.parse(text, key, tuple(values)), key, Opening(values))
+        return reach.directories(by_name.parse(text, key, tuple(values)), key, Opening(values))
 
     def is_directory(self, text: str, key: str) -> bool:
         """Whether the storage is a directory of this host and nothing else, without a state of its own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import subprocess
@@ -9,10 +10,12 @@ import tempfile
 import unittest
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.engine.log import VERBOSE
 from pysftpserver.engine.requests import EXTENDED_REQUESTS, REQUESTS
+from pysftpserver.pysftpexceptions import SFTPFailure
 from pysftpserver.storage import SFTPServerStorage
 from tests.support import packets
 from tests.support import packets as sftp
@@ -155,6 +158,18 @@ class Access(unittest.TestCase):
             client.ask("mkdir", sftp.BODIES["mkdir"])
             with self.subTest(options):
                 self.assertEqual(client.lines(VERBOSE), [words, "sent status Permission denied"])
+
+    def test_a_failure_is_logged_with_the_words_that_the_client_gets(self):
+        client = Client(Whole())
+        for error, words in (
+            (SFTPFailure("The store is\nbusy"), "sent status Failure: The store is\\nbusy"),
+            (SFTPFailure(), "sent status Failure"),
+            (FileNotFoundError(errno.ENOENT, ""), "sent status No such file"),
+        ):
+            client.log.clear()
+            with self.subTest(words), mock.patch.object(Whole, "rm", side_effect=error):
+                client.ask("remove", string(b"/f"))
+                self.assertEqual(client.lines(VERBOSE)[-1], words)
 
     def test_a_refused_request_reaches_no_storage_even_if_it_is_logged(self):
         storage = Whole()

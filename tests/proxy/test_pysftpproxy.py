@@ -129,7 +129,8 @@ class Sessions(ProxyCase):
 
     def test_end_when_the_server_behind_says_nothing_for_so_long(self) -> None:
         (self.root / "f").write_bytes(b"content")
-        door, wire = self.serve("--timeout", "1", "server")
+        # The option goes before the name.
+        door, wire = self.serve("--timeout", "1", "sftp://server?timeout=600")
         self.open(wire, self.root / "f")
         os.kill(self.ssh(), signal.SIGSTOP)
         try:

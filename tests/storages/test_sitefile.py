@@ -6,7 +6,7 @@ import os
 
 from pysftpserver.failures import BadInput
 from pysftpserver.mountedstorage import SFTPServerMountedStorage
-from pysftpserver.storages import by_name, sitefile
+from pysftpserver.storages import by_name, reach, sitefile
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.support.cases import InAPlace
 
@@ -83,8 +83,8 @@ class What(InAPlace):
         self.assertFalse(storage.uses_network)
         self.assertRegex(told[0], r"site\.toml: line 8: storage: /nowhere/at/all: no such file")
         name = by_name.parse(site, "NAME")
-        self.assertFalse(by_name.uses_network(name, "NAME", opening))
-        jails = by_name.directories(name, "NAME", opening)
+        self.assertFalse(reach.uses_network(name, "NAME", opening))
+        jails = reach.directories(name, "NAME", opening)
         self.assertEqual(jails, [f"{self.place}/{one}/al" for one in ("top", "shared")] + ["/nowhere/at/all"])
 
     def test_one_storage_alone_is_itself(self) -> None:
