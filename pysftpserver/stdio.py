@@ -111,6 +111,8 @@ def _confine(server: SFTPServer, is_first: bool) -> None:
     """
     from pysftpserver.host.sandbox import confine
 
+    if server.checksums:
+        import pysftpserver.engine.checksums  # noqa: F401 -- nothing can be imported afterwards
     storage = server.storage
     territory = storage.territory()
     level = confine(territory, server.read_only, storage.uses_network, storage.reads())

@@ -344,7 +344,7 @@ class TheContractCanFail(unittest.TestCase):
     def test_every_method_that_a_storage_can_leave_out_is_known_to_the_contract(self) -> None:
         with_defaults = {"realpath", "userhome", "username", "groupname"}
         with_defaults |= {"fileno", "territory", "abandon", "spoil", "check_root", "sync_directory"}
-        with_defaults |= {"promise_read", "promise_write", "copy_range", "release"}
+        with_defaults |= {"promise_read", "promise_write", "copy_range", "checksum", "release"}
         methods = {
             name
             for name, value in vars(abstractstorage.SFTPAbstractServerStorage).items()

@@ -133,6 +133,12 @@ ACCESS_OPTIONS = (
         help="Umask for new files and directories, in octal. The default is the umask that the command "
         "inherits.",
     ),
+    Option(
+        "--checksums",
+        help="Answer requests for checksums of files: the extension check-file, and the commands md5sum, "
+        "sha1sum, sha224sum, sha256sum, sha384sum, sha512sum and crc32 with one path. The default is to "
+        "refuse them.",
+    ),
 )
 
 #: The log of the commands that serve one directory or database.
@@ -288,6 +294,7 @@ def serve(prog: str, storage: SFTPAbstractServerStorage, log: SFTPLog, options: 
         deny=options["deny_requests"],
         limits=Limits(**{limit.name: options[option.name] for limit, option in limits}),
         allow_setid=options["allow_setid"],
+        checksums=options["checksums"],
     )
     if not gc.isenabled():  # the command has switched it off for its start
         gc.freeze()
