@@ -7,6 +7,7 @@ import functools
 import itertools
 import os
 import random
+import zlib
 from unittest import mock
 
 from pysftpserver.contract.base import FAILED, NOT_FOUND, ContractBase, needs
@@ -45,11 +46,10 @@ class FileRules(ContractBase):
                 known = self.storage.checksum(path, algorithm)
                 if known is not None:
                     self.assertEqual(known, digest.digest(), f"checksum({path!r}, {algorithm!r})")
-                rest = sftpstring(algorithm.encode()) + bytes(20)
-                seen = self.client.ask(
-                    SSH2_FXP_EXTENDED, sftpstring(b"check-file-name"), sftpstring(path), rest
-                )
-                self.assertEqual(get_sftpextended(seen), sftpstring(algorithm.encode()) + digest.digest())
+            rest = sftpstring(b"crc32") + bytes(20)
+            asked = sftpstring(b"check-file-name"), sftpstring(path), rest
+            told = get_sftpextended(self.client.ask(SSH2_FXP_EXTENDED, *asked))
+            self.assertEqual(told, sftpstring(b"crc32") + zlib.crc32(content).to_bytes(4, "big"))
 
     @needs("open", "read", "close", "write", "fstat")
     def test_a_checksum_is_never_that_of_what_a_session_has_not_closed_yet(self) -> None:
