@@ -25,7 +25,7 @@ ESCAPED = {b"\\": b"\\\\", b"\n": b"\\n", b"\r": b"\\r"}
 
 
 class Refused(Exception):
-    """The command is one of these and cannot be answered. The text says why."""
+    """The command is one of these, and has not exactly one path, or what only a shell could make one of."""
 
 
 class Output:
@@ -103,7 +103,7 @@ def understood(command: bytes) -> Command | None:
     if word not in WORDS:
         return None
     if not words or len(operands) > 1 or any(not one or one.startswith(b"-") for one in operands):
-        raise Refused(f"{word.decode()}: give exactly one path, quoted as for a shell, and no options")
+        raise Refused
     return Sum(word, operands[0] if operands else None)
 
 

@@ -118,7 +118,7 @@ class Understanding(unittest.TestCase):
             b"sha1sum {a,b}",
             b"sha256sum [a]",
         ):
-            with self.subTest(wrong), self.assertRaisesRegex(Refused, "^[a-z0-9]+sum: give exactly one path"):
+            with self.subTest(wrong), self.assertRaises(Refused):
                 understood(wrong)
 
     def test_rclones_questions_have_a_posix_shells_answers(self):
