@@ -315,9 +315,7 @@ def checksum_command(options: dict[str, Any]) -> Command | None:
     try:
         return sums.understood(os.environb.get(b"SSH_ORIGINAL_COMMAND", b""))
     except sums.Refused:
-        raise BadInput(
-            "give a command for checksums one path, quoted as for a shell, and nothing else"
-        ) from None
+        raise BadInput("give a command for checksums one path only, quoted as for a shell") from None
 
 
 def answer(server: SFTPServer, command: Command, sandbox: bool, name: str | None) -> int:

@@ -49,7 +49,7 @@ class TestCommands(ServedCase):
     def test_nothing_else_is_run(self) -> None:
         for command in ("md5sum a b", "md5sum $(id)", "md5sum f > g"):
             run = self.ssh(command, status=2)
-            self.assertIn("one path, quoted", run.err)
+            self.assertIn("one path only, quoted", run.err)
         for command in ("id", "/usr/bin/md5sum f"):
             self.assertEqual(self.ssh(command, status=None).out, "")
         self.assertEqual(os.listdir(self.jail), [])

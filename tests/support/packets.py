@@ -116,6 +116,7 @@ WAYS: dict[str, tuple[str, tuple[bytes | str, ...]]] = {
     "link": ("hardlink", (string(b"x"), string(b"y"))),
     "statvfs": ("statvfs", (string(b"x"),)),
     "fstatvfs": ("fstatvfs", ("{h}",)),
+    "checksum": ("check-file-name", (string(b"x"), _CHECK)),
 }
 
 
