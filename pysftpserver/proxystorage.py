@@ -50,7 +50,8 @@ USUAL_READ = 32768  # bytes that every server takes in a READ or WRITE (the draf
 LEAST_READ = 4096  # bytes: a server that takes less would get very many requests for one
 MOST_IN_VAIN = 100  # replies of a listing, one after the other, without a name that can be shown
 LISTED_NAMES = 4096  # names of users, and of groups, that are kept from listings
-SLOW = 10  # times the timeout: fsync and copies
+SLOW = 10  # times the timeout: fsync, copies and checksums
+COMPUTED = 20 << 20  # bytes a second that a server computes a checksum of, at least
 
 _FLAGS = (
     (os.O_APPEND, wire.SSH2_FXF_APPEND),
@@ -586,6 +587,22 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
         except (SFTPEndOfFile, SFTPFailure, SFTPUnsupported):
             return None  # reading and writing finds out more
         return size
+
+    def checksum(self, path: bytes, algorithm: str) -> bytes | None:
+        """A digest that the server behind computes; None if it cannot, or not in time."""
+        name = algorithm.encode()
+        if name not in self.extensions.get(b"check-file", b"").split(b","):
+            return None
+        if (self.stat(path).size or 0) > SLOW * self.timeout * COMPUTED:
+            return None
+        fields = self._path(path), wire.encode_string(name), bytes(20)  # all of it, in one block
+        ask = partial(self._ask, partial(replies.digest_in, name), wire.SSH2_FXP_EXTENDED, slowly=True)
+        try:
+            return ask(wire.encode_string(b"check-file-name"), *fields)
+        except ConnectionLost:
+            raise
+        except (SFTPFailure, SFTPUnsupported):
+            return None  # reading finds out more
 
     def close(self, handle: File) -> None:
         self._ask(replies.expect_ok, wire.SSH2_FXP_CLOSE, self._name(handle))

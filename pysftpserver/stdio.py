@@ -80,6 +80,33 @@ def serve(
     log, where several share an account. control: of the process that this one serves for, which logs what
     begins and ends.
     """
+    return _serve(server, sandbox, name, control, lambda wakeup: _pump(server, wakeup, control))
+
+
+def answer(server: SFTPServer, requests: bytes, sandbox: bool = False, name: str | None = None) -> bytes:
+    """Serve requests that have not come from a descriptor; return the replies.
+
+    It ends early if a signal comes, or if fd_out has no reader any more. sandbox, name: as above.
+    """
+    replies: list[bytes] = []
+
+    def work(wakeup: int) -> None:
+        server.on_step = _reader_watch(server)
+        server.consume(memoryview(requests), 0, len(requests))
+        replies.append(server.output_queue)
+
+    _serve(server, sandbox, name, None, work)
+    return b"".join(replies)
+
+
+def _serve(
+    server: SFTPServer,
+    sandbox: bool,
+    name: str | None,
+    control: Control | None,
+    work: Callable[[int], None],
+) -> int:
+    """Begin a session, work, and end it. work: takes the descriptor that wakes it."""
     who = ""
     if control is None:
         client = f"local user {user()}" if name is None else f"{name} (local user {user()})"
@@ -95,7 +122,7 @@ def serve(
                 here.watch = _Watch(server, signals.wakeup)
             if sandbox:
                 _confine(server, control is None)
-            _pump(server, signals.wakeup, control)
+            work(signals.wakeup)
         except SFTPSessionEnd as error:
             server.end(str(error))
         except ConnectionError:
@@ -118,6 +145,8 @@ def _confine(server: SFTPServer, is_first: bool) -> None:
     """
     from pysftpserver.host.sandbox import confine
 
+    if server.checksums:
+        import pysftpserver.engine.checksums  # noqa: F401 -- nothing can be imported afterwards
     storage = server.storage
     territory = storage.territory()
     level = confine(territory, server.read_only, storage.uses_network, storage.reads())

@@ -50,7 +50,7 @@ def _without_short_flag(option: Option, *flags: str) -> Option:
     )
 
 
-READ_ONLY, ALLOW, DENY = session.ACCESS_OPTIONS[:3]
+READ_ONLY, ALLOW, DENY, _, CHECKSUMS = session.ACCESS_OPTIONS
 NO_SANDBOX, _, _, *AUDIT = session.SECURITY_OPTIONS
 
 # fmt: off
@@ -113,6 +113,7 @@ COMMAND = Command(
         READ_ONLY,
         _without_short_flag(ALLOW),
         DENY,
+        CHECKSUMS,
         *session.LIMIT_OPTIONS,
         NO_SANDBOX,
         *AUDIT,

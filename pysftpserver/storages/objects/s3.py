@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 
 from pysftpserver.pysftpexceptions import SFTPFailure, SFTPForbidden
+from pysftpserver.storages.objects.digests import in_google, in_s3
 from pysftpserver.storages.objects.errors import Changed, Missing, Refused, Unsupported, refusal, unclear
 from pysftpserver.storages.objects.signing import encoded
 from pysftpserver.storages.objects.web import Answer, Body, Web
@@ -73,6 +74,8 @@ class S3:
     _if_new = {"If-None-Match": "*"}
     _as_stored: Headers = {}  # for what would otherwise be unpacked on its way
     one_copy = ONE_COPY
+    digests = frozenset(("md5", "sha1", "sha256", "crc32"))  # that the store may have
+    _digest_in = staticmethod(in_s3)
     refused = ""  # characters that names cannot have
 
     def __init__(self, web: Web, sign: Sign, bucket: str, base: str) -> None:
@@ -144,6 +147,13 @@ class S3:
     def head(self, key: str) -> Meta:
         """What the store says about an object."""
         return self._meta(key, self._ask("HEAD", key))
+
+    def digest(self, key: str, algorithm: str) -> bytes | None:
+        """The digest of an object, if the store has it."""
+        if algorithm not in self.digests:
+            return None
+        headers = {} if algorithm == "md5" else {f"{self._x}checksum-mode": "ENABLED"}
+        return self._digest_in(self._ask("HEAD", key, None, headers).headers, algorithm)
 
     def get(self, key: str, off: int, size: int | None, etag: str = "", is_stream: bool = False) -> Answer:
         """Read an object. size: bytes; None: all that follows off. etag: of this one only."""
@@ -452,6 +462,8 @@ class Google(S3):
     _if_new = {"x-goog-if-generation-match": "0"}
     _as_stored = {"Accept-Encoding": "gzip"}
     one_copy = MOST
+    digests = frozenset(("md5",))
+    _digest_in = staticmethod(in_google)
 
     def __init__(self, web: Web, sign: Sign, bucket: str, base: str) -> None:
         super().__init__(web, sign, bucket, base)

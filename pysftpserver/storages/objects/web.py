@@ -109,7 +109,12 @@ class Answer:
         self, response: http.client.HTTPResponse, reading: _Reading, give_back: Callable[[bool], None]
     ) -> None:
         self.status = response.status
-        self.headers = {name.lower(): value for name, value in response.getheaders()}
+        self.headers: Headers = {}
+        for name, value in response.getheaders():
+            name = name.lower()
+            if name in self.headers and name.startswith("x-"):  # Google has each digest in a line of its own
+                value = f"{self.headers[name]},{value}"
+            self.headers[name] = value
         self.content = b""
         self.attempts = 1
         self._response, self._reading = response, reading
