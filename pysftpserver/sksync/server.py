@@ -23,7 +23,7 @@ from pysftpserver.sksync.connection import Connection
 from pysftpserver.sksync.logins import Logins, need_srptools
 from pysftpserver.sksync.receiving import MOST_WAITING
 from pysftpserver.sksync.session import Session
-from pysftpserver.sksync.shares import Folder, exposed, shares_of
+from pysftpserver.sksync.shares import exposed, shares_of
 from pysftpserver.sksync.tls import PassPhrase, server_context, tls_reason
 
 TYPE_CHECKING = False
@@ -31,10 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeVar
 
-    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.engine.audit import Sink
     from pysftpserver.engine.log import SFTPLog
-    from pysftpserver.sksync.config import ServerSettings, StorageSettings
+    from pysftpserver.sksync.config import ServerSettings
     from pysftpserver.sksync.shares import Find, OpenStorage
 
     Result = TypeVar("Result")
@@ -212,7 +211,6 @@ class Service:
         self._load = load
         self._file = file
         self._open_storage = open_storage
-        self._database: SFTPAbstractServerStorage | None = None
         self._phrase = PassPhrase()
         self._settings = settings = load()
         settings.refuse_root()
@@ -264,19 +262,10 @@ class Service:
         )
 
     def _shares(self, settings: ServerSettings) -> Find:
-        shares, what = shares_of(settings, self._open)
+        shares, what = shares_of(settings, self._open_storage)
         self._log.info(f"sharing {what}")
         self._remark(settings)
         return shares
-
-    def _open(
-        self, what: Folder | str | StorageSettings, key: str, is_dry: bool = False
-    ) -> SFTPAbstractServerStorage:
-        if isinstance(what, (Folder, str)):
-            return self._open_storage(what, key, is_dry)
-        if self._database is None:
-            self._database = self._open_storage(what, key, is_dry)
-        return self._database
 
     def _remark(self, settings: ServerSettings) -> None:
         """Log what an administrator may not have meant. Raises BadInput if logins are not possible."""
@@ -290,7 +279,7 @@ class Service:
             self._log.error(
                 "no login is required: anyone who reaches this port can read and write what is shared"
             )
-        for path in exposed(settings, self._file, self._open):
+        for path in exposed(settings, self._file, self._open_storage):
             self._log.error(f"{path}: clients can read and replace it, because it is in a shared directory")
 
 
