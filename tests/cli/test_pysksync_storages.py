@@ -84,7 +84,9 @@ class ByName(SkSyncCase):
             ("s3://me:hush@bucket", "storage: s3: no credentials in a name"),
         ):
             with self.subTest(name):
-                text = self.assert_refused(self.run_it(self.configure("s.json", storage=name, require_auth=False)), words)
+                text = self.assert_refused(
+                    self.run_it(self.configure("s.json", storage=name, require_auth=False)), words
+                )
                 self.assertNotIn("hush", text)
         server = self.serve(storage=f"jail:{self.place}")
         self.assertIn("clients can read and replace it", server.wait("listening"))
