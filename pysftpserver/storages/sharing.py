@@ -88,7 +88,7 @@ class Storages:
         """Whether it takes values for known to open it."""
         name = by_name.parse(text, key, known)
         opening = Opening(dict.fromkeys(known, "user"))
-        return bool(name.fields) or any(part.fields for _, part in by_name.parts(name, key, opening))
+        return bool(name.fields) or any(part.fields for _, part in reach.parts(name, key, opening))
 
     def scheme(self, text: str, key: str) -> str:
         """Which of schemes a name has."""
