@@ -87,9 +87,9 @@ class Audited(unittest.TestCase):
         self.sink = Kept()
         self.errors: list[str] = []
 
-    def audit(self, best_effort: bool = False, sink: Any = None) -> AuditLog:
+    def audit(self, best_effort: bool = False, sink: Any = None, level: str = "all", **how: Any) -> AuditLog:
         log = SFTPLog(lambda level, text: self.errors.append(text), DEBUG3)
-        return AuditLog(sink or self.sink, "alice", "192.0.2.7", 50000, log, best_effort)
+        return AuditLog(sink or self.sink, "alice", "192.0.2.7", 50000, log, best_effort, level=level, **how)
 
     def session(
         self, storage: Any, *others: SFTPHook, best_effort: bool = False, sink: Any = None, **options: Any
