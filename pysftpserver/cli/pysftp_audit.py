@@ -32,8 +32,8 @@ VERIFY = Command(
     description="Verifies the chain of an audit log: names every record that was changed, removed, moved "
     "or added, with its line. The exit status is 1 if there is one.",
     epilog="Name all files of one log: rotated ones too, in any order, compressed with gzip or not. The last "
-    "line has the head of the chain. Keep that elsewhere, and give it with --head later: who can write the log and "
-    "FILE.chain can write another chain, but not one with this record in it.",
+    "line has the head of the chain. Keep that elsewhere, and give it with --head later: who can write the "
+    "log and FILE.chain can write another chain, but not one with this record in it.",
     options=(
         Option(
             "--head", metavar="NUMBER:HASH", convert=head, is_repeated=True,

@@ -14,7 +14,7 @@ from pysftpserver.failures import BadInput, reason_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from pysftpserver.engine.chain import Link
 
@@ -22,18 +22,28 @@ COMPRESSED = ".gz"
 
 
 class Place:
-    """A line of a log. link: what binds its record; None for no record. rest: the hash of the lines before it
-    that are none, "" without any. order: the highest number so far in its file.
+    """A line of a log. link: what binds its record; None for no record. rests: hashes of the lines before it
+    that are none, with the end of the last of them and without, which the next record has given it. order: the
+    highest number so far in its file. is_torn: whether it has no end.
     """
 
-    __slots__ = ("link", "number", "order", "path", "rest")
+    __slots__ = ("is_torn", "link", "number", "order", "path", "rests")
 
-    def __init__(self, path: str, number: int, link: Link | None, rest: str, order: int) -> None:
+    def __init__(
+        self,
+        path: str,
+        number: int,
+        link: Link | None,
+        order: int,
+        rests: Collection[str] = (),
+        is_torn: bool = False,
+    ) -> None:
         self.path = path
         self.number = number
         self.link = link
-        self.rest = rest
         self.order = order
+        self.rests = rests
+        self.is_torn = is_torn
 
     def __str__(self) -> str:
         return f"{self.path}, line {self.number}"
@@ -65,13 +75,16 @@ def lines_of(path: str) -> Iterator[bytes]:
 
 
 def verify(paths: Sequence[str], heads: Mapping[int, str]) -> Verified:
-    """Verify the files of one log. heads: hashes of records by their numbers, kept elsewhere. Raises BadInput."""
-    states = [found for path in paths if (found := _state_of(path)) is not None]  # before more is written
-    found = _Verifying(heads)
+    """Verify the files of one log. heads: hashes of records by their numbers, kept elsewhere.
+
+    Raises BadInput.
+    """
+    states = [state for path in paths if (state := _state_of(path)) is not None]  # before more is written
+    verifying = _Verifying(heads)
     for place in heapq.merge(*map(_places, paths), key=lambda place: place.order):
-        found.see(place)
-    found.finish(states)
-    return found.verified
+        verifying.see(place)
+    verifying.finish(states)
+    return verifying.verified
 
 
 def _state_of(path: str) -> tuple[int, str] | None:
@@ -85,18 +98,21 @@ def _state_of(path: str) -> tuple[int, str] | None:
 
 
 def _places(path: str) -> Iterator[Place]:
-    order, rest = 0, None
+    order, rests = 0, ["", ""]
+    rest = sha256()
     for number, line in enumerate(lines_of(path), 1):
         link = link_of(line[:-1]) if line.endswith(b"\n") else None
         if link is None:
-            rest = rest or sha256()
+            is_torn = not line.endswith(b"\n")
+            unended = rest.copy()
+            unended.update(line[:-1])
             rest.update(line)
-            yield Place(path, number, None, "", order)
+            rests = [rest.hexdigest(), unended.hexdigest()]
+            yield Place(path, number, None, order, (), is_torn)
             continue
-        # A line that is not ended has got its end from the next record, which does not count it.
         order = max(order, link.seq)
-        yield Place(path, number, link, rest.hexdigest() if rest is not None else "", order)
-        rest = None
+        yield Place(path, number, link, order, rests)
+        rest, rests = sha256(), ["", ""]
 
 
 class _Verifying:
@@ -155,12 +171,11 @@ class _Verifying:
             return
         if link.seq == 1:
             self.verified.notes.append(f"{place.path}: the chain begins in line {place.number}")
-        elif link.skipped != place.rest:
+        elif link.skipped not in place.rests:
             self._complain_of(strays)
         else:
-            self.verified.notes.append(
-                f"{strays[0]}: what a killed session has left; record {link.seq} tells"
-            )
+            note = f"{strays[0]}: what a killed session has left; record {link.seq} vouches for it"
+            self.verified.notes.append(note)
 
     def _complain_of(self, strays: Iterable[Place]) -> None:
         for place in strays:
@@ -169,7 +184,10 @@ class _Verifying:
     def finish(self, states: Iterable[tuple[int, str]]) -> None:
         """There are no more lines. states: last records, as told by the files beside the logs."""
         for strays in self._strays.values():
-            self._complain_of(strays)
+            if len(strays) == 1 and strays[0].is_torn:
+                self.verified.notes.append(f"{strays[0]}: what a killed session has left")
+            else:
+                self._complain_of(strays)
         link = self._last.link if self._last is not None else None
         seq = 0 if link is None else link.seq
         if link is not None:
@@ -178,12 +196,11 @@ class _Verifying:
         for number, digest in states:
             if number > seq:
                 self._complain(f"the end is missing: the last record is {seq}, and {number} were written")
-            elif link is not None and number == seq and digest != link.hash:
+            elif link is not None and number == seq and link.is_intact and digest != link.hash:
                 self._complain(f"{self._last}: record {seq} was replaced")
         if not states:
-            self.verified.notes.append(
-                f"there is no FILE{STATE}: records that were cut off at the end are not found"
-            )
+            note = f"there is no FILE{STATE}, so records that were cut off at the end are not found"
+            self.verified.notes.append(note)
         for number in self._heads:
             self._complain(f"record {number}, whose head was given, is missing")
 
