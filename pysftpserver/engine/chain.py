@@ -126,44 +126,57 @@ class ChainedSink(FileSink):
     def _append(self, line: bytes, locked: bool) -> None:
         if not locked:
             raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-        seq, prev, rest = self._last()
-        skipped = b'%b%b"' % (SKIPPED, sha256(rest).hexdigest().encode()) if rest else b""
+        size = os.fstat(self._descriptor).st_size
+        seq, prev, start = self._last(size)
+        skipped = b'%b%b"' % (SKIPPED, self._hash_of(start, size)) if start < size else b""
         body = b'%b%b%b%d%b%b"' % (line[:-2], skipped, SEQ, seq + 1, PREV, prev.encode())
         digest = sha256(body).hexdigest()
         record = b'%b%b%b"}\n' % (body, HASH, digest.encode())
-        self._store(memoryview(b"\n" + record if rest and not rest.endswith(b"\n") else record))
+        is_torn = start < size and self._tail(size - 1, size) != b"\n"
+        self._store(memoryview(b"\n" + record if is_torn else record))
         size = os.fstat(self._descriptor).st_size
         os.pwrite(self._state, (HEAD % (seq + 1, digest, *self._place, size)).encode(), 0)
         self.head = f"{seq + 1}:{digest}"
 
-    def _last(self) -> tuple[int, str, bytes]:
-        """Number and hash of the last record, and what is behind it in this file that is none."""
-        size = os.fstat(self._descriptor).st_size
+    def _last(self, size: int) -> tuple[int, str, int]:
+        """Number and hash of the last record, and where what is behind it in this file begins.
+
+        size: of the file.
+        """
         found = read_head(os.pread(self._state, HEAD_SIZE + 1, 0))
         if found is None:
-            return _recovered(self._tail(max(0, size - TAIL), size), 0, NONE) if size else (0, NONE, b"")
+            start = max(0, size - TAIL)
+            seq, digest, end = _recovered(self._tail(start, size), 0, NONE)
+            return seq, digest, start + end if seq else 0
         seq, digest, place, end = found
         if place == self._place and size == end:
-            return seq, digest, b""
+            return seq, digest, size
         if place == self._place and size > end:  # a writer was killed before it could say what it has written
-            return _recovered(self._tail(end, size), seq, digest)
+            seq, digest, more = _recovered(self._tail(end, size), seq, digest)
+            return seq, digest, end + more
         # Another file was written to last. In this one, only a line that was not ended can be left.
         if not size or self._tail(size - 1, size) == b"\n":
-            return seq, digest, b""
-        return seq, digest, self._tail(max(0, size - TAIL), size).rpartition(b"\n")[2]
+            return seq, digest, size
+        return seq, digest, size - len(self._tail(max(0, size - TAIL), size).rpartition(b"\n")[2])
 
     def _tail(self, start: int, end: int) -> bytes:
-        """What the log has there."""
+        """What the log has there, up to TAIL bytes."""
         return os.pread(self._descriptor, min(end - start, TAIL), start)
 
+    def _hash_of(self, start: int, end: int) -> bytes:
+        found = sha256()
+        while piece := self._tail(start, end):
+            found.update(piece)
+            start += len(piece)
+        return found.hexdigest().encode()
 
-def _recovered(tail: bytes, seq: int, digest: str) -> tuple[int, str, bytes]:
-    """Number and hash of the last whole record in a tail, or those given; and what is behind it."""
-    end = 0
-    place = 0
+
+def _recovered(tail: bytes, seq: int, digest: str) -> tuple[int, str, int]:
+    """Number and hash of the last whole record in a tail, or those given; and where it ends there."""
+    end = place = 0
     for line in tail.splitlines(keepends=True):
         place += len(line)
         link = link_of(line[:-1]) if line.endswith(b"\n") else None
         if link is not None and link.is_intact and (not seq or (link.seq, link.prev) == (seq + 1, digest)):
             seq, digest, end = link.seq, link.hash, place
-    return seq, digest, tail[end:] if seq else tail.rpartition(b"\n")[2]
+    return seq, digest, end

@@ -112,7 +112,7 @@ class _Tracing:
     def _note(self, record: dict[str, Any], path: bytes, text: str) -> None:
         who = f"{record['time']} {_words(record.get('user'))} {_words(record.get('peer')) or '-'}"
         node = self._node(_parts(path))
-        node.events.append((self._count, f"{who} {text}: {_shown(path)}"))
+        node.events.append((self._count, f"{who} {text}: {_shown(b'/' + b'/'.join(_parts(path)))}"))
 
     def _node(self, parts: list[bytes]) -> _Node:
         node = self._top

@@ -23,7 +23,7 @@ COMPRESSED = ".gz"
 
 class Place:
     """A line of a log. link: what binds its record; None for no record. rests: hashes of the lines before it
-    that are none, with the end of the last of them and without, which the next record has given it. order: the
+    that are none, with the end of the last of them and without, which the next record gives it. order: the
     highest number so far in its file. is_torn: whether it has no end.
     """
 
@@ -169,10 +169,10 @@ class _Verifying:
             if link.skipped:
                 self._complain(f"{place}: what was before record {link.seq} is missing")
             return
-        if link.seq == 1:
-            self.verified.notes.append(f"{place.path}: the chain begins in line {place.number}")
-        elif link.skipped not in place.rests:
+        if link.skipped not in place.rests:
             self._complain_of(strays)
+        elif link.seq == 1:
+            self.verified.notes.append(f"{place.path}: the chain begins in line {place.number}")
         else:
             note = f"{strays[0]}: what a killed session has left; record {link.seq} vouches for it"
             self.verified.notes.append(note)
