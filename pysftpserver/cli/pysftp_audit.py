@@ -6,7 +6,7 @@ The work is done in service/verifying.py and service/tracing.py. What may not en
 from __future__ import annotations
 
 from pysftpserver.cli import common
-from pysftpserver.cli.options import BadValue, Command, Commands, Option, Subcommand
+from pysftpserver.cli.options import BadValue, Command, Commands, Option, Subcommand, markdown_table
 from pysftpserver.failures import BadInput
 
 TYPE_CHECKING = False
@@ -92,5 +92,16 @@ COMMANDS = Commands(
         Subcommand("who", "tell who stored, fetched, removed or renamed a file", who),
     ),
 )
+
+
+def verify_table() -> str:
+    """The options of verify, for its page."""
+    return markdown_table(VERIFY)
+
+
+def who_table() -> str:
+    """The same of who."""
+    return markdown_table(WHO)
+
 
 main = common.main_of(PROG, COMMANDS.run)

@@ -80,7 +80,7 @@ def serve_transfers(session: Session, buffer: memoryview, start: int, end: int) 
                     start = stop
                     continue
                 session.position = stop
-                if count >= LATE_FROM:
+                if count >= LATE_FROM or file.fetched is not None and output.late:  # a digest wants the order
                     wanted = count if count < most_data else most_data
                     output.append_late(LateRead(request_id, file, offset, wanted, session.failed_read))
                 elif data := os.pread(file.descriptor, count, offset):
