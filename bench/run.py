@@ -460,8 +460,8 @@ def main() -> int:
         description="Measures pysftpjail beside sftp-server, the storage on GridFS beside its driver, "
         "pysksync beside cp, pysftpd beside sshd, pysftpremo beside Fernet, pysftplab beside a bare echo "
         "server, pysftpsite on a bucket beside obstore and rclone, pysftpproxy beside no proxy, a jail "
-        "below a mount beside the same alone, an audited jail beside a bare one, and what is synced beside the same without "
-        "syncing."
+        "below a mount beside the same alone, an audited jail beside a bare one, and what is synced beside "
+        "the same without syncing."
     )
     parser.add_argument(
         "--pairs", type=int, default=5, help="Number of measured pairs per row. The default is 5."

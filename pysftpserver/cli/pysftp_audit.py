@@ -36,8 +36,8 @@ VERIFY = Command(
     "log and FILE.chain can write another chain, but not one with this record in it.",
     options=(
         Option(
-            "--head", metavar="NUMBER:HASH", convert=head, is_repeated=True,
-            help="Check that the record of this number has this hash. The record before the first one counts "
+            "--head", metavar="HEAD", convert=head, is_repeated=True,
+            help="Check that there is this record, NUMBER:HASH. The record before the first one counts "
             "as well: so the oldest files may be missing. May be given several times. The default is none.",
         ),
     ),

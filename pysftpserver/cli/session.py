@@ -374,12 +374,11 @@ def audit_log(options: dict[str, Any], log: SFTPLog) -> SFTPHook | None:
     """Return the hook for the --audit options, or None. Raises BadInput if the file cannot be written."""
     path, is_chained = options["audit"], options["audit_chain"]
     for flag in ("--audit-best-effort", "--audit-level", "--audit-digests", "--audit-chain"):
-        if options[flag[2:].replace("-", "_")] and path is None:
+        is_missing = path is None or path == STANDARD_ERROR and flag == "--audit-chain"
+        if options[flag[2:].replace("-", "_")] and is_missing:
             raise BadInput(f"{flag} requires --audit FILE")
     if path is None:
         return None
-    if is_chained and path == STANDARD_ERROR:
-        raise BadInput("--audit-chain requires --audit FILE")
     from pysftpserver.engine import audit
     from pysftpserver.stdio import peer, user
 
