@@ -217,7 +217,7 @@ class Service:
         self._log = ServiceLog(ident, settings)
         context, shares = self._context(settings), self._shares(settings)
         self._phrase.may_ask = False  # from now on, waiting for an answer would stop all clients
-        self._audit_file = None if settings.audit is None else AuditFile(settings.audit)
+        self._audit_file = None if settings.audit is None else AuditFile(settings.audit, settings.audit_chain)
         self._server = Server(settings, shares, self._log, context, self._audit_file)
         serving.raise_descriptor_limit(settings.max_connections, DESCRIPTORS)
 
