@@ -213,6 +213,13 @@ class SFTPAbstractServerStorage:
         """
         raise SFTPUnsupported
 
+    def check_write(self, handle: Any, off: int, size: int) -> None:
+        """Raise if size bytes may not be stored at offset off.
+
+        Asked before content is copied into a file through its fileno() or by copy_range(), without write().
+        By default, does nothing.
+        """
+
     def promise_read(self, handle: Any, off: int, size: int) -> Promise | None:
         """Begin what read() does, and return at once; None where read() has to be called.
 
@@ -312,6 +319,21 @@ def moves_by_descriptor(storage: SFTPAbstractServerStorage, method: str) -> bool
 def moves_by_promise(storage: SFTPAbstractServerStorage, method: str) -> bool:
     """The same for promise_read() or promise_write()."""
     return speaks_for(storage, f"promise_{method}", method)
+
+
+TAKES_ANY_KEYWORD = 0x08  # inspect.CO_VARKEYWORDS, without importing inspect
+
+
+def overrides(cls: type, need: str) -> bool:
+    """Whether a storage class has a method of its own; `rename(replace)` asks for that argument as well."""
+    method, _, argument = need.rstrip(")").partition("(")
+    own = getattr(cls, method)
+    if own is getattr(SFTPAbstractServerStorage, method):
+        return False
+    code = getattr(own, "__code__", None)
+    if not argument or code is None or code.co_flags & TAKES_ANY_KEYWORD:
+        return True
+    return argument in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
 
 def speaks_for(storage: SFTPAbstractServerStorage, instead: str, method: str) -> bool:

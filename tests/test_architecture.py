@@ -39,6 +39,7 @@ ARROWS: dict[str, set[str]] = {
     "engine": FLOOR | API,
     "server": FLOOR | API | {"engine"},
     "service": FLOOR | API | {"engine", "host", "server"},
+    "site": FLOOR | API | {"host", "uploads"},
     **{door: FLOOR | API | {"engine", "host", "server", "service", "uploads"} for door in DOORS},
     "contract": FLOOR | API | {"engine", "server"},
     "testing": FLOOR | API | {"engine", "server", "contract"},
@@ -53,7 +54,19 @@ ON_CALL = {
 #: A client of SFTP speaks its wire format: the storage on another SFTP server, and its parts.
 SPEAKS_SFTP = ("proxystorage.py", "storages/sftp/")
 #: Rooms that run where nothing but the standard library is installed.
-CORE = [*FLOOR, *API, "storage", "virtualchroot", "host", "uploads", "engine", "server", "stdio", "warm"]
+CORE = [
+    *FLOOR,
+    *API,
+    "storage",
+    "virtualchroot",
+    "host",
+    "uploads",
+    "engine",
+    "server",
+    "stdio",
+    "warm",
+    "site",
+]
 STARTS_WITHOUT = {"asyncio", "logging", "typing", "dataclasses", "inspect", "socket", "subprocess"}
 #: Commands that fork a process for each session, and modules that the server with its children has.
 FORKING = {

