@@ -43,12 +43,17 @@ ARROWS: dict[str, set[str]] = {
     **{door: FLOOR | API | {"engine", "host", "server", "service", "uploads"} for door in DOORS},
     "contract": FLOOR | API | {"engine", "server"},
     "testing": FLOOR | API | {"engine", "server", "contract"},
-    "cli": FLOOR | API | STORAGES | DOORS | {"engine", "host", "server", "service", "storages", "uploads"},
+    "cli": FLOOR
+    | API
+    | STORAGES
+    | DOORS
+    | {"engine", "host", "server", "service", "site", "storages", "uploads"},
 }
 #: Arrows that point upwards all the same, each inside one function that a caller asks for by name.
 ON_CALL = {
     ("server.py", "run", "stdio"),  # SFTPServer.run(), which the seed's plugins call
     ("remo/__main__.py", "main", "cli"),  # `python -m pysftpserver.remo` is a command
+    ("storages/by_name.py", "_sites", "site"),  # a name that ends in .toml is a site file's
     ("remo/app.py", "_storages", "storages"),  # what a WSGI server imports: no command hands it a storage
 }
 #: A client of SFTP speaks its wire format: the storage on another SFTP server, and its parts.

@@ -98,9 +98,9 @@ def prepare() -> Callable[[], SFTPAbstractServerStorage]:
     import grp  # noqa: F401
     import pwd  # noqa: F401
 
+    import pysftpserver.site.opening
     import pysftpserver.stdio
-    import pysftpserver.storage
-    import pysftpserver.storages.sitefile  # noqa: F401
+    import pysftpserver.storage  # noqa: F401
     from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
     return lambda: SFTPServerVirtualChroot("/")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.site.file import Entry
 
-__all__ = ["Site", "layered", "mounts_of", "read", "who_of"]
+__all__ = ["Site", "Who", "layered", "load", "mounts_of", "read", "who_of"]
 
 read = file.read
 
@@ -26,16 +26,25 @@ def who_of(site: Site, values: Mapping[str, str]) -> Who:
     return of_values(values, groups_of(values.get("user"), site.groups))
 
 
-def mounts_of(site: Site, who: Who) -> list[tuple[str, Entry, dict[str, str]]]:
-    """The mounts that somebody has: where each is, what the file says of it, and the fields in its name."""
+def mounts_of(site: Site, who: Who, for_all: bool = False) -> list[tuple[str, Entry, dict[str, str]]]:
+    """The mounts that somebody has: where each is, what the file says of it, and the fields in its name.
+
+    for_all: those of other users as well, with somebody's fields.
+    """
     found = []
     for mount in site.mounts:
-        if is_meant(who, mount.users, mount.groups):
+        if for_all:
+            found.append((mount.path, mount, {**who.values, "group": "group"}))
+        elif is_meant(who, mount.users, mount.groups):
             for group in who.groups if "{group}" in mount.path else who.groups[:1] or (None,):
                 fields = who.values if group is None else {**who.values, "group": group}
                 path = mount.path if group is None else mount.path.replace("{group}", group)
                 found.append((path, mount, fields))
     return found
+
+
+def load(site: Site) -> None:
+    """Import what the layers of a site need, because a confined process cannot."""
 
 
 def layered(storage: SFTPAbstractServerStorage, site: Site, who: Who) -> SFTPAbstractServerStorage:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
-    from pysftpserver.storages.sitefile import Mounted
+    from pysftpserver.site.file import Entry
+    from pysftpserver.site.opening import Site, Who
 
     Split = Callable[["Name", Mapping[str, str]], tuple[object, str]]
     Open = Callable[["Name", "Opening"], SFTPAbstractServerStorage]
@@ -30,11 +31,11 @@ NOBODY: Mapping[str, str] = {}  # where no user is known
 class Opening:
     """How storages are opened, the same for each name that leads to another.
 
-    values: of the fields in names. dress: returns the class to use for one of real files, such as one that
-    makes uploads appear whole. is_touched: whether to make what a database lacks, such as indexes. tell: is
-    told what does not prevent a session: why one of several storages is away, why indexes are missing; None:
-    the latter is an error. waits: whether to wait for a first answer that may take long.
-    opens: what opens the parts of a site; None: opened().
+    values: of the fields in names, and, for the rules of a site, address and session. dress: returns the
+    class to use for one of real files, such as one that makes uploads appear whole. is_touched: whether to
+    make what a database lacks, such as indexes. tell: is told what does not prevent a session: why one of
+    several storages is away, why indexes are missing; None: the latter is an error. waits: whether to wait
+    for a first answer that may take long. opens: what opens the parts of a site; None: opened().
     """
 
     def __init__(
@@ -49,6 +50,11 @@ class Opening:
         self.values, self.dress, self.is_touched = values, dress, is_touched
         self.tell, self.waits = tell, waits
         self.opens = opens or opened
+
+    def with_values(self, values: Mapping[str, str], waits: bool | None = None) -> Opening:
+        """The same with other values."""
+        waits = self.waits if waits is None else waits
+        return Opening(values, self.dress, self.is_touched, self.tell, waits, self.opens)
 
 
 class Scheme:
@@ -86,10 +92,11 @@ class Name:
 
     place: what follows the scheme and its colon; of a class, `MODULE:CLASS`; of a site file, its path; of a
     URL, all of it. settings: of gridfs, by name. arguments: of a class, JSON. is_read_only: whether a site
-    file says so.
+    file says so. values: those of the fields in it, if a site file has others than who opens that.
     """
 
     is_read_only = False
+    values: Mapping[str, str] | None = None
 
     def __init__(self, text: str) -> None:
         """Raises ValueError, whose text has no secrets."""
@@ -170,11 +177,11 @@ class Name:
         for part in url.split("::"):
             host = part.partition("://")[2].partition("/")[0].partition("?")[0]
             if syntax.fields(host.rpartition("@")[2]):
-                raise ValueError("{user} and {folder} cannot be in a host or a bucket; write them behind it")
+                raise ValueError("{user} and other fields cannot be in a host or a bucket, but behind it")
         for setting, _, value in () if is_fsspec else syntax.pairs(url.partition("?")[2]):
             if syntax.fields(value) and setting not in FILE_SETTINGS:
                 raise ValueError(
-                    f"{{user}} and {{folder}} can be in {', '.join(FILE_SETTINGS)} and in the path"
+                    f"{{user}} and other fields can be in {', '.join(FILE_SETTINGS)} and in the path"
                 )
 
 
@@ -213,6 +220,8 @@ def open_storage(text: str, key: str, opening: Opening | None = None) -> SFTPAbs
 def opened(name: Name, key: str, opening: Opening) -> SFTPAbstractServerStorage:
     """The same for a name that was taken apart."""
     what = name.place if name.scheme == CLASS else name.scheme
+    if name.values is not None:
+        opening = opening.with_values(name.values)
     try:
         return name.kind.opens(name, opening)
     except BadInput as error:
@@ -232,35 +241,48 @@ def opened(name: Name, key: str, opening: Opening) -> SFTPAbstractServerStorage:
         raise how(f"{key}: {what}: {reason_of(error)}") from None
 
 
-def parts(name: Name, key: str, opening: Opening) -> list[tuple[str, Name]]:
+def parts(name: Name, key: str, opening: Opening, for_all: bool = False) -> list[tuple[str, Name]]:
     """Every storage that a name leads to: itself, or what its site file names, each with its place there.
 
-    Raises BadInput.
+    for_all: those of other users as well. Raises BadInput.
     """
     if name.scheme != SITE:
         return [(key, name)]
-    from pysftpserver.storages import sitefile
-
-    path = _filled(name, key, opening)
-    site = sitefile.read(path)
-    place = f"{path}: storage"
-    found = [(place, _of_site(site.storage, place, opening))]
-    for mount in site.mounts:
-        found.append((mount.place, _of_site(mount.storage, mount.place, opening)))
+    sites = _sites()
+    site = sites.read(_filled(name, key, opening))
+    who = sites.who_of(site, opening.values)
+    found = [_top_of(site, who)]
+    for _, mount, values in sites.mounts_of(site, who, for_all):
+        found.append((mount.at("storage"), _of_site(mount.storage, mount.at("storage"), values)))
         found[-1][1].is_read_only = mount.read_only
     return found
 
 
-def _of_site(text: str, place: str, opening: Opening) -> Name:
-    name = parse(text, place, tuple(opening.values))
+def _sites() -> Any:
+    """The room of site files, for names that need it."""
+    from pysftpserver.site import opening
+
+    return opening
+
+
+def _top_of(site: Site, who: Who) -> tuple[str, Name]:
+    if site.storage is None:
+        raise BadInput(f"{site.file}: storage: missing; name the storage at the top of the tree")
+    place = site.top.at("storage")
+    return place, _of_site(site.storage, place, who.values)
+
+
+def _of_site(text: str, place: str, values: Mapping[str, str]) -> Name:
+    name = parse(text, place, tuple(values))
     if name.scheme == SITE:
         raise BadInput(f"{place}: a site file cannot name another")
+    name.values = values
     return name
 
 
 def _filled(name: Name, key: str, opening: Opening) -> str:
     try:
-        return name.path(opening.values)
+        return name.path(opening.values if name.values is None else name.values)
     except ValueError as error:
         raise BadInput(f"{key}: {error}") from None
 
@@ -277,6 +299,9 @@ def files(name: Name, key: str, opening: Opening) -> list[str]:
     for place, part in [(key, name), *parts(name, key, opening)]:
         if part.scheme in (SITE, "gridfs"):
             found.append(_filled(part, place, opening))
+            if part.scheme == SITE:
+                state = _sites().read(found[-1]).state
+                found += [state] if state else []
         elif part.kind.is_url:
             found += _files_of_url(part, place, opening)
     return found
@@ -286,7 +311,8 @@ def _files_of_url(name: Name, key: str, opening: Opening) -> list[str]:
     from urllib.parse import unquote
 
     try:
-        query = name.url(opening.values).partition("?")[2]
+        values = opening.values if name.values is None else name.values
+        query = name.url(values).partition("?")[2]
     except ValueError as error:
         raise BadInput(f"{key}: {error}") from None
     found = [unquote(value) for setting, _, value in syntax.pairs(query) if setting in FILE_SETTINGS]
@@ -308,11 +334,13 @@ def prepare(name: Name, key: str, opening: Opening) -> None:
     """Import what storages with this name need, because a confined process cannot. Raises BadInput."""
     import pkgutil
 
-    names = parts(name, key, opening)
+    names = parts(name, key, opening, for_all=True)
     for place, part in names:
         if part.scheme == CLASS:
             named(part.place, place)
     modules = {part.kind.module: part.kind.extra for _, part in [(key, name), *names]}
+    if name.scheme == SITE:
+        _sites().load(_sites().read(_filled(name, key, opening)))
     if len(names) > 1:
         modules["pysftpserver.mountedstorage"] = ""
     for module, extra in modules.items():
@@ -474,38 +502,58 @@ def _class(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
 
 
 def _site(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
-    from pysftpserver.storages import sitefile
-
-    path = name.path(opening.values)
-    site = sitefile.read(path)
-    place = f"{path}: storage"
-    top = opening.opens(_of_site(site.storage, place, opening), place, opening)
-    if not site.mounts:
-        return top
-    from pysftpserver.mountedstorage import SFTPServerMountedStorage
-
-    mounts = {os.fsencode(mount.path): _mount(mount, opening) for mount in site.mounts}
-    return SFTPServerMountedStorage(top, mounts, across=site.across)
+    sites = _sites()
+    site = sites.read(name.path(opening.values))
+    who = sites.who_of(site, opening.values)
+    place, top = _top_of(site, who)
+    return _with_layers(opening.opens(top, place, opening.with_values(who.values)), site, who, opening)
 
 
-def _mount(mount: Mounted, opening: Opening) -> Any:
+def under_site(path: str, storage: SFTPAbstractServerStorage, opening: Opening) -> SFTPAbstractServerStorage:
+    """A storage with what a site file mounts and asks for. Raises BadInput, Unavailable."""
+    sites = _sites()
+    site = sites.read(path)
+    if site.storage is not None:
+        raise BadInput(f"{site.top.at('storage')}: there is another storage already; leave this key out")
+    return _with_layers(storage, site, sites.who_of(site, opening.values), opening)
+
+
+def _with_layers(
+    storage: SFTPAbstractServerStorage, site: Site, who: Who, opening: Opening
+) -> SFTPAbstractServerStorage:
+    sites = _sites()
+    mounts: dict[bytes, Any] = {}
+    for point, mount, values in sites.mounts_of(site, who):
+        if os.fsencode(point) in mounts:
+            raise BadInput(f"{mount.at('path')}: {one_line(point)} is mounted twice for this user")
+        mounts[os.fsencode(point)] = _mount(mount, opening.with_values(values, waits=False))
+    if mounts:
+        from pysftpserver.mountedstorage import SFTPServerMountedStorage
+
+        try:
+            storage = SFTPServerMountedStorage(storage, mounts, across=site.across)
+        except ValueError as error:
+            raise BadInput(f"{site.file}: {error}") from None
+    return sites.layered(storage, site, who)  # type: ignore[no-any-return]
+
+
+def _mount(mount: Entry, opening: Opening) -> Any:
     """A mount, whose storage is opened when it is needed. Raises BadInput for a name that cannot be meant."""
     from pysftpserver.mountedstorage import Mount
 
-    name = _of_site(mount.storage, mount.place, opening)
-    further = opening.values, opening.dress, opening.is_touched, opening.tell
-    opening = Opening(*further, waits=False, opens=opening.opens)
+    place = mount.at("storage")
+    name = _of_site(mount.storage, place, opening.values)
 
     def open_it() -> SFTPAbstractServerStorage:
         try:
-            return opening.opens(name, mount.place, opening)
+            return opening.opens(name, place, opening)
         except BadInput as error:
             if opening.tell is not None:
                 opening.tell(error.message)
             raise
 
-    uses_network = _uses_network(name, mount.place)
-    reads = files(name, mount.place, opening) if name.kind.cannot is not None else None
+    uses_network = _uses_network(name, place)
+    reads = files(name, place, opening) if name.kind.cannot is not None else None
     return Mount(open_it, mount.read_only, uses_network=uses_network, reads=reads)
 
 
@@ -612,8 +660,8 @@ SCHEMES = {
     ),
     CLASS: Scheme("MODULE:CLASS [JSON]", "a class of yours, with its arguments", "", _class, None, ""),
     SITE: Scheme(
-        "FILE.toml", "a site file: several storages in one tree", "", _site, None,
-        "pysftpserver.storages.sitefile",
+        "FILE.toml", "a site file: storages in one tree, and who may do what there", "", _site, None,
+        "pysftpserver.site.opening",
     ),
 }  # fmt: skip
 FORMS = ", ".join(scheme.form for scheme in list(SCHEMES.values())[:-1]) + f" or {SCHEMES[SITE].form}"
