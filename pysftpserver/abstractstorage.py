@@ -14,6 +14,8 @@ section 6, and of OpenSSH's extensions, which these methods serve; POSIX for wha
 
 from __future__ import annotations
 
+import errno
+import os
 import posixpath
 
 from pysftpserver.pysftpexceptions import SFTPNotFound, SFTPUnsupported
@@ -334,6 +336,21 @@ def overrides(cls: type, need: str) -> bool:
     if not argument or code is None or code.co_flags & TAKES_ANY_KEYWORD:
         return True
     return argument in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+
+def check_no_links(storage: SFTPAbstractServerStorage, path: bytes, follow: bool) -> None:
+    """Raise OSError(ELOOP) if a canonical path leads through a link. For storages without refuse_links().
+
+    follow: whether one at its end counts. Raises what realpath() does.
+    """
+    if "readlink" in storage.lacks or not overrides(type(storage), "readlink"):
+        return
+    parent, slash, name = path.rpartition(b"/")
+    real = (
+        storage.realpath(path) if follow else storage.realpath(parent or slash).rstrip(slash) + slash + name
+    )
+    if real != path:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
 def speaks_for(storage: SFTPAbstractServerStorage, instead: str, method: str) -> bool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pysftpserver.abstractstorage import Promise
 
 #: What the engine may need of a storage to announce an extension.
-NEEDS = "rename(replace) statvfs fstatvfs link fsync lsetstat read write username groupname".split()
+NEEDS = "rename(replace) readlink statvfs fstatvfs link fsync lsetstat read write username groupname".split()
 
 
 class _HandedOn:
@@ -82,6 +82,7 @@ class Layer(SFTPAbstractServerStorage):
     gc = _handed_on()
     close_client = _handed_on()
     checksum = _handed_on()
+    refuse_links = _handed_on()
 
     # --- what it does -------------------------------------------------------------------------------
 

@@ -45,14 +45,19 @@ def mounts_of(site: Site, who: Who, for_all: bool = False) -> list[tuple[str, En
 
 def load(site: Site) -> None:
     """Import what the layers of a site need, because a confined process cannot."""
+    import pysftpserver.site.guard  # noqa: F401
 
 
 def layered(storage: SFTPAbstractServerStorage, site: Site, who: Who) -> SFTPAbstractServerStorage:
     """A storage behind the layers that a site file asks for; with none of their tables, the storage itself.
 
     Each layer is made with (below, site, who), from the one next to the storage to the one that clients ask:
-    quotas, gates, events, rules. Raises BadInput, Unavailable.
+    quotas, gates, events, rules. The last is there for all of them, because it hands canonical paths down.
+    Raises BadInput, Unavailable.
     """
-    if site.rules or site.hidden or site.names:
-        pass  # RulesLayer
+    if any((site.rules, site.hidden, site.names, site.gates, site.quotas, site.events)):
+        from pysftpserver.site.guard import RulesLayer
+        from pysftpserver.site.rules import NameRules, Rules
+
+        storage = RulesLayer(storage, Rules(site, who), NameRules(site.names))
     return storage
