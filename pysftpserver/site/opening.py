@@ -45,7 +45,8 @@ def mounts_of(site: Site, who: Who, for_all: bool = False) -> list[tuple[str, En
 
 def load(site: Site) -> None:
     """Import what the layers of a site need, because a confined process cannot."""
-    import pysftpserver.site.guard  # noqa: F401
+    import pysftpserver.site.guard
+    import pysftpserver.site.largest  # noqa: F401
 
 
 def layered(storage: SFTPAbstractServerStorage, site: Site, who: Who) -> SFTPAbstractServerStorage:
@@ -56,6 +57,10 @@ def layered(storage: SFTPAbstractServerStorage, site: Site, who: Who) -> SFTPAbs
     Raises BadInput, Unavailable.
     """
     if any((site.rules, site.hidden, site.names, site.gates, site.quotas, site.events)):
+        if site.names is not None and site.names.largest is not None:
+            from pysftpserver.site.largest import LargestLayer
+
+            storage = LargestLayer(storage, site.names.largest)
         from pysftpserver.site.guard import RulesLayer
         from pysftpserver.site.rules import NameRules, Rules
 
