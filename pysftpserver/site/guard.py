@@ -147,12 +147,22 @@ class RulesLayer(Layer):
                 links += 1
                 if links > MOST_LINKS:
                     raise TooManyLinks(errno.ELOOP, os.strerror(errno.ELOOP))
-                target = self.below.readlink(where)
+                target = self._target(where)
                 names = [] if target.startswith(b"/") else names[:-1]
                 todo += target.split(b"/")[::-1]
             elif mode and not is_last and not S_ISDIR(mode):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         return b"/" + b"/".join(names)
+
+    def _target(self, where: bytes) -> bytes:
+        """The text of a link. Raises OSError(ELOOP), after which another attempt is made, if it is none any
+        more."""
+        try:
+            return self.below.readlink(where)  # type: ignore[no-any-return]
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
 
     def _mode(self, where: bytes) -> int | None:
         """The type of what is there; None for nothing, 0 where the storage does not say."""
