@@ -89,7 +89,7 @@ class Meant:
 
     def __init__(self, options: dict[str, Any], log: SFTPLog) -> None:
         self.opening = by_name.Opening(
-            {"user": user_of(options)},
+            session.who(user_of(options)),
             lambda kind: session.kind_of(kind, options),
             not options["read_only"] and not options["check"] and not options["gc"],
             lambda text: log.error(one_line(text)),
@@ -138,8 +138,11 @@ def serve_session(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:
     meant.check_places(options)
     storage = meant.open()
     try:
-        if hasattr(storage, "ends_session"):  # another server, without which there is nothing left to serve
-            storage.ends_session = True
+        bottom = storage
+        while hasattr(bottom, "below"):  # of a layer of a site
+            bottom = bottom.below
+        if hasattr(bottom, "ends_session"):  # another server, without which there is nothing left to serve
+            bottom.ends_session = True
         session.set_home(storage, options["start_directory"], "storage")
         return session.serve(PROG, storage, log, options)
     except SFTPException as error:
@@ -152,7 +155,14 @@ def check(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:
     """Try the operations, and print a table. Returns 1 if one fails, else 0. Raises BadInput."""
     from pysftpserver.storages import checking
 
-    meant.check_places(options)
+    try:
+        meant.check_places(options)
+    except BadInput as error:
+        lines = getattr(error, "lines", None)  # all that is wrong with a site file
+        if lines is None:
+            raise
+        print(*map(one_line, lines), sep="\n")
+        return error.status
     allowed = options["allow_requests"]
     refused = {*options["deny_requests"], *(set(session.request_names()) - set(allowed) if allowed else ())}
     has_failed = False

@@ -29,10 +29,15 @@ ALONE = ("rule",)  # tables that have exactly one of these
 class Mistakes(BadInput):
     """What is wrong with a site file. lines: all of it, each with file, line and key."""
 
-    def __init__(self, lines: list[str]) -> None:
-        more = f" (and {len(lines) - 1} more; pysftpsite --check names all)" if lines[1:] else ""
-        super().__init__(lines[0] + more)
-        self.lines = lines
+    def __init__(self, message: str, public: str | None = None, lines: tuple[str, ...] = ()) -> None:
+        super().__init__(message, public)
+        self.lines = lines or (message,)
+
+
+def mistakes_of(lines: list[str]) -> Mistakes:
+    """The exception for what is wrong. lines: at least one."""
+    more = f" (and {len(lines) - 1} more; pysftpsite --check names all)" if lines[1:] else ""
+    return Mistakes(lines[0] + more, lines=tuple(lines))
 
 
 class Entry:
@@ -89,11 +94,11 @@ def parse(text: str, path: str) -> Site:
     try:
         tables = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise Mistakes([f"{path}: {one_line(str(error))}"]) from None
+        raise mistakes_of([f"{path}: {one_line(str(error))}"]) from None
     reading = _Reading(text, path)
     site = reading.site(tables)
     if reading.mistakes:
-        raise Mistakes([words for _, words in sorted(reading.mistakes)])
+        raise mistakes_of([words for _, words in sorted(reading.mistakes)])
     return site
 
 

@@ -158,7 +158,7 @@ class RulesLayer(Layer):
         """The text of a link. Raises OSError(ELOOP), after which another attempt is made, if it is none any
         more."""
         try:
-            return self.below.readlink(where)  # type: ignore[no-any-return]
+            return self.below.readlink(where)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise

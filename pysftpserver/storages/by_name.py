@@ -248,10 +248,18 @@ def parts(name: Name, key: str, opening: Opening, for_all: bool = False) -> list
     """
     if name.scheme != SITE:
         return [(key, name)]
+    path = _filled(name, key, opening)
     sites = _sites()
-    site = sites.read(_filled(name, key, opening))
+    site = sites.read(path)
+    return [_top_of(site, sites.who_of(site, opening.values)), *mounted(path, key, opening, for_all)]
+
+
+def mounted(path: str, key: str, opening: Opening, for_all: bool = False) -> list[tuple[str, Name]]:
+    """Every storage that a site file mounts, with its place there. for_all, raises: as for parts()."""
+    sites = _sites()
+    site = sites.read(path)
     who = sites.who_of(site, opening.values)
-    found = [_top_of(site, who)]
+    found = []
     for _, mount, values in sites.mounts_of(site, who, for_all):
         found.append((mount.at("storage"), _of_site(mount.storage, mount.at("storage"), values)))
         found[-1][1].is_read_only = mount.read_only
@@ -289,19 +297,38 @@ def _filled(name: Name, key: str, opening: Opening) -> str:
 
 def directories(name: Name, key: str, opening: Opening) -> list[str]:
     """The directories of this host that clients cannot leave, and may change. Raises BadInput."""
-    names = parts(name, key, opening)
+    return directories_of(parts(name, key, opening), opening)
+
+
+def directories_of(names: list[tuple[str, Name]], opening: Opening) -> list[str]:
+    """The same for the names that parts() gives."""
     return [_filled(part, place, opening) for place, part in names if part.scheme == "jail"]
 
 
 def files(name: Name, key: str, opening: Opening) -> list[str]:
     """The files of this host that a name leads to, and clients must not change. Raises BadInput."""
+    names = parts(name, key, opening)
+    if name.scheme == SITE:
+        path = _filled(name, key, opening)
+        return [*_of_file(path), *_files_of(names, opening)]
+    return _files_of(names, opening)
+
+
+def site_files(path: str, key: str, opening: Opening) -> list[str]:
+    """The same for a site file that is put over a storage."""
+    return [*_of_file(path), *_files_of(mounted(path, key, opening), opening)]
+
+
+def _of_file(path: str) -> list[str]:
+    state = _sites().read(path).state
+    return [path, state] if state else [path]
+
+
+def _files_of(names: list[tuple[str, Name]], opening: Opening) -> list[str]:
     found = []
-    for place, part in [(key, name), *parts(name, key, opening)]:
-        if part.scheme in (SITE, "gridfs"):
+    for place, part in names:
+        if part.scheme == "gridfs":
             found.append(_filled(part, place, opening))
-            if part.scheme == SITE:
-                state = _sites().read(found[-1]).state
-                found += [state] if state else []
         elif part.kind.is_url:
             found += _files_of_url(part, place, opening)
     return found
@@ -321,10 +348,11 @@ def _files_of_url(name: Name, key: str, opening: Opening) -> list[str]:
 
 def uses_network(name: Name, key: str, opening: Opening) -> bool:
     """Whether storages with this name talk to other hosts, or may. Raises BadInput."""
-    return any(_uses_network(part, place) for place, part in parts(name, key, opening))
+    return any(may_use_network(place, part) for place, part in parts(name, key, opening))
 
 
-def _uses_network(name: Name, key: str) -> bool:
+def may_use_network(key: str, name: Name) -> bool:
+    """The same for one of those that parts() gives."""
     if name.scheme == CLASS:
         return bool(getattr(named(name.place, key), "uses_network", True))
     return name.kind.uses_network is not False
@@ -332,16 +360,28 @@ def _uses_network(name: Name, key: str) -> bool:
 
 def prepare(name: Name, key: str, opening: Opening) -> None:
     """Import what storages with this name need, because a confined process cannot. Raises BadInput."""
+    names = [(key, name), *parts(name, key, opening, for_all=True)]
+    _import(names, len(names) > 2)
+    if name.scheme == SITE:
+        _sites().load(_sites().read(_filled(name, key, opening)))
+
+
+def prepare_site(path: str, key: str, opening: Opening) -> None:
+    """The same for a site file that is put over a storage. Raises BadInput for one that has its own."""
+    site = _site_over(path, key)
+    names = mounted(path, key, opening, for_all=True)
+    _import(names, bool(names))
+    _sites().load(site)
+
+
+def _import(names: list[tuple[str, Name]], are_several: bool) -> None:
     import pkgutil
 
-    names = parts(name, key, opening, for_all=True)
     for place, part in names:
         if part.scheme == CLASS:
             named(part.place, place)
-    modules = {part.kind.module: part.kind.extra for _, part in [(key, name), *names]}
-    if name.scheme == SITE:
-        _sites().load(_sites().read(_filled(name, key, opening)))
-    if len(names) > 1:
+    modules = {part.kind.module: part.kind.extra for _, part in names}
+    if are_several:
         modules["pysftpserver.mountedstorage"] = ""
     for module, extra in modules.items():
         try:
@@ -509,13 +549,23 @@ def _site(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
     return _with_layers(opening.opens(top, place, opening.with_values(who.values)), site, who, opening)
 
 
-def under_site(path: str, storage: SFTPAbstractServerStorage, opening: Opening) -> SFTPAbstractServerStorage:
+def under_site(
+    path: str, key: str, storage: SFTPAbstractServerStorage, opening: Opening
+) -> SFTPAbstractServerStorage:
     """A storage with what a site file mounts and asks for. Raises BadInput, Unavailable."""
-    sites = _sites()
-    site = sites.read(path)
+    site = _site_over(path, key)
+    return _with_layers(storage, site, _sites().who_of(site, opening.values), opening)
+
+
+def _site_over(path: str, key: str) -> Site:
+    try:
+        site: Site = _sites().read(path)
+    except BadInput as error:
+        raise BadInput(f"{key}: {error.message}") from None
     if site.storage is not None:
-        raise BadInput(f"{site.top.at('storage')}: there is another storage already; leave this key out")
-    return _with_layers(storage, site, sites.who_of(site, opening.values), opening)
+        place = site.top.at("storage")
+        raise BadInput(f"{key}: {place}: there is another storage already; leave this key out")
+    return site
 
 
 def _with_layers(
@@ -552,7 +602,7 @@ def _mount(mount: Entry, opening: Opening) -> Any:
                 opening.tell(error.message)
             raise
 
-    uses_network = _uses_network(name, place)
+    uses_network = may_use_network(place, name)
     reads = files(name, place, opening) if name.kind.cannot is not None else None
     return Mount(open_it, mount.read_only, uses_network=uses_network, reads=reads)
 

@@ -61,6 +61,25 @@ class Storages:
         except ValueError as error:
             raise BadInput(f"{key}: {error}") from None
 
+    def under_site(
+        self, path: str, key: str, storage: SFTPAbstractServerStorage, values: Mapping[str, str] = NOBODY
+    ) -> SFTPAbstractServerStorage:
+        """A storage with what a site file mounts and asks for."""
+        opening = Opening(values, self._dress, tell=self._tell, opens=self._opened)
+        return by_name.under_site(path, key, storage, opening)
+
+    def check_site(self, path: str, key: str) -> None:
+        """Raise for a site file that cannot be put over a storage, and import what it needs."""
+        by_name.prepare_site(path, key, Opening({"user": "user", "folder": "folder"}))
+
+    def site_uses_network(self, path: str, key: str, values: Mapping[str, str]) -> bool:
+        """Whether something that it mounts talks to other hosts, or may."""
+        return any(by_name.may_use_network(*mount) for mount in by_name.mounted(path, key, Opening(values)))
+
+    def site_directories(self, path: str, key: str, values: Mapping[str, str]) -> list[str]:
+        """The directories of this host that are jails in what it mounts."""
+        return by_name.directories_of(by_name.mounted(path, key, Opening(values)), Opening(values))
+
     def check(self, text: str, key: str, *known: str) -> None:
         """Raise for a name that cannot be meant, or whose class is missing; open nothing.
 

@@ -59,7 +59,7 @@ class What(unittest.TestCase):
     def mistakes(self, text: str) -> list[str]:
         with self.assertRaises(BadInput) as raised:
             file.parse(text, "s.toml")
-        return raised.exception.lines if isinstance(raised.exception, file.Mistakes) else []
+        return list(raised.exception.lines) if isinstance(raised.exception, file.Mistakes) else []
 
     def test_what_it_says(self) -> None:
         site = file.parse(WHOLE.replace("1.0 GiB", "1 GiB"), "s.toml")

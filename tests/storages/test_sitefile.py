@@ -94,9 +94,9 @@ class What(InAPlace):
         (self.place / "m").mkdir()
         jail = SFTPServerVirtualChroot(self.place)
         mount = f'[[mount]]\npath = "/s"\nstorage = "jail:{self.place}/m"\n'
-        storage = by_name.under_site(self.write(mount), jail, by_name.Opening())
+        storage = by_name.under_site(self.write(mount), "--site", jail, by_name.Opening())
         self.assertEqual(storage.realpath(b"/s/x"), b"/s/x")
         with self.assertRaisesRegex(BadInput, "line 1: storage: there is another storage already"):
-            by_name.under_site(self.write(f'storage = "plain:"\n{mount}'), jail, by_name.Opening())
+            by_name.under_site(self.write(f'storage = "plain:"\n{mount}'), "--site", jail, by_name.Opening())
         with self.assertRaisesRegex(BadInput, "storage: missing"):
             by_name.open_storage(self.write(mount), "NAME")
