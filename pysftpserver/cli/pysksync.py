@@ -160,6 +160,10 @@ class OpenStorage:
         except BadInput as error:
             raise type(error)(f"storage: {error.message}") from None
 
+    def under_site(self, path: str, storage: SFTPAbstractServerStorage) -> SFTPAbstractServerStorage:
+        """A storage with what a site file mounts and asks for. Nobody is known by name there."""
+        return self._named.under_site(path, "site", storage)
+
 
 def tell(text: str) -> None:
     """A line of this command to standard error."""

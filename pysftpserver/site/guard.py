@@ -29,7 +29,8 @@ from pysftpserver.pysftpexceptions import (
 )
 from pysftpserver.site.layer import Layer
 from pysftpserver.site.patterns import text_of
-from pysftpserver.site.rules import OF_CONTENT
+from pysftpserver.site.rules import OF_CONTENT, STAGING
+from pysftpserver.uploads import temporary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 MOST_LINKS = 40  # followed in one path, as in the kernel
 PATH_MAX = 4096  # bytes, as in the kernel
+MOST_STAGED = 10_000  # names: memory
 ATTEMPTS = 16  # to hit a path that keeps changing
 WRITES = os.O_WRONLY | os.O_RDWR
 TAILS = {b"": b"/", b".": b"/."}
@@ -70,6 +72,7 @@ class RulesLayer(Layer):
         if refuse_links is not None:
             refuse_links()
         self._opened: dict[int, Opened] = {}
+        self._staged: set[bytes] = set()  # what this session itself receives under a name that is hidden
 
     # --- where a path leads -------------------------------------------------------------------------
 
@@ -189,6 +192,8 @@ class RulesLayer(Layer):
         """What may be done to a path. Raises what the storage does for what is missing, if it is hidden."""
         decision = self._rules.decide(where)
         if decision.is_hidden:
+            if decision.rule is STAGING and where in self._staged:
+                return self._rules.of_staged(where)
             raise self._missing(where)
         return decision
 
@@ -297,6 +302,8 @@ class RulesLayer(Layer):
     def open(self, path: bytes, flags: int, mode: int) -> Any:
         follow = not (flags & os.O_CREAT and flags & os.O_EXCL)
         for where, tail in self._places(path, follow):
+            if not follow and self._rules.decide(where).rule is STAGING and len(self._staged) < MOST_STAGED:
+                self._staged.add(where)  # by a door that receives files in this way
             decision = self._decided(where)
             try:
                 handle, allows = self._open(where, tail, flags, mode, decision.allowed)
@@ -405,7 +412,10 @@ class RulesLayer(Layer):
             is_upload = False
         else:
             olds, news = text_of(source).rpartition("/"), text_of(target).rpartition("/")
-            is_upload = olds[0] == news[0] and self._names.is_upload_of(olds[2], news[2])
+            is_upload = olds[0] == news[0] and (
+                self._names.is_upload_of(olds[2], news[2])
+                or temporary.is_temporary(source.rpartition(b"/")[2])  # of a door
+            )
         both = before.allowed & after.allowed
         if "rename" not in both and not (is_upload and "upload" in both):
             raise refused("rename")

@@ -125,6 +125,10 @@ class Rules:
                 return Decision(STAGING)
         return Decision(self._first(names))
 
+    def of_staged(self, path: bytes) -> Decision:
+        """The same as if the name were none of an upload that waits."""
+        return Decision(self._first(names_of(text_of(path))))
+
     def _first(self, names: list[str]) -> Rule | None:
         for rule in self._holding:
             if rule.patterns.match(names):

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pysftpserver.engine.audit import Sink
     from pysftpserver.engine.log import SFTPLog
     from pysftpserver.sksync.config import ServerSettings, StorageSettings
-    from pysftpserver.sksync.shares import Find, OpenStorage
+    from pysftpserver.sksync.shares import Find, Opener
 
     Result = TypeVar("Result")
 
@@ -207,11 +207,12 @@ class Service:
     """
 
     def __init__(
-        self, ident: str, load: Callable[[], ServerSettings], file: str, open_storage: OpenStorage
+        self, ident: str, load: Callable[[], ServerSettings], file: str, open_storage: Opener
     ) -> None:
         self._load = load
         self._file = file
         self._open_storage = open_storage
+        self._site: str | None = None
         self._database: SFTPAbstractServerStorage | None = None
         self._phrase = PassPhrase()
         self._settings = settings = load()
@@ -264,6 +265,7 @@ class Service:
         )
 
     def _shares(self, settings: ServerSettings) -> Find:
+        self._site = settings.site
         shares, what = shares_of(settings, self._open)
         self._log.info(f"sharing {what}")
         self._remark(settings)
@@ -273,10 +275,13 @@ class Service:
         self, what: Folder | str | StorageSettings, key: str, is_dry: bool = False
     ) -> SFTPAbstractServerStorage:
         if isinstance(what, (Folder, str)):
-            return self._open_storage(what, key, is_dry)
+            return self._under_site(self._open_storage(what, key, is_dry))
         if self._database is None:
             self._database = self._open_storage(what, key, is_dry)
-        return self._database
+        return self._under_site(self._database)
+
+    def _under_site(self, storage: SFTPAbstractServerStorage) -> SFTPAbstractServerStorage:
+        return storage if self._site is None else self._open_storage.under_site(self._site, storage)
 
     def _remark(self, settings: ServerSettings) -> None:
         """Log what an administrator may not have meant. Raises BadInput if logins are not possible."""
@@ -294,6 +299,6 @@ class Service:
             self._log.error(f"{path}: clients can read and replace it, because it is in a shared directory")
 
 
-def serve(ident: str, load: Callable[[], ServerSettings], file: str, open_storage: OpenStorage) -> None:
+def serve(ident: str, load: Callable[[], ServerSettings], file: str, open_storage: Opener) -> None:
     """Serve until a signal comes. Arguments and exceptions are those of Service."""
     asyncio.run(Service(ident, load, file, open_storage).run())

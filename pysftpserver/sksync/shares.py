@@ -33,6 +33,12 @@ if TYPE_CHECKING:
             self, what: Folder | str | StorageSettings, key: str, is_dry: bool = False
         ) -> SFTPAbstractServerStorage: ...
 
+    class Opener(OpenStorage, Protocol):
+        """The same, and puts storages under site files."""
+
+        def under_site(self, path: str, storage: SFTPAbstractServerStorage) -> SFTPAbstractServerStorage:
+            """A storage with what a site file mounts and asks for."""
+
 
 class Folder:
     """A directory of this host, where names of storages could be meant as well."""

@@ -334,3 +334,18 @@ class Hidden(InAJail):
         for path in (b"/in/" + name, b"/out/d/keep"):
             with self.assertRaises(FileNotFoundError):
                 storage.stat(path)
+
+    def test_a_door_may_receive_a_file_under_such_a_name(self) -> None:
+        from pysftpserver.uploads.files import open_temporary
+
+        for text in ('[[gate]]\nclamd = "/run/c"\n', ""):
+            storage = self.guarded(f'{text}[[rule]]\npath = "/in/**"\nallow = ["list", "upload"]\n')
+            file = open_temporary(storage, b"/in/new" + text[:1].encode(), None)
+            file.write(b"new")
+            file.commit()
+            self.assertEqual((self.root / f"in/new{text[:1]}").read_bytes(), b"new")
+            with self.assertRaisesRegex(SFTPForbidden, "overwrite"):
+                file = open_temporary(storage, b"/in/old2", None)
+                (self.root / "in/old2").touch()
+                file.commit()
+            (self.root / "in/old2").unlink()
