@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FIELDS = ("user", "folder", "group")
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _SPECIAL = re.compile(r"[*?\[]")
-_UNCLOSED = re.compile(r"\[(?!!?\]?[^\]]*\])")
+_SET = re.compile(r"\[!?+\]?+[^\]]*+\]|\[")
 
 
 def check_path(text: str) -> None:
@@ -44,11 +44,17 @@ def check_name(text: str) -> None:
     """Raises ValueError for a text that is no pattern of names."""
     if "/" in text or not text or "\0" in text:
         raise ValueError(f"{text}: write a pattern of names, such as *.exe")
-    if _UNCLOSED.search(text):
+    if "[" in _SET.findall(text):
         raise ValueError(f"{text}: a [ without its ]; write [[] for a bracket")
     for field in _FIELD.findall(text):
         if field not in FIELDS:
             raise ValueError(f"{text}: only {{user}}, {{folder}} and {{group}} may be in braces")
+
+
+def check_temporary(text: str) -> None:
+    """Raises ValueError for a text that is no pattern of temporary names, with one `*` for the final one."""
+    if text.count("*") != 1 or len(text) < 2 or set(text) & set("/?[{"):
+        raise ValueError(f"{text}: write a pattern of names with one *, such as *.filepart")
 
 
 def names_of(path: str) -> list[str]:

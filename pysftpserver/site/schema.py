@@ -141,6 +141,9 @@ SECONDS = Kind(f"a number of seconds, at most {MOST_SECONDS}", _seconds)
 TEXTS = Kind("a text, or a list of texts", _each(_text))
 PATHS = Kind("a pattern of paths, or a list of them", _each(_checked(patterns.check_path)))
 NAMES = Kind("a pattern of names, or a list of them", _each(_checked(patterns.check_name)))
+TEMPORARY = Kind(
+    "a pattern of names with one *, or a list of them", _each(_checked(patterns.check_temporary))
+)
 PLACE = Kind("an absolute path such as /archive", _place)
 HOST_PATH = Kind("an absolute path of this host", _host_path)
 ACTIONS = Kind(
@@ -263,7 +266,7 @@ TABLES = (
         (
             Key("refuse", NAMES, (), "Names that nothing new may have, as patterns; case does not matter."),
             Key("largest", BYTES, None, "The size of the largest file that can be stored."),
-            Key("temporary", NAMES, actions.TEMPORARY,
+            Key("temporary", TEMPORARY, actions.TEMPORARY,
                 "Names under which clients upload before they rename. To write such a file again is a part "
                 "of an upload, and so is its rename to the final name."),
         ),

@@ -117,6 +117,10 @@ class What(unittest.TestCase):
             (f'{TOP}[[event]]\nrun = "/bin/x"\n', "s.toml: line 2: event: on: missing"),
             (f"{TOP}[quota]\nbytes = 1\n", "s.toml: line 2: quota: needs a directory for its ledger; give"),
             (f'{TOP}[group]\n"a/b" = ["x"]\n', "s.toml: line 3: a/b: a group's name is a single name"),
+            (
+                f'{TOP}[names]\ntemporary = "*.*"\n',
+                "s.toml: line 3: temporary: *.*: write a pattern of names",
+            ),
             (f"{TOP}[group]\na = 1\n", "s.toml: line 3: a: write a text, or a list of texts"),
         ):
             with self.subTest(text):
