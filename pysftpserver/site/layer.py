@@ -74,6 +74,7 @@ class Layer(SFTPAbstractServerStorage):
     uses_network = _handed_on()
     window = _handed_on()
     territory = _handed_on()
+    reads = _handed_on()
     release = _handed_on()
     check_root = _handed_on()
 

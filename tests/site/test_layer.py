@@ -69,6 +69,10 @@ class Hearing(Layer):
 
 
 class Passing(InADirectory):
+    def test_it_hands_on_everything_that_a_storage_may_have(self) -> None:
+        names = {name for name in vars(SFTPAbstractServerStorage) if not name.startswith("_")}
+        self.assertEqual(names - vars(Layer).keys(), set())
+
     def test_it_announces_what_the_storage_below_has(self) -> None:
         for storage in (
             Small(),
