@@ -62,15 +62,6 @@ class GuardedMemory(Guarded, unittest.TestCase):
         return SFTPServerMemoryStorage()
 
 
-class GuardedMountInMemory(Guarded, unittest.TestCase):
-    def test_a_link_holds_its_text_byte_for_byte(self) -> None:
-        """Not one that would lead out of its mount: tests/mounted/test_contract.py."""
-
-    def unguarded(self) -> SFTPAbstractServerStorage:
-        jail = SFTPServerVirtualChroot(self.directory())
-        return SFTPServerMountedStorage(jail, {b"/m/n": SFTPServerMemoryStorage()}, home=b"/m/n")
-
-
 if IS_HARD:
 
     class GuardedPlain(Guarded, unittest.TestCase):
@@ -97,3 +88,11 @@ if IS_HARD:
                 b"/n": SFTPServerMemoryStorage(),
             }
             return SFTPServerMountedStorage(SFTPServerVirtualChroot(self.directory()), mounts, home=b"/m")
+
+    class GuardedMountInMemory(Guarded, unittest.TestCase):
+        def test_a_link_holds_its_text_byte_for_byte(self) -> None:
+            """Not one that would lead out of its mount: tests/mounted/test_contract.py."""
+
+        def unguarded(self) -> SFTPAbstractServerStorage:
+            jail = SFTPServerVirtualChroot(self.directory())
+            return SFTPServerMountedStorage(jail, {b"/m/n": SFTPServerMemoryStorage()}, home=b"/m/n")

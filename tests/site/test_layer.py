@@ -19,23 +19,25 @@ from pysftpserver.storage import SFTPServerStorage
 from pysftpserver.testing import StorageContract
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.support.cases import InADirectory
-from tests.support.hard import MANY
+from tests.support.hard import IS_HARD, MANY
 from tests.support.memory import SFTPServerMemoryStorage
 
 
-class LayeredJail(StorageContract, unittest.TestCase):
-    many = MANY
-
-    def make_storage(self) -> SFTPAbstractServerStorage:
-        directory = self.enterContext(tempfile.TemporaryDirectory())
-        return Layer(Layer(SFTPServerVirtualChroot(directory)))
-
-
 class LayeredMemory(StorageContract, unittest.TestCase):
-    many = MANY
+    many = MANY if IS_HARD else 30
 
     def make_storage(self) -> SFTPAbstractServerStorage:
         return Layer(SFTPServerMemoryStorage())
+
+
+if IS_HARD:
+
+    class LayeredJail(StorageContract, unittest.TestCase):
+        many = MANY if IS_HARD else 30
+
+        def make_storage(self) -> SFTPAbstractServerStorage:
+            directory = self.enterContext(tempfile.TemporaryDirectory())
+            return Layer(Layer(SFTPServerVirtualChroot(directory)))
 
 
 class Small(SFTPAbstractServerStorage):

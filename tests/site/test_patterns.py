@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pysftpserver.site.patterns import Pattern, check_name, check_path, names_of
 from tests.support.hard import IS_HARD
 
-EXAMPLES = 5000 if IS_HARD else 50
+EXAMPLES = 5000 if IS_HARD else 30
 PIECES = st.lists(st.sampled_from(["a", "b", "*", "?", "[ab]", "[!a]", "[]]", "[*]"]), min_size=1, max_size=4)
 NAME_PATTERNS = PIECES.map("".join).filter(lambda name: "**" not in name)
 PATTERNS = st.lists(st.one_of(st.just("**"), NAME_PATTERNS), max_size=5).map(

@@ -30,7 +30,7 @@ from tests.support.cases import InADirectory
 from tests.support.hard import IS_HARD
 from tests.support.waiting import PATIENCE
 
-OPERATIONS, EXCHANGES = (20_000, 100_000) if IS_HARD else (250, 300)
+OPERATIONS, EXCHANGES = (20_000, 100_000) if IS_HARD else (150, 100)
 PUBLIC, SECRET = b"public", b"it is secret"
 
 
