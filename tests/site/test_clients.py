@@ -63,7 +63,8 @@ class OverPipes(InAPlace):
     def check_box(self, server: list[str]) -> None:
         said = self.sftp(
             server, "put new in/a", "put -p new in/p", "put new in/old", "get in/old got", "rm in/old",
-            "ls -1 in", "put new in/x.filepart", "rename in/x.filepart in/x", "rename in/x in/y", "ln in/old in/l",
+            "ls -1 in", "put new in/x.filepart", "rename in/x.filepart in/x", "rename in/x in/y",
+            "ln in/old in/l",
             "mkdir in/d", "chmod 600 in", "cp in/old in/copy",
         )  # fmt: skip
         self.assertEqual({path.name for path in (self.box / "in").iterdir()}, {"a", "p", "old", "x"}, said)
