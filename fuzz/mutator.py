@@ -50,6 +50,9 @@ EXTENDED_SHAPES = {
     b"expand-path@openssh.com": "p",
     b"copy-data": "hqqhq",
     b"home-directory": "p",
+    b"check-file-name": "pmqqn",
+    b"check-file-handle": "hmqqn",
+    b"check-file": "hmqqn",
     b"users-groups-by-id@openssh.com": "ii",
     b"no-such@extension": "p",
 }
@@ -301,4 +304,5 @@ _FIELDS: dict[str, Callable[[Random], bytes]] = {
     "a": _attributes,
     "d": _data,
     "i": _ids,
+    "m": lambda random: string(random.choice((b"md5", b"crc32", b"sha256,md5", b"none,sha1", b"", b","))),
 }

@@ -33,6 +33,9 @@ _POSITIVE_EXTENDED = {
     b"users-groups-by-id@openssh.com": "extended",
     b"expand-path@openssh.com": "name",
     b"home-directory": "name",
+    b"check-file-name": "extended",
+    b"check-file-handle": "extended",
+    b"check-file": "extended",
 }
 _ONLY_READ_EXTENDED = tuple(_POSITIVE_EXTENDED)
 _NAMES = {number: name for name, number in REQUEST_TYPES.items()}

@@ -13,6 +13,7 @@ atheris. This module imports the package under test, so import it under instrume
 from __future__ import annotations
 
 import json
+import shlex
 import zlib
 from collections.abc import Callable
 from typing import NamedTuple
@@ -32,6 +33,7 @@ from pysftpserver.engine.segments import LONGEST_READ, LateRead
 from pysftpserver.hook import SFTPEvent, SFTPHook, SFTPHooks
 from pysftpserver.pysftpexceptions import SFTPForbidden
 from pysftpserver.server import SFTPServer
+from pysftpserver.service.sums import WORDS, Refused, Sum, understood
 from tests.differential.packets import Reply
 from tests.support.packets import HELLO
 
@@ -221,6 +223,24 @@ class SessionTarget:
             assert after == len(HELLO) and not server.output.segments, "served after the end"
 
 
+def understand(data: bytes) -> None:
+    """A target: a command line for checksums, beside the standard library's parser of such lines."""
+    line = data[1:]
+    try:
+        command = understood(line)
+    except Refused:
+        assert any(word in line.translate(None, b"'\"\\") for word in WORDS)
+        return
+    if not isinstance(command, Sum):
+        return
+    words = [command.word] if command.path is None else [command.word, command.path]
+    assert not set(b"".join(words)) & {0} and words[-1:] != [b""]
+    if b'"' not in line:
+        assert [word.encode("latin-1") for word in shlex.split(line.decode("latin-1"))] == words
+    output = command.output(b"")
+    assert output.status == (command.path is not None) and output.errors.count(b"\n") == output.status
+
+
 Run = Callable[[bytes], None]
 
 
@@ -243,4 +263,5 @@ TARGETS = {
     "remo-parsers": Target(RemoParserTarget, None, None, ("remo-parsers",)),
     "remo": Target(RemoTarget, None, None, ("remo",)),
     "site": Target(SiteTarget, None, None, ("site",)),
+    "commands": Target(lambda: understand, None, None, ("commands",)),
 }

@@ -241,6 +241,14 @@ class SFTPAbstractServerStorage:
         """
         return None
 
+    def checksum(self, path: bytes, algorithm: str) -> bytes | None:
+        """A digest of all that is in the file that path leads to, if the storage has it; else None.
+
+        Optional: without it, content is read. algorithm: md5, sha1, sha224, sha256, sha384, sha512 or crc32.
+        Whatever is not certain to be of the content that open() would find now is None.
+        """
+        return None
+
     def close(self, handle: Any) -> None:
         """Close a handle for the client. Called exactly once for each handle, unless abandon() is."""
         raise SFTPUnsupported
@@ -321,6 +329,11 @@ def moves_by_descriptor(storage: SFTPAbstractServerStorage, method: str) -> bool
 def moves_by_promise(storage: SFTPAbstractServerStorage, method: str) -> bool:
     """The same for promise_read() or promise_write()."""
     return speaks_for(storage, f"promise_{method}", method)
+
+
+def known_checksum(storage: SFTPAbstractServerStorage, path: bytes, algorithm: str) -> bytes | None:
+    """What checksum() says, if it means the same as reading the file; else None."""
+    return storage.checksum(path, algorithm) if speaks_for(storage, "checksum", "read") else None
 
 
 TAKES_ANY_KEYWORD = 0x08  # inspect.CO_VARKEYWORDS, without importing inspect

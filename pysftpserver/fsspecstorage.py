@@ -9,6 +9,7 @@ Facts: fsspec.spec.AbstractFileSystem.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 MAGIC = frozenset("*?[")  # what some methods of fsspec take for patterns
 _NUMBERS: dict[type, int] = {FileExistsError: errno.EEXIST, IsADirectoryError: errno.EISDIR}
-TIMES = ("mtime", "LastModified", "last_modified", "modified", "updated", "date_time", "created")
+TIMES = "mtime LastModified last_modified Last-Modified modified updated date_time created".split()
 
 
 class FsspecError(Exception):
@@ -90,10 +91,17 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
         if opened.read_only and type(self) is SFTPServerFsspecStorage:
             self.__class__ = ReadOnlyFsspecStorage
 
-    @spoken
     def connect(self) -> None:
-        """Ask the file system. Raises what that raises, if it does not answer or the path is not there."""
-        self._fs.info(self._opened.root)
+        """Ask the file system. Raises SFTPException or OSError, with words for the operator, if it does not
+        answer or the path is not there.
+        """
+        try:
+            self._fs.info(self._opened.root)
+        except Exception as error:  # of any library
+            answer = self._spoken(error)
+            if type(answer) is SFTPFailure:
+                answer = SFTPFailure(str(answer.__cause__))
+            raise answer from None
 
     def _spoken(self, error: BaseException) -> Exception:
         cause = FsspecError(f"{type(error).__name__}: {self._opened.safe(str(error))}")
@@ -142,6 +150,9 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
             if path not in self._made and path != self._opened.root:
                 raise
             return {"type": "directory", "name": path}
+        url = str(info.get("url", ""))  # of HTTP, after redirects, which say what is a directory
+        if url.endswith("/") or url.count("/") == 2:  # the latter has a host and no path
+            return {**info, "type": "directory", "size": 0}
         return info
 
     def _get(self, path: bytes) -> tuple[str, Info]:
@@ -264,8 +275,11 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
             name = path.rpartition("/")[2]
             if name in ("", ".", "..") or name in seen or path.strip("/") == own:
                 continue
+            if "://" in path and "?" in name:
+                continue  # a page's link that sorts it
             seen.add(name)
-            if entry.get("islink") or entry["type"] not in ("file", "directory"):
+            kind = entry["type"]
+            if entry.get("islink") or kind != "directory" and (kind != "file" or entry.get("size") is None):
                 try:
                     entry = self._info(self._below(full, name))
                 except Exception:
@@ -550,9 +564,10 @@ def _seconds(moment: Any) -> int | None:
         return int(time.mktime((*moment, 0, 0, -1)))
     if isinstance(moment, str):
         from datetime import datetime
+        from email.utils import parsedate_to_datetime  # as HTTP has it
 
-        try:
-            moment = datetime.fromisoformat(moment)
-        except ValueError:
-            return None
+        for parse in (datetime.fromisoformat, parsedate_to_datetime):
+            with contextlib.suppress(ValueError):
+                return int(parse(moment).timestamp())
+        return None
     return int(moment.timestamp()) if hasattr(moment, "timestamp") else None

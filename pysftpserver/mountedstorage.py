@@ -14,7 +14,7 @@ import os
 import time
 from stat import S_IFDIR, S_ISDIR
 
-from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+from pysftpserver.abstractstorage import SFTPAbstractServerStorage, speaks_for
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.failures import show
 from pysftpserver.pysftpexceptions import SSH2_FX_NO_SUCH_FILE, SFTPException, SFTPFailure
@@ -274,6 +274,12 @@ class SFTPServerMountedStorage(SFTPAbstractServerStorage):
 
     def promise_write(self, handle: MountedFile, off: int, chunk: bytes | memoryview) -> Promise | None:
         return handle.storage.promise_write(handle.object, off, chunk) if handle.promises else None
+
+    def checksum(self, path: bytes, algorithm: str) -> bytes | None:
+        mount, inner, node = self._tree.find(path)
+        if node is not None or not speaks_for(mount.storage(), "checksum", "read"):
+            return None
+        return mount.call("checksum", inner, algorithm)  # type: ignore[no-any-return]
 
     def copy_range(
         self, source: MountedFile, off: int, size: int, target: MountedFile, target_off: int

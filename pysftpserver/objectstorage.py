@@ -485,6 +485,15 @@ class SFTPServerObjectStorage(SFTPAbstractServerStorage):
             raise SFTPFailure("The file was not stored")
         return Reader(self._store, *self._store.get_first(draft.key, HEAD))
 
+    def checksum(self, path: bytes, algorithm: str) -> bytes | None:
+        place = self._place(path)
+        if place.is_top or place.is_directory or place.key in self._drafts:
+            return None
+        try:
+            return self._store.digest(place.key, algorithm)
+        except Missing:
+            return None
+
     def write(self, handle: Handle, off: int, chunk: bytes | memoryview) -> None:
         draft = handle.draft
         if draft is None or not handle.is_writer:

@@ -30,7 +30,7 @@ from pysftpserver.pysftpexceptions import (
 )
 from pysftpserver.storages.sftp import replies
 from pysftpserver.storages.sftp.address import TIMEOUT, Address, settings_of
-from pysftpserver.storages.sftp.connection import GONE, Answer, Connection, ConnectionLost
+from pysftpserver.storages.sftp.connection import GONE, OVER, Answer, Connection, ConnectionLost
 from pysftpserver.storages.sftp.process import SSH
 
 TYPE_CHECKING = False
@@ -50,7 +50,8 @@ USUAL_READ = 32768  # bytes that every server takes in a READ or WRITE (the draf
 LEAST_READ = 4096  # bytes: a server that takes less would get very many requests for one
 MOST_IN_VAIN = 100  # replies of a listing, one after the other, without a name that can be shown
 LISTED_NAMES = 4096  # names of users, and of groups, that are kept from listings
-SLOW = 10  # times the timeout: fsync and copies
+SLOW = 10  # times the timeout: fsync, copies and checksums
+COMPUTED = 20 << 20  # bytes a second that a server computes a checksum of, at least
 
 _FLAGS = (
     (os.O_APPEND, wire.SSH2_FXF_APPEND),
@@ -356,7 +357,8 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
     def _connection(self) -> Connection:
         """The connection. Raises SFTPUnavailable if there is none, SFTPSessionEnd once it was lost."""
         connection = self._open
-        if self.keeps_trying and (connection is None or connection.lost is not None):
+        is_lost = connection is None or connection.lost is not None and connection.reason != OVER
+        if is_lost and self.keeps_trying:
             try:
                 self.connect(HURRY)
             except SFTPUnavailable as error:  # whose words are the operator's
@@ -364,10 +366,12 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
             connection = self._open
         if connection is None:
             raise SFTPUnavailable("The server behind is not connected")
-        if connection.lost is not None and self._ssh is not None:
+        if connection.lost is None or connection.reason == OVER:
+            return connection
+        if self._ssh is not None:
             self._ssh.end()  # its descriptors and its process are of no use any more
             self._ssh = None
-        if connection.lost is not None and self.ends_session:
+        if self.ends_session:
             raise SFTPSessionEnd(f"{self.label}: {connection.reason}")
         return connection
 
@@ -584,13 +588,32 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
             return None  # reading and writing finds out more
         return size
 
+    def checksum(self, path: bytes, algorithm: str) -> bytes | None:
+        """A digest that the server behind computes; None if it cannot, or not in time."""
+        name = algorithm.encode()
+        if name not in self.extensions.get(b"check-file", b"").split(b","):
+            return None
+        if (self.stat(path).size or 0) > SLOW * self.timeout * COMPUTED:
+            return None
+        fields = self._path(path), wire.encode_string(name), bytes(20)  # all of it, in one block
+        ask = partial(self._ask, partial(replies.digest_in, name), wire.SSH2_FXP_EXTENDED, slowly=True)
+        try:
+            return ask(wire.encode_string(b"check-file-name"), *fields)
+        except ConnectionLost:
+            raise
+        except (SFTPFailure, SFTPUnsupported):
+            return None  # reading finds out more
+
     def close(self, handle: File) -> None:
         self._ask(replies.expect_ok, wire.SSH2_FXP_CLOSE, self._name(handle))
 
     def abandon(self, handle: File) -> None:
         """The same, unless the connection is lost: then the server behind has closed it."""
         if handle.connection is self._open and handle.connection.lost is None:
-            self.close(handle)
+            try:
+                self.close(handle)
+            except ConnectionLost:
+                pass
 
     def fsync(self, handle: File) -> None:
         self._extended(b"fsync@openssh.com", replies.expect_ok, self._name(handle), slowly=True)

@@ -17,7 +17,7 @@ from pysftpserver.engine import wire
 from pysftpserver.engine.bulk import TRANSFERS, serve_transfers
 from pysftpserver.engine.limits import Limits
 from pysftpserver.engine.log import DEBUG1, VERBOSE, SFTPLog, file_sink
-from pysftpserver.engine.requests import EXTENDED_REQUESTS, REQUESTS, Request, offered
+from pysftpserver.engine.requests import CHECKS, EXTENDED_REQUESTS, REQUESTS, Request, offered
 from pysftpserver.engine.session import Session
 from pysftpserver.engine.wire import *  # noqa: F403 -- the constants are part of this module's interface
 from pysftpserver.engine.wire import (
@@ -63,7 +63,8 @@ class SFTPServer(Session):
     raise_on_error: for tests of storages: process() raises what a request raised, after queueing its
     reply, and no INIT is needed first. read_only: refuse every request that changes anything. allow,
     deny: names of requests; deny wins. limits: what the session may take; None: the defaults. allow_setid:
-    keep the set-uid and set-gid bits that clients send; the default is to drop them.
+    keep the set-uid and set-gid bits that clients send; the default is to drop them. checksums: whether
+    there are the check-file extensions.
     initialized: whether INIT was answered.
     Raises ValueError for a request name that does not exist, OSError for a logfile that cannot be opened.
     """
@@ -83,16 +84,22 @@ class SFTPServer(Session):
         deny: Collection[str] = (),
         limits: Limits | None = None,
         allow_setid: bool = False,
+        checksums: bool = True,
     ) -> None:
         log = log or SFTPLog(file_sink(logfile) if logfile is not None else None)
         super().__init__(storage, log, limits or Limits(), read_only, raise_on_error, allow_setid)
         self.hook = hook
         self.fd_in = fd_in
         self.fd_out = fd_out
+        if hasattr(storage, "ends_session"):  # another server, without which there is nothing left to serve
+            storage.ends_session = True
         self._extensions = offered(type(storage))
         if storage.lacks:
             found = self._extensions.items()
             self._extensions = {name: row for name, row in found if not storage.lacks.intersection(row.needs)}
+        self.checksums = checksums
+        if not checksums:
+            self._extensions = {name: row for name, row in self._extensions.items() if name not in CHECKS}
         self._refused = _refusals(read_only, allow, deny)
         # bulk.py checks neither the lists nor whether INIT has come.
         self._serves_transfers = not raise_on_error and not self._refused.keys() & {"read", "write"}
@@ -304,7 +311,7 @@ class SFTPServer(Session):
         for name, request in self._extensions.items():
             if request.name in self._refused:
                 self.log.write(VERBOSE, self._refused[request.name])
-            else:
+            elif request.version:
                 yield name, request.version
 
     def _check(self, request: Request) -> None:

@@ -80,6 +80,33 @@ def serve(
     log, where several share an account. control: of the process that this one serves for, which logs what
     begins and ends.
     """
+    return _serve(server, sandbox, name, control, lambda wakeup: _pump(server, wakeup, control))
+
+
+def answer(server: SFTPServer, requests: bytes, sandbox: bool = False, name: str | None = None) -> bytes:
+    """Serve requests that have not come from a descriptor; return the replies.
+
+    It ends early if a signal comes, or if fd_out has no reader any more. sandbox, name: as above.
+    """
+    replies: list[bytes] = []
+
+    def work(wakeup: int) -> None:
+        server.on_step = _reader_watch(server)
+        server.consume(memoryview(requests), 0, len(requests))
+        replies.append(server.output_queue)
+
+    _serve(server, sandbox, name, None, work)
+    return b"".join(replies)
+
+
+def _serve(
+    server: SFTPServer,
+    sandbox: bool,
+    name: str | None,
+    control: Control | None,
+    work: Callable[[int], None],
+) -> int:
+    """Begin a session, work, and end it. work: takes the descriptor that wakes it."""
     who = ""
     if control is None:
         client = f"local user {user()}" if name is None else f"{name} (local user {user()})"
@@ -87,10 +114,15 @@ def serve(
         server.log.write(INFO, f"session opened for {who}")
     numbers = ENDING_SIGNALS if control is None else control.signals
     with _Signals(server, numbers) as signals, _Unblocked(server.fd_in, server.fd_out):
+        waits_long = server.storage.window > 0 or server.storage.uses_network
         try:
+            if waits_long:
+                from pysftpserver.host.watch import here
+
+                here.watch = _Watch(server, signals.wakeup)
             if sandbox:
                 _confine(server, control is None)
-            _pump(server, signals.wakeup, control)
+            work(signals.wakeup)
         except SFTPSessionEnd as error:
             server.end(str(error))
         except ConnectionError:
@@ -99,6 +131,8 @@ def serve(
             server.end(f"the connection failed: {reason_of(error)}")
         finally:
             server.close()
+            if waits_long:
+                here.watch = None
             if who:
                 server.log.write(INFO, f"session closed for {who}")
     return EXIT_CLEAN if server.ended is None else EXIT_BROKEN
@@ -111,6 +145,8 @@ def _confine(server: SFTPServer, is_first: bool) -> None:
     """
     from pysftpserver.host.sandbox import confine
 
+    if server.checksums:
+        import pysftpserver.engine.checksums  # noqa: F401 -- nothing can be imported afterwards
     storage = server.storage
     territory = storage.territory()
     level = confine(territory, server.read_only, storage.uses_network, storage.reads())
@@ -139,7 +175,7 @@ def _pump(server: SFTPServer, wakeup: int, control: Control | None) -> None:
                 control.sent += sent
             if paused and (not output.size or output.promised and output.size <= server.queue_limit):
                 continue  # there may be more complete packets in the buffer
-        if server.ended is not None or (at_eof and not output.size):
+        if server.stopping or server.ended is not None or (at_eof and not output.size):
             return
         if end == BUFFER and start:
             view[: end - start] = view[start:end]
@@ -180,6 +216,27 @@ def _reader_watch(server: SFTPServer) -> Callable[[], None]:
         server.stopping = server.stopping or bool(poll.poll(0))
 
     return stop_if_gone
+
+
+class _Watch:
+    """What host.watch has: a signal or the reader's going away ends the session, whatever it waits for."""
+
+    def __init__(self, server: SFTPServer, wakeup: int) -> None:
+        self._server = server
+        self._wakeup = wakeup
+        self._stop_if_gone = _reader_watch(server)
+        self.descriptors = {server.fd_out: 0}
+        if wakeup >= 0:
+            self.descriptors[wakeup] = select.POLLIN
+
+    def is_over(self) -> bool:
+        return self._server.stopping
+
+    def look(self) -> bool:
+        if self._wakeup >= 0:
+            _receive(self._wakeup, memoryview(bytearray(64)))
+        self._stop_if_gone()
+        return self._server.stopping
 
 
 def _receive(descriptor: int, room: memoryview) -> int | None:

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import unittest
+from importlib import import_module
 from pathlib import Path
 from typing import TypeGuard
 
@@ -17,6 +18,8 @@ from tests.support.paths import ROOT
 PACKAGE = ROOT / "pysftpserver"
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 
+#: Modules of Python that are not promised. What is promised imports much more at the start of a session.
+UNPROMISED = {"_ctypes", "_signal", "_socket", "_thread"}
 #: The rooms, and which others each may import (its own modules always). A room is a directory, or a module on
 #: top; modules that share a line are one room. The order is from the floor up: no arrow points upwards.
 FLOOR = {"failures", "pysftpexceptions"}
@@ -53,7 +56,7 @@ ARROWS: dict[str, set[str]] = {
 ON_CALL = {
     ("server.py", "run", "stdio"),  # SFTPServer.run(), which the seed's plugins call
     ("remo/__main__.py", "main", "cli"),  # `python -m pysftpserver.remo` is a command
-    ("storages/by_name.py", "_sites", "site"),  # a name that ends in .toml is a site file's
+    ("storages/sites.py", "room", "site"),  # a name that ends in .toml is a site file's
     ("remo/app.py", "_storages", "storages"),  # what a WSGI server imports: no command hands it a storage
 }
 #: A client of SFTP speaks its wire format: the storage on another SFTP server, and its parts.
@@ -85,6 +88,12 @@ def only_for_types(node: ast.AST) -> TypeGuard[ast.If]:
 
 
 @functools.cache
+def attributes(tree: ast.AST, name: str) -> set[str]:
+    """The attributes of a name that a module uses."""
+    found = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+    return {node.attr for node in found if isinstance(node.value, ast.Name) and node.value.id == name}
+
+
 def imports(path: Path) -> set[tuple[str, str]]:
     """(function it is in or "", full module name) of each import that runs."""
     found = set()
@@ -229,8 +238,28 @@ class Arrows(unittest.TestCase):
             with self.subTest(shown(path)):
                 self.assertNotIn("__import__", path.read_text())
                 self.assertNotIn("importlib", {module.split(".")[0] for _, module in imports(path)})
-                if shown(path) != "storages/by_name.py":  # classes that options and configurations name
+                # Classes that options and configurations name, and the modules of the table of storages:
+                if shown(path) not in ("storages/classes.py", "storages/reach.py"):
                     self.assertNotIn("pkgutil", {module.split(".")[0] for _, module in imports(path)})
+
+    def test_what_python_does_not_promise_is_listed_and_there(self):
+        for path in sources():
+            tree = ast.parse(path.read_text())
+            used: dict[str, set[str]] = {}  # by the private module
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("_"):
+                    used.setdefault(node.module or "", set()).update(alias.name for alias in node.names)
+                for alias in node.names if isinstance(node, ast.Import) else ():
+                    if alias.name.startswith("_"):
+                        used.setdefault(alias.name, set()).update(
+                            attributes(tree, alias.asname or alias.name)
+                        )
+            with self.subTest(shown(path)):
+                self.assertEqual(used.keys() - UNPROMISED - {"__future__"}, set())
+                for module, names in used.items():
+                    self.assertEqual(
+                        {name for name in names if not hasattr(import_module(module), name)}, set()
+                    )
 
     def test_every_module_says_what_it_is_for(self):
         for path in sources():

@@ -19,7 +19,7 @@ from fuzz.laboratory import MessagesTarget, ServerTarget
 from fuzz.site import SiteTarget
 from fuzz.sksync import ParserTarget, SyncTarget
 from fuzz.storages import CountingStorage, InJail, InMemory
-from fuzz.targets import TARGETS, Run, SessionTarget, Ways, check_line
+from fuzz.targets import TARGETS, Run, SessionTarget, Ways, check_line, understand
 from pysftpserver.engine.log import SFTPLog
 from pysftpserver.failures import BadInput
 from pysftpserver.laboratory import wire as laboratory_wire
@@ -28,6 +28,7 @@ from pysftpserver.laboratory.services.echo import Echo
 from pysftpserver.laboratory.session import Session as LaboratorySession
 from pysftpserver.laboratory.wire import Encrypted, Plain
 from pysftpserver.server import SFTPServer
+from pysftpserver.service import sums
 from pysftpserver.site import file as site_file
 from pysftpserver.site.patterns import Pattern
 from pysftpserver.site.rules import Rules
@@ -409,6 +410,13 @@ class PlantedBugsInSync(PlantedCase):
 
         deep = self.UPLOAD.replace(b"new", b"new/new")
         self.finds("outside the jail", target, deep, (SFTPServerVirtualChroot, "mkdir", mkdir))
+
+
+class PlantedBugsInCommands(PlantedCase):
+    """The invariant of the target for command lines can fail."""
+
+    def test_other_words_than_the_standard_librarys_are_found(self) -> None:
+        self.finds("", understand, b"\0md5sum 'a'", (sums, "split", bytes.split))
 
 
 class PlantedBugsInMessages(PlantedCase):

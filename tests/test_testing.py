@@ -278,6 +278,11 @@ class Mute(SFTPServerMemoryStorage):
         return os.statvfs_result((0,) * 11)
 
 
+class Lying(SFTPServerMemoryStorage):
+    def checksum(self, path: bytes, algorithm: str) -> bytes | None:
+        return bytes(16) if algorithm == "md5" else None
+
+
 FIELDS = {"owner": "uid gid", "permissions": "permissions", "times": "atime mtime"}
 
 BROKEN = {
@@ -293,6 +298,7 @@ BROKEN = {
     Decoding: "test_every_name_is_possible",
     Deaf: "test_open_does_what_every_combination_of_flags_says",
     Silent: "test_a_hard_link_is_another_name_of_the_same_file",
+    Lying: "test_a_checksum_that_the_storage_has_is_that_of_the_content",
     Mute: "test_the_figures_of_the_file_system_make_sense",
 }
 
@@ -344,7 +350,7 @@ class TheContractCanFail(unittest.TestCase):
     def test_every_method_that_a_storage_can_leave_out_is_known_to_the_contract(self) -> None:
         with_defaults = {"realpath", "userhome", "username", "groupname"}
         with_defaults |= {"fileno", "territory", "abandon", "spoil", "check_root", "sync_directory"}
-        with_defaults |= {"promise_read", "promise_write", "copy_range", "release"}
+        with_defaults |= {"promise_read", "promise_write", "copy_range", "checksum", "release"}
         methods = {
             name
             for name, value in vars(abstractstorage.SFTPAbstractServerStorage).items()

@@ -46,6 +46,7 @@ def prepare() -> None:
 
     import pysftpserver.cli.parser
     import pysftpserver.engine.audit
+    import pysftpserver.service.sums
     import pysftpserver.stdio
     import pysftpserver.uploads.atomic
     import pysftpserver.uploads.durable  # noqa: F401

@@ -84,7 +84,8 @@ def fork_server(
         return
     from pysftpserver.sshd.forkserver import ForkServer
 
-    server = ForkServer(storages.of, settings.workers, prepare, policy, settings.max_sessions)
+    limits = settings.max_sessions, settings.checksums or 1
+    server = ForkServer(storages.of, settings.workers, prepare, policy, *limits)
     try:
         yield server
     finally:
@@ -98,6 +99,7 @@ def prepare() -> Callable[[], SFTPAbstractServerStorage]:
     import grp  # noqa: F401
     import pwd  # noqa: F401
 
+    import pysftpserver.engine.checksums
     import pysftpserver.site.opening
     import pysftpserver.stdio
     import pysftpserver.storage  # noqa: F401

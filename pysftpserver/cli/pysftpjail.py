@@ -65,7 +65,7 @@ def under_site(
 ) -> SFTPAbstractServerStorage:
     """The jail with what the site file of --site mounts and asks for. Raises BadInput, Unavailable."""
     from pysftpserver.stdio import user
-    from pysftpserver.storages import by_name
+    from pysftpserver.storages import by_name, reach, sites
 
     site = options["site"]
     opening = by_name.Opening(
@@ -75,11 +75,12 @@ def under_site(
         lambda text: log.error(one_line(text)),
     )
     try:
-        files = by_name.site_files(site, "--site", opening)
-        mounts = by_name.mounted(site, "--site", opening)
-        for path in (options["chroot"], *by_name.directories_of(mounts, opening)):
+        sites.read_to_put_over(site, "--site")
+        files = reach.files_of_site(site, opening)
+        mounts = reach.mounted(site, opening)
+        for path in (options["chroot"], *reach.directories_of(mounts, opening)):
             session.check_jail(path, options, files)
-        return by_name.under_site(site, "--site", jail, opening)
+        return sites.put_over(site, "--site", jail, opening)
     except BadInput as error:
         raise type(error)(error.message, "the site file cannot be used") from None
 

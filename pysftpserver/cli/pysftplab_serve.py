@@ -43,7 +43,7 @@ def serve(arguments: Sequence[str]) -> int:
 
         from pysftpserver.laboratory import passwords, server
     from pysftpserver.laboratory.services.supplied import services_of
-    from pysftpserver.storages import by_name
+    from pysftpserver.storages.classes import named
     from pysftpserver.storages.sharing import Storages
 
     log = ServiceLog("pysftplab", settings)
@@ -60,7 +60,7 @@ def serve(arguments: Sequence[str]) -> int:
         new = load(ServerSettings, values["config"], values)
         return new, passwords.of_server(new, typed_file, environment) or password
 
-    services = services_of(settings, open_storage, lambda name: by_name.named(name, "service"))
+    services = services_of(settings, open_storage, lambda name: named(name, "service"))
     for path in (settings.password_file, values["config"] if settings.password else None):
         if path is not None and passwords.is_readable_by_others(path):
             log.error(f"{path}: other users can read the password in it; run chmod 600 {path}")

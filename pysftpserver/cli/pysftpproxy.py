@@ -50,7 +50,7 @@ def _without_short_flag(option: Option, *flags: str) -> Option:
     )
 
 
-READ_ONLY, ALLOW, DENY = session.ACCESS_OPTIONS[:3]
+READ_ONLY, ALLOW, DENY, _, CHECKSUMS = session.ACCESS_OPTIONS
 NO_SANDBOX, _, _, *AUDIT = session.SECURITY_OPTIONS
 
 # fmt: off
@@ -100,7 +100,7 @@ COMMAND = Command(
             f"the argument or in {VARIABLE}, or none.",
         ),
         Option(
-            "--timeout", metavar="SECONDS", convert=timeout, default=TIMEOUT,
+            "--timeout", metavar="SECONDS", convert=timeout,
             help="Give the server up after this time without any reply, and end the session. The default is "
             f"{TIMEOUT:g}.",
         ),
@@ -113,6 +113,7 @@ COMMAND = Command(
         READ_ONLY,
         _without_short_flag(ALLOW),
         DENY,
+        CHECKSUMS,
         *session.LIMIT_OPTIONS,
         NO_SANDBOX,
         *AUDIT,
@@ -129,7 +130,7 @@ def arguments_of(options: dict[str, Any]) -> dict[str, Any]:
     remote = options["remote"]
     found = settings_of(remote) if remote.startswith(SCHEME) else {"remote": remote}
     for name, option in (("key", "key"), ("port", "port"), ("ssh_config_path", "ssh_config"),
-                         ("known_hosts_path", "known_hosts")):  # fmt: skip
+                         ("known_hosts_path", "known_hosts"), ("timeout", "timeout")):  # fmt: skip
         if options[option] is not None:
             found[name] = options[option]
     if options["ssh_agent"]:
@@ -139,7 +140,6 @@ def arguments_of(options: dict[str, Any]) -> dict[str, Any]:
         found["password"] = first_line(options["password_file"], "password file", keep_spaces=True)
     elif in_environment and "password_file" not in found and ":" not in found["remote"].rpartition("@")[0]:
         found["password"] = in_environment
-    found.setdefault("timeout", options["timeout"])
     found["check_host_key"] = not options["disable_known_hosts"]
     return found
 

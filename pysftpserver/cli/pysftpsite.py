@@ -12,7 +12,7 @@ from pysftpserver.cli import common, session
 from pysftpserver.cli.options import BadValue, Command, Option
 from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
 from pysftpserver.pysftpexceptions import SFTPException
-from pysftpserver.storages import by_name, syntax
+from pysftpserver.storages import by_name, reach, syntax
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,9 +128,9 @@ class Meant:
 
     def check_places(self, options: dict[str, Any]) -> None:
         """Refuse jails that hold start-up files, records, or files that lead here."""
-        jails = by_name.directories(self.name, WHAT, self.opening)
+        jails = reach.directories(self.name, WHAT, self.opening)
         if jails:
-            files = by_name.files(self.name, WHAT, self.opening)
+            files = reach.files(self.name, WHAT, self.opening)
             for path in jails:
                 session.check_jail(path, options, files)
 
@@ -140,7 +140,7 @@ class Meant:
 
     def parts(self) -> Iterator[tuple[str, by_name.Name, SFTPAbstractServerStorage | BadInput, float]]:
         """Yield every storage in it: its place, its name, itself or why it cannot be opened, and seconds."""
-        for place, name in by_name.parts(self.name, WHAT, self.opening):
+        for place, name in reach.parts(self.name, WHAT, self.opening):
             began = time.perf_counter()
             opened: SFTPAbstractServerStorage | BadInput
             try:
@@ -168,11 +168,6 @@ def serve_session(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:
     meant.check_places(options)
     storage = meant.open()
     try:
-        bottom = storage
-        while hasattr(bottom, "below"):  # of a layer of a site
-            bottom = bottom.below
-        if hasattr(bottom, "ends_session"):  # another server, without which there is nothing left to serve
-            bottom.ends_session = True
         session.set_home(storage, options["start_directory"], "storage")
         return session.serve(PROG, storage, log, options)
     except SFTPException as error:

@@ -154,9 +154,11 @@ class OpenStorage:
             return self._named(what, key, is_touched=not is_dry)
         if not isinstance(what, StorageSettings):
             return by_name.jail(what.path, key)
+        from pysftpserver.storages.mongo.opening import bucket  # the same
+
         address = what.uri, what.uri_file, what.database
         try:
-            return by_name.bucket(*address, what.bucket, what.prefix, is_touched=not is_dry)
+            return bucket(*address, what.bucket, what.prefix, is_touched=not is_dry)
         except BadInput as error:
             raise type(error)(f"storage: {error.message}") from None
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.engine.limits import Limit
     from pysftpserver.hook import SFTPHook
+    from pysftpserver.service.sums import Command
     from pysftpserver.storage import SFTPServerStorage
 
     Storage = TypeVar("Storage", bound=SFTPServerStorage)
@@ -132,6 +133,12 @@ ACCESS_OPTIONS = (
         "-u", "--umask", metavar="UMASK", convert=octal_umask,
         help="Umask for new files and directories, in octal. The default is the umask that the command "
         "inherits.",
+    ),
+    Option(
+        "--checksums",
+        help="Answer requests for checksums of files: the extension check-file, and the commands md5sum, "
+        "sha1sum, sha224sum, sha256sum, sha384sum, sha512sum and crc32 with one path. The default is to "
+        "refuse them.",
     ),
 )
 
@@ -286,10 +293,11 @@ def serve(prog: str, storage: SFTPAbstractServerStorage, log: SFTPLog, options: 
     options: the values of all options above, by name. Raises BadInput when the session cannot begin.
     """
     check_client(prog)
+    command = checksum_command(options)
     hook = audit_log(options, log)  # before the umask changes: that is for the files of clients
     if options["umask"] is not None:
         os.umask(options["umask"])  # one process is one session, and this costs nothing per file
-    if options["atomic_uploads"]:
+    if options["atomic_uploads"] and command is None:
         remove_leftovers(storage, log)  # only when nothing can stop the session any more
     limits = zip(LIMITS, LIMIT_OPTIONS, strict=True)
     server = SFTPServer(
@@ -301,11 +309,41 @@ def serve(prog: str, storage: SFTPAbstractServerStorage, log: SFTPLog, options: 
         deny=options["deny_requests"],
         limits=Limits(**{limit.name: options[option.name] for limit, option in limits}),
         allow_setid=options["allow_setid"],
+        checksums=options["checksums"],
     )
     if not gc.isenabled():  # the command has switched it off for its start
         gc.freeze()
         gc.enable()
+    if command is not None:
+        return answer(server, command, not options["no_sandbox"], options.get("name"))
     return server.run(sandbox=not options["no_sandbox"], name=options.get("name"))
+
+
+def checksum_command(options: dict[str, Any]) -> Command | None:
+    """The client's command, if it is one of those that --checksums answers. Raises BadInput."""
+    if not options["checksums"]:
+        return None
+    from pysftpserver.service import sums
+
+    try:
+        return sums.understood(os.environb.get(b"SSH_ORIGINAL_COMMAND", b""))
+    except sums.Refused:
+        raise BadInput("give a command for checksums one path only, quoted as for a shell") from None
+
+
+def answer(server: SFTPServer, command: Command, sandbox: bool, name: str | None) -> int:
+    """Print what a command for checksums prints; return its exit status."""
+    from pysftpserver import stdio
+
+    if command.requests:
+        output = command.output(stdio.answer(server, command.requests, sandbox, name))
+    else:
+        output = command.output(os.read(server.fd_in, 1) if command.reads else b"")
+    for descriptor, text in ((server.fd_out, output.out), (2, output.errors)):
+        rest = memoryview(text)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    return output.status
 
 
 def remove_leftovers(storage: SFTPAbstractServerStorage, log: SFTPLog) -> None:

@@ -7,11 +7,19 @@ import functools
 import itertools
 import os
 import random
+import zlib
 from unittest import mock
 
 from pysftpserver.contract.base import FAILED, NOT_FOUND, ContractBase, needs
-from pysftpserver.contract.packets import get_sftpdata, get_sftphandle, get_sftpstatus
-from pysftpserver.engine.wire import MAX_DATA, SSH2_FX_EOF
+from pysftpserver.contract.packets import (
+    get_sftpdata,
+    get_sftpextended,
+    get_sftphandle,
+    get_sftpstatus,
+    sftpstring,
+)
+from pysftpserver.engine.checksums import ALGORITHMS
+from pysftpserver.engine.wire import MAX_DATA, SSH2_FX_EOF, SSH2_FXP_EXTENDED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +32,35 @@ HUGE = (1 << 62, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)  # offsets that a client
 
 class FileRules(ContractBase):
     """open, read, write, close, fsync, fileno."""
+
+    # --- checksum -----------------------------------------------------------------------------------
+
+    @needs("open", "read", "close")
+    def test_a_checksum_that_the_storage_has_is_that_of_the_content(self) -> None:
+        path = self.path(b"f")
+        for content in (b"one", b"another", b""):  # each replaces the one before it
+            self.put(path, content)
+            for algorithm, make in ALGORITHMS.items():
+                digest = make()
+                digest.update(memoryview(content))
+                known = self.storage.checksum(path, algorithm)
+                if known is not None:
+                    self.assertEqual(known, digest.digest(), f"checksum({path!r}, {algorithm!r})")
+            rest = sftpstring(b"crc32") + bytes(20)
+            asked = sftpstring(b"check-file-name"), sftpstring(path), rest
+            told = get_sftpextended(self.client.ask(SSH2_FXP_EXTENDED, *asked))
+            self.assertEqual(told, sftpstring(b"crc32") + zlib.crc32(content).to_bytes(4, "big"))
+
+    @needs("open", "read", "close", "write", "fstat")
+    def test_a_checksum_is_never_that_of_what_a_session_has_not_closed_yet(self) -> None:
+        path = self.file(b"f", b"old")
+        handle = self.opened(path, WRITE)
+        self.storage.write(handle, 0, b"new")
+        found = self.content(path)
+        for algorithm, make in ALGORITHMS.items():
+            digest = make()
+            digest.update(memoryview(found))
+            self.assertIn(self.storage.checksum(path, algorithm), (None, digest.digest()), algorithm)
 
     # --- open -------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ EXTENSIONS = {
     b"fsync@openssh.com": ("fsync",),
     b"lsetstat@openssh.com": ("lsetstat",),
     b"copy-data": ("read", "write"),
+    b"check-file": ("open", "read"),
 }
 
 

@@ -13,6 +13,7 @@ import os
 import time
 from itertools import islice
 
+from pysftpserver.abstractstorage import known_checksum
 from pysftpserver.engine import wire
 from pysftpserver.engine.copying import copy_data
 from pysftpserver.engine.log import VERBOSE
@@ -127,6 +128,57 @@ def serve_copy_data(
     copied = copy_data(session, reading, offset, length, writing, target_offset)
     session.send_status(rid)
     return copied
+
+
+def serve_check_file_name(
+    session: Session, rid: int, path: bytes, algorithms: bytes, offset: int, length: int, block: int
+) -> None:
+    """check-file-name: an algorithm, and the digests of a part of a file. A digest of all may be known."""
+    from pysftpserver.engine import checksums
+
+    algorithm = checksums.chosen(algorithms, block)
+    place = session.path(path)
+    if not offset and not length and not block:
+        known = known_checksum(session.storage, place, algorithm)
+        if known is not None and len(known) == checksums.SIZES[algorithm]:
+            session.send(wire.SSH2_FXP_EXTENDED_REPLY, rid, wire.encode_string(algorithm.encode()) + known)
+            return
+    session.handles.check_room()
+    file = session.handles.opened_file(path, os.O_RDONLY, session.storage.open(place, os.O_RDONLY, 0))
+    try:
+        body = checksums.reply(session, file, offset, length, block, algorithm, b"")
+    finally:
+        session.handles.close_file(file)
+    session.send(wire.SSH2_FXP_EXTENDED_REPLY, rid, body)
+
+
+def serve_check_file_handle(
+    session: Session, rid: int, handle: bytes, algorithms: bytes, offset: int, length: int, block: int
+) -> None:
+    """check-file-handle: the same of an open file."""
+    _check_file(session, rid, handle, algorithms, (offset, length, block))
+
+
+def serve_check_file(
+    session: Session, rid: int, handle: bytes, algorithms: bytes, offset: int, length: int, block: int
+) -> None:
+    """check-file, as paramiko sends it: the same, behind the name of the extension."""
+    _check_file(session, rid, handle, algorithms, (offset, length, block), wire.encode_string(b"check-file"))
+
+
+def _check_file(
+    session: Session,
+    rid: int,
+    handle: bytes,
+    algorithms: bytes,
+    part: tuple[int, int, int],
+    prefix: bytes = b"",
+) -> None:
+    from pysftpserver.engine import checksums
+
+    algorithm = checksums.chosen(algorithms, part[2])
+    body = checksums.reply(session, session.handles.file(handle), *part, algorithm, prefix)
+    session.send(wire.SSH2_FXP_EXTENDED_REPLY, rid, body)
 
 
 # --- attributes ---------------------------------------------------------------------------------------

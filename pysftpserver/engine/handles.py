@@ -81,6 +81,10 @@ class HandleTable:
 
     def add_file(self, path: bytes, flags: int, opened: Any) -> bytes:
         """Add a file that the storage opened; return its handle. flags: the os.O_* it was opened with."""
+        return self._add(self.opened_file(path, flags, opened))
+
+    def opened_file(self, path: bytes, flags: int, opened: Any) -> FileHandle:
+        """A file that the storage opened, without a handle for the client: close_file() has to be called."""
         handle = FileHandle(path, flags, opened)
         try:
             descriptor = self._storage.fileno(opened)
@@ -91,7 +95,7 @@ class HandleTable:
             handle.takes_views = self._writes_views
             if self._reads_descriptors and not flags & os.O_WRONLY:
                 handle.descriptor = descriptor
-        return self._add(handle)
+        return handle
 
     def add_directory(self, path: bytes, listing: Iterable[tuple[bytes, SFTPAttributes]]) -> bytes:
         """Add a listing that the storage opened; return its handle."""
@@ -149,6 +153,13 @@ class HandleTable:
         finally:
             if self.share is not None:
                 self.share.add(-1)
+
+    def close_file(self, file: FileHandle) -> None:
+        """Close what opened_file() has returned."""
+        try:
+            self._storage.close(file.object)
+        except SFTPUnsupported:
+            pass  # a storage without close() has nothing to close
 
     def spoil(self, name: bytes) -> None:
         """Tell the storage that content meant for an open file was refused or lost. Raises nothing."""

@@ -26,15 +26,18 @@ if TYPE_CHECKING:
     from pysftpserver.attributes import SFTPAttributes
     from pysftpserver.engine.session import Session
 
+CHECKED = "path algorithms offset length block"
+ALGORITHMS = b"md5,sha1,sha224,sha256,sha384,sha512,crc32"  # what VERSION says of check-file
+
 
 class Request:
     """A row of the table.
 
     name: as allow and deny lists, hooks and `-Q` have it. decode: the body's decoder in wire.py; fields
     names what it returns. handler: serves it. writes: whether read-only mode refuses it (open decides by
-    its flags). log: level and line. version: what VERSION announces, for extensions. needs: storage
-    methods without which an extension is not announced. fills: the field with the handle of the file that
-    it puts content into.
+    its flags). log: level and line. version: what VERSION announces, for extensions, unless it is empty.
+    needs: storage methods without which there is no such extension. fills: the field with the handle of the
+    file that it puts content into.
     """
 
     __slots__ = tuple("decode fields fills handler level line name needs version writes".split())
@@ -233,8 +236,22 @@ EXTENDED_REQUESTS = {
         "users-groups-by-id", "uids gids", wire.decode_ids, handlers.serve_users_groups, False,
         (VERBOSE, _ids_line), b"1", ("username", "groupname"),
     ),
+    b"check-file-name": Request(
+        "check-file-name", CHECKED, wire.decode_check_name, handlers.serve_check_file_name, False,
+        _says(INFO, 'check-file-name "{}"'), needs=("open", "read"),
+    ),
+    b"check-file-handle": Request(
+        "check-file-handle", CHECKED.replace("path", "handle"), wire.decode_check_handle,
+        handlers.serve_check_file_handle, needs=("open", "read"),
+    ),
+    b"check-file": Request(
+        "check-file", CHECKED.replace("path", "handle"), wire.decode_check_handle,
+        handlers.serve_check_file, version=ALGORITHMS, needs=("open", "read"),
+    ),
 }
 # fmt: on
+#: Those for which a session needs checksums.py.
+CHECKS = frozenset((b"check-file-name", b"check-file-handle", b"check-file"))
 
 _offered: dict[type, dict[bytes, Request]] = {}
 

@@ -15,6 +15,7 @@ from pysftpserver.engine import wire
 from pysftpserver.engine.handles import HandleTable
 from pysftpserver.engine.segments import OutputQueue
 from pysftpserver.engine.wire import SSH2_FX_OK
+from pysftpserver.failures import one_line
 from pysftpserver.pysftpexceptions import (
     SFTPBadMessage,
     SFTPFailure,
@@ -28,10 +29,18 @@ from pysftpserver.pysftpexceptions import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage, StatVFS
     from pysftpserver.engine.limits import Limits
     from pysftpserver.engine.log import SFTPLog
+
+    class Turns(Protocol):
+        """Turns that several sessions have. take() does not wait; it returns whether there was one."""
+
+        def take(self) -> bool: ...
+        def give_back(self) -> None: ...
+
 
 MAX_OFFSET = (1 << 63) - 1  # bytes
 #: The figures that a statvfs reply begins with, in their order.
@@ -57,6 +66,7 @@ class Session:
     refuses flags that write. raise_on_error: answer_error() raises what it has answered. allow_setid: keep
     the set-uid and set-gid bits of modes that clients send; without it, they are dropped.
     output: the replies that wait to be sent. queue_limit: bytes of them from which nothing more is served.
+    turns: which sessions may compute checksums, where that is limited.
     position: how far the buffer that is being served has been consumed. stopping: set by a door, for
     requests that take long to give up. on_step: called between the steps of such requests; it may set
     stopping. steps: how many there were. ended: why the session has to end, once it has to.
@@ -83,6 +93,7 @@ class Session:
         self.stopping = False
         self.on_step: Callable[[], None] | None = None
         self.steps = 0
+        self.turns: Turns | None = None
         self.ended: str | None = None
         self.handles = HandleTable(storage, log, limits.handles)
         self.longnames = LongnameFormatter(storage.username, storage.groupname)
@@ -159,8 +170,9 @@ class Session:
 
     def _status(self, request_id: int, status: int, message: bytes | None) -> bytes:
         if status > wire.SSH2_FX_EOF:
-            text = wire.STATUS_MESSAGES.get(status, b"Unknown error")
-            self.log.info(f"sent status {text.decode()}")
+            text = wire.STATUS_MESSAGES.get(status, b"Unknown error").decode()
+            words = one_line((message or b"").decode("utf-8", "replace"))
+            self.log.info(f"sent status {text}" + (f": {words}" if words not in ("", text) else ""))
         if message is None:
             return wire.encode_usual_status(request_id, status)
         return wire.encode_status(request_id, status, message)

@@ -109,6 +109,7 @@ _ALL_ATTRS = Struct(">IQIIIII")
 _TWO_U32 = Struct(">II")
 _LIMITS = Struct(">4Q")
 _STATVFS = Struct(">11Q")
+_RANGE_AND_BLOCK = Struct(">QQI")
 
 _NO_ATTRS = _U32.pack(0)
 _ALL_FLAGS = (
@@ -270,6 +271,26 @@ def decode_copy_data(buf: Buffer, pos: int, end: int) -> tuple[bytes, int, int, 
     offset, length = _U64_U64.unpack_from(buf, pos)
     target, pos = string_at(buf, pos + 16, end)
     return source, offset, length, target, u64_at(buf, pos, end)
+
+
+def decode_check_name(buf: Buffer, pos: int, end: int) -> tuple[bytes, bytes, int, int, int]:
+    """string path, string algorithms, uint64 offset, uint64 length, uint32 block size"""
+    path, pos = path_at(buf, pos, end)
+    return path, *_check_at(buf, pos, end)
+
+
+def decode_check_handle(buf: Buffer, pos: int, end: int) -> tuple[bytes, bytes, int, int, int]:
+    """string handle, string algorithms, uint64 offset, uint64 length, uint32 block size"""
+    handle, pos = string_at(buf, pos, end)
+    return handle, *_check_at(buf, pos, end)
+
+
+def _check_at(buf: Buffer, pos: int, end: int) -> tuple[bytes, int, int, int]:
+    algorithms, pos = string_at(buf, pos, end)
+    if pos + _RANGE_AND_BLOCK.size > end:
+        raise MalformedPacket("ends inside a number")
+    offset, length, block = _RANGE_AND_BLOCK.unpack_from(buf, pos)
+    return algorithms, offset, length, block
 
 
 def decode_ids(buf: Buffer, pos: int, end: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -24,7 +24,7 @@ class Children:
     when a signal has come, or a child has ended.
     """
 
-    def __init__(self, handlers: Mapping[int, Callable[[int, object], object] | signal.Handlers]) -> None:
+    def __init__(self, handlers: Mapping[int, Callable[[int, object], object] | int]) -> None:
         self._numbers = (*handlers, signal.SIGCHLD)
         for number, handler in handlers.items():
             signal.signal(number, handler)

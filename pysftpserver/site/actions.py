@@ -83,6 +83,8 @@ REQUESTS = (
     Row("posix-rename", "if the new name is there", "overwrite", "the new path"),
     Row("symlink", "", "symlink", "the path of the link"),
     Row("hardlink", "", "link", "both paths"),
+    Row("check-file-name", "", "download"),
+    Row("check-file, check-file-handle", "", None, "as the file was opened"),
     Row("copy-data", "", None, "as both files were opened"),
     Row("read, write, fsync, fstat, fstatvfs, close", "", None, "as the file was opened"),
     Row("stat, lstat, readlink, realpath, expand-path, statvfs", "", None),

@@ -17,7 +17,7 @@ import errno
 import os
 from stat import S_ISDIR, S_ISLNK
 
-from pysftpserver.abstractstorage import check_no_links
+from pysftpserver.abstractstorage import check_no_links, known_checksum
 from pysftpserver.host.budget import Budget
 from pysftpserver.pysftpexceptions import (
     SSH2_FX_FAILURE,
@@ -266,6 +266,17 @@ class RulesLayer(Layer):
                 if opened is None or action not in self._rules.decide(opened.path).allowed:
                     raise refused(action)
         self.below.fsetstat(handle, attrs)
+
+    def checksum(self, path: bytes, algorithm: str) -> bytes | None:
+        for where, tail in self._places(path, True):
+            if "download" not in self._decided(where).allowed:
+                raise refused("download")
+            try:
+                return known_checksum(self.below, where + tail, algorithm)
+            except OSError as error:
+                if error.errno != errno.ELOOP:
+                    raise
+        raise AssertionError
 
     def statvfs(self, path: bytes) -> StatVFS:
         return self._do(path, True, (), "statvfs")  # type: ignore[no-any-return]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from pysftpserver.abstractstorage import (
     SFTPAbstractServerStorage,
+    known_checksum,
     moves_by_descriptor,
     moves_by_promise,
     overrides,
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import Promise
 
-#: What the engine may need of a storage to announce an extension.
-NEEDS = "rename(replace) readlink statvfs fstatvfs link fsync lsetstat read write username groupname".split()
+#: What a layer's class has, and the class of a storage may not have.
+METHODS = [name for name in vars(SFTPAbstractServerStorage) if not name.startswith("_")]
 
 
 class _HandedOn:
@@ -67,9 +68,19 @@ class Layer(SFTPAbstractServerStorage):
         self.below.home = home
 
     @property
+    def ends_session(self) -> bool:
+        """As some storages have it; hasattr() tells which."""
+        return self.below.ends_session  # type: ignore[attr-defined, no-any-return]
+
+    @ends_session.setter
+    def ends_session(self, ends: bool) -> None:
+        self.below.ends_session = ends  # type: ignore[attr-defined]
+
+    @property
     def lacks(self) -> frozenset[str]:  # type: ignore[override]
         """What the storage below lacks, or has no method for: a layer's class has all methods."""
-        return self.below.lacks.union(need for need in NEEDS if not overrides(type(self.below), need))
+        needs = (*METHODS, "rename(replace)")
+        return self.below.lacks.union(need for need in needs if not overrides(type(self.below), need))
 
     uses_network = _handed_on()
     window = _handed_on()
@@ -82,7 +93,6 @@ class Layer(SFTPAbstractServerStorage):
     label = _handed_on()
     gc = _handed_on()
     close_client = _handed_on()
-    checksum = _handed_on()
     refuse_links = _handed_on()
 
     # --- what it does -------------------------------------------------------------------------------
@@ -117,6 +127,9 @@ class Layer(SFTPAbstractServerStorage):
     link = _handed_on()
     statvfs = _handed_on()
     fstatvfs = _handed_on()
+
+    def checksum(self, path: bytes, algorithm: str) -> bytes | None:
+        return known_checksum(self.below, path, algorithm)
 
     def fileno(self, handle: Any) -> int | None:
         return self.below.fileno(handle) if self._moves_by_descriptor else None

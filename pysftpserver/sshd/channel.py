@@ -10,12 +10,15 @@ import asyncio
 
 import asyncssh
 
+from pysftpserver.service.sums import Refused, understood
 from pysftpserver.sshd.guarded import GuardedConnection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Any, Protocol
+
+    from pysftpserver.service.sums import Command
 
     class Session(Protocol):
         """What serves a channel. It calls write(), finish(), set_paused(), changed() and gone() of that."""
@@ -65,6 +68,7 @@ if TYPE_CHECKING:
 
 SUBSYSTEM = "sftp"
 MOST_UNSENT = 512 << 10  # bytes of replies in the channel
+MOST_REPLIES = 4 << 10  # bytes of a session's for a command, which are some hundreds
 EXIT_CLEAN, EXIT_BROKEN = 0, 255
 
 
@@ -74,7 +78,8 @@ class Channel(asyncssh.SSHServerSession[bytes]):
     begin: makes the session when the client asks for SFTP, or returns None; called once. It may set `session`
     before it returns that: then the session is closed when the client goes meanwhile. on_end: called at the
     end. is_full: whether the connection takes no more data; go_on() has to be called when it does again.
-    on_kept: called when there is more that cannot be sent yet.
+    on_kept: called when there is more that cannot be sent yet. answers: whether commands for checksums are
+    answered.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         on_end: Callable[[Channel], None],
         is_full: Callable[[], bool] = lambda: False,
         on_kept: Callable[[], None] = lambda: None,
+        answers: bool = False,
     ) -> None:
         self.session: Session | None = None
         self.received = 0  # bytes
@@ -96,6 +102,9 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         self._is_full = False
         self._is_paused = False
         self._is_cut = False
+        self._answers = answers
+        self._command: Command | None = None  # in place of SFTP
+        self._data = b""  # that has come for it: input, or the session's replies
         self._on_idle: Callable[[], None] | None = None
         self._is_lost = False  # the client has closed the channel as well
         self._is_over = False
@@ -114,6 +123,18 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         self._beginning = asyncio.ensure_future(self._start())
         return None  # type: ignore[return-value]  # asyncssh then waits for _report_response()
 
+    def exec_requested(self, command: str) -> bool:
+        if not self._answers or self._beginning is not None:
+            return False
+        try:
+            self._command = understood(command.encode())
+        except Refused:
+            return False
+        if self._command is None or not self._command.requests:
+            return self._command is not None
+        self._beginning = asyncio.ensure_future(self._start())
+        return None  # type: ignore[return-value]  # as above
+
     async def _start(self) -> None:
         session = await self._begin(self)
         if session is not None:
@@ -131,15 +152,26 @@ class Channel(asyncssh.SSHServerSession[bytes]):
     def session_started(self) -> None:
         limit = MOST_UNSENT if self._on_idle is None else 0
         self.chan.set_write_buffer_limits(high=limit, low=limit // 4)
+        if self._command is not None and self.session is not None:
+            self.session.feed(self._command.requests)
+            self.session.feed_eof()
+        elif self._command is not None and not self._command.reads:
+            self.finish(EXIT_CLEAN)
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         self.received += len(data)
         self.moved_at = asyncio.get_running_loop().time()
-        if self.session is not None:
+        if self._command is not None:
+            if self._command.reads:
+                self._data = data[:1]
+        elif self.session is not None:
             self.session.feed(data)
 
     def eof_received(self) -> bool:
-        if self.session is not None:
+        if self._command is not None:
+            if self._command.reads:
+                self.finish(EXIT_CLEAN)
+        elif self.session is not None:
             self.session.feed_eof()
         return True
 
@@ -174,6 +206,9 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         """Send bytes to the client."""
         if self.chan.is_closing():  # the connection is ending
             return
+        if self._command is not None:
+            self._data = (self._data + data)[-MOST_REPLIES:]
+            return
         self.sent += len(data)
         with self._outgoing:
             self.chan.write(data)
@@ -192,6 +227,12 @@ class Channel(asyncssh.SSHServerSession[bytes]):
     def finish(self, status: int) -> None:
         """The session has ended."""
         if not self._is_lost:
+            if self._command is not None:
+                output = self._command.output(self._data)
+                status = output.status
+                self.sent += len(output.out) + len(output.errors)
+                self.chan.write(output.out)
+                self.chan.write_stderr(output.errors)
             self.chan.exit(status)
         if self.session is not None:
             self.session.close()

@@ -5,6 +5,8 @@ What may not enter: SSH, and what a setting does. Facts: docs/sshd.md; solt_sftp
 
 from __future__ import annotations
 
+import os
+
 from pysftpserver.failures import BadInput
 from pysftpserver.service.settings import (
     BYTES,
@@ -129,6 +131,12 @@ class ServerSettings(ServiceSettings):
         "Maximum number of files and directories that one user has open in all sessions.",
         reloads=True,
     )
+    max_checksums = Setting(
+        optional(whole(0, 1_000_000)), None,
+        "Maximum number of files of which checksums are computed at once; other requests for checksums wait. "
+        "One user may have half of them. With 0, there are no checksums.",
+        unset="the number of processors, and at least 2",
+    )
     auth_tries = Setting(
         whole(1, 1000), 6,
         "Maximum number of attempts to log in on one connection: keys, and requests of other methods.",
@@ -221,6 +229,13 @@ class ServerSettings(ServiceSettings):
                 raise BadInput("--users and --redis-...: give one of them")
             typed = {**typed, "users": None}
         return super().load(path, typed)
+
+    @property
+    def checksums(self) -> int:
+        """How many files checksums are computed of at once."""
+        if self.max_checksums is not None:
+            return self.max_checksums
+        return max(2, len(os.sched_getaffinity(0)))
 
     @property
     def is_in_redis(self) -> bool:

@@ -358,7 +358,8 @@ class Connection(asyncssh.SSHServer):
     def session_requested(self) -> Channel | bool:
         if self.user is None or len(self.channels) >= MOST_CHANNELS or self._server.is_draining:
             return False
-        channel = Channel(self._begin, self._on_end, lambda: self.is_full, self.count_kept)
+        answers = self._server.settings.checksums > 0
+        channel = Channel(self._begin, self._on_end, lambda: self.is_full, self.count_kept, answers)
         self.channels.add(channel)
         self._server.channels.add(channel)
         return channel

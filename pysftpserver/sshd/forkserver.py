@@ -26,6 +26,7 @@ from functools import partial
 from pysftpserver.host import accounts, privileges
 from pysftpserver.host.linux import end_with_parent, name_process
 from pysftpserver.service.forking import Children
+from pysftpserver.sshd.hashing import ProcessTurns
 from pysftpserver.sshd.orders import (
     BEGIN,
     ENDED,
@@ -74,6 +75,7 @@ class ForkServer:
     storage_of: opens a user's storage. prepare: imports what is imported late elsewhere, because a confined
     process cannot, and returns what opens a storage to rehearse with. run_as: which accounts sessions run as,
     if root starts it; None: its own. most: maximum number of sessions; one user may have half of them.
+    checksums: maximum number of files of which they compute checksums at once.
     sockets: for each process that serves, in their order, the one that it sends tickets to.
     """
 
@@ -84,6 +86,7 @@ class ForkServer:
         prepare: Callable[[], Callable[[], SFTPAbstractServerStorage]],
         run_as: RunAs | None,
         most: int,
+        checksums: int = 2,
     ) -> None:
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(processes)]
         self.sockets = [ours for ours, _ in pairs]
@@ -103,7 +106,8 @@ class ForkServer:
                 privileges.keep_only(privileges.TO_BECOME_OTHERS)
             open_sample = prepare()
             rehearse(open_sample, REHEARSALS)
-            _Forking([theirs for _, theirs in pairs], storage_of, run_as, most, open_sample).run()
+            sockets = [theirs for _, theirs in pairs]
+            _Forking(sockets, storage_of, run_as, most, open_sample, ProcessTurns(checksums)).run()
             status = 0
         finally:
             os._exit(status)
@@ -190,7 +194,9 @@ class _Forking:
         run_as: RunAs | None,
         most: int,
         open_sample: Callable[[], SFTPAbstractServerStorage],
+        turns: ProcessTurns,
     ) -> None:
+        self._turns = turns
         self._places = {one.fileno(): _Place(number, one) for number, one in enumerate(sockets)}
         self.storage_of = storage_of
         self.run_as = run_as
@@ -327,7 +333,8 @@ class _Forking:
                 tally, *others = descriptors
                 ticket = Ticket.unpacked(message[ENTRY.size :])
                 share_of = partial(Share, tally, entry)
-                status = serve(self.become, self.storage_of, ticket, share_of, *others)
+                turns_of = self._turns.of
+                status = serve(self.become, self.storage_of, ticket, share_of, *others, turns_of=turns_of)
         finally:
             os._exit(status)
 

@@ -30,6 +30,7 @@ from pysftpserver.service.turns import Turns
 from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.connection import Connection
 from pysftpserver.sshd.guarded import GuardedConnection
+from pysftpserver.sshd.hashing import ThreadTurns
 from pysftpserver.sshd.hooks import record_end
 from pysftpserver.sshd.isolated import IsolatedSession
 from pysftpserver.sshd.metrics import Metrics
@@ -107,6 +108,7 @@ class Server:
             lambda count: not self._has_descriptors(RESERVE),
             self.refused,
         )
+        self.turns_for_checksums = ThreadTurns(self._own_part(settings.checksums) or 1)
         self.is_draining = False
         self._host_keys = list(host_keys)
         self._storage_of = storage_of
@@ -219,6 +221,7 @@ class Server:
             settings.session_files,
             settings.session_memory,
             settings.session_seconds,
+            checksums=settings.checksums > 0,
         )
         if self._forker is None or self._in_thread(user):
             if user.run_as is not None:
@@ -226,6 +229,7 @@ class Server:
             make = partial(engine_of, ticket, self._storage_of, log, self.metrics, self._limits)
             engine = await self.threads.run(user.name, make, "beginning")
             engine.handles.share = self.handles.of(user.name)
+            engine.turns = self.turns_for_checksums.of(user.name)
             return ThreadedSession(channel, engine, self.threads, user.name)
         files = []
         if ticket.audit is not None:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.engine.session import Turns
     from pysftpserver.server import SFTPServer
     from pysftpserver.sshd.tickets import StorageOf
 
@@ -136,13 +137,14 @@ def serve(
     talk: int,
     audit: int | None = None,
     *,
+    turns_of: Callable[[str], Turns] | None = None,
     confines: bool = True,
 ) -> int:
     """Serve one session; return the exit status. Descriptors: for SFTP, for _Control, of the audit log.
 
     become: makes this process the session's, as far as the storage need not be known; returns the ticket as
-    it is then. share_of: takes max_handles and what is called when it is reached. confines: whether the
-    process is confined to the storage, if that can be.
+    it is then. share_of: takes max_handles and what is called when it is reached. turns_of: the turns of a
+    user for checksums. confines: whether the process is confined to the storage, if that can be.
     """
     if not (_is_of_a_pair(data) and _is_of_a_pair(talk)):
         return 1  # as another account, write to nothing else
@@ -156,6 +158,8 @@ def serve(
         limits.handles = min(limits.handles, ticket.handles)
         server = engine_of(ticket, storage_of, log, control.metrics, limits, data, audit)
         server.handles.share = share_of(ticket.handles, lambda: control.tell(limited="max_handles"))
+        if turns_of is not None:
+            server.turns = turns_of(ticket.user.name)
         confines = confines and not server.storage.uses_network and server.storage.territory() is not None
         root = root_of(server, ticket.user)
         if ticket.root not in (None, root):

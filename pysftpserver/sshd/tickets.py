@@ -48,7 +48,7 @@ class Ticket:
     requests are counted for metrics. handles: maximum number of open handles in a process of its own. files,
     memory, seconds: what such a process may have: descriptors, MiB of memory, and seconds of processor time
     for a request. root: of a session that goes on in another process: INIT has been answered, and the folder
-    must be the same.
+    must be the same. checksums: whether there are any.
     """
 
     user: User
@@ -66,6 +66,7 @@ class Ticket:
     memory: int = 128
     seconds: int = 60
     root: Root | None = None
+    checksums: bool = True
 
     def packed(self) -> bytes:
         """The ticket as bytes, for another process. The user's keys stay behind."""
@@ -101,6 +102,7 @@ def engine_of(
         read_only=ticket.read_only,
         allow_setid=ticket.allow_setid,
         limits=limits,
+        checksums=ticket.checksums,
         fd_in=descriptor,
         fd_out=descriptor,
     )

@@ -69,10 +69,10 @@ if TYPE_CHECKING:
         ) -> SFTPAbstractServerStorage:
             """A storage with what a site file mounts and asks for."""
 
-        def site_uses_network(self, path: str, key: str, values: Mapping[str, str]) -> bool:
+        def site_uses_network(self, path: str, values: Mapping[str, str]) -> bool:
             """Whether something that it mounts talks to other hosts, or may."""
 
-        def site_directories(self, path: str, key: str, values: Mapping[str, str]) -> list[str]:
+        def site_directories(self, path: str, values: Mapping[str, str]) -> list[str]:
             """The directories of this host that are jails in what it mounts."""
 
 
@@ -140,7 +140,7 @@ class UserStorages:
         try:
             whole = self._names.under_site(site, SITE, storage, values)
             if self._serves_accounts:
-                self._check_links(self._names.site_directories(site, SITE, values), whole)
+                self._check_links(self._names.site_directories(site, values), whole)
             return whole
         except BadInput as error:
             raise ValueError(error.message) from None
@@ -220,7 +220,7 @@ class UserStorages:
         name = self._name_of(user)
         try:
             site = self._site_of(user)
-            if site is not None and self._names.site_uses_network(site, SITE, _values(user)):
+            if site is not None and self._names.site_uses_network(site, _values(user)):
                 return True
             if name is None:
                 return False

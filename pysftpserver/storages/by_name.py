@@ -2,7 +2,8 @@
 
 Options, configuration files, user records and site files all have names of this syntax (docs/storages.md).
 Only commands know concrete storages; doors are given what opens them. The library of a storage is imported
-when such a storage is opened. What may not enter: doors, how names are taken apart (syntax.py).
+when such a storage is opened. What may not enter: doors, how names are taken apart (syntax.py), what they
+lead to (reach.py).
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
-    from pysftpserver.site.file import Entry
-    from pysftpserver.site.opening import Site, Who
 
     Split = Callable[["Name", Mapping[str, str]], tuple[object, str]]
     Open = Callable[["Name", "Opening"], SFTPAbstractServerStorage]
@@ -148,6 +147,18 @@ class Name:
         """A URL, with its fields filled in, percent-encoded. Raises ValueError."""
         return syntax.filled_url(self.place, values)
 
+    def files(self, values: Mapping[str, str]) -> list[str]:
+        """The files of this host that the name itself leads to. Raises ValueError."""
+        if self.scheme in (SITE, "gridfs"):
+            return [self.path(values)]
+        if not self.kind.is_url:
+            return []
+        from urllib.parse import unquote
+
+        settings = syntax.pairs(self.url(values).partition("?")[2])
+        found = [unquote(value) for setting, _, value in settings if setting in FILE_SETTINGS]
+        return [os.path.expanduser(path) for path in found]
+
     def _take_settings(self) -> None:
         if "://" in self.place:
             raise ValueError(
@@ -241,46 +252,11 @@ def opened(name: Name, key: str, opening: Opening) -> SFTPAbstractServerStorage:
         raise how(f"{key}: {what}: {reason_of(error)}") from None
 
 
-def parts(name: Name, key: str, opening: Opening, for_all: bool = False) -> list[tuple[str, Name]]:
-    """Every storage that a name leads to: itself, or what its site file names, each with its place there.
+def in_site(text: str, place: str, values: Mapping[str, str]) -> Name:
+    """The name of one of the storages of a site file. place: where it stands. values: of its fields.
 
-    for_all: those of other users as well. Raises BadInput.
+    Raises BadInput.
     """
-    if name.scheme != SITE:
-        return [(key, name)]
-    path = _filled(name, key, opening)
-    sites = _sites()
-    site = sites.read(path)
-    return [_top_of(site, sites.who_of(site, opening.values)), *mounted(path, key, opening, for_all)]
-
-
-def mounted(path: str, key: str, opening: Opening, for_all: bool = False) -> list[tuple[str, Name]]:
-    """Every storage that a site file mounts, with its place there. for_all, raises: as for parts()."""
-    sites = _sites()
-    site = sites.read(path)
-    who = sites.who_of(site, opening.values)
-    found = []
-    for _, mount, values in sites.mounts_of(site, who, for_all):
-        found.append((mount.at("storage"), _of_site(mount.storage, mount.at("storage"), values)))
-        found[-1][1].is_read_only = mount.read_only
-    return found
-
-
-def _sites() -> Any:
-    """The room of site files, for names that need it."""
-    from pysftpserver.site import opening
-
-    return opening
-
-
-def _top_of(site: Site, who: Who) -> tuple[str, Name]:
-    if site.storage is None:
-        raise BadInput(f"{site.file}: storage: missing; name the storage at the top of the tree")
-    place = site.top.at("storage")
-    return place, _of_site(site.storage, place, who.values)
-
-
-def _of_site(text: str, place: str, values: Mapping[str, str]) -> Name:
     name = parse(text, place, tuple(values))
     if name.scheme == SITE:
         raise BadInput(f"{place}: a site file cannot name another")
@@ -288,107 +264,13 @@ def _of_site(text: str, place: str, values: Mapping[str, str]) -> Name:
     return name
 
 
-def _filled(name: Name, key: str, opening: Opening) -> str:
-    try:
-        return name.path(opening.values if name.values is None else name.values)
-    except ValueError as error:
-        raise BadInput(f"{key}: {error}") from None
-
-
-def directories(name: Name, key: str, opening: Opening) -> list[str]:
-    """The directories of this host that clients cannot leave, and may change. Raises BadInput."""
-    return directories_of(parts(name, key, opening), opening)
-
-
-def directories_of(names: list[tuple[str, Name]], opening: Opening) -> list[str]:
-    """The same for the names that parts() gives."""
-    return [_filled(part, place, opening) for place, part in names if part.scheme == "jail"]
-
-
-def files(name: Name, key: str, opening: Opening) -> list[str]:
-    """The files of this host that a name leads to, and clients must not change. Raises BadInput."""
-    names = parts(name, key, opening)
-    if name.scheme == SITE:
-        path = _filled(name, key, opening)
-        return [*_of_file(path), *_files_of(names, opening)]
-    return _files_of(names, opening)
-
-
-def site_files(path: str, key: str, opening: Opening) -> list[str]:
-    """The same for a site file that is put over a storage."""
-    return [*_of_file(path), *_files_of(mounted(path, key, opening), opening)]
-
-
-def _of_file(path: str) -> list[str]:
-    state = _sites().read(path).state
-    return [path, state] if state else [path]
-
-
-def _files_of(names: list[tuple[str, Name]], opening: Opening) -> list[str]:
-    found = []
-    for place, part in names:
-        if part.scheme == "gridfs":
-            found.append(_filled(part, place, opening))
-        elif part.kind.is_url:
-            found += _files_of_url(part, place, opening)
-    return found
-
-
-def _files_of_url(name: Name, key: str, opening: Opening) -> list[str]:
-    from urllib.parse import unquote
-
-    try:
-        values = opening.values if name.values is None else name.values
-        query = name.url(values).partition("?")[2]
-    except ValueError as error:
-        raise BadInput(f"{key}: {error}") from None
-    found = [unquote(value) for setting, _, value in syntax.pairs(query) if setting in FILE_SETTINGS]
-    return [os.path.expanduser(path) for path in found]
-
-
-def uses_network(name: Name, key: str, opening: Opening) -> bool:
-    """Whether storages with this name talk to other hosts, or may. Raises BadInput."""
-    return any(may_use_network(place, part) for place, part in parts(name, key, opening))
-
-
-def may_use_network(key: str, name: Name) -> bool:
-    """The same for one of those that parts() gives."""
+def may_use_network(name: Name, key: str) -> bool:
+    """Whether a storage with this name, which is no site file, may talk to other hosts. Raises BadInput."""
     if name.scheme == CLASS:
+        from pysftpserver.storages.classes import named
+
         return bool(getattr(named(name.place, key), "uses_network", True))
     return name.kind.uses_network is not False
-
-
-def prepare(name: Name, key: str, opening: Opening) -> None:
-    """Import what storages with this name need, because a confined process cannot. Raises BadInput."""
-    names = [(key, name), *parts(name, key, opening, for_all=True)]
-    _import(names, len(names) > 2)
-    if name.scheme == SITE:
-        _sites().load(_sites().read(_filled(name, key, opening)))
-
-
-def prepare_site(path: str, key: str, opening: Opening) -> None:
-    """The same for a site file that is put over a storage. Raises BadInput for one that has its own."""
-    site = _site_over(path, key)
-    names = mounted(path, key, opening, for_all=True)
-    _import(names, bool(names))
-    _sites().load(site)
-
-
-def _import(names: list[tuple[str, Name]], are_several: bool) -> None:
-    import pkgutil
-
-    for place, part in names:
-        if part.scheme == CLASS:
-            named(part.place, place)
-    modules = {part.kind.module: part.kind.extra for _, part in names}
-    if are_several:
-        modules["pysftpserver.mountedstorage"] = ""
-    for module, extra in modules.items():
-        try:
-            if module:
-                pkgutil.resolve_name(module)
-        except ModuleNotFoundError as error:
-            raise missing(one_line(error.name or "a library"), extra) from None
 
 
 # --- the storages -------------------------------------------------------------------------------------------
@@ -434,6 +316,8 @@ def _gridfs(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
     settings = {key: name.setting(key, opening.values) for key in name.settings}
     keeps = syntax.truth(settings.pop("keep_revisions", None) or "false", "keep_revisions")
     touched = {"is_touched": opening.is_touched, "tell": opening.tell}
+    from pysftpserver.storages.mongo.opening import bucket
+
     return bucket(None, name.path(opening.values), **settings, keep_revisions=keeps, **touched)  # type: ignore[arg-type]
 
 
@@ -441,55 +325,6 @@ def _split_gridfs(name: Name, values: Mapping[str, str]) -> tuple[object, str]:
     settings = {key: name.setting(key, values) or "" for key in name.settings}
     prefix = settings.pop("prefix", "")
     return ("gridfs", name.path(values), *sorted(settings.items())), prefix
-
-
-def bucket(
-    uri: str | None,
-    uri_file: str | None,
-    database: str | None = None,
-    bucket: str | None = "fs",
-    prefix: str | None = "",
-    *,
-    keep_revisions: bool = False,
-    is_touched: bool = True,
-    tell: Callable[[str], object] | None = None,
-) -> SFTPAbstractServerStorage:
-    """Connect to a GridFS storage and return it. One of uri and uri_file is given.
-
-    is_touched: whether to create missing indexes. tell: as of Opening.
-
-    Raises BadInput for invalid settings, Unavailable if the database cannot be used.
-    """
-    from pysftpserver.host.wholefiles import first_line
-    from pysftpserver.storages.mongo.address import PATIENCE, Address, storage_class
-
-    uri = uri if uri_file is None else first_line(uri_file, "URI file")
-    address = Address(uri or "", None, database)
-    kind = storage_class()
-    from pysftpserver.storages.mongo.connection import MongoUnavailable
-
-    try:
-        storage = address.storage(
-            kind, bucket=bucket or "fs", prefix=prefix or "", keep_revisions=keep_revisions
-        )
-        storage.connect(PATIENCE)
-        if is_touched:
-            _prepare(storage, address, tell)
-    except ValueError as error:
-        raise BadInput(str(error)) from None
-    except (MongoUnavailable, SFTPException) as error:
-        raise Unavailable(f"{address}: {error}") from None
-    return storage
-
-
-def _prepare(storage: Any, address: object, tell: Callable[[str], object] | None) -> None:
-    """Create missing indexes. Raises SFTPException, unless there is someone to tell."""
-    try:
-        storage.prepare()
-    except SFTPException as error:
-        if tell is None:
-            raise
-        tell(f"{address}: missing indexes cannot be created ({error}); pysftpmongo --check-only lists them")
 
 
 def _objects(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
@@ -537,127 +372,20 @@ def _answering(storage: Any, connect: Callable[[], None]) -> SFTPAbstractServerS
 
 
 def _class(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.storages.classes import maker
+
     make = maker(name.place, "")
-    return make(name.arguments, lambda argument: syntax.filled_arguments(argument, opening.values))  # type: ignore[no-any-return]
+    storage = make(name.arguments, lambda argument: syntax.filled_arguments(argument, opening.values))
+    if not isinstance(storage, SFTPAbstractServerStorage):
+        raise ValueError(f"it makes a {type(storage).__name__}, which is not a storage")
+    return storage
 
 
 def _site(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
-    sites = _sites()
-    site = sites.read(name.path(opening.values))
-    who = sites.who_of(site, opening.values)
-    place, top = _top_of(site, who)
-    return _with_layers(opening.opens(top, place, opening.with_values(who.values)), site, who, opening)
+    from pysftpserver.storages import sites
 
-
-def under_site(
-    path: str, key: str, storage: SFTPAbstractServerStorage, opening: Opening
-) -> SFTPAbstractServerStorage:
-    """A storage with what a site file mounts and asks for. Raises BadInput, Unavailable."""
-    site = _site_over(path, key)
-    return _with_layers(storage, site, _sites().who_of(site, opening.values), opening)
-
-
-def _site_over(path: str, key: str) -> Site:
-    try:
-        site: Site = _sites().read(path)
-    except BadInput as error:
-        raise BadInput(f"{key}: {error.message}") from None
-    if site.storage is not None:
-        place = site.top.at("storage")
-        raise BadInput(f"{key}: {place}: there is another storage already; leave this key out")
-    return site
-
-
-def _with_layers(
-    storage: SFTPAbstractServerStorage, site: Site, who: Who, opening: Opening
-) -> SFTPAbstractServerStorage:
-    sites = _sites()
-    mounts: dict[bytes, Any] = {}
-    for point, mount, values in sites.mounts_of(site, who):
-        if os.fsencode(point) in mounts:
-            raise BadInput(f"{mount.at('path')}: {one_line(point)} is mounted twice for this user")
-        mounts[os.fsencode(point)] = _mount(mount, opening.with_values(values, waits=False))
-    if mounts:
-        from pysftpserver.mountedstorage import SFTPServerMountedStorage
-
-        try:
-            storage = SFTPServerMountedStorage(storage, mounts, across=site.across)
-        except ValueError as error:
-            raise BadInput(f"{site.file}: {error}") from None
-    return sites.layered(storage, site, who)  # type: ignore[no-any-return]
-
-
-def _mount(mount: Entry, opening: Opening) -> Any:
-    """A mount, whose storage is opened when it is needed. Raises BadInput for a name that cannot be meant."""
-    from pysftpserver.mountedstorage import Mount
-
-    place = mount.at("storage")
-    name = _of_site(mount.storage, place, opening.values)
-
-    def open_it() -> SFTPAbstractServerStorage:
-        try:
-            return opening.opens(name, place, opening)
-        except BadInput as error:
-            if opening.tell is not None:
-                opening.tell(error.message)
-            raise
-
-    uses_network = may_use_network(place, name)
-    reads = files(name, place, opening) if name.kind.cannot is not None else None
-    return Mount(open_it, mount.read_only, uses_network=uses_network, reads=reads)
-
-
-def maker(name: str, key: str) -> Callable[..., Any]:
-    """Import the class with the name `module:Class`; return what makes its storages of arguments in JSON.
-
-    make(text, fill): text has a list of arguments, an object of named ones, one argument, or nothing. fill:
-    returns an argument as it is meant. It raises ValueError for text that is not JSON, and what the class
-    raises. make.uses_network: what the class says of itself. Raises BadInput if the import fails.
-    """
-    kind = named(name, key)
-
-    def make(text: str, fill: Callable[[Any], Any] = lambda argument: argument) -> Any:
-        import json
-
-        try:
-            given = json.loads(text) if text.strip() else []
-        except RecursionError:
-            raise ValueError("the arguments are nested too deeply") from None
-        except ValueError:
-            raise ValueError("the arguments are not valid JSON") from None
-        if isinstance(given, dict):
-            return kind(**{name: fill(argument) for name, argument in given.items()})
-        return kind(*map(fill, given if isinstance(given, list) else [given]))
-
-    make.uses_network = getattr(kind, "uses_network", True)  # type: ignore[attr-defined]
-    return make
-
-
-def named(name: str, key: str) -> Any:
-    """Import the class, or other object, with the name `module:Name`. Raises BadInput if that fails."""
-    import pkgutil  # here, because it loads much
-
-    key = f"{key}: " if key else ""
-    try:
-        return pkgutil.resolve_name(name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise BadInput(f"{key}{name}: {one_line(str(error))}") from None
-    except (Exception, SystemExit) as error:  # raised by the module while it was imported
-        words = one_line(f"{type(error).__name__}: {error}")
-        raise BadInput(f"{key}{name}: {words}{line_of(error)}") from None
-
-
-def line_of(error: BaseException) -> str:
-    """Return the file and line that raised an error, for the author of a module; "" for a SyntaxError.
-
-    (The text of a SyntaxError includes the line.)
-    """
-    import traceback
-
-    calls = traceback.extract_tb(error.__traceback__)
-    if isinstance(error, SyntaxError) or not calls:
-        return ""
-    return f" ({os.path.basename(calls[-1].filename)}, line {calls[-1].lineno})"
+    return sites.opened(name.path(opening.values), opening)
 
 
 CLASS, SITE = "module", "toml"  # the rows of names that do not begin with a word of their own
@@ -715,36 +443,3 @@ SCHEMES = {
     ),
 }  # fmt: skip
 FORMS = ", ".join(scheme.form for scheme in list(SCHEMES.values())[:-1]) + f" or {SCHEMES[SITE].form}"
-
-
-# --- for pages ----------------------------------------------------------------------------------------------
-
-#: What people ask for, and the methods or attributes that it takes.
-ABILITIES = {
-    "links": "symlink readlink",
-    "hard links": "link",
-    "times": "times",
-    "permissions": "permissions",
-    "owners": "owner",
-    "`df`": "statvfs",
-    "`fsync`": "fsync",
-}
-
-
-def markdown_table() -> str:
-    """The storages for the page."""
-    rows = ["| name | is | install |", "| --- | --- | --- |"]
-    for scheme in SCHEMES.values():
-        install = f"`pip install '.[{scheme.extra}]'`" if scheme.extra else ""
-        rows.append(f"| `{scheme.form}` | {scheme.what} | {install} |".replace("  |", " |"))
-    return "\n".join(rows) + "\n"
-
-
-def ability_table() -> str:
-    """What the storages can do, for the page."""
-    rows = [f"| | {' | '.join(ABILITIES)} |", "| --- |" + " --- |" * len(ABILITIES)]
-    for name, scheme in SCHEMES.items():
-        if scheme.cannot is not None:
-            marks = ("no" if scheme.cannot & set(needs.split()) else "yes" for needs in ABILITIES.values())
-            rows.append(f"| `{name}` | {' | '.join(marks)} |")
-    return "\n".join(rows) + "\n"

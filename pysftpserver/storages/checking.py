@@ -135,6 +135,8 @@ class _Trial:
         self.has_place = True
 
     def upload(self) -> None:
+        if getattr(self.storage, "read_only", False):
+            raise Ignored("This storage is read-only")
         self.write(self.file, NEW, (0, BLOCK), (len(BLOCK), BLOCK))
 
     def write(self, path: bytes, flags: int, *chunks: tuple[int, bytes]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 
 from pysftpserver.failures import BadInput
-from pysftpserver.storages import by_name
+from pysftpserver.storages import by_name, reach
 from pysftpserver.storages.by_name import NOBODY, SCHEMES, Name, Opening
 
 TYPE_CHECKING = False
@@ -65,20 +65,22 @@ class Storages:
         self, path: str, key: str, storage: SFTPAbstractServerStorage, values: Mapping[str, str] = NOBODY
     ) -> SFTPAbstractServerStorage:
         """A storage with what a site file mounts and asks for."""
+        from pysftpserver.storages import sites
+
         opening = Opening(values, self._dress, tell=self._tell, opens=self._opened)
-        return by_name.under_site(path, key, storage, opening)
+        return sites.put_over(path, key, storage, opening)
 
     def check_site(self, path: str, key: str) -> None:
         """Raise for a site file that cannot be put over a storage, and import what it needs."""
-        by_name.prepare_site(path, key, Opening({"user": "user", "folder": "folder"}))
+        reach.prepare_site(path, key, Opening({"user": "user", "folder": "folder"}))
 
-    def site_uses_network(self, path: str, key: str, values: Mapping[str, str]) -> bool:
+    def site_uses_network(self, path: str, values: Mapping[str, str]) -> bool:
         """Whether something that it mounts talks to other hosts, or may."""
-        return any(by_name.may_use_network(*mount) for mount in by_name.mounted(path, key, Opening(values)))
+        return reach.use_network(reach.mounted(path, Opening(values)))
 
-    def site_directories(self, path: str, key: str, values: Mapping[str, str]) -> list[str]:
+    def site_directories(self, path: str, values: Mapping[str, str]) -> list[str]:
         """The directories of this host that are jails in what it mounts."""
-        return by_name.directories_of(by_name.mounted(path, key, Opening(values)), Opening(values))
+        return reach.directories_of(reach.mounted(path, Opening(values)), Opening(values))
 
     def check(self, text: str, key: str, *known: str) -> None:
         """Raise for a name that cannot be meant, or whose class is missing; open nothing.
@@ -87,7 +89,7 @@ class Storages:
         """
         name = by_name.parse(text, key, known)
         if name.scheme == by_name.CLASS:
-            by_name.prepare(name, key, Opening())
+            reach.prepare(name, key, Opening())
 
     def try_out(self, text: str, key: str, *known: str) -> None:
         """Raise for a name that cannot be used; the storage is opened if it needs no values for known."""
@@ -101,7 +103,7 @@ class Storages:
         """Import what the storage needs, as far as it is known without a value for known."""
         name = by_name.parse(text, key, known)
         if name.scheme != by_name.SITE or not name.fields:
-            by_name.prepare(name, key, Opening(dict.fromkeys(known, "user")))
+            reach.prepare(name, key, Opening(dict.fromkeys(known, "user")))
 
     def scheme(self, text: str, key: str) -> str:
         """Which of schemes a name has."""
@@ -109,11 +111,11 @@ class Storages:
 
     def uses_network(self, text: str, key: str, values: Mapping[str, str] = NOBODY) -> bool:
         """Whether the storage talks to other hosts, or may."""
-        return by_name.uses_network(by_name.parse(text, key, tuple(values)), key, Opening(values))
+        return reach.uses_network(by_name.parse(text, key, tuple(values)), key, Opening(values))
 
     def directories(self, text: str, key: str, values: Mapping[str, str] = NOBODY) -> list[str]:
         """The directories of this host that are jails in it."""
-        return by_name.directories(by_name.parse(text, key, tuple(values)), key, Opening(values))
+        return reach.directories(by_name.parse(text, key, tuple(values)), key, Opening(values))
 
     def is_directory(self, text: str, key: str) -> bool:
         """Whether the storage is a directory of this host and nothing else, without a state of its own."""

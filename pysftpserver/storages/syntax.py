@@ -61,8 +61,10 @@ def value_of(field: str, values: Mapping[str, str], *, is_in_url: bool = False) 
         raise ValueError(f"{{{field}}}: no {field} is known here")
     if not value:
         why = "it is empty"
-    elif "/" in value or value.startswith(".") or is_in_url and "\\" in value:
-        why = "it is not a single name; slashes and a leading . are not allowed"
+    elif "/" in value or value.startswith((".", "~")) or is_in_url and "\\" in value:
+        why = "it is not a single name; slashes and a leading . or ~ are not allowed"
+    elif is_in_url and value.endswith((".", " ")):
+        why = "it ends with a . or a space, without which it is the same name for some servers"
     elif not value.isprintable():
         why = "it has unprintable characters"
     elif len(value.encode()) > LONGEST_VALUE:  # printable text can be encoded
@@ -115,7 +117,7 @@ def settings_of(query: str, known: tuple[str, ...]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, equals, value in pairs(query):
         if name not in known:
-            shown = f"{name}: " if name.isidentifier() else ""
+            shown = f"{name}: " if equals and name.isidentifier() else ""
             raise ValueError(f"{shown}unknown setting; known are {', '.join(known)}")
         if not equals:
             raise ValueError(f"{name}: write {name}=VALUE")
@@ -136,19 +138,30 @@ def truth(text: str, name: str) -> bool:
 
 
 def has_password(text: str) -> bool:
-    """Whether there may be a password in a name: a colon between `://` and `@`."""
+    """Whether there may be a password in a name: a colon between `://` and `@`, encoded or not."""
     parts = text.split("@")
     for number in range(1, len(parts)):
         _, found, userinfo = "@".join(parts[:number]).rpartition("://")
-        if found and ":" in userinfo and not userinfo.startswith("/"):
+        is_colon = ":" in userinfo or "%3a" in userinfo.lower()
+        if found and is_colon and not userinfo.startswith("/"):
             return True
     return False
 
 
 def shown(text: str) -> str:
-    """A name for messages, in one line and without what may be a secret: passwords, settings, arguments."""
+    """A name for messages, in one line and without what may be a secret: passwords, settings, arguments.
+
+    Of URLs, only those of sftp have users that are none.
+    """
     name = text.partition(" ")[0].partition("?")[0]
     if has_password(text):
         scheme, _, rest = text.partition("://")
         name = f"{scheme}://***@{rest.rpartition('@')[2].partition('?')[0].partition(' ')[0]}"
+    elif "@" in name and not name.startswith("sftp://"):
+        name = "://".join(map(_without_user, name.split("://")))
     return one_line(name)
+
+
+def _without_user(part: str) -> str:
+    host, slash, path = part.partition("/")
+    return f"***@{host.rpartition('@')[2]}{slash}{path}" if "@" in host else part

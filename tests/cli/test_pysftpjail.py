@@ -102,8 +102,9 @@ class Jail(CommandCase):
                 got = [reply.content if reply.kind == "status" else reply.kind for reply in replies]
                 self.assertEqual(got, statuses)
 
-    def test_the_list_of_requests_is_the_references(self):
+    def test_the_list_of_requests_is_the_references_and_ours(self):
         expected = subprocess.run([REFERENCE, "-Q", "requests"], capture_output=True, check=True).stdout
+        expected += b"check-file-name\ncheck-file-handle\ncheck-file\n"
         for option in ("-Q", "--list-requests"):
             done = self.run_it(option)
             self.assertEqual((done.returncode, done.stdout, done.stderr), (0, expected, b""))

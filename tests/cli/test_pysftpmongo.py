@@ -106,8 +106,9 @@ class Sessions(DatabaseCase):
         self.assertIn("PYSFTPMONGO_URI", parser.epilog)
         self.assertIn("can see the command line", parser.epilog)
 
-    def test_the_list_of_requests_is_the_references(self) -> None:
+    def test_the_list_of_requests_is_the_references_and_ours(self) -> None:
         expected = subprocess.run([REFERENCE, "-Q", "requests"], capture_output=True, check=True).stdout
+        expected += b"check-file-name\ncheck-file-handle\ncheck-file\n"
         for option in ("-Q", "--list-requests"):
             done = self.run_it(option)
             self.assertEqual((done.returncode, done.stdout, done.stderr), (0, expected, b""))

@@ -83,8 +83,9 @@ class Server(CommandCase):
         }
         self.assertLessEqual(set("dehflPpuQR"), letters)
 
-    def test_the_list_of_requests_is_the_references(self):
+    def test_the_list_of_requests_is_the_references_and_ours(self):
         expected = subprocess.run([REFERENCE, "-Q", "requests"], capture_output=True, check=True).stdout
+        expected += b"check-file-name\ncheck-file-handle\ncheck-file\n"
         done = self.run_it("-Q", "requests")
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, expected, b""))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import zipfile
 from typing import Any
 from unittest import mock
 
@@ -134,6 +135,13 @@ class InThisProcess(CommandCase):
         found = self.results(text)
         self.assertEqual((status, found["upload"], found["hard link"]), (0, "works", "cannot"), text)
         self.assertEqual(os.listdir(self.jail / "a%20b"), [])
+        with zipfile.ZipFile(self.jail / "a.zip", "w") as archive:
+            archive.writestr("f", "content")
+        status, text, _ = self.say("--check", f"fsspec:zip://{self.jail}/a.zip")
+        self.assertEqual((status, self.results(text)["upload"]), (0, "cannot"), text)
+        self.assertIn("This storage is read-only\n", text)
+        status, text, _ = self.say("--check", f"fsspec:zip://{self.jail}")
+        self.assertEqual((status, self.results(text)), (1, {"connect": "failed"}), text)
 
     def test_a_check_of_a_storage_that_is_not_there_is_status_1(self) -> None:
         status, text, _ = self.say("--check", f"jail:{self.jail}/none")
@@ -155,6 +163,7 @@ class InThisProcess(CommandCase):
             (["--gc", "-R", jail], "--read-only forbids"),
             (["/srv/files"], "unknown storage; write plain"),
             (["s3://key:secret@bucket"], "no credentials in a name"),
+            (['collections:OrderedDict {"a": "secret"}'], "it makes a OrderedDict, which is not a storage"),
             ([f"{jail}/{{folder}}"], "{folder}: no folder is known here"),
             ([f"{jail}/{{user}}", "--user", "a/b"], "not a single name"),
             (["--user", "", jail], "invalid name"),

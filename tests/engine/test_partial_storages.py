@@ -19,7 +19,7 @@ class MethodsThatAreMissing(unittest.TestCase):
         "fsync": "fsync",
         "lsetstat": "lsetstat",
         "posix-rename": "rename",
-        "copy-data": "read",
+        "check-file": "open",
         "users-groups-by-id": "username",
     }
 
@@ -28,7 +28,7 @@ class MethodsThatAreMissing(unittest.TestCase):
         return type("Partial", (Whole,), own)
 
     def test_are_unsupported(self):
-        quiet = {"realpath", "userhome", "username", "groupname", "fileno"}
+        quiet = {"realpath", "userhome", "username", "groupname", "fileno", "checksum"}
         for method in set(WAYS) - quiet:
             name, parts = WAYS[method]
             client = Client(self.without(method)())
@@ -45,10 +45,14 @@ class MethodsThatAreMissing(unittest.TestCase):
             with self.subTest(extension):
                 self.assertEqual(missing, {packets.EXTENDED_NAMES[extension]})
 
-    def test_write_and_groupname_count_as_well(self):
-        for method, extension in (("write", "copy-data"), ("groupname", "users-groups-by-id")):
+    def test_read_write_and_groupname_count_as_well(self):
+        for method, *extensions in (
+            ("write", b"copy-data"),
+            ("read", b"copy-data", b"check-file"),
+            ("groupname", b"users-groups-by-id@openssh.com"),
+        ):
             announced = packets.extensions(Client(self.without(method)()).version)
-            self.assertEqual(set(packets.EXTENSIONS) - set(announced), {packets.EXTENDED_NAMES[extension]})
+            self.assertEqual(set(packets.EXTENSIONS) - set(announced), set(extensions))
 
     def test_posix_rename_is_not_announced_for_a_rename_that_cannot_replace(self):
         class Old(Whole):

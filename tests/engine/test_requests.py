@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import subprocess
@@ -9,10 +10,12 @@ import tempfile
 import unittest
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.engine.log import VERBOSE
 from pysftpserver.engine.requests import EXTENDED_REQUESTS, REQUESTS
+from pysftpserver.pysftpexceptions import SFTPFailure
 from pysftpserver.storage import SFTPServerStorage
 from tests.support import packets
 from tests.support import packets as sftp
@@ -53,7 +56,8 @@ class Modes(Whole):
 class Table(unittest.TestCase):
     def test_has_the_names_of_the_reference_in_its_order(self):
         printed = subprocess.run([REFERENCE, "-Q", "requests"], capture_output=True, text=True, check=True)
-        self.assertEqual(NAMES, printed.stdout.split())
+        own = ["check-file-name", "check-file-handle", "check-file"]
+        self.assertEqual(NAMES, [*printed.stdout.split(), *own])
 
     def test_marks_what_writes_as_the_reference_does(self):
         self.assertEqual({row.name for row in ROWS if row.writes}, WRITERS)
@@ -67,7 +71,7 @@ class Table(unittest.TestCase):
     def test_has_a_body_for_every_row_here(self):
         self.assertEqual(set(NAMES), set(sftp.BODIES) | {"limits"})
 
-    def test_version_announces_exactly_the_eleven_extensions_with_their_versions(self):
+    def test_version_announces_exactly_these_extensions_with_their_versions(self):
         client = Client(SFTPServerStorage("/"))
         self.assertEqual(packets.extensions(client.version), packets.EXTENSIONS)
 
@@ -135,13 +139,15 @@ class Access(unittest.TestCase):
 
     def test_refused_extensions_are_not_announced(self):
         for name, row in EXTENDED_REQUESTS.items():
+            if name in packets.SILENT:
+                continue
             announced = packets.extensions(Client(Whole(), deny=[row.name]).version)
             self.assertEqual(set(packets.EXTENSIONS) - set(announced), {name})
             self.assertEqual(set(packets.extensions(Client(Whole(), allow=[row.name]).version)), {name})
         announced = packets.extensions(Client(Whole(), read_only=True).version)
         self.assertEqual(
             {name.decode().partition("@")[0] for name in announced},
-            {"expand-path", "fstatvfs", "home-directory", "limits", "statvfs", "users-groups-by-id"},
+            set("check-file expand-path fstatvfs home-directory limits statvfs users-groups-by-id".split()),
         )
 
     def test_a_refusal_is_logged_with_its_reason(self):
@@ -155,6 +161,18 @@ class Access(unittest.TestCase):
             client.ask("mkdir", sftp.BODIES["mkdir"])
             with self.subTest(options):
                 self.assertEqual(client.lines(VERBOSE), [words, "sent status Permission denied"])
+
+    def test_a_failure_is_logged_with_the_words_that_the_client_gets(self):
+        client = Client(Whole())
+        for error, words in (
+            (SFTPFailure("The store is\nbusy"), "sent status Failure: The store is\\nbusy"),
+            (SFTPFailure(), "sent status Failure"),
+            (FileNotFoundError(errno.ENOENT, ""), "sent status No such file"),
+        ):
+            client.log.clear()
+            with self.subTest(words), mock.patch.object(Whole, "rm", side_effect=error):
+                client.ask("remove", string(b"/f"))
+                self.assertEqual(client.lines(VERBOSE)[-1], words)
 
     def test_a_refused_request_reaches_no_storage_even_if_it_is_logged(self):
         storage = Whole()

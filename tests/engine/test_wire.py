@@ -36,6 +36,16 @@ BODIES = [
         (b"h1", 1, 2**64 - 1, b"", 3),
     ),
     (
+        wire.decode_check_name,
+        string(b"f") + string(b"md5,crc32") + u64(2**64 - 1) + u64(2) + u32(2**32 - 1),
+        (b"f", b"md5,crc32", 2**64 - 1, 2, 2**32 - 1),
+    ),
+    (
+        wire.decode_check_handle,
+        string(b"h\0") + string(b"") + u64(1) + u64(2**63) + u32(256),
+        (b"h\0", b"", 1, 2**63, 256),
+    ),
+    (
         wire.decode_ids,
         string(u32(0) + u32(2**32 - 1)) + string(u32(7)),
         ((0, 2**32 - 1), (7,)),

@@ -6,7 +6,9 @@ import io
 import os
 import tarfile
 import zipfile
+from stat import S_ISDIR
 from typing import Any, ClassVar
+from unittest import mock
 
 import fsspec
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
@@ -97,7 +99,26 @@ class Store(AbstractFileSystem):  # type: ignore[misc]
         pass
 
 
+class Web(Store):
+    """A web server: each page is a file to it, and its address after redirects ends in a slash or not."""
+
+    protocol = "testweb"
+
+    def info(self, path: str, **options: Any) -> dict[str, Any]:
+        info = super().info(path)
+        found = {"size": info["size"] or 7, "type": "file", "Last-Modified": "Sun, 09 Sep 2001 01:46:40 GMT"}
+        return {**info, **found, "url": self._url(path, info)}
+
+    def _url(self, path: str, info: dict[str, Any]) -> str:
+        return f"http://{path}" + "/" * (info["type"] == "directory" and "/" in path)
+
+    def ls(self, path: str, detail: bool = True, **options: Any) -> list[dict[str, Any]]:
+        found = [{**info, "size": None, "name": info["url"]} for info in super().ls(path)]
+        return [*found, {"name": f"http://{path}/?C=N;O=D", "size": None, "type": "file"}]
+
+
 fsspec.register_implementation("teststore", Store, clobber=True)
+fsspec.register_implementation("testweb", Web, clobber=True)
 
 
 class Files(InAPlace):
@@ -251,6 +272,15 @@ class InADirectory(Files):
         (self.place / "f").write_bytes(b"x")
         self.assertEqual(self.names(storage), [b"f"])
         self.assertEqual(storage.stat(b"/f").size, 1)
+
+    def test_a_page_of_the_web_is_a_directory_if_its_address_ends_so(self) -> None:
+        self.enterContext(mock.patch.object(Store, "objects", {"h/d/f": b"content", "h/g": b"g"}))
+        storage = SFTPServerFsspecStorage("testweb://h")
+        self.assertEqual(self.names(storage), [b"d", b"g"])
+        entries = dict(storage.opendir(b"/d"))
+        self.assertEqual((entries[b"f"].size, entries[b"f"].mtime), (7, 1_000_000_000))
+        self.assertEqual(entries[b"f"], storage.stat(b"/d/f"))
+        self.assertTrue(S_ISDIR(dict(storage.opendir(b"/"))[b"d"].permissions or 0))
 
     def test_a_place_that_is_not_there_is_noticed(self) -> None:
         SFTPServerFsspecStorage(f"file://{self.place}").connect()

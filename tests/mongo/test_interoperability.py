@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import os
 import random
 from typing import Any
@@ -268,6 +269,20 @@ class AFileOverSFTP(ProgramsCase):
         self.assertEqual([(c["n"], len(c["data"])) for c in chunks], [(0, 261120), (1, 38880)])
         self.storage.setstat(b"/f", SFTPAttributes(permissions=0o600, uid=1, gid=2, atime=3, mtime=4))
         self.assertEqual(set(self.document("f")), set(doc))
+
+    def test_the_md5_of_another_program_is_the_checksum_until_the_file_is_replaced(self) -> None:
+        md5 = hashlib.md5(b"old")
+        self.gridfs.put(b"old", filename="f", md5=md5.hexdigest())
+        self.gridfs.put(b"old", filename="g", md5="what is that")
+        self.assertEqual(self.storage.checksum(b"/f", "md5"), md5.digest())
+        self.assertIsNone(self.storage.checksum(b"/f", "sha1"))
+        self.assertIsNone(self.storage.checksum(b"/g", "md5"))
+        self.assertIsNone(self.storage.checksum(b"/", "md5"))
+        handle = self.storage.open(b"/f", os.O_WRONLY, 0)
+        self.storage.write(handle, 0, b"new")
+        self.assertIsNone(self.storage.checksum(b"/f", "md5"))
+        self.storage.close(handle)
+        self.assertIsNone(self.storage.checksum(b"/f", "md5"))
 
     def test_keeps_what_other_programs_have_in_its_document_but_the_old_contents_md5(self) -> None:
         self.gridfs.put(

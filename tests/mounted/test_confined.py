@@ -96,7 +96,7 @@ class Confined(DoorCase, InAPlace):
 
     def test_an_object_store_that_is_away_at_first(self) -> None:
         port = free_port()
-        name = f"s3://b/p?endpoint=http://localhost:{port}&timeout=0.2&spool={self.place}"
+        name = f"s3://b/p?endpoint=http://localhost:{port}&timeout=4&spool={self.place}"
         _, wire = self.serve(name, **NO_OTHERS, **CREDENTIALS)
         self.assertEqual((self.stat(wire, b"/f"), self.stat(wire, b"/far/f")), ("attrs", "status"))
         store = FakeS3(port=port)

@@ -156,6 +156,26 @@ class MountPoints(Trees):
             SFTPServerMountedStorage(self.jail("top"), {}, across="move")
 
 
+class Checksums(Trees):
+    class Knowing(SFTPServerVirtualChroot):
+        def checksum(self, path: bytes, algorithm: str) -> bytes:
+            return path + algorithm.encode()
+
+    class Decrypting(Knowing):
+        def read(self, handle: int, off: int, size: int) -> bytes:
+            return super().read(handle, off, size)
+
+    def test_a_digest_that_a_storage_has_is_handed_on(self) -> None:
+        mounts = {
+            b"/known": self.Knowing(self.place / "archive"),
+            b"/other": self.Decrypting(self.place / "deep"),
+        }
+        tree = SFTPServerMountedStorage(self.jail("top"), mounts)
+        self.assertEqual(tree.checksum(b"/known/../known/f", "md5"), b"/fmd5")
+        for path in (b"/known", b"/f", b"/other/f"):
+            self.assertIsNone(tree.checksum(path, "md5"), path)
+
+
 class NothingCrosses(Trees):
     def setUp(self) -> None:
         super().setUp()

@@ -168,10 +168,10 @@ class StoreCase(unittest.TestCase):
         self.other.close()
 
     def name(self, prefix: str = "", settings: str = "", url: str = "") -> str:
-        """The name of a storage on the bucket."""
-        return (
-            f"s3://{self.bucket}/{prefix}?endpoint={url or self.url}&path_style=true{self.settings}{settings}"
-        )
+        """The name of a storage on the bucket. settings: replace those of self.settings with their names."""
+        pairs = f"endpoint={url or self.url}&path_style=true{self.settings}{settings}".split("&")
+        query = "&".join({pair.partition("=")[0]: pair for pair in pairs}.values())
+        return f"s3://{self.bucket}/{prefix}?{query}"
 
     def open_storage(self, prefix: str = "", settings: str = "", url: str = "") -> SFTPServerObjectStorage:
         storage = SFTPServerObjectStorage(self.name(prefix, settings, url))

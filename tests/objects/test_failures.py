@@ -215,6 +215,9 @@ class Names(FailureCase):
 
     def test_mistakes_in_names_are_explained(self):
         for settings, words in (
+            ("timeout=9&timeout=9", "^timeout: given twice$"),
+            ("tim%65out=9", "^unknown setting"),
+            ("credentials=/no+where", r"^/no\+where: no such file"),
             ("colour=blue", "^colour: unknown setting; known are account, ca_file, credentials,"),
             ("timeout=x", "^timeout: write a number of seconds"),
             ("times=local", "^times: write server or metadata$"),
@@ -231,11 +234,13 @@ class Names(FailureCase):
         self.assertRegex(self.refused("ftp://bucket"), "^unknown kind of store")
 
     def test_secrets_are_not_taken_from_names_and_not_shown(self):
-        for name in (f"s3://{KEY}:{SECRET}@bucket", f"s3://bucket?{SECRET}=1", f"s3://bucket?secret_key={SECRET}",
+        for name in (f"s3://{KEY}:{SECRET}@bucket", f"s3://bucket?{SECRET}=1",
+                     "s3://bucket?" + SECRET.replace("-", ""), f"s3://bucket?secret_key={SECRET}",
                      f"s3://b?endpoint=http://{KEY}:{SECRET}@host"):  # fmt: skip
             with self.subTest(name):
                 words = self.refused(name)
                 self.assertNotIn(SECRET, words)
+                self.assertNotIn(SECRET.replace("-", ""), words)
 
     def test_keys_come_from_the_file_that_the_name_points_to(self):
         with tempfile.NamedTemporaryFile("w") as file:

@@ -98,8 +98,13 @@ class HostileStores(unittest.TestCase):
     def setUp(self) -> None:
         self.enterContext(mock.patch.dict(os.environ, NO_OTHERS | CREDENTIALS))
         self.store.requests.clear()
+        self.open_storage(4 * PATIENCE)
+
+    def open_storage(self, timeout: float) -> None:
+        """timeout: seconds; few, where what is answered is tried again for so long."""
         port = self.store.server_address[1]
-        self.storage = SFTPServerObjectStorage(f"s3://b/top?endpoint=http://{LOOPBACK}:{port}&timeout=0.4")
+        name = f"s3://b/top?endpoint=http://{LOOPBACK}:{port}&timeout={timeout}"
+        self.storage = SFTPServerObjectStorage(name)
         self.addCleanup(self.storage.close_client)
 
     def answering(self, *replies: Reply) -> None:
@@ -217,6 +222,8 @@ class HostileStores(unittest.TestCase):
         }.items():
             with self.subTest(what):
                 handle = opened(second)
+                if what == "cut off":  # it is asked for again for so long
+                    self.enterContext(mock.patch.object(self.storage._store._web, "patience", 0.4))
                 self.words(self.storage.read, handle, off, 100)
                 self.words(self.storage.read, handle, off - 10, most + 20)
                 self.storage.close(handle)
@@ -246,6 +253,7 @@ class HostileStores(unittest.TestCase):
         self.assertEqual(self.words(self.storage.opendir, b"/"), UNCLEAR)
 
     def test_an_answer_that_drips_is_none(self) -> None:
+        self.open_storage(0.4)
         go_on = threading.Event()
         self.addCleanup(go_on.set)
 
@@ -272,7 +280,28 @@ class HostileStores(unittest.TestCase):
                 thread.start()
                 self.assertTrue(done.wait(PATIENCE), "it waits for ever")
 
+    def test_a_page_to_log_in_is_neither_a_file_nor_the_receipt_for_one(self) -> None:
+        self.answering(answer(b"<html>Log in</html>", Content_Type="text/html"))
+        self.assertEqual(self.words(self.storage.stat, b"/f"), UNCLEAR)
+        self.assertEqual(self.words(self.storage.open, b"/f", os.O_RDONLY, 0), UNCLEAR)
+        self.assertEqual(self.words(self.storage._store.put, "top/f", web.Body.of(b"content")), UNCLEAR)
+
     # --- changes --------------------------------------------------------------------------------------
+
+    def test_a_store_that_shows_that_it_is_still_working_is_waited_for(self) -> None:
+        """As S3 does: it sends white space while it copies or joins a large object."""
+        self.open_storage(2)
+        waiting = threading.Event()
+
+        def slowly() -> Iterator[bytes]:
+            yield answer(b'<?xml version="1.0" encoding="UTF-8"?>\n', length=False)
+            for _ in range(28):
+                waiting.wait(0.05)  # 1.4 seconds in all, of which a silence may take one
+                yield b" "
+            yield b"<CopyObjectResult/>"
+
+        self.store.play = lambda *_: slowly()
+        self.storage._store.copy(Meta("top/f", 1, 0, '"e"'), "top/g")
 
     def test_a_copy_that_is_not_confirmed_removes_nothing(self) -> None:
         for content in (b"", b"<html/>", b"<Error><Code>InternalError</Code></Error>", b"<CopyObject"):

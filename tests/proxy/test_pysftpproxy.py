@@ -19,7 +19,7 @@ from tests.support.forked import environment, run
 from tests.support.packets import request, string, u32, u64
 from tests.support.paths import ROOT
 from tests.support.processes import is_alive
-from tests.support.waiting import until
+from tests.support.waiting import NEVER, until
 
 PASSWORD = "se:cr@t pass"
 BIG = 4 << 20  # bytes
@@ -57,11 +57,16 @@ class ProxyCase(BehindTheProxy, DoorCase):
         )
         for descriptor in (their_in, their_out):
             os.close(descriptor)
-        for descriptor in (our_in, our_out):
-            self.addCleanup(os.close, descriptor)
+        self.ends = [our_in, our_out]
+        self.addCleanup(self.leave)
         wire = Wire(our_in, our_out)
         wire.hello()
         return door, wire
+
+    def leave(self) -> None:
+        """The client goes away."""
+        while self.ends:
+            os.close(self.ends.pop())
 
     def ssh(self) -> int:
         """The process of `ssh`."""
@@ -124,7 +129,8 @@ class Sessions(ProxyCase):
 
     def test_end_when_the_server_behind_says_nothing_for_so_long(self) -> None:
         (self.root / "f").write_bytes(b"content")
-        door, wire = self.serve("--timeout", "1", "server")
+        # The option goes before the name.
+        door, wire = self.serve("--timeout", "1", "sftp://server?timeout=600")
         self.open(wire, self.root / "f")
         os.kill(self.ssh(), signal.SIGSTOP)
         try:
@@ -135,6 +141,29 @@ class Sessions(ProxyCase):
             self.assertIn("no answer for 1 second", door.log())
         finally:
             os.kill(self.ssh(), signal.SIGKILL)
+
+    def test_end_at_once_when_told_to_or_left_while_the_server_behind_says_nothing(self) -> None:
+        (self.root / "f").write_bytes(b"content")
+        for options in ((), ("--audit", str(self.place / "audit"))):
+            for end in ("told", "left"):
+                with self.subTest(end=end, options=options):
+                    door, wire = self.serve(*options, "--timeout", str(int(NEVER)), "server")
+                    self.open(wire, self.root / "f")
+                    os.kill(self.ssh(), signal.SIGSTOP)
+                    try:
+                        wire.send(request("read", 1, FILE, u64(0), u32(1000)))
+                        wire.send(request("stat", 2, string(b".")))
+                        door.wait_until_it_waits()
+                        if end == "told":
+                            os.kill(door.pid, signal.SIGTERM)
+                        else:
+                            self.leave()
+                        self.assertEqual(door.end(), 0)
+                    finally:
+                        os.kill(self.ssh(), signal.SIGKILL)
+                    self.leave()
+                    self.assertNotIn("Traceback", door.log())
+                    (self.place / "pid").unlink()
 
     def test_take_ssh_along_when_they_are_killed(self) -> None:
         door, _ = self.serve("server")

@@ -32,6 +32,7 @@ from tests.support.packets import (
 MODE = attrs(Attributes(permissions=0o600))
 TIMES = attrs(Attributes(times=(5, 6)))
 SIZE = attrs(Attributes(size=3))
+CHECKED = string(b"f"), string(b"md5"), u64(0), u64(0), u32(0)
 BOTH = attrs(Attributes(size=3, permissions=0o600))
 
 
@@ -88,6 +89,7 @@ CASES = (
     Case("open", "READ", opened(b"l", READ), ("download",)),
     Case("open", "READ", opened(b"f", READ | WRITE), ("download", "overwrite")),
     Case("open", "READ", copied, ("download", "upload")),
+    Case("check-file-name", "", ask("check-file-name", *CHECKED), ("download",)),
     Case("open", "CREATE, if there is no such file", opened(b"new", WRITE | CREAT), ("upload",)),
     Case("open", "CREATE, if there is no such file", opened(b"new", WRITE | CREAT | TRUNC), ("upload",)),
     Case("open", "CREATE, if there is no such file", opened(b"new", WRITE | CREAT | APPEND), ("upload",)),
@@ -150,7 +152,7 @@ class EachAction(InADirectory):
         allow = "".join(f'"{action}", ' for action in actions)
         rule = f"allow = [{allow}]" if actions else 'deny = "all"'
         storage = under(SFTPServerVirtualChroot(root), f'[[rule]]\npath = "/**"\n{rule}\n')
-        client = Client(storage)
+        client = Client(storage, checksums=True)
         self.addCleanup(client.server.close)
         return client
 

@@ -99,7 +99,8 @@ class Passing(InADirectory):
             layer.close(handle)
 
     def test_what_only_some_storages_have_is_there_where_they_have_it(self) -> None:
-        self.assertFalse(hasattr(Layer(self.storage()), "gc"))
+        for name in ("gc", "ends_session"):
+            self.assertFalse(hasattr(Layer(self.storage()), name))
         self.assertTrue(hasattr(Layer(SFTPServerMountedStorage(Small(), {})), "label"))
         storage = self.storage()
         self.assertIs(bottom(Layer(Layer(storage))), storage)

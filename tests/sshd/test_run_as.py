@@ -36,8 +36,8 @@ from pysftpserver.sshd.users import User
 from pysftpserver.storages.sharing import Storages
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.sshd.inprocess import HOST, asynchronous, raw
+from tests.sshd.isolating import CREAT, WRITE, answer
 from tests.sshd.running import Place, Pysftpd, make_key
-from tests.sshd.test_isolation import CREAT, WRITE, answer
 from tests.support.cases import InAPlace
 from tests.support.hard import IS_HARD
 from tests.support.packets import HELLO, NO_ATTRS, OK, string, u32, u64

@@ -197,7 +197,8 @@ class Served(Place):
 
     def test_users_have_what_the_settings_name_and_what_their_records_may(self) -> None:
         (self.place / "home" / "alice").mkdir(parents=True)
-        script(self.place / "ssh", f"exec {sftp_server()}")
+        pid = self.place / "pid"
+        script(self.place / "ssh", f"echo $$ > {pid}; exec {sftp_server()}")
         path = f"{self.place}:{os.environ['PATH']}"
         self.enterContext(mock.patch.dict(os.environ, {"PATH": path}))
         server = self.server(
@@ -220,6 +221,8 @@ class Served(Place):
         server.write_users({"alice": {**keys, "storage": f"sftp://server{self.place}/home/{{user}}"}})
         until(lambda: "new" in self.sftp(self.alice, "ls -1").stdout, "the other server's files are there")
         until(lambda: not names_of(server, "sftp-server"), "the connection has ended with its session")
+        self.assertNotEqual(self.sftp(self.alice, f"!kill $(cat {pid})", *["-ls"] * 9).returncode, 0)
+        server.logs("session ends: sftp://server")  # so that the client connects anew
         server.write_users({"alice": {**keys, "storage": f"jail:{self.place}"}})
         until(lambda: self.sftp(self.alice, "pwd").returncode != 0, "the record is refused")
         server.logs("no session: the storage cannot be opened: storage jail: not listed in storage_schemes")

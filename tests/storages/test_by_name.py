@@ -7,7 +7,8 @@ from unittest import mock
 
 from pysftpserver.failures import BadInput
 from pysftpserver.pysftpexceptions import SFTPForbidden
-from pysftpserver.storages import by_name
+from pysftpserver.storages import by_name, classes
+from pysftpserver.storages.mongo import opening
 
 JAIL = "pysftpserver.virtualchroot:SFTPServerVirtualChroot"
 
@@ -17,10 +18,10 @@ class ADatabase(unittest.TestCase):
         storage = mock.Mock()
         storage.prepare.side_effect = SFTPForbidden("not authorized")
         told: list[str] = []
-        by_name._prepare(storage, "host:1", told.append)
+        opening.prepare(storage, "host:1", told.append)
         self.assertRegex(told[0], r"host:1: missing indexes cannot be created \(not authorized\)")
         with self.assertRaises(SFTPForbidden):
-            by_name._prepare(storage, "host:1", None)
+            opening.prepare(storage, "host:1", None)
 
 
 class AClassWithArgumentsInJSON(unittest.TestCase):
@@ -36,4 +37,4 @@ class AClassWithArgumentsInJSON(unittest.TestCase):
                 with self.assertRaisesRegex(BadInput, f"^--storage: {JAIL}: the arguments are {words}$"):
                     by_name.open_storage(f"{JAIL} {arguments}", "--storage")
                 with self.assertRaisesRegex(ValueError, words):  # as a user's storage of pysftpd is made
-                    by_name.maker(JAIL, "storage_classes")(arguments, str)
+                    classes.maker(JAIL, "storage_classes")(arguments, str)

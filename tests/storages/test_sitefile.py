@@ -7,7 +7,7 @@ import os
 from pysftpserver.failures import BadInput
 from pysftpserver.mountedstorage import SFTPServerMountedStorage
 from pysftpserver.site import file
-from pysftpserver.storages import by_name
+from pysftpserver.storages import by_name, reach, sites
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.support.cases import InAPlace
 
@@ -44,8 +44,8 @@ class What(InAPlace):
         self.assertFalse(storage.uses_network)
         self.assertRegex(told[0], r"site\.toml: line 8: storage: /nowhere/at/all: no such file")
         name = by_name.parse(site, "NAME")
-        self.assertFalse(by_name.uses_network(name, "NAME", opening))
-        jails = by_name.directories(name, "NAME", opening)
+        self.assertFalse(reach.uses_network(name, "NAME", opening))
+        jails = reach.directories(name, "NAME", opening)
         self.assertEqual(jails, [f"{self.place}/{one}/al" for one in ("top", "shared")] + ["/nowhere/at/all"])
 
     def test_one_storage_alone_is_itself(self) -> None:
@@ -85,18 +85,18 @@ class What(InAPlace):
                 else:
                     self.assertRaises(FileNotFoundError, storage.stat, path)
             self.assertEqual(isinstance(storage, SFTPServerMountedStorage), bool(mounts))
-            names = by_name.parts(by_name.parse(site, "NAME"), "NAME", opening)
+            names = reach.parts(by_name.parse(site, "NAME"), "NAME", opening)
             self.assertEqual(len(names), 1 + len(mounts))
-            self.assertTrue(all(os.path.isdir(path) for path in by_name.directories(
+            self.assertTrue(all(os.path.isdir(path) for path in reach.directories(
                 by_name.parse(site, "NAME"), "NAME", opening)))  # fmt: skip
 
     def test_a_storage_can_be_put_under_a_site(self) -> None:
         (self.place / "m").mkdir()
         jail = SFTPServerVirtualChroot(self.place)
         mount = f'[[mount]]\npath = "/s"\nstorage = "jail:{self.place}/m"\n'
-        storage = by_name.under_site(self.write(mount), "--site", jail, by_name.Opening())
+        storage = sites.put_over(self.write(mount), "--site", jail, by_name.Opening())
         self.assertEqual(storage.realpath(b"/s/x"), b"/s/x")
         with self.assertRaisesRegex(BadInput, "line 1: storage: there is another storage already"):
-            by_name.under_site(self.write(f'storage = "plain:"\n{mount}'), "--site", jail, by_name.Opening())
+            sites.put_over(self.write(f'storage = "plain:"\n{mount}'), "--site", jail, by_name.Opening())
         with self.assertRaisesRegex(BadInput, "storage: missing"):
             by_name.open_storage(self.write(mount), "NAME")

@@ -45,11 +45,15 @@ EXTENSIONS = {
     b"copy-data": b"1",
     b"home-directory": b"1",
     b"users-groups-by-id@openssh.com": b"1",
+    b"check-file": b"md5,sha1,sha224,sha256,sha384,sha512,crc32",
 }
-EXTENDED_NAMES = {name.decode().partition("@")[0]: name for name in EXTENSIONS}
+# The announcement of check-file is that of these two as well.
+SILENT = (b"check-file-name", b"check-file-handle")
+EXTENDED_NAMES = {name.decode().partition("@")[0]: name for name in (*EXTENSIONS, *SILENT)}
 # A body for every row of the table but limits, which has none; 00000001 is the handle of a file,
 # 00000002 of a directory.
 _FILE, _DIRECTORY = string(u32(1)), string(u32(2))
+_CHECK = string(b"md5") + u64(0) + u64(0) + u32(0)
 BODIES = {
     "open": string(b"f") + u32(READ | WRITE) + NO_ATTRS,
     "close": _FILE,
@@ -79,6 +83,9 @@ BODIES = {
     "copy-data": _FILE + u64(0) + u64(0) + string(u32(3)) + u64(0),
     "home-directory": string(b"x"),
     "users-groups-by-id": string(u32(1)) + string(u32(1)),
+    "check-file-name": string(b"f") + _CHECK,
+    "check-file-handle": _FILE + _CHECK,
+    "check-file": _FILE + _CHECK,
 }
 
 # How each method of a storage is reached. {h}: a file's handle.
@@ -109,6 +116,7 @@ WAYS: dict[str, tuple[str, tuple[bytes | str, ...]]] = {
     "link": ("hardlink", (string(b"x"), string(b"y"))),
     "statvfs": ("statvfs", (string(b"x"),)),
     "fstatvfs": ("fstatvfs", ("{h}",)),
+    "checksum": ("check-file-name", (string(b"x"), _CHECK)),
 }
 
 

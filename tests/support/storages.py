@@ -12,7 +12,7 @@ from pysftpserver.attributes import SFTPAttributes
 
 FIGURES = ("bsize", "frsize", "blocks", "bfree", "bavail", "files", "ffree", "favail", "fsid", "namemax")
 METHODS = """realpath userhome username groupname stat lstat fstat setstat lsetstat fsetstat opendir mkdir
-rmdir open read write close fsync fileno rm rename symlink readlink link statvfs fstatvfs""".split()
+rmdir open read write close fsync fileno rm rename symlink readlink link statvfs fstatvfs checksum""".split()
 
 
 class Whole(SFTPAbstractServerStorage):

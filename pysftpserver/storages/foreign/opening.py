@@ -48,7 +48,8 @@ class Opened:
             number = error.errno or (errno.ENOENT if isinstance(error, FileNotFoundError) else errno.EIO)
             raise OSError(number, os.strerror(number)) from None
         except Exception as error:  # of any library
-            raise ValueError(f"{self.label}: {self.safe(str(error) or type(error).__name__)}") from None
+            words = self.safe(str(error) or type(error).__name__)
+            raise ValueError(f"{self.label.removeprefix('fsspec:')}: {words}") from None
         self.root = root.rstrip("/")
         self.read_only = not _can_remove(self.fs)
         for fs in _layers(self.fs):

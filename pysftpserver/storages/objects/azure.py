@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, unquote
 from pysftpserver.failures import BadInput
 from pysftpserver.host.wholefiles import first_line
 from pysftpserver.pysftpexceptions import SFTPFailure
+from pysftpserver.storages.objects.digests import in_azure
 from pysftpserver.storages.objects.errors import Changed, Missing, Refused, unclear
 from pysftpserver.storages.objects.google import TokenOnCall
 from pysftpserver.storages.objects.s3 import MOST, PAGE, S3, Meta, Page, number, page_of
@@ -128,6 +129,8 @@ class Azure(S3):
 
     _x = "x-ms-"
     one_copy = MOST
+    digests = frozenset(("md5",))
+    _digest_in = staticmethod(in_azure)
     refused = "\\"  # would become a slash
 
     def __init__(self, web: Web, account: Account, container: str, base: str) -> None:

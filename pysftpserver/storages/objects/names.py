@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import posixpath
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
-from pysftpserver.failures import one_line
 from pysftpserver.pysftpexceptions import SFTPBadMessage, SFTPNotFound
 from pysftpserver.storages.objects.errors import fail
+from pysftpserver.storages.syntax import settings_of
 
 MOST_KEY = 1024  # bytes of a key in S3 and in Google's store
 FORMS = "s3://BUCKET[/PREFIX][?SETTING=VALUE&...], gs://... or az://..."
@@ -30,7 +30,6 @@ class Name:
         """Take a name apart. Raises ValueError, whose text never has what could be a secret."""
         try:
             parts = urlsplit(text)
-            pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
         except ValueError:
             raise ValueError(f"invalid name; write {FORMS}") from None
         if parts.scheme not in KINDS or not parts.netloc:
@@ -39,11 +38,7 @@ class Name:
             raise ValueError(
                 "no credentials in a name: they come from the environment or from credentials=FILE"
             )
-        settings = dict(pairs)
-        for name in settings:
-            if name not in SETTINGS:
-                shown = one_line(name) if name.isidentifier() else "?"
-                raise ValueError(f"{shown}: unknown setting; known are {', '.join(sorted(SETTINGS))}")
+        settings = settings_of(parts.query, tuple(sorted(SETTINGS)))
         return cls(parts.scheme, parts.netloc, unquote(parts.path).strip("/"), settings)
 
 

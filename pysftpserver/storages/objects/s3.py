@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 
 from pysftpserver.pysftpexceptions import SFTPFailure, SFTPForbidden
+from pysftpserver.storages.objects.digests import in_google, in_s3
 from pysftpserver.storages.objects.errors import Changed, Missing, Refused, Unsupported, refusal, unclear
 from pysftpserver.storages.objects.signing import encoded
 from pysftpserver.storages.objects.web import Answer, Body, Web
@@ -73,6 +74,8 @@ class S3:
     _if_new = {"If-None-Match": "*"}
     _as_stored: Headers = {}  # for what would otherwise be unpacked on its way
     one_copy = ONE_COPY
+    digests = frozenset(("md5", "sha1", "sha256", "crc32"))  # that the store may have
+    _digest_in = staticmethod(in_s3)
     refused = ""  # characters that names cannot have
 
     def __init__(self, web: Web, sign: Sign, bucket: str, base: str) -> None:
@@ -145,6 +148,13 @@ class S3:
         """What the store says about an object."""
         return self._meta(key, self._ask("HEAD", key))
 
+    def digest(self, key: str, algorithm: str) -> bytes | None:
+        """The digest of an object, if the store has it."""
+        if algorithm not in self.digests:
+            return None
+        headers = {} if algorithm == "md5" else {f"{self._x}checksum-mode": "ENABLED"}
+        return self._digest_in(self._ask("HEAD", key, None, headers).headers, algorithm)
+
     def get(self, key: str, off: int, size: int | None, etag: str = "", is_stream: bool = False) -> Answer:
         """Read an object. size: bytes; None: all that follows off. etag: of this one only."""
         end = "" if size is None else off + size - 1
@@ -184,7 +194,7 @@ class S3:
             raise unclear() from error
         length = number(size or headers.get("content-length"))
         metadata = {name[len(start) :]: value for name, value in headers.items() if name.startswith(start)}
-        return Meta(key, length, mtime, headers.get("etag", ""), metadata)
+        return Meta(key, length, mtime, _needed(headers.get("etag")), metadata)
 
     def put(
         self, key: str, body: Body, only_new: bool = False, metadata: dict[str, str] | None = None
@@ -207,7 +217,7 @@ class S3:
 
     def _put(self, key: str, body: Body, headers: Headers) -> str:
         answer = self._ask("PUT", key, None, headers, body)
-        return answer.headers.get("etag", "")
+        return _needed(answer.headers.get("etag"))
 
     def _must_be_new(self, key: str) -> None:
         """Raise Changed if there is such an object: what is left where a store knows no conditions."""
@@ -452,6 +462,8 @@ class Google(S3):
     _if_new = {"x-goog-if-generation-match": "0"}
     _as_stored = {"Accept-Encoding": "gzip"}
     one_copy = MOST
+    digests = frozenset(("md5",))
+    _digest_in = staticmethod(in_google)
 
     def __init__(self, web: Web, sign: Sign, bucket: str, base: str) -> None:
         super().__init__(web, sign, bucket, base)

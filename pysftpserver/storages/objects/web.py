@@ -33,6 +33,7 @@ PIECE = 1 << 18  # bytes that are given to a socket at a time
 MOST_WORDS = 1 << 16  # bytes of an answer that reports a failure
 MOST_CONTENT = 16 << 20  # bytes of any other that is not a stream: four times the longest page of a listing
 SLOWEST = 4096  # bytes a second of content
+WORKING = 20  # times the patience: while the store shows that it is still copying or joining
 FIRST_PAUSE = 0.1  # seconds before the second attempt, doubled before each further one
 LONGEST_PAUSE = 5.0
 KEPT = 8  # idle connections
@@ -57,11 +58,15 @@ class Body:
 
 
 class _Reading(io.RawIOBase):
-    """What a socket receives, until a moment that content puts off as long as it comes."""
+    """What a socket receives, until a moment that content puts off as long as it comes.
 
-    def __init__(self, sock: socket.socket, patience: float) -> None:
+    is_change: a store may send white space while it works, which S3 does for minutes when objects are large.
+    """
+
+    def __init__(self, sock: socket.socket, patience: float, is_change: bool) -> None:
         self._sock, self._patience = sock, patience
         self._raw: Any = None
+        self._end = time.monotonic() + WORKING * patience if is_change else 0.0
         self.is_content = False
         self.wait_anew()
 
@@ -84,6 +89,7 @@ class _Reading(io.RawIOBase):
         count: int | None = self._raw.readinto(buffer)
         if self.is_content and count:
             self._until += count / SLOWEST
+            self._until = max(self._until, min(self._end, time.monotonic() + self._patience))
         return count
 
     def close(self) -> None:
@@ -103,7 +109,12 @@ class Answer:
         self, response: http.client.HTTPResponse, reading: _Reading, give_back: Callable[[bool], None]
     ) -> None:
         self.status = response.status
-        self.headers = {name.lower(): value for name, value in response.getheaders()}
+        self.headers: Headers = {}
+        for name, value in response.getheaders():
+            name = name.lower()
+            if name in self.headers and name.startswith("x-"):  # Google has each digest in a line of its own
+                value = f"{self.headers[name]},{value}"
+            self.headers[name] = value
         self.content = b""
         self.attempts = 1
         self._response, self._reading = response, reading
@@ -240,11 +251,11 @@ class Web:
                 for piece in body.pieces():
                     connection.send(piece)
             except (BrokenPipeError, ConnectionResetError) as error:
-                try:
-                    return _response(connection)  # perhaps it has said why, before it closed the connection
+                try:  # perhaps it has said why, before it closed the connection
+                    return _response(connection, method)
                 except (OSError, http.client.HTTPException):
                     raise error from None
-        return _response(connection)
+        return _response(connection, method)
 
     def _connection(self, patience: float) -> tuple[http.client.HTTPConnection, bool]:
         while True:
@@ -274,12 +285,14 @@ class Web:
             self._idle.pop()[1].close()
 
 
-def _response(connection: http.client.HTTPConnection) -> tuple[http.client.HTTPResponse, _Reading]:
+def _response(
+    connection: http.client.HTTPConnection, method: str
+) -> tuple[http.client.HTTPResponse, _Reading]:
     """The head of the answer, within the connection's timeout."""
     readings = []
 
     def begun(sock: socket.socket, **options: Any) -> http.client.HTTPResponse:
-        readings.append(_Reading(sock, connection.timeout or 0))
+        readings.append(_Reading(sock, connection.timeout or 0, method in ("PUT", "POST")))
         return http.client.HTTPResponse(readings[-1], **options)  # type: ignore[arg-type]
 
     connection.response_class = begun  # type: ignore[assignment]

@@ -2,7 +2,8 @@
 
 Requests leave in the order in which they are made, and replies are matched to them by their ids. Nothing here
 waits for ever: when the other server has not completed a reply for `timeout` seconds, or breaks the protocol,
-or goes away, the connection is lost, and everything that waits for it fails with words. Memory is bounded: by
+or goes away, or the session of this thread is over, the connection is lost, and everything that waits for it
+fails with words. Memory is bounded: by
 one buffer, and by the replies that were asked for. What may not enter: what requests mean, storages, ssh.
 Facts: draft-ietf-secsh-filexfer-02, section 3.
 """
@@ -17,6 +18,7 @@ from struct import Struct
 
 from pysftpserver.engine import wire
 from pysftpserver.failures import reason_of
+from pysftpserver.host.watch import here
 from pysftpserver.pysftpexceptions import SFTPUnavailable
 from pysftpserver.storages.sftp.replies import BODY, BadReply
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import TypeVar
 
+    from pysftpserver.host.watch import Watch
+
     T = TypeVar("T")
     Buffer = bytes | bytearray | memoryview
 
@@ -32,6 +36,7 @@ BUFFER = 1 << 19  # bytes; holds the longest packet, and more saves reads
 PIECES = 64  # buffers in one call
 _HEADER = Struct(">IBI")
 CLOSED = "it has closed the connection"
+OVER = "the session is over"
 GONE = "the connection to the server behind is lost"
 
 
@@ -84,6 +89,7 @@ class Connection:
         self._buffer = memoryview(bytearray(BUFFER))
         self._start = self._end = 0
         self._since = time.monotonic()
+        self._watch: Watch | None = None
         self._poll = select.poll()
         self._poll.register(reading, select.POLLIN)
         if errors >= 0:
@@ -180,6 +186,12 @@ class Connection:
         if left <= 0 or self.lost is not None:
             self._time_out()
             return
+        watch = here.watch
+        if watch is not self._watch:
+            self._heed(watch)
+        if watch is not None and watch.is_over():
+            self.lose(OVER)
+            return
         if wanted:
             self._poll.register(self._writing, wanted)
         try:
@@ -187,10 +199,20 @@ class Connection:
         finally:
             if wanted:
                 self._poll.unregister(self._writing)
+        if watch is not None and any(descriptor in watch.descriptors for descriptor, _ in ready):
+            watch.look()
         if any(descriptor == self._writing for descriptor, _ in ready):
             self._since = time.monotonic()  # the other side takes something: it is not silent
         if ready:
             self._receive()
+
+    def _heed(self, watch: Watch | None) -> None:
+        """Wait for the end of this thread's session as well."""
+        for descriptor in self._watch.descriptors if self._watch is not None else ():
+            self._poll.unregister(descriptor)
+        for descriptor, events in watch.descriptors.items() if watch is not None else ():
+            self._poll.register(descriptor, events)
+        self._watch = watch
 
     def _receive(self) -> bool:
         """Read what there is, once; return whether a reply was completed."""

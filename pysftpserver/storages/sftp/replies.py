@@ -165,6 +165,14 @@ def limits_in(packet: Packet) -> tuple[int, int, int, int]:
     return packet_length, read_length, write_length, handles
 
 
+def digest_in(algorithm: bytes, packet: Packet) -> bytes:
+    """The one digest in a reply to check-file-name; algorithm: the only one that was asked for."""
+    named, pos = _decoded(string_at, packet, expect(packet, wire.SSH2_FXP_EXTENDED_REPLY))
+    if named != algorithm:
+        raise BadReply("a checksum by another algorithm than was asked for")
+    return bytes(packet[pos:])
+
+
 def strings_in(packet: Packet) -> tuple[list[bytes], list[bytes]]:
     """The two lists of names in a reply to users-groups-by-id@openssh.com."""
     body = expect(packet, wire.SSH2_FXP_EXTENDED_REPLY)

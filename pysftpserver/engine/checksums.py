@@ -1,0 +1,187 @@
+"""check-file: digests of what is in a file, computed where the file is.
+
+A module of its own, because hashlib takes longer to import than all that a session imports otherwise: only
+sessions that may be asked for checksums have it. What may not enter: names of requests, concrete storages.
+Facts: draft-ietf-secsh-filexfer-extensions-00, section 3; ISO 3309 for crc32, whose bytes are in the order
+of the network, as the usual eight digits show them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import zlib
+from functools import partial
+from stat import S_IFMT, S_IFREG
+
+from pysftpserver.engine import wire
+from pysftpserver.engine.session import MAX_OFFSET, check_offset
+from pysftpserver.pysftpexceptions import SFTPFailure, SFTPUnsupported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from pysftpserver.engine.handles import FileHandle
+    from pysftpserver.engine.session import Session
+
+    class Digest(Protocol):
+        def update(self, data: memoryview, /) -> object: ...
+        def digest(self) -> bytes: ...
+
+
+STEP = 256 << 10  # bytes, about a millisecond: after each, the session can end
+LEAST_BLOCK = 256  # bytes
+PAUSE = 0.02  # seconds between two looks for a free turn
+PATIENCE = 60.0  # seconds for which a turn is waited for
+
+
+class CRC32:
+    """zlib's, as hashlib would have it."""
+
+    digest_size = 4
+
+    def __init__(self) -> None:
+        self._value = 0
+
+    def update(self, data: memoryview) -> None:
+        self._value = zlib.crc32(data, self._value)
+
+    def digest(self) -> bytes:
+        return self._value.to_bytes(self.digest_size, "big")
+
+
+# They are not for security: some systems refuse MD5 and SHA-1 otherwise.
+ALGORITHMS: dict[str, Callable[[], Digest]] = {
+    name: partial(getattr(hashlib, name), usedforsecurity=False)
+    for name in ("md5", "sha1", "sha224", "sha256", "sha384", "sha512")
+}
+ALGORITHMS["crc32"] = CRC32
+SIZES = {name: len(make().digest()) for name, make in ALGORITHMS.items()}  # of digests, in bytes
+
+
+def chosen(algorithms: bytes, block: int) -> str:
+    """The first algorithm of a client's list that there is.
+
+    Raises SFTPFailure if there is none, and for a size of blocks that the draft excludes.
+    """
+    if 0 < block < LEAST_BLOCK:
+        raise SFTPFailure(f"A block has at least {LEAST_BLOCK} bytes")
+    for word in algorithms.split(b","):
+        name = word.decode("latin-1")
+        if name in ALGORITHMS:
+            return name
+    raise SFTPFailure(f"None of these algorithms is known; there are {', '.join(ALGORITHMS)}")
+
+
+def reply(
+    session: Session, file: FileHandle, offset: int, length: int, block: int, algorithm: str, prefix: bytes
+) -> bytes:
+    """What a reply says of a part of an open file: prefix, the algorithm, the digests one after the other.
+
+    length: bytes; 0: up to the end. What is beyond the end is left out. block: bytes of which each digest is,
+    the last one perhaps of fewer; 0: one digest of all. Raises SFTPFailure for a file that is not open for
+    reading, for what is not a regular file, and for more digests than fit into a packet.
+    """
+    prefix += wire.encode_string(algorithm.encode())
+    check_offset(offset)
+    if file.flags & os.O_WRONLY:
+        raise SFTPFailure("The file is not open for reading")
+    most = (session.limits.packet - wire.REQUEST_HEADER - len(prefix)) // SIZES[algorithm]
+    todo = min(length or MAX_OFFSET, MAX_OFFSET - offset)
+    size = _size(session, file)
+    if size is not None:
+        todo = min(todo, max(0, size - offset))
+        if block and todo > most * block:
+            raise _too_many(most)
+    with _Turn(session):
+        return prefix + _digests(session, file, offset, todo, block, ALGORITHMS[algorithm], most)
+
+
+def _size(session: Session, file: FileHandle) -> int | None:
+    """The size of a file; None where only reading tells."""
+    try:
+        attrs = session.storage.fstat(file.object)
+    except SFTPUnsupported:
+        return None
+    if attrs.permissions is not None and S_IFMT(attrs.permissions) not in (0, S_IFREG):
+        raise SFTPFailure("Only regular files have checksums")  # /dev/zero has no end, and a FIFO waits
+    return attrs.size or None  # the files of /proc have no bytes, and content
+
+
+def _digests(
+    session: Session,
+    file: FileHandle,
+    offset: int,
+    todo: int,
+    block: int,
+    make: Callable[[], Digest],
+    most: int,
+) -> bytes:
+    read = _reader(session, file)
+    found: list[bytes] = []
+    digest = make()
+    filled = 0  # bytes in the digest
+    while todo:
+        session.count_step()
+        data = read(offset, min(STEP, todo))
+        if not data:
+            break
+        offset += len(data)
+        todo -= len(data)
+        while data:
+            part = data[: block - filled] if block else data
+            digest.update(part)
+            filled += len(part)
+            data = data[len(part) :]
+            if filled == block:
+                found.append(digest.digest())
+                digest, filled = make(), 0
+                if len(found) > most:
+                    raise _too_many(most)
+    if filled or not block:
+        found.append(digest.digest())
+    return b"".join(found)
+
+
+def _reader(session: Session, file: FileHandle) -> Callable[[int, int], memoryview]:
+    """A function that reads up to so many bytes at an offset. The next call may use their memory again."""
+    descriptor = file.descriptor
+    if descriptor is None:
+        read = session.storage.read
+        return lambda offset, size: memoryview(read(file.object, offset, size) or b"")[:size]
+    buffer = memoryview(bytearray(STEP))
+
+    def from_descriptor(offset: int, size: int) -> memoryview:
+        return buffer[: os.preadv(descriptor, [buffer[:size]], offset)]
+
+    return from_descriptor
+
+
+def _too_many(most: int) -> SFTPFailure:
+    return SFTPFailure(f"A reply has room for {most} digests; ask for larger blocks or a part of the file")
+
+
+class _Turn:
+    """A turn among the sessions that compute checksums, where these are limited."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._turns = session.turns
+
+    def __enter__(self) -> None:
+        turns = self._turns
+        if turns is None:
+            return
+        deadline = time.monotonic() + PATIENCE
+        while not turns.take():
+            self._session.count_step()
+            if time.monotonic() > deadline:
+                raise SFTPFailure("Too many checksums are being computed; try again later")
+            time.sleep(PAUSE)
+
+    def __exit__(self, *exception: object) -> None:
+        if self._turns is not None:
+            self._turns.give_back()

@@ -1,0 +1,38 @@
+"""Tables of the storages for pages (docs/storages.md), from the table of the code.
+
+What may not enter: anything that a session needs.
+"""
+
+from __future__ import annotations
+
+from pysftpserver.storages.by_name import SCHEMES
+
+#: What people ask for, and the methods or attributes that it takes.
+ABILITIES = {
+    "links": "symlink readlink",
+    "hard links": "link",
+    "times": "times",
+    "permissions": "permissions",
+    "owners": "owner",
+    "`df`": "statvfs",
+    "`fsync`": "fsync",
+}
+
+
+def markdown_table() -> str:
+    """The storages for the page."""
+    rows = ["| name | is | install |", "| --- | --- | --- |"]
+    for scheme in SCHEMES.values():
+        install = f"`pip install '.[{scheme.extra}]'`" if scheme.extra else ""
+        rows.append(f"| `{scheme.form}` | {scheme.what} | {install} |".replace("  |", " |"))
+    return "\n".join(rows) + "\n"
+
+
+def ability_table() -> str:
+    """What the storages can do, for the page."""
+    rows = [f"| | {' | '.join(ABILITIES)} |", "| --- |" + " --- |" * len(ABILITIES)]
+    for name, scheme in SCHEMES.items():
+        if scheme.cannot is not None:
+            marks = ("no" if scheme.cannot & set(needs.split()) else "yes" for needs in ABILITIES.values())
+            rows.append(f"| `{name}` | {' | '.join(marks)} |")
+    return "\n".join(rows) + "\n"
