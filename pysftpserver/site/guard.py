@@ -29,7 +29,7 @@ from pysftpserver.pysftpexceptions import (
 )
 from pysftpserver.site.layer import Layer
 from pysftpserver.site.patterns import text_of
-from pysftpserver.site.rules import OF_CONTENT, STAGING
+from pysftpserver.site.rules import ALL, OF_CONTENT, STAGING
 from pysftpserver.uploads import temporary
 
 TYPE_CHECKING = False
@@ -106,7 +106,7 @@ class RulesLayer(Layer):
             raise SFTPNotFound
         if len(path) >= PATH_MAX:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-        if path.startswith(b"/") and b"//" not in path and b"/." not in path and path[-1:] != b"/":
+        if is_plain(path):
             return path, b""
         parts = path.split(b"/")
         where = b"/" + b"/".join([part for part in parts if part not in (b"", b".")])
@@ -199,6 +199,18 @@ class RulesLayer(Layer):
 
     def _do(self, path: bytes, follow: bool, actions: tuple[str, ...], method: str, *arguments: Any) -> Any:
         """Call a method of the storage below, if all these actions are allowed where the path leads."""
+        if self._refuses_links and is_plain(path):  # as nearly all are; what follows would do the same
+            decision = self._rules.decide(path)
+            if decision.is_hidden:
+                decision = self._decided(path)
+            for action in actions:
+                if action not in decision.allowed:
+                    raise refused(action)
+            try:
+                return getattr(self.below, method)(path, *arguments)
+            except OSError as error:
+                if error.errno != errno.ELOOP:
+                    raise
         for where, tail in self._places(path, follow):
             allowed = self._decided(where).allowed
             for action in actions:
@@ -261,9 +273,9 @@ class RulesLayer(Layer):
 
     def fsetstat(self, handle: Any, attrs: SFTPAttributes) -> None:
         opened = self._opened.get(_key(handle))
-        for action in changes(attrs):
-            if opened is None or action not in opened.allows:
-                if opened is None or action not in self._rules.decide(opened.path).allowed:
+        if opened is not None:  # where not everything was allowed
+            for action in changes(attrs):
+                if action not in opened.allows and action not in self._rules.decide(opened.path).allowed:
                     raise refused(action)
         self.below.fsetstat(handle, attrs)
 
@@ -311,6 +323,13 @@ class RulesLayer(Layer):
     # --- files --------------------------------------------------------------------------------------
 
     def open(self, path: bytes, flags: int, mode: int) -> Any:
+        if self._refuses_links and is_plain(path) and not (flags & os.O_CREAT and self._names.refuses_any):
+            if self._rules.decide(path).allowed is ALL:  # what follows would do the same
+                try:
+                    return self.below.open(path, flags, mode)
+                except OSError as error:
+                    if error.errno != errno.ELOOP:
+                        raise
         follow = not (flags & os.O_CREAT and flags & os.O_EXCL)
         for where, tail in self._places(path, follow):
             if not follow and self._rules.decide(where).rule is STAGING and len(self._staged) < MOST_STAGED:
@@ -322,7 +341,8 @@ class RulesLayer(Layer):
                 if error.errno != errno.ELOOP:
                     raise
                 continue
-            self._opened[_key(handle)] = Opened(handle, where, allows)
+            if decision.allowed is not ALL:
+                self._opened[_key(handle)] = Opened(handle, where, allows)
             return handle
         raise AssertionError
 
@@ -480,6 +500,11 @@ class _Seen:
         close = getattr(self._entries, "close", None)
         if close is not None:
             close()
+
+
+def is_plain(path: bytes) -> bool:
+    """Whether a path is the canonical one if no link is in it. False for some that are, too."""
+    return path[:1] == b"/" != path[-1:] and b"/." not in path and b"//" not in path and len(path) < PATH_MAX
 
 
 def refused(action: str) -> SFTPForbidden:

@@ -45,7 +45,7 @@ class Rule:
         hours: tuple[Hours, ...] = (),
     ) -> None:
         self.place, self.patterns = place, patterns
-        self.allowed = NONE if is_hidden else allowed
+        self.allowed = NONE if is_hidden else ALL if allowed == ALL else allowed
         self.is_hidden, self.hours = is_hidden, hours
 
     def holds(self, moment: struct_time) -> bool:
@@ -200,6 +200,7 @@ class NameRules:
         self.largest: int | None = None if entry is None else entry.largest
         self.place = "" if entry is None else entry.at("refuse")
         refused: tuple[str, ...] = () if entry is None else entry.refuse
+        self.refuses_any = bool(refused)
         self._refused = [(text, re.compile(fnmatch.translate(text.lower()))) for text in refused]
         texts: tuple[str, ...] = TEMPORARY if entry is None else entry.temporary
         self._temporary = [text.partition("*")[::2] for text in texts]

@@ -9,7 +9,10 @@ import tempfile
 import unittest
 from pathlib import Path
 
+from pysftpserver.cli.pysksync import OpenStorage
 from pysftpserver.site import file
+from pysftpserver.sksync.shares import Folder
+from pysftpserver.storages.sharing import Storages
 from tests.sshd.running import Place
 from tests.support.cases import InAPlace
 from tests.support.paths import ROOT
@@ -123,3 +126,24 @@ class Served(Place):
         server.logs("line 1: x: unknown key")
         site.write_text("")
         self.assertIn("in/secret", self.sftp(self.alice, "ls -1 in").stdout)
+
+
+class OtherDoors(InAPlace):
+    def test_the_settings_of_other_doors_put_their_storage_under_it(self) -> None:
+        site = self.place / "site.toml"
+        site.write_text(
+            '[[rule]]\npath = "/x/**"\nusers = "al"\nhidden = true\n[[rule]]\npath = "/y"\nhidden = true\n'
+        )
+        (self.place / "files" / "x").mkdir(parents=True)
+        (self.place / "files" / "y").mkdir()
+        for user, names in (("al", {"f"}), ("bo", {"x"})):
+            storages = Storages()
+            storages.check_site(str(site), "site")
+            jail = storages(f"jail:{self.place}/files", "storage")
+            storage = storages.under_site(str(site), "site", jail, {"user": user, "address": "1.2.3.4"})
+            self.assertEqual(
+                {os.fsdecode(name) for name, _ in storage.opendir(b"/")} & {"x", "y"}, names - {"f"}
+            )
+        opener = OpenStorage()
+        shared = opener.under_site(str(site), opener(Folder(str(self.place / "files")), "server_root"))
+        self.assertEqual({name for name, _ in shared.opendir(b"/")}, {b".", b"..", b"x"})  # nobody is known
