@@ -15,8 +15,10 @@ from pysftpserver.site import file, opening
 from pysftpserver.site.rules import NameRules, Rules
 from pysftpserver.site.who import Who
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
+from tests.security.attempts import every_request
 from tests.site.test_guard_contract import under
 from tests.support.cases import InADirectory
+from tests.support.packets import Client
 
 BOX = """
 [[rule]]
@@ -251,6 +253,7 @@ class OnAJail(InAJail):
                 storage.stat(b"/out/l")
 
 
+MAKING = ("mkdir", "symlink", "rename", "posix-rename", "hardlink", "open", "realpath", "expand-path")
 MISSING = str(status_of(FileNotFoundError(2, "")))
 HIDDEN = 'hidden = ["/out/d/**", "/**/.git/**"]\n[[rule]]\npath = "/in/old"\nusers = "al"\nhidden = true\n'
 
@@ -349,3 +352,26 @@ class Hidden(InAJail):
                 (self.root / "in/old2").touch()
                 file.commit()
             (self.root / "in/old2").unlink()
+
+    def test_every_request_of_the_attack_suite_gets_the_replies_of_what_is_missing(self) -> None:
+        client = Client(self.storage_)
+        self.addCleanup(client.server.close)
+        (self.root / "stash").mkdir()
+        for hidden, missing in (
+            (b"/out/d/keep/f", b"/out/n/keep/f"),
+            (b"/out/d", b"/out/n"),
+            (b"out/d/../f", b"out/n/../f"),
+            (b"/in/old", b"/in/non"),
+            (b"/in/.git/", b"/in/.not/"),
+            (b"/out/d/link/old", b"/out/n/link/old"),
+        ):
+            (self.root / "stash" / "file").write_bytes(b"x")
+            pairs = zip(
+                every_request(hidden, b"/stash/file"), every_request(missing, b"/stash/file"), strict=True
+            )
+            for attempt, other in pairs:
+                if attempt.kind in MAKING:
+                    continue  # there is nothing, but nothing can be made: the test above
+                with self.subTest(attempt.kind, path=hidden):
+                    replies = [client.ask(one.kind, *one.parts) for one in (attempt, other)]
+                    self.assertEqual(*((one.kind, one.content, one.message) for one in replies))
