@@ -261,7 +261,7 @@ class RemoTarget:
         logger.addHandler(records)
         try:
             with small_files(), self.seams():
-                application = Application(values, new_key(), NoUsers(), lambda _: storage, may_run=False)  # type: ignore[arg-type]
+                application = Application(values, new_key(), NoUsers(), lambda *_: storage, may_run=False)  # type: ignore[arg-type]
                 sent = self.connection(values, application, stream, bool(ways & 8))
                 application.close()
         except AssertionError:

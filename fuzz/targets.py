@@ -4,10 +4,10 @@ TARGETS has one row for each parser that a client can reach. If a door adds a pa
 fuzz/run.py, the corpus test and `make fuzz` use the table. A row says how to make the target, how to mutate
 its inputs, and which directories of fuzz/corpus have seeds for it.
 
-Targets for SK Sync are in sksync.py, for remote administration in remo.py, and for the message server in
-laboratory.py. An input of the packet processor's targets is one byte of ways (see `Ways`) and the data that a
-client sends. What may not enter: atheris. This module imports the package under test, so import it under
-instrumentation.
+Targets for SK Sync are in sksync.py, for remote administration in remo.py, for the message server in
+laboratory.py, and for site files, which an administrator writes, in site.py. An input of the packet
+processor's targets is one byte of ways (see `Ways`) and the data that a client sends. What may not enter:
+atheris. This module imports the package under test, so import it under instrumentation.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from fuzz.laboratory import MessagesTarget, ServerTarget
 from fuzz.oracle import MAX_PACKET, Expected, check_replies, expected
 from fuzz.remo import ParserTarget as RemoParserTarget
 from fuzz.remo import RemoTarget
+from fuzz.site import SiteTarget
 from fuzz.sksync import ParserTarget, SyncTarget
 from fuzz.storages import InJail, InMemory, small_files
 from pysftpserver.engine.audit import AuditLog
@@ -261,5 +262,6 @@ TARGETS = {
     "laboratory": Target(ServerTarget, None, None, ("laboratory",)),
     "remo-parsers": Target(RemoParserTarget, None, None, ("remo-parsers",)),
     "remo": Target(RemoTarget, None, None, ("remo",)),
+    "site": Target(SiteTarget, None, None, ("site",)),
     "commands": Target(lambda: understand, None, None, ("commands",)),
 }

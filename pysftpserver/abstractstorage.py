@@ -14,6 +14,8 @@ section 6, and of OpenSSH's extensions, which these methods serve; POSIX for wha
 
 from __future__ import annotations
 
+import errno
+import os
 import posixpath
 
 from pysftpserver.pysftpexceptions import SFTPNotFound, SFTPUnsupported
@@ -213,6 +215,13 @@ class SFTPAbstractServerStorage:
         """
         raise SFTPUnsupported
 
+    def check_write(self, handle: Any, off: int, size: int) -> None:
+        """Raise if size bytes may not be stored at offset off.
+
+        Asked before content is copied into a file through its fileno() or by copy_range(), without write().
+        By default, does nothing.
+        """
+
     def promise_read(self, handle: Any, off: int, size: int) -> Promise | None:
         """Begin what read() does, and return at once; None where read() has to be called.
 
@@ -325,6 +334,36 @@ def moves_by_promise(storage: SFTPAbstractServerStorage, method: str) -> bool:
 def known_checksum(storage: SFTPAbstractServerStorage, path: bytes, algorithm: str) -> bytes | None:
     """What checksum() says, if it means the same as reading the file; else None."""
     return storage.checksum(path, algorithm) if speaks_for(storage, "checksum", "read") else None
+
+
+TAKES_ANY_KEYWORD = 0x08  # inspect.CO_VARKEYWORDS, without importing inspect
+
+
+def overrides(cls: type, need: str) -> bool:
+    """Whether a storage class has a method of its own; `rename(replace)` asks for that argument as well."""
+    method, _, argument = need.rstrip(")").partition("(")
+    own = getattr(cls, method)
+    if own is getattr(SFTPAbstractServerStorage, method):
+        return False
+    code = getattr(own, "__code__", None)
+    if not argument or code is None or code.co_flags & TAKES_ANY_KEYWORD:
+        return True
+    return argument in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+
+def check_no_links(storage: SFTPAbstractServerStorage, path: bytes, follow: bool) -> None:
+    """Raise OSError(ELOOP) if a canonical path leads through a link. For storages without refuse_links().
+
+    follow: whether one at its end counts. Raises what realpath() does.
+    """
+    if "readlink" in storage.lacks or not overrides(type(storage), "readlink"):
+        return
+    parent, slash, name = path.rpartition(b"/")
+    real = (
+        storage.realpath(path) if follow else storage.realpath(parent or slash).rstrip(slash) + slash + name
+    )
+    if real != path:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
 def speaks_for(storage: SFTPAbstractServerStorage, instead: str, method: str) -> bool:

@@ -72,6 +72,12 @@ class SFTPServerMountedStorage(SFTPAbstractServerStorage):
             home = self._top.opened.home
         self.home = home or b"/"
 
+    def refuse_links(self) -> None:
+        """From now on, fail for paths with links: they are resolved by who calls."""
+        for mount in self._tree.mounts:
+            mount.refuses_links = True
+            mount.prepare()
+
     @property
     def uses_network(self) -> bool:  # type: ignore[override]
         return any(mount.uses_network for mount in self._tree.mounts)

@@ -27,6 +27,7 @@ MOST_LINKS = 40  # followed in one path, as in the kernel
 BILLION = 1_000_000_000  # nanoseconds in a second
 PATH_MAX = 4096  # bytes, the NUL byte that a path ends with in the kernel included
 MAX_OFFSET = (1 << 63) - 1  # bytes, as the kernel counts
+DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 FAR_OUT = 1 << 40  # bytes; nearer offsets are valid on every file system
 
 
@@ -43,23 +44,45 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
     def __init__(self, home: str | bytes | os.PathLike[str], umask: int | None = None) -> None:
         self.home = os.path.abspath(os.fsencode(home))
         self.umask = umask
+        self._refuses_links = False
         self._process_umask = 0 if umask is None else _process_umask()
 
     # --- how a path becomes a file: what the jail replaces -------------------------------------------
 
     def _open(self, path: bytes, flags: int, mode: int = 0) -> int:
         """A descriptor for path, links followed unless flags say otherwise."""
+        if self._refuses_links:
+            from pysftpserver.virtualchroot import open_without_links
+
+            return open_without_links(path, flags | os.O_CLOEXEC, mode)
         return os.open(path, flags | os.O_CLOEXEC, mode)
 
     def _place(self, path: bytes) -> Place:
         """The directory entry that path names, without its slash, which some calls take in odd ways."""
         stripped = path.rstrip(b"/")
-        if stripped.rpartition(b"/")[2] in (b"", b".", b".."):
+        parent, _, name = stripped.rpartition(b"/")
+        if name in (b"", b".", b".."):
             return Place(None, path)
-        return Place(None, stripped, must_be_directory=len(stripped) < len(path))
+        must_be_directory = len(stripped) < len(path)
+        if self._refuses_links:
+            return Place(self._open(parent or b"/", DIRECTORY), name, True, must_be_directory)
+        return Place(None, stripped, must_be_directory=must_be_directory)
 
     def stat(self, path: bytes) -> SFTPAttributes:
+        if self._refuses_links:
+            descriptor = self._open(path, os.O_PATH)
+            try:
+                return SFTPAttributes.from_stat(os.fstat(descriptor))
+            finally:
+                os.close(descriptor)
         return SFTPAttributes.from_stat(os.stat(path))
+
+    def refuse_links(self) -> None:
+        """From now on, fail for paths with links: they are resolved by who calls, and `..` as well.
+
+        So no link that appears between that and the call leads anywhere.
+        """
+        self._refuses_links = True
 
     # --- names ------------------------------------------------------------------------------------
 
@@ -110,7 +133,7 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
 
     def _final(self, path: bytes) -> bytes:
         """The path where a file is that is opened by path: links are followed."""
-        return self.realpath(path)
+        return path if self._refuses_links else self.realpath(path)
 
     def userhome(self, user: bytes) -> bytes:
         if not user:

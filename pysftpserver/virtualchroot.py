@@ -20,6 +20,7 @@ from pysftpserver.host import accounts
 from pysftpserver.host.budget import Budget
 from pysftpserver.host.entries import Place
 from pysftpserver.host.linux import (
+    AT_FDCWD,
     RESOLVE_IN_ROOT,
     RESOLVE_NO_MAGICLINKS,
     RESOLVE_NO_SYMLINKS,
@@ -29,10 +30,9 @@ from pysftpserver.host.linux import (
     openat2,
 )
 from pysftpserver.pysftpexceptions import SFTPFailure, SFTPNotFound
-from pysftpserver.storage import MOST_LINKS, PATH_MAX, SFTPServerStorage
+from pysftpserver.storage import DIRECTORY, MOST_LINKS, PATH_MAX, SFTPServerStorage
 
 RESOLVE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
-DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class SFTPServerVirtualChroot(SFTPServerStorage):
@@ -67,14 +67,8 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
         self.home = self.realpath(home)
 
     def refuse_links(self) -> None:
-        """From now on, fail for paths with links: they are resolved by who calls, with realpath().
-
-        So no link that appears between that and the call leads anywhere.
-        """
+        super().refuse_links()
         self._resolve |= RESOLVE_NO_SYMLINKS
-
-    def _final(self, path: bytes) -> bytes:
-        return path if self._resolve & RESOLVE_NO_SYMLINKS else self.realpath(path)
 
     def __del__(self) -> None:
         if hasattr(self, "_root"):
@@ -169,6 +163,20 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
 def _identity(st: os.stat_result) -> tuple[int, int]:
     """Tells directories apart, also those with other mounts over them."""
     return st.st_dev, st.st_ino
+
+
+def open_without_links(path: bytes, flags: int, mode: int) -> int:
+    """Open a path of the host. Raises OSError(ELOOP) if a link is in it."""
+    try:
+        return openat2(AT_FDCWD, b"/" + path, flags, mode, RESOLVE_NO_SYMLINKS)
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+    root = os.open(b"/", DIRECTORY)
+    try:
+        return walk(root, path, flags, mode, refuse_links=True)
+    finally:
+        os.close(root)
 
 
 def walk(root: int, path: bytes, flags: int, mode: int = 0, refuse_links: bool = False) -> int:

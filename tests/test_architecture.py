@@ -42,21 +42,39 @@ ARROWS: dict[str, set[str]] = {
     "engine": FLOOR | API,
     "server": FLOOR | API | {"engine"},
     "service": FLOOR | API | {"engine", "host", "server"},
+    "site": FLOOR | API | {"host", "uploads"},
     **{door: FLOOR | API | {"engine", "host", "server", "service", "uploads"} for door in DOORS},
     "contract": FLOOR | API | {"engine", "server"},
     "testing": FLOOR | API | {"engine", "server", "contract"},
-    "cli": FLOOR | API | STORAGES | DOORS | {"engine", "host", "server", "service", "storages", "uploads"},
+    "cli": FLOOR
+    | API
+    | STORAGES
+    | DOORS
+    | {"engine", "host", "server", "service", "site", "storages", "uploads"},
 }
 #: Arrows that point upwards all the same, each inside one function that a caller asks for by name.
 ON_CALL = {
     ("server.py", "run", "stdio"),  # SFTPServer.run(), which the seed's plugins call
     ("remo/__main__.py", "main", "cli"),  # `python -m pysftpserver.remo` is a command
+    ("storages/sites.py", "room", "site"),  # a name that ends in .toml is a site file's
     ("remo/app.py", "_storages", "storages"),  # what a WSGI server imports: no command hands it a storage
 }
 #: A client of SFTP speaks its wire format: the storage on another SFTP server, and its parts.
 SPEAKS_SFTP = ("proxystorage.py", "storages/sftp/")
 #: Rooms that run where nothing but the standard library is installed.
-CORE = [*FLOOR, *API, "storage", "virtualchroot", "host", "uploads", "engine", "server", "stdio", "warm"]
+CORE = [
+    *FLOOR,
+    *API,
+    "storage",
+    "virtualchroot",
+    "host",
+    "uploads",
+    "engine",
+    "server",
+    "stdio",
+    "warm",
+    "site",
+]
 STARTS_WITHOUT = {"asyncio", "logging", "typing", "dataclasses", "inspect", "socket", "subprocess"}
 #: Commands that fork a process for each session, and modules that the server with its children has.
 FORKING = {

@@ -16,10 +16,12 @@ from unittest import mock
 
 from fuzz import corpus, mutator
 from fuzz.laboratory import MessagesTarget, ServerTarget
+from fuzz.site import SiteTarget
 from fuzz.sksync import ParserTarget, SyncTarget
 from fuzz.storages import CountingStorage, InJail, InMemory
 from fuzz.targets import TARGETS, Run, SessionTarget, Ways, check_line, understand
 from pysftpserver.engine.log import SFTPLog
+from pysftpserver.failures import BadInput
 from pysftpserver.laboratory import wire as laboratory_wire
 from pysftpserver.laboratory.server import Server as LaboratoryServer
 from pysftpserver.laboratory.services.echo import Echo
@@ -27,6 +29,9 @@ from pysftpserver.laboratory.session import Session as LaboratorySession
 from pysftpserver.laboratory.wire import Encrypted, Plain
 from pysftpserver.server import SFTPServer
 from pysftpserver.service import sums
+from pysftpserver.site import file as site_file
+from pysftpserver.site.patterns import Pattern
+from pysftpserver.site.rules import Rules
 from pysftpserver.sksync import wire
 from pysftpserver.sksync.parsing import ContentParser, ListingParser
 from pysftpserver.sksync.receiving import Receiver
@@ -450,6 +455,20 @@ class PlantedBugsInMessages(PlantedCase):
         nothing = mock.Mock()
         self.finds("still counted", self.server(), self.PLAIN, (LaboratoryServer, "forget", nothing))
         self.finds("nothing was logged", self.server(), self.PLAIN, (SFTPLog, "write", nothing))
+
+
+class PlantedBugsInSites(PlantedCase):
+    """Each invariant of the target of site files can fail."""
+
+    RULE = b'\0[[rule]]\npath = "/in"\nhidden = true\n'
+
+    def test_a_wrong_decision_is_found(self) -> None:
+        self.finds("second reading", SiteTarget(), self.RULE, (Rules, "_first", lambda *_: None))
+        self.finds("second reading", SiteTarget(), self.RULE, (Pattern, "matches", lambda *_: True))
+
+    def test_a_mistake_that_does_not_name_the_file_is_found(self) -> None:
+        planted = mock.Mock(return_value=BadInput("line 1"))
+        self.finds("name the file", SiteTarget(), b"\0x = 1\n", (site_file, "mistakes_of", planted))
 
 
 class TheJail(unittest.TestCase):

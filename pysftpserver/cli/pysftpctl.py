@@ -80,6 +80,13 @@ def _place(folder: str, storage: str, account: str) -> tuple[Option, ...]:
             help=f"Account of the host that the user's sessions run as; none means the server's choice. "
             f"The default is {account}.",
         ),
+        Option(
+            "--site",
+            metavar="FILE",
+            convert=_unless_unset,
+            help="Put the user's files under this site file, by its absolute path; none means the server's "
+            f"choice. The default is {account}.",
+        ),
     )
 
 
@@ -110,7 +117,8 @@ def _list(settings: ServerSettings, as_json: bool) -> int:
 def _change(settings: ServerSettings, name: str, as_json: bool, **changes: Any) -> int:
     if all(value is None for value in changes.values()):
         raise BadInput(
-            "change: say what, with --add-key, --remove-key, --folder, --storage, --run-as or --active"
+            "change: say what, with --add-key, --remove-key, --folder, --storage, --run-as, --site or "
+            "--active"
         )
     return control.change_user(settings, name, as_json, **changes)
 

@@ -100,9 +100,9 @@ def prepare() -> Callable[[], SFTPAbstractServerStorage]:
     import pwd  # noqa: F401
 
     import pysftpserver.engine.checksums
+    import pysftpserver.site.opening
     import pysftpserver.stdio
-    import pysftpserver.storage
-    import pysftpserver.storages.sitefile  # noqa: F401
+    import pysftpserver.storage  # noqa: F401
     from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
     return lambda: SFTPServerVirtualChroot("/")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+
 from pysftpserver.cli import common, session
 from pysftpserver.cli.options import Command, Option
-from pysftpserver.failures import BadInput, reason_of
+from pysftpserver.failures import BadInput, one_line, reason_of
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
+
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.engine.log import SFTPLog
 
 PROG = "pysftpjail"
 
@@ -29,6 +35,7 @@ COMMAND = Command(
             default="/",
             help="Start sessions in this directory of the jail. The default is its root.",
         ),
+        session.SITE,
         *session.ACCESS_OPTIONS,
         *session.LIMIT_OPTIONS,
         *session.SECURITY_OPTIONS,
@@ -53,6 +60,31 @@ def open_jail(
     return jail
 
 
+def under_site(
+    jail: SFTPServerVirtualChroot, options: dict[str, Any], log: SFTPLog
+) -> SFTPAbstractServerStorage:
+    """The jail with what the site file of --site mounts and asks for. Raises BadInput, Unavailable."""
+    from pysftpserver.stdio import user
+    from pysftpserver.storages import by_name, reach, sites
+
+    site = options["site"]
+    opening = by_name.Opening(
+        session.who(options["name"] or os.environ.get("USER") or user()),
+        lambda kind: session.kind_of(kind, options),
+        not options["read_only"],
+        lambda text: log.error(one_line(text)),
+    )
+    try:
+        sites.read_to_put_over(site, "--site")
+        files = reach.files_of_site(site, opening)
+        mounts = reach.mounted(site, opening)
+        for path in (options["chroot"], *reach.directories_of(mounts, opening)):
+            session.check_jail(path, options, files)
+        return sites.put_over(site, "--site", jail, opening)
+    except BadInput as error:
+        raise type(error)(error.message, "the site file cannot be used") from None
+
+
 def serve(arguments: Sequence[str]) -> int:
     """Parse the arguments and serve the session."""
     options = COMMAND.parse(arguments)
@@ -60,7 +92,8 @@ def serve(arguments: Sequence[str]) -> int:
     log = session.open_log(PROG, options)
     kind = session.kind_of(SFTPServerVirtualChroot, options)
     jail = open_jail(options["chroot"], options["start_directory"], kind)
-    return session.serve(PROG, jail, log, options)
+    storage = jail if options["site"] is None else under_site(jail, options, log)
+    return session.serve(PROG, storage, log, options)
 
 
 main = common.main_of(PROG, serve)

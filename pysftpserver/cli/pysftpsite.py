@@ -9,8 +9,8 @@ import os
 import time
 
 from pysftpserver.cli import common, session
-from pysftpserver.cli.options import Command, Option
-from pysftpserver.failures import BadInput, Unavailable, one_line
+from pysftpserver.cli.options import BadValue, Command, Option
+from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.storages import by_name, reach, syntax
 
@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 
 PROG = "pysftpsite"
 WHAT = "NAME"
+
+
+def moment(text: str) -> float:
+    """Convert a time of this host to seconds since the epoch. Raises BadValue."""
+    try:
+        return time.mktime(time.strptime(text, "%Y-%m-%d %H:%M"))
+    except (ValueError, OverflowError):
+        raise BadValue(f"invalid time {text!r}: write it as 2026-11-30 12:00") from None
+
 
 # fmt: off
 COMMAND = Command(
@@ -43,6 +52,24 @@ COMMAND = Command(
             "--check",
             help="Connect to the storage, try what sessions do in a directory that is removed again, print "
             "what works, how long it takes and what the storage cannot do, and exit.",
+        ),
+        Option(
+            "--explain", metavar="COMMAND",
+            help="Print which rules of the site file decide about a command of sftp by --user, such as "
+            '"put /in/x.csv", and exit. Links are not followed. The default is to serve a session.',
+        ),
+        Option(
+            "--replay", metavar="FILE",
+            help="Print the operations in this audit log that the site file would now decide otherwise, and "
+            "exit with 1 if there are any. The default is to serve a session.",
+        ),
+        Option(
+            "--from", metavar="ADDRESS",
+            help="With --explain, the address of the client. There is none by default.",
+        ),
+        Option(
+            "--at", metavar="TIME", convert=moment,
+            help='With --explain, the time, such as "2026-11-30 12:00". The default is now.',
         ),
         Option("--gc", help="Remove what interrupted uploads have left in the storage, and exit."),
         Option("--dry-run", help="With --gc, only print what would be removed. The default is to remove it."),
@@ -67,8 +94,11 @@ COMMAND = Command(
 def check_options(options: dict[str, Any]) -> None:
     """Raises BadInput for options that exclude each other."""
     message = ""
-    if options["check"] and options["gc"]:
-        message = "--check and --gc: give only one of them"
+    given = [f"--{name}" for name in ("check", "explain", "replay", "gc") if options[name]]
+    if len(given) > 1:
+        message = f"{' and '.join(given)}: give only one of them"
+    elif not options["explain"] and (options["from"] is not None or options["at"] is not None):
+        message = "--from and --at require --explain"
     elif not options["gc"] and (options["dry_run"] or options["older_than"] is not None):
         message = "--dry-run and --older-than require --gc"
     elif options["gc"] and options["read_only"] and not options["dry_run"]:
@@ -89,7 +119,7 @@ class Meant:
 
     def __init__(self, options: dict[str, Any], log: SFTPLog) -> None:
         self.opening = by_name.Opening(
-            {"user": user_of(options)},
+            session.who(user_of(options)),
             lambda kind: session.kind_of(kind, options),
             not options["read_only"] and not options["check"] and not options["gc"],
             lambda text: log.error(one_line(text)),
@@ -153,7 +183,14 @@ def check(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:
     """Try the operations, and print a table. Returns 1 if one fails, else 0. Raises BadInput."""
     from pysftpserver.storages import checking
 
-    meant.check_places(options)
+    try:
+        meant.check_places(options)
+    except BadInput as error:
+        lines = getattr(error, "lines", None)  # all that is wrong with a site file
+        if lines is None:
+            raise
+        print(*map(one_line, lines), sep="\n")
+        return error.status
     allowed = options["allow_requests"]
     refused = {*options["deny_requests"], *(set(session.request_names()) - set(allowed) if allowed else ())}
     has_failed = False
@@ -169,6 +206,45 @@ def check(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:
             show(outcome)
             has_failed = has_failed or outcome.result == checking.FAILED
     return int(has_failed)
+
+
+def site_of(meant: Meant) -> Any:
+    """The site file that is meant. Raises BadInput."""
+    from pysftpserver.site import opening
+
+    if meant.name.scheme != by_name.SITE:
+        raise BadInput(f"{WHAT}: only site files have rules; name one, which ends in .toml")
+    return opening.read(syntax.filled(meant.name.place, meant.opening.values))
+
+
+def explain(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:
+    """Print which rules decide about a command. Raises BadInput."""
+    from pysftpserver.site import explain as explaining
+    from pysftpserver.site import opening
+
+    values = {**meant.opening.values, **({"address": options["from"]} if options["from"] else {})}
+    site = site_of(meant)
+    lines = explaining.explained(site, opening.who_of(site, values), options["explain"], options["at"])
+    print(*lines, sep="\n")
+    return 0
+
+
+def replay(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:
+    """Print which operations of an audit log would be decided otherwise; 1 if there are any. Raises
+    BadInput."""
+    from pysftpserver.site import explain as explaining
+
+    status = 0
+    try:
+        with open(options["replay"], encoding="utf-8", errors="replace") as records:
+            for line in explaining.replayed(site_of(meant), records):
+                print(line, flush=True)
+                status = 1
+    except OSError as error:
+        raise BadInput(f"--replay {options['replay']}: {reason_of(error)}") from None
+    except BadInput as error:
+        raise type(error)(f"--replay {options['replay']}: {error.message}") from None
+    return status
 
 
 def show(outcome: Outcome) -> None:
@@ -210,7 +286,8 @@ def serve(arguments: Sequence[str]) -> int:
     if options["name"] is None and options["user"] is not None:
         options["name"] = options["user"]
     log = session.open_log(PROG, options)
-    run = check if options["check"] else collect_garbage if options["gc"] else serve_session
+    acts = {"check": check, "explain": explain, "replay": replay, "gc": collect_garbage}
+    run = next((act for name, act in acts.items() if options[name]), serve_session)
     try:
         return run(Meant(options, log), log, options)
     except BadInput as error:

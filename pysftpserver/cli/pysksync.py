@@ -141,6 +141,7 @@ class OpenStorage:
     Raises BadInput, Unavailable.
     """
 
+    site: str | None = None
     _database: SFTPAbstractServerStorage | None = None
 
     @functools.cached_property
@@ -156,8 +157,15 @@ class OpenStorage:
         is_dry: bool = False,
         user: str | None = None,
     ) -> SFTPAbstractServerStorage:
+        values = {} if user is None else {"user": user}
+        storage = self._bare(what, key, is_dry, values)
+        return storage if self.site is None else self._named.under_site(self.site, "site", storage, values)
+
+    def _bare(
+        self, what: Folder | str | StorageSettings, key: str, is_dry: bool, values: dict[str, str]
+    ) -> SFTPAbstractServerStorage:
         if isinstance(what, str):
-            return self._named(what, key, {} if user is None else {"user": user}, is_touched=not is_dry)
+            return self._named(what, key, values, is_touched=not is_dry)
         if not isinstance(what, StorageSettings):
             return by_name.jail(what.path, key)
         from pysftpserver.storages.mongo.opening import bucket  # the same

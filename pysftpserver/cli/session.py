@@ -166,6 +166,11 @@ CLIENT_NAME = Option(
     help="Name of the client in the log and in the audit log, for accounts with a key for each of several "
     "clients. The default is the account's name.",
 )
+SITE = Option(
+    "--site", metavar="FILE",
+    help="Put the directory under this site file, which has no storage of its own: its mounts and rules. "
+    "There is none by default.",
+)
 ALLOW_SETID = Option(
     "--allow-setid",
     help="Keep the set-uid and set-gid bits of permissions that clients send. The default is to drop them.",
@@ -283,6 +288,14 @@ def check_jail(chroot: str, options: dict[str, Any], files: Sequence[str] = ()) 
             raise BadInput(message, f"the {what} is in the jail")
 
 
+def who(user: str) -> dict[str, str]:
+    """The values by which a site file knows whom a session is for. user: what {user} stands for."""
+    from pysftpserver.stdio import peer
+
+    address = peer()[0]
+    return {"user": user} if address is None else {"user": user, "address": address}
+
+
 def set_home(storage: SFTPAbstractServerStorage, start_directory: str, place: str) -> None:
     """Make sessions start in a directory of the storage. place: what the message calls the storage.
 
@@ -361,6 +374,8 @@ def remove_leftovers(storage: SFTPAbstractServerStorage, log: SFTPLog) -> None:
     """Remove the temporary files of servers that were killed, if the storage makes such files."""
     from pysftpserver.uploads.atomic import AtomicUploads
 
+    while hasattr(storage, "below"):  # of a layer of a site
+        storage = storage.below
     if not isinstance(storage, AtomicUploads):
         return
     removed, finished = storage.remove_leftovers()

@@ -88,11 +88,15 @@ def _kernel_step(
         return None
     if reading is None or writing is None:
         copy = session.storage.copy_range
-        return lambda offset, wanted, target_offset: copy(
-            source.object, offset, wanted, target.object, target_offset
-        )
+
+        def copy_step(offset: int, wanted: int, target_offset: int) -> int | None:
+            session.storage.check_write(target.object, target_offset, wanted)
+            return copy(source.object, offset, wanted, target.object, target_offset)
+
+        return copy_step
 
     def step(offset: int, wanted: int, target_offset: int) -> int | None:
+        session.storage.check_write(target.object, target_offset, wanted)
         try:
             # Zero may be the end of the file, or a file system without this call: reading will tell.
             return os.copy_file_range(reading, writing, wanted, offset, target_offset) or None

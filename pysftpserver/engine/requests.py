@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 
-from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+from pysftpserver.abstractstorage import overrides
 from pysftpserver.engine import handlers, wire
 from pysftpserver.engine.log import DEBUG1, INFO, VERBOSE
 from pysftpserver.failures import show
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.attributes import SFTPAttributes
     from pysftpserver.engine.session import Session
 
 CHECKED = "path algorithms offset length block"
 ALGORITHMS = b"md5,sha1,sha224,sha256,sha384,sha512,crc32"  # what VERSION says of check-file
-TAKES_ANY_KEYWORD = 0x08  # inspect.CO_VARKEYWORDS, without importing inspect
 
 
 class Request:
@@ -63,18 +63,6 @@ class Request:
         self.version = version
         self.needs = needs
         self.fills = fills
-
-
-def _has(cls: type, need: str) -> bool:
-    """Whether a storage class overrides a method; `rename(replace)` asks for that argument as well."""
-    method, _, argument = need.rstrip(")").partition("(")
-    own = getattr(cls, method)
-    if own is getattr(SFTPAbstractServerStorage, method):
-        return False
-    code = getattr(own, "__code__", None)
-    if not argument or code is None or code.co_flags & TAKES_ANY_KEYWORD:
-        return True
-    return argument in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
 
 # --- the log's lines, in the words of sftp-server(8) ---------------------------------------------------
@@ -271,7 +259,6 @@ _offered: dict[type, dict[bytes, Request]] = {}
 def offered(cls: type[SFTPAbstractServerStorage]) -> dict[bytes, Request]:
     """The extended requests for which a storage class has what they need."""
     if cls not in _offered:  # each session asks, and classes are few
-        _offered[cls] = {
-            name: row for name, row in EXTENDED_REQUESTS.items() if all(_has(cls, need) for need in row.needs)
-        }
+        rows = EXTENDED_REQUESTS.items()
+        _offered[cls] = {name: row for name, row in rows if all(overrides(cls, need) for need in row.needs)}
     return _offered[cls]

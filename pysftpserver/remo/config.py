@@ -68,6 +68,11 @@ class ServerSettings(LogSettings):
         "Serve the files of the storage with this name, such as jail:/srv/{user} or s3://bucket/{user}, in "
         "which {user} stands for the user's name.", unset="this host's file system",
     )
+    site = Setting(
+        optional(FILE), None,
+        "Put the storage under this site file, which has no storage of its own: its mounts and rules. "
+        "Commands are not bound by it.",
+    )
     commands = Setting(
         IF_GIVEN, None, "Allow users to run commands.",
         unset="yes for this host's file system, but no with root or storage, which commands can leave",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pysftpserver.remo.config import ServerSettings
     from pysftpserver.remo.session import Session, Sessions
 
-    OpenStorage = Callable[[str], SFTPAbstractServerStorage]  # of the user with a name
+    OpenStorage = Callable[[str, str], SFTPAbstractServerStorage]  # of a user's name, and an address
 
 log = logging.getLogger("pysftpserver.remo")
 MOST_INPUT = 1 << 20  # bytes for an interactive command at once
@@ -137,7 +137,7 @@ class Routes:
     def _storage(self, session: Session) -> SFTPAbstractServerStorage:
         """The session's storage: a directory that has been replaced is served from the next session on."""
         try:
-            return session.storage(lambda: self._open_storage(session.user.name))
+            return session.storage(lambda: self._open_storage(session.user.name, session.address))
         except BadInput as error:
             log.error("session %s: %s", session.label, error)
             raise FileProblem("the storage cannot be opened; the server's log says more") from None

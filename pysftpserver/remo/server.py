@@ -38,6 +38,14 @@ if TYPE_CHECKING:
         def try_out(self, text: str, key: str, *known: str) -> None:
             """Raise for a name that cannot be used. known: the fields that will have a value."""
 
+        def check_site(self, path: str, key: str) -> None:
+            """Raise for a site file that cannot be put over a storage."""
+
+        def under_site(
+            self, path: str, key: str, storage: SFTPAbstractServerStorage, values: Mapping[str, str]
+        ) -> SFTPAbstractServerStorage:
+            """A storage with what a site file mounts and asks for."""
+
 
 log = logging.getLogger("pysftpserver.remo")
 READABLE_BY_OTHERS = 0o077
@@ -64,8 +72,13 @@ def make(values: ServerSettings, open_by_name: OpenByName) -> Application:
     if may_run and not is_whole_host:
         log.info("users with commands can leave the storage: commands run on this host")
 
-    def open_storage(user: str) -> SFTPAbstractServerStorage:
-        return open_by_name(name, setting, {"user": user})
+    if values.site is not None:
+        open_by_name.check_site(values.site, "site")
+
+    def open_storage(user: str, address: str) -> SFTPAbstractServerStorage:
+        who = {"user": user, "address": address}
+        storage = open_by_name(name, setting, who)
+        return storage if values.site is None else open_by_name.under_site(values.site, "site", storage, who)
 
     return Application(values, key, users, open_storage, may_run)
 

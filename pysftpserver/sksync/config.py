@@ -176,6 +176,12 @@ class ServerSettings(ServiceSettings):
         "Share the storage with this name instead of a directory, such as s3://bucket/prefix.",
         is_secret=True,
     )
+    site = Setting(
+        optional(FILE),
+        None,
+        "Put what is shared under this site file, which has no storage of its own: its mounts and rules. Its "
+        "users and groups do not apply.",
+    )
     require_auth = Setting(
         IF_GIVEN,
         None,

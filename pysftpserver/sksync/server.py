@@ -262,6 +262,7 @@ class Service:
         )
 
     def _shares(self, settings: ServerSettings) -> Find:
+        self._open_storage.site = settings.site
         shares, what = shares_of(settings, self._open_storage)
         self._log.info(f"sharing {what}")
         self._remark(settings)

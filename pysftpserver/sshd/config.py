@@ -195,10 +195,16 @@ class ServerSettings(ServiceSettings):
         "Name of the storage of users who have none of their own, such as jail:/srv/sftp/{folder}, in which "
         "{user} and {folder} stand for the user's.", unset="the folder below sftp_path",
     )
+    site = Setting(
+        optional(FILE), None,
+        "Put the storages of all users under this site file, which has no storage of its own: its mounts and "
+        "rules. Users may have another one by their records.",
+    )
     storage_schemes = Setting(
         optional(texts("SCHEMES", ",")), None,
         "Storages that users may have by their records, named by what stands before the colon, such as jail "
-        "or s3, separated by commas; toml is a site file.", unset="none but gridfs of mongo_uri",
+        "or s3, separated by commas; toml is a site file, as storage and as site.",
+        unset="none but gridfs of mongo_uri",
     )
     storage_classes = Setting(
         optional(texts("CLASSES", ",")), None,

@@ -88,12 +88,13 @@ def add_user(
     folder: str | None,
     storage: str | None,
     run_as: str | None,
+    site: str | None,
     as_json: bool,
 ) -> int:
     """Add a user and print what was added; the exit status. Raises DirectoryError, BadInput."""
     lines = keys_of(keys)
     with editor(settings) as users:
-        user = users.add(name, lines, folder, storage or None, run_as or None)
+        user = users.add(name, lines, folder, storage or None, run_as or None, site or None)
     return _show(user, as_json, _make_folder(settings, user))
 
 
@@ -143,6 +144,7 @@ def _print_user(user: User) -> None:
     active = "active" if user.is_active else "not active"
     keys = "1 key" if len(user.keys) == 1 else f"{len(user.keys)} keys"
     account = f", runs as {user.run_as}" if user.run_as else ""
+    account += f", under {user.site}" if user.site else ""
     print(one_line(f"{user.name}: {active}, {keys}, {where}{account}"))
 
 
@@ -162,6 +164,7 @@ def _described_user(user: User) -> dict[str, Any]:
         "folder": user.folder,
         "storage": user.storage,
         "run_as": user.run_as,
+        "site": user.site,
         "keys": [{"fingerprint": fingerprint(blob), "line": key_line(blob)} for blob in sorted(user.keys)],
     }
 

@@ -11,7 +11,13 @@ from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 from pysftpserver.sshd.keys import BadKey, fingerprint, key_line, parse_key, parse_line
-from pysftpserver.sshd.records import account_problem, folder_problem, name_problem, storage_problem
+from pysftpserver.sshd.records import (
+    account_problem,
+    folder_problem,
+    name_problem,
+    site_problem,
+    storage_problem,
+)
 from pysftpserver.sshd.roster import shown
 from pysftpserver.sshd.users import DirectoryError
 
@@ -25,7 +31,8 @@ if TYPE_CHECKING:
 
 
 class Change(NamedTuple):
-    """A change of a user; None: no change. storage: "": the folder again. run_as: "": the server's choice.
+    """A change of a user; None: no change. storage: "": the folder again. run_as, site: "": the server's
+    choice.
 
     Keys that the user has are not added again.
     """
@@ -35,6 +42,7 @@ class Change(NamedTuple):
     folder: str | None = None
     storage: str | None = None
     run_as: str | None = None
+    site: str | None = None
     is_active: bool | None = None
 
 
@@ -57,10 +65,12 @@ class UsersEditor(ABC):
         folder: str | None = None,
         storage: str | None = None,
         run_as: str | None = None,
+        site: str | None = None,
     ) -> User:
         """Add an active user. folder: None: a new one or the user's name, depending on the directory."""
         fields = {"folder": self._new_folder(name) if folder is None else folder}
-        fields |= {field: text for field, text in (("storage", storage), ("run_as", run_as)) if text}
+        others = ("storage", storage), ("run_as", run_as), ("site", site)
+        fields |= {field: text for field, text in others if text}
         check(name, **fields)
         return self._add(name, list(clean_keys(keys).values()), fields)
 
@@ -75,7 +85,7 @@ class UsersEditor(ABC):
     def change(self, name: str, **fields: Any) -> User:
         """Change what is given. fields: those of Change."""
         change = Change(**fields)
-        check(None, change.folder, change.storage, change.run_as)
+        check(None, change.folder, change.storage, change.run_as, change.site)
         return self._change(name, change)
 
     @abstractmethod
@@ -102,6 +112,7 @@ def check(
     folder: str | None = None,
     storage: str | None = None,
     run_as: str | None = None,
+    site: str | None = None,
 ) -> None:
     """Raises DirectoryError for values that would make the user unusable."""
     problems = (
@@ -109,6 +120,7 @@ def check(
         folder_problem(folder) if folder is not None else None,
         storage_problem(storage) if storage is not None else None,
         account_problem(run_as) if run_as is not None else None,
+        site_problem(site) if site else None,
     )
     for problem in problems:
         if problem:

@@ -74,7 +74,8 @@ class FileEditor(UsersEditor):
                 values["keys"] = keys
             if change.folder is not None:
                 values["folder"] = change.folder
-            for field, text in (("storage", change.storage), ("run_as", change.run_as)):
+            others = ("storage", change.storage), ("run_as", change.run_as), ("site", change.site)
+            for field, text in others:
                 if text is not None:
                     values[field] = text or None
             if change.is_active is not None:

@@ -65,6 +65,13 @@ def storage_problem(storage: str) -> str | None:
     return None
 
 
+def site_problem(site: str) -> str | None:
+    """What is wrong with the path of a site file, whether it is there or not; None: nothing."""
+    if not site.isprintable() or len(site) > LONGEST_STORAGE or not site.startswith("/"):
+        return "site is not the absolute path of a site file"
+    return None
+
+
 def account_problem(account: str) -> str | None:
     """What is wrong with the name of an account, whether it is there or not; None: nothing."""
     if not account.isprintable() or ":" in account or account != account.strip() or not _fits(account):
@@ -88,6 +95,7 @@ def build(
     storage: str | None = None,
     problems: Iterable[str] = (),
     run_as: str | None = None,
+    site: str | None = None,
 ) -> Record:
     """The record of a user. problems: those already known, which do not make the user unusable."""
     found = list(problems)
@@ -96,10 +104,11 @@ def build(
         folder_problem(folder),
         storage_problem(storage) if storage else None,
         account_problem(run_as) if run_as else None,
+        site_problem(site) if site else None,
     ]
     if any(fatal):
         return unusable(id, name, *found, *filter(None, fatal))
-    user = User(id, name, folder, is_active, frozenset(keys), storage or None, run_as or None)
+    user = User(id, name, folder, is_active, frozenset(keys), storage or None, run_as or None, site or None)
     return Record(id, name, user, tuple(found))
 
 

@@ -143,9 +143,10 @@ class RedisEditor(UsersEditor):
             "folder": change.folder,
             "storage": change.storage,
             "run_as": change.run_as,
+            "site": change.site,
             "active": active,
         }
-        gone = [field for field in ("storage", "run_as") if fields[field] == ""]
+        gone = [field for field in ("storage", "run_as", "site") if fields[field] == ""]
         new = {field: value for field, value in fields.items() if value}
 
         def write(pipe: Any) -> str:

@@ -15,7 +15,7 @@ from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.server import SFTPServer
 from pysftpserver.sshd.hooks import hook_of
 from pysftpserver.sshd.metrics import number
-from pysftpserver.sshd.users import User
+from pysftpserver.sshd.users import User, Visit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,8 +97,9 @@ def engine_of(
 
     Raises OSError, ValueError, SFTPException, and what an administrator's own class raises.
     """
+    visit = Visit(**vars(ticket.user), address=ticket.address, session=ticket.session or "")
     server = SFTPServer(
-        storage_of(ticket.user),
+        storage_of(visit),
         hook_of(ticket, log, metrics, audit),
         log=log,
         read_only=ticket.read_only,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from pysftpserver.failures import BadInput, reason_of
 from pysftpserver.host import privileges
+from pysftpserver.sshd.users import Visit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,9 +61,23 @@ if TYPE_CHECKING:
         def is_directory(self, text: str, key: str) -> bool:
             """Whether the storage is a directory of this host and nothing else."""
 
+        def check_site(self, path: str, key: str) -> None:
+            """Raise for a site file that cannot be meant, and import what it needs."""
 
-GRIDFS, CLASS = "gridfs", "module"  # schemes that older settings allow
-STORAGE, CLASSES, SCHEMES = "storage", "storage_classes", "storage_schemes"
+        def under_site(
+            self, path: str, key: str, storage: SFTPAbstractServerStorage, values: Mapping[str, str]
+        ) -> SFTPAbstractServerStorage:
+            """A storage with what a site file mounts and asks for."""
+
+        def site_uses_network(self, path: str, values: Mapping[str, str]) -> bool:
+            """Whether something that it mounts talks to other hosts, or may."""
+
+        def site_directories(self, path: str, values: Mapping[str, str]) -> list[str]:
+            """The directories of this host that are jails in what it mounts."""
+
+
+GRIDFS, CLASS, TOML = "gridfs", "module", "toml"  # schemes that older settings allow
+STORAGE, CLASSES, SCHEMES, SITE = "storage", "storage_classes", "storage_schemes", "site"
 FIELDS = ("user", "folder")
 FOLDER_MODE = 0o700
 
@@ -108,12 +123,37 @@ class UserStorages:
                 )
         if self._default is not None:
             self._names.check(self._default, STORAGE, *FIELDS)
+        self._site: str | None = settings.site
+        if self._site is not None:
+            self._names.check_site(self._site, SITE)
 
     def of(self, user: User) -> SFTPAbstractServerStorage:
         """The storage of a user, opened anew for each session: a directory that was replaced is not served.
 
         Raises OSError, ValueError, SFTPException.
         """
+        site = self._site_of(user)
+        storage = self._storage_of(user)
+        if site is None:
+            return storage
+        values = _values(user)
+        try:
+            whole = self._names.under_site(site, SITE, storage, values)
+            if self._serves_accounts:
+                self._check_links(self._names.site_directories(site, values), whole)
+            return whole
+        except BadInput as error:
+            raise ValueError(error.message) from None
+
+    def _site_of(self, user: User) -> str | None:
+        """The site file of a user. Raises ValueError for one that records may not name."""
+        if not user.site:
+            return self._site
+        if TOML not in self._schemes:
+            raise ValueError(f"site {user.site}: {TOML} is not listed in {SCHEMES}")
+        return user.site
+
+    def _storage_of(self, user: User) -> SFTPAbstractServerStorage:
         name = self._name_of(user)
         if name is not None and self._is_in_bucket(user):
             return self._whole_bucket().at_prefix(name.partition(":")[2] or user.folder)
@@ -146,7 +186,7 @@ class UserStorages:
 
     def _named(self, name: str, user: User) -> SFTPAbstractServerStorage:
         self._check_allowed(user)
-        values = {"user": user.name, "folder": user.folder}
+        values = _values(user)
         storage = self._names(name, STORAGE, values)
         if self._serves_accounts:
             self._check_links(self._names.directories(name, STORAGE, values), storage)
@@ -165,19 +205,24 @@ class UserStorages:
     def is_remote(self, user: User) -> bool:
         """Whether the storage of a user talks to other hosts, or may."""
         name = self._name_of(user)
-        if name is None:
-            return False
-        if self._is_in_bucket(user):
-            return True
         try:
+            site = self._site_of(user)
+            if site is not None and self._names.site_uses_network(site, _values(user)):
+                return True
+            if name is None:
+                return False
+            if self._is_in_bucket(user):
+                return True
             self._check_allowed(user)
-            return self._names.uses_network(name, STORAGE, {"user": user.name, "folder": user.folder})
+            return self._names.uses_network(name, STORAGE, _values(user))
         except (BadInput, ValueError):
             return False  # of() says why there is no such storage
 
     def is_directory(self, user: User) -> bool:
         """Whether the storage of a user is a directory of this host, which any process can serve again."""
         name = self._name_of(user)
+        if user.site or self._site is not None:
+            return False  # what a site counts and remembers is a session's own
         return name is None or not user.storage and self._names.is_directory(name, STORAGE)
 
     def load(self) -> None:
@@ -187,6 +232,8 @@ class UserStorages:
         """
         if self._default is not None:
             self._names.load(self._default, STORAGE, *FIELDS)
+        if self._site is not None:
+            self._names.check_site(self._site, SITE)
 
     def prepare(self) -> None:
         """Make what the database lacks. This may take long. Raises SFTPException, ValueError."""
@@ -240,6 +287,14 @@ def name_for_site(settings: ServerSettings, user: User, names: Names) -> str | N
     check_allowed(user, names, settings.storage_classes or (), settings.storage_schemes or ())
     names.check(name, STORAGE, "user")  # {folder} is pysftpd's alone
     return name
+
+
+def _values(user: User) -> dict[str, str]:
+    """What is filled in for a user, and what rules are about."""
+    values = {"user": user.name, "folder": user.folder}
+    if isinstance(user, Visit):
+        values |= {"address": user.address, "session": user.session}
+    return values
 
 
 def _is_itself(path: str, opened: Sequence[int]) -> bool:

@@ -17,7 +17,8 @@ class User:
     id: the directory's own, which stays when the name changes. folder: a single name below the server's
     sftp_path. keys: public keys, as the binary blobs that SSH sends. storage: None for the folder, otherwise
     the text that names the storage (a GridFS prefix, a class). run_as: the account of the host that sessions
-    run as; None for the server's choice.
+    run as; None for the server's choice. site: the site file that the storage is under; None for the server's
+    choice.
     """
 
     id: str
@@ -27,6 +28,15 @@ class User:
     keys: frozenset[bytes]
     storage: str | None = None
     run_as: str | None = None
+    site: str | None = None
+
+
+@dataclass(frozen=True)
+class Visit(User):
+    """A user as the one whom a session is for. address: the client's. session: its name in the audit log."""
+
+    address: str = ""
+    session: str = ""
 
 
 class DirectoryError(Unavailable):

@@ -34,6 +34,7 @@ FIELDS: dict[str, tuple[type, str]] = {
     "authorized_keys": (str, "text"),
     "storage": (str, "text"),
     "run_as": (str, "text"),
+    "site": (str, "text"),
 }
 Signature = tuple[int, ...]
 
@@ -179,7 +180,7 @@ def _record(
             problems += [f"authorized_keys file {table['authorized_keys']}, {one}" for one in wrong]
         except DirectoryError as error:
             problems.append(str(error))
-    rest = table.get("storage"), problems, table.get("run_as")
+    rest = table.get("storage"), problems, table.get("run_as"), table.get("site")
     return build(name, name, folder, table.get("active", True), blobs, *rest)
 
 

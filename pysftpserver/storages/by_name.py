@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
-    from pysftpserver.storages.sitefile import Mounted
 
     Split = Callable[["Name", Mapping[str, str]], tuple[object, str]]
     Open = Callable[["Name", "Opening"], SFTPAbstractServerStorage]
@@ -31,11 +30,11 @@ NOBODY: Mapping[str, str] = {}  # where no user is known
 class Opening:
     """How storages are opened, the same for each name that leads to another.
 
-    values: of the fields in names. dress: returns the class to use for one of real files, such as one that
-    makes uploads appear whole. is_touched: whether to make what a database lacks, such as indexes. tell: is
-    told what does not prevent a session: why one of several storages is away, why indexes are missing; None:
-    the latter is an error. waits: whether to wait for a first answer that may take long.
-    opens: what opens the parts of a site; None: opened().
+    values: of the fields in names, and, for the rules of a site, address and session. dress: returns the
+    class to use for one of real files, such as one that makes uploads appear whole. is_touched: whether to
+    make what a database lacks, such as indexes. tell: is told what does not prevent a session: why one of
+    several storages is away, why indexes are missing; None: the latter is an error. waits: whether to wait
+    for a first answer that may take long. opens: what opens the parts of a site; None: opened().
     """
 
     def __init__(
@@ -50,6 +49,11 @@ class Opening:
         self.values, self.dress, self.is_touched = values, dress, is_touched
         self.tell, self.waits = tell, waits
         self.opens = opens or opened
+
+    def with_values(self, values: Mapping[str, str], waits: bool | None = None) -> Opening:
+        """The same with other values."""
+        waits = self.waits if waits is None else waits
+        return Opening(values, self.dress, self.is_touched, self.tell, waits, self.opens)
 
 
 class Scheme:
@@ -87,10 +91,11 @@ class Name:
 
     place: what follows the scheme and its colon; of a class, `MODULE:CLASS`; of a site file, its path; of a
     URL, all of it. settings: of gridfs, by name. arguments: of a class, JSON. is_read_only: whether a site
-    file says so.
+    file says so. values: those of the fields in it, if a site file has others than who opens that.
     """
 
     is_read_only = False
+    values: Mapping[str, str] | None = None
 
     def __init__(self, text: str) -> None:
         """Raises ValueError, whose text has no secrets."""
@@ -183,11 +188,11 @@ class Name:
         for part in url.split("::"):
             host = part.partition("://")[2].partition("/")[0].partition("?")[0]
             if syntax.fields(host.rpartition("@")[2]):
-                raise ValueError("{user} and {folder} cannot be in a host or a bucket; write them behind it")
+                raise ValueError("{user} and other fields cannot be in a host or a bucket, but behind it")
         for setting, _, value in () if is_fsspec else syntax.pairs(url.partition("?")[2]):
             if syntax.fields(value) and setting not in FILE_SETTINGS:
                 raise ValueError(
-                    f"{{user}} and {{folder}} can be in {', '.join(FILE_SETTINGS)} and in the path"
+                    f"{{user}} and other fields can be in {', '.join(FILE_SETTINGS)} and in the path"
                 )
 
 
@@ -226,6 +231,8 @@ def open_storage(text: str, key: str, opening: Opening | None = None) -> SFTPAbs
 def opened(name: Name, key: str, opening: Opening) -> SFTPAbstractServerStorage:
     """The same for a name that was taken apart."""
     what = name.place if name.scheme == CLASS else name.scheme
+    if name.values is not None:
+        opening = opening.with_values(name.values)
     try:
         return name.kind.opens(name, opening)
     except BadInput as error:
@@ -245,11 +252,15 @@ def opened(name: Name, key: str, opening: Opening) -> SFTPAbstractServerStorage:
         raise how(f"{key}: {what}: {reason_of(error)}") from None
 
 
-def in_site(text: str, place: str, opening: Opening) -> Name:
-    """The name of one of the storages of a site file. place: where it stands. Raises BadInput."""
-    name = parse(text, place, tuple(opening.values))
+def in_site(text: str, place: str, values: Mapping[str, str]) -> Name:
+    """The name of one of the storages of a site file. place: where it stands. values: of its fields.
+
+    Raises BadInput.
+    """
+    name = parse(text, place, tuple(values))
     if name.scheme == SITE:
         raise BadInput(f"{place}: a site file cannot name another")
+    name.values = values
     return name
 
 
@@ -372,39 +383,9 @@ def _class(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
 
 
 def _site(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
-    from pysftpserver.storages import sitefile
+    from pysftpserver.storages import sites
 
-    path = name.path(opening.values)
-    site = sitefile.read(path)
-    place = f"{path}: storage"
-    top = opening.opens(in_site(site.storage, place, opening), place, opening)
-    if not site.mounts:
-        return top
-    from pysftpserver.mountedstorage import SFTPServerMountedStorage
-
-    mounts = {os.fsencode(mount.path): _mount(mount, opening) for mount in site.mounts}
-    return SFTPServerMountedStorage(top, mounts, across=site.across)
-
-
-def _mount(mount: Mounted, opening: Opening) -> Any:
-    """A mount, whose storage is opened when it is needed. Raises BadInput for a name that cannot be meant."""
-    from pysftpserver.mountedstorage import Mount
-
-    name = in_site(mount.storage, mount.place, opening)
-    further = opening.values, opening.dress, opening.is_touched, opening.tell
-    opening = Opening(*further, waits=False, opens=opening.opens)
-
-    def open_it() -> SFTPAbstractServerStorage:
-        try:
-            return opening.opens(name, mount.place, opening)
-        except BadInput as error:
-            if opening.tell is not None:
-                opening.tell(error.message)
-            raise
-
-    uses_network = may_use_network(name, mount.place)
-    reads = name.files(opening.values) if name.kind.cannot is not None else None
-    return Mount(open_it, mount.read_only, uses_network=uses_network, reads=reads)
+    return sites.opened(name.path(opening.values), opening)
 
 
 CLASS, SITE = "module", "toml"  # the rows of names that do not begin with a word of their own
@@ -457,8 +438,8 @@ SCHEMES = {
     ),
     CLASS: Scheme("MODULE:CLASS [JSON]", "a class of yours, with its arguments", "", _class, None, ""),
     SITE: Scheme(
-        "FILE.toml", "a site file: several storages in one tree", "", _site, None,
-        "pysftpserver.storages.sitefile",
+        "FILE.toml", "a site file: storages in one tree, and who may do what there", "", _site, None,
+        "pysftpserver.site.opening",
     ),
 }  # fmt: skip
 FORMS = ", ".join(scheme.form for scheme in list(SCHEMES.values())[:-1]) + f" or {SCHEMES[SITE].form}"

@@ -6,47 +6,77 @@ What may not enter: opening storages, concrete storages.
 from __future__ import annotations
 
 from pysftpserver.failures import BadInput, missing, one_line
-from pysftpserver.storages.by_name import CLASS, SITE, Name, Opening, in_site, may_use_network
+from pysftpserver.storages.by_name import CLASS, SITE, Name, Opening, may_use_network
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Parts = list[tuple[str, Name]]
 
 
-def parts(name: Name, key: str, opening: Opening) -> list[tuple[str, Name]]:
+def parts(name: Name, key: str, opening: Opening, for_all: bool = False) -> Parts:
     """Every storage that a name leads to: itself, or what its site file names, each with its place there.
 
-    Raises BadInput.
+    for_all: those of other users as well. Raises BadInput.
     """
     if name.scheme != SITE:
         return [(key, name)]
-    from pysftpserver.storages import sitefile
+    from pysftpserver.storages import sites
 
     path = _filled(name, key, opening)
-    site = sitefile.read(path)
-    place = f"{path}: storage"
-    found = [(place, in_site(site.storage, place, opening))]
-    for mount in site.mounts:
-        found.append((mount.place, in_site(mount.storage, mount.place, opening)))
-        found[-1][1].is_read_only = mount.read_only
-    return found
+    site = sites.room().read(path)
+    top = sites.top_of(site, sites.room().who_of(site, opening.values))
+    return [top, *sites.mounted(path, opening, for_all)]
+
+
+def mounted(path: str, opening: Opening) -> Parts:
+    """Every storage that a site file mounts, each with its place there. Raises BadInput."""
+    from pysftpserver.storages import sites
+
+    return sites.mounted(path, opening)
 
 
 def _filled(name: Name, key: str, opening: Opening) -> str:
     try:
-        return name.path(opening.values)
+        return name.path(opening.values if name.values is None else name.values)
     except ValueError as error:
         raise BadInput(f"{key}: {error}") from None
 
 
 def directories(name: Name, key: str, opening: Opening) -> list[str]:
     """The directories of this host that clients cannot leave, and may change. Raises BadInput."""
-    names = parts(name, key, opening)
+    return directories_of(parts(name, key, opening), opening)
+
+
+def directories_of(names: Parts, opening: Opening) -> list[str]:
+    """The same for what parts() or mounted() gives."""
     return [_filled(part, place, opening) for place, part in names if part.scheme == "jail"]
 
 
 def files(name: Name, key: str, opening: Opening) -> list[str]:
     """The files of this host that a name leads to, and clients must not change. Raises BadInput."""
+    names = parts(name, key, opening)
+    if name.scheme != SITE:
+        return _files_of(names, opening)
+    return [*_of_site(_filled(name, key, opening)), *_files_of(names, opening)]
+
+
+def files_of_site(path: str, opening: Opening) -> list[str]:
+    """The same for a site file that is put over a storage."""
+    return [*_of_site(path), *_files_of(mounted(path, opening), opening)]
+
+
+def _of_site(path: str) -> list[str]:
+    from pysftpserver.storages import sites
+
+    state = sites.room().read(path).state
+    return [path, state] if state else [path]
+
+
+def _files_of(names: Parts, opening: Opening) -> list[str]:
     found = []
-    for place, part in [(key, name), *parts(name, key, opening)]:
+    for place, part in names:
         try:
-            found += part.files(opening.values)
+            found += part.files(opening.values if part.values is None else part.values)
         except ValueError as error:
             raise BadInput(f"{place}: {error}") from None
     return found
@@ -54,21 +84,44 @@ def files(name: Name, key: str, opening: Opening) -> list[str]:
 
 def uses_network(name: Name, key: str, opening: Opening) -> bool:
     """Whether storages with this name talk to other hosts, or may. Raises BadInput."""
-    return any(may_use_network(part, place) for place, part in parts(name, key, opening))
+    return use_network(parts(name, key, opening))
+
+
+def use_network(names: Parts) -> bool:
+    """The same for what parts() or mounted() gives."""
+    return any(may_use_network(part, place) for place, part in names)
 
 
 def prepare(name: Name, key: str, opening: Opening) -> None:
     """Import what storages with this name need, because a confined process cannot. Raises BadInput."""
+    names = parts(name, key, opening, for_all=True)
+    _import([(key, name), *names], len(names) > 1)
+    if name.scheme == SITE:
+        from pysftpserver.storages import sites
+
+        sites.room().load(sites.room().read(_filled(name, key, opening)))
+
+
+def prepare_site(path: str, key: str, opening: Opening) -> None:
+    """The same for a site file that is put over a storage."""
+    from pysftpserver.storages import sites
+
+    site = sites.read_to_put_over(path, key)
+    names = sites.mounted(path, opening, for_all=True)
+    _import(names, bool(names))
+    sites.room().load(site)
+
+
+def _import(names: Parts, are_several: bool) -> None:
     import pkgutil
 
     from pysftpserver.storages.classes import named
 
-    names = parts(name, key, opening)
     for place, part in names:
         if part.scheme == CLASS:
             named(part.place, place)
-    modules = {part.kind.module: part.kind.extra for _, part in [(key, name), *names]}
-    if len(names) > 1:
+    modules = {part.kind.module: part.kind.extra for _, part in names}
+    if are_several:
         modules["pysftpserver.mountedstorage"] = ""
     for module, extra in modules.items():
         try:

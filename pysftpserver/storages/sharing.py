@@ -61,6 +61,27 @@ class Storages:
         except ValueError as error:
             raise BadInput(f"{key}: {error}") from None
 
+    def under_site(
+        self, path: str, key: str, storage: SFTPAbstractServerStorage, values: Mapping[str, str] = NOBODY
+    ) -> SFTPAbstractServerStorage:
+        """A storage with what a site file mounts and asks for."""
+        from pysftpserver.storages import sites
+
+        opening = Opening(values, self._dress, tell=self._tell, opens=self._opened)
+        return sites.put_over(path, key, storage, opening)
+
+    def check_site(self, path: str, key: str) -> None:
+        """Raise for a site file that cannot be put over a storage, and import what it needs."""
+        reach.prepare_site(path, key, Opening({"user": "user", "folder": "folder"}))
+
+    def site_uses_network(self, path: str, values: Mapping[str, str]) -> bool:
+        """Whether something that it mounts talks to other hosts, or may."""
+        return reach.use_network(reach.mounted(path, Opening(values)))
+
+    def site_directories(self, path: str, values: Mapping[str, str]) -> list[str]:
+        """The directories of this host that are jails in what it mounts."""
+        return reach.directories_of(reach.mounted(path, Opening(values)), Opening(values))
+
     def check(self, text: str, key: str, *known: str) -> None:
         """Raise for a name that cannot be meant, or whose class is missing; open nothing.
 

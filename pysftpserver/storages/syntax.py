@@ -1,9 +1,9 @@
 """The text of a storage's name: taking it apart, and filling in who is there.
 
-`{user}` and `{folder}` in a name stand for the user of a session. They are filled in after the name was taken
-apart, and as what the part is: a value is never a separator, a setting or another argument, and never leaves
-the directory that it names. What may not enter: which storages there are, files.
-Facts: RFC 3986 on URLs; path_resolution(7).
+`{user}`, `{folder}` and `{group}` in a name stand for the user of a session. They are filled in after the
+name was taken apart, and as what the part is: a value is never a separator, a setting or another argument,
+and never leaves the directory that it names. What may not enter: which storages there are, files. Facts: RFC
+3986 on URLs; path_resolution(7).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
-FIELDS = ("user", "folder")
+FIELDS = ("user", "folder", "group")
 OLDER = {"name": "user"}  # in the arguments of classes
 LONGEST_VALUE = 255  # bytes, as a file's name
 
@@ -48,7 +48,7 @@ def check_braces(text: str) -> None:
         if "{" in literal or "}" in literal:
             inside = literal.partition("{")[2].partition("}")[0]
             shown = "{" + inside + "}" if inside.isidentifier() else "a brace"
-            raise ValueError(f"{shown}: only {{user}} and {{folder}} may be in braces")
+            raise ValueError(f"{shown}: only {{user}}, {{folder}} and {{group}} may be in braces")
 
 
 def value_of(field: str, values: Mapping[str, str], *, is_in_url: bool = False) -> str:

@@ -325,7 +325,7 @@ class Here:
         self.users.add(USER, crypto.public_pem(self.user_key.public_key()).decode(), None)
         self.values = ServerSettings(port=0, **given)
         storage = SFTPServerStorage(bytes(place))
-        self.application = Application(self.values, self.key, self.users, lambda user: storage)
+        self.application = Application(self.values, self.key, self.users, lambda *_: storage)
         self.server: Server | None = None
         self.port = 0
 

@@ -59,7 +59,7 @@ class Ends(Case):
     def assert_breaks_off(self, name: str, stop_at: int) -> None:
         here, peer, session = self.logged_in()
         (here.place / "long").write_bytes(bytes(300_000))
-        storage = here.application._routes._open_storage("tester")
+        storage = here.application._routes._open_storage("tester", "127.0.0.1")
         read, count = getattr(storage, name), 0
 
         def stopping(*arguments: Any) -> Any:
@@ -74,7 +74,7 @@ class Ends(Case):
 
     def test_so_is_a_listing(self) -> None:
         here, peer, session = self.logged_in()
-        storage = here.application._routes._open_storage("tester")
+        storage = here.application._routes._open_storage("tester", "127.0.0.1")
 
         def entries(path: bytes) -> Iterator[Any]:
             yield from [*storage.__class__.opendir(storage, path)][:1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from typing import Any
@@ -136,6 +137,27 @@ class WhatRecordsMayName(Storing):
         (self.place / "site.toml").write_text(f'storage = "jail:{self.place}/{{folder}}"\n')
         self.assertEqual(self.names(storages, self.user(storage=f"{self.place}/site.toml")), [b"of-alice"])
         self.assertIn("not listed", self.refused(storages, self.user(storage="plain:/")))
+
+    def test_a_site_file_is_put_over_what_users_have(self) -> None:
+        for name, hidden in (("all", "of-alice"), ("own", "nothing")):
+            (self.place / f"{name}.toml").write_text(
+                f'hidden = "/{hidden}"\n[[mount]]\npath = "/m"\nstorage = "jail:{self.place}/al"\n'
+            )
+        everybody, own = (
+            f"{self.place}/all.toml",
+            dataclasses.replace(self.user(), site=f"{self.place}/own.toml"),
+        )
+        storages = self.storages(site=everybody, storage_schemes=("jail", "toml"))
+        self.assertEqual(self.names(storages, self.user()), [b"m"])
+        self.assertEqual(self.names(storages, self.user(storage=f"jail:{self.place}/al")), [b"m", b"of-al"])
+        self.assertEqual(self.names(storages, own), [b"m", b"of-alice"])
+        for user in (own, self.user()):
+            self.assertFalse(storages.is_directory(user))
+            self.assertFalse(storages.is_remote(user))
+        self.assertIn("site.toml: toml is not listed in", self.refused(self.storages(site=everybody),
+                      dataclasses.replace(own, site="/site.toml")))  # fmt: skip
+        with self.assertRaisesRegex(BadInput, "site: /nowhere.toml: no such file"):
+            self.storages(site="/nowhere.toml")
 
     def test_the_older_spelling_of_gridfs_is_a_part_of_the_settings_database(self) -> None:
         class Whole:

@@ -1,4 +1,4 @@
-"""Site files: what they may say, and several storages that are opened as one by name."""
+"""Site files as names of storages: several storages that are opened as one."""
 
 from __future__ import annotations
 
@@ -6,52 +6,13 @@ import os
 
 from pysftpserver.failures import BadInput
 from pysftpserver.mountedstorage import SFTPServerMountedStorage
-from pysftpserver.storages import by_name, reach, sitefile
+from pysftpserver.site import file
+from pysftpserver.storages import by_name, reach, sites
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.support.cases import InAPlace
 
-MOUNT = '[[mount]]\npath = "/a"\nstorage = "jail:/srv"\n'
-
 
 class What(InAPlace):
-    def refused(self, text: str) -> str:
-        with self.assertRaises(BadInput) as raised:
-            sitefile.parse(text, "s.toml")
-        return raised.exception.message
-
-    def test_what_it_says(self) -> None:
-        site = sitefile.parse(f'storage = "jail:/x"\nacross = "copy"\n{MOUNT}read_only = true\n', "s.toml")
-        (mount,) = site.mounts
-        self.assertEqual((site.storage, site.across), ("jail:/x", "copy"))
-        self.assertEqual((mount.path, mount.storage, mount.read_only), ("/a", "jail:/srv", True))
-        self.assertEqual(mount.place, "s.toml: line 5: storage")
-
-    def test_mistakes_are_named_with_file_line_and_key(self) -> None:
-        top = 'storage = "jail:/x"\n'
-        for text, words in (
-            ("", "s.toml: storage: missing"),
-            ("storage = 1\n", "s.toml: line 1: storage: write a text"),
-            ("storage = \n", "s.toml: Invalid value (at line 1, column 11)"),
-            (f"{top}\nquota = 1\n", "s.toml: line 3: quota: unknown key; known are storage, mount, across"),
-            (f"{top}[[rule]]\n", "s.toml: line 2: rule: unknown key"),
-            (f"{top}[mount]\n", "s.toml: line 2: mount: write tables"),
-            (f'{top}across = "move"\n', "s.toml: line 2: across: write"),
-            (f'{top}[[mount]]\nstorage = "jail:/a"\n', "s.toml: mount 1: path: missing"),
-            (
-                f"{top}{MOUNT}ro = true\n",
-                "line 5: ro: unknown key; known are path, storage, read_only",
-            ),
-            (f'{top}{MOUNT}read_only = "yes"\n', "s.toml: line 5: read_only: write true or false"),
-            (f"{top}{MOUNT}{MOUNT}", "s.toml: line 6: path: /a is mounted twice"),
-            (
-                f'{top}{MOUNT}[[mount]]\npath = "/a/../b"\nstorage = "x"\n',
-                "line 6: path: write an abs",
-            ),
-            (f'{top}[[mount]]\npath = "/"\nstorage = "x"\n', "s.toml: line 3: path: write an absolute path"),
-        ):
-            with self.subTest(text):
-                self.assertIn(words, self.refused(text))
-
     def write(self, text: str, mode: int = 0o644) -> str:
         path = self.place / "site.toml"
         path.write_text(text)
@@ -60,9 +21,9 @@ class What(InAPlace):
 
     def test_a_file_that_everybody_may_write_is_refused(self) -> None:
         with self.assertRaisesRegex(BadInput, "everybody may write it; run chmod o-w"):
-            sitefile.read(self.write("", 0o646))
+            file.read(self.write("", 0o646))
         with self.assertRaisesRegex(BadInput, "not a regular file"):
-            sitefile.read(os.devnull)
+            file.read(os.devnull)
 
     def test_its_storages_are_one_tree_with_their_fields_filled_in(self) -> None:
         for name in ("top/al", "shared/al"):
@@ -96,7 +57,7 @@ class What(InAPlace):
         for text, words in (
             (
                 'storage = "jail:/srv/{user}"\n',
-                r"^NAME: .*/site\.toml: storage: \{user\}: no user is known",
+                r"^NAME: .*/site\.toml: line 1: storage: \{user\}: no user is known",
             ),
             (f'{top}[[mount]]\npath = "/a"\nstorage = "/srv"\n', r"line 4: storage: /srv: unknown storage"),
             (f'{top}[[mount]]\npath = "/a"\nstorage = "b.toml"\n', r"line 4: storage: a site file cannot"),
@@ -104,3 +65,38 @@ class What(InAPlace):
         ):
             with self.subTest(text), self.assertRaisesRegex(BadInput, words):
                 by_name.open_storage(self.write(text), "NAME")
+
+    def test_a_mount_may_be_for_some_users_and_one_for_each_of_their_groups(self) -> None:
+        for name in ("a", "b", "staff"):
+            (self.place / name).mkdir()
+        site = self.write(
+            f'storage = "jail:{self.place}"\n[group]\na = ["al", "bo"]\nb = ["al"]\n'
+            f'[[mount]]\npath = "/of/{{group}}"\nstorage = "jail:{self.place}/{{group}}"\n'
+            f'[[mount]]\npath = "/staff"\nstorage = "jail:{self.place}/staff"\nusers = ["a*"]\n'
+        )
+        for user, mounts in (("al", [b"/of/a", b"/of/b", b"/staff"]), ("bo", [b"/of/a"]), ("cy", [])):
+            opening = by_name.Opening({"user": user})
+            storage = by_name.open_storage(site, "NAME", opening)
+            for path in (b"/of/a", b"/of/b"):
+                if path in mounts:
+                    self.assertEqual(storage.realpath(path + b"/x"), path + b"/x")
+                    storage.mkdir(path + b"/" + user.encode(), 0o755)
+                    self.assertTrue((self.place / path[-1:].decode() / user).is_dir())
+                else:
+                    self.assertRaises(FileNotFoundError, storage.stat, path)
+            self.assertEqual(isinstance(storage, SFTPServerMountedStorage), bool(mounts))
+            names = reach.parts(by_name.parse(site, "NAME"), "NAME", opening)
+            self.assertEqual(len(names), 1 + len(mounts))
+            self.assertTrue(all(os.path.isdir(path) for path in reach.directories(
+                by_name.parse(site, "NAME"), "NAME", opening)))  # fmt: skip
+
+    def test_a_storage_can_be_put_under_a_site(self) -> None:
+        (self.place / "m").mkdir()
+        jail = SFTPServerVirtualChroot(self.place)
+        mount = f'[[mount]]\npath = "/s"\nstorage = "jail:{self.place}/m"\n'
+        storage = sites.put_over(self.write(mount), "--site", jail, by_name.Opening())
+        self.assertEqual(storage.realpath(b"/s/x"), b"/s/x")
+        with self.assertRaisesRegex(BadInput, "line 1: storage: there is another storage already"):
+            sites.put_over(self.write(f'storage = "plain:"\n{mount}'), "--site", jail, by_name.Opening())
+        with self.assertRaisesRegex(BadInput, "storage: missing"):
+            by_name.open_storage(self.write(mount), "NAME")

@@ -170,7 +170,7 @@ class Names(unittest.TestCase):
             "x}.toml",
         ):
             with self.subTest(text):
-                self.assertIn("only {user} and {folder} may be in braces", self.refused(text))
+                self.assertIn("only {user}, {folder} and {group} may be in braces", self.refused(text))
         for text in ("s3://b-{user}/x", "sftp://me@{folder}.example.com/", "fsspec:zip://a::ftp://{user}/"):
             with self.subTest(text):
                 self.assertIn("cannot be in a host or a bucket", self.refused(text))

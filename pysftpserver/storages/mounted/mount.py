@@ -9,7 +9,12 @@ import errno
 import time
 from _thread import allocate_lock  # threading would be most of the import
 
-from pysftpserver.abstractstorage import SFTPAbstractServerStorage, moves_by_descriptor, moves_by_promise
+from pysftpserver.abstractstorage import (
+    SFTPAbstractServerStorage,
+    check_no_links,
+    moves_by_descriptor,
+    moves_by_promise,
+)
 from pysftpserver.failures import show
 from pysftpserver.host import connecting
 from pysftpserver.pysftpexceptions import (
@@ -43,7 +48,8 @@ class Mount:
     function opens, whether it talks to other hosts; None: it may. reads: paths of what such a function reads
     on this host, besides what connecting takes, for a sandbox that is entered while the storage is away;
     None: that is not known, and then files are not confined. The tree sets point, the path where it is
-    mounted, and is_parent, whether other storages are mounted below that.
+    mounted, is_parent, whether other storages are mounted below that, and refuses_links, whether paths with
+    links fail.
     """
 
     def __init__(
@@ -58,6 +64,7 @@ class Mount:
         self._reads = reads
         self.point = b"/"
         self.is_parent = False
+        self.refuses_links = False
         self.pause = PAUSE
         self.opened: SFTPAbstractServerStorage | None = None
         self._opener: Opener | None = None
@@ -125,8 +132,8 @@ class Mount:
             return self.opened
 
     def prepare(self) -> None:
-        """Tell a storage that is open and has others below it that the tree resolves links."""
-        if self.is_parent and self.opened is not None:
+        """Tell a storage that is open and has others below it, or refuses links, who resolves them."""
+        if (self.is_parent or self.refuses_links) and self.opened is not None:
             refuse_links = getattr(self.opened, "refuse_links", None)
             if refuse_links is not None:
                 refuse_links()
@@ -137,6 +144,11 @@ class Mount:
     def _note(self, failure: BaseException) -> None:
         self._failure = failure
         self._retry_at = time.monotonic() + self.pause
+
+    def check_no_links(self, path: bytes, follow: bool) -> None:
+        """Raises OSError(ELOOP) for a path with a link, where the storage does not see to that itself."""
+        if not hasattr(self.storage(), "refuse_links"):
+            check_no_links(self.storage(), path, follow)
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of the storage. Raises what that raises, and SFTPUnavailable while it is away."""

@@ -143,7 +143,9 @@ class Tree:
             return node.mount, node.inner, node
         inner = _join(node.inner, b"/".join(names))
         tail = {b"": b"/", b".": b"/."}.get(parts[-1], b"")
-        if node.mount.is_parent:
+        if node.mount.refuses_links:
+            node.mount.check_no_links(inner, follow or tail != b"")
+        elif node.mount.is_parent:
             inner = self._canonical(node.mount, inner, follow)
         return node.mount, inner + tail, None
 

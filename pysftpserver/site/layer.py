@@ -1,0 +1,148 @@
+"""A storage in front of another: what all layers of a site are made of.
+
+A layer hands every call on to the storage below it and passes its handles through as they are, so a layer
+that does not look at content costs nothing on READ and WRITE: the descriptor of a real file, views of a
+buffer and promises go past it. Subclasses override what they have something to say about. What may not enter:
+rules, ledgers, concrete storages.
+"""
+
+from __future__ import annotations
+
+from pysftpserver.abstractstorage import (
+    SFTPAbstractServerStorage,
+    known_checksum,
+    moves_by_descriptor,
+    moves_by_promise,
+    overrides,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pysftpserver.abstractstorage import Promise
+
+#: What a layer's class has, and the class of a storage may not have.
+METHODS = [name for name in vars(SFTPAbstractServerStorage) if not name.startswith("_")]
+
+
+class _HandedOn:
+    """A method, or another attribute, of a layer that is the one of the storage below."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, layer: Layer | None, owner: type) -> Any:
+        return self if layer is None else getattr(layer.below, self._name)
+
+
+def _handed_on() -> Any:
+    return _HandedOn()
+
+
+class Layer(SFTPAbstractServerStorage):
+    """A storage that is the one below it, as far as its subclass does not say otherwise.
+
+    below: that storage. What subclasses have to know:
+
+    - One that overrides close() overrides abandon() as well, and one with stat() perhaps lstat() and fstat():
+    no method here calls another. - One that overrides read() or write() is bypassed neither by descriptors
+    nor by promises, and slow. One that only has to see what is written overrides write(), check_write(),
+    promise_write(), and fileno() by `fileno = Layer.fileno`. - copy_range() and check_write() are asked
+    before a copy moves content without write().
+    """
+
+    def __init__(self, below: SFTPAbstractServerStorage) -> None:
+        self.below = below
+        self._moves_by_descriptor = all(moves_by_descriptor(below, name) for name in ("read", "write"))
+        self._promises = {name: moves_by_promise(below, name) for name in ("read", "write")}
+
+    # --- what the storage is ------------------------------------------------------------------------
+
+    @property
+    def home(self) -> bytes | None:
+        return self.below.home
+
+    @home.setter
+    def home(self, home: bytes | None) -> None:
+        self.below.home = home
+
+    @property
+    def ends_session(self) -> bool:
+        """As some storages have it; hasattr() tells which."""
+        return self.below.ends_session  # type: ignore[attr-defined, no-any-return]
+
+    @ends_session.setter
+    def ends_session(self, ends: bool) -> None:
+        self.below.ends_session = ends  # type: ignore[attr-defined]
+
+    @property
+    def lacks(self) -> frozenset[str]:  # type: ignore[override]
+        """What the storage below lacks, or has no method for: a layer's class has all methods."""
+        needs = (*METHODS, "rename(replace)")
+        return self.below.lacks.union(need for need in needs if not overrides(type(self.below), need))
+
+    uses_network = _handed_on()
+    window = _handed_on()
+    territory = _handed_on()
+    reads = _handed_on()
+    release = _handed_on()
+    check_root = _handed_on()
+
+    # What some storages have. hasattr() tells which.
+    label = _handed_on()
+    gc = _handed_on()
+    close_client = _handed_on()
+    refuse_links = _handed_on()
+
+    # --- what it does -------------------------------------------------------------------------------
+
+    realpath = _handed_on()
+    userhome = _handed_on()
+    username = _handed_on()
+    groupname = _handed_on()
+    stat = _handed_on()
+    lstat = _handed_on()
+    fstat = _handed_on()
+    setstat = _handed_on()
+    lsetstat = _handed_on()
+    fsetstat = _handed_on()
+    opendir = _handed_on()
+    mkdir = _handed_on()
+    rmdir = _handed_on()
+    open = _handed_on()
+    read = _handed_on()
+    write = _handed_on()
+    check_write = _handed_on()
+    copy_range = _handed_on()
+    close = _handed_on()
+    abandon = _handed_on()
+    spoil = _handed_on()
+    fsync = _handed_on()
+    sync_directory = _handed_on()
+    rm = _handed_on()
+    rename = _handed_on()
+    symlink = _handed_on()
+    readlink = _handed_on()
+    link = _handed_on()
+    statvfs = _handed_on()
+    fstatvfs = _handed_on()
+
+    def checksum(self, path: bytes, algorithm: str) -> bytes | None:
+        return known_checksum(self.below, path, algorithm)
+
+    def fileno(self, handle: Any) -> int | None:
+        return self.below.fileno(handle) if self._moves_by_descriptor else None
+
+    def promise_read(self, handle: Any, off: int, size: int) -> Promise | None:
+        return self.below.promise_read(handle, off, size) if self._promises["read"] else None
+
+    def promise_write(self, handle: Any, off: int, chunk: bytes | memoryview) -> Promise | None:
+        return self.below.promise_write(handle, off, chunk) if self._promises["write"] else None
+
+
+def bottom(storage: SFTPAbstractServerStorage) -> SFTPAbstractServerStorage:
+    """The storage below all layers."""
+    while isinstance(storage, Layer):
+        storage = storage.below
+    return storage

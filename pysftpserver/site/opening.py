@@ -1,0 +1,68 @@
+"""Opens a storage under a site: puts the layers in front of it that the site file asks for.
+
+What may not enter: how storages are opened by their names, what a layer does.
+"""
+
+from __future__ import annotations
+
+from pysftpserver.site import file
+from pysftpserver.site.file import Site
+from pysftpserver.site.who import Who, groups_of, is_meant, of_values
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.site.file import Entry
+
+__all__ = ["Site", "Who", "layered", "load", "mounts_of", "read", "who_of"]
+
+read = file.read
+
+
+def who_of(site: Site, values: Mapping[str, str]) -> Who:
+    """Who a session is for. values: user, folder, address and session, as far as the door knows them."""
+    return of_values(values, groups_of(values.get("user"), site.groups))
+
+
+def mounts_of(site: Site, who: Who, for_all: bool = False) -> list[tuple[str, Entry, dict[str, str]]]:
+    """The mounts that somebody has: where each is, what the file says of it, and the fields in its name.
+
+    for_all: those of other users as well, with somebody's fields.
+    """
+    found = []
+    for mount in site.mounts:
+        if for_all:
+            found.append((mount.path, mount, {**who.values, "group": "group"}))
+        elif is_meant(who, mount.users, mount.groups):
+            for group in who.groups if "{group}" in mount.path else who.groups[:1] or (None,):
+                fields = who.values if group is None else {**who.values, "group": group}
+                path = mount.path if group is None else mount.path.replace("{group}", group)
+                found.append((path, mount, fields))
+    return found
+
+
+def load(site: Site) -> None:
+    """Import what the layers of a site need, because a confined process cannot."""
+    import pysftpserver.site.guard
+    import pysftpserver.site.largest  # noqa: F401
+
+
+def layered(storage: SFTPAbstractServerStorage, site: Site, who: Who) -> SFTPAbstractServerStorage:
+    """A storage behind the layers that a site file asks for; with none of their tables, the storage itself.
+
+    Each layer is made with (below, site, who), from the one next to the storage to the one that clients ask:
+    quotas, gates, events, rules. The last is there for all of them, because it hands canonical paths down.
+    Raises BadInput, Unavailable.
+    """
+    if any((site.rules, site.hidden, site.names, site.gates, site.quotas, site.events)):
+        if site.names is not None and site.names.largest is not None:
+            from pysftpserver.site.largest import LargestLayer
+
+            storage = LargestLayer(storage, site.names.largest)
+        from pysftpserver.site.guard import RulesLayer
+        from pysftpserver.site.rules import NameRules, Rules
+
+        storage = RulesLayer(storage, Rules(site, who), NameRules(site.names))
+    return storage
