@@ -26,7 +26,7 @@ from pysftpserver.failures import BadInput, one_line, reason_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
 FILE, LOCKS, WAKE = "ledger.sqlite", "ledger.locks", "ledger.wake"
@@ -38,10 +38,13 @@ TURN, DELIVERER, NAMES, SESSIONS = 0, 1, 1 << 32, 1 << 40
 NORMAL, FULL = 1, 2  # of PRAGMA synchronous: safe from a crash of the process, and from one of the machine
 TABLES = """
 CREATE TABLE session (id INTEGER PRIMARY KEY AUTOINCREMENT, who TEXT NOT NULL);
-CREATE TABLE account (name TEXT PRIMARY KEY, bytes INTEGER NOT NULL, files INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE account (
+    name TEXT NOT NULL, place TEXT NOT NULL, bytes INTEGER NOT NULL, files INTEGER NOT NULL,
+    PRIMARY KEY (name, place)
+) WITHOUT ROWID;
 CREATE TABLE change (
-    id INTEGER PRIMARY KEY, account TEXT NOT NULL, session INTEGER NOT NULL, kind TEXT NOT NULL,
-    path BLOB NOT NULL, witness BLOB NOT NULL, key BLOB NOT NULL,
+    id INTEGER PRIMARY KEY, account TEXT NOT NULL, place TEXT NOT NULL, session INTEGER NOT NULL,
+    kind TEXT NOT NULL, path BLOB NOT NULL, witness BLOB NOT NULL, key BLOB NOT NULL, own BLOB NOT NULL,
     base INTEGER NOT NULL, had INTEGER NOT NULL, bytes INTEGER NOT NULL, files INTEGER NOT NULL
 );
 CREATE INDEX change_of_account ON change (account);
@@ -163,13 +166,13 @@ class Ledger:
     # --- locks ------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def holding(self, *names: bytes, shared: bytes = b"") -> Iterator[None]:
-        """A context in which no other session holds any of the names. shared: one that others may share."""
+    def holding(self, names: Iterable[bytes], shared: Iterable[bytes] = ()) -> Iterator[None]:
+        """A context in which no other session holds any of the names. shared: those that others may share."""
+        places = {NAMES + crc32(name): True for name in shared}
+        places |= {NAMES + crc32(name): False for name in names}
         with self._mutex, contextlib.ExitStack() as stack:
-            if shared:
-                stack.enter_context(self._lock(NAMES + crc32(shared), shared=True))
-            for place in sorted({NAMES + crc32(name) for name in names} - {NAMES + crc32(shared)}):
-                stack.enter_context(self._lock(place))
+            for place in sorted(places):  # everybody in this order
+                stack.enter_context(self._lock(place, places[place]))
             yield
 
     @contextlib.contextmanager

@@ -47,7 +47,7 @@ class TheLedger(LedgerCase):
     def test_what_a_transaction_raises_in_is_undone(self):
         ledger = self.ledger()
         with ledger.changing() as database:
-            database.execute("INSERT INTO account VALUES ('a', 1, 1)")
+            database.execute("INSERT INTO account VALUES ('a', '', 1, 1)")
         with self.assertRaises(ZeroDivisionError), ledger.changing() as database:
             database.execute("UPDATE account SET bytes = 7")
             raise ZeroDivisionError
@@ -70,10 +70,10 @@ class TheLedger(LedgerCase):
         order = []
 
         def wait() -> None:
-            with second.holding(b"alice"):
+            with second.holding([b"alice"]):
                 order.append("second")
 
-        with first.holding(b"alice"):
+        with first.holding([b"alice"]):
             thread = threading.Thread(target=wait)
             thread.start()
             with second._lock(0):  # other locks are free
@@ -83,9 +83,9 @@ class TheLedger(LedgerCase):
 
     def test_a_killed_process_holds_nothing(self):
         ledger = self.ledger()
-        process = self.child(lambda other: other.holding(b"alice").__enter__())
+        process = self.child(lambda other: other.holding([b"alice"]).__enter__())
         self.kill(process)
-        with ledger.holding(b"alice"):
+        with ledger.holding([b"alice"]):
             pass
 
     def test_there_is_one_deliverer_at_a_time(self):
@@ -104,7 +104,7 @@ class TheLedger(LedgerCase):
             for number in range(300):  # enough for checkpoints of the log of writes
                 with other.changing(durable=not number % 100) as database:
                     name = f"{read_only}{number}"
-                    database.execute("INSERT INTO account VALUES (?, 1, zeroblob(10000))", (name,))
+                    database.execute("INSERT INTO account VALUES (?, '', 1, zeroblob(10000))", (name,))
             other.wake()
 
         for read_only in (False, True):
@@ -131,7 +131,7 @@ class TheLedger(LedgerCase):
             other.wake()
 
         with self.ledger().changing() as database:
-            database.execute("INSERT INTO account VALUES ('a', 0, 0)")
+            database.execute("INSERT INTO account VALUES ('a', '', 0, 0)")
         processes = []
         for _ in range(4):
             process = os.fork()
