@@ -8,7 +8,6 @@ enter: receivers' protocols, SQL, concrete storages.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import select
 import threading
@@ -16,6 +15,7 @@ import time
 
 from pysftpserver.failures import BadInput, one_line, reason_of
 from pysftpserver.pysftpexceptions import SFTPException, SFTPNotFound
+from pysftpserver.site.events import digest
 from pysftpserver.site.receivers import Refused, raw
 from pysftpserver.site.spool import Spool
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.site.ledger import Ledger
-    from pysftpserver.site.receivers import Receiver
+    from pysftpserver.site.events import digest
+from pysftpserver.site.receivers import Receiver
     from pysftpserver.site.spool import Delivery
 
     Open = Callable[[dict[str, Any]], SFTPAbstractServerStorage]
 
 LOOK_AGAIN = 5.0  # seconds between two looks for sessions that have ended
-PIECE = 1 << 20  # bytes read at once
 
 
 class Deliverer:
@@ -183,17 +183,3 @@ def _is_there(storage: SFTPAbstractServerStorage, path: bytes) -> bool:
     except (SFTPNotFound, FileNotFoundError, NotADirectoryError):
         return False
     return True
-
-
-def digest(storage: SFTPAbstractServerStorage, path: bytes) -> str:
-    """The SHA-256 of a file, in hexadecimal. Raises what the storage does."""
-    total = hashlib.sha256()
-    handle = storage.open(path, os.O_RDONLY, 0)
-    try:
-        offset = 0
-        while data := storage.read(handle, offset, PIECE):
-            total.update(data)
-            offset += len(data)
-    finally:
-        storage.close(handle)
-    return total.hexdigest()

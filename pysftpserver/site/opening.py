@@ -45,6 +45,8 @@ def mounts_of(site: Site, who: Who, for_all: bool = False) -> list[tuple[str, En
 
 def load(site: Site) -> None:
     """Import what the layers of a site need, because a confined process cannot."""
+    if site.quotas or site.events:
+        import pysftpserver.site.state  # noqa: F401
     import pysftpserver.site.guard
     import pysftpserver.site.largest  # noqa: F401
 

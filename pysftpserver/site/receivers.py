@@ -18,10 +18,33 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from pysftpserver.site.file import Entry
+
 PATIENCE = 30.0  # seconds for a receiver to take one event
 FIELDS = ("event", "path", "target", "size", "bytes", "sha256", "user", "group", "address", "session", "time")
 LONGEST_ANSWER = 4096  # bytes
 SOCKET_ANSWER = {"ok": True}
+
+
+def receivers_of(entry: Entry) -> list[Receiver]:
+    """The receivers of a table of a site file. Raises BadInput."""
+    from pysftpserver.host.wholefiles import first_line
+
+    found: list[Receiver] = []
+    if entry.run is not None:
+        found.append(Program(entry.run, entry.timeout))
+    if entry.post is not None:
+        key = None if entry.secret is None else first_line(entry.secret, entry.at("secret")).encode()
+        found.append(Web(entry.post, key, entry.timeout))
+    if entry.socket is not None:
+        found.append(LocalSocket(entry.socket, entry.timeout))
+    return found
+
+
+def names_of(entry: Entry) -> list[str]:
+    """Their names, without what only the deliverer may read."""
+    named = (("run", entry.run and json.dumps(list(entry.run))), ("post", entry.post), ("socket", entry.socket))
+    return [f"{kind} {value}" for kind, value in named if value]
 
 
 class Refused(Exception):
