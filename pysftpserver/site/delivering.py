@@ -13,9 +13,9 @@ import select
 import threading
 import time
 
-from pysftpserver.failures import BadInput, one_line, reason_of
+from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
 from pysftpserver.pysftpexceptions import SFTPException, SFTPNotFound
-from pysftpserver.site.events import digest
+from pysftpserver.site.events import digest, timestamp
 from pysftpserver.site.receivers import Refused, raw
 from pysftpserver.site.spool import Spool
 
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.site.ledger import Ledger
-    from pysftpserver.site.events import digest
-from pysftpserver.site.receivers import Receiver
+    from pysftpserver.site.receivers import Receiver
     from pysftpserver.site.spool import Delivery
 
     Open = Callable[[dict[str, Any]], SFTPAbstractServerStorage]
@@ -55,6 +54,7 @@ class Deliverer:
         self._open, self._tell = open_storage, tell
         self._news = [threading.Event() for _ in self._receivers]
         self._stops = False
+        self.was_stopped = False  # by stop(), and not because nothing was left to do
         self._put_off: dict[int, float] = {}  # intents that cannot be settled now: when to try again
 
     def run(self, until_idle: bool = False) -> None:
@@ -73,12 +73,15 @@ class Deliverer:
                 self._settle()
                 for news in self._news:
                     news.set()
-                if until_idle and self._is_idle():
+                if until_idle and not self.has_work():
                     break
                 if poll.poll(LOOK_AGAIN * 1000):
                     os.read(self._ledger.fileno(), 4096)
         finally:
-            self.stop()
+            self.was_stopped = self._stops
+            self._stops = True
+            for news in self._news:
+                news.set()
             for thread in threads:
                 thread.join()
 
@@ -86,13 +89,12 @@ class Deliverer:
         """Make run() return when the deliveries under way have ended. May be called by a signal handler."""
         self._stops = True
         self._ledger.wake()
-        for news in self._news:
-            news.set()
 
-    def _is_idle(self) -> bool:
+    def has_work(self) -> bool:
+        """Whether a session runs, or something waits."""
         rows = self._ledger.ask("SELECT id FROM session")
-        is_quiet = not any(self._ledger.is_running(number) for (number,) in rows)
-        return is_quiet and self._spool.next_due() is None and not self._spool.intents()
+        runs = any(self._ledger.is_running(number) for (number,) in rows)
+        return runs or self._spool.next_due() is not None or bool(self._spool.intents())
 
     # --- deliveries -------------------------------------------------------------------------------
 
@@ -132,16 +134,21 @@ class Deliverer:
         for seq, session, event in self._spool.intents():
             if self._put_off.get(seq, 0) > time.monotonic():
                 continue
+            if event["event"] == "logout":
+                self._spool.come_last(seq, {**event, "time": timestamp()})
+                continue
             try:
                 has_happened = self._has_happened(session, event)
                 if has_happened is None and not self._spool.has_later(seq):
                     has_happened = False
-            except (BadInput, SFTPException, OSError) as error:
+            except (Unavailable, SFTPException, OSError) as error:
                 if seq not in self._put_off:
                     words = error.message if isinstance(error, BadInput) else reason_of(error)
                     self._tell(f"event {seq}: cannot look whether it has happened: {one_line(words)}")
                 self._put_off[seq] = time.monotonic() + LOOK_AGAIN * 6
                 continue
+            except BadInput:  # the door has opened the storage, and no site file names it
+                has_happened = None
             self._put_off.pop(seq, None)
             if has_happened is False:
                 self._spool.forget(seq)
@@ -151,8 +158,6 @@ class Deliverer:
 
     def _has_happened(self, session: int, event: dict[str, Any]) -> bool | None:
         """Whether an intent was carried out; None: not that one could see, but others may have undone it."""
-        if event["event"] == "logout":
-            return True
         storage = self._open(self._ledger.who(session))
         try:
             return _is_seen(storage, event)

@@ -1,9 +1,9 @@
 """Events: a layer that writes down what clients do, for the receivers that want to know of it.
 
-What changes the storage is written down before it happens, so a killed session leaves no change that nobody is
-told of; the deliverer does the rest. The digest of an upload is made while it streams, and by reading the file
-again only if it came in another order. A session without a wish for an event pays nothing for it. What may not
-enter: SQL, receivers' protocols.
+What changes the storage is written down before it happens, so a killed session leaves no change that nobody
+is told of; the deliverer does the rest. The digest of an upload is made while it streams, and by reading the
+file again only if it came in another order. A session without a wish for an event pays nothing for it. What
+may not enter: SQL, receivers' protocols.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pysftpserver.uploads.temporary import is_temporary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from pysftpserver.abstractstorage import Promise, SFTPAbstractServerStorage
@@ -73,8 +73,10 @@ class _AtFirst(_HandedOn):
 
 
 class EventsLayer(Layer):
-    """Writes events down. ledger: with a session. wishes: of all receivers; there may be none. place: the same
-    for all sessions that see the same tree. is_part: whether clients upload under such a name before they rename.
+    """Writes events down.
+
+    ledger: with a session. wishes: of all receivers; there may be none. place: the same for all sessions that
+    see the same tree. is_part: whether clients upload under such a name before they rename.
     """
 
     def __init__(
@@ -111,9 +113,7 @@ class EventsLayer(Layer):
         ]
 
     def _event(self, kind: str, path: bytes | None, **more: Any) -> dict[str, Any]:
-        moment = time.time()
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
-        event: dict[str, Any] = {"event": kind, "time": f"{stamp}.{int(moment % 1 * 1000):03d}Z", **self._who}
+        event: dict[str, Any] = {"event": kind, "time": timestamp(), **self._who}
         if path is not None:
             event.update(client_text("path", path))
         for name, value in more.items():
@@ -171,7 +171,7 @@ class EventsLayer(Layer):
                     time.sleep(PAUSE)
 
     def note_refusal(self, path: bytes, error: BaseException) -> None:
-        """Tell that something was refused, if the error says so: by a rule, a gate, a quota or a permission."""
+        """Tell that something was refused, if the error says so."""
         is_refusal = isinstance(error, (SFTPForbidden, PermissionError)) or getattr(
             error, "is_rejection", False
         )
@@ -192,11 +192,14 @@ class EventsLayer(Layer):
         if wishes:  # ready as soon as the session has ended, however it ends
             self._logout = self._intend(wishes, self._event("logout", None))
 
+    def territory(self) -> Sequence[int] | None:
+        return self._ledger.territory(self.below.territory())
+
     def release(self) -> None:
-        self.below.release()
         if self._logout is not None:
-            self._spool.finish(self._logout, self._event("logout", None))
+            self._spool.come_last(self._logout, self._event("logout", None))
             self._logout = None
+        self.below.release()
         self._ledger.close()
 
     realpath, stat, lstat, opendir, userhome = (_AtFirst() for _ in range(5))
@@ -343,6 +346,13 @@ class EventsLayer(Layer):
 
     def rmdir(self, path: bytes) -> None:
         self._tell("rmdir", (path,), self.below.rmdir, path)
+
+
+def timestamp() -> str:
+    """The time for an event: UTC, with milliseconds."""
+    moment = time.time()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
+    return f"{stamp}.{int(moment % 1 * 1000):03d}Z"
 
 
 def digest(storage: SFTPAbstractServerStorage, path: bytes) -> str:

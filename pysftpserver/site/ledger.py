@@ -26,7 +26,7 @@ from pysftpserver.failures import BadInput, one_line, reason_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
 FILE, LOCKS, WAKE = "ledger.sqlite", "ledger.locks", "ledger.wake"
@@ -132,6 +132,10 @@ class Ledger:
     def _close_descriptors(self) -> None:
         while self._open:
             os.close(self._open.pop())
+
+    def territory(self, below: Sequence[int] | None) -> Sequence[int] | None:
+        """What a sandbox has to leave open. below: the same of the storage."""
+        return None if below is None else [*below, self.directory]
 
     # --- transactions -----------------------------------------------------------------------------
 

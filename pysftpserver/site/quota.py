@@ -21,7 +21,7 @@ from pysftpserver.uploads.temporary import is_locked_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from pysftpserver.abstractstorage import Promise, SFTPAbstractServerStorage, StatVFS
@@ -537,6 +537,9 @@ class QuotaLayer(Layer):
                 close = getattr(entries, "close", None)
                 if close is not None:
                     close()
+
+    def territory(self) -> Sequence[int] | None:
+        return self._ledger.territory(self.below.territory())
 
     def release(self) -> None:
         self.below.release()

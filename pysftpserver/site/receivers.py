@@ -43,7 +43,11 @@ def receivers_of(entry: Entry) -> list[Receiver]:
 
 def names_of(entry: Entry) -> list[str]:
     """Their names, without what only the deliverer may read."""
-    named = (("run", entry.run and json.dumps(list(entry.run))), ("post", entry.post), ("socket", entry.socket))
+    named = (
+        ("run", entry.run and json.dumps(list(entry.run))),
+        ("post", entry.post),
+        ("socket", entry.socket),
+    )
     return [f"{kind} {value}" for kind, value in named if value]
 
 

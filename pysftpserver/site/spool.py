@@ -88,6 +88,12 @@ class Spool:
                 database.execute("UPDATE event SET content = ? WHERE seq = ?", (json.dumps(event), seq))
         self._ledger.wake()
 
+    def come_last(self, seq: int, event: dict[str, Any]) -> None:
+        """It has happened, after all that was written down since. event: what is known now."""
+        rows = self._ledger.ask("SELECT receiver FROM delivery WHERE seq = ?", seq)
+        self.add(event, (), [receiver for (receiver,) in rows])
+        self.forget(seq)
+
     def forget(self, seq: int) -> None:
         """It has not happened."""
         with self._ledger.changing() as database:

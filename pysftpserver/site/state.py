@@ -67,17 +67,6 @@ class State:
         is_part = NameRules(self._site.names).is_temporary
         return EventsLayer(below, self._ledger, wishes, self._who, self._place, is_part)
 
-    def keeping(self, above: SFTPAbstractServerStorage) -> None:
-        """Let a sandbox keep the state directory open. above: the layer that doors ask."""
-        own = self._ledger.directory
-        territory = above.territory
-
-        def with_state() -> list[int] | None:
-            found = territory()
-            return None if found is None else [*found, own]
-
-        above.territory = with_state  # type: ignore[method-assign]
-
 
 def quotas_of(site: Site, who: Who) -> list[Quota]:
     """The quotas of somebody."""
@@ -108,7 +97,9 @@ def _matches(entry: Entry, who: Who) -> Callable[[bytes], bool] | None:
 def _place(site: Site, who: Who, storage: SFTPAbstractServerStorage) -> str:
     """The same text for all sessions that see the same tree."""
     names = [site.storage or str(storage.stat(b"/.").identity)]
-    names += [f"{mount.path}={mount.storage}" for mount in site.mounts if is_meant(who, mount.users, mount.groups)]
+    names += [
+        f"{mount.path}={mount.storage}" for mount in site.mounts if is_meant(who, mount.users, mount.groups)
+    ]
     text = " ".join(names)
     for field, value in who.values.items():
         text = text.replace(f"{{{field}}}", value)

@@ -35,7 +35,8 @@ class Opening:
     class to use for one of real files, such as one that makes uploads appear whole. is_touched: whether to
     make what a database lacks, such as indexes. tell: is told what does not prevent a session: why one of
     several storages is away, why indexes are missing; None: the latter is an error. waits: whether to wait
-    for a first answer that may take long. opens: what opens the parts of a site; None: opened().
+    for a first answer that may take long. opens: what opens the parts of a site; None: opened(). is_bare:
+    leave out the layers of a site.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Opening:
         self.values, self.dress, self.is_touched = values, dress, is_touched
         self.tell, self.waits = tell, waits
         self.opens = opens or opened
+        self.is_bare = False
 
     def with_values(self, values: Mapping[str, str], waits: bool | None = None) -> Opening:
         """The same with other values."""
@@ -546,7 +548,9 @@ def _site(name: Name, opening: Opening) -> SFTPAbstractServerStorage:
     site = sites.read(name.path(opening.values))
     who = sites.who_of(site, opening.values)
     place, top = _top_of(site, who)
-    return _with_layers(opening.opens(top, place, opening.with_values(who.values)), site, who, opening)
+    inner = opening.with_values(who.values)
+    inner.dress = sites.dressed(site, opening.dress)
+    return _with_layers(opening.opens(top, place, inner), site, who, opening)
 
 
 def under_site(
@@ -584,7 +588,7 @@ def _with_layers(
             storage = SFTPServerMountedStorage(storage, mounts, across=site.across)
         except ValueError as error:
             raise BadInput(f"{site.file}: {error}") from None
-    return sites.layered(storage, site, who)  # type: ignore[no-any-return]
+    return storage if opening.is_bare else sites.layered(storage, site, who)
 
 
 def _mount(mount: Entry, opening: Opening) -> Any:
