@@ -33,7 +33,18 @@ class SFTPAttributes:
     apart, where the storage knows them; they are never sent.
     """
 
-    __slots__ = ("atime", "device", "extended", "gid", "inode", "mtime", "nlink", "permissions", "size", "uid")
+    __slots__ = (
+        "atime",
+        "device",
+        "extended",
+        "gid",
+        "inode",
+        "mtime",
+        "nlink",
+        "permissions",
+        "size",
+        "uid",
+    )
 
     def __init__(
         self,

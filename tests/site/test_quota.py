@@ -41,7 +41,7 @@ class WithoutInodes(SFTPServerVirtualChroot):
         return ((name, self._plain(attrs)) for name, attrs in super().opendir(path))
 
     def _plain(self, attrs: SFTPAttributes) -> SFTPAttributes:
-        attrs.identity = None
+        attrs.inode = None
         return attrs
 
 
