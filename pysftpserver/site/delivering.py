@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     Open = Callable[[dict[str, Any]], SFTPAbstractServerStorage]
 
-LOOK_AGAIN = 5.0  # seconds between two looks for sessions that have ended
+LOOK_AGAIN = 1.0  # seconds between two looks for sessions that have ended
+PUT_OFF = 30.0  # seconds until a storage that is away is looked at again
 
 
 class Deliverer:
@@ -145,7 +146,7 @@ class Deliverer:
                 if seq not in self._put_off:
                     words = error.message if isinstance(error, BadInput) else reason_of(error)
                     self._tell(f"event {seq}: cannot look whether it has happened: {one_line(words)}")
-                self._put_off[seq] = time.monotonic() + LOOK_AGAIN * 6
+                self._put_off[seq] = time.monotonic() + PUT_OFF
                 continue
             except BadInput:  # the door has opened the storage, and no site file names it
                 has_happened = None
