@@ -53,6 +53,12 @@ class State:
         quotas = quotas_of(self._site, self._who)
         return QuotaLayer(below, self._ledger, quotas, self._place) if quotas else below
 
+    def recount(self, below: SFTPAbstractServerStorage) -> list[tuple[str, int, int]]:
+        """Count again what the quotas of the session's user count: the name, bytes and files of each."""
+        quotas = quotas_of(self._site, self._who)
+        layer = QuotaLayer(below, self._ledger, quotas, self._place)
+        return [(quota.account, *layer.recount(quota)) for quota in quotas]
+
     def telling(self, below: SFTPAbstractServerStorage) -> SFTPAbstractServerStorage:
         """A storage that writes down the events that receivers want. Starts a deliverer if there is none."""
         wishes = [
