@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         """Opens a storage: a directory of this host as a jail, a storage by its name, or a database.
 
         key: the setting that names it, for messages. is_dry: whether to change nothing in a database. user:
-        what {user} in the name stands for. site: a site file that is put over all. Raises BadInput, Unavailable.
+        what {user} in the name stands for. site: a site file put over all. Raises BadInput, Unavailable.
         """
 
         site: str | None
