@@ -222,10 +222,11 @@ class HostileStores(unittest.TestCase):
         }.items():
             with self.subTest(what):
                 handle = opened(second)
-                if what == "cut off":  # it is asked for again for so long
-                    self.enterContext(mock.patch.object(self.storage._store._web, "patience", 0.4))
-                self.words(self.storage.read, handle, off, 100)
-                self.words(self.storage.read, handle, off - 10, most + 20)
+                reached = self.storage._store._web
+                soon = 0.4 if what == "cut off" else reached.patience  # it is asked for again for so long
+                with mock.patch.object(reached, "patience", soon):
+                    self.words(self.storage.read, handle, off, 100)
+                    self.words(self.storage.read, handle, off - 10, most + 20)
                 self.storage.close(handle)
 
     def test_a_file_without_a_length_is_not_an_empty_one(self) -> None:
