@@ -250,8 +250,20 @@ class HostileStores(unittest.TestCase):
         bomb = "<!DOCTYPE x [<!ENTITY a0 'ha'>" + "".join(
             f"<!ENTITY a{n} '{f'&a{n - 1};' * 10}'>" for n in range(1, 12)
         )
-        self.answering(answer(f"{bomb}]><ListBucketResult>&a11;</ListBucketResult>".encode()))
-        self.assertEqual(self.words(self.storage.opendir, b"/"), UNCLEAR)
+        row = contents("top/f")
+        for document in (
+            f"{bomb}]><ListBucketResult>&a11;</ListBucketResult>".encode(),
+            f"<!DOCTYPE x [<!ENTITY a 'f'>]><ListBucketResult>{row}</ListBucketResult>".encode(),
+            f"<ListBucketResult>{'<A/>' * 150_000}{row}</ListBucketResult>".encode(),  # 100 bytes for each
+            f"<?xml version='1.0' encoding='utf-16'?><ListBucketResult>{row}</ListBucketResult>".encode(
+                "utf-16"
+            ),
+            f"<?xml version='1.0' encoding='cp1252'?><ListBucketResult>{row}</ListBucketResult>".encode(),
+        ):
+            self.answering(answer(document))
+            self.assertEqual(self.words(self.storage.opendir, b"/"), UNCLEAR)
+        self.answering(answer(b"<?xml version='1.0' encoding=\"UTF-8\"?><ListBucketResult/>"))
+        self.assertEqual(self.names(), [])
 
     def test_an_answer_that_drips_is_none(self) -> None:
         self.open_storage(0.4)
