@@ -81,12 +81,13 @@ class File:
     writing: the last promises.
     """
 
-    __slots__ = ("connection", "is_appended", "name", "reading", "writing")
+    __slots__ = ("connection", "is_appended", "is_written", "name", "reading", "writing")
 
-    def __init__(self, connection: Connection, name: bytes, is_appended: bool) -> None:
+    def __init__(self, connection: Connection, name: bytes, flags: int) -> None:
         self.connection = connection
         self.name = name
-        self.is_appended = is_appended
+        self.is_appended = bool(flags & os.O_APPEND)
+        self.is_written = flags & os.O_ACCMODE != os.O_RDONLY
         self.reading: Answer | None = None
         self.writing: Answer | None = None
 
@@ -522,7 +523,7 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
         fields = self._path(path), wire.encode_u32(pflags), wire.encode_attributes(attrs)
         connection = self._connection
         name = self._ask(replies.handle_in, wire.SSH2_FXP_OPEN, *fields)
-        return File(connection, name, bool(flags & os.O_APPEND))
+        return File(connection, name, flags)
 
     def read(self, handle: File, off: int, size: int) -> Buffer:
         if not size:
@@ -605,6 +606,10 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
             return None  # reading finds out more
 
     def close(self, handle: File) -> None:
+        if not handle.is_written:  # whatever the answer is, nothing is lost
+            name = self._name(handle)
+            self._connection.send(wire.SSH2_FXP_CLOSE, name)
+            return
         self._ask(replies.expect_ok, wire.SSH2_FXP_CLOSE, self._name(handle))
 
     def abandon(self, handle: File) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import select
 import unittest
 from collections.abc import Callable
 from itertools import islice
 from typing import Any
+from unittest import mock
 
 from pysftpserver.engine import wire
 from pysftpserver.proxystorage import SFTPServerProxyStorage
 from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure, SFTPNotFound, SFTPSessionEnd
+from pysftpserver.storages.sftp import connection
 from pysftpserver.storages.sftp.connection import GONE, ConnectionLost
 from tests.proxy.servers import Answer, Peer, framed, name_of, reply
 from tests.support.packets import string, u32, u64
+from tests.support.waiting import NEVER, PATIENCE, until
 
 STATUS, HANDLE, DATA, NAME, ATTRS, EXTENDED_REPLY = 101, 102, 103, 104, 105, 201
 STATVFS = string(b"statvfs@openssh.com") + string(b"2")
@@ -199,6 +203,31 @@ class HostileServers(unittest.TestCase):
         storage = self.play(answer)
         with self.assertRaises(ConnectionLost):
             list(storage.opendir(b"/"))
+
+    def test_the_end_of_a_file_that_was_only_read_is_not_waited_for(self) -> None:
+        held: list[bytes] = []
+
+        def answer(kind: int, number: bytes, body: bytes) -> list[bytes]:
+            if kind == wire.SSH2_FXP_OPEN:
+                return [reply(HANDLE, number, string(b"h"))]
+            if kind == wire.SSH2_FXP_CLOSE:
+                held.append(reply(STATUS, number, u32(4)))
+                return []
+            return [*held, reply(ATTRS, number, u32(0))]
+
+        storage = self.play(answer, timeout=NEVER)
+        storage.close(storage.open(b"/f", os.O_RDONLY, 0))
+        storage.stat(b"/f")
+        self.assertEqual(len(held), 1)
+
+    def test_answers_that_came_while_nothing_was_asked_are_no_silence(self) -> None:
+        storage = self.answering(u32(0), string(b""), string(b""), kind=STATUS)
+        storage._connection.send(wire.SSH2_FXP_CLOSE, string(b"h"))
+        reading = storage._connection._reading
+        until(lambda: select.select([reading], [], [], 0)[0], "the answer is here")
+        now = connection.time.monotonic
+        with mock.patch.object(connection.time, "monotonic", lambda: now() + 2 * PATIENCE):
+            storage.mkdir(b"/d", 0o777)
 
     def test_a_listing_without_entries_is_over(self) -> None:
         storage = self.play(

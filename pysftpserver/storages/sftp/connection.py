@@ -116,8 +116,8 @@ class Connection:
         if self.lost is not None:
             raise self._loss()
         answer = Answer()
-        if not self._waiting:
-            self._since = time.monotonic()  # the time without requests does not count
+        if not self._waiting or self.seconds_left() <= 0 and self._receive():
+            self._since = time.monotonic()  # the time in which nobody waited for a reply does not count
         self._last = request_id = (self._last + 1) & 0xFFFFFFFF
         self._waiting[request_id] = answer
         length = BODY + sum(map(len, fields))
