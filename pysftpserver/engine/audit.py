@@ -46,6 +46,7 @@ RESULTS = tuple(
     "OP_UNSUPPORTED".split()
 )
 OPEN_FLAGS = ("READ", "WRITE", "APPEND", "CREATE", "TRUNCATE", "EXCL")  # bit 0 and up
+_encode = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps() would make one for each record
 DELETE = "\x7f"  # the one control character that JSON in ASCII leaves as it is
 
 
@@ -80,6 +81,8 @@ class AuditLog(SFTPHook):
         self._lost = 0
         self._began = time.perf_counter()
         self._moved = 0
+        self._second = -1  # that self._stamp is the text of
+        self._stamp = ""
         self.session = session or new_session()
         own = {"session": self.session} if number is None else {"session": self.session, "number": number}
         self._who: dict[str, Any] = {**own, "peer": peer, "port": port, "user": user}
@@ -147,9 +150,11 @@ class AuditLog(SFTPHook):
         return {name: value for name, value in record.items() if value is not None or name in self._always}
 
     def _record(self, request: str, moment: float, result: str, size: int, seconds: float) -> dict[str, Any]:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
+        if int(moment) != self._second:
+            self._second = int(moment)
+            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
         return {
-            "time": f"{stamp}.{int(moment % 1 * 1_000_000):06d}Z",
+            "time": f"{self._stamp}.{int(moment % 1 * 1_000_000):06d}Z",
             **self._who,
             "request": request,
             "path": None,
@@ -161,7 +166,7 @@ class AuditLog(SFTPHook):
     def _write(self, make: Callable[..., dict[str, Any]], *arguments: object) -> None:
         text = ""
         try:
-            text = json.dumps(make(*arguments), separators=(",", ":")).replace(DELETE, "\\u007f")
+            text = _encode(make(*arguments)).replace(DELETE, "\\u007f")
             self._sink(text.encode() + b"\n")
         except Exception as error:  # not OSError only: whatever went wrong, there is no record
             self._lose(error, text or repr(arguments))

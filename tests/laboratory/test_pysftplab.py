@@ -178,17 +178,8 @@ class Serving(Commands):
     def test_the_audit_log_has_logins_services_and_transfers(self) -> None:
         share = self.place / "share"
         share.mkdir()
-        words = (
-            "--service",
-            "echo",
-            "--service",
-            "files",
-            "--files",
-            f"jail:{share}",
-            "--audit",
-            "audit",
-            "--audit-chain",
-        )
+        words = ("--service", "echo", "--service", "files", "--files", f"jail:{share}")
+        words += ("--audit", "audit", "--audit-chain")
         process, port = self.serve(*words)
         with self.assertRaises(client.Refused):
             client.connect(HOST, port, password="guess", name="eve")

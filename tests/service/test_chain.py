@@ -11,11 +11,12 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pysftpserver.cli import pysftp_audit
+from pysftpserver.cli import common, pysftp_audit
 from pysftpserver.engine import chain
 from pysftpserver.engine.audit import AuditLog
 from pysftpserver.engine.chain import STATE, chained_sink, link_of
@@ -27,7 +28,7 @@ from tests.support.hard import IS_HARD
 from tests.support.packets import Client
 from tests.support.paths import ROOT
 from tests.support.storages import Whole
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 MANY = """
 import sys
@@ -76,20 +77,32 @@ class AChain(ChainCase):
         self.assert_good(COUNT + 1)
 
     def test_is_one_for_all_sessions_that_write_at_once(self) -> None:
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-c", MANY, self.path, "300"],
-                stdin=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-            )
-            for _ in range(2)
-        ]
-        for process in processes:
-            process.stdin.write(b"go\n")  # type: ignore[union-attr]
-            process.stdin.flush()  # type: ignore[union-attr]
+        processes = [self.begun("300") for _ in range(2)]
         for process in processes:
             process.communicate(timeout=PATIENCE)
         self.assert_good(600)
+
+    def test_goes_on_after_sessions_that_were_killed_at_any_moment(self) -> None:
+        for _ in range(5):
+            process = self.begun("1000000")
+            size = self.path.stat().st_size if self.path.exists() else 0
+            until(lambda: self.path.exists() and self.path.stat().st_size > size + 9999, "it writes")  # noqa: B023
+            process.kill()
+            process.communicate()
+        self.written(1)
+        self.assertEqual(self.verified().problems, [])
+
+    def begun(self, count: str) -> subprocess.Popen[bytes]:
+        """A process that writes so many records."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", MANY, self.path, count],
+            stdin=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert process.stdin is not None
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+        return process
 
     def test_goes_on_after_a_session_that_was_killed_in_the_middle_of_a_line(self) -> None:
         for rest in (b'{"text":"hal', b"{", b'{"text":"a line"}\n', b'{"a":1}\n{"b'):
@@ -256,7 +269,7 @@ class WhatIsDoneToAChain(ChainCase):
 
 class TheCommand(ChainCase):
     def run_it(self, *words: str | Path) -> tuple[int, list[str]]:
-        with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()) as out, mock.patch.object(common, "tell"):
             status = pysftp_audit.main([os.fspath(word) for word in words])
         return status, out.getvalue().splitlines()
 
