@@ -32,7 +32,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import drivers, laboratory, mounts, objects, proxy, pysftpd, remo, sksync, stored, warm
+from bench import drivers, laboratory, mounts, objects, proxy, pysftpd, remo, site, sksync, stored, warm
 from bench.gridfs import GROUP, MIB, Sizes, contests
 from bench.rows import Material, Row, rows, ssh_rows
 from pysftpserver.storages.embedded import EmbeddedFailed
@@ -196,7 +196,7 @@ def say(text: str) -> None:
 
 def measure_servers(top: Path, pairs: int, only: str) -> tuple[list[Result], list[Memory]]:
     """Measure the rows beside sftp-server whose name contains `only`, and the memory after bulk rows."""
-    others = (sksync, pysftpd, remo, laboratory, warm, objects, proxy, mounts, stored)
+    others = (sksync, pysftpd, remo, laboratory, warm, objects, proxy, mounts, site, stored)
     groups = (GROUP, *(door.GROUP for door in others))
     if any(group in only for group in groups):
         return [], []  # no name here contains that word, and creating the files takes time
@@ -423,6 +423,18 @@ def measure_mounts(
     return [measured(contest, sides, pairs) for contest in chosen], []
 
 
+def measure_site(
+    top: Path, pairs: int, only: str, sizes: site.Sizes | None = None
+) -> tuple[list[Result], list[Memory]]:
+    """Measure what the audit log costs."""
+    sizes = sizes or site.Sizes()
+    chosen = [contest for contest in site.contests(sizes) if only in contest.name]
+    if not chosen:
+        return [], []
+    sides = site.Sides(top, sizes)
+    return [measured(contest, sides, pairs) for contest in chosen], []
+
+
 def measure_stored(
     top: Path, pairs: int, only: str, sizes: stored.Sizes | None = None
 ) -> tuple[list[Result], list[Memory]]:
@@ -448,8 +460,8 @@ def main() -> int:
         description="Measures pysftpjail beside sftp-server, the storage on GridFS beside its driver, "
         "pysksync beside cp, pysftpd beside sshd, pysftpremo beside Fernet, pysftplab beside a bare echo "
         "server, pysftpsite on a bucket beside obstore and rclone, pysftpproxy beside no proxy, a jail "
-        "below a mount beside the same alone, and what is synced beside the same without "
-        "syncing."
+        "below a mount beside the same alone, an audited jail beside a bare one, and what is synced beside "
+        "the same without syncing."
     )
     parser.add_argument(
         "--pairs", type=int, default=5, help="Number of measured pairs per row. The default is 5."
@@ -479,7 +491,7 @@ def main() -> int:
     left_out = ""
     doors = (measure_sksync, measure_pysftpd, measure_remo, measure_laboratory, measure_warm)
     doors += (measure_objects, measure_proxy)
-    for measure in (measure_servers, measure_gridfs, *doors, measure_mounts, measure_stored):
+    for measure in (measure_servers, measure_gridfs, *doors, measure_mounts, measure_site, measure_stored):
         where = options.disk if measure is measure_stored else place
         with tempfile.TemporaryDirectory(dir=where, prefix="pysftpserver-bench-") as top:
             try:

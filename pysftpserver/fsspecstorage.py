@@ -114,7 +114,7 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
             return SFTPNotFound()
         if isinstance(error, PermissionError):
             answer = SFTPForbidden()
-        elif isinstance(error, (ConnectionError, TimeoutError)) or _is_of_gateway(error):
+        elif self._is_loss(error):
             answer = SFTPUnavailable("The storage does not answer; try again later")
         elif isinstance(error, (NotImplementedError, _io_unsupported())):
             answer = SFTPUnsupported("The file system cannot do that")
@@ -124,6 +124,11 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
             answer = SFTPFailure("The file system failed; the server's log says more")
         answer.__cause__ = cause
         return answer
+
+    def _is_loss(self, error: BaseException) -> bool:
+        """Whether the other side is gone; an EOFError is that of an archive as well."""
+        is_lost = isinstance(error, (ConnectionError, TimeoutError)) or _is_of_gateway(error)
+        return is_lost or isinstance(error, EOFError) and _is_ftp(self._fs)
 
     # --- paths --------------------------------------------------------------------------------------
 
@@ -366,9 +371,11 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
             return self._upload(full, flags)
         for mode in ("r+b", "ab") if flags & os.O_APPEND and access == os.O_WRONLY else ("r+b",):
             try:
-                return OpenFile(self._fs.open(full, mode), full, flags)
+                file = self._fs.open(full, mode)
             except (NotImplementedError, ValueError):
                 continue
+            if mode != "ab" or _appends(file):
+                return OpenFile(file, full, flags)
         raise SFTPUnsupported("This storage cannot change files, only replace them")
 
     def _upload(self, full: str, flags: int) -> Upload:
@@ -405,8 +412,8 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
         from fsspec.implementations.local import LocalFileSystem
         from fsspec.spec import AbstractBufferedFile
 
-        if isinstance(self._fs, LocalFileSystem):
-            return False  # its temporary files may be on another disk
+        if isinstance(self._fs, LocalFileSystem) or _is_ftp(self._fs):
+            return False  # its temporary files may be on another disk, or have no directory
         temporary = self._temporary(full)
         try:
             file = self._fs.open(temporary, "wb", autocommit=False)
@@ -547,6 +554,27 @@ class ReadOnlyFsspecStorage(SFTPServerFsspecStorage):
 def _is_of_gateway(error: BaseException) -> bool:
     """Whether an HTTP library says that the server is not there: 502, 503 or 504."""
     return getattr(error, "status", None) in (502, 503, 504)
+
+
+def _is_ftp(fs: Any) -> bool:
+    """Whether a file system is fsspec's FTP; its module is not imported for that."""
+    return hasattr(fs, "tempdir") and hasattr(fs, "ftp")
+
+
+def _appends(file: Any) -> bool:
+    """Whether a file that was opened to append to does that. FTP's in fsspec replaces what was there.
+
+    If not, closing it would send nothing in the place of the content: it is left as it is.
+    """
+    from fsspec.spec import AbstractBufferedFile
+
+    appends = (
+        not isinstance(file, AbstractBufferedFile)
+        or type(file)._initiate_upload is not AbstractBufferedFile._initiate_upload
+    )
+    if not appends:
+        file.closed = True
+    return appends
 
 
 def _io_unsupported() -> type[Exception]:

@@ -1,7 +1,8 @@
 """Hooks: watch or veto any request. The audit log is one hook; quotas and notifications are others.
 
-A hook sees requests by their names in the table of requests, with decoded arguments. What may not enter:
-wire formats, storages.
+A hook says which requests it wants to hear of, and sees them by their names in the table of requests, with
+decoded arguments. READ and WRITE take the engine's fast path if no hook wants them. What may not enter: wire
+formats, storages.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from pysftpserver.pysftpexceptions import SFTPSessionEnd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from typing import Any
 
 
@@ -26,9 +27,13 @@ class SFTPEvent:
     message: the text that went with a failure.
     size: how many bytes of file content were read, written or copied.
     seconds: how long it took.
+    read, written: when a file is closed, bytes read and written through its handle, copies included.
+    sha256: of what was stored or fetched, if a hook wants digests; sha256_missing: why there is none.
     """
 
-    __slots__ = ("arguments", "message", "name", "path", "seconds", "size", "status", "target")
+    __slots__ = tuple(
+        "arguments message name path read seconds sha256 sha256_missing size status target written".split()
+    )
 
     def __init__(
         self, name: str, arguments: dict[str, Any], path: bytes | None, target: bytes | None = None
@@ -41,6 +46,10 @@ class SFTPEvent:
         self.message = b""
         self.size = 0
         self.seconds = 0.0
+        self.read: int | None = None
+        self.written: int | None = None
+        self.sha256: str | None = None
+        self.sha256_missing = ""
 
     def __repr__(self) -> str:
         return f"SFTPEvent({self.name!r}, path={self.path!r}, status={self.status}, size={self.size})"
@@ -55,6 +64,23 @@ class SFTPHook:
     it too, as a FAILURE. An exception after a request is logged. SFTPSessionEnd, before or after, ends
     the session.
     """
+
+    #: Names of the requests that before() and after() are called for. None: those that it has methods for,
+    #: or all, if it overrides before() or after().
+    wants: Collection[str] | None = None
+
+    #: Whether events of files that are closed have the SHA-256 of what was stored or fetched.
+    wants_digests = False
+
+    def hears(self, name: str) -> bool:
+        """Whether before() and after() are called for requests of that name. Asked when a session begins."""
+        if self.wants is not None:
+            return name in self.wants
+        for method in (self.before, self.after):
+            if getattr(method, "__func__", None) not in (SFTPHook.before, SFTPHook.after):
+                return True
+        name = name.replace("-", "_")
+        return hasattr(self, f"before_{name}") or hasattr(self, f"after_{name}")
 
     def started(self) -> None:
         """The session begins."""
@@ -75,6 +101,10 @@ class SFTPHook:
         over a limit, or because what came is no SFTP. There was no before() for it, and there is no
         after()."""
 
+    def abandoned(self, event: SFTPEvent) -> None:
+        """The session is over, and a file is closed that the client has left open. "abandoned" is the name;
+        before() and after() are not called."""
+
     def _call(self, prefix: str, event: SFTPEvent) -> None:
         method = getattr(self, prefix + event.name.replace("-", "_"), None)
         if method is not None:
@@ -82,11 +112,13 @@ class SFTPHook:
 
 
 class SFTPHooks(SFTPHook):
-    """Several hooks as one. Each is told of every request; the first veto counts, and is the last to be
-    asked before that request."""
+    """Several hooks as one. Each is told of the requests that it wants; the first veto counts, and is the
+    last to be asked before that request."""
 
     def __init__(self, *hooks: SFTPHook) -> None:
         self.hooks = hooks
+        self.wants_digests = any(hook.wants_digests for hook in hooks)
+        self._hearing: dict[str, list[SFTPHook]] = {}
 
     def started(self) -> None:
         for hook in self.hooks:
@@ -95,15 +127,26 @@ class SFTPHooks(SFTPHook):
     def ended(self) -> None:
         _call_all([hook.ended for hook in self.hooks])
 
+    def hears(self, name: str) -> bool:
+        return any(hook.hears(name) for hook in self.hooks)
+
     def before(self, event: SFTPEvent) -> None:
-        for hook in self.hooks:
+        for hook in self._that_hear(event.name):
             hook.before(event)
 
     def after(self, event: SFTPEvent) -> None:
-        _call_all([hook.after for hook in self.hooks], event)
+        _call_all([hook.after for hook in self._that_hear(event.name)], event)
 
     def rejected(self, event: SFTPEvent) -> None:
         _call_all([hook.rejected for hook in self.hooks], event)
+
+    def abandoned(self, event: SFTPEvent) -> None:
+        _call_all([hook.abandoned for hook in self.hooks], event)
+
+    def _that_hear(self, name: str) -> list[SFTPHook]:
+        if name not in self._hearing:
+            self._hearing[name] = [hook for hook in self.hooks if hook.hears(name)]
+        return self._hearing[name]
 
 
 def _call_all(methods: list[Callable[..., None]], *arguments: object) -> None:

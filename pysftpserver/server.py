@@ -15,6 +15,8 @@ import time
 
 from pysftpserver.engine import wire
 from pysftpserver.engine.bulk import TRANSFERS, serve_transfers
+from pysftpserver.engine.handlers import serve_close
+from pysftpserver.engine.handles import FileHandle
 from pysftpserver.engine.limits import Limits
 from pysftpserver.engine.log import DEBUG1, VERBOSE, SFTPLog, file_sink
 from pysftpserver.engine.requests import CHECKS, EXTENDED_REQUESTS, REQUESTS, Request, offered
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.engine.receipts import Receipt
     from pysftpserver.hook import SFTPEvent, SFTPHook
     from pysftpserver.stdio import Control
 
@@ -88,7 +91,6 @@ class SFTPServer(Session):
     ) -> None:
         log = log or SFTPLog(file_sink(logfile) if logfile is not None else None)
         super().__init__(storage, log, limits or Limits(), read_only, raise_on_error, allow_setid)
-        self.hook = hook
         self.fd_in = fd_in
         self.fd_out = fd_out
         if hasattr(storage, "ends_session"):  # another server, without which there is nothing left to serve
@@ -101,8 +103,7 @@ class SFTPServer(Session):
         if not checksums:
             self._extensions = {name: row for name, row in self._extensions.items() if name not in CHECKS}
         self._refused = _refusals(read_only, allow, deny)
-        # bulk.py checks neither the lists nor whether INIT has come.
-        self._serves_transfers = not raise_on_error and not self._refused.keys() & {"read", "write"}
+        self.hook = hook
         self._harmless = self.limits.harmless
         self.initialized = raise_on_error
         self._input = b""
@@ -111,6 +112,26 @@ class SFTPServer(Session):
             import pysftpserver.hook  # noqa: F401 -- for _event(), which a sandbox would keep from importing it
 
             hook.started()
+
+    @property
+    def hook(self) -> SFTPHook | None:
+        """What watches the session; it sees the requests that it wants."""
+        return self._hook
+
+    @hook.setter
+    def hook(self, hook: SFTPHook | None) -> None:
+        self._hook = hook
+        if hook is not None and hook.wants_digests:
+            from pysftpserver.engine.receipts import Digest
+
+            self.handles.new_digest = Digest
+        rows = (*REQUESTS.values(), *EXTENDED_REQUESTS.values())
+        heard = () if hook is None else (row.name for row in rows if hook.hears(row.name))
+        self._heard = frozenset(heard)
+        self._watched = self._heard | self._refused.keys()
+        # bulk.py looks at neither hook nor lists, nor whether INIT has come.
+        if not self.raise_on_error:
+            self.transfers = frozenset(k for k, name in TRANSFERS.items() if name not in self._watched)
 
     # --- bytes in, bytes out ----------------------------------------------------------------------
 
@@ -153,11 +174,11 @@ class SFTPServer(Session):
         is set, everything is consumed and nothing served.
         """
         self.position = start  # kept up to date for process(), which must know it after an exception
-        transfers = self._serves_transfers and self.hook is None and self.log.level < DEBUG1
+        transfers = self.transfers if self.log.level < DEBUG1 else ()
         while self.ended is None and not self.stopping and end - start > PACKET_HEADER:
             if self.output.size > self.queue_limit:
                 break
-            if transfers and end - start >= TRANSFER_HEADER and buffer[start + PACKET_HEADER] in TRANSFERS:
+            if transfers and end - start >= TRANSFER_HEADER and buffer[start + PACKET_HEADER] in transfers:
                 self.position = serve_transfers(self, buffer, start, end)
                 if self.position > start:
                     start = self.position
@@ -224,7 +245,7 @@ class SFTPServer(Session):
             self.answer_error(request_id, request.name if request is not None else "a request", error)
             return
         try:
-            if self.hook is not None or request.level <= self.log.level or request.name in self._refused:
+            if request.name in self._watched or request.level <= self.log.level:
                 self._serve_watched(request, request_id, arguments)
             else:
                 request.handler(self, request_id, *arguments)
@@ -237,7 +258,8 @@ class SFTPServer(Session):
 
     def _serve_watched(self, request: Request, request_id: int, arguments: tuple[Any, ...]) -> None:
         """Serve a request that the log, the allow and deny lists, or the hook must see first."""
-        if self.hook is None:
+        hook = self._hook
+        if hook is None or request.name not in self._heard:
             self._check(request)
             self._log_request(request, request_id, arguments)
             request.handler(self, request_id, *arguments)
@@ -252,10 +274,13 @@ class SFTPServer(Session):
                 event.target = self.handles.path_of(event.target)
         began = time.perf_counter()
         try:
-            self.hook.before(event)
+            hook.before(event)
             self._check(request)
             self._log_request(request, request_id, arguments)
-            event.size = request.handler(self, request_id, *arguments) or 0
+            if request.name == "close":
+                self._close_watched(event, request_id, *arguments)
+            else:
+                event.size = request.handler(self, request_id, *arguments) or 0
         except BaseException as error:
             event.status, event.message = status_of(error)
             if "handle" in named:  # copy-data may have come a part of the way
@@ -263,7 +288,32 @@ class SFTPServer(Session):
             raise
         finally:
             event.seconds = time.perf_counter() - began
-            self._tell(self.hook.after, event)
+            self._tell(hook.after, event)
+
+    def _close_watched(self, event: SFTPEvent, request_id: int, name: bytes) -> None:
+        """Serve CLOSE, and tell in its event what has passed through the handle."""
+        file = self.handles.opened.get(name)
+        if type(file) is not FileHandle:
+            serve_close(self, request_id, name)
+            return
+        receipt = self._tell_moved(event, file)
+        serve_close(self, request_id, name)
+        if receipt is not None and receipt.is_open:
+            from pysftpserver.engine.receipts import read_again
+
+            receipt = read_again(self, file.path)
+            event.sha256, event.sha256_missing = receipt.sha256, receipt.missing
+
+    def _tell_moved(self, event: SFTPEvent, file: FileHandle) -> Receipt | None:
+        """Say in an event what has passed through a file's handle; return its receipt, if there is one."""
+        event.read, event.written = file.bytes_read, file.bytes_written
+        if file.fetched is None and file.stored is None:
+            return None
+        from pysftpserver.engine.receipts import streamed
+
+        receipt = streamed(self, file)
+        event.sha256, event.sha256_missing = receipt.sha256, receipt.missing
+        return receipt
 
     def _log_request(self, request: Request, request_id: int, arguments: tuple[Any, ...]) -> None:
         if request.line is None:
@@ -281,7 +331,7 @@ class SFTPServer(Session):
             self._tell_rejected("init", error)
             return
         self.log.write(VERBOSE, f"received client version {version}")
-        if self.hook is not None and not self._may_begin(self.hook, version):
+        if self._hook is not None and self._hook.hears("init") and not self._may_begin(self._hook, version):
             return
         self.initialized = True
         self.output.append(wire.encode_version(self._announced()))
@@ -348,16 +398,29 @@ class SFTPServer(Session):
 
         May be called twice.
         """
+        events = [] if self._hook is None else list(self._left_open())
         super().close()
-        if self.hook is None or self._closed:
+        if self._hook is None or self._closed:
             return
         self._closed = True
+        for event in events:
+            self._tell(self._hook.abandoned, event)
         try:
-            self.hook.ended()
+            self._hook.ended()
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             self.log.fault(error)
+
+    def _left_open(self) -> Iterator[SFTPEvent]:
+        """What the hook is told of files that the client has not closed."""
+        for file in self.handles.opened.values():
+            if type(file) is FileHandle:
+                event = _event("abandoned", {"path": file.path})
+                receipt = self._tell_moved(event, file)
+                if receipt is not None and receipt.is_open:
+                    event.sha256_missing = "not closed, and not written in order"
+                yield event
 
 
 def _event(name: str, arguments: dict[str, Any]) -> SFTPEvent:

@@ -11,7 +11,20 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from bench import drivers, gridfs, laboratory, mounts, objects, proxy, pysftpd, remo, sksync, stored, warm
+from bench import (
+    drivers,
+    gridfs,
+    laboratory,
+    mounts,
+    objects,
+    proxy,
+    pysftpd,
+    remo,
+    site,
+    sksync,
+    stored,
+    warm,
+)
 from bench.gridfs import GROUP, MIB, Sizes
 from bench.run import (
     SERVERS,
@@ -25,6 +38,7 @@ from bench.run import (
     measure_proxy,
     measure_pysftpd,
     measure_remo,
+    measure_site,
     measure_sksync,
     measure_stored,
     measure_warm,
@@ -215,6 +229,14 @@ class OnMounts(MeasuredCase):
         little = mounts.Sizes(file=MIB, times=1)
         results, memory = self.measured(measure_mounts, mounts, little)
         self.assertEqual((len(results), memory), (len(list(mounts.contests(little))), []))
+
+
+class OnSites(MeasuredCase):
+    @unittest.skipUnless(IS_HARD, "it starts many servers: only in make test-hard")
+    def test_every_row_can_be_measured(self):
+        little = site.Sizes(file=MIB, times=1, stats=100)
+        results, memory = self.measured(measure_site, site, little)
+        self.assertEqual((len(results), memory), (len(list(site.contests(little))), []))
 
 
 class OnLaboratory(MeasuredCase):

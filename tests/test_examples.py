@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
+import tempfile
 import unittest
+from pathlib import Path
 
 from tests.support.paths import ROOT
 
@@ -26,3 +30,20 @@ def load_tests(
 class Examples(unittest.TestCase):
     def test_every_example_with_tests_is_run(self) -> None:
         self.assertEqual({path.parent.name for path in EXAMPLES.glob("*/test_*.py")}, set(TESTED))
+
+    @unittest.skipUnless(shutil.which("systemd-analyze"), "systemd is not installed")
+    def test_systemd_finds_no_fault_in_the_units(self) -> None:
+        with tempfile.TemporaryDirectory() as place:
+            units = []
+            for unit in (*EXAMPLES.glob("*.service"), *EXAMPLES.glob("*.socket")):
+                text = unit.read_text().replace("/opt/pysftpserver/bin/", f"{place}/")
+                for line in text.splitlines():
+                    if line.startswith("ExecStart="):
+                        program = Path(line.removeprefix("ExecStart=").split()[0])
+                        program.touch(0o755)
+                units.append(Path(place, unit.name))
+                units[-1].write_text(text)
+            self.assertGreater(len(units), 3)
+            argv = ["systemd-analyze", "verify", "--man=no", *map(str, units)]
+            done = subprocess.run(argv, capture_output=True, text=True)
+        self.assertEqual((done.stderr, done.returncode), ("", 0))

@@ -13,15 +13,17 @@ from pysftpserver.cli import common
 from pysftpserver.cli.options import BadValue, Command, Option, load, options_of
 from pysftpserver.cli.pysftpd import CONFIG
 from pysftpserver.engine.log import ERROR, syslog
-from pysftpserver.failures import BadInput, one_line
+from pysftpserver.failures import BadInput, Unavailable, one_line
 from pysftpserver.sshd.config import KeysSettings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pysftpserver.sshd.users import User
+
 PROG = "pysftp-keys"
-JAIL = "pysftpjail"
+JAIL, SITE = "pysftpjail", "pysftpsite"
 NAMES = ("users", "redis_host", "redis_port", "redis_dbindex", "redis_pass", "redis_channel", "sftp_path")
 
 
@@ -49,16 +51,43 @@ COMMAND = Command(
             help="Force this command, words for a shell to which the user's directory is added. The default "
             f"is the {JAIL} in the directory of this command.",
         ),
+        Option(
+            "--site-command",
+            metavar="COMMAND",
+            convert=jail_command,
+            help="Force this command for users whose files are in a storage with a name, words for a shell "
+            f"to which --user and the name are added. The default is the {SITE} in the directory of this "
+            "command, or to refuse them if --command is given.",
+        ),
     ),
 )
 
 
-def default_command() -> str:
-    """The jail's command beside this one: sshd gives the forced command a short PATH."""
+def beside(prog: str) -> str:
+    """A command in the directory of this one: sshd gives the forced command a short PATH."""
     import shlex
 
-    path = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), JAIL)
-    return shlex.quote(path) if os.access(path, os.X_OK) else JAIL
+    path = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), prog)
+    return shlex.quote(path) if os.access(path, os.X_OK) else prog
+
+
+def words_for(user: User, settings: KeysSettings, command: str | None, site_command: str | None) -> str:
+    """The words of the command that serves a user. Raises BadInput, and Unavailable if there is none."""
+    from pysftpserver.sshd import authorized_keys
+
+    if user.storage or settings.storage or user.site or settings.site:
+        from pysftpserver.sshd.user_storages import name_for_site
+        from pysftpserver.storages.sharing import Storages
+
+        try:
+            name = name_for_site(settings, user, Storages())
+            if command is not None and site_command is None:
+                raise ValueError("--command is for folders, and the files are elsewhere; add --site-command")
+        except ValueError as error:
+            raise Unavailable(f"user {user.name}: {error}") from None
+        if name is not None:
+            return authorized_keys.in_storage(user, name, site_command or beside(SITE))
+    return authorized_keys.in_folder(user, os.path.abspath(settings.sftp_path), command or beside(JAIL))
 
 
 def answer(arguments: Sequence[str]) -> int:
@@ -75,9 +104,8 @@ def answer(arguments: Sequence[str]) -> int:
             complain(f"user {record.name}: {problem}")
         if record.user is None or not record.user.is_active:
             return 0
-        command = default_command() if values["command"] is None else values["command"]
-        path = os.path.abspath(settings.sftp_path)
-        lines = authorized_keys.lines_for(record.user, path, command, settings.storage)
+        words = words_for(record.user, settings, values["command"], values["site_command"])
+        lines = authorized_keys.lines_for(record.user, words)
     except BadInput as error:
         complain(error.message)
         raise

@@ -40,7 +40,7 @@ COMMAND = Command(
     PROG,
     description="Serves any storage over SFTP on standard input and output.",
     epilog='Started by sshd, for example from this line in authorized_keys: restrict,command="pysftpsite '
-    's3://acme-files/{user} --user alice" ssh-ed25519 AAAA... NAME is one of: '
+    "'s3://acme-files/{user}' --user alice\" ssh-ed25519 AAAA... NAME is one of: "
     f"{by_name.FORMS}. Credentials never stand in a name; docs/storages.md says where they come from.",
     arguments=[(WHAT, "The name of the storage. Clients see its top as /.")],
     options=(
@@ -139,14 +139,17 @@ class Meant:
         return by_name.opened(self.name, WHAT, self.opening)
 
     def parts(self) -> Iterator[tuple[str, by_name.Name, SFTPAbstractServerStorage | BadInput, float]]:
-        """Yield every storage in it: its place, its name, itself or why it cannot be opened, and seconds."""
+        """Yield every storage in it: its place, its name, itself or why it cannot be opened, and seconds.
+
+        The reason does not begin with the place.
+        """
         for place, name in reach.parts(self.name, WHAT, self.opening):
             began = time.perf_counter()
             opened: SFTPAbstractServerStorage | BadInput
             try:
                 opened = by_name.opened(name, place, self.opening)
             except BadInput as error:
-                opened = error
+                opened = type(error)(error.message.removeprefix(f"{place}: "))
             yield place, name, opened, time.perf_counter() - began
             if not isinstance(opened, BadInput):
                 close(opened)
@@ -195,8 +198,7 @@ def check(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:
         print(f"{one_line(syntax.shown(options[WHAT]) if place == WHAT else place)}:")
         print(f"  {'operation':<24}{'result':<8}{'ms':>10}", flush=True)
         if isinstance(storage, BadInput):
-            words = storage.message.removeprefix(f"{place}: ")
-            outcomes = iter([checking.Outcome("connect", checking.FAILED, words, seconds)])
+            outcomes = iter([checking.Outcome("connect", checking.FAILED, storage.message, seconds)])
         else:
             show(checking.Outcome("connect", checking.WORKS, "", seconds))
             outcomes = checking.check(storage, options["read_only"] or name.is_read_only, refused)

@@ -136,10 +136,13 @@ def loader(file: str | None, values: dict[str, Any]) -> Callable[[], ServerSetti
 
 
 class OpenStorage:
-    """Opens a directory of this host as a jail, a storage by its name, or a database.
+    """Opens a directory of this host as a jail, a storage by its name, or a database, which stays open.
 
     Raises BadInput, Unavailable.
     """
+
+    _database: SFTPAbstractServerStorage | None = None
+    _site: str | None = None
 
     @functools.cached_property
     def _named(self) -> Storages:
@@ -148,23 +151,52 @@ class OpenStorage:
         return Storages()
 
     def __call__(
-        self, what: Folder | str | StorageSettings, key: str, is_dry: bool = False
+        self,
+        what: Folder | str | StorageSettings,
+        key: str,
+        is_dry: bool = False,
+        user: str | None = None,
+    ) -> SFTPAbstractServerStorage:
+        values = {} if user is None else {"user": user}
+        storage = self._opened(what, key, is_dry, values)
+        return storage if self._site is None else self._named.under_site(self._site, "site", storage, values)
+
+    def _opened(
+        self, what: Folder | str | StorageSettings, key: str, is_dry: bool, values: dict[str, str]
     ) -> SFTPAbstractServerStorage:
         if isinstance(what, str):
-            return self._named(what, key, is_touched=not is_dry)
+            return self._named(what, key, values, is_touched=not is_dry)
         if not isinstance(what, StorageSettings):
             return by_name.jail(what.path, key)
         from pysftpserver.storages.mongo.opening import bucket  # the same
 
         address = what.uri, what.uri_file, what.database
         try:
-            return bucket(*address, what.bucket, what.prefix, is_touched=not is_dry)
+            if self._database is None:
+                self._database = bucket(*address, what.bucket, what.prefix, is_touched=not is_dry)
         except BadInput as error:
             raise type(error)(f"storage: {error.message}") from None
+        return self._database
 
-    def under_site(self, path: str, storage: SFTPAbstractServerStorage) -> SFTPAbstractServerStorage:
-        """A storage with what a site file mounts and asks for. Nobody is known by name there."""
-        return self._named.under_site(path, "site", storage)
+    def is_of_user(self, name: str, key: str) -> bool:
+        """Whether {user} is in a name. What the storage needs is imported then; it cannot be opened yet."""
+        is_of_user = self._named.has_fields(name, key, "user")
+        if is_of_user:
+            self._named.load(name, key, "user")
+        return is_of_user
+
+    def directories(self, name: str, key: str, user: str) -> list[str]:
+        try:
+            return self._named.directories(name, key, {"user": user})
+        except BadInput:
+            return []  # a user whose name cannot be part of a path gets no session
+
+    def under_site(self, path: str) -> OpenStorage:
+        """What opens storages under a site file. Users are known by name only if {user} is in a storage's."""
+        self._named.check_site(path, "site")
+        other = OpenStorage()
+        other._site = path
+        return other
 
 
 def tell(text: str) -> None:

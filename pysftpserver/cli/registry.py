@@ -72,6 +72,10 @@ PROGRAMS = tuple(
             "an older name of `pysftpremo keygen`",
         ),
         (
+            "pysftp-audit", "pysftp_audit", "service", "", "audit.md", "service",
+            "nothing: it verifies audit logs, and tells who stored, fetched or removed a file",
+        ),
+        (
             "pysftplab", "pysftplab", "laboratory", "laboratory", "laboratory.md", "laboratory",
             "a message server with services that you write, and its clients",
         ),

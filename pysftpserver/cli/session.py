@@ -82,6 +82,13 @@ def log_level(text: str) -> int:
     return LEVELS[text.upper()]
 
 
+def audit_level(text: str) -> str:
+    """Return the level of an audit log. Raises BadValue for an unknown one."""
+    if text not in ("operations", "all"):
+        raise BadValue(f"invalid audit level {text!r}: use operations or all")
+    return text
+
+
 def log_facility(text: str) -> str:
     """Return the syslog facility in capitals. Raises BadValue for an unknown name."""
     if text.upper() not in FACILITIES:
@@ -213,6 +220,21 @@ SECURITY_OPTIONS = (
         "--audit-best-effort",
         help="Continue a session when the audit log cannot be written. The default is to end it.",
     ),
+    Option(
+        "--audit-level", metavar="LEVEL", convert=audit_level,
+        help="Record operations, with the bytes that were moved at the close of each file, or all, which has "
+        "a record of each READ and WRITE as well and makes transfers slower. The default is operations.",
+    ),
+    Option(
+        "--audit-digests",
+        help="Record the SHA-256 of every file that is stored or fetched, at its close. The default is not "
+        "to.",
+    ),
+    Option(
+        "--audit-chain",
+        help="Give each record a number, the hash of the record before, and its own, so that pysftp-audit "
+        "finds what was changed or removed. The head of the chain is in FILE.chain. The default is not to.",
+    ),
 )
 # fmt: on
 
@@ -258,6 +280,8 @@ def check_jail(chroot: str, options: dict[str, Any], files: Sequence[str] = ()) 
         )
         raise BadInput(message, "the chroot directory holds start-up files of the account")
     records = [("log file", options["logfile"]), ("audit log", options["audit"])]
+    if options["audit_chain"] and options["audit"]:
+        records.append(("audit log", f"{options['audit']}.chain"))
     for what, path in (*records, *(("file", file) for file in files)):
         if path not in (None, "", STANDARD_ERROR) and homes.is_in(path, root):
             message = f"{what} {path}: clients could change it; name a file outside of the jail {chroot}"
@@ -363,20 +387,35 @@ def remove_leftovers(storage: SFTPAbstractServerStorage, log: SFTPLog) -> None:
 
 def audit_log(options: dict[str, Any], log: SFTPLog) -> SFTPHook | None:
     """Return the hook for the --audit options, or None. Raises BadInput if the file cannot be written."""
-    path, best_effort = options["audit"], options["audit_best_effort"]
+    path, is_chained = options["audit"], options["audit_chain"]
+    for flag in ("--audit-best-effort", "--audit-level", "--audit-digests", "--audit-chain"):
+        is_missing = path is None or path == STANDARD_ERROR and flag == "--audit-chain"
+        if options[flag[2:].replace("-", "_")] and is_missing:
+            raise BadInput(f"{flag} requires --audit FILE")
     if path is None:
-        if best_effort:
-            raise BadInput("--audit-best-effort requires --audit FILE")
         return None
     from pysftpserver.engine import audit
     from pysftpserver.stdio import peer, user
 
     try:
-        sink = audit.descriptor_sink(2) if path == STANDARD_ERROR else audit.file_sink(path)
+        if is_chained:
+            from pysftpserver.engine import chain
+
+            sink = chain.chained_sink(path, path + chain.STATE)
+        else:
+            sink = audit.descriptor_sink(2) if path == STANDARD_ERROR else audit.file_sink(path)
     except OSError as error:
         message = f"audit log {path}: {reason_of(error)}; name a file that this user may write"
         raise BadInput(message, "the audit log cannot be written") from None
-    hook = audit.AuditLog(sink, options.get("name") or user(), *peer(), log, best_effort)
+    who = options.get("name") or user(), *peer()
+    hook = audit.AuditLog(
+        sink,
+        *who,
+        log,
+        options["audit_best_effort"],
+        level=options["audit_level"] or audit.LEVELS[0],
+        digests=options["audit_digests"],
+    )
     log.info(f"audit session {hook.session}")
     return hook
 

@@ -1,5 +1,8 @@
 """The audit log: a hook that records each operation as one line of JSON, and the sinks that store the lines.
 
+READ and WRITE are recorded only if that is asked for: what a file's handle has moved is in the record of its
+close.
+
 Text that a client chose is inside a JSON string in plain ASCII, so no name can forge a record or drive a
 terminal. An operation that cannot be recorded ends the session, unless best effort is enough. What may not
 enter: storages, wire formats.
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 PATIENCE = 10_000  # milliseconds to wait for a sink that takes nothing
 PAUSE = 0.0005  # seconds between two tries to lock a file that another session is writing to
 AT_ONCE = select.PIPE_BUF  # bytes for which there is room wherever poll(2) says that there is some
+TRANSFERS = ("read", "write")  # requests that are recorded at the level "all" only
+LEVELS = ("operations", "all")
 PIECE = 900  # characters of a record in one line of the log, which cuts longer ones
 #: The names of statuses by their codes.
 RESULTS = tuple(
@@ -45,12 +50,13 @@ DELETE = "\x7f"  # the one control character that JSON in ASCII leaves as it is
 
 
 class AuditLog(SFTPHook):
-    """Records every operation of one session.
+    """Records the operations of one session.
 
     sink: stores one line, or raises. user, peer, port: who the session is for, and where that
     client is; None where it is not known. best_effort: lost records are counted in the session's log, and
     the session goes on. log: the session's. number: of the connection in the door's log, if it has one.
-    session: the name that all records of this one have; None: a new one.
+    session: the name that all records of this one have; None: a new one. level: "all" records each READ and
+    WRITE as well, which keeps them off the fast path. digests: records have the SHA-256 of files.
     """
 
     def __init__(
@@ -63,8 +69,12 @@ class AuditLog(SFTPHook):
         best_effort: bool = False,
         number: int | None = None,
         session: str | None = None,
+        level: str = LEVELS[0],
+        digests: bool = False,
     ) -> None:
         self._sink = sink
+        self.wants_digests = digests
+        self._has_transfers = level == "all"
         self._log = log
         self._best_effort = best_effort
         self._lost = 0
@@ -75,11 +85,28 @@ class AuditLog(SFTPHook):
         self._who: dict[str, Any] = {**own, "peer": peer, "port": port, "user": user}
         self._always = {*self._who, "path"}
 
+    def hears(self, name: str) -> bool:
+        return self._has_transfers or name not in TRANSFERS
+
+    def before(self, event: SFTPEvent) -> None:
+        pass  # the base class would look for a method of the request's name
+
     def after(self, event: SFTPEvent) -> None:
-        self._moved += event.size
+        if self._has_transfers:
+            self._moved += event.size
+        elif event.read is not None and event.written is not None:
+            self._moved += event.read + event.written
+        else:
+            self._moved -= event.size  # of a copy: it is counted when its two files are closed
         self._write(self.record, event)
 
     rejected = after
+
+    def abandoned(self, event: SFTPEvent) -> None:
+        try:
+            self.after(event)
+        except SFTPSessionEnd:
+            pass  # the session is over, and the log has what was not recorded
 
     def ended(self) -> None:
         try:
@@ -90,6 +117,8 @@ class AuditLog(SFTPHook):
             pass  # the session is over, and the log has what was not recorded
         if self._lost:
             self._log.error(f"audit: {self._lost} records were lost")
+        if head := getattr(self._sink, "head", ""):
+            self._log.info(f"audit head {head}")
 
     def record(self, event: SFTPEvent) -> dict[str, Any]:
         """What is recorded of an operation: names and values, in their order."""
@@ -100,6 +129,8 @@ class AuditLog(SFTPHook):
                 record.update(client_text(name, value))
         if event.message:
             record.update(client_text("message", event.message))
+        record["read"], record["written"] = event.read, event.written
+        record["sha256"], record["sha256_missing"] = event.sha256, event.sha256_missing or None
         for name, value in event.arguments.items():
             if isinstance(value, SFTPAttributes):
                 record.update((field, getattr(value, field)) for field in FIELDS if field != "nlink")
@@ -172,15 +203,15 @@ def file_sink(path: str | os.PathLike[str] | int, patience: int | None = None) -
     Sessions that write to one file take turns, so that a record is there whole or not at all. patience:
     milliseconds to wait for a file that takes nothing; None: PATIENCE.
     """
-    return _Sink(path if isinstance(path, int) else open_for_appending(path), True, patience)
+    return FileSink(path if isinstance(path, int) else open_for_appending(path), True, patience)
 
 
 def descriptor_sink(descriptor: int) -> Sink:
     """A sink that writes to an open descriptor, which other programs may be writing to as well."""
-    return _Sink(descriptor)
+    return FileSink(descriptor)
 
 
-class _Sink:
+class FileSink:
     """Stores lines. is_own: this sink alone has the descriptor, and closes it; others may have the file open.
 
     If a line can be written only in part, the part is cut off again; where that is not possible, the next
@@ -196,6 +227,7 @@ class _Sink:
         self._most = PATIENCE if patience is None else patience
         self._patience = self._most
         self._torn = False
+        self._locked = descriptor  # whose lock is taken
 
     def __del__(self) -> None:
         if self._is_own:
@@ -205,15 +237,18 @@ class _Sink:
         try:
             locked = self._is_own and self._lock()
             try:
-                self._store(memoryview(b"\n" + line if self._torn else line))
+                self._append(line, locked)
             finally:
                 if locked:
-                    fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+                    fcntl.flock(self._locked, fcntl.LOCK_UN)
         except OSError:
             self._patience = 0
             raise
         self._patience = self._most
         self._torn = False
+
+    def _append(self, line: bytes, locked: bool) -> None:
+        self._store(memoryview(b"\n" + line if self._torn else line))
 
     def _store(self, line: memoryview) -> None:
         rest = line
@@ -252,7 +287,7 @@ class _Sink:
         deadline = time.monotonic() + self._patience / 1000
         while True:
             try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return True
             except BlockingIOError:
                 if time.monotonic() > deadline:

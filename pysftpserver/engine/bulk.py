@@ -13,9 +13,9 @@ is asked:
 - Chunks are written from the receive buffer itself.
 
 Only the ordinary case is served. Anything else (an odd handle or length, a file that only its storage can
-read, an offset far out) is left where it is, to be served in the usual way, and a session with a hook, or
-with a log of every request, never comes here. Both ways give the same
-replies; tests hold them against each other. What may not enter: other requests, concrete storages, sockets.
+read, an offset far out) is left where it is, to be served in the usual way, and so are requests that a hook
+wants to hear of, or a log of every request. Both ways give the same replies; tests hold them against each
+other. What may not enter: other requests, concrete storages, sockets.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from pysftpserver.engine.session import Session
 
 TRANSFERS = {SSH2_FXP_READ: "read", SSH2_FXP_WRITE: "write"}
+NEITHER = -1  # no packet's type
 FAR_OUT = 1 << 40  # bytes; offsets from here on go the usual way
 LATE_FROM = 32 * 1024  # bytes asked for from which a READ is answered late
 
@@ -52,6 +53,8 @@ def serve_transfers(session: Session, buffer: memoryview, start: int, end: int) 
 
     That is `start` when the first packet is left to the usual way. Pauses where consume() would.
     """
+    reads = SSH2_FXP_READ if SSH2_FXP_READ in session.transfers else NEITHER
+    writes = SSH2_FXP_WRITE if SSH2_FXP_WRITE in session.transfers else NEITHER
     output, limit = session.output, session.queue_limit
     most_data, most_packet = session.limits.data, session.limits.packet
     table, storage = session.handles, session.storage
@@ -63,7 +66,7 @@ def serve_transfers(session: Session, buffer: memoryview, start: int, end: int) 
             break
         stop = start + TRANSFER_HEADER
         try:
-            if kind == SSH2_FXP_READ and length == TRANSFER_LENGTH and count:
+            if kind == reads and length == TRANSFER_LENGTH and count:
                 if file.descriptor is None:
                     wanted = min(count, most_data)
                     reads_late = storage.window > 0 and table.promises_reads
@@ -72,20 +75,24 @@ def serve_transfers(session: Session, buffer: memoryview, start: int, end: int) 
                         break
                     session.position = stop
                     output.append_promise(
-                        PromisedReply(request_id, file, promise, wanted, session.failed_read)
+                        PromisedReply(request_id, file, promise, offset, wanted, session.failed_read)
                     )
                     start = stop
                     continue
                 session.position = stop
-                if count >= LATE_FROM:
+                if count >= LATE_FROM or file.fetched is not None and output.late:  # a digest wants the order
                     wanted = count if count < most_data else most_data
                     output.append_late(LateRead(request_id, file, offset, wanted, session.failed_read))
                 elif data := os.pread(file.descriptor, count, offset):
                     output.append(encode_data_header(request_id, len(data)) + data)
                     file.bytes_read += len(data)
+                    if file.fetched is not None:
+                        file.fetched.feed(offset, data)
                 else:
+                    if file.fetched is not None:
+                        file.fetched.end = offset
                     output.append(encode_usual_status(request_id, SSH2_FX_EOF))
-            elif kind == SSH2_FXP_WRITE and length == TRANSFER_LENGTH + count:
+            elif kind == writes and length == TRANSFER_LENGTH + count:
                 stop += count
                 if stop > end or length > most_packet or file.flags & os.O_APPEND:
                     break
@@ -96,8 +103,10 @@ def serve_transfers(session: Session, buffer: memoryview, start: int, end: int) 
                     if promise is None:
                         break
                     session.position = stop
+                    if file.stored is not None:
+                        file.stored.feed(offset, chunk)
                     output.append_promise(
-                        PromisedStatus(request_id, file, promise, count, session.failed_write)
+                        PromisedStatus(request_id, file, promise, offset, count, session.failed_write)
                     )
                     start = stop
                     continue
@@ -108,11 +117,15 @@ def serve_transfers(session: Session, buffer: memoryview, start: int, end: int) 
                 if answer is not None:
                     check_count(answer, count)
                 file.bytes_written += count
+                if file.stored is not None:
+                    file.stored.feed(offset, buffer[stop - count : stop])
                 output.append(encode_usual_status(request_id, SSH2_FX_OK))
             else:
                 break
         except BaseException as error:
             output.settle()  # the log keeps the order of the replies, too
+            if file.stored is not None:
+                file.stored.spoil()
             session.answer_error(request_id, TRANSFERS[kind], error)
             if session.ended is not None:
                 return stop

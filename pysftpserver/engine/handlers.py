@@ -89,6 +89,8 @@ def serve_read(session: Session, rid: int, handle: bytes, offset: int, length: i
     check_offset(offset)
     data = session.storage.read(file.object, offset, size)
     if not data and size:  # to ask for nothing is odd, but no error
+        if file.fetched is not None:
+            file.fetched.end = offset
         raise SFTPEndOfFile
     if type(data) is not bytes:
         data = bytes(memoryview(data or b""))  # the storage may use its buffer again before this is sent
@@ -96,6 +98,8 @@ def serve_read(session: Session, rid: int, handle: bytes, offset: int, length: i
         data = data[:size]
     session.send_data(rid, data)
     file.bytes_read += len(data)
+    if file.fetched is not None:
+        file.fetched.feed(offset, data)
     return len(data)
 
 
@@ -110,6 +114,8 @@ def serve_write(session: Session, rid: int, handle: bytes, offset: int, chunk: b
     if answer is not None:
         check_count(answer, len(chunk))
     file.bytes_written += len(chunk)
+    if file.stored is not None:
+        file.stored.feed(file.stored.position if file.flags & os.O_APPEND else offset, chunk)
     session.send_status(rid)
     return len(chunk)
 
@@ -125,6 +131,8 @@ def serve_copy_data(
 ) -> int:
     """copy-data: a STATUS when the bytes are copied."""
     reading, writing = session.handles.file(source), session.handles.file(target)
+    if writing.stored is not None:
+        writing.stored.spoil()
     copied = copy_data(session, reading, offset, length, writing, target_offset)
     session.send_status(rid)
     return copied
@@ -203,6 +211,8 @@ def serve_setstat(session: Session, rid: int, path: bytes, attrs: SFTPAttributes
     """SSH_FXP_SETSTAT, section 6.9: a STATUS; with no attribute there is nothing to fail."""
     if not attrs.is_empty():
         session.storage.setstat(session.path(path), session.attributes(attrs))
+        if attrs.size is not None:
+            session.handles.spoil_digests()
     session.send_status(rid)
 
 
@@ -218,6 +228,8 @@ def serve_lsetstat(session: Session, rid: int, path: bytes, attrs: SFTPAttribute
 def serve_fsetstat(session: Session, rid: int, handle: bytes, attrs: SFTPAttributes) -> None:
     """SSH_FXP_FSETSTAT, section 6.9: SETSTAT of an open file."""
     session.storage.fsetstat(session.handles.file(handle).object, session.attributes(attrs))
+    if attrs.size is not None:
+        session.handles.spoil_digests()
     session.send_status(rid)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.attributes import SFTPAttributes
     from pysftpserver.engine.log import SFTPLog
+    from pysftpserver.engine.receipts import Digest
 
     class Share(Protocol):
         """What a user has in all sessions. check() raises SFTPLimitReached when that may not be more."""
@@ -29,9 +30,14 @@ if TYPE_CHECKING:
 
 
 class FileHandle:
-    """An open file: the storage's own object, and what was moved through it (bytes)."""
+    """An open file: the storage's own object, and what was moved through it (bytes).
 
-    __slots__ = ("bytes_read", "bytes_written", "descriptor", "flags", "object", "path", "takes_views")
+    fetched, stored: digests of that, if a hook wants them: of a file that is read only, and of any other.
+    """
+
+    __slots__ = tuple(
+        "bytes_read bytes_written descriptor fetched flags object path stored takes_views".split()
+    )
 
     def __init__(self, path: bytes, flags: int, opened: Any) -> None:
         self.path = path
@@ -41,6 +47,8 @@ class FileHandle:
         self.takes_views = False
         self.bytes_read = 0
         self.bytes_written = 0
+        self.fetched: Digest | None = None
+        self.stored: Digest | None = None
 
 
 class DirectoryHandle:
@@ -62,6 +70,7 @@ class HandleTable:
     def __init__(self, storage: SFTPAbstractServerStorage, log: SFTPLog, limit: int) -> None:
         self.limit = limit
         self.share: Share | None = None
+        self.new_digest: Callable[[], Digest] | None = None
         self._storage = storage
         self._log = log
         self._reads_descriptors = moves_by_descriptor(storage, "read")
@@ -86,6 +95,11 @@ class HandleTable:
     def opened_file(self, path: bytes, flags: int, opened: Any) -> FileHandle:
         """A file that the storage opened, without a handle for the client: close_file() has to be called."""
         handle = FileHandle(path, flags, opened)
+        if self.new_digest is not None:
+            if flags & (os.O_WRONLY | os.O_RDWR):
+                handle.stored = self.new_digest()
+            else:
+                handle.fetched = self.new_digest()
         try:
             descriptor = self._storage.fileno(opened)
         except BaseException:
@@ -165,10 +179,19 @@ class HandleTable:
         """Tell the storage that content meant for an open file was refused or lost. Raises nothing."""
         handle = self.opened.get(name)
         if type(handle) is FileHandle:
+            if handle.stored is not None:
+                handle.stored.spoil()
             try:
                 self._storage.spoil(handle.object)
             except BaseException as error:
                 self._log.fault(error)
+
+    def spoil_digests(self) -> None:
+        """A file has been made longer or shorter; which of the open ones, if any, is not known."""
+        if self.new_digest is not None:
+            for handle in self.opened.values():
+                if type(handle) is FileHandle and handle.stored is not None:
+                    handle.stored.spoil()
 
     def _close(
         self, handle: FileHandle | DirectoryHandle, manner: str, close_file: Callable[[Any], None]

@@ -94,10 +94,20 @@ class SFTPLog:
             self.error(call)
 
 
-def open_for_appending(path: str | os.PathLike[str]) -> int:
-    """Open a file for appending, created with mode 0600; return its descriptor. Raises OSError."""
+def open_for_appending(path: str | os.PathLike[str], reads: bool = False) -> int:
+    """Open a file for appending, created with mode 0600; return its descriptor. Raises OSError.
+
+    reads: for reading as well.
+    """
     # O_NONBLOCK: a FIFO without a reader is an error at once instead of an endless wait.
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+    flags = (
+        (os.O_RDWR if reads else os.O_WRONLY)
+        | os.O_APPEND
+        | os.O_CREAT
+        | os.O_CLOEXEC
+        | os.O_NOCTTY
+        | os.O_NONBLOCK
+    )
     return os.open(path, flags, 0o600)
 
 

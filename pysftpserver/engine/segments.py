@@ -80,8 +80,10 @@ class LateRead:
         except Exception as error:
             return self.failed(self.request_id, error)
         if not count:
-            return encode_usual_status(self.request_id, SSH2_FX_EOF)
+            return self._end()
         self.file.bytes_read += count
+        if self.file.fetched is not None:
+            self.file.fetched.feed(self.offset, room[DATA_HEADER : DATA_HEADER + count])
         put_data_header(room, self.request_id, count)
         return room[: DATA_HEADER + count]
 
@@ -90,12 +92,22 @@ class LateRead:
         try:
             data = os.pread(self.file.descriptor, self.size, self.offset)  # type: ignore[arg-type]
             if not data:
-                return encode_usual_status(self.request_id, SSH2_FX_EOF)
+                return self._end()
             reply = encode_data_header(self.request_id, len(data)) + data
         except Exception as error:
             return self.failed(self.request_id, error)
-        self.file.bytes_read += len(data)
+        self._passed(data)
         return reply
+
+    def _passed(self, data: bytes) -> None:
+        self.file.bytes_read += len(data)
+        if self.file.fetched is not None:
+            self.file.fetched.feed(self.offset, data)
+
+    def _end(self) -> bytes:
+        if self.file.fetched is not None:
+            self.file.fetched.end = self.offset
+        return encode_usual_status(self.request_id, SSH2_FX_EOF)
 
 
 class PromisedReply(LateRead):
@@ -108,10 +120,11 @@ class PromisedReply(LateRead):
         request_id: int,
         file: FileHandle,
         promise: Promise,
+        offset: int,
         size: int,
         failed: Callable[[int, BaseException], bytes],
     ) -> None:
-        super().__init__(request_id, file, 0, size, failed)
+        super().__init__(request_id, file, offset, size, failed)
         self.promise = promise
 
     def reply(self, room: memoryview) -> Segment:
@@ -125,8 +138,8 @@ class PromisedReply(LateRead):
         except Exception as error:
             return self.failed(self.request_id, error)
         if not data:
-            return encode_usual_status(self.request_id, SSH2_FX_EOF)
-        self.file.bytes_read += len(data)
+            return self._end()
+        self._passed(data)
         return b"%b%b" % (encode_data_header(self.request_id, len(data)), data)
 
 
@@ -139,6 +152,8 @@ class PromisedStatus(PromisedReply):
         try:
             self.promise.result()
         except Exception as error:
+            if self.file.stored is not None:
+                self.file.stored.spoil()
             return self.failed(self.request_id, error)
         self.file.bytes_written += self.size
         return encode_usual_status(self.request_id, SSH2_FX_OK)

@@ -67,9 +67,10 @@ class Session:
     the set-uid and set-gid bits of modes that clients send; without it, they are dropped.
     output: the replies that wait to be sent. queue_limit: bytes of them from which nothing more is served.
     turns: which sessions may compute checksums, where that is limited.
-    position: how far the buffer that is being served has been consumed. stopping: set by a door, for
-    requests that take long to give up. on_step: called between the steps of such requests; it may set
-    stopping. steps: how many there were. ended: why the session has to end, once it has to.
+    transfers: the types of packets that may take the fast path. position: how far the buffer that is being
+    served has been consumed. stopping: set by a door, for requests that take long to give up. on_step:
+    called between the steps of such requests; it may set stopping. steps: how many there were. ended: why
+    the session has to end, once it has to.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Session:
         self._dropped_bits = 0 if allow_setid else S_ISUID | S_ISGID
         self.output = OutputQueue()
         self.queue_limit = max(limits.queue, storage.window)
+        self.transfers: frozenset[int] = frozenset()
         self.position = 0
         self.stopping = False
         self.on_step: Callable[[], None] | None = None

@@ -84,7 +84,7 @@ class Server:
         self.log = log
         self.log_limit = LogLimit(log, settings.log_rate)
         self.room = memoryview(bytearray(ROOM))
-        self._audit_file = None if settings.audit is None else AuditFile(settings.audit)
+        self._audit_file = None if settings.audit is None else AuditFile(settings.audit, settings.audit_chain)
         self._throttle = Throttle()
         self._sessions = Members()
         self._talking = Members()  # the sessions that have not ended; others wait for the client to close

@@ -68,7 +68,7 @@ class Application:
     ) -> None:
         self._values = values
         self._users = users
-        self._trail = AuditTrail(values.audit)
+        self._trail = AuditTrail(values.audit, values.audit_chain)
         self.sessions = Sessions(values, self._has_ended)
         self._reception = Reception(key, users, self.sessions, self._trail)
         self._routes = Routes(values, self.sessions, open_storage, may_run)

@@ -51,8 +51,8 @@ class AuditTrail:
     Raises BadInput for a file that cannot be written.
     """
 
-    def __init__(self, path: str | None) -> None:
-        self._file = None if path is None else AuditFile(path)
+    def __init__(self, path: str | None, is_chained: bool = False) -> None:
+        self._file = None if path is None else AuditFile(path, is_chained)
 
     def reopen(self) -> None:
         """Go on in the file that has the name now. Raises BadInput."""

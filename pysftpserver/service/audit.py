@@ -6,34 +6,67 @@ else there is to say of a request. What may not enter: keys, tokens, what files 
 
 from __future__ import annotations
 
+import os
 import time
 from _thread import allocate_lock  # threading would do work in each new process
 
 from pysftpserver.engine.audit import RESULTS, AuditLog, client_text, file_sink
+from pysftpserver.engine.log import open_for_appending
 from pysftpserver.failures import BadInput
 from pysftpserver.host.accounts import own_reason
 from pysftpserver.pysftpexceptions import status_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
+
+    from pysftpserver.engine.audit import Sink
 
 
 WAIT = 200  # milliseconds for an audit log that takes nothing: an event loop stands still meanwhile
 
 
+def sink_of(path: str, is_chained: bool, descriptors: Sequence[int] = ()) -> Sink:
+    """The sink of an audit log. Raises OSError.
+
+    descriptors: as open_files() returns them; (): the file is opened.
+    """
+    if not is_chained:
+        return file_sink(descriptors[0] if descriptors else path, WAIT)
+    from pysftpserver.engine import chain
+
+    log, state = descriptors or (path, path + chain.STATE)
+    return chain.chained_sink(log, state, WAIT)
+
+
+def open_files(path: str, is_chained: bool) -> list[int]:
+    """Open what sink_of() takes; return the descriptors, which can be given to a process. Raises OSError."""
+    opened = [open_for_appending(path, is_chained)]
+    if is_chained:
+        from pysftpserver.engine import chain
+
+        try:
+            opened.append(chain.open_state(path + chain.STATE))
+        except OSError:
+            os.close(opened[0])
+            raise
+    return opened
+
+
 class AuditFile:
     """The file of a door's audit log: a sink that threads may share. Raises BadInput."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, is_chained: bool = False) -> None:
         self._path = path
+        self._is_chained = is_chained
         self._lock = allocate_lock()
         self.reopen()
 
     def reopen(self) -> None:
         """Go on in the file that has the name now. Raises BadInput, and goes on in the old one then."""
         try:
-            sink = file_sink(self._path, WAIT)
+            sink = sink_of(self._path, self._is_chained)
         except OSError as error:
             problem = f"audit log {self._path}: {own_reason(error)}; name a file that can be written"
             raise BadInput(problem) from None
@@ -43,6 +76,11 @@ class AuditFile:
     def __call__(self, line: bytes) -> None:
         with self._lock:
             self._sink(line)
+
+    @property
+    def head(self) -> str:
+        """ "number:hash" of the last record, if there is a chain."""
+        return getattr(self._sink, "head", "")
 
 
 def result_of(error: BaseException | None) -> str:

@@ -422,6 +422,10 @@ class LogSettings(Settings):
         optional(FILE), None, "Append the audit log to this file, one JSON object per operation.",
         unset="no audit log",
     )
+    audit_chain = Setting(
+        FLAG, False, "Give each audit record a number, the hash of the record before, and its own, so that "
+        "pysftp-audit finds what was changed or removed; the head of the chain is in FILE.chain.",
+    )
     allow_root = Setting(FLAG, False, "Allow running as root.")
 # fmt: on
 

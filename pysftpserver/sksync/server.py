@@ -23,7 +23,7 @@ from pysftpserver.sksync.connection import Connection
 from pysftpserver.sksync.logins import Logins, need_srptools
 from pysftpserver.sksync.receiving import MOST_WAITING
 from pysftpserver.sksync.session import Session
-from pysftpserver.sksync.shares import Folder, exposed, shares_of
+from pysftpserver.sksync.shares import exposed, shares_of
 from pysftpserver.sksync.tls import PassPhrase, server_context, tls_reason
 
 TYPE_CHECKING = False
@@ -31,11 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeVar
 
-    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.engine.audit import Sink
     from pysftpserver.engine.log import SFTPLog
-    from pysftpserver.sksync.config import ServerSettings, StorageSettings
-    from pysftpserver.sksync.shares import Find, Opener
+    from pysftpserver.sksync.config import ServerSettings
+    from pysftpserver.sksync.shares import Find, Opener, OpenStorage
 
     Result = TypeVar("Result")
 
@@ -212,15 +211,13 @@ class Service:
         self._load = load
         self._file = file
         self._open_storage = open_storage
-        self._site: str | None = None
-        self._database: SFTPAbstractServerStorage | None = None
         self._phrase = PassPhrase()
         self._settings = settings = load()
         settings.refuse_root()
         self._log = ServiceLog(ident, settings)
         context, shares = self._context(settings), self._shares(settings)
         self._phrase.may_ask = False  # from now on, waiting for an answer would stop all clients
-        self._audit_file = None if settings.audit is None else AuditFile(settings.audit)
+        self._audit_file = None if settings.audit is None else AuditFile(settings.audit, settings.audit_chain)
         self._server = Server(settings, shares, self._log, context, self._audit_file)
         serving.raise_descriptor_limit(settings.max_connections, DESCRIPTORS)
 
@@ -265,23 +262,15 @@ class Service:
         )
 
     def _shares(self, settings: ServerSettings) -> Find:
-        self._site = settings.site
-        shares, what = shares_of(settings, self._open)
+        opener = self._opener(settings)
+        shares, what = shares_of(settings, opener)
         self._log.info(f"sharing {what}")
         self._remark(settings)
         return shares
 
-    def _open(
-        self, what: Folder | str | StorageSettings, key: str, is_dry: bool = False
-    ) -> SFTPAbstractServerStorage:
-        if isinstance(what, (Folder, str)):
-            return self._under_site(self._open_storage(what, key, is_dry))
-        if self._database is None:
-            self._database = self._open_storage(what, key, is_dry)
-        return self._under_site(self._database)
-
-    def _under_site(self, storage: SFTPAbstractServerStorage) -> SFTPAbstractServerStorage:
-        return storage if self._site is None else self._open_storage.under_site(self._site, storage)
+    def _opener(self, settings: ServerSettings) -> OpenStorage:
+        """What opens storages, under the site file of the settings if there is one."""
+        return self._open_storage if settings.site is None else self._open_storage.under_site(settings.site)
 
     def _remark(self, settings: ServerSettings) -> None:
         """Log what an administrator may not have meant. Raises BadInput if logins are not possible."""
@@ -295,7 +284,7 @@ class Service:
             self._log.error(
                 "no login is required: anyone who reaches this port can read and write what is shared"
             )
-        for path in exposed(settings, self._file, self._open):
+        for path in exposed(settings, self._file, self._opener(settings)):
             self._log.error(f"{path}: clients can read and replace it, because it is in a shared directory")
 
 

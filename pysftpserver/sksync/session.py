@@ -148,7 +148,7 @@ class Session:
         if "\0" in path:
             raise Malformed("a path with a NUL character in it")
         self._what = f"{self._type.name.lower()} of {path!r}: "
-        return await self.in_thread(self.shares, path)
+        return await self.in_thread(self.shares, path, self.user)
 
     async def _sync_with(self, share: Share, memory: Portion) -> None:
         connection, dialect = self.connection, self._dialect

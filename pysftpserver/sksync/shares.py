@@ -11,6 +11,8 @@ import os
 import posixpath
 from dataclasses import dataclass
 
+from pysftpserver.failures import BadInput
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,25 +21,40 @@ if TYPE_CHECKING:
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.sksync.config import ServerSettings, StorageSettings
 
-    #: Finds the directory that a client names. Raises NotShared, and what opening a storage does.
-    Find = Callable[[str], "Share"]
+    class Find(Protocol):
+        """Finds the directory that a client names. user: who has logged in; None: no login.
+
+        Raises NotShared, and what opening a storage does.
+        """
+
+        def __call__(self, path: str, user: str | None = None) -> Share: ...
 
     class OpenStorage(Protocol):
         """Opens a storage: a directory of this host as a jail, a storage by its name, or a database.
 
-        key: the setting that names it, for messages. is_dry: whether to change nothing in a database. Raises
-        BadInput, Unavailable.
+        key: the setting that names it, for messages. is_dry: whether to change nothing in a database. user:
+        what {user} in the name stands for. Raises BadInput, Unavailable.
         """
 
         def __call__(
-            self, what: Folder | str | StorageSettings, key: str, is_dry: bool = False
+            self,
+            what: Folder | str | StorageSettings,
+            key: str,
+            is_dry: bool = False,
+            user: str | None = None,
         ) -> SFTPAbstractServerStorage: ...
 
-    class Opener(OpenStorage, Protocol):
-        """The same, and puts storages under site files."""
+        def is_of_user(self, name: str, key: str) -> bool:
+            """Whether {user} is in a name. Raises for one that cannot be used."""
 
-        def under_site(self, path: str, storage: SFTPAbstractServerStorage) -> SFTPAbstractServerStorage:
-            """A storage with what a site file mounts and asks for."""
+        def directories(self, name: str, key: str, user: str) -> list[str]:
+            """The directories of this host that are jails in the storage of a user."""
+
+    class Opener(OpenStorage, Protocol):
+        """The same, and one that puts storages under a site file."""
+
+        def under_site(self, path: str) -> OpenStorage:
+            """What opens storages under a site file."""
 
 
 class Folder:
@@ -61,7 +78,7 @@ class Share:
 
 def whole_storage(open_storage: Callable[[], SFTPAbstractServerStorage]) -> Find:
     """Share all of a storage. open_storage: called for each session."""
-    return lambda path: Share(open_storage(), directory(path))
+    return lambda path, user=None: Share(open_storage(), directory(path))
 
 
 def listed_directories(shares: dict[str, Callable[[], Share]], is_silent: bool) -> Find:
@@ -72,7 +89,7 @@ def listed_directories(shares: dict[str, Callable[[], Share]], is_silent: bool) 
     """
     by_path = {directory(path): share for path, share in shares.items()}
 
-    def find(path: str) -> Share:
+    def find(path: str, user: str | None = None) -> Share:
         found = by_path.get(directory(path))
         if found is None:
             if not is_silent:
@@ -93,6 +110,8 @@ def shares_of(settings: ServerSettings, open_storage: OpenStorage) -> tuple[Find
         shares = {path: _part(_directory(path, key, open_storage), b"/") for path in listed}
         return listed_directories(shares, is_silent), shown
     named = settings.storage
+    if isinstance(named, str) and open_storage.is_of_user(named, "storage"):
+        return _of_users(settings, named, open_storage), f"{shown and f'{shown} in '}{_shown(named)}"
     if isinstance(named, str):
         open_storage(named, "storage").release()
         opener, what = (lambda: open_storage(named, "storage")), _shown(named)
@@ -105,10 +124,27 @@ def shares_of(settings: ServerSettings, open_storage: OpenStorage) -> tuple[Find
         opener, what = _directory(root, "server_root", open_storage), root
         if settings.server_root is None:
             what = f"the current directory, {root}: no server_root is configured"
+    return _in_storage(settings, opener), f"{shown} in {what}" if listed else what
+
+
+def _in_storage(settings: ServerSettings, opener: Callable[[], SFTPAbstractServerStorage]) -> Find:
+    """What is shared of a storage."""
+    listed = settings.server_dir_whitelist
     if not listed:
-        return whole_storage(opener), what
+        return whole_storage(opener)
     shares = {path: _part(opener, directory(path)) for path in listed}
-    return listed_directories(shares, is_silent), f"{shown} in {what}"
+    return listed_directories(shares, settings.server_dir_whitelist_policy == "silent")
+
+
+def _of_users(settings: ServerSettings, named: str, open_storage: OpenStorage) -> Find:
+    """What is shared of a storage whose name has {user} in it. Raises BadInput where nobody logs in."""
+    if not settings.needs_login:
+        raise BadInput("storage: {user} needs logins; set require_auth to true, or write a name without it")
+
+    def find(path: str, user: str | None = None) -> Share:
+        return _in_storage(settings, lambda: open_storage(named, "storage", user=user))(path)
+
+    return find
 
 
 def _shown(name: str) -> str:
@@ -137,8 +173,15 @@ def exposed(settings: ServerSettings, file: str, open_storage: OpenStorage) -> l
     file: the configuration.
     """
     own = [path for path in (file, settings.ssl_server_keyfile) if path is not None and os.path.exists(path)]
-    if settings.storage is not None:
-        storage = open_storage(settings.storage, "storage")
+    named = settings.storage
+    if isinstance(named, str) and open_storage.is_of_user(named, "storage"):
+        from pysftpserver.host import homes
+
+        jails = {path for user in settings.users for path in open_storage.directories(named, "storage", user)}
+        found = [os.stat(path) for path in jails if os.path.isdir(path)]
+        return [path for path in own if any(homes.is_in(path, root) for root in found)]
+    if named is not None:
+        storage = open_storage(named, "storage")
         try:
             return [path for path in own if any(_is_in(path, opened) for opened in storage.territory() or ())]
         finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 
-from pysftpserver.failures import BadInput, Unavailable
+from pysftpserver.failures import BadInput
 from pysftpserver.sshd.keys import key_line
 
 TYPE_CHECKING = False
@@ -39,19 +39,18 @@ def find(settings: ServerSettings, name: str) -> Record | None:
         return reader.record(id) if id is not None else None
 
 
-def lines_for(user: User, sftp_path: str, command: str, storage: str | None = None) -> list[str]:
-    """A line for each key of a user. command: words for a shell, to which the directory is added. storage: of
-    users who have none of their own; None: their folder.
+def in_folder(user: User, sftp_path: str, command: str) -> str:
+    """The words of a command for a user's folder. command: words for a shell; the directory is added."""
+    return f"{command} {shlex.quote(os.path.join(sftp_path, user.folder))}"
 
-    Raises BadInput, and Unavailable for a user whose files are not in a directory.
-    """
-    storage = user.storage or storage
-    if storage is not None:
-        raise Unavailable(
-            f"user {user.name}: the files are in {storage}, which is not a folder below sftp_path; serve "
-            "this user with pysftpd"
-        )
-    words = f"{command} {shlex.quote(os.path.join(sftp_path, user.folder))}"
+
+def in_storage(user: User, name: str, command: str) -> str:
+    """The words of a command for a storage with a name. command: words for a shell; these are added."""
+    return f"{command} {shlex.quote(f'--user={user.name}')} -- {shlex.quote(name)}"
+
+
+def lines_for(user: User, words: str) -> list[str]:
+    """A line for each key of a user. words: of the command to be forced. Raises BadInput."""
     # In the quotes of authorized_keys, \" is the only escape: a command that ends in a backslash and a line
     # end cannot be written.
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in words) or words.endswith("\\"):

@@ -43,6 +43,14 @@ class ServerSettings(ServiceSettings):
     port = Setting(
         PORT, 2200, "Listen on this port; 0 is any free one, which the log names.", aliases=("sftp_port",)
     )
+    audit_level = Setting(
+        one_of("operations", "all", metavar="LEVEL"), "operations",
+        "Record operations, with the bytes that were moved at the close of each file, or all, which has a "
+        "record of each READ and WRITE as well.",
+    )
+    audit_digests = Setting(
+        FLAG, False, "Record the SHA-256 of every file that is stored or fetched, at its close."
+    )
     sftp_path = Setting(DIRECTORY, "/opt/solt_sftp/files", "Directory that holds the users' folders.")
     create_folders = Setting(
         FLAG, False, "Create the folder of a user at login when it is missing; pysftpctl creates it as well."

@@ -2,8 +2,8 @@
 
 It is forked itself before asyncssh is loaded, keys are read and sockets listen, so a session's process has
 none of those. Each process that serves SSH has a socket to it, and hands over a ticket and descriptors:
-the one that carries SFTP, one to say what the session is to do and to hear how it is, and the audit log's,
-if there is one. Where sessions run as accounts of the host (run_as.py), only this server keeps the
+the one that carries SFTP, one to say what the session is to do and to hear how it is, and those of the
+audit log, if there is one. Where sessions run as accounts of the host (run_as.py), only this server keeps the
 capabilities for that, and it decides which account. What may not enter: SSH, asyncio, concrete storages, what
 a session does (sessionprocess.py). Facts: unix(7), fork(2).
 """
@@ -64,7 +64,7 @@ SOON = 0.02  # seconds without anything to do, after which a missing spare proce
 LATER = 1.0  # the same after one could not be forked
 CALM = 0.1  # seconds after which a spare process rehearses, if it has not been used
 ENTRY = struct.Struct(">I")  # what a spare process is told first: its place in the tally; then the ticket
-MOST_DESCRIPTORS = 3  # that come with a ticket
+MOST_DESCRIPTORS = 4  # that come with a ticket
 ORPHANS = 1.0  # seconds that sessions have to end if the process that serves them has ended
 OOM_SCORE = b"500"  # where memory is short, the kernel ends sessions before the server
 

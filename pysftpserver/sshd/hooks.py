@@ -8,11 +8,13 @@ from __future__ import annotations
 from pysftpserver.engine import audit
 from pysftpserver.failures import reason_of
 from pysftpserver.hook import SFTPHooks
-from pysftpserver.service.audit import WAIT, DoorAudit
+from pysftpserver.service.audit import DoorAudit, sink_of
 from pysftpserver.sshd.metrics import Counting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pysftpserver.engine.log import SFTPLog
     from pysftpserver.hook import SFTPHook
     from pysftpserver.sshd.metrics import Requests
@@ -20,20 +22,28 @@ if TYPE_CHECKING:
 
 
 def hook_of(
-    ticket: Ticket, log: SFTPLog, metrics: Requests, descriptor: int | None = None
+    ticket: Ticket, log: SFTPLog, metrics: Requests, descriptors: Sequence[int] = ()
 ) -> SFTPHook | None:
     """The hook of one session, as its ticket wants it. Raises OSError where there can be no audit log.
 
-    descriptor: the session's own of the audit log; None: the file is opened.
-
-    None where nothing watches: with a hook, the engine serves packets one by one.
+    descriptors: the session's own of the audit log; (): the file is opened.
     """
     hooks: list[SFTPHook] = []
     if ticket.audit is not None:
         # Opened for each session: a file that was moved away is left with the next one.
-        sink = audit.file_sink(ticket.audit if descriptor is None else descriptor, WAIT)
+        sink = sink_of(ticket.audit, ticket.audit_chain, descriptors)
         who = ticket.user.name, ticket.address, ticket.port
-        hooks.append(audit.AuditLog(sink, *who, log, number=ticket.number, session=ticket.session))
+        hooks.append(
+            audit.AuditLog(
+                sink,
+                *who,
+                log,
+                number=ticket.number,
+                session=ticket.session,
+                level=ticket.audit_level,
+                digests=ticket.audit_digests,
+            )
+        )
     if ticket.counts:
         hooks.append(Counting(metrics))
     return SFTPHooks(*hooks) if hooks else None
@@ -47,7 +57,7 @@ def record_end(ticket: Ticket, log: SFTPLog, cause: str, seconds: float) -> None
     assert ticket.audit is not None
     who = ticket.user.name, ticket.address, ticket.port
     try:
-        sink = audit.file_sink(ticket.audit, WAIT)
+        sink = sink_of(ticket.audit, ticket.audit_chain)
     except OSError as error:
         log.error(f"audit: {reason_of(error)}; the end of the session is not recorded")
         return

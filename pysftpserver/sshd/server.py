@@ -16,10 +16,11 @@ import asyncssh
 
 from pysftpserver.engine.audit import new_session
 from pysftpserver.engine.limits import DESCRIPTORS_A_HANDLE, Limits
-from pysftpserver.engine.log import SFTPLog, open_for_appending
+from pysftpserver.engine.log import SFTPLog
 from pysftpserver.service import serving
 from pysftpserver.service.accepting import Acceptor
 from pysftpserver.service.admission import to_evict
+from pysftpserver.service.audit import open_files
 from pysftpserver.service.budget import Budget
 from pysftpserver.service.holdings import Holdings
 from pysftpserver.service.loglimit import LogLimit
@@ -215,6 +216,9 @@ class Server:
             settings.read_only,
             settings.allow_setid,
             settings.audit,
+            settings.audit_level,
+            settings.audit_digests,
+            settings.audit_chain,
             new_session(),
             settings.metrics is not None,
             settings.max_handles,
@@ -231,11 +235,12 @@ class Server:
             engine.handles.share = self.handles.of(user.name)
             engine.turns = self.turns_for_checksums.of(user.name)
             return ThreadedSession(channel, engine, self.threads, user.name)
-        files = []
+        files: list[FileIO] = []
         if ticket.audit is not None:
             # Here, because the session's account may not be able to; for each one, to have a lock of its own.
-            opened = await self.threads.run(user.name, partial(open_for_appending, ticket.audit), "beginning")
-            files.append(open(opened, "ab", buffering=0))
+            work = partial(open_files, ticket.audit, ticket.audit_chain)
+            for opened in await self.threads.run(user.name, work, "beginning"):
+                files.append(open(opened, "ab", buffering=0))
         start = partial(self._start, self._forker, ticket, log, files)
         # The records of an audit log belong to one process, and the state of a class is its own.
         may_rest = settings.audit is None and self._may_rest(user)

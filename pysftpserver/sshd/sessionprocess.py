@@ -135,8 +135,7 @@ def serve(
     share_of: Callable[[int, Callable[[], None]], Share],
     data: int,
     talk: int,
-    audit: int | None = None,
-    *,
+    *audit: int,
     turns_of: Callable[[str], Turns] | None = None,
     confines: bool = True,
 ) -> int:
@@ -152,7 +151,7 @@ def serve(
     log = _Log(control, ticket.log_level)
     try:
         ticket = become(ticket)
-        if ticket.audit is not None and audit is None:
+        if ticket.audit is not None and len(audit) != 1 + ticket.audit_chain:
             raise Refused("the audit log was not handed over")  # its name comes from the other process
         limits = Limits()
         limits.handles = min(limits.handles, ticket.handles)

@@ -19,7 +19,7 @@ from pysftpserver.sshd.users import User, Visit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
@@ -44,11 +44,11 @@ class Refused(ValueError):
 class Ticket:
     """One session, as the settings want it when it begins.
 
-    number: of the connection. audit: the file of the audit log. session: its name there. counts: whether
-    requests are counted for metrics. handles: maximum number of open handles in a process of its own. files,
-    memory, seconds: what such a process may have: descriptors, MiB of memory, and seconds of processor time
-    for a request. root: of a session that goes on in another process: INIT has been answered, and the folder
-    must be the same. checksums: whether there are any.
+    number: of the connection. audit: the file of the audit log. audit_*: as in the settings. session: its
+    name in the audit log. counts: whether requests are counted for metrics. handles: maximum number of open
+    handles in a process of its own. files, memory, seconds: what such a process may have: descriptors, MiB
+    of memory, and seconds of processor time for a request. root: of a session that goes on in another
+    process: INIT has been answered, and the folder must be the same. checksums: whether there are any.
     """
 
     user: User
@@ -59,6 +59,9 @@ class Ticket:
     read_only: bool = False
     allow_setid: bool = False
     audit: str | None = None
+    audit_level: str = "operations"
+    audit_digests: bool = False
+    audit_chain: bool = False
     session: str | None = None
     counts: bool = False
     handles: int = 1024
@@ -87,10 +90,10 @@ def engine_of(
     metrics: Requests,
     limits: Limits,
     descriptor: int = -1,
-    audit: int | None = None,
+    audit: Sequence[int] = (),
 ) -> SFTPServer:
     """The engine of a session. descriptor: what it serves if it has a process of its own. audit: the
-    descriptor of the audit log, for a session that takes that over; None: it opens the file itself.
+    descriptors of the audit log, for a session that takes them over; (): it opens the file itself.
 
     Raises OSError, ValueError, SFTPException, and what an administrator's own class raises.
     """

@@ -182,9 +182,7 @@ class UserStorages:
         return user.storage or self._default
 
     def _is_in_bucket(self, user: User) -> bool:
-        """Whether a user's record has the older spelling for a part of the settings' database."""
-        scheme, _, rest = (user.storage or "").partition(":")
-        return scheme == GRIDFS and (not rest or self._uri is not None and "?" not in rest)
+        return is_in_bucket(user, self._uri is not None)
 
     def _named(self, name: str, user: User) -> SFTPAbstractServerStorage:
         self._check_allowed(user)
@@ -195,18 +193,7 @@ class UserStorages:
         return storage
 
     def _check_allowed(self, user: User) -> None:
-        """Raises ValueError for a record that names what the settings do not allow records to name.
-
-        Nothing is imported or opened for it: who may write records may not run code or reach any file.
-        """
-        if not user.storage:
-            return
-        scheme = self._names.scheme(user.storage, STORAGE)
-        kind = user.storage.partition(" ")[0]
-        if scheme == CLASS and kind not in self._classes:
-            raise ValueError(f"storage {kind}: not listed in {CLASSES}")
-        if scheme not in (CLASS, *self._schemes):
-            raise ValueError(f"storage {scheme}: not listed in {SCHEMES}")
+        check_allowed(user, self._names, self._classes, self._schemes)
 
     def _check_links(self, paths: list[str], storage: SFTPAbstractServerStorage) -> None:
         """Raises ValueError for a directory that is a link, where sessions have accounts of their own."""
@@ -269,6 +256,47 @@ def _values(user: User) -> dict[str, str]:
     if isinstance(user, Visit):
         values |= {"address": user.address, "session": user.session}
     return values
+
+
+def check_allowed(user: User, names: Names, classes: Collection[str], schemes: Collection[str]) -> None:
+    """Raises ValueError for a record that names what the settings do not allow records to name.
+
+    Nothing is imported or opened for it: who may write records may not run code or reach any file.
+    """
+    if not user.storage:
+        return
+    scheme = names.scheme(user.storage, STORAGE)
+    kind = user.storage.partition(" ")[0]
+    if scheme == CLASS and kind not in classes:
+        raise ValueError(f"storage {kind}: not listed in {CLASSES}")
+    if scheme not in (CLASS, *schemes):
+        raise ValueError(f"storage {scheme}: not listed in {SCHEMES}")
+
+
+def is_in_bucket(user: User, has_uri: bool) -> bool:
+    """Whether a user's record has the older spelling for a part of the settings' database.
+
+    has_uri: whether the settings name one.
+    """
+    scheme, _, rest = (user.storage or "").partition(":")
+    return scheme == GRIDFS and (not rest or has_uri and "?" not in rest)
+
+
+def name_for_site(settings: ServerSettings, user: User, names: Names) -> str | None:
+    """The name of a user's storage for a command that knows {user} only; None for the folder.
+
+    Raises ValueError, BadInput for one that such a command cannot serve, or the settings do not allow.
+    """
+    if user.site or settings.site:
+        raise ValueError("under a site file; serve this user with pysftpd")
+    name = user.storage or settings.storage
+    if name is None:
+        return None
+    if is_in_bucket(user, settings.mongo_uri is not None or settings.mongo_uri_file is not None):
+        raise ValueError("a part of the database of mongo_uri; serve this user with pysftpd")
+    check_allowed(user, names, settings.storage_classes or (), settings.storage_schemes or ())
+    names.check(name, STORAGE, "user")  # {folder} is pysftpd's alone
+    return name
 
 
 def _is_itself(path: str, opened: Sequence[int]) -> bool:

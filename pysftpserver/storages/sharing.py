@@ -105,6 +105,12 @@ class Storages:
         if name.scheme != by_name.SITE or not name.fields:
             reach.prepare(name, key, Opening(dict.fromkeys(known, "user")))
 
+    def has_fields(self, text: str, key: str, *known: str) -> bool:
+        """Whether it takes values for known to open it."""
+        name = by_name.parse(text, key, known)
+        opening = Opening(dict.fromkeys(known, "user"))
+        return bool(name.fields) or any(part.fields for _, part in reach.parts(name, key, opening))
+
     def scheme(self, text: str, key: str) -> str:
         """Which of schemes a name has."""
         return by_name.parse(text, key).scheme

@@ -158,7 +158,8 @@ def shown(text: str) -> str:
         scheme, _, rest = text.partition("://")
         name = f"{scheme}://***@{rest.rpartition('@')[2].partition('?')[0].partition(' ')[0]}"
     elif "@" in name and not name.startswith("sftp://"):
-        name = "://".join(map(_without_user, name.split("://")))
+        head, *parts = name.split("://")
+        name = "://".join((head, *map(_without_user, parts)))
     return one_line(name)
 
 

@@ -12,6 +12,7 @@ class ServerSettings(LogSettings):
     """What pysftp-warm can be told."""
 
     audit = None  # an option of each session's command
+    audit_chain = None  # type: ignore[assignment] # as well
     allow_root = None  # type: ignore[assignment] # root's resident becomes the account of each client
     socket = Setting(
         optional(FILE),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pysftpserver.service.verifying import verify
 from tests.cli.commands import CommandCase
 from tests.support.auditing import records_of
 from tests.support.doors import Wire
@@ -78,9 +80,9 @@ class TheAuditLogOf:
         )
         self.assertEqual((done.returncode, done.stderr), (0, b""))
         records = self.records()
-        self.assertEqual([r["request"] for r in records], ["init", "mkdir", "open", "write", "end"])
+        self.assertEqual([r["request"] for r in records], ["init", "mkdir", "open", "abandoned", "end"])
         self.assertEqual([r["path"] for r in records], [None, "d\n\x1b", "f", "f", None])
-        self.assertEqual([r["bytes"] for r in records], [0, 0, 0, 7, 7])
+        self.assertEqual([records[-2]["written"], records[-1]["bytes"]], [7, 7])
         who = {(r["peer"], r["port"], r["user"]) for r in records}
         self.assertEqual(who, {("192.0.2.7", 50000, getpass.getuser())})
         self.assertEqual(len({r["session"] for r in records}), 1)
@@ -129,6 +131,22 @@ class TheAuditLogOf:
 
     def test_wants_a_file_to_make_an_effort_for(self) -> None:
         self.assert_refused(self.ran("--audit-best-effort"), "--audit-best-effort requires --audit FILE")
+
+    def test_has_a_chain_and_digests_in_the_sandbox_if_they_are_asked_for(self) -> None:
+        opened = request("open", 1, string(b"f"), u32(WRITE | CREAT), NO_ATTRS)
+        pieces = [(7, b"content"), (0, b"content")]  # not in order: it is read again
+        written = b"".join(request("write", 2, string(u32(1)), u64(o), string(d)) for o, d in pieces)
+        closed = request("close", 3, string(u32(1)))
+        for _ in range(2):
+            how = ("--audit", self.audit, "--audit-digests", "--audit-chain")
+            self.assertEqual(self.ran(*how, requests=opened + written + closed).returncode, 0)
+        found = verify([os.fspath(self.audit)], {})
+        self.assertEqual((found.problems, found.notes, found.records), ([], [], 8))
+        digests = {r["sha256"] for r in self.records() if r["request"] == "close"}
+        self.assertEqual(digests, {hashlib.sha256(b"content" * 2).hexdigest()})
+        self.assert_refused(self.ran("--audit-chain"), "--audit-chain requires --audit FILE")
+        self.assert_refused(self.ran("--audit", "-", "--audit-chain"), "--audit-chain requires --audit FILE")
+        self.assert_refused(self.ran("--audit", self.audit, "--audit-level", "some"), "use operations or all")
 
     def test_that_cannot_be_written_ends_the_session_before_anything_is_served(self) -> None:
         done = self.ran("--audit", "/dev/full", requests=mkdirs("d"))
@@ -193,9 +211,11 @@ class TheAuditLogOf:
     def test_has_no_close_of_an_upload_that_was_thrown_away(self) -> None:
         opened = request("open", 1, string(b"f"), u32(WRITE | CREAT), NO_ATTRS)
         written = request("write", 2, string(u32(1)), u64(0), string(b"content"))
-        done = self.ran("--audit", self.audit, "--atomic-uploads", requests=opened + written)
+        options = ("--audit", self.audit, "--audit-level", "all", "--atomic-uploads")
+        done = self.ran(*options, requests=opened + written)
         self.assertEqual(done.returncode, 0)
-        self.assertEqual([r["request"] for r in self.records()], ["init", "open", "write", "end"])
+        found = [r["request"] for r in self.records()]
+        self.assertEqual(found, ["init", "open", "write", "abandoned", "end"])
         self.assertEqual(os.listdir(self.jail), [])
 
     def logged(self, done: subprocess.CompletedProcess[bytes]) -> str:

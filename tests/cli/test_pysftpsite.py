@@ -154,6 +154,8 @@ class InThisProcess(CommandCase):
         self.assertEqual(self.say("--gc", "--dry-run", "--older-than", "1", lying)[:2], (0, "3600.0 True\n"))
         status, _, said = self.say("--gc", f"jail:{self.jail}")
         self.assertEqual((status, "storages that keep parts" in said), (2, True))
+        status, _, said = self.say("--gc", f"jail:{self.jail}/none")
+        self.assertEqual((status, said.count("NAME: ")), (1, 1), said)
 
     def test_options_that_exclude_each_other_and_names_that_cannot_be_meant_are_status_2(self) -> None:
         jail = f"jail:{self.jail}"

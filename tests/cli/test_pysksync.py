@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pysftpserver.service.verifying import verify
 from tests.cli.commands import CommandCase
 from tests.sksync import oldstyle
 from tests.sksync.serving import HOST, NOW, put, tree
@@ -310,7 +311,15 @@ class Running(SkSyncCase):
         config = self.configure("other.json", host="192.0.2.1", port=1, timeout=7, server_root="/nowhere")
         words = ("--config", config, "--listen-address", HOST, "--port", str(port), "--require-auth", "no")
         audit = self.place / "audit"
-        words += ("--server_root", str(self.jail), "--log-format", "json", "--audit", str(audit))
+        words += (
+            "--server_root",
+            str(self.jail),
+            "--log-format",
+            "json",
+            "--audit",
+            str(audit),
+            "--audit-chain",
+        )
         server = Server(port, self.place / "errors", self.place, *words, "--max-clients", "5")
         self.addCleanup(server.kill)
         server.wait("listening")
@@ -320,6 +329,7 @@ class Running(SkSyncCase):
         records = [json.loads(line) for line in audit.read_text().splitlines()]
         shown = [(record["request"], record["path"], record["bytes"]) for record in records]
         self.assertEqual(shown, [("put", "/there/f", 7), ("end", None, 7)])
+        self.assertEqual(verify([str(audit)], {}).problems, [])
 
     def test_a_connection_that_does_not_log_in_is_ended(self) -> None:
         server = self.serve(server_root=str(self.jail), login_grace=0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
@@ -78,13 +79,49 @@ class ByName(SkSyncCase):
     ) -> None:
         for name, words in (
             ("/srv", "storage: /srv: unknown storage; write"),
-            ("jail:/srv/{user}", "storage: {user}: no user is known here"),
+            ("jail:/srv/{folder}", "storage: {folder}: no folder is known here"),
+            ("jail:/srv/{user}", "storage: {user} needs logins; set require_auth to true"),
             ("s3://me:hush@bucket", "storage: s3: no credentials in a name"),
         ):
             with self.subTest(name):
-                text = self.assert_refused(self.run_it(self.configure("s.json", storage=name)), words)
+                text = self.assert_refused(
+                    self.run_it(self.configure("s.json", storage=name, require_auth=False)), words
+                )
                 self.assertNotIn("hush", text)
         server = self.serve(storage=f"jail:{self.place}")
+        self.assertIn("clients can read and replace it", server.wait("listening"))
+        self.assertEqual(server.end(), 0)
+
+
+class OfUsers(SkSyncCase):
+    def test_each_user_has_the_storage_with_that_name_and_no_other(self) -> None:
+        users = {}
+        for name in ("alice", "bob", "../bob"):
+            self.run_it("users", "add", name, "--password-file", "-", stdin=b"pw")
+        users = json.loads((self.place / "sksync.json").read_text())["users"]
+        site = self.place / "site.toml"
+        site.write_text(f'storage = "jail:{self.jail}/{{user}}"\n')
+        for name in ("alice", "bob"):
+            put(self.jail / name, f"there/of {name}", b"content")
+        for storage in (f"jail:{self.jail}/{{user}}", str(site)):
+            with self.subTest(storage):
+                server = self.serve(require_auth=True, users=users, storage=storage)
+                for name in ("alice", "bob"):
+                    put(self.here, name, b"content")  # makes the directory
+                    mine = self.place / f"mine-{name}"
+                    mine.mkdir(exist_ok=True)
+                    config = self.client(server.port, client_path=str(mine), username=name, password="pw")
+                    done = self.run_it(config, "client", "me")
+                    self.assertEqual((done.returncode, set(tree(mine))), (0, {f"of {name}"}), done.stderr)
+                config = self.client(server.port, client_path="here", username="../bob", password="pw")
+                self.assertEqual(self.run_it(config, "client", "me").returncode, 1)
+                self.assertIn("{user}: ", server.log())
+                self.assertEqual(server.end(), 0)
+
+    def test_files_of_the_server_that_a_user_reaches_are_logged(self) -> None:
+        self.run_it("users", "add", self.place.name, "--password-file", "-", stdin=b"pw")
+        users = json.loads((self.place / "sksync.json").read_text())["users"]
+        server = self.serve(require_auth=True, users=users, storage=f"jail:{self.place.parent}/{{user}}")
         self.assertIn("clients can read and replace it", server.wait("listening"))
         self.assertEqual(server.end(), 0)
 

@@ -87,7 +87,7 @@ class Checks(OnFiles):
                     found = self.check(self.client, 0, 0, 0, algorithm, path)
                     self.assertEqual(found, (algorithm, expected(content, 0, 0, 0, algorithm)))
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=25, deadline=None)
     @given(
         st.integers(0, len(CONTENT) + 300),
         st.sampled_from((0, 1, 255, 256, 257, 1000, 262_144, len(CONTENT), 1 << 40, (1 << 64) - 1))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import re
 from pathlib import Path
 from typing import Any, ClassVar
 
+from pysftpserver.service.verifying import verify
 from tests.integration.harness import ServedCase
 from tests.integration.material import Material
 from tests.support.auditing import records_of
@@ -23,14 +25,16 @@ class AnAuditedSession(ServedCase):
     @classmethod
     def server_command(cls) -> list[str]:
         cls.audit = cls.place / "audit"
-        return cls.jail_command("--audit", cls.audit)
+        return cls.jail_command("--audit", cls.audit, "--audit-digests", "--audit-chain")
 
     def setUp(self) -> None:
         super().setUp()
         self.audit.unlink(missing_ok=True)
+        self.audit.with_name("audit.chain").unlink(missing_ok=True)
 
     def records(self) -> list[dict[str, Any]]:
         self.wait_until_no_server_is_left()
+        self.assertEqual(verify([str(self.audit)], {}).problems, [])
         return records_of(self.audit.read_bytes())
 
     def test_is_recorded_with_its_client_its_paths_and_its_bytes(self) -> None:
@@ -46,10 +50,9 @@ class AnAuditedSession(ServedCase):
         )
         self.assertEqual(len({r["session"] for r in records}), 1)
         self.assertEqual((records[0]["request"], records[-1]["request"]), ("init", "end"))
-        for request, path in (("write", "/a"), ("read", "/b")):
-            moved = [r for r in records if r["request"] == request]
-            self.assertEqual({r["path"] for r in moved}, {path})
-            self.assertEqual(sum(r["bytes"] for r in moved), len(content))
+        size, sha256 = len(content), hashlib.sha256(content).hexdigest()
+        closed = [(r["path"], r["read"], r["written"], r["sha256"]) for r in records if "sha256" in r]
+        self.assertEqual(closed, [("/a", 0, size, sha256), ("/b", size, 0, sha256)])
         self.assertEqual(records[-1]["bytes"], 2 * len(content))
         changes = [r for r in records if r["request"] in ("posix-rename", "rename", "remove")]
         found = [(r["request"], r["path"], r.get("target"), r["result"]) for r in changes]

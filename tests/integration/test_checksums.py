@@ -28,40 +28,24 @@ class TestCommands(ServedCase):
 
     def test_the_output_is_that_of_coreutils_in_the_jail(self) -> None:
         (self.jail / "d").mkdir()
-        content = os.urandom(MIB + 1)
-        for word, name in (("sha512sum", "d/with 'quotes\" and \\"), ("sha1sum", "new\nline")):
-            (self.jail / name).write_bytes(content)
-            quoted = "'" + name.replace("'", "'\\''") + "'"
-            real = subprocess.run([word, name], cwd=self.jail, capture_output=True, text=True, check=True)
-            self.assertEqual(self.ssh(f"{word} {quoted}").out, real.stdout)
-        (self.jail / "plain").write_bytes(content)
-        self.assertEqual(self.ssh("md5sum /plain").out, f"{hashlib.md5(content).hexdigest()}  /plain\n")
-        self.assertIn('check-file-name "/plain"', self.server_text())
+        name = "d/with 'quotes\", \\ and\na line end"
+        (self.jail / name).write_bytes(os.urandom(MIB + 1))
+        quoted = "'" + name.replace("'", "'\\''") + "'"
+        real = subprocess.run(["sha512sum", name], cwd=self.jail, capture_output=True, text=True, check=True)
+        self.assertEqual(self.ssh(f"sha512sum {quoted}").out, real.stdout)
+        self.assertIn("check-file-name", self.server_text())
 
     def test_what_is_outside_stays_outside(self) -> None:
         (self.outside / "secret").write_text("secret")
         (self.jail / "link").symlink_to(self.outside / "secret")
-        for path in ("link", "../../../../etc/passwd"):
-            run = self.ssh(f"sha256sum {path}", status=1)
-            self.assertEqual(run.out, "")
-            self.assertRegex(run.err, r"(?m)^sha256sum: \S+: [A-Z][a-z ]+$")
+        run = self.ssh("sha256sum ../../../../link", status=1)
+        self.assertEqual((run.out, run.err), ("", "sha256sum: ../../../../link: No such file\n"))
 
     def test_nothing_else_is_run(self) -> None:
-        for command in ("md5sum a b", "md5sum $(id)", "md5sum f > g"):
-            run = self.ssh(command, status=2)
-            self.assertIn("one path only, quoted", run.err)
-        for command in ("id", "/usr/bin/md5sum f"):
-            self.assertEqual(self.ssh(command, status=None).out, "")
-        self.assertEqual(os.listdir(self.jail), [])
-
-    def test_input_is_not_read_but_for_rclones_question(self) -> None:
-        self.assertEqual(self.ssh("md5sum").out, "d41d8cd98f00b204e9800998ecf8427e  -\n")
-        self.assertIn("give a path", self.ssh("md5sum", status=1, stdin=b"x").err)
-
-    def test_sftp_is_served_as_before(self) -> None:
         (self.jail / "f").write_text("content")
-        self.sftp("get f")
-        self.assertEqual((self.local / "f").read_text(), "content")
+        self.assertIn("one path only, quoted", self.ssh("md5sum f > $(id)", status=2).err)
+        self.assertEqual(self.ssh("/usr/bin/md5sum f", status=None).out, "")
+        self.assertEqual(os.listdir(self.jail), ["f"])
 
     def test_paramikos_check_agrees(self) -> None:
         data = Material()
@@ -77,8 +61,6 @@ class TestCommands(ServedCase):
         self.serve(self.jail_command())
         (self.jail / "f").write_text("content")
         self.assertEqual(self.ssh("md5sum f", status=None).out, "")
-        with paramiko_client(self.sshd) as client, client.open("f", "rb") as file:
-            self.assertRaises(OSError, file.check, "md5")
 
     def test_a_refused_request_refuses_the_commands(self) -> None:
         self.serve(self.jail_command("--checksums", "--deny-requests", "check-file-name"))

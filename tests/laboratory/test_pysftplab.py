@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from unittest import mock
 from pysftpserver.failures import BadInput
 from pysftpserver.laboratory import client, passwords
 from pysftpserver.laboratory.config import PASSWORD_VARIABLE, ServerSettings
+from pysftpserver.service.verifying import verify
 from tests.laboratory.serving import HOST
 from tests.sksync.terminals import Terminal
 from tests.support.cases import InAPlace
@@ -176,7 +178,17 @@ class Serving(Commands):
     def test_the_audit_log_has_logins_services_and_transfers(self) -> None:
         share = self.place / "share"
         share.mkdir()
-        words = ("--service", "echo", "--service", "files", "--files", f"jail:{share}", "--audit", "audit")
+        words = (
+            "--service",
+            "echo",
+            "--service",
+            "files",
+            "--files",
+            f"jail:{share}",
+            "--audit",
+            "audit",
+            "--audit-chain",
+        )
         process, port = self.serve(*words)
         with self.assertRaises(client.Refused):
             client.connect(HOST, port, password="guess", name="eve")
@@ -203,6 +215,9 @@ class Serving(Commands):
                 ("end", None, "OK", 10),
             ],
         )
+        digest = hashlib.sha256(b"hello").hexdigest()
+        self.assertEqual([one.get("sha256") for one in records[3:6]], [digest, digest, None])
+        self.assertEqual(verify([str(self.place / "audit")], {}).problems, [])
         self.assertEqual(records[0]["user"], "")
         for record in records[1:]:
             self.assertEqual((record["user"], record["peer"], record["port"]), ("ann", *source))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import ssl
 import sys
 
 from tests.differential.compare import sftp_server
 from tests.objects.fake import FakeS3
 from tests.objects.stores import CREDENTIALS, NO_OTHERS
 from tests.proxy.servers import script
+from tests.sksync.certificates import Pair
 from tests.support import packets as sftp
 from tests.support.cases import InAPlace
 from tests.support.doors import Door, DoorCase, Wire
@@ -96,10 +98,15 @@ class Confined(DoorCase, InAPlace):
 
     def test_an_object_store_that_is_away_at_first(self) -> None:
         port = free_port()
-        name = f"s3://b/p?endpoint=http://localhost:{port}&timeout=4&spool={self.place}"
+        authority = Pair(self.place, "authority", is_authority=True)
+        pair = Pair(self.place, "store", ("localhost",), authority)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pair.certfile, pair.keyfile)
+        settings = f"timeout=4&spool={self.place}&ca_file={authority.certfile}"
+        name = f"s3://b/p?endpoint=https://localhost:{port}&{settings}"
         _, wire = self.serve(name, **NO_OTHERS, **CREDENTIALS)
         self.assertEqual((self.stat(wire, b"/f"), self.stat(wire, b"/far/f")), ("attrs", "status"))
-        store = FakeS3(port=port)
+        store = FakeS3(context, port)
         self.addCleanup(store.close)
         store.buckets["b"], store.uploads["b"] = {}, {}
         flags = sftp.u32(sftp.WRITE | sftp.CREAT)

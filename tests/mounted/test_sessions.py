@@ -21,6 +21,13 @@ from pysftpserver.server import SFTPServer
 from pysftpserver.uploads.atomic import SFTPAtomicVirtualChroot
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
+class Mistaken(SFTPServerVirtualChroot):
+    # df makes a file.
+
+    def statvfs(self, path):
+        with open(sys.argv[2] + "/mistake", "w"):
+            return super().statvfs(path)
+
 def away():
     raise SFTPUnavailable("gone")
 
@@ -28,7 +35,7 @@ top, archive, deep = sys.argv[1:]
 storage = SFTPServerMountedStorage(
     SFTPServerVirtualChroot(top),
     {{
-        b"/archive": Mount(SFTPServerVirtualChroot(archive), read_only=True),
+        b"/archive": Mount(Mistaken(archive), read_only=True),
         b"/way/to/deep": Mount(lambda: SFTPAtomicVirtualChroot(deep), uses_network=False),
         b"/gone": Mount(away, uses_network=False),
     }},
@@ -67,6 +74,7 @@ class Sessions(Trees):
             "rename way/to/deep/d d",
             "df way/to/deep",
             f"get -r d {self.place}/got",
+            "-df archive",
         )
         self.assertEqual(done.returncode, 0, done.stderr)
         listed = done.stdout.split("sftp> cd archive")[0].splitlines()[1:]

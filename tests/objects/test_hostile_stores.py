@@ -222,10 +222,11 @@ class HostileStores(unittest.TestCase):
         }.items():
             with self.subTest(what):
                 handle = opened(second)
-                if what == "cut off":  # it is asked for again for so long
-                    self.enterContext(mock.patch.object(self.storage._store._web, "patience", 0.4))
-                self.words(self.storage.read, handle, off, 100)
-                self.words(self.storage.read, handle, off - 10, most + 20)
+                reached = self.storage._store._web
+                soon = 0.4 if what == "cut off" else reached.patience  # it is asked for again for so long
+                with mock.patch.object(reached, "patience", soon):
+                    self.words(self.storage.read, handle, off, 100)
+                    self.words(self.storage.read, handle, off - 10, most + 20)
                 self.storage.close(handle)
 
     def test_a_file_without_a_length_is_not_an_empty_one(self) -> None:
@@ -249,8 +250,20 @@ class HostileStores(unittest.TestCase):
         bomb = "<!DOCTYPE x [<!ENTITY a0 'ha'>" + "".join(
             f"<!ENTITY a{n} '{f'&a{n - 1};' * 10}'>" for n in range(1, 12)
         )
-        self.answering(answer(f"{bomb}]><ListBucketResult>&a11;</ListBucketResult>".encode()))
-        self.assertEqual(self.words(self.storage.opendir, b"/"), UNCLEAR)
+        row = contents("top/f")
+        for document in (
+            f"{bomb}]><ListBucketResult>&a11;</ListBucketResult>".encode(),
+            f"<!DOCTYPE x [<!ENTITY a 'f'>]><ListBucketResult>{row}</ListBucketResult>".encode(),
+            f"<ListBucketResult>{'<A/>' * 150_000}{row}</ListBucketResult>".encode(),  # 100 bytes for each
+            f"<?xml version='1.0' encoding='utf-16'?><ListBucketResult>{row}</ListBucketResult>".encode(
+                "utf-16"
+            ),
+            f"<?xml version='1.0' encoding='cp1252'?><ListBucketResult>{row}</ListBucketResult>".encode(),
+        ):
+            self.answering(answer(document))
+            self.assertEqual(self.words(self.storage.opendir, b"/"), UNCLEAR)
+        self.answering(answer(b"<?xml version='1.0' encoding=\"UTF-8\"?><ListBucketResult/>"))
+        self.assertEqual(self.names(), [])
 
     def test_an_answer_that_drips_is_none(self) -> None:
         self.open_storage(0.4)

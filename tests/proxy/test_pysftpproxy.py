@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pysftpserver.storages.sftp.address import Address
 from pysftpserver.storages.sftp.connection import GONE
 from tests.proxy.servers import BehindTheProxy, script
 from tests.support import packets as sftp
@@ -18,7 +19,7 @@ from tests.support.doors import FILE, Door, DoorCase, Wire
 from tests.support.forked import environment, run
 from tests.support.packets import request, string, u32, u64
 from tests.support.paths import ROOT
-from tests.support.processes import is_alive
+from tests.support.processes import is_alive, program
 from tests.support.waiting import NEVER, until
 
 PASSWORD = "se:cr@t pass"
@@ -231,13 +232,33 @@ class LoggingIn(ProxyCase):
         self.assertEqual(self.read("answer"), "none\n")
         self.assertIn("BatchMode=yes", self.read("argv"))
 
+    def test_ssh_config_neither_lets_unknown_hosts_in_nor_lends_the_connection_of_another_key(self) -> None:
+        config = self.place / "config"
+        lax = (
+            "StrictHostKeyChecking no",
+            "VerifyHostKeyDNS yes",
+            "ControlMaster auto",
+            "ControlPath ~/c-%r@%h",
+        )
+        config.write_text("\n".join(("Host *", "User alice", *lax)) + "\n")
+        known = str(self.place / "known hosts")
+        for more, expected in (({}, "known_hosts2"), ({"known_hosts_path": known}, known)):
+            address = Address("server", ssh_config_path=str(config), **more)
+            *command, _, _, host, _ = address.ssh_command(program("ssh"), False, 5)
+            done = subprocess.run([*command, "-G", host], capture_output=True, text=True, check=True)
+            settings = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
+            self.assertEqual((settings["stricthostkeychecking"], settings["user"]), ("true", "alice"))
+            self.assertEqual((settings["verifyhostkeydns"], settings["controlmaster"]), ("false", "false"))
+            self.assertNotIn("controlpath", settings)
+            self.assertIn(expected, settings["userknownhostsfile"])
+
     def test_without_host_keys_says_so_loudly(self) -> None:
         done = self.run_it("-d", "server")
         self.assertIn(b"WARNING: the host key of the server behind is NOT checked", done.stderr)
         self.assertIn("NOT checked", self.read("log"))
         self.assertIn("StrictHostKeyChecking=no", self.read("argv"))
         self.run_it("server")
-        self.assertNotIn("StrictHostKeyChecking", self.read("argv"))
+        self.assertNotIn("StrictHostKeyChecking=no", self.read("argv"))
 
 
 class Failures(ProxyCase):

@@ -58,13 +58,13 @@ class Understanding(unittest.TestCase):
                     self.assertEqual(split(b"md5sum " + way), [b"md5sum", name])
                     self.assertEqual(shell(way), [name])
 
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=40, deadline=None)
     @given(st.binary(max_size=12))
     def test_what_is_taken_apart_is_put_together_by_rclones_rules(self, name: bytes):
         if name and b"\0" not in name:
             self.assertEqual(split(rclone(name)), [name])
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=60, deadline=None)
     @given(st.lists(st.sampled_from([bytes([c]) for c in b"a '\"\\$~*;|&<>(#`\n=-!"]), max_size=9))
     def test_what_a_shell_would_do_more_with_is_refused(self, parts: list[bytes]):
         command = b"".join(parts)

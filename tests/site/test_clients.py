@@ -144,6 +144,5 @@ class OtherDoors(InAPlace):
             self.assertEqual(
                 {os.fsdecode(name) for name, _ in storage.opendir(b"/")} & {"x", "y"}, names - {"f"}
             )
-        opener = OpenStorage()
-        shared = opener.under_site(str(site), opener(Folder(str(self.place / "files")), "server_root"))
+        shared = OpenStorage().under_site(str(site))(Folder(str(self.place / "files")), "server_root")
         self.assertEqual({name for name, _ in shared.opendir(b"/")}, {b".", b"..", b"x"})  # nobody is known

@@ -27,7 +27,8 @@ from tests.support.packets import NO_ATTRS, request, string, u32, u64
 from tests.support.waiting import PATIENCE
 
 SECONDS = 13.0  # that an attack goes on for
-MOST_WAIT = 0.3  # seconds that the server works for others while a user waits: the median
+MOST_WAIT = 0.3  # seconds that the server works for others while a user waits: the median; 0.16 is usual
+MOST_EXCHANGES = 6  # the same, in key exchanges, where others exchange keys: 2 with turns, 12 to 30 without
 CROWD = 40
 ADDRESSES = itertools.cycle(f"127.0.{number}.1" for number in range(2, 2 + CROWD))
 
@@ -55,7 +56,25 @@ class Attacks(Place):
             config=None,
         )
 
-    async def attacked(self, attack: Callable[[], Awaitable[object]], attackers: int) -> float:
+    async def exchange(self) -> None:
+        address = (next(ADDRESSES), 0)
+        reader, writer = await asyncio.open_connection(HOST, self.one.port, local_addr=address)
+        writer.write(flooding.dear_key_exchange())
+        await asyncio.wait_for(reader.readexactly(1200), 5)
+        writer.close()
+
+    async def cost_of_an_exchange(self) -> float:
+        """Seconds that the server works for a key exchange."""
+        costs = []
+        for _ in range(5):
+            before = spent(self.one.pid)
+            await self.exchange()
+            costs.append(spent(self.one.pid) - before)
+        return min(costs)
+
+    async def attacked(
+        self, attack: Callable[[], Awaitable[object]], attackers: int, most_wait: float = MOST_WAIT
+    ) -> float:
         """Let so many attack again and again, while alice works; return the MiB that the server grows by."""
         most = 0
         async with await self.login("alice") as connection, await connection.start_sftp_client() as sftp:
@@ -76,7 +95,7 @@ class Attacks(Place):
                 most = max(most, resident(self.one.pid) - self.before)
                 await asyncio.sleep(0.02)
             await asyncio.gather(*attacking)
-        self.assertLess(statistics.median(waits), MOST_WAIT)
+        self.assertLess(statistics.median(waits), most_wait)
         (await self.login("alice")).close()
         self.assertNotIn("Traceback", self.one.log())
         return most / MIB
@@ -94,14 +113,8 @@ class Attacks(Place):
 
     @asynchronous
     async def test_key_exchanges_without_a_login(self) -> None:
-        async def attack() -> None:
-            address = (next(ADDRESSES), 0)
-            reader, writer = await asyncio.open_connection(HOST, self.one.port, local_addr=address)
-            writer.write(flooding.dear_key_exchange())
-            await asyncio.wait_for(reader.readexactly(1200), 5)
-            writer.close()
-
-        self.assertLess(await self.attacked(attack, CROWD), 100)
+        most_wait = MOST_EXCHANGES * await self.cost_of_an_exchange()
+        self.assertLess(await self.attacked(self.exchange, CROWD, most_wait), 100)
 
     @asynchronous
     async def test_silent_sockets_without_end(self) -> None:

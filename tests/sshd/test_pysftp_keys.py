@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -14,8 +15,10 @@ from tests.cli.commands import CommandCase
 from tests.sshd.material import base64_alone, line
 from tests.sshd.redis_server import RedisCase, RedisServer, put_user
 from tests.sshd.serving import pysftpctl
+from tests.support.packets import HELLO, request, string, u64
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
+from tests.support.waiting import PATIENCE
 
 
 def forced_command(printed: str) -> tuple[str, str]:
@@ -88,8 +91,45 @@ class FromAFile(Case):
         for options in (["--command", "a\nb"], ["--command", ""], ["--sftp-path", "/a\nb"]):
             self.assert_refused(self.run_it("--users", self.file, *options, "alice"))
 
-    def test_files_that_are_in_no_directory_are_refused(self) -> None:
-        self.assert_refused(self.run_it("--users", self.file, "dave"), "gridfs:dave", status=1)
+    def test_files_in_a_storage_with_a_name_are_served_by_pysftpsite_if_that_is_allowed(
+        self,
+    ) -> None:
+        (self.place / "alice").mkdir()
+        (self.place / "alice" / "f").write_bytes(b"content")
+        config = self.place / "pysftpd.toml"
+        for_all, own = f'"jail:{self.place}/{{user}}"', f'storage = "jail:{self.place}/alice"'
+        for settings, record in ((f"storage = {for_all}", ""), ('storage_schemes = ["jail"]', own)):
+            with self.subTest(settings):
+                config.write_text(f'users = "{self.file}"\n{settings}\n')
+                self.write(f"[users.alice]\nkeys = ['{line()}']\n{record}\n")
+                (printed,) = self.lines("--config", config, "alice")
+                command, key = forced_command(printed)
+                self.assertEqual((key, shlex.split(command)[0]), (line(), str(ROOT / "bin" / "pysftpsite")))
+                asked = HELLO + request("stat", 1, string(b"/f"))
+                words = ["/bin/sh", "-c", f"{sys.executable} {command}"]
+                done = subprocess.run(words, input=asked, capture_output=True, timeout=PATIENCE)
+                self.assertEqual((done.returncode, done.stderr), (0, b""))
+                self.assertIn(u64(len(b"content")), done.stdout)
+
+    def test_files_that_pysftpsite_cannot_serve_are_refused(self) -> None:
+        config = self.place / "pysftpd.toml"
+        for settings, record, words in (
+            ("", "storage = 'gridfs:dave'", "storage gridfs: not listed in storage_schemes"),
+            ("", "storage = 'os:system ls'", "storage os:system: not listed in storage_classes"),
+            ("", "storage = 'gridfs'", "a part of the database of mongo_uri; serve this user with pysftpd"),
+            ("storage = 'jail:/srv/{folder}'", "", "storage: {folder}: no folder is known here"),
+        ):
+            with self.subTest(record):
+                config.write_text(f'users = "{self.file}"\n{settings}\n')
+                self.write(f"[users.alice]\nkeys = ['{line()}']\n{record}\n")
+                done = self.run_it("--config", config, "alice")
+                self.assert_refused(done, words, status=done.returncode)
+        config.write_text(f"users = '{self.file}'\nstorage = 'jail:/srv'\n")
+        self.write(f"[users.alice]\nkeys = ['{line()}']\n")
+        strict = "--config", config, "--command", "pysftpjail -R", "alice"
+        self.assert_refused(self.run_it(*strict), "add --site-command", status=1)
+        (printed,) = self.lines("--site-command", "pysftpsite -R", *strict)
+        self.assertEqual(forced_command(printed)[0], "pysftpsite -R --user=alice -- jail:/srv")
 
     def test_a_file_that_cannot_be_used_is_one_line_and_status_1(self) -> None:
         self.write("[users.alice]\nkeys =\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -9,6 +10,7 @@ import stat
 import subprocess
 from pathlib import Path
 
+from pysftpserver.service.verifying import verify
 from tests.integration.sshd import HOST
 from tests.sshd.redis_server import RedisServer
 from tests.sshd.running import Login, Place, Pysftpd, kill_group, make_key, pysftpd, write_private
@@ -333,12 +335,17 @@ class TestLogs(Place):
 
 class TestAudit(Place):
     def test_the_audit_log_has_who_did_what_from_where(self) -> None:
-        server = self.server("--audit", self.place / "audit", "--metrics", "0")
+        how = ("--audit-digests", "--audit-chain", "--metrics", "0")
+        server = self.server("--audit", self.place / "audit", *how)
         (self.place / "sent").write_bytes(b"content")
         self.assertEqual(self.sftp(self.alice, f"put {self.place}/sent name", "rm name").returncode, 0)
         records = [json.loads(line) for line in (self.place / "audit").read_text().splitlines()]
         self.assertEqual({(record["user"], record["peer"]) for record in records}, {("alice", HOST)})
         self.assertIn("remove", {record.get("request") for record in records})
+        digests = [record["sha256"] for record in records if record["request"] == "close"]
+        self.assertEqual(digests, [hashlib.sha256(b"content").hexdigest()])
+        found = verify([os.fspath(self.place / "audit")], {})
+        self.assertEqual((found.problems, found.notes), ([], []))
         (number,) = {record["number"] for record in records}
         self.assertIn(f"#{number} {HOST} 'alice': logged in", server.log())
 

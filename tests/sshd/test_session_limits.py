@@ -14,6 +14,7 @@ from typing import Any
 
 import asyncssh
 
+from pysftpserver.service.verifying import verify
 from pysftpserver.sshd.admin_client import ask, found
 from pysftpserver.sshd.metrics import CAUSES
 from tests.sshd.inprocess import HOST, raw
@@ -28,7 +29,7 @@ class Limits(IsolationCase):
 
     def test_limits_end_sessions_and_audit_log_and_metrics_have_the_end_and_its_cause(self) -> None:
         limits = ("--session-seconds", "1", "--session-files", "100", "--session-memory", "64")
-        self.serve("--audit", "audit", "--metrics", "0", *limits)
+        self.serve("--audit", "audit", "--audit-chain", "--metrics", "0", *limits)
         admin = str(self.place / "admin")
 
         async def test() -> None:
@@ -63,6 +64,7 @@ class Limits(IsolationCase):
         ends = [record for record in records if record["request"] == "end"]
         self.assertEqual(len(ends), 4)
         self.assertEqual({record["session"] for record in records}, {one["session"] for one in ends})
+        self.assertEqual(verify([str(self.place / "audit")], {}).problems, [])
         causes = sorted(record["cause"] for record in ends if record["result"] != "OK")
         self.assertEqual(causes, ["session_seconds", "signal", "unresponsive"])
 

@@ -116,7 +116,8 @@ class Names(unittest.TestCase):
                 self.assertNotIn("geheim", syntax.shown(name))
         self.assertNotIn("geheim", self.refused("redis://geheim@h"))
         self.assertNotIn("geheim", self.refused("gridfs:/f?geheim"))
-        self.assertEqual(syntax.shown("sftp://alice@host/a?key=f"), "sftp://alice@host/a")
+        for name in ("sftp://alice@host/a", "jail:a@b", "s3://bucket/a@b", "a@b.toml"):
+            self.assertEqual(syntax.shown(f"{name}?key=f"), name)
 
     def refused(self, text: str, *known: str) -> str:
         with self.assertRaises(BadInput) as raised:

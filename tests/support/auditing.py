@@ -15,7 +15,7 @@ from tests.support.packets import Client
 from tests.support.paths import ROOT
 
 ALWAYS = ["time", "session", "peer", "port", "user", "request", "path", "result", "bytes", "duration"]
-PAGE = (ROOT / "docs" / "openssh.md").read_text()
+PAGE = (ROOT / "docs" / "audit.md").read_text()
 
 
 def record_of(line: bytes) -> dict[str, Any]:
@@ -46,8 +46,8 @@ def moment(record: dict[str, Any]) -> datetime:
 
 
 def documented() -> tuple[set[str], set[str]]:
-    """The fields that docs/openssh.md names: those of every record, and the others."""
-    section = PAGE.split("\n### The audit log\n")[1].split("\n### ")[0]
+    """The fields that docs/audit.md names: those of every record, and the others."""
+    section = PAGE.split("\n## Records\n")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)
     table = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     paragraph = section.split("\nWhere there is one: ")[1].split("\n\n")[0]
@@ -87,9 +87,9 @@ class Audited(unittest.TestCase):
         self.sink = Kept()
         self.errors: list[str] = []
 
-    def audit(self, best_effort: bool = False, sink: Any = None) -> AuditLog:
+    def audit(self, best_effort: bool = False, sink: Any = None, level: str = "all", **how: Any) -> AuditLog:
         log = SFTPLog(lambda level, text: self.errors.append(text), DEBUG3)
-        return AuditLog(sink or self.sink, "alice", "192.0.2.7", 50000, log, best_effort)
+        return AuditLog(sink or self.sink, "alice", "192.0.2.7", 50000, log, best_effort, level=level, **how)
 
     def session(
         self, storage: Any, *others: SFTPHook, best_effort: bool = False, sink: Any = None, **options: Any

@@ -55,7 +55,7 @@ class Watched(InADirectory):
         client = Client(storage, **options)
         self.addCleanup(client.server.close)
         if not fast:
-            client.server._serves_transfers = False
+            client.server.transfers = frozenset()
         return client
 
     def random_file(self, name: str, size: int) -> bytes:

@@ -97,6 +97,18 @@ class HandedOver(ResidentCase):
                 self.assertEqual(done.stderr[: len(errors)] or b"", errors)
         self.assertIn("session closed", (self.place / "log").read_text())
 
+    def test_commands_for_checksums_are_answered(self) -> None:
+        (self.jail / "f").write_bytes(b"")
+        done = subprocess.run(
+            [sys.executable, ROOT / "bin" / "pysftpjail", "-l", self.place / "log", "--checksums", self.jail],
+            env=environment(PYSFTP_WARM=str(self.socket), SSH_ORIGINAL_COMMAND="md5sum f"),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PATIENCE,
+        )
+        expected = b"d41d8cd98f00b204e9800998ecf8427e  f\n"
+        self.assertEqual((done.stdout, done.stderr, done.returncode), (expected, b"", 0))
+
     def test_signals_to_the_client_end_the_session_cleanly(self) -> None:
         for number in (signal.SIGTERM, signal.SIGHUP):
             client = self.client()

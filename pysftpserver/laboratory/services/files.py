@@ -63,7 +63,8 @@ class Upload:
     def note(self, client: Client, result: str) -> None:
         """Record in the audit log what became of it."""
         seconds = time.perf_counter() - self.began
-        client.note("put", result, path=self.path, size=self.incoming.size, seconds=seconds)
+        digest = {"sha256": self.digest.hexdigest()} if result == "OK" else {}
+        client.note("put", result, path=self.path, size=self.incoming.size, seconds=seconds, **digest)
 
 
 class Files(Service):
@@ -163,7 +164,9 @@ class Files(Service):
             result = result_of(error)
             raise
         finally:
-            client.note("get", result, path=path, size=moved, seconds=time.perf_counter() - began)
+            seconds = time.perf_counter() - began
+            found = {"sha256": digest.hexdigest()} if result == "OK" else {}
+            client.note("get", result, path=path, size=moved, seconds=seconds, **found)
             for handle in opened:
                 await self.in_thread(storage.close, handle)
         client.send(f"end {moved} {digest.hexdigest()}")

@@ -172,4 +172,6 @@ class Upload(OpenFile):
 
     def _remove_quietly(self) -> None:
         with contextlib.suppress(Exception):
+            self.file.closed = True  # or a buffered one would be sent again when it is forgotten
+        with contextlib.suppress(Exception):
             self._remove()

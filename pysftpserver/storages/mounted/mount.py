@@ -76,6 +76,7 @@ class Mount:
         #: Whether asking it anything may take long: it is not asked for the attributes of its mount point.
         self.is_remote = uses_network is not False
         self.was_changed = False
+        self._territory: Sequence[int] | None = None  # as the storage has said
         self._lock = allocate_lock()
         self._failure: BaseException | None = None  # why it is away
         self._retry_at = 0.0
@@ -87,16 +88,18 @@ class Mount:
         return self.is_remote if self.opened is None else self.opened.uses_network
 
     def territory(self) -> Sequence[int] | None:
-        """As of the storage; nothing while it is away."""
+        """As of the storage; nothing while it is away, and if it is only to be read."""
         try:
-            return self.storage().territory()
+            self._territory = self.storage().territory()
         except SFTPException:
             return None if self._reads is None and self.is_remote else ()
+        return () if self.read_only and self._territory is not None else self._territory
 
     def reads(self) -> Sequence[str]:
-        """The same."""
+        """The same; with its territory, if it is only to be read."""
         if self.opened is not None:
-            return self.opened.reads()
+            kept = (self._territory or ()) if self.read_only else ()
+            return [*self.opened.reads(), *(f"/proc/self/fd/{descriptor}" for descriptor in kept)]
         return [*connecting.files(), *(self._reads or ())] if self.is_remote else ()
 
     def storage(self) -> SFTPAbstractServerStorage:

@@ -32,6 +32,8 @@ ONE_COPY = 5 << 30  # bytes: the largest object that one request copies
 MOST = 5 << 40  # bytes of an object
 LEAST_PART = 5 << 20  # bytes of a part, unless it is the last one
 MOST_PARTS = 10_000
+LONGEST_DECLARATION = 100  # bytes at the beginning of a document
+MOST_TAGS = 100 * PAGE  # in a document: a page of a listing has some 25 for each key
 LONGEST_WORD = 64  # characters of a code of a failure, or of a region
 
 
@@ -130,9 +132,15 @@ class S3:
 
     def _xml(self, answer: Answer, *expected: str) -> ElementTree.Element:
         """The document in an answer. expected: what it may be; a page to log in to is no listing, say."""
+        head = answer.content[:LONGEST_DECLARATION].lower()
+        declared, end, _ = head.partition(b"?>")
+        is_other = b"<?xml" in head and (not end or b"encoding" in declared and b"utf-8" not in declared)
+        is_other = is_other or b"\0" in head
+        if is_other or b"<!DOCTYPE" in answer.content or answer.content.count(b"<") > MOST_TAGS:
+            raise unclear()  # what is small could become very large
         try:
             root = ElementTree.fromstring(answer.content)
-        except (ElementTree.ParseError, ValueError) as error:  # the latter for an unknown encoding
+        except (ElementTree.ParseError, ValueError) as error:
             raise unclear() from error
         for element in root.iter():
             element.tag = element.tag.rpartition("}")[2]

@@ -36,7 +36,11 @@ QUIET = (
     "LogLevel=ERROR",
     "ServerAliveInterval=15",
     "ServerAliveCountMax=3",
+    # A connection that is shared was perhaps made with another key, and stays when this one ends.
+    "ControlMaster=no",
+    "ControlPath=none",
 )
+CHECKED = ("StrictHostKeyChecking=yes", "VerifyHostKeyDNS=no")
 UNCHECKED = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "GlobalKnownHostsFile=/dev/null")
 
 
@@ -92,7 +96,9 @@ class Address:
             settings.append("IdentityAgent=none")
         if not self.check_host_key:
             settings += UNCHECKED
-        elif self.known_hosts_path is not None:
+        else:
+            settings += CHECKED
+        if self.check_host_key and self.known_hosts_path is not None:
             settings += [f"UserKnownHostsFile={_quoted(self.known_hosts_path)}", "GlobalKnownHostsFile=none"]
         command = [program, "-x", "-T"]
         for setting in settings:

@@ -1,0 +1,216 @@
+"""Verifies the chain of audit logs: finds records that were changed, removed, reordered or added.
+
+The files of one log, rotated ones too, are read as one, in the order of their records' numbers. What may not
+enter: what records say, and how the chain is written (engine/chain.py).
+"""
+
+from __future__ import annotations
+
+import heapq
+from hashlib import sha256
+
+from pysftpserver.engine.chain import HEAD_SIZE, NONE, STATE, link_of, read_head
+from pysftpserver.failures import BadInput, reason_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    from pysftpserver.engine.chain import Link
+
+COMPRESSED = ".gz"
+
+
+class Place:
+    """A line of a log. link: what binds its record; None for no record. rests: hashes of the lines before it
+    that are none, with the end of the last of them and without, which the next record gives it. order: the
+    highest number so far in its file. is_torn: whether it has no end.
+    """
+
+    __slots__ = ("is_torn", "link", "number", "order", "path", "rests")
+
+    def __init__(
+        self,
+        path: str,
+        number: int,
+        link: Link | None,
+        order: int,
+        rests: Collection[str] = (),
+        is_torn: bool = False,
+    ) -> None:
+        self.path = path
+        self.number = number
+        self.link = link
+        self.order = order
+        self.rests = rests
+        self.is_torn = is_torn
+
+    def __str__(self) -> str:
+        return f"{self.path}, line {self.number}"
+
+
+class Verified:
+    """What was found. problems, notes: lines of text. records: number of them. head: of the last, or ""."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+        self.records = 0
+        self.head = ""
+
+
+def lines_of(path: str) -> Iterator[bytes]:
+    """The lines of a log, compressed or not. Raises BadInput."""
+    try:
+        if path.endswith(COMPRESSED):
+            import gzip
+
+            with gzip.open(path) as compressed:
+                yield from compressed
+        else:
+            with open(path, "rb") as file:
+                yield from file
+    except (OSError, EOFError, ValueError) as error:
+        raise BadInput(f"{path}: {reason_of(error)}; name an audit log that can be read") from None
+
+
+def verify(paths: Sequence[str], heads: Mapping[int, str]) -> Verified:
+    """Verify the files of one log. heads: hashes of records by their numbers, kept elsewhere.
+
+    Raises BadInput.
+    """
+    states = [state for path in paths if (state := _state_of(path)) is not None]  # before more is written
+    verifying = _Verifying(heads)
+    for place in heapq.merge(*map(_places, paths), key=lambda place: place.order):
+        verifying.see(place)
+    verifying.finish(states)
+    return verifying.verified
+
+
+def _state_of(path: str) -> tuple[int, str] | None:
+    """Number and hash of the last record, as the file beside a log has them."""
+    try:
+        with open(path + STATE, "rb") as file:
+            state = read_head(file.read(HEAD_SIZE + 1))
+    except OSError:
+        return None
+    return None if state is None else state[:2]
+
+
+def _places(path: str) -> Iterator[Place]:
+    order, rests = 0, ["", ""]
+    rest = sha256()
+    for number, line in enumerate(lines_of(path), 1):
+        link = link_of(line[:-1]) if line.endswith(b"\n") else None
+        if link is None:
+            is_torn = not line.endswith(b"\n")
+            unended = rest.copy()
+            unended.update(line[:-1])
+            rest.update(line)
+            rests = [rest.hexdigest(), unended.hexdigest()]
+            yield Place(path, number, None, order, (), is_torn)
+            continue
+        order = max(order, link.seq)
+        yield Place(path, number, link, order, rests)
+        rest, rests = sha256(), ["", ""]
+
+
+class _Verifying:
+    """One look at a chain. heads: as for verify()."""
+
+    def __init__(self, heads: Mapping[int, str]) -> None:
+        self.verified = Verified()
+        self._heads = dict(heads)
+        self._last: Place | None = None
+        self._strays: dict[str, list[Place]] = {}  # lines that are no records, by their files
+
+    def see(self, place: Place) -> None:
+        """Look at the next line."""
+        link = place.link
+        if link is None:
+            self._strays.setdefault(place.path, []).append(place)
+            return
+        self._look_at_strays(place, link)
+        self.verified.records += 1
+        if not link.is_intact:
+            self._complain(f"{place}: record {link.seq} was changed")
+        if self._last is None or self._last.link is None:
+            self._look_at_first(place, link)
+        elif link.seq <= self._last.link.seq:
+            self._complain(f"{place}: record {link.seq} is out of its order, or there twice")
+            return
+        else:
+            self._look_at_next(place, link, self._last, self._last.link)
+        known = self._heads.pop(link.seq, link.hash)
+        if known != link.hash:
+            self._complain(f"{place}: record {link.seq} is another than the head that was given")
+        self._last = place
+
+    def _look_at_first(self, place: Place, link: Link) -> None:
+        if link.seq == 1 and link.prev == NONE:
+            return
+        if self._heads.get(link.seq - 1) == link.prev:
+            del self._heads[link.seq - 1]
+            return
+        what = f"records 1 to {link.seq - 1} are missing" if link.seq > 1 else "it is not the first one"
+        self._complain(f"{place}: {what}; name the older files too, or give the last record's --head")
+
+    def _look_at_next(self, place: Place, link: Link, last: Place, before: Link) -> None:
+        missing = link.seq - before.seq - 1
+        if missing:
+            what = f"record {link.seq - 1} is" if missing == 1 else f"{missing} records are"
+            self._complain(f"{place}: {what} missing before record {link.seq}")
+        elif link.prev != before.hash and link.is_intact and before.is_intact:
+            self._complain(f"{last}: record {before.seq} was replaced; record {link.seq} follows another one")
+
+    def _look_at_strays(self, place: Place, link: Link) -> None:
+        strays = self._strays.pop(place.path, [])
+        if not strays:
+            if link.skipped:
+                self._complain(f"{place}: what was before record {link.seq} is missing")
+            return
+        if link.skipped not in place.rests:
+            self._complain_of(strays)
+        elif link.seq == 1:
+            self.verified.notes.append(f"{place.path}: the chain begins in line {place.number}")
+        else:
+            note = f"{strays[0]}: what a killed session has left; record {link.seq} vouches for it"
+            self.verified.notes.append(note)
+
+    def _complain_of(self, strays: Iterable[Place]) -> None:
+        for place in strays:
+            self._complain(f"{place}: not a record of the chain")
+
+    def finish(self, states: Iterable[tuple[int, str]]) -> None:
+        """There are no more lines. states: last records, as told by the files beside the logs."""
+        for strays in self._strays.values():
+            if len(strays) == 1 and strays[0].is_torn:
+                self.verified.notes.append(f"{strays[0]}: what a killed session has left")
+            else:
+                self._complain_of(strays)
+        link = self._last.link if self._last is not None else None
+        seq = 0 if link is None else link.seq
+        if link is not None:
+            self.verified.head = f"{link.seq}:{link.hash}"
+        states = list(states)
+        for number, digest in states:
+            if number > seq:
+                self._complain(f"the end is missing: the last record is {seq}, and {number} were written")
+            elif link is not None and number == seq and link.is_intact and digest != link.hash:
+                self._complain(f"{self._last}: record {seq} was replaced")
+        if not states:
+            note = f"there is no FILE{STATE}, so records that were cut off at the end are not found"
+            self.verified.notes.append(note)
+        for number in self._heads:
+            self._complain(f"record {number}, whose head was given, is missing")
+
+    def _complain(self, text: str) -> None:
+        self.verified.problems.append(text)
+
+
+def head(text: str) -> tuple[int, str]:
+    """Number and hash of a head, NUMBER:HASH. Raises ValueError."""
+    number, _, digest = text.partition(":")
+    if not (number.isdecimal() and number.isascii() and 0 < len(number) < 20 and len(digest) == len(NONE)):
+        raise ValueError(text)
+    return int(number), digest.lower()
