@@ -29,10 +29,22 @@ class SFTPAttributes:
     size: bytes. uid, gid: numbers; they travel only together. permissions: the POSIX st_mode, file
     type bits included. atime, mtime: whole seconds since the epoch; they travel only together.
     nlink: number of hard links, shown in listings and never sent as a field. extended: how many extended
-    attributes came with these from a client; they are passed over.
+    attributes came with these from a client; they are passed over. device, inode: numbers that tell files
+    apart, where the storage knows them; they are never sent.
     """
 
-    __slots__ = ("atime", "extended", "gid", "mtime", "nlink", "permissions", "size", "uid")
+    __slots__ = (
+        "atime",
+        "device",
+        "extended",
+        "gid",
+        "inode",
+        "mtime",
+        "nlink",
+        "permissions",
+        "size",
+        "uid",
+    )
 
     def __init__(
         self,
@@ -52,16 +64,23 @@ class SFTPAttributes:
         self.mtime = mtime
         self.nlink = nlink
         self.extended = 0
+        self.device: int | None = None
+        self.inode: int | None = None
 
     @classmethod
     def from_stat(cls, st: os.stat_result) -> SFTPAttributes:
         """All fields, from what os.stat() and its relatives return."""
         attrs = cls.__new__(cls)  # without __init__(), whose call takes as long as the rest of this
         # The tuple face of stat_result holds whole seconds already and costs no floats.
-        mode, _, _, attrs.nlink, attrs.uid, attrs.gid, attrs.size, atime, mtime, _ = st
+        mode, attrs.inode, attrs.device, attrs.nlink, attrs.uid, attrs.gid, attrs.size, atime, mtime, _ = st
         attrs.permissions, attrs.atime, attrs.mtime = mode, atime, mtime  # type: ignore[assignment]
         attrs.extended = 0
         return attrs
+
+    @property
+    def identity(self) -> tuple[int, int] | None:
+        """The same for all names of one file; None where the storage does not know."""
+        return None if self.inode is None or self.device is None else (self.device, self.inode)
 
     def is_empty(self) -> bool:
         """Whether no field is set."""

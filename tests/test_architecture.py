@@ -42,7 +42,7 @@ ARROWS: dict[str, set[str]] = {
     "engine": FLOOR | API,
     "server": FLOOR | API | {"engine"},
     "service": FLOOR | API | {"engine", "host", "server"},
-    "site": FLOOR | API | {"host", "uploads"},
+    "site": FLOOR | API | {"engine", "host", "uploads"},
     **{door: FLOOR | API | {"engine", "host", "server", "service", "uploads"} for door in DOORS},
     "contract": FLOOR | API | {"engine", "server"},
     "testing": FLOOR | API | {"engine", "server", "contract"},

@@ -71,6 +71,11 @@ COMMAND = Command(
             "--at", metavar="TIME", convert=moment,
             help='With --explain, the time, such as "2026-11-30 12:00". The default is now.',
         ),
+        Option(
+            "--recount",
+            help="Count again what the quotas of the user count, print it, and exit. Other sessions wait "
+            "meanwhile.",
+        ),
         Option("--gc", help="Remove what interrupted uploads have left in the storage, and exit."),
         Option("--dry-run", help="With --gc, only print what would be removed. The default is to remove it."),
         session.OLDER_THAN,
@@ -94,7 +99,7 @@ COMMAND = Command(
 def check_options(options: dict[str, Any]) -> None:
     """Raises BadInput for options that exclude each other."""
     message = ""
-    given = [f"--{name}" for name in ("check", "explain", "replay", "gc") if options[name]]
+    given = [f"--{name}" for name in ("check", "explain", "replay", "recount", "gc") if options[name]]
     if len(given) > 1:
         message = f"{' and '.join(given)}: give only one of them"
     elif not options["explain"] and (options["from"] is not None or options["at"] is not None):
@@ -213,7 +218,7 @@ def site_of(meant: Meant) -> Any:
     from pysftpserver.site import opening
 
     if meant.name.scheme != by_name.SITE:
-        raise BadInput(f"{WHAT}: only site files have rules; name one, which ends in .toml")
+        raise BadInput(f"{WHAT}: only site files have rules and quotas; name one, which ends in .toml")
     return opening.read(syntax.filled(meant.name.place, meant.opening.values))
 
 
@@ -245,6 +250,27 @@ def replay(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:
     except BadInput as error:
         raise type(error)(f"--replay {options['replay']}: {error.message}") from None
     return status
+
+
+def recount(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:
+    """Count again what the user's quotas count, and print it. Raises BadInput, Unavailable."""
+    from pysftpserver.site import opening
+    from pysftpserver.site.state import State
+
+    site = site_of(meant)
+    if not site.quotas:
+        raise BadInput(f"{WHAT}: the site file has no [quota]")
+    meant.opening.is_bare = True
+    storage = meant.open()
+    try:
+        state = State(site, opening.who_of(site, meant.opening.values), storage)
+        for account, size, files in state.recount(storage):
+            print(f"{one_line(account)}: {size} bytes, {files} files", flush=True)
+    except SFTPException as error:
+        raise Unavailable(f"{WHAT}: {error}") from None
+    finally:
+        close(storage)
+    return 0
 
 
 def show(outcome: Outcome) -> None:
@@ -286,7 +312,7 @@ def serve(arguments: Sequence[str]) -> int:
     if options["name"] is None and options["user"] is not None:
         options["name"] = options["user"]
     log = session.open_log(PROG, options)
-    acts = {"check": check, "explain": explain, "replay": replay, "gc": collect_garbage}
+    acts = {"check": check, "explain": explain, "replay": replay, "recount": recount, "gc": collect_garbage}
     run = next((act for name, act in acts.items() if options[name]), serve_session)
     try:
         return run(Meant(options, log), log, options)

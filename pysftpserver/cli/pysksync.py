@@ -141,8 +141,8 @@ class OpenStorage:
     Raises BadInput, Unavailable.
     """
 
+    site: str | None = None
     _database: SFTPAbstractServerStorage | None = None
-    _site: str | None = None
 
     @functools.cached_property
     def _named(self) -> Storages:
@@ -158,10 +158,10 @@ class OpenStorage:
         user: str | None = None,
     ) -> SFTPAbstractServerStorage:
         values = {} if user is None else {"user": user}
-        storage = self._opened(what, key, is_dry, values)
-        return storage if self._site is None else self._named.under_site(self._site, "site", storage, values)
+        storage = self._bare(what, key, is_dry, values)
+        return storage if self.site is None else self._named.under_site(self.site, "site", storage, values)
 
-    def _opened(
+    def _bare(
         self, what: Folder | str | StorageSettings, key: str, is_dry: bool, values: dict[str, str]
     ) -> SFTPAbstractServerStorage:
         if isinstance(what, str):
@@ -190,13 +190,6 @@ class OpenStorage:
             return self._named.directories(name, key, {"user": user})
         except BadInput:
             return []  # a user whose name cannot be part of a path gets no session
-
-    def under_site(self, path: str) -> OpenStorage:
-        """What opens storages under a site file. Users are known by name only if {user} is in a storage's."""
-        self._named.check_site(path, "site")
-        other = OpenStorage()
-        other._site = path
-        return other
 
 
 def tell(text: str) -> None:

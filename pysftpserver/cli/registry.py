@@ -49,6 +49,10 @@ PROGRAMS = tuple(
             "any storage by its name, or several in one tree, over SFTP, started by `sshd`",
         ),
         (
+            "pysftp-deliver", "pysftp_deliver", "site", "", "site.md", "site",
+            "the events of a site, delivered to programs, URLs and sockets",
+        ),
+        (
             "pysftpproxy", "pysftpproxy", "stdio", "", "proxy.md", "proxy",
             "the files of another SFTP server, started by `sshd`",
         ),

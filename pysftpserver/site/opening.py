@@ -11,12 +11,12 @@ from pysftpserver.site.who import Who, groups_of, is_meant, of_values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.site.file import Entry
 
-__all__ = ["Site", "Who", "layered", "load", "mounts_of", "read", "who_of"]
+__all__ = ["Site", "Who", "dressed", "layered", "load", "mounts_of", "read", "who_of"]
 
 read = file.read
 
@@ -45,8 +45,27 @@ def mounts_of(site: Site, who: Who, for_all: bool = False) -> list[tuple[str, En
 
 def load(site: Site) -> None:
     """Import what the layers of a site need, because a confined process cannot."""
+    if site.quotas or site.events:
+        import pysftpserver.site.state
     import pysftpserver.site.guard
     import pysftpserver.site.largest  # noqa: F401
+
+
+def dressed(site: Site, dress: Callable[[type], type]) -> Callable[[type], type]:
+    """The class to use for a storage of real files: with quotas, uploads appear whole, so that one which is
+    refused leaves the old file. dress: what the door makes of it."""
+    if not site.quotas:
+        return dress
+
+    def whole(kind: type) -> type:
+        from pysftpserver.uploads.atomic import AtomicUploads
+
+        made = dress(kind)
+        return (
+            made if issubclass(made, AtomicUploads) else dress(type(kind.__name__, (AtomicUploads, kind), {}))
+        )
+
+    return whole
 
 
 def layered(storage: SFTPAbstractServerStorage, site: Site, who: Who) -> SFTPAbstractServerStorage:
@@ -57,10 +76,18 @@ def layered(storage: SFTPAbstractServerStorage, site: Site, who: Who) -> SFTPAbs
     Raises BadInput, Unavailable.
     """
     if any((site.rules, site.hidden, site.names, site.gates, site.quotas, site.events)):
+        state = None
+        if site.quotas or site.events:
+            from pysftpserver.site.state import State
+
+            state = State(site, who, storage)
+            storage = state.counting(storage)
         if site.names is not None and site.names.largest is not None:
             from pysftpserver.site.largest import LargestLayer
 
             storage = LargestLayer(storage, site.names.largest)
+        if state is not None:
+            storage = state.telling(storage)
         from pysftpserver.site.guard import RulesLayer
         from pysftpserver.site.rules import NameRules, Rules
 

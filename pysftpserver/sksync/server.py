@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pysftpserver.engine.audit import Sink
     from pysftpserver.engine.log import SFTPLog
     from pysftpserver.sksync.config import ServerSettings
-    from pysftpserver.sksync.shares import Find, Opener, OpenStorage
+    from pysftpserver.sksync.shares import Find, OpenStorage
 
     Result = TypeVar("Result")
 
@@ -206,7 +206,7 @@ class Service:
     """
 
     def __init__(
-        self, ident: str, load: Callable[[], ServerSettings], file: str, open_storage: Opener
+        self, ident: str, load: Callable[[], ServerSettings], file: str, open_storage: OpenStorage
     ) -> None:
         self._load = load
         self._file = file
@@ -262,15 +262,11 @@ class Service:
         )
 
     def _shares(self, settings: ServerSettings) -> Find:
-        opener = self._opener(settings)
-        shares, what = shares_of(settings, opener)
+        self._open_storage.site = settings.site
+        shares, what = shares_of(settings, self._open_storage)
         self._log.info(f"sharing {what}")
         self._remark(settings)
         return shares
-
-    def _opener(self, settings: ServerSettings) -> OpenStorage:
-        """What opens storages, under the site file of the settings if there is one."""
-        return self._open_storage if settings.site is None else self._open_storage.under_site(settings.site)
 
     def _remark(self, settings: ServerSettings) -> None:
         """Log what an administrator may not have meant. Raises BadInput if logins are not possible."""
@@ -284,10 +280,10 @@ class Service:
             self._log.error(
                 "no login is required: anyone who reaches this port can read and write what is shared"
             )
-        for path in exposed(settings, self._file, self._opener(settings)):
+        for path in exposed(settings, self._file, self._open_storage):
             self._log.error(f"{path}: clients can read and replace it, because it is in a shared directory")
 
 
-def serve(ident: str, load: Callable[[], ServerSettings], file: str, open_storage: Opener) -> None:
+def serve(ident: str, load: Callable[[], ServerSettings], file: str, open_storage: OpenStorage) -> None:
     """Serve until a signal comes. Arguments and exceptions are those of Service."""
     asyncio.run(Service(ident, load, file, open_storage).run())

@@ -33,8 +33,10 @@ if TYPE_CHECKING:
         """Opens a storage: a directory of this host as a jail, a storage by its name, or a database.
 
         key: the setting that names it, for messages. is_dry: whether to change nothing in a database. user:
-        what {user} in the name stands for. Raises BadInput, Unavailable.
+        what {user} in the name stands for. site: a site file put over all. Raises BadInput, Unavailable.
         """
+
+        site: str | None
 
         def __call__(
             self,
@@ -49,12 +51,6 @@ if TYPE_CHECKING:
 
         def directories(self, name: str, key: str, user: str) -> list[str]:
             """The directories of this host that are jails in the storage of a user."""
-
-    class Opener(OpenStorage, Protocol):
-        """The same, and one that puts storages under a site file."""
-
-        def under_site(self, path: str) -> OpenStorage:
-            """What opens storages under a site file."""
 
 
 class Folder:

@@ -250,14 +250,6 @@ class UserStorages:
             return self._bucket
 
 
-def _values(user: User) -> dict[str, str]:
-    """What is filled in for a user, and what rules are about."""
-    values = {"user": user.name, "folder": user.folder}
-    if isinstance(user, Visit):
-        values |= {"address": user.address, "session": user.session}
-    return values
-
-
 def check_allowed(user: User, names: Names, classes: Collection[str], schemes: Collection[str]) -> None:
     """Raises ValueError for a record that names what the settings do not allow records to name.
 
@@ -297,6 +289,14 @@ def name_for_site(settings: ServerSettings, user: User, names: Names) -> str | N
     check_allowed(user, names, settings.storage_classes or (), settings.storage_schemes or ())
     names.check(name, STORAGE, "user")  # {folder} is pysftpd's alone
     return name
+
+
+def _values(user: User) -> dict[str, str]:
+    """What is filled in for a user, and what rules are about."""
+    values = {"user": user.name, "folder": user.folder}
+    if isinstance(user, Visit):
+        values |= {"address": user.address, "session": user.session}
+    return values
 
 
 def _is_itself(path: str, opened: Sequence[int]) -> bool:

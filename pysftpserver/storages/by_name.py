@@ -34,7 +34,8 @@ class Opening:
     class to use for one of real files, such as one that makes uploads appear whole. is_touched: whether to
     make what a database lacks, such as indexes. tell: is told what does not prevent a session: why one of
     several storages is away, why indexes are missing; None: the latter is an error. waits: whether to wait
-    for a first answer that may take long. opens: what opens the parts of a site; None: opened().
+    for a first answer that may take long. opens: what opens the parts of a site; None: opened(). is_bare:
+    leave out the layers of a site.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Opening:
         self.values, self.dress, self.is_touched = values, dress, is_touched
         self.tell, self.waits = tell, waits
         self.opens = opens or opened
+        self.is_bare = False
 
     def with_values(self, values: Mapping[str, str], waits: bool | None = None) -> Opening:
         """The same with other values."""

@@ -31,7 +31,9 @@ def opened(path: str, opening: Opening) -> SFTPAbstractServerStorage:
     site = room().read(path)
     who = room().who_of(site, opening.values)
     place, name = top_of(site, who)
-    return _with_layers(opening.opens(name, place, opening.with_values(who.values)), site, who, opening)
+    inner = opening.with_values(who.values)
+    inner.dress = room().dressed(site, opening.dress)
+    return _with_layers(opening.opens(name, place, inner), site, who, opening)
 
 
 def put_over(
@@ -94,7 +96,7 @@ def _with_layers(
             storage = SFTPServerMountedStorage(storage, mounts, across=site.across)
         except ValueError as error:
             raise BadInput(f"{site.file}: {error}") from None
-    return room().layered(storage, site, who)  # type: ignore[no-any-return]
+    return storage if opening.is_bare else room().layered(storage, site, who)
 
 
 def _mount(mount: Entry, opening: Opening) -> Any:

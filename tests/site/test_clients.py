@@ -144,5 +144,7 @@ class OtherDoors(InAPlace):
             self.assertEqual(
                 {os.fsdecode(name) for name, _ in storage.opendir(b"/")} & {"x", "y"}, names - {"f"}
             )
-        shared = OpenStorage().under_site(str(site))(Folder(str(self.place / "files")), "server_root")
+        opener = OpenStorage()
+        opener.site = str(site)
+        shared = opener(Folder(str(self.place / "files")), "server_root")
         self.assertEqual({name for name, _ in shared.opendir(b"/")}, {b".", b"..", b"x"})  # nobody is known

@@ -1,0 +1,340 @@
+"""What quotas count, in the ledger: accounts, and the changes to them that are under way.
+
+An account has the bytes and the files that it counts. Before something changes, the change is written down
+with what may be added at most, so that all sessions together stay within the limit; when it is done, the
+account gets what has really changed. A change that a killed session has left is settled by looking at the
+file. An account may count several trees, such as those of all users of a site; each has its place, and its
+own count.
+
+Changes to one file know of each other by its key, and by its path. `base` is what the account has for the
+file: when one change is settled, the others get the new base, whatever they go on to do. What may not enter:
+storages, limits of anything else. Facts: getquota(8) counts a file with several names once; so does this.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any
+
+    from pysftpserver.site.ledger import Ledger
+
+BLOCK = 8 << 20  # bytes that a file may grow before the ledger is asked again, where there is room
+SHARE = 8  # of what is free, a file gets at most this part ahead of time
+MOST = (1 << 63) - 1  # bytes, and files: no limit
+#: Kinds of changes. How each is settled after its session was killed:
+WRITE = "write"  # the file at path has another size, or is new
+DROP = "drop"  # if there is nothing at witness, a file is no longer counted
+GAIN = "gain"  # if there is nothing at witness, files are counted
+MAKE = "make"  # if there is something at path, it is counted
+
+
+class Quota:
+    """A limit for somebody. account: the name of what is counted. bytes, files: how many there may be.
+
+    matches: whether a canonical path is counted; None: all are.
+    """
+
+    def __init__(
+        self, account: str, size: int | None, files: int | None, matches: Callable[[bytes], bool] | None
+    ) -> None:
+        self.account = account
+        self.bytes = MOST if size is None else size
+        self.files = MOST if files is None else files
+        self.matches = matches
+
+
+class Change:
+    """A change to one account. number: in the ledger. base: what is counted for the file before. room: bytes
+    that may be added to that; grow() adds to it."""
+
+    __slots__ = ("base", "number", "quota", "room")
+
+    def __init__(self, quota: Quota, number: int, base: int, room: int) -> None:
+        self.quota, self.number, self.base, self.room = quota, number, base, room
+
+
+class Plan:
+    """What is about to happen to an account. base, had: bytes and files that are counted and concerned.
+
+    key: of the file; empty if there is none yet, or if it keeps another name. size: bytes that are added at
+    most; of a file that is written, its size then. files: added at most. is_open: more may be added later.
+    """
+
+    def __init__(
+        self,
+        quota: Quota,
+        kind: str,
+        path: bytes,
+        key: bytes = b"",
+        base: int = 0,
+        had: int = 0,
+        *,
+        witness: bytes = b"",
+        size: int = 0,
+        files: int = 0,
+        is_open: bool = False,
+    ) -> None:
+        self.quota, self.kind, self.path, self.witness, self.key = quota, kind, path, witness, key
+        self.base, self.had, self.size, self.files, self.is_open = base, had, size, files, is_open
+
+
+class Accounts:
+    """The accounts in a ledger, for a session that open_session() has begun. place: of the session's tree."""
+
+    def __init__(self, ledger: Ledger, place: str) -> None:
+        self._ledger, self._place = ledger, place
+
+    def begin(self, plans: Iterable[Plan]) -> list[Change]:
+        """Write down what is about to happen. Raises OSError(EDQUOT) if a limit does not allow it."""
+        found = []
+        with self._ledger.changing() as database:
+            for plan in plans:
+                quota = plan.quota
+                # What is counted for a file that is open is not its size.
+                base, had = _counted(database, quota, plan.key, plan.base, plan.had)
+                if had < 0:
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+                room = max(0, plan.size - base) if plan.kind == WRITE else plan.size
+                free_bytes, free_files = _free(database, quota)
+                if room > max(free_bytes, 0) or plan.files > max(free_files, 0):
+                    raise over_quota()
+                if plan.is_open:
+                    room += _ahead(free_bytes - room)
+                cursor = database.execute(
+                    "INSERT INTO change (account, place, session, kind, path, witness, key, own, base, had,"
+                    " bytes, files) VALUES (?, ?, ?, ?, ?, ?, ?, x'', ?, ?, ?, ?)",
+                    (quota.account, self._place, self._ledger.session, plan.kind, plan.path, plan.witness)
+                    + (plan.key, base, had, room, plan.files),
+                )
+                found.append(Change(quota, cursor.lastrowid or 0, base, room))
+        return found
+
+    def grow(self, changes: Iterable[Change], end: int) -> None:
+        """Let a file become that large. Raises OSError(EDQUOT) if a limit does not allow it."""
+        with self._ledger.changing() as database:
+            for change in changes:
+                query = "SELECT base, bytes FROM change WHERE id = ?"  # others may have changed it
+                change.base, change.room = database.execute(query, (change.number,)).fetchone()
+                missing = end - change.base - change.room
+                if missing > 0:
+                    free, _ = _free(database, change.quota)
+                    if missing > free:
+                        raise over_quota()
+                    change.room += missing + _ahead(free - missing)
+                    database.execute("UPDATE change SET bytes = ? WHERE id = ?", (change.room, change.number))
+
+    def opened(self, changes: Iterable[Change], own: bytes, is_new: bool) -> None:
+        """The file is open, and this is its own key. is_new: it is the one that is counted from now on."""
+        with self._ledger.changing() as database:
+            for change in changes:
+                database.execute(
+                    f"UPDATE change SET own = ?1{', key = ?1' if is_new else ''} WHERE id = ?2",
+                    (own, change.number),
+                )
+
+    def keys(self, changes: Sequence[Change]) -> list[bytes]:
+        """The keys of the files as others have left them: another one if the file is no longer there."""
+        numbers = ", ".join(str(change.number) for change in changes)
+        return [key for (key,) in self._ledger.ask(f"SELECT key FROM change WHERE id IN ({numbers})")]
+
+    def path(self, changes: Sequence[Change]) -> bytes:
+        """The path of the file as others have left it; nothing if it is not known."""
+        rows = self._ledger.ask("SELECT path FROM change WHERE id = ?", changes[0].number)
+        return rows[0][0] if rows else b""
+
+    def cancel(self, changes: Iterable[Change]) -> None:
+        """Nothing has happened."""
+        with self._ledger.changing() as database:
+            for change in changes:
+                database.execute("DELETE FROM change WHERE id = ?", (change.number,))
+
+    def written(self, changes: Iterable[Change], size: int, key: bytes) -> None:
+        """The file with that key has that size now. Nothing is counted if others have removed it."""
+        with self._ledger.changing() as database:
+            for change in changes:
+                row = _taken(database, change.number)
+                if row is not None and row["key"] == key:
+                    _settle_write(database, row, size, key)
+
+    def found(self, changes: Iterable[Change], size: int | None, key: bytes) -> None:
+        """A file of that size is at the path now; None: there is none."""
+        with self._ledger.changing() as database:
+            for change in changes:
+                row = _taken(database, change.number)
+                if row is not None:
+                    _settle_write(database, row, size or 0, key, size is not None)
+
+    def replaced(
+        self, changes: Iterable[Change], size: int, key: bytes, old_key: bytes, old_size: int, had: int
+    ) -> None:
+        """A new file of that size and key has taken the place of another one. had: 0 if there was none."""
+        with self._ledger.changing() as database:
+            for change in changes:
+                row = _taken(database, change.number)
+                if row is not None:
+                    base, had = _counted(database, change.quota, old_key, old_size, had)
+                    _settle_write(database, {**row, "key": old_key, "base": base, "had": had}, size, key)
+
+    def done(self, changes: Iterable[Change]) -> None:
+        """What was written down has happened. For all kinds but WRITE."""
+        with self._ledger.changing() as database:
+            for change in changes:
+                row = _taken(database, change.number)
+                if row is not None:
+                    _settle(database, row)
+
+    def moved(self, quotas: Iterable[Quota], old: bytes, new: bytes, size: int, by_path: bool) -> None:
+        """A file of that size, or a directory, has another path. by_path: paths tell files apart."""
+        accounts = [quota.account for quota in quotas]
+        marks = ", ".join("?" * len(accounts))
+        query = f"SELECT id, path FROM change WHERE account IN ({marks}) AND place = ? AND kind = '{WRITE}'"
+        for number, path in self._ledger.ask(query, *accounts, self._place):
+            rest = path[len(old) :]
+            values: tuple[object, ...] | None = None
+            if path.startswith(old) and rest[:1] in (b"", b"/"):
+                how = f"key = x'', {REBASED}, had = 0" if by_path else "path = ?"
+                values = (0, 0) if by_path else (new + rest,)
+            elif path == new and by_path:
+                how, values = f"key = own, {REBASED}, had = 1", (size, size)
+            if values is not None:
+                with self._ledger.changing() as database:
+                    database.execute(f"UPDATE change SET {how} WHERE id = ?", (*values, number))
+
+    # --- what is left -----------------------------------------------------------------------------
+
+    def left_behind(self, quotas: Iterable[Quota]) -> list[dict[str, Any]]:
+        """The changes that killed sessions have left in these accounts."""
+        accounts = [quota.account for quota in quotas]
+        marks = ", ".join("?" * len(accounts))
+        query = f"SELECT {', '.join(COLUMNS)} FROM change WHERE account IN ({marks}) AND place = ?"
+        found = self._ledger.ask(query, *accounts, self._place)
+        rows = [dict(zip(COLUMNS, row, strict=True)) for row in found]
+        return [row for row in rows if not self._ledger.is_running(row["session"])]
+
+    def settle(self, row: dict[str, Any], size: int | None, key: bytes) -> None:
+        """Settle one of them. size, key: of the file at its witness or its path; size None: none is there."""
+        with self._ledger.changing() as database:
+            taken = _taken(database, row["id"])
+            if taken is None:
+                return
+            if taken["kind"] == WRITE:
+                if size is None or not taken["own"] or key in (taken["own"], taken["key"]):
+                    _settle_write(database, taken, size or 0, key, size is not None)
+            elif (size is None) != (taken["kind"] == MAKE):
+                _settle(database, taken)
+
+    # --- counting ---------------------------------------------------------------------------------
+
+    def used(self, quota: Quota) -> tuple[int, int]:
+        """Bytes and files that are counted, in all places, with what is under way."""
+        ((size, files),) = self._ledger.ask(USED, quota.account)
+        return size, files
+
+    def is_counted(self, quota: Quota) -> bool:
+        """Whether the account was ever counted."""
+        query = "SELECT 1 FROM account WHERE name = ? AND place = ?"
+        return bool(self._ledger.ask(query, quota.account, self._place))
+
+    def recounted(self, quota: Quota, size: int, files: int, seen: dict[bytes, int]) -> None:
+        """Set what an account counts here. seen: the sizes of files, by their keys."""
+        with self._ledger.changing() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO account VALUES (?, ?, ?, ?)",
+                (quota.account, self._place, size, files),
+            )
+            query = f"SELECT id, key FROM change WHERE account = ? AND place = ? AND kind = '{WRITE}'"
+            for number, key in database.execute(query, (quota.account, self._place)).fetchall():
+                database.execute(
+                    f"UPDATE change SET {REBASED}, had = ? WHERE id = ?",
+                    (seen.get(key, 0), seen.get(key, 0), key in seen, number),
+                )
+
+    def under_way(self, quota: Quota) -> set[bytes]:
+        """The keys of the files that are being changed."""
+        query = f"SELECT key FROM change WHERE account = ? AND place = ? AND kind = '{WRITE}'"
+        return {key for (key,) in self._ledger.ask(query, quota.account, self._place)}
+
+
+#: Another base, twice. Who has the file open may still write as much as before.
+REBASED = "bytes = bytes + max(0, base - ?), base = ?"
+RECEIVED = 0, -1  # for the temporary file of an upload
+COLUMNS = "id account place session kind path witness key own base had bytes files".split()
+USED = """
+SELECT coalesce((SELECT sum(bytes) FROM account WHERE name = ?1), 0) + coalesce(sum(bytes), 0),
+       coalesce((SELECT sum(files) FROM account WHERE name = ?1), 0) + coalesce(sum(files), 0)
+FROM change WHERE account = ?1
+"""
+
+
+def over_quota() -> OSError:
+    """What a client gets that may not store more."""
+    return OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+
+def _ahead(free: int) -> int:
+    return max(0, min(BLOCK, free // SHARE))
+
+
+def _free(database: sqlite3.Connection, quota: Quota) -> tuple[int, int]:
+    """Bytes and files that may be added; negative if there are too many."""
+    size, files = database.execute(USED, (quota.account,)).fetchone()
+    return quota.bytes - size, quota.files - files
+
+
+def _counted(database: sqlite3.Connection, quota: Quota, key: bytes, size: int, had: int) -> tuple[int, int]:
+    """What is counted for a file, or RECEIVED. size, had: the same if it is not open to be written."""
+    query = (
+        "SELECT key, base, had FROM change"
+        " WHERE account = ?1 AND kind = ?2 AND (key = ?3 OR own = ?3) ORDER BY key != ?3 LIMIT 1"
+    )
+    row = database.execute(query, (quota.account, WRITE, key)).fetchone() if key else None
+    if row is None:
+        return size, had
+    return (row[1], row[2]) if row[0] == key else RECEIVED
+
+
+def _taken(database: sqlite3.Connection, number: int) -> dict[str, Any] | None:
+    """A change, which is in the ledger no more."""
+    row = database.execute(f"SELECT {', '.join(COLUMNS)} FROM change WHERE id = ?", (number,)).fetchone()
+    database.execute("DELETE FROM change WHERE id = ?", (number,))
+    return None if row is None else dict(zip(COLUMNS, row, strict=True))
+
+
+def _settle_write(
+    database: sqlite3.Connection, row: dict[str, Any], size: int, key: bytes, is_there: bool = True
+) -> None:
+    size = size if is_there else 0
+    _add(database, row, size - row["base"], is_there - row["had"])
+    _tell_others(database, row, key if is_there else b"", size, int(is_there))
+
+
+def _settle(database: sqlite3.Connection, row: dict[str, Any]) -> None:
+    if row["kind"] == DROP:
+        _add(database, row, -row["base"], -row["had"])
+        _tell_others(database, row, b"", 0, 0)
+    else:
+        _add(database, row, row["bytes"], row["files"])
+
+
+def _add(database: sqlite3.Connection, row: dict[str, Any], size: int, files: int) -> None:
+    """Nothing is counted below zero: others may have changed files behind the back of the site."""
+    database.execute(
+        "INSERT INTO account VALUES (?1, ?2, max(0, ?3), max(0, ?4)) ON CONFLICT (name, place) DO UPDATE"
+        " SET bytes = max(0, bytes + ?3), files = max(0, files + ?4)",
+        (row["account"], row["place"], size, files),
+    )
+
+
+def _tell_others(database: sqlite3.Connection, row: dict[str, Any], key: bytes, size: int, had: int) -> None:
+    """Tell the other changes to this file what is counted for it now."""
+    database.execute(
+        f"UPDATE change SET {REBASED}, key = ?, had = ? WHERE account = ? AND kind = '{WRITE}'"
+        " AND place = ? AND key = ? AND (key != x'' OR path = ?)",
+        (size, size, key, had, row["account"], row["place"], row["key"], row["path"]),
+    )

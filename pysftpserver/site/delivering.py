@@ -1,0 +1,191 @@
+"""Delivers the events of a site: the one process per state directory that speaks to receivers.
+
+Each receiver has a thread, so that none waits for another. What sessions have left that were killed, it
+settles by looking at the storage: what has happened is delivered, what has not is forgotten, and where only
+that much is known that it may have happened, it is delivered as well, with "certain": false. What may not
+enter: receivers' protocols, SQL, concrete storages.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+
+from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
+from pysftpserver.pysftpexceptions import SFTPException, SFTPNotFound
+from pysftpserver.site.events import digest, timestamp
+from pysftpserver.site.receivers import Refused, raw
+from pysftpserver.site.spool import Spool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.site.ledger import Ledger
+    from pysftpserver.site.receivers import Receiver
+    from pysftpserver.site.spool import Delivery
+
+    Open = Callable[[dict[str, Any]], SFTPAbstractServerStorage]
+
+LOOK_AGAIN = 1.0  # seconds between two looks for sessions that have ended
+PUT_OFF = 30.0  # seconds until a storage that is away is looked at again
+
+
+class Deliverer:
+    """Delivers until it is told to stop.
+
+    receivers: all of the site's. open_storage: opens the storage as the session with that who() saw it; it
+    may raise BadInput, SFTPException, OSError. tell: is told what an operator should know, a line each.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        receivers: Iterable[Receiver],
+        open_storage: Open,
+        tell: Callable[[str], object],
+    ) -> None:
+        self._ledger = ledger
+        self._spool = Spool(ledger)
+        self._receivers = list(receivers)
+        self._open, self._tell = open_storage, tell
+        self._news = [threading.Event() for _ in self._receivers]
+        self._stops = False
+        self.was_stopped = False  # by stop(), and not because nothing was left to do
+        self._put_off: dict[int, float] = {}  # intents that cannot be settled now: when to try again
+
+    def run(self, until_idle: bool = False) -> None:
+        """Deliver, as the only deliverer. until_idle: return when no session runs and nothing waits."""
+        self._spool.bury_others(receiver.name for receiver in self._receivers)
+        threads = [
+            threading.Thread(target=self._serve, args=pair, daemon=True)
+            for pair in zip(self._receivers, self._news, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        poll = select.poll()
+        poll.register(self._ledger.fileno(), select.POLLIN)
+        try:
+            while not self._stops:
+                self._settle()
+                for news in self._news:
+                    news.set()
+                if until_idle and not self.has_work():
+                    break
+                if poll.poll(LOOK_AGAIN * 1000):
+                    os.read(self._ledger.fileno(), 4096)
+        finally:
+            self.was_stopped = self._stops
+            self._stops = True
+            for news in self._news:
+                news.set()
+            for thread in threads:
+                thread.join()
+
+    def stop(self) -> None:
+        """Make run() return when the deliveries under way have ended. May be called by a signal handler."""
+        self._stops = True
+        self._ledger.wake()
+
+    def has_work(self) -> bool:
+        """Whether a session runs, or something waits."""
+        rows = self._ledger.ask("SELECT id FROM session")
+        runs = any(self._ledger.is_running(number) for (number,) in rows)
+        return runs or self._spool.next_due() is not None or bool(self._spool.intents())
+
+    # --- deliveries -------------------------------------------------------------------------------
+
+    def _serve(self, receiver: Receiver, news: threading.Event) -> None:
+        while not self._stops:
+            news.clear()
+            try:
+                due = self._spool.due(receiver.name)
+                for delivery in due:
+                    if not self._stops:
+                        self._deliver(receiver, delivery)
+            except Exception as error:  # such as a full disk
+                self._tell(f"{receiver.name}: {one_line(str(error)) or type(error).__name__}")
+                due = []
+                news.wait(LOOK_AGAIN)
+            if not due:
+                moment = self._spool.next_due()
+                news.wait(LOOK_AGAIN if moment is None else min(max(moment - time.time(), 0.05), LOOK_AGAIN))
+
+    def _deliver(self, receiver: Receiver, delivery: Delivery) -> None:
+        try:
+            receiver.take(delivery.event)
+        except Refused as error:
+            if not delivery.tries:
+                self._tell(f"{receiver.name}: event {delivery.seq}: {error}; tried again later")
+            self._spool.failed(delivery, str(error))
+        else:
+            if delivery.tries:
+                self._tell(f"{receiver.name}: event {delivery.seq}: delivered at try {delivery.tries + 1}")
+            self._spool.delivered(delivery)
+            self._ledger.wake()  # what waits for the end, and sessions' next events
+
+    # --- what killed sessions have left -----------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Settle the intents of sessions that have ended."""
+        for seq, session, event in self._spool.intents():
+            if self._put_off.get(seq, 0) > time.monotonic():
+                continue
+            if event["event"] == "logout":
+                self._spool.come_last(seq, {**event, "time": timestamp()})
+                continue
+            try:
+                has_happened = self._has_happened(session, event)
+                if has_happened is None and not self._spool.has_later(seq):
+                    has_happened = False
+            except (Unavailable, SFTPException, OSError) as error:
+                if seq not in self._put_off:
+                    words = error.message if isinstance(error, BadInput) else reason_of(error)
+                    self._tell(f"event {seq}: cannot look whether it has happened: {one_line(words)}")
+                self._put_off[seq] = time.monotonic() + PUT_OFF
+                continue
+            except BadInput:  # the door has opened the storage, and no site file names it
+                has_happened = None
+            self._put_off.pop(seq, None)
+            if has_happened is False:
+                self._spool.forget(seq)
+            else:
+                self._spool.finish(seq, None if has_happened else {**event, "certain": False})
+        self._ledger.forget_sessions()
+
+    def _has_happened(self, session: int, event: dict[str, Any]) -> bool | None:
+        """Whether an intent was carried out; None: not that one could see, but others may have undone it."""
+        storage = self._open(self._ledger.who(session))
+        try:
+            return _is_seen(storage, event)
+        finally:
+            storage.release()
+
+
+def _is_seen(storage: SFTPAbstractServerStorage, event: dict[str, Any]) -> bool | None:
+    """True: the storage is as the event leaves it. None: it is not, now."""
+    kind, path = event["event"], raw(event, "path")
+    if kind in ("delete", "rmdir"):
+        return True if not _is_there(storage, path) else None
+    if kind == "rename":
+        return True if _is_there(storage, raw(event, "target")) and not _is_there(storage, path) else None
+    if not _is_there(storage, path):
+        return None
+    if kind == "upload":
+        if storage.stat(path).size != event.get("size"):
+            return None
+        if event.get("sha256") and digest(storage, path) != event["sha256"]:
+            return None
+    return True
+
+
+def _is_there(storage: SFTPAbstractServerStorage, path: bytes) -> bool:
+    try:
+        storage.lstat(path)
+    except (SFTPNotFound, FileNotFoundError, NotADirectoryError):
+        return False
+    return True

@@ -1,0 +1,389 @@
+"""Events: a layer that writes down what clients do, for the receivers that want to know of it.
+
+What changes the storage is written down before it happens, so a killed session leaves no change that nobody
+is told of; the deliverer does the rest. The digest of an upload is made while it streams, and by reading the
+file again only if it came in another order. A session without a wish for an event pays nothing for it. What
+may not enter: SQL, receivers' protocols.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import sys
+import time
+
+from pysftpserver.engine.audit import client_text
+from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure, SFTPForbidden, words_of
+from pysftpserver.site.layer import Layer, _HandedOn
+from pysftpserver.site.spool import Spool
+from pysftpserver.uploads.temporary import is_temporary
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from pysftpserver.abstractstorage import Promise, SFTPAbstractServerStorage
+    from pysftpserver.attributes import SFTPAttributes
+    from pysftpserver.site.ledger import Ledger
+    from pysftpserver.site.who import Who
+
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+PAUSE = 0.01  # seconds between two looks whether a receiver has an event
+PIECE = 1 << 20  # bytes read at once
+MOST_PARTS = 1000  # uploads under a temporary name that are remembered: memory
+NOT_CONFIRMED = "It is done, but a receiver that has to confirm it has not done so"
+
+
+class Wish:
+    """A receiver that wants events.
+
+    on: which. name: the receiver's. matches: whether it is about a path; None: about all. wait: for how many
+    seconds a client waits for it; None: it does not.
+    """
+
+    def __init__(
+        self, on: frozenset[str], name: str, matches: Callable[[bytes], bool] | None, wait: float | None
+    ) -> None:
+        self.on, self.name, self.matches, self.wait = on, name, matches, wait
+
+
+class Upload:
+    """A file that is open to be written. path: of it. position: where the bytes end that are in digest; None
+    there: they came in another order. is_changed: whether there is anything to tell."""
+
+    __slots__ = ("digest", "handle", "is_changed", "path", "position", "refusal")
+
+    def __init__(self, handle: Any, path: bytes, is_changed: bool, keeps_content: bool) -> None:
+        self.handle, self.path, self.is_changed = handle, path, is_changed
+        self.digest: Any = None if keeps_content else hashlib.sha256()
+        self.position = 0
+        self.refusal: BaseException | None = None
+
+
+class _AtFirst(_HandedOn):
+    """A method of the storage below; the session begins when it is called for the first time."""
+
+    def __get__(self, layer: EventsLayer | None, owner: type) -> Any:  # type: ignore[override]
+        if layer is not None and not layer._has_begun:
+            layer._begin()
+        return super().__get__(layer, owner)
+
+
+class EventsLayer(Layer):
+    """Writes events down.
+
+    ledger: with a session. wishes: of all receivers; there may be none. place: the same for all sessions that
+    see the same tree. is_part: whether clients upload under such a name before they rename.
+    """
+
+    def __init__(
+        self,
+        below: SFTPAbstractServerStorage,
+        ledger: Ledger,
+        wishes: list[Wish],
+        who: Who,
+        place: str,
+        is_part: Callable[[str], bool] = lambda name: False,
+    ) -> None:
+        super().__init__(below)
+        self._ledger, self._spool, self._wishes = ledger, Spool(ledger), wishes
+        self._place = place.encode(errors="surrogateescape") + b" "
+        self._is_part = is_part
+        group = who.groups[0] if who.groups else None
+        self._who = {"user": who.user, "group": group, "address": who.address, "session": who.session or None}
+        self._has_begun = not wishes
+        self._logout: int | None = None
+        self._uploads: dict[int, Upload] = {}
+        self._downloads: dict[int, tuple[Any, bytes]] = {}
+        self._parts: dict[
+            bytes, tuple[int | None, str | None]
+        ] = {}  # what was uploaded under temporary names
+
+    # --- events -----------------------------------------------------------------------------------
+
+    def _meant(self, kind: str, *paths: bytes) -> list[Wish]:
+        return [
+            wish
+            for wish in self._wishes
+            if kind in wish.on
+            and (wish.matches is None or not paths or any(wish.matches(path) for path in paths))
+        ]
+
+    def _event(self, kind: str, path: bytes | None, **more: Any) -> dict[str, Any]:
+        event: dict[str, Any] = {"event": kind, "time": timestamp(), **self._who}
+        if path is not None:
+            event.update(client_text("path", path))
+        for name, value in more.items():
+            event.update(client_text(name, value) if isinstance(value, bytes) else {name: value})
+        return event
+
+    def _intend(self, wishes: list[Wish], event: dict[str, Any], *paths: bytes) -> int:
+        names = [wish.name for wish in wishes]
+        return self._spool.intend(event, [self._place + path for path in paths], names)
+
+    def _tell(self, kind: str, paths: tuple[bytes, ...], act: Callable[..., None], *arguments: Any) -> None:
+        """Do what a client asks for, and tell of it."""
+        wishes = self._meant(kind, *paths)
+        if not wishes:
+            act(*arguments)
+            return
+        more = {"target": paths[1]} if len(paths) > 1 else {}
+        event = self._event(kind, paths[0], **more)
+        self._carry_out(wishes, event, paths, act, *arguments)
+
+    def _carry_out(
+        self,
+        wishes: list[Wish],
+        event: dict[str, Any],
+        paths: tuple[bytes, ...],
+        act: Callable[..., None],
+        *arguments: Any,
+        finds: Callable[[], dict[str, Any] | None] = lambda: None,
+    ) -> None:
+        """The same for an event. finds: what is known of it only afterwards; None: nothing more."""
+        seq = self._intend(wishes, event, *paths)
+        try:
+            act(*arguments)
+        except BaseException as error:
+            self._spool.forget(seq)
+            self.note_refusal(paths[0], error)
+            raise
+        more = finds()
+        self._spool.finish(seq, None if more is None else {**event, **more})
+        self._wait(seq, wishes)
+
+    def _wait(self, seq: int, wishes: list[Wish]) -> None:
+        """Wait for receivers that have to confirm. Raises SFTPFailure if one does not."""
+        for wish in wishes:
+            if wish.wait is not None:
+                deadline = time.monotonic() + wish.wait
+                while True:
+                    try:
+                        if self._spool.is_delivered(seq, [wish.name]):
+                            break
+                    except KeyError:
+                        raise SFTPFailure(NOT_CONFIRMED) from None
+                    if time.monotonic() > deadline:
+                        raise SFTPFailure(NOT_CONFIRMED)
+                    time.sleep(PAUSE)
+
+    def note_refusal(self, path: bytes, error: BaseException) -> None:
+        """Tell that something was refused, if the error says so."""
+        is_refusal = isinstance(error, (SFTPForbidden, PermissionError)) or getattr(
+            error, "is_rejection", False
+        )
+        if is_refusal or getattr(error, "errno", None) == errno.EDQUOT:
+            wishes = self._meant("rejected", path)
+            if wishes:
+                number = getattr(error, "errno", None)
+                reason = os.strerror(number) if number is not None else words_of(error)
+                event = self._event("rejected", path, reason=reason or "Permission denied")
+                self._spool.add(event, [self._place + path], [wish.name for wish in wishes])
+
+    def _begin(self) -> None:
+        self._has_begun = True
+        wishes = self._meant("login")
+        if wishes:
+            self._spool.add(self._event("login", None), [], [wish.name for wish in wishes])
+        wishes = self._meant("logout")
+        if wishes:  # ready as soon as the session has ended, however it ends
+            self._logout = self._intend(wishes, self._event("logout", None))
+
+    def territory(self) -> Sequence[int] | None:
+        return self._ledger.territory(self.below.territory())
+
+    def release(self) -> None:
+        if self._logout is not None:
+            self._spool.come_last(self._logout, self._event("logout", None))
+            self._logout = None
+        self.below.release()
+        self._ledger.close()
+
+    realpath, stat, lstat, opendir, userhome = (_AtFirst() for _ in range(5))
+
+    # --- files ------------------------------------------------------------------------------------
+
+    def open(self, path: bytes, flags: int, mode: int) -> Any:
+        if not self._has_begun:
+            self._begin()
+        try:
+            handle = self.below.open(path, flags, mode)
+        except BaseException as error:
+            if self._wishes:
+                self.note_refusal(path, error)
+            raise
+        if flags & WRITES:
+            if self._meant("upload", path) or self._meant("rejected", path) or self._is_temporary(path):
+                upload = Upload(handle, path, bool(flags & os.O_TRUNC), bool(flags & os.O_APPEND))
+                self._uploads[id(handle)] = upload
+        elif self._meant("download", path):
+            self._downloads[id(handle)] = handle, path
+        return handle
+
+    def _is_temporary(self, path: bytes) -> bool:
+        name = path.rpartition(b"/")[2]
+        return bool(self._wishes) and (is_temporary(name) or self._is_part(os.fsdecode(name)))
+
+    def write(self, handle: Any, off: int, chunk: bytes | memoryview) -> None:
+        upload = self._uploads.get(id(handle))
+        if upload is None:
+            return self.below.write(handle, off, chunk)
+        try:
+            answer = self.below.write(handle, off, chunk)  # type: ignore[func-returns-value]
+        except BaseException as error:
+            upload.refusal = upload.refusal or error
+            raise
+        self._note(upload, off, chunk)
+        return answer
+
+    def promise_write(self, handle: Any, off: int, chunk: bytes | memoryview) -> Promise | None:
+        promise = super().promise_write(handle, off, chunk)
+        upload = self._uploads.get(id(handle))
+        if promise is not None and upload is not None:
+            self._note(upload, off, chunk)
+        return promise
+
+    def _note(self, upload: Upload, off: int, chunk: bytes | memoryview) -> None:
+        upload.is_changed = True
+        if upload.digest is not None and off == upload.position:
+            upload.digest.update(chunk)
+            upload.position += len(chunk)
+        elif len(chunk):
+            upload.digest = None
+
+    def check_write(self, handle: Any, off: int, size: int) -> None:
+        upload = self._uploads.get(id(handle))
+        if upload is not None:
+            upload.is_changed, upload.digest = True, None
+        self.below.check_write(handle, off, size)
+
+    fileno = Layer.fileno
+
+    def fsetstat(self, handle: Any, attrs: SFTPAttributes) -> None:
+        upload = self._uploads.get(id(handle))
+        if upload is not None and attrs.size is not None:
+            upload.is_changed, upload.digest = True, None
+        self.below.fsetstat(handle, attrs)
+
+    def abandon(self, handle: Any) -> None:
+        self._uploads.pop(id(handle), None)
+        self._downloads.pop(id(handle), None)
+        self.below.abandon(handle)
+
+    def close(self, handle: Any) -> None:
+        upload = self._uploads.pop(id(handle), None)
+        if upload is None:
+            _, path = self._downloads.pop(id(handle), (None, None))
+            size = self.below.fstat(handle).size if path is not None else None
+            self.below.close(handle)
+            if path is not None:
+                wishes = self._meant("download", path)
+                seq = self._spool.add(
+                    self._event("download", path, size=size),
+                    [self._place + path],
+                    [wish.name for wish in wishes],
+                )
+                self._wait(seq, wishes)
+            return
+        path = upload.path
+        size = self.below.fstat(handle).size
+        is_upload = upload.is_changed or not size
+        total = upload.digest.hexdigest() if upload.digest is not None and upload.position == size else None
+        wishes = self._meant("upload", path) if is_upload and not self._is_temporary(path) else []
+        if wishes and upload.refusal is None:
+            event = self._event("upload", path, size=size, sha256=total)
+            more = (lambda: None) if total is not None else lambda: {"sha256": self._digest(path)}
+            self._carry_out(wishes, event, (path,), self.below.close, handle, finds=more)
+            return
+        try:
+            self.below.close(handle)
+        except BaseException as error:
+            self.note_refusal(path, upload.refusal or error)
+            raise
+        if upload.refusal is not None:
+            self.note_refusal(path, upload.refusal)
+        elif is_upload and self._is_temporary(path) and len(self._parts) < MOST_PARTS:
+            self._parts[path] = size, total
+
+    def _digest(self, path: bytes) -> str | None:
+        try:
+            return digest(self.below, path)
+        except (SFTPException, OSError):
+            return None  # it cannot be read, or is gone already
+
+    # --- names ------------------------------------------------------------------------------------
+
+    def rename(self, old: bytes, new: bytes, replace: bool = False) -> None:
+        how = (old, new, True) if replace else (old, new)
+        if not self._is_temporary(old) or self._is_temporary(new):
+            self._tell("rename", (old, new), self.below.rename, *how)
+            if old in self._parts:
+                self._parts[new] = self._parts.pop(old)
+            return
+        wishes = self._meant("upload", new)
+        if not wishes:
+            self.below.rename(*how)
+            return
+        size, total = self._parts.pop(old, (None, None))
+        if size is None:
+            size = self.below.lstat(old).size
+        more = (lambda: None) if total is not None else lambda: {"sha256": self._digest(new)}
+        event = self._event("upload", new, size=size, sha256=total)
+        self._carry_out(wishes, event, (new, old), self.below.rename, *how, finds=more)
+
+    def rm(self, path: bytes) -> None:
+        self._parts.pop(path, None)
+        if is_temporary(path.rpartition(b"/")[2]):
+            self.below.rm(path)
+        else:
+            self._tell("delete", (path,), self.below.rm, path)
+
+    def mkdir(self, path: bytes, mode: int) -> None:
+        self._tell("mkdir", (path,), self.below.mkdir, path, mode)
+
+    def rmdir(self, path: bytes) -> None:
+        self._tell("rmdir", (path,), self.below.rmdir, path)
+
+
+def timestamp() -> str:
+    """The time for an event: UTC, with milliseconds."""
+    moment = time.time()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
+    return f"{stamp}.{int(moment % 1 * 1000):03d}Z"
+
+
+def digest(storage: SFTPAbstractServerStorage, path: bytes) -> str:
+    """The SHA-256 of a file, in hexadecimal. Raises what the storage does."""
+    total = hashlib.sha256()
+    handle = storage.open(path, os.O_RDONLY, 0)
+    try:
+        offset = 0
+        while data := storage.read(handle, offset, PIECE):
+            total.update(data)
+            offset += len(data)
+    finally:
+        storage.close(handle)
+    return total.hexdigest()
+
+
+def start_deliverer(ledger: Ledger, site_file: str, module: str) -> None:
+    """Start a process that delivers the site's events until nothing is left to do, unless one is running.
+
+    It is made before a sandbox is entered, and is nobody's child. module: of the command that does it. The
+    session has to be open: a deliverer that stops looks for sessions after it has given up its place.
+    """
+    if ledger.has_deliverer():
+        return
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    code = (
+        f"import os, sys; os.fork() and os._exit(0); sys.path.insert(0, {root!r}); "
+        f"from {module} import deliver_for_sessions; deliver_for_sessions({os.path.abspath(site_file)!r})"
+    )
+    nowhere = [(os.POSIX_SPAWN_OPEN, number, "/dev/null", os.O_RDWR, 0) for number in range(3)]
+    # -P: the directory where a session starts may be one that clients can write to.
+    command = [sys.executable, "-P", "-c", code]
+    process = os.posix_spawn(sys.executable, command, os.environ, file_actions=nowhere, setsid=True)
+    os.waitpid(process, 0)

@@ -1,0 +1,261 @@
+"""The ledger of a site: one SQLite file that the site's sessions and its deliverer share.
+
+It has the counts of quotas (accounts.py) and the events that wait for their receivers (spool.py), survives
+SIGKILL and, where that is asked for, loss of power. Next to it lies a file of locks, by which processes of
+this host take turns and know which of them have ended: the kernel drops a lock with the process that holds
+it, so nothing is left to guess in a sandbox, or when a process number is used again. Every file is opened,
+and every module imported, before a sandbox is entered. What may not enter: what is counted, what is
+delivered. Facts: sqlite.org/wal.html, sqlite.org/pragma.html#pragma_synchronous, fcntl(2) on open file
+description locks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import sqlite3
+import stat
+import struct
+import time
+from _thread import RLock
+from zlib import crc32
+
+from pysftpserver.failures import BadInput, one_line, reason_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import Any
+
+FILE, LOCKS, WAKE = "ledger.sqlite", "ledger.locks", "ledger.wake"
+VERSION = 1
+PATIENCE = 60.0  # seconds to wait for another process's transaction
+FLOCK = "hhqqi4x"  # struct flock of 64-bit systems: type, whence, start, length, process
+#: Places in the file of locks. Sessions and names have a byte each behind theirs.
+TURN, DELIVERER, NAMES, SESSIONS = 0, 1, 1 << 32, 1 << 40
+NORMAL, FULL = 1, 2  # of PRAGMA synchronous: safe from a crash of the process, and from one of the machine
+TABLES = """
+CREATE TABLE session (id INTEGER PRIMARY KEY AUTOINCREMENT, who TEXT NOT NULL);
+CREATE TABLE account (
+    name TEXT NOT NULL, place TEXT NOT NULL, bytes INTEGER NOT NULL, files INTEGER NOT NULL,
+    PRIMARY KEY (name, place)
+) WITHOUT ROWID;
+CREATE TABLE change (
+    id INTEGER PRIMARY KEY, account TEXT NOT NULL, place TEXT NOT NULL, session INTEGER NOT NULL,
+    kind TEXT NOT NULL, path BLOB NOT NULL, witness BLOB NOT NULL, key BLOB NOT NULL, own BLOB NOT NULL,
+    base INTEGER NOT NULL, had INTEGER NOT NULL, bytes INTEGER NOT NULL, files INTEGER NOT NULL
+);
+CREATE INDEX change_of_account ON change (account);
+CREATE TABLE event (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, session INTEGER NOT NULL, is_ready INTEGER NOT NULL,
+    content TEXT NOT NULL
+);
+CREATE INDEX event_to_settle ON event (session) WHERE NOT is_ready;
+CREATE TABLE event_path (path BLOB NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (path, seq)) WITHOUT ROWID;
+CREATE INDEX path_of_event ON event_path (seq);
+CREATE TABLE delivery (
+    receiver TEXT NOT NULL, seq INTEGER NOT NULL, tries INTEGER NOT NULL, due REAL NOT NULL, since REAL NOT
+    NULL, is_dead INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (receiver, seq)
+) WITHOUT ROWID;
+CREATE INDEX delivery_of_event ON delivery (seq);
+"""
+
+
+class Ledger:
+    """The ledger in a state directory, open. Its methods may be called from several threads.
+
+    directory: its path. It must exist; the files in it are made for those who may write it.
+    Raises BadInput when the ledger cannot be used.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self.session = 0  # the number that open_session() has given
+        self._mutex = RLock()
+        self._synchronous = 0
+        self._open: list[int] = []
+        try:
+            self.directory = self._opened(directory, os.O_RDONLY | os.O_DIRECTORY)
+            mode = os.fstat(self.directory).st_mode
+            if mode & stat.S_IWOTH:
+                raise BadInput(f"state {directory}: everybody may write it; run chmod o-w on it")
+            mode &= 0o660
+            self._locks = self._opened(f"{directory}/{LOCKS}", os.O_RDWR | os.O_CREAT, mode)
+            with contextlib.suppress(FileExistsError):
+                # Only if it is new: closing any descriptor of a file drops SQLite's locks in this process.
+                os.close(os.open(f"{directory}/{FILE}", os.O_RDWR | os.O_CREAT | os.O_EXCL, mode))
+            with contextlib.suppress(FileExistsError):
+                os.mkfifo(f"{directory}/{WAKE}", mode)
+            # Linux opens a FIFO for both without waiting for a reader, and keeps what is written meanwhile.
+            self._wake = self._opened(f"{directory}/{WAKE}", os.O_RDWR | os.O_NONBLOCK)
+            self._database = self._connected(f"{directory}/{FILE}")
+        except (OSError, sqlite3.Error) as error:
+            self._close_descriptors()
+            reason = reason_of(error) if isinstance(error, OSError) else one_line(str(error))
+            raise BadInput(f"state {directory}: {reason}") from None
+        except BaseException:
+            self._close_descriptors()
+            raise
+
+    def _opened(self, path: str, flags: int, mode: int = 0) -> int:
+        self._open.append(os.open(path, flags | os.O_CLOEXEC, mode))
+        return self._open[-1]
+
+    def _connected(self, path: str) -> sqlite3.Connection:
+        database = sqlite3.connect(path, PATIENCE, isolation_level=None, check_same_thread=False)
+        try:
+            database.execute("PRAGMA temp_store = MEMORY")  # a sandbox has no directory for them
+            with self._turn():
+                database.execute("PRAGMA journal_mode = WAL")
+                database.execute("BEGIN IMMEDIATE")
+                (version,) = database.execute("PRAGMA user_version").fetchone()
+                if not version:
+                    for statement in TABLES.split(";\n"):
+                        database.execute(statement)
+                # Something is written each time: now SQLite has opened all that it will need.
+                database.execute(f"PRAGMA user_version = {version or VERSION}")
+                database.execute("COMMIT")
+            if version not in (0, VERSION):
+                raise BadInput(f"{path}: made by another version ({version})")
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def close(self) -> None:
+        """Close it; the session, if there is one, has ended. May be called twice."""
+        with self._mutex:
+            self._database.close()
+            self._close_descriptors()
+
+    def _close_descriptors(self) -> None:
+        while self._open:
+            os.close(self._open.pop())
+
+    def territory(self, below: Sequence[int] | None) -> Sequence[int] | None:
+        """What a sandbox has to leave open. below: the same of the storage."""
+        return None if below is None else [*below, self.directory]
+
+    # --- transactions -----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def changing(self, durable: bool = False) -> Iterator[sqlite3.Connection]:
+        """A transaction. durable: it is safe from a loss of power when the context is left."""
+        level = FULL if durable else NORMAL
+        with self._mutex, self._turn():
+            database = self._database
+            if level != self._synchronous:
+                database.execute(f"PRAGMA synchronous = {level}")
+                self._synchronous = level
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                yield database
+            except BaseException:
+                database.execute("ROLLBACK")
+                raise
+            database.execute("COMMIT")
+
+    def ask(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """The rows that a query finds."""
+        with self._mutex:
+            return self._database.execute(query, values).fetchall()
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Take turns with the writers of other processes: SQLite alone would look again and again."""
+        with self._lock(TURN):
+            yield
+
+    # --- locks ------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def holding(self, names: Iterable[bytes], shared: Iterable[bytes] = ()) -> Iterator[None]:
+        """A context in which no other session holds any of the names. shared: those that others may share."""
+        places = {NAMES + crc32(name): True for name in shared}
+        places |= {NAMES + crc32(name): False for name in names}
+        with self._mutex, contextlib.ExitStack() as stack:
+            for place in sorted(places):  # everybody in this order
+                stack.enter_context(self._lock(place, places[place]))
+            yield
+
+    @contextlib.contextmanager
+    def _lock(self, place: int, shared: bool = False) -> Iterator[None]:
+        kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK
+        fcntl.fcntl(self._locks, fcntl.F_OFD_SETLKW, _flock(kind, place))
+        try:
+            yield
+        finally:
+            fcntl.fcntl(self._locks, fcntl.F_OFD_SETLK, _flock(fcntl.F_UNLCK, place))
+
+    def _is_held(self, place: int) -> bool:
+        """Whether another process, or another ledger of this one, holds a lock."""
+        answer = fcntl.fcntl(self._locks, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK, place))
+        return bool(struct.unpack(FLOCK, answer)[0] != fcntl.F_UNLCK)
+
+    def become_deliverer(self, wait: bool = False) -> bool:
+        """Whether this is the only deliverer now, until the ledger is closed. wait: until it can be."""
+        how = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
+        try:
+            fcntl.fcntl(self._locks, how, _flock(fcntl.F_WRLCK, DELIVERER))
+        except BlockingIOError:
+            return False
+        return True
+
+    def has_deliverer(self) -> bool:
+        """Whether a process delivers events now."""
+        return self._is_held(DELIVERER)
+
+    def wake(self) -> None:
+        """Wake the deliverer."""
+        with contextlib.suppress(BlockingIOError):  # it has been told often enough
+            os.write(self._wake, b"\n")
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when the deliverer was woken."""
+        return self._wake
+
+    # --- sessions ---------------------------------------------------------------------------------
+
+    def open_session(self, who: Mapping[str, object]) -> int:
+        """Begin a session; return its number. who: whom it is for."""
+        with self.changing() as database:
+            cursor = database.execute("INSERT INTO session (who) VALUES (?)", (json.dumps(who),))
+            self.session = cursor.lastrowid or 0
+            fcntl.fcntl(self._locks, fcntl.F_OFD_SETLK, _flock(fcntl.F_WRLCK, SESSIONS + self.session))
+        return self.session
+
+    def is_running(self, session: int) -> bool:
+        """Whether a session has not ended."""
+        return session == self.session or self._is_held(SESSIONS + session)
+
+    def who(self, session: int) -> dict[str, Any]:
+        """Whom a session is for; nothing for one that is forgotten."""
+        rows = self.ask("SELECT who FROM session WHERE id = ?", session)
+        return json.loads(rows[0][0]) if rows else {}
+
+    def ended_sessions(self) -> list[int]:
+        """The sessions that have ended and are not forgotten."""
+        return [number for (number,) in self.ask("SELECT id FROM session") if not self.is_running(number)]
+
+    def forget_sessions(self) -> None:
+        """Forget the sessions that have ended and left nothing to settle."""
+        ended = self.ended_sessions()
+        if ended:
+            with self.changing() as database:
+                for number in ended:
+                    database.execute(
+                        "DELETE FROM session WHERE id = :id"
+                        " AND NOT EXISTS (SELECT 1 FROM change WHERE session = :id)"
+                        " AND NOT EXISTS (SELECT 1 FROM event WHERE session = :id)",
+                        {"id": number},
+                    )
+
+
+def _flock(kind: int, place: int) -> bytes:
+    return struct.pack(FLOCK, kind, os.SEEK_SET, place, 1, 0)
+
+
+def now() -> float:
+    """The time for the ledger, in seconds: of this host's clock, because rows outlive a boot."""
+    return time.time()

@@ -1,0 +1,112 @@
+"""The layers of a site that keep something in its state directory: quotas and events.
+
+What may not enter: what these layers do.
+"""
+
+from __future__ import annotations
+
+from pysftpserver.failures import BadInput
+from pysftpserver.site import events, receivers
+from pysftpserver.site.accounts import Quota
+from pysftpserver.site.events import EventsLayer, Wish
+from pysftpserver.site.ledger import Ledger
+from pysftpserver.site.patterns import Patterns
+from pysftpserver.site.quota import QuotaLayer
+from pysftpserver.site.rules import NameRules
+from pysftpserver.site.who import is_meant
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.site.file import Entry, Site
+    from pysftpserver.site.who import Who
+
+ALL = ("/**",)
+DELIVERS = "pysftpserver.cli.pysftp_deliver"  # the command that delivers what sessions leave
+
+
+class State:
+    """The ledger of a site for one session, and the layers that write to it. Raises BadInput.
+
+    storage: the one below all layers. who: whom the session is for.
+    """
+
+    def __init__(self, site: Site, who: Who, storage: SFTPAbstractServerStorage) -> None:
+        if site.state is None:
+            raise BadInput(f"{site.file}: state: missing; quotas and events need a directory")
+        self._site, self._who = site, who
+        self._place = _place(site, who, storage)
+        self._ledger = Ledger(site.state)
+        self._ledger.open_session(
+            {
+                "user": who.user,
+                "folder": who.folder,
+                "address": who.address,
+                "session": who.session,
+            }
+        )
+
+    def counting(self, below: SFTPAbstractServerStorage) -> SFTPAbstractServerStorage:
+        """A storage with the quotas of the session's user."""
+        quotas = quotas_of(self._site, self._who)
+        return QuotaLayer(below, self._ledger, quotas, self._place) if quotas else below
+
+    def recount(self, below: SFTPAbstractServerStorage) -> list[tuple[str, int, int]]:
+        """Count again what the quotas of the session's user count: the name, bytes and files of each."""
+        quotas = quotas_of(self._site, self._who)
+        layer = QuotaLayer(below, self._ledger, quotas, self._place)
+        return [(quota.account, *layer.recount(quota)) for quota in quotas]
+
+    def telling(self, below: SFTPAbstractServerStorage) -> SFTPAbstractServerStorage:
+        """A storage that writes down the events that receivers want. Starts a deliverer if there is none."""
+        wishes = [
+            Wish(frozenset(entry.on), name, _matches(entry, self._who), entry.timeout if entry.wait else None)
+            for entry in self._site.events
+            if is_meant(self._who, entry.users, entry.groups)
+            for name in receivers.names_of(entry)
+        ]
+        if not wishes:
+            return below
+        events.start_deliverer(self._ledger, self._site.file, DELIVERS)
+        is_part = NameRules(self._site.names).is_temporary
+        return EventsLayer(below, self._ledger, wishes, self._who, self._place, is_part)
+
+
+def quotas_of(site: Site, who: Who) -> list[Quota]:
+    """The quotas of somebody."""
+    found = []
+    for entry in site.quotas:
+        if is_meant(who, entry.users, entry.groups):
+            name = who.user
+            if entry.per == "group":
+                groups = [group for group in who.groups if not entry.groups or group in entry.groups]
+                name = groups[0] if groups else None
+            elif entry.per == "site":
+                name = ""
+            if name is not None:
+                account = f"{entry.per}:{name}:{','.join(entry.path)}"
+                found.append(Quota(account, entry.bytes, entry.files, _matches(entry, who)))
+    return found
+
+
+def _matches(entry: Entry, who: Who) -> Callable[[bytes], bool] | None:
+    if entry.path == ALL:
+        return None
+    try:
+        return Patterns(entry.path, who).matches
+    except ValueError as error:
+        raise BadInput(f"{entry.at('path')}: {error}") from None
+
+
+def _place(site: Site, who: Who, storage: SFTPAbstractServerStorage) -> str:
+    """The same text for all sessions that see the same tree."""
+    names = [site.storage or str(storage.stat(b"/.").identity)]
+    names += [
+        f"{mount.path}={mount.storage}" for mount in site.mounts if is_meant(who, mount.users, mount.groups)
+    ]
+    text = " ".join(names)
+    for field, value in who.values.items():
+        text = text.replace(f"{{{field}}}", value)
+    return text
