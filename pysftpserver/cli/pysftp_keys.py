@@ -75,7 +75,7 @@ def words_for(user: User, settings: KeysSettings, command: str | None, site_comm
     """The words of the command that serves a user. Raises BadInput, and Unavailable if there is none."""
     from pysftpserver.sshd import authorized_keys
 
-    if user.storage or settings.storage:
+    if user.storage or settings.storage or user.site or settings.site:
         from pysftpserver.sshd.user_storages import name_for_site
         from pysftpserver.storages.sharing import Storages
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 MOST_LINKS = 40  # followed in one path, as in the kernel
 PATH_MAX = 4096  # bytes, as in the kernel
-MOST_STAGED = 10_000  # names: memory
+MOST_STAGED = 1000  # names at once: memory
 ATTEMPTS = 16  # to hit a path that keeps changing
 WRITES = os.O_WRONLY | os.O_RDWR
 TAILS = {b"": b"/", b".": b"/."}
@@ -72,7 +72,7 @@ class RulesLayer(Layer):
         if refuse_links is not None:
             refuse_links()
         self._opened: dict[int, Opened] = {}
-        self._staged: set[bytes] = set()  # what this session itself receives under a name that is hidden
+        self._staged: set[bytes] = set()  # what this session itself receives under a temporary name
 
     # --- where a path leads -------------------------------------------------------------------------
 
@@ -332,13 +332,21 @@ class RulesLayer(Layer):
                         raise
         follow = not (flags & os.O_CREAT and flags & os.O_EXCL)
         for where, tail in self._places(path, follow):
-            if not follow and self._rules.decide(where).rule is STAGING and len(self._staged) < MOST_STAGED:
+            is_staged = (
+                not follow
+                and where not in self._staged
+                and temporary.is_temporary(where.rpartition(b"/")[2])
+                and len(self._staged) < MOST_STAGED
+            )
+            if is_staged:
                 self._staged.add(where)  # by a door that receives files in this way
-            decision = self._decided(where)
             try:
+                decision = self._decided(where)
                 handle, allows = self._open(where, tail, flags, mode, decision.allowed)
-            except OSError as error:
-                if error.errno != errno.ELOOP:
+            except BaseException as error:
+                if is_staged:
+                    self._staged.discard(where)  # it may be another session's
+                if getattr(error, "errno", 0) != errno.ELOOP or isinstance(error, TooManyLinks):
                     raise
                 continue
             if decision.allowed is not ALL:
@@ -409,7 +417,8 @@ class RulesLayer(Layer):
     # --- the tree -----------------------------------------------------------------------------------
 
     def rm(self, path: bytes) -> None:
-        self._do_entry(path, "delete", "rm")
+        self._do_entry(path, "upload" if path in self._staged else "delete", "rm")
+        self._staged.discard(path)
 
     def symlink(self, linkpath: bytes, target: bytes) -> None:
         self._check_name(linkpath)
@@ -424,6 +433,7 @@ class RulesLayer(Layer):
             arguments = (source + tail, target + new_tail, *([True] if replace and not is_free else ()))
             try:
                 self.below.rename(*arguments)
+                self._staged.discard(source)
                 return
             except (OSError, SFTPException) as error:
                 if getattr(error, "errno", 0) == errno.ELOOP:

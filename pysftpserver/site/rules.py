@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ALL = frozenset(ACTIONS)
 NONE: frozenset[str] = frozenset()
-MOST_CACHED = 4096  # decisions
+MOST_CACHED, LONGEST_CACHED = 4096, 256  # decisions, and bytes of their paths: memory
 #: What another name of a file must not allow, if the first one does not.
 OF_CONTENT = ("download", "overwrite", "append")
 
@@ -103,7 +103,8 @@ class Rules:
             found = self._decided(path)
             if len(self._cache) >= MOST_CACHED:
                 self._cache.clear()
-            self._cache[path] = found
+            if len(path) <= LONGEST_CACHED:
+                self._cache[path] = found
         return found
 
     def _look_at_the_clock(self) -> None:

@@ -180,7 +180,7 @@ class ServerSettings(ServiceSettings):
         optional(FILE),
         None,
         "Put what is shared under this site file, which has no storage of its own: its mounts and rules. Its "
-        "users and groups do not apply.",
+        "users and groups apply only where {user} is in the name of storage.",
     )
     require_auth = Setting(
         IF_GIVEN,

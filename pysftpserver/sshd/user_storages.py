@@ -279,6 +279,8 @@ def name_for_site(settings: ServerSettings, user: User, names: Names) -> str | N
 
     Raises ValueError, BadInput for one that such a command cannot serve, or the settings do not allow.
     """
+    if user.site or settings.site:
+        raise ValueError("under a site file; serve this user with pysftpd")
     name = user.storage or settings.storage
     if name is None:
         return None

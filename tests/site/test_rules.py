@@ -10,7 +10,13 @@ from unittest import mock
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.failures import BadInput
-from pysftpserver.pysftpexceptions import SFTPFailure, SFTPForbidden, SFTPNotFound, status_of
+from pysftpserver.pysftpexceptions import (
+    SFTPException,
+    SFTPFailure,
+    SFTPForbidden,
+    SFTPNotFound,
+    status_of,
+)
 from pysftpserver.site import file, opening
 from pysftpserver.site.rules import NameRules, Rules
 from pysftpserver.site.who import Who
@@ -339,6 +345,7 @@ class Hidden(InAJail):
                 storage.stat(path)
 
     def test_a_door_may_receive_a_file_under_such_a_name(self) -> None:
+        from pysftpserver.uploads import temporary
         from pysftpserver.uploads.files import open_temporary
 
         for text in ('[[gate]]\nclamd = "/run/c"\n', ""):
@@ -352,6 +359,17 @@ class Hidden(InAJail):
                 (self.root / "in/old2").touch()
                 file.commit()
             (self.root / "in/old2").unlink()
+            self.assertEqual(storage._staged, set())  # type: ignore[attr-defined]
+            others = b"/in/" + temporary.new_name()
+            (self.root / os.fsdecode(others[1:])).touch()
+            with self.assertRaises((OSError, SFTPException)):
+                storage.open(others, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with self.assertRaises((SFTPForbidden, FileNotFoundError)):
+                storage.rm(others)
+            (self.root / os.fsdecode(others[1:])).unlink()
+            self.assertEqual(
+                {name for name in os.listdir(self.root / "in") if name.startswith(".pysftp")}, set()
+            )
 
     def test_every_request_of_the_attack_suite_gets_the_replies_of_what_is_missing(self) -> None:
         client = Client(self.storage_)

@@ -116,6 +116,8 @@ class FromAFile(Case):
         for settings, record, words in (
             ("", "storage = 'gridfs:dave'", "storage gridfs: not listed in storage_schemes"),
             ("", "storage = 'os:system ls'", "storage os:system: not listed in storage_classes"),
+            ("site = '/etc/x.toml'", "", "under a site file; serve this user with pysftpd"),
+            ("", "site = '/etc/x.toml'", "under a site file; serve this user with pysftpd"),
             ("", "storage = 'gridfs'", "a part of the database of mongo_uri; serve this user with pysftpd"),
             ("storage = 'jail:/srv/{folder}'", "", "storage: {folder}: no folder is known here"),
         ):
