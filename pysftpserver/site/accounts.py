@@ -210,12 +210,14 @@ class Accounts:
 
     def left_behind(self, quotas: Iterable[Quota]) -> list[dict[str, Any]]:
         """The changes that killed sessions have left in these accounts."""
-        accounts = [quota.account for quota in quotas]
-        marks = ", ".join("?" * len(accounts))
-        query = f"SELECT {', '.join(COLUMNS)} FROM change WHERE account IN ({marks}) AND place = ?"
-        found = self._ledger.ask(query, *accounts, self._place)
-        rows = [dict(zip(COLUMNS, row, strict=True)) for row in found]
-        return [row for row in rows if not self._ledger.is_running(row["session"])]
+        found = []
+        query = f"SELECT {', '.join(COLUMNS)} FROM change WHERE account = ? AND place = ? AND session != ?"
+        for quota in quotas:
+            for values in self._ledger.ask(query, quota.account, self._place, self._ledger.session):
+                row = dict(zip(COLUMNS, values, strict=True))
+                if not self._ledger.is_running(row["session"]):
+                    found.append(row)
+        return found
 
     def settle(self, row: dict[str, Any], size: int | None, key: bytes) -> None:
         """Settle one of them. size, key: of the file at its witness or its path; size None: none is there."""

@@ -106,7 +106,8 @@ class Ledger:
         database = sqlite3.connect(path, PATIENCE, isolation_level=None, check_same_thread=False)
         try:
             database.execute("PRAGMA temp_store = MEMORY")  # a sandbox has no directory for them
-            with self._turn():
+            self._lock(TURN)  # writers take turns: SQLite alone would look again and again
+            try:
                 database.execute("PRAGMA journal_mode = WAL")
                 database.execute("BEGIN IMMEDIATE")
                 (version,) = database.execute("PRAGMA user_version").fetchone()
@@ -116,6 +117,8 @@ class Ledger:
                 # Something is written each time: now SQLite has opened all that it will need.
                 database.execute(f"PRAGMA user_version = {version or VERSION}")
                 database.execute("COMMIT")
+            finally:
+                self._unlock(TURN)
             if version not in (0, VERSION):
                 raise BadInput(f"{path}: made by another version ({version})")
         except BaseException:
@@ -143,29 +146,27 @@ class Ledger:
     def changing(self, durable: bool = False) -> Iterator[sqlite3.Connection]:
         """A transaction. durable: it is safe from a loss of power when the context is left."""
         level = FULL if durable else NORMAL
-        with self._mutex, self._turn():
-            database = self._database
-            if level != self._synchronous:
-                database.execute(f"PRAGMA synchronous = {level}")
-                self._synchronous = level
-            database.execute("BEGIN IMMEDIATE")
+        with self._mutex:
+            self._lock(TURN)
             try:
-                yield database
-            except BaseException:
-                database.execute("ROLLBACK")
-                raise
-            database.execute("COMMIT")
+                database = self._database
+                if level != self._synchronous:
+                    database.execute(f"PRAGMA synchronous = {level}")
+                    self._synchronous = level
+                database.execute("BEGIN IMMEDIATE")
+                try:
+                    yield database
+                except BaseException:
+                    database.execute("ROLLBACK")
+                    raise
+                database.execute("COMMIT")
+            finally:
+                self._unlock(TURN)
 
     def ask(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """The rows that a query finds."""
         with self._mutex:
             return self._database.execute(query, values).fetchall()
-
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Take turns with the writers of other processes: SQLite alone would look again and again."""
-        with self._lock(TURN):
-            yield
 
     # --- locks ------------------------------------------------------------------------------------
 
@@ -174,19 +175,23 @@ class Ledger:
         """A context in which no other session holds any of the names. shared: those that others may share."""
         places = {NAMES + crc32(name): True for name in shared}
         places |= {NAMES + crc32(name): False for name in names}
-        with self._mutex, contextlib.ExitStack() as stack:
-            for place in sorted(places):  # everybody in this order
-                stack.enter_context(self._lock(place, places[place]))
-            yield
+        with self._mutex:
+            held = []
+            try:
+                for place in sorted(places):  # everybody in this order
+                    self._lock(place, places[place])
+                    held.append(place)
+                yield
+            finally:
+                for place in held:
+                    self._unlock(place)
 
-    @contextlib.contextmanager
-    def _lock(self, place: int, shared: bool = False) -> Iterator[None]:
+    def _lock(self, place: int, shared: bool = False) -> None:
         kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK
         fcntl.fcntl(self._locks, fcntl.F_OFD_SETLKW, _flock(kind, place))
-        try:
-            yield
-        finally:
-            fcntl.fcntl(self._locks, fcntl.F_OFD_SETLK, _flock(fcntl.F_UNLCK, place))
+
+    def _unlock(self, place: int) -> None:
+        fcntl.fcntl(self._locks, fcntl.F_OFD_SETLK, _flock(fcntl.F_UNLCK, place))
 
     def _is_held(self, place: int) -> bool:
         """Whether another process, or another ledger of this one, holds a lock."""

@@ -13,11 +13,12 @@ from pysftpserver.cli.pysksync import OpenStorage
 from pysftpserver.site import file
 from pysftpserver.sksync.shares import Folder
 from pysftpserver.storages.sharing import Storages
+from tests.site.receiving import WebReceiver
 from tests.sshd.running import Place
 from tests.support.cases import InAPlace
 from tests.support.paths import ROOT
 from tests.support.processes import command, program
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 EXAMPLES = ROOT / "examples" / "sites"
 RULES = """
@@ -126,6 +127,27 @@ class Served(Place):
         server.logs("line 1: x: unknown key")
         site.write_text("")
         self.assertIn("in/secret", self.sftp(self.alice, "ls -1 in").stdout)
+
+    def test_pysftpd_counts_and_tells_of_what_users_do(self) -> None:
+        receiver = WebReceiver()
+        self.addCleanup(receiver.close)
+        state, site = self.place / "state", self.place / "site.toml"
+        state.mkdir(0o700)
+        site.write_text(
+            f'state = "{state}"\n[quota]\nbytes = 1000\n'
+            f'[[event]]\non = ["login", "upload", "logout"]\npost = "{receiver.url}"\n'
+        )
+        server = self.server("--site", str(site))
+        (self.place / "small").write_text("x" * 600)
+        (self.place / "large").write_text("x" * 1100)
+        run = self.sftp(self.alice, "put small", "-put large", "ls -1")
+        self.assertEqual(run.stdout.split()[-1], "small", run)
+        self.assertLessEqual(sum(path.stat().st_size for path in (server.files / "a").iterdir()), 1000)
+        until(lambda: "logout" in [event["event"] for event in receiver.got])
+        told = [
+            (event["event"], event.get("path"), event["user"], event["address"]) for event in receiver.got
+        ]
+        self.assertIn(("upload", "/small", "alice", "127.0.0.1"), told)
 
 
 class OtherDoors(InAPlace):

@@ -16,12 +16,10 @@ from pysftpserver.site.events import EventsLayer, Wish
 from pysftpserver.site.ledger import Ledger
 from pysftpserver.site.spool import Spool
 from pysftpserver.site.who import Who
-from pysftpserver.testing import StorageContract
 from pysftpserver.uploads.atomic import SFTPAtomicVirtualChroot
 from pysftpserver.uploads.files import open_temporary
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.site.receiving import WebReceiver
-from tests.support.hard import MANY
 from tests.support.paths import ROOT
 from tests.support.waiting import until
 
@@ -180,26 +178,6 @@ class Events(EventsCase):
         with self.assertRaisesRegex(SFTPFailure, "has not done so"):
             storage.mkdir(b"/d", 0o777)
         self.assertEqual(os.listdir(self.root), ["d"])
-
-
-class NoEvents(StorageContract, unittest.TestCase):
-    """With no event wanted, nothing changes."""
-
-    many = MANY
-    wishes: list[Wish] = []
-
-    def make_storage(self) -> SFTPAbstractServerStorage:
-        ledger = Ledger(self.enterContext(tempfile.TemporaryDirectory()))
-        self.addCleanup(ledger.close)
-        ledger.open_session({})
-        root = self.enterContext(tempfile.TemporaryDirectory())
-        return EventsLayer(SFTPServerVirtualChroot(root), ledger, self.wishes, Who(), "here")
-
-
-class AllEvents(NoEvents):
-    """With all of them, nothing either."""
-
-    wishes = [Wish(frozenset(ALL.split()), "post http://x/", None, None)]
 
 
 class Sessions(unittest.TestCase):

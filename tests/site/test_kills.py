@@ -24,7 +24,7 @@ from tests.support.hard import IS_HARD
 from tests.support.paths import ROOT
 from tests.support.waiting import until
 
-FILES, ROUNDS = 6, 40
+FILES, ROUNDS = 6, 30
 CREATE = wire.SSH2_FXF_WRITE | wire.SSH2_FXF_CREAT | wire.SSH2_FXF_TRUNC
 
 
@@ -116,7 +116,7 @@ class Kills(unittest.TestCase):
         self.check()
         self.assertEqual(sum(event["event"] == "upload" for event in self.receiver.got), ROUNDS)
         chance = random.Random(7)
-        for number in range(100 if IS_HARD else 3):
+        for number in range(100 if IS_HARD else 2):
             with self.subTest(number=number):
                 self.run_session(chance.uniform(0.2, 1) * whole)
                 self.check()

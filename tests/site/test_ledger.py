@@ -66,7 +66,7 @@ class TheLedger(LedgerCase):
         self.assertEqual(ledger.ask("SELECT id FROM session"), [])
 
     def test_two_ledgers_of_one_process_exclude_each_other(self):
-        first, second = self.ledger(), self.ledger()
+        first, second, third = self.ledger(), self.ledger(), self.ledger()
         order = []
 
         def wait() -> None:
@@ -76,7 +76,7 @@ class TheLedger(LedgerCase):
         with first.holding([b"alice"]):
             thread = threading.Thread(target=wait)
             thread.start()
-            with second._lock(0):  # other locks are free
+            with third.changing():  # other locks are free
                 order.append("first")
         thread.join()
         self.assertEqual(order, ["first", "second"])

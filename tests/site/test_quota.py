@@ -14,10 +14,9 @@ from pysftpserver.pysftpexceptions import SFTPException, SFTPForbidden, SFTPUnsu
 from pysftpserver.site.accounts import Quota
 from pysftpserver.site.ledger import Ledger
 from pysftpserver.site.quota import QuotaLayer
-from pysftpserver.testing import StorageContract
 from pysftpserver.uploads.atomic import SFTPAtomicVirtualChroot
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
-from tests.support.hard import IS_HARD, MANY
+from tests.support.hard import IS_HARD
 
 NEW, OLD = os.O_WRONLY | os.O_CREAT | os.O_TRUNC, os.O_WRONLY | os.O_CREAT
 KIB = 1024
@@ -440,32 +439,7 @@ class AnyOrder(QuotaCase):
     def test_what_is_counted_is_what_is_there(self):
         for kind in (SFTPServerVirtualChroot, SFTPAtomicVirtualChroot):
             self.kind = kind
-            for seed in range(400 if IS_HARD else 4):
+            for seed in range(400 if IS_HARD else 2):
                 with self.subTest(kind.__name__, seed=seed):
                     self.setUp()
                     self.run_sessions(seed, 120)
-
-
-class NoQuota(StorageContract, unittest.TestCase):
-    """With no quota, nothing changes."""
-
-    many = MANY
-
-    def make_storage(self) -> SFTPAbstractServerStorage:
-        ledger = Ledger(self.enterContext(tempfile.TemporaryDirectory()))
-        self.addCleanup(ledger.close)
-        ledger.open_session({})
-        root = self.enterContext(tempfile.TemporaryDirectory())
-        return QuotaLayer(SFTPServerVirtualChroot(root), ledger, [], "here")
-
-
-class LargeQuota(NoQuota):
-    """With one that is not reached, hardly anything."""
-
-    def make_storage(self) -> SFTPAbstractServerStorage:
-        ledger = Ledger(self.enterContext(tempfile.TemporaryDirectory()))
-        self.addCleanup(ledger.close)
-        ledger.open_session({})
-        root = self.enterContext(tempfile.TemporaryDirectory())
-        quota = Quota("user:alice", 1 << 62, 1 << 62, None)
-        return QuotaLayer(SFTPServerVirtualChroot(root), ledger, [quota], "here")
