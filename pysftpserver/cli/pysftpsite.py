@@ -73,8 +73,7 @@ COMMAND = Command(
         ),
         Option(
             "--recount",
-            help="Count again what the quotas of the user count, print it, and exit. Other sessions wait "
-            "meanwhile.",
+            help="Count again what the quotas of the user count (other sessions wait), print it, and exit.",
         ),
         Option("--gc", help="Remove what interrupted uploads have left in the storage, and exit."),
         Option("--dry-run", help="With --gc, only print what would be removed. The default is to remove it."),

@@ -19,7 +19,6 @@ from pysftpserver.failures import one_line
 from pysftpserver.pysftpexceptions import (
     SFTPBadMessage,
     SFTPFailure,
-    SFTPLimitReached,
     SFTPSessionEnd,
     is_expected,
     status_of,
@@ -157,8 +156,6 @@ class Session:
         if not is_expected(error):
             self.log.error(f"{name} failed, and the session goes on:")
             self.log.fault(error)
-        elif isinstance(error, SFTPLimitReached):
-            self.log.info(str(error))
         elif error.__cause__ is not None:  # what the storage knows and the client is not told
             cause = error.__cause__
             self.log.error(f"{name} failed because of {type(cause).__name__}: {words_of(cause)}")

@@ -41,7 +41,7 @@ class TheTable(unittest.TestCase):
 
 class Reaching(InADirectory):
     def lines(self, client) -> list[str]:
-        return [text for _, text in client.log if text.startswith("Limit reached")]
+        return [text.partition(": ")[2] for _, text in client.log if ": Limit reached: " in text]
 
     def test_a_packet_over_the_limit_ends_the_session_and_one_of_that_length_does_not(self):
         for limit in (34_000, 50_000, 262_144):
