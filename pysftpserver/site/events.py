@@ -8,6 +8,7 @@ may not enter: SQL, receivers' protocols.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -385,5 +386,6 @@ def start_deliverer(ledger: Ledger, site_file: str, module: str) -> None:
     nowhere = [(os.POSIX_SPAWN_OPEN, number, "/dev/null", os.O_RDWR, 0) for number in range(3)]
     # -P: the directory where a session starts may be one that clients can write to.
     command = [sys.executable, "-P", "-c", code]
-    process = os.posix_spawn(sys.executable, command, os.environ, file_actions=nowhere, setsid=True)
-    os.waitpid(process, 0)
+    with contextlib.suppress(OSError):  # then events wait for the next session, or for the service
+        process = os.posix_spawn(sys.executable, command, os.environ, file_actions=nowhere, setsid=True)
+        os.waitpid(process, 0)

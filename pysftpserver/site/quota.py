@@ -524,7 +524,10 @@ class QuotaLayer(Layer):
         directories = [top]
         while directories:
             directory = directories.pop()
-            entries = self.below.opendir(directory)
+            try:
+                entries = self.below.opendir(directory)
+            except (SFTPForbidden, PermissionError, *MISSING):
+                continue  # what the session cannot see is not counted
             try:
                 for name, attrs in entries:
                     path = directory.rstrip(b"/") + b"/" + name

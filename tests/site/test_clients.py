@@ -13,7 +13,7 @@ from pysftpserver.cli.pysksync import OpenStorage
 from pysftpserver.site import file
 from pysftpserver.sksync.shares import Folder
 from pysftpserver.storages.sharing import Storages
-from tests.site.receiving import WebReceiver
+from tests.site.receiving import WebReceiver, deliverers
 from tests.sshd.running import Place
 from tests.support.cases import InAPlace
 from tests.support.paths import ROOT
@@ -144,6 +144,7 @@ class Served(Place):
         self.assertEqual(run.stdout.split()[-1], "small", run)
         self.assertLessEqual(sum(path.stat().st_size for path in (server.files / "a").iterdir()), 1000)
         until(lambda: "logout" in [event["event"] for event in receiver.got])
+        until(lambda: not deliverers(site))
         told = [
             (event["event"], event.get("path"), event["user"], event["address"]) for event in receiver.got
         ]

@@ -19,7 +19,7 @@ from pysftpserver.site.who import Who
 from pysftpserver.uploads.atomic import SFTPAtomicVirtualChroot
 from pysftpserver.uploads.files import open_temporary
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
-from tests.site.receiving import WebReceiver
+from tests.site.receiving import WebReceiver, deliverers
 from tests.support.paths import ROOT
 from tests.support.waiting import until
 
@@ -199,15 +199,7 @@ class Sessions(unittest.TestCase):
                 f'[[event]]\non = {json.dumps(ALL.split())}\npost = "{self.receiver.url}"\n'
                 f'secret = "{self.key}"\n'
             )
-        self.addCleanup(self.stop_deliverer)
-
-    def stop_deliverer(self) -> None:
-        """It ends when nothing is left to do."""
-        ledger = Ledger(self.state)
-        try:
-            until(lambda: not ledger.has_deliverer())
-        finally:
-            ledger.close()
+        self.addCleanup(lambda: until(lambda: not deliverers(self.site)))  # it ends when nothing is left
 
     def sftp(self, batch: str) -> subprocess.CompletedProcess[str]:
         server = f"{sys.executable} -IS {ROOT}/bin/pysftpsite {self.site} --user alice -l {self.state}/log"

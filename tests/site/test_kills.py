@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import random
 import subprocess
@@ -19,7 +18,7 @@ from pysftpserver.site.ledger import Ledger
 from pysftpserver.site.quota import QuotaLayer
 from pysftpserver.site.spool import Spool
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
-from tests.site.receiving import WebReceiver
+from tests.site.receiving import WebReceiver, deliverers
 from tests.support.hard import IS_HARD
 from tests.support.paths import ROOT
 from tests.support.waiting import until
@@ -91,7 +90,7 @@ class Kills(unittest.TestCase):
 
     def check(self) -> None:
         until(lambda: not Spool(self.ledger).waiting())
-        until(lambda: not self.ledger.has_deliverer())  # it ends when nothing is left to do
+        until(lambda: not deliverers(self.site))  # it ends when nothing is left to do
         told = {
             (event["path"], event.get("sha256")) for event in self.receiver.got if event["event"] == "upload"
         }
@@ -124,22 +123,11 @@ class Kills(unittest.TestCase):
     def test_a_deliverer_that_is_killed_delivers_again(self):
         self.receiver.statuses = [500] * 1000
         self.run_session(None)
-        ((number,),) = [
-            [name]
-            for name in filter(str.isdigit, os.listdir("/proc"))
-            if json.dumps(str(self.site))[1:-1].encode() in _command(name) and b"deliver" in _command(name)
-        ]
-        os.kill(int(number), 9)
-        until(lambda: not self.ledger.has_deliverer())
+        (number,) = deliverers(self.site)
+        os.kill(number, 9)
+        until(lambda: not deliverers(self.site))
         self.assertTrue(Spool(self.ledger).waiting())
         self.receiver.statuses = []
         Spool(self.ledger).retry()
         self.run_session(None)  # starts another one
         self.check()
-
-
-def _command(process: str) -> bytes:
-    try:
-        return Path(f"/proc/{process}/cmdline").read_bytes()
-    except OSError:
-        return b""

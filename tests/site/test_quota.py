@@ -214,6 +214,19 @@ class InPlace(QuotaCase):
         storage = self.session()
         self.assertEqual(self.used(storage), (2 * KIB, 3))
 
+    def test_directories_that_cannot_be_read_are_left_out(self):
+        class Closed(self.kind):  # type: ignore[name-defined, misc]
+            def opendir(self, path: bytes) -> Any:
+                if path == b"/closed":
+                    raise PermissionError(errno.EACCES, "no")
+                return super().opendir(path)
+
+        os.mkdir(f"{self.root}/closed")
+        with open(f"{self.root}/f", "wb") as file:
+            file.write(bytes(KIB))
+        self.kind = Closed
+        self.assertEqual(self.used(self.session()), (KIB, 1))
+
     def test_a_recount_while_a_file_is_written_counts_it_once(self):
         storage, other = self.session(), self.session()
         self.put(storage, b"/a", 20 * KIB)
