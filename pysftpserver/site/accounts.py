@@ -193,10 +193,15 @@ class Accounts:
         """A file of that size, or a directory, has another path. by_path: paths tell files apart."""
         accounts = [quota.account for quota in quotas]
         marks = ", ".join("?" * len(accounts))
-        query = f"SELECT id, path FROM change WHERE account IN ({marks}) AND place = ? AND kind = '{WRITE}'"
-        for number, path in self._ledger.ask(query, *accounts, self._place):
+        query = (
+            "SELECT id, path, own != key FROM change"
+            f" WHERE account IN ({marks}) AND place = ? AND kind = '{WRITE}'"
+        )
+        for number, path, is_received in self._ledger.ask(query, *accounts, self._place):
             rest = path[len(old) :]
             values: tuple[object, ...] | None = None
+            if is_received and path == old and not by_path:
+                continue  # an upload gets the name that it was opened with
             if path.startswith(old) and rest[:1] in (b"", b"/"):
                 how = f"key = x'', {REBASED}, had = 0" if by_path else "path = ?"
                 values = (0, 0) if by_path else (new + rest,)
