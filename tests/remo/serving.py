@@ -67,7 +67,7 @@ class Served:
         own = {"port": 0, "listen_address": HOST, "idle_timeout": 5.0, "threads": 8, "max_per_address": 200}
         self.values = config.ServerSettings(**{**own, **settings})
         self.application = Application(
-            self.values, server_key(), users, lambda user: SFTPServerStorage(str(place))
+            self.values, server_key(), users, lambda *_: SFTPServerStorage(str(place))
         )
         self._server = Server(self.values, self.application)
         self._server.expiration_interval = 0.05  # seconds until it sees that it is to stop
