@@ -1,0 +1,79 @@
+"""Ways around what receivers of events are told: other names, open handles, connections that break."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pysftpserver.site.events import EventsLayer, Wish
+from pysftpserver.site.ledger import Ledger
+from pysftpserver.site.who import Who
+from pysftpserver.virtualchroot import SFTPServerVirtualChroot
+from tests.site.test_events import ALL, NEW, EventsCase, sha256
+
+
+class Evading(EventsCase):
+    def session(self, on: str = ALL, matches: object = None, wait: float | None = None) -> EventsLayer:
+        """As in the base class, with a storage that writes in place."""
+        ledger = Ledger(self.state)
+        self.addCleanup(ledger.close)
+        ledger.open_session({"user": "alice"})
+        wishes = [Wish(frozenset(on.split()), "post http://x/", None, wait)]
+        is_part = lambda name: name.endswith(".part")  # noqa: E731
+        return EventsLayer(SFTPServerVirtualChroot(self.root), ledger, wishes, Who("alice"), "here", is_part)
+
+    def test_what_is_written_after_a_rename_is_told_of_under_the_new_name(self):
+        storage = self.session("upload rename")
+        storage.mkdir(b"/d", 0o777)
+        handles = [storage.open(path, NEW, 0o666) for path in (b"/f.part", b"/g", b"/d/h")]
+        for handle in handles:
+            storage.write(handle, 0, b"good")
+        storage.rename(b"/f.part", b"/f")
+        storage.rename(b"/g", b"/g2")
+        storage.rename(b"/d", b"/e")
+        for handle in handles:
+            storage.write(handle, 4, b"evil")
+            storage.close(handle)
+        both = sha256(b"goodevil")
+        self.assertEqual(
+            self.told("event", "path", "sha256"),
+            [
+                ("upload", "/f", sha256(b"good")),
+                ("rename", "/g", None),
+                ("rename", "/d", None),
+                ("upload", "/f", both),
+                ("upload", "/g2", both),
+                ("upload", "/e/h", both),
+            ],
+        )
+
+    def test_a_rename_to_the_final_name_before_close_is_one_upload(self):
+        storage = self.session("upload")
+        handle = storage.open(b"/f.part", NEW, 0o666)
+        storage.write(handle, 0, b"x")
+        storage.rename(b"/f.part", b"/f")
+        storage.close(handle)
+        self.assertEqual(self.told("path"), [("/f",)])
+
+    def test_a_directory_with_a_temporary_name_is_renamed(self):
+        storage = self.session("upload rename")
+        storage.mkdir(b"/d.part", 0o777)
+        storage.rename(b"/d.part", b"/d")
+        self.assertEqual(self.told("event", "path", "target"), [("rename", "/d.part", "/d")])
+
+    def test_a_hard_link_is_an_upload_under_its_name(self):
+        storage = self.session("upload")
+        self.put(storage, b"/f.part", b"content")
+        storage.link(b"/f.part", b"/f")
+        storage.link(b"/f", b"/g.part")
+        self.assertEqual(self.told("path", "sha256", "size"), [("/f", sha256(b"content"), 7)])
+
+    def test_a_file_that_is_left_open_or_could_be_written_is_a_download(self):
+        Path(self.root, "f").write_bytes(b"abc")
+        storage = self.session("download")
+        storage.abandon(storage.open(b"/f", os.O_RDONLY, 0))
+        storage.close(storage.open(b"/f", os.O_RDWR, 0))
+        storage.abandon(storage.open(b"/f", os.O_RDWR, 0))
+        storage.close(storage.open(b"/g", os.O_RDWR | os.O_CREAT, 0o666))  # there was nothing to read
+        storage.close(storage.open(b"/f", os.O_RDWR | os.O_TRUNC, 0))
+        self.assertEqual(self.told("path", "size"), [("/f", 3)] * 3)
