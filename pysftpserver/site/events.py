@@ -19,6 +19,7 @@ from stat import S_ISDIR
 from pysftpserver.engine.audit import client_text
 from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure, SFTPForbidden, words_of
 from pysftpserver.site.layer import Layer, _HandedOn
+from pysftpserver.site.patterns import text_of
 from pysftpserver.site.spool import Spool
 from pysftpserver.uploads.temporary import is_temporary
 
@@ -236,7 +237,7 @@ class EventsLayer(Layer):
 
     def _is_temporary(self, path: bytes) -> bool:
         name = path.rpartition(b"/")[2]
-        return bool(self._wishes) and (is_temporary(name) or self._is_part(os.fsdecode(name)))
+        return bool(self._wishes) and (is_temporary(name) or self._is_part(text_of(name)))
 
     def write(self, handle: Any, off: int, chunk: bytes | memoryview) -> None:
         upload = self._uploads.get(id(handle))
