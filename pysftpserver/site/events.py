@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pysftpserver.site.who import Who
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+OF_CLIENTS = ("SSH_", "LC_", "LANG")  # variables that sshd sets, or Debian's takes from clients
 PAUSE = 0.01  # seconds between two looks whether a receiver has an event
 PIECE = 1 << 20  # bytes read at once
 OF_UPLOADS = frozenset(("upload", "rejected"))  # what is told of a file that is written
@@ -433,8 +434,11 @@ def start_deliverer(ledger: Ledger, site_file: str, module: str) -> None:
         f"from {module} import deliver_for_sessions; deliver_for_sessions({os.path.abspath(site_file)!r})"
     )
     nowhere = [(os.POSIX_SPAWN_OPEN, number, "/dev/null", os.O_RDWR, 0) for number in range(3)]
+    # It goes on for sessions of others: without what sshd has from this one's client.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(OF_CLIENTS)}
+    environment["LC_ALL"] = "C.UTF-8"
     # -P: the directory where a session starts may be one that clients can write to.
     command = [sys.executable, "-P", "-c", code]
     with contextlib.suppress(OSError):  # then events wait for the next session, or for the service
-        process = os.posix_spawn(sys.executable, command, os.environ, file_actions=nowhere, setsid=True)
+        process = os.posix_spawn(sys.executable, command, environment, file_actions=nowhere, setsid=True)
         os.waitpid(process, 0)

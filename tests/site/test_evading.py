@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 from pysftpserver.site.events import EventsLayer, Wish
 from pysftpserver.site.ledger import Ledger
 from pysftpserver.site.who import Who
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
+from tests.site.receiving import deliverers
 from tests.site.test_events import ALL, NEW, EventsCase, sha256
+from tests.support.cases import InAPlace
+from tests.support.paths import ROOT
+from tests.support.waiting import until
 
 
 class Evading(EventsCase):
@@ -77,3 +83,47 @@ class Evading(EventsCase):
         storage.close(storage.open(b"/g", os.O_RDWR | os.O_CREAT, 0o666))  # there was nothing to read
         storage.close(storage.open(b"/f", os.O_RDWR | os.O_TRUNC, 0))
         self.assertEqual(self.told("path", "size"), [("/f", 3)] * 3)
+
+
+class Deliverers(InAPlace):
+    def test_receivers_see_nothing_of_the_session_that_has_started_the_deliverer(self) -> None:
+        """It goes on for sessions of others, and sshd lets clients choose some variables."""
+        (self.place / "state").mkdir(mode=0o700)
+        (self.place / "root").mkdir()
+        program = self.place / "program"
+        program.write_text(
+            f"#!/bin/sh\nenv > {self.place}/env.new && mv {self.place}/env.new {self.place}/env\n"
+        )
+        program.chmod(0o755)
+        site = self.place / "site.toml"
+        site.write_text(
+            f'storage = "jail:{self.place}/root"\nstate = "{self.place}/state"\n'
+            f'[[event]]\non = "logout"\nrun = ["{program}"]\n'
+        )
+        self.addCleanup(lambda: until(lambda: not deliverers(str(site))))
+        chosen = {
+            "SSH_ORIGINAL_COMMAND": "() { :; }; evil",
+            "LC_ALL": "xx_evil",
+            "LANG": "evil",
+            "LC_X": "evil",
+        }
+        subprocess.run(
+            [
+                "sftp",
+                "-q",
+                "-b",
+                "-",
+                "-D",
+                f"{sys.executable} -IS {ROOT}/bin/pysftpsite {site} --user alice",
+            ],
+            input="pwd\n",
+            capture_output=True,
+            text=True,
+            env={**os.environ, **chosen, "KEPT": "kept"},
+            check=True,
+        )
+        until((self.place / "env").exists)
+        found = (self.place / "env").read_text()
+        self.assertIn("KEPT=kept\n", found)
+        self.assertIn("PYSFTP_USER=alice\n", found)
+        self.assertNotIn("evil", found)
