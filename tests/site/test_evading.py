@@ -91,9 +91,7 @@ class Deliverers(InAPlace):
         (self.place / "state").mkdir(mode=0o700)
         (self.place / "root").mkdir()
         program = self.place / "program"
-        program.write_text(
-            f"#!/bin/sh\nenv > {self.place}/env.new && mv {self.place}/env.new {self.place}/env\n"
-        )
+        program.write_text(f"#!/bin/sh\ncd {self.place} && env > env.new && mv env.new env\n")
         program.chmod(0o755)
         site = self.place / "site.toml"
         site.write_text(
@@ -101,21 +99,10 @@ class Deliverers(InAPlace):
             f'[[event]]\non = "logout"\nrun = ["{program}"]\n'
         )
         self.addCleanup(lambda: until(lambda: not deliverers(str(site))))
-        chosen = {
-            "SSH_ORIGINAL_COMMAND": "() { :; }; evil",
-            "LC_ALL": "xx_evil",
-            "LANG": "evil",
-            "LC_X": "evil",
-        }
+        chosen = dict.fromkeys(("SSH_ORIGINAL_COMMAND", "LC_ALL", "LANG", "LC_X"), "() { :; }; evil")
+        server = f"{sys.executable} -IS {ROOT}/bin/pysftpsite {site} --user alice"
         subprocess.run(
-            [
-                "sftp",
-                "-q",
-                "-b",
-                "-",
-                "-D",
-                f"{sys.executable} -IS {ROOT}/bin/pysftpsite {site} --user alice",
-            ],
+            ["sftp", "-q", "-b", "-", "-D", server],
             input="pwd\n",
             capture_output=True,
             text=True,
