@@ -14,10 +14,12 @@ import hashlib
 import os
 import sys
 import time
+from stat import S_ISDIR
 
 from pysftpserver.engine.audit import client_text
 from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure, SFTPForbidden, words_of
 from pysftpserver.site.layer import Layer, _HandedOn
+from pysftpserver.site.patterns import text_of
 from pysftpserver.site.spool import Spool
 from pysftpserver.uploads.temporary import is_temporary
 
@@ -32,8 +34,10 @@ if TYPE_CHECKING:
     from pysftpserver.site.who import Who
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+OF_CLIENTS = ("SSH_", "LC_", "LANG")  # variables that sshd sets, or Debian's takes from clients
 PAUSE = 0.01  # seconds between two looks whether a receiver has an event
 PIECE = 1 << 20  # bytes read at once
+OF_UPLOADS = frozenset(("upload", "rejected"))  # what is told of a file that is written
 MOST_PARTS = 1000  # uploads under a temporary name that are remembered: memory
 NOT_CONFIRMED = "It is done, but a receiver that has to confirm it has not done so"
 
@@ -216,17 +220,25 @@ class EventsLayer(Layer):
             if self._wishes:
                 self.note_refusal(path, error)
             raise
-        if flags & WRITES:
-            if self._meant("upload", path) or self._meant("rejected", path) or self._is_temporary(path):
-                upload = Upload(handle, path, bool(flags & os.O_TRUNC), bool(flags & os.O_APPEND))
-                self._uploads[id(handle)] = upload
-        elif self._meant("download", path):
+        if flags & WRITES and any(not wish.on.isdisjoint(OF_UPLOADS) for wish in self._wishes):
+            # Where nobody wants to know of it, it may be renamed to before it is closed.
+            is_summed = bool(self._meant("upload", path)) or self._is_temporary(path)
+            keeps_content = bool(flags & os.O_APPEND) or not is_summed
+            self._uploads[id(handle)] = Upload(handle, path, bool(flags & os.O_TRUNC), keeps_content)
+        if self._meant("download", path) and self._has_content(handle, flags):
             self._downloads[id(handle)] = handle, path
         return handle
 
+    def _has_content(self, handle: Any, flags: int) -> bool:
+        """Whether there is something to download through a handle that has just been opened."""
+        if not flags & WRITES:
+            return True
+        is_read = flags & os.O_ACCMODE == os.O_RDWR and not flags & os.O_TRUNC
+        return is_read and bool(self.below.fstat(handle).size)
+
     def _is_temporary(self, path: bytes) -> bool:
         name = path.rpartition(b"/")[2]
-        return bool(self._wishes) and (is_temporary(name) or self._is_part(os.fsdecode(name)))
+        return bool(self._wishes) and (is_temporary(name) or self._is_part(text_of(name)))
 
     def write(self, handle: Any, off: int, chunk: bytes | memoryview) -> None:
         upload = self._uploads.get(id(handle))
@@ -271,24 +283,27 @@ class EventsLayer(Layer):
 
     def abandon(self, handle: Any) -> None:
         self._uploads.pop(id(handle), None)
-        self._downloads.pop(id(handle), None)
-        self.below.abandon(handle)
+        self._close(handle, self.below.abandon)
 
     def close(self, handle: Any) -> None:
         upload = self._uploads.pop(id(handle), None)
         if upload is None:
-            _, path = self._downloads.pop(id(handle), (None, None))
-            size = self.below.fstat(handle).size if path is not None else None
-            self.below.close(handle)
-            if path is not None:
-                wishes = self._meant("download", path)
-                seq = self._spool.add(
-                    self._event("download", path, size=size),
-                    [self._place + path],
-                    [wish.name for wish in wishes],
-                )
-                self._wait(seq, wishes)
-            return
+            self._wait(*self._close(handle, self.below.close))
+        else:
+            self._close(handle, lambda handle: self._close_upload(handle, upload))
+
+    def _close(self, handle: Any, close: Callable[[Any], None]) -> tuple[int, list[Wish]]:
+        """Close a file, and tell of it if it was open to be read: of what, and whom."""
+        _, path = self._downloads.pop(id(handle), (None, b""))
+        wishes = self._meant("download", path) if path else []
+        size = self.below.fstat(handle).size if wishes else None
+        close(handle)
+        if not wishes:
+            return 0, []
+        event = self._event("download", path, size=size)
+        return self._spool.add(event, [self._place + path], [wish.name for wish in wishes]), wishes
+
+    def _close_upload(self, handle: Any, upload: Upload) -> None:
         path = upload.path
         size = self.below.fstat(handle).size
         is_upload = upload.is_changed or not size
@@ -319,21 +334,56 @@ class EventsLayer(Layer):
 
     def rename(self, old: bytes, new: bytes, replace: bool = False) -> None:
         how = (old, new, True) if replace else (old, new)
-        if not self._is_temporary(old) or self._is_temporary(new):
+        if self._is_upload(old, new):
+            self._tell_upload(old, new, self.below.rename, *how)
+            self._parts.pop(old, None)
+            for upload in self._uploads.values():
+                upload.is_changed = upload.is_changed and upload.path != old  # what it has is told of
+        else:
             self._tell("rename", (old, new), self.below.rename, *how)
-            if old in self._parts:
-                self._parts[new] = self._parts.pop(old)
-            return
+        self._follow(old, new)
+
+    def _is_upload(self, old: bytes, new: bytes) -> bool:
+        """Whether a new name of a file is its final one."""
+        return self._is_temporary(old) and not self._is_temporary(new) and not self._is_directory(old)
+
+    def _is_directory(self, path: bytes) -> bool:
+        try:
+            return S_ISDIR(self.below.lstat(path).permissions or 0)
+        except (SFTPException, OSError):
+            return False
+
+    def _tell_upload(self, old: bytes, new: bytes, act: Callable[..., None], *how: Any) -> None:
+        """Give a file its final name, or one more, and tell of it."""
         wishes = self._meant("upload", new)
         if not wishes:
-            self.below.rename(*how)
+            act(*how)
             return
-        size, total = self._parts.pop(old, (None, None))
+        size, total = self._parts.get(old, (None, None))
         if size is None:
             size = self.below.lstat(old).size
         more = (lambda: None) if total is not None else lambda: {"sha256": self._digest(new)}
         event = self._event("upload", new, size=size, sha256=total)
-        self._carry_out(wishes, event, (new, old), self.below.rename, *how, finds=more)
+        self._carry_out(wishes, event, (new, old), act, *how, finds=more)
+
+    def _follow(self, old: bytes, new: bytes) -> None:
+        """Know the files that are open, and those with temporary names, by their new paths."""
+
+        def moved(path: bytes) -> bytes:
+            return new + path[len(old) :] if path == old or path.startswith(old + b"/") else path
+
+        for upload in self._uploads.values():
+            upload.path = moved(upload.path)
+        if self._downloads:
+            self._downloads = {key: (one, moved(path)) for key, (one, path) in self._downloads.items()}
+        if self._parts:
+            self._parts = {moved(path): known for path, known in self._parts.items()}
+
+    def link(self, old: bytes, new: bytes) -> None:
+        if self._is_temporary(new):
+            self.below.link(old, new)
+        else:
+            self._tell_upload(old, new, self.below.link, old, new)
 
     def rm(self, path: bytes) -> None:
         self._parts.pop(path, None)
@@ -384,8 +434,11 @@ def start_deliverer(ledger: Ledger, site_file: str, module: str) -> None:
         f"from {module} import deliver_for_sessions; deliver_for_sessions({os.path.abspath(site_file)!r})"
     )
     nowhere = [(os.POSIX_SPAWN_OPEN, number, "/dev/null", os.O_RDWR, 0) for number in range(3)]
+    # It goes on for sessions of others: without what sshd has from this one's client.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(OF_CLIENTS)}
+    environment["LC_ALL"] = "C.UTF-8"
     # -P: the directory where a session starts may be one that clients can write to.
     command = [sys.executable, "-P", "-c", code]
     with contextlib.suppress(OSError):  # then events wait for the next session, or for the service
-        process = os.posix_spawn(sys.executable, command, os.environ, file_actions=nowhere, setsid=True)
+        process = os.posix_spawn(sys.executable, command, environment, file_actions=nowhere, setsid=True)
         os.waitpid(process, 0)

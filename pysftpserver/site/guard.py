@@ -29,7 +29,7 @@ from pysftpserver.pysftpexceptions import (
 )
 from pysftpserver.site.layer import Layer
 from pysftpserver.site.patterns import text_of
-from pysftpserver.site.rules import ALL, OF_CONTENT, STAGING
+from pysftpserver.site.rules import ALL, OF_FILES, STAGING
 from pysftpserver.uploads import temporary
 
 TYPE_CHECKING = False
@@ -474,7 +474,7 @@ class RulesLayer(Layer):
             before, after = self._decided(source), self._decided(target)
             if "link" not in before.allowed or "link" not in after.allowed:
                 raise refused("link")
-            if (after.allowed - before.allowed).intersection(OF_CONTENT):
+            if (after.allowed - before.allowed).intersection(OF_FILES):
                 raise SFTPForbidden("Not allowed: the new name would allow more than the old one")
             self._check_name(target)
             try:

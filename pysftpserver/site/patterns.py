@@ -10,7 +10,6 @@ long. What may not enter: rules, storages. Facts: glob(7), fnmatch(3).
 from __future__ import annotations
 
 import fnmatch
-import os
 import re
 
 from pysftpserver.failures import one_line
@@ -63,8 +62,11 @@ def names_of(path: str) -> list[str]:
 
 
 def text_of(path: bytes) -> str:
-    """A path as patterns see it: bytes that are not UTF-8 are odd characters."""
-    return os.fsdecode(path)
+    """A path as patterns see it: bytes that are not UTF-8 are odd characters.
+
+    os.fsdecode() would ask the locale, which clients of sshd can choose.
+    """
+    return path.decode("utf-8", "surrogateescape")
 
 
 def filled(text: str, who: Who) -> list[str]:

@@ -29,7 +29,7 @@ ALL = frozenset(ACTIONS)
 NONE: frozenset[str] = frozenset()
 MOST_CACHED, LONGEST_CACHED = 4096, 256  # decisions, and bytes of their paths: memory
 #: What another name of a file must not allow, if the first one does not.
-OF_CONTENT = ("download", "overwrite", "append")
+OF_FILES = ("download", "overwrite", "append", "setstat")
 
 
 class Rule:

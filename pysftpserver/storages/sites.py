@@ -5,8 +5,6 @@ What may not enter: what a site file may say, what a layer does, concrete storag
 
 from __future__ import annotations
 
-import os
-
 from pysftpserver.failures import BadInput, one_line
 from pysftpserver.storages.by_name import Name, Opening, in_site, may_use_network
 
@@ -86,9 +84,10 @@ def _with_layers(
 ) -> SFTPAbstractServerStorage:
     mounts: dict[bytes, Any] = {}
     for point, mount, values in room().mounts_of(site, who):
-        if os.fsencode(point) in mounts:
+        where = point.encode("utf-8", "surrogateescape")  # whatever locale a client asks for
+        if where in mounts:
             raise BadInput(f"{mount.at('path')}: {one_line(point)} is mounted twice for this user")
-        mounts[os.fsencode(point)] = _mount(mount, opening.with_values(values, waits=False))
+        mounts[where] = _mount(mount, opening.with_values(values, waits=False))
     if mounts:
         from pysftpserver.mountedstorage import SFTPServerMountedStorage
 

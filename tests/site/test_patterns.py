@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
+import subprocess
+import sys
 import time
 import unittest
 
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from pysftpserver.site.patterns import Pattern, check_name, check_path, names_of
 from tests.support.hard import IS_HARD
+from tests.support.paths import ROOT
 
 EXAMPLES = 5000 if IS_HARD else 30
 PIECES = st.lists(st.sampled_from(["a", "b", "*", "?", "[ab]", "[!a]", "[]]", "[*]"]), min_size=1, max_size=4)
@@ -19,6 +22,13 @@ PATTERNS = st.lists(st.one_of(st.just("**"), NAME_PATTERNS), max_size=5).map(
     lambda names: "/" + "/".join(names)
 )
 NAMES = st.lists(st.text("ab]*", min_size=1, max_size=4), max_size=5)
+
+
+LOCALE = r"""
+from pysftpserver.site.patterns import Patterns
+from pysftpserver.site.who import Who
+print(Patterns(["/caf\u00e9/**"], Who("al")).matches("/caf\u00e9/x".encode()))
+"""
 
 
 def reference(pattern: list[str], names: list[str]) -> bool:
@@ -64,3 +74,15 @@ class AgainstTheReference(unittest.TestCase):
             self.assertRaises(ValueError, check_name, text)
         for text in ("/", "/**", "/a/**/b", "/[]]", "/[!]]", "/[[]", "/{user}-{group}/x", "/]"):
             check_path(text)
+
+
+class Locale(unittest.TestCase):
+    def test_paths_are_utf8_whatever_locale_a_client_asks_sshd_for(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "-X", "utf8=0", "-c", LOCALE],
+            env={"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        self.assertEqual(done.stdout, "True\n", done.stderr)

@@ -200,6 +200,8 @@ class OnAJail(InAJail):
         self.assertIn("could be read there", self.refused(storage.rename, b"/in/d", b"/out/x"))
         storage.rename(b"/in/old", b"/in/x")
         storage.link(b"/out/f", b"/in/f")
+        storage = self.guarded('[[rule]]\npath = "/out/**"\ndeny = "setstat"\n')
+        self.assertIn("would allow more", self.refused(storage.link, b"/out/f", b"/in/g"))
 
     def test_a_directory_does_not_take_what_has_rules_of_its_own_along(self) -> None:
         storage = self.guarded('[[rule]]\npath = "/out/d/keep/**"\ndeny = ["rename", "delete"]\n')
