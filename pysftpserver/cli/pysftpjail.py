@@ -60,29 +60,39 @@ def open_jail(
     return jail
 
 
-def under_site(
-    jail: SFTPServerVirtualChroot, options: dict[str, Any], log: SFTPLog
-) -> SFTPAbstractServerStorage:
-    """The jail with what the site file of --site mounts and asks for. Raises BadInput, Unavailable."""
+def under_site(options: dict[str, Any], log: SFTPLog) -> SFTPAbstractServerStorage:
+    """The jail with what the site file of --site mounts and asks for. Raises BadInput, Unavailable.
+
+    With quotas, uploads are atomic, so that one which is refused leaves the old file.
+    """
     from pysftpserver.stdio import user
     from pysftpserver.storages import by_name, reach, sites
 
     site = options["site"]
     opening = by_name.Opening(
-        session.who(options["name"] or os.environ.get("USER") or user()),
+        session.who(options["name"] or os.environ.get("USER") or user(), options),
         lambda kind: session.kind_of(kind, options),
         not options["read_only"],
         lambda text: log.error(one_line(text)),
     )
     try:
-        sites.read_to_put_over(site, "--site")
+        if sites.read_to_put_over(site, "--site").quotas:
+            options["atomic_uploads"] = True
         files = reach.files_of_site(site, opening)
         mounts = reach.mounted(site, opening)
         for path in (options["chroot"], *reach.directories_of(mounts, opening)):
             session.check_jail(path, options, files)
-        return sites.put_over(site, "--site", jail, opening)
+        return sites.put_over(site, "--site", jail_of(options), opening)
     except BadInput as error:
-        raise type(error)(error.message, "the site file cannot be used") from None
+        if error.public == error.message:  # which names paths of the host
+            raise type(error)(error.message, "the site file cannot be used") from None
+        raise
+
+
+def jail_of(options: dict[str, Any]) -> SFTPServerVirtualChroot:
+    """The jail that the options describe. Raises BadInput."""
+    kind = session.kind_of(SFTPServerVirtualChroot, options)
+    return open_jail(options["chroot"], options["start_directory"], kind)
 
 
 def serve(arguments: Sequence[str]) -> int:
@@ -90,9 +100,7 @@ def serve(arguments: Sequence[str]) -> int:
     options = COMMAND.parse(arguments)
     session.check_jail(options["chroot"], options)
     log = session.open_log(PROG, options)
-    kind = session.kind_of(SFTPServerVirtualChroot, options)
-    jail = open_jail(options["chroot"], options["start_directory"], kind)
-    storage = jail if options["site"] is None else under_site(jail, options, log)
+    storage = jail_of(options) if options["site"] is None else under_site(options, log)
     return session.serve(PROG, storage, log, options)
 
 

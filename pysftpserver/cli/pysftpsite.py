@@ -123,7 +123,7 @@ class Meant:
 
     def __init__(self, options: dict[str, Any], log: SFTPLog) -> None:
         self.opening = by_name.Opening(
-            session.who(user_of(options)),
+            session.who(user_of(options), options),
             lambda kind: session.kind_of(kind, options),
             not options["read_only"] and not options["check"] and not options["gc"],
             lambda text: log.error(one_line(text)),
@@ -142,12 +142,14 @@ class Meant:
         """The storage. Raises Unavailable as well."""
         return by_name.opened(self.name, WHAT, self.opening)
 
-    def parts(self) -> Iterator[tuple[str, by_name.Name, SFTPAbstractServerStorage | BadInput, float]]:
+    def parts(
+        self, names: reach.Parts | None = None
+    ) -> Iterator[tuple[str, by_name.Name, SFTPAbstractServerStorage | BadInput, float]]:
         """Yield every storage in it: its place, its name, itself or why it cannot be opened, and seconds.
 
-        The reason does not begin with the place.
+        The reason does not begin with the place. names: other storages than all in it.
         """
-        for place, name in reach.parts(self.name, WHAT, self.opening):
+        for place, name in reach.parts(self.name, WHAT, self.opening) if names is None else names:
             began = time.perf_counter()
             opened: SFTPAbstractServerStorage | BadInput
             try:
@@ -187,8 +189,15 @@ def check(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:
     """Try the operations, and print a table. Returns 1 if one fails, else 0. Raises BadInput."""
     from pysftpserver.storages import checking
 
+    names, missing = None, []
     try:
-        meant.check_places(options)
+        if meant.name.scheme == by_name.SITE:
+            site = site_of(meant)
+            missing = missing_for(site)
+            if site.storage is None:  # it is put over another one
+                names = reach.mounted(site.file, meant.opening)
+        if names is None:
+            meant.check_places(options)
     except BadInput as error:
         lines = getattr(error, "lines", None)  # all that is wrong with a site file
         if lines is None:
@@ -197,8 +206,10 @@ def check(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:
         return error.status
     allowed = options["allow_requests"]
     refused = {*options["deny_requests"], *(set(session.request_names()) - set(allowed) if allowed else ())}
-    has_failed = False
-    for place, name, storage, seconds in meant.parts():
+    for line in missing:
+        print(one_line(line), flush=True)
+    has_failed = bool(missing)
+    for place, name, storage, seconds in meant.parts(names):
         print(f"{one_line(syntax.shown(options[WHAT]) if place == WHAT else place)}:")
         print(f"  {'operation':<24}{'result':<8}{'ms':>10}", flush=True)
         if isinstance(storage, BadInput):
@@ -219,6 +230,27 @@ def site_of(meant: Meant) -> Any:
     if meant.name.scheme != by_name.SITE:
         raise BadInput(f"{WHAT}: only site files have rules and quotas; name one, which ends in .toml")
     return opening.read(syntax.filled(meant.name.place, meant.opening.values))
+
+
+def missing_for(site: Any) -> list[str]:
+    """What a site file needs on this host and this account does not find, a line each."""
+    import shutil
+
+    from pysftpserver.site.receivers import receivers_of
+
+    found = []
+    if site.state is not None and not (
+        os.path.isdir(site.state) and os.access(site.state, os.W_OK | os.X_OK)
+    ):
+        found.append(f"{site.top.at('state')}: {site.state}: no directory that this account may write")
+    for entry in site.events:
+        if entry.run is not None and "{" not in entry.run[0] and shutil.which(entry.run[0]) is None:
+            found.append(f"{entry.at('run')}: {entry.run[0]}: no program that this account may run")
+        try:
+            receivers_of(entry)
+        except BadInput as error:
+            found.append(error.message)
+    return found
 
 
 def explain(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:

@@ -288,12 +288,18 @@ def check_jail(chroot: str, options: dict[str, Any], files: Sequence[str] = ()) 
             raise BadInput(message, f"the {what} is in the jail")
 
 
-def who(user: str) -> dict[str, str]:
-    """The values by which a site file knows whom a session is for. user: what {user} stands for."""
+def who(user: str, options: dict[str, Any]) -> dict[str, str]:
+    """The values by which a site file knows whom a session is for.
+
+    user: what {user} stands for. options: gets "session", the name that the session has in events and in its
+    audit records.
+    """
     from pysftpserver.stdio import peer
 
+    options["session"] = os.urandom(8).hex()
+    found = {"user": user, "session": options["session"]}
     address = peer()[0]
-    return {"user": user} if address is None else {"user": user, "address": address}
+    return found if address is None else {**found, "address": address}
 
 
 def set_home(storage: SFTPAbstractServerStorage, start_directory: str, place: str) -> None:
@@ -413,6 +419,7 @@ def audit_log(options: dict[str, Any], log: SFTPLog) -> SFTPHook | None:
         *who,
         log,
         options["audit_best_effort"],
+        session=options.get("session"),
         level=options["audit_level"] or audit.LEVELS[0],
         digests=options["audit_digests"],
     )

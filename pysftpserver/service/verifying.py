@@ -183,9 +183,12 @@ class _Verifying:
 
     def finish(self, states: Iterable[tuple[int, str]]) -> None:
         """There are no more lines. states: last records, as told by the files beside the logs."""
-        for strays in self._strays.values():
+        for path, strays in self._strays.items():
             if len(strays) == 1 and strays[0].is_torn:
                 self.verified.notes.append(f"{strays[0]}: what a killed session has left")
+            elif not self.verified.records:
+                what = f"none of {len(strays)} lines is a record of a chain; was it written with a chain?"
+                self._complain(f"{path}: {what}")
             else:
                 self._complain_of(strays)
         link = self._last.link if self._last is not None else None

@@ -148,6 +148,23 @@ class InThisProcess(CommandCase):
         self.assertEqual((status, self.results(text)), (1, {"connect": "failed"}))
         self.assertIn("no such file or directory", text)
 
+    def test_a_check_finds_what_a_site_file_needs_on_this_host(self) -> None:
+        site = self.place / "s.toml"
+        text = '\nstate = "/nowhere/state"\n[[event]]\non = "upload"\nrun = "/nowhere/program"\n'
+        text += '[[event]]\non = "upload"\npost = "http://127.0.0.1/"\nsecret = "/no/key"\n'
+        for top, tables in ((f'storage = "jail:{self.jail}"', 1), ("# to be put over a storage", 0)):
+            site.write_text(top + text)
+            status, said, _ = self.say("--check", site)
+            missing = [
+                f"{site}: line 2: state: /nowhere/state: no directory that this account may write",
+                f"{site}: line 5: run: /nowhere/program: no program that this account may run",
+                f"{site}: line 9: secret /no/key: no such file or directory; name a file that can be read",
+            ]
+            self.assertEqual((status, said.splitlines()[:3]), (1, missing))
+            self.assertEqual(said.count("connect"), tables, said)
+        site.write_text('[[rule]]\nallow = "read"\n')
+        self.assertEqual(self.say("--check", site), (0, "", ""))
+
     def test_garbage_is_collected_where_the_storage_has_any(self) -> None:
         lying = f'{__name__}:Lying ["{self.jail}"]'
         self.assertEqual(self.say("--gc", lying)[:2], (0, "86400.0 False\n"))

@@ -283,6 +283,12 @@ class TheCommand(ChainCase):
         self.path.write_bytes(b"".join(lines[1:]))
         self.assertEqual(self.run_it("verify", "--head", head, self.path)[0], 1)
 
+    def test_says_once_that_a_log_has_no_chain(self) -> None:
+        self.path.write_text('{"request": "open"}\n' * 3)
+        status, said = self.run_it("verify", self.path)
+        no_chain = f"{self.path}: none of 3 lines is a record of a chain; was it written with a chain?"
+        self.assertEqual((status, said.count(no_chain), len(said)), (1, 1, 3))
+
     def test_refuses_what_it_cannot_read(self) -> None:
         for words in (
             ["verify"],

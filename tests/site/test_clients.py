@@ -102,6 +102,17 @@ class OverPipes(InAPlace):
         )
         self.assertIn("storage: there is another storage already", done.stderr)
 
+    def test_a_quota_of_a_jail_under_a_site_file_leaves_the_old_file(self) -> None:
+        site, state = self.place / "site.toml", self.place / "state"
+        state.mkdir()
+        site.write_text(f'state = "{state}"\n[quota]\nbytes = 1000\n')
+        (self.place / "new").write_bytes(bytes(2000))
+        jail = command("pysftpjail", "-l", self.log, "--site", str(site), str(self.box))
+        said = self.sftp(jail, "put new in/old", "put new in/new", "ls -1 in")
+        self.assertIn("in/old\n", said)
+        self.assertEqual([path.name for path in (self.box / "in").iterdir()], ["old"])
+        self.assertEqual((self.box / "in" / "old").read_text(), "old")
+
 
 class Served(Place):
     def test_pysftpd_puts_users_under_site_files_that_may_change(self) -> None:

@@ -202,7 +202,8 @@ class Sessions(unittest.TestCase):
         self.addCleanup(lambda: until(lambda: not deliverers(self.site)))  # it ends when nothing is left
 
     def sftp(self, batch: str) -> subprocess.CompletedProcess[str]:
-        server = f"{sys.executable} -IS {ROOT}/bin/pysftpsite {self.site} --user alice -l {self.state}/log"
+        server = f"{sys.executable} -IS {ROOT}/bin/pysftpsite {self.site} --user alice"
+        server += f" -l {self.state}/log --audit {self.state}/audit"
         return subprocess.run(
             ["sftp", "-q", "-b", "-", "-D", server],
             input=batch,
@@ -229,6 +230,9 @@ class Sessions(unittest.TestCase):
         ((upload),) = self.got("upload")
         self.assertEqual((upload["size"], upload["sha256"]), (300_000, sha256(b"x" * 300_000)))
         self.assertEqual(upload["user"], "alice")
+        with open(f"{self.state}/audit") as records:
+            sessions = {json.loads(record)["session"] for record in records}
+        self.assertEqual({event["session"] for event in self.receiver.got}, sessions)
         self.assertTrue(all("X-Pysftp-Signature" in headers for headers, _ in self.receiver.requests))
 
     def test_a_quota_refuses_and_leaves_the_old_file(self):
