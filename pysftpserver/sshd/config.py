@@ -92,7 +92,7 @@ class ServerSettings(ServiceSettings):
     isolation = Setting(
         one_of("process", "thread"), "process",
         "Serve each session in a process of its own, sandboxed (process), or all sessions in one process, in "
-        "threads (thread). Users whose storage is on a network are always served in threads.",
+        "threads (thread). Users of GridFS, fsspec or an object store are always served in threads.",
     )
     account = Setting(
         optional(text("ACCOUNT")), None,

@@ -223,7 +223,7 @@ async def serve(service: Service, sockets: Sequence[socket.socket], number: int)
         shared=service.shared,
         process=number,
         forker=forker,
-        in_thread=service.storages.is_remote,
+        in_thread=service.storages.suits_threads,
         may_rest=service.storages.is_directory,
     )
 

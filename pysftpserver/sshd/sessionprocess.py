@@ -159,7 +159,7 @@ def serve(
         server.handles.share = share_of(ticket.handles, lambda: control.tell(limited="max_handles"))
         if turns_of is not None:
             server.turns = turns_of(ticket.user.name)
-        confines = confines and not server.storage.uses_network and server.storage.territory() is not None
+        confines = confines and server.storage.territory() is not None
         root = root_of(server, ticket.user)
         if ticket.root not in (None, root):
             raise Refused("the folder was moved, replaced or unmounted since the session began")

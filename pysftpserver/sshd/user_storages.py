@@ -52,8 +52,8 @@ if TYPE_CHECKING:
         def scheme(self, text: str, key: str) -> str:
             """What the name begins with, one of schemes."""
 
-        def uses_network(self, text: str, key: str, values: Mapping[str, str]) -> bool:
-            """Whether the storage talks to other hosts, or may."""
+        def suits_threads(self, text: str, key: str, values: Mapping[str, str]) -> bool:
+            """Whether sessions had better be threads: they share connections, or cannot be confined."""
 
         def directories(self, text: str, key: str, values: Mapping[str, str]) -> list[str]:
             """The directories of this host that are jails in it."""
@@ -69,8 +69,8 @@ if TYPE_CHECKING:
         ) -> SFTPAbstractServerStorage:
             """A storage with what a site file mounts and asks for."""
 
-        def site_uses_network(self, path: str, values: Mapping[str, str]) -> bool:
-            """Whether something that it mounts talks to other hosts, or may."""
+        def site_suits_threads(self, path: str, values: Mapping[str, str]) -> bool:
+            """The same because of what a site file mounts."""
 
         def site_directories(self, path: str, values: Mapping[str, str]) -> list[str]:
             """The directories of this host that are jails in what it mounts."""
@@ -202,19 +202,19 @@ class UserStorages:
             if not _is_itself(path, opened):
                 raise ValueError(f"folder {path} is a link that is not root's, which run_as does not allow")
 
-    def is_remote(self, user: User) -> bool:
-        """Whether the storage of a user talks to other hosts, or may."""
+    def suits_threads(self, user: User) -> bool:
+        """Whether sessions of a user had better be threads: they share connections, or cannot be confined."""
         name = self._name_of(user)
         try:
             site = self._site_of(user)
-            if site is not None and self._names.site_uses_network(site, _values(user)):
+            if site is not None and self._names.site_suits_threads(site, _values(user)):
                 return True
             if name is None:
                 return False
             if self._is_in_bucket(user):
                 return True
             self._check_allowed(user)
-            return self._names.uses_network(name, STORAGE, _values(user))
+            return self._names.suits_threads(name, STORAGE, _values(user))
         except (BadInput, ValueError):
             return False  # of() says why there is no such storage
 

@@ -67,7 +67,8 @@ class Scheme:
     percent-encoded. module: what to import before the process is confined. cannot: methods, and attributes
     that SETSTAT sets, which the storage lacks, as its test declares to the contract suite; None: it depends.
     split: where sessions can share connections, returns what is the same for those that do, and the directory
-    in it, with their fields filled in; it raises ValueError.
+    in it, with their fields filled in; it raises ValueError. is_frank: it talks to other hosts, and says what
+    it needs of this one, so that a process can be confined to that.
     """
 
     def __init__(
@@ -81,7 +82,9 @@ class Scheme:
         is_url: bool = False,
         cannot: str | None = None,
         split: Split | None = None,
+        is_frank: bool = False,
     ) -> None:
+        self.is_frank = is_frank
         self.form, self.what, self.extra, self.opens = form, what, extra, opens
         self.cannot = None if cannot is None else frozenset(cannot.split())
         self.split = split
@@ -420,19 +423,19 @@ SCHEMES = {
     ),
     "s3": Scheme(
         "s3://BUCKET[/PREFIX][?SETTING=VALUE&...]", "a bucket of S3, or of what speaks its protocol",
-        "", _objects, True, "pysftpserver.objectstorage", True, _OF_OBJECTS, _split_objects,
+        "", _objects, True, "pysftpserver.objectstorage", True, _OF_OBJECTS, _split_objects, True,
     ),
     "gs": Scheme(
         "gs://BUCKET[/PREFIX][?SETTING=VALUE&...]", "a bucket of Google Cloud Storage", "objects", _objects,
-        True, "pysftpserver.objectstorage", True, _OF_OBJECTS, _split_objects,
+        True, "pysftpserver.objectstorage", True, _OF_OBJECTS, _split_objects, True,
     ),
     "az": Scheme(
         "az://CONTAINER[/PREFIX][?SETTING=VALUE&...]", "a container of Azure Blob Storage", "",
-        _objects, True, "pysftpserver.objectstorage", True, _OF_OBJECTS, _split_objects,
+        _objects, True, "pysftpserver.objectstorage", True, _OF_OBJECTS, _split_objects, True,
     ),
     "sftp": Scheme(
         "sftp://[USER@]HOST[:PORT][/DIR][?SETTING=VALUE&...]", "another SFTP server", "", _proxy, True,
-        "pysftpserver.proxystorage", is_url=True, cannot="nlink",
+        "pysftpserver.proxystorage", is_url=True, cannot="nlink", is_frank=True,
     ),
     "fsspec": Scheme(
         "fsspec:URL", "what fsspec opens: fsspec:memory://, fsspec:zip:///srv/a.zip and others", "fsspec",

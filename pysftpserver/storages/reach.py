@@ -82,14 +82,18 @@ def _files_of(names: Parts, opening: Opening) -> list[str]:
     return found
 
 
-def uses_network(name: Name, key: str, opening: Opening) -> bool:
-    """Whether storages with this name talk to other hosts, or may. Raises BadInput."""
-    return use_network(parts(name, key, opening))
+def suits_threads(name: Name, key: str, opening: Opening) -> bool:
+    """Whether sessions on it had better be threads of one process, and share connections. Raises BadInput.
+
+    A process could not be confined, or it is an object store and nothing else.
+    """
+    names = parts(name, key, opening)
+    return name.kind.split is not None or suit_threads(names)
 
 
-def use_network(names: Parts) -> bool:
-    """The same for what parts() or mounted() gives."""
-    return any(may_use_network(part, place) for place, part in names)
+def suit_threads(names: Parts) -> bool:
+    """Whether no process could be confined to what parts() or mounted() gives, because of other hosts."""
+    return any(may_use_network(part, place) and not part.kind.is_frank for place, part in names)
 
 
 def prepare(name: Name, key: str, opening: Opening) -> None:

@@ -74,9 +74,9 @@ class Storages:
         """Raise for a site file that cannot be put over a storage, and import what it needs."""
         reach.prepare_site(path, key, Opening({"user": "user", "folder": "folder"}))
 
-    def site_uses_network(self, path: str, values: Mapping[str, str]) -> bool:
-        """Whether something that it mounts talks to other hosts, or may."""
-        return reach.use_network(reach.mounted(path, Opening(values)))
+    def site_suits_threads(self, path: str, values: Mapping[str, str]) -> bool:
+        """The same because of what a site file mounts."""
+        return reach.suit_threads(reach.mounted(path, Opening(values)))
 
     def site_directories(self, path: str, values: Mapping[str, str]) -> list[str]:
         """The directories of this host that are jails in what it mounts."""
@@ -115,9 +115,11 @@ class Storages:
         """Which of schemes a name has."""
         return by_name.parse(text, key).scheme
 
-    def uses_network(self, text: str, key: str, values: Mapping[str, str] = NOBODY) -> bool:
-        """Whether the storage talks to other hosts, or may."""
-        return reach.uses_network(by_name.parse(text, key, tuple(values)), key, Opening(values))
+    def suits_threads(self, text: str, key: str, values: Mapping[str, str] = NOBODY) -> bool:
+        """Whether sessions had better be threads of one process: they share connections, or talk to other
+        hosts and cannot be confined.
+        """
+        return reach.suits_threads(by_name.parse(text, key, tuple(values)), key, Opening(values))
 
     def directories(self, text: str, key: str, values: Mapping[str, str] = NOBODY) -> list[str]:
         """The directories of this host that are jails in it."""

@@ -46,7 +46,7 @@ class Storing(InAPlace):
         return sorted(name for name, _ in storages.of(user).opendir(b"/") if not name.startswith(b"."))
 
     def refused(self, storages: UserStorages, user: User) -> str:
-        self.assertFalse(storages.is_remote(user))
+        self.assertFalse(storages.suits_threads(user))
         with self.assertRaises(ValueError) as raised:
             storages.of(user)
         return str(raised.exception)
@@ -57,7 +57,7 @@ class WhatAllHave(Storing):
         for field, user in (("{user}", self.user("al", "x")), ("{folder}", self.user("x", "al"))):
             storages = self.storages(storage=f"jail:{self.place}/{field}")
             self.assertEqual(self.names(storages, user), [b"of-al"])
-            self.assertFalse(storages.is_remote(user))
+            self.assertFalse(storages.suits_threads(user))
             self.assertTrue(storages.is_directory(user))
 
     def test_a_name_that_would_leave_its_place_has_no_session(self) -> None:
@@ -85,17 +85,26 @@ class WhatAllHave(Storing):
             with self.subTest(settings), self.assertRaisesRegex(BadInput, words):
                 self.storages(**settings)
 
-    def test_a_storage_on_a_network_is_known_before_it_is_opened(self) -> None:
-        site = self.place / "site.toml"
-        site.write_text(
-            f'storage = "jail:{self.place}/{{user}}"\n'
-            '[[mount]]\npath = "/far"\nstorage = "s3://bucket/{folder}"\n'
-        )
-        for storage in ("gridfs:uri?prefix=/{folder}", "s3://bucket/{user}", str(site)):
+    def test_what_suits_threads_is_known_before_it_is_opened(self) -> None:
+        def site(mounted: str) -> str:
+            path = self.place / f"{mounted.partition(':')[0]}.toml"
+            text = f'storage = "jail:{self.place}/{{user}}"\n[[mount]]\npath = "/far"\n'
+            path.write_text(f'{text}storage = "{mounted}"\n')
+            return str(path)
+
+        for storage, suits in (
+            ("gridfs:uri?prefix=/{folder}", True),
+            (site("gridfs:uri"), True),
+            (site("fsspec:memory://"), True),
+            ("s3://bucket/{user}", True),
+            (site("s3://bucket/{user}"), False),  # a process can be confined to what they need
+            (site("az://container"), False),
+            (site("sftp://host"), False),
+            ("sftp://host/{user}", False),
+        ):
             with self.subTest(storage):
                 storages = self.storages(storage=storage)
-                storages.load()
-                self.assertTrue(storages.is_remote(self.user()))
+                self.assertEqual(storages.suits_threads(self.user()), suits)
                 self.assertFalse(storages.is_directory(self.user()))
 
 
@@ -153,7 +162,7 @@ class WhatRecordsMayName(Storing):
         self.assertEqual(self.names(storages, own), [b"m", b"of-alice"])
         for user in (own, self.user()):
             self.assertFalse(storages.is_directory(user))
-            self.assertFalse(storages.is_remote(user))
+            self.assertFalse(storages.suits_threads(user))
         self.assertIn("site.toml: toml is not listed in", self.refused(self.storages(site=everybody),
                       dataclasses.replace(own, site="/site.toml")))  # fmt: skip
         with self.assertRaisesRegex(BadInput, "site: /nowhere.toml: no such file"):
@@ -168,7 +177,7 @@ class WhatRecordsMayName(Storing):
         storages = UserStorages(ServerSettings(mongo_uri="mongodb://host/db"), openers)
         for name, prefix in (("gridfs", "alice"), ("gridfs:", "alice"), ("gridfs:some/where", "some/where")):
             self.assertEqual(storages.of(self.user(storage=name)), f"at {prefix}")
-            self.assertTrue(storages.is_remote(self.user(storage=name)))
+            self.assertTrue(storages.suits_threads(self.user(storage=name)))
         self.assertIn("not listed", self.refused(storages, self.user(storage="gridfs:uri?prefix=/x")))
 
     def test_with_accounts_a_jail_must_not_be_a_link_of_others(self) -> None:
@@ -227,3 +236,29 @@ class Served(Place):
         until(lambda: self.sftp(self.alice, "pwd").returncode != 0, "the record is refused")
         server.logs("no session: the storage cannot be opened: storage jail: not listed in storage_schemes")
         self.assertNotIn(CREDENTIALS["AWS_SECRET_ACCESS_KEY"], server.log())
+
+    def test_sessions_with_remote_mounts_are_confined_and_have_them(self) -> None:
+        for name in ("far", "a", "spool"):
+            (self.place / name).mkdir()
+        (self.place / "far" / "f").write_text("far")
+        script(self.place / "ssh", f"exec {sftp_server()}")
+        self.enterContext(mock.patch.dict(os.environ, {"PATH": f"{self.place}:{os.environ['PATH']}"}))
+        site = self.place / "site.toml"
+        store = self.store.name("of/{user}", f"&spool={self.place}/spool")
+        site.write_text(
+            f'[[mount]]\npath = "/store"\nstorage = "{store}"\n'
+            f'[[mount]]\npath = "/server"\nstorage = "sftp://server{self.place}/far"\n'
+        )
+        server = self.server("--sftp-path", str(self.place), "--site", str(site), "--log-level", "VERBOSE")
+        sent = self.place / "sent"
+        sent.write_bytes(os.urandom(20 << 20))  # in parts, which threads send
+        lines = [f"put {sent} store/big", "get store/big back", "get server/f", f"put {sent} own"]
+        done = self.sftp(self.alice, *lines)
+        self.assertEqual(done.returncode, 0, done.stderr + server.log())
+        self.assertEqual((self.place / "back").read_bytes(), sent.read_bytes())
+        self.assertEqual((self.place / "f").read_text(), "far")
+        self.assertEqual(self.store.all_keys(), ["of/alice/big"])
+        line = next(line for line in server.log().splitlines() if "'alice': sandbox: " in line)
+        for words in ("files beneath the storage only", "no programs", "the network is left open"):
+            self.assertIn(words, line)
+        until(lambda: not names_of(server, "sftp-server"), "the connection has ended with its session")

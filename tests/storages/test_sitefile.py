@@ -44,7 +44,7 @@ class What(InAPlace):
         self.assertFalse(storage.uses_network)
         self.assertRegex(told[0], r"site\.toml: line 8: storage: /nowhere/at/all: no such file")
         name = by_name.parse(site, "NAME")
-        self.assertFalse(reach.uses_network(name, "NAME", opening))
+        self.assertFalse(reach.suits_threads(name, "NAME", opening))
         jails = reach.directories(name, "NAME", opening)
         self.assertEqual(jails, [f"{self.place}/{one}/al" for one in ("top", "shared")] + ["/nowhere/at/all"])
 
