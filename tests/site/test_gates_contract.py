@@ -1,0 +1,67 @@
+"""Gates that let all in change nothing but what they have to: the contract over storages behind them."""
+
+from __future__ import annotations
+
+import unittest
+
+from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+from pysftpserver.mountedstorage import SFTPServerMountedStorage
+from pysftpserver.site.layer import Layer
+from pysftpserver.site.staging import GatesLayer
+from pysftpserver.storage import SFTPServerStorage
+from pysftpserver.uploads.atomic import SFTPAtomicVirtualChroot
+from pysftpserver.virtualchroot import SFTPServerVirtualChroot
+from tests.site.test_guard_contract import Guarded, under
+from tests.storages.test_contract_storages import UntilItIsClosed
+from tests.support.hard import IS_HARD
+from tests.support.memory import SFTPServerMemoryStorage
+
+ACCEPTS = '[[gate]]\nlimit = { size = "1 TiB" }\nquarantine = "/not/here"\n'
+NOT_HERE = '[[gate]]\npath = "/not/here/**"\nlimit = { size = 0 }\n'
+
+
+class Gated(Guarded, UntilItIsClosed):
+    """Files become visible when they are closed, and have one name only."""
+
+    text = ACCEPTS
+
+    def make_storage(self) -> SFTPAbstractServerStorage:
+        storage = under(self.unguarded(), self.text)
+        assert isinstance(storage, Layer)
+        self.assertIsInstance(storage.below, GatesLayer)
+        return storage
+
+
+class GatedJail(Gated, unittest.TestCase):
+    def unguarded(self) -> SFTPAbstractServerStorage:
+        return SFTPServerVirtualChroot(self.directory(), use_openat2=True)
+
+
+if IS_HARD:
+
+    class JailWithGatesElsewhere(Guarded, unittest.TestCase):
+        def make_storage(self) -> SFTPAbstractServerStorage:
+            return under(SFTPServerVirtualChroot(self.directory()), NOT_HERE)
+
+    class GatedMemory(Gated, unittest.TestCase):
+        def unguarded(self) -> SFTPAbstractServerStorage:
+            return SFTPServerMemoryStorage()
+
+    class GatedPlain(Gated, unittest.TestCase):
+        def unguarded(self) -> SFTPAbstractServerStorage:
+            return SFTPServerStorage(self.directory())
+
+    class GatedAtomicJail(Gated, unittest.TestCase):
+        def unguarded(self) -> SFTPAbstractServerStorage:
+            return SFTPAtomicVirtualChroot(self.directory())
+
+    class GatedMounts(Gated, unittest.TestCase):
+        def test_a_link_holds_its_text_byte_for_byte(self) -> None:
+            """Not one that would lead out of its mount: tests/mounted/test_contract.py."""
+
+        def unguarded(self) -> SFTPAbstractServerStorage:
+            mounts = {
+                b"/m": lambda: SFTPServerVirtualChroot(self.directory()),
+                b"/n": SFTPServerMemoryStorage(),
+            }
+            return SFTPServerMountedStorage(SFTPServerVirtualChroot(self.directory()), mounts, home=b"/m")
