@@ -160,7 +160,8 @@ class GatesLayer(Layer):
 
     def _begin(self, path: bytes, flags: int, mode: int, gates: tuple[Gate, ...]) -> tuple[Waiting, Any]:
         """A new file that waits, and its first handle. Raises what opening its path would."""
-        there = attributes(self.below.stat, path)
+        is_new = flags & os.O_CREAT and flags & os.O_EXCL
+        there = attributes(self.below.lstat if is_new else self.below.stat, path)
         if there is not None:
             self._check_access(path, flags, there)
         elif not flags & os.O_CREAT:
