@@ -48,7 +48,10 @@ def load(site: Site) -> None:
     if site.quotas or site.events:
         import pysftpserver.site.state
     import pysftpserver.site.guard
-    import pysftpserver.site.largest  # noqa: F401
+    import pysftpserver.site.largest
+
+    if site.gates:
+        import pysftpserver.site.staging  # noqa: F401
 
 
 def dressed(site: Site, dress: Callable[[type], type]) -> Callable[[type], type]:
@@ -86,10 +89,17 @@ def layered(storage: SFTPAbstractServerStorage, site: Site, who: Who) -> SFTPAbs
             from pysftpserver.site.largest import LargestLayer
 
             storage = LargestLayer(storage, site.names.largest)
-        if state is not None:
-            storage = state.telling(storage)
         from pysftpserver.site.guard import RulesLayer
         from pysftpserver.site.rules import NameRules, Rules
 
-        storage = RulesLayer(storage, Rules(site, who), NameRules(site.names))
+        names = NameRules(site.names)
+        if site.gates:
+            from pysftpserver.site.gates import Gates
+            from pysftpserver.site.staging import GatesLayer
+
+            gates = Gates(site, who)
+            storage = GatesLayer(storage, gates, names) if gates.gates else storage
+        if state is not None:
+            storage = state.telling(storage)
+        storage = RulesLayer(storage, Rules(site, who), names)
     return storage

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posixpath
 
-from pysftpserver.site import actions, patterns, times
+from pysftpserver.site import actions, magic, patterns, times
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -150,6 +150,7 @@ ACTIONS = Kind(
     "an action, or a list of them", lambda value: frozenset().union(*_each(actions.expanded)(value))
 )
 NETWORKS = Kind("a network such as 10.0.0.0/8, or a list of them", _each(_network))
+MAGIC = Kind("a kind of file, or a list of them", _each(_checked(magic.check)))
 HOURS = Kind('hours such as "mon-fri 08:00-18:00", or a list of them', _each(times.Hours))
 URL = Kind("a URL", _url)
 
@@ -157,7 +158,7 @@ URL = Kind("a URL", _url)
 def _limit(value: Any) -> dict[str, Any]:
     if type(value) is not dict or not value:
         raise TypeError
-    kinds = {"size": BYTES, "pattern": NAMES, "magic": TEXTS}
+    kinds = {"size": BYTES, "pattern": NAMES, "magic": MAGIC}
     found: dict[str, Any] = dict.fromkeys(kinds)
     for key, one in value.items():
         if key not in kinds:

@@ -1,0 +1,308 @@
+"""Gates: what is asked about a file before it is visible under its name, and what the answers mean.
+
+clamd is asked by its INSTREAM command, a program of the administrator's by the protocol below, and limits by
+looking. Only accept lets a file in: an answer that is missing, late or not understood rejects it. What may
+not enter: where files wait (staging.py), sessions.
+
+The protocol of `ask`, over a Unix socket, a connection for each file: a line of JSON (version, path, size,
+user, groups, address, session), then the size bytes of the content. The answer is a line of JSON, such as
+{"verdict": "reject", "words": "no such customer"}; verdict is accept, reject or quarantine. It may come
+before all of the content has been read.
+Facts: clamd(8), section COMMANDS; unix(7).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import re
+import select
+import socket
+import time
+
+from pysftpserver.failures import BadInput, one_line
+from pysftpserver.pysftpexceptions import SFTPForbidden
+from pysftpserver.site import magic
+from pysftpserver.site.patterns import Pattern, Patterns, filled, names_of, text_of
+from pysftpserver.site.who import is_meant
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pysftpserver.site.file import Entry, Site
+    from pysftpserver.site.who import Who
+
+ACCEPT, REJECT, QUARANTINE = "accept", "reject", "quarantine"
+VERDICTS = (ACCEPT, REJECT, QUARANTINE)
+LONGEST_ANSWER = 64 << 10  # bytes
+LONGEST_WORDS = 200  # characters, for the client
+VERSION = 1  # of the protocol of `ask`
+
+
+class Verdict:
+    """An answer. kind: one of VERDICTS. words: for the client."""
+
+    __slots__ = ("kind", "words")
+
+    def __init__(self, kind: str, words: str = "") -> None:
+        self.kind, self.words = kind, one_line(words)[:LONGEST_WORDS]
+
+    def __repr__(self) -> str:
+        return f"Verdict({self.kind!r}, {self.words!r})"
+
+
+class Rejected(SFTPForbidden):
+    """A file was not let in. verdict: why. path: the name that it would have had."""
+
+    def __init__(self, verdict: Verdict, path: bytes) -> None:
+        super().__init__(f"Not accepted: {verdict.words or 'no reason was given'}")
+        self.verdict, self.path = verdict, path
+
+
+class Away(Exception):
+    """A gate could not be reached."""
+
+
+class Failed(Exception):
+    """A gate was reached, and did not answer as it should. It never lets a file in."""
+
+
+class Candidate:
+    """A file that waits for its name. path: that name. names: those that limits are about. size: in bytes.
+
+    pieces: yields the content from its beginning, each time it is called.
+    """
+
+    def __init__(
+        self, path: bytes, names: tuple[str, ...], size: int, pieces: Callable[[], Iterator[bytes]], who: Who
+    ) -> None:
+        self.path, self.names, self.size, self.pieces, self.who = path, names, size, pieces, who
+
+
+# --- what can be asked --------------------------------------------------------------------------------
+
+
+class Talk:
+    """A connection to a gate. timeout: seconds, for each step and for the answer. Raises Away."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        self._timeout = timeout
+        self._socket = socket.socket(socket.AF_UNIX)
+        try:
+            self._socket.settimeout(timeout)
+            self._socket.connect(path)
+            self._socket.setblocking(False)
+        except OSError as error:
+            self._socket.close()
+            raise Away from error
+        self._poll = select.poll()
+
+    def send(self, data: bytes) -> bool:
+        """Send all of it; False if the other side has answered or hung up before. Raises Failed."""
+        left = memoryview(data)
+        while left:
+            if self._wait(select.POLLIN | select.POLLOUT, self._timeout) & ~select.POLLOUT:
+                return False
+            try:
+                left = left[self._socket.send(left) :]
+            except BlockingIOError:
+                pass
+            except OSError:
+                return False
+        return True
+
+    def answer(self, end: bytes) -> bytes:
+        """What comes before end. Raises Failed."""
+        deadline = time.monotonic() + self._timeout
+        found = b""
+        while end not in found:
+            self._wait(select.POLLIN, deadline - time.monotonic())
+            try:
+                piece = self._socket.recv(LONGEST_ANSWER)
+            except OSError as error:
+                raise Failed("hung up") from error
+            found += piece
+            if not piece or len(found) > LONGEST_ANSWER:
+                raise Failed("no answer" if not piece else "too long an answer")
+        return found.partition(end)[0]
+
+    def _wait(self, events: int, seconds: float) -> int:
+        self._poll.register(self._socket, events)
+        for _, found in self._poll.poll(max(0.0, seconds) * 1000):
+            return found
+        raise Failed("no answer in time")
+
+    def __enter__(self) -> Talk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+
+def ask_clamd(path: str, candidate: Candidate, timeout: float) -> Verdict:
+    """Have clamd scan a file. Raises Away, Failed."""
+    with Talk(path, timeout) as talk:
+        if talk.send(b"zINSTREAM\0"):
+            for piece in candidate.pieces():
+                if not talk.send(len(piece).to_bytes(4, "big") + piece):
+                    break  # the file is larger than it takes, for example
+            else:
+                talk.send(bytes(4))
+        return clamd_verdict(talk.answer(b"\0"))
+
+
+def clamd_verdict(answer: bytes) -> Verdict:
+    """What an answer of clamd's means. Raises Failed for one that is not about the file."""
+    said = answer.decode(errors="replace").strip()
+    if said == "stream: OK":
+        return Verdict(ACCEPT)
+    if said.startswith("stream: ") and said.endswith(" FOUND"):
+        return Verdict(QUARANTINE, f"the scanner found {said[8:-6]}")
+    if said.startswith("INSTREAM size limit exceeded"):
+        return Verdict(REJECT, "larger than the scanner takes")
+    raise Failed("an error of the scanner")
+
+
+def ask_program(path: str, candidate: Candidate, timeout: float) -> Verdict:
+    """Ask a program of the administrator's. Raises Away, Failed."""
+    who = candidate.who
+    question = {
+        "version": VERSION,
+        "path": text_of(candidate.path),
+        "size": candidate.size,
+        "user": who.user,
+        "groups": who.groups,
+        "address": who.address,
+        "session": who.session,
+    }
+    left = candidate.size
+    with Talk(path, timeout) as talk:
+        if talk.send(json.dumps(question).encode() + b"\n"):
+            for piece in candidate.pieces():
+                left -= len(piece)
+                if left < 0 or not talk.send(piece):
+                    break
+            else:
+                if left:
+                    raise Failed("the file became shorter")
+            if left < 0:
+                raise Failed("the file became longer")
+        return program_verdict(talk.answer(b"\n"))
+
+
+def program_verdict(answer: bytes) -> Verdict:
+    """What an answer of a program's means. Raises Failed for one that is not understood."""
+    try:
+        said = json.loads(answer)
+    except (ValueError, RecursionError):
+        raise Failed("an answer that is not JSON") from None
+    kind, words = (said.get("verdict"), said.get("words", "")) if type(said) is dict else (None, "")
+    if type(kind) is not str or kind not in VERDICTS or type(words) is not str:
+        raise Failed("an answer without a verdict")
+    return Verdict(kind, words)
+
+
+class Limit:
+    """What a file may be like. found: the key of the site file. Raises ValueError as filled() does."""
+
+    def __init__(self, found: dict[str, object], who: Who) -> None:
+        self._size, self._magic = found["size"], found["magic"]
+        patterns: tuple[str, ...] = found["pattern"] or ()  # type: ignore[assignment]
+        texts = [one for text in patterns for one in filled(text, who)]
+        self._patterns = [re.compile(fnmatch.translate(text.lower())) for text in texts]
+        self._shown = ", ".join(patterns)
+
+    def of_names(self, names: tuple[str, ...]) -> Verdict:
+        """Whether a file may have one of these names."""
+        if self._shown and not any(one.match(name.lower()) for one in self._patterns for name in names):
+            return Verdict(REJECT, f"names have to be like {self._shown}")
+        return Verdict(ACCEPT)
+
+    def of(self, candidate: Candidate) -> Verdict:
+        """Whether it may be there."""
+        if type(self._size) is int and candidate.size > self._size:
+            return Verdict(REJECT, f"larger than {self._size} bytes")
+        kinds: tuple[str, ...] = self._magic or ()  # type: ignore[assignment]
+        if kinds:
+            beginning = b""
+            for piece in candidate.pieces():
+                beginning += piece
+                if len(beginning) >= magic.LONGEST_LOOK:
+                    break
+            if not any(magic.is_kind(kind, beginning[: magic.LONGEST_LOOK]) for kind in kinds):
+                return Verdict(REJECT, f"the content has to be {' or '.join(kinds)}")
+        return self.of_names(candidate.names)
+
+
+# --- the gates of a site ------------------------------------------------------------------------------
+
+
+class Gate:
+    """A gate for somebody. Raises ValueError if a field in its paths has no value."""
+
+    def __init__(self, entry: Entry, who: Who) -> None:
+        self.patterns: list[Pattern] = Patterns(entry.path, who).patterns
+        self._limit = None if entry.limit is None else Limit(entry.limit, who)
+        self._asked = [
+            (ask, path)
+            for ask, path in ((ask_clamd, entry.clamd), (ask_program, entry.ask))
+            if path is not None
+        ]
+        self._timeout: float = entry.timeout
+        self._when_away: str = entry.or_
+        self.quarantine: bytes | None = None
+        if entry.quarantine is not None:
+            place = entry.quarantine
+            for field, value in who.values.items():
+                place = place.replace(f"{{{field}}}", value)
+            self.quarantine = os.fsencode(place)
+
+    def of_names(self, names: tuple[str, ...]) -> Verdict:
+        """What its limits say of the names of a file that it has let in."""
+        return Verdict(ACCEPT) if self._limit is None else self._limit.of_names(names)
+
+    def verdict(self, candidate: Candidate) -> Verdict:
+        """What it says of a file. Raises what reading the file does."""
+        found = Verdict(ACCEPT) if self._limit is None else self._limit.of(candidate)
+        for ask, path in self._asked:
+            if found.kind != ACCEPT:
+                break
+            try:
+                found = ask(path, candidate, self._timeout)
+            except Away:
+                if self._when_away != ACCEPT:
+                    found = Verdict(REJECT, "what has to look at files is away; try again later")
+            except Failed as error:
+                found = Verdict(REJECT, f"what has to look at files failed: {error}")
+        if found.kind == QUARANTINE and self.quarantine is None:
+            return Verdict(REJECT, found.words)
+        return found
+
+
+class Gates:
+    """The gates of a site for somebody. Raises BadInput if a field in a path has no value."""
+
+    def __init__(self, site: Site, who: Who) -> None:
+        self.who = who
+        try:
+            self.gates = [Gate(one, who) for one in site.gates if is_meant(who, one.users, one.groups)]
+        except ValueError as error:
+            raise BadInput(f"{site.file}: {error}") from None
+
+    def of(self, path: bytes) -> tuple[Gate, ...]:
+        """The gates in front of a canonical path."""
+        names = names_of(text_of(path))
+        return tuple(gate for gate in self.gates if any(one.matches(names) for one in gate.patterns))
+
+    def differ(self, old: bytes, new: bytes) -> bool:
+        """Whether there are gates in front of a path, or of anything below it, that are not there as well
+        where it comes from."""
+        olds, news = names_of(text_of(old)), names_of(text_of(new))
+        for gate in self.gates:
+            for pattern in gate.patterns:
+                is_asked = pattern.matches(news) or pattern.reaches_below(news)
+                if is_asked and pattern.states(olds) != pattern.states(news):
+                    return True
+        return False

@@ -1,0 +1,466 @@
+"""The layer of gates: a file waits under a hidden name until the gates in front of its path let it in.
+
+What a client opens to write in a path with gates is a file beside it, with a name of uploads/temporary.py,
+which RulesLayer hides. When the last handle is closed, it is put in place by the steps of uploads/files.py,
+and before the step that renames it, the gates read it. So a process that is killed leaves the old file and a
+leftover, in any storage, and nothing that is visible is ever written to.
+
+A rename to a path with other gates copies the file: another session may have the old one open to write. Hard
+links are refused, because what has two names could be changed under the one without gates. What may not
+enter: what a gate asks, which paths are hidden, concrete storages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from stat import S_IFMT, S_IMODE, S_ISDIR, S_ISLNK, S_ISREG
+
+from pysftpserver.attributes import SFTPAttributes
+from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure, SFTPForbidden
+from pysftpserver.site.gates import ACCEPT, QUARANTINE, Candidate, Rejected
+from pysftpserver.site.layer import Layer
+from pysftpserver.site.patterns import text_of
+from pysftpserver.uploads import temporary
+from pysftpserver.uploads.files import StoredFile, attributes, parent_of
+from pysftpserver.uploads.leftovers import remove_leftovers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.site.gates import Gate, Gates, Verdict
+    from pysftpserver.site.rules import NameRules
+
+PIECE = 256 << 10  # bytes
+WRITES = os.O_WRONLY | os.O_RDWR
+MOST_LOOKED_AT = 10_000  # directories: memory
+LONGEST_NAME = 200  # bytes of a file's own name in quarantine
+FOR_OWNER = 0o600
+
+
+class Waiting(StoredFile):
+    """A file that waits for its name.
+
+    handles: the number of the client's. is_exclusive: whether the name has to be free. is_broken: whether
+    something could not be written. mode: the permissions that it will have; None: those that it has. path:
+    the name. waits_as: where it is until then. gates: those that have to let it in.
+    """
+
+    def __init__(
+        self, layer: GatesLayer, handle: Any, waits_as: bytes, path: bytes, gates: tuple[Gate, ...]
+    ) -> None:
+        super().__init__(layer.below, handle, waits_as, path, None)
+        self.path, self.waits_as = path, waits_as
+        self._layer, self._gates = layer, gates
+        self.handles = 1
+        self.is_exclusive = self.is_broken = False
+        self.mode: int | None = None
+        self.check = self._ask
+
+    def take_attributes(self, like: SFTPAttributes | None) -> None:
+        """Give it owner and permissions of another file, when it is in place; until then, a file of the host
+        is for its owner only."""
+        if like is not None:
+            self._keep_attributes(like)
+        if self._storage.fileno(self._handle) is not None:
+            with contextlib.suppress(OSError, SFTPException):
+                found = self._storage.fstat(self._handle).permissions
+                if found is not None:
+                    self._storage.fsetstat(self._handle, SFTPAttributes(permissions=FOR_OWNER))
+                    self.mode = S_IMODE(found)
+
+    def reopen(self, flags: int) -> Any:
+        """Close it, and open it for the client; return the handle. Raises what the storage does."""
+        self.close()
+        self._handle = self._storage.open(self.waits_as, flags, 0)
+        self._is_open = True
+        return self._handle
+
+    def put_in_place(self, handle: Any) -> None:
+        """Put it in place or discard it. handle: the last one; it is closed. Raises Rejected, and what the
+        storage does."""
+        self._handle = handle
+        self.commit()
+
+    def drop(self, handle: Any) -> None:
+        """Discard it. handle: the last one; it is closed."""
+        self._handle = handle
+        self.discard()
+
+    def prepare(self) -> None:
+        if self.is_broken:
+            raise incomplete()
+        super().prepare()
+
+    def rename(self) -> None:
+        if not self.is_exclusive:
+            super().rename()
+            return
+        self._storage.check_root()
+        self._ask()
+        self._storage.rename(self.waits_as, self.path)
+        self._is_there = False
+
+    def _ask(self) -> None:
+        refusal = self._layer.refusal(self._gates, self.waits_as, self.path)
+        if refusal is not None:
+            gate, verdict = refusal
+            if verdict.kind == QUARANTINE and self._layer.keep(gate, self.waits_as, self.path):
+                self._is_there = False
+            raise Rejected(verdict, self.path)
+        if self.mode is not None:
+            with contextlib.suppress(OSError, SFTPException):  # then it stays its owner's
+                self._storage.setstat(self.waits_as, SFTPAttributes(permissions=self.mode))
+
+
+class GatesLayer(Layer):
+    """A storage where files with gates in front of their paths are visible when these let them in.
+
+    below: the storage. Paths are canonical. names: says which are temporary ones of clients.
+    """
+
+    def __init__(self, below: SFTPAbstractServerStorage, gates: Gates, names: NameRules) -> None:
+        super().__init__(below)
+        self._gates, self._names = gates, names
+        self._waiting: dict[int, Waiting] = {}  # by handle
+        self._by_path: dict[bytes, Waiting] = {}
+        self._of_doors: dict[int, tuple[Any, bytes]] = {}  # open files that doors receive, with their paths
+        self._looked_at: set[bytes] = set()
+        temporary.new_name()  # reads what a confined process cannot
+
+    # --- files --------------------------------------------------------------------------------------
+
+    def open(self, path: bytes, flags: int, mode: int) -> Any:
+        if not flags & (WRITES | os.O_CREAT | os.O_TRUNC):
+            return self.below.open(path, flags, mode)
+        if temporary.is_temporary(_last(path)):  # hidden from all other sessions
+            handle = self.below.open(path, flags, mode)
+            self._of_doors[_key(handle)] = handle, path
+            return handle
+        gates = self._gates.of(path)
+        if not gates:
+            return self.below.open(path, flags, mode)
+        if path.endswith((b"/", b"/.")):
+            if not flags & os.O_CREAT:
+                self.below.stat(path)
+            raise _error(errno.EISDIR)
+        waiting = self._by_path.get(path)
+        if waiting is not None:
+            handle = self._open_again(waiting, flags)
+        else:
+            waiting, handle = self._begin(path, flags, mode, gates)
+            self._by_path[path] = waiting
+        self._waiting[_key(handle)] = waiting
+        return handle
+
+    def _begin(self, path: bytes, flags: int, mode: int, gates: tuple[Gate, ...]) -> tuple[Waiting, Any]:
+        """A new file that waits, and its first handle. Raises what opening its path would."""
+        is_new = flags & os.O_CREAT and flags & os.O_EXCL
+        there = attributes(self.below.lstat if is_new else self.below.stat, path)
+        if there is not None:
+            self._check_access(path, flags, there)
+        elif not flags & os.O_CREAT:
+            raise _error(errno.ENOENT)
+        if there is not None and not flags & os.O_TRUNC:
+            waiting = self._copied(path, path, there, gates)
+            try:
+                return waiting, waiting.reopen(flags & ~(os.O_CREAT | os.O_EXCL))
+            except BaseException:
+                waiting.discard()
+                raise
+        waiting = self._made(path, flags & ~os.O_TRUNC, mode, gates)
+        waiting.is_exclusive = there is None and bool(flags & os.O_EXCL)
+        waiting.take_attributes(there)
+        return waiting, waiting._handle
+
+    def _made(self, path: bytes, flags: int, mode: int, gates: tuple[Gate, ...]) -> Waiting:
+        """An empty file that waits."""
+        self._look_once(parent_of(path))
+        waits_as = temporary.temporary_path(path)
+        handle = self.below.open(waits_as, flags | os.O_CREAT | os.O_EXCL, mode)
+        return Waiting(self, handle, waits_as, path, gates)
+
+    def _copied(self, source: bytes, path: bytes, there: SFTPAttributes, gates: tuple[Gate, ...]) -> Waiting:
+        """A file that waits, with the content of another one. there: the attributes of that."""
+        reading = self.below.open(source, os.O_RDONLY, 0)
+        try:
+            waiting = self._made(path, os.O_WRONLY, FOR_OWNER, gates)
+            try:
+                for piece in _pieces(self.below, reading):
+                    waiting.write(memoryview(piece))
+                waiting.take_attributes(there)
+            except BaseException:
+                waiting.discard()
+                raise
+            return waiting
+        finally:
+            self.below.close(reading)
+
+    def _check_access(self, path: bytes, flags: int, there: SFTPAttributes) -> None:
+        """Raises what opening a file that is there would, if it would fail."""
+        if flags & os.O_CREAT and flags & os.O_EXCL:
+            raise _error(errno.EEXIST)
+        kind = S_IFMT(there.permissions or 0)
+        if S_ISDIR(kind):
+            raise _error(errno.EISDIR)
+        if kind and not S_ISREG(kind):
+            raise SFTPForbidden("Not a regular file")
+        if self._moves_by_descriptor:  # a file of the host: its permissions are about opening it
+            self.below.abandon(self.below.open(path, flags & os.O_ACCMODE, 0))
+
+    def _open_again(self, waiting: Waiting, flags: int) -> Any:
+        """Another handle of a file that waits."""
+        if flags & os.O_CREAT and flags & os.O_EXCL:
+            raise _error(errno.EEXIST)
+        handle = self.below.open(waiting.waits_as, flags & ~(os.O_CREAT | os.O_EXCL | os.O_TRUNC), 0)
+        if flags & os.O_TRUNC:
+            try:
+                self.below.fsetstat(handle, SFTPAttributes(size=0))
+            except BaseException:
+                self.below.abandon(handle)
+                raise
+        waiting.handles += 1
+        return handle
+
+    def _look_once(self, directory: bytes) -> None:
+        """Remove what killed processes have left in a directory."""
+        if directory not in self._looked_at:
+            if len(self._looked_at) >= MOST_LOOKED_AT:
+                self._looked_at.clear()
+            self._looked_at.add(directory)
+            remove_leftovers(self.below, directory)
+
+    def spoil(self, handle: Any) -> None:
+        waiting = self._waiting.get(_key(handle))
+        if waiting is not None:
+            waiting.is_broken = True
+        self.below.spoil(handle)
+
+    def fsync(self, handle: Any) -> None:
+        try:
+            self.below.fsync(handle)
+        except OSError:
+            self.spoil(handle)  # what was written is lost, and the next fsync would not say so
+            raise
+
+    def close(self, handle: Any) -> None:
+        waiting = self._closing(handle)
+        if waiting is None:
+            self.below.close(handle)
+        elif not waiting.handles:
+            waiting.put_in_place(handle)
+        else:
+            try:
+                self.below.close(handle)
+            except BaseException:
+                waiting.is_broken = True
+                raise
+            if waiting.is_broken:
+                raise incomplete()
+
+    def abandon(self, handle: Any) -> None:
+        waiting = self._closing(handle)
+        if waiting is None:
+            self.below.abandon(handle)
+        elif not waiting.handles:
+            waiting.drop(handle)
+        else:
+            waiting.is_broken = True
+            self.below.abandon(handle)
+
+    def _closing(self, handle: Any) -> Waiting | None:
+        """The file that waits of a handle, which is the client's no more."""
+        self._of_doors.pop(_key(handle), None)
+        waiting = self._waiting.pop(_key(handle), None)
+        if waiting is not None:
+            waiting.handles -= 1
+            if not waiting.handles and self._by_path.get(waiting.path) is waiting:
+                del self._by_path[waiting.path]
+        return waiting
+
+    # --- attributes ---------------------------------------------------------------------------------
+
+    def fstat(self, handle: Any) -> SFTPAttributes:
+        found = self.below.fstat(handle)
+        waiting = self._waiting.get(_key(handle))
+        if waiting is not None and waiting.mode is not None and found.permissions is not None:
+            found.permissions = S_IFMT(found.permissions) | waiting.mode
+        return found
+
+    def fsetstat(self, handle: Any, attrs: SFTPAttributes) -> None:
+        waiting = self._waiting.get(_key(handle))
+        if waiting is not None and waiting.mode is not None and attrs.permissions is not None:
+            waiting.mode = S_IMODE(attrs.permissions)
+            attrs = SFTPAttributes(attrs.size, attrs.uid, attrs.gid, None, attrs.atime, attrs.mtime)
+        self.below.fsetstat(handle, attrs)
+
+    def setstat(self, path: bytes, attrs: SFTPAttributes) -> None:
+        self.below.setstat(path, self._resized(path, attrs))
+
+    def lsetstat(self, path: bytes, attrs: SFTPAttributes) -> None:
+        if attrs.size is not None and not S_ISLNK(self.below.lstat(path).permissions or 0):
+            attrs = self._resized(path, attrs)
+        self.below.lsetstat(path, attrs)
+
+    def _resized(self, path: bytes, attrs: SFTPAttributes) -> SFTPAttributes:
+        """Set the size, if there are gates in front of a path; what else is to be set."""
+        gates = self._gates.of(path) if attrs.size is not None else ()
+        if not gates:
+            return attrs
+        waiting, handle = self._begin(path, os.O_WRONLY, 0, gates)
+        try:
+            self.below.fsetstat(handle, SFTPAttributes(size=attrs.size))
+        except BaseException:
+            waiting.drop(handle)
+            raise
+        waiting.put_in_place(handle)
+        return SFTPAttributes(None, attrs.uid, attrs.gid, attrs.permissions, attrs.atime, attrs.mtime)
+
+    # --- the tree -----------------------------------------------------------------------------------
+
+    def rename(self, old: bytes, new: bytes, replace: bool = False) -> None:
+        gates = self._gates.of(new)
+        is_of_door = bool(gates) and temporary.is_temporary(_last(old))
+        if not is_of_door and not self._gates.differ(old, new):
+            if not temporary.is_temporary(_last(new)):
+                self._check_names(gates, new)
+            self.below.rename(old, new, *([True] if replace else ()))
+            return
+        there = self.below.lstat(old)
+        kind = S_IFMT(there.permissions or 0)
+        if S_ISDIR(kind):
+            raise SFTPForbidden("Not allowed: files are checked there; upload what is in the directory")
+        if kind and not S_ISREG(kind) and not S_ISLNK(kind):
+            raise SFTPForbidden("Not a regular file")
+        if not replace and attributes(self.below.lstat, new) is not None:
+            raise _error(errno.EEXIST)
+        if S_ISLNK(kind):
+            self._move_link(old, new, replace)
+        elif is_of_door and all(path != old for _, path in self._of_doors.values()):
+            self._take_in(old, new, replace, gates)
+        else:
+            waiting = self._copied(old, new, there, gates)
+            waiting.is_exclusive = not replace
+            self._keep_times(waiting, there)
+            waiting.commit()
+            self.below.rm(old)
+
+    def _check_names(self, gates: tuple[Gate, ...], path: bytes) -> None:
+        """Raises Rejected for a name that a file which was let in must not have."""
+        names = self._names.finals(text_of(_last(path)))
+        for gate in gates:
+            verdict = gate.of_names(names)
+            if verdict.kind != ACCEPT:
+                raise Rejected(verdict, path)
+
+    def _move_link(self, old: bytes, new: bytes, replace: bool) -> None:
+        """Make the link again: what has its name might be a file by the time it is renamed."""
+        waits_as = temporary.temporary_path(new)
+        self.below.symlink(waits_as, self.below.readlink(old))
+        try:
+            self.below.rename(waits_as, new, *([True] if replace else ()))
+        except BaseException:
+            with contextlib.suppress(OSError, SFTPException):
+                self.below.rm(waits_as)
+            raise
+        self.below.rm(old)
+
+    def _take_in(self, old: bytes, new: bytes, replace: bool, gates: tuple[Gate, ...]) -> None:
+        """Put a file in place that a door has received, and closed. Until then it gets a name that no session
+        knows."""
+        waiting = Waiting(self, None, temporary.temporary_path(new), new, gates)
+        self.below.rename(old, waiting.waits_as)
+        waiting.is_exclusive = not replace
+        try:
+            waiting.rename()
+        except BaseException:
+            waiting._is_open = False
+            waiting.discard()
+            raise
+
+    def _keep_times(self, waiting: Waiting, there: SFTPAttributes) -> None:
+        with contextlib.suppress(OSError, SFTPException):
+            if there.atime is not None and there.mtime is not None:
+                times = SFTPAttributes(atime=there.atime, mtime=there.mtime)
+                self.below.fsetstat(waiting._handle, times)
+
+    def link(self, old: bytes, new: bytes) -> None:
+        if self._gates.of(old) or self._gates.of(new):
+            raise SFTPForbidden("Not allowed: files that are checked have one name only")
+        self.below.link(old, new)
+
+    # --- gates --------------------------------------------------------------------------------------
+
+    def refusal(self, gates: tuple[Gate, ...], waits_as: bytes, path: bytes) -> tuple[Gate, Verdict] | None:
+        """The first of the gates that does not let a file in, and what it says. Raises what reading does."""
+        if not gates:
+            return None
+
+        def pieces() -> Iterator[bytes]:
+            reading = self.below.open(waits_as, os.O_RDONLY, 0)
+            try:
+                yield from _pieces(self.below, reading)
+            finally:
+                self.below.close(reading)
+
+        size = self.below.stat(waits_as).size or 0
+        names = self._names.finals(text_of(_last(path)))
+        candidate = Candidate(path, names, size, pieces, self._gates.who)
+        for gate in gates:
+            verdict = gate.verdict(candidate)
+            if verdict.kind != ACCEPT:
+                return gate, verdict
+        return None
+
+    def keep(self, gate: Gate, waits_as: bytes, path: bytes) -> bool:
+        """Whether a file could be moved to a gate's quarantine."""
+        place = gate.quarantine
+        if place is None:
+            return False
+        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()).encode()
+        target = b"%b/%b-%b-%b" % (place, moment, os.urandom(4).hex().encode(), _last(path)[:LONGEST_NAME])
+        names = place.split(b"/")
+        for count in range(2, len(names) + 1):
+            with contextlib.suppress(OSError, SFTPException):  # it is there
+                self.below.mkdir(b"/".join(names[:count]), 0o700)
+        try:
+            self.below.rename(waits_as, target)
+        except (OSError, SFTPException):  # another storage, perhaps
+            try:
+                copy = self._copied(waits_as, target, SFTPAttributes(permissions=FOR_OWNER), ())
+                copy.commit()
+            except (OSError, SFTPException):
+                return False  # it is removed instead
+            self.below.rm(waits_as)
+        return True
+
+
+def incomplete() -> SFTPFailure:
+    """What is raised for a file that is discarded, because something of it is missing."""
+    return SFTPFailure("Not put in place: a part of it could not be written")
+
+
+def _pieces(storage: SFTPAbstractServerStorage, handle: Any) -> Iterator[bytes]:
+    """The content of an open file."""
+    off = 0
+    while piece := bytes(storage.read(handle, off, PIECE)):
+        yield piece
+        off += len(piece)
+
+
+def _last(path: bytes) -> bytes:
+    """The last name of a path."""
+    return path.rstrip(b"/").rpartition(b"/")[2]
+
+
+def _error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+def _key(handle: Any) -> int:
+    return handle if type(handle) is int else id(handle)
