@@ -1,7 +1,8 @@
 """The drop-in's log on stderr (`-e`) has the reference's lines, word for word, at INFO and at VERBOSE.
 
-One difference is intended: an extension that the server does not know is an ordinary question of a client
-(check-file, for one), which it answers. The reference logs it at ERROR, ours at VERBOSE.
+Two differences are intended. An extension that the server does not know is an ordinary question of a client
+(check-file, for one), which it answers: the reference logs it at ERROR, ours at VERBOSE. After a status that was
+sent come the words that went with it, which clients seldom show.
 
 Before a line there may be a process id or a time, as log files have them. What the reference writes at
 ERROR about system calls that failed ("process_read: read ...") is its own affair and not compared.
@@ -19,6 +20,7 @@ from .packets import APPEND, CREAT, EXCL, READ, TRUNC, WRITE, Attributes
 
 FILE, LISTING = Handle("file"), Handle("directory")
 _PREFIX = re.compile(rb"^(?:[-0-9T:., ]+ )?(?:\S*\[\d+\]: )?")
+_WORDS = re.compile(rb"(?<=^sent status )([^:]*): .*")
 LEVELS = ("QUIET", "FATAL", "ERROR", "INFO", "VERBOSE")
 
 
@@ -40,7 +42,7 @@ class Log(unittest.TestCase):
                 pair.end()
                 reference, ours = (
                     [
-                        _PREFIX.sub(b"", line.replace(bytes(side.root), b"ROOT"))
+                        _WORDS.sub(rb"\1", _PREFIX.sub(b"", line.replace(bytes(side.root), b"ROOT")))
                         for line in side.session.log.splitlines()
                         if b"sandbox: " not in line  # which the reference does not have
                     ]

@@ -20,7 +20,8 @@ Fault = Callable[[Act], Any]
 METHODS = tuple(
     name
     for name in vars(SFTPServerStorage)
-    if not name.startswith("_") and callable(getattr(SFTPServerStorage, name)) and name != "sync_directory"
+    if not name.startswith("_") and callable(getattr(SFTPServerStorage, name))
+    if name not in ("sync_directory", "refuse_links")
 )
 
 

@@ -92,7 +92,7 @@ class Hanging(PeerCase):
         find = shares.whole_storage(lambda: self.jailed(self.jail))
         goes_on = threading.Event()
 
-        def find_or_hang(path: str) -> shares.Share:
+        def find_or_hang(path: str, user: str | None = None) -> shares.Share:
             if path == "/hangs":
                 goes_on.wait()
             return find(path)
