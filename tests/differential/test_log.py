@@ -1,8 +1,8 @@
 """The drop-in's log on stderr (`-e`) has the reference's lines, word for word, at INFO and at VERBOSE.
 
 Two differences are intended. An extension that the server does not know is an ordinary question of a client
-(check-file, for one), which it answers: the reference logs it at ERROR, ours at VERBOSE. After a status that was
-sent come the words that went with it, which clients seldom show.
+(check-file, for one), which it answers: the reference logs it at ERROR, ours at VERBOSE. After a status come
+the words that went with it, which clients seldom show.
 
 Before a line there may be a process id or a time, as log files have them. What the reference writes at
 ERROR about system calls that failed ("process_read: read ...") is its own affair and not compared.
