@@ -398,7 +398,7 @@ class SFTPServerProxyStorage(SFTPAbstractServerStorage):
     def _name(self, handle: File) -> bytes:
         """What the server behind calls an open file. Raises ConnectionLost if it was another connection's."""
         connection = handle.connection
-        if self.keeps_trying and (connection is not self._open or connection.lost is not None):
+        if connection is not self._open or self.keeps_trying and connection.lost is not None:
             raise ConnectionLost(GONE)
         return handle.name
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import socket
 import ssl
 import sys
+import threading
+from urllib.parse import urlsplit
 
 from tests.differential.compare import sftp_server
 from tests.objects.fake import FakeS3
@@ -14,14 +17,15 @@ from tests.objects.stores import CREDENTIALS, NO_OTHERS
 from tests.proxy.servers import script
 from tests.sksync.certificates import Pair
 from tests.support import packets as sftp
+from tests.support.between import DOWN, Between
 from tests.support.cases import InAPlace
 from tests.support.doors import Door, DoorCase, Wire
 from tests.support.forked import environment
-from tests.support.packets import string
+from tests.support.packets import request, string
 from tests.support.paths import ROOT
-from tests.support.ports import free_port
+from tests.support.ports import LOOPBACK, free_port
 from tests.support.processes import is_alive
-from tests.support.waiting import until
+from tests.support.waiting import NEVER, PATIENCE, until
 
 SERVE = f"""
 import sys
@@ -34,7 +38,7 @@ raise SystemExit(pysftpsite.main(sys.argv[1:]))
 GONE = b"The storage of /far is not available; try again later"
 
 
-class Confined(DoorCase, InAPlace):
+class ConfinedCase(DoorCase, InAPlace):
     def setUp(self) -> None:
         super().setUp()
         self.top, self.far = self.place / "top", self.place / "far"
@@ -67,6 +71,8 @@ class Confined(DoorCase, InAPlace):
     def stat(self, wire: Wire, path: bytes) -> str:
         return wire.ask("stat", string(path)).kind
 
+
+class Confined(ConfinedCase):
     def test_another_sftp_server_that_is_away_at_first_and_lost_again(self) -> None:
         programs = self.place / "programs"
         programs.mkdir()
@@ -119,3 +125,76 @@ class Confined(DoorCase, InAPlace):
             self.assertEqual(done.content, 0, done)
         self.assertEqual(wire.ask("close", handle).content, 0)
         self.assertEqual(len(store.buckets["b"]["p/new"].content), far + 7)
+
+
+class WaitingForAStore(ConfinedCase):
+    """An object store that is waited for keeps no session from ending."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.listener = socket.create_server((LOOPBACK, 0))
+        self.addCleanup(self.listener.close)
+        self.listener.settimeout(PATIENCE)
+
+    def ask(self) -> tuple[Door, Wire, socket.socket]:
+        """A session that waits for the answer of a store, whose side is returned."""
+        port = self.listener.getsockname()[1]
+        name = f"s3://b/p?endpoint=http://{LOOPBACK}:{port}&timeout={NEVER}"
+        door, wire = self.serve(name, **NO_OTHERS, **CREDENTIALS)
+        wire.send(request("stat", 1, string(b"/far/f")))
+        return door, wire, self.asked()
+
+    def asked(self) -> socket.socket:
+        store, _ = self.listener.accept()
+        self.addCleanup(store.close)
+        store.settimeout(PATIENCE)
+        self.assertIn(b"HTTP/1.1", store.recv(1 << 16))
+        return store
+
+    def test_a_signal_ends_it(self) -> None:
+        door, _, _ = self.ask()
+        os.kill(door.pid, signal.SIGTERM)
+        self.assertEqual(door.end(), 0)
+
+    def test_a_signal_ends_it_between_two_attempts(self) -> None:
+        door, _, store = self.ask()
+        for _ in range(2):
+            store.sendall(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            store = self.asked()
+        os.kill(door.pid, signal.SIGTERM)
+        self.assertEqual(door.end(), 0)
+
+    def test_the_client_s_going_away_ends_it(self) -> None:
+        door, wire, _ = self.ask()
+        for descriptor in (wire._reading, wire._writing):
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, descriptor)
+            os.close(null)
+        self.assertEqual(door.end(), 0)
+
+    def test_a_part_of_an_upload_that_the_store_does_not_take_is_discarded(self) -> None:
+        store = FakeS3()
+        self.addCleanup(store.close)
+        store.buckets["b"], store.uploads["b"] = {}, {}
+        between = Between(urlsplit(store.url).port or 0)
+        self.addCleanup(between.close)
+        hung = threading.Event()
+
+        def order(direction: str, so_far: int, piece: bytes) -> float | None:
+            if direction == DOWN or b"partNumber=" not in piece:
+                return None
+            hung.set()
+            return NEVER
+
+        between.order = order
+        name = f"s3://b/p?endpoint={between.url}&path_style=true&timeout={NEVER}&spool={self.place}"
+        door, wire = self.serve(name, **NO_OTHERS, **CREDENTIALS)
+        flags = sftp.u32(sftp.WRITE | sftp.CREAT)
+        handle = string(wire.ask("open", string(b"/far/new"), flags, sftp.NO_ATTRS).content)
+        for offset in range(0, 10 << 20, 1 << 17):  # more than one part, less than two
+            wire.send(request("write", 9, handle, sftp.u64(offset), string(bytes(1 << 17))))
+        self.assertTrue(hung.wait(PATIENCE))
+        self.assertTrue(store.uploads["b"])
+        os.kill(door.pid, signal.SIGTERM)
+        self.assertEqual(door.end(), 0)
+        self.assertEqual((store.uploads["b"], store.buckets["b"]), ({}, {}))

@@ -11,10 +11,11 @@ from typing import ClassVar
 from pysftpserver.contract.names import NameRules
 from pysftpserver.contract.tree import TreeRules
 from pysftpserver.proxystorage import SFTPServerProxyStorage
-from pysftpserver.storages.sftp.connection import Connection
+from pysftpserver.storages.sftp.connection import Connection, ConnectionLost
 from pysftpserver.storages.sftp.process import SSH
 from pysftpserver.testing import StorageContract
 from tests.differential.compare import sftp_server
+from tests.proxy.servers import BehindTheProxy
 from tests.support.cases import InAPlace
 from tests.support.hard import MANY
 from tests.support.paths import IN_MEMORY
@@ -72,3 +73,23 @@ class BelowARoot(TreeRules, NameRules, OneServer):
         storage = SFTPServerProxyStorage("server", root=os.fsencode(self.place))
         storage.use(self.connection)
         return storage
+
+
+class ConnectedAgain(BehindTheProxy):
+    def test_a_handle_of_the_connection_before_is_not_taken_for_one_of_the_new(self) -> None:
+        for name in ("old", "new"):
+            (self.root / name).write_text(name)
+        storage = self.open_storage()
+        old = storage.open(b"old", os.O_RDWR, 0o666)
+        storage.connect()
+        new = storage.open(b"new", os.O_RDWR, 0o666)
+        self.assertEqual(new.name, old.name)
+        for use in (
+            lambda: storage.read(old, 0, 9),
+            lambda: storage.promise_write(old, 0, b"overwritten"),
+            lambda: storage.close(old),
+        ):
+            self.assertRaises(ConnectionLost, use)
+        storage.abandon(old)
+        self.assertEqual(bytes(storage.read(new, 0, 9)), b"new")
+        storage.close(new)

@@ -17,6 +17,7 @@ from email.utils import formatdate, parsedate
 from urllib.parse import parse_qsl, unquote
 
 from pysftpserver.failures import BadInput
+from pysftpserver.host import watch
 from pysftpserver.host.wholefiles import first_line
 from pysftpserver.pysftpexceptions import SFTPFailure
 from pysftpserver.storages.objects.digests import in_azure
@@ -175,7 +176,7 @@ class Azure(S3):
         status = self._ask("PUT", key, None, headers).headers.get("x-ms-copy-status")
         deadline = time.monotonic() + self.patience
         while status == "pending" and time.monotonic() < deadline:
-            time.sleep(PAUSE)
+            watch.rest(PAUSE)
             status = self._ask("HEAD", key).headers.get("x-ms-copy-status")
         if status not in ("success", None):
             raise SFTPFailure("The store has not copied the file in time")

@@ -117,6 +117,13 @@ def unclear() -> SFTPFailure:
     return SFTPFailure("The store's answer cannot be understood")
 
 
+class Over(SFTPUnavailable):
+    """The session is over, and has not waited for the store's answer."""
+
+    def __init__(self) -> None:
+        super().__init__("The session is over")
+
+
 def unreachable(error: Exception, seconds: float) -> SFTPUnavailable:
     """The exception for a store that does not answer. seconds: how long it was waited for."""
     if isinstance(error, TimeoutError):

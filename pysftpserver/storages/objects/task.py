@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import threading
 
+from pysftpserver.host import watch
+from pysftpserver.host.watch import Helping, here
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -19,10 +22,12 @@ class Task:
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self._result: Any = None
         self._error: BaseException | None = None
+        self._watch = Helping(here.watch) if here.watch is not None else None
         self._thread = threading.Thread(target=self._run, args=(function, *arguments), daemon=True)
         self._thread.start()
 
     def _run(self, function: Callable[..., Any], *arguments: Any) -> None:
+        here.watch = self._watch
         try:
             self._result = function(*arguments)
         except BaseException as error:
@@ -30,13 +35,15 @@ class Task:
 
     def result(self) -> Any:
         """Wait for the call; return its result, or raise what it raised."""
-        self._thread.join()
+        self.wait()
         if self._error is not None:
             raise self._error
         return self._result
 
     def wait(self) -> None:
-        """Wait until the call has ended, however it ended."""
+        """Wait until the call has ended, however it ended; it ends when the session of this thread does."""
+        while here.watch is not None and self._thread.is_alive() and not watch.is_over():
+            self._thread.join(watch.LOOKS)
         self._thread.join()
 
 

@@ -2,7 +2,8 @@
 
 A request is tried again after a failure of the connection or an answer that says so, with growing pauses,
 until its patience is used up. Redirects are not followed. An answer that drips is none, and one without an
-end is a failure. What may not enter: the dialect of a store.
+end is a failure. When the session of this thread is over, what it waits for fails; requests that begin later,
+which clean up, have little time. What may not enter: the dialect of a store.
 Facts: RFC 9110, http.client.
 """
 
@@ -12,12 +13,15 @@ import http.client
 import io
 import itertools
 import random
+import select
 import ssl
 import time
 from collections import deque
 from urllib.parse import urlsplit
 
-from pysftpserver.storages.objects.errors import AGAIN, TRANSIENT, unclear, unreachable
+from pysftpserver.host import watch
+from pysftpserver.host.watch import here
+from pysftpserver.storages.objects.errors import AGAIN, TRANSIENT, Over, unclear, unreachable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,8 +40,24 @@ SLOWEST = 4096  # bytes a second of content
 WORKING = 20  # times the patience: while the store shows that it is still copying or joining
 FIRST_PAUSE = 0.1  # seconds before the second attempt, doubled before each further one
 LONGEST_PAUSE = 5.0
+CLEANING = 5.0  # seconds for a request of a session that is over
 KEPT = 8  # idle connections
 IDLE = 20.0  # seconds after which an idle connection is closed: some servers do that at 30
+
+
+def _await(sock: socket.socket, events: int, seconds: float) -> None:
+    """Wait until a socket is ready. Raises TimeoutError, and Over."""
+    end = time.monotonic() + seconds
+    poll = select.poll()
+    poll.register(sock, events)
+    look = seconds if here.watch is None else watch.LOOKS
+    is_over = here.watch is not None and here.watch.is_over()
+    while not is_over and not poll.poll(1000 * max(0.0, min(end - time.monotonic(), look)) + 1):
+        is_over = watch.is_over()
+        if time.monotonic() >= end:
+            raise TimeoutError
+    if is_over:
+        raise Over
 
 
 class Body:
@@ -85,7 +105,10 @@ class _Reading(io.RawIOBase):
         left = self._until - time.monotonic()
         if left <= 0:
             raise TimeoutError
-        self._sock.settimeout(min(left, self._patience))
+        left = min(left, self._patience)
+        if here.watch is not None and not getattr(self._sock, "pending", int)():
+            _await(self._sock, select.POLLIN, left)
+        self._sock.settimeout(left)
         count: int | None = self._raw.readinto(buffer)
         if self.is_content and count:
             self._until += count / SLOWEST
@@ -181,24 +204,45 @@ class Web:
         sign: returns the headers to send, for each attempt anew. is_stream: the content is not read yet,
         unless the status is 300 or more. Raises SFTPUnavailable if there is no answer.
         """
+        if not watch.is_over():
+            return self._request(method, target, headers, body, sign, is_stream, self.patience)
+        kept, here.watch = here.watch, None
+        try:
+            patience = min(self.patience, CLEANING)
+            return self._request(method, target, headers, body, sign, is_stream, patience)
+        finally:
+            here.watch = kept
+
+    def _request(
+        self,
+        method: str,
+        target: str,
+        headers: Headers,
+        body: Body | None,
+        sign: Sign | None,
+        is_stream: bool,
+        patience: float,
+    ) -> Answer:
         began = time.monotonic()
         pause = FIRST_PAUSE
         for attempt in itertools.count(1):
             waited = time.monotonic() - began
             try:
                 signed = sign(method, target, dict(headers), body) if sign else headers
-                left = max(self.patience - waited, 0.1)
+                left = max(patience - waited, 0.1)
                 answer = self._attempt(method, target, signed, body, left, is_stream)
             except (OSError, http.client.HTTPException) as error:
                 waited = time.monotonic() - began
                 is_certain = isinstance(error, ssl.SSLCertVerificationError)
-                if is_certain or waited + pause >= self.patience:
+                if is_certain or waited + pause >= patience:
                     raise unreachable(error, round(waited, 1)) from error
             else:
                 answer.attempts += attempt - 1
-                if not _is_transient(answer) or time.monotonic() - began + pause >= self.patience:
+                if not _is_transient(answer) or time.monotonic() - began + pause >= patience:
                     return answer
-            time.sleep(pause * random.uniform(0.5, 1.0))
+            watch.rest(pause * random.uniform(0.5, 1.0))
+            if watch.is_over():
+                raise Over
             pause = min(pause * 2, LONGEST_PAUSE)
         raise AssertionError
 
@@ -249,7 +293,7 @@ class Web:
         if body is not None:
             try:
                 for piece in body.pieces():
-                    connection.send(piece)
+                    _give(connection, piece)
             except (BrokenPipeError, ConnectionResetError) as error:
                 try:  # perhaps it has said why, before it closed the connection
                     return _response(connection, method)
@@ -283,6 +327,18 @@ class Web:
         """Close the idle connections."""
         while self._idle:
             self._idle.pop()[1].close()
+
+
+def _give(connection: http.client.HTTPConnection, piece: Buffer) -> None:
+    """Send all of it within the connection's timeout."""
+    if here.watch is None:
+        connection.send(piece)
+        return
+    end = time.monotonic() + (connection.timeout or 0)
+    left = memoryview(piece)
+    while left:
+        _await(connection.sock, select.POLLOUT, end - time.monotonic())
+        left = left[connection.sock.send(left) :]
 
 
 def _response(
