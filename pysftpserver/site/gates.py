@@ -122,7 +122,7 @@ class Talk:
             try:
                 piece = self._socket.recv(LONGEST_ANSWER)
             except OSError as error:
-                raise Failed("hung up") from error
+                raise Failed("no answer") from error
             found += piece
             if not piece or len(found) > LONGEST_ANSWER:
                 raise Failed("no answer" if not piece else "too long an answer")
