@@ -350,7 +350,7 @@ class Hidden(InAJail):
         from pysftpserver.uploads import temporary
         from pysftpserver.uploads.files import open_temporary
 
-        for text in ('[[gate]]\nclamd = "/run/c"\n', ""):
+        for text in ('[[gate]]\nclamd = "/run/c"\nor = "accept"\n', ""):
             storage = self.guarded(f'{text}[[rule]]\npath = "/in/**"\nallow = ["list", "upload"]\n')
             file = open_temporary(storage, b"/in/new" + text[:1].encode(), None)
             file.write(b"new")
