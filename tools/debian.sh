@@ -62,18 +62,19 @@ if ! install_missing; then
 fi
 rm -f "$log"
 
-case " $missing " in *" openssh-server "*)
-    # It came for its program alone: without this it would listen on port 22 from the next boot on.
-    if command -v systemctl > /dev/null; then
-        root systemctl --quiet disable ssh.service > /dev/null 2>&1 || true
-    fi
-    root update-rc.d ssh disable > /dev/null 2>&1 || true
-    ;;
-esac
-case " $missing " in *" redis-server "*)
-    if command -v systemctl > /dev/null; then
-        root systemctl --quiet disable redis-server.service > /dev/null 2>&1 || true
-    fi
-    root update-rc.d redis-server disable > /dev/null 2>&1 || true
-    ;;
-esac
+# Packages that came for their program alone: without this they would run from the next boot on.
+disable() {
+    for service in "$@"; do
+        if command -v systemctl > /dev/null; then
+            root systemctl --quiet disable "$service" > /dev/null 2>&1 || true
+        fi
+        root update-rc.d "${service%.*}" disable > /dev/null 2>&1 || true
+    done
+}
+for package in $missing; do
+    case $package in
+        openssh-server) disable ssh.service ;;
+        redis-server) disable redis-server.service ;;
+        clamav-daemon) disable clamav-daemon.service clamav-daemon.socket clamav-freshclam.service ;;
+    esac
+done
