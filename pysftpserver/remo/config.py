@@ -75,7 +75,7 @@ class ServerSettings(LogSettings):
     )
     commands = Setting(
         IF_GIVEN, None, "Allow users to run commands.",
-        unset="yes for this host's file system, but no with root or storage, which commands can leave",
+        unset="yes for this host's file system, but no with root, storage or site, which commands can leave",
     )
     require_numbered = Setting(FLAG, False, "Refuse sessions in plain mode.", reloads=True)
     session_timeout = Setting(

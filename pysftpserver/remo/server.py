@@ -66,7 +66,7 @@ def make(values: ServerSettings, open_by_name: OpenByName) -> Application:
     if values.root is not None:
         name, setting = f"jail:{values.root}", "root"
     open_by_name.try_out(name, setting, "user")  # so that a mistake shows now
-    is_whole_host = values.root is values.storage is None
+    is_whole_host = values.root is values.storage is values.site is None
     may_run = is_whole_host if values.commands is None else values.commands
     log.info("commands are %s", "allowed for users with that permission" if may_run else "not allowed")
     if may_run and not is_whole_host:

@@ -282,8 +282,10 @@ class EventsLayer(Layer):
         self.below.fsetstat(handle, attrs)
 
     def abandon(self, handle: Any) -> None:
-        self._uploads.pop(id(handle), None)
+        upload = self._uploads.pop(id(handle), None)
         self._close(handle, self.below.abandon)
+        if upload is not None and upload.refusal is not None:
+            self.note_refusal(upload.path, upload.refusal)
 
     def close(self, handle: Any) -> None:
         upload = self._uploads.pop(id(handle), None)
