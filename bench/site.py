@@ -1,6 +1,7 @@
-"""Rows for what watches or rules a session, beside the bare jail: the audit log, digests and a chain.
+"""Rows for what watches or rules a session, beside the bare jail: the audit log, digests and a chain, rules,
+quotas and events.
 
-A contender of its own is a name in WAYS and options of pysftpjail.
+A contender of its own is a name in WAYS and options of pysftpjail, and with --site a text in SITES.
 """
 
 from __future__ import annotations
@@ -18,16 +19,34 @@ BARE = "bare jail"
 WAYS = {
     "audit": ("--audit", "{top}/audit"),
     "audit, digests and chain": ("--audit", "{top}/chained", "--audit-digests", "--audit-chain"),
+    "rules": ("--site", "{top}/rules.toml"),
+    "quota": ("--site", "{top}/quota.toml", "--atomic-uploads"),
+    "events": ("--site", "{top}/events.toml"),
+    "rules, quota, audit and events": (
+        "--site",
+        "{top}/all.toml",
+        "--atomic-uploads",
+        "--audit",
+        "{top}/all",
+    ),
 }
+RULES = '[[rule]]\npath = "/secret/**"\nhidden = true\n[[rule]]\nallow = "all"\n'
+QUOTA = '[[quota]]\nbytes = "1 TiB"\nfiles = 1_000_000\n'
+EVENTS = (
+    '[[event]]\non = ["delete", "rename", "login"]\nrun = "true"\n'  # uploads: with a SHA-256, as digests
+)
+STATE = 'state = "{top}/state-{name}"\n'
+SITES = {"rules": RULES, "quota": QUOTA, "events": EVENTS, "all": RULES + QUOTA + EVENTS}
 BULK, SMALL = 0.95, 0.80  # shares of the bare jail's speed that are aimed for
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes of the file, how many times it is transferred, and number of STAT requests."""
+    """Bytes of the file, how many times it is transferred, small files of put -r, and STAT requests."""
 
     file: int = 256 << 20
     times: int = 8
+    small: int = 1000
     stats: int = 50_000
 
 
@@ -39,22 +58,33 @@ class Sides:
         self._sizes = sizes
         self._local = random_file(top / "local", sizes.file)
         random_file(top / "jail" / "big", sizes.file)
+        self._tree = top / "tree"
+        self._tree.mkdir()
+        for number in range(sizes.small):
+            random_file(self._tree / str(number), 1024)
+        for name, text in SITES.items():
+            (top / f"state-{name}").mkdir(0o700)
+            (top / f"{name}.toml").write_text(STATE.format(top=top, name=name) + text)
+        self._puts = 0
         ours = [*drivers.command("pysftpjail"), "--log-level", "ERROR"]
         options = {way: [word.format(top=top) for word in words] for way, words in WAYS.items()}
         self._servers = {way: [*ours, *words, f"{top}/jail"] for way, words in {BARE: [], **options}.items()}
 
     def measure(self, what: str, way: str) -> float:
-        """Return the seconds of a session that only gets, only puts, or only asks for attributes."""
+        """Return the seconds of a session that does one thing. what: as of Contest."""
         server = self._servers[way]
         if what == "STAT":
             return drivers.pipelined_stats(server, [b"/big"], self._sizes.stats, wire.SSH2_FXP_STAT)
+        if what == "put -r":
+            self._puts += 1  # always new files: to replace some costs more with --atomic-uploads
+            return drivers.sftp(server, f"put -r {self._tree} /tree{self._puts}\n")
         line = "get /big /dev/null\n" if what == "get" else f"put {self._local} /sent\n"
         return drivers.sftp(server, line * self._sizes.times)
 
 
 @dataclass(frozen=True)
 class Contest:
-    """One line of the table. what: "get", "put" or "STAT". way: one of WAYS."""
+    """One line of the table. what: "get", "put", "put -r" or "STAT". way: one of WAYS."""
 
     name: str
     what: str
@@ -80,6 +110,8 @@ def contests(sizes: Sizes) -> Iterator[Contest]:
     bulk = f"{sizes.times} times {sizes.file >> 20} MiB, sftp -D"
     for way in WAYS:
         target = None if "digests" in way else BULK
+        small = f"{sizes.small:,} files of 1 KiB, sftp -D"
         yield Contest(f"{GROUP}: {way}: get {bulk}", "get", way, target)
         yield Contest(f"{GROUP}: {way}: put {bulk}", "put", way, target)
+        yield Contest(f"{GROUP}: {way}: put -r {small}", "put -r", way, None)
         yield Contest(f"{GROUP}: {way}: {sizes.stats:,} pipelined STAT", "STAT", way, SMALL)
