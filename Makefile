@@ -17,7 +17,7 @@ SECONDS ?= 60
 .DEFAULT_GOAL := help
 # Two of the steps may want apt-get, which runs alone.
 .NOTPARALLEL:
-.PHONY: help venv venv-gridfs venv-server venv-laboratory venv-test venv-latest azurite debian-try debian-test try try-gridfs try-s3 try-server try-laboratory test test-hard test-latest test-pythons constraints fuzz bench lint docs-tables format clean
+.PHONY: help venv venv-gridfs venv-server venv-laboratory venv-test venv-latest azurite debian-try debian-test debian-hard try try-gridfs try-s3 try-server try-laboratory test test-hard test-latest test-pythons constraints fuzz bench lint docs-tables format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -43,7 +43,7 @@ try-laboratory: venv-laboratory ## start a message server and a client of it on 
 test: debian-test venv-test ## install what the tests need and run them
 	@$(BIN)/python tools/run_tests.py --jobs $(JOBS) $(if $(COUNTS),--counts $(COUNTS)) -- $(ARGS)
 
-test-hard: debian-test venv-test azurite ## run all tests four ways: alone, with busy processors, four at once, shuffled (RUNS=1)
+test-hard: debian-test debian-hard venv-test azurite ## run all tests four ways: alone, with busy processors, four at once, shuffled (RUNS=1)
 	@tools/test-hard.sh "$(RUNS)"
 
 test-latest: debian-test venv-latest ## run them with the newest versions of other people's packages, in .venv-latest
@@ -101,6 +101,9 @@ azurite:
 
 debian-try:
 	@tools/debian.sh try
+
+debian-hard:
+	@tools/debian.sh hard
 
 # Run by root, sshd wants this directory even for a configuration of one's own; an sshd started as a
 # service has it made.
