@@ -354,6 +354,43 @@ class Changes(UploadCase):
         self.assertTrue(self.get_object("f") == self.content[::-1])
         self.assertEqual(self.all_uploads(), [])
 
+    def test_of_two_that_change_a_file_at_once_the_second_to_close_is_refused(self):
+        other = self.open_storage()
+        first, second = self.storage.open(b"/f", os.O_WRONLY, 0), other.open(b"/f", os.O_WRONLY, 0)
+        self.storage.write(first, 0, b"one")
+        other.write(second, 3, b"two")
+        self.storage.close(first)
+        with self.assertRaisesRegex(SFTPFailure, "replaced"):
+            other.close(second)
+        self.assertTrue(self.get_object("f") == b"one" + self.content[3:])
+        self.assertEqual(self.all_uploads(), [])
+
+    def test_of_two_that_write_a_file_anew_at_once_the_last_to_close_has_it_whole(self):
+        other = self.open_storage()
+        first, second = self.storage.open(b"/f", CREATE, 0o666), other.open(b"/f", CREATE, 0o666)
+        for at in range(0, len(self.content), CHUNK):  # both in parts, by turns
+            self.storage.write(first, at, self.content[at : at + CHUNK])
+            other.write(second, at, self.content[::-1][at : at + CHUNK])
+        other.close(second)
+        self.assertTrue(self.get_object("f") == self.content[::-1])
+        self.storage.close(first)
+        self.assertTrue(self.get_object("f") == self.content)
+        self.assertEqual(self.all_uploads(), [])
+
+    def test_of_two_that_create_a_file_exclusively_one_gets_it(self):
+        other = self.open_storage()
+        flags = CREATE | os.O_EXCL
+        results = []
+        opened = [(one, one.open(b"/new", flags, 0o666)) for one in (self.storage, other)]
+        for number, (storage, handle) in enumerate(opened):
+            storage.write(handle, 0, b"%d" % number)
+            try:
+                storage.close(handle)
+                results.append(number)
+            except SFTPException:
+                pass
+        self.assertEqual((results, self.get_object("new")), ([0], b"0"))
+
     def test_random_changes_give_what_a_file_would_have(self):
         rng = random.Random(3)
         model = bytearray(self.content)
