@@ -94,29 +94,44 @@ def attributes(tree: ast.AST, name: str) -> set[str]:
     return {node.attr for node in found if isinstance(node.value, ast.Name) and node.value.id == name}
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    """The syntax tree of a module: each is parsed once."""
+    return ast.parse(path.read_text())
+
+
+@functools.cache
+def import_statements(path: Path) -> list[tuple[ast.Import | ast.ImportFrom, str, bool]]:
+    """(it, function it is in or "", whether it runs) of each. Statements alone are looked into."""
+    found = []
+
+    def visit(node: ast.AST, function: str, runs: bool) -> None:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found.append((node, function, runs))
+        inside = node.name if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else function
+        skipped = node.body if only_for_types(node) else ()
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
+                visit(child, inside, runs and child not in skipped)
+
+    visit(parsed(path), "", True)
+    return found
+
+
+@functools.cache
 def imports(path: Path) -> set[tuple[str, str]]:
     """(function it is in or "", full module name) of each import that runs."""
     found = set()
-
-    def visit(node: ast.AST, function: str) -> None:
-        if only_for_types(node):
-            for child in node.orelse:
-                visit(child, function)
-            return
-        if isinstance(node, ast.Import):
+    for node, function, runs in import_statements(path):
+        if isinstance(node, ast.Import) and runs:
             found.update((function, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        elif isinstance(node, ast.ImportFrom) and runs:
             base = node.module or ""
             if node.level:
                 package = path.relative_to(ROOT).parts[: -node.level]
                 base = ".".join((*package, base)).rstrip(".")
             found.add((function, base))
             found.update((function, f"{base}.{alias.name}") for alias in node.names)
-        inside = node.name if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else function
-        for child in ast.iter_child_nodes(node):
-            visit(child, inside)
-
-    visit(ast.parse(path.read_text()), "")
     return found
 
 
@@ -125,6 +140,7 @@ def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+@functools.cache
 def arrows(path: Path) -> set[tuple[str, str]]:
     """(function or "", other room) for each import of another room's."""
     found = {
@@ -140,6 +156,7 @@ def rooms() -> set[str]:
     return modules | {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
 
 
+@functools.cache
 def sources(*names: str) -> list[Path]:
     """The modules of some rooms, or of all."""
     return [path for path in sorted(PACKAGE.glob("**/*.py")) if not names or room_of(path) in names]
@@ -227,7 +244,7 @@ class Arrows(unittest.TestCase):
         self.assertEqual(used & unwanted, set())
 
     def test_the_page_names_every_method_that_the_jail_replaces(self):
-        tree = ast.parse((PACKAGE / "virtualchroot.py").read_text())
+        tree = parsed(PACKAGE / "virtualchroot.py")
         (jail,) = (node for node in tree.body if isinstance(node, ast.ClassDef))
         replaced = {node.name for node in jail.body if isinstance(node, ast.FunctionDef)}
         named = set(re.findall(r"`(\w+)(?:\(path\))?`", section("From a path to a file")))
@@ -244,15 +261,14 @@ class Arrows(unittest.TestCase):
 
     def test_what_python_does_not_promise_is_listed_and_there(self):
         for path in sources():
-            tree = ast.parse(path.read_text())
             used: dict[str, set[str]] = {}  # by the private module
-            for node in ast.walk(tree):
+            for node, _, _ in import_statements(path):
                 if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("_"):
                     used.setdefault(node.module or "", set()).update(alias.name for alias in node.names)
                 for alias in node.names if isinstance(node, ast.Import) else ():
                     if alias.name.startswith("_"):
                         used.setdefault(alias.name, set()).update(
-                            attributes(tree, alias.asname or alias.name)
+                            attributes(parsed(path), alias.asname or alias.name)
                         )
             with self.subTest(shown(path)):
                 self.assertEqual(used.keys() - UNPROMISED - {"__future__"}, set())
@@ -264,7 +280,7 @@ class Arrows(unittest.TestCase):
     def test_every_module_says_what_it_is_for(self):
         for path in sources():
             with self.subTest(shown(path)):
-                self.assertTrue(ast.get_docstring(ast.parse(path.read_text())))
+                self.assertTrue(ast.get_docstring(parsed(path)))
 
     def test_a_command_starts_without_what_makes_starting_slow(self):
         commands = {

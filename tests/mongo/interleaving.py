@@ -35,7 +35,7 @@ Operation = Callable[[SFTPServerMongoStorage, bytes], Any]
 State = tuple[tuple[bytes, str, bytes], ...]
 TEMPLATE = "template"
 MOST_COMMANDS = 60  # of one operation
-EVERY = 1 if IS_HARD else 2  # command of an operation that is interrupted
+EVERY = 1 if IS_HARD else 3  # command of an operation that is interrupted
 BLOCKED = 0.15  # seconds after which an operation counts as waiting for the one that it interrupts
 
 
@@ -245,7 +245,7 @@ class InterleavingCase(DatabaseCase):
     def serial(self, one: Operation, other: Operation) -> set[tuple[tuple[bool, ...], State]]:
         """What comes out of all the ways to take the steps of two operations in turns."""
         outcomes = set()
-        counts = [self.count(operation) for operation in (one, other)]
+        counts = [self.counted(operation) for operation in (one, other)]
         for turns in itertools.combinations(range(sum(counts)), counts[0]):
             base = self.prepare()
             doings = Doing(one, self.first, base), Doing(other, self.second, base)
@@ -375,17 +375,17 @@ class InterleavingCase(DatabaseCase):
         raise AssertionError(f"more than {MOST_COMMANDS} commands")
 
     def problems(self, one: Operation, other: Operation) -> Iterator[str]:
-        """What comes out that no serial order explains, before all commands or every second one."""
+        """What comes out that no serial order explains, before all commands or every third one."""
         allowed = self.serial(one, other)
-        spurious = {((True, False), self.alone(one)), ((False, True), self.alone(other))} - allowed
         self.damage()
         for at in range(1, MOST_COMMANDS, EVERY):
             came, was_there = self.interrupted(one, other, at)
-            if came in spurious:
-                yield f"before command {at}: fails without need {came[0]}"
-            elif came not in allowed:
-                yield f"before command {at}: {came}"
-            yield from (f"before command {at}: {text}" for text in self.damage())
+            texts = self.damage()
+            if came not in allowed:
+                spurious = ((True, False), self.alone(one)), ((False, True), self.alone(other))
+                texts.append(f"fails without need {came[0]}" if came in spurious else str(came))
+                self.damage()
+            yield from (f"before command {at}: {text}" for text in texts)
             if not was_there:
                 return
         raise AssertionError(f"more than {MOST_COMMANDS} commands")
