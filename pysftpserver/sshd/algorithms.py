@@ -12,6 +12,7 @@ from asyncssh.mac import get_mac_algs
 from asyncssh.public_key import get_public_key_algs
 
 from pysftpserver.failures import BadInput
+from pysftpserver.sshd.keys import SIGNATURES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,17 +43,6 @@ KEX = (
     "diffie-hellman-group16-sha512",  # larger groups take five times as long, and group exchange offers them
     "diffie-hellman-group14-sha256",
 )
-SIGNATURES = (
-    "ssh-ed25519",
-    "sk-ssh-ed25519@openssh.com",
-    "ecdsa-sha2-nistp256",
-    "ecdsa-sha2-nistp384",
-    "ecdsa-sha2-nistp521",
-    "sk-ecdsa-sha2-nistp256@openssh.com",
-    "rsa-sha2-512",
-    "rsa-sha2-256",
-)
-
 _THERE = {
     "ciphers": get_encryption_algs,
     "macs": get_mac_algs,

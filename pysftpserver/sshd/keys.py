@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import binascii
 
+from pysftpserver.sshd.fields import Fields
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,37 +28,13 @@ class BadKey(ValueError):
     """Not a public key of a known kind. The text says why, without the key."""
 
 
-class _Fields:
-    """The rest of a blob: strings with a length before each."""
-
-    def __init__(self, blob: bytes) -> None:
-        self._rest = blob
-
-    def string(self) -> bytes:
-        length = int.from_bytes(self._rest[:4], "big")
-        if len(self._rest) < 4 + length:
-            raise BadKey("the key is cut off")
-        field, self._rest = self._rest[4 : 4 + length], self._rest[4 + length :]
-        return field
-
-    def number(self) -> int:
-        field = self.string()
-        if not field or field[0] & 0x80 or (field[0] == 0 and not (len(field) > 1 and field[1] & 0x80)):
-            raise BadKey("a number in the key is not in SSH's form")
-        return int.from_bytes(field, "big")
-
-    def end(self) -> None:
-        if self._rest:
-            raise BadKey("there is more after the key")
-
-
-def _check_ed25519(fields: _Fields) -> None:
+def _check_ed25519(fields: Fields) -> None:
     if len(fields.string()) != ED25519_BYTES:
         raise BadKey("the key's length is wrong")
 
 
-def _check_ecdsa(curve: bytes) -> Callable[[_Fields], None]:
-    def check(fields: _Fields) -> None:
+def _check_ecdsa(curve: bytes) -> Callable[[Fields], None]:
+    def check(fields: Fields) -> None:
         if fields.string() != curve:
             raise BadKey("the curve is not that of the key's type")
         point = fields.string()
@@ -66,7 +44,7 @@ def _check_ecdsa(curve: bytes) -> Callable[[_Fields], None]:
     return check
 
 
-def _check_rsa(fields: _Fields) -> None:
+def _check_rsa(fields: Fields) -> None:
     exponent, bits = fields.number(), fields.number().bit_length()
     if exponent < 3 or exponent % 2 == 0:
         raise BadKey("the exponent is wrong")
@@ -74,10 +52,10 @@ def _check_rsa(fields: _Fields) -> None:
         raise BadKey(f"RSA with {bits} bits; use {LEAST_RSA_BITS} to {MOST_RSA_BITS} bits")
 
 
-def _with_application(check: Callable[[_Fields], None]) -> Callable[[_Fields], None]:
+def _with_application(check: Callable[[Fields], None]) -> Callable[[Fields], None]:
     """A security key's blob: the ordinary one, and what the key was made for (usually "ssh:")."""
 
-    def check_both(fields: _Fields) -> None:
+    def check_both(fields: Fields) -> None:
         check(fields)
         if not fields.string():
             raise BadKey("the security key names no application")
@@ -101,9 +79,22 @@ def key_type(blob: bytes) -> str:
     return blob[4 : 4 + int.from_bytes(blob[:4], "big")].decode("ascii")
 
 
+#: Algorithms that keys of these types sign with, the preferred ones first: none has SHA-1.
+SIGNATURES = (
+    "ssh-ed25519",
+    "sk-ssh-ed25519@openssh.com",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+    "rsa-sha2-512",
+    "rsa-sha2-256",
+)
+
+
 def check_blob(blob: bytes) -> None:
     """Raises BadKey unless a blob is exactly a public key of a known type."""
-    fields = _Fields(blob)
+    fields = Fields(blob, "the key", BadKey)
     check = TYPES.get(fields.string())
     if check is None:
         raise BadKey(f"not a supported type; use one of {', '.join(name.decode() for name in TYPES)}")
