@@ -5,9 +5,9 @@ fuzz/run.py, the corpus test and `make fuzz` use the table. A row says how to ma
 its inputs, and which directories of fuzz/corpus have seeds for it.
 
 Targets for SK Sync are in sksync.py, for remote administration in remo.py, for the message server in
-laboratory.py, and for site files, which an administrator writes, in site.py. An input of the packet
-processor's targets is one byte of ways (see `Ways`) and the data that a client sends. What may not enter:
-atheris. This module imports the package under test, so import it under instrumentation.
+laboratory.py, for PROXY headers in proxy.py, and for site files, which an administrator writes, in site.py.
+An input of the packet processor's targets is one byte of ways (see `Ways`) and the data that a client sends.
+What may not enter: atheris. This module imports the package under test, so import it under instrumentation.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import NamedTuple
 from fuzz import mutator
 from fuzz.laboratory import MessagesTarget, ServerTarget
 from fuzz.oracle import MAX_PACKET, Expected, check_replies, expected
+from fuzz.proxy import announce
 from fuzz.remo import ParserTarget as RemoParserTarget
 from fuzz.remo import RemoTarget
 from fuzz.site import SiteTarget
@@ -264,4 +265,5 @@ TARGETS = {
     "remo": Target(RemoTarget, None, None, ("remo",)),
     "site": Target(SiteTarget, None, None, ("site",)),
     "commands": Target(lambda: understand, None, None, ("commands",)),
+    "proxy": Target(lambda: announce, None, None, ("proxy",)),
 }

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pysftpserver.engine.log import SFTPLog
+    from pysftpserver.service.front import Front
 
 AT_ONCE = 32  # connections that are accepted before others have their turn
 PAUSE = 1.0  # seconds without accepting when there is no descriptor left at all
@@ -90,7 +91,8 @@ class Acceptor:
 
     factory: makes the protocol of a connection. name: what the log calls the listener. reserve: descriptors
     that are kept for it. serves_in_need: whether a connection that needs one of them is served: the
-    administrator's are. Others are closed at once, so that their clients do not wait.
+    administrator's are. Others are closed at once, so that their clients do not wait. front: screens
+    connections before they are served.
     """
 
     def __init__(
@@ -101,12 +103,14 @@ class Acceptor:
         name: str,
         reserve: int = 1,
         serves_in_need: bool = False,
+        front: Front | None = None,
     ) -> None:
         self._listening = listening
         self._factory = factory
         self._seldom = Seldom(log)
         self._name = name
         self._serves_in_need = serves_in_need
+        self._front = front
         self._reserve = Reserve(reserve)
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -124,6 +128,8 @@ class Acceptor:
         self._loop.remove_reader(self._listening)
         self._listening.close()
         self._reserve.close()
+        if self._front is not None:
+            self._front.close()
 
     def _refill(self) -> None:
         self._timer = None
@@ -133,7 +139,7 @@ class Acceptor:
     def _accept(self) -> None:
         for _ in range(AT_ONCE):
             try:
-                one, _ = self._listening.accept()
+                one, name = self._listening.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except ConnectionError:  # it has gone while it waited
@@ -141,7 +147,11 @@ class Acceptor:
             except OSError as error:
                 self._accept_in_need(error)
                 return
-            self._serve(one)
+            one.setblocking(False)
+            if self._front is None:
+                self._serve(one)
+            else:
+                self._front.screen(one, name[0], self._serve)
 
     def _accept_in_need(self, error: OSError) -> None:
         """Use the reserve."""
@@ -150,6 +160,7 @@ class Acceptor:
         if one is None:
             self._rest()
         elif self._serves_in_need:
+            one.setblocking(False)
             self._serve(one)
         else:
             self.refused += 1
@@ -167,7 +178,6 @@ class Acceptor:
             self._loop.add_reader(self._listening, self._accept)
 
     def _serve(self, one: socket.socket) -> None:
-        one.setblocking(False)
         task = self._loop.create_task(self._connect(one))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

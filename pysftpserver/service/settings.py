@@ -41,6 +41,8 @@ LONGEST_FILE = 1 << 20  # bytes
 UNSET = ("", "none", "false")  # words for "not set", for a setting that need not be set
 YES = ("true", "yes", "on", "1")
 NO = ("false", "no", "off", "0", "none", "")
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}  # of times
+LONGEST_SPAN = 365 * 86400
 _TYPES = {bool: "true or false", int: "a number", float: "a number", str: "a text", list: "a list"}
 
 
@@ -136,14 +138,24 @@ def text(metavar: str = "TEXT") -> Kind[str]:
     return Kind(parse, metavar)
 
 
-def texts(metavar: str, separator: str = "") -> Kind[tuple[str, ...]]:
-    """Texts. separator: what separates them in one text; "": the option is repeated instead."""
+def texts(
+    metavar: str, separator: str = "", check: Callable[[str], object] = lambda item: None
+) -> Kind[tuple[str, ...]]:
+    """Texts. separator: what separates them in one text; "": the option is repeated instead.
+
+    check: raises ValueError for an item that will not do, with what items have to be.
+    """
     one = text(metavar)
+
+    def parse_one(value: str) -> str:
+        found = one.parse(value)
+        check(found)
+        return found
 
     def parse(value: str) -> Any:
         if not separator:
-            return one.parse(value)
-        return tuple(one.parse(item.strip()) for item in value.split(separator) if item.strip())
+            return parse_one(value)
+        return tuple(parse_one(item.strip()) for item in value.split(separator) if item.strip())
 
     return Kind(parse, metavar, is_list=True, separator=separator)
 
@@ -173,6 +185,26 @@ def seconds(least: float = 0.001, most: float = 31_536_000) -> Kind[float]:
         return found
 
     return Kind(parse, "SECONDS", (float, int))
+
+
+def networks() -> Kind[tuple[str, ...]]:
+    """Networks, separated by commas, for service.networks.Networks."""
+
+    def check(item: str) -> None:
+        from pysftpserver.service.networks import network  # ipaddress would take time in every command
+
+        network(item)
+
+    return texts("NETWORKS", ",", check)
+
+
+def span(value: str) -> float:
+    """The seconds of a time such as 90s, 5m, 4h or 1d. Raises ValueError."""
+    number, unit = (value, "s") if value[-1:].isdecimal() else (value[:-1], value[-1:])
+    if number.isascii() and number.isdecimal() and len(number) < 9 and unit in UNITS:
+        if 0 < (found := int(number) * UNITS[unit]) <= LONGEST_SPAN:
+            return float(found)
+    raise ValueError("a time such as 90s, 5m, 4h or 1d, of a year at most")
 
 
 def one_of(*choices: str, metavar: str = "WORD") -> Kind[str]:

@@ -17,9 +17,11 @@ from pysftpserver.service.settings import (
     PORT,
     ServiceSettings,
     Setting,
+    networks,
     one_of,
     optional,
     seconds,
+    span,
     text,
     texts,
     whole,
@@ -169,6 +171,40 @@ class ServerSettings(ServiceSettings):
         seconds(), 120.0,
         "Close a connection if a key exchange after the login takes longer than this many seconds.",
         reloads=True,
+    )
+    proxy_from = Setting(
+        optional(networks()), None,
+        "Networks of load balancers, separated by commas: connections from these have to begin with a PROXY "
+        "header (version 1 or 2), whose address is then the client's everywhere.", reloads=True,
+    )
+    allow_networks = Setting(
+        optional(networks()), None,
+        "Serve clients in these networks only, separated by commas.", unset="all networks", reloads=True,
+    )
+    deny_networks = Setting(
+        optional(networks()), None,
+        "Do not serve clients in these networks, separated by commas; it goes before allow_networks.",
+        reloads=True,
+    )
+    trusted_networks = Setting(
+        optional(networks()), None,
+        "Networks that are never banned, separated by commas, such as your own and your monitoring's.",
+        reloads=True,
+    )
+    bans = Setting(
+        FLAG, False,
+        "Ban addresses that fail to log in or scan, for growing times; their connections are closed at once.",
+        reloads=True,
+    )
+    ban_points = Setting(
+        whole(1, 1_000_000, "POINTS"), 30, "Ban an address with this many points.", reloads=True
+    )
+    ban_fade = Setting(
+        seconds(1.0), 600.0, "Seconds in which half of an address's points fade.", reloads=True
+    )
+    ban_times = Setting(
+        texts("TIMES", ",", span), ("1m", "5m", "30m", "4h", "1d"),
+        "Times of the first ban of an address, the second and so on, separated by commas.", reloads=True,
     )
     allow_setid = Setting(
         FLAG, False, "Keep the set-uid and set-gid bits of permissions that clients send.", reloads=True

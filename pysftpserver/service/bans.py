@@ -1,0 +1,274 @@
+"""Bans of addresses that fail or scan: points that fade, and bans that grow.
+
+The table is in memory that the processes of one server share. Each process writes only to its own part and
+reads all of them, so nothing needs a lock: points fade by halves, so that those in several parts add up, and
+what a process takes away from the sum is negative in its own part. A keyed digest of the network decides
+where its record may be: clients cannot choose whose record they displace. Times are arguments, in seconds of
+a clock that all processes share. What may not enter: sockets, clocks, what a fault is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import math
+import mmap
+import struct
+from dataclasses import dataclass
+
+from pysftpserver.service.networks import MAPPED, Networks
+from pysftpserver.service.throttle import network_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+#: What is counted, and the points for it. A wrong key and an unknown user cost the same: the moment of a ban
+#: must not tell which names exist.
+POINTS = {
+    "failed": 3.0,  # to log in, once for each connection
+    "garbage": 5.0,  # what came was not SSH
+    "left": 1.0,  # the connection ended before keys were exchanged, or did not send anything
+    "crowd": 2.0,  # too many connections from one address at once
+}
+CAUSES = (*POINTS, "admin", "elsewhere")  # "elsewhere": a cause that this version does not know
+RECORD = struct.Struct("=16sdddHB5x")  # network, points, when those were true, end of the ban, bans, cause
+WAYS = 8  # records among which one network's has its place
+SETS = 512
+LATEST = struct.Struct("=d")  # in front of the records: the end of the last ban that was written
+BYTES = LATEST.size + SETS * WAYS * RECORD.size  # of the table of one process; 192 KiB
+MOST_BANS = 0xFFFF
+
+
+@dataclass(frozen=True)
+class Policy:
+    """points: at which an address is banned; None: only by hand. times: seconds of the first ban, the second
+    and so on; the last one is that of all further bans. fade: seconds in which half of the points fade.
+    trusted: networks that are never banned.
+
+    Bans are forgotten after the longest of the times without another one.
+    """
+
+    points: float | None = None
+    times: Sequence[float] = (60.0,)
+    fade: float = 600.0
+    trusted: Networks = Networks(())
+
+
+@dataclass(frozen=True)
+class Ban:
+    """A network and its points; until: the end of its ban, in seconds of the table's clock, or 0.0."""
+
+    network: str
+    until: float
+    cause: str
+    bans: int = 1
+    points: float = 0.0
+
+
+class _Record:
+    """One record in the table of this process, or what is to be written there."""
+
+    def __init__(self, place: int, key: bytes, raw: tuple[float, float, float, int, int] | None) -> None:
+        self.place = place
+        self.key = key
+        self.points, self.at, self.until, self.bans, self.cause = raw or (0.0, 0.0, 0.0, 0, 0)
+
+    def faded(self, now: float, fade: float) -> float:
+        return self.points * math.exp2(-max(0.0, now - self.at) / fade)
+
+
+class Bans:
+    """The table. memory: of BYTES for each process. own: the number of this process. secret: the same in all
+    of them. began: called with each ban that begins here, by points or by hand.
+    """
+
+    def __init__(
+        self,
+        memory: mmap.mmap | None = None,
+        own: int = 0,
+        secret: bytes = b"",
+        began: Callable[[Ban], None] = lambda ban: None,
+    ) -> None:
+        self._memory = mmap.mmap(-1, BYTES) if memory is None else memory
+        self._tables = list(range(0, len(self._memory), BYTES))
+        self._own = self._tables[own]
+        self._secret = secret
+        self._began = began
+        self.policy = Policy()
+
+    # --- asking -------------------------------------------------------------------------------------------
+
+    def is_banned(self, address: str, now: float) -> bool:
+        """Whether an address is banned. Without any ban, this costs a microsecond."""
+        latest = (LATEST.unpack_from(self._memory, table)[0] for table in self._tables)
+        if not any(now < one for one in latest):
+            return False
+        key = key_of(address)
+        if key is None or not any(now < record.until for record in self._of(key)):
+            return False
+        return address not in self.policy.trusted
+
+    def listed(self, now: float) -> list[Ban]:
+        """All that is known of networks that are banned or have points, those banned longest first."""
+        found: dict[bytes, list[_Record]] = {}
+        for table in self._tables:
+            for place in range(table + LATEST.size, table + BYTES, RECORD.size):
+                record = self._read(place)
+                if record is not None:
+                    found.setdefault(record.key, []).append(record)
+        bans = [self._told(key, records, now) for key, records in found.items()]
+        wanted = (ban for ban in bans if ban.until or ban.points >= 0.5)
+        return sorted(wanted, key=lambda ban: (-ban.until, -ban.points, ban.network))
+
+    def _told(self, key: bytes, records: Sequence[_Record], now: float) -> Ban:
+        last = max(records, key=lambda record: (record.until, record.at))
+        until = last.until if now < last.until else 0.0
+        return Ban(name_of(key), until, CAUSES[last.cause], last.bans, self._sum(records, now))
+
+    # --- telling ------------------------------------------------------------------------------------------
+
+    def fault(self, address: str, cause: str, now: float) -> None:
+        """An address has done something that costs points. cause: one of POINTS.
+
+        What comes of connections that were open when a ban began is not counted.
+        """
+        policy = self.policy
+        key = key_of(address)
+        if policy.points is None or key is None or address in policy.trusted:
+            return
+        records = list(self._of(key))
+        if any(now < record.until for record in records):
+            return
+        points = self._sum(records, now) + POINTS[cause]
+        is_over = points >= policy.points
+        self._add(key, POINTS[cause] - points * is_over, cause, now)
+        if is_over:
+            bans = max((record.bans for record in records if self._counts(record, now)), default=0)
+            seconds = policy.times[min(bans, len(policy.times) - 1)]
+            self._ban(key, now + seconds, cause, bans + 1, now, points)
+
+    def succeeded(self, address: str, now: float) -> None:
+        """A user has logged in from an address: half of its points are taken back."""
+        key = key_of(address) if self.policy.points is not None else None
+        points = self._sum(list(self._of(key)), now) if key is not None else 0.0
+        if key is not None and points > 0:
+            self._add(key, -points / 2, "", now)
+
+    def ban(self, address: str, seconds: float, cause: str, now: float, bans: int | None = None) -> None:
+        """Ban an address for so long, or longer if it is banned already.
+
+        cause: one of CAUSES. bans: how many it has had with this one; None: one more. Raises ValueError for
+        what is not an address, or is trusted.
+        """
+        key = key_of(address)
+        if key is None:
+            raise ValueError(f"{address!r} is not an address")
+        if address in self.policy.trusted:
+            raise ValueError(f"{address} is trusted, and never banned")
+        if bans is None:
+            bans = 1 + max((record.bans for record in self._of(key) if self._counts(record, now)), default=0)
+        self._ban(key, now + seconds, cause, bans, now)
+
+    def lift(self, address: str) -> bool:
+        """Forget all that this process knows of an address; whether it did know something."""
+        key = key_of(address)
+        known = [record for record in self._of(key) if self._is_own(record)] if key is not None else []
+        for record in known:
+            self._memory[record.place : record.place + RECORD.size] = bytes(RECORD.size)
+        return bool(known)
+
+    # --- the table ----------------------------------------------------------------------------------------
+
+    def _ban(self, key: bytes, until: float, cause: str, bans: int, now: float, points: float = 0.0) -> None:
+        record = self._record(key, now)
+        record.until, record.bans = max(until, record.until), min(bans, MOST_BANS)
+        record.cause = CAUSES.index(cause)
+        self._write(record)
+        (latest,) = LATEST.unpack_from(self._memory, self._own)
+        LATEST.pack_into(self._memory, self._own, max(latest, until))
+        self._began(Ban(name_of(key), record.until, cause, record.bans, points))
+
+    def _add(self, key: bytes, points: float, cause: str, now: float) -> None:
+        record = self._record(key, now)
+        record.points = record.faded(now, self.policy.fade) + points
+        record.at = now
+        if cause:
+            record.cause = CAUSES.index(cause)
+        self._write(record)
+
+    def _sum(self, records: Sequence[_Record], now: float) -> float:
+        return max(0.0, sum(record.faded(now, self.policy.fade) for record in records))
+
+    def _counts(self, record: _Record, now: float) -> bool:
+        """Whether its bans are remembered."""
+        return now < record.until + max(self.policy.times)
+
+    def _is_own(self, record: _Record) -> bool:
+        return self._own <= record.place < self._own + BYTES
+
+    def _of(self, key: bytes) -> Iterator[_Record]:
+        """The records of a network, in all tables."""
+        start = self._start(key)
+        for table in self._tables:
+            first = table + start
+            place = self._memory.find(key, first, first + WAYS * RECORD.size)
+            while place >= 0 and (place - first) % RECORD.size:
+                place = self._memory.find(key, place + 1, first + WAYS * RECORD.size)
+            record = self._read(place) if place >= 0 else None
+            if record is not None:
+                yield record
+
+    def _record(self, key: bytes, now: float) -> _Record:
+        """The record of a network in the own table; where there is none, it takes the place of another.
+
+        Bans in force give way last, and those that end first before others.
+        """
+        start = self._own + self._start(key)
+        least: tuple[tuple[float, float], int] | None = None
+        for place in range(start, start + WAYS * RECORD.size, RECORD.size):
+            record = self._read(place)
+            if record is not None and record.key == key:
+                return record
+            worth = (0.0, -1.0) if record is None else self._worth(record, now)
+            if least is None or worth < least[0]:
+                least = worth, place
+        assert least is not None
+        return _Record(least[1], key, None)
+
+    def _worth(self, record: _Record, now: float) -> tuple[float, float]:
+        if now < record.until:
+            return record.until, 0.0
+        bans = record.bans if self._counts(record, now) else 0
+        return 0.0, max(0.0, record.faded(now, self.policy.fade)) + bans * (self.policy.points or 1.0)
+
+    def _read(self, place: int) -> _Record | None:
+        """The record at a place; None: nothing, or what a process that was killed has half written."""
+        key, *rest = RECORD.unpack_from(self._memory, place)
+        points, at, until, bans, cause = rest
+        if not any(key) or cause >= len(CAUSES) or not all(map(math.isfinite, (points, at, until))):
+            return None
+        return _Record(place, key, (points, at, until, bans, cause))
+
+    def _write(self, record: _Record) -> None:
+        values = record.points, record.at, record.until, record.bans, record.cause
+        RECORD.pack_into(self._memory, record.place, record.key, *values)
+
+    def _start(self, key: bytes) -> int:
+        """Where the records among which a network has its place begin, in each table."""
+        number = int.from_bytes(hashlib.blake2b(key, digest_size=2, key=self._secret).digest(), "big")
+        return LATEST.size + number % SETS * WAYS * RECORD.size
+
+
+def key_of(address: str) -> bytes | None:
+    """The network of an address (throttle.network_of()) in 16 bytes; None for what is not an address."""
+    try:
+        parsed = ipaddress.ip_address(network_of(address).removesuffix("/64"))
+    except ValueError:
+        return None
+    return (MAPPED.network_address.packed[:12] if parsed.version == 4 else b"") + parsed.packed
+
+
+def name_of(key: bytes) -> str:
+    """The network of a key, as network_of() has it."""
+    return network_of(str(ipaddress.IPv6Address(key)))

@@ -1,0 +1,64 @@
+"""Networks of addresses, allowed and denied.
+
+What may not enter: sockets, settings, what an address is checked for. Facts: RFC 4632 (IPv4) and RFC 4291
+(IPv6, section 2.5.5.2 on IPv4-mapped addresses).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+    Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+DENIED = "!"  # before a network of a list of allowed ones
+MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+
+
+def address_of(text: str) -> Address | None:
+    """The address in a text, without its zone, and of IPv4 if it is mapped to IPv6; None for other texts."""
+    try:
+        found = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+        return found.ipv4_mapped
+    return found
+
+
+def network(text: str) -> Network:
+    """The network in a text, such as 192.0.2.0/24, or the one of a single address. Raises ValueError."""
+    try:
+        found = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError("networks such as 192.0.2.0/24 or 2001:db8::/32") from None
+    if isinstance(found, ipaddress.IPv6Network) and found.subnet_of(MAPPED):
+        mapped = found.network_address.ipv4_mapped
+        return ipaddress.IPv4Network((int(mapped or 0), found.prefixlen - MAPPED.prefixlen))
+    return found
+
+
+class Networks:
+    """Whether an address is in some networks: `address in networks`.
+
+    texts: the networks; those that begin with "!" are denied, and go before the others. With denied ones
+    alone, all others are allowed. Raises ValueError with what a text has to be.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        texts = tuple(texts)
+        self.allowed = tuple(network(text) for text in texts if not text.startswith(DENIED))
+        self.denied = tuple(network(text[1:].strip()) for text in texts if text.startswith(DENIED))
+
+    def __contains__(self, text: str) -> bool:
+        address = address_of(text)
+        if address is None or any(address in one for one in self.denied):
+            return False
+        return any(address in one for one in self.allowed) or (bool(self.denied) and not self.allowed)
+
+    def __bool__(self) -> bool:
+        return bool(self.allowed or self.denied)
