@@ -39,6 +39,7 @@ PAUSE = 0.01  # seconds between two looks whether a receiver has an event
 PIECE = 1 << 20  # bytes read at once
 OF_UPLOADS = frozenset(("upload", "rejected"))  # what is told of a file that is written
 MOST_PARTS = 1000  # uploads under a temporary name that are remembered: memory
+SAME_AGAIN, MOST_REFUSALS = 10.0, 20  # seconds, and refusals that are told of in them
 NOT_CONFIRMED = "It is done, but a receiver that has to confirm it has not done so"
 
 
@@ -66,6 +67,29 @@ class Upload:
         self.digest: Any = None if keeps_content else hashlib.sha256()
         self.position = 0
         self.refusal: BaseException | None = None
+
+
+class Refusals:
+    """Which refusals of a session are told of: a client must not fill the spool with what costs it nothing.
+
+    left_out: the number of those that were not, since the last one that was. clock: seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._told: dict[tuple[bytes, str], float] = {}
+        self.left_out = 0
+
+    def is_due(self, path: bytes, reason: str) -> bool:
+        """Whether a refusal is told of: not the same again within SAME_AGAIN seconds, and not more than
+        MOST_REFUSALS in them."""
+        now = self._clock()
+        self._told = {one: moment for one, moment in self._told.items() if now - moment < SAME_AGAIN}
+        if (path, reason) in self._told or len(self._told) >= MOST_REFUSALS:
+            self.left_out += 1
+            return False
+        self._told[path, reason] = now
+        return True
 
 
 class _AtFirst(_HandedOn):
@@ -99,6 +123,7 @@ class EventsLayer(Layer):
         self._is_part = is_part
         group = who.groups[0] if who.groups else None
         self._who = {"user": who.user, "group": group, "address": who.address, "session": who.session or None}
+        self._refusals = Refusals()
         self._has_begun = not wishes
         self._logout: int | None = None
         self._uploads: dict[int, Upload] = {}
@@ -108,6 +133,10 @@ class EventsLayer(Layer):
         ] = {}  # what was uploaded under temporary names
 
     # --- events -----------------------------------------------------------------------------------
+
+    def tells(self, kind: str) -> bool:
+        """Whether a receiver wants events of a kind."""
+        return any(kind in wish.on for wish in self._wishes)
 
     def _meant(self, kind: str, *paths: bytes) -> list[Wish]:
         return [
@@ -177,16 +206,23 @@ class EventsLayer(Layer):
 
     def note_refusal(self, path: bytes, error: BaseException) -> None:
         """Tell that something was refused, if the error says so."""
-        is_refusal = isinstance(error, (SFTPForbidden, PermissionError)) or getattr(
-            error, "is_rejection", False
-        )
-        if is_refusal or getattr(error, "errno", None) == errno.EDQUOT:
-            wishes = self._meant("rejected", path)
-            if wishes:
-                number = getattr(error, "errno", None)
-                reason = os.strerror(number) if number is not None else words_of(error)
-                event = self._event("rejected", path, reason=reason or "Permission denied")
-                self._spool.add(event, [self._place + path], [wish.name for wish in wishes])
+        is_rejection = getattr(error, "is_rejection", False)  # of a gate
+        is_refusal = is_rejection or isinstance(error, (SFTPForbidden, PermissionError))
+        if not is_refusal and getattr(error, "errno", None) != errno.EDQUOT:
+            return
+        wishes = self._meant("rejected", path)
+        if not wishes:
+            return
+        number = getattr(error, "errno", None)
+        reason = (os.strerror(number) if number is not None else words_of(error)) or "Permission denied"
+        if not is_rejection and not self._refusals.is_due(path, reason):
+            return
+        if not self._has_begun:
+            self._begin()
+        more = {"left_out": self._refusals.left_out} if self._refusals.left_out else {}
+        self._refusals.left_out = 0
+        event = self._event("rejected", path, reason=reason, **more)
+        self._spool.add(event, [self._place + path], [wish.name for wish in wishes])
 
     def _begin(self) -> None:
         self._has_begun = True

@@ -73,6 +73,12 @@ class State:
         is_part = NameRules(self._site.names).is_temporary
         return EventsLayer(below, self._ledger, wishes, self._who, self._place, is_part)
 
+    def refusals(self, storage: SFTPAbstractServerStorage) -> Callable[[bytes, BaseException], None] | None:
+        """What is told of the refusals of rules, in front of a storage that telling() has made; None:
+        nothing."""
+        is_told = isinstance(storage, EventsLayer) and storage.tells("rejected")
+        return storage.note_refusal if is_told else None
+
 
 def quotas_of(site: Site, who: Who) -> list[Quota]:
     """The quotas of somebody."""
