@@ -12,10 +12,10 @@ from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.pysftpexceptions import SFTPException, SFTPForbidden
 from pysftpserver.site import file, opening
-from pysftpserver.site.events import MOST_REFUSALS, SAME_AGAIN, Refusals
 from pysftpserver.site.guard import RulesLayer
 from pysftpserver.site.ledger import Ledger
 from pysftpserver.site.spool import Spool
+from pysftpserver.site.told import MOST_REFUSALS, SAME_AGAIN, Refusals
 from pysftpserver.site.who import Who
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.support.cases import InADirectory
@@ -45,7 +45,7 @@ class Refused(InADirectory):
 
     def session(self, on: str = "rejected", more: str = "") -> SFTPAbstractServerStorage:
         text = f'state = "{self.state}"\n{RULES}{EVENTS % on}{more}'
-        with mock.patch("pysftpserver.site.events.start_deliverer"):
+        with mock.patch("pysftpserver.site.starting.start_deliverer"):
             storage = opening.layered(
                 SFTPServerVirtualChroot(str(self.root)), file.parse(text, "s.toml"), Who("al")
             )
