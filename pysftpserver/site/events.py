@@ -8,6 +8,7 @@ may not enter: SQL, receivers' protocols.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
@@ -317,7 +318,9 @@ class EventsLayer(Layer):
         """The path of an open file, which others may have renamed. path: the one that it had."""
         if own is None or own.identity is None or self._is_in_place(path, own):
             return path
-        found = self.below.path_of(handle)
+        found = None
+        with contextlib.suppress(SFTPException, OSError):
+            found = self.below.path_of(handle)
         if found is None:
             return path
         parent, slash, name = found.rpartition(b"/")
