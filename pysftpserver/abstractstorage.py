@@ -241,6 +241,13 @@ class SFTPAbstractServerStorage:
         """
         return None
 
+    def path_of(self, handle: Any) -> bytes | None:
+        """The path at which an open file is now, without links in it; None: that is not known.
+
+        Optional: others may have renamed the file, or a directory on the way to it, since it was opened.
+        """
+        return None
+
     def checksum(self, path: bytes, algorithm: str) -> bytes | None:
         """A digest of all that is in the file that path leads to, if the storage has it; else None.
 

@@ -288,6 +288,10 @@ class SFTPServerMountedStorage(SFTPAbstractServerStorage):
             return None
         return source.storage.copy_range(source.object, off, size, target.object, target_off)
 
+    def path_of(self, handle: MountedFile) -> bytes | None:
+        inner = handle.storage.path_of(handle.object)
+        return None if inner is None else handle.mount.point.rstrip(b"/") + inner
+
     def close(self, handle: MountedFile) -> None:
         handle.storage.close(handle.object)
 

@@ -16,7 +16,7 @@ from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.host import accounts
 from pysftpserver.host.budget import Budget
-from pysftpserver.host.entries import Listing, Place
+from pysftpserver.host.entries import Listing, Place, path_of_descriptor
 from pysftpserver.pysftpexceptions import SFTPNotFound
 
 TYPE_CHECKING = False
@@ -161,6 +161,9 @@ class SFTPServerStorage(SFTPAbstractServerStorage):
 
     def fstat(self, handle: int) -> SFTPAttributes:
         return SFTPAttributes.from_stat(os.fstat(handle))
+
+    def path_of(self, handle: int) -> bytes | None:
+        return path_of_descriptor(handle)
 
     def setstat(self, path: bytes, attrs: SFTPAttributes) -> None:
         self._change(path, os.O_PATH, attrs)

@@ -18,7 +18,7 @@ from stat import S_ISLNK
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.host import accounts
 from pysftpserver.host.budget import Budget
-from pysftpserver.host.entries import Place
+from pysftpserver.host.entries import Place, path_of_descriptor
 from pysftpserver.host.linux import (
     AT_FDCWD,
     RESOLVE_IN_ROOT,
@@ -85,6 +85,13 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
             is_there = False
         if not is_there:
             raise SFTPFailure("The served directory was moved, replaced or unmounted; connect again")
+
+    def path_of(self, handle: int) -> bytes | None:
+        path, root = path_of_descriptor(handle), path_of_descriptor(self._root)
+        if path is None or root is None:
+            return None
+        root = root.rstrip(b"/") + b"/"
+        return b"/" + path.removeprefix(root) if path.startswith(root) else None
 
     # --- how a path becomes a file ------------------------------------------------------------------
 

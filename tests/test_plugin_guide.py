@@ -114,7 +114,16 @@ class Excerpts(unittest.TestCase):
         }
         missing = methods - vars(SFTPServerMemoryStorage).keys()
         of_all = set("abandon check_root copy_range fileno groupname promise_read promise_write".split())
-        of_all |= {"check_write", "checksum", "reads", "release", "spoil", "sync_directory", "territory"}
+        of_all |= {
+            "path_of",
+            "check_write",
+            "checksum",
+            "reads",
+            "release",
+            "spoil",
+            "sync_directory",
+            "territory",
+        }
         self.assertEqual(missing, of_all | {"userhome", "username"})
 
 

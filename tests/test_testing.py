@@ -351,7 +351,7 @@ class TheContractCanFail(unittest.TestCase):
         with_defaults = {"realpath", "userhome", "username", "groupname"}
         with_defaults |= {"fileno", "territory", "abandon", "spoil", "check_root", "sync_directory"}
         with_defaults |= {"promise_read", "promise_write", "copy_range", "checksum", "release"}
-        with_defaults |= {"reads", "check_write"}
+        with_defaults |= {"reads", "check_write", "path_of"}
         methods = {
             name
             for name, value in vars(abstractstorage.SFTPAbstractServerStorage).items()

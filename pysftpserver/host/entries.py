@@ -124,3 +124,15 @@ class Listing:
     def __del__(self) -> None:
         if hasattr(self, "_closed"):
             self.close()
+
+
+def path_of_descriptor(descriptor: int) -> bytes | None:
+    """The path at which an open file is now (proc(5), /proc/PID/fd); None: that is not known.
+
+    It ends with " (deleted)" if the name that was opened is gone.
+    """
+    try:
+        path = os.readlink(b"/proc/self/fd/%d" % descriptor)
+    except (OSError, TypeError):
+        return None
+    return path if path.startswith(b"/") else None

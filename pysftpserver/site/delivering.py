@@ -14,10 +14,10 @@ import threading
 import time
 
 from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
-from pysftpserver.pysftpexceptions import SFTPException, SFTPNotFound
-from pysftpserver.site.events import digest, timestamp
+from pysftpserver.pysftpexceptions import SFTPException, SFTPForbidden, SFTPNotFound
 from pysftpserver.site.receivers import Refused, raw
-from pysftpserver.site.spool import Spool
+from pysftpserver.site.spool import RECEIVERS, Spool
+from pysftpserver.site.told import digest, timestamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,6 +139,9 @@ class Deliverer:
                 self._spool.come_last(seq, {**event, "time": timestamp()})
                 continue
             try:
+                if RECEIVERS in event:
+                    self._settle_note(seq, session, event)
+                    continue
                 has_happened = self._has_happened(session, event)
                 if has_happened is None and not self._spool.has_later(seq):
                     has_happened = False
@@ -156,6 +159,26 @@ class Deliverer:
             else:
                 self._spool.finish(seq, None if has_happened else {**event, "certain": False})
         self._ledger.forget_sessions()
+
+    def _settle_note(self, seq: int, session: int, event: dict[str, Any]) -> None:
+        """Tell of a file that a session was writing to when it was killed, if it is there."""
+        found: dict[str, Any] | None = {}
+        try:
+            storage = self._open(self._ledger.who(session))
+        except Unavailable:
+            raise
+        except BadInput:
+            pass  # the door has opened the storage, and no site file names it
+        else:
+            try:
+                found = _as_found(storage, raw(event, "path"))
+            finally:
+                storage.release()
+        self._put_off.pop(seq, None)
+        if found is None and not self._spool.has_later(seq):
+            self._spool.forget(seq)
+        else:
+            self._spool.come_true(seq, {**event, **(found or {}), "time": timestamp(), "certain": False})
 
     def _has_happened(self, session: int, event: dict[str, Any]) -> bool | None:
         """Whether an intent was carried out; None: not that one could see, but others may have undone it."""
@@ -181,6 +204,16 @@ def _is_seen(storage: SFTPAbstractServerStorage, event: dict[str, Any]) -> bool 
         if event.get("sha256") and digest(storage, path) != event["sha256"]:
             return None
     return True
+
+
+def _as_found(storage: SFTPAbstractServerStorage, path: bytes) -> dict[str, Any] | None:
+    """Size and digest of a file, as far as they can be read; None: it is not there."""
+    if not _is_there(storage, path):
+        return None
+    try:
+        return {"size": storage.stat(path).size, "sha256": digest(storage, path)}
+    except (SFTPForbidden, PermissionError):
+        return {}
 
 
 def _is_there(storage: SFTPAbstractServerStorage, path: bytes) -> bool:

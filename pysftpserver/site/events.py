@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
-import sys
 import time
 from stat import S_ISDIR
 
@@ -21,6 +19,7 @@ from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure, SFTPForbid
 from pysftpserver.site.layer import Layer, _HandedOn
 from pysftpserver.site.patterns import text_of
 from pysftpserver.site.spool import Spool
+from pysftpserver.site.told import Refusals, Upload, Wish, digest, timestamp
 from pysftpserver.uploads.temporary import is_temporary
 
 TYPE_CHECKING = False
@@ -34,38 +33,10 @@ if TYPE_CHECKING:
     from pysftpserver.site.who import Who
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-OF_CLIENTS = ("SSH_", "LC_", "LANG")  # variables that sshd sets, or Debian's takes from clients
 PAUSE = 0.01  # seconds between two looks whether a receiver has an event
-PIECE = 1 << 20  # bytes read at once
 OF_UPLOADS = frozenset(("upload", "rejected"))  # what is told of a file that is written
 MOST_PARTS = 1000  # uploads under a temporary name that are remembered: memory
 NOT_CONFIRMED = "It is done, but a receiver that has to confirm it has not done so"
-
-
-class Wish:
-    """A receiver that wants events.
-
-    on: which. name: the receiver's. matches: whether it is about a path; None: about all. wait: for how many
-    seconds a client waits for it; None: it does not.
-    """
-
-    def __init__(
-        self, on: frozenset[str], name: str, matches: Callable[[bytes], bool] | None, wait: float | None
-    ) -> None:
-        self.on, self.name, self.matches, self.wait = on, name, matches, wait
-
-
-class Upload:
-    """A file that is open to be written. path: of it. position: where the bytes end that are in digest; None
-    there: they came in another order. is_changed: whether there is anything to tell."""
-
-    __slots__ = ("digest", "handle", "is_changed", "path", "position", "refusal")
-
-    def __init__(self, handle: Any, path: bytes, is_changed: bool, keeps_content: bool) -> None:
-        self.handle, self.path, self.is_changed = handle, path, is_changed
-        self.digest: Any = None if keeps_content else hashlib.sha256()
-        self.position = 0
-        self.refusal: BaseException | None = None
 
 
 class _AtFirst(_HandedOn):
@@ -99,6 +70,7 @@ class EventsLayer(Layer):
         self._is_part = is_part
         group = who.groups[0] if who.groups else None
         self._who = {"user": who.user, "group": group, "address": who.address, "session": who.session or None}
+        self._refusals = Refusals()
         self._has_begun = not wishes
         self._logout: int | None = None
         self._uploads: dict[int, Upload] = {}
@@ -108,6 +80,10 @@ class EventsLayer(Layer):
         ] = {}  # what was uploaded under temporary names
 
     # --- events -----------------------------------------------------------------------------------
+
+    def tells(self, kind: str) -> bool:
+        """Whether a receiver wants events of a kind."""
+        return any(kind in wish.on for wish in self._wishes)
 
     def _meant(self, kind: str, *paths: bytes) -> list[Wish]:
         return [
@@ -125,9 +101,9 @@ class EventsLayer(Layer):
             event.update(client_text(name, value) if isinstance(value, bytes) else {name: value})
         return event
 
-    def _intend(self, wishes: list[Wish], event: dict[str, Any], *paths: bytes) -> int:
+    def _intend(self, wishes: list[Wish], event: dict[str, Any], *paths: bytes, note: int = 0) -> int:
         names = [wish.name for wish in wishes]
-        return self._spool.intend(event, [self._place + path for path in paths], names)
+        return self._spool.intend(event, [self._place + path for path in paths], names, note)
 
     def _tell(self, kind: str, paths: tuple[bytes, ...], act: Callable[..., None], *arguments: Any) -> None:
         """Do what a client asks for, and tell of it."""
@@ -147,9 +123,11 @@ class EventsLayer(Layer):
         act: Callable[..., None],
         *arguments: Any,
         finds: Callable[[], dict[str, Any] | None] = lambda: None,
+        note: int = 0,
     ) -> None:
-        """The same for an event. finds: what is known of it only afterwards; None: nothing more."""
-        seq = self._intend(wishes, event, *paths)
+        """The same for an event. finds: what is known of it only afterwards; None: nothing more. note: what
+        it takes the place of, or 0."""
+        seq = self._intend(wishes, event, *paths, note=note)
         try:
             act(*arguments)
         except BaseException as error:
@@ -177,16 +155,23 @@ class EventsLayer(Layer):
 
     def note_refusal(self, path: bytes, error: BaseException) -> None:
         """Tell that something was refused, if the error says so."""
-        is_refusal = isinstance(error, (SFTPForbidden, PermissionError)) or getattr(
-            error, "is_rejection", False
-        )
-        if is_refusal or getattr(error, "errno", None) == errno.EDQUOT:
-            wishes = self._meant("rejected", path)
-            if wishes:
-                number = getattr(error, "errno", None)
-                reason = os.strerror(number) if number is not None else words_of(error)
-                event = self._event("rejected", path, reason=reason or "Permission denied")
-                self._spool.add(event, [self._place + path], [wish.name for wish in wishes])
+        is_rejection = getattr(error, "is_rejection", False)  # of a gate
+        is_refusal = is_rejection or isinstance(error, (SFTPForbidden, PermissionError))
+        if not is_refusal and getattr(error, "errno", None) != errno.EDQUOT:
+            return
+        wishes = self._meant("rejected", path)
+        if not wishes:
+            return
+        number = getattr(error, "errno", None)
+        reason = (os.strerror(number) if number is not None else words_of(error)) or "Permission denied"
+        if not is_rejection and not self._refusals.is_due(path, reason):
+            return
+        if not self._has_begun:
+            self._begin()
+        more = {"left_out": self._refusals.left_out} if self._refusals.left_out else {}
+        self._refusals.left_out = 0
+        event = self._event("rejected", path, reason=reason, **more)
+        self._spool.add(event, [self._place + path], [wish.name for wish in wishes])
 
     def _begin(self) -> None:
         self._has_begun = True
@@ -224,7 +209,11 @@ class EventsLayer(Layer):
             # Where nobody wants to know of it, it may be renamed to before it is closed.
             is_summed = bool(self._meant("upload", path)) or self._is_temporary(path)
             keeps_content = bool(flags & os.O_APPEND) or not is_summed
-            self._uploads[id(handle)] = Upload(handle, path, bool(flags & os.O_TRUNC), keeps_content)
+            upload = Upload(handle, path, False, keeps_content)
+            self._uploads[id(handle)] = upload
+            if flags & os.O_TRUNC:
+                self._begin_to_change(upload)
+                upload.is_changed = True
         if self._meant("download", path) and self._has_content(handle, flags):
             self._downloads[id(handle)] = handle, path
         return handle
@@ -244,6 +233,8 @@ class EventsLayer(Layer):
         upload = self._uploads.get(id(handle))
         if upload is None:
             return self.below.write(handle, off, chunk)
+        if upload.note is None:
+            self._begin_to_change(upload)
         try:
             answer = self.below.write(handle, off, chunk)  # type: ignore[func-returns-value]
         except BaseException as error:
@@ -253,8 +244,10 @@ class EventsLayer(Layer):
         return answer
 
     def promise_write(self, handle: Any, off: int, chunk: bytes | memoryview) -> Promise | None:
-        promise = super().promise_write(handle, off, chunk)
         upload = self._uploads.get(id(handle))
+        if upload is not None and upload.note is None:
+            self._begin_to_change(upload)
+        promise = super().promise_write(handle, off, chunk)
         if promise is not None and upload is not None:
             self._note(upload, off, chunk)
         return promise
@@ -270,6 +263,7 @@ class EventsLayer(Layer):
     def check_write(self, handle: Any, off: int, size: int) -> None:
         upload = self._uploads.get(id(handle))
         if upload is not None:
+            self._begin_to_change(upload)
             upload.is_changed, upload.digest = True, None
         self.below.check_write(handle, off, size)
 
@@ -278,14 +272,73 @@ class EventsLayer(Layer):
     def fsetstat(self, handle: Any, attrs: SFTPAttributes) -> None:
         upload = self._uploads.get(id(handle))
         if upload is not None and attrs.size is not None:
+            self._begin_to_change(upload)
             upload.is_changed, upload.digest = True, None
         self.below.fsetstat(handle, attrs)
 
+    def _begin_to_change(self, upload: Upload) -> None:
+        """Write down that a file is about to be changed under its own name, if it is, and somebody wants to
+        know: should the session be killed, nothing else would tell."""
+        if upload.note is None:
+            upload.note = 0
+            wishes = self._meant("upload", upload.path) if not self._is_temporary(upload.path) else []
+            if wishes and self._is_in_place(upload.path, self._attributes(upload.handle)):
+                self._write_note(upload, wishes)
+
+    def _write_note(self, upload: Upload, wishes: list[Wish]) -> None:
+        event = self._event("upload", upload.path, size=None, sha256=None, complete=False)
+        names = [wish.name for wish in wishes]
+        upload.note = self._spool.note(event, self._place + upload.path, names, upload.note or 0)
+
+    def _drop_note(self, upload: Upload) -> None:
+        if upload.note:
+            self._spool.forget(upload.note)
+        upload.note = 0
+
+    def _attributes(self, handle: Any) -> SFTPAttributes | None:
+        try:
+            return self.below.fstat(handle)
+        except (SFTPException, OSError):
+            return None
+
+    def _is_in_place(self, path: bytes, own: SFTPAttributes | None) -> bool:
+        """Whether an open file with these attributes is the one at a path: clients see what is written to it.
+
+        Where storages have no inode numbers, one of the same size is taken for it.
+        """
+        try:
+            there = self.below.stat(path)
+        except (SFTPException, OSError):
+            return False
+        if own is None or own.identity is None:
+            return own is not None and there.size == own.size
+        return there.identity == own.identity
+
+    def _now(self, handle: Any, path: bytes, own: SFTPAttributes | None) -> bytes:
+        """The path of an open file, which others may have renamed. path: the one that it had."""
+        if own is None or own.identity is None or self._is_in_place(path, own):
+            return path
+        found = None
+        with contextlib.suppress(SFTPException, OSError):
+            found = self.below.path_of(handle)
+        if found is None:
+            return path
+        parent, slash, name = found.rpartition(b"/")
+        if is_temporary(name):  # it gets its name when it is closed
+            return parent + slash + path.rpartition(b"/")[2]
+        return found if self._is_in_place(found, own) else path
+
     def abandon(self, handle: Any) -> None:
         upload = self._uploads.pop(id(handle), None)
+        if upload is None:
+            self._close(handle, self.below.abandon)
+            return
+        own = self._attributes(handle)
+        upload.path = self._now(handle, upload.path, own)
         self._close(handle, self.below.abandon)
-        if upload is not None and upload.refusal is not None:
+        if upload.refusal is not None:
             self.note_refusal(upload.path, upload.refusal)
+        self._tell_incomplete(upload, own)
 
     def close(self, handle: Any) -> None:
         upload = self._uploads.pop(id(handle), None)
@@ -297,34 +350,66 @@ class EventsLayer(Layer):
     def _close(self, handle: Any, close: Callable[[Any], None]) -> tuple[int, list[Wish]]:
         """Close a file, and tell of it if it was open to be read: of what, and whom."""
         _, path = self._downloads.pop(id(handle), (None, b""))
-        wishes = self._meant("download", path) if path else []
-        size = self.below.fstat(handle).size if wishes else None
+        if not path:
+            close(handle)
+            return 0, []
+        own = self._attributes(handle)
+        path = self._now(handle, path, own)
+        wishes = self._meant("download", path)
         close(handle)
         if not wishes:
             return 0, []
-        event = self._event("download", path, size=size)
+        event = self._event("download", path, size=None if own is None else own.size)
         return self._spool.add(event, [self._place + path], [wish.name for wish in wishes]), wishes
 
     def _close_upload(self, handle: Any, upload: Upload) -> None:
-        path = upload.path
-        size = self.below.fstat(handle).size
+        own = self.below.fstat(handle)
+        size = own.size
+        path = upload.path = self._now(handle, upload.path, own)
         is_upload = upload.is_changed or not size
         total = upload.digest.hexdigest() if upload.digest is not None and upload.position == size else None
         wishes = self._meant("upload", path) if is_upload and not self._is_temporary(path) else []
-        if wishes and upload.refusal is None:
-            event = self._event("upload", path, size=size, sha256=total)
-            more = (lambda: None) if total is not None else lambda: {"sha256": self._digest(path)}
-            self._carry_out(wishes, event, (path,), self.below.close, handle, finds=more)
-            return
         try:
+            if wishes and upload.refusal is None:
+                event = self._event("upload", path, size=size, sha256=total)
+                more = (lambda: None) if total is not None else lambda: {"sha256": self._digest(path)}
+                note = upload.note or 0
+                act = self.below.close
+                self._carry_out(wishes, event, (path,), act, handle, finds=more, note=note)
+                return
             self.below.close(handle)
         except BaseException as error:
-            self.note_refusal(path, upload.refusal or error)
+            if not wishes or upload.refusal is not None:
+                self.note_refusal(path, upload.refusal or error)
+            self._tell_incomplete(upload, own)
             raise
         if upload.refusal is not None:
             self.note_refusal(path, upload.refusal)
-        elif is_upload and self._is_temporary(path) and len(self._parts) < MOST_PARTS:
+            self._tell_incomplete(upload, own)
+            return
+        self._drop_note(upload)
+        if is_upload and self._is_temporary(path) and len(self._parts) < MOST_PARTS:
             self._parts[path] = size, total
+
+    def _tell_incomplete(self, upload: Upload, own: SFTPAttributes | None) -> None:
+        """Tell of a file that was closed without the client's saying that all of it is there, if it is seen.
+
+        own: its attributes when it was closed.
+        """
+        path = upload.path
+        is_upload = upload.is_changed or own is not None and not own.size
+        wishes = self._meant("upload", path) if is_upload and not self._is_temporary(path) else []
+        if not wishes or own is None or not self._is_in_place(path, own):
+            self._drop_note(upload)
+            return
+        # Not read again: a session that ends must not wait for that.
+        is_whole = upload.digest is not None and upload.position == own.size
+        event = self._event("upload", path, size=own.size, complete=False)
+        event["sha256"] = upload.digest.hexdigest() if is_whole else None
+        if own.identity is None:
+            event["certain"] = False
+        receivers = [wish.name for wish in wishes]
+        self._spool.add(event, [self._place + path], receivers, note=upload.note or 0)
 
     def _digest(self, path: bytes) -> str | None:
         try:
@@ -340,7 +425,8 @@ class EventsLayer(Layer):
             self._tell_upload(old, new, self.below.rename, *how)
             self._parts.pop(old, None)
             for upload in self._uploads.values():
-                upload.is_changed = upload.is_changed and upload.path != old  # what it has is told of
+                if upload.path == old:  # what it has is told of
+                    upload.is_changed, upload.note = False, None
         else:
             self._tell("rename", (old, new), self.below.rename, *how)
         self._follow(old, new)
@@ -375,7 +461,12 @@ class EventsLayer(Layer):
             return new + path[len(old) :] if path == old or path.startswith(old + b"/") else path
 
         for upload in self._uploads.values():
-            upload.path = moved(upload.path)
+            path = moved(upload.path)
+            if path != upload.path:
+                upload.path = path
+                wishes = self._meant("upload", path) if upload.note and not self._is_temporary(path) else []
+                if wishes:
+                    self._write_note(upload, wishes)
         if self._downloads:
             self._downloads = {key: (one, moved(path)) for key, (one, path) in self._downloads.items()}
         if self._parts:
@@ -399,48 +490,3 @@ class EventsLayer(Layer):
 
     def rmdir(self, path: bytes) -> None:
         self._tell("rmdir", (path,), self.below.rmdir, path)
-
-
-def timestamp() -> str:
-    """The time for an event: UTC, with milliseconds."""
-    moment = time.time()
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
-    return f"{stamp}.{int(moment % 1 * 1000):03d}Z"
-
-
-def digest(storage: SFTPAbstractServerStorage, path: bytes) -> str:
-    """The SHA-256 of a file, in hexadecimal. Raises what the storage does."""
-    total = hashlib.sha256()
-    handle = storage.open(path, os.O_RDONLY, 0)
-    try:
-        offset = 0
-        while data := storage.read(handle, offset, PIECE):
-            total.update(data)
-            offset += len(data)
-    finally:
-        storage.close(handle)
-    return total.hexdigest()
-
-
-def start_deliverer(ledger: Ledger, site_file: str, module: str) -> None:
-    """Start a process that delivers the site's events until nothing is left to do, unless one is running.
-
-    It is made before a sandbox is entered, and is nobody's child. module: of the command that does it. The
-    session has to be open: a deliverer that stops looks for sessions after it has given up its place.
-    """
-    if ledger.has_deliverer():
-        return
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    code = (
-        f"import os, sys; os.fork() and os._exit(0); sys.path.insert(0, {root!r}); "
-        f"from {module} import deliver_for_sessions; deliver_for_sessions({os.path.abspath(site_file)!r})"
-    )
-    nowhere = [(os.POSIX_SPAWN_OPEN, number, "/dev/null", os.O_RDWR, 0) for number in range(3)]
-    # It goes on for sessions of others: without what sshd has from this one's client.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(OF_CLIENTS)}
-    environment["LC_ALL"] = "C.UTF-8"
-    # -P: the directory where a session starts may be one that clients can write to.
-    command = [sys.executable, "-P", "-c", code]
-    with contextlib.suppress(OSError):  # then events wait for the next session, or for the service
-        process = os.posix_spawn(sys.executable, command, environment, file_actions=nowhere, setsid=True)
-        os.waitpid(process, 0)

@@ -56,6 +56,8 @@ class Verdict:
 class Rejected(SFTPForbidden):
     """A file was not let in. verdict: why. path: the name that it would have had."""
 
+    is_rejection = True  # for events: each is told of
+
     def __init__(self, verdict: Verdict, path: bytes) -> None:
         super().__init__(f"Not accepted: {verdict.words or 'no reason was given'}")
         self.verdict, self.path = verdict, path

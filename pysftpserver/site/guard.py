@@ -34,7 +34,7 @@ from pysftpserver.uploads import temporary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage, StatVFS
@@ -62,11 +62,20 @@ class Opened:
 
 
 class RulesLayer(Layer):
-    """A storage of which one session has what its rules allow. below: the storage, and what is before it."""
+    """A storage of which one session has what its rules allow. below: the storage, and what is before it.
 
-    def __init__(self, below: SFTPAbstractServerStorage, rules: Rules, names: NameRules) -> None:
+    tell: is told what is refused, with the canonical path; None: nothing is.
+    """
+
+    def __init__(
+        self,
+        below: SFTPAbstractServerStorage,
+        rules: Rules,
+        names: NameRules,
+        tell: Callable[[bytes, BaseException], object] | None = None,
+    ) -> None:
         super().__init__(below)
-        self._rules, self._names = rules, names
+        self._rules, self._names, self._tell = rules, names, tell
         refuse_links = getattr(below, "refuse_links", None)
         self._refuses_links = refuse_links is not None
         if refuse_links is not None:
@@ -205,7 +214,7 @@ class RulesLayer(Layer):
                 decision = self._decided(path)
             for action in actions:
                 if action not in decision.allowed:
-                    raise refused(action)
+                    raise self._refused(path, action)
             try:
                 return getattr(self.below, method)(path, *arguments)
             except OSError as error:
@@ -215,7 +224,7 @@ class RulesLayer(Layer):
             allowed = self._decided(where).allowed
             for action in actions:
                 if action not in allowed:
-                    raise refused(action)
+                    raise self._refused(where, action)
             try:
                 return getattr(self.below, method)(where + tail, *arguments)
             except OSError as error:
@@ -232,10 +241,25 @@ class RulesLayer(Layer):
 
     def _check_name(self, path: bytes) -> None:
         """Raises SFTPForbidden for a path whose last name nothing new may have."""
+        error = self._wrong_name(path)
+        if error is not None:
+            raise self._told(path, error)
+
+    def _wrong_name(self, path: bytes) -> SFTPForbidden | None:
+        """The error for a path whose last name nothing new may have; None for other names."""
         name = text_of(path.rstrip(b"/").rpartition(b"/")[2])
         pattern = self._names.refusal(name)
-        if pattern is not None:
-            raise SFTPForbidden(f"Names such as {pattern} are not allowed here")
+        return None if pattern is None else SFTPForbidden(f"Names such as {pattern} are not allowed here")
+
+    def _refused(self, where: bytes, action: str) -> SFTPForbidden:
+        """The answer to what a rule does not allow."""
+        return self._told(where, refused(action))
+
+    def _told(self, where: bytes, error: SFTPForbidden) -> SFTPForbidden:
+        """The same error, when receivers of events have been told."""
+        if self._tell is not None:
+            self._tell(where, error)
+        return error
 
     # --- names and attributes -----------------------------------------------------------------------
 
@@ -282,7 +306,7 @@ class RulesLayer(Layer):
     def checksum(self, path: bytes, algorithm: str) -> bytes | None:
         for where, tail in self._places(path, True):
             if "download" not in self._decided(where).allowed:
-                raise refused("download")
+                raise self._refused(where, "download")
             try:
                 return known_checksum(self.below, where + tail, algorithm)
             except OSError as error:
@@ -301,7 +325,7 @@ class RulesLayer(Layer):
     def opendir(self, path: bytes) -> Iterator[Entry]:
         for where, tail in self._places(path, True):
             if "list" not in self._decided(where).allowed:
-                raise refused("list")
+                raise self._refused(where, "list")
             try:
                 entries = self.below.opendir(where + tail)
             except OSError as error:
@@ -360,7 +384,7 @@ class RulesLayer(Layer):
         """A handle, and what else may be done through it. A file that is there counts as that when it is
         opened."""
         if flags & os.O_ACCMODE != os.O_WRONLY and "download" not in allowed:
-            raise refused("download")
+            raise self._refused(where, "download")
         path = where + tail
         on_old = ""  # what it does to a file that is there
         if flags & os.O_TRUNC or flags & WRITES:
@@ -373,24 +397,19 @@ class RulesLayer(Layer):
             of_old |= {"setstat"}  # a part of writing the file anew, as in `put -p`
         if not flags & os.O_CREAT:
             if not may_open_old:
-                raise refused(on_old)
+                raise self._refused(where, on_old)
             return self.below.open(path, flags, mode), of_old
-        refusal: Exception | None = None if "upload" in allowed else refused("upload")
-        if refusal is None:
-            try:
-                self._check_name(where)
-            except SFTPForbidden as error:
-                refusal = error
+        refusal = self._wrong_name(where) if "upload" in allowed else refused("upload")
         if refusal is None and may_open_old:
             return self.below.open(path, flags, mode), of_old
         if refusal is None:
             return self._made(path, flags, mode, on_old), frozenset({"overwrite", "setstat"})
         if not may_open_old or flags & os.O_EXCL:
-            raise refusal
+            raise self._told(where, refusal)
         try:
             return self.below.open(path, flags & ~os.O_CREAT, mode), of_old
         except (FileNotFoundError, SFTPNotFound):
-            raise refusal from None
+            raise self._told(where, refusal) from None
 
     def _made(self, path: bytes, flags: int, mode: int, on_old: str) -> Any:
         """A handle of a new file. Raises SFTPForbidden if one is there."""
@@ -404,7 +423,7 @@ class RulesLayer(Layer):
                 raise
             if S_ISLNK(there):
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
-            raise refused(on_old) from None
+            raise self._refused(path, on_old) from None
 
     def close(self, handle: Any) -> None:
         self._opened.pop(_key(handle), None)
@@ -439,7 +458,7 @@ class RulesLayer(Layer):
                 if getattr(error, "errno", 0) == errno.ELOOP:
                     continue
                 if is_free and status_of(error)[0] == SSH2_FX_FAILURE and self._mode(target) is not None:
-                    raise refused("overwrite") from None
+                    raise self._refused(target, "overwrite") from None
                 raise
 
     def _pairs(self, old: bytes, new: bytes) -> Iterator[tuple[tuple[bytes, bytes], tuple[bytes, bytes]]]:
@@ -459,23 +478,27 @@ class RulesLayer(Layer):
             )
         both = before.allowed & after.allowed
         if "rename" not in both and not (is_upload and "upload" in both):
-            raise refused("rename")
+            raise self._refused(source if "rename" not in before.allowed else target, "rename")
         if not is_upload and "download" in after.allowed - before.allowed:
-            raise SFTPForbidden("Not allowed: what cannot be read here could be read there")
+            error = SFTPForbidden("Not allowed: what cannot be read here could be read there")
+            raise self._told(source, error)
         self._check_name(target)
         if self._rules.rules and source != target:
             rule = self._rules.that_keeps(source, target)
             if rule is not None and S_ISDIR(self._mode(source) or 0):
-                raise SFTPForbidden("Not allowed: there are rules for what is in this directory")
+                error = SFTPForbidden("Not allowed: there are rules for what is in this directory")
+                raise self._told(source, error)
         return replace and "overwrite" not in after.allowed
 
     def link(self, old: bytes, new: bytes) -> None:
         for (source, tail), (target, new_tail) in self._pairs(old, new):
             before, after = self._decided(source), self._decided(target)
-            if "link" not in before.allowed or "link" not in after.allowed:
-                raise refused("link")
+            for place, decision in ((source, before), (target, after)):
+                if "link" not in decision.allowed:
+                    raise self._refused(place, "link")
             if (after.allowed - before.allowed).intersection(OF_FILES):
-                raise SFTPForbidden("Not allowed: the new name would allow more than the old one")
+                error = SFTPForbidden("Not allowed: the new name would allow more than the old one")
+                raise self._told(source, error)
             self._check_name(target)
             try:
                 self.below.link(source + tail, target + new_tail)

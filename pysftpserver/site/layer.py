@@ -115,6 +115,7 @@ class Layer(SFTPAbstractServerStorage):
     write = _handed_on()
     check_write = _handed_on()
     copy_range = _handed_on()
+    path_of = _handed_on()
     close = _handed_on()
     abandon = _handed_on()
     spoil = _handed_on()

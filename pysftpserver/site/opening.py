@@ -79,7 +79,7 @@ def layered(storage: SFTPAbstractServerStorage, site: Site, who: Who) -> SFTPAbs
     Raises BadInput, Unavailable.
     """
     if any((site.rules, site.hidden, site.names, site.gates, site.quotas, site.events)):
-        state = None
+        state = tell = None
         if site.quotas or site.events:
             from pysftpserver.site.state import State
 
@@ -101,5 +101,6 @@ def layered(storage: SFTPAbstractServerStorage, site: Site, who: Who) -> SFTPAbs
             storage = GatesLayer(storage, gates, names) if gates.gates else storage
         if state is not None:
             storage = state.telling(storage)
-        storage = RulesLayer(storage, Rules(site, who), names)
+            tell = state.refusals(storage)
+        storage = RulesLayer(storage, Rules(site, who), names, tell)
     return storage

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 3600.0  # seconds between two tries; each pause is twice the one before
 GIVE_UP = 24 * 3600.0  # seconds since the first try, after which a delivery is dead
+RECEIVERS = "receivers"  # of a note: those that are told if it has come true
 AT_ONCE = 100  # deliveries that are looked up together
 
 DUE = """
@@ -50,24 +51,45 @@ class Spool:
 
     # --- sessions ---------------------------------------------------------------------------------
 
-    def intend(self, event: dict[str, Any], paths: Iterable[bytes], receivers: Sequence[str]) -> int:
+    def intend(
+        self, event: dict[str, Any], paths: Iterable[bytes], receivers: Sequence[str], note: int = 0
+    ) -> int:
         """Write down what is about to happen, safe from a loss of power; return its number.
 
-        event: what receivers will get, without the number. paths: what it has to be in order with.
+        event: what receivers will get, without the number. paths: what it has to be in order with. note: the
+        number of a note in the place of which this comes, or 0.
         """
-        return self._add(event, paths, receivers, is_ready=False)
+        return self._add(event, paths, receivers, is_ready=False, note=note)
 
-    def add(self, event: dict[str, Any], paths: Iterable[bytes], receivers: Sequence[str]) -> int:
+    def add(
+        self, event: dict[str, Any], paths: Iterable[bytes], receivers: Sequence[str], note: int = 0
+    ) -> int:
         """Write down what has happened; return its number."""
-        number = self._add(event, paths, receivers, is_ready=True)
+        number = self._add(event, paths, receivers, is_ready=True, note=note)
         self._ledger.wake()
         return number
 
+    def note(self, event: dict[str, Any], path: bytes, receivers: Sequence[str], note: int = 0) -> int:
+        """Write down what a session is at, for the case that it is killed; return its number.
+
+        It holds back no event, and is not safe from a loss of power.
+        """
+        content = {**event, RECEIVERS: list(receivers)}
+        return self._add(content, [path], (), is_ready=False, note=note, durable=False)
+
     def _add(
-        self, event: dict[str, Any], paths: Iterable[bytes], receivers: Sequence[str], is_ready: bool
+        self,
+        event: dict[str, Any],
+        paths: Iterable[bytes],
+        receivers: Sequence[str],
+        is_ready: bool,
+        note: int,
+        durable: bool = True,
     ) -> int:
         content = json.dumps(event)
-        with self._ledger.changing(durable=True) as database:
+        with self._ledger.changing(durable=durable) as database:
+            if note:
+                _drop(database, note)
             cursor = database.execute(
                 "INSERT INTO event (session, is_ready, content) VALUES (?, ?, ?)",
                 (self._ledger.session, is_ready, content),
@@ -97,8 +119,7 @@ class Spool:
     def forget(self, seq: int) -> None:
         """It has not happened."""
         with self._ledger.changing() as database:
-            for table in ("delivery", "event_path", "event"):
-                database.execute(f"DELETE FROM {table} WHERE seq = ?", (seq,))
+            _drop(database, seq)
         self._ledger.wake()  # others may have waited for it
 
     def is_delivered(self, seq: int, receivers: Iterable[str]) -> bool:
@@ -122,6 +143,11 @@ class Spool:
             for seq, session, content in rows
             if not self._ledger.is_running(session)
         ]
+
+    def come_true(self, seq: int, event: dict[str, Any]) -> None:
+        """What a note is about has happened. event: what is known of it, with what the note has."""
+        paths = [path for (path,) in self._ledger.ask("SELECT path FROM event_path WHERE seq = ?", seq)]
+        self.add(event, paths, event.pop(RECEIVERS), note=seq)
 
     def has_later(self, seq: int) -> bool:
         """Whether later events are about the same paths: others may have undone what this one tells of."""
@@ -205,8 +231,12 @@ class Spool:
         return cursor.rowcount
 
 
+def _drop(database: Any, seq: int) -> None:
+    for table in ("delivery", "event_path", "event"):
+        database.execute(f"DELETE FROM {table} WHERE seq = ?", (seq,))
+
+
 def _drop_finished(database: Any, seq: int) -> None:
     """Drop an event that every receiver has."""
     if database.execute("SELECT 1 FROM delivery WHERE seq = ? LIMIT 1", (seq,)).fetchone() is None:
-        for table in ("event_path", "event"):
-            database.execute(f"DELETE FROM {table} WHERE seq = ?", (seq,))
+        _drop(database, seq)

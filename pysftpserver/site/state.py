@@ -6,13 +6,14 @@ What may not enter: what these layers do.
 from __future__ import annotations
 
 from pysftpserver.failures import BadInput
-from pysftpserver.site import events, receivers
+from pysftpserver.site import receivers, starting
 from pysftpserver.site.accounts import Quota
-from pysftpserver.site.events import EventsLayer, Wish
+from pysftpserver.site.events import EventsLayer
 from pysftpserver.site.ledger import Ledger
 from pysftpserver.site.patterns import Patterns
 from pysftpserver.site.quota import QuotaLayer
 from pysftpserver.site.rules import NameRules
+from pysftpserver.site.told import Wish
 from pysftpserver.site.who import is_meant
 
 TYPE_CHECKING = False
@@ -69,9 +70,16 @@ class State:
         ]
         if not wishes:
             return below
-        events.start_deliverer(self._ledger, self._site.file, DELIVERS)
+        starting.start_deliverer(self._ledger, self._site.file, DELIVERS)
         is_part = NameRules(self._site.names).is_temporary
         return EventsLayer(below, self._ledger, wishes, self._who, self._place, is_part)
+
+    def refusals(self, storage: SFTPAbstractServerStorage) -> Callable[[bytes, BaseException], None] | None:
+        """What is told of the refusals of rules, in front of a storage that telling() has made; None:
+        nothing."""
+        if isinstance(storage, EventsLayer) and storage.tells("rejected"):
+            return storage.note_refusal
+        return None
 
 
 def quotas_of(site: Site, who: Who) -> list[Quota]:

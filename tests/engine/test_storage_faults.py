@@ -119,7 +119,7 @@ class StoragesThatFail(unittest.TestCase):
         own = {name for name in vars(SFTPAbstractServerStorage) if not name.startswith("_")}
         own -= {"home", "lacks", "window", "promise_read", "promise_write", "copy_range"}
         own -= {"uses_network", "territory", "reads", "abandon", "release", "spoil", "check_root"}
-        own -= {"sync_directory", "check_write"}
+        own -= {"sync_directory", "check_write", "path_of"}
         # No request leads to these.
         self.assertEqual(own, set(METHODS))
         self.assertEqual(own, set(sftp.WAYS))

@@ -7,9 +7,10 @@ import unittest
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.site.accounts import Quota
-from pysftpserver.site.events import EventsLayer, Wish
+from pysftpserver.site.events import EventsLayer
 from pysftpserver.site.ledger import Ledger
 from pysftpserver.site.quota import QuotaLayer
+from pysftpserver.site.told import Wish
 from pysftpserver.site.who import Who
 from pysftpserver.testing import StorageContract
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot

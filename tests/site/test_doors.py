@@ -51,9 +51,10 @@ class SKSync(ProcessCase):
         found = {path.name: path.read_bytes() for path in self.share.iterdir() if path.is_file()}
         self.assertEqual(found, {"a": b"a" * 1000, "old": b"the old content", "secret": b"hidden"})
         server.stop()
-        until(lambda: len(receiver.got) >= 2)
-        kinds = sorted((event["event"], event.get("size")) for event in receiver.got)
-        self.assertEqual(kinds, [("rejected", None), ("upload", 1000)])
+        until(lambda: len(receiver.got) >= 3)
+        told = sorted((event["event"], event.get("reason", event.get("size"))) for event in receiver.got)
+        reasons = ("Disk quota exceeded", "Not allowed here: overwrite")
+        self.assertEqual(told, [*(("rejected", reason) for reason in reasons), ("upload", 1000)])
 
 
 class Remo(RemoServed):
@@ -82,8 +83,10 @@ class Remo(RemoServed):
         self.assertEqual({entry.name for entry in self.remote.list("/share")}, {"a", "old"})
         files = {path.name: path.read_bytes() for path in (self.place / "files/share").iterdir()}
         self.assertEqual(files, {"a": b"new", "old": b"old", "secret": b"old"})
-        until(lambda: len(self.receiver.got) >= 2)
-        self.assertEqual([event["event"] for event in self.receiver.got], ["upload", "rejected"])
+        until(lambda: len(self.receiver.got) >= 4)
+        told = [event.get("reason", event["event"]) for event in self.receiver.got]
+        actions = [f"Not allowed here: {action}" for action in ("overwrite", "download")]
+        self.assertEqual(sorted(told), ["Disk quota exceeded", *sorted(actions), "upload"])
 
 
 class RemoOnTheHost(RemoServed):

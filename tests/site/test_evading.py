@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pysftpserver.site.events import EventsLayer, Wish
+from pysftpserver.site.events import EventsLayer
 from pysftpserver.site.ledger import Ledger
+from pysftpserver.site.told import Wish
 from pysftpserver.site.who import Who
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.site.receiving import deliverers

@@ -12,9 +12,10 @@ from typing import Any
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure
-from pysftpserver.site.events import EventsLayer, Wish
+from pysftpserver.site.events import EventsLayer
 from pysftpserver.site.ledger import Ledger
 from pysftpserver.site.spool import Spool
+from pysftpserver.site.told import Wish
 from pysftpserver.site.who import Who
 from pysftpserver.uploads.atomic import SFTPAtomicVirtualChroot
 from pysftpserver.uploads.files import open_temporary
