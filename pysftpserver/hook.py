@@ -31,9 +31,15 @@ class SFTPEvent:
     sha256: of what was stored or fetched, if a hook wants digests; sha256_missing: why there is none.
     """
 
-    __slots__ = tuple(
-        "arguments message name path read seconds sha256 sha256_missing size status target written".split()
-    )
+    # What is not set yet is here, because an event is made for each request that a hook hears of.
+    status = 0
+    message = b""
+    size = 0
+    seconds = 0.0
+    read: int | None = None
+    written: int | None = None
+    sha256: str | None = None
+    sha256_missing = ""
 
     def __init__(
         self, name: str, arguments: dict[str, Any], path: bytes | None, target: bytes | None = None
@@ -42,14 +48,6 @@ class SFTPEvent:
         self.arguments = arguments
         self.path = path
         self.target = target
-        self.status = 0
-        self.message = b""
-        self.size = 0
-        self.seconds = 0.0
-        self.read: int | None = None
-        self.written: int | None = None
-        self.sha256: str | None = None
-        self.sha256_missing = ""
 
     def __repr__(self) -> str:
         return f"SFTPEvent({self.name!r}, path={self.path!r}, status={self.status}, size={self.size})"
@@ -96,6 +94,10 @@ class SFTPHook:
         """A request was served, refused or failed; its reply is on its way."""
         self._call("after_", event)
 
+    def replying(self) -> None:
+        """What was served so far is about to be answered: replies leave together where requests come so.
+        After SFTPSessionEnd, no reply leaves that was not on its way before."""
+
     def rejected(self, event: SFTPEvent) -> None:
         """A request could not be served, because it is unknown ("unknown" is its name then), malformed or
         over a limit, or because what came is no SFTP. There was no before() for it, and there is no
@@ -136,6 +138,9 @@ class SFTPHooks(SFTPHook):
 
     def after(self, event: SFTPEvent) -> None:
         _call_all([hook.after for hook in self._that_hear(event.name)], event)
+
+    def replying(self) -> None:
+        _call_all([hook.replying for hook in self.hooks])
 
     def rejected(self, event: SFTPEvent) -> None:
         _call_all([hook.rejected for hook in self.hooks], event)

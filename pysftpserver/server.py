@@ -109,8 +109,6 @@ class SFTPServer(Session):
         self._input = b""
         self._closed = False
         if hook is not None:
-            import pysftpserver.hook  # noqa: F401 -- for _event(), which a sandbox would keep from importing it
-
             hook.started()
 
     @property
@@ -121,10 +119,15 @@ class SFTPServer(Session):
     @hook.setter
     def hook(self, hook: SFTPHook | None) -> None:
         self._hook = hook
-        if hook is not None and hook.wants_digests:
-            from pysftpserver.engine.receipts import Digest
+        if hook is not None:
+            # Imported before a sandbox would keep it from being, and by sessions with a hook only.
+            from pysftpserver.hook import SFTPEvent
 
-            self.handles.new_digest = Digest
+            self._new_event = SFTPEvent
+            if hook.wants_digests:
+                from pysftpserver.engine.receipts import Digest
+
+                self.handles.new_digest = Digest
         rows = (*REQUESTS.values(), *EXTENDED_REQUESTS.values())
         heard = () if hook is None else (row.name for row in rows if hook.hears(row.name))
         self._heard = frozenset(heard)
@@ -193,6 +196,8 @@ class SFTPServer(Session):
                 break
             self.position = start = stop
             self._serve(buffer, body, stop)
+        if self._hook is not None:
+            self._tell_replying(self._hook)
         if self.ended is not None:
             self.position = end
         return self.position
@@ -259,13 +264,15 @@ class SFTPServer(Session):
     def _serve_watched(self, request: Request, request_id: int, arguments: tuple[Any, ...]) -> None:
         """Serve a request that the log, the allow and deny lists, or the hook must see first."""
         hook = self._hook
-        if hook is None or request.name not in self._heard:
+        name = request.name
+        if hook is None or name not in self._heard:
             self._check(request)
             self._log_request(request, request_id, arguments)
             request.handler(self, request_id, *arguments)
             return
-        named = dict(zip(request.fields, arguments, strict=True))
-        event = _event(request.name, named)
+        fields = request.fields
+        named = {fields[0]: arguments[0]} if len(fields) == 1 else dict(zip(fields, arguments, strict=True))
+        event = self._event(name, named)
         read = 0
         if "handle" in named:
             event.path = self.handles.path_of(named["handle"])
@@ -275,12 +282,14 @@ class SFTPServer(Session):
         began = time.perf_counter()
         try:
             hook.before(event)
-            self._check(request)
-            self._log_request(request, request_id, arguments)
-            if request.name == "close":
+            if name in self._refused:
+                self._check(request)
+            if request.level <= self.log.level:
+                self._log_request(request, request_id, arguments)
+            if name == "close":
                 self._close_watched(event, request_id, *arguments)
-            else:
-                event.size = request.handler(self, request_id, *arguments) or 0
+            elif size := request.handler(self, request_id, *arguments):
+                event.size = size
         except BaseException as error:
             event.status, event.message = status_of(error)
             if "handle" in named:  # copy-data may have come a part of the way
@@ -338,7 +347,7 @@ class SFTPServer(Session):
 
     def _may_begin(self, hook: SFTPHook, version: int) -> bool:
         """Ask the hook about INIT, and tell it what became of that; whether the session goes on."""
-        event = _event("init", {"version": version})
+        event = self._event("init", {"version": version})
         try:
             hook.before(event)
         except KeyboardInterrupt:
@@ -370,6 +379,20 @@ class SFTPServer(Session):
             self.log.write(VERBOSE, refusal)
             raise SFTPForbidden
 
+    def _event(self, name: str, arguments: dict[str, Any]) -> SFTPEvent:
+        """What the hook is told of a request."""
+        return self._new_event(name, arguments, arguments.get("path"), arguments.get("target"))
+
+    def _tell_replying(self, hook: SFTPHook) -> None:
+        """Tell the hook that replies are about to leave, which they do not if it ends the session."""
+        try:
+            hook.replying()
+        except SFTPSessionEnd as error:
+            self.end(str(error))
+            self.output.clear()
+        except Exception as error:
+            self.log.fault(error)
+
     def _tell(self, method: Callable[[SFTPEvent], None], event: SFTPEvent) -> None:
         """Tell the hook what happened; only SFTPSessionEnd changes anything by now."""
         try:
@@ -384,7 +407,7 @@ class SFTPServer(Session):
     def _tell_rejected(self, name: str, error: BaseException) -> None:
         """Tell the hook of a request that is not served."""
         if self.hook is not None:
-            event = _event(name, {})
+            event = self._event(name, {})
             event.status, event.message = status_of(error)
             self._tell(self.hook.rejected, event)
 
@@ -416,18 +439,11 @@ class SFTPServer(Session):
         """What the hook is told of files that the client has not closed."""
         for file in self.handles.opened.values():
             if type(file) is FileHandle:
-                event = _event("abandoned", {"path": file.path})
+                event = self._event("abandoned", {"path": file.path})
                 receipt = self._tell_moved(event, file)
                 if receipt is not None and receipt.is_open:
                     event.sha256_missing = "not closed, and not written in order"
                 yield event
-
-
-def _event(name: str, arguments: dict[str, Any]) -> SFTPEvent:
-    """What a hook is told of a request. Sessions without a hook do not import its module."""
-    from pysftpserver.hook import SFTPEvent
-
-    return SFTPEvent(name, arguments, arguments.get("path"), arguments.get("target"))
 
 
 def _refusals(read_only: bool, allow: Collection[str] | None, deny: Collection[str]) -> dict[str, str]:

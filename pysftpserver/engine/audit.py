@@ -1,7 +1,8 @@
 """The audit log: a hook that records each operation as one line of JSON, and the sinks that store the lines.
 
 READ and WRITE are recorded only if that is asked for: what a file's handle has moved is in the record of its
-close.
+close. Records of requests that change nothing wait until a change, or until the replies leave, and are
+written together.
 
 Text that a client chose is inside a JSON string in plain ASCII, so no name can forge a record or drive a
 terminal. An operation that cannot be recorded ends the session, unless best effort is enough. What may not
@@ -16,10 +17,13 @@ import json
 import os
 import select
 import time
+from json.encoder import encode_basestring_ascii as _quoted
 from stat import S_ISREG
 
 from pysftpserver.attributes import FIELDS, SFTPAttributes
 from pysftpserver.engine.log import open_for_appending
+from pysftpserver.engine.requests import EXTENDED_REQUESTS, REQUESTS
+from pysftpserver.engine.wire import SSH2_FXF_READ
 from pysftpserver.failures import reason_of
 from pysftpserver.hook import SFTPHook
 from pysftpserver.pysftpexceptions import SFTPSessionEnd
@@ -46,7 +50,15 @@ RESULTS = tuple(
     "OP_UNSUPPORTED".split()
 )
 OPEN_FLAGS = ("READ", "WRITE", "APPEND", "CREATE", "TRUNCATE", "EXCL")  # bit 0 and up
+_ROWS = *REQUESTS.values(), *EXTENDED_REQUESTS.values()
+#: Requests that change nothing.
+LOOKS = frozenset(row.name for row in _ROWS if not row.writes) - {"open", "close"}
+#: Requests of whose arguments there is nothing to say beyond paths.
+BARE = frozenset(row.name for row in _ROWS if {"path", "handle", "target"}.issuperset(row.fields))
+MOST_WAITING = 256  # records that wait: memory
+LONG = 1024  # bytes of a record that does not wait
 _encode = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps() would make one for each record
+LINE = '%s%06dZ",%s,"request":%s,"path":%s,"result":"%s","bytes":%s,"duration":%d.%06d%s'
 DELETE = "\x7f"  # the one control character that JSON in ASCII leaves as it is
 
 
@@ -81,12 +93,17 @@ class AuditLog(SFTPHook):
         self._lost = 0
         self._began = time.perf_counter()
         self._moved = 0
-        self._second = -1  # that self._stamp is the text of
-        self._stamp = ""
+        self._stamp = -1, ""  # a second, and what a record of it begins with
+        self._waiting: list[bytes] = []
+        self._store_all: Callable[[list[bytes]], int] | None = getattr(sink, "store_all", None)
         self.session = session or new_session()
         own = {"session": self.session} if number is None else {"session": self.session, "number": number}
-        self._who: dict[str, Any] = {**own, "peer": peer, "port": port, "user": user}
-        self._always = {*self._who, "path"}
+        self._own = {**own, "peer": peer, "port": port}
+        self.set_user(user)
+
+    def set_user(self, user: str) -> None:
+        """Name the user in all further records."""
+        self._who = _encode({**self._own, "user": user})[1:-1]
 
     def hears(self, name: str) -> bool:
         return self._has_transfers or name not in TRANSFERS
@@ -95,83 +112,142 @@ class AuditLog(SFTPHook):
         pass  # the base class would look for a method of the request's name
 
     def after(self, event: SFTPEvent) -> None:
+        name = event.name
         if self._has_transfers:
             self._moved += event.size
         elif event.read is not None and event.written is not None:
             self._moved += event.read + event.written
-        else:
+        elif event.size:
             self._moved -= event.size  # of a copy: it is counted when its two files are closed
-        self._write(self.record, event)
+        try:
+            line = self._of_event(event)
+        except Exception as error:
+            self._fail_to_make(error, event)
+            return
+        self._waiting.append(line)
+        is_look = name in LOOKS or name == "open" and event.arguments.get("flags") == SSH2_FXF_READ
+        if not is_look or self._store_all is None or len(line) > LONG or len(self._waiting) >= MOST_WAITING:
+            self.replying()
 
-    rejected = after
+    def rejected(self, event: SFTPEvent) -> None:
+        self.after(event)
+        self.replying()
 
     def abandoned(self, event: SFTPEvent) -> None:
         try:
-            self.after(event)
+            self.rejected(event)
         except SFTPSessionEnd:
             pass  # the session is over, and the log has what was not recorded
 
+    def replying(self) -> None:
+        if self._waiting:
+            lines, self._waiting = self._waiting, []
+            self._store(lines)
+
     def ended(self) -> None:
         try:
-            self._write(
-                self._record, "end", time.time(), "OK", self._moved, time.perf_counter() - self._began
-            )
+            self.replying()
         except SFTPSessionEnd:
             pass  # the session is over, and the log has what was not recorded
+        try:
+            seconds = time.perf_counter() - self._began
+            self._write(self._line, "end", time.time(), None, "OK", self._moved, seconds)
+        except SFTPSessionEnd:
+            pass  # the same
         if self._lost:
             self._log.error(f"audit: {self._lost} records were lost")
         if head := getattr(self._sink, "head", ""):
             self._log.info(f"audit head {head}")
 
-    def record(self, event: SFTPEvent) -> dict[str, Any]:
-        """What is recorded of an operation: names and values, in their order."""
-        result = RESULTS[event.status] if event.status < len(RESULTS) else f"STATUS_{event.status}"
-        record = self._record(event.name, time.time() - event.seconds, result, event.size, event.seconds)
-        for name, value in (("path", event.path), ("target", event.target)):
-            if value is not None:
-                record.update(client_text(name, value))
+    # --- lines --------------------------------------------------------------------------------------
+
+    def _of_event(self, event: SFTPEvent) -> bytes:
+        """The record of an operation."""
+        more: dict[str, Any] = {}
+        if event.target is not None:
+            more.update(client_text("target", event.target))
         if event.message:
-            record.update(client_text("message", event.message))
-        record["read"], record["written"] = event.read, event.written
-        record["sha256"], record["sha256_missing"] = event.sha256, event.sha256_missing or None
-        for name, value in event.arguments.items():
+            more.update(client_text("message", event.message))
+        if event.read is not None or event.sha256_missing:
+            more |= {"read": event.read, "written": event.written}
+            more |= {"sha256": event.sha256, "sha256_missing": event.sha256_missing or None}
+        for name, value in event.arguments.items() if event.name not in BARE else ():
             if isinstance(value, SFTPAttributes):
-                record.update((field, getattr(value, field)) for field in FIELDS if field != "nlink")
+                more.update((field, getattr(value, field)) for field in FIELDS if field != "nlink")
                 if value.permissions is not None:
-                    record["permissions"] = f"{value.permissions:04o}"
+                    more["permissions"] = f"{value.permissions:04o}"
             elif name == "flags":
-                record[name] = ",".join(flag for bit, flag in enumerate(OPEN_FLAGS) if value >> bit & 1)
+                more[name] = ",".join(flag for bit, flag in enumerate(OPEN_FLAGS) if value >> bit & 1)
             elif isinstance(value, int):
-                record[name] = value
+                more[name] = value
             elif name == "data":
-                record["length"] = len(value)
+                more["length"] = len(value)
             elif name == "user":
-                record.update(client_text("name", value))
-        return {name: value for name, value in record.items() if value is not None or name in self._always}
+                more.update(client_text("name", value))
+        if more:
+            more = {name: value for name, value in more.items() if value is not None}
+        result = RESULTS[status] if (status := event.status) < len(RESULTS) else f"STATUS_{status}"
+        moment = time.time() - event.seconds
+        return self._line(event.name, moment, event.path, result, event.size, event.seconds, more)
 
-    def _record(self, request: str, moment: float, result: str, size: int, seconds: float) -> dict[str, Any]:
-        if int(moment) != self._second:
-            self._second = int(moment)
-            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
-        return {
-            "time": f"{self._stamp}.{int(moment % 1 * 1_000_000):06d}Z",
-            **self._who,
-            "request": request,
-            "path": None,
-            "result": result,
-            "bytes": size,
-            "duration": round(seconds, 6),
-        }
-
-    def _write(self, make: Callable[..., dict[str, Any]], *arguments: object) -> None:
-        text = ""
+    def _line(
+        self,
+        request: str,
+        moment: float,
+        path: bytes | None,
+        result: str,
+        size: int | None,
+        seconds: float,
+        more: dict[str, Any] | None = None,
+    ) -> bytes:
+        """A record. moment: of its begin, in seconds since 1970. more: further names and values."""
+        second, stamp = self._stamp
+        if int(moment) != second:
+            second = int(moment)
+            stamp = time.strftime('{"time":"%Y-%m-%dT%H:%M:%S.', time.gmtime(second))
+            self._stamp = second, stamp
         try:
-            text = _encode(make(*arguments)).replace(DELETE, "\\u007f")
-            self._sink(text.encode() + b"\n")
-        except Exception as error:  # not OSError only: whatever went wrong, there is no record
-            self._lose(error, text or repr(arguments))
-            return
-        if self._lost:
+            shown = "null" if path is None else _quoted(path.decode())
+        except UnicodeDecodeError:
+            texts = client_text("path", path or b"")
+            shown, more = _quoted(texts.pop("path")), {**texts, **(more or {})}
+        rest = f",{_encode(more)[1:]}\n" if more else "}\n"
+        micro = int(seconds * 1e6 + 0.5)
+        line = LINE % (
+            *(stamp, int((moment - second) * 1e6), self._who, _quoted(request), shown, result),
+            *("null" if size is None else size, micro // 1_000_000, micro % 1_000_000, rest),
+        )
+        return line.replace(DELETE, "\\u007f").encode()
+
+    # --- storing ------------------------------------------------------------------------------------
+
+    def _write(self, make: Callable[..., bytes], *arguments: object) -> None:
+        """Store the line that a function makes."""
+        try:
+            line = make(*arguments)
+        except Exception as error:
+            self._fail_to_make(error, *arguments)
+        else:
+            self._store([line])
+
+    def _fail_to_make(self, error: Exception, *of: object) -> None:
+        self._lose(error, repr(of))
+        self._end_unless_best_effort()
+
+    def _store(self, lines: list[bytes]) -> None:
+        """Store lines, at once if that is possible."""
+        done = self._store_all(lines) if self._store_all is not None and len(lines) > 1 else 0
+        is_lost = False
+        for line in lines[done:]:
+            try:
+                self._sink(line)
+                done += 1
+            except Exception as error:  # not OSError only: whatever went wrong, there is no record
+                self._lose(error, line.decode().rstrip())
+                is_lost = True
+        if is_lost:
+            self._end_unless_best_effort()
+        elif done and self._lost:
             self._log.error(f"audit: {self._lost} records were lost; now it can be written again")
             self._lost = 0
 
@@ -183,8 +259,10 @@ class AuditLog(SFTPHook):
             if not isinstance(error, OSError):
                 self._log.fault(error)
         self._lost += 1
+
+    def _end_unless_best_effort(self) -> None:
         if not self._best_effort:
-            raise SFTPSessionEnd("the audit log cannot be written") from None
+            raise SFTPSessionEnd("the audit log cannot be written")
 
 
 def new_session() -> str:
@@ -232,6 +310,7 @@ class FileSink:
         self._most = PATIENCE if patience is None else patience
         self._patience = self._most
         self._torn = False
+        self._kept = 0  # lines of those that failed together and could not be cut off again
         self._locked = descriptor  # whose lock is taken
 
     def __del__(self) -> None:
@@ -239,10 +318,24 @@ class FileSink:
             os.close(self._descriptor)
 
     def __call__(self, line: bytes) -> None:
+        self._take([line])
+
+    def store_all(self, lines: list[bytes]) -> int:
+        """Store lines with one write; return how many are stored. The rest can be tried one by one."""
+        self._kept = 0
+        if not self._is_file or self._torn:
+            return 0  # another process may write in between, or a line end has to come first
+        try:
+            self._take(lines)
+        except OSError:
+            return self._kept
+        return len(lines)
+
+    def _take(self, lines: list[bytes]) -> None:
         try:
             locked = self._is_own and self._lock()
             try:
-                self._append(line, locked)
+                self._append(lines, locked)
             finally:
                 if locked:
                     fcntl.flock(self._locked, fcntl.LOCK_UN)
@@ -252,17 +345,18 @@ class FileSink:
         self._patience = self._most
         self._torn = False
 
-    def _append(self, line: bytes, locked: bool) -> None:
-        self._store(memoryview(b"\n" + line if self._torn else line))
+    def _append(self, lines: list[bytes], locked: bool) -> None:
+        self._store(b"".join((b"\n", *lines) if self._torn else lines))
 
-    def _store(self, line: memoryview) -> None:
-        rest = line
+    def _store(self, data: bytes) -> None:
+        rest = memoryview(data)
         try:
             while rest:
                 rest = rest[self._write(rest) :]
         except OSError:
-            written = len(line) - len(rest)
+            written = len(data) - len(rest)
             if written and not self._take_back(written):
+                self._kept = data.count(b"\n", 0, written)
                 self._torn = True
             raise
 

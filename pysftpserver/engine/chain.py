@@ -123,20 +123,23 @@ class ChainedSink(FileSink):
         if self._is_own:
             os.close(self._state)
 
-    def _append(self, line: bytes, locked: bool) -> None:
+    def _append(self, lines: list[bytes], locked: bool) -> None:
         if not locked:
             raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
         size = os.fstat(self._descriptor).st_size
         seq, prev, start = self._last(size)
         skipped = b'%b%b"' % (SKIPPED, self._hash_of(start, size)) if start < size else b""
-        body = b'%b%b%b%d%b%b"' % (line[:-2], skipped, SEQ, seq + 1, PREV, prev.encode())
-        digest = sha256(body).hexdigest()
-        record = b'%b%b%b"}\n' % (body, HASH, digest.encode())
         is_torn = start < size and self._tail(size - 1, size) != b"\n"
-        self._store(memoryview(b"\n" + record if is_torn else record))
+        records = [b"\n"] if is_torn else []
+        for line in lines:
+            seq += 1
+            body = b'%b%b%b%d%b%b"' % (line[:-2], skipped, SEQ, seq, PREV, prev.encode())
+            prev, skipped = sha256(body).hexdigest(), b""
+            records.append(b'%b%b%b"}\n' % (body, HASH, prev.encode()))
+        self._store(b"".join(records))
         size = os.fstat(self._descriptor).st_size
-        os.pwrite(self._state, (HEAD % (seq + 1, digest, *self._place, size)).encode(), 0)
-        self.head = f"{seq + 1}:{digest}"
+        os.pwrite(self._state, (HEAD % (seq, prev, *self._place, size)).encode(), 0)
+        self.head = f"{seq}:{prev}"
 
     def _last(self, size: int) -> tuple[int, str, int]:
         """Number and hash of the last record, and where what is behind it in this file begins.

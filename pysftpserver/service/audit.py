@@ -91,10 +91,6 @@ def result_of(error: BaseException | None) -> str:
 class DoorAudit(AuditLog):
     """The audit log of one session of a door. Arguments are those of AuditLog."""
 
-    def set_user(self, user: str) -> None:
-        """Name the user in all further records: the session has logged in."""
-        self._who["user"] = user
-
     def note(
         self,
         request: str,
@@ -112,6 +108,10 @@ class DoorAudit(AuditLog):
         self._moved += size
         self._write(self._noted, request, result, path, size, seconds, details)
 
+    def cut_off(self, cause: str, seconds: float) -> None:
+        """Record the end of a session that could not do it itself. How much it has moved is not known."""
+        self._write(self._line, "end", time.time(), None, "FAILURE", None, seconds, {"cause": cause})
+
     def _noted(
         self,
         request: str,
@@ -120,8 +120,8 @@ class DoorAudit(AuditLog):
         size: int,
         seconds: float,
         details: dict[str, Any],
-    ) -> dict[str, Any]:
-        record = self._record(request, time.time() - seconds, result, size, seconds)
-        for name, value in (("path", path), *details.items()):
-            record.update(client_text(name, value) if isinstance(value, bytes) else {name: value})
-        return record
+    ) -> bytes:
+        more: dict[str, Any] = {}
+        for name, value in details.items():
+            more.update(client_text(name, value) if isinstance(value, bytes) else {name: value})
+        return self._line(request, time.time() - seconds, path, result, size, seconds, more)

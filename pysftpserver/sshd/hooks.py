@@ -62,4 +62,4 @@ def record_end(ticket: Ticket, log: SFTPLog, cause: str, seconds: float) -> None
         log.error(f"audit: {reason_of(error)}; the end of the session is not recorded")
         return
     records = DoorAudit(sink, *who, log, True, ticket.number, ticket.session)
-    records.note("end", "FAILURE", bytes=None, duration=round(seconds, 6), cause=cause)
+    records.cut_off(cause, seconds)

@@ -6,13 +6,15 @@ import unittest
 from typing import Any
 from unittest import mock
 
+from pysftpserver.engine import audit
 from pysftpserver.engine.audit import AuditLog
 from pysftpserver.engine.log import MOST_LINE
 from pysftpserver.hook import SFTPEvent, SFTPHook, SFTPHooks
 from pysftpserver.pysftpexceptions import SFTPForbidden, SFTPSessionEnd
 from pysftpserver.server import SFTPServer
-from tests.support.auditing import Audited
-from tests.support.packets import HELLO, NO_ATTRS, packet, request, string, u32
+from tests.support import packets as sftp
+from tests.support.auditing import Audited, Kept
+from tests.support.packets import HELLO, NO_ATTRS, packet, replies, request, string, u32
 from tests.support.storages import Whole
 
 FAULTS = (
@@ -76,7 +78,7 @@ class ASinkThatFails(Audited):
     def test_that_a_record_cannot_be_made_is_no_less(self) -> None:
         for best_effort in (False, True):
             client = self.session(Whole(), best_effort=best_effort)
-            with mock.patch.object(AuditLog, "_record", side_effect=MemoryError):
+            with mock.patch.object(AuditLog, "_line", side_effect=MemoryError):
                 client.feed(mkdir(b"one"))
             self.assertIn("audit: MemoryError; not recorded: (SFTPEvent('mkdir', path=b'one'", self.errors[0])
             self.assertEqual(client.server.ended is None, best_effort)
@@ -111,6 +113,93 @@ class ASinkThatFails(Audited):
         with self.assertRaises(KeyboardInterrupt):
             client.feed(mkdir(b"one"))
         self.sink.room = 1
+
+
+class RecordsThatWait(Audited):
+    """Those of requests that change nothing, where the sink can store several at once."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.sink = self.together = Together()
+
+    def stats(self, *names: bytes) -> bytes:
+        return b"".join(request("stat", 1, string(name)) for name in names)
+
+    def names(self) -> list[str]:
+        return [record["request"] for record in self.sink.records]
+
+    def test_are_stored_at_once_before_the_replies_leave(self) -> None:
+        client = self.session(Whole())
+        client.feed(self.stats(b"a", b"b", b"c"))
+        self.assertEqual(self.together.calls, [3])
+        self.assertEqual(self.names(), ["init", "stat", "stat", "stat"])
+
+    def test_wait_for_no_change_and_no_change_waits(self) -> None:
+        seen: list[list[str]] = []
+        storage = Whole()
+        storage.act = lambda method: method == "fileno" or seen.append(self.names())  # type: ignore
+        flags = sftp.READ | sftp.CREAT
+        client = self.session(storage)
+        client.feed(
+            self.stats(b"a") + mkdir(b"b") + request("open", 1, string(b"c"), u32(flags), NO_ATTRS)
+            + request("open", 1, string(b"c"), u32(sftp.READ), NO_ATTRS) + self.stats(b"d") + mkdir(b"e")
+        )  # fmt: skip
+        looked = ["init", "stat", "mkdir", "open"]
+        self.assertEqual(seen, [["init"], ["init"], looked[:3], looked, looked, looked])
+        self.assertEqual(self.names(), [*looked, "open", "stat", "mkdir"])
+
+    def test_are_not_many_and_not_long(self) -> None:
+        seen: list[int] = []
+        storage = Whole()
+        storage.act = lambda method: seen.append(len(self.sink.lines))  # type: ignore[method-assign]
+        client = self.session(storage)
+        client.feed(self.stats(b"x" * audit.LONG, *[b"a"] * (audit.MOST_WAITING + 1)))
+        self.assertEqual(seen[-2:], [2, 2 + audit.MOST_WAITING])
+
+    def test_that_cannot_be_stored_end_the_session_and_look_ups_are_not_answered(self) -> None:
+        looks, change = self.stats(b"a", b"b", b"c"), self.stats(b"a", b"b") + mkdir(b"c")
+        for stored, data, answered in ((0, looks, 0), (2, looks, 0), (0, change, 3), (2, change, 3)):
+            self.setUp()
+            client = self.session(Whole())
+            self.sink.room = self.together.at_once = stored
+            self.assertEqual(len(replies(client.feed(data))), answered)
+            self.assertEqual(client.server.ended, "the audit log cannot be written")
+            self.assertEqual(self.names(), ["init", "stat", "stat"][: 1 + stored])
+            lost = [line for line in self.errors if "not recorded" in line]
+            for name, line in zip("abc"[stored:], lost, strict=True):
+                self.assertIn(f'"path":"{name}"', line)
+
+    def test_with_best_effort_are_lost_and_the_session_goes_on(self) -> None:
+        client = self.session(Whole(), best_effort=True)
+        self.sink.room = self.together.at_once = 1
+        self.assertEqual(len(replies(client.feed(self.stats(b"a", b"b", b"c")))), 3)
+        self.sink.room = float("inf")
+        client.feed(self.stats(b"d", b"e"))
+        self.assertEqual(self.errors[1:], ["audit: 2 records were lost; now it can be written again"])
+
+    def test_of_a_session_that_ends_are_stored(self) -> None:
+        audit = self.audit()
+        server = SFTPServer(Whole(), hook=SFTPHooks(audit))
+        audit.after(SFTPEvent("stat", {"path": b"a"}, b"a"))
+        self.assertEqual(self.sink.lines, [])
+        server.close()
+        self.assertEqual(self.names(), ["stat", "end"])
+
+
+class Together(Kept):
+    """A sink that can store several lines at once: as many as at_once, and calls has how many it stored."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[int] = []
+        self.at_once: int | None = None
+
+    def store_all(self, lines: list[bytes]) -> int:
+        stored = lines[: self.at_once]
+        for line in stored:
+            self(line)
+        self.calls.append(len(stored))
+        return len(stored)
 
 
 class Noted(SFTPHook):

@@ -136,6 +136,45 @@ class AFile(SinkCase):
             sink(b"d\n")
         self.assertEqual(self.path.read_bytes().split(b"\n"), [b"a" * 10, b"b" * 60, b"c" * 8, b"d", b""])
 
+    def test_has_several_records_that_are_stored_together_as_if_it_was_one_by_one(self) -> None:
+        sink = file_sink(self.path)
+        assert isinstance(sink, audit.FileSink)
+        lines = [byte * 30 + b"\n" for byte in (b"a", b"b", b"c")]
+        with mock.patch("os.write", wraps=os.write) as write:
+            self.assertEqual(sink.store_all(lines), 3)
+        self.assertEqual(write.call_count, 1)
+        with no_file_longer_than(100 + 40):
+            self.assertEqual(sink.store_all(lines), 0)
+            self.assertEqual(self.path.stat().st_size, 93)
+            sink(lines[0])
+            with mock.patch("os.ftruncate", side_effect=PermissionError(1, "Operation not permitted")):
+                self.assertEqual(sink.store_all(lines), 0)
+        self.assertEqual(sink.store_all(lines), 0)  # a line end has to come first
+        sink(lines[2])
+        with no_file_longer_than(124 + 16 + 1 + 31 + 31 + 10):
+            with mock.patch("os.ftruncate", side_effect=PermissionError(1, "Operation not permitted")):
+                self.assertEqual(sink.store_all(lines), 1)
+        found = self.path.read_bytes().split(b"\n")
+        self.assertEqual([line[:1] + b"%d" % len(line) for line in found if line], [
+            *(b"a30", b"b30", b"c30", b"a30", b"a16", b"c30", b"a30", b"b10"),
+        ])  # fmt: skip
+
+    def test_that_is_none_or_that_others_keep_locked_stores_nothing_together(self) -> None:
+        reading = self.fifo()
+        sink = file_sink(self.path)
+        assert isinstance(sink, audit.FileSink)
+        self.assertEqual(sink.store_all([b"a\n", b"b\n"]), 0)
+        self.assertEqual(self.read_all(reading), b"")
+        self.path.unlink()
+        with patience(50):
+            sink = file_sink(self.path)
+        assert isinstance(sink, audit.FileSink)
+        other = self.closed_later(os.open(self.path, os.O_RDONLY))
+        fcntl.flock(other, fcntl.LOCK_EX)
+        self.assertEqual(sink.store_all([b"a\n", b"b\n"]), 0)
+        with self.assertRaises(TimeoutError):
+            sink(b"a\n")
+
     def test_that_another_process_keeps_locked_is_not_waited_for_for_ever(self) -> None:
         with patience(50):
             sink = file_sink(self.path)

@@ -76,6 +76,14 @@ class AChain(ChainCase):
         self.assertEqual([r["prev"] for r in records], [chain.NONE, *(r["hash"] for r in records[:-1])])
         self.assert_good(COUNT + 1)
 
+    def test_is_the_same_for_records_that_are_stored_together(self) -> None:
+        sink = self.sink()
+        self.path.write_bytes(b"half a li")
+        for _ in range(2):
+            self.assertEqual(sink.store_all([b'{"text":"%d"}\n' % number for number in range(3)]), 3)
+            sink(b'{"text":"alone"}\n')
+        self.assert_good(8)
+
     def test_is_one_for_all_sessions_that_write_at_once(self) -> None:
         processes = [self.begun("300") for _ in range(2)]
         for process in processes:
