@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import ipaddress
+import re
 import time
 
 from pysftpserver.failures import BadInput
@@ -62,7 +63,9 @@ def _allowed(site: file.Site, who: Who, path: bytes) -> frozenset[str] | None:
     """What may be done; None for nothing, because it is hidden: by the words of the page, without tricks."""
     names = [name for name in path.decode("utf-8", "surrogateescape").split("/") if name]
     hiding = [(site.hidden, True, frozenset[str]())]
-    hiding += [((f"{gate.quarantine}/**",), True, frozenset()) for gate in site.gates if gate.quarantine]
+    for gate in site.gates:
+        if gate.quarantine:
+            hiding.append(((_anybodys(gate.quarantine),), True, frozenset()))
     moment = time.localtime(NOW)
     for rule in site.rules:
         is_from = not rule.networks or any(ADDRESS in network for network in rule.networks)
@@ -81,6 +84,12 @@ def _allowed(site: file.Site, who: Who, path: bytes) -> frozenset[str] | None:
         else:
             result = frozenset(ACTIONS)
     return result
+
+
+def _anybodys(place: str) -> str:
+    """The pattern of a quarantine, whoever it is for."""
+    literal = "".join(f"[{letter}]" if letter in "*?[" else letter for letter in place)
+    return re.sub(r"\{[^{}]*\}", "*", literal) + "/**"
 
 
 def _matches(pattern: str, names: list[str]) -> bool:

@@ -239,6 +239,8 @@ class SFTPServerMemoryStorage(SFTPAbstractServerStorage):
         self._change(self._get(path, follow=False), attrs)
 
     def fsetstat(self, handle: OpenFile, attrs: SFTPAttributes) -> None:
+        if attrs.size is not None and not handle.flags & (os.O_WRONLY | os.O_RDWR):
+            fail(errno.EINVAL)
         self._change(handle.node, attrs)
 
     def _change(self, node: Node, attrs: SFTPAttributes) -> None:

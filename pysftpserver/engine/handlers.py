@@ -9,6 +9,7 @@ sftp-server does where the draft is silent.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from itertools import islice
@@ -227,7 +228,10 @@ def serve_lsetstat(session: Session, rid: int, path: bytes, attrs: SFTPAttribute
 
 def serve_fsetstat(session: Session, rid: int, handle: bytes, attrs: SFTPAttributes) -> None:
     """SSH_FXP_FSETSTAT, section 6.9: SETSTAT of an open file."""
-    session.storage.fsetstat(session.handles.file(handle).object, session.attributes(attrs))
+    file = session.handles.file(handle)
+    if attrs.size is not None and not file.flags & (os.O_WRONLY | os.O_RDWR):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))  # as ftruncate(2), on any storage
+    session.storage.fsetstat(file.object, session.attributes(attrs))
     if attrs.size is not None:
         session.handles.spoil_digests()
     session.send_status(rid)

@@ -19,12 +19,13 @@ import os
 import re
 import select
 import socket
+import struct
 import time
 
 from pysftpserver.failures import BadInput, one_line
 from pysftpserver.pysftpexceptions import SFTPForbidden
 from pysftpserver.site import magic
-from pysftpserver.site.patterns import Pattern, Patterns, filled, names_of, text_of
+from pysftpserver.site.patterns import Pattern, Patterns, filled, names_of, place_of, text_of
 from pysftpserver.site.who import is_meant
 
 TYPE_CHECKING = False
@@ -87,15 +88,19 @@ class Candidate:
 
 
 class Talk:
-    """A connection to a gate. timeout: seconds, for each step and for the answer. Raises Away."""
+    """A connection to a gate. timeout: seconds, for each step and for the answer. Raises Away, Failed."""
 
     def __init__(self, path: str, timeout: float) -> None:
         self._timeout = timeout
         self._socket = socket.socket(socket.AF_UNIX)
         try:
-            self._socket.settimeout(timeout)
+            # Without an option for it, connect() says at once that too many others wait (unix(7), EAGAIN).
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout))
             self._socket.connect(path)
             self._socket.setblocking(False)
+        except BlockingIOError as error:  # it is there
+            self._socket.close()
+            raise Failed("too many wait for it") from error
         except OSError as error:
             self._socket.close()
             raise Away from error
@@ -128,7 +133,10 @@ class Talk:
             found += piece
             if not piece or len(found) > LONGEST_ANSWER:
                 raise Failed("no answer" if not piece else "too long an answer")
-        return found.partition(end)[0]
+        said, _, more = found.partition(end)
+        if more:
+            raise Failed("more than one answer")
+        return said
 
     def _wait(self, events: int, seconds: float) -> int:
         self._poll.register(self._socket, events)
@@ -143,16 +151,25 @@ class Talk:
         self._socket.close()
 
 
+def _timeval(seconds: float) -> bytes:
+    """A struct timeval (socket(7), SO_SNDTIMEO). No time at all would be for ever."""
+    return struct.pack("ll", int(seconds), max(1, int(seconds % 1 * 1_000_000)))
+
+
 def ask_clamd(path: str, candidate: Candidate, timeout: float) -> Verdict:
     """Have clamd scan a file. Raises Away, Failed."""
+    is_sent = False
     with Talk(path, timeout) as talk:
         if talk.send(b"zINSTREAM\0"):
             for piece in candidate.pieces():
                 if not talk.send(len(piece).to_bytes(4, "big") + piece):
                     break  # the file is larger than it takes, for example
             else:
-                talk.send(bytes(4))
-        return clamd_verdict(talk.answer(b"\0"))
+                is_sent = talk.send(bytes(4))
+        verdict = clamd_verdict(talk.answer(b"\0"))
+    if verdict.kind == ACCEPT and not is_sent:
+        raise Failed("an answer before the end of the file")
+    return verdict
 
 
 def clamd_verdict(answer: bytes) -> Verdict:
@@ -197,13 +214,21 @@ def ask_program(path: str, candidate: Candidate, timeout: float) -> Verdict:
 def program_verdict(answer: bytes) -> Verdict:
     """What an answer of a program's means. Raises Failed for one that is not understood."""
     try:
-        said = json.loads(answer)
+        said = json.loads(answer.decode(), object_pairs_hook=_only_once)
     except (ValueError, RecursionError):
         raise Failed("an answer that is not JSON") from None
     kind, words = (said.get("verdict"), said.get("words", "")) if type(said) is dict else (None, "")
     if type(kind) is not str or kind not in VERDICTS or type(words) is not str:
         raise Failed("an answer without a verdict")
     return Verdict(kind, words)
+
+
+def _only_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON. Raises ValueError for one that says something twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError
+    return found
 
 
 class Limit:
@@ -256,10 +281,7 @@ class Gate:
         self._when_away: str = entry.or_
         self.quarantine: bytes | None = None
         if entry.quarantine is not None:
-            place = entry.quarantine
-            for field, value in who.values.items():
-                place = place.replace(f"{{{field}}}", value)
-            self.quarantine = os.fsencode(place)
+            self.quarantine = os.fsencode(place_of(entry.quarantine, who))
 
     def of_names(self, names: tuple[str, ...]) -> Verdict:
         """What its limits say of the names of a file that it has let in."""
@@ -297,6 +319,11 @@ class Gates:
         """The gates in front of a canonical path."""
         names = names_of(text_of(path))
         return tuple(gate for gate in self.gates if any(one.matches(names) for one in gate.patterns))
+
+    def are_evaded(self, path: bytes) -> bool:
+        """Whether a link at a path could lead past gates in front of it, or of anything below it."""
+        names = names_of(text_of(path))
+        return any(pattern.is_evaded(names) for gate in self.gates for pattern in gate.patterns)
 
     def differ(self, old: bytes, new: bytes) -> bool:
         """Whether there are gates in front of a path, or of anything below it, that are not there as well

@@ -16,7 +16,7 @@ from pysftpserver.failures import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from pysftpserver.site.who import Who
 
@@ -85,12 +85,33 @@ def filled(text: str, who: Who) -> list[str]:
 
 
 def _literal(field: str, values: dict[str, str]) -> str:
+    return _SPECIAL.sub(r"[\g<0>]", value_of(field, values))
+
+
+def value_of(field: str, values: Mapping[str, str]) -> str:
+    """The value of a field, which is a single name. Raises ValueError."""
     value = values.get(field)
     if value is None:
         raise ValueError(f"{{{field}}}: no {field} is known here")
     if "/" in value or value in ("", ".", ".."):
         raise ValueError(f"{{{field}}}: {one_line(value)!r} is not a single name")
-    return _SPECIAL.sub(r"[\g<0>]", value)
+    return value
+
+
+def place_of(text: str, who: Who) -> str:
+    """A path with its fields filled in. {group} stays as it is for somebody without a group.
+
+    Raises ValueError if another field has no value.
+    """
+    known = who.values
+    return _FIELD.sub(
+        lambda field: field[0] if field[1] == "group" not in known else value_of(field[1], known), text
+    )
+
+
+def of_all(text: str) -> str:
+    """The pattern of all that is at and below a path, whatever is filled in in its fields."""
+    return _FIELD.sub("*", _SPECIAL.sub(r"[\g<0>]", text)) + "/**"
 
 
 class Pattern:
@@ -102,6 +123,7 @@ class Pattern:
         self._tests = [None if name == "**" else _test(name) for name in names]
         #: Whether it matches all below what it matches.
         self.is_deep = names[-1:] == ["**"]
+        self._everywhere = self._closed({0}) if self._tests[:1] == [None] else frozenset()
 
     def states(self, names: Iterable[str]) -> frozenset[int]:
         """How far into the pattern these names may lead: what it says of all below depends on that alone."""
@@ -135,6 +157,11 @@ class Pattern:
         """Whether it is a pattern of anything below that path."""
         states = self.states(names)
         return any(state < len(self._tests) for state in states)
+
+    def is_evaded(self, names: Iterable[str]) -> bool:
+        """Whether it is a pattern of that path, or of anything below it, that a link there could lead away
+        from: to a place that it is no pattern of."""
+        return not self.states(names) <= self._everywhere
 
 
 def _test(pattern: str) -> Test:

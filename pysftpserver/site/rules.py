@@ -12,7 +12,7 @@ import time
 
 from pysftpserver.failures import BadInput
 from pysftpserver.site.actions import ACTIONS, TEMPORARY
-from pysftpserver.site.patterns import Patterns, names_of, text_of
+from pysftpserver.site.patterns import Patterns, names_of, of_all, text_of
 from pysftpserver.site.who import is_meant
 from pysftpserver.uploads import temporary
 
@@ -80,7 +80,7 @@ class Rules:
                 self.rules.append(Rule(site.top.at("hidden"), Patterns(site.hidden, who), NONE, True))
             for gate in site.gates:
                 if gate.quarantine is not None:
-                    patterns = Patterns([f"{gate.quarantine}/**"], who)
+                    patterns = Patterns([of_all(gate.quarantine)], who)
                     self.rules.append(Rule(gate.at("quarantine"), patterns, NONE, True))
             for entry in site.rules:
                 if is_meant(who, entry.users, entry.groups) and _is_from(entry, who):

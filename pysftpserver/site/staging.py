@@ -5,9 +5,10 @@ which RulesLayer hides. When the last handle is closed, it is put in place by th
 and before the step that renames it, the gates read it. So a process that is killed leaves the old file and a
 leftover, in any storage, and nothing that is visible is ever written to.
 
-A rename to a path with other gates copies the file: another session may have the old one open to write. Hard
-links are refused, because what has two names could be changed under the one without gates. What may not
-enter: what a gate asks, which paths are hidden, concrete storages.
+A rename to a path with other gates copies the file: another session may have the old one open to write. Only
+what a door has received under a name that no client knows is taken as it is. Links are refused: what has two
+names could be changed under the one without gates, and a symbolic link leads to what was never looked at.
+What may not enter: what a gate asks, which paths are hidden, concrete storages.
 """
 
 from __future__ import annotations
@@ -328,7 +329,7 @@ class GatesLayer(Layer):
         is_of_door = bool(gates) and temporary.is_temporary(_last(old))
         if not is_of_door and not self._gates.differ(old, new):
             if not temporary.is_temporary(_last(new)):
-                self._check_names(gates, new)
+                self._check_names(gates, old, new)
             self.below.rename(old, new, *([True] if replace else ()))
             return
         there = self.below.lstat(old)
@@ -340,8 +341,9 @@ class GatesLayer(Layer):
         if not replace and attributes(self.below.lstat, new) is not None:
             raise _error(errno.EEXIST)
         if S_ISLNK(kind):
+            self._check_link(new)
             self._move_link(old, new, replace)
-        elif is_of_door and all(path != old for _, path in self._of_doors.values()):
+        elif is_of_door and temporary.is_own(_last(old)) and self._is_closed(old):
             self._take_in(old, new, replace, gates)
         else:
             waiting = self._copied(old, new, there, gates)
@@ -350,13 +352,13 @@ class GatesLayer(Layer):
             waiting.commit()
             self.below.rm(old)
 
-    def _check_names(self, gates: tuple[Gate, ...], path: bytes) -> None:
-        """Raises Rejected for a name that a file which was let in must not have."""
-        names = self._names.finals(text_of(_last(path)))
+    def _check_names(self, gates: tuple[Gate, ...], old: bytes, new: bytes) -> None:
+        """Raises Rejected for a name that a file which was let in must not have. Directories may."""
+        names = self._names.finals(text_of(_last(new)))
         for gate in gates:
             verdict = gate.of_names(names)
-            if verdict.kind != ACCEPT:
-                raise Rejected(verdict, path)
+            if verdict.kind != ACCEPT and not S_ISDIR(self.below.lstat(old).permissions or 0):
+                raise Rejected(verdict, new)
 
     def _move_link(self, old: bytes, new: bytes, replace: bool) -> None:
         """Make the link again: what has its name might be a file by the time it is renamed."""
@@ -383,6 +385,10 @@ class GatesLayer(Layer):
             waiting.discard()
             raise
 
+    def _is_closed(self, path: bytes) -> bool:
+        """Whether no handle of the file that a door has received is open."""
+        return all(path != other for _, other in self._of_doors.values())
+
     def _keep_times(self, waiting: Waiting, there: SFTPAttributes) -> None:
         with contextlib.suppress(OSError, SFTPException):
             if there.atime is not None and there.mtime is not None:
@@ -393,6 +399,15 @@ class GatesLayer(Layer):
         if self._gates.of(old) or self._gates.of(new):
             raise SFTPForbidden("Not allowed: files that are checked have one name only")
         self.below.link(old, new)
+
+    def symlink(self, linkpath: bytes, target: bytes) -> None:
+        self._check_link(linkpath)
+        self.below.symlink(linkpath, target)
+
+    def _check_link(self, path: bytes) -> None:
+        """Raises SFTPForbidden where a link could give a name with gates to what they have not seen."""
+        if self._gates.are_evaded(path):
+            raise SFTPForbidden("Not allowed: files are checked there, and a link could lead to others")
 
     # --- gates --------------------------------------------------------------------------------------
 

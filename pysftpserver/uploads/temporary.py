@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 PREFIX = b".pysftp-"
 LOCKED_PREFIX = b".pysftpserver-upload-"
 OLD = 24 * 3600  # seconds without a write, for a file of another system
+MOST_MADE = 4096  # names that are remembered: memory
 
 # Not regular expressions: importing re would double the start of a session with atomic uploads.
 _HEXADECIMAL = b"0123456789abcdef"
 _systems: list[bytes] = []  # this one, once it is known
 _beginnings: dict[int, bytes] = {}  # of the names of this process, by its number: it may fork
+_made: dict[bytes, None] = {}  # the last names that new_name() has returned
 
 
 def temporary_path(path: bytes) -> bytes:
@@ -43,7 +45,17 @@ def new_name() -> bytes:
     process = os.getpid()
     if process not in _beginnings:
         _beginnings[process] = b"%b%b-%d-%d-" % (PREFIX, _system(), process, _start(process))
-    return _beginnings[process] + _random()
+    name = _beginnings[process] + _random()
+    if len(_made) >= MOST_MADE:
+        _made.clear()
+    _made[name] = None
+    return name
+
+
+def is_own(name: bytes) -> bool:
+    """Whether this process has made the name, so that no client knows it. False for some that it has made:
+    only the last ones are remembered."""
+    return name in _made
 
 
 def locked_name(name: bytes) -> bytes:
