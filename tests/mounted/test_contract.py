@@ -67,7 +67,7 @@ if IS_HARD:
     class BetweenMountPoints(BelowAMountPoint):
         def make_storage(self) -> SFTPServerMountedStorage:
             mounts = {b"/mnt": self.jail(), b"/mnt/way/mnt": self.jail()}
-            return SFTPServerMountedStorage(self.jail(), mounts, home=b"/mnt")
+            return SFTPServerMountedStorage(self.jail(), mounts, home=b"/mnt", pause=0)
 
     class AtomicBelowAMountPoint(UntilItIsClosed, BelowAMountPoint):
         def jail(self) -> SFTPServerVirtualChroot:

@@ -23,7 +23,7 @@ HOSTILE = some.lists(
     max_size=5,
 ).map("".join)
 VALUES = some.fixed_dictionaries({"user": HOSTILE, "folder": HOSTILE})
-EXAMPLES = settings(deadline=None, max_examples=20_000 if IS_HARD else 40, database=None)
+EXAMPLES = settings(deadline=None, max_examples=3_000 if IS_HARD else 40, database=None)
 
 
 class NoValueLeavesItsPlace(unittest.TestCase):
