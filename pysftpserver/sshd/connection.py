@@ -244,6 +244,9 @@ class Connection(asyncssh.SSHServer):
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
         return self.login.is_key_of(username, key)
 
+    def key_to_verify(self, name: str, offered: bytes) -> bytes | None:
+        return self.login.key_to_verify(name, offered)
+
     def auth_completed(self) -> None:
         """The client has proved who it is."""
         user = self.login.completed()

@@ -12,12 +12,14 @@ import time
 import asyncssh
 
 from pysftpserver.sshd import algorithms
+from pysftpserver.sshd.certificates import BadCertificate, is_certificate, parse
 from pysftpserver.sshd.keys import fingerprint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from pysftpserver.sshd.certificates import Certificate
     from pysftpserver.sshd.server import Server
     from pysftpserver.sshd.users import User
 
@@ -40,13 +42,15 @@ TOO_MANY = asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "Too many authenticatio
 class Login:
     """One client's attempts to log in, which all are for the same user.
 
-    name: of the user that the client claims to be. key: that the user logs in with. has_failed: the log says
+    name: of the user that the client claims to be. key: that the user logs in with. certificate: the one that
+    this key is in, if it is that which lets the user in. has_failed: the log says
     that the login has failed. reason: why the connection is ending before the login; for the log.
     """
 
     def __init__(self, server: Server, client: Client) -> None:
         self.name = ""
         self.key = b""
+        self.certificate: Certificate | None = None
         self.has_failed = False
         self.reason = ""
         self._server = server
@@ -57,6 +61,7 @@ class Login:
         self._claimed: str | None = None  # the user name of the first attempt
         self._tried: set[bytes] = set()
         self._refused: dict[str, list[bytes]] = {}  # keys, by what was wrong; for the log
+        self._refused_certificates: dict[str, None] = {}  # what was wrong with them; for the log
         self._candidate: User | None = None  # who has the key that was asked about last
 
     @property
@@ -101,25 +106,62 @@ class Login:
                 await asyncio.sleep(delay)
         self.name = name
 
+    def key_to_verify(self, name: str, offered: bytes) -> bytes | None:
+        """The plain key that has to sign: the one that is offered, or the one in a certificate.
+
+        None: a certificate that does not let the user in. That takes about as long for each user.
+        """
+        self.certificate = None
+        if not is_certificate(offered):
+            return offered
+        if not self._may_try(offered):
+            return None
+        user = self._server.directory.find(name)
+        faults = [] if user is not None else ["unknown user"]
+        if user is not None and not user.is_active:
+            faults.append("inactive user")
+        try:
+            certificate = parse(offered)
+        except BadCertificate as error:
+            self._refused_certificates[f"bad certificate: {error}"] = None
+            return None
+        principals = user.principals if user is not None and user.principals else (name,)
+        faults += self._server.authorities.faults_of(certificate, principals, self._client.address)
+        if faults or user is None:
+            self._refused_certificates[f"{_shown(certificate)}: {', '.join(faults)}"] = None
+            return None
+        self.certificate, self._candidate, self.key = certificate, user, certificate.key
+        return certificate.key
+
     def is_key_of(self, name: str, key: asyncssh.SSHKey) -> bool:
         """Whether a key is the user's. An unknown key takes as long as one of another user."""
+        blob = key.public_data
+        if self.certificate is not None and self.certificate.key == blob:
+            algorithms.refuse_others(key)
+            return True
+        if not self._may_try(blob):
+            return False
+        user = self._server.directory.find(name)
+        known = user.keys if user is not None else frozenset()
+        is_known = sum(hmac.compare_digest(blob, one) for one in known) > 0  # compares with all of them
+        revoked = "".join(f"{fault}, " for fault in self._server.authorities.faults_of_key(blob))
+        if user is None or not user.is_active or not is_known or revoked:
+            self._refused.setdefault(f"{revoked}{_fault(user, is_known)}", []).append(blob)
+            return False
+        algorithms.refuse_others(key)
+        self._candidate, self.key = user, blob
+        return True
+
+    def _may_try(self, blob: bytes) -> bool:
+        """Count an attempt with a key or a certificate; whether there may be one more."""
         if self.reason:  # the connection is ending
             return False
-        blob = key.public_data
         self._tried.add(blob)
         if self._has_tried_enough():
             self._too_many()
             code, words = TOO_MANY
             self._client.end(words, code)
             return False
-        user = self._server.directory.find(name)
-        known = user.keys if user is not None else frozenset()
-        is_known = sum(hmac.compare_digest(blob, one) for one in known) > 0  # compares with all of them
-        if user is None or not user.is_active or not is_known:
-            self._refused.setdefault(_fault(user, is_known), []).append(blob)
-            return False
-        algorithms.refuse_others(key)
-        self._candidate, self.key = user, blob
         return True
 
     def completed(self) -> User:
@@ -129,12 +171,18 @@ class Login:
 
     def described(self) -> str:
         """What the user has logged in with, for the log."""
-        return fingerprint(self.key)
+        return fingerprint(self.key) if self.certificate is None else _shown(self.certificate)
 
     def is_still_allowed(self, user: User) -> bool:
         """Whether the directory still lets a user in who has logged in with this."""
         now = self._server.directory.find(user.name)
-        return now is not None and now.id == user.id and now.is_active and self.key in now.keys
+        if now is None or now.id != user.id or not now.is_active:
+            return False
+        authorities = self._server.authorities
+        if self.certificate is None:
+            return self.key in now.keys and not authorities.is_revoked_later(self.key)
+        principals = now.principals or (now.name,)
+        return not authorities.later_faults_of(self.certificate, principals, self._client.address)
 
     # --- refusals -----------------------------------------------------------------------------------------
 
@@ -165,6 +213,10 @@ class Login:
             shown = [fingerprint(blob) for blob in dict.fromkeys(blobs)]
             more = f" and {len(shown) - MOST_SHOWN} more" if len(shown) > MOST_SHOWN else ""
             faults.append(f"{fault} {', '.join(shown[:MOST_SHOWN])}{more}")
+        certificates = list(self._refused_certificates)
+        faults += certificates[:MOST_SHOWN]
+        if len(certificates) > MOST_SHOWN:
+            faults.append(f"{len(certificates) - MOST_SHOWN} more certificates")
         if self.key:
             faults.append(f"no proof of having the key {fingerprint(self.key)}")
         if not faults and self._claimed is not None:
@@ -173,10 +225,15 @@ class Login:
         return "; ".join(faults) or "no attempt"
 
 
+def _shown(certificate: Certificate) -> str:
+    """A certificate and its key, for the log."""
+    return f"{certificate}, key {fingerprint(certificate.key)}"
+
+
 def _fault(user: User | None, is_known: bool) -> str:
     """Why a key is refused. is_known: whether it is the user's."""
     if user is None:
         return "unknown user, key"
     if user.is_active:
-        return "wrong key"
+        return "key" if is_known else "wrong key"
     return "inactive user, key" if is_known else "inactive user, wrong key"

@@ -79,6 +79,18 @@ def account_problem(account: str) -> str | None:
     return None
 
 
+def parse_principals(text: str) -> tuple[str, ...]:
+    """The principals in a text, which commas separate."""
+    return tuple(filter(None, (one.strip() for one in text.split(","))))
+
+
+def principals_problem(text: str) -> str | None:
+    """What is wrong with a text of principals; None: nothing."""
+    if not text.isprintable() or len(text) > LONGEST_STORAGE or not parse_principals(text):
+        return "principals is not a list of names with commas between them"
+    return None
+
+
 def _fits(name: str) -> bool:
     try:
         return len(name.encode()) <= LONGEST_NAME
@@ -96,6 +108,7 @@ def build(
     problems: Iterable[str] = (),
     run_as: str | None = None,
     site: str | None = None,
+    principals: str | None = None,
 ) -> Record:
     """The record of a user. problems: those already known, which do not make the user unusable."""
     found = list(problems)
@@ -105,10 +118,12 @@ def build(
         storage_problem(storage) if storage else None,
         account_problem(run_as) if run_as else None,
         site_problem(site) if site else None,
+        principals_problem(principals) if principals else None,
     ]
     if any(fatal):
         return unusable(id, name, *found, *filter(None, fatal))
-    user = User(id, name, folder, is_active, frozenset(keys), storage or None, run_as or None, site or None)
+    others = storage or None, run_as or None, site or None, parse_principals(principals or "")
+    user = User(id, name, folder, is_active, frozenset(keys), *others)
     return Record(id, name, user, tuple(found))
 
 

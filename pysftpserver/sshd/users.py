@@ -18,7 +18,7 @@ class User:
     sftp_path. keys: public keys, as the binary blobs that SSH sends. storage: None for the folder, otherwise
     the text that names the storage (a GridFS prefix, a class). run_as: the account of the host that sessions
     run as; None for the server's choice. site: the site file that the storage is under; None for the server's
-    choice.
+    choice. principals: a certificate needs one of these; () for the name.
     """
 
     id: str
@@ -29,6 +29,7 @@ class User:
     storage: str | None = None
     run_as: str | None = None
     site: str | None = None
+    principals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ FIELDS: dict[str, tuple[type, str]] = {
     "storage": (str, "text"),
     "run_as": (str, "text"),
     "site": (str, "text"),
+    "principals": (str, "text"),
 }
 Signature = tuple[int, ...]
 
@@ -108,6 +109,16 @@ def read_trusted(path: str, what: str, any_owner: bool = False) -> tuple[str, Si
 
     Raises DirectoryError when it cannot be read, or when other accounts may write it.
     """
+    content, found = read_trusted_bytes(path, what, any_owner)
+    try:
+        return content.decode(), found
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise DirectoryError(f"{what} {path}: line {line}: not UTF-8") from None
+
+
+def read_trusted_bytes(path: str, what: str, any_owner: bool = False) -> tuple[bytes, Signature]:
+    """The same, whatever is in the file. Raises DirectoryError."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         try:
@@ -121,10 +132,7 @@ def read_trusted(path: str, what: str, any_owner: bool = False) -> tuple[str, Si
             os.close(descriptor)
         if len(content) > LARGEST:
             raise DirectoryError(f"{what} {path}: larger than {LARGEST >> 20} MiB")
-        return content.decode(), _signature(found)
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise DirectoryError(f"{what} {path}: line {line}: not UTF-8") from None
+        return content, _signature(found)
     except PermissionError as error:
         raise DirectoryError(
             f"{what} {path}: {own_reason(error)}; let this account read it, with chgrp and chmod 640"
@@ -180,8 +188,8 @@ def _record(
             problems += [f"authorized_keys file {table['authorized_keys']}, {one}" for one in wrong]
         except DirectoryError as error:
             problems.append(str(error))
-    rest = table.get("storage"), problems, table.get("run_as"), table.get("site")
-    return build(name, name, folder, table.get("active", True), blobs, *rest)
+    rest = (table.get(field) for field in ("run_as", "site", "principals"))
+    return build(name, name, folder, table.get("active", True), blobs, table.get("storage"), problems, *rest)
 
 
 def field_problems(table: dict[str, Any]) -> list[str]:
