@@ -1,4 +1,4 @@
-"""pysftpctl: lists and changes the users of pysftpd, and shows and ends sessions.
+"""pysftpctl: lists and changes the users of pysftpd, and shows and ends sessions and bans.
 
 What it is called and what it takes; pysftpserver/sshd/control.py and live.py do it.
 """
@@ -12,7 +12,7 @@ from pysftpserver.cli import common
 from pysftpserver.cli.options import BadValue, Command, Commands, Option, Subcommand, load, options_of
 from pysftpserver.cli.pysftpd import CONFIG
 from pysftpserver.failures import BadInput, one_line
-from pysftpserver.service.settings import FLAG, UNSET
+from pysftpserver.service.settings import FLAG, UNSET, span
 from pysftpserver.sshd import control, live
 from pysftpserver.sshd.config import ServerSettings
 
@@ -31,7 +31,16 @@ SHARED = (
     *options_of(ServerSettings, ("sftp_path",)),
     Option("--json", name="as_json", help="Print JSON. The default is text for people."),
 )
+BAN_SECONDS = 3600.0
 NAME = ("name", "The name of the user.")
+
+
+def time_span(text: str) -> float:
+    """Seconds. Raises BadValue."""
+    try:
+        return span(text)
+    except ValueError as error:
+        raise BadValue(f"has to be {error}, not {one_line(text)!r}") from None
 
 
 def yes_or_no(text: str) -> bool:
@@ -142,6 +151,21 @@ def _end(settings: ServerSettings, session: str, by_name: bool, as_json: bool) -
     return live.end_sessions(_socket(settings), session, by_name, as_json, _warn)
 
 
+def _bans(
+    settings: ServerSettings, add: str | None, seconds: float | None, lift: str | None, as_json: bool
+) -> int:
+    path = _socket(settings)
+    if add is not None and lift is not None:
+        raise BadInput("bans: --add and --lift: give one of them")
+    if seconds is not None and add is None:
+        raise BadInput("bans: --for goes with --add")
+    if add is not None:
+        return live.add_ban(path, add, seconds or BAN_SECONDS, as_json, _warn)
+    if lift is not None:
+        return live.lift_ban(path, lift, as_json, _warn)
+    return live.show_bans(path, as_json, _warn)
+
+
 def _live(settings: ServerSettings, as_json: bool) -> int:
     path = _socket(settings)
     if as_json:
@@ -162,7 +186,7 @@ def _warn(text: str) -> None:
 
 COMMAND = Commands(
     PROG,
-    description="Lists and changes the users of pysftpd, and shows and ends sessions.",
+    description="Lists and changes the users of pysftpd, and shows and ends sessions and bans.",
     subcommands=(
         _subcommand("list", "List all users.", _list),
         _subcommand(
@@ -217,6 +241,31 @@ COMMAND = Commands(
                     help="Take SESSION for a user's name, even if it is a number. The default is no.",
                 )
             ],
+        ),
+        _subcommand(
+            "bans",
+            "List the addresses that are banned or have points, or ban one, or lift a ban.",
+            _bans,
+            (),
+            (
+                Option(
+                    "--add",
+                    metavar="ADDRESS",
+                    help="Ban this address; of IPv6, its /64 network. There is none by default.",
+                ),
+                Option(
+                    "--for",
+                    name="seconds",
+                    metavar="TIME",
+                    convert=time_span,
+                    help="Time of the ban, such as 90s, 5m, 4h or 1d. The default is 1h.",
+                ),
+                Option(
+                    "--lift",
+                    metavar="ADDRESS",
+                    help="Lift the ban of this address and forget its points. There is none by default.",
+                ),
+            ),
         ),
         _subcommand("live", "Show sessions and transfers as they go on, until Ctrl-C.", _live),
     ),

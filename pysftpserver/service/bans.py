@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import itertools
 import math
 import mmap
 import struct
 from dataclasses import dataclass
 
-from pysftpserver.service.networks import MAPPED, Networks
+from pysftpserver.service.networks import MAPPED, Networks, address_of
 from pysftpserver.service.throttle import network_of
 
 TYPE_CHECKING = False
@@ -38,6 +39,8 @@ SETS = 512
 LATEST = struct.Struct("=d")  # in front of the records: the end of the last ban that was written
 BYTES = LATEST.size + SETS * WAYS * RECORD.size  # of the table of one process; 192 KiB
 MOST_BANS = 0xFFFF
+NO_KEY = bytes(16)
+PREFIX = MAPPED.network_address.packed[:12]  # of the keys of IPv4
 
 
 @dataclass(frozen=True)
@@ -66,13 +69,17 @@ class Ban:
     points: float = 0.0
 
 
+@dataclass
 class _Record:
-    """One record in the table of this process, or what is to be written there."""
+    """One record. place: in the memory. at: when it had those points."""
 
-    def __init__(self, place: int, key: bytes, raw: tuple[float, float, float, int, int] | None) -> None:
-        self.place = place
-        self.key = key
-        self.points, self.at, self.until, self.bans, self.cause = raw or (0.0, 0.0, 0.0, 0, 0)
+    place: int
+    key: bytes
+    points: float = 0.0
+    at: float = 0.0
+    until: float = 0.0
+    bans: int = 0
+    cause: int = 0
 
     def faded(self, now: float, fade: float) -> float:
         return self.points * math.exp2(-max(0.0, now - self.at) / fade)
@@ -101,13 +108,24 @@ class Bans:
 
     def is_banned(self, address: str, now: float) -> bool:
         """Whether an address is banned. Without any ban, this costs a microsecond."""
-        latest = (LATEST.unpack_from(self._memory, table)[0] for table in self._tables)
-        if not any(now < one for one in latest):
+        if not self._are_any(now):
             return False
         key = key_of(address)
         if key is None or not any(now < record.until for record in self._of(key)):
             return False
         return address not in self.policy.trusted
+
+    def count(self, now: float) -> int:
+        """The number of networks that are banned."""
+        if not self._are_any(now):
+            return 0
+        parts = (self._memory[table + LATEST.size : table + BYTES] for table in self._tables)
+        records = itertools.chain.from_iterable(map(RECORD.iter_unpack, parts))
+        return len({key for key, _, _, until, *_ in records if now < until})
+
+    def _are_any(self, now: float) -> bool:
+        """Whether a ban may be in force."""
+        return any(now < LATEST.unpack_from(self._memory, table)[0] for table in self._tables)
 
     def listed(self, now: float) -> list[Ban]:
         """All that is known of networks that are banned or have points, those banned longest first."""
@@ -207,10 +225,10 @@ class Bans:
     def _is_own(self, record: _Record) -> bool:
         return self._own <= record.place < self._own + BYTES
 
-    def _of(self, key: bytes) -> Iterator[_Record]:
-        """The records of a network, in all tables."""
+    def _of(self, key: bytes, tables: Sequence[int] = ()) -> Iterator[_Record]:
+        """The records of a network, in all tables or in those that begin there."""
         start = self._start(key)
-        for table in self._tables:
+        for table in tables or self._tables:
             first = table + start
             place = self._memory.find(key, first, first + WAYS * RECORD.size)
             while place >= 0 and (place - first) % RECORD.size:
@@ -224,19 +242,15 @@ class Bans:
 
         Bans in force give way last, and those that end first before others.
         """
+        for record in self._of(key, [self._own]):
+            return record
         start = self._own + self._start(key)
-        least: tuple[tuple[float, float], int] | None = None
-        for place in range(start, start + WAYS * RECORD.size, RECORD.size):
-            record = self._read(place)
-            if record is not None and record.key == key:
-                return record
-            worth = (0.0, -1.0) if record is None else self._worth(record, now)
-            if least is None or worth < least[0]:
-                least = worth, place
-        assert least is not None
-        return _Record(least[1], key, None)
+        places = range(start, start + WAYS * RECORD.size, RECORD.size)
+        return _Record(min(places, key=lambda place: self._worth(self._read(place), now)), key)
 
-    def _worth(self, record: _Record, now: float) -> tuple[float, float]:
+    def _worth(self, record: _Record | None, now: float) -> tuple[float, float]:
+        if record is None:
+            return 0.0, -1.0
         if now < record.until:
             return record.until, 0.0
         bans = record.bans if self._counts(record, now) else 0
@@ -244,11 +258,10 @@ class Bans:
 
     def _read(self, place: int) -> _Record | None:
         """The record at a place; None: nothing, or what a process that was killed has half written."""
-        key, *rest = RECORD.unpack_from(self._memory, place)
-        points, at, until, bans, cause = rest
-        if not any(key) or cause >= len(CAUSES) or not all(map(math.isfinite, (points, at, until))):
+        key, points, at, until, bans, cause = RECORD.unpack_from(self._memory, place)
+        if key == NO_KEY or cause >= len(CAUSES) or not math.isfinite(points + at + until):
             return None
-        return _Record(place, key, (points, at, until, bans, cause))
+        return _Record(place, key, points, at, until, bans, cause)
 
     def _write(self, record: _Record) -> None:
         values = record.points, record.at, record.until, record.bans, record.cause
@@ -262,11 +275,10 @@ class Bans:
 
 def key_of(address: str) -> bytes | None:
     """The network of an address (throttle.network_of()) in 16 bytes; None for what is not an address."""
-    try:
-        parsed = ipaddress.ip_address(network_of(address).removesuffix("/64"))
-    except ValueError:
+    parsed = address_of(address)
+    if parsed is None:
         return None
-    return (MAPPED.network_address.packed[:12] if parsed.version == 4 else b"") + parsed.packed
+    return PREFIX + parsed.packed if parsed.version == 4 else parsed.packed[:8] + bytes(8)
 
 
 def name_of(key: bytes) -> str:

@@ -1,7 +1,8 @@
 """The admin socket for pysftpctl: a local socket on which each line of JSON is answered by another.
 
-{"ask": "sessions"}, {"ask": "end", "number": N} or {"ask": "end", "user": NAME}, {"ask": "figures"}; anything
-else is answered by {"error": TEXT}. Only root and the server's account may ask. The sockets are opened before
+{"ask": "sessions"}, {"ask": "end", "number": N} or {"ask": "end", "user": NAME}, {"ask": "figures"},
+{"ask": "bans"}, {"ask": "ban", "address": A, "seconds": N}, {"ask": "lift", "address": A}; anything else is
+answered by {"error": TEXT}. Only root and the server's account may ask. The sockets are opened before
 the first fork, and stay open while a process is replaced. What may not enter: commands, HTTP, SSH. Facts:
 unix(7) on SO_PEERCRED.
 """
@@ -18,6 +19,8 @@ from contextlib import suppress
 from pysftpserver.host.accounts import own_reason
 from pysftpserver.service.accepting import Acceptor
 from pysftpserver.service.localsockets import Taken, listen, turn
+from pysftpserver.service.networks import address_of
+from pysftpserver.service.settings import LONGEST_SPAN
 from pysftpserver.sshd.admin_client import LONGEST_QUESTION, AdminError, path_of
 
 TYPE_CHECKING = False
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pysftpserver.engine.log import SFTPLog
+    from pysftpserver.sshd.banning import Banning
     from pysftpserver.sshd.sessions import Sessions
 
 BACKLOG = 16
@@ -35,6 +39,7 @@ MOST_ASKING = 16  # at once
 RESERVED_DESCRIPTORS = 4  # for questions when no others are left
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 LONGEST_USER = 1024  # characters
+ANSWERS = {"end": "ended", "ban": "banned", "lift": "lifted"}  # the key of an answer that is not the question
 
 
 # --- before there is a second process ---------------------------------------------------------------------
@@ -71,10 +76,11 @@ def remove(sockets: Sequence[socket.socket], path: str, processes: int) -> None:
 
 
 class Admin:
-    """Answers questions in one process. sessions: its own."""
+    """Answers questions in one process. sessions, banning: its own."""
 
-    def __init__(self, sessions: Sessions, process: int, log: SFTPLog) -> None:
+    def __init__(self, sessions: Sessions, banning: Banning, process: int, log: SFTPLog) -> None:
         self._sessions = sessions
+        self._banning = banning
         self._process = process
         self._log = log
         self._asking: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
@@ -83,6 +89,9 @@ class Admin:
             "sessions": (sessions.all, ()),
             "end": (self._end, ("number", "user")),
             "figures": (sessions.figures, ()),
+            "bans": (self._bans, ()),
+            "ban": (self._ban, ("address", "seconds")),
+            "lift": (self._lift, ("address",)),
         }
 
     async def start(self, listening: socket.socket) -> None:
@@ -165,8 +174,7 @@ class Admin:
             return {"error": f"{asked} does not go with {ascii(unknown[0])[:80]}"}
         try:
             answer = await method(**question)
-            key = "ended" if asked == "end" else asked
-            return {"process": self._process, "pid": os.getpid(), key: answer}
+            return {"process": self._process, "pid": os.getpid(), ANSWERS.get(asked, asked): answer}
         except BadQuestion as error:
             return {"error": str(error)}
         except Exception as error:
@@ -181,6 +189,28 @@ class Admin:
         if user is not None and (not isinstance(user, str) or len(user) > LONGEST_USER):
             raise BadQuestion(f"user has to be a text of up to {LONGEST_USER} characters")
         return await self._sessions.end(number, user)
+
+    async def _bans(self) -> list[dict[str, Any]]:
+        return self._banning.listed()
+
+    async def _ban(self, address: Any = None, seconds: Any = None) -> str:
+        if type(seconds) is not int or not 0 < seconds <= LONGEST_SPAN:
+            raise BadQuestion(f"seconds has to be a whole number from 1 to {LONGEST_SPAN}")
+        try:
+            return self._banning.ban(_address(address), seconds)
+        except ValueError as error:
+            raise BadQuestion(str(error)) from None
+
+    async def _lift(self, address: Any = None) -> bool:
+        return self._banning.lift(_address(address))
+
+
+def _address(text: Any) -> str:
+    """The address in a question, which may be one of a network as the list has it."""
+    address = address_of(text.removesuffix("/64")) if isinstance(text, str) else None
+    if address is None:
+        raise BadQuestion("address has to be an address of IPv4 or IPv6")
+    return str(address)
 
 
 class BadQuestion(Exception):

@@ -10,6 +10,7 @@ import itertools
 
 import asyncssh
 
+from pysftpserver.service import proxyprotocol
 from pysftpserver.service.budget import Exhausted, Portion
 from pysftpserver.service.throttle import network_of
 from pysftpserver.sshd.channel import Channel
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.server import Server
     from pysftpserver.sshd.users import User
 
+VERSION = b"SSH-"  # what an SSH client sends first
+NO_SSH = "what it sends is not SSH"
+NO_PROXY = "it sends a PROXY header, and its address is not in proxy_from"
 MOST_CHANNELS = 10  # on one connection, as in OpenSSH
 _numbers = itertools.count(1)
 
@@ -49,6 +53,8 @@ class Connection(asyncssh.SSHServer):
         self.kept = 0  # bytes for the client, when they were counted
         self._moved_at = self.began  # on channels that have ended
         self._moved = (0, 0)  # bytes received and sent on channels that have ended
+        self._has_keys = False  # a key exchange has ended
+        self._was_admitted = False
         self.is_ending = False
 
     # --- coming and going ---------------------------------------------------------------------------------
@@ -73,6 +79,7 @@ class Connection(asyncssh.SSHServer):
             loop = asyncio.get_running_loop()
             loop.call_soon(self.end, "Too many connections", asyncssh.DISC_TOO_MANY_CONNECTIONS)
             return
+        self._was_admitted = True
         self._server.connections.add(self)
         if self._server.is_draining:
             asyncio.get_running_loop().call_soon(self.drain)
@@ -87,9 +94,13 @@ class Connection(asyncssh.SSHServer):
 
     def make_room(self) -> None:
         """End, because others are waiting and this one has not logged in."""
-        self.login.reason = "others are waiting (max_connections)"
         self._server.gate.leave(self._place)
         self._place = -1
+        self.cast_out("others are waiting (max_connections)")
+
+    def cast_out(self, reason: str) -> None:
+        """End at once, without having logged in."""
+        self.login.reason = reason
         self.conn.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -107,10 +118,21 @@ class Connection(asyncssh.SSHServer):
             self._log.info(f"{self}: gone")
         elif self.login.has_failed:
             pass
-        elif self.login.reason:
-            self.tell(f"refused: {self.login.reason}")
-        elif self.login.has_begun:
+        elif self.login.has_begun and not self.login.reason:
             self.login.fail()
+        else:
+            self._left()
+
+    def _left(self) -> None:
+        """It has ended without an attempt to log in, which a client may do after the key exchange."""
+        reason, cause = self.login.reason, "" if self._has_keys else "left"
+        first = self.conn.first
+        if first and not first.startswith(VERSION):
+            reason, cause = NO_PROXY if proxyprotocol.begins(first) else NO_SSH, "garbage"
+        if reason:
+            self.tell(f"refused: {reason}")
+        if cause and self._was_admitted and not self._server.is_draining:
+            self._server.banning.fault(self.address, cause)
 
     def _on_full(self) -> None:
         """The peer does not take what is sent."""
@@ -162,6 +184,7 @@ class Connection(asyncssh.SSHServer):
 
     def exchange_ended(self) -> None:
         """Go on with what has waited for it."""
+        self._has_keys = True
         if self._exchange is not None:
             self._exchange.cancel()
             self._exchange = None
@@ -260,12 +283,16 @@ class Connection(asyncssh.SSHServer):
         self._portion = Portion(self._server.budget, self.causer)
         self.conn.trust()
         self._server.metrics.logins["accepted"] += 1
+        self._server.banning.succeeded(self.address)
         self._log.info(f"{self}: logged in with {self.login.described()}")
 
     def _too_many_connections(self, refusal: str) -> None:
         """refusal: what Gate says."""
         self.login.reason = refusal
-        self._server.refused(refusal.rpartition("(")[2].removesuffix(")"))
+        limit = refusal.rpartition("(")[2].removesuffix(")")
+        self._server.refused(limit)
+        if limit == "max_per_address":
+            self._server.banning.fault(self.address, "crowd")
 
     def is_still_allowed(self) -> bool:
         """Whether the directory still lets this user in with what was used."""

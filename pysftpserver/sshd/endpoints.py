@@ -66,7 +66,7 @@ class LocalEndpoints:
         """Serve, in the process of that number."""
         sessions = Sessions(server, number)
         if self._admin:
-            endpoint = Admin(sessions, number, self._log)
+            endpoint = Admin(sessions, server.banning, number, self._log)
             await endpoint.start(self._admin[number])
             self._serving.append(endpoint)
         if self._metrics is not None and number == 0:

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
             """End the connection: it has reached a limit."""
 
 
+FIRST = 12  # bytes that show what is spoken
 IGNORE, KEXINIT, USERAUTH_REQUEST, CHANNEL_OPEN = 2, 20, 50, 90  # types of packets
 STRANGERS_PACKET = 40_000  # bytes; RFC 4253 asks for 35,000
 STRANGERS_READ = 32 << 10  # bytes that are read at once before the login
@@ -67,6 +68,7 @@ class GuardedConnection(asyncssh.SSHServerConnection):
 
     owner: Owner
     is_stranger = True  # until it has logged in
+    first = b""  # bytes, FIRST or some more, that the client has sent
 
     def greet(self, owner: Owner, transport: asyncio.Transport) -> None:
         """Begin to guard it."""
@@ -96,6 +98,8 @@ class GuardedConnection(asyncssh.SSHServerConnection):
             return
         try:
             if self.is_stranger:
+                if len(self.first) < FIRST:
+                    self.first += data[:FIRST]
                 self.owner.received_from_stranger(len(data))
         except asyncssh.DisconnectError as error:
             self.disconnect(error.code, error.reason)

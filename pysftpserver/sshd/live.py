@@ -1,4 +1,4 @@
-"""What pysftpctl shows of a running server: sessions and transfers, as a table, a moving one, or JSON.
+"""What pysftpctl shows of a running server: sessions, transfers and bans, as a table, a moving one, or JSON.
 
 What may not enter: directories of users, options. `warn` is told what some processes answer instead.
 """
@@ -28,12 +28,15 @@ NONE_FOUND = 1  # exit status
 # --- asking -----------------------------------------------------------------------------------------------
 
 
-def ask_all(path: str, question: dict[str, Any], warn: Warn) -> list[dict[str, Any]]:
-    """The answers of all processes that answer. Raises Unavailable when none does."""
+def ask_all(path: str, question: dict[str, Any], warn: Warn, most: int | None = None) -> list[dict[str, Any]]:
+    """The answers of all processes that answer, or of the first ones. Raises Unavailable when none does."""
     from pysftpserver.sshd.admin_client import AdminError, NoServer, ask, found
 
-    answers, failures = [], []
+    answers: list[dict[str, Any]] = []
+    failures = []
     for one in found(path):
+        if len(answers) == most:
+            break
         try:
             answers.append(ask(one, question))
         except NoServer:
@@ -76,6 +79,45 @@ def end_sessions(path: str, name: str, by_name: bool, as_json: bool, warn: Warn)
     else:
         warn(f"no session {'with number' if is_number else 'of user'} {name}")
     return 0 if ended else NONE_FOUND
+
+
+def show_bans(path: str, as_json: bool, warn: Warn) -> int:
+    """Print the bans, and points, of addresses; the exit status. Raises Unavailable."""
+    bans = ask_all(path, {"ask": "bans"}, warn)[0]["bans"]  # each process knows all of them
+    if as_json:
+        print_json(bans)
+        return 0
+    rows = [("ADDRESS", "POINTS", "BANNED FOR", "UNTIL", "WHY", "BANS")]
+    for ban in bans:
+        seconds = ban["seconds"]
+        until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + seconds)) if seconds else ""
+        left = duration(seconds) if seconds else ""
+        rows.append((ban["address"], f"{ban['points']:g}", left, until, ban["cause"], str(ban["bans"])))
+    print_table(rows)
+    return 0
+
+
+def add_ban(path: str, address: str, seconds: float, as_json: bool, warn: Warn) -> int:
+    """Ban an address; the exit status. Raises Unavailable."""
+    question = {"ask": "ban", "address": address, "seconds": int(seconds)}
+    banned = ask_all(path, question, warn, most=1)[0]["banned"]
+    if as_json:
+        print_json({"banned": banned, "seconds": int(seconds)})
+    else:
+        print(f"banned {banned} for {duration(seconds)}")
+    return 0
+
+
+def lift_ban(path: str, address: str, as_json: bool, warn: Warn) -> int:
+    """Lift the ban of an address and forget its points; the exit status. Raises Unavailable."""
+    lifted = any(answer["lifted"] for answer in ask_all(path, {"ask": "lift", "address": address}, warn))
+    if as_json:
+        print_json({"lifted": lifted})
+    elif lifted:
+        print(f"lifted {address}")
+    else:
+        warn(f"nothing is known of {address}")
+    return 0 if lifted else NONE_FOUND
 
 
 # --- figures in words -------------------------------------------------------------------------------------

@@ -205,6 +205,7 @@ class Login:
         self._server.penalties.failed(self._client.address, time.monotonic())
         self._server.metrics.logins["refused"] += 1
         self._client.tell(f"login failed: {self._why()}")
+        self._server.banning.fault(self._client.address, "failed")
 
     def _why(self) -> str:
         """What was wrong, for the log alone: the client must not learn it."""

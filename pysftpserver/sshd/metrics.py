@@ -42,7 +42,13 @@ LIMITS = (
     "session_memory",
     "descriptors",
     "log_rate",
+    "bans",
+    "proxy_from",
+    "allow_networks",
+    "deny_networks",
 )
+#: Why an address was banned: service.bans.CAUSES, which sessions do not import.
+BANS = ("failed", "garbage", "left", "crowd", "admin", "elsewhere")
 #: Why the process of a session was ended: a limit's setting, or it did not end when it had to, or a signal
 #: or a fault has ended it.
 CAUSES = ("session_seconds", "session_memory", "unresponsive", "signal", "fault")
@@ -60,6 +66,7 @@ COUNTERS = (
     ("errors", "pysftpd_request_errors", "request", "Requests that failed by name."),
     ("moved", "pysftpd_bytes", "direction", "Bytes of SFTP by direction, as seen from the server."),
     ("limited", "pysftpd_limited", "limit", "Connections and requests refused by a limit."),
+    ("bans", "pysftpd_bans", "cause", "Bans that began, by the cause."),
     ("killed", "pysftpd_sessions_killed", "cause", "SFTP sessions whose process was ended, by the cause."),
 )
 #: Current values by a label: (key in the figures, name for Prometheus, label, help).
@@ -69,6 +76,7 @@ GAUGES = (
     ("sessions", "pysftpd_sessions", "Connections that have logged in."),
     ("connections", "pysftpd_connections", "Open connections, including unauthenticated ones."),
     ("handles", "pysftpd_handles", "Open files and directories."),
+    ("banned", "pysftpd_banned_networks", "Networks that are banned now."),
     ("kept", "pysftpd_kept_bytes", "Bytes received and not served, or not sent yet."),
     ("outdated", "pysftpd_users_outdated", "Processes that cannot read the users and keep those they have."),
     ("processes", "pysftpd_processes", "Processes that have answered."),
@@ -101,7 +109,7 @@ class Metrics(Requests):
     """The figures of one process.
 
     logins: by outcome. moved: bytes by direction, of connections that have ended. limited: by the limit that
-    was reached. killed: by the cause.
+    was reached. bans, killed: by the cause.
     """
 
     def __init__(self) -> None:
@@ -109,6 +117,7 @@ class Metrics(Requests):
         self.logins: Counter[str] = Counter(dict.fromkeys(OUTCOMES, 0))
         self.moved: Counter[str] = Counter(dict.fromkeys(DIRECTIONS, 0))
         self.limited: Counter[str] = Counter(dict.fromkeys(LIMITS, 0))
+        self.bans: Counter[str] = Counter(dict.fromkeys(BANS, 0))
         self.killed: Counter[str] = Counter(dict.fromkeys(CAUSES, 0))
 
     def add(self, figures: Mapping[str, Mapping[str, float]]) -> None:

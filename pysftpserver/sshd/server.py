@@ -30,6 +30,7 @@ from pysftpserver.service.throttle import network_of
 from pysftpserver.service.turns import Turns
 from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.authorities import Authorities
+from pysftpserver.sshd.banning import Banning
 from pysftpserver.sshd.connection import Connection
 from pysftpserver.sshd.guarded import GuardedConnection
 from pysftpserver.sshd.hashing import ThreadTurns
@@ -99,6 +100,7 @@ class Server:
         self.penalties = Penalties(shared, process)
         self.metrics = Metrics()
         self.connections = Members()
+        self.banning = Banning(self, shared, process)
         self.channels = Members()
         self.recording = Members()  # what is being written to the audit log here
         self.threads = Threads()
@@ -147,7 +149,13 @@ class Server:
         loop = asyncio.get_running_loop()
         for listening in sockets:
             self._listeners.append(
-                Acceptor(listening, lambda: GuardedConnection(loop, options), self.log, "listener")
+                Acceptor(
+                    listening,
+                    lambda: GuardedConnection(loop, options),
+                    self.log,
+                    "listener",
+                    front=self.banning.front,
+                )
             )
         self._idle_check = asyncio.create_task(self._end_idle())
 
@@ -173,6 +181,7 @@ class Server:
         self.budget.limit(settings.buffer_bytes // settings.workers, settings.max_connections)
         self.log_limit.rate = self._own_part(settings.log_rate)
         self.turns.share = settings.login_share / 100
+        self.banning.apply()
         if settings.max_connections > self.gate.room:
             self.log.error(f"max_connections: one process has room for {self.gate.room} until a restart")
         self.gate.limit(settings.max_connections, settings.max_per_address, settings.max_per_user)
@@ -308,6 +317,7 @@ class Server:
             most, resting = self.settings.idle_timeout, self.settings.session_idle
             await asyncio.sleep(min([IDLE_CHECKS, *(one / 4 for one in (most, resting) if one is not None)]))
             self.log_limit.tell()
+            self.banning.end_banned()
             for connection in self.connections:
                 connection.count_kept()
             for channel in self.channels:

@@ -64,6 +64,7 @@ class Sessions:
         figures["served"] = {"process": 0, "thread": 0} | Counter(one.isolation for one in served)
         figures["handles"] = self._server.handles.count + sum(one.handles for one in served)
         figures["kept"] = sum(connection.kept for connection in self._server.connections)
+        figures["banned"] = self._server.banning.count() if self._process == 0 else 0
         figures["outdated"] = int(self._server.directory.trouble() is not None)
         figures["processes"] = 1
         return figures

@@ -1,4 +1,4 @@
-"""The memory that the processes of one server share: open connections, and failed logins by address.
+"""The memory that the processes of one server share: connections, and failed logins and bans by address.
 
 Each process writes only to its own part and reads all of them, so nothing needs a lock; the parent wipes the
 part of a process that was killed. Times are arguments, in seconds of a clock that all processes share. What
@@ -11,7 +11,7 @@ import hashlib
 import mmap
 import secrets
 
-from pysftpserver.service import throttle
+from pysftpserver.service import bans, throttle
 from pysftpserver.service.throttle import WINDOW, network_of
 
 DIGEST = 16  # bytes, of an address or a user's name
@@ -21,7 +21,10 @@ _NOBODY = bytes(DIGEST)
 
 
 class Shared:
-    """The memory. processes: their number. most: maximum number of connections of one process."""
+    """The memory. processes: their number. most: maximum number of connections of one process.
+
+    bans: a table for each process (service.bans.Bans), with keys by the secret.
+    """
 
     def __init__(self, processes: int, most: int) -> None:
         self.most = most
@@ -29,14 +32,15 @@ class Shared:
         self._part = self.places + FAILURES * (DIGEST + TIME)
         self.processes = processes
         self._memory = mmap.mmap(-1, self._part * processes)
-        self._secret = secrets.token_bytes(16)
+        self.bans = mmap.mmap(-1, bans.BYTES * processes)
+        self.secret = secrets.token_bytes(16)
 
     def digest(self, kind: str, text: str) -> bytes:
         """A digest of an address or a user's name. It is keyed: clients cannot choose names that collide."""
-        return hashlib.blake2b(f"{kind} {text}".encode(), digest_size=DIGEST, key=self._secret).digest()
+        return hashlib.blake2b(f"{kind} {text}".encode(), digest_size=DIGEST, key=self.secret).digest()
 
     def wipe(self, process: int) -> None:
-        """Forget what a process has written. It must not be running."""
+        """Forget what a process has written, but for its bans. It must not be running."""
         start = process * self._part
         self._memory[start : start + self._part] = bytes(self._part)
 

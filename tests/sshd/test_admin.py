@@ -276,7 +276,7 @@ class WhoeverSaysNothing(unittest.TestCase):
     def test_somebody_who_asks_nothing_is_sent_away(self):
         async def scene(path: str) -> bytes:
             (listening,) = admin.listening(path, 1)
-            door = admin.Admin(mock.Mock(), 0, SFTPLog(None))
+            door = admin.Admin(mock.Mock(), mock.Mock(), 0, SFTPLog(None))
             await door.start(listening)
             try:
                 reader, writer = await asyncio.open_unix_connection(path)

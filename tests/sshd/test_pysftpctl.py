@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
+import socket
 import subprocess
 import tempfile
 import unittest
 from pathlib import Path
 from typing import Any
 
+from tests.integration.sshd import HOST
 from tests.sshd.material import line
 from tests.sshd.redis_server import RedisCase
 from tests.sshd.serving import DaemonCase, pysftpctl
@@ -302,6 +305,37 @@ class WithAServer(DaemonCase):
                 self.assertEqual(again.stderr, f"pysftpctl: no session with number {number}\n")
                 self.assertEqual(len(daemon.json("end", "alice")["ended"]), 2)
                 until(lambda daemon=daemon: daemon.json("sessions") == [], "nobody is there")
+
+    def test_a_ban_holds_in_each_process_until_it_is_lifted(self) -> None:
+        daemon = self.shared(workers=2)
+        banned = daemon.ctl("bans", "--add", "127.0.0.1", "--for", "1d")
+        self.assertEqual((banned.returncode, banned.stdout), (0, "banned 127.0.0.1 for 1d00h\n"))
+        for _ in range(6):  # the kernel chooses the process
+            with contextlib.suppress(ConnectionError), socket.create_connection((HOST, daemon.port)) as one:
+                one.settimeout(PATIENCE)
+                self.assertEqual(one.recv(1), b"")
+        (ban,) = daemon.json("bans")
+        self.assertEqual((ban["address"], ban["cause"], ban["bans"]), ("127.0.0.1", "admin", 1))
+        self.assertAlmostEqual(ban["seconds"], 86400, delta=PATIENCE)
+        heading, line = daemon.ctl("bans").stdout.splitlines()
+        self.assertEqual((heading.split()[0], line.split()[0]), ("ADDRESS", "127.0.0.1"))
+        self.assertEqual(daemon.json("bans", "--lift", "127.0.0.1"), {"lifted": True})
+        again = daemon.ctl("bans", "--lift", "127.0.0.1")
+        self.assertEqual((again.returncode, again.stderr), (1, "pysftpctl: nothing is known of 127.0.0.1\n"))
+        self.assertEqual(daemon.do("pwd").returncode, 0)
+
+    def test_what_is_asked_of_bans_has_to_make_sense(self) -> None:
+        daemon = self.shared(workers=2)
+        for words, status, said in (
+            (("--for", "1h"), 2, "--for goes with --add"),
+            (("--add", "::1", "--lift", "::1"), 2, "give one of them"),
+            (("--add", "::1", "--for", "soon"), 2, "a time such as 90s"),
+            (("--add", "example.net"), 1, "address has to be an address"),
+            (("--lift", "192.0.2.0/24"), 1, "address has to be an address"),
+        ):
+            done = daemon.ctl("bans", *words)
+            self.assertEqual(done.returncode, status, words)
+            self.assertIn(said, done.stderr)
 
     def test_a_user_whose_name_is_a_number_is_ended_by_name(self) -> None:
         daemon = self.shared()

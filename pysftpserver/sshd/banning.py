@@ -1,0 +1,109 @@
+"""The front of pysftpd: which connections it refuses before SSH begins, and which addresses it bans.
+
+What may not enter: how bans are counted (service/bans.py), SSH.
+"""
+
+from __future__ import annotations
+
+import time
+
+from pysftpserver.service.bans import Ban, Bans, Policy
+from pysftpserver.service.front import Front
+from pysftpserver.service.networks import Networks
+from pysftpserver.service.settings import span
+from pysftpserver.service.throttle import network_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pysftpserver.sshd.server import Server
+    from pysftpserver.sshd.shared import Shared
+
+BY_HAND = "admin"
+
+
+class Banning:
+    """The front and the bans of one process."""
+
+    def __init__(self, server: Server, shared: Shared, process: int) -> None:
+        self._server = server
+        self.bans = Bans(shared.bans, process, shared.secret, self._began)
+        self.front = Front(self._refused, time.monotonic, self.bans)
+        self.apply()
+
+    def apply(self) -> None:
+        """Apply settings that have changed."""
+        settings = self._server.settings
+        proxies = settings.proxy_from or ()
+        self.bans.policy = Policy(
+            settings.ban_points if settings.bans else None,
+            tuple(span(text) for text in settings.ban_times) or Policy.times,
+            settings.ban_fade,
+            Networks((*(settings.trusted_networks or ()), *proxies)),
+        )
+        self.front.limit(proxies, settings.allow_networks or (), settings.deny_networks or ())
+
+    # --- what connections do ------------------------------------------------------------------------------
+
+    def fault(self, address: str, cause: str) -> None:
+        """An address has done something that costs points (service.bans.POINTS)."""
+        self.bans.fault(address, cause, time.monotonic())
+
+    def succeeded(self, address: str) -> None:
+        """A user has logged in."""
+        self.bans.succeeded(address, time.monotonic())
+
+    def is_banned(self, address: str) -> bool:
+        """Whether an address is banned now."""
+        return self.bans.is_banned(address, time.monotonic())
+
+    def end_banned(self) -> None:
+        """End the connections from banned addresses that have not logged in."""
+        for connection in self._server.connections:
+            if connection.is_stranger and self.is_banned(connection.address):
+                connection.cast_out("its address is banned")
+
+    def _began(self, ban: Ban) -> None:
+        self._server.metrics.bans[ban.cause] += 1
+        words = f"{ban.points:.0f} points, ban {ban.bans}" if ban.points else f"ban {ban.bans}"
+        seconds = ban.until - time.monotonic()
+        self._server.log.error(f"banned {ban.network} for {seconds:.0f} seconds: {ban.cause} ({words})")
+        self.end_banned()
+
+    def _refused(self, address: str, why: str, words: str) -> None:
+        self._server.refused(why)
+        if words:
+            self._server.log_limit.of(network_of(address)).error(f"{address}: refused: {words}")
+
+    # --- what an administrator asks -----------------------------------------------------------------------
+
+    def count(self) -> int:
+        """The number of networks that are banned now."""
+        return self.bans.count(time.monotonic())
+
+    def listed(self) -> list[dict[str, Any]]:
+        """All networks with bans or points, as values for JSON. seconds: until the end of the ban, or 0."""
+        now = time.monotonic()
+        return [
+            {
+                "address": ban.network,
+                "points": round(ban.points, 1),
+                "seconds": round(max(0.0, ban.until - now), 1),
+                "cause": ban.cause,
+                "bans": ban.bans,
+            }
+            for ban in self.bans.listed(now)
+        ]
+
+    def ban(self, address: str, seconds: float) -> str:
+        """Ban an address by hand; returns its network. Raises ValueError."""
+        self.bans.ban(address, seconds, BY_HAND, time.monotonic())
+        return network_of(address)
+
+    def lift(self, address: str) -> bool:
+        """Forget what this process knows of an address; whether there was something."""
+        found = self.bans.lift(address)
+        if found:
+            self._server.log.info(f"lifted the ban of {network_of(address)}")
+        return found
