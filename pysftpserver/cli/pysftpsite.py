@@ -270,16 +270,21 @@ def replay(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:
     BadInput."""
     from pysftpserver.site import explain as explaining
 
-    status = 0
+    status, undecided = 0, explaining.Undecided()
     try:
         with open(options["replay"], encoding="utf-8", errors="replace") as records:
-            for line in explaining.replayed(site_of(meant), records):
+            for line in explaining.replayed(site_of(meant), records, undecided):
                 print(line, flush=True)
                 status = 1
     except OSError as error:
         raise BadInput(f"--replay {options['replay']}: {reason_of(error)}") from None
     except BadInput as error:
         raise type(error)(f"--replay {options['replay']}: {error.message}") from None
+    if undecided.number:
+        common.tell(
+            f"{PROG}: not listed, because the log does not say whether a file was there: "
+            f"{undecided.number}; the first: {undecided.example}"
+        )
     return status
 
 
