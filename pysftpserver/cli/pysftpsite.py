@@ -236,7 +236,7 @@ def missing_for(site: Any) -> list[str]:
     """What a site file needs on this host and this account does not find, a line each."""
     import shutil
 
-    from pysftpserver.site.receivers import receivers_of
+    from pysftpserver.site.receivers import key_of
 
     found = []
     if site.state is not None and not (
@@ -247,7 +247,8 @@ def missing_for(site: Any) -> list[str]:
         if entry.run is not None and "{" not in entry.run[0] and shutil.which(entry.run[0]) is None:
             found.append(f"{entry.at('run')}: {entry.run[0]}: no program that this account may run")
         try:
-            receivers_of(entry)
+            if entry.secret is not None:
+                key_of(entry)
         except BadInput as error:
             found.append(error.message)
     return found
