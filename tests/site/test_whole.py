@@ -74,6 +74,16 @@ class AtEveryDoor(InAPlace):
         name = self.write_site(f'storage = "jail:{self.place}/al"\n')
         self.check(by_name.open_storage(name, "NAME", by_name.Opening({"user": "al"})))
 
+    def test_sessions_without_a_user_share_a_quota(self) -> None:
+        name = self.write_site(f'storage = "jail:{self.place}/al"\n')
+        self.check(by_name.open_storage(name, "NAME"), b"/f")
+        another = by_name.open_storage(name, "NAME")
+        self.addCleanup(another.release)
+        handle = another.open(b"/g", NEW, 0o666)
+        with self.assertRaises(OSError):
+            another.write(handle, 0, b"x" * 90)  # 20 and 3 are there
+        another.abandon(handle)
+
     def test_a_site_over_a_storage_at_the_other_doors(self) -> None:
         site = self.write_site()
         below = Storages()(f"jail:{self.place}/al", "storage", {})
