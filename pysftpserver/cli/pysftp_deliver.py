@@ -75,6 +75,7 @@ def opened_site(path: str) -> Site:
 def list_events(site: Site) -> int:
     """Print what waits: number, state, tries, event, path, receiver and the reason of the last failure."""
     from pysftpserver.site.ledger import Ledger
+    from pysftpserver.site.receivers import shown
     from pysftpserver.site.spool import Spool
 
     ledger = Ledger(site.state or "")
@@ -82,7 +83,7 @@ def list_events(site: Site) -> int:
         for receiver, delivery, is_dead, reason in Spool(ledger).waiting():
             state = "dead" if is_dead else "waiting"
             words = f"{delivery.event['event']} {delivery.event.get('path', '')}".rstrip()
-            line = f"{delivery.seq} {state} {delivery.tries} {words}: {receiver}"
+            line = f"{delivery.seq} {state} {delivery.tries} {words}: {shown(receiver)}"
             print(one_line(f"{line}: {reason}" if reason else line), flush=True)
     finally:
         ledger.close()

@@ -45,22 +45,14 @@ def serve(arguments: Sequence[str]) -> int:
     values = COMMAND.parse(arguments)
     title.hide_passwords()
     settings = load(ServerSettings, values["config"], values)
-    from pysftpserver.cli.session import kind_of
     from pysftpserver.sshd import run_as
-    from pysftpserver.sshd.user_storages import Openers, UserStorages
-    from pysftpserver.storages.sharing import Storages
-    from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 
-    wanted = {"read_only": False, "durable": settings.durable, "atomic_uploads": settings.atomic_uploads}
     own = run_as.own_account(settings, values["config"])
     policy = run_as.policy(settings, own)
     if own is not None and policy is None:  # nothing of root is needed
         run_as.become_own(own)
 
-    def dress(kind: type) -> type:
-        return kind_of(kind, wanted)
-
-    storages = UserStorages(settings, Openers(dress(SFTPServerVirtualChroot), gridfs, Storages(dress)))
+    storages = storages_of(settings)
     with fork_server(settings, storages, policy) as server:  # before asyncssh, to be small
         if own is not None and policy is not None:
             run_as.become_own(own)
@@ -72,6 +64,26 @@ def serve(arguments: Sequence[str]) -> int:
         return processes.run(
             settings, lambda: load(ServerSettings, values["config"], values), storages, server
         )
+
+
+def storages_of(settings: ServerSettings) -> UserStorages:
+    """What opens the storages of users. Raises BadInput."""
+    from pysftpserver.cli.session import kind_of
+    from pysftpserver.sshd.user_storages import Openers, UserStorages
+    from pysftpserver.storages.sharing import Storages
+    from pysftpserver.virtualchroot import SFTPServerVirtualChroot as Jail
+
+    wanted = {"read_only": False, "durable": settings.durable, "atomic_uploads": settings.atomic_uploads}
+
+    def dress(kind: type) -> type:
+        return kind_of(kind, wanted)
+
+    def whole(kind: type) -> type:
+        return kind_of(kind, {**wanted, "atomic_uploads": True})
+
+    names = Storages(dress)
+    of_quotas = Openers(whole(Jail), gridfs, names.dressed(whole))
+    return UserStorages(settings, Openers(dress(Jail), gridfs, names, of_quotas))
 
 
 @contextlib.contextmanager

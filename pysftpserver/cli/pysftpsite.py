@@ -236,7 +236,7 @@ def missing_for(site: Any) -> list[str]:
     """What a site file needs on this host and this account does not find, a line each."""
     import shutil
 
-    from pysftpserver.site.receivers import receivers_of
+    from pysftpserver.site.receivers import key_of
 
     found = []
     if site.state is not None and not (
@@ -247,7 +247,8 @@ def missing_for(site: Any) -> list[str]:
         if entry.run is not None and "{" not in entry.run[0] and shutil.which(entry.run[0]) is None:
             found.append(f"{entry.at('run')}: {entry.run[0]}: no program that this account may run")
         try:
-            receivers_of(entry)
+            if entry.secret is not None:
+                key_of(entry)
         except BadInput as error:
             found.append(error.message)
     return found
@@ -270,16 +271,21 @@ def replay(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:
     BadInput."""
     from pysftpserver.site import explain as explaining
 
-    status = 0
+    status, undecided = 0, explaining.Undecided()
     try:
         with open(options["replay"], encoding="utf-8", errors="replace") as records:
-            for line in explaining.replayed(site_of(meant), records):
+            for line in explaining.replayed(site_of(meant), records, undecided):
                 print(line, flush=True)
                 status = 1
     except OSError as error:
         raise BadInput(f"--replay {options['replay']}: {reason_of(error)}") from None
     except BadInput as error:
         raise type(error)(f"--replay {options['replay']}: {error.message}") from None
+    if undecided.number:
+        common.tell(
+            f"{PROG}: not listed, because the log does not say whether a file was there: "
+            f"{undecided.number}; the first: {undecided.example}"
+        )
     return status
 
 

@@ -108,7 +108,7 @@ class Deliverer:
                     if not self._stops:
                         self._deliver(receiver, delivery)
             except Exception as error:  # such as a full disk
-                self._tell(f"{receiver.name}: {one_line(str(error)) or type(error).__name__}")
+                self._tell(f"{receiver.shown}: {one_line(str(error)) or type(error).__name__}")
                 due = []
                 news.wait(LOOK_AGAIN)
             if not due:
@@ -120,11 +120,11 @@ class Deliverer:
             receiver.take(delivery.event)
         except Refused as error:
             if not delivery.tries:
-                self._tell(f"{receiver.name}: event {delivery.seq}: {error}; tried again later")
+                self._tell(f"{receiver.shown}: event {delivery.seq}: {error}; tried again later")
             self._spool.failed(delivery, str(error))
         else:
             if delivery.tries:
-                self._tell(f"{receiver.name}: event {delivery.seq}: delivered at try {delivery.tries + 1}")
+                self._tell(f"{receiver.shown}: event {delivery.seq}: delivered at try {delivery.tries + 1}")
             self._spool.delivered(delivery)
             self._ledger.wake()  # what waits for the end, and sessions' next events
 

@@ -80,7 +80,11 @@ class Judge:
     def _finding(self, action: str, when: str, path: bytes, at: int, is_upload: bool) -> Finding:
         decision = self._rules.decide(path)
         place = "no rule" if decision.rule is None else decision.rule.place
-        can = action in decision.allowed or action == "rename" and is_upload and "upload" in decision.allowed
+        can = action in decision.allowed
+        if not can and "upload" in decision.allowed:  # a part of one, under a temporary name
+            name = text_of(path).rpartition("/")[2]
+            goes_on = action in ("overwrite", "append") and at == 0 and self._names.is_temporary(name)
+            can = action == "rename" and is_upload or goes_on
         verdict = HIDDEN if decision.is_hidden else ALLOWED if can else REFUSED
         if verdict == ALLOWED and (action in MAKES or action in ("rename", "link") and at):
             pattern = self._names.refusal(text_of(path).rpartition("/")[2])
@@ -153,11 +157,27 @@ def needs_of(record: Mapping[str, Any]) -> list[tuple[Need, ...]]:
     return simple.get(request, [])
 
 
-def replayed(site: Site, lines: Iterable[str]) -> Iterator[str]:
+class Undecided:
+    """Operations that would be refused if a file was there, which an audit log does not say.
+
+    number: of them. example: the first one, in words.
+    """
+
+    def __init__(self) -> None:
+        self.number, self.example = 0, ""
+
+    def add(self, text: str) -> None:
+        """Count one more."""
+        self.number += 1
+        self.example = self.example or text
+
+
+def replayed(site: Site, lines: Iterable[str], undecided: Undecided | None = None) -> Iterator[str]:
     """Yield a line for each past operation that would be decided otherwise now. lines: of an audit log.
 
-    Raises BadInput for a line that is no record.
+    undecided: gets what may be. Raises BadInput for a line that is no record.
     """
+    undecided = Undecided() if undecided is None else undecided
     judges: dict[tuple[object, object], Judge] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -178,27 +198,31 @@ def replayed(site: Site, lines: Iterable[str]) -> Iterator[str]:
             judges[user, peer] = Judge(site, who_of(site, values))
         judge = judges[user, peer]
         judge.now = moment
-        verdict = _verdict(judge, needs, paths, result == "OK")
-        if verdict:
-            where = " ".join(map(text_of, paths))
-            yield one_line(f"{record['time']} {user} {record['request']} {where}: {verdict}")
+        verdict, is_certain = _verdict(judge, needs, paths, result == "OK")
+        line = f"{record['time']} {user} {record['request']} {' '.join(map(text_of, paths))}: {verdict}"
+        if verdict and is_certain:
+            yield one_line(line)
+        elif verdict:
+            undecided.add(one_line(line))
 
 
-def _verdict(judge: Judge, needs: list[tuple[Need, ...]], paths: list[bytes], was_done: bool) -> str:
-    """What would be otherwise now, in words; "": nothing."""
+def _verdict(
+    judge: Judge, needs: list[tuple[Need, ...]], paths: list[bytes], was_done: bool
+) -> tuple[str, bool]:
+    """What would be otherwise now, in words, and whether that is certain; "": nothing."""
     refusals = []
     for alternative in needs:
         if max((at for _, _, at in alternative), default=0) >= len(paths):
-            return ""
+            return "", True
         found = judge.findings(alternative, paths)
         refusals.append(next((one for one in found if one.verdict != ALLOWED), None))
     first = next((one for one in refusals if one is not None), None)
     if not was_done:
-        return "" if first is not None else "was refused, and the rules would allow it"
+        return "" if first is not None else "was refused, and the rules would allow it", True
     if first is None:
-        return ""
+        return "", True
     when = "" if all(refusals) else f" {first.when}"
-    return f"was done, and would be {first.verdict}{when}: {first.action} ({first.place})"
+    return f"was done, and would be {first.verdict}{when}: {first.action} ({first.place})", all(refusals)
 
 
 def _bytes(record: Mapping[str, Any], name: str) -> bytes | None:

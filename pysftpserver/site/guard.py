@@ -399,7 +399,9 @@ class RulesLayer(Layer):
             if not may_open_old:
                 raise self._refused(where, on_old)
             return self.below.open(path, flags, mode), of_old
-        refusal = self._wrong_name(where) if "upload" in allowed else refused("upload")
+        refusal = None if "upload" in allowed else refused("upload")
+        if refusal is None and where not in self._staged:  # the name of a door's own is not the file's
+            refusal = self._wrong_name(where)
         if refusal is None and may_open_old:
             return self.below.open(path, flags, mode), of_old
         if refusal is None:

@@ -47,6 +47,8 @@ def load(site: Site) -> None:
     """Import what the layers of a site need, because a confined process cannot."""
     if site.quotas or site.events:
         import pysftpserver.site.state
+    if site.quotas:
+        import pysftpserver.uploads.atomic
     import pysftpserver.site.guard
     import pysftpserver.site.largest
 

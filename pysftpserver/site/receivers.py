@@ -15,7 +15,7 @@ from pysftpserver.failures import BadInput, one_line, reason_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from pysftpserver.site.file import Entry
@@ -27,18 +27,26 @@ SOCKET_ANSWER = {"ok": True}
 
 
 def receivers_of(entry: Entry) -> list[Receiver]:
-    """The receivers of a table of a site file. Raises BadInput."""
-    from pysftpserver.host.wholefiles import first_line
-
+    """The receivers of a table of a site file."""
     found: list[Receiver] = []
     if entry.run is not None:
         found.append(Program(entry.run, entry.timeout))
     if entry.post is not None:
-        key = None if entry.secret is None else first_line(entry.secret, entry.at("secret")).encode()
+        key = None if entry.secret is None else lambda: key_of(entry)
         found.append(Web(entry.post, key, entry.timeout))
     if entry.socket is not None:
         found.append(LocalSocket(entry.socket, entry.timeout))
     return found
+
+
+def key_of(entry: Entry) -> bytes:
+    """The key of the signatures, read anew. Raises BadInput."""
+    from pysftpserver.host.wholefiles import first_line
+
+    key = first_line(entry.secret, entry.at("secret") + ":")
+    if not key:
+        raise BadInput(f"{entry.at('secret')}: {entry.secret}: its first line is empty")
+    return key.encode()
 
 
 def names_of(entry: Entry) -> list[str]:
@@ -51,15 +59,23 @@ def names_of(entry: Entry) -> list[str]:
     return [f"{kind} {value}" for kind, value in named if value]
 
 
+def shown(name: str) -> str:
+    """The name of a receiver for logs and lists: without the query of a URL, which may be a secret."""
+    place, mark, _ = name.partition("?")
+    return f"{place}?..." if mark and name.startswith("post ") else name
+
+
 class Refused(Exception):
     """A receiver has not taken an event. The text is for the log and for lists of dead letters."""
 
 
 class Receiver:
-    """A receiver. name: the same for the same receiver in every process. patience: seconds."""
+    """A receiver. name: the same for the same receiver in every process. shown: it for logs. patience:
+    seconds."""
 
     def __init__(self, name: str, patience: float = PATIENCE) -> None:
         self.name, self.patience = name, patience
+        self.shown = shown(name)
 
     def take(self, event: Mapping[str, Any]) -> None:
         """Deliver an event. Raises Refused."""
@@ -114,26 +130,22 @@ class Program(Receiver):
 class Web(Receiver):
     """Posts each event as JSON; the server has it if it answers with a 2xx status.
 
-    url: http: or https:. key: signs the body, in the header X-Pysftp-Signature: sha256=HEX; None: no
-    signature.
+    url: http: or https:. key: returns what signs the body, in the header X-Pysftp-Signature: sha256=HEX; it
+    may raise BadInput. None: no signature.
     """
 
-    def __init__(self, url: str, key: bytes | None = None, patience: float = PATIENCE) -> None:
+    def __init__(self, url: str, key: Callable[[], bytes] | None = None, patience: float = PATIENCE) -> None:
         from urllib.parse import urlsplit
 
         super().__init__(f"post {url}", patience)
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.fragment:
-            raise BadInput(f"post: {one_line(url)}: write http://HOST/PATH or https://HOST/PATH")
-        self._is_secure, self._host, self._port = parts.scheme == "https", parts.hostname, parts.port
+        self._is_secure, self._host, self._port = parts.scheme == "https", parts.hostname or "", parts.port
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._key = key
 
     def take(self, event: Mapping[str, Any]) -> None:
         import http.client
 
-        kind = http.client.HTTPSConnection if self._is_secure else http.client.HTTPConnection
-        connection = kind(self._host, self._port, timeout=self.patience)
         content = body(event)
         headers = {
             "Content-Type": "application/json",
@@ -142,7 +154,13 @@ class Web(Receiver):
             "X-Pysftp-Id": str(event["id"]),
         }
         if self._key is not None:
-            headers["X-Pysftp-Signature"] = f"sha256={signature(self._key, content)}"
+            try:
+                key = self._key()
+            except BadInput as error:
+                raise Refused(error.message) from None
+            headers["X-Pysftp-Signature"] = f"sha256={signature(key, content)}"
+        kind = http.client.HTTPSConnection if self._is_secure else http.client.HTTPConnection
+        connection = kind(self._host, self._port, timeout=self.patience)
         try:
             connection.request("POST", self._target, content, headers)
             answer = connection.getresponse()

@@ -127,9 +127,22 @@ def _network(text: str) -> Any:
 
 
 def _url(value: Any) -> str:
+    from urllib.parse import urlsplit
+
     url = _text(value)
-    if not url.startswith(("http://", "https://")) or " " in url:
-        raise ValueError("write a URL that begins with http:// or https://")
+    try:
+        parts = urlsplit(url)
+        has_place = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # of the port, or of an address
+        has_place = False
+    if (
+        not has_place
+        or parts.scheme not in ("http", "https")
+        or parts.username
+        or parts.fragment
+        or " " in url
+    ):
+        raise ValueError("write http://HOST/PATH or https://HOST/PATH, without a name and a password")
     return url
 
 

@@ -83,19 +83,20 @@ class State:
 
 
 def quotas_of(site: Site, who: Who) -> list[Quota]:
-    """The quotas of somebody."""
+    """The quotas of somebody. Sessions whose door knows no user are one user, without a name."""
     found = []
     for entry in site.quotas:
         if is_meant(who, entry.users, entry.groups):
-            name = who.user
+            name = who.user or ""
             if entry.per == "group":
                 groups = [group for group in who.groups if not entry.groups or group in entry.groups]
-                name = groups[0] if groups else None
+                if not groups:
+                    continue
+                name = groups[0]
             elif entry.per == "site":
                 name = ""
-            if name is not None:
-                account = f"{entry.per}:{name}:{','.join(entry.path)}"
-                found.append(Quota(account, entry.bytes, entry.files, _matches(entry, who)))
+            account = f"{entry.per}:{name}:{','.join(entry.path)}"
+            found.append(Quota(account, entry.bytes, entry.files, _matches(entry, who)))
     return found
 
 

@@ -69,6 +69,9 @@ if TYPE_CHECKING:
         ) -> SFTPAbstractServerStorage:
             """A storage with what a site file mounts and asks for."""
 
+        def site_counts(self, path: str, key: str) -> bool:
+            """Whether a site file has quotas, so that uploads have to appear whole."""
+
         def site_suits_threads(self, path: str, values: Mapping[str, str]) -> bool:
             """The same because of what a site file mounts."""
 
@@ -87,12 +90,14 @@ class Openers:
     """What opens storages.
 
     folder: of a directory. gridfs: of a URI, a database and a bucket. names: by their names. Each raises
-    OSError, ValueError, SFTPException or BadInput.
+    OSError, ValueError, SFTPException or BadInput. whole: the same where uploads of real files appear whole;
+    None: these do so.
     """
 
     folder: Callable[[str], SFTPAbstractServerStorage]
     gridfs: Callable[[str, str | None, str], Bucket]
     names: Names
+    whole: Openers | None = None
 
 
 class UserStorages:
@@ -133,12 +138,13 @@ class UserStorages:
         Raises OSError, ValueError, SFTPException.
         """
         site = self._site_of(user)
-        storage = self._storage_of(user)
         if site is None:
-            return storage
-        values = _values(user)
+            return self._storage_of(user, self._openers)
+        values, openers = _values(user), self._openers
         try:
-            whole = self._names.under_site(site, SITE, storage, values)
+            if openers.whole is not None and openers.names.site_counts(site, SITE):
+                openers = openers.whole  # so that what a quota refuses leaves the old file
+            whole = openers.names.under_site(site, SITE, self._storage_of(user, openers), values)
             if self._serves_accounts:
                 self._check_links(self._names.site_directories(site, values), whole)
             return whole
@@ -153,13 +159,13 @@ class UserStorages:
             raise ValueError(f"site {user.site}: {TOML} is not listed in {SCHEMES}")
         return user.site
 
-    def _storage_of(self, user: User) -> SFTPAbstractServerStorage:
+    def _storage_of(self, user: User, openers: Openers) -> SFTPAbstractServerStorage:
         name = self._name_of(user)
         if name is not None and self._is_in_bucket(user):
             return self._whole_bucket().at_prefix(name.partition(":")[2] or user.folder)
         if name is not None:
             try:
-                return self._named(name, user)
+                return self._named(name, user, openers.names)
             except BadInput as error:
                 raise ValueError(error.message) from None
         path = os.path.join(self._path, user.folder)
@@ -172,7 +178,7 @@ class UserStorages:
         elif not os.path.lexists(path):
             # Its disk may not be mounted: what a new folder got would be hidden by the mount.
             raise ValueError(f"folder {path} is missing; create it, mount its disk, or set create_folders")
-        storage = self._openers.folder(path)
+        storage = openers.folder(path)
         if self._serves_accounts:
             self._check_links([path], storage)
         return storage
@@ -184,10 +190,10 @@ class UserStorages:
     def _is_in_bucket(self, user: User) -> bool:
         return is_in_bucket(user, self._uri is not None)
 
-    def _named(self, name: str, user: User) -> SFTPAbstractServerStorage:
+    def _named(self, name: str, user: User, names: Names) -> SFTPAbstractServerStorage:
         self._check_allowed(user)
         values = _values(user)
-        storage = self._names(name, STORAGE, values)
+        storage = names(name, STORAGE, values)
         if self._serves_accounts:
             self._check_links(self._names.directories(name, STORAGE, values), storage)
         return storage

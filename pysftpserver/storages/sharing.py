@@ -38,6 +38,12 @@ class Storages:
         self._shared: dict[object, Any] = {}
         self._lock = threading.Lock()
 
+    def dressed(self, dress: Callable[[type], type]) -> Storages:
+        """The same with other classes for storages of real files, over the same connections."""
+        other = Storages(dress, self._tell)
+        other._shared, other._lock = self._shared, self._lock
+        return other
+
     def __call__(
         self, text: str, key: str, values: Mapping[str, str] = NOBODY, is_touched: bool = True
     ) -> SFTPAbstractServerStorage:
@@ -73,6 +79,12 @@ class Storages:
     def check_site(self, path: str, key: str) -> None:
         """Raise for a site file that cannot be put over a storage, and import what it needs."""
         reach.prepare_site(path, key, Opening({"user": "user", "folder": "folder"}))
+
+    def site_counts(self, path: str, key: str) -> bool:
+        """Whether a site file that is put over a storage has quotas."""
+        from pysftpserver.storages import sites
+
+        return bool(sites.read_to_put_over(path, key).quotas)
 
     def site_suits_threads(self, path: str, values: Mapping[str, str]) -> bool:
         """The same because of what a site file mounts."""

@@ -29,9 +29,8 @@ def opened(path: str, opening: Opening) -> SFTPAbstractServerStorage:
     site = room().read(path)
     who = room().who_of(site, opening.values)
     place, name = top_of(site, who)
-    inner = opening.with_values(who.values)
-    inner.dress = room().dressed(site, opening.dress)
-    return _with_layers(opening.opens(name, place, inner), site, who, opening)
+    opening = _dressed(site, opening)
+    return _with_layers(opening.opens(name, place, opening.with_values(who.values)), site, who, opening)
 
 
 def put_over(
@@ -42,7 +41,14 @@ def put_over(
     Raises BadInput, Unavailable.
     """
     site = read_to_put_over(path, key)
-    return _with_layers(storage, site, room().who_of(site, opening.values), opening)
+    return _with_layers(storage, site, room().who_of(site, opening.values), _dressed(site, opening))
+
+
+def _dressed(site: Site, opening: Opening) -> Opening:
+    """The same for all storages of a site, the mounted ones included."""
+    inner = opening.with_values(opening.values)
+    inner.dress, inner.is_bare = room().dressed(site, opening.dress), opening.is_bare
+    return inner
 
 
 def read_to_put_over(path: str, key: str) -> Site:

@@ -11,9 +11,9 @@ import unittest
 import unittest.mock
 
 from pysftpserver.failures import BadInput
-from pysftpserver.site import spool
+from pysftpserver.site import file, spool
 from pysftpserver.site.delivering import Deliverer
-from pysftpserver.site.receivers import LocalSocket, Program, Refused, Web, filled
+from pysftpserver.site.receivers import LocalSocket, Program, Refused, Web, filled, receivers_of
 from pysftpserver.site.spool import Spool
 from pysftpserver.storage import SFTPServerStorage
 from tests.site.receiving import SocketReceiver, WebReceiver, program
@@ -66,7 +66,7 @@ class Receivers(unittest.TestCase):
     def test_a_post_is_json_with_a_signature(self):
         server = WebReceiver()
         self.addCleanup(server.close)
-        Web(server.url, b"key").take({"id": 5, **EVENT})
+        Web(server.url, lambda: b"key").take({"id": 5, **EVENT})
         ((headers, content),) = server.requests
         self.assertEqual(json.loads(content), {"id": 5, **EVENT})
         self.assertEqual(headers["X-Pysftp-Event"], "upload")
@@ -84,9 +84,34 @@ class Receivers(unittest.TestCase):
         server.close()
         with self.assertRaisesRegex(Refused, "refused"):
             Web(server.url).take({"id": 5, **EVENT})
-        for url in ("ftp://a/", "http:///x", "http://user@host/"):
-            with self.assertRaises(BadInput):
-                Web(url)
+        for url in (
+            "ftp://a/",
+            "http:///x",
+            "http://user:hush@host/",
+            "http://h:x/",
+            "http://h/#a",
+            "http://[h/",
+        ):
+            with self.assertRaises(BadInput) as raised:
+                file.parse(f'state = "/s"\n[[event]]\non = "upload"\npost = "{url}"\n', "s.toml")
+            self.assertIn("s.toml: line 4: post: write", raised.exception.message)
+            self.assertNotIn("hush", raised.exception.message)
+
+    def test_a_receiver_whose_secret_cannot_be_read_has_not_taken_it(self):
+        server, path = WebReceiver(), f"{self.directory}/secret"
+        self.addCleanup(server.close)
+        text = f'state = "/s"\n[[event]]\non = "upload"\npost = "{server.url}"\nsecret = "{path}"\n'
+        (entry,) = file.parse(text, "s.toml").events
+        (receiver,) = receivers_of(entry)
+        with self.assertRaisesRegex(Refused, f"s.toml: line 5: secret: {path}: no such file"):
+            receiver.take({"id": 5, **EVENT})
+        for key in ("one", "two"):  # it may be changed
+            with open(path, "w") as secret:
+                secret.write(f"{key}\n")
+            receiver.take({"id": 5, **EVENT})
+            headers, content = server.requests[-1]
+            expected = hmac.new(key.encode(), content, hashlib.sha256).hexdigest()
+            self.assertEqual(headers["X-Pysftp-Signature"], f"sha256={expected}")
 
     def test_a_socket_has_to_say_that_it_has_taken_it(self):
         server = SocketReceiver(f"{self.directory}/s")
@@ -146,6 +171,18 @@ class Delivering(LedgerCase):
         self.assertEqual([event["id"] for event in self.server.got], [3, 1, 2])
         self.assertRegex(self.told[0], "event 1: it answered 500; tried again later")
         self.assertRegex(self.told[-1], "event 1: delivered at try 2")
+
+    def test_one_receiver_that_cannot_be_used_holds_back_no_other(self):
+        def key() -> bytes:
+            raise BadInput("secret: permission denied")
+
+        bad = Web(f"{self.server.url}?token=abc", key)
+        self.spool.add(EVENT, [b"/a"], [bad.name, self.name])
+        self.deliver(bad, Web(self.server.url), until_idle=False)
+        until(lambda: self.server.got and self.told)
+        self.assertEqual(self.told, [
+            f"post {self.server.url}?...: event 1: secret: permission denied; tried again later"
+        ])  # fmt: skip
 
     def test_an_intent_holds_back_what_comes_after_it(self):
         self.spool._ledger.open_session({})

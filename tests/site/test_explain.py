@@ -7,6 +7,7 @@ import io
 import json
 import os
 import time
+from unittest import mock
 
 from pysftpserver.cli import pysftpsite
 from pysftpserver.engine.audit import AuditLog
@@ -87,9 +88,11 @@ class Explaining(InADirectory):
         site, log = self.root / "s.toml", self.root / "audit"
         site.write_text(SITE)
         log.write_text('{"time":"2026-11-30T10:00:00.0Z","user":"bo","peer":null,"request":"remove",'
-                       '"path":"/secret/x","result":"OK"}\n')  # fmt: skip
+                       '"path":"/secret/x","result":"OK"}\n'
+                       '{"time":"2026-11-30T10:00:01.0Z","user":"alice","peer":null,"request":"open",'
+                       '"flags":"WRITE,CREATE,TRUNCATE","path":"/in/x","result":"OK"}\n')  # fmt: skip
         output = io.StringIO()
-        with contextlib.redirect_stdout(output):
+        with contextlib.redirect_stdout(output), mock.patch("pysftpserver.cli.common.tell") as tell:
             self.assertEqual(pysftpsite.main([str(site), "--user", "alice", "--explain", "get /in/x"]), 0)
             arguments = [str(site), "--user", "bo", "--explain", "get /out/x", "--from", "10.0.0.1"]
             self.assertEqual(pysftpsite.main([*arguments, "--at", "2026-11-30 12:00"]), 0)
@@ -97,6 +100,9 @@ class Explaining(InADirectory):
             site.write_text("storage = 1\nfoo = 2\n")
             self.assertEqual(pysftpsite.main([str(site), "--check"]), 2)
         said = output.getvalue()
+        self.assertNotIn("open /in/x", said)
+        first = "was there: 1; the first: 2026-11-30T10:00:01.0Z alice open /in/x: was done"
+        self.assertIn(first, tell.call_args_list[0].args[0])
         self.assertIn(f"download  refused   /in/x  {site}: line 5: rule 1\n", said)
         self.assertIn(f"download  refused   /out/x  {site}: line 9: rule 2\n", said)
         self.assertIn(
@@ -121,16 +127,22 @@ class Explaining(InADirectory):
         client.server.close()
         site = file.parse(SITE, "s.toml")
         lines = [json.loads(record) for record in records]
-        found = [line.partition("Z ")[2] for line in explain.replayed(site, map(os.fsdecode, records))]
+        undecided = explain.Undecided()
+        replayed = explain.replayed(site, map(os.fsdecode, records), undecided)
+        found = [line.partition("Z ")[2] for line in replayed]
         self.assertEqual(
             found,
             [
                 "alice open in/old: was done, and would be refused: download (s.toml: line 5: rule 1)",
-                "alice open /in/new: was done, and would be refused if the file is there: overwrite "
-                "(s.toml: line 5: rule 1)",
                 "alice rename /in/new /in/\\udcff: was done, and would be refused: rename "
                 "(s.toml: line 5: rule 1)",
             ],
+        )
+        self.assertEqual(undecided.number, 1)
+        self.assertIn(
+            "alice open /in/new: was done, and would be refused if the file is there: overwrite "
+            "(s.toml: line 5: rule 1)",
+            undecided.example,
         )
         refused = {**lines[1], "request": "remove", "path": "/x", "result": "PERMISSION_DENIED"}
         (line,) = explain.replayed(site, [json.dumps(refused)])
@@ -138,3 +150,18 @@ class Explaining(InADirectory):
         for text in ("[]", "{", '{"time": 1}', "1"):
             with self.assertRaisesRegex(BadInput, "line 2: not a record"):
                 list(explain.replayed(site, ["\n", text]))
+
+    def test_a_drop_box_under_its_own_rules_is_replayed_without_a_line(self) -> None:
+        site = file.parse(SITE, "s.toml")
+        flags = ["WRITE,CREATE,TRUNCATE", "WRITE,CREATE", "WRITE"]
+        records = [
+            {"request": "open", "flags": flag, "path": path}
+            for flag, path in zip(flags, ("/in/x", "/in/x.filepart", "/in/x.filepart"), strict=True)
+        ]
+        records.append({"request": "posix-rename", "path": "/in/x.filepart", "target": "/in/x"})
+        same = {"time": "2026-11-30T10:00:00.0Z", "user": "alice", "peer": None, "result": "OK"}
+        undecided = explain.Undecided()
+        self.assertEqual(
+            list(explain.replayed(site, [json.dumps({**same, **one}) for one in records], undecided)), []
+        )
+        self.assertEqual(undecided.number, 2)  # the first and the last

@@ -20,6 +20,7 @@ from pysftpserver.pysftpexceptions import (
 from pysftpserver.site import file, opening
 from pysftpserver.site.rules import NameRules, Rules
 from pysftpserver.site.who import Who
+from pysftpserver.uploads.files import open_temporary
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.security.attempts import every_request
 from tests.site.test_guard_contract import under
@@ -217,6 +218,20 @@ class OnAJail(InAJail):
         self.assertTrue((self.root / "in/x/keep/f").exists())
         text = '[[rule]]\npath = "/in/**"\nallow = "all"\n[[rule]]\npath = "/in/x/keep/**"\ndeny = "all"\n'
         self.guarded(text).rename(b"/in/x", b"/out/x")  # the second rule says nothing
+
+    def test_a_door_receives_files_where_names_with_a_leading_dot_are_refused(self) -> None:
+        for text in ("", BOX, '[[gate]]\npath = "/in/**"\nlimit = { size = 10 }\n'):
+            storage = self.guarded(text + '[names]\nrefuse = [".*", "*-*"]\n')
+            for path in (b"/in/new", b"/in/.new", b"/in/a-b"):
+                received = open_temporary(storage, path, None)
+                received.write(memoryview(b"new"))
+                if path == b"/in/new":
+                    received.commit()
+                else:
+                    self.assertIn("are not allowed here", self.refused(received.commit))
+            self.refused(storage.mkdir, b"/in/.pysftp-0123456789ab-1-1-0123456789abcdef", 0o777)
+            self.assertEqual(sorted(os.listdir(self.root / "in")), ["d", "new", "old"])
+            os.unlink(self.root / "in/new")
 
     def test_new_names_that_are_refused_and_the_largest_file(self) -> None:
         storage = self.guarded('[names]\nrefuse = "*.exe"\nlargest = 3\n')
