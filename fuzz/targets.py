@@ -5,9 +5,10 @@ fuzz/run.py, the corpus test and `make fuzz` use the table. A row says how to ma
 its inputs, and which directories of fuzz/corpus have seeds for it.
 
 Targets for SK Sync are in sksync.py, for remote administration in remo.py, for the message server in
-laboratory.py, and for site files, which an administrator writes, in site.py. An input of the packet
-processor's targets is one byte of ways (see `Ways`) and the data that a client sends. What may not enter:
-atheris. This module imports the package under test, so import it under instrumentation.
+laboratory.py, for site files, which an administrator writes, in site.py, and for what gates answer in
+gates.py. An input of the packet processor's targets is one byte of ways (see `Ways`) and the data that a
+client sends. What may not enter: atheris. This module imports the package under test, so import it under
+instrumentation.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from fuzz import mutator
+from fuzz.gates import GatesTarget
 from fuzz.laboratory import MessagesTarget, ServerTarget
 from fuzz.oracle import MAX_PACKET, Expected, check_replies, expected
 from fuzz.remo import ParserTarget as RemoParserTarget
@@ -263,5 +265,6 @@ TARGETS = {
     "remo-parsers": Target(RemoParserTarget, None, None, ("remo-parsers",)),
     "remo": Target(RemoTarget, None, None, ("remo",)),
     "site": Target(SiteTarget, None, None, ("site",)),
+    "gates": Target(GatesTarget, None, None, ("gates",)),
     "commands": Target(lambda: understand, None, None, ("commands",)),
 }
