@@ -273,14 +273,15 @@ if IS_HARD:
                     writer.stdin.close()
                 old = self.path.stat().st_size if self.path.exists() else 0
                 until(lambda old=old: self.path.exists() and self.path.stat().st_size > old)  # type: ignore[misc]
-                if number % 5 == 4:
-                    rotated.append(self.place / f"audit.{number}")
-                    self.path.rename(rotated[-1])
                 for writer in writers:
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         writer.wait(chance.random() * 0.05)
                     writer.send_signal(signal.SIGKILL)
                     writer.wait(PATIENCE)
+                if number % 5 == 4:
+                    self.sink()(b'{"text":"the last one before"}\n')  # see the page
+                    rotated.append(self.place / f"audit.{number}")
+                    self.path.rename(rotated[-1])
             self.sink()(b'{"text":"last"}\n')
             found = self.verified(*rotated, self.path)
             self.assertEqual(found.problems, [])
