@@ -4,9 +4,7 @@ TARGETS has one row for each parser that a client can reach. If a door adds a pa
 fuzz/run.py, the corpus test and `make fuzz` use the table. A row says how to make the target, how to mutate
 its inputs, and which directories of fuzz/corpus have seeds for it.
 
-Targets for SK Sync are in sksync.py, for remote administration in remo.py, for the message server in
-laboratory.py, for PROXY headers in proxy.py, for certificates and lists of revoked ones in certificates.py,
-and for site files, which an administrator writes, in site.py. An input of the packet processor's targets is
+Targets for other parsers have a module each (fuzz/README.md). An input of the packet processor's targets is
 one byte of ways (see `Ways`) and the data that a client sends. What may not enter: atheris. This module
 imports the package under test, so import it under instrumentation.
 """
@@ -21,6 +19,7 @@ from typing import NamedTuple
 
 from fuzz import mutator
 from fuzz.certificates import certificate_target, list_target
+from fuzz.gates import GatesTarget
 from fuzz.laboratory import MessagesTarget, ServerTarget
 from fuzz.oracle import MAX_PACKET, Expected, check_replies, expected
 from fuzz.proxy import announce
@@ -266,6 +265,7 @@ TARGETS = {
     "remo-parsers": Target(RemoParserTarget, None, None, ("remo-parsers",)),
     "remo": Target(RemoTarget, None, None, ("remo",)),
     "site": Target(SiteTarget, None, None, ("site",)),
+    "gates": Target(GatesTarget, None, None, ("gates",)),
     "commands": Target(lambda: understand, None, None, ("commands",)),
     "proxy": Target(lambda: announce, None, None, ("proxy",)),
     "certificates": Target(lambda: certificate_target, None, None, ("certificates",)),

@@ -15,6 +15,7 @@ from typing import Any
 from unittest import mock
 
 from fuzz import certificates, corpus, mutator
+from fuzz.gates import GatesTarget
 from fuzz.laboratory import MessagesTarget, ServerTarget
 from fuzz.site import SiteTarget
 from fuzz.sksync import ParserTarget, SyncTarget
@@ -30,6 +31,7 @@ from pysftpserver.laboratory.wire import Encrypted, Plain
 from pysftpserver.server import SFTPServer
 from pysftpserver.service import sums
 from pysftpserver.site import file as site_file
+from pysftpserver.site import gates
 from pysftpserver.site.patterns import Pattern
 from pysftpserver.site.rules import Rules
 from pysftpserver.sksync import wire
@@ -498,6 +500,23 @@ class PlantedBugsInCertificates(PlantedCase):
         self.finds("is not revoked", certificates.list_target, first, (krl.Revoked, "has_key", never))
         words = mock.Mock(side_effect=certificates.BadList("a\nb"))
         self.finds("not one line", certificates.list_target, first, (certificates, "read", words))
+
+
+class PlantedBugsInGates(PlantedCase):
+    """Each invariant of the target of gates can fail."""
+
+    TWICE = b'\1{"verdict": "reject", "verdict": "accept"}\n'
+
+    def test_what_is_let_in_and_should_not_be_is_found(self) -> None:
+        self.finds("second reading", GatesTarget(), self.TWICE, (gates, "_only_once", dict))
+        self.finds(
+            "second reading", GatesTarget(), b"\4stream: OK", (gates.Talk, "answer", lambda *_: b"stream: OK")
+        )
+
+    def test_words_that_are_none_for_a_client_are_found(self) -> None:
+        self.finds(
+            "words", GatesTarget(), b'\1{"verdict": "reject", "words": "\\u0007"}\n', (gates, "one_line", str)
+        )
 
 
 class TheJail(unittest.TestCase):

@@ -44,8 +44,8 @@ def trace(path: str, files: Iterable[str]) -> list[str]:
                 record = json.loads(line)
                 if isinstance(record, dict) and record.get("result") == "OK":
                     tracing.see(record)
-            except (ValueError, TypeError, AttributeError):
-                continue  # a line that a killed session has left
+            except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
+                continue  # what a killed session has left, or a line that is none of ours
     return tracing.found()
 
 
@@ -112,7 +112,8 @@ class _Tracing:
     def _note(self, record: dict[str, Any], path: bytes, text: str) -> None:
         who = f"{record['time']} {_words(record.get('user'))} {_words(record.get('peer')) or '-'}"
         node = self._node(_parts(path))
-        node.events.append((self._count, f"{who} {text}: {_shown(b'/' + b'/'.join(_parts(path)))}"))
+        shown = _shown(b"/" + b"/".join(_parts(path)))
+        node.events.append((self._count, _words(f"{who} {text}: {shown}")))
 
     def _node(self, parts: list[bytes]) -> _Node:
         node = self._top

@@ -7,6 +7,8 @@ enter: what records say, and how the chain is written (engine/chain.py).
 from __future__ import annotations
 
 import heapq
+import json
+import zlib
 from hashlib import sha256
 
 from pysftpserver.engine.chain import HEAD_SIZE, NONE, STATE, link_of, read_head
@@ -24,10 +26,11 @@ COMPRESSED = ".gz"
 class Place:
     """A line of a log. link: what binds its record; None for no record. rests: hashes of the lines before it
     that are none, with the end of the last of them and without, which the next record gives it. order: the
-    highest number so far in its file. is_torn: whether it has no end.
+    highest number so far in its file. is_torn: whether it has no end. is_added: whether it is a record
+    without what binds one: no part of a record is.
     """
 
-    __slots__ = ("is_torn", "link", "number", "order", "path", "rests")
+    __slots__ = ("is_added", "is_torn", "link", "number", "order", "path", "rests")
 
     def __init__(
         self,
@@ -37,6 +40,7 @@ class Place:
         order: int,
         rests: Collection[str] = (),
         is_torn: bool = False,
+        is_added: bool = False,
     ) -> None:
         self.path = path
         self.number = number
@@ -44,6 +48,7 @@ class Place:
         self.order = order
         self.rests = rests
         self.is_torn = is_torn
+        self.is_added = is_added
 
     def __str__(self) -> str:
         return f"{self.path}, line {self.number}"
@@ -70,7 +75,7 @@ def lines_of(path: str) -> Iterator[bytes]:
         else:
             with open(path, "rb") as file:
                 yield from file
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise BadInput(f"{path}: {reason_of(error)}; name an audit log that can be read") from None
 
 
@@ -79,22 +84,12 @@ def verify(paths: Sequence[str], heads: Mapping[int, str]) -> Verified:
 
     Raises BadInput.
     """
-    states = [state for path in paths if (state := _state_of(path)) is not None]  # before more is written
     verifying = _Verifying(heads)
+    states = [state for path in paths if (state := verifying.state_of(path))]  # before more is written
     for place in heapq.merge(*map(_places, paths), key=lambda place: place.order):
         verifying.see(place)
     verifying.finish(states)
     return verifying.verified
-
-
-def _state_of(path: str) -> tuple[int, str] | None:
-    """Number and hash of the last record, as the file beside a log has them."""
-    try:
-        with open(path + STATE, "rb") as file:
-            state = read_head(file.read(HEAD_SIZE + 1))
-    except OSError:
-        return None
-    return None if state is None else state[:2]
 
 
 def _places(path: str) -> Iterator[Place]:
@@ -108,11 +103,18 @@ def _places(path: str) -> Iterator[Place]:
             unended.update(line[:-1])
             rest.update(line)
             rests = [rest.hexdigest(), unended.hexdigest()]
-            yield Place(path, number, None, order, (), is_torn)
+            yield Place(path, number, None, order, (), is_torn, _is_object(line))
             continue
         order = max(order, link.seq)
         yield Place(path, number, link, order, rests)
         rest, rests = sha256(), ["", ""]
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return type(json.loads(line)) is dict
+    except (ValueError, RecursionError):
+        return False
 
 
 class _Verifying:
@@ -123,6 +125,22 @@ class _Verifying:
         self._heads = dict(heads)
         self._last: Place | None = None
         self._strays: dict[str, list[Place]] = {}  # lines that are no records, by their files
+
+    def state_of(self, path: str) -> tuple[int, str] | None:
+        """Number and hash of the last record, as the file beside a log has them; None: there is none."""
+        try:
+            with open(path + STATE, "rb") as file:
+                content = file.read(HEAD_SIZE + 1)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise BadInput(f"{path}{STATE}: {reason_of(error)}; make it readable") from None
+        state = read_head(content)
+        if state is not None:
+            return state[:2]
+        if content:  # it is empty until the first record
+            self._complain(f"{path}{STATE}: it was changed")
+        return None
 
     def see(self, place: Place) -> None:
         """Look at the next line."""
@@ -151,6 +169,8 @@ class _Verifying:
             return
         if self._heads.get(link.seq - 1) == link.prev:
             del self._heads[link.seq - 1]
+            missing = f"records 1 to {link.seq - 1} are not in these files; a head stands for them"
+            self.verified.notes.append(missing)
             return
         what = f"records 1 to {link.seq - 1} are missing" if link.seq > 1 else "it is not the first one"
         self._complain(f"{place}: {what}; name the older files too, or give the last record's --head")
@@ -173,18 +193,23 @@ class _Verifying:
             self._complain_of(strays)
         elif link.seq == 1:
             self.verified.notes.append(f"{place.path}: the chain begins in line {place.number}")
+        elif any(stray.is_added for stray in strays):
+            self._complain_of(strays)
         else:
             note = f"{strays[0]}: what a killed session has left; record {link.seq} vouches for it"
             self.verified.notes.append(note)
 
     def _complain_of(self, strays: Iterable[Place]) -> None:
         for place in strays:
-            self._complain(f"{place}: not a record of the chain")
+            what = (
+                "a record that is not of the chain was added" if place.is_added else "no record of the chain"
+            )
+            self._complain(f"{place}: {what}")
 
     def finish(self, states: Iterable[tuple[int, str]]) -> None:
         """There are no more lines. states: last records, as told by the files beside the logs."""
         for path, strays in self._strays.items():
-            if len(strays) == 1 and strays[0].is_torn:
+            if len(strays) == 1 and strays[0].is_torn and not strays[0].is_added:
                 self.verified.notes.append(f"{strays[0]}: what a killed session has left")
             elif not self.verified.records:
                 what = f"none of {len(strays)} lines is a record of a chain; was it written with a chain?"

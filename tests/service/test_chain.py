@@ -113,7 +113,7 @@ class AChain(ChainCase):
         return process
 
     def test_goes_on_after_a_session_that_was_killed_in_the_middle_of_a_line(self) -> None:
-        for rest in (b'{"text":"hal', b"{", b'{"text":"a line"}\n', b'{"a":1}\n{"b'):
+        for rest in (b'{"text":"hal', b"{", b'{"text":"a line"\n', b'{"a":1\n{"b'):
             with self.subTest(rest):
                 self.path.unlink(missing_ok=True)
                 (self.place / f"audit{STATE}").unlink(missing_ok=True)
