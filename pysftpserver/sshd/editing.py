@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+from pysftpserver.sshd import methods as ways
 from pysftpserver.sshd.keys import BadKey, fingerprint, key_line, parse_key, parse_line
 from pysftpserver.sshd.records import (
     account_problem,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 class Change(NamedTuple):
     """A change of a user; None: no change. storage: "": the folder again. run_as, site: "": the server's
-    choice.
+    choice. password, totp: "": none. methods: (): the server's choice.
 
     Keys that the user has are not added again.
     """
@@ -44,6 +45,9 @@ class Change(NamedTuple):
     run_as: str | None = None
     site: str | None = None
     is_active: bool | None = None
+    password: str | None = None
+    totp: str | None = None
+    methods: Sequence[str] | None = None
 
 
 class UsersEditor(ABC):
@@ -86,6 +90,9 @@ class UsersEditor(ABC):
         """Change what is given. fields: those of Change."""
         change = Change(**fields)
         check(None, change.folder, change.storage, change.run_as, change.site)
+        wrong = ways.problem(change.methods) if change.methods else None
+        if wrong:
+            raise DirectoryError(wrong)
         return self._change(name, change)
 
     @abstractmethod

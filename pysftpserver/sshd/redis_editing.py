@@ -145,8 +145,11 @@ class RedisEditor(UsersEditor):
             "run_as": change.run_as,
             "site": change.site,
             "active": active,
+            "password": change.password,
+            "totp": change.totp,
+            "methods": None if change.methods is None else " ".join(change.methods),
         }
-        gone = [field for field in ("storage", "run_as", "site") if fields[field] == ""]
+        gone = [field for field, text in fields.items() if text == ""]
         new = {field: value for field, value in fields.items() if value}
 
         def write(pipe: Any) -> str:

@@ -35,7 +35,11 @@ FIELDS: dict[str, tuple[type, str]] = {
     "storage": (str, "text"),
     "run_as": (str, "text"),
     "site": (str, "text"),
+    "password": (str, "text"),
+    "totp": (str, "text"),
+    "methods": (list, "a list of texts"),
 }
+SECRETS = ("password", "totp")
 Signature = tuple[int, ...]
 
 
@@ -180,8 +184,10 @@ def _record(
             problems += [f"authorized_keys file {table['authorized_keys']}, {one}" for one in wrong]
         except DirectoryError as error:
             problems.append(str(error))
-    rest = table.get("storage"), problems, table.get("run_as"), table.get("site")
-    return build(name, name, folder, table.get("active", True), blobs, *rest)
+    if stat.S_IROTH & (signatures[path] or (0,) * 7)[5] and not table.keys().isdisjoint(SECRETS):
+        problems.append("others may read the users file, which has its password or secret; chmod o-r it")
+    others = {field: table.get(field) for field in ("storage", "run_as", "site", "methods", *SECRETS)}
+    return build(name, name, folder, table.get("active", True), blobs, problems=problems, **others)
 
 
 def field_problems(table: dict[str, Any]) -> list[str]:
