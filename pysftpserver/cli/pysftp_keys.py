@@ -94,6 +94,7 @@ def answer(arguments: Sequence[str]) -> int:
     """Print the lines of the user that the arguments name; return the exit status. Raises BadInput."""
     values = COMMAND.parse(arguments)
     from pysftpserver.sshd import authorized_keys
+    from pysftpserver.sshd.methods import needed
 
     try:
         settings = load(KeysSettings, values["config"], values)
@@ -103,6 +104,10 @@ def answer(arguments: Sequence[str]) -> int:
         for problem in record.problems:
             complain(f"user {record.name}: {problem}")
         if record.user is None or not record.user.is_active:
+            return 0
+        wanted = record.user.methods or settings.auth_methods
+        if ("publickey",) not in needed(wanted, settings.offered, bool(record.user.totp)):
+            complain(f"user {record.name}: no key is printed: a key alone is not enough for this user")
             return 0
         words = words_for(record.user, settings, values["command"], values["site_command"])
         lines = authorized_keys.lines_for(record.user, words)

@@ -14,7 +14,7 @@ from pysftpserver.cli.pysftpd import CONFIG
 from pysftpserver.failures import BadInput, one_line
 from pysftpserver.service.settings import FLAG, UNSET, span
 from pysftpserver.sshd import control, live
-from pysftpserver.sshd.config import ServerSettings
+from pysftpserver.sshd.config import METHODS, ServerSettings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,6 +65,14 @@ def _keys(flag: str, name: str, help: str) -> Option:
 
 def _unless_unset(text: str) -> str:
     return "" if text.lower() in UNSET else text
+
+
+def _methods(text: str) -> tuple[str, ...]:
+    """Raises BadValue."""
+    try:
+        return () if text.lower() in UNSET else METHODS.parse(text)
+    except ValueError as error:
+        raise BadValue(f"has to be {error}") from None
 
 
 def _place(folder: str, storage: str, account: str) -> tuple[Option, ...]:
@@ -134,7 +142,7 @@ def _change(settings: ServerSettings, name: str, as_json: bool, **changes: Any) 
     if all(value is None for value in changes.values()):
         raise BadInput(
             "change: say what, with --add-key, --remove-key, --folder, --storage, --run-as, --site, "
-            "--principals or --active"
+            "--principals, --methods or --active"
         )
     return control.change_user(settings, name, as_json, **changes)
 
@@ -213,6 +221,13 @@ COMMAND = Commands(
                 ),
                 *_place("no change", "no change", "no change"),
                 Option(
+                    "--methods",
+                    metavar="METHODS",
+                    convert=_methods,
+                    help="What lets the user in, as in the setting auth_methods; none means the server's "
+                    "choice. The default is no change.",
+                ),
+                Option(
                     "--active",
                     name="is_active",
                     metavar="YES_OR_NO",
@@ -220,6 +235,27 @@ COMMAND = Commands(
                     help="Whether the user may log in. The default is no change.",
                 ),
             ),
+        ),
+        _subcommand(
+            "passwd",
+            "Set a user's password, asked for on the terminal or read from standard input.",
+            control.set_password,
+            [NAME],
+            [Option("--remove", help="Remove the password. The default is no.")],
+        ),
+        _subcommand(
+            "totp",
+            "Make a new secret for a user's one-time codes, and print its address for an app.",
+            control.set_code,
+            [NAME],
+            [
+                Option(
+                    "--issuer",
+                    metavar="TEXT",
+                    help="The name of the service that the app shows. The default is the name of this host.",
+                ),
+                Option("--remove", help="Remove the secret: the user needs no codes. The default is no."),
+            ],
         ),
         _subcommand("activate", "Let a user log in.", _activate, [NAME]),
         _subcommand(

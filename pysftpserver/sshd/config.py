@@ -26,12 +26,14 @@ from pysftpserver.service.settings import (
     texts,
     whole,
 )
+from pysftpserver.sshd.methods import PUBLICKEY, TOTP, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, Self
 
+METHODS = texts("METHODS", " ", parse)
 REDIS = "redis_"  # the settings that say where Redis is begin with this
 DEFAULT_USERS = "users.toml"
 
@@ -157,9 +159,15 @@ class ServerSettings(ServiceSettings):
         "One user may have half of them. With 0, there are no checksums.",
         unset="the number of processors, and at least 2",
     )
+    auth_methods = Setting(
+        METHODS, (PUBLICKEY,),
+        "What lets a user in: publickey, password, or several of publickey, password and totp with commas "
+        "between them, which are then all needed in that order; choices are separated by blanks. Users may "
+        "have others of these methods by their records.",
+    )
     auth_tries = Setting(
         whole(1, 1000), 6,
-        "Maximum number of attempts to log in on one connection: keys, and requests of other methods.",
+        "Maximum number of attempts to log in on one connection: keys, passwords, other requests.",
         reloads=True,
     )
     login_bytes = Setting(
@@ -174,7 +182,8 @@ class ServerSettings(ServiceSettings):
     )
     login_share = Setting(
         whole(1, 100, "PERCENT"), 50,
-        "Maximum share of one processor for all connections together that have not logged in (percent).",
+        "Maximum share of one processor for all connections together that have not logged in (percent), and "
+        "again as much for checking passwords.",
         reloads=True,
     )
     rekey_timeout = Setting(
@@ -283,6 +292,11 @@ class ServerSettings(ServiceSettings):
                 raise BadInput("--users and --redis-...: give one of them")
             typed = {**typed, "users": None}
         return super().load(path, typed)
+
+    @property
+    def offered(self) -> frozenset[str]:
+        """The methods of logging in that there are; a second factor can always be asked for."""
+        return frozenset((TOTP, *(word for text in self.auth_methods for word in text.split(","))))
 
     @property
     def checksums(self) -> int:

@@ -16,12 +16,16 @@ from pysftpserver.service.throttle import network_of
 from pysftpserver.sshd.channel import Channel
 from pysftpserver.sshd.guarded import GuardedConnection
 from pysftpserver.sshd.login import Login
+from pysftpserver.sshd.methods import PASSWORD, PUBLICKEY, TOTP
 from pysftpserver.sshd.tickets import log_refusal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pysftpserver.engine.log import SFTPLog
     from pysftpserver.sshd.channel import Session
+    from pysftpserver.sshd.login import Question
     from pysftpserver.sshd.server import Server
     from pysftpserver.sshd.users import User
 
@@ -160,8 +164,11 @@ class Connection(asyncssh.SSHServer):
     def received_from_stranger(self, size: int) -> None:
         self.login.received(size)
 
-    def login_requested(self, method: bytes) -> None:
-        self.login.requested(method)
+    def login_requested(self, method: bytes, size: int) -> None:
+        self.login.requested(method, size)
+
+    def login_proved(self) -> bool:
+        return self.login.proved()
 
     def count_kept(self) -> None:
         """Take what is kept for the client from the budget of all; the largest one ends if it is too much."""
@@ -262,10 +269,29 @@ class Connection(asyncssh.SSHServer):
         return True
 
     def public_key_auth_supported(self) -> bool:
-        return True
+        return self.login.offers(PUBLICKEY)
 
-    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        return self.login.is_key_of(username, key)
+    async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        return await self.login.is_key_of(username, key)
+
+    def password_auth_supported(self) -> bool:
+        return self.login.offers(PASSWORD)
+
+    async def validate_password(self, username: str, password: str) -> bool:
+        return await self.login.is_password_of(username, password)
+
+    def change_password(self, username: str, old_password: str, new_password: str) -> bool:
+        """Passwords are changed by pysftpctl."""
+        return self.login.refuse_change()
+
+    def kbdint_auth_supported(self) -> bool:
+        return self.login.offers(PASSWORD) or self.login.offers(TOTP)
+
+    def get_kbdint_challenge(self, username: str, lang: str, submethods: str) -> Question:
+        return self.login.question()
+
+    async def validate_kbdint_response(self, username: str, responses: Sequence[str]) -> Question | bool:
+        return await self.login.answered(username, responses)
 
     def key_to_verify(self, name: str, offered: bytes) -> bytes | None:
         return self.login.key_to_verify(name, offered)
@@ -278,7 +304,7 @@ class Connection(asyncssh.SSHServer):
             self._too_many_connections(refusal)
             self.end("Too many connections", asyncssh.DISC_TOO_MANY_CONNECTIONS)
             return
-        self.user = user
+        self.user = user.without_secrets()
         self._portion.give_back()
         self._portion = Portion(self._server.budget, self.causer)
         self.conn.trust()

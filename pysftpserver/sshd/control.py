@@ -6,6 +6,7 @@ What may not enter: sessions, options. It needs no running server.
 from __future__ import annotations
 
 import json
+import os
 
 from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.users import User
 
 MOST_KEYS = 1 << 20  # bytes of a file with keys
+MOST_TYPED = 4096  # bytes of a password with its line end
 
 
 def editor(settings: ServerSettings) -> UsersEditor:
@@ -113,6 +115,60 @@ def change_user(settings: ServerSettings, name: str, as_json: bool, **changes: A
     return _show(user, as_json, _make_folder(settings, user) if moves else None)
 
 
+def set_password(settings: ServerSettings, name: str, remove: bool, as_json: bool) -> int:
+    """Ask for a password, and set it; the exit status. Raises DirectoryError, BadInput."""
+    if remove:
+        return change_user(settings, name, as_json, password="")
+    from pysftpserver.sshd import passwords
+
+    try:
+        text = passwords.prepared(_asked_twice() if os.isatty(0) else _typed())
+    except ValueError as error:
+        raise BadInput(f"the password cannot be used: {error}; choose another") from None
+    weakness = passwords.weakness(text, name)
+    if weakness:
+        raise BadInput(f"the password is too weak: {weakness}; choose another")
+    return change_user(settings, name, as_json, password=passwords.hashed(text))
+
+
+def _asked_twice() -> str:
+    import getpass
+
+    first = getpass.getpass("New password: ")
+    if getpass.getpass("The same again: ") != first:
+        raise BadInput("the two passwords differ; nothing was changed")
+    return first
+
+
+def _typed() -> str:
+    """The first line of standard input."""
+    line = os.fdopen(0, "rb", closefd=False).readline(MOST_TYPED)
+    try:
+        return line.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise BadInput("the password is not UTF-8") from None
+
+
+def set_code(settings: ServerSettings, name: str, issuer: str | None, remove: bool, as_json: bool) -> int:
+    """Make a secret for one-time codes, and print its address; the exit status.
+
+    Raises DirectoryError, BadInput.
+    """
+    if remove:
+        return change_user(settings, name, as_json, totp="")
+    from pysftpserver.sshd import codes
+
+    secret = codes.new_secret()
+    with editor(settings) as users:
+        users.change(name, totp=secret)
+    address = codes.uri(secret, name, issuer or os.uname().nodename)
+    if as_json:
+        print_json({"name": name, "secret": secret, "uri": address})
+    else:
+        print(address)
+    return 0
+
+
 def remove_user(settings: ServerSettings, name: str, as_json: bool) -> int:
     """Remove a user; the exit status. Raises DirectoryError."""
     with editor(settings) as users:
@@ -148,7 +204,9 @@ def _print_user(user: User) -> None:
     account = f", runs as {user.run_as}" if user.run_as else ""
     account += f", under {user.site}" if user.site else ""
     account += f", principals {', '.join(user.principals)}" if user.principals else ""
-    print(one_line(f"{user.name}: {active}, {keys}, {where}{account}"))
+    ways = keys + (", a password" if user.password else "") + (", one-time codes" if user.totp else "")
+    ways += f", logs in by {' or '.join(user.methods)}" if user.methods else ""
+    print(one_line(f"{user.name}: {active}, {ways}, {where}{account}"))
 
 
 def _described(record: Record) -> dict[str, Any]:
@@ -169,6 +227,9 @@ def _described_user(user: User) -> dict[str, Any]:
         "run_as": user.run_as,
         "site": user.site,
         "principals": list(user.principals),
+        "has_password": user.password is not None,
+        "has_totp": user.totp is not None,
+        "methods": None if user.methods is None else list(user.methods),
         "keys": [{"fingerprint": fingerprint(blob), "line": key_line(blob)} for blob in sorted(user.keys)],
     }
 

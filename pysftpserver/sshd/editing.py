@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+from pysftpserver.sshd import methods as ways
 from pysftpserver.sshd.keys import BadKey, fingerprint, key_line, parse_key, parse_line
 from pysftpserver.sshd.records import (
     account_problem,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 class Change(NamedTuple):
     """A change of a user; None: no change. storage: "": the folder again. run_as, site: "": the server's
-    choice. principals: "": the user's name.
+    choice. principals: "": the user's name. password, totp: "": none. methods: (): the server's choice.
 
     Keys that the user has are not added again.
     """
@@ -46,6 +47,9 @@ class Change(NamedTuple):
     site: str | None = None
     principals: str | None = None
     is_active: bool | None = None
+    password: str | None = None
+    totp: str | None = None
+    methods: Sequence[str] | None = None
 
 
 class UsersEditor(ABC):
@@ -89,6 +93,9 @@ class UsersEditor(ABC):
         """Change what is given. fields: those of Change."""
         change = Change(**fields)
         check(None, change.folder, change.storage, change.run_as, change.site, change.principals)
+        wrong = ways.problem(change.methods) if change.methods else None
+        if wrong:
+            raise DirectoryError(wrong)
         return self._change(name, change)
 
     @abstractmethod

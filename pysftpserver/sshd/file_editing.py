@@ -74,10 +74,12 @@ class FileEditor(UsersEditor):
                 values["keys"] = keys
             if change.folder is not None:
                 values["folder"] = change.folder
-            for field in ("storage", "run_as", "site", "principals"):
+            for field in ("storage", "run_as", "site", "principals", "password", "totp"):
                 text = getattr(change, field)
                 if text is not None:
                     values[field] = text or None
+            if change.methods is not None:
+                values["methods"] = list(change.methods) or None
             if change.is_active is not None:
                 values["active"] = change.is_active
             merged = {**table, **values}

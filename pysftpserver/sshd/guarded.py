@@ -32,8 +32,11 @@ if TYPE_CHECKING:
         def received_from_stranger(self, size: int) -> None:
             """Bytes have come before the login."""
 
-        def login_requested(self, method: bytes) -> None:
-            """The client asks to be logged in."""
+        def login_requested(self, method: bytes, size: int) -> None:
+            """The client asks to be logged in, by a packet of that size."""
+
+        def login_proved(self) -> bool:
+            """What the client tried last is right. Whether that logs it in; otherwise more is needed."""
 
         def key_to_verify(self, name: str, offered: bytes) -> bytes | None:
             """The plain key that has to sign for what a user offers; None: a certificate that is refused."""
@@ -166,7 +169,7 @@ class GuardedConnection(asyncssh.SSHServerConnection):
         if pkttype == USERAUTH_REQUEST and self.is_stranger:
             copy = SSHPacket(packet.get_full_payload())
             copy.get_byte(), copy.get_string(), copy.get_string()
-            self.owner.login_requested(copy.get_string())
+            self.owner.login_requested(copy.get_string(), len(packet.get_full_payload()))
         elif pkttype == KEXINIT and self.is_stranger:
             self._exchanges += 1
             if self._exchanges > 1:
@@ -192,6 +195,13 @@ class GuardedConnection(asyncssh.SSHServerConnection):
         """
         if pkttype != IGNORE or "-cbc" in self.get_extra_info("send_cipher", ""):
             super().send_packet(pkttype, *args, handler=handler)
+
+    async def send_userauth_success(self) -> None:
+        """Log the client in, or tell it what is needed besides (RFC 4252, section 5.1)."""
+        if self.owner.login_proved():
+            await super().send_userauth_success()
+        else:
+            self.send_userauth_failure(True)
 
     def _send_kexinit(self) -> None:
         super()._send_kexinit()

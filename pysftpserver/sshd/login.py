@@ -8,25 +8,34 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
+from collections import Counter
+from functools import partial
 
 import asyncssh
 
-from pysftpserver.sshd import algorithms
+from pysftpserver.failures import reason_of
+from pysftpserver.sshd import algorithms, codes, methods, passwords
 from pysftpserver.sshd.certificates import BadCertificate, is_certificate, parse
 from pysftpserver.sshd.keys import fingerprint
+from pysftpserver.sshd.methods import PASSWORD, PUBLICKEY, TOTP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Protocol
 
     from pysftpserver.sshd.certificates import Certificate
+    from pysftpserver.sshd.methods import Combination
     from pysftpserver.sshd.server import Server
     from pysftpserver.sshd.users import User
+
+    Question = tuple[str, str, str, list[tuple[str, bool]]]  # name, instruction, language, prompts with echo
 
     class Client(Protocol):
         """Who wants to log in. str() is its name in the log."""
 
         address: str
+        network: str
 
         def end(self, words: str, code: int = ...) -> None:
             """End the connection. words: the reason that the client is given."""
@@ -36,6 +45,9 @@ if TYPE_CHECKING:
 
 
 MOST_SHOWN = 6  # keys of a failed login, in a line of the log
+LONGEST_REQUEST = 8192  # bytes of a request with a password
+MOST_WRONG_CODES = 10  # of a user within some minutes, until none is accepted for a while
+WORDS = {PUBLICKEY: "the key", PASSWORD: "the password", TOTP: "the code"}
 TOO_MANY = asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "Too many authentication failures"
 
 
@@ -43,8 +55,8 @@ class Login:
     """One client's attempts to log in, which all are for the same user.
 
     name: of the user that the client claims to be. key: that the user logs in with. certificate: the one that
-    this key is in, if it is that which lets the user in. has_failed: the log says
-    that the login has failed. reason: why the connection is ending before the login; for the log.
+    this key is in, if it is that which lets the user in. has_failed: the log says that the login has failed.
+    reason: why the connection is ending before the login; for the log.
     """
 
     def __init__(self, server: Server, client: Client) -> None:
@@ -62,7 +74,12 @@ class Login:
         self._tried: set[bytes] = set()
         self._refused: dict[str, list[bytes]] = {}  # keys, by what was wrong; for the log
         self._refused_certificates: dict[str, None] = {}  # what was wrong with them; for the log
-        self._candidate: User | None = None  # who has the key that was asked about last
+        self._offered: Certificate | None = None  # the one whose key has to sign now
+        self._faults: Counter[str] = Counter()  # of other attempts; for the log
+        self._passed: Combination = ()  # methods that have succeeded
+        self._user: User | None = None  # as the directory had the user then
+        self._right: tuple[str, User] | None = None  # method and user of the last attempt, if it is right
+        self._asked = ""  # the method that the client was asked a question for
 
     @property
     def has_begun(self) -> bool:
@@ -80,17 +97,21 @@ class Login:
             self.refuse(f"{most} bytes without a login (login_bytes)")
             raise asyncssh.DisconnectError(asyncssh.DISC_PROTOCOL_ERROR, "Too much data before the login")
 
-    def requested(self, method: bytes) -> None:
-        """Count a login request. Raises DisconnectError for one too many.
+    def requested(self, method: bytes, size: int = 0) -> None:
+        """Count a login request of a size in bytes. Raises DisconnectError for one too many.
 
         As in OpenSSH, the first "none" is free. A client asks about each key, then signs with it.
         """
+        self._right, self._asked = None, ""
         self._requests += 1
         if method != b"publickey" and (method != b"none" or self._requests > 1):
             self._other_methods += 1
         if self._requests > 2 * self._server.settings.auth_tries + 1 or self._has_tried_enough():
             self._too_many()
             raise asyncssh.DisconnectError(*TOO_MANY)
+        if method == b"password" and size > LONGEST_REQUEST and self.offers(PASSWORD):
+            self.refuse("a password that is too long")
+            raise asyncssh.DisconnectError(asyncssh.DISC_PROTOCOL_ERROR, "Password too long")
 
     async def begin(self, name: str) -> None:
         """The first attempt for a user. The login waits where others from the same address have failed."""
@@ -106,20 +127,85 @@ class Login:
                 await asyncio.sleep(delay)
         self.name = name
 
+    # --- methods ------------------------------------------------------------------------------------------
+
+    def offers(self, method: str) -> bool:
+        """Whether the client is told that it may try a method now.
+
+        Before the first one has succeeded, all clients are told the same: who asks must not learn whether
+        there is such a user.
+        """
+        if self._user is not None:
+            return method in methods.following(self._combinations(self._user), self._passed)
+        return method != TOTP and method in self._server.settings.offered
+
+    def _combinations(self, user: User) -> list[Combination]:
+        settings = self._server.settings
+        return methods.needed(user.methods or settings.auth_methods, settings.offered, bool(user.totp))
+
+    def _fault(self, user: User | None, method: str) -> str:
+        """Why a method cannot let a user in, whatever is tried; "": it can."""
+        if user is None:
+            return "unknown user"
+        if not user.is_active:
+            return "inactive user"
+        if self._user is not None and user != self._user:
+            return "the user has changed meanwhile"
+        if method not in methods.following(self._combinations(user), self._passed):
+            return f"{method} is not what the user needs now"
+        return ""
+
+    def proved(self) -> bool:
+        """The last attempt has succeeded. Whether the user is logged in; otherwise more is needed."""
+        assert self._right is not None
+        method, self._user = self._right
+        self._right = None
+        if method == PUBLICKEY:
+            self.certificate = self._offered
+        self._passed += (method,)
+        return self._passed in self._combinations(self._user)
+
+    def completed(self) -> User:
+        """The user who has logged in."""
+        assert self._user is not None
+        return self._user
+
+    def described(self) -> str:
+        """What the user has logged in with, for the log."""
+        key = _shown(self.certificate) if self.certificate else fingerprint(self.key) if self.key else ""
+        words = {PUBLICKEY: key, PASSWORD: "a password", TOTP: "a code"}
+        return " and ".join(words[method] for method in self._passed)
+
+    def is_still_allowed(self, user: User) -> bool:
+        """Whether the directory still lets a user in who has logged in with this."""
+        now, then = self._server.directory.find(user.name), self._user
+        if now is None or then is None or now.id != then.id or not now.is_active:
+            return False
+        if PUBLICKEY in self._passed and not self._is_key_still_allowed(now):
+            return False
+        is_same = now.password == then.password or PASSWORD not in self._passed
+        return is_same and now.totp == then.totp and self._passed in self._combinations(now)
+
+    def _is_key_still_allowed(self, user: User) -> bool:
+        authorities = self._server.authorities
+        if self.certificate is None:
+            return self.key in user.keys and not authorities.is_revoked_later(self.key)
+        principals = user.principals or (user.name,)
+        return not authorities.later_faults_of(self.certificate, principals, self._client.address)
+
     def key_to_verify(self, name: str, offered: bytes) -> bytes | None:
         """The plain key that has to sign: the one that is offered, or the one in a certificate.
 
         None: a certificate that does not let the user in. That takes about as long for each user.
         """
-        self.certificate = None
+        self._offered = None
         if not is_certificate(offered):
             return offered
-        if not self._may_try(offered):
+        if not self._may_try_key(offered):
             return None
         user = self._server.directory.find(name)
-        faults = [] if user is not None else ["unknown user"]
-        if user is not None and not user.is_active:
-            faults.append("inactive user")
+        fault = self._fault(user, PUBLICKEY)
+        faults = [fault] if fault else []
         try:
             certificate = parse(offered)
         except BadCertificate as error:
@@ -130,29 +216,33 @@ class Login:
         if faults or user is None:
             self._refused_certificates[f"{_shown(certificate)}: {', '.join(faults)}"] = None
             return None
-        self.certificate, self._candidate, self.key = certificate, user, certificate.key
+        self._right, self._offered, self.key = (PUBLICKEY, user), certificate, certificate.key
         return certificate.key
 
-    def is_key_of(self, name: str, key: asyncssh.SSHKey) -> bool:
+    async def is_key_of(self, name: str, key: asyncssh.SSHKey) -> bool:
         """Whether a key is the user's. An unknown key takes as long as one of another user."""
         blob = key.public_data
-        if self.certificate is not None and self.certificate.key == blob:
+        if self._offered is not None and self._offered.key == blob:
             algorithms.refuse_others(key)
             return True
-        if not self._may_try(blob):
+        if not self._may_try_key(blob):
             return False
         user = self._server.directory.find(name)
         known = user.keys if user is not None else frozenset()
         is_known = sum(hmac.compare_digest(blob, one) for one in known) > 0  # compares with all of them
-        revoked = "".join(f"{fault}, " for fault in self._server.authorities.faults_of_key(blob))
-        if user is None or not user.is_active or not is_known or revoked:
-            self._refused.setdefault(f"{revoked}{_fault(user, is_known)}", []).append(blob)
+        faults = [
+            *self._server.authorities.faults_of_key(blob),
+            *filter(None, [self._fault(user, PUBLICKEY)]),
+        ]
+        if user is None or faults or not is_known:
+            faults.append("key" if is_known or user is None else "wrong key")
+            self._refused.setdefault(", ".join(faults), []).append(blob)
             return False
         algorithms.refuse_others(key)
-        self._candidate, self.key = user, blob
+        self._right, self.key = (PUBLICKEY, user), blob
         return True
 
-    def _may_try(self, blob: bytes) -> bool:
+    def _may_try_key(self, blob: bytes) -> bool:
         """Count an attempt with a key or a certificate; whether there may be one more."""
         if self.reason:  # the connection is ending
             return False
@@ -164,25 +254,102 @@ class Login:
             return False
         return True
 
-    def completed(self) -> User:
-        """The user, who has proved to have the key."""
-        assert self._candidate is not None
-        return self._candidate
-
-    def described(self) -> str:
-        """What the user has logged in with, for the log."""
-        return fingerprint(self.key) if self.certificate is None else _shown(self.certificate)
-
-    def is_still_allowed(self, user: User) -> bool:
-        """Whether the directory still lets a user in who has logged in with this."""
-        now = self._server.directory.find(user.name)
-        if now is None or now.id != user.id or not now.is_active:
+    async def is_password_of(self, name: str, password: str) -> bool:
+        """Whether a password is the user's. Every one takes as long as a wrong one."""
+        if self.reason or not await self._may_try():
             return False
-        authorities = self._server.authorities
-        if self.certificate is None:
-            return self.key in now.keys and not authorities.is_revoked_later(self.key)
-        principals = now.principals or (now.name,)
-        return not authorities.later_faults_of(self.certificate, principals, self._client.address)
+        user = self._server.directory.find(name)
+        is_right = await self._verify(user.password if user is not None else None, password)
+        fault = self._fault(user, PASSWORD)
+        if user is not None and not fault:
+            if not user.password:
+                fault = "no password is set"
+            elif self._server.directory.find(name) != user:  # it took a while
+                fault = "the user has changed meanwhile"
+            elif is_right:
+                self._right = PASSWORD, user
+                return True
+        self._failed_try(f"{fault}, password" if fault else "wrong password")
+        return False
+
+    async def _verify(self, hash: str | None, password: str) -> bool:
+        """Compare a password with a hash, None: with that of no password."""
+        try:
+            text = passwords.prepared(password)
+        except ValueError:
+            hash, text = None, ""
+        work = partial(passwords.verify, hash or passwords.DUMMY, text)
+        try:
+            return await self._server.passwords.run(self._client.network, work) and hash is not None
+        except Exception as error:  # no memory, or no library
+            self._client.tell(f"a password cannot be checked: {reason_of(error)}")
+            return False
+
+    async def _may_try(self) -> bool:
+        """Wait where others from the same address have failed; whether the connection goes on."""
+        delay = self._server.penalties.delay(self._client.address, time.monotonic())
+        if delay:
+            await asyncio.sleep(delay)
+        return not self.reason
+
+    def _failed_try(self, fault: str) -> None:
+        self._faults[fault] += 1
+        self._server.penalties.failed(self._client.address, time.monotonic())
+
+    def refuse_change(self) -> bool:
+        """The client wants to change the password."""
+        self._faults["a change of the password was asked for"] += 1
+        return False
+
+    # --- keyboard-interactive -----------------------------------------------------------------------------
+
+    def question(self) -> Question:
+        """What a client is asked that wants to be asked: for the password, or for the code."""
+        self._asked = PASSWORD if self.offers(PASSWORD) else TOTP
+        return "", "", "", [("Password: " if self._asked == PASSWORD else "Verification code: ", False)]
+
+    async def answered(self, name: str, answers: Sequence[str]) -> Question | bool:
+        """The client's answer. Returns the next question, or whether the answer was right."""
+        asked, self._asked = self._asked, ""  # there is one answer to a question, however many are sent
+        if len(answers) != 1 or not asked:
+            self._failed_try("an answer without a question")
+            return False
+        if asked == TOTP:
+            return await self._is_code_of(name, answers[0])
+        if not await self.is_password_of(name, answers[0]):
+            return False
+        assert self._right is not None
+        _, user = self._right
+        combinations = self._combinations(user)
+        passed = (*self._passed, PASSWORD)
+        if passed in combinations or TOTP not in methods.following(combinations, passed):
+            return True
+        self.proved()
+        return self.question()
+
+    async def _is_code_of(self, name: str, code: str) -> bool:
+        """Whether a one-time code is the user's. A wrong one takes as long as a wrong password."""
+        if self.reason or not await self._may_try():
+            return False
+        user, then = self._server.directory.find(name), time.monotonic()
+        fault = self._fault(user, TOTP)
+        if user is not None and user.totp and not fault:
+            step = codes.step_of(user.totp, code, time.time())
+            if self._server.penalties.wrong_codes(user.id, then) >= MOST_WRONG_CODES:
+                fault = "too many wrong codes of the user"
+            elif step is None:
+                fault = "wrong code"
+                self._server.penalties.failed_code(user.id, then)
+            elif not self._server.codes.use(user.id, step):
+                fault = "a code that was used before"
+            elif await self._server.directory.use_code(user, step):
+                self._right = TOTP, user
+                return True
+            else:
+                fault = "a code that was used before on another server, or cannot be checked there"
+        await self._verify(None, code)
+        self._failed_try(fault or "no code is set up")
+        return False
 
     # --- refusals -----------------------------------------------------------------------------------------
 
@@ -202,7 +369,8 @@ class Login:
     def fail(self) -> None:
         """The login has failed."""
         self.has_failed = True
-        self._server.penalties.failed(self._client.address, time.monotonic())
+        if not self._faults:  # those were counted
+            self._server.penalties.failed(self._client.address, time.monotonic())
         self._server.metrics.logins["refused"] += 1
         self._client.tell(f"login failed: {self._why()}")
         self._server.banning.fault(self._client.address, "failed")
@@ -218,23 +386,18 @@ class Login:
         faults += certificates[:MOST_SHOWN]
         if len(certificates) > MOST_SHOWN:
             faults.append(f"{len(certificates) - MOST_SHOWN} more certificates")
-        if self.key:
+        for fault, count in self._faults.items():
+            faults.append(f"{fault} ({count} times)" if count > 1 else fault)
+        if self.key and PUBLICKEY not in self._passed:
             faults.append(f"no proof of having the key {fingerprint(self.key)}")
         if not faults and self._claimed is not None:
             known = self._server.directory.find(self._claimed)
             faults.append(f"{'' if known else 'unknown user, '}no key was tried")
+        if self._passed:
+            faults.append(f"{' and '.join(WORDS[method] for method in self._passed)} had been right")
         return "; ".join(faults) or "no attempt"
 
 
 def _shown(certificate: Certificate) -> str:
     """A certificate and its key, for the log."""
     return f"{certificate}, key {fingerprint(certificate.key)}"
-
-
-def _fault(user: User | None, is_known: bool) -> str:
-    """Why a key is refused. is_known: whether it is the user's."""
-    if user is None:
-        return "unknown user, key"
-    if user.is_active:
-        return "key" if is_known else "wrong key"
-    return "inactive user, key" if is_known else "inactive user, wrong key"

@@ -14,7 +14,7 @@ import signal
 import time
 
 from pysftpserver.engine.log import SFTPLog
-from pysftpserver.failures import BadInput
+from pysftpserver.failures import BadInput, needed
 from pysftpserver.host.accounts import own_reason
 from pysftpserver.host.linux import end_with_parent
 from pysftpserver.pysftpexceptions import SFTPException
@@ -26,6 +26,7 @@ from pysftpserver.sshd.algorithms import chosen
 from pysftpserver.sshd.authorities import Authorities
 from pysftpserver.sshd.endpoints import LocalEndpoints
 from pysftpserver.sshd.isolated import Forker
+from pysftpserver.sshd.methods import PASSWORD
 from pysftpserver.sshd.redis_records import RedisAddress
 from pysftpserver.sshd.server import Server
 from pysftpserver.sshd.sessionprocess import log_sandbox
@@ -139,6 +140,11 @@ def run(
 def check(settings: ServerSettings) -> None:
     """Raises BadInput for what is wrong for certain, before any file is made."""
     chosen(settings)
+    if not settings.auth_methods:
+        raise BadInput("auth_methods: nobody could log in; name publickey, password or both")
+    if PASSWORD in settings.offered:
+        with needed("sshd", "argon2"):
+            import argon2  # noqa: F401
     path = settings.users_file
     try:
         if not settings.is_in_redis:

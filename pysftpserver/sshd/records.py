@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pysftpserver.sshd import methods as ways
 from pysftpserver.sshd.keys import BadKey, parse_key
 from pysftpserver.sshd.users import User
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
 LONGEST_NAME = 255  # bytes: of a user, and what file systems take for a folder
 LONGEST_STORAGE = 4096  # characters
@@ -109,6 +110,9 @@ def build(
     run_as: str | None = None,
     site: str | None = None,
     principals: str | None = None,
+    password: str | None = None,
+    totp: str | None = None,
+    methods: Sequence[str] | None = None,
 ) -> Record:
     """The record of a user. problems: those already known, which do not make the user unusable."""
     found = list(problems)
@@ -119,12 +123,38 @@ def build(
         account_problem(run_as) if run_as else None,
         site_problem(site) if site else None,
         principals_problem(principals) if principals else None,
+        *_secret_problems(password, totp),
+        ways.problem(methods) if methods is not None else None,
     ]
     if any(fatal):
         return unusable(id, name, *found, *filter(None, fatal))
-    others = storage or None, run_as or None, site or None, parse_principals(principals or "")
-    user = User(id, name, folder, is_active, frozenset(keys), *others)
+    user = User(
+        id,
+        name,
+        folder,
+        is_active,
+        frozenset(keys),
+        storage or None,
+        run_as or None,
+        site or None,
+        parse_principals(principals or ""),
+        password or None,
+        totp or None,
+        None if methods is None else tuple(methods),
+    )
     return Record(id, name, user, tuple(found))
+
+
+def _secret_problems(password: str | None, totp: str | None) -> Iterator[str | None]:
+    # Imported here: pysftp-keys reads records for every login under OpenSSH.
+    if password:
+        from pysftpserver.sshd.passwords import hash_problem
+
+        yield hash_problem(password)
+    if totp:
+        from pysftpserver.sshd.codes import secret_problem
+
+        yield secret_problem(totp)
 
 
 def unusable(id: str, name: str, *problems: str) -> Record:

@@ -146,6 +146,9 @@ class RedisEditor(UsersEditor):
             "site": change.site,
             "principals": change.principals,
             "active": active,
+            "password": change.password,
+            "totp": change.totp,
+            "methods": None if change.methods is None else " ".join(change.methods),
         }
         gone = [field for field, value in fields.items() if value == ""]
         new = {field: value for field, value in fields.items() if value}

@@ -24,7 +24,20 @@ if TYPE_CHECKING:
 
 USERS = "solt.sftp.users"
 USER = "solt.sftp.user."
-FIELDS = ("name", "folder", "active", "storage", "run_as", "site", "principals")
+CODE = "solt.sftp.code."
+CODE_SECONDS = 300  # that a used code is remembered, which is longer than it is valid
+FIELDS = (
+    "name",
+    "folder",
+    "active",
+    "storage",
+    "run_as",
+    "site",
+    "principals",
+    "password",
+    "totp",
+    "methods",
+)
 LONGEST_ID = 128  # characters
 # What the library says of a password, and of Redis's access lists, in its several classes of errors.
 _REFUSALS = {
@@ -94,6 +107,11 @@ def set_key(id: str) -> str:
     return f"{USER}{id}.keys"
 
 
+def code_key(id: str, step: int) -> str:
+    """The key that says that a user's one-time code of a step has been used."""
+    return f"{CODE}{step}.{id}"
+
+
 def new_folder() -> str:
     """A folder for a user without one."""
     return uuid.uuid4().hex
@@ -120,7 +138,7 @@ def parse_record(id: str, values: Any, members: Any) -> Record:
     for field_name, raw, text in zip(FIELDS, values, texts, strict=True):
         if raw is not None and text is None:
             return unusable(id, texts[0] or "", f"the field {field_name} is not text")
-    name, folder, active, storage, *rest = texts
+    name, folder, active, storage, run_as, site, principals, password, totp, methods = texts
     if name is None:
         return unusable(id, "", "there is no name")
     if folder is None:
@@ -128,7 +146,9 @@ def parse_record(id: str, values: Any, members: Any) -> Record:
     is_active = parse_active(active) if active is not None else None
     problems = [] if is_active is not None else ["active is neither True nor False; it counts as False"]
     blobs, left_out = parse_keys(_text(member) or "?" for member in sorted(members))
-    return build(id, name, folder, bool(is_active), blobs, storage, problems + left_out, *rest)
+    combinations = methods.split() if methods is not None else None
+    rest = storage, problems + left_out, run_as, site, principals, password, totp, combinations
+    return build(id, name, folder, bool(is_active), blobs, *rest)
 
 
 def pairs(answers: Sequence[Any]) -> list[tuple[Any, Any]]:

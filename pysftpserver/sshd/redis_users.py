@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from pysftpserver.engine.log import SFTPLog
     from pysftpserver.sshd.records import Record
     from pysftpserver.sshd.redis_records import RedisAddress
+    from pysftpserver.sshd.users import User
 
 PATIENCE = 5.0  # seconds for an answer
+QUICK = 2.0  # seconds for an answer during a login
 SHORTEST_PAUSE = 0.1  # seconds before the second try; each further pause doubles
 LONGEST_PAUSE = 5.0
 SILENCE = 15.0  # seconds without a message after which the connection is tested
@@ -80,6 +82,19 @@ class RedisUsers(UserDirectory):
         if self._refusal is not None:
             await self.close()
             raise Refused(self._refusal)
+
+    async def use_code(self, user: User, step: int) -> bool:
+        """As the interface says; False if Redis does not answer: it could not tell another server."""
+        client = Redis(**self._address.options(QUICK), retry=Retry(NoBackoff(), 0))
+        try:
+            is_new = await client.set(records.code_key(user.id, step), "1", nx=True, ex=records.CODE_SECONDS)
+        except (RedisError, OSError, TimeoutError) as error:
+            words, _ = records.words_of_failure(error)
+            self._log.error(f"users in Redis at {self._address}: a one-time code cannot be checked: {words}")
+            return False
+        finally:
+            await client.aclose()
+        return bool(is_new)
 
     async def _run(self) -> None:
         """Listen until cancelled, over one connection after the other."""

@@ -22,6 +22,7 @@ from pysftpserver.service.accepting import Acceptor
 from pysftpserver.service.admission import to_evict
 from pysftpserver.service.audit import open_files
 from pysftpserver.service.budget import Budget
+from pysftpserver.service.fair import FairThreads
 from pysftpserver.service.holdings import Holdings
 from pysftpserver.service.loglimit import LogLimit
 from pysftpserver.service.serving import Members
@@ -38,7 +39,7 @@ from pysftpserver.sshd.hooks import record_end
 from pysftpserver.sshd.isolated import IsolatedSession
 from pysftpserver.sshd.metrics import Metrics
 from pysftpserver.sshd.resting import RestingSession
-from pysftpserver.sshd.shared import Gate, Penalties, Shared
+from pysftpserver.sshd.shared import Codes, Gate, Penalties, Shared
 from pysftpserver.sshd.threaded import ThreadedSession
 from pysftpserver.sshd.tickets import Refused, Ticket, engine_of
 
@@ -98,6 +99,9 @@ class Server:
             shared, process, settings.max_connections, settings.max_per_address, settings.max_per_user
         )
         self.penalties = Penalties(shared, process)
+        self.codes = Codes(shared, process)
+        # One at a time: each takes memory, and the share allows for less than a processor.
+        self.passwords = FairThreads(1, settings.login_share / 100, "passwords")
         self.metrics = Metrics()
         self.connections = Members()
         self.banning = Banning(self, shared, process)
@@ -180,7 +184,7 @@ class Server:
         self.handles.each = self._own_part(settings.max_handles) or 1
         self.budget.limit(settings.buffer_bytes // settings.workers, settings.max_connections)
         self.log_limit.rate = self._own_part(settings.log_rate)
-        self.turns.share = settings.login_share / 100
+        self.turns.share = self.passwords.share = settings.login_share / 100
         self.banning.apply()
         if settings.max_connections > self.gate.room:
             self.log.error(f"max_connections: one process has room for {self.gate.room} until a restart")
@@ -356,4 +360,5 @@ class Server:
         self.log_limit.tell()
         await self.directory.close()
         await self.authorities.close()
+        self.passwords.shutdown()
         self.threads.shutdown()

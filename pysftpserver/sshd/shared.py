@@ -1,4 +1,4 @@
-"""The memory that the processes of one server share: connections, and failed logins and bans by address.
+"""The memory that the processes of one server share: connections, one-time codes, and failures and bans.
 
 Each process writes only to its own part and reads all of them, so nothing needs a lock; the parent wipes the
 part of a process that was killed. Times are arguments, in seconds of a clock that all processes share. What
@@ -14,9 +14,14 @@ import secrets
 from pysftpserver.service import bans, throttle
 from pysftpserver.service.throttle import WINDOW, network_of
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 DIGEST = 16  # bytes, of an address or a user's name
 FAILURES = 1024  # remembered by each process
 TIME = 4  # bytes of a moment, in seconds
+CODES = 4096  # one-time codes that each process remembers as used
 _NOBODY = bytes(DIGEST)
 
 
@@ -29,7 +34,8 @@ class Shared:
     def __init__(self, processes: int, most: int) -> None:
         self.most = most
         self.places = most * 2 * DIGEST  # bytes of each part, before the failures
-        self._part = self.places + FAILURES * (DIGEST + TIME)
+        self.codes = self.places + FAILURES * (DIGEST + TIME)
+        self._part = self.codes + CODES * DIGEST
         self.processes = processes
         self._memory = mmap.mmap(-1, self._part * processes)
         self.bans = mmap.mmap(-1, bans.BYTES * processes)
@@ -40,9 +46,9 @@ class Shared:
         return hashlib.blake2b(f"{kind} {text}".encode(), digest_size=DIGEST, key=self.secret).digest()
 
     def wipe(self, process: int) -> None:
-        """Forget what a process has written, but for its bans. It must not be running."""
+        """Forget what a process has written, but for bans and used codes. It must not be running."""
         start = process * self._part
-        self._memory[start : start + self._part] = bytes(self._part)
+        self._memory[start : start + self.codes] = bytes(self.codes)
 
     def write(self, process: int, place: int, data: bytes) -> None:
         """Write bytes into the part of a process."""
@@ -63,12 +69,16 @@ class Shared:
         """The number of failures with that digest since a time, in all processes."""
         found = 0
         for process in range(self.processes):
-            part = self._of(process)[self.places :]
+            part = self._of(process)[self.places : self.codes]
             at = part.find(digest)
             while at >= 0:
                 found += int.from_bytes(part[at + DIGEST : at + DIGEST + TIME], "big") >= since
                 at = part.find(digest, at + DIGEST)
         return found
+
+    def has_code(self, digest: bytes, processes: Iterable[int]) -> bool:
+        """Whether one of these processes has written a code with that digest."""
+        return any(digest in self._of(process)[self.codes :] for process in processes)
 
     def _of(self, process: int) -> bytes:
         return self._memory[process * self._part : (process + 1) * self._part]
@@ -146,7 +156,10 @@ class Penalties:
 
     def failed(self, address: str, now: float) -> None:
         """A login from an address has failed."""
-        record = self._shared.digest("failure", network_of(address)) + int(now).to_bytes(TIME, "big")
+        self._write(self._shared.digest("failure", network_of(address)), now)
+
+    def _write(self, digest: bytes, now: float) -> None:
+        record = digest + int(now).to_bytes(TIME, "big")
         self._shared.write(self._process, self._shared.places + self._next * len(record), record)
         self._next = (self._next + 1) % FAILURES
 
@@ -155,3 +168,33 @@ class Penalties:
         digest = self._shared.digest("failure", network_of(address))
         count = self._shared.failures(digest, max(0, int(now) - WINDOW))
         return throttle.delay(count)
+
+    def failed_code(self, user: str, now: float) -> None:
+        """A one-time code of a user was wrong."""
+        self._write(self._shared.digest("wrong code", user), now)
+
+    def wrong_codes(self, user: str, now: float) -> int:
+        """The number of a user's wrong codes lately."""
+        return self._shared.failures(self._shared.digest("wrong code", user), max(0, int(now) - WINDOW))
+
+
+class Codes:
+    """One-time codes, each of which is accepted once by all processes."""
+
+    def __init__(self, shared: Shared, process: int) -> None:
+        self._shared = shared
+        self._process = process
+        self._next = 0
+
+    def use(self, user: str, step: int) -> bool:
+        """Whether the code of a user for that step is used for the first time.
+
+        Of two processes that are asked at once, at most one accepts it: each writes before it looks.
+        """
+        digest = self._shared.digest("code", f"{step} {user}")
+        if self._shared.has_code(digest, range(self._shared.processes)):
+            return False
+        self._shared.write(self._process, self._shared.codes + self._next * DIGEST, digest)
+        self._next = (self._next + 1) % CODES
+        others = (one for one in range(self._shared.processes) if one != self._process)
+        return not self._shared.has_code(digest, others)

@@ -50,6 +50,10 @@ class UserDirectory(ABC):
         """The user of that name, active or not; None: there is none."""
         return self._roster.find(name)
 
+    async def use_code(self, user: User, step: int) -> bool:
+        """Whether a user's one-time code of that step is used for the first time on any server."""
+        return True
+
     def users(self) -> Iterable[User]:
         """All users, in the order of their names."""
         return self._roster.users()

@@ -5,9 +5,13 @@ What may not enter: SSH, storages, where a directory keeps its users (redis_user
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from pysftpserver.failures import Unavailable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,9 @@ class User:
     sftp_path. keys: public keys, as the binary blobs that SSH sends. storage: None for the folder, otherwise
     the text that names the storage (a GridFS prefix, a class). run_as: the account of the host that sessions
     run as; None for the server's choice. site: the site file that the storage is under; None for the server's
-    choice. principals: a certificate needs one of these; () for the name.
+    choice. principals: a certificate needs one of these; () for the name. password: its hash. totp: the
+    secret of the second factor. methods: the combinations of methods that let the user in; None for the
+    server's choice.
     """
 
     id: str
@@ -30,6 +36,13 @@ class User:
     run_as: str | None = None
     site: str | None = None
     principals: tuple[str, ...] = ()
+    password: str | None = field(default=None, repr=False)
+    totp: str | None = field(default=None, repr=False)
+    methods: tuple[str, ...] | None = None
+
+    def without_secrets(self) -> Self:
+        """The same for what need not know how the user logs in."""
+        return replace(self, password=None, totp=None)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,11 @@ FIELDS: dict[str, tuple[type, str]] = {
     "run_as": (str, "text"),
     "site": (str, "text"),
     "principals": (str, "text"),
+    "password": (str, "text"),
+    "totp": (str, "text"),
+    "methods": (list, "a list of texts"),
 }
+SECRETS = ("password", "totp")
 Signature = tuple[int, ...]
 
 
@@ -188,8 +192,11 @@ def _record(
             problems += [f"authorized_keys file {table['authorized_keys']}, {one}" for one in wrong]
         except DirectoryError as error:
             problems.append(str(error))
-    rest = (table.get(field) for field in ("run_as", "site", "principals"))
-    return build(name, name, folder, table.get("active", True), blobs, table.get("storage"), problems, *rest)
+    if stat.S_IROTH & (signatures[path] or (0,) * 7)[5] and not table.keys().isdisjoint(SECRETS):
+        problems.append("others may read the users file, which has its password or secret; chmod o-r it")
+    names = ("storage", "run_as", "site", "principals", "methods", *SECRETS)
+    others = {field: table.get(field) for field in names}
+    return build(name, name, folder, table.get("active", True), blobs, problems=problems, **others)
 
 
 def field_problems(table: dict[str, Any]) -> list[str]:

@@ -17,6 +17,8 @@ from tests.integration.sshd import HOST
 from tests.sshd.material import line
 from tests.sshd.redis_server import RedisCase
 from tests.sshd.serving import DaemonCase, pysftpctl
+from tests.support.forked import run
+from tests.support.processes import command
 from tests.support.waiting import PATIENCE, until
 
 EDITS = ("list", "add", "change", "activate", "deactivate", "remove")
@@ -41,6 +43,37 @@ class Editing:
 
     def users(self) -> dict[str, Any]:
         return {user["name"]: user for user in json.loads(self.say("list", "--json").stdout)}
+
+    def test_passwords_codes_and_methods_are_set_and_removed(self: Any) -> None:
+        self.say("add", "carol")
+        for typed, words in (
+            (b"xyzzy", "shorter than"),
+            (b"Carol was here", "name"),
+            (b"\xff" * 12, "UTF-8"),
+        ):
+            done = run(command("pysftpctl", *self.where, "passwd", "carol"), input=typed + b"\n")
+            self.assertEqual((done.returncode, done.stdout), (2, b""))
+            self.assertIn(words, done.stderr.decode())
+            self.assertNotIn(typed, done.stderr)
+        argv = command("pysftpctl", *self.where, "passwd", "carol")
+        self.assertEqual(run(argv, input=b"sun over eleven hills\n").returncode, 0)
+        said = json.loads(self.say("totp", "carol", "--issuer", "files", "--json").stdout)
+        self.assertTrue(said["uri"].startswith("otpauth://totp/files:carol?secret=" + said["secret"]))
+        self.say("change", "carol", "--methods", "publickey,password password,totp")
+        methods = ["publickey,password", "password,totp"]
+        carol = self.users()["carol"]
+        self.assertEqual(
+            [carol[one] for one in ("has_password", "has_totp", "methods")], [True, True, methods]
+        )
+        self.assertEqual(carol["problems"], [])
+        self.assertIn("has to be publickey", self.complaint("change", "carol", "--methods", "totp", status=2))
+        self.say("passwd", "carol", "--remove")
+        self.say("totp", "carol", "--remove")
+        self.say("change", "carol", "--methods", "none")
+        carol = self.users()["carol"]
+        self.assertEqual(
+            [carol[one] for one in ("has_password", "has_totp", "methods")], [False, False, None]
+        )
 
 
 class UsersInAFile(Editing, unittest.TestCase):

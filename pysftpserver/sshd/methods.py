@@ -1,0 +1,62 @@
+"""The methods of logging in, and the combinations of them that let a user in.
+
+What may not enter: SSH, how a method is checked. Facts: RFC 4252 on partial success, sshd_config(5) on
+AuthenticationMethods, which has the same form.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    Combination = tuple[str, ...]
+
+PUBLICKEY, PASSWORD, TOTP = "publickey", "password", "totp"
+METHODS = (PUBLICKEY, PASSWORD, TOTP)
+MOST = 16  # combinations of one user
+
+
+def parse(text: str) -> Combination:
+    """A combination: methods in their order, with commas. Raises ValueError with what it has to be."""
+    found = tuple(word for word in text.split(","))
+    if set(found) - set(METHODS) or len(set(found)) < len(found) or found[0] == TOTP:
+        raise ValueError(
+            "publickey, password, or several of publickey, password and totp with commas between them, which "
+            "are then all needed; totp is never the first"
+        )
+    return found
+
+
+def problem(texts: Iterable[str]) -> str | None:
+    """What is wrong with a user's combinations; None: nothing."""
+    every = list(texts)
+    if not 0 < len(every) <= MOST:
+        return f"methods has to have 1 to {MOST} combinations"
+    for text in every:
+        try:
+            parse(text)
+        except ValueError as error:
+            return f"methods: each has to be {error}"
+    return None
+
+
+def needed(texts: Iterable[str], offered: frozenset[str], has_code: bool) -> list[Combination]:
+    """The combinations that let a user in.
+
+    offered: the methods that the server has. has_code: whether the user has a second factor, which is then
+    needed with each of them, and cannot be given otherwise.
+    """
+    found = []
+    for combination in map(parse, texts):
+        if has_code and TOTP not in combination:
+            combination = (*combination, TOTP)
+        if offered.issuperset(combination) and (has_code or TOTP not in combination):
+            found.append(combination)
+    return found
+
+
+def following(combinations: Iterable[Combination], passed: Combination) -> set[str]:
+    """The methods that may follow those that have succeeded."""
+    length = len(passed)
+    return {one[length] for one in combinations if len(one) > length and one[:length] == passed}
