@@ -10,7 +10,7 @@ import contextlib
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from tests.support.processes import descendants
 USER = "bench"
 CIPHER = ("-o", "Ciphers=aes128-gcm@openssh.com")
 AT_ONCE = 50  # simultaneous logins of the program that holds idle sessions
+OURS = ("pysftpd", "two workers", "in threads")
 PIECE = 200_000  # bytes that each working session writes and reads
 
 
@@ -51,25 +52,24 @@ def started(top: Path, sizes: Sizes) -> Iterator[Sides]:
 class Sides:
     """The servers by name, and the work that is measured on them."""
 
-    def __init__(self, top: Path, sizes: Sizes, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self, top: Path, sizes: Sizes, stack: contextlib.ExitStack, names: Sequence[str] = OURS
+    ) -> None:
         self.top = top
         self.sizes = sizes
         (top / "sshd").mkdir(mode=0o700)
         (top / USER).mkdir(mode=0o700)
-        self._sshd = Sshd(top / "sshd", Way.SUBSYSTEM, ["internal-sftp"])
-        self._sshd.start()
-        stack.callback(self._sshd.stop)
-        self._key = top / "key"
-        drivers.timed(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self._key)])
+        self.sshd = Sshd(top / "sshd", Way.SUBSYSTEM, ["internal-sftp"])
+        self.sshd.start()
+        stack.callback(self.sshd.stop)
+        self.key = top / "key"
+        drivers.timed(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key)])
         users = top / "users.toml"
-        users.write_text(f'[users.{USER}]\nkeys = ["{self._key.with_suffix(".pub").read_text().strip()}"]\n')
+        users.write_text(f'[users.{USER}]\nkeys = ["{self.key.with_suffix(".pub").read_text().strip()}"]\n')
         users.chmod(0o600)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._ports = {
-            "pysftpd": self._start("pysftpd", stack),
-            "two workers": self._start("two workers", stack, workers=2),
-            "in threads": self._start("in threads", stack, isolation="thread"),
-        }
+        how = {"pysftpd": {}, "two workers": {"workers": 2}, "in threads": {"isolation": "thread"}}
+        self.ports = {name: self._start(name, stack, **how[name]) for name in names}
 
     def _start(
         self, name: str, stack: contextlib.ExitStack, workers: int = 1, isolation: str = "process"
@@ -109,8 +109,8 @@ class Sides:
     def _sftp(self, server: str, commands: str) -> float:
         """Return the seconds that OpenSSH's client takes for a batch."""
         if server == "sshd":
-            return drivers.sftp_over_ssh(self._sshd.ssh_config, TARGET, commands, CIPHER)
-        nothing = ("-F", "none", "-i", str(self._key), "-P", str(self._ports[server]))
+            return drivers.sftp_over_ssh(self.sshd.ssh_config, TARGET, commands, CIPHER)
+        nothing = ("-F", "none", "-i", str(self.key), "-P", str(self.ports[server]))
         trusting = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-q")
         argv = ["sftp", *nothing, *trusting, *CIPHER, "-b", "-", f"{USER}@127.0.0.1"]
         return drivers.timed(argv, commands)
@@ -154,9 +154,9 @@ class Sides:
 
     async def _idle(self, server: str) -> Idle:
         is_sshd = server == "sshd"
-        key = asyncssh.read_private_key(str(self._sshd.client_key if is_sshd else self._key))
-        port, user = (self._sshd.port, self._sshd.user) if is_sshd else (self._ports[server], USER)
-        process = self._sshd.pid if is_sshd else self.processes[server].pid
+        key = asyncssh.read_private_key(str(self.sshd.client_key if is_sshd else self.key))
+        port, user = (self.sshd.port, self.sshd.user) if is_sshd else (self.ports[server], USER)
+        process = self.sshd.pid if is_sshd else self.processes[server].pid
         some = asyncio.Semaphore(AT_ONCE)
         sessions: list[asyncssh.SFTPClient] = []
         connections: list[asyncssh.SSHClientConnection] = []

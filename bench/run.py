@@ -2,8 +2,8 @@
 
 That is pysftpjail, with the jail on, beside OpenSSH's sftp-server, short sessions once more with
 pysftp-warm, the storage on GridFS beside pymongo's GridFSBucket, pysksync beside cp, pysftpd beside sshd,
-pysftpremo beside Fernet, pysftplab beside a bare echo server, pysftpsite on a bucket beside obstore and
-rclone, pysftpproxy beside no proxy, and what is synced beside the same without syncing.
+also over a distance, pysftpremo beside Fernet, pysftplab beside a bare echo server, pysftpsite on a bucket
+beside obstore and rclone, pysftpproxy beside no proxy, and what is synced beside the same without syncing.
 
     python -m bench.run [--pairs N] [--only WORDS] [--json FILE] [--disk DIR]
 
@@ -32,7 +32,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import drivers, laboratory, mounts, objects, proxy, pysftpd, remo, site, sksync, stored, warm
+from bench import (
+    distance,
+    drivers,
+    laboratory,
+    mounts,
+    objects,
+    proxy,
+    pysftpd,
+    remo,
+    site,
+    sksync,
+    stored,
+    warm,
+)
 from bench.gridfs import GROUP, MIB, Sizes, contests
 from bench.rows import Material, Row, rows, ssh_rows
 from pysftpserver.storages.embedded import EmbeddedFailed
@@ -196,7 +209,7 @@ def say(text: str) -> None:
 
 def measure_servers(top: Path, pairs: int, only: str) -> tuple[list[Result], list[Memory]]:
     """Measure the rows beside sftp-server whose name contains `only`, and the memory after bulk rows."""
-    others = (sksync, pysftpd, remo, laboratory, warm, objects, proxy, mounts, site, stored)
+    others = (sksync, pysftpd, distance, remo, laboratory, warm, objects, proxy, mounts, site, stored)
     groups = (GROUP, *(door.GROUP for door in others))
     if any(group in only for group in groups):
         return [], []  # no name here contains that word, and creating the files takes time
@@ -326,6 +339,20 @@ def measure_pysftpd(
             name = f"PSS of all processes, {idle}, {server}{began}{worked}"
             memory.append(Memory(name, found.resting, most.get(server)))
     return results, memory
+
+
+def measure_distance(
+    top: Path, pairs: int, only: str, sizes: distance.Sizes | None = None
+) -> tuple[list[Result], list[Memory]]:
+    """Measure the rows over a distance."""
+    sizes = sizes or distance.Sizes()
+    chosen = [contest for contest in distance.contests(sizes) if only in contest.name]
+    if not chosen:
+        return [], []
+    from bench.distance_sides import started
+
+    with started(top, sizes) as sides:
+        return [measured(contest, sides, pairs) for contest in chosen], []
 
 
 def measure_remo(
@@ -458,10 +485,10 @@ def main() -> int:
     """Run the benchmark; print the table and write it as JSON."""
     parser = argparse.ArgumentParser(
         description="Measures pysftpjail beside sftp-server, the storage on GridFS beside its driver, "
-        "pysksync beside cp, pysftpd beside sshd, pysftpremo beside Fernet, pysftplab beside a bare echo "
-        "server, pysftpsite on a bucket beside obstore and rclone, pysftpproxy beside no proxy, a jail "
-        "below a mount beside the same alone, an audited jail beside a bare one, and what is synced beside "
-        "the same without syncing."
+        "pysksync beside cp, pysftpd beside sshd, also over a distance, pysftpremo beside Fernet, pysftplab "
+        "beside a bare echo server, pysftpsite on a bucket beside obstore and rclone, pysftpproxy beside no "
+        "proxy, a jail below a mount beside the same alone, an audited jail beside a bare one, and what is "
+        "synced beside the same without syncing."
     )
     parser.add_argument(
         "--pairs", type=int, default=5, help="Number of measured pairs per row. The default is 5."
@@ -489,7 +516,14 @@ def main() -> int:
     results: list[Result] = []
     memory: list[Memory] = []
     left_out = ""
-    doors = (measure_sksync, measure_pysftpd, measure_remo, measure_laboratory, measure_warm)
+    doors = (
+        measure_sksync,
+        measure_pysftpd,
+        measure_distance,
+        measure_remo,
+        measure_laboratory,
+        measure_warm,
+    )
     doors += (measure_objects, measure_proxy)
     for measure in (measure_servers, measure_gridfs, *doors, measure_mounts, measure_site, measure_stored):
         where = options.disk if measure is measure_stored else place

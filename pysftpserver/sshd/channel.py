@@ -1,7 +1,8 @@
 """One SSH channel: asyncssh on one side, an SFTP session on the other, in threads or in a process of its own.
 
-It passes bytes on, and keeps either side from sending more than the other takes. What may not enter: users,
-logins, requests, where the session is served.
+It passes bytes on, and keeps either side from sending more than the other takes: the client by the window of
+the channel (window.py), the session by being read or not. What may not enter: users, logins, requests, where
+the session is served.
 """
 
 from __future__ import annotations
@@ -19,24 +20,21 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from pysftpserver.service.sums import Command
+    from pysftpserver.sshd.window import Window
 
     class Session(Protocol):
-        """What serves a channel. It calls write(), finish(), set_paused(), changed() and gone() of that."""
+        """What serves a channel. It calls write(), finish(), took(), changed() and gone() of that."""
 
         @property
         def isolation(self) -> str:
             """The value of the setting that means this kind."""
 
         @property
-        def kept(self) -> int:
-            """Bytes from the client that have not been served."""
-
-        @property
         def handles(self) -> int:
             """How many are open in another process, as far as is known."""
 
         def feed(self, data: bytes) -> None:
-            """Bytes from the client."""
+            """Bytes from the client; took() of the channel is told when they are not kept any more."""
 
         def feed_eof(self) -> None:
             """The client sends no more."""
@@ -77,15 +75,16 @@ class Channel(asyncssh.SSHServerSession[bytes]):
 
     begin: makes the session when the client asks for SFTP, or returns None; called once. It may set `session`
     before it returns that: then the session is closed when the client goes meanwhile. on_end: called at the
-    end. is_full: whether the connection takes no more data; go_on() has to be called when it does again.
-    on_kept: called when there is more that cannot be sent yet. answers: whether commands for checksums are
-    answered.
+    end. window: how much the client may send. is_full: whether the connection takes no more data; go_on() has
+    to be called when it does again. on_kept: called when there is more that cannot be sent yet. answers:
+    whether commands for checksums are answered.
     """
 
     def __init__(
         self,
         begin: Callable[[Channel], Awaitable[Session | None]],
         on_end: Callable[[Channel], None],
+        window: Window,
         is_full: Callable[[], bool] = lambda: False,
         on_kept: Callable[[], None] = lambda: None,
         answers: bool = False,
@@ -97,10 +96,11 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         self._begin = begin
         self._beginning: asyncio.Task[None] | None = None
         self._on_end = on_end
+        self.window = window
+        self.took = window.took
         self._is_connection_full = is_full
         self._on_kept = on_kept
         self._is_full = False
-        self._is_paused = False
         self._is_cut = False
         self._answers = answers
         self._command: Command | None = None  # in place of SFTP
@@ -161,11 +161,13 @@ class Channel(asyncssh.SSHServerSession[bytes]):
     def data_received(self, data: bytes, datatype: int | None) -> None:
         self.received += len(data)
         self.moved_at = asyncio.get_running_loop().time()
-        if self._command is not None:
-            if self._command.reads:
-                self._data = data[:1]
-        elif self.session is not None:
+        self.window.received(len(data))
+        if self.session is not None and self._command is None:
             self.session.feed(data)
+            return
+        if self._command is not None and self._command.reads:
+            self._data = data[:1]
+        self.took(len(data))
 
     def eof_received(self) -> bool:
         if self._command is not None:
@@ -215,15 +217,6 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         if self.chan.get_write_buffer_size() or self._is_connection_full():
             self._on_kept()
 
-    def set_paused(self, wants_pause: bool) -> None:
-        """Whether the client has to wait, because the session has enough to do."""
-        if wants_pause != self._is_paused and not self.chan.is_closing():
-            self._is_paused = wants_pause
-            if wants_pause:
-                self.chan.pause_reading()
-            else:
-                self.chan.resume_reading()
-
     def finish(self, status: int) -> None:
         """The session has ended."""
         if not self._is_lost:
@@ -245,12 +238,14 @@ class Channel(asyncssh.SSHServerSession[bytes]):
     def gone(self) -> None:
         """Nothing of the session is left. Until the client closes the channel, that counts as open."""
         self.session = None
+        self.took(self.window.kept)
         if self._is_lost:
             self._end()
 
     def _end(self) -> None:
         if not self._is_over:
             self._is_over = True
+            self.window.close()
             self._on_end(self)
 
     # --- the end ------------------------------------------------------------------------------------------

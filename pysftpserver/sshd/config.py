@@ -180,6 +180,12 @@ class ServerSettings(ServiceSettings):
         "One user may have three eighths. At more, the user with the most loses a connection.",
         reloads=True,
     )
+    window = Setting(
+        whole(128 << 10, 1 << 30, "BYTES"), 32 << 20,
+        "Maximum number of bytes that a client may send ahead in one session; no more is kept for it. A "
+        "window begins with 2 MiB, and grows where a client fills it and buffer_bytes allows that.",
+        reloads=True,
+    )
     login_share = Setting(
         whole(1, 100, "PERCENT"), 50,
         "Maximum share of one processor for all connections together that have not logged in (percent), and "

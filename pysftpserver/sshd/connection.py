@@ -18,6 +18,7 @@ from pysftpserver.sshd.guarded import GuardedConnection
 from pysftpserver.sshd.login import Login
 from pysftpserver.sshd.methods import PASSWORD, PUBLICKEY, TOTP
 from pysftpserver.sshd.tickets import log_refusal
+from pysftpserver.sshd.window import Window
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -174,8 +175,7 @@ class Connection(asyncssh.SSHServer):
         """Take what is kept for the client from the budget of all; the largest one ends if it is too much."""
         if self.is_ending:
             return
-        sessions = (channel.session for channel in self.channels)
-        self.kept = self.conn.kept() + sum(one.kept for one in sessions if one is not None)
+        self.kept = self.conn.kept() + sum(channel.window.kept for channel in self.channels)
         try:
             self._portion.hold(self.kept)
         except Exhausted as error:
@@ -326,14 +326,17 @@ class Connection(asyncssh.SSHServer):
 
     # --- sessions -----------------------------------------------------------------------------------------
 
-    def session_requested(self) -> Channel | bool:
+    def session_requested(self) -> tuple[asyncssh.SSHServerChannel[bytes], Channel] | bool:
         if self.user is None or len(self.channels) >= MOST_CHANNELS or self._server.is_draining:
             return False
         answers = self._server.settings.checksums > 0
-        channel = Channel(self._begin, self._on_end, lambda: self.is_full, self.count_kept, answers)
+        window = Window(self._server.windows, self.causer)
+        channel = Channel(self._begin, self._on_end, window, lambda: self.is_full, self.count_kept, answers)
+        ssh_channel = self.conn.create_server_channel(None, "strict", window.size)
+        window.guard(ssh_channel)
         self.channels.add(channel)
         self._server.channels.add(channel)
-        return channel
+        return ssh_channel, channel
 
     async def _begin(self, channel: Channel) -> Session | None:
         """A session; None where the user's storage cannot be opened."""

@@ -60,7 +60,7 @@ STRANGERS_PACKET = 40_000  # bytes; RFC 4253 asks for 35,000
 STRANGERS_READ = 32 << 10  # bytes that are read at once before the login
 SLACK = 1024  # bytes of a packet's header, padding and integrity code, and more
 MOST_DEFERRED = 2000  # packets that wait for the end of a key exchange
-MOST_WAITING = 16_384  # packets that wait in a channel, which are at most 2 MiB: honest ones are larger
+MOST_WAITING = 16_384  # packets that wait in a channel for its session to begin: honest ones are larger
 MOST_UNSENT = 32 << 20  # bytes; what channels send waits in them long before
 SMALLEST_PACKET = 512  # bytes that a client has to take in one packet
 REFUSED = ("env", "x11_req", "auth_agent_req_at_openssh_dot_com")  # requests in a channel
@@ -153,16 +153,12 @@ class GuardedConnection(asyncssh.SSHServerConnection):
             self.owner.count_kept()
 
     def kept(self) -> int:
-        """Bytes that were received and not taken by a channel's session, or that are not sent yet."""
+        """Bytes that were received and have not come to a channel, or that are not sent yet."""
         if self._transport is None:
             return 0
         kept = len(self._inpbuf) + self._transport.get_write_buffer_size()
         kept += sum(len(part) for _, parts in self._deferred_packets for part in parts)
-        for channel in self._channels.values():
-            kept += channel.get_write_buffer_size()
-            if channel._recv_buf:  # otherwise the window says what the client has not been told yet
-                kept += channel._init_recv_window - channel._recv_window
-        return kept
+        return kept + sum(channel.get_write_buffer_size() for channel in self._channels.values())
 
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> Any:
         """As asyncssh does. Packets of channels and of the key exchange itself do not come here."""

@@ -52,9 +52,8 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.channel import Channel
     from pysftpserver.sshd.tickets import Root, Ticket
 
-SMALL = 16 << 10  # bytes; data is collected for one system call, unless it is less
+SMALL = 16 << 10  # bytes; data is collected for one system call, unless it is less; and put together
 PIECES = 64  # that one system call sends
-MOST_WAITING = 512 << 10  # bytes for a session that does not take them yet; at more, receiving pauses
 AT_ONCE = 256 << 10  # bytes that are read from a session in one go
 LINES_AT_ONCE = 16  # of a session's log, between which others have their turn
 ANSWERING = 0.5  # seconds that a session has to say which files are open
@@ -188,8 +187,7 @@ class IsolatedSession:
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self.has_begun: asyncio.Future[bool] = self._loop.create_future()
-        self._unsent: deque[memoryview] = deque()
-        self._waiting = 0  # bytes in it
+        self._unsent: deque[bytes | bytearray | memoryview] = deque()
         self._is_writing = False  # _send() is called when the session takes more
         self._will_send = False  # or before
         self._forwarded = self._taken = 0  # bytes
@@ -231,21 +229,20 @@ class IsolatedSession:
         """How many were open when it was asked."""
         return self._last["handles"]  # type: ignore[no-any-return]
 
-    @property
-    def kept(self) -> int:
-        """Bytes from the client that the process has not taken."""
-        return self._waiting
-
     # --- from the client ----------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:
         if self._is_closed:
             return
-        self._unsent.append(memoryview(data))
-        self._waiting += len(data)
+        if len(data) >= SMALL:
+            self._unsent.append(data)
+        elif self._unsent and isinstance(last := self._unsent[-1], bytearray) and len(last) < SMALL:
+            last += data  # so that many bytes are not many objects
+        else:
+            self._unsent.append(bytearray(data))
         if self._will_send:
-            self._channel.set_paused(self._waiting > MOST_WAITING)
-        elif len(data) < SMALL:
+            return
+        if len(data) < SMALL:
             self._send()
         else:  # more may come in this round of the event loop
             self._will_send = True
@@ -265,13 +262,13 @@ class IsolatedSession:
         except BlockingIOError:
             count = 0
         except OSError:  # the session has ended; reading says so
-            count = self._waiting
+            count = sum(map(len, self._unsent))
         self._forwarded += count
-        self._waiting -= count
-        while self._unsent and count >= len(self._unsent[0]):
-            count -= len(self._unsent.popleft())
-        if count:
-            self._unsent[0] = self._unsent[0][count:]
+        rest = count
+        while self._unsent and rest >= len(self._unsent[0]):
+            rest -= len(self._unsent.popleft())
+        if rest:
+            self._unsent[0] = memoryview(self._unsent[0])[rest:]
         if bool(self._unsent) != self._is_writing:
             self._is_writing = not self._is_writing
             if self._is_writing:
@@ -281,7 +278,7 @@ class IsolatedSession:
         self._will_send = self._is_writing
         if self.at_eof and not self._unsent:
             self._end_of_requests()
-        self._channel.set_paused(self._waiting > MOST_WAITING)
+        self._channel.took(count)
 
     def _end_of_requests(self) -> None:
         with contextlib.suppress(OSError):
@@ -445,7 +442,6 @@ class IsolatedSession:
             self._read_or_not()
             self._data.close()
             self._unsent.clear()
-            self._waiting = 0
             if self._has_ended:
                 self._channel.gone()
             if self._status is None:

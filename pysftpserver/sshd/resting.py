@@ -46,17 +46,13 @@ class RestingSession:
         self.has_begun = self._session.has_begun
         self.takes_no_more = channel.takes_no_more
         self.write = channel.write
-        self.set_paused = channel.set_paused
+        self.took = channel.took
         self.changed = channel.changed
         self.finish = channel.finish
 
     @property
     def handles(self) -> int:
         return 0 if self._session is None else self._session.handles
-
-    @property
-    def kept(self) -> int:
-        return 0 if self._session is None else self._session.kept
 
     # --- what the channel calls ---------------------------------------------------------------------------
 

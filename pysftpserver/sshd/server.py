@@ -42,6 +42,7 @@ from pysftpserver.sshd.resting import RestingSession
 from pysftpserver.sshd.shared import Codes, Gate, Penalties, Shared
 from pysftpserver.sshd.threaded import ThreadedSession
 from pysftpserver.sshd.tickets import Refused, Ticket, engine_of
+from pysftpserver.sshd.window import Windows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class Server:
         self.recording = Members()  # what is being written to the audit log here
         self.threads = Threads()
         self.budget = Budget(settings.buffer_bytes // settings.workers, settings.max_connections)
+        self.windows = Windows(settings.window, settings.buffer_bytes // settings.workers)
         self.handles = Holdings(
             "open files and directories",
             "max_handles",
@@ -183,6 +185,7 @@ class Server:
         settings = self.settings
         self.handles.each = self._own_part(settings.max_handles) or 1
         self.budget.limit(settings.buffer_bytes // settings.workers, settings.max_connections)
+        self.windows.limit(settings.window, settings.buffer_bytes // settings.workers)
         self.log_limit.rate = self._own_part(settings.log_rate)
         self.turns.share = self.passwords.share = settings.login_share / 100
         self.banning.apply()
@@ -325,6 +328,7 @@ class Server:
             for connection in self.connections:
                 connection.count_kept()
             for channel in self.channels:
+                channel.window.rest()
                 if channel.session is not None and resting is not None:
                     if loop.time() - channel.moved_at > resting:
                         channel.session.rest()

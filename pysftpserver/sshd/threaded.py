@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pysftpserver.service.threads import Threads
     from pysftpserver.sshd.channel import Channel
 
-MOST_WAITING = 512 << 10  # bytes received and not served yet; at more, receiving pauses
+AT_ONCE = 512 << 10  # bytes that one piece of work has, if that is a packet
 LOOKING = 0.5  # seconds that looking at open files may take
 
 
@@ -42,11 +42,6 @@ class ThreadedSession:
         self._looking: asyncio.Future[list[dict[str, Any]]] | None = None
         self._seen: list[dict[str, Any]] = []
 
-    @property
-    def kept(self) -> int:
-        """Bytes from the client that have not been served."""
-        return len(self._rest)
-
     def feed(self, data: bytes) -> None:
         self._rest += data
         self.go_on()
@@ -62,11 +57,11 @@ class ThreadedSession:
                 self._channel.finish(EXIT_BROKEN)
             elif has_packet(self._rest, self._server.limits.packet):
                 self._is_busy = True
-                done = self._threads.run(self._user, partial(_serve_all, self._server, bytes(self._rest)))
+                data = bytes(memoryview(self._rest)[: max(AT_ONCE, first_packet(self._rest))])
+                done = self._threads.run(self._user, partial(_serve_all, self._server, data))
                 done.add_done_callback(self._served)
             elif self._at_eof:
                 self._channel.finish(EXIT_CLEAN)
-        self._channel.set_paused(len(self._rest) > MOST_WAITING)
         self._channel.changed()
 
     def _served(self, done: asyncio.Future[tuple[int, bytes]]) -> None:
@@ -75,6 +70,7 @@ class ThreadedSession:
             return
         used, replies = done.result()
         del self._rest[:used]
+        self._channel.took(used)
         if self._is_closed:
             self._close()
             return
@@ -134,8 +130,13 @@ def has_packet(data: bytearray, longest: int) -> bool:
     """Whether there is a complete packet, or something that the engine has to complain of."""
     if len(data) <= PACKET_HEADER:
         return False
-    length = u32_at(data, 0, len(data))
-    return not 0 < length <= longest or len(data) >= PACKET_HEADER + length
+    length = first_packet(data)
+    return not PACKET_HEADER < length <= PACKET_HEADER + longest or len(data) >= length
+
+
+def first_packet(data: bytearray) -> int:
+    """Bytes of the first packet, of which there is the header at least."""
+    return PACKET_HEADER + u32_at(data, 0, len(data))
 
 
 def _serve_all(server: SFTPServer, data: bytes) -> tuple[int, bytes]:

@@ -19,8 +19,9 @@ from pysftpserver.server import SFTPServer
 from pysftpserver.service.threads import THREADS
 from pysftpserver.sshd.channel import MOST_UNSENT
 from pysftpserver.sshd.connection import MOST_CHANNELS
-from pysftpserver.sshd.threaded import MOST_WAITING, has_packet
+from pysftpserver.sshd.threaded import has_packet
 from pysftpserver.sshd.users import User
+from pysftpserver.sshd.window import FIRST as FIRST_WINDOW
 from pysftpserver.storage import SFTPServerStorage
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.sshd.inprocess import HOST, Raw, asynchronous, raw, running, user
@@ -527,10 +528,9 @@ class TestBackpressure(ChannelCase):
                 for number in range(256):
                     channel.send(request("write", number, FIRST, u64(0), string(bytes(32768))))
                 (there,) = next(iter(server.server.connections)).channels
-                await eventually(lambda: there._is_paused)
-                for _ in range(20):
-                    await asyncio.sleep(0.01)
-                    self.assertLess(len(there.session._rest), MOST_WAITING + 4 * MIB)
+                await eventually(lambda: there.window.kept > FIRST_WINDOW * 15 // 16)
+                self.assertLessEqual(len(there.session._rest), FIRST_WINDOW)
+                self.assertGreater(channel.writer.channel.get_write_buffer_size(), 4 * MIB)
                 gate.set()
                 await asyncio.wait_for(channel.packets(257), PATIENCE)
             finally:

@@ -7,11 +7,13 @@ import contextlib
 import os
 import signal
 import socket
+import threading
 from unittest import mock
 
 import asyncssh
 from asyncssh.packet import Boolean, String, UInt32
 
+from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.sshd import guarded
 from tests.integration.sshd import HOST
 from tests.sshd import flooding
@@ -19,7 +21,6 @@ from tests.sshd.flooding import MIB, begin_exchange, flood, login_request, passw
 from tests.sshd.inprocess import Raw, asynchronous, raw, running
 from tests.sshd.running import Place, Pysftpd
 from tests.sshd.test_logins import files
-from tests.support.hard import IS_HARD
 from tests.support.packets import request, string, u32, u64
 from tests.support.waiting import PATIENCE, eventually
 
@@ -221,19 +222,49 @@ class TestAfterTheLogin(FloodCase):
         self.one.logs("ended: too many requests during a key exchange")
 
     @asynchronous
-    async def test_tiny_packets_to_a_channel_that_waits_are_bounded(self) -> None:
-        if not IS_HARD:
-            self.restarted("--isolation", "thread")  # a process first takes what fills its socket: minutes
+    async def test_tiny_packets_to_a_session_that_waits_take_no_more_memory_than_large_ones(self) -> None:
         async with await self.login() as connection:
             channel = await self.reading(connection, window=1000)
             for number in range(8):  # replies that are not taken, then requests that wait for that
                 channel.send(request("read", number, FIRST, u64(0), u32(255 << 10)))
             channel.send(request("stat", 9, string(b".")) * 60_000)
             number = channel.writer.channel._send_chan
+            before = self.grown()
             fields = UInt32(number), String(b"x")
-            await flood(connection, flooding.CHANNEL_DATA, *fields, most=40 * MIB, at_once=100)
-            self.one.logs("ended: too many small packets")
-            self.assertLess(self.grown(), 40 * MIB)
+            await flood(connection, flooding.CHANNEL_DATA, *fields, most=MIB, at_once=100)
+            await raw(connection)  # all of that has come
+            self.assertLess(self.grown() - before, 2 * MIB)
+
+    @asynchronous
+    async def test_tiny_packets_to_a_session_that_has_not_begun_end_the_connection(self) -> None:
+        gate = threading.Event()
+        self.addCleanup(gate.set)
+
+        def hangs(user: object) -> SFTPAbstractServerStorage:
+            gate.wait(PATIENCE)
+            return files(user)
+
+        async with running(hangs) as server, await server.connect() as connection:
+            opening = asyncio.create_task(raw(connection))
+            await eventually(lambda: len(server.server.channels) == 1)
+            fields = UInt32(0), String(b"x")
+            await flood(connection, flooding.CHANNEL_DATA, *fields, most=MIB, at_once=100)
+            await eventually(lambda: any("too many small packets" in line for line in server.lines))
+            gate.set()
+            with self.assertRaises((asyncssh.Error, OSError)):
+                await opening
+
+    @asynchronous
+    async def test_more_than_the_window_ends_the_connection(self) -> None:
+        async with await self.login() as connection:
+            channel = await self.reading(connection, window=1000)
+            for number in range(8):  # replies that are not taken
+                channel.send(request("read", number, FIRST, u64(0), u32(255 << 10)))
+            number = channel.writer.channel._send_chan
+            fields = UInt32(number), String(request("read", 9, FIRST, u64(0), u32(255 << 10)) * 1000)
+            await flood(connection, flooding.CHANNEL_DATA, *fields, most=8 * MIB)
+            self.assertIsNone(connection._transport)
+            self.assertLess(self.grown(), 20 * MIB)
 
     @asynchronous
     async def test_answers_that_are_not_taken_are_bounded(self) -> None:

@@ -186,8 +186,8 @@ class Limits(IsolationCase):
         self.assertEqual(len({record["session"] for record in records}), 1)
 
     def test_what_is_kept_for_one_user_is_counted_over_all_connections(self) -> None:
-        self.serve("--buffer-bytes", str(32 << 20), "--metrics", "0")
-        most = 12 << 20  # of that, for one user
+        self.serve("--buffer-bytes", str(4 << 20), "--metrics", "0")
+        most = 3 << 19  # of that, for one user
         admin = str(self.place / "admin")
 
         async def figures() -> dict[str, Any]:
@@ -196,12 +196,15 @@ class Limits(IsolationCase):
 
         async def test() -> None:
             bob = await self.begun("bob")
-            channels = [await self.begun("mallory") for _ in range(8)]
-            connections = [channel.writer.channel.get_connection() for channel in channels]
+            connections = [await self.connect("mallory") for _ in range(3)]
+            channels = [await raw(connection) for connection in connections for _ in range(7)]
+            for channel in channels:
+                channel.send(HELLO)
+                await channel.packet()
             before = rss(self.running.pid)
-            for channel in channels:  # whose processes take nothing from now on: 2.5 MiB wait for each
+            for channel in channels:  # whose processes take nothing from now on: their windows wait for them
                 channel.send(request("lstat", 1, string(b"x")))
-                for number in range(100):
+                for number in range(10):
                     channel.send(request("write", number, FIRST, u64(0), string(bytes(32768))))
             slowest = 0.0
             while not (found := await figures())["limited"]["buffer_bytes"]:
