@@ -5,9 +5,10 @@ fuzz/run.py, the corpus test and `make fuzz` use the table. A row says how to ma
 its inputs, and which directories of fuzz/corpus have seeds for it.
 
 Targets for SK Sync are in sksync.py, for remote administration in remo.py, for the message server in
-laboratory.py, for PROXY headers in proxy.py, and for site files, which an administrator writes, in site.py.
-An input of the packet processor's targets is one byte of ways (see `Ways`) and the data that a client sends.
-What may not enter: atheris. This module imports the package under test, so import it under instrumentation.
+laboratory.py, for PROXY headers in proxy.py, for certificates and lists of revoked ones in certificates.py,
+and for site files, which an administrator writes, in site.py. An input of the packet processor's targets is
+one byte of ways (see `Ways`) and the data that a client sends. What may not enter: atheris. This module
+imports the package under test, so import it under instrumentation.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from fuzz import mutator
+from fuzz.certificates import certificate_target, list_target
 from fuzz.laboratory import MessagesTarget, ServerTarget
 from fuzz.oracle import MAX_PACKET, Expected, check_replies, expected
 from fuzz.proxy import announce
@@ -266,4 +268,6 @@ TARGETS = {
     "site": Target(SiteTarget, None, None, ("site",)),
     "commands": Target(lambda: understand, None, None, ("commands",)),
     "proxy": Target(lambda: announce, None, None, ("proxy",)),
+    "certificates": Target(lambda: certificate_target, None, None, ("certificates",)),
+    "revoked-keys": Target(lambda: list_target, None, None, ("revoked-keys",)),
 }

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from fuzz import corpus, mutator
+from fuzz import certificates, corpus, mutator
 from fuzz.laboratory import MessagesTarget, ServerTarget
 from fuzz.site import SiteTarget
 from fuzz.sksync import ParserTarget, SyncTarget
@@ -36,6 +36,7 @@ from pysftpserver.sksync import wire
 from pysftpserver.sksync.parsing import ContentParser, ListingParser
 from pysftpserver.sksync.receiving import Receiver
 from pysftpserver.sksync.session import Session
+from pysftpserver.sshd import krl
 from pysftpserver.uploads.files import StoredFile
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.support.hard import IS_HARD
@@ -469,6 +470,34 @@ class PlantedBugsInSites(PlantedCase):
     def test_a_mistake_that_does_not_name_the_file_is_found(self) -> None:
         planted = mock.Mock(return_value=BadInput("line 1"))
         self.finds("name the file", SiteTarget(), b"\0x = 1\n", (site_file, "mistakes_of", planted))
+
+
+class PlantedBugsInCertificates(PlantedCase):
+    """Each invariant of the targets of certificates and lists of revoked ones can fail."""
+
+    def seeds(self, name: str) -> list[bytes]:
+        return [data for _, data in corpus.entries(name)]
+
+    def test_a_certificate_that_is_read_or_judged_wrong_is_found(self) -> None:
+        plain = self.seeds("certificates")[0]
+        for words, name, planted in (
+            ("somebody in", "faults", lambda it, names, *_: [] if names else ["no"]),
+            ("everybody in", "faults", lambda *_: []),
+            ("are not lines", "faults", lambda *_: ["a\nb"]),
+            ("not known for one", "is_certificate", lambda _: False),
+            ("not one line", "parse", mock.Mock(side_effect=certificates.BadCertificate("a\nb"))),
+        ):
+            data = plain if words != "somebody in" else self.seeds("certificates")[2]
+            self.finds(words, certificates.certificate_target, data, (certificates, name, planted))
+
+    def test_a_list_that_is_read_or_searched_wrong_is_found(self) -> None:
+        first, bits = (self.seeds("revoked-keys")[one] for one in (0, 2))
+        never = mock.Mock(return_value=False)
+        self.finds("a second look", certificates.list_target, first, (krl._Certificates, "has", never))
+        self.finds("a second look", certificates.list_target, bits, (krl._Certificates, "has", never))
+        self.finds("is not revoked", certificates.list_target, first, (krl.Revoked, "has_key", never))
+        words = mock.Mock(side_effect=certificates.BadList("a\nb"))
+        self.finds("not one line", certificates.list_target, first, (certificates, "read", words))
 
 
 class TheJail(unittest.TestCase):

@@ -95,6 +95,13 @@ def _place(folder: str, storage: str, account: str) -> tuple[Option, ...]:
             help="Put the user's files under this site file, by its absolute path; none means the server's "
             f"choice. The default is {account}.",
         ),
+        Option(
+            "--principals",
+            metavar="NAMES",
+            convert=_unless_unset,
+            help="Principals, separated by commas, of which a certificate of the user needs one; none means "
+            f"the user's name. The default is {'no change' if folder == 'no change' else 'the name'}.",
+        ),
     )
 
 
@@ -126,7 +133,7 @@ def _change(settings: ServerSettings, name: str, as_json: bool, **changes: Any) 
     if all(value is None for value in changes.values()):
         raise BadInput(
             "change: say what, with --add-key, --remove-key, --folder, --storage, --run-as, --site, "
-            "--methods or --active"
+            "--principals, --methods or --active"
         )
     return control.change_user(settings, name, as_json, **changes)
 

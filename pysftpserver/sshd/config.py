@@ -80,6 +80,16 @@ class ServerSettings(ServiceSettings):
         optional(FILE), None, "Read the users from this TOML file instead of Redis.",
         unset=f"Redis if a setting says where it is, otherwise {DEFAULT_USERS} in the current directory",
     )
+    trusted_user_ca_keys = Setting(
+        optional(FILE), None,
+        "Let users log in with OpenSSH certificates of the CAs whose public keys are in this file, one on "
+        "each line.", reloads=True,
+    )
+    revoked_keys = Setting(
+        optional(FILE), None,
+        "Refuse the keys, certificates and CAs in this file: an OpenSSH KRL, or public keys and fingerprints "
+        "(SHA256:...), one on each line. While it cannot be read, nobody can log in.", reloads=True,
+    )
     host_key = Setting(
         optional(FILE), None,
         "Use the private host key in this file instead of those in the host key directory.",

@@ -91,12 +91,14 @@ def add_user(
     storage: str | None,
     run_as: str | None,
     site: str | None,
+    principals: str | None,
     as_json: bool,
 ) -> int:
     """Add a user and print what was added; the exit status. Raises DirectoryError, BadInput."""
     lines = keys_of(keys)
     with editor(settings) as users:
-        user = users.add(name, lines, folder, storage or None, run_as or None, site or None)
+        others = (text or None for text in (storage, run_as, site, principals))
+        user = users.add(name, lines, folder, *others)
     return _show(user, as_json, _make_folder(settings, user))
 
 
@@ -201,6 +203,7 @@ def _print_user(user: User) -> None:
     keys = "1 key" if len(user.keys) == 1 else f"{len(user.keys)} keys"
     account = f", runs as {user.run_as}" if user.run_as else ""
     account += f", under {user.site}" if user.site else ""
+    account += f", principals {', '.join(user.principals)}" if user.principals else ""
     ways = keys + (", a password" if user.password else "") + (", one-time codes" if user.totp else "")
     ways += f", logs in by {' or '.join(user.methods)}" if user.methods else ""
     print(one_line(f"{user.name}: {active}, {ways}, {where}{account}"))
@@ -226,6 +229,7 @@ def _described_user(user: User) -> dict[str, Any]:
         "has_password": user.password is not None,
         "has_totp": user.totp is not None,
         "methods": None if user.methods is None else list(user.methods),
+        "principals": list(user.principals),
         "keys": [{"fingerprint": fingerprint(blob), "line": key_line(blob)} for blob in sorted(user.keys)],
     }
 

@@ -16,6 +16,7 @@ from pysftpserver.sshd.records import (
     account_problem,
     folder_problem,
     name_problem,
+    principals_problem,
     site_problem,
     storage_problem,
 )
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 class Change(NamedTuple):
     """A change of a user; None: no change. storage: "": the folder again. run_as, site: "": the server's
-    choice. password, totp: "": none. methods: (): the server's choice.
+    choice. password, totp: "": none. methods: (): the server's choice. principals: "": the user's name.
 
     Keys that the user has are not added again.
     """
@@ -44,6 +45,7 @@ class Change(NamedTuple):
     storage: str | None = None
     run_as: str | None = None
     site: str | None = None
+    principals: str | None = None
     is_active: bool | None = None
     password: str | None = None
     totp: str | None = None
@@ -70,11 +72,12 @@ class UsersEditor(ABC):
         storage: str | None = None,
         run_as: str | None = None,
         site: str | None = None,
+        principals: str | None = None,
     ) -> User:
         """Add an active user. folder: None: a new one or the user's name, depending on the directory."""
         fields = {"folder": self._new_folder(name) if folder is None else folder}
-        others = ("storage", storage), ("run_as", run_as), ("site", site)
-        fields |= {field: text for field, text in others if text}
+        others = {"storage": storage, "run_as": run_as, "site": site, "principals": principals}
+        fields |= {field: text for field, text in others.items() if text}
         check(name, **fields)
         return self._add(name, list(clean_keys(keys).values()), fields)
 
@@ -89,7 +92,7 @@ class UsersEditor(ABC):
     def change(self, name: str, **fields: Any) -> User:
         """Change what is given. fields: those of Change."""
         change = Change(**fields)
-        check(None, change.folder, change.storage, change.run_as, change.site)
+        check(None, change.folder, change.storage, change.run_as, change.site, change.principals)
         wrong = ways.problem(change.methods) if change.methods else None
         if wrong:
             raise DirectoryError(wrong)
@@ -120,6 +123,7 @@ def check(
     storage: str | None = None,
     run_as: str | None = None,
     site: str | None = None,
+    principals: str | None = None,
 ) -> None:
     """Raises DirectoryError for values that would make the user unusable."""
     problems = (
@@ -128,6 +132,7 @@ def check(
         storage_problem(storage) if storage is not None else None,
         account_problem(run_as) if run_as is not None else None,
         site_problem(site) if site else None,
+        principals_problem(principals) if principals else None,
     )
     for problem in problems:
         if problem:

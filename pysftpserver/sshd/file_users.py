@@ -14,7 +14,7 @@ import os
 
 from pysftpserver.sshd import users_file
 from pysftpserver.sshd.roster import shown
-from pysftpserver.sshd.updating import UserDirectory, announce, in_steps
+from pysftpserver.sshd.updating import SETTLING, UserDirectory, announce, in_steps, settled
 from pysftpserver.sshd.users import DirectoryError
 
 TYPE_CHECKING = False
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.users_file import Loaded, Signature
 
 INTERVAL = 1.0  # seconds between two looks
-SETTLING = 0.1  # seconds without a change before a file is read, which may still be being written
-MOST_LOOKS = 20  # until it is read all the same
 
 
 class FileUsers(UserDirectory):
@@ -52,7 +50,7 @@ class FileUsers(UserDirectory):
         seen = await asyncio.to_thread(self._look)
         if seen == self._signatures:
             return
-        seen = await self._settled(seen)
+        seen = await settled(self._look, seen, min(SETTLING, self._interval))
         try:
             loaded = await asyncio.to_thread(users_file.load, self._path)
             self._check(loaded)
@@ -79,16 +77,6 @@ class FileUsers(UserDirectory):
 
     def _look(self) -> dict[str, Signature | None]:
         return {path: users_file.signature(path) for path in self._signatures}
-
-    async def _settled(self, seen: dict[str, Signature | None]) -> dict[str, Signature | None]:
-        """The signatures once they have not changed for a moment."""
-        for _ in range(MOST_LOOKS):
-            await asyncio.sleep(min(SETTLING, self._interval))
-            now = await asyncio.to_thread(self._look)
-            if now == seen:
-                break
-            seen = now
-        return seen
 
     def _check(self, loaded: Loaded) -> None:
         """Raises DirectoryError for a file without users and without [users], which looks incomplete."""

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
         def login_proved(self) -> bool:
             """What the client tried last is right. Whether that logs it in; otherwise more is needed."""
 
+        def key_to_verify(self, name: str, offered: bytes) -> bytes | None:
+            """The plain key that has to sign for what a user offers; None: a certificate that is refused."""
+
         def exchange_began(self) -> None:
             """Nothing but the key exchange is sent from now on."""
 
@@ -176,6 +179,11 @@ class GuardedConnection(asyncssh.SSHServerConnection):
                 self.owner.end_at("packet_size", f"it takes packets of {size} bytes only")
                 return True
         return super().process_packet(pkttype, pktid, packet)
+
+    async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
+        """As asyncssh does for keys. It does not have to say what it makes of certificates."""
+        key = self.owner.key_to_verify(username, key_data)
+        return key is not None and await super().validate_public_key(username, key, msg, signature)
 
     def send_packet(self, pkttype: int, *args: bytes, handler: Any = None) -> None:
         """As asyncssh does, which sends an empty packet before each other one. Only CBC needs that: the empty

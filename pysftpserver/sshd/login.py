@@ -15,6 +15,7 @@ import asyncssh
 
 from pysftpserver.failures import reason_of
 from pysftpserver.sshd import algorithms, codes, methods, passwords
+from pysftpserver.sshd.certificates import BadCertificate, is_certificate, parse
 from pysftpserver.sshd.keys import fingerprint
 from pysftpserver.sshd.methods import PASSWORD, PUBLICKEY, TOTP
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Protocol
 
+    from pysftpserver.sshd.certificates import Certificate
     from pysftpserver.sshd.methods import Combination
     from pysftpserver.sshd.server import Server
     from pysftpserver.sshd.users import User
@@ -52,13 +54,15 @@ TOO_MANY = asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "Too many authenticatio
 class Login:
     """One client's attempts to log in, which all are for the same user.
 
-    name: of the user that the client claims to be. key: that the user logs in with. has_failed: the log says
-    that the login has failed. reason: why the connection is ending before the login; for the log.
+    name: of the user that the client claims to be. key: that the user logs in with. certificate: the one that
+    this key is in, if that lets the user in. has_failed: the log says that the login has failed. reason: why
+    the connection is ending before the login; for the log.
     """
 
     def __init__(self, server: Server, client: Client) -> None:
         self.name = ""
         self.key = b""
+        self.certificate: Certificate | None = None
         self.has_failed = False
         self.reason = ""
         self._server = server
@@ -69,10 +73,12 @@ class Login:
         self._claimed: str | None = None  # the user name of the first attempt
         self._tried: set[bytes] = set()
         self._refused: dict[str, list[bytes]] = {}  # keys, by what was wrong; for the log
+        self._refused_certificates: dict[str, None] = {}  # with what was wrong; for the log
         self._faults: Counter[str] = Counter()  # of other attempts; for the log
         self._passed: Combination = ()  # methods that have succeeded
         self._user: User | None = None  # as the directory had the user then
         self._right: tuple[str, User] | None = None  # method and user of the last attempt, if it is right
+        self._certified: tuple[Certificate, User] | None = None  # of the last attempt, if it is in order
         self._asked = ""  # the method that the client was asked a question for
 
     @property
@@ -164,7 +170,8 @@ class Login:
 
     def described(self) -> str:
         """What the user has logged in with, for the log."""
-        words = {PUBLICKEY: fingerprint(self.key) if self.key else "", PASSWORD: "a password", TOTP: "a code"}
+        key = fingerprint(self.key) if self.certificate is None else _shown(self.certificate)
+        words = {PUBLICKEY: key, PASSWORD: "a password", TOTP: "a code"}
         return " and ".join(words[method] for method in self._passed)
 
     def is_still_allowed(self, user: User) -> bool:
@@ -172,33 +179,83 @@ class Login:
         now, then = self._server.directory.find(user.name), self._user
         if now is None or then is None or now.id != then.id or not now.is_active:
             return False
-        if PUBLICKEY in self._passed and self.key not in now.keys:
+        if PUBLICKEY in self._passed and not self._is_key_still_allowed(now):
             return False
         is_same = now.password == then.password or PASSWORD not in self._passed
         return is_same and now.totp == then.totp and self._passed in self._combinations(now)
 
+    def _is_key_still_allowed(self, user: User) -> bool:
+        """Whether the key that was used, or its certificate, still lets a user in."""
+        authorities = self._server.authorities
+        if self.certificate is None:
+            return self.key in user.keys and not authorities.is_revoked_later(self.key)
+        principals = user.principals or (user.name,)
+        return not authorities.later_faults_of(self.certificate, principals, self._client.address)
+
+    # --- keys ---------------------------------------------------------------------------------------------
+
+    def key_to_verify(self, name: str, offered: bytes) -> bytes | None:
+        """The plain key that has to sign: the one that is offered, or the one in a certificate.
+
+        None: a certificate that does not let the user in. That takes about as long for each user.
+        """
+        self._certified = None
+        if not is_certificate(offered):
+            return offered
+        if not self._may_offer(offered):
+            return None
+        user = self._server.directory.find(name)
+        try:
+            certificate = parse(offered)
+        except BadCertificate as error:
+            self._refused_certificates[f"bad certificate: {error}"] = None
+            return None
+        principals = user.principals if user is not None and user.principals else (name,)
+        own = self._fault(user, PUBLICKEY)
+        faults = self._server.authorities.faults_of(certificate, principals, self._client.address)
+        if user is None or own or faults:
+            every = ", ".join([own, *faults] if own else faults)
+            self._refused_certificates[f"{_shown(certificate)}: {every}"] = None
+            return None
+        self._certified = certificate, user
+        return certificate.key
+
     async def is_key_of(self, name: str, key: asyncssh.SSHKey) -> bool:
         """Whether a key is the user's. An unknown key takes as long as one of another user."""
+        blob = key.public_data
+        if self._certified is not None and self._certified[0].key == blob:
+            self.certificate, owner = self._certified
+            self._right, self.key = (PUBLICKEY, owner), blob
+            algorithms.refuse_others(key)
+            return True
+        if not self._may_offer(blob):
+            return False
+        user = self._server.directory.find(name)
+        known = user.keys if user is not None else frozenset()
+        is_known = sum(hmac.compare_digest(blob, one) for one in known) > 0  # compares with all of them
+        faults = self._fault(user, PUBLICKEY), *self._server.authorities.faults_of_key(blob)
+        fault = ", ".join(filter(None, faults))
+        if user is None or fault or not is_known:
+            wrong = "key" if is_known or user is None else "wrong key"
+            self._refused.setdefault(f"{fault}, {wrong}" if fault else wrong, []).append(blob)
+            return False
+        algorithms.refuse_others(key)
+        self._right, self.key, self.certificate = (PUBLICKEY, user), blob, None
+        return True
+
+    def _may_offer(self, blob: bytes) -> bool:
+        """Count an attempt with a key or a certificate; whether there may be one more."""
         if self.reason:  # the connection is ending
             return False
-        blob = key.public_data
         self._tried.add(blob)
         if self._has_tried_enough():
             self._too_many()
             code, words = TOO_MANY
             self._client.end(words, code)
             return False
-        user = self._server.directory.find(name)
-        known = user.keys if user is not None else frozenset()
-        is_known = sum(hmac.compare_digest(blob, one) for one in known) > 0  # compares with all of them
-        fault = self._fault(user, PUBLICKEY)
-        if user is None or fault or not is_known:
-            wrong = "key" if is_known or user is None else "wrong key"
-            self._refused.setdefault(f"{fault}, {wrong}" if fault else wrong, []).append(blob)
-            return False
-        algorithms.refuse_others(key)
-        self._right, self.key = (PUBLICKEY, user), blob
         return True
+
+    # --- passwords ----------------------------------------------------------------------------------------
 
     async def is_password_of(self, name: str, password: str) -> bool:
         """Whether a password is the user's. Every one takes as long as a wrong one."""
@@ -327,6 +384,10 @@ class Login:
             shown = [fingerprint(blob) for blob in dict.fromkeys(blobs)]
             more = f" and {len(shown) - MOST_SHOWN} more" if len(shown) > MOST_SHOWN else ""
             faults.append(f"{fault} {', '.join(shown[:MOST_SHOWN])}{more}")
+        certificates = list(self._refused_certificates)
+        faults += certificates[:MOST_SHOWN]
+        if len(certificates) > MOST_SHOWN:
+            faults.append(f"{len(certificates) - MOST_SHOWN} more certificates")
         for fault, count in self._faults.items():
             faults.append(f"{fault} ({count} times)" if count > 1 else fault)
         if self.key and PUBLICKEY not in self._passed:
@@ -337,3 +398,8 @@ class Login:
         if self._passed:
             faults.append(f"{' and '.join(WORDS[method] for method in self._passed)} had been right")
         return "; ".join(faults) or "no attempt"
+
+
+def _shown(certificate: Certificate) -> str:
+    """A certificate and its key, for the log."""
+    return f"{certificate}, key {fingerprint(certificate.key)}"

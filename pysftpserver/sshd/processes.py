@@ -23,6 +23,7 @@ from pysftpserver.service.hangups import heed_held_hangup
 from pysftpserver.service.logs import ServiceLog
 from pysftpserver.sshd import hostkeys
 from pysftpserver.sshd.algorithms import chosen
+from pysftpserver.sshd.authorities import Authorities
 from pysftpserver.sshd.endpoints import LocalEndpoints
 from pysftpserver.sshd.isolated import Forker
 from pysftpserver.sshd.methods import PASSWORD
@@ -120,6 +121,7 @@ def run(
         service.directory()  # whether it can be had at all
         if settings.workers > 1:
             service.check_users()
+        Authorities(settings, service.log).check()
     except DirectoryError as error:
         raise BadInput(error.message) from None
     if fork_server is not None:

@@ -80,6 +80,18 @@ def account_problem(account: str) -> str | None:
     return None
 
 
+def parse_principals(text: str) -> tuple[str, ...]:
+    """The principals in a text, which commas separate."""
+    return tuple(filter(None, (one.strip() for one in text.split(","))))
+
+
+def principals_problem(text: str) -> str | None:
+    """What is wrong with a text of principals; None: nothing."""
+    if not text.isprintable() or len(text) > LONGEST_STORAGE or not parse_principals(text):
+        return "principals is not a list of names with commas between them"
+    return None
+
+
 def _fits(name: str) -> bool:
     try:
         return len(name.encode()) <= LONGEST_NAME
@@ -100,6 +112,7 @@ def build(
     password: str | None = None,
     totp: str | None = None,
     methods: Sequence[str] | None = None,
+    principals: str | None = None,
 ) -> Record:
     """The record of a user. problems: those already known, which do not make the user unusable."""
     found = list(problems)
@@ -109,6 +122,7 @@ def build(
         storage_problem(storage) if storage else None,
         account_problem(run_as) if run_as else None,
         site_problem(site) if site else None,
+        principals_problem(principals) if principals else None,
         *_secret_problems(password, totp),
         ways.problem(methods) if methods is not None else None,
     ]
@@ -116,7 +130,8 @@ def build(
         return unusable(id, name, *found, *filter(None, fatal))
     texts = (storage or None, run_as or None, site or None, password or None, totp or None)
     combinations = None if methods is None else tuple(methods)
-    user = User(id, name, folder, is_active, frozenset(keys), *texts, combinations)
+    names = parse_principals(principals or "")
+    user = User(id, name, folder, is_active, frozenset(keys), *texts, combinations, names)
     return Record(id, name, user, tuple(found))
 
 

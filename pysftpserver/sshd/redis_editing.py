@@ -144,6 +144,7 @@ class RedisEditor(UsersEditor):
             "storage": change.storage,
             "run_as": change.run_as,
             "site": change.site,
+            "principals": change.principals,
             "active": active,
             "password": change.password,
             "totp": change.totp,

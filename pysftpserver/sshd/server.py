@@ -30,6 +30,7 @@ from pysftpserver.service.threads import Threads
 from pysftpserver.service.throttle import network_of
 from pysftpserver.service.turns import Turns
 from pysftpserver.sshd import algorithms
+from pysftpserver.sshd.authorities import Authorities
 from pysftpserver.sshd.connection import Connection
 from pysftpserver.sshd.guarded import GuardedConnection
 from pysftpserver.sshd.hashing import ThreadTurns
@@ -115,6 +116,7 @@ class Server:
         )
         self.turns_for_checksums = ThreadTurns(self._own_part(settings.checksums) or 1)
         self.is_draining = False
+        self.authorities = Authorities(settings, log)
         self._host_keys = list(host_keys)
         self._storage_of = storage_of
         self._limits = limits or Limits()
@@ -129,6 +131,7 @@ class Server:
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on sockets that listen."""
         await self.directory.start(self.on_change)
+        await self.authorities.start(self.on_authorities)
         options = asyncssh.SSHServerConnectionOptions(
             server_factory=lambda: Connection(self),
             server_host_keys=algorithms.host_keys(self._host_keys),
@@ -177,6 +180,7 @@ class Server:
         if settings.max_connections > self.gate.room:
             self.log.error(f"max_connections: one process has room for {self.gate.room} until a restart")
         self.gate.limit(settings.max_connections, settings.max_per_address, settings.max_per_user)
+        self.authorities.look_now()
 
     def make_room(self, address: str) -> None:
         """End a connection that has not logged in, for a newcomer from an address."""
@@ -197,9 +201,17 @@ class Server:
         """A user has changed: end the connections that would not be let in now."""
         for connection in self.connections:
             if connection.user is not None and connection.user.name == name:
-                if not connection.is_still_allowed():
-                    self.log.info(f"{connection}: ended: the user or the key is no longer active")
-                    connection.end("The account has changed")
+                self._check_again(connection)
+
+    def on_authorities(self) -> None:
+        """Other CAs are trusted, or something else is revoked: do the same."""
+        for connection in self.connections:
+            self._check_again(connection)
+
+    def _check_again(self, connection: Connection) -> None:
+        if not connection.is_still_allowed():
+            self.log.info(f"{connection}: ended: the user or the key is no longer active")
+            connection.end("The account has changed")
 
     async def begin(self, connection: Connection, channel: Channel) -> Session | None:
         """A session of a connection; None: the log says why there is none.
@@ -338,4 +350,5 @@ class Server:
         self.log_limit.tell()
         await self.directory.close()
         self.passwords.shutdown()
+        await self.authorities.close()
         self.threads.shutdown()

@@ -86,6 +86,7 @@ class Sessions:
             "process": self._process,
             "user": connection.user.name if connection.user is not None else "",
             "address": connection.address,
+            "login": connection.login.described(),
             "since": round(time.time() - (now - connection.began), 3),
             "idle": round(now - connection.moved_at(), 3),
             "received": received,

@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from pysftpserver.sshd.roster import Roster
 
 CANCEL_AGAIN = 0.1  # seconds
+SETTLING = 0.1  # seconds without a change before a file is read, which may still be being written
+MOST_LOOKS = 20  # until it is read all the same
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,6 +76,20 @@ class UserDirectory(ABC):
         if trouble != self._trouble:
             self._trouble = trouble
             self._log.error(trouble)
+
+
+async def settled(look: Callable[[], T], seen: T, pause: float) -> T:
+    """What look() finds in files once it has not changed for a moment. seen: what it found just now.
+
+    look: called in a thread. pause: seconds.
+    """
+    for _ in range(MOST_LOOKS):
+        await asyncio.sleep(pause)
+        now = await asyncio.to_thread(look)
+        if now == seen:
+            break
+        seen = now
+    return seen
 
 
 async def in_steps(steps: Generator[None, None, T]) -> T:

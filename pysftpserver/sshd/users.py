@@ -23,7 +23,8 @@ class User:
     the text that names the storage (a GridFS prefix, a class). run_as: the account of the host that sessions
     run as; None for the server's choice. site: the site file that the storage is under; None for the server's
     choice. password: its hash. totp: the secret of the second factor. methods: the combinations of methods
-    that let the user in; None for the server's choice.
+    that let the user in; None for the server's choice. principals: a certificate needs one of these; () for
+    the name.
     """
 
     id: str
@@ -37,6 +38,7 @@ class User:
     password: str | None = field(default=None, repr=False)
     totp: str | None = field(default=None, repr=False)
     methods: tuple[str, ...] | None = None
+    principals: tuple[str, ...] = ()
 
     def without_secrets(self) -> Self:
         """The same for what need not know how the user logs in."""

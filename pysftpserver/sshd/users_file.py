@@ -38,6 +38,7 @@ FIELDS: dict[str, tuple[type, str]] = {
     "password": (str, "text"),
     "totp": (str, "text"),
     "methods": (list, "a list of texts"),
+    "principals": (str, "text"),
 }
 SECRETS = ("password", "totp")
 Signature = tuple[int, ...]
@@ -112,6 +113,16 @@ def read_trusted(path: str, what: str, any_owner: bool = False) -> tuple[str, Si
 
     Raises DirectoryError when it cannot be read, or when other accounts may write it.
     """
+    content, found = read_trusted_bytes(path, what, any_owner)
+    try:
+        return content.decode(), found
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise DirectoryError(f"{what} {path}: line {line}: not UTF-8") from None
+
+
+def read_trusted_bytes(path: str, what: str, any_owner: bool = False) -> tuple[bytes, Signature]:
+    """The same, whatever is in the file. Raises DirectoryError."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         try:
@@ -125,10 +136,7 @@ def read_trusted(path: str, what: str, any_owner: bool = False) -> tuple[str, Si
             os.close(descriptor)
         if len(content) > LARGEST:
             raise DirectoryError(f"{what} {path}: larger than {LARGEST >> 20} MiB")
-        return content.decode(), _signature(found)
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise DirectoryError(f"{what} {path}: line {line}: not UTF-8") from None
+        return content, _signature(found)
     except PermissionError as error:
         raise DirectoryError(
             f"{what} {path}: {own_reason(error)}; let this account read it, with chgrp and chmod 640"
@@ -186,7 +194,9 @@ def _record(
             problems.append(str(error))
     if stat.S_IROTH & (signatures[path] or (0,) * 7)[5] and not table.keys().isdisjoint(SECRETS):
         problems.append("others may read the users file, which has its password or secret; chmod o-r it")
-    others = {field: table.get(field) for field in ("storage", "run_as", "site", "methods", *SECRETS)}
+    others = {
+        field: table.get(field) for field in ("storage", "run_as", "site", "methods", "principals", *SECRETS)
+    }
     return build(name, name, folder, table.get("active", True), blobs, problems=problems, **others)
 
 

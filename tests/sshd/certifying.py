@@ -42,7 +42,8 @@ class Workshop:
     def key(self, kind: str = "ed25519", bits: int | None = None) -> Path:
         """A new private key's file; the public one is beside it, with .pub."""
         path = self.place / f"key{next(self._numbers)}"
-        keygen("-q", "-t", kind, *(["-b", str(bits)] if bits else []), "-N", "", "-C", "", "-f", path)
+        form = ["-m", "PEM"] if kind == "ecdsa" else []  # the only one that paramiko reads
+        keygen("-q", "-t", kind, *form, *(["-b", str(bits)] if bits else []), "-N", "", "-C", "", "-f", path)
         return path
 
     def certify(

@@ -1,0 +1,206 @@
+"""The CAs whose certificates let users in, and the list of what is revoked, as files have them now.
+
+A thread looks once a second whether they have changed. A list that cannot be used lets nobody in, and CAs
+that cannot be read let in nobody with a certificate; connections that are open stay. What may not enter:
+users, connections. Facts: sshd_config(5) on TrustedUserCAKeys and RevokedKeys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import asyncssh
+
+from pysftpserver.failures import BadInput
+from pysftpserver.sshd import algorithms
+from pysftpserver.sshd.certificates import faults
+from pysftpserver.sshd.keys import fingerprint, key_line, key_type, parse_authorized_keys
+from pysftpserver.sshd.krl import BadList, Revoked, read
+from pysftpserver.sshd.updating import SETTLING, settled
+from pysftpserver.sshd.users import DirectoryError
+from pysftpserver.sshd.users_file import read_trusted, read_trusted_bytes, signature
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from pysftpserver.engine.log import SFTPLog
+    from pysftpserver.sshd.certificates import Certificate
+    from pysftpserver.sshd.config import ServerSettings
+    from pysftpserver.sshd.users_file import Signature
+
+INTERVAL = 1.0  # seconds between two looks
+CA_KEYS, REVOKED_KEYS = "trusted_user_ca_keys", "revoked_keys"
+
+
+@dataclass(frozen=True)
+class Content:
+    """What files say. revoked: None without a list. seen: signatures by path. troubles: by setting, why its
+    file cannot be used, and the part before is from earlier.
+    """
+
+    trusted: dict[bytes, asyncssh.SSHKey] = field(default_factory=dict)
+    revoked: Revoked | None = None
+    seen: dict[str, Signature | None] = field(default_factory=dict)
+    troubles: dict[str, str] = field(default_factory=dict)
+
+
+class Authorities:
+    """What the files of these settings say. interval: seconds from one look at them to the next."""
+
+    def __init__(self, settings: ServerSettings, log: SFTPLog, *, interval: float = INTERVAL) -> None:
+        self._settings = settings
+        self._log = log
+        self._interval = interval
+        self._now = Content()
+        self._hurry = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    # --- whether something lets a user in -----------------------------------------------------------------
+
+    def faults_of_key(self, blob: bytes) -> list[str]:
+        """Why a plain key lets nobody in."""
+        if REVOKED_KEYS in self._now.troubles:
+            return ["revoked_keys cannot be read"]
+        return ["revoked"] if self._now.revoked is not None and self._now.revoked.has_key(blob) else []
+
+    def faults_of(self, certificate: Certificate, principals: Collection[str], address: str) -> list[str]:
+        """Why a certificate does not let a user in now. principals: of the user.
+
+        How long it takes depends on the certificate alone.
+        """
+        found = faults(certificate, principals, address, time.time())
+        found += [f"{name} cannot be read" for name in self._now.troubles]
+        found += self._revocations(certificate)
+        authority = self._now.trusted.get(certificate.authority)
+        if authority is not None and not authority.verify(certificate.signed, certificate.signature):
+            found.append("the CA's signature is wrong")
+        return found
+
+    def later_faults_of(self, it: Certificate, principals: Collection[str], address: str) -> list[str]:
+        """The same for a user who has logged in with it: it may have expired, and files that cannot be read
+        count as they were.
+        """
+        return faults(it, principals, address, it.valid_after) + self._revocations(it)
+
+    def is_revoked_later(self, blob: bytes) -> bool:
+        """Whether a plain key is revoked that a user has logged in with."""
+        return self._now.revoked is not None and self._now.revoked.has_key(blob)
+
+    def _revocations(self, certificate: Certificate) -> list[str]:
+        found = [] if certificate.authority in self._now.trusted else ["its CA is not trusted"]
+        revoked = None if self._now.revoked is None else self._now.revoked.fault(certificate)
+        return found if revoked is None else [*found, revoked]
+
+    def troubles(self) -> list[str]:
+        """Which files cannot be used now and why, a line each."""
+        return list(self._now.troubles.values())
+
+    # --- files --------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Read the files, to see whether they can be used. Raises BadInput."""
+        for trouble in self._read(self._now).troubles.values():
+            raise BadInput(trouble)
+
+    async def start(self, on_change: Callable[[], None]) -> None:
+        """Read the files, and watch them from then on. on_change: called when they say something else."""
+        self._on_change = on_change
+        if self._paths():
+            self._take(await asyncio.to_thread(self._read, self._now))
+        self._task = asyncio.create_task(self._watch(), name="authorities")
+
+    async def close(self) -> None:
+        """Stop watching."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._task = None
+
+    def look_now(self) -> None:
+        """Look without waiting for the next turn: the settings may name other files."""
+        self._hurry.set()
+
+    async def _look_again(self) -> None:
+        """Look now. A file that has changed is read when it does not change any more."""
+        seen = await asyncio.to_thread(self._look)
+        if seen != self._now.seen:
+            await settled(self._look, seen, min(SETTLING, self._interval))
+            self._take(await asyncio.to_thread(self._read, self._now))
+            self._on_change()
+
+    async def _watch(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._interval if self._paths() else None):
+                    await self._hurry.wait()
+            self._hurry.clear()
+            try:
+                await self._look_again()
+            except Exception as error:  # a fault in this program must not end the updates
+                self._log.fault(error)
+
+    def _paths(self) -> dict[str, str]:
+        """The files that there are to be, by setting."""
+        named = {name: getattr(self._settings, name) for name in (CA_KEYS, REVOKED_KEYS)}
+        return {name: path for name, path in named.items() if path is not None}
+
+    def _look(self) -> dict[str, Signature | None]:
+        return {path: signature(path) for path in self._paths().values()}
+
+    def _read(self, before: Content) -> Content:
+        """All files as they are now. before: what counts where one cannot be used."""
+        seen, paths = self._look(), self._paths()
+        trusted: dict[bytes, asyncssh.SSHKey] = {}
+        revoked: Revoked | None = None
+        troubles = {}
+        try:
+            if CA_KEYS in paths:
+                trusted = _authorities_in(paths[CA_KEYS])
+        except DirectoryError as error:
+            trusted, troubles[CA_KEYS] = before.trusted, error.message
+        try:
+            if REVOKED_KEYS in paths:
+                revoked = _revoked_in(paths[REVOKED_KEYS])
+        except DirectoryError as error:
+            revoked, troubles[REVOKED_KEYS] = before.revoked, error.message
+        return Content(trusted, revoked, seen, troubles)
+
+    def _take(self, content: Content) -> None:
+        """Let this count from now on, and tell the log what is new."""
+        before, self._now = self._now, content
+        for blob in content.trusted.keys() - before.trusted.keys():
+            self._log.info(f"{CA_KEYS}: {key_type(blob)} {fingerprint(blob)}")
+        for blob in before.trusted.keys() - content.trusted.keys():
+            self._log.info(f"{CA_KEYS}: no longer {key_type(blob)} {fingerprint(blob)}")
+        if content.revoked is not None and content.revoked is not before.revoked:
+            self._log.info(f"{REVOKED_KEYS}: {len(content.revoked)} entries")
+        for name, trouble in content.troubles.items():
+            if before.troubles.get(name) != trouble:
+                what = "nobody can log in" if name == REVOKED_KEYS else "no certificate lets anybody in"
+                self._log.error(f"{trouble}; {what} until that is mended")
+        for name in before.troubles.keys() - content.troubles.keys():
+            self._log.info(f"{name}: usable again")
+
+
+def _authorities_in(path: str) -> dict[bytes, asyncssh.SSHKey]:
+    """The CAs in a file. Raises DirectoryError for a line that is none."""
+    blobs, problems = parse_authorized_keys(read_trusted(path, CA_KEYS)[0])
+    if problems:
+        raise DirectoryError(f"{CA_KEYS} {path}: {problems[0]}")
+    found = {}
+    for blob in blobs:
+        found[blob] = asyncssh.import_public_key(key_line(blob))
+        algorithms.refuse_others(found[blob])
+    return found
+
+
+def _revoked_in(path: str) -> Revoked:
+    """The list in a file. Raises DirectoryError."""
+    try:
+        return read(read_trusted_bytes(path, REVOKED_KEYS)[0])
+    except BadList as error:
+        raise DirectoryError(f"{REVOKED_KEYS} {path}: {error}") from None
