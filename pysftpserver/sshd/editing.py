@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 class Change(NamedTuple):
     """A change of a user; None: no change. storage: "": the folder again. run_as, site: "": the server's
-    choice. principals: "": the user's name. password, totp: "": none. methods: (): the server's choice.
+    choice. password, totp: "": none. methods: (): the server's choice. principals: "": the user's name.
 
     Keys that the user has are not added again.
     """

@@ -55,8 +55,8 @@ class Login:
     """One client's attempts to log in, which all are for the same user.
 
     name: of the user that the client claims to be. key: that the user logs in with. certificate: the one that
-    this key is in, if it is that which lets the user in. has_failed: the log says that the login has failed.
-    reason: why the connection is ending before the login; for the log.
+    this key is in, if that lets the user in. has_failed: the log says that the login has failed. reason: why
+    the connection is ending before the login; for the log.
     """
 
     def __init__(self, server: Server, client: Client) -> None:
@@ -73,12 +73,12 @@ class Login:
         self._claimed: str | None = None  # the user name of the first attempt
         self._tried: set[bytes] = set()
         self._refused: dict[str, list[bytes]] = {}  # keys, by what was wrong; for the log
-        self._refused_certificates: dict[str, None] = {}  # what was wrong with them; for the log
-        self._offered: Certificate | None = None  # the one whose key has to sign now
+        self._refused_certificates: dict[str, None] = {}  # with what was wrong; for the log
         self._faults: Counter[str] = Counter()  # of other attempts; for the log
         self._passed: Combination = ()  # methods that have succeeded
         self._user: User | None = None  # as the directory had the user then
         self._right: tuple[str, User] | None = None  # method and user of the last attempt, if it is right
+        self._certified: tuple[Certificate, User] | None = None  # of the last attempt, if it is in order
         self._asked = ""  # the method that the client was asked a question for
 
     @property
@@ -160,8 +160,6 @@ class Login:
         assert self._right is not None
         method, self._user = self._right
         self._right = None
-        if method == PUBLICKEY:
-            self.certificate = self._offered
         self._passed += (method,)
         return self._passed in self._combinations(self._user)
 
@@ -172,7 +170,7 @@ class Login:
 
     def described(self) -> str:
         """What the user has logged in with, for the log."""
-        key = _shown(self.certificate) if self.certificate else fingerprint(self.key) if self.key else ""
+        key = fingerprint(self.key) if self.certificate is None else _shown(self.certificate)
         words = {PUBLICKEY: key, PASSWORD: "a password", TOTP: "a code"}
         return " and ".join(words[method] for method in self._passed)
 
@@ -187,62 +185,65 @@ class Login:
         return is_same and now.totp == then.totp and self._passed in self._combinations(now)
 
     def _is_key_still_allowed(self, user: User) -> bool:
+        """Whether the key that was used, or its certificate, still lets a user in."""
         authorities = self._server.authorities
         if self.certificate is None:
             return self.key in user.keys and not authorities.is_revoked_later(self.key)
         principals = user.principals or (user.name,)
         return not authorities.later_faults_of(self.certificate, principals, self._client.address)
 
+    # --- keys ---------------------------------------------------------------------------------------------
+
     def key_to_verify(self, name: str, offered: bytes) -> bytes | None:
         """The plain key that has to sign: the one that is offered, or the one in a certificate.
 
         None: a certificate that does not let the user in. That takes about as long for each user.
         """
-        self._offered = None
+        self._certified = None
         if not is_certificate(offered):
             return offered
-        if not self._may_try_key(offered):
+        if not self._may_offer(offered):
             return None
         user = self._server.directory.find(name)
-        fault = self._fault(user, PUBLICKEY)
-        faults = [fault] if fault else []
         try:
             certificate = parse(offered)
         except BadCertificate as error:
             self._refused_certificates[f"bad certificate: {error}"] = None
             return None
         principals = user.principals if user is not None and user.principals else (name,)
-        faults += self._server.authorities.faults_of(certificate, principals, self._client.address)
-        if faults or user is None:
-            self._refused_certificates[f"{_shown(certificate)}: {', '.join(faults)}"] = None
+        own = self._fault(user, PUBLICKEY)
+        faults = self._server.authorities.faults_of(certificate, principals, self._client.address)
+        if user is None or own or faults:
+            every = ", ".join([own, *faults] if own else faults)
+            self._refused_certificates[f"{_shown(certificate)}: {every}"] = None
             return None
-        self._right, self._offered, self.key = (PUBLICKEY, user), certificate, certificate.key
+        self._certified = certificate, user
         return certificate.key
 
     async def is_key_of(self, name: str, key: asyncssh.SSHKey) -> bool:
         """Whether a key is the user's. An unknown key takes as long as one of another user."""
         blob = key.public_data
-        if self._offered is not None and self._offered.key == blob:
+        if self._certified is not None and self._certified[0].key == blob:
+            self.certificate, owner = self._certified
+            self._right, self.key = (PUBLICKEY, owner), blob
             algorithms.refuse_others(key)
             return True
-        if not self._may_try_key(blob):
+        if not self._may_offer(blob):
             return False
         user = self._server.directory.find(name)
         known = user.keys if user is not None else frozenset()
         is_known = sum(hmac.compare_digest(blob, one) for one in known) > 0  # compares with all of them
-        faults = [
-            *self._server.authorities.faults_of_key(blob),
-            *filter(None, [self._fault(user, PUBLICKEY)]),
-        ]
-        if user is None or faults or not is_known:
-            faults.append("key" if is_known or user is None else "wrong key")
-            self._refused.setdefault(", ".join(faults), []).append(blob)
+        faults = self._fault(user, PUBLICKEY), *self._server.authorities.faults_of_key(blob)
+        fault = ", ".join(filter(None, faults))
+        if user is None or fault or not is_known:
+            wrong = "key" if is_known or user is None else "wrong key"
+            self._refused.setdefault(f"{fault}, {wrong}" if fault else wrong, []).append(blob)
             return False
         algorithms.refuse_others(key)
-        self._right, self.key = (PUBLICKEY, user), blob
+        self._right, self.key, self.certificate = (PUBLICKEY, user), blob, None
         return True
 
-    def _may_try_key(self, blob: bytes) -> bool:
+    def _may_offer(self, blob: bytes) -> bool:
         """Count an attempt with a key or a certificate; whether there may be one more."""
         if self.reason:  # the connection is ending
             return False
@@ -253,6 +254,8 @@ class Login:
             self._client.end(words, code)
             return False
         return True
+
+    # --- passwords ----------------------------------------------------------------------------------------
 
     async def is_password_of(self, name: str, password: str) -> bool:
         """Whether a password is the user's. Every one takes as long as a wrong one."""

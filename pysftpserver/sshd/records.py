@@ -109,10 +109,10 @@ def build(
     problems: Iterable[str] = (),
     run_as: str | None = None,
     site: str | None = None,
-    principals: str | None = None,
     password: str | None = None,
     totp: str | None = None,
     methods: Sequence[str] | None = None,
+    principals: str | None = None,
 ) -> Record:
     """The record of a user. problems: those already known, which do not make the user unusable."""
     found = list(problems)
@@ -128,20 +128,10 @@ def build(
     ]
     if any(fatal):
         return unusable(id, name, *found, *filter(None, fatal))
-    user = User(
-        id,
-        name,
-        folder,
-        is_active,
-        frozenset(keys),
-        storage or None,
-        run_as or None,
-        site or None,
-        parse_principals(principals or ""),
-        password or None,
-        totp or None,
-        None if methods is None else tuple(methods),
-    )
+    texts = (storage or None, run_as or None, site or None, password or None, totp or None)
+    combinations = None if methods is None else tuple(methods)
+    names = parse_principals(principals or "")
+    user = User(id, name, folder, is_active, frozenset(keys), *texts, combinations, names)
     return Record(id, name, user, tuple(found))
 
 

@@ -365,4 +365,5 @@ class Server:
         await self.directory.close()
         await self.authorities.close()
         self.passwords.shutdown()
+        await self.authorities.close()
         self.threads.shutdown()

@@ -22,9 +22,9 @@ class User:
     sftp_path. keys: public keys, as the binary blobs that SSH sends. storage: None for the folder, otherwise
     the text that names the storage (a GridFS prefix, a class). run_as: the account of the host that sessions
     run as; None for the server's choice. site: the site file that the storage is under; None for the server's
-    choice. principals: a certificate needs one of these; () for the name. password: its hash. totp: the
-    secret of the second factor. methods: the combinations of methods that let the user in; None for the
-    server's choice.
+    choice. password: its hash. totp: the secret of the second factor. methods: the combinations of methods
+    that let the user in; None for the server's choice. principals: a certificate needs one of these; () for
+    the name.
     """
 
     id: str
@@ -35,10 +35,10 @@ class User:
     storage: str | None = None
     run_as: str | None = None
     site: str | None = None
-    principals: tuple[str, ...] = ()
     password: str | None = field(default=None, repr=False)
     totp: str | None = field(default=None, repr=False)
     methods: tuple[str, ...] | None = None
+    principals: tuple[str, ...] = ()
 
     def without_secrets(self) -> Self:
         """The same for what need not know how the user logs in."""

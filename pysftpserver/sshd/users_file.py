@@ -194,8 +194,9 @@ def _record(
             problems.append(str(error))
     if stat.S_IROTH & (signatures[path] or (0,) * 7)[5] and not table.keys().isdisjoint(SECRETS):
         problems.append("others may read the users file, which has its password or secret; chmod o-r it")
-    names = ("storage", "run_as", "site", "principals", "methods", *SECRETS)
-    others = {field: table.get(field) for field in names}
+    others = {
+        field: table.get(field) for field in ("storage", "run_as", "site", "methods", "principals", *SECRETS)
+    }
     return build(name, name, folder, table.get("active", True), blobs, problems=problems, **others)
 
 
