@@ -67,8 +67,8 @@ def _unless_unset(text: str) -> str:
     return "" if text.lower() in UNSET else text
 
 
-def _place(folder: str, storage: str, account: str) -> tuple[Option, ...]:
-    """The options for where a user's files are, and whose. folder, storage, account: their defaults."""
+def _place(folder: str, storage: str, account: str, networks: str) -> tuple[Option, ...]:
+    """The options for where a user's files are, whose, and for where the user may be; with their defaults."""
     return (
         Option(
             "--folder",
@@ -95,6 +95,13 @@ def _place(folder: str, storage: str, account: str) -> tuple[Option, ...]:
             convert=_unless_unset,
             help="Put the user's files under this site file, by its absolute path; none means the server's "
             f"choice. The default is {account}.",
+        ),
+        Option(
+            "--networks",
+            metavar="NETWORKS",
+            convert=_unless_unset,
+            help="Let the user log in from these networks only, separated by commas, and not from those "
+            f"after a !; none means from everywhere. The default is {networks}.",
         ),
     )
 
@@ -126,8 +133,8 @@ def _list(settings: ServerSettings, as_json: bool) -> int:
 def _change(settings: ServerSettings, name: str, as_json: bool, **changes: Any) -> int:
     if all(value is None for value in changes.values()):
         raise BadInput(
-            "change: say what, with --add-key, --remove-key, --folder, --storage, --run-as, --site or "
-            "--active"
+            "change: say what, with --add-key, --remove-key, --folder, --storage, --run-as, --site, "
+            "--networks or --active"
         )
     return control.change_user(settings, name, as_json, **changes)
 
@@ -189,7 +196,12 @@ COMMAND = Commands(
             [NAME],
             (
                 _keys("--key", "keys", "A public key of the user, or a file with a key on each line."),
-                *_place("the name, or a new folder for a user in Redis", "the folder", "the server's choice"),
+                *_place(
+                    "the name, or a new folder for a user in Redis",
+                    "the folder",
+                    "the server's choice",
+                    "from everywhere",
+                ),
             ),
         ),
         _subcommand(
@@ -204,7 +216,7 @@ COMMAND = Commands(
                     "remove_keys",
                     "Remove this key, those in this file, or the one with this fingerprint (SHA256:...).",
                 ),
-                *_place("no change", "no change", "no change"),
+                *_place("no change", "no change", "no change", "no change"),
                 Option(
                     "--active",
                     name="is_active",

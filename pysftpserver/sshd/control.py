@@ -89,12 +89,13 @@ def add_user(
     storage: str | None,
     run_as: str | None,
     site: str | None,
+    networks: str | None,
     as_json: bool,
 ) -> int:
     """Add a user and print what was added; the exit status. Raises DirectoryError, BadInput."""
     lines = keys_of(keys)
     with editor(settings) as users:
-        user = users.add(name, lines, folder, storage or None, run_as or None, site or None)
+        user = users.add(name, lines, folder, storage or None, run_as or None, site or None, networks or None)
     return _show(user, as_json, _make_folder(settings, user))
 
 
@@ -145,6 +146,7 @@ def _print_user(user: User) -> None:
     keys = "1 key" if len(user.keys) == 1 else f"{len(user.keys)} keys"
     account = f", runs as {user.run_as}" if user.run_as else ""
     account += f", under {user.site}" if user.site else ""
+    account += f", from {user.networks}" if user.networks else ""
     print(one_line(f"{user.name}: {active}, {keys}, {where}{account}"))
 
 
@@ -165,6 +167,7 @@ def _described_user(user: User) -> dict[str, Any]:
         "storage": user.storage,
         "run_as": user.run_as,
         "site": user.site,
+        "networks": user.networks,
         "keys": [{"fingerprint": fingerprint(blob), "line": key_line(blob)} for blob in sorted(user.keys)],
     }
 

@@ -15,6 +15,7 @@ from pysftpserver.sshd.records import (
     account_problem,
     folder_problem,
     name_problem,
+    networks_problem,
     site_problem,
     storage_problem,
 )
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 class Change(NamedTuple):
     """A change of a user; None: no change. storage: "": the folder again. run_as, site: "": the server's
-    choice.
+    choice. networks: "": all.
 
     Keys that the user has are not added again.
     """
@@ -43,6 +44,7 @@ class Change(NamedTuple):
     storage: str | None = None
     run_as: str | None = None
     site: str | None = None
+    networks: str | None = None
     is_active: bool | None = None
 
 
@@ -66,10 +68,11 @@ class UsersEditor(ABC):
         storage: str | None = None,
         run_as: str | None = None,
         site: str | None = None,
+        networks: str | None = None,
     ) -> User:
         """Add an active user. folder: None: a new one or the user's name, depending on the directory."""
         fields = {"folder": self._new_folder(name) if folder is None else folder}
-        others = ("storage", storage), ("run_as", run_as), ("site", site)
+        others = ("storage", storage), ("run_as", run_as), ("site", site), ("networks", networks)
         fields |= {field: text for field, text in others if text}
         check(name, **fields)
         return self._add(name, list(clean_keys(keys).values()), fields)
@@ -85,7 +88,7 @@ class UsersEditor(ABC):
     def change(self, name: str, **fields: Any) -> User:
         """Change what is given. fields: those of Change."""
         change = Change(**fields)
-        check(None, change.folder, change.storage, change.run_as, change.site)
+        check(None, change.folder, change.storage, change.run_as, change.site, change.networks)
         return self._change(name, change)
 
     @abstractmethod
@@ -113,6 +116,7 @@ def check(
     storage: str | None = None,
     run_as: str | None = None,
     site: str | None = None,
+    networks: str | None = None,
 ) -> None:
     """Raises DirectoryError for values that would make the user unusable."""
     problems = (
@@ -121,6 +125,7 @@ def check(
         storage_problem(storage) if storage is not None else None,
         account_problem(run_as) if run_as is not None else None,
         site_problem(site) if site else None,
+        networks_problem(networks) if networks else None,
     )
     for problem in problems:
         if problem:

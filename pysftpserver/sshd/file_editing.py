@@ -74,8 +74,8 @@ class FileEditor(UsersEditor):
                 values["keys"] = keys
             if change.folder is not None:
                 values["folder"] = change.folder
-            others = ("storage", change.storage), ("run_as", change.run_as), ("site", change.site)
-            for field, text in others:
+            for field in ("storage", "run_as", "site", "networks"):
+                text = getattr(change, field)
                 if text is not None:
                     values[field] = text or None
             if change.is_active is not None:

@@ -115,7 +115,8 @@ class Login:
         user = self._server.directory.find(name)
         known = user.keys if user is not None else frozenset()
         is_known = sum(hmac.compare_digest(blob, one) for one in known) > 0  # compares with all of them
-        if user is None or not user.is_active or not is_known:
+        is_welcome = user is not None and user.is_welcome(self._client.address)
+        if user is None or not is_welcome or not is_known:
             self._refused.setdefault(_fault(user, is_known), []).append(blob)
             return False
         algorithms.refuse_others(key)
@@ -134,7 +135,12 @@ class Login:
     def is_still_allowed(self, user: User) -> bool:
         """Whether the directory still lets a user in who has logged in with this."""
         now = self._server.directory.find(user.name)
-        return now is not None and now.id == user.id and now.is_active and self.key in now.keys
+        return (
+            now is not None
+            and now.id == user.id
+            and now.is_welcome(self._client.address)
+            and self.key in now.keys
+        )
 
     # --- refusals -----------------------------------------------------------------------------------------
 
@@ -179,5 +185,5 @@ def _fault(user: User | None, is_known: bool) -> str:
     if user is None:
         return "unknown user, key"
     if user.is_active:
-        return "wrong key"
+        return "not from this address (networks), key" if is_known else "wrong key"
     return "inactive user, key" if is_known else "inactive user, wrong key"

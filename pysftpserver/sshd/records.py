@@ -6,7 +6,7 @@ Facts: docs/sshd.md for the fields, passwd(5) and path_resolution(7) for names.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pysftpserver.sshd.keys import BadKey, parse_key
 from pysftpserver.sshd.users import User
@@ -79,6 +79,17 @@ def account_problem(account: str) -> str | None:
     return None
 
 
+def networks_problem(networks: str) -> str | None:
+    """What is wrong with the networks of a user; None: nothing."""
+    from pysftpserver.service.networks import Networks  # few users have some
+
+    try:
+        found = Networks.of(networks)
+    except ValueError as error:
+        return f"networks has to be {error}, separated by commas"
+    return None if found else "networks is empty"
+
+
 def _fits(name: str) -> bool:
     try:
         return len(name.encode()) <= LONGEST_NAME
@@ -96,6 +107,7 @@ def build(
     problems: Iterable[str] = (),
     run_as: str | None = None,
     site: str | None = None,
+    networks: str | None = None,
 ) -> Record:
     """The record of a user. problems: those already known, which do not make the user unusable."""
     found = list(problems)
@@ -105,10 +117,13 @@ def build(
         storage_problem(storage) if storage else None,
         account_problem(run_as) if run_as else None,
         site_problem(site) if site else None,
+        networks_problem(networks) if networks is not None else None,
     ]
     if any(fatal):
         return unusable(id, name, *found, *filter(None, fatal))
     user = User(id, name, folder, is_active, frozenset(keys), storage or None, run_as or None, site or None)
+    if networks is not None:
+        user = replace(user, networks=networks)
     return Record(id, name, user, tuple(found))
 
 

@@ -144,9 +144,10 @@ class RedisEditor(UsersEditor):
             "storage": change.storage,
             "run_as": change.run_as,
             "site": change.site,
+            "networks": change.networks,
             "active": active,
         }
-        gone = [field for field in ("storage", "run_as", "site") if fields[field] == ""]
+        gone = [field for field in ("storage", "run_as", "site", "networks") if fields[field] == ""]
         new = {field: value for field, value in fields.items() if value}
 
         def write(pipe: Any) -> str:

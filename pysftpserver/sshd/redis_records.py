@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 USERS = "solt.sftp.users"
 USER = "solt.sftp.user."
-FIELDS = ("name", "folder", "active", "storage", "run_as", "site")
+FIELDS = ("name", "folder", "active", "storage", "run_as", "site", "networks")
 LONGEST_ID = 128  # characters
 # What the library says of a password, and of Redis's access lists, in its several classes of errors.
 _REFUSALS = {
@@ -120,7 +120,7 @@ def parse_record(id: str, values: Any, members: Any) -> Record:
     for field_name, raw, text in zip(FIELDS, values, texts, strict=True):
         if raw is not None and text is None:
             return unusable(id, texts[0] or "", f"the field {field_name} is not text")
-    name, folder, active, storage, run_as, site = texts
+    name, folder, active, storage, run_as, site, networks = texts
     if name is None:
         return unusable(id, "", "there is no name")
     if folder is None:
@@ -128,7 +128,9 @@ def parse_record(id: str, values: Any, members: Any) -> Record:
     is_active = parse_active(active) if active is not None else None
     problems = [] if is_active is not None else ["active is neither True nor False; it counts as False"]
     blobs, left_out = parse_keys(_text(member) or "?" for member in sorted(members))
-    return build(id, name, folder, bool(is_active), blobs, storage, problems + left_out, run_as, site)
+    return build(
+        id, name, folder, bool(is_active), blobs, storage, problems + left_out, run_as, site, networks
+    )
 
 
 def pairs(answers: Sequence[Any]) -> list[tuple[Any, Any]]:

@@ -18,7 +18,8 @@ class User:
     sftp_path. keys: public keys, as the binary blobs that SSH sends. storage: None for the folder, otherwise
     the text that names the storage (a GridFS prefix, a class). run_as: the account of the host that sessions
     run as; None for the server's choice. site: the site file that the storage is under; None for the server's
-    choice.
+    choice. networks: that the user may log in from, separated by commas, those not allowed after a "!"; None
+    for all.
     """
 
     id: str
@@ -29,6 +30,15 @@ class User:
     storage: str | None = None
     run_as: str | None = None
     site: str | None = None
+    networks: str | None = None
+
+    def is_welcome(self, address: str) -> bool:
+        """Whether the user may log in, and from that address."""
+        if self.networks is None or not self.is_active:
+            return self.is_active
+        from pysftpserver.service.networks import Networks  # few users have some
+
+        return address in Networks.of(self.networks)
 
 
 @dataclass(frozen=True)

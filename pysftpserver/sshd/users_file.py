@@ -35,6 +35,7 @@ FIELDS: dict[str, tuple[type, str]] = {
     "storage": (str, "text"),
     "run_as": (str, "text"),
     "site": (str, "text"),
+    "networks": (str, "text"),
 }
 Signature = tuple[int, ...]
 
@@ -181,7 +182,7 @@ def _record(
         except DirectoryError as error:
             problems.append(str(error))
     rest = table.get("storage"), problems, table.get("run_as"), table.get("site")
-    return build(name, name, folder, table.get("active", True), blobs, *rest)
+    return build(name, name, folder, table.get("active", True), blobs, *rest, table.get("networks"))
 
 
 def field_problems(table: dict[str, Any]) -> list[str]:
