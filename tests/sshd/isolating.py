@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncssh
 
-from tests.sshd.inprocess import HOST, raw
+from tests.sshd.inprocess import CHEAP, HOST, raw
 from tests.sshd.running import Place, Pysftpd, make_key
 from tests.support.packets import HELLO, request, string, u32
 from tests.support.processes import descendants
@@ -61,7 +61,7 @@ class IsolationCase(Place):
             known_hosts=None,
             agent_path=None,
             config=None,
-            **more,
+            **{"encryption_algs": [CHEAP], **more},
         )
 
     async def begun(self, name: str, **more: Any) -> Any:

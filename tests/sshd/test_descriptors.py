@@ -13,7 +13,7 @@ import asyncssh
 
 from pysftpserver.sshd.admin_client import ask
 from tests.integration.sshd import HOST
-from tests.sshd.inprocess import asynchronous, running, user
+from tests.sshd.inprocess import CHEAP, asynchronous, running, user
 from tests.sshd.running import Place
 from tests.sshd.test_logins import files
 from tests.support.waiting import PATIENCE, eventually, until
@@ -91,6 +91,7 @@ class TestDescriptors(Place):
             known_hosts=None,
             agent_path=None,
             config=None,
+            encryption_algs=[CHEAP],
         )
 
     def descriptors(self) -> int:

@@ -18,7 +18,7 @@ from pysftpserver.sshd import guarded
 from tests.integration.sshd import HOST
 from tests.sshd import flooding
 from tests.sshd.flooding import MIB, begin_exchange, flood, login_request, password, resident, spent, stranger
-from tests.sshd.inprocess import Raw, asynchronous, raw, running
+from tests.sshd.inprocess import CHEAP, Raw, asynchronous, raw, running
 from tests.sshd.running import Place, Pysftpd
 from tests.sshd.test_logins import files
 from tests.support.packets import request, string, u32, u64
@@ -65,6 +65,7 @@ class FloodCase(Place):
             known_hosts=None,
             agent_path=None,
             config=None,
+            encryption_algs=[CHEAP],
         )
 
     async def delay(self, sftp: asyncssh.SFTPClient) -> float:
@@ -271,6 +272,9 @@ class TestAfterTheLogin(FloodCase):
         with mock.patch.object(guarded, "MOST_UNSENT", 100_000):
             async with running(files) as server, await server.connect() as connection:
                 connection._transport.pause_reading()
+                # Or the kernel would take megabytes, of answers of fifty bytes.
+                mine = connection._transport.get_extra_info("socket")
+                mine.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
                 (there,) = server.server.connections
                 sock = there.conn._transport.get_extra_info("socket")
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
