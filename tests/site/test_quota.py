@@ -318,6 +318,20 @@ class Atomic(InPlace):
             self.assertEqual(file.read(), b"old")
         self.assertEqual(self.used(storage), (3, 1))
 
+    def test_no_client_makes_a_file_with_the_name_of_an_upload_that_is_not_complete(self):
+        """It would be removed without being given back, and left out when files are counted again."""
+        storage, name = self.session(), b"/.pysftpserver-upload-0123456789abcdef"
+        self.put(storage, b"/f", 10 * KIB)
+        for attempt in (
+            lambda: storage.open(name, NEW, 0o666),
+            lambda: storage.rename(b"/f", name),
+            lambda: storage.link(b"/f", name),
+            lambda: storage.symlink(name, b"/f"),
+        ):
+            with self.assertRaises(SFTPForbidden):
+                attempt()
+        self.assertEqual(self.used(storage), storage.recount(self.quota))
+
     def test_an_upload_that_its_session_leaves_is_not_counted(self):
         storage = self.session()
         handle = storage.open(b"/f", NEW, 0o666)
