@@ -51,8 +51,8 @@ COMMAND = Command(
     options=(
         Option(
             "--user", metavar="USER", convert=user_name,
-            help="What {user} in names stands for; with --recount, '' is sessions without a user. The default "
-            "is $USER, or the account's name.",
+            help="What {user} in names stands for; with --recount, '' is sessions without a user. The "
+            "default is $USER, or the account's name.",
         ),
         Option(
             "--check",
