@@ -232,7 +232,7 @@ class QuotaLayer(Layer):
                 with self._turn(growth.path):
                     pass  # perhaps a killed session has left something
                 self._accounts.grow(growth.changes, end)
-        except OSError:
+        except (OSError, SFTPException):  # the limit, or the ledger
             self.below.spoil(handle)
             raise
         growth.top = top_of(growth.changes)
@@ -254,7 +254,7 @@ class QuotaLayer(Layer):
         if growth is None or growth.handles:
             close(handle)
             return
-        with self._turn(growth.path):
+        with self._last_turn(growth.path, handle):
             size = size_of(self.below.fstat(handle))
             if growth.in_place is False:
                 growth.path = (
@@ -267,6 +267,17 @@ class QuotaLayer(Layer):
                 is_closed = completes
             finally:
                 self._settle(growth, size, old, is_closed)
+
+    @contextlib.contextmanager
+    def _last_turn(self, path: bytes, handle: Any) -> Iterator[None]:
+        """A turn in which a handle is closed; if the ledger does not let it begin, it is abandoned."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self._turn(path))
+            except BaseException:
+                self.below.abandon(handle)
+                raise
+            yield
 
     def _settle(self, growth: Growth, size: int, old: SFTPAttributes | None, is_closed: bool) -> None:
         changes = growth.changes
