@@ -35,6 +35,11 @@ def moment(text: str) -> float:
         raise BadValue(f"invalid time {text!r}: write it as 2026-11-30 12:00") from None
 
 
+def user_name(text: str) -> str:
+    """Convert the name of a user; nothing is that of sessions without one. Raises BadValue."""
+    return text and session.client_name(text)
+
+
 # fmt: off
 COMMAND = Command(
     PROG,
@@ -45,8 +50,9 @@ COMMAND = Command(
     arguments=[(WHAT, "The name of the storage. Clients see its top as /.")],
     options=(
         Option(
-            "--user", metavar="USER", convert=session.client_name,
-            help="What {user} in names stands for. The default is $USER, or the account's name.",
+            "--user", metavar="USER", convert=user_name,
+            help="What {user} in names stands for; with --recount, '' is sessions without a user. The "
+            "default is $USER, or the account's name.",
         ),
         Option(
             "--check",
@@ -74,6 +80,11 @@ COMMAND = Command(
         Option(
             "--recount",
             help="Count again what the quotas of the user count (other sessions wait), print it, and exit.",
+        ),
+        Option(
+            "--over", metavar="NAME",
+            help="With --recount, the storage that the site file is put over, if it names none. There is "
+            "none by default.",
         ),
         Option("--gc", help="Remove what interrupted uploads have left in the storage, and exit."),
         Option("--dry-run", help="With --gc, only print what would be removed. The default is to remove it."),
@@ -103,6 +114,10 @@ def check_options(options: dict[str, Any]) -> None:
         message = f"{' and '.join(given)}: give only one of them"
     elif not options["explain"] and (options["from"] is not None or options["at"] is not None):
         message = "--from and --at require --explain"
+    elif options["user"] == "" and not options["recount"]:
+        message = "--user '' requires --recount"
+    elif options["over"] is not None and not options["recount"]:
+        message = "--over requires --recount"
     elif not options["gc"] and (options["dry_run"] or options["older_than"] is not None):
         message = "--dry-run and --older-than require --gc"
     elif options["gc"] and options["read_only"] and not options["dry_run"]:
@@ -297,8 +312,7 @@ def recount(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:
     site = site_of(meant)
     if not site.quotas:
         raise BadInput(f"{WHAT}: the site file has no [quota]")
-    meant.opening.is_bare = True
-    storage = meant.open()
+    storage = below_site(meant, site, options["over"])
     try:
         state = State(site, opening.who_of(site, meant.opening.values), storage)
         for account, size, files in state.recount(storage):
@@ -308,6 +322,24 @@ def recount(meant: Meant, log: SFTPLog, options: dict[str, Any]) -> int:
     finally:
         close(storage)
     return 0
+
+
+def below_site(meant: Meant, site: Any, over: str | None) -> SFTPAbstractServerStorage:
+    """The storage of a site without the layers of the site. over: its name, if the file has none.
+
+    Raises BadInput, Unavailable.
+    """
+    from pysftpserver.storages import sites
+
+    meant.opening.is_bare = True
+    if site.storage is not None:
+        if over is not None:
+            raise BadInput(f"--over: {site.top.at('storage')}: the site file names its storage; omit --over")
+        return meant.open()
+    if over is None:
+        raise BadInput(f"{WHAT}: the site file is put over a storage; name that with --over")
+    top = by_name.open_storage(over, "--over", meant.opening)
+    return sites.put_over(site.file, WHAT, top, meant.opening)
 
 
 def show(outcome: Outcome) -> None:
@@ -346,7 +378,7 @@ def serve(arguments: Sequence[str]) -> int:
     """Parse the arguments and do what they ask for. Raises BadInput."""
     options = COMMAND.parse(arguments)
     check_options(options)
-    if options["name"] is None and options["user"] is not None:
+    if options["name"] is None and options["user"]:
         options["name"] = options["user"]
     log = session.open_log(PROG, options)
     acts = {"check": check, "explain": explain, "replay": replay, "recount": recount, "gc": collect_garbage}

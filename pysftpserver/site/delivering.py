@@ -15,6 +15,7 @@ import time
 
 from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
 from pysftpserver.pysftpexceptions import SFTPException, SFTPForbidden, SFTPNotFound
+from pysftpserver.site.ledger import Busy
 from pysftpserver.site.receivers import Refused, raw
 from pysftpserver.site.spool import RECEIVERS, Spool
 from pysftpserver.site.told import digest, timestamp
@@ -71,7 +72,10 @@ class Deliverer:
         poll.register(self._ledger.fileno(), select.POLLIN)
         try:
             while not self._stops:
-                self._settle()
+                try:
+                    self._settle()
+                except Busy as error:
+                    self._tell(str(error))
                 for news in self._news:
                     news.set()
                 if until_idle and not self.has_work():

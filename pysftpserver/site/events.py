@@ -369,16 +369,24 @@ class EventsLayer(Layer):
         is_upload = upload.is_changed or not size
         total = upload.digest.hexdigest() if upload.digest is not None and upload.position == size else None
         wishes = self._meant("upload", path) if is_upload and not self._is_temporary(path) else []
+        is_closed = False
+
+        def close(handle: Any) -> None:
+            nonlocal is_closed
+            is_closed = True
+            self.below.close(handle)
+
         try:
             if wishes and upload.refusal is None:
                 event = self._event("upload", path, size=size, sha256=total)
                 more = (lambda: None) if total is not None else lambda: {"sha256": self._digest(path)}
                 note = upload.note or 0
-                act = self.below.close
-                self._carry_out(wishes, event, (path,), act, handle, finds=more, note=note)
+                self._carry_out(wishes, event, (path,), close, handle, finds=more, note=note)
                 return
-            self.below.close(handle)
+            close(handle)
         except BaseException as error:
+            if not is_closed:  # the ledger cannot be used
+                self.below.abandon(handle)
             if not wishes or upload.refusal is not None:
                 self.note_refusal(path, upload.refusal or error)
             self._tell_incomplete(upload, own)

@@ -23,6 +23,7 @@ from _thread import RLock
 from zlib import crc32
 
 from pysftpserver.failures import BadInput, one_line, reason_of
+from pysftpserver.pysftpexceptions import SFTPFailure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 FILE, LOCKS, WAKE = "ledger.sqlite", "ledger.locks", "ledger.wake"
 VERSION = 1
 PATIENCE = 60.0  # seconds to wait for another process's transaction
+TURN_PATIENCE = 300.0  # seconds to wait for what another session does to a file, which a disk may hold up
+#: Seconds between two looks at a lock that another process has: in the first second, and later.
+FIRST_PAUSE, LATER_PAUSE = 0.0002, 0.002
 FLOCK = "hhqqi4x"  # struct flock of 64-bit systems: type, whence, start, length, process
 #: Places in the file of locks. Sessions and names have a byte each behind theirs.
 TURN, DELIVERER, NAMES, SESSIONS = 0, 1, 1 << 32, 1 << 40
@@ -63,6 +67,10 @@ CREATE INDEX delivery_of_event ON delivery (seq);
 """
 
 
+class Busy(SFTPFailure):
+    """The ledger cannot be used now. The text is for clients."""
+
+
 class Ledger:
     """The ledger in a state directory, open. Its methods may be called from several threads.
 
@@ -90,7 +98,7 @@ class Ledger:
             # Linux opens a FIFO for both without waiting for a reader, and keeps what is written meanwhile.
             self._wake = self._opened(f"{directory}/{WAKE}", os.O_RDWR | os.O_NONBLOCK)
             self._database = self._connected(f"{directory}/{FILE}")
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, Busy) as error:
             self._close_descriptors()
             reason = reason_of(error) if isinstance(error, OSError) else one_line(str(error))
             raise BadInput(f"state {directory}: {reason}") from None
@@ -144,7 +152,10 @@ class Ledger:
 
     @contextlib.contextmanager
     def changing(self, durable: bool = False) -> Iterator[sqlite3.Connection]:
-        """A transaction. durable: it is safe from a loss of power when the context is left."""
+        """A transaction. durable: it is safe from a loss of power when the context is left.
+
+        Raises Busy if it cannot be made, or another process does not end its own in PATIENCE seconds.
+        """
         level = FULL if durable else NORMAL
         with self._mutex:
             self._lock(TURN)
@@ -156,10 +167,13 @@ class Ledger:
                 database.execute("BEGIN IMMEDIATE")
                 try:
                     yield database
+                    database.execute("COMMIT")
                 except BaseException:
-                    database.execute("ROLLBACK")
+                    if database.in_transaction:
+                        database.execute("ROLLBACK")
                     raise
-                database.execute("COMMIT")
+            except sqlite3.Error as error:  # such as a full disk
+                raise Busy(f"The ledger of this site cannot be written: {one_line(str(error))}") from None
             finally:
                 self._unlock(TURN)
 
@@ -172,23 +186,40 @@ class Ledger:
 
     @contextlib.contextmanager
     def holding(self, names: Iterable[bytes], shared: Iterable[bytes] = ()) -> Iterator[None]:
-        """A context in which no other session holds any of the names. shared: those that others may share."""
+        """A context in which no other session holds any of the names. shared: those that others may share.
+
+        Raises Busy if another one holds them for longer than TURN_PATIENCE seconds.
+        """
         places = {NAMES + crc32(name): True for name in shared}
         places |= {NAMES + crc32(name): False for name in names}
         with self._mutex:
             held = []
             try:
                 for place in sorted(places):  # everybody in this order
-                    self._lock(place, places[place])
+                    self._lock(place, places[place], TURN_PATIENCE)
                     held.append(place)
                 yield
             finally:
                 for place in held:
                     self._unlock(place)
 
-    def _lock(self, place: int, shared: bool = False) -> None:
-        kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK
-        fcntl.fcntl(self._locks, fcntl.F_OFD_SETLKW, _flock(kind, place))
+    def _lock(self, place: int, shared: bool = False, patience: float | None = None) -> None:
+        """Wait for a lock. patience: seconds; None: PATIENCE. Raises Busy then: its holder may hang, or be
+        stopped."""
+        patience = PATIENCE if patience is None else patience
+        wanted = _flock(fcntl.F_RDLCK if shared else fcntl.F_WRLCK, place)
+        deadline = often = 0.0
+        while True:
+            try:
+                fcntl.fcntl(self._locks, fcntl.F_OFD_SETLK, wanted)
+                return
+            except BlockingIOError:
+                now = time.monotonic()
+                deadline, often = deadline or now + patience, often or now + 1
+                if now >= deadline:
+                    words = f"Another session has held the ledger of this site for {patience:g} seconds"
+                    raise Busy(f"{words}; try again later") from None
+            time.sleep(LATER_PAUSE if now > often else FIRST_PAUSE)
 
     def _unlock(self, place: int) -> None:
         fcntl.fcntl(self._locks, fcntl.F_OFD_SETLK, _flock(fcntl.F_UNLCK, place))

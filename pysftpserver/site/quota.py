@@ -131,6 +131,7 @@ class QuotaLayer(Layer):
         quotas = self._concerned(path) if self._quotas and flags & CHANGES else []
         if not quotas:
             return self.below.open(path, flags, mode)
+        check_name(path)
         with self._turn(path):
             before = self._look(self.below.stat, path)
             is_new = before is None
@@ -231,7 +232,7 @@ class QuotaLayer(Layer):
                 with self._turn(growth.path):
                     pass  # perhaps a killed session has left something
                 self._accounts.grow(growth.changes, end)
-        except OSError:
+        except (OSError, SFTPException):  # the limit, or the ledger
             self.below.spoil(handle)
             raise
         growth.top = top_of(growth.changes)
@@ -253,7 +254,7 @@ class QuotaLayer(Layer):
         if growth is None or growth.handles:
             close(handle)
             return
-        with self._turn(growth.path):
+        with self._last_turn(growth.path, handle):
             size = size_of(self.below.fstat(handle))
             if growth.in_place is False:
                 growth.path = (
@@ -266,6 +267,17 @@ class QuotaLayer(Layer):
                 is_closed = completes
             finally:
                 self._settle(growth, size, old, is_closed)
+
+    @contextlib.contextmanager
+    def _last_turn(self, path: bytes, handle: Any) -> Iterator[None]:
+        """A turn in which a handle is closed; if the ledger does not let it begin, it is abandoned."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self._turn(path))
+            except BaseException:
+                self.below.abandon(handle)
+                raise
+            yield
 
     def _settle(self, growth: Growth, size: int, old: SFTPAttributes | None, is_closed: bool) -> None:
         changes = growth.changes
@@ -354,8 +366,8 @@ class QuotaLayer(Layer):
         if not self._quotas:
             self.below.rename(*how)
             return
-        if is_locked_name(old.rpartition(b"/")[2]):
-            raise SFTPForbidden("The name of an upload that is not complete")
+        check_name(old)
+        check_name(new)
         with self._turn(old, new):
             source = self._look(self.below.lstat, old)
             target = self._look(self.below.lstat, new) if replace else None
@@ -414,7 +426,8 @@ class QuotaLayer(Layer):
         if source.identity is None:
             raise SFTPUnsupported("Hard links cannot be counted in this storage")
         enters = self._concerned(new)
-        if enters != self._concerned(old) or is_locked_name(old.rpartition(b"/")[2]):
+        check_name(old)
+        if enters != self._concerned(old):
             raise SFTPForbidden("A hard link cannot lead into another quota")
         self._make(enters, new, self.below.link, old, new)
 
@@ -422,6 +435,7 @@ class QuotaLayer(Layer):
         if not quotas:
             act(*arguments)
             return
+        check_name(path)
         with self._turn(path):
             if self._look(self.below.lstat, path) is not None:
                 act(*arguments)  # which fails
@@ -547,6 +561,13 @@ class QuotaLayer(Layer):
     def release(self) -> None:
         self.below.release()
         self._ledger.close()
+
+
+def check_name(path: bytes) -> None:
+    """Raises SFTPForbidden for the name of an atomic upload that is not complete: such files are counted with
+    the upload, and a client's own would not be counted at all."""
+    if is_locked_name(path.rstrip(b"/").rpartition(b"/")[2]):
+        raise SFTPForbidden("The name of an upload that is not complete")
 
 
 def top_of(changes: list[Change]) -> int:

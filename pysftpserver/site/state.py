@@ -5,11 +5,13 @@ What may not enter: what these layers do.
 
 from __future__ import annotations
 
-from pysftpserver.failures import BadInput
+import contextlib
+
+from pysftpserver.failures import BadInput, Unavailable
 from pysftpserver.site import receivers, starting
 from pysftpserver.site.accounts import Quota
 from pysftpserver.site.events import EventsLayer
-from pysftpserver.site.ledger import Ledger
+from pysftpserver.site.ledger import Busy, Ledger
 from pysftpserver.site.patterns import Patterns
 from pysftpserver.site.quota import QuotaLayer
 from pysftpserver.site.rules import NameRules
@@ -18,7 +20,7 @@ from pysftpserver.site.who import is_meant
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.site.file import Entry, Site
@@ -40,25 +42,35 @@ class State:
         self._site, self._who = site, who
         self._place = _place(site, who, storage)
         self._ledger = Ledger(site.state)
-        self._ledger.open_session(
-            {
-                "user": who.user,
-                "folder": who.folder,
-                "address": who.address,
-                "session": who.session,
-            }
-        )
+        values = {"user": who.user, "folder": who.folder, "address": who.address, "session": who.session}
+        with self._opening():
+            self._ledger.open_session(values)
+
+    @contextlib.contextmanager
+    def _opening(self) -> Iterator[None]:
+        """A context for what a session begins with: without it, there is no session. Raises Unavailable."""
+        try:
+            yield
+        except BaseException as error:
+            self._ledger.close()
+            if isinstance(error, Busy):
+                raise Unavailable(f"{self._site.file}: state {self._site.state}: {error}") from None
+            raise
 
     def counting(self, below: SFTPAbstractServerStorage) -> SFTPAbstractServerStorage:
         """A storage with the quotas of the session's user."""
         quotas = quotas_of(self._site, self._who)
-        return QuotaLayer(below, self._ledger, quotas, self._place) if quotas else below
+        if not quotas:
+            return below
+        with self._opening():
+            return QuotaLayer(below, self._ledger, quotas, self._place)
 
     def recount(self, below: SFTPAbstractServerStorage) -> list[tuple[str, int, int]]:
         """Count again what the quotas of the session's user count: the name, bytes and files of each."""
         quotas = quotas_of(self._site, self._who)
-        layer = QuotaLayer(below, self._ledger, quotas, self._place)
-        return [(quota.account, *layer.recount(quota)) for quota in quotas]
+        with self._opening():
+            layer = QuotaLayer(below, self._ledger, quotas, self._place)
+            return [(quota.account, *layer.recount(quota)) for quota in quotas]
 
     def telling(self, below: SFTPAbstractServerStorage) -> SFTPAbstractServerStorage:
         """A storage that writes down the events that receivers want. Starts a deliverer if there is none."""
@@ -111,7 +123,7 @@ def _matches(entry: Entry, who: Who) -> Callable[[bytes], bool] | None:
 
 def _place(site: Site, who: Who, storage: SFTPAbstractServerStorage) -> str:
     """The same text for all sessions that see the same tree."""
-    names = [site.storage or str(storage.stat(b"/.").identity)]
+    names = [site.storage or str(storage.stat(b"/.").identity or getattr(storage, "label", None))]
     names += [
         f"{mount.path}={mount.storage}" for mount in site.mounts if is_meant(who, mount.users, mount.groups)
     ]

@@ -5,9 +5,13 @@ import signal
 import tempfile
 import threading
 import unittest
+import unittest.mock
+from typing import Any
 
 from pysftpserver.failures import BadInput
 from pysftpserver.host import sandbox
+from pysftpserver.pysftpexceptions import SFTPFailure
+from pysftpserver.site import ledger as ledger_module
 from pysftpserver.site.ledger import Ledger
 from tests.support.waiting import until
 
@@ -37,6 +41,16 @@ class LedgerCase(unittest.TestCase):
         os.close(writing)
         self.assertEqual(os.read(reading, 1), b"!")
         return process
+
+    def holder(self, context: Any) -> int:
+        """A process that stays in a context of its ledger until it is killed. context: makes one."""
+        kept = []
+
+        def act(ledger: Ledger) -> None:
+            kept.append(context(ledger))  # what is dropped is left
+            kept[0].__enter__()
+
+        return self.child(act)
 
     def kill(self, process: int) -> None:
         os.kill(process, signal.SIGKILL)
@@ -83,10 +97,35 @@ class TheLedger(LedgerCase):
 
     def test_a_killed_process_holds_nothing(self):
         ledger = self.ledger()
-        process = self.child(lambda other: other.holding([b"alice"]).__enter__())
-        self.kill(process)
+        self.kill(self.holder(lambda other: other.holding([b"alice"])))
         with ledger.holding([b"alice"]):
             pass
+
+    def test_a_process_that_hangs_holds_others_up_for_some_time_only(self):
+        quick = {"PATIENCE": 0.05, "TURN_PATIENCE": 0.05}
+        self.enterContext(unittest.mock.patch.multiple(ledger_module, **quick))
+        ledger = self.ledger()
+        for hold in (lambda other: other.changing(), lambda other: other.holding([b"alice"])):
+            process = self.holder(hold)
+            words = "Another session has held the ledger of this site for 0.05 seconds; try again later"
+            with self.assertRaisesRegex(SFTPFailure, words):
+                with ledger.holding([b"alice"]), ledger.changing():
+                    pass
+            self.kill(process)
+            with ledger.holding([b"alice"]), ledger.changing():
+                pass
+        process = self.holder(lambda other: other.changing())
+        with self.assertRaisesRegex(BadInput, f"^state {self.state}: Another session"):
+            Ledger(self.state)
+        self.kill(process)
+
+    def test_a_ledger_that_cannot_be_written_says_so(self):
+        ledger = self.ledger()
+        with self.assertRaisesRegex(SFTPFailure, "The ledger of this site cannot be written: no such table"):
+            with ledger.changing() as database:
+                database.execute("INSERT INTO missing VALUES (1)")
+        with ledger.changing() as database:
+            database.execute("INSERT INTO account VALUES ('a', '', 1, 1)")
 
     def test_there_is_one_deliverer_at_a_time(self):
         first, second = self.ledger(), self.ledger()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.mountedstorage import SFTPServerMountedStorage
+from pysftpserver.site import ledger as ledger_module
 from pysftpserver.site.accounts import Quota
 from pysftpserver.site.delivering import Deliverer
 from pysftpserver.site.events import EventsLayer
@@ -116,6 +118,19 @@ class LeftOpen(EventsCase):
         storage.close(handle)
         self.assertEqual(self.told("event", "path"), [("upload", "/f"), ("rename", "/h"), ("upload", "/i")])
         self.assertEqual(self.notes(), [])
+
+    def test_what_a_ledger_that_hangs_refuses_is_closed_and_leaves_the_old_file(self) -> None:
+        Path(self.root, "f").write_bytes(b"old")
+        storage = self.over(SFTPAtomicVirtualChroot(self.root))
+        handle = self.write(storage, b"/f")
+        with mock.patch.object(ledger_module, "PATIENCE", 0.02), self.ledger.changing():
+            with self.assertRaisesRegex(SFTPException, "Another session has held"):
+                storage.close(handle)
+        self.assertEqual(os.listdir(self.root), ["f"])
+        self.assertEqual(Path(self.root, "f").read_bytes(), b"old")
+        with self.assertRaises(OSError):
+            os.fstat(handle)
+        self.assertEqual(self.told(), [])
 
     # --- renamed by others ------------------------------------------------------------------------------
 

@@ -7,10 +7,12 @@ import random
 import tempfile
 import unittest
 from typing import Any
+from unittest import mock
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.attributes import SFTPAttributes
-from pysftpserver.pysftpexceptions import SFTPException, SFTPForbidden, SFTPUnsupported
+from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure, SFTPForbidden, SFTPUnsupported
+from pysftpserver.site import ledger
 from pysftpserver.site.accounts import Quota
 from pysftpserver.site.ledger import Ledger
 from pysftpserver.site.quota import QuotaLayer
@@ -317,6 +319,48 @@ class Atomic(InPlace):
         with open(f"{self.root}/f", "rb") as file:
             self.assertEqual(file.read(), b"old")
         self.assertEqual(self.used(storage), (3, 1))
+
+    def test_what_a_ledger_that_hangs_refuses_leaves_the_old_file(self):
+        storage = self.session()
+        self.put(storage, b"/f", 10)
+        handle = storage.open(b"/f", NEW, 0o666)
+        storage.write(handle, 0, b"new")
+        another = storage.open(b"/g", NEW, 0o666)
+
+        def held() -> list[str]:
+            links = (f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd"))
+            return [link for link in links if os.path.realpath(link).startswith(self.root)]
+
+        self.assertEqual(len(held()), 5)  # two files and their directories, and the top
+        with contextlib.closing(Ledger(self.state)) as other, other.changing():
+            with mock.patch.multiple(ledger, PATIENCE=0.02, TURN_PATIENCE=0.02):
+                with self.assertRaisesRegex(SFTPFailure, "Another session has held"):
+                    storage.write(another, 0, bytes(50 * KIB))
+        with self.assertRaisesRegex(SFTPFailure, "Not put in place"):
+            storage.close(another)
+        with contextlib.closing(Ledger(self.state)) as other, other.holding([b"quota user:alice"]):
+            with mock.patch.multiple(ledger, PATIENCE=0.02, TURN_PATIENCE=0.02):
+                with self.assertRaisesRegex(SFTPFailure, "Another session has held"):
+                    storage.close(handle)
+        self.assertEqual(len(held()), 1)
+        self.assertEqual(os.listdir(self.root), ["f"])
+        self.assertEqual(os.stat(f"{self.root}/f").st_size, 10)
+        storage.release()
+        self.assertEqual(self.used(self.session()), (10, 1))
+
+    def test_no_client_makes_a_file_with_the_name_of_an_upload_that_is_not_complete(self):
+        """It would be removed without being given back, and left out when files are counted again."""
+        storage, name = self.session(), b"/.pysftpserver-upload-0123456789abcdef"
+        self.put(storage, b"/f", 10 * KIB)
+        for attempt in (
+            lambda: storage.open(name, NEW, 0o666),
+            lambda: storage.rename(b"/f", name),
+            lambda: storage.link(b"/f", name),
+            lambda: storage.symlink(name, b"/f"),
+        ):
+            with self.assertRaises(SFTPForbidden):
+                attempt()
+        self.assertEqual(self.used(storage), storage.recount(self.quota))
 
     def test_an_upload_that_its_session_leaves_is_not_counted(self):
         storage = self.session()

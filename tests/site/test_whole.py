@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 from typing import Any
 from unittest import mock
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
-from pysftpserver.cli import pysftpd
+from pysftpserver.cli import pysftpd, pysftpsite
+from pysftpserver.site.ledger import Ledger
 from pysftpserver.sshd.config import ServerSettings
 from pysftpserver.sshd.users import User
 from pysftpserver.storages import by_name
@@ -73,6 +76,26 @@ class AtEveryDoor(InAPlace):
     def test_a_site_file_that_names_its_storages(self) -> None:
         name = self.write_site(f'storage = "jail:{self.place}/al"\n')
         self.check(by_name.open_storage(name, "NAME", by_name.Opening({"user": "al"})))
+
+    def test_files_are_counted_again_under_a_site_that_is_put_over_a_storage(self) -> None:
+        site = self.write_site()
+        settings = ServerSettings(sftp_path=str(self.place), site=site)
+
+        pysftpd.storages_of(settings).of(self.user()).release()  # counts what is there
+        (self.place / "al/behind").write_bytes(b"x" * 50)
+        command = [site, "--user", "al", "--recount", "-l", str(self.place / "log")]
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output), mock.patch("pysftpserver.cli.common.tell") as tell:
+            self.assertEqual(pysftpsite.main(command), 2)
+            self.assertIn("name that with --over", tell.call_args.args[0])
+            self.assertEqual(pysftpsite.main([*command, "--over", f"jail:{self.place}/al"]), 0)
+        self.assertEqual(output.getvalue(), "user:al:/**: 56 bytes, 3 files\n")
+        command[2] = ""  # sessions without a user
+        with contextlib.redirect_stdout(output):
+            self.assertEqual(pysftpsite.main([*command, "--over", f"jail:{self.place}/al"]), 0)
+        self.assertIn("\nuser::/**: 56 bytes", output.getvalue())
+        with contextlib.closing(Ledger(str(self.place / "state"))) as ledger:
+            self.assertEqual(ledger.ask("SELECT bytes, files FROM account"), [(56, 3)] * 2)
 
     def test_sessions_without_a_user_share_a_quota(self) -> None:
         name = self.write_site(f'storage = "jail:{self.place}/al"\n')
