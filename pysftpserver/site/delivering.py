@@ -122,10 +122,11 @@ class Deliverer:
     def _deliver(self, receiver: Receiver, delivery: Delivery) -> None:
         try:
             receiver.take(delivery.event)
-        except Refused as error:
+        except Exception as error:  # not Refused only: no event may hold back all others for ever
+            reason = str(error) if isinstance(error, Refused) else f"internal error: {error!r}"
             if not delivery.tries:
-                self._tell(f"{receiver.shown}: event {delivery.seq}: {error}; tried again later")
-            self._spool.failed(delivery, str(error))
+                self._tell(f"{receiver.shown}: event {delivery.seq}: {one_line(reason)}; tried again later")
+            self._spool.failed(delivery, reason)
         else:
             if delivery.tries:
                 self._tell(f"{receiver.shown}: event {delivery.seq}: delivered at try {delivery.tries + 1}")

@@ -7,6 +7,7 @@ RFC 2104 on HMAC; docs/site.md for what receivers get.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -16,6 +17,8 @@ from pysftpserver.failures import BadInput, one_line, reason_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from http.client import HTTPConnection
+    from threading import Event
     from typing import Any
 
     from pysftpserver.site.file import Entry
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
 PATIENCE = 30.0  # seconds for a receiver to take one event
 FIELDS = ("event", "path", "target", "size", "bytes", "sha256", "user", "group", "address", "session", "time")
 LONGEST_ANSWER = 4096  # bytes
-SOCKET_ANSWER = {"ok": True}
 
 
 def receivers_of(entry: Entry) -> list[Receiver]:
@@ -145,7 +147,10 @@ class Web(Receiver):
 
     def take(self, event: Mapping[str, Any]) -> None:
         import http.client
+        import threading
 
+        kind = http.client.HTTPSConnection if self._is_secure else http.client.HTTPConnection
+        connection = kind(self._host, self._port, timeout=self.patience)
         content = body(event)
         headers = {
             "Content-Type": "application/json",
@@ -159,19 +164,36 @@ class Web(Receiver):
             except BadInput as error:
                 raise Refused(error.message) from None
             headers["X-Pysftp-Signature"] = f"sha256={signature(key, content)}"
-        kind = http.client.HTTPSConnection if self._is_secure else http.client.HTTPConnection
-        connection = kind(self._host, self._port, timeout=self.patience)
+        is_late = threading.Event()  # an answer may come byte by byte, which no timeout of a socket ends
+        watch = threading.Timer(self.patience, _cut_off, (connection, is_late))
+        watch.daemon = True
+        watch.start()
+        reason = None
         try:
             connection.request("POST", self._target, content, headers)
             answer = connection.getresponse()
-            answer.read(LONGEST_ANSWER)
+            has_answered = not is_late.is_set()  # the status says it all
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                answer.read(LONGEST_ANSWER)
         except (OSError, http.client.HTTPException) as error:
+            has_answered = False
             reason = reason_of(error) if isinstance(error, OSError) else type(error).__name__
-            raise Refused(reason) from None
         finally:
+            watch.cancel()
             connection.close()
+        if not has_answered:
+            late = f"it did not answer within {self.patience:g} seconds"
+            raise Refused(late if is_late.is_set() or reason is None else reason)
         if not 200 <= answer.status < 300:
             raise Refused(f"it answered {answer.status}")
+
+
+def _cut_off(connection: HTTPConnection, is_late: Event) -> None:
+    import socket
+
+    is_late.set()
+    with contextlib.suppress(OSError, AttributeError):  # it is not connected yet, or no more
+        connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 class LocalSocket(Receiver):
@@ -201,8 +223,9 @@ class LocalSocket(Receiver):
             raise Refused(reason_of(error)) from None
         line, end, _ = answer.partition(b"\n")
         try:
-            is_taken = bool(end) and json.loads(line) == SOCKET_ANSWER
-        except ValueError:
+            said = json.loads(line)
+            is_taken = bool(end) and type(said) is dict and said.get("ok") is True and len(said) == 1
+        except (ValueError, RecursionError):
             is_taken = False
         if not is_taken:
             raise Refused(f"it answered {one_line(line[:80].decode(errors='replace'))!r}")
