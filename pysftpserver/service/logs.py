@@ -21,9 +21,13 @@ from pysftpserver.host.accounts import own_reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pysftpserver.service.logthread import LogThread
     from pysftpserver.service.settings import LogSettings
 
 MIB = 1 << 20
+LAST_LINES = 1.0  # seconds for writing what waits at the end
 NAMES = {FATAL: "fatal", ERROR: "error", INFO: "info", VERBOSE: "verbose"}
 
 
@@ -118,6 +122,7 @@ class ServiceLog(SFTPLog):
         self._path = settings.logfile
         self._format = FORMATS[settings.log_format]
         self._file: LogFile | None = None
+        self._thread: LogThread | None = None
         if settings.logfile is not None:
             size = None if settings.log_size is None else settings.log_size * MIB
             try:
@@ -130,16 +135,61 @@ class ServiceLog(SFTPLog):
         return BadInput(f"logfile {self._path}: {own_reason(error)}; name a file that can be written")
 
     def _write(self, level: int, text: str) -> None:
-        line = self._format(self._ident, level, text).encode("ascii", "backslashreplace") + b"\n"
+        if self._thread is None:
+            self._put(self._line(level, text))
+        else:
+            self._thread.append(self._line(level, text))
+
+    def _line(self, level: int, text: str) -> bytes:
+        return self._format(self._ident, level, text).encode("ascii", "backslashreplace") + b"\n"
+
+    def _put(self, line: bytes) -> None:
         with contextlib.suppress(OSError):  # a log that cannot be written must not end the server
             if self._file is None:
                 os.write(2, line)
             else:
                 self._file.append(line)
 
+    @contextlib.contextmanager
+    def in_thread(self) -> Iterator[None]:
+        """Until the end of the block, write in a thread, so that nobody else waits for a disk or a pipe.
+
+        There must be no fork meanwhile.
+        """
+        from pysftpserver.service.logthread import LogThread
+
+        def left_out(count: int) -> bytes:
+            return self._line(ERROR, f"{count} log lines were left out, because the log could not be written")
+
+        self._thread = LogThread(self._put, left_out)
+        try:
+            yield
+        finally:
+            if self._thread.close(LAST_LINES):
+                self._thread = None
+
+    def flush(self) -> None:
+        """Wait for what a thread writes, for a moment."""
+        if self._thread is not None:
+            self._thread.flush(LAST_LINES)
+
     def reload(self, settings: LogSettings) -> None:
-        """Go on in the file that has the name now, at the level of the new settings. Raises BadInput."""
+        """Go on in the file that has the name now, at the level of the new settings. Raises BadInput; or logs
+        that, where a thread writes.
+        """
         self.level = LEVELS[settings.log_level]
+        if self._thread is None:
+            self._reopen()
+        else:
+            self._thread.call(self._reopen_quietly)
+
+    def _reopen_quietly(self) -> None:
+        try:
+            self._reopen()
+        except BadInput as error:
+            self._put(self._line(ERROR, f"not reloaded: {error.message}"))
+
+    def _reopen(self) -> None:
         try:
             if self._file is not None:
                 self._file.reopen()

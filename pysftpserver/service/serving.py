@@ -154,16 +154,17 @@ def _obeyed() -> Iterator[signal.Signals]:
             yield number
 
 
-def end_within(seconds: float, log: SFTPLog) -> None:
+def end_within(seconds: float, log: SFTPLog, last: Callable[[], None] = lambda: None) -> None:
     """End this process if it is still there after so many seconds, whatever its threads do.
 
-    One that hangs in a storage would keep it for ever.
+    last: called before that. One that hangs in a storage would keep it for ever.
     """
     import threading  # here, because servers that fork do without it
 
     def end() -> None:
         time.sleep(seconds + LAST)
         log.error("a storage hangs: ending without what it was asked for")
+        last()
         os._exit(1)
 
     threading.Thread(target=end, name="the end", daemon=True).start()

@@ -14,7 +14,7 @@ import os
 
 from pysftpserver.sshd import users_file
 from pysftpserver.sshd.roster import shown
-from pysftpserver.sshd.updating import SETTLING, UserDirectory, announce, in_steps, settled
+from pysftpserver.sshd.updating import SETTLING, UserDirectory, announce, in_steps, settled, uncollected
 from pysftpserver.sshd.users import DirectoryError
 
 TYPE_CHECKING = False
@@ -39,9 +39,10 @@ class FileUsers(UserDirectory):
     async def start(self, on_change: Callable[[str], None]) -> None:
         """As the interface says. Raises DirectoryError: the file is missing, broken or not to be trusted."""
         self._on_change = on_change
-        loaded = await asyncio.to_thread(users_file.load, self._path)
-        await in_steps(self._roster.replacing(loaded.records))
-        await in_steps(self._roster.telling())
+        with uncollected():
+            loaded = await asyncio.to_thread(users_file.load, self._path)
+            await in_steps(self._roster.replacing(loaded.records))
+            await in_steps(self._roster.telling())
         self._signatures = loaded.signatures
         self._task = asyncio.create_task(self._watch(), name="users in a file")
 
@@ -51,6 +52,10 @@ class FileUsers(UserDirectory):
         if seen == self._signatures:
             return
         seen = await settled(self._look, seen, min(SETTLING, self._interval))
+        with uncollected():
+            await self._load(seen)
+
+    async def _load(self, seen: dict[str, Signature | None]) -> None:
         try:
             loaded = await asyncio.to_thread(users_file.load, self._path)
             self._check(loaded)
@@ -64,7 +69,7 @@ class FileUsers(UserDirectory):
             self._trouble = None
             self._log.info(f"users file {shown(self._path)}: usable again")
         names = await in_steps(self._roster.replacing(loaded.records))
-        announce(names, self._on_change, self._log)
+        await announce(names, self._on_change, self._log)
         await in_steps(self._roster.telling())
 
     async def _watch(self) -> None:

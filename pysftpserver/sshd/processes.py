@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import os
 import signal
@@ -210,6 +211,11 @@ def pid_in(path: str | None) -> Iterator[None]:
 
 async def serve(service: Service, sockets: Sequence[socket.socket], number: int) -> int:
     """Serve until SIGTERM or SIGINT; return the exit status. Raises BadInput."""
+    with service.log.in_thread():
+        return await _serve(service, sockets, number)
+
+
+async def _serve(service: Service, sockets: Sequence[socket.socket], number: int) -> int:
     status = 0
     stop = asyncio.Event()
 
@@ -251,10 +257,12 @@ async def serve(service: Service, sockets: Sequence[socket.socket], number: int)
     except DirectoryError as error:
         raise BadInput(error.message) from None
     await service.endpoints.start(server, number)
+    gc.collect()
+    gc.freeze()  # what is there now stays: to look through many users again later would hold clients up
     service.log.info("ready")
     await told
     service.log.info(f"stopping; running transfers have {service.settings.drain_seconds:g} seconds")
-    serving.end_within(service.settings.drain_seconds, service.log)
+    serving.end_within(service.settings.drain_seconds, service.log, service.log.flush)
     await server.stop()
     await service.endpoints.close()
     if forker is not None:

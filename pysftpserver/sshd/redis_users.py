@@ -23,7 +23,7 @@ with needed("sshd", "redis"):
 from pysftpserver.sshd import redis_records as records
 from pysftpserver.sshd.redis_records import Refused
 from pysftpserver.sshd.roster import shown
-from pysftpserver.sshd.updating import UserDirectory, announce, in_steps
+from pysftpserver.sshd.updating import UserDirectory, announce, in_steps, uncollected
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,7 +125,8 @@ class RedisUsers(UserDirectory):
                 await subscription.subscribe(address.channel)
                 if await subscription.get_message(timeout=self._patience) is None:
                     raise TimeoutError
-                await self._load(client)
+                with uncollected():
+                    await self._load(client)
                 self._back()
                 await self._follow(client, subscription)
         finally:
@@ -155,7 +156,7 @@ class RedisUsers(UserDirectory):
             (record,) = await self._records(client, [id])
         else:
             record = None
-        announce(self._roster.put(id, record), self._on_change, self._log)
+        await announce(self._roster.put(id, record), self._on_change, self._log)
 
     async def _load(self, client: Redis) -> None:
         """Load all users, and forget those that are gone."""
@@ -168,7 +169,7 @@ class RedisUsers(UserDirectory):
             found += await self._records(client, some)
         names = await in_steps(self._roster.replacing(found))
         if self._is_loaded or self._trouble is not None:
-            announce(names, self._on_change, self._log)
+            await announce(names, self._on_change, self._log)
         self._is_loaded = True
         await in_steps(self._roster.telling())
 

@@ -86,7 +86,8 @@ class Roster:
         old, new = self._index, _Index()
         for some in _portions(records):
             for record in some:
-                new.store(record.id, record)
+                known = old.records.get(record.id)
+                new.store(record.id, known if known == record else record)  # so that most stay where they are
             yield
         changed = []
         for names in _portions(old.ids.keys() | new.ids.keys()):

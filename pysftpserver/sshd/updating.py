@@ -6,6 +6,8 @@ What may not enter: where users come from.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 from abc import ABC, abstractmethod
 
 from pysftpserver.sshd.roster import Roster
@@ -13,10 +15,11 @@ from pysftpserver.sshd.roster import Roster
 CANCEL_AGAIN = 0.1  # seconds
 SETTLING = 0.1  # seconds without a change before a file is read, which may still be being written
 MOST_LOOKS = 20  # until it is read all the same
+AT_ONCE = 100  # users that are announced before others have their turn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from typing import TypeVar
 
     from pysftpserver.engine.log import SFTPLog
@@ -103,10 +106,26 @@ async def in_steps(steps: Generator[None, None, T]) -> T:
         await asyncio.sleep(0)
 
 
-def announce(names: Iterable[str], on_change: Callable[[str], None], log: SFTPLog) -> None:
+async def announce(names: Sequence[str], on_change: Callable[[str], None], log: SFTPLog) -> None:
     """Call on_change for each name; a fault in it is logged, and the next name is announced."""
-    for name in names:
+    for number, name in enumerate(names):
         try:
             on_change(name)
         except Exception as error:
             log.fault(error)
+        if number % AT_ONCE == AT_ONCE - 1:
+            await asyncio.sleep(0)
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Look for no garbage while many users are loaded: the interpreter would look through all of them, again
+    and again, and do nothing else meanwhile.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

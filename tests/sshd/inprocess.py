@@ -80,20 +80,21 @@ async def running(
     storage_of: Callable[[User], SFTPAbstractServerStorage],
     *users: User,
     options: dict[str, str | bool] | None = None,
+    directory: UserDirectory | None = None,
 ) -> AsyncIterator[Running]:
-    """Serve users (alice, if none are named)."""
+    """Serve users (alice, if none are named), or those of a directory."""
     lines: list[str] = []
-    directory = Users(*(users or (user("alice"),)))
+    known = Users(*(users or (user("alice"),)))
     log = SFTPLog(lambda level, text: lines.append(text), DEBUG1 - 1)
     given = {"drain_seconds": "0", **(options or {})}
     table = ServerSettings.table()
     values = {name: table[name].kind.parse(str(value)) for name, value in given.items()}
-    server = Server(ServerSettings(**values), directory, [HOST_KEY], storage_of, log)
+    server = Server(ServerSettings(**values), directory or known, [HOST_KEY], storage_of, log)
     listening = listen(HOST, 0)
     port = listening.getsockname()[1]
     await server.start([listening])
     try:
-        yield Running(server, directory, port, lines)
+        yield Running(server, known, port, lines)
     finally:
         await server.stop()
 
