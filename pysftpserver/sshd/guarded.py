@@ -55,7 +55,8 @@ if TYPE_CHECKING:
 
 
 FIRST = 12  # bytes that show what is spoken
-IGNORE, KEXINIT, USERAUTH_REQUEST, CHANNEL_OPEN = 2, 20, 50, 90  # types of packets
+IGNORE, SERVICE_REQUEST, KEXINIT, USERAUTH_REQUEST, CHANNEL_OPEN = 2, 5, 20, 50, 90  # types of packets
+LOGIN_SERVICE = b"ssh-userauth"
 STRANGERS_PACKET = 40_000  # bytes; RFC 4253 asks for 35,000
 STRANGERS_READ = 32 << 10  # bytes that are read at once before the login
 SLACK = 1024  # bytes of a packet's header, padding and integrity code, and more
@@ -166,6 +167,8 @@ class GuardedConnection(asyncssh.SSHServerConnection):
             copy = SSHPacket(packet.get_full_payload())
             copy.get_byte(), copy.get_string(), copy.get_string()
             self.owner.login_requested(copy.get_string(), len(packet.get_full_payload()))
+        elif pkttype == SERVICE_REQUEST and self.is_stranger:
+            self._next_service = LOGIN_SERVICE  # paramiko asks again before each attempt; OpenSSH lets it
         elif pkttype == KEXINIT and self.is_stranger:
             self._exchanges += 1
             if self._exchanges > 1:

@@ -19,7 +19,7 @@ MOST = 16  # combinations of one user
 
 def parse(text: str) -> Combination:
     """A combination: methods in their order, with commas. Raises ValueError with what it has to be."""
-    found = tuple(word for word in text.split(","))
+    found = tuple(text.split(","))
     if set(found) - set(METHODS) or len(set(found)) < len(found) or found[0] == TOTP:
         raise ValueError(
             "publickey, password, or several of publickey, password and totp with commas between them, which "

@@ -30,6 +30,7 @@ OF_THE_BASE = {
     "_kex_complete": "send_newkeys",
     "_channels": "_recv_packet",
     "_transport": "_send",
+    "_next_service": "_process_service_request",
 }
 OWN = {"_check_kept", "_exchanges", "_is_held", "_longest", "_recv_handler", "_work", "_work_in_turn"}
 

@@ -39,6 +39,20 @@ class Case(RedisCase, unittest.IsolatedAsyncioTestCase):
         self.r.publish("sftp_users", str(id))
 
 
+class OneTimeCodes(Case):
+    async def test_of_all_servers_one_accepts_a_code_and_none_does_while_redis_is_away(self) -> None:
+        self.put_user(1, "alice", base64_alone(), folder="a", totp="JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP")
+        async with self.directory() as one, self.directory() as other:
+            (alice,) = one.directory.users()
+            self.assertTrue(await one.directory.use_code(alice, 7))
+            self.assertFalse(await other.directory.use_code(alice, 7))
+            self.assertTrue(await other.directory.use_code(alice, 8))
+            self.assertGreater(self.r.ttl("solt.sftp.code.7.1"), 90)
+            lost = RedisUsers(self.server.address(port=1), self.told.log)
+            self.assertFalse(await lost.use_code(alice, 9))
+            self.assertIn("a one-time code cannot be checked: connection refused", self.told.lines[-1])
+
+
 class Loading(Case):
     async def test_all_users_are_known_at_the_start_with_all_their_fields(self) -> None:
         self.put_user(1, "alice", base64_alone(), line(1) + " laptop", folder="a")

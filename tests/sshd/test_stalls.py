@@ -1,4 +1,4 @@
-"""What no user waits for: a log that takes nothing, a Redis that is silent, a storage of others that hangs."""
+"""What no user waits for: a log that takes nothing, a silent Redis, a storage of others that hangs."""
 
 from __future__ import annotations
 
