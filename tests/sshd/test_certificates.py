@@ -25,6 +25,7 @@ from pysftpserver.sshd.users import User
 from tests.sshd.certifying import WorkshopCase, blob_of, certificate_in
 from tests.sshd.inprocess import HOST, Running, asynchronous, raw, running
 from tests.sshd.test_logins import files
+from tests.sshd.test_ways_in import HASH, PASSWORD
 from tests.support.packets import string
 from tests.support.processes import program
 from tests.support.waiting import eventually
@@ -126,7 +127,8 @@ class Logins(WorkshopCase):
     @asynccontextmanager
     async def serving(self, *people: User) -> AsyncIterator[Running]:
         paths = {"trusted_user_ca_keys": str(self.trusted), "revoked_keys": str(self.revoked)}
-        async with running(files, *(people or (person("alice"),)), options={**paths}) as server:
+        options = {**paths, "auth_methods": "publickey password"}
+        async with running(files, *(people or (person("alice"),)), options={**options}) as server:
             server.server.authorities._interval = 0.02
             yield server
 
@@ -238,6 +240,20 @@ class Logins(WorkshopCase):
             with self.assertRaises(asyncssh.PermissionDenied):
                 await self.enter(server, certificate, key=self.workshop.key())
             await eventually(lambda: any("no proof of having the key" in line for line in server.lines))
+
+    @asynchronous
+    async def test_a_certificate_is_a_key_where_a_password_is_needed_as_well(self) -> None:
+        certificate = self.workshop.certify(self.authority, self.key, serial=3)
+        both = {"password": HASH, "methods": ("publickey,password",)}
+        async with self.serving(replace(person("alice"), **both)) as server:
+            await self.refused(server, certificate, "the key had been right")
+            pair = pair_of(self.key, certificate)
+            connection = await server.connect(client_keys=[pair], password=PASSWORD)
+            await eventually(
+                lambda: any("and a password" in line and "serial 3" in line for line in server.lines)
+            )
+            self.trusted.write_text("")
+            await connection.wait_closed()
 
     @asynchronous
     async def test_principals_of_the_record_stand_in_for_the_name(self) -> None:

@@ -52,6 +52,13 @@ class PrivateParts(unittest.TestCase):
             "self.create_server_channel(", inspect.getsource(asyncssh.connection.SSHServerConnection)
         )
 
+    def test_a_key_or_a_certificate_is_judged_by_one_method_that_is_given_what_was_offered(self) -> None:
+        source = " ".join(Path(asyncssh.auth.__file__).read_text().split())
+        self.assertEqual(source.count(".validate_public_key("), 1)
+        self.assertIn("_conn.validate_public_key(self._username, key_data, msg, signature)", source)
+        source = inspect.getsource(asyncssh.SSHServerConnection.validate_public_key)
+        self.assertIn("key.verify(String(self._session_id) + msg, signature)", source)
+
     def test_a_channel_looks_its_requests_up_by_name(self) -> None:
         source = inspect.getsource(asyncssh.SSHServerChannel._service_next_request)
         self.assertIn("getattr(self, name, None)", source)

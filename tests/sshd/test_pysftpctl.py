@@ -69,7 +69,10 @@ class Editing:
         self.assertIn("has to be publickey", self.complaint("change", "carol", "--methods", "totp", status=2))
         self.say("passwd", "carol", "--remove")
         self.say("totp", "carol", "--remove")
-        self.say("change", "carol", "--methods", "none")
+        self.say("change", "carol", "--methods", "none", "--principals", "carol, deploy")
+        self.assertEqual(self.users()["carol"]["principals"], ["carol", "deploy"])
+        self.assertIn("principals deploy", self.say("change", "carol", "--principals", "deploy").stdout)
+        self.say("change", "carol", "--principals", "none")
         carol = self.users()["carol"]
         self.assertEqual(
             [carol[one] for one in ("has_password", "has_totp", "methods")], [False, False, None]
