@@ -11,7 +11,7 @@ from functools import partial
 from pysftpserver.cli import common
 from pysftpserver.cli.options import BadValue, Command, Commands, Option, Subcommand, load, options_of
 from pysftpserver.cli.pysftpd import CONFIG
-from pysftpserver.failures import BadInput, one_line
+from pysftpserver.failures import BadInput, needed, one_line
 from pysftpserver.service.settings import FLAG, UNSET, span
 from pysftpserver.sshd import control, live
 from pysftpserver.sshd.config import METHODS, ServerSettings
@@ -20,6 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
+
+    from pysftpserver.sshd.users import User
 
 PROG = "pysftpctl"
 SHARED = (
@@ -181,6 +183,22 @@ def _bans(
     return live.show_bans(path, as_json, _warn)
 
 
+def _explain(settings: ServerSettings, name: str, address: str | None, key: str | None, as_json: bool) -> int:
+    with needed("sshd", "asyncssh", "cryptography"):
+        import asyncssh  # noqa: F401
+    from pysftpserver.sshd import explaining
+
+    return explaining.explain(settings, name, address, key, as_json, _try_storage, _warn)
+
+
+def _try_storage(settings: ServerSettings, user: User) -> None:
+    """Open a user's storage as a session would, but create nothing."""
+    from pysftpserver.cli.pysftpd import storages_of
+
+    asked = ServerSettings(**{name: getattr(settings, name) for name in settings.given - {"create_folders"}})
+    storages_of(asked).of(user).release()
+
+
 def _live(settings: ServerSettings, as_json: bool) -> int:
     path = _socket(settings)
     if as_json:
@@ -314,6 +332,26 @@ COMMAND = Commands(
                     help="Lift the ban of this address and forget its points. There is none by default.",
                 ),
             ),
+        ),
+        _subcommand(
+            "explain",
+            "Say whether a user can log in, and why not.",
+            _explain,
+            [NAME],
+            [
+                Option(
+                    "--from",
+                    name="address",
+                    metavar="ADDRESS",
+                    help="Address of the client. The default is any that is served.",
+                ),
+                Option(
+                    "--key",
+                    metavar="FILE",
+                    help="File with the public key or the certificate, or a key's fingerprint (SHA256:...). "
+                    "The default is to list the user's keys.",
+                ),
+            ],
         ),
         _subcommand("live", "Show sessions and transfers as they go on, until Ctrl-C.", _live),
     ),

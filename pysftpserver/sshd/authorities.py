@@ -49,12 +49,19 @@ class Content:
 
 
 class Authorities:
-    """What the files of these settings say. interval: seconds from one look at them to the next."""
+    """What the files of these settings say.
 
-    def __init__(self, settings: ServerSettings, log: SFTPLog, *, interval: float = INTERVAL) -> None:
+    interval: seconds from one look at them to the next. any_owner: they may belong to any account, for
+    commands that root runs.
+    """
+
+    def __init__(
+        self, settings: ServerSettings, log: SFTPLog, *, interval: float = INTERVAL, any_owner: bool = False
+    ) -> None:
         self._settings = settings
         self._log = log
         self._interval = interval
+        self._any_owner = any_owner
         self._now = Content()
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -100,6 +107,10 @@ class Authorities:
         return list(self._now.troubles.values())
 
     # --- files --------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Read the files once, for a command."""
+        self._take(self._read(self._now))
 
     def check(self) -> None:
         """Read the files, to see whether they can be used. Raises BadInput."""
@@ -159,12 +170,12 @@ class Authorities:
         troubles = {}
         try:
             if CA_KEYS in paths:
-                trusted = _authorities_in(paths[CA_KEYS])
+                trusted = _authorities_in(paths[CA_KEYS], self._any_owner)
         except DirectoryError as error:
             trusted, troubles[CA_KEYS] = before.trusted, error.message
         try:
             if REVOKED_KEYS in paths:
-                revoked = _revoked_in(paths[REVOKED_KEYS])
+                revoked = _revoked_in(paths[REVOKED_KEYS], self._any_owner)
         except DirectoryError as error:
             revoked, troubles[REVOKED_KEYS] = before.revoked, error.message
         return Content(trusted, revoked, seen, troubles)
@@ -186,9 +197,9 @@ class Authorities:
             self._log.info(f"{name}: usable again")
 
 
-def _authorities_in(path: str) -> dict[bytes, asyncssh.SSHKey]:
+def _authorities_in(path: str, any_owner: bool) -> dict[bytes, asyncssh.SSHKey]:
     """The CAs in a file. Raises DirectoryError for a line that is none."""
-    blobs, problems = parse_authorized_keys(read_trusted(path, CA_KEYS)[0])
+    blobs, problems = parse_authorized_keys(read_trusted(path, CA_KEYS, any_owner)[0])
     if problems:
         raise DirectoryError(f"{CA_KEYS} {path}: {problems[0]}")
     found = {}
@@ -198,9 +209,9 @@ def _authorities_in(path: str) -> dict[bytes, asyncssh.SSHKey]:
     return found
 
 
-def _revoked_in(path: str) -> Revoked:
+def _revoked_in(path: str, any_owner: bool) -> Revoked:
     """The list in a file. Raises DirectoryError."""
     try:
-        return read(read_trusted_bytes(path, REVOKED_KEYS)[0])
+        return read(read_trusted_bytes(path, REVOKED_KEYS, any_owner)[0])
     except BadList as error:
         raise DirectoryError(f"{REVOKED_KEYS} {path}: {error}") from None

@@ -10,6 +10,7 @@ import ipaddress
 from dataclasses import dataclass
 
 from pysftpserver.failures import one_line
+from pysftpserver.service.networks import address_of
 from pysftpserver.sshd.fields import Fields
 from pysftpserver.sshd.keys import SIGNATURES, BadKey, check_blob, fingerprint, key_type
 
@@ -185,6 +186,5 @@ def option_faults(options: Iterable[tuple[bytes, bytes]], address: str) -> list[
 def _is_from(networks: str, address: str) -> bool:
     """Whether an address is in a list of networks. Raises ValueError for a malformed list."""
     every = [ipaddress.ip_network(one) for one in networks.split(",")]
-    client = ipaddress.ip_address(address.partition("%")[0])
-    client = getattr(client, "ipv4_mapped", None) or client
-    return any(client in network for network in every)
+    client = address_of(address)
+    return client is not None and any(client in network for network in every)
