@@ -75,8 +75,8 @@ def _methods(text: str) -> tuple[str, ...]:
         raise BadValue(f"has to be {error}") from None
 
 
-def _place(folder: str, storage: str, account: str) -> tuple[Option, ...]:
-    """The options for where a user's files are, and whose. folder, storage, account: their defaults."""
+def _place(folder: str, storage: str, account: str, networks: str) -> tuple[Option, ...]:
+    """The options for where a user's files are, whose, and for where the user may be; with their defaults."""
     return (
         Option(
             "--folder",
@@ -111,6 +111,13 @@ def _place(folder: str, storage: str, account: str) -> tuple[Option, ...]:
             help="Principals, separated by commas, of which a certificate of the user needs one; none means "
             f"the user's name. The default is {'no change' if folder == 'no change' else 'the name'}.",
         ),
+        Option(
+            "--networks",
+            metavar="NETWORKS",
+            convert=_unless_unset,
+            help="Let the user log in from these networks only, separated by commas, and not from those "
+            f"after a !; none means from everywhere. The default is {networks}.",
+        ),
     )
 
 
@@ -142,7 +149,7 @@ def _change(settings: ServerSettings, name: str, as_json: bool, **changes: Any) 
     if all(value is None for value in changes.values()):
         raise BadInput(
             "change: say what, with --add-key, --remove-key, --folder, --storage, --run-as, --site, "
-            "--principals, --methods or --active"
+            "--principals, --networks, --methods or --active"
         )
     return control.change_user(settings, name, as_json, **changes)
 
@@ -204,7 +211,12 @@ COMMAND = Commands(
             [NAME],
             (
                 _keys("--key", "keys", "A public key of the user, or a file with a key on each line."),
-                *_place("the name, or a new folder for a user in Redis", "the folder", "the server's choice"),
+                *_place(
+                    "the name, or a new folder for a user in Redis",
+                    "the folder",
+                    "the server's choice",
+                    "from everywhere",
+                ),
             ),
         ),
         _subcommand(
@@ -219,7 +231,7 @@ COMMAND = Commands(
                     "remove_keys",
                     "Remove this key, those in this file, or the one with this fingerprint (SHA256:...).",
                 ),
-                *_place("no change", "no change", "no change"),
+                *_place("no change", "no change", "no change", "no change"),
                 Option(
                     "--methods",
                     metavar="METHODS",

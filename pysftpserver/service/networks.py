@@ -54,6 +54,11 @@ class Networks:
         self.allowed = tuple(network(text) for text in texts if not text.startswith(DENIED))
         self.denied = tuple(network(text[1:].strip()) for text in texts if text.startswith(DENIED))
 
+    @classmethod
+    def of(cls, text: str) -> Networks:
+        """Those of a text, separated by commas. Raises ValueError."""
+        return cls(filter(None, map(str.strip, text.split(","))))
+
     def __contains__(self, text: str) -> bool:
         address = address_of(text)
         if address is None or any(address in one for one in self.denied):

@@ -58,4 +58,14 @@ def lines_for(user: User, words: str) -> list[str]:
             f"user {user.name}: the command cannot be written in authorized_keys; rename the folder"
         )
     quoted = words.replace('"', '\\"')
-    return [f'restrict,command="{quoted}" {key_line(blob)}' for blob in sorted(user.keys)]
+    options = f'restrict,command="{quoted}"' + (f',from="{patterns(user.networks)}"' if user.networks else "")
+    return [f"{options} {key_line(blob)}" for blob in sorted(user.keys)]
+
+
+def patterns(networks: str) -> str:
+    """A user's networks as sshd takes them: it needs one that matches, and no blanks."""
+    from pysftpserver.service.networks import Networks
+
+    found = Networks.of(networks)
+    allowed = [str(one) for one in found.allowed] or ["0.0.0.0/0", "::/0"]
+    return ",".join([*(f"!{one}" for one in found.denied), *allowed])

@@ -92,12 +92,13 @@ def add_user(
     run_as: str | None,
     site: str | None,
     principals: str | None,
+    networks: str | None,
     as_json: bool,
 ) -> int:
     """Add a user and print what was added; the exit status. Raises DirectoryError, BadInput."""
     lines = keys_of(keys)
     with editor(settings) as users:
-        others = (text or None for text in (storage, run_as, site, principals))
+        others = (text or None for text in (storage, run_as, site, principals, networks))
         user = users.add(name, lines, folder, *others)
     return _show(user, as_json, _make_folder(settings, user))
 
@@ -204,6 +205,7 @@ def _print_user(user: User) -> None:
     account = f", runs as {user.run_as}" if user.run_as else ""
     account += f", under {user.site}" if user.site else ""
     account += f", principals {', '.join(user.principals)}" if user.principals else ""
+    account += f", from {user.networks}" if user.networks else ""
     ways = keys + (", a password" if user.password else "") + (", one-time codes" if user.totp else "")
     ways += f", logs in by {' or '.join(user.methods)}" if user.methods else ""
     print(one_line(f"{user.name}: {active}, {ways}, {where}{account}"))
@@ -227,6 +229,7 @@ def _described_user(user: User) -> dict[str, Any]:
         "run_as": user.run_as,
         "site": user.site,
         "principals": list(user.principals),
+        "networks": user.networks,
         "has_password": user.password is not None,
         "has_totp": user.totp is not None,
         "methods": None if user.methods is None else list(user.methods),

@@ -16,6 +16,7 @@ from pysftpserver.sshd.records import (
     account_problem,
     folder_problem,
     name_problem,
+    networks_problem,
     principals_problem,
     site_problem,
     storage_problem,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 class Change(NamedTuple):
     """A change of a user; None: no change. storage: "": the folder again. run_as, site: "": the server's
     choice. password, totp: "": none. methods: (): the server's choice. principals: "": the user's name.
+    networks: "": all.
 
     Keys that the user has are not added again.
     """
@@ -46,6 +48,7 @@ class Change(NamedTuple):
     run_as: str | None = None
     site: str | None = None
     principals: str | None = None
+    networks: str | None = None
     is_active: bool | None = None
     password: str | None = None
     totp: str | None = None
@@ -73,10 +76,17 @@ class UsersEditor(ABC):
         run_as: str | None = None,
         site: str | None = None,
         principals: str | None = None,
+        networks: str | None = None,
     ) -> User:
         """Add an active user. folder: None: a new one or the user's name, depending on the directory."""
         fields = {"folder": self._new_folder(name) if folder is None else folder}
-        others = {"storage": storage, "run_as": run_as, "site": site, "principals": principals}
+        others = {
+            "storage": storage,
+            "run_as": run_as,
+            "site": site,
+            "principals": principals,
+            "networks": networks,
+        }
         fields |= {field: text for field, text in others.items() if text}
         check(name, **fields)
         return self._add(name, list(clean_keys(keys).values()), fields)
@@ -92,7 +102,8 @@ class UsersEditor(ABC):
     def change(self, name: str, **fields: Any) -> User:
         """Change what is given. fields: those of Change."""
         change = Change(**fields)
-        check(None, change.folder, change.storage, change.run_as, change.site, change.principals)
+        where = change.folder, change.storage, change.run_as, change.site
+        check(None, *where, change.principals, change.networks)
         wrong = ways.problem(change.methods) if change.methods else None
         if wrong:
             raise DirectoryError(wrong)
@@ -124,6 +135,7 @@ def check(
     run_as: str | None = None,
     site: str | None = None,
     principals: str | None = None,
+    networks: str | None = None,
 ) -> None:
     """Raises DirectoryError for values that would make the user unusable."""
     problems = (
@@ -133,6 +145,7 @@ def check(
         account_problem(run_as) if run_as is not None else None,
         site_problem(site) if site else None,
         principals_problem(principals) if principals else None,
+        networks_problem(networks) if networks else None,
     )
     for problem in problems:
         if problem:

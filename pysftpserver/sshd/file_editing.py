@@ -74,7 +74,7 @@ class FileEditor(UsersEditor):
                 values["keys"] = keys
             if change.folder is not None:
                 values["folder"] = change.folder
-            for field in ("storage", "run_as", "site", "principals", "password", "totp"):
+            for field in ("storage", "run_as", "site", "principals", "networks", "password", "totp"):
                 text = getattr(change, field)
                 if text is not None:
                     values[field] = text or None

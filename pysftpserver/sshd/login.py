@@ -149,6 +149,8 @@ class Login:
             return "unknown user"
         if not user.is_active:
             return "inactive user"
+        if not user.is_welcome(self._client.address):
+            return "not from this address (networks)"
         if self._user is not None and user != self._user:
             return "the user has changed meanwhile"
         if method not in methods.following(self._combinations(user), self._passed):
@@ -177,7 +179,7 @@ class Login:
     def is_still_allowed(self, user: User) -> bool:
         """Whether the directory still lets a user in who has logged in with this."""
         now, then = self._server.directory.find(user.name), self._user
-        if now is None or then is None or now.id != then.id or not now.is_active:
+        if now is None or then is None or now.id != then.id or not now.is_welcome(self._client.address):
             return False
         if PUBLICKEY in self._passed and not self._is_key_still_allowed(now):
             return False

@@ -92,6 +92,17 @@ def principals_problem(text: str) -> str | None:
     return None
 
 
+def networks_problem(networks: str) -> str | None:
+    """What is wrong with the networks of a user; None: nothing."""
+    from pysftpserver.service.networks import Networks  # few users have some
+
+    try:
+        found = Networks.of(networks)
+    except ValueError as error:
+        return f"networks has to be {error}, separated by commas"
+    return None if found else "networks is empty"
+
+
 def _fits(name: str) -> bool:
     try:
         return len(name.encode()) <= LONGEST_NAME
@@ -113,6 +124,7 @@ def build(
     totp: str | None = None,
     methods: Sequence[str] | None = None,
     principals: str | None = None,
+    networks: str | None = None,
 ) -> Record:
     """The record of a user. problems: those already known, which do not make the user unusable."""
     found = list(problems)
@@ -123,6 +135,7 @@ def build(
         account_problem(run_as) if run_as else None,
         site_problem(site) if site else None,
         principals_problem(principals) if principals else None,
+        networks_problem(networks) if networks is not None else None,
         *_secret_problems(password, totp),
         ways.problem(methods) if methods is not None else None,
     ]
@@ -131,7 +144,7 @@ def build(
     texts = (storage or None, run_as or None, site or None, password or None, totp or None)
     combinations = None if methods is None else tuple(methods)
     names = parse_principals(principals or "")
-    user = User(id, name, folder, is_active, frozenset(keys), *texts, combinations, names)
+    user = User(id, name, folder, is_active, frozenset(keys), *texts, combinations, names, networks)
     return Record(id, name, user, tuple(found))
 
 

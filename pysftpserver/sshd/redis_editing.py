@@ -145,6 +145,7 @@ class RedisEditor(UsersEditor):
             "run_as": change.run_as,
             "site": change.site,
             "principals": change.principals,
+            "networks": change.networks,
             "active": active,
             "password": change.password,
             "totp": change.totp,

@@ -37,6 +37,7 @@ FIELDS = (
     "totp",
     "methods",
     "principals",
+    "networks",
 )
 LONGEST_ID = 128  # characters
 # What the library says of a password, and of Redis's access lists, in its several classes of errors.
@@ -138,7 +139,7 @@ def parse_record(id: str, values: Any, members: Any) -> Record:
     for field_name, raw, text in zip(FIELDS, values, texts, strict=True):
         if raw is not None and text is None:
             return unusable(id, texts[0] or "", f"the field {field_name} is not text")
-    name, folder, active, storage, run_as, site, password, totp, methods, principals = texts
+    name, folder, active, storage, run_as, site, password, totp, methods, principals, networks = texts
     if name is None:
         return unusable(id, "", "there is no name")
     if folder is None:
@@ -147,7 +148,7 @@ def parse_record(id: str, values: Any, members: Any) -> Record:
     problems = [] if is_active is not None else ["active is neither True nor False; it counts as False"]
     blobs, left_out = parse_keys(_text(member) or "?" for member in sorted(members))
     combinations = methods.split() if methods is not None else None
-    rest = storage, problems + left_out, run_as, site, password, totp, combinations, principals
+    rest = storage, problems + left_out, run_as, site, password, totp, combinations, principals, networks
     return build(id, name, folder, bool(is_active), blobs, *rest)
 
 

@@ -24,7 +24,8 @@ class User:
     run as; None for the server's choice. site: the site file that the storage is under; None for the server's
     choice. password: its hash. totp: the secret of the second factor. methods: the combinations of methods
     that let the user in; None for the server's choice. principals: a certificate needs one of these; () for
-    the name.
+    the name. networks: that the user may log in from, separated by commas, those not allowed after a "!"; None
+    for all.
     """
 
     id: str
@@ -39,6 +40,15 @@ class User:
     totp: str | None = field(default=None, repr=False)
     methods: tuple[str, ...] | None = None
     principals: tuple[str, ...] = ()
+    networks: str | None = None
+
+    def is_welcome(self, address: str) -> bool:
+        """Whether the user may log in, and from that address."""
+        if self.networks is None or not self.is_active:
+            return self.is_active
+        from pysftpserver.service.networks import Networks  # few users have some
+
+        return address in Networks.of(self.networks)
 
     def without_secrets(self) -> Self:
         """The same for what need not know how the user logs in."""

@@ -36,6 +36,7 @@ FIELDS: dict[str, tuple[type, str]] = {
     "run_as": (str, "text"),
     "site": (str, "text"),
     "principals": (str, "text"),
+    "networks": (str, "text"),
     "password": (str, "text"),
     "totp": (str, "text"),
     "methods": (list, "a list of texts"),
@@ -194,9 +195,8 @@ def _record(
             problems.append(str(error))
     if stat.S_IROTH & (signatures[path] or (0,) * 7)[5] and not table.keys().isdisjoint(SECRETS):
         problems.append("others may read the users file, which has its password or secret; chmod o-r it")
-    others = {
-        field: table.get(field) for field in ("storage", "run_as", "site", "methods", "principals", *SECRETS)
-    }
+    fields = ("storage", "run_as", "site", "methods", "principals", "networks", *SECRETS)
+    others = {field: table.get(field) for field in fields}
     return build(name, name, folder, table.get("active", True), blobs, problems=problems, **others)
 
 

@@ -114,6 +114,15 @@ class ByFile(AskedCase):
             editor.remove(self.name)
             self.assert_refused()
 
+    def test_a_user_is_let_in_from_the_networks_of_the_record(self) -> None:
+        with self.editor() as editor:
+            for networks, is_welcome in (
+                ("!127.0.0.2", True),
+                ("::1, 127.0.0.0/8, !127.0.0.1", False),
+            ):
+                editor.change(self.name, networks=networks)
+                self.sftp("pwd") if is_welcome else self.assert_refused()
+
     def test_a_key_counts_as_long_as_the_directory_has_it(self) -> None:
         other = self.outside / "other"
         make = [program("ssh-keygen"), "-q", "-t", "ecdsa", "-N", "", "-f", str(other)]

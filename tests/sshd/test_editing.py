@@ -66,6 +66,10 @@ class EveryEditor(Mixin):
                 await watch.until(lambda: watch.directory.find("alice") == changed)
                 self.assertEqual(editor.change("alice", run_as="a2").run_as, "a2")
                 await watch.until(lambda: watch.directory.find("alice").run_as == "a2")
+                there = "192.0.2.0/24, !192.0.2.7"
+                self.assertEqual(editor.change("alice", networks=there).networks, there)
+                await watch.until(lambda: watch.directory.find("alice").networks == there)
+                self.assertIsNone(editor.change("alice", networks="").networks)
                 self.assertFalse(editor.change("alice", is_active=False).is_active)
                 await watch.until(lambda: not watch.directory.find("alice").is_active)
                 self.assertTrue(editor.change("alice", is_active=True).is_active)
@@ -91,6 +95,9 @@ class EveryEditor(Mixin):
                 lambda: editor.add("bob", ["restrict " + line()]),
                 lambda: editor.add("bob", [], folder="../x"),
                 lambda: editor.change("alice", folder=".."),
+                lambda: editor.change("alice", networks="example.net"),
+                lambda: editor.change("alice", networks=","),
+                lambda: editor.add("bob", [], networks="192.0.2.0/33"),
                 lambda: editor.change("alice", add_keys=["rubbish"]),
                 lambda: editor.change("nobody", folder="x"),
                 lambda: editor.change("nobody", is_active=False),

@@ -68,6 +68,7 @@ class Loading(Case):
         self.write(
             f"[users.good]\nkeys = ['{line()}']\n[users.typo]\nactve = false\n"
             "[users.text]\nactive = 'false'\n"
+            f"[users.nets]\nnetworks = '192.0.2.300'\nkeys = ['{line()}']\n"
             "[users.list]\nkeys = 'x'\n[users.numbers]\nkeys = [1]\n"
             f"[users.partly]\nkeys = ['rubbish', '{line(2)}']\n"
         )

@@ -9,6 +9,7 @@ import re
 import signal
 import time
 import unittest
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,16 +119,19 @@ class TestRefusals(Place):
     @asynchronous
     async def test_the_log_has_the_reason_and_the_client_has_not(self) -> None:
         mallory = user("mallory", OTHER_KEY, is_active=False)
+        away = replace(user("away"), networks="192.0.2.0/24")
         own, other = (fingerprint(key.public_data) for key in (KEY, OTHER_KEY))
         cases: tuple[tuple[str, dict[str, Any], str], ...] = (
             ("alice", {"client_keys": [OTHER_KEY]}, f"wrong key {other}"),
             ("nobody", {"client_keys": [OTHER_KEY, KEY]}, f"unknown user, key {other}, {own}"),
             ("mallory", {"client_keys": [OTHER_KEY]}, f"inactive user, key {other}"),
             ("mallory", {"client_keys": [KEY]}, f"inactive user, wrong key {own}"),
+            ("away", {"client_keys": [KEY]}, f"not from this address (networks), key {own}"),
+            ("away", {"client_keys": [OTHER_KEY]}, f"wrong key {other}"),
             ("alice", {"client_keys": [], "password": "guess"}, "no key was tried"),
             ("nobody", {"client_keys": [], "password": "guess"}, "unknown user, no key was tried"),
         )
-        async with running(files, user("alice"), mallory) as server:
+        async with running(files, user("alice"), mallory, away) as server:
             said = set()
             for name, login, reason in cases:
                 with self.assertRaises(asyncssh.PermissionDenied) as caught:
@@ -137,6 +141,16 @@ class TestRefusals(Place):
                 await eventually(lambda end=end: any(line.endswith(end) for line in server.lines))
                 server.server.penalties = Penalties(Shared(1, 10), 0)  # without delays
         self.assertEqual(len(said), 1, said)
+
+    @asynchronous
+    async def test_a_user_is_let_in_from_the_networks_of_the_record_as_long_as_it_names_them(self) -> None:
+        here = replace(user("alice"), networks="127.0.0.0/8, !127.0.0.2")
+        async with running(files, here) as server:
+            async with await server.connect() as connection:
+                server.users.put(replace(here, networks="127.0.0.1"))
+                self.assertFalse(connection.is_closed())
+                server.users.put(replace(here, networks="!127.0.0.1"))
+                await asyncio.wait_for(connection.wait_closed(), PATIENCE)
 
     @asynchronous
     async def test_a_connection_is_for_one_name(self) -> None:

@@ -105,6 +105,14 @@ class UsersInAFile(Editing, unittest.TestCase):
         self.assertEqual(self.say("remove", "carol").stdout, "removed carol; the files are still there\n")
         self.assertNotIn("carol", self.users())
 
+    def test_networks_of_a_user_are_shown_and_edited(self) -> None:
+        said = self.say("add", "carol", "--networks", "192.0.2.0/24, !192.0.2.7").stdout
+        self.assertTrue(said.endswith(", from 192.0.2.0/24, !192.0.2.7\n"), said)
+        self.assertEqual(self.users()["carol"]["networks"], "192.0.2.0/24, !192.0.2.7")
+        self.complaint("change", "carol", "--networks", "example.net", status=1)
+        self.say("change", "carol", "--networks", "none")
+        self.assertIsNone(self.users()["carol"]["networks"])
+
     def test_several_keys_are_taken_from_options_and_files(self) -> None:
         with tempfile.NamedTemporaryFile("w") as file:
             file.write(f"# mine\n{line(1)} laptop\n\n{line(2)}\n")
