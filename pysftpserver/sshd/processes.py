@@ -250,6 +250,11 @@ async def serve(service: Service, sockets: Sequence[socket.socket], number: int)
         await server.start(sockets)
     except DirectoryError as error:
         raise BadInput(error.message) from None
+    if service.settings.bans and service.settings.is_in_redis:
+        from pysftpserver.sshd.redis_bans import RedisBans
+
+        address = RedisAddress.of(service.settings)
+        server.banning.share(RedisBans(address, service.log, server.banning.learn))
     await service.endpoints.start(server, number)
     service.log.info("ready")
     await told
