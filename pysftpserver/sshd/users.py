@@ -24,7 +24,7 @@ class User:
     run as; None for the server's choice. site: the site file that the storage is under; None for the server's
     choice. password: its hash. totp: the secret of the second factor. methods: the combinations of methods
     that let the user in; None for the server's choice. principals: a certificate needs one of these; () for
-    the name. networks: that the user may log in from, separated by commas, those not allowed after a "!"; None
+    the name. networks: that the user may log in from, separated by commas, refused ones after a "!"; None
     for all.
     """
 

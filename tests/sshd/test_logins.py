@@ -127,7 +127,7 @@ class TestRefusals(Place):
             ("mallory", {"client_keys": [OTHER_KEY]}, f"inactive user, key {other}"),
             ("mallory", {"client_keys": [KEY]}, f"inactive user, wrong key {own}"),
             ("away", {"client_keys": [KEY]}, f"not from this address (networks), key {own}"),
-            ("away", {"client_keys": [OTHER_KEY]}, f"wrong key {other}"),
+            ("away", {"client_keys": [OTHER_KEY]}, f"not from this address (networks), wrong key {other}"),
             ("alice", {"client_keys": [], "password": "guess"}, "no key was tried"),
             ("nobody", {"client_keys": [], "password": "guess"}, "unknown user, no key was tried"),
         )
