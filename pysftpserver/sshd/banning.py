@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from pysftpserver.service.bans import Ban, Bans, Policy
+from pysftpserver.service.bans import CAUSES, Ban, Bans, Policy
 from pysftpserver.service.front import Front
 from pysftpserver.service.networks import Networks
 from pysftpserver.service.settings import span
@@ -17,10 +17,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pysftpserver.sshd.redis_bans import RedisBans
     from pysftpserver.sshd.server import Server
     from pysftpserver.sshd.shared import Shared
 
 BY_HAND = "admin"
+SAME = 2.0  # seconds between the ends of a ban and of what is told of it
 
 
 class Banning:
@@ -30,7 +32,18 @@ class Banning:
         self._server = server
         self.bans = Bans(shared.bans, process, shared.secret, self._began)
         self.front = Front(self._refused, time.monotonic, self.bans)
+        self._elsewhere: RedisBans | None = None
+        self._is_learning = False
         self.apply()
+
+    def share(self, elsewhere: RedisBans) -> None:
+        """Tell other servers of the bans that begin here."""
+        self._elsewhere = elsewhere
+
+    async def close(self) -> None:
+        """Stop sharing."""
+        if self._elsewhere is not None:
+            await self._elsewhere.close()
 
     def apply(self) -> None:
         """Apply settings that have changed."""
@@ -68,8 +81,26 @@ class Banning:
         self._server.metrics.bans[ban.cause] += 1
         words = f"{ban.points:.0f} points, ban {ban.bans}" if ban.points else f"ban {ban.bans}"
         seconds = ban.until - time.monotonic()
+        if self._is_learning:
+            words += ", told by another server"
+        elif self._elsewhere is not None:
+            self._elsewhere.tell(ban.network, (seconds, ban.cause, ban.bans))
         self._server.log.error(f"banned {ban.network} for {seconds:.0f} seconds: {ban.cause} ({words})")
         self.end_banned()
+
+    def learn(self, address: str, seconds: float, cause: str, bans: int) -> None:
+        """Another server has banned an address, or, with 0 seconds, has lifted its ban."""
+        now = time.monotonic()
+        if not seconds:
+            self._lift(address)
+        elif not self.bans.is_banned(address, now + seconds - SAME):
+            self._is_learning = True
+            try:
+                self.bans.ban(address, seconds, cause if cause in CAUSES else "elsewhere", now, bans)
+            except ValueError:
+                pass  # it is trusted here
+            finally:
+                self._is_learning = False
 
     def _refused(self, address: str, why: str, words: str) -> None:
         self._server.refused(why)
@@ -103,6 +134,12 @@ class Banning:
 
     def lift(self, address: str) -> bool:
         """Forget what this process knows of an address; whether there was something."""
+        found = self._lift(address)
+        if found and self._elsewhere is not None:
+            self._elsewhere.tell(network_of(address), (0.0, BY_HAND, 1))
+        return found
+
+    def _lift(self, address: str) -> bool:
         found = self.bans.lift(address)
         if found:
             self._server.log.info(f"lifted the ban of {network_of(address)}")

@@ -229,10 +229,10 @@ def _described_user(user: User) -> dict[str, Any]:
         "run_as": user.run_as,
         "site": user.site,
         "principals": list(user.principals),
+        "networks": user.networks,
         "has_password": user.password is not None,
         "has_totp": user.totp is not None,
         "methods": None if user.methods is None else list(user.methods),
-        "networks": user.networks,
         "keys": [{"fingerprint": fingerprint(blob), "line": key_line(blob)} for blob in sorted(user.keys)],
     }
 

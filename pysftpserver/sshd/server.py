@@ -362,6 +362,7 @@ class Server:
             self.log.error("some sessions did not end in time")
         await self.recording.emptied(CLOSING)
         self.log_limit.tell()
+        await self.banning.close()
         await self.directory.close()
         await self.authorities.close()
         self.passwords.shutdown()

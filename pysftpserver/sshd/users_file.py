@@ -36,10 +36,10 @@ FIELDS: dict[str, tuple[type, str]] = {
     "run_as": (str, "text"),
     "site": (str, "text"),
     "principals": (str, "text"),
+    "networks": (str, "text"),
     "password": (str, "text"),
     "totp": (str, "text"),
     "methods": (list, "a list of texts"),
-    "networks": (str, "text"),
 }
 SECRETS = ("password", "totp")
 Signature = tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Behind a real HAProxy and a real nginx: what they send is understood, what they check with costs nothing.
+"""Behind a real HAProxy and a real nginx: what they send is understood, and their own checks cost nothing.
 
 Daily where they are installed; `make test-hard` installs them.
 """

@@ -1,0 +1,113 @@
+"""Bans that several servers share by Redis, which may be away or hold anything."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import unittest
+from collections.abc import AsyncIterator
+
+from pysftpserver.sshd.redis_bans import RedisBans
+from tests.sshd.inprocess import Running, asynchronous, running
+from tests.sshd.redis_server import RedisServer
+from tests.sshd.test_logins import files
+from tests.support.waiting import eventually
+
+HERE = "192.0.2.1"
+OPTIONS = {"bans": "yes", "ban_points": "5", "ban_times": "1h, 2h", "trusted_networks": "198.51.100.0/24"}
+
+
+class Sharing(unittest.TestCase):
+    server: RedisServer
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.server = RedisServer()
+        cls.addClassCleanup(cls.server.stop)
+        cls.server.start()
+
+    def setUp(self) -> None:
+        self.r = self.server.client()
+        self.addCleanup(self.r.close)
+        self.r.flushall()
+
+    @contextlib.asynccontextmanager
+    async def servers(self, count: int = 2) -> AsyncIterator[list[Running]]:
+        """Servers that share bans."""
+        async with contextlib.AsyncExitStack() as stack:
+            found = []
+            for _ in range(count):
+                one = await stack.enter_async_context(running(files, options=OPTIONS))
+                self.share(one)
+                found.append(one)
+            yield found
+
+    def share(self, one: Running) -> None:
+        banning = one.server.banning
+        banning.share(RedisBans(self.server.address(), one.server.log, banning.learn, 0.2))
+
+    async def connected(self, count: int = 2) -> None:
+        await eventually(lambda: dict(self.r.pubsub_numsub("sftp_users.bans"))["sftp_users.bans"] == count)
+
+    def fail(self, server: Running, address: str = HERE) -> None:  # type: ignore[override]
+        for _ in range(3):
+            server.server.banning.fault(address, "failed")
+
+    @asynchronous
+    async def test_a_ban_holds_at_all_servers_until_one_lifts_it(self) -> None:
+        async with self.servers() as (one, other):
+            await self.connected()
+            self.fail(one)
+            await eventually(lambda: other.server.banning.is_banned(HERE))
+            (ban,) = other.server.banning.listed()
+            self.assertEqual((ban["cause"], ban["bans"]), ("failed", 1))
+            self.assertAlmostEqual(ban["seconds"], 3600, delta=60)
+            self.assertAlmostEqual(self.r.pttl(f"solt.sftp.ban.{HERE}"), 3_600_000, delta=60_000)
+            self.assertTrue(any("told by another server" in line for line in other.lines))
+            self.assertFalse(any("told by another server" in line for line in one.lines))
+            self.assertTrue(other.server.banning.lift(HERE))
+            await eventually(lambda: not one.server.banning.is_banned(HERE))
+            await eventually(lambda: not self.r.keys("solt.sftp.ban.*"))
+
+    @asynchronous
+    async def test_a_server_that_starts_knows_the_bans_and_how_many_there_were(self) -> None:
+        self.r.set(f"solt.sftp.ban.{HERE}", json.dumps(["failed", 1]), px=200)
+        self.r.set("solt.sftp.ban.2001:db8::/64", json.dumps(["a new cause", 3]), px=100_000)
+        async with self.servers(1) as (one,):
+            await eventually(lambda: one.server.banning.is_banned("2001:db8::7"))
+            self.assertEqual(one.server.banning.listed()[0]["cause"], "elsewhere")
+            await eventually(lambda: not one.server.banning.is_banned(HERE))
+            self.fail(one)
+            self.assertAlmostEqual(one.server.banning.listed()[0]["seconds"], 7200, delta=60)
+
+    @asynchronous
+    async def test_what_is_not_a_ban_is_ignored_and_trusted_networks_stay_trusted(self) -> None:
+        for number, content in enumerate(("x", "[]", '["failed", 0]', '["failed", 1, 2', "[" * 5000)):
+            self.r.set(f"solt.sftp.ban.192.0.2.{number}", content, px=100_000)
+        self.r.set("solt.sftp.ban.example.net", '["failed", 1]', px=100_000)
+        self.r.set("solt.sftp.ban.192.0.2.99", '["failed", 1]')  # without an end
+        self.r.hset("solt.sftp.ban.192.0.2.100", "a", "b")
+        async with self.servers(1) as (one,):
+            await self.connected(1)
+            for message in ("", "x", " ", "[]", '["failed", 1]', '["failed", 1, -5]', '["failed", 1, 1e400]'):
+                self.r.publish("sftp_users.bans", f"{HERE} {message}")
+            self.r.publish("sftp_users.bans", '198.51.100.1 ["failed", 1, 60]')
+            self.r.publish("sftp_users.bans", '203.0.113.1 ["failed", 1, 60]')
+            await eventually(lambda: one.server.banning.is_banned("203.0.113.1"))
+            self.assertEqual([ban["address"] for ban in one.server.banning.listed()], ["203.0.113.1"])
+
+    @asynchronous
+    async def test_bans_hold_and_begin_while_redis_is_away_and_are_told_when_it_is_back(self) -> None:
+        self.addCleanup(self.server.start)
+        self.addCleanup(self.server.kill)
+        async with self.servers() as (one, other):
+            await self.connected()
+            self.server.kill()
+            await eventually(lambda: any("this server's own hold" in line for line in one.lines))
+            self.fail(one)
+            self.assertTrue(one.server.banning.is_banned(HERE))
+            self.assertFalse(other.server.banning.is_banned(HERE))
+            self.server.start()
+            await eventually(lambda: other.server.banning.is_banned(HERE))
+            self.assertTrue(any("connected again" in line for line in one.lines))
+            self.server.kill()
