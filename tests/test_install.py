@@ -102,12 +102,11 @@ class Installation(unittest.TestCase):
         """Run a program in an empty place; what it says is in the error when it fails."""
         temporary = cls.top / "tmp"
         temporary.mkdir(exist_ok=True)
-        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         done = subprocess.run(
             words,
             input=text,
             cwd=cls.top,
-            env={**inherited, "TMPDIR": str(temporary)},
+            env=cls.variables(temporary),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -116,6 +115,14 @@ class Installation(unittest.TestCase):
         if done.returncode:
             raise AssertionError(f"{words} ended with {done.returncode}:\n{done.stdout}")
         return done
+
+    @staticmethod
+    def variables(temporary: Path) -> dict[str, str]:
+        """The environment. Modules are compiled by the first command that imports them, and by no other."""
+        left = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+        return {name: value for name, value in os.environ.items() if name not in left} | {
+            "TMPDIR": str(temporary)
+        }
 
     def lend_libraries(self) -> None:
         """What the extras would install is here already, for the tests."""
@@ -200,11 +207,10 @@ class Installation(unittest.TestCase):
         temporary = self.top / "server"
         temporary.mkdir()
         self.addCleanup(shutil.rmtree, temporary, ignore_errors=True)
-        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         served = subprocess.Popen(
             [self.checkout / "tools" / "try-server.sh"],
             cwd=self.top,
-            env={**inherited, "TMPDIR": str(temporary)},
+            env=self.variables(temporary),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
