@@ -9,6 +9,7 @@ from unittest import mock
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.mountedstorage import SFTPServerMountedStorage
+from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.site import ledger as ledger_module
 from pysftpserver.site.accounts import Quota
 from pysftpserver.site.delivering import Deliverer
