@@ -155,10 +155,12 @@ class ContainmentCase(ServedCase):
 
 
 class TestWaysOut(ContainmentCase):
+    FIRST_WAY = 0
+
     def test_every_request_on_every_way_out_is_refused_as_for_a_missing_file(self) -> None:
-        ways = list(self.ways_out())
+        ways = list(self.ways_out())  # daily every third: the next test and tests.security take all
         with paramiko_client(self.sshd) as client, self.unchanged():
-            for way in ways:
+            for way in ways[self.FIRST_WAY :: 1 if IS_HARD else 3]:
                 there = attempts(client, f"{way}/secret")
                 not_there = attempts(client, f"{way}/missing")
                 for (name, attempt), (_, other) in zip(there, not_there, strict=True):
@@ -384,7 +386,7 @@ class TestClients(ContainmentCase):
 class TestRaces(ContainmentCase):
     """The tree changes under the server between its looking and its doing."""
 
-    ROUNDS = 200 if IS_HARD else 60
+    ROUNDS = 200 if IS_HARD else 30
 
     @contextlib.contextmanager
     def meanwhile(self, change: Callable[[], None]) -> Iterator[None]:
