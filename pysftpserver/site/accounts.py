@@ -6,6 +6,9 @@ account gets what has really changed. A change that a killed session has left is
 file. An account may count several trees, such as those of all users of a site; each has its place, and its
 own count.
 
+A small new file is written down once, before it gets its name. Its row says what there is to count, which
+happens for several files at once.
+
 Changes to one file know of each other by its key, and by its path. `base` is what the account has for the
 file: when one change is settled, the others get the new base, whatever they go on to do. What may not enter:
 storages, limits of anything else. Facts: getquota(8) counts a file with several names once; so does this.
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,12 +30,16 @@ if TYPE_CHECKING:
 
 BLOCK = 8 << 20  # bytes that a file may grow before the ledger is asked again, where there is room
 SHARE = 8  # of what is free, a file gets at most this part ahead of time
+FRESH = 10.0  # seconds for which what was free last is believed, where a file is small
+TOGETHER = 16  # new files that are counted at once
 MOST = (1 << 63) - 1  # bytes, and files: no limit
 #: Kinds of changes. How each is settled after its session was killed:
 WRITE = "write"  # the file at path has another size, or is new
+PUT = "put"  # the file at path is new and complete
 DROP = "drop"  # if there is nothing at witness, a file is no longer counted
 GAIN = "gain"  # if there is nothing at witness, files are counted
 MAKE = "make"  # if there is something at path, it is counted
+FILES = WRITE, PUT
 
 
 class Quota:
@@ -64,6 +72,7 @@ class Plan:
 
     key: of the file; empty if there is none yet, or if it keeps another name. size: bytes that are added at
     most; of a file that is written, its size then. files: added at most. is_open: more may be added later.
+    own: the key of the file that is received to take its place.
     """
 
     def __init__(
@@ -79,7 +88,9 @@ class Plan:
         size: int = 0,
         files: int = 0,
         is_open: bool = False,
+        own: bytes = b"",
     ) -> None:
+        self.own = own
         self.quota, self.kind, self.path, self.witness, self.key = quota, kind, path, witness, key
         self.base, self.had, self.size, self.files, self.is_open = base, had, size, files, is_open
 
@@ -89,6 +100,39 @@ class Accounts:
 
     def __init__(self, ledger: Ledger, place: str) -> None:
         self._ledger, self._place = ledger, place
+        self._stored: list[int] = []  # changes that are PUT and have happened
+        self._free: dict[str, tuple[float, int, int]] = {}  # bytes and files, by account, and when
+
+    def stored(self, changes: Iterable[Change]) -> None:
+        """New files are in place, which were written down as PUT. Their rows say what there is to count."""
+        self._stored += [change.number for change in changes]
+        if len(self._stored) >= TOGETHER:
+            self.count_stored()
+
+    def count_stored(self) -> None:
+        """Count the new files that are in place."""
+        if not self._stored:
+            return
+        of_these = f"FROM change AS new WHERE id IN ({', '.join('?' * len(self._stored))})"
+        with self._ledger.changing() as database:  # others may have counted some of them
+            sums = f"SELECT account, place, sum(bytes), sum(files) {of_these} GROUP BY account, place"
+            for account, place, size, files in database.execute(sums, self._stored).fetchall():
+                _add(database, {"account": account, "place": place}, size, files)
+            opened = f"SELECT {', '.join(COLUMNS)} {of_these} AND {IS_OPEN}"
+            for values in database.execute(opened, self._stored).fetchall():
+                row = dict(zip(COLUMNS, values, strict=True))
+                _tell_others(database, row, row["key"], row["bytes"], 1)
+            database.execute(f"DELETE {of_these}", self._stored)
+        self._stored.clear()
+
+    def has_plenty(self, quotas: Iterable[Quota], size: int, files: int) -> bool:
+        """Whether so much is a small part of what was free a moment ago."""
+        since = time.monotonic() - FRESH
+        for quota in quotas:
+            when, free_bytes, free_files = self._free.get(quota.account, (0.0, 0, 0))
+            if when < since or size * SHARE > free_bytes or files * SHARE > free_files:
+                return False
+        return True
 
     def begin(self, plans: Iterable[Plan]) -> list[Change]:
         """Write down what is about to happen. Raises OSError(EDQUOT) if a limit does not allow it."""
@@ -97,10 +141,12 @@ class Accounts:
             for plan in plans:
                 quota = plan.quota
                 # What is counted for a file that is open is not its size.
-                base, had = _counted(database, quota, plan.key, plan.base, plan.had)
+                base, had = plan.base, plan.had
+                if plan.kind != PUT:  # it has no name yet
+                    base, had = _counted(database, quota, plan.key, base, had)
                 if had < 0:
                     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-                room = max(0, plan.size - base) if plan.kind == WRITE else plan.size
+                room = max(0, plan.size - base) if plan.kind in FILES else plan.size
                 free_bytes, free_files = _free(database, quota)
                 if room > max(free_bytes, 0) or plan.files > max(free_files, 0):
                     raise over_quota()
@@ -108,10 +154,11 @@ class Accounts:
                     room += _ahead(free_bytes - room)
                 cursor = database.execute(
                     "INSERT INTO change (account, place, session, kind, path, witness, key, own, base, had,"
-                    " bytes, files) VALUES (?, ?, ?, ?, ?, ?, ?, x'', ?, ?, ?, ?)",
+                    " bytes, files) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (quota.account, self._place, self._ledger.session, plan.kind, plan.path, plan.witness)
-                    + (plan.key, base, had, room, plan.files),
+                    + (plan.key, plan.own, base, had, room, plan.files),
                 )
+                self._free[quota.account] = time.monotonic(), free_bytes - room, free_files - plan.files
                 found.append(Change(quota, cursor.lastrowid or 0, base, room))
         return found
 
@@ -195,7 +242,7 @@ class Accounts:
         marks = ", ".join("?" * len(accounts))
         query = (
             "SELECT id, path, own != key FROM change"
-            f" WHERE account IN ({marks}) AND place = ? AND kind = '{WRITE}'"
+            f" WHERE account IN ({marks}) AND place = ? AND kind IN {FILES}"
         )
         for number, path, is_received in self._ledger.ask(query, *accounts, self._place):
             rest = path[len(old) :]
@@ -230,7 +277,7 @@ class Accounts:
             taken = _taken(database, row["id"])
             if taken is None:
                 return
-            if taken["kind"] == WRITE:
+            if taken["kind"] in FILES:
                 if size is None or not taken["own"] or key in (taken["own"], taken["key"]):
                     _settle_write(database, taken, size or 0, key, size is not None)
             elif (size is None) != (taken["kind"] == MAKE):
@@ -261,13 +308,21 @@ class Accounts:
                     f"UPDATE change SET {REBASED}, had = ? WHERE id = ?",
                     (seen.get(key, 0), seen.get(key, 0), key in seen, number),
                 )
+            database.executemany(FORGET, [(quota.account, self._place, key) for key in seen])
 
     def under_way(self, quota: Quota) -> set[bytes]:
         """The keys of the files that are being changed."""
-        query = f"SELECT key FROM change WHERE account = ? AND place = ? AND kind = '{WRITE}'"
+        query = f"SELECT key FROM change WHERE account = ? AND place = ? AND kind IN {FILES}"
         return {key for (key,) in self._ledger.ask(query, quota.account, self._place)}
 
 
+#: Forget a new file, because it is counted by now.
+FORGET = f"DELETE FROM change WHERE account = ? AND kind = '{PUT}' AND place = ? AND key = ?"
+#: Whether somebody has a new file open.
+IS_OPEN = (
+    "EXISTS (SELECT 1 FROM change AS other WHERE other.account = new.account AND other.place = new.place"
+    f" AND other.kind = '{WRITE}' AND other.key = new.key)"
+)
 #: Another base, twice. Who has the file open may still write as much as before.
 REBASED = "bytes = bytes + max(0, base - ?), base = ?"
 RECEIVED = 0, -1  # for the temporary file of an upload
@@ -298,9 +353,9 @@ def _counted(database: sqlite3.Connection, quota: Quota, key: bytes, size: int, 
     """What is counted for a file, or RECEIVED. size, had: the same if it is not open to be written."""
     query = (
         "SELECT key, base, had FROM change"
-        " WHERE account = ?1 AND kind = ?2 AND (key = ?3 OR own = ?3) ORDER BY key != ?3 LIMIT 1"
+        f" WHERE account = ?1 AND kind IN {FILES} AND (key = ?2 OR own = ?2) ORDER BY key != ?2 LIMIT 1"
     )
-    row = database.execute(query, (quota.account, WRITE, key)).fetchone() if key else None
+    row = database.execute(query, (quota.account, key)).fetchone() if key else None
     if row is None:
         return size, had
     return (row[1], row[2]) if row[0] == key else RECEIVED
@@ -345,3 +400,5 @@ def _tell_others(database: sqlite3.Connection, row: dict[str, Any], key: bytes, 
         " AND place = ? AND key = ? AND (key != x'' OR path = ?)",
         (size, size, key, had, row["account"], row["place"], row["key"], row["path"]),
     )
+    if row["key"]:
+        database.execute(FORGET, (row["account"], row["place"], row["key"]))

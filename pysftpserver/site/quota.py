@@ -2,8 +2,9 @@
 
 Files are known by device and inode number where the storage has them, and by their paths elsewhere. What
 counts is the size that clients see: a file with holes counts in full, one with several names once,
-directories not at all. A WRITE within what the ledger has granted costs a comparison. What may not enter:
-SQL, what a limit is for.
+directories not at all. A WRITE within what the ledger has granted costs a comparison. Small files of a
+storage that receives new files under another name are written down when they are complete, as long as there
+is plenty of room. What may not enter: SQL, what a limit is for.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pysftpserver.uploads.temporary import is_locked_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
     from pysftpserver.abstractstorage import Promise, SFTPAbstractServerStorage, StatVFS
@@ -32,25 +33,35 @@ if TYPE_CHECKING:
 CHANGES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 MISSING = (SFTPNotFound, FileNotFoundError, NotADirectoryError)
 NO_LIMIT = accounts.MOST
+SMALL = 256 << 10  # bytes that a session may receive in all without writing it down
+ANEW = os.O_CREAT | os.O_TRUNC
 BLOCK_SIZE = 4096  # bytes, of the figures of a storage that has none
 
 
 class Growth:
     """A file that is open to be written.
 
+    changes: in the ledger; none of a small file that is not written down yet. quotas: those that count it.
     path, key: its own. in_place: whether that is the file at path; None: nothing tells. top: the size that it
     may have. handles: those that lead to it. position: the end of what is appended, or None.
     """
 
-    __slots__ = ("changes", "handles", "in_place", "key", "path", "position", "top")
+    __slots__ = ("changes", "handles", "in_place", "key", "path", "position", "quotas", "top")
 
     def __init__(
-        self, changes: list[Change], path: bytes, key: bytes, in_place: bool | None, position: int | None
+        self,
+        changes: list[Change],
+        quotas: list[Quota],
+        path: bytes,
+        key: bytes,
+        in_place: bool | None,
+        position: int | None,
     ) -> None:
-        self.changes, self.path, self.key, self.in_place = changes, path, key, in_place
+        self.changes, self.quotas = changes, quotas
+        self.path, self.key, self.in_place = path, key, in_place
         self.position = position
         self.handles: dict[int, Any] = {}
-        self.top = top_of(changes)
+        self.top = top_of(changes) if changes else 0
 
 
 class QuotaLayer(Layer):
@@ -66,8 +77,11 @@ class QuotaLayer(Layer):
         self._ledger, self._quotas = ledger, quotas
         self._place = place.encode(errors="surrogateescape") + b" "
         self._accounts = Accounts(ledger, place)
+        self._names = [b"quota " + quota.account.encode(errors="surrogateescape") for quota in quotas]
         self._growths: dict[int, Growth] = {}  # by the id() of a handle, which it keeps
         self._tops: dict[int, int] = {}
+        self._small: set[Growth] = set()  # those that are not written down
+        self._receives = hasattr(below, "replaces")
         for quota in quotas:
             if not self._accounts.is_counted(quota):
                 self.recount(quota)
@@ -99,20 +113,22 @@ class QuotaLayer(Layer):
         canonical = self.below.realpath(parent or slash or b".").rstrip(b"/") + b"/" + name
         return [quota for quota in self._quotas if quota.matches is None or quota.matches(canonical)]
 
-    @contextlib.contextmanager
-    def _turn(self, *paths: bytes) -> Iterator[None]:
+    def _alone(self, *paths: bytes) -> contextlib.AbstractContextManager[None]:
         """A context in which no other session changes what this one looks at.
 
         A storage of this host is quick, and a file there may have several paths: one session of an account at
         a time. Elsewhere, one for each path.
         """
-        names = [b"quota " + quota.account.encode(errors="surrogateescape") for quota in self._quotas]
-        by_path = self.below.uses_network
-        with self._ledger.holding(
-            [self._place + path for path in paths] if by_path else names, names if by_path else ()
-        ):
+        if self.below.uses_network:
+            return self._ledger.holding([self._place + path for path in paths], self._names)
+        return self._ledger.holding(self._names)
+
+    @contextlib.contextmanager
+    def _turn(self, *paths: bytes) -> Iterator[None]:
+        """The same, and what killed sessions have left is settled."""
+        with self._alone(*paths):
             for row in self._accounts.left_behind(self._quotas):
-                look = self.below.stat if row["kind"] == accounts.WRITE else self.below.lstat
+                look = self.below.stat if row["kind"] in accounts.FILES else self.below.lstat
                 with contextlib.suppress(SFTPException, OSError):  # another time
                     found = self._look(look, row["witness"] or row["path"])
                     size = None if found is None else size_of(found)
@@ -132,6 +148,8 @@ class QuotaLayer(Layer):
         if not quotas:
             return self.below.open(path, flags, mode)
         check_name(path)
+        if self._receives and flags & (ANEW | os.O_APPEND) == ANEW and self._may_wait(quotas, 0, 1):
+            return self._receive(path, flags, mode, quotas)
         with self._turn(path):
             before = self._look(self.below.stat, path)
             is_new = before is None
@@ -157,6 +175,51 @@ class QuotaLayer(Layer):
                 self._settle_by_look(changes, path, before)
                 raise
             return handle
+
+    def _may_wait(self, quotas: Iterable[Quota], size: int, files: int) -> bool:
+        """Whether more of what is received need not be written down yet."""
+        size += sum(growth.top for growth in self._small)
+        return size <= SMALL and self._accounts.has_plenty(quotas, size, files + len(self._small))
+
+    def _receive(self, path: bytes, flags: int, mode: int, quotas: list[Quota]) -> Any:
+        """Open a file that nothing can be seen of before it is closed."""
+        handle = self.below.open(path, flags, mode)
+        try:
+            attrs = self.below.fstat(handle)
+            if is_file(attrs):
+                key = self._key(attrs, path)
+                growth = self._received(key)
+                if growth is None:
+                    growth = Growth([], quotas, path, key, False, None)
+                    self._small.add(growth)
+                self._add(handle, growth, flags)
+        except BaseException:
+            self.below.abandon(handle)
+            raise
+        return handle
+
+    def _write_down(self, growth: Growth, handle: Any) -> None:
+        """Know from now on of a file that was small."""
+        with self._turn(growth.path):
+            growth.changes = self._accounts.begin(
+                self._replacing(growth, self.below.replaces(handle), growth.top)  # type: ignore[attr-defined]
+            )
+        self._small.discard(growth)
+
+    def _replacing(self, growth: Growth, old: SFTPAttributes | None, size: int) -> list[Plan]:
+        """That a file that is received will have that size, in the place of an old one."""
+        key, base = (b"", 0) if old is None else (self._key_of_last(old, growth.path), released(old))
+        had = int(old is not None)
+        return [
+            Plan(
+                *(quota, accounts.WRITE, growth.path, key, base, had),
+                size=size,
+                files=1 - had,
+                is_open=True,
+                own=growth.key,
+            )
+            for quota in growth.quotas
+        ]
 
     def _open_again(self, path: bytes, flags: int, mode: int) -> Any:
         """Open a file that is being received, and is not there yet."""
@@ -192,7 +255,7 @@ class QuotaLayer(Layer):
                 return other
         self._accounts.opened(changes, key, before is None and in_place is not False)
         position = (attrs.size or 0) if flags & os.O_APPEND else None
-        return Growth(changes, path, key, in_place, position)
+        return Growth(changes, [change.quota for change in changes], path, key, in_place, position)
 
     def write(self, handle: Any, off: int, chunk: bytes | memoryview) -> None:
         top = self._tops.get(id(handle))
@@ -225,7 +288,19 @@ class QuotaLayer(Layer):
                 end = growth.position = size_of(self.below.fstat(handle)) + size
         if end <= growth.top or not size:
             return
+        if growth in self._small and self._may_wait(growth.quotas, end - growth.top, 0):
+            growth.top = end
+        else:
+            self._grow_in_ledger(growth, handle, end)
+            growth.top = top_of(growth.changes)
+        for number in growth.handles:
+            if self._tops[number] >= 0:
+                self._tops[number] = growth.top
+
+    def _grow_in_ledger(self, growth: Growth, handle: Any, end: int) -> None:
         try:
+            if growth in self._small:
+                self._write_down(growth, handle)
             try:
                 self._accounts.grow(growth.changes, end)
             except OSError:
@@ -235,10 +310,6 @@ class QuotaLayer(Layer):
         except (OSError, SFTPException):  # the limit, or the ledger
             self.below.spoil(handle)
             raise
-        growth.top = top_of(growth.changes)
-        for number in growth.handles:
-            if self._tops[number] >= 0:
-                self._tops[number] = growth.top
 
     def close(self, handle: Any) -> None:
         self._close(handle, self.below.close, True)
@@ -254,7 +325,14 @@ class QuotaLayer(Layer):
         if growth is None or growth.handles:
             close(handle)
             return
-        with self._last_turn(growth.path, handle):
+        if growth in self._small:
+            self._small.discard(growth)
+            if completes:
+                self._store(growth, handle)
+            else:
+                close(handle)
+            return
+        with self._last(self._turn(growth.path), handle):
             size = size_of(self.below.fstat(handle))
             if growth.in_place is False:
                 growth.path = (
@@ -269,15 +347,44 @@ class QuotaLayer(Layer):
                 self._settle(growth, size, old, is_closed)
 
     @contextlib.contextmanager
-    def _last_turn(self, path: bytes, handle: Any) -> Iterator[None]:
-        """A turn in which a handle is closed; if the ledger does not let it begin, it is abandoned."""
+    def _last(self, turn: contextlib.AbstractContextManager[None], handle: Any) -> Iterator[None]:
+        """A turn in which a handle is closed; if the ledger does not let it begin, the file is abandoned."""
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(self._turn(path))
+                stack.enter_context(turn)
             except BaseException:
                 self.below.abandon(handle)
                 raise
             yield
+
+    def _store(self, growth: Growth, handle: Any) -> None:
+        """Close a small file, which gets its name. There is plenty of room, so nothing is settled first."""
+        with self._last(self._alone(growth.path), handle):
+            try:
+                size = size_of(self.below.fstat(handle))
+                old = self.below.replaces(handle)  # type: ignore[attr-defined]
+                plans = self._replacing(growth, old, size)
+                for plan in plans:
+                    plan.is_open = False
+                    if old is None:
+                        plan.kind, plan.key = accounts.PUT, growth.key
+                changes = self._accounts.begin(plans)
+            except BaseException:
+                self.below.abandon(handle)
+                raise
+            is_closed = False
+            try:
+                self.below.close(handle)
+                is_closed = True
+            finally:
+                if is_closed and old is None:
+                    self._accounts.stored(changes)
+                elif is_closed and old is not None:
+                    key = self._key_of_last(old, growth.path)
+                    self._accounts.replaced(changes, size, growth.key, key, released(old), 1)
+                else:
+                    growth.changes = changes
+                    self._settle(growth, size, old, is_closed)
 
     def _settle(self, growth: Growth, size: int, old: SFTPAttributes | None, is_closed: bool) -> None:
         changes = growth.changes
@@ -380,6 +487,9 @@ class QuotaLayer(Layer):
                 plans += [self._dropped(quota, new, target, old) for quota in self._concerned(new)]
             self._carry_out(plans, old, self.below.rename, *how)
             self._accounts.moved(self._quotas, old, new, size_of(source), source.identity is None)
+            for growth in self._small:
+                if growth.path.startswith(old + b"/"):
+                    growth.path = new + growth.path[len(old) :]
 
     def _moves(self, old: bytes, new: bytes, source: SFTPAttributes) -> list[Plan]:
         """What a rename takes from quotas and gives to others."""
@@ -476,7 +586,7 @@ class QuotaLayer(Layer):
 
     def fstatvfs(self, handle: Any) -> StatVFS:
         growth = self._growths.get(id(handle))
-        quotas = self._quotas if growth is None else [change.quota for change in growth.changes]
+        quotas = self._quotas if growth is None else growth.quotas
         return self._figures(quotas, lambda: self.below.fstatvfs(handle))
 
     def _figures(self, quotas: list[Quota], ask: Callable[[], StatVFS]) -> StatVFS:
@@ -559,6 +669,7 @@ class QuotaLayer(Layer):
         return self._ledger.territory(self.below.territory())
 
     def release(self) -> None:
+        self._accounts.count_stored()
         self.below.release()
         self._ledger.close()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from _thread import allocate_lock  # threading would do work in each new process
 from collections import Counter
 
+from pysftpserver.engine.bulk import TRANSFERS
 from pysftpserver.engine.requests import EXTENDED_REQUESTS, REQUESTS
 from pysftpserver.engine.wire import SSH2_FX_EOF, SSH2_FX_OK
 from pysftpserver.hook import SFTPHook
@@ -54,7 +55,8 @@ BANS = ("failed", "garbage", "left", "crowd", "admin", "elsewhere")
 CAUSES = ("session_seconds", "session_memory", "unresponsive", "signal", "fault")
 
 #: Counted of requests, by their names; those of a session are told by its process.
-OF_REQUESTS = ("requests", "seconds", "errors")
+OF_REQUESTS = ("requests", "seconds", "errors", "content")
+CONTENT = ("read", "written")  # the names of "content"
 NAMES = {"init", "unknown", *(one.name for one in (*REQUESTS.values(), *EXTENDED_REQUESTS.values()))}
 MOST = 1 << 63  # of anything
 
@@ -64,6 +66,7 @@ COUNTERS = (
     ("requests", "pysftpd_requests", "request", "SFTP requests by name."),
     ("seconds", "pysftpd_request_seconds", "request", "Seconds spent on requests by name."),
     ("errors", "pysftpd_request_errors", "request", "Requests that failed by name."),
+    ("content", "pysftpd_content_bytes", "what", "Bytes read and written in files that were closed."),
     ("moved", "pysftpd_bytes", "direction", "Bytes of SFTP by direction, as seen from the server."),
     ("limited", "pysftpd_limited", "limit", "Connections and requests refused by a limit."),
     ("bans", "pysftpd_bans", "cause", "Bans that began, by the cause."),
@@ -84,12 +87,14 @@ GAUGES = (
 
 
 class Requests:
-    """What is counted of requests. requests, seconds, errors: by the request's name."""
+    """What is counted of requests. requests, seconds, errors: by the request's name. content: bytes that were
+    read and written in files."""
 
     def __init__(self) -> None:
         self.requests: dict[str, int] = {}
         self.seconds: dict[str, float] = {}
         self.errors: dict[str, int] = {}
+        self.content: dict[str, int] = dict.fromkeys(CONTENT, 0)
         self._lock = allocate_lock()  # sessions on slow storages are served in threads
 
     def request(self, name: str, seconds: float, failed: bool) -> None:
@@ -98,6 +103,12 @@ class Requests:
             self.requests[name] = self.requests.get(name, 0) + 1
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds
             self.errors[name] = self.errors.get(name, 0) + failed
+
+    def closed(self, read: int, written: int) -> None:
+        """A file was closed. read, written: bytes of its content that were moved."""
+        with self._lock:
+            for name, size in zip(CONTENT, (read, written), strict=True):
+                self.content[name] += size
 
     def of_requests(self) -> dict[str, dict[str, float]]:
         """These counters, as values for JSON."""
@@ -140,7 +151,7 @@ class Metrics(Requests):
 
 
 class Counting(SFTPHook):
-    """Counts the requests of a session. Under a hook, the engine serves packets one by one."""
+    """Counts the requests of a session, but for READ and WRITE: their bytes are told at CLOSE."""
 
     def __init__(self, metrics: Requests) -> None:
         self._metrics = metrics
@@ -148,8 +159,16 @@ class Counting(SFTPHook):
     def before(self, event: SFTPEvent) -> None:
         pass  # the base class would look for a method of the request's name
 
+    def hears(self, name: str) -> bool:
+        return name not in TRANSFERS.values()
+
     def after(self, event: SFTPEvent) -> None:
         self._metrics.request(event.name, event.seconds, event.status not in (SSH2_FX_OK, SSH2_FX_EOF))
+        self.abandoned(event)
+
+    def abandoned(self, event: SFTPEvent) -> None:
+        if event.read or event.written:
+            self._metrics.closed(event.read or 0, event.written or 0)
 
     def rejected(self, event: SFTPEvent) -> None:
         self._metrics.request(event.name, event.seconds, True)
@@ -165,7 +184,7 @@ def number(told: Any) -> float:
 def of_requests(told: Any) -> dict[str, dict[str, float]]:
     """What another process says that it has counted. Raises ValueError and others for anything else."""
     found = {kind: {name: number(value) for name, value in told[kind].items()} for kind in OF_REQUESTS}
-    if len(told) > len(found) or any(counted.keys() - NAMES for counted in found.values()):
+    if len(told) > len(found) or any(counted.keys() - NAMES.union(CONTENT) for counted in found.values()):
         raise ValueError(told)
     return found
 

@@ -398,6 +398,15 @@ class AtomicUploads(SFTPServerStorage):
                 if not upload.handles:
                     super().close(upload.handle)  # and with it the lock, when the name is gone
 
+    def replaces(self, handle: int) -> SFTPAttributes | None:
+        """What a file that is received through this handle will replace, at this moment; None: nothing."""
+        upload = self._uploads[handle]
+        try:
+            found = os.stat(upload.name, dir_fd=upload.directory, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return SFTPAttributes.from_stat(found)
+
     def abandon(self, handle: int) -> None:
         self.spoil(handle)
         with contextlib.suppress(Incomplete):

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import random
+import signal
 import tempfile
 import unittest
 from typing import Any
@@ -12,7 +13,7 @@ from unittest import mock
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure, SFTPForbidden, SFTPUnsupported
-from pysftpserver.site import ledger
+from pysftpserver.site import accounts, ledger, quota
 from pysftpserver.site.accounts import Quota
 from pysftpserver.site.ledger import Ledger
 from pysftpserver.site.quota import QuotaLayer
@@ -407,6 +408,133 @@ class Atomic(InPlace):
         self.assertEqual(self.used(storage), (50 * KIB, 1))
 
 
+class SmallFiles(QuotaCase):
+    """Where there is plenty of room, they are written down when they are complete."""
+
+    kind = SFTPAtomicVirtualChroot
+
+    def roomy(self) -> QuotaLayer:
+        storage = self.session(1 << 20, 1000)
+        self.put(storage, b"/first", 1)  # now it knows how much room there is
+        return storage
+
+    def assert_counted(self, storage: QuotaLayer) -> None:
+        counted = self.used(storage)
+        self.assertEqual(counted, self.session(1 << 20, 1000).recount(self.quota))
+
+    def test_have_one_transaction_each_and_are_counted_at_once(self):
+        storage = self.roomy()
+        count = 2 * accounts.TOGETHER
+        changing = mock.Mock(side_effect=storage._ledger.changing)
+        with mock.patch.object(storage._ledger, "changing", changing):
+            for number in range(count):
+                self.put(storage, b"/%d" % number, KIB)
+                self.assertEqual(self.used(storage), (1 + (number + 1) * KIB, number + 2))
+        self.assertEqual(changing.call_count, count + 2)
+        self.assertEqual(storage._ledger.ask("SELECT * FROM change"), [])
+
+    def test_may_be_changed_by_others_before_their_rows_are_settled(self):
+        for name, act in (
+            ("rm", lambda storage: storage.rm(b"/f")),
+            ("replace", lambda storage: self.put(storage, b"/f", 3 * KIB)),
+            ("write", lambda storage: self.put(storage, b"/f", 3 * KIB, OLD)),
+            ("truncate", lambda storage: storage.setstat(b"/f", SFTPAttributes(size=7))),
+            ("rename", lambda storage: storage.rename(b"/f", b"/g")),
+            ("rename over it", lambda storage: storage.rename(b"/first", b"/f", True)),
+            ("link", lambda storage: storage.link(b"/f", b"/g")),
+            ("recount", lambda storage: storage.recount(self.quota)),
+        ):
+            for is_same in (True, False):
+                with self.subTest(name, is_same=is_same):
+                    self.setUp()
+                    storage = self.roomy()
+                    self.put(storage, b"/f", 2 * KIB)
+                    self.assertEqual(len(storage._ledger.ask("SELECT * FROM change")), 1)
+                    act(storage if is_same else self.session(1 << 20, 1000))
+                    self.assert_counted(storage)
+                    storage._accounts.count_stored()
+                    self.assert_counted(storage)
+
+    def test_that_others_have_open_are_counted_once(self):
+        one, two = self.roomy(), self.session(1 << 20, 1000)
+        for last in (one, two):
+            self.put(one, b"/f", 2 * KIB)
+            handle = two.open(b"/f", OLD, 0o666)
+            two.write(handle, 0, bytes(3 * KIB))
+            if last is two:
+                one._accounts.count_stored()
+            two.close(handle)
+            one._accounts.count_stored()
+            self.assert_counted(one)
+            one.rm(b"/f")
+
+    def test_replace_others_wherever_their_directory_is(self):
+        one, two = self.roomy(), self.session(1 << 20, 1000)
+        one.mkdir(b"/a", 0o777)
+        self.put(one, b"/a/f", 5 * KIB)
+        for storage, old, new in ((two, b"/a", b"/b"), (one, b"/b", b"/c")):
+            handle = one.open(old + b"/f", NEW, 0o666)
+            one.write(handle, 0, bytes(KIB))
+            storage.rename(old, new)
+            one.close(handle)
+            self.assert_counted(one)
+
+    def test_are_refused_at_the_end_if_others_have_taken_the_room_meanwhile(self):
+        one, two = self.roomy(), self.session(1 << 20, 1000)
+        self.put(one, b"/old", 3)
+        handle, other = one.open(b"/old", NEW, 0o666), one.open(b"/other", NEW, 0o666)
+        one.write(handle, 0, bytes(100 * KIB))
+        one.write(other, 0, b"small")
+        self.put(two, b"/big", (1 << 20) - 50 * KIB)
+        self.assert_over_quota(one.close, handle)
+        self.assertEqual(os.stat(f"{self.root}/old").st_size, 3)
+        one.close(other)
+        self.assertEqual(sorted(os.listdir(self.root)), ["big", "first", "old", "other"])
+        self.assert_counted(one)
+        self.assertEqual(one._small, set())
+
+    def test_are_not_many_at_a_time(self):
+        storage = self.session(1 << 30, 1000)
+        self.put(storage, b"/first", 1)
+        handles = [storage.open(b"/%d" % number, NEW, 0o666) for number in range(4)]
+        for handle in handles:
+            storage.write(handle, 0, bytes(quota.SMALL // 3))
+        self.assertEqual(len(storage._small), 3)
+        self.assertGreater(self.used(storage)[0], quota.SMALL // 3)
+        for handle in handles:
+            storage.close(handle)
+        self.assertEqual(self.used(storage), (1 + 4 * (quota.SMALL // 3), 5))
+
+    def test_leave_no_debt_and_are_counted_when_their_session_is_killed_at_any_moment(self):
+        for when in ("open", "written down", "in place", "several"):
+            with self.subTest(when):
+                self.setUp()
+                process = os.fork()
+                if not process:
+                    try:
+                        self.killed(when)
+                    finally:
+                        os._exit(1)
+                self.assertEqual(os.waitpid(process, 0)[1], signal.SIGKILL)
+                self.assert_counted(self.session(1 << 20, 1000))
+
+    def killed(self, when: str) -> None:
+        def die(*arguments: Any) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        storage = self.roomy()
+        self.put(storage, b"/g", KIB)
+        if when == "open":
+            storage.write(storage.open(b"/g", NEW, 0o666), 0, b"x")
+            storage.write(storage.open(b"/h", NEW, 0o666), 0, b"x")
+        elif when == "written down":
+            storage.below.close = die  # type: ignore[method-assign]
+        elif when == "in place":
+            storage._accounts.stored = die  # type: ignore[method-assign]
+        self.put(storage, b"/f", KIB)
+        die()
+
+
 class ByPath(InPlace):
     kind = WithoutInodes
 
@@ -468,7 +596,8 @@ class AnyOrder(QuotaCase):
 
     def run_sessions(self, seed: int, steps: int) -> None:
         chance = random.Random(seed)
-        sessions = [self.session(60 * KIB, 8) for _ in range(3)]
+        limits = (60 * KIB, 8) if seed % 2 else (2 << 20, 100)  # in the second one, files are small
+        sessions = [self.session(*limits) for _ in range(3)]
         opened: list[tuple[QuotaLayer, Any]] = []
         history = []
         for _ in range(steps):

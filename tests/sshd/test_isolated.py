@@ -18,6 +18,7 @@ from pysftpserver.cli import pysftpd
 from pysftpserver.engine.log import ERROR, SFTPLog
 from pysftpserver.sshd.forkserver import ForkServer
 from pysftpserver.sshd.isolated import Forker, IsolatedSession
+from pysftpserver.sshd.metrics import OF_REQUESTS
 from pysftpserver.sshd.resting import RestingSession
 from pysftpserver.sshd.tickets import Ticket
 from pysftpserver.sshd.users import User
@@ -40,7 +41,7 @@ class Told(unittest.TestCase):
 
     @asynchronous
     async def test_what_makes_no_sense_ends_the_session_and_nothing_of_it_reaches_others(self) -> None:
-        figures: dict[str, Any] = {"requests": {}, "seconds": {}, "errors": {}}
+        figures: dict[str, Any] = dict.fromkeys(OF_REQUESTS, {})
         report = {"files": [], "more_files": 0, "handles": 0, "figures": figures}
         file = {"id": "1", "path": "/f", "read": 0, "written": 0, "size": None}
         for message in (

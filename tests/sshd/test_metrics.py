@@ -14,15 +14,18 @@ from unittest import mock
 
 from prometheus_client import generate_latest
 
+from pysftpserver.engine.bulk import TRANSFERS
 from pysftpserver.engine.log import SFTPLog
 from pysftpserver.engine.wire import SSH2_FX_EOF, SSH2_FX_FAILURE, SSH2_FX_OK
 from pysftpserver.hook import SFTPEvent
+from pysftpserver.server import SFTPServer
 from pysftpserver.service.serving import listen
 from pysftpserver.sshd import metrics, metrics_http
 from pysftpserver.sshd.admin_client import AdminError, ask
 from pysftpserver.sshd.metrics import Counting, Metrics, total
 from tests.sshd.running import kill_group
 from tests.sshd.serving import HOST, SIZE, Daemon, DaemonCase
+from tests.support.storages import Whole
 from tests.support.waiting import PATIENCE, until
 
 LINE = re.compile(r'([a-z_]+)(?:\{([a-z]+)="((?:[^"\\]|\\.)*)"\})? ([0-9.e+-]+)')
@@ -81,14 +84,14 @@ class OneProcess(MetricsCase):
         self.assertEqual(samples["pysftpd_logins_total", "refused"], 1)
         self.assertEqual(samples["pysftpd_requests_total", "mkdir"], 1)
         self.assertEqual(samples["pysftpd_requests_total", "close"], 1)
-        self.assertGreaterEqual(samples["pysftpd_requests_total", "read"], SIZE / (256 << 10))
+        self.assertEqual(samples["pysftpd_content_bytes_total", "read"], SIZE)
         self.assertEqual(samples["pysftpd_request_errors_total", "mkdir"], 0)
-        self.assertEqual(samples["pysftpd_request_errors_total", "read"], 0)  # the file's end is none
+        self.assertNotIn(("pysftpd_requests_total", "read"), samples)
         failed = [
             name for (_, name), count in samples.items() if _ == "pysftpd_request_errors_total" and count
         ]
         self.assertTrue(set(failed) & {"lstat", "stat", "remove"}, failed)
-        self.assertGreater(samples["pysftpd_request_seconds_total", "read"], 0)
+        self.assertGreater(samples["pysftpd_request_seconds_total", "close"], 0)
         self.assertGreater(samples["pysftpd_bytes_total", "sent"], SIZE)
         self.assertLess(samples["pysftpd_bytes_total", "sent"], SIZE * 1.1)
         self.assertGreater(samples["pysftpd_bytes_total", "received"], 100)
@@ -252,15 +255,26 @@ class WithoutAServer(unittest.TestCase):
         counted = Metrics()
         hook = Counting(counted)
         for status in (SSH2_FX_OK, SSH2_FX_EOF, SSH2_FX_FAILURE):
-            event = SFTPEvent("read", {}, None)
+            event = SFTPEvent("readdir", {}, None)
             event.status, event.seconds = status, 0.25
             hook.before(event)
             hook.after(event)
         hook.rejected(SFTPEvent("unknown", {}, None))
         figures = counted.figures()
-        self.assertEqual(figures["requests"], {"read": 3, "unknown": 1})
-        self.assertEqual(figures["errors"], {"read": 1, "unknown": 1})
-        self.assertEqual(figures["seconds"]["read"], 0.75)
+        self.assertEqual(figures["requests"], {"readdir": 3, "unknown": 1})
+        self.assertEqual(figures["errors"], {"readdir": 1, "unknown": 1})
+        self.assertEqual(figures["seconds"]["readdir"], 0.75)
+
+    def test_reads_and_writes_stay_on_the_fast_path_and_their_bytes_are_told_at_the_end(self):
+        counted = Metrics()
+        server = SFTPServer(Whole(), hook=Counting(counted))
+        self.assertEqual(server.transfers, frozenset(TRANSFERS))
+        for name in ("close", "abandoned"):
+            event = SFTPEvent(name, {}, b"f")
+            event.read, event.written = 7, 5
+            getattr(server.hook, "after" if name == "close" else name)(event)
+        self.assertEqual(counted.figures()["content"], {"read": 14, "written": 10})
+        self.assertEqual(counted.figures()["requests"], {"close": 1})
 
     def test_sums_are_by_name_and_by_label(self):
         summed = total([{"a": 1, "b": {"x": 1}}, {}, {"a": 2, "b": {"x": 2, "y": 3}}])
