@@ -65,8 +65,8 @@ class Site:
     """What a site file says.
 
     file: its path. storage: the name of the storage at the top; None: the one that is there anyway. across,
-    hidden, state: by their keys. groups: the users of each, or patterns of them. names: None without that
-    table.
+    hidden, state, ledger, ledger_secret: by their keys. groups: the users of each, or patterns of them.
+    names: None without that table.
     """
 
     def __init__(
@@ -77,6 +77,8 @@ class Site:
         self.across: str | None = top.across
         self.hidden: tuple[str, ...] = top.hidden
         self.state: str | None = top.state
+        self.ledger: str | None = top.ledger
+        self.ledger_secret: str | None = top.ledger_secret
         self.mounts, self.rules = tables["mount"], tables["rule"]
         self.gates, self.quotas, self.events = tables["gate"], tables["quota"], tables["event"]
         self.names: Entry | None = (tables["names"] or [None])[0]  # type: ignore[list-item]

@@ -17,6 +17,7 @@ from pysftpserver.pysftpexceptions import SFTPException, SFTPForbidden, SFTPNotF
 from pysftpserver.site import accounts
 from pysftpserver.site.accounts import Accounts, Plan
 from pysftpserver.site.layer import Layer
+from pysftpserver.site.ledger import Away
 from pysftpserver.uploads.temporary import is_locked_name
 
 TYPE_CHECKING = False
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from pysftpserver.abstractstorage import Promise, SFTPAbstractServerStorage, StatVFS
     from pysftpserver.attributes import SFTPAttributes
     from pysftpserver.site.accounts import Change, Quota
-    from pysftpserver.site.ledger import Ledger
+    from pysftpserver.site.shared import AnyLedger
 
 CHANGES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 MISSING = (SFTPNotFound, FileNotFoundError, NotADirectoryError)
@@ -60,7 +61,7 @@ class QuotaLayer(Layer):
     """
 
     def __init__(
-        self, below: SFTPAbstractServerStorage, ledger: Ledger, quotas: list[Quota], place: str
+        self, below: SFTPAbstractServerStorage, ledger: AnyLedger, quotas: list[Quota], place: str
     ) -> None:
         super().__init__(below)
         self._ledger, self._quotas = ledger, quotas
@@ -68,11 +69,10 @@ class QuotaLayer(Layer):
         self._accounts = Accounts(ledger, place)
         self._growths: dict[int, Growth] = {}  # by the id() of a handle, which it keeps
         self._tops: dict[int, int] = {}
-        for quota in quotas:
-            if not self._accounts.is_counted(quota):
-                self.recount(quota)
-        with self._turn(b"/"):
-            pass  # what killed sessions have left is settled
+        self._has_begun = False
+        with contextlib.suppress(Away):  # then what is not counted still works
+            with self._turn(b"/"):
+                pass  # what killed sessions have left is settled
 
     def _key(self, attrs: SFTPAttributes | None, path: bytes) -> bytes:
         """What tells a file from others; nothing if there is none."""
@@ -106,6 +106,11 @@ class QuotaLayer(Layer):
         A storage of this host is quick, and a file there may have several paths: one session of an account at
         a time. Elsewhere, one for each path.
         """
+        if not self._has_begun:
+            for quota in self._quotas:
+                if not self._accounts.is_counted(quota):
+                    self.recount(quota)
+            self._has_begun = True
         names = [b"quota " + quota.account.encode(errors="surrogateescape") for quota in self._quotas]
         by_path = self.below.uses_network
         with self._ledger.holding(
