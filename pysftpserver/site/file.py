@@ -200,6 +200,9 @@ class _Reading:
                     self._say(
                         entry.table, entry.number, "groups", f"{one_line(group)}: no such group in [group]"
                     )
+        if site.ledger is not None and site.storage is None:
+            words = "needs storage in this file as well: all hosts have to mean the same one"
+            self._say("", 0, "ledger", words)
         if site.state is None:
             for entry in (*site.quotas, *site.events):
                 self._say(entry.table, entry.number, "", "needs a directory for its ledger; give state")

@@ -238,6 +238,7 @@ class Sites(SharedCase):
         secret.write_text("word\n")
         text = (
             f'state = "{self.state}"\nledger = "{self.url("a")}"\nledger_secret = "{secret}"\n'
+            f'storage = "jail:{self.root}"\n'
             "[quota]\nbytes = 1000\n"
         )
         site = file.parse(text, "s.toml")
@@ -248,6 +249,8 @@ class Sites(SharedCase):
         for url in ("redis://u:p@h/0", "http://h/", "redis:///0", "redis://h/x", "unix:x", "redis://h/0?x=1"):
             with self.assertRaisesRegex(file.Mistakes, "line 2: ledger: write redis://HOST:PORT/DATABASE"):
                 file.parse(f'state = "/s"\nledger = "{url}"\n', "s.toml")
+        with self.assertRaisesRegex(file.Mistakes, "line 2: ledger: needs storage"):
+            file.parse('state = "/s"\nledger = "redis://h/0"\n', "s.toml")
 
     def test_a_confined_session_counts_in_it(self) -> None:
         site = self.place / "s.toml"
