@@ -19,15 +19,15 @@ from _thread import RLock
 
 from pysftpserver.site import ledger
 from pysftpserver.site.ledger import Away, Busy
-from pysftpserver.site.resp import Lost
+from pysftpserver.site.resp import Address, Connection, Lost
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Any, TypeAlias
 
+    from pysftpserver.site.file import Site
     from pysftpserver.site.ledger import Ledger
-    from pysftpserver.site.resp import Connection
 
     AnyLedger: TypeAlias = "Ledger | SharedLedger"
 
@@ -219,6 +219,16 @@ class SharedLedger:
             return self._connection.call("EVAL", script, len(keys), *keys, *words)
         except Lost as error:
             raise Away(f"The ledger of this site cannot be reached: {error}; connect again later") from None
+
+
+def connection_of(site: Site) -> tuple[Connection, str]:
+    """A connection to the Redis of a site, and the prefix of its keys. Raises BadInput."""
+    address, secret = Address(site.ledger or ""), ""
+    if site.ledger_secret is not None:
+        from pysftpserver.host.wholefiles import first_line
+
+        secret = first_line(site.ledger_secret, site.top.at("ledger_secret") + ":")
+    return Connection(address, secret), address.prefix
 
 
 def _empty_copy() -> sqlite3.Connection:

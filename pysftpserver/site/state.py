@@ -71,15 +71,9 @@ class State:
         site = self._site
         if site.ledger is None:
             return self._ledger
-        from pysftpserver.site.resp import Address, Connection
-        from pysftpserver.site.shared import SharedLedger
+        from pysftpserver.site.shared import SharedLedger, connection_of
 
-        address, secret = Address(site.ledger), ""
-        if site.ledger_secret is not None:
-            from pysftpserver.host.wholefiles import first_line
-
-            secret = first_line(site.ledger_secret, site.top.at("ledger_secret") + ":")
-        return SharedLedger(self._ledger, Connection(address, secret), address.prefix)
+        return SharedLedger(self._ledger, *connection_of(site))
 
     def recount(self, below: SFTPAbstractServerStorage) -> list[tuple[str, int, int]]:
         """Count again what the quotas of the session's user count: the name, bytes and files of each."""

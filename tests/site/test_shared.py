@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from pysftpserver.cli import pysftpsite
 from pysftpserver.pysftpexceptions import SFTPFailure
 from pysftpserver.site import file, ledger, opening, shared
 from pysftpserver.site.ledger import Ledger
@@ -246,6 +247,11 @@ class Sites(SharedCase):
         self.addCleanup(storage.release)
         self.put(storage, b"/f", 700)
         self.assertEqual(self.redis.client(0).hlen("{a}:accounts"), 1)
+        self.assertEqual(pysftpsite.missing_for(site), [])
+        secret.write_text("wrong\n")
+        self.assertIn("s.toml: line 2: ledger: Redis says", *pysftpsite.missing_for(site))
+        secret.unlink()
+        self.assertIn("s.toml: line 3: ledger_secret: ", *pysftpsite.missing_for(site))
         for url in ("redis://u:p@h/0", "http://h/", "redis:///0", "redis://h/x", "unix:x", "redis://h/0?x=1"):
             with self.assertRaisesRegex(file.Mistakes, "line 2: ledger: write redis://HOST:PORT/DATABASE"):
                 file.parse(f'state = "/s"\nledger = "{url}"\n', "s.toml")
