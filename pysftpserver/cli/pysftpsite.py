@@ -259,13 +259,14 @@ def missing_for(site: Any) -> list[str]:
     ):
         found.append(f"{site.top.at('state')}: {site.state}: no directory that this account may write")
     if site.ledger is not None:
-        from pysftpserver.site import shared
+        from pysftpserver.site.resp import Lost
+        from pysftpserver.site.shared import connection_of
 
         try:
-            shared.connection_of(site)[0].call("PING")
+            connection_of(site)[0].call("PING")
         except BadInput as error:
             found.append(error.message)
-        except shared.Lost as error:
+        except Lost as error:
             found.append(f"{site.top.at('ledger')}: {error}")
     for entry in site.events:
         if entry.run is not None and "{" not in entry.run[0] and shutil.which(entry.run[0]) is None:
