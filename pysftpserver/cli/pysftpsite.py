@@ -258,6 +258,16 @@ def missing_for(site: Any) -> list[str]:
         os.path.isdir(site.state) and os.access(site.state, os.W_OK | os.X_OK)
     ):
         found.append(f"{site.top.at('state')}: {site.state}: no directory that this account may write")
+    if site.ledger is not None:
+        from pysftpserver.site.resp import Lost
+        from pysftpserver.site.shared import connection_of
+
+        try:
+            connection_of(site)[0].call("PING")
+        except BadInput as error:
+            found.append(error.message)
+        except Lost as error:
+            found.append(f"{site.top.at('ledger')}: {error}")
     for entry in site.events:
         if entry.run is not None and "{" not in entry.run[0] and shutil.which(entry.run[0]) is None:
             found.append(f"{entry.at('run')}: {entry.run[0]}: no program that this account may run")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
-    from pysftpserver.site.ledger import Ledger
+    from pysftpserver.site.shared import AnyLedger
 
 BLOCK = 8 << 20  # bytes that a file may grow before the ledger is asked again, where there is room
 SHARE = 8  # of what is free, a file gets at most this part ahead of time
@@ -98,7 +98,7 @@ class Plan:
 class Accounts:
     """The accounts in a ledger, for a session that open_session() has begun. place: of the session's tree."""
 
-    def __init__(self, ledger: Ledger, place: str) -> None:
+    def __init__(self, ledger: AnyLedger, place: str) -> None:
         self._ledger, self._place = ledger, place
         self._stored: list[int] = []  # changes that are PUT and have happened
         self._free: dict[str, tuple[float, int, int]] = {}  # bytes and files, by account, and when

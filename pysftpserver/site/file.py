@@ -65,8 +65,8 @@ class Site:
     """What a site file says.
 
     file: its path. storage: the name of the storage at the top; None: the one that is there anyway. across,
-    hidden, state: by their keys. groups: the users of each, or patterns of them. names: None without that
-    table.
+    hidden, state, ledger, ledger_secret: by their keys. groups: the users of each, or patterns of them.
+    names: None without that table.
     """
 
     def __init__(
@@ -77,6 +77,8 @@ class Site:
         self.across: str | None = top.across
         self.hidden: tuple[str, ...] = top.hidden
         self.state: str | None = top.state
+        self.ledger: str | None = top.ledger
+        self.ledger_secret: str | None = top.ledger_secret
         self.mounts, self.rules = tables["mount"], tables["rule"]
         self.gates, self.quotas, self.events = tables["gate"], tables["quota"], tables["event"]
         self.names: Entry | None = (tables["names"] or [None])[0]  # type: ignore[list-item]
@@ -198,6 +200,9 @@ class _Reading:
                     self._say(
                         entry.table, entry.number, "groups", f"{one_line(group)}: no such group in [group]"
                     )
+        if site.ledger is not None and site.storage is None:
+            words = "needs storage in this file as well: all hosts have to mean the same one"
+            self._say("", 0, "ledger", words)
         if site.state is None:
             for entry in (*site.quotas, *site.events):
                 self._say(entry.table, entry.number, "", "needs a directory for its ledger; give state")

@@ -71,6 +71,10 @@ class Busy(SFTPFailure):
     """The ledger cannot be used now. The text is for clients."""
 
 
+class Away(Busy):
+    """It is on another host, which cannot be reached."""
+
+
 class Ledger:
     """The ledger in a state directory, open. Its methods may be called from several threads.
 
@@ -246,6 +250,15 @@ class Ledger:
         """Wake the deliverer."""
         with contextlib.suppress(BlockingIOError):  # it has been told often enough
             os.write(self._wake, b"\n")
+
+    def host(self) -> int:
+        """A number of 30 bits that tells this ledger from those of other hosts."""
+        with self.changing() as database:
+            (number,) = database.execute("PRAGMA application_id").fetchone()
+            if not number:
+                number = int.from_bytes(os.urandom(4), "big") % (1 << 30 - 1) + 1
+                database.execute(f"PRAGMA application_id = {number}")
+        return int(number)
 
     def fileno(self) -> int:
         """A descriptor that is readable when the deliverer was woken."""

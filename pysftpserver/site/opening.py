@@ -49,6 +49,8 @@ def load(site: Site) -> None:
         import pysftpserver.site.state
     if site.quotas:
         import pysftpserver.uploads.atomic
+    if site.ledger is not None:
+        import pysftpserver.site.shared
     import pysftpserver.site.guard
     import pysftpserver.site.largest
 

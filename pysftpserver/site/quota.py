@@ -18,6 +18,7 @@ from pysftpserver.pysftpexceptions import SFTPException, SFTPForbidden, SFTPNotF
 from pysftpserver.site import accounts
 from pysftpserver.site.accounts import Accounts, Plan
 from pysftpserver.site.layer import Layer
+from pysftpserver.site.ledger import Away
 from pysftpserver.uploads.temporary import is_locked_name
 
 TYPE_CHECKING = False
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from pysftpserver.abstractstorage import Promise, SFTPAbstractServerStorage, StatVFS
     from pysftpserver.attributes import SFTPAttributes
     from pysftpserver.site.accounts import Change, Quota
-    from pysftpserver.site.ledger import Ledger
+    from pysftpserver.site.shared import AnyLedger
 
 CHANGES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 MISSING = (SFTPNotFound, FileNotFoundError, NotADirectoryError)
@@ -71,7 +72,7 @@ class QuotaLayer(Layer):
     """
 
     def __init__(
-        self, below: SFTPAbstractServerStorage, ledger: Ledger, quotas: list[Quota], place: str
+        self, below: SFTPAbstractServerStorage, ledger: AnyLedger, quotas: list[Quota], place: str
     ) -> None:
         super().__init__(below)
         self._ledger, self._quotas = ledger, quotas
@@ -82,11 +83,10 @@ class QuotaLayer(Layer):
         self._tops: dict[int, int] = {}
         self._small: set[Growth] = set()  # those that are not written down
         self._receives = hasattr(below, "replaces")
-        for quota in quotas:
-            if not self._accounts.is_counted(quota):
-                self.recount(quota)
-        with self._turn(b"/"):
-            pass  # what killed sessions have left is settled
+        self._has_begun = False
+        with contextlib.suppress(Away):  # then what is not counted still works
+            with self._turn(b"/"):
+                pass  # what killed sessions have left is settled
 
     def _key(self, attrs: SFTPAttributes | None, path: bytes) -> bytes:
         """What tells a file from others; nothing if there is none."""
@@ -119,9 +119,18 @@ class QuotaLayer(Layer):
         A storage of this host is quick, and a file there may have several paths: one session of an account at
         a time. Elsewhere, one for each path.
         """
+        self._begin()
         if self.below.uses_network:
             return self._ledger.holding([self._place + path for path in paths], self._names)
         return self._ledger.holding(self._names)
+
+    def _begin(self) -> None:
+        """Count what never was. Raises Away."""
+        if not self._has_begun:
+            for quota in self._quotas:
+                if not self._accounts.is_counted(quota):
+                    self.recount(quota)
+            self._has_begun = True
 
     @contextlib.contextmanager
     def _turn(self, *paths: bytes) -> Iterator[None]:

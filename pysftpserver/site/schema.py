@@ -126,6 +126,14 @@ def _network(text: str) -> Any:
         raise ValueError(f"{text}: write networks such as 10.0.0.0/8") from None
 
 
+def _redis(value: Any) -> str:
+    from pysftpserver.site.resp import Address
+
+    url = _text(value)
+    Address(url)
+    return url
+
+
 def _url(value: Any) -> str:
     from urllib.parse import urlsplit
 
@@ -166,6 +174,7 @@ NETWORKS = Kind("a network such as 10.0.0.0/8, or a list of them", _each(_networ
 MAGIC = Kind("a kind of file, or a list of them", _each(_checked(magic.check)))
 HOURS = Kind('hours such as "mon-fri 08:00-18:00", or a list of them', _each(times.Hours))
 URL = Kind("a URL", _url)
+REDIS = Kind("a URL of Redis", _redis)
 
 
 def _limit(value: Any) -> dict[str, Any]:
@@ -243,6 +252,11 @@ TABLES = (
             Key("state", HOST_PATH, None,
                 "A directory of this host for the ledger, which quotas and events need; "
                 "not in a jail."),
+            Key("ledger", REDIS, None,
+                "Redis, where quotas are counted for several hosts: `redis://HOST:PORT/DB` or `unix:/PATH`, "
+                "with `?prefix=NAME` for each of several sites. The default is `state`."),
+            Key("ledger_secret", HOST_PATH, None,
+                "A file whose first line is the password of `ledger`, or a user, a space and the password."),
         ),
         "At the top of the file, above all tables.",
     ),

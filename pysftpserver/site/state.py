@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.site.file import Entry, Site
+    from pysftpserver.site.shared import AnyLedger
     from pysftpserver.site.who import Who
 
 ALL = ("/**",)
@@ -63,13 +64,22 @@ class State:
         if not quotas:
             return below
         with self._opening():
-            return QuotaLayer(below, self._ledger, quotas, self._place)
+            return QuotaLayer(below, self._books(), quotas, self._place)
+
+    def _books(self) -> AnyLedger:
+        """The ledger that quotas are counted in. Raises BadInput."""
+        site = self._site
+        if site.ledger is None:
+            return self._ledger
+        from pysftpserver.site.shared import SharedLedger, connection_of
+
+        return SharedLedger(self._ledger, *connection_of(site))
 
     def recount(self, below: SFTPAbstractServerStorage) -> list[tuple[str, int, int]]:
         """Count again what the quotas of the session's user count: the name, bytes and files of each."""
         quotas = quotas_of(self._site, self._who)
         with self._opening():
-            layer = QuotaLayer(below, self._ledger, quotas, self._place)
+            layer = QuotaLayer(below, self._books(), quotas, self._place)
             return [(quota.account, *layer.recount(quota)) for quota in quotas]
 
     def telling(self, below: SFTPAbstractServerStorage) -> SFTPAbstractServerStorage:

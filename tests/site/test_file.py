@@ -83,8 +83,8 @@ class What(unittest.TestCase):
                 '[[rule]]\nallow = "list"\ndeny = "list"\n[[gate]]\n[quota]\nbytes = "1 XB"\n'
             ),
             [
-                "s.toml: line 1: acros: unknown key; known are storage, across, hidden, state, mount, group, "
-                "rule, names, quota, gate, event",
+                "s.toml: line 1: acros: unknown key; known are storage, across, hidden, state, ledger, "
+                "ledger_secret, mount, group, rule, names, quota, gate, event",
                 "s.toml: line 6: read_only: write true or false",
                 "s.toml: line 9: path: in: write an absolute path, such as /in/**",
                 "s.toml: line 10: allow: lst: unknown action; known are list, download, upload, overwrite, "

@@ -57,11 +57,14 @@ class QuotaCase(unittest.TestCase):
     def session(
         self, size: int | None = 100 * KIB, files: int | None = 10, matches: Any = None
     ) -> QuotaLayer:
+        self.quota = Quota("user:alice", size, files, matches)
+        return QuotaLayer(self.kind(self.root), self.ledger(), [self.quota], "here")
+
+    def ledger(self) -> Any:
         ledger = Ledger(self.state)
         self.addCleanup(ledger.close)
         ledger.open_session({})
-        self.quota = Quota("user:alice", size, files, matches)
-        return QuotaLayer(self.kind(self.root), ledger, [self.quota], "here")
+        return ledger
 
     def put(self, storage: SFTPAbstractServerStorage, path: bytes, size: int, flags: int = NEW) -> None:
         handle = storage.open(path, flags, 0o666)
