@@ -9,6 +9,7 @@ import asyncio
 import hmac
 import time
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 
 import asyncssh
@@ -17,12 +18,13 @@ from pysftpserver.failures import reason_of
 from pysftpserver.sshd import algorithms, codes, methods, passwords
 from pysftpserver.sshd.certificates import BadCertificate, is_certificate, parse
 from pysftpserver.sshd.keys import fingerprint
+from pysftpserver.sshd.lookups import NoAnswer, is_looked_up
 from pysftpserver.sshd.methods import PASSWORD, PUBLICKEY, TOTP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from pysftpserver.sshd.certificates import Certificate
     from pysftpserver.sshd.methods import Combination
@@ -151,11 +153,38 @@ class Login:
             return "inactive user"
         if not user.is_welcome(self._client.address):
             return "not from this address (networks)"
-        if self._user is not None and user != self._user:
+        if self._user is not None and not self._is_the_same(user):
             return "the user has changed meanwhile"
         if method not in methods.following(self._combinations(user), self._passed):
             return f"{method} is not what the user needs now"
         return ""
+
+    def _is_the_same(self, user: User) -> bool:
+        """Whether this is the record of whom has passed a method already."""
+        if is_looked_up(user) and self._user is not None:  # each answer may have what its method needs
+            user = replace(user, keys=self._user.keys, password=self._user.password)
+        return user == self._user
+
+    def _is_current(self, user: User) -> bool:
+        """Whether the directory would give the same now."""
+        directory = self._server.directory
+        return not directory.has(user.name) if is_looked_up(user) else directory.find(user.name) == user
+
+    async def _find(self, name: str, method: str, **shown: Any) -> tuple[User | None, bool]:
+        """A user, and whether a lookup says that the key or the password that is shown is right.
+
+        Stored users are never looked up, unusable ones included.
+        """
+        user, lookup = self._server.directory.find(name), self._server.lookup
+        if user is not None or lookup is None or self._server.directory.has(name):
+            return user, False
+        client = self._client
+        try:
+            user, is_right = await lookup.find(client.network, name, method, client.address, **shown)
+        except NoAnswer as error:
+            client.tell(f"lookup of {name!r}: {error}")
+            return None, False
+        return (None, False) if user is not None and not self._is_current(user) else (user, is_right)
 
     def proved(self) -> bool:
         """The last attempt has succeeded. Whether the user is logged in; otherwise more is needed."""
@@ -174,11 +203,15 @@ class Login:
         """What the user has logged in with, for the log."""
         key = fingerprint(self.key) if self.certificate is None else _shown(self.certificate)
         words = {PUBLICKEY: key, PASSWORD: "a password", TOTP: "a code"}
-        return " and ".join(words[method] for method in self._passed)
+        found = " (by lookup)" if self._user is not None and is_looked_up(self._user) else ""
+        return " and ".join(words[method] for method in self._passed) + found
 
     def is_still_allowed(self, user: User) -> bool:
         """Whether the directory still lets a user in who has logged in with this."""
         now, then = self._server.directory.find(user.name), self._user
+        if is_looked_up(user):
+            is_revoked = PUBLICKEY in self._passed and self._server.authorities.is_revoked_later(self.key)
+            return not self._server.directory.has(user.name) and not is_revoked
         if now is None or then is None or now.id != then.id or not now.is_welcome(self._client.address):
             return False
         if PUBLICKEY in self._passed and not self._is_key_still_allowed(now):
@@ -232,9 +265,9 @@ class Login:
             return True
         if not self._may_offer(blob):
             return False
-        user = self._server.directory.find(name)
+        user, is_known = await self._find(name, PUBLICKEY, key=blob)
         known = user.keys if user is not None else frozenset()
-        is_known = sum(hmac.compare_digest(blob, one) for one in known) > 0  # compares with all of them
+        is_known |= sum(hmac.compare_digest(blob, one) for one in known) > 0  # compares with all of them
         faults = self._fault(user, PUBLICKEY), *self._server.authorities.faults_of_key(blob)
         fault = ", ".join(filter(None, faults))
         if user is None or fault or not is_known:
@@ -263,13 +296,13 @@ class Login:
         """Whether a password is the user's. Every one takes as long as a wrong one."""
         if self.reason or not await self._may_try():
             return False
-        user = self._server.directory.find(name)
-        is_right = await self._verify(user.password if user is not None else None, password)
+        user, is_accepted = await self._find(name, PASSWORD, password=password)
+        is_right = await self._verify(user.password if user is not None else None, password) or is_accepted
         fault = self._fault(user, PASSWORD)
         if user is not None and not fault:
-            if not user.password:
+            if not user.password and not is_accepted:
                 fault = "no password is set"
-            elif self._server.directory.find(name) != user:  # it took a while
+            elif not self._is_current(user):  # it took a while
                 fault = "the user has changed meanwhile"
             elif is_right:
                 self._right = PASSWORD, user
@@ -337,6 +370,8 @@ class Login:
         if self.reason or not await self._may_try():
             return False
         user, then = self._server.directory.find(name), time.monotonic()
+        if self._user is not None and is_looked_up(self._user) and self._is_current(self._user):
+            user = self._user
         fault = self._fault(user, TOTP)
         if user is not None and user.totp and not fault:
             step = codes.step_of(user.totp, code, time.time())
