@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pysftpserver.sshd.keys import key_line
 from tests.sshd.inprocess import KEY, OTHER_KEY, asynchronous, running, user
+from tests.sshd.running import Place
 from tests.sshd.test_logins import files
 from tests.sshd.test_ways_in import HASH, ONLY_PASSWORD, PASSWORD, is_let_in, setUpModule
 from tests.support.hard import IS_HARD
@@ -190,6 +191,27 @@ class TestLDAP(unittest.TestCase):
             self.slapd.wait(PATIENCE)
             self.assertFalse(await with_password(server, "alice", PASSWORD))
             self.assertTrue(await is_let_in(server, "bob"))
+
+
+@unittest.skipUnless(IS_HARD, "starts a server")
+class TestStarted(Place):
+    def test_a_user_who_is_looked_up_has_a_session_with_a_process_and_a_folder(self) -> None:
+        record = {"keys": ["KEY"], "folder": "of-bob"}
+        script = self.place / "lookup"
+        options = ("--lookup-command", script, "--create-folders", "--admin-socket", self.place / "admin")
+        server = self.server(*options, start=False)
+        record["keys"] = [self.alice.public]
+        script.write_text(f"#!/bin/sh\ngrep -q '\"name\": \"bob\"' && echo '{json.dumps(record)}'\n")
+        script.chmod(0o700)
+        self.addCleanup(server.stop)
+        server.start()
+        self.alice.meet(server)
+        done = self.sftp(self.alice, "mkdir here", flags=["-o", "User=bob"])
+        self.assertEqual(done.returncode, 0, server.log())
+        self.assertTrue((server.files / "of-bob" / "here").is_dir())
+        self.assertNotEqual(self.sftp(self.alice, "pwd", flags=["-o", "User=carol"]).returncode, 0)
+        self.assertEqual(self.sftp(self.alice, "pwd").returncode, 0)
+        server.logs("by lookup")
 
 
 @unittest.skipUnless(IS_HARD, "starts many programs")
