@@ -165,6 +165,23 @@ class ServerSettings(ServiceSettings):
         "between them, which are then all needed in that order; choices are separated by blanks. Users may "
         "have others of these methods by their records.",
     )
+    lookup_command = Setting(
+        optional(text("COMMAND")), None,
+        "Ask this program about users that are not stored; it gets JSON and answers with a user's record.",
+    )
+    lookup_url = Setting(
+        optional(text("URL")), None, "Ask this HTTP server about users that are not stored, in the same way.",
+    )
+    lookup_token_file = Setting(
+        optional(FILE), None, "Send the first line of this file to it as a bearer token."
+    )
+    lookup_seconds = Setting(
+        seconds(), 5.0, "Seconds for an answer, the wait for a turn included; then the user is refused."
+    )
+    lookup_cache = Setting(
+        whole(0, 86400, "SECONDS"), 60, "Seconds for which an answer is kept; 0 means that none is."
+    )
+    lookup_most = Setting(COUNT, 8, "Maximum number of questions at once of one process.")
     auth_tries = Setting(
         whole(1, 1000), 6,
         "Maximum number of attempts to log in on one connection: keys, passwords, other requests.",

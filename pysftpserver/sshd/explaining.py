@@ -81,7 +81,11 @@ def _findings(
     with editor(settings) as users:
         record = next((one for one in users.records() if one.name == name), None)
     if record is None:
-        yield Finding(False, "the user is unknown")
+        looked_up = settings.lookup_command or settings.lookup_url
+        words = (
+            "not stored; a lookup is asked at the login, and not by this command" if looked_up else "unknown"
+        )
+        yield Finding(False, f"the user is {words}")
         return
     user = record.user
     if user is None:

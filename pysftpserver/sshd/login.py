@@ -1,4 +1,4 @@
-"""The login of one connection: attempts, methods, refusals, and the words for the log.
+"""The login of one connection: attempts, methods and refusals.
 
 What may not enter: channels, sessions, how a connection ends.
 """
@@ -8,21 +8,22 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections import Counter
-from functools import partial
+from dataclasses import replace
 
 import asyncssh
 
-from pysftpserver.failures import reason_of
-from pysftpserver.sshd import algorithms, codes, methods, passwords
+from pysftpserver.sshd import algorithms, methods
 from pysftpserver.sshd.certificates import BadCertificate, is_certificate, parse
+from pysftpserver.sshd.checks import code_fault, is_password
 from pysftpserver.sshd.keys import fingerprint
+from pysftpserver.sshd.lookups import NoAnswer, is_looked_up
 from pysftpserver.sshd.methods import PASSWORD, PUBLICKEY, TOTP
+from pysftpserver.sshd.refusals import Refusals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from pysftpserver.sshd.certificates import Certificate
     from pysftpserver.sshd.methods import Combination
@@ -44,9 +45,7 @@ if TYPE_CHECKING:
             """Write an error to the log, with the name in front."""
 
 
-MOST_SHOWN = 6  # keys of a failed login, in a line of the log
 LONGEST_REQUEST = 8192  # bytes of a request with a password
-MOST_WRONG_CODES = 10  # of a user within some minutes, until none is accepted for a while
 WORDS = {PUBLICKEY: "the key", PASSWORD: "the password", TOTP: "the code"}
 TOO_MANY = asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "Too many authentication failures"
 
@@ -72,9 +71,7 @@ class Login:
         self._other_methods = 0  # of these
         self._claimed: str | None = None  # the user name of the first attempt
         self._tried: set[bytes] = set()
-        self._refused: dict[str, list[bytes]] = {}  # keys, by what was wrong; for the log
-        self._refused_certificates: dict[str, None] = {}  # with what was wrong; for the log
-        self._faults: Counter[str] = Counter()  # of other attempts; for the log
+        self._refusals = Refusals()
         self._passed: Combination = ()  # methods that have succeeded
         self._user: User | None = None  # as the directory had the user then
         self._right: tuple[str, User] | None = None  # method and user of the last attempt, if it is right
@@ -151,11 +148,38 @@ class Login:
             return "inactive user"
         if not user.is_welcome(self._client.address):
             return "not from this address (networks)"
-        if self._user is not None and user != self._user:
+        if self._user is not None and not self._is_the_same(user):
             return "the user has changed meanwhile"
         if method not in methods.following(self._combinations(user), self._passed):
             return f"{method} is not what the user needs now"
         return ""
+
+    def _is_the_same(self, user: User) -> bool:
+        """Whether this is the record of whom has passed a method already."""
+        if is_looked_up(user) and self._user is not None:  # each answer may have what its method needs
+            user = replace(user, keys=self._user.keys, password=self._user.password)
+        return user == self._user
+
+    def _is_current(self, user: User) -> bool:
+        """Whether the directory would give the same now."""
+        directory = self._server.directory
+        return not directory.has(user.name) if is_looked_up(user) else directory.find(user.name) == user
+
+    async def _find(self, name: str, method: str, **shown: Any) -> tuple[User | None, bool]:
+        """A user, and whether a lookup says that the key or the password that is shown is right.
+
+        Stored users are never looked up, unusable ones included.
+        """
+        user, lookup = self._server.directory.find(name), self._server.lookup
+        if user is not None or lookup is None or self._server.directory.has(name):
+            return user, False
+        client = self._client
+        try:
+            user, is_right = await lookup.find(client.network, name, method, client.address, **shown)
+        except NoAnswer as error:
+            client.tell(f"lookup of {name!r}: {error}")
+            return None, False
+        return (None, False) if user is not None and not self._is_current(user) else (user, is_right)
 
     def proved(self) -> bool:
         """The last attempt has succeeded. Whether the user is logged in; otherwise more is needed."""
@@ -174,11 +198,15 @@ class Login:
         """What the user has logged in with, for the log."""
         key = fingerprint(self.key) if self.certificate is None else _shown(self.certificate)
         words = {PUBLICKEY: key, PASSWORD: "a password", TOTP: "a code"}
-        return " and ".join(words[method] for method in self._passed)
+        found = " (by lookup)" if self._user is not None and is_looked_up(self._user) else ""
+        return " and ".join(words[method] for method in self._passed) + found
 
     def is_still_allowed(self, user: User) -> bool:
         """Whether the directory still lets a user in who has logged in with this."""
         now, then = self._server.directory.find(user.name), self._user
+        if is_looked_up(user):
+            is_revoked = PUBLICKEY in self._passed and self._server.authorities.is_revoked_later(self.key)
+            return not self._server.directory.has(user.name) and not is_revoked
         if now is None or then is None or now.id != then.id or not now.is_welcome(self._client.address):
             return False
         if PUBLICKEY in self._passed and not self._is_key_still_allowed(now):
@@ -210,14 +238,14 @@ class Login:
         try:
             certificate = parse(offered)
         except BadCertificate as error:
-            self._refused_certificates[f"bad certificate: {error}"] = None
+            self._refusals.certificate(f"bad certificate: {error}")
             return None
         principals = user.principals if user is not None and user.principals else (name,)
         own = self._fault(user, PUBLICKEY)
         faults = self._server.authorities.faults_of(certificate, principals, self._client.address)
         if user is None or own or faults:
             every = ", ".join([own, *faults] if own else faults)
-            self._refused_certificates[f"{_shown(certificate)}: {every}"] = None
+            self._refusals.certificate(f"{_shown(certificate)}: {every}")
             return None
         self._certified = certificate, user
         return certificate.key
@@ -232,14 +260,14 @@ class Login:
             return True
         if not self._may_offer(blob):
             return False
-        user = self._server.directory.find(name)
+        user, is_known = await self._find(name, PUBLICKEY, key=blob)
         known = user.keys if user is not None else frozenset()
-        is_known = sum(hmac.compare_digest(blob, one) for one in known) > 0  # compares with all of them
+        is_known |= sum(hmac.compare_digest(blob, one) for one in known) > 0  # compares with all of them
         faults = self._fault(user, PUBLICKEY), *self._server.authorities.faults_of_key(blob)
         fault = ", ".join(filter(None, faults))
         if user is None or fault or not is_known:
             wrong = "key" if is_known or user is None else "wrong key"
-            self._refused.setdefault(f"{fault}, {wrong}" if fault else wrong, []).append(blob)
+            self._refusals.key(f"{fault}, {wrong}" if fault else wrong, blob)
             return False
         algorithms.refuse_others(key)
         self._right, self.key, self.certificate = (PUBLICKEY, user), blob, None
@@ -263,32 +291,20 @@ class Login:
         """Whether a password is the user's. Every one takes as long as a wrong one."""
         if self.reason or not await self._may_try():
             return False
-        user = self._server.directory.find(name)
-        is_right = await self._verify(user.password if user is not None else None, password)
+        user, is_accepted = await self._find(name, PASSWORD, password=password)
+        hash = user.password if user is not None else None
+        is_right = await is_password(self._server, self._client, hash, password) or is_accepted
         fault = self._fault(user, PASSWORD)
         if user is not None and not fault:
-            if not user.password:
+            if not user.password and not is_accepted:
                 fault = "no password is set"
-            elif self._server.directory.find(name) != user:  # it took a while
+            elif not self._is_current(user):  # it took a while
                 fault = "the user has changed meanwhile"
             elif is_right:
                 self._right = PASSWORD, user
                 return True
         self._failed_try(f"{fault}, password" if fault else "wrong password")
         return False
-
-    async def _verify(self, hash: str | None, password: str) -> bool:
-        """Compare a password with a hash, None: with that of no password."""
-        try:
-            text = passwords.prepared(password)
-        except ValueError:
-            hash, text = None, ""
-        work = partial(passwords.verify, hash or passwords.DUMMY, text)
-        try:
-            return await self._server.passwords.run(self._client.network, work) and hash is not None
-        except Exception as error:  # no memory, or no library
-            self._client.tell(f"a password cannot be checked: {reason_of(error)}")
-            return False
 
     async def _may_try(self) -> bool:
         """Wait where others from the same address have failed; whether the connection goes on."""
@@ -298,12 +314,12 @@ class Login:
         return not self.reason
 
     def _failed_try(self, fault: str) -> None:
-        self._faults[fault] += 1
+        self._refusals.other(fault)
         self._server.penalties.failed(self._client.address, time.monotonic())
 
     def refuse_change(self) -> bool:
         """The client wants to change the password."""
-        self._faults["a change of the password was asked for"] += 1
+        self._refusals.other("a change of the password was asked for")
         return False
 
     # --- keyboard-interactive -----------------------------------------------------------------------------
@@ -336,24 +352,17 @@ class Login:
         """Whether a one-time code is the user's. A wrong one takes as long as a wrong password."""
         if self.reason or not await self._may_try():
             return False
-        user, then = self._server.directory.find(name), time.monotonic()
+        user = self._server.directory.find(name)
+        if self._user is not None and is_looked_up(self._user) and self._is_current(self._user):
+            user = self._user
         fault = self._fault(user, TOTP)
-        if user is not None and user.totp and not fault:
-            step = codes.step_of(user.totp, code, time.time())
-            if self._server.penalties.wrong_codes(user.id, then) >= MOST_WRONG_CODES:
-                fault = "too many wrong codes of the user"
-            elif step is None:
-                fault = "wrong code"
-                self._server.penalties.failed_code(user.id, then)
-            elif not self._server.codes.use(user.id, step):
-                fault = "a code that was used before"
-            elif await self._server.directory.use_code(user, step):
+        if user is not None and not fault:
+            fault = await code_fault(self._server, user, code)
+            if not fault:
                 self._right = TOTP, user
                 return True
-            else:
-                fault = "a code that was used before on another server, or cannot be checked there"
-        await self._verify(None, code)
-        self._failed_try(fault or "no code is set up")
+        await is_password(self._server, self._client, None, code)
+        self._failed_try(fault)
         return False
 
     # --- refusals -----------------------------------------------------------------------------------------
@@ -374,7 +383,7 @@ class Login:
     def fail(self) -> None:
         """The login has failed."""
         self.has_failed = True
-        if not self._faults:  # those were counted
+        if not self._refusals.has_others:  # those were counted
             self._server.penalties.failed(self._client.address, time.monotonic())
         self._server.metrics.logins["refused"] += 1
         self._client.tell(f"login failed: {self._why()}")
@@ -382,17 +391,7 @@ class Login:
 
     def _why(self) -> str:
         """What was wrong, for the log alone: the client must not learn it."""
-        faults = [self.reason] if self.reason else []
-        for fault, blobs in self._refused.items():
-            shown = [fingerprint(blob) for blob in dict.fromkeys(blobs)]
-            more = f" and {len(shown) - MOST_SHOWN} more" if len(shown) > MOST_SHOWN else ""
-            faults.append(f"{fault} {', '.join(shown[:MOST_SHOWN])}{more}")
-        certificates = list(self._refused_certificates)
-        faults += certificates[:MOST_SHOWN]
-        if len(certificates) > MOST_SHOWN:
-            faults.append(f"{len(certificates) - MOST_SHOWN} more certificates")
-        for fault, count in self._faults.items():
-            faults.append(f"{fault} ({count} times)" if count > 1 else fault)
+        faults = [*([self.reason] if self.reason else []), *self._refusals.words()]
         if self.key and PUBLICKEY not in self._passed:
             faults.append(f"no proof of having the key {fingerprint(self.key)}")
         if not faults and self._claimed is not None:

@@ -27,6 +27,7 @@ from pysftpserver.sshd.algorithms import chosen
 from pysftpserver.sshd.authorities import Authorities
 from pysftpserver.sshd.endpoints import LocalEndpoints
 from pysftpserver.sshd.isolated import Forker
+from pysftpserver.sshd.lookups import source_of
 from pysftpserver.sshd.methods import PASSWORD
 from pysftpserver.sshd.redis_records import RedisAddress
 from pysftpserver.sshd.server import Server
@@ -143,6 +144,7 @@ def check(settings: ServerSettings) -> None:
     chosen(settings)
     if not settings.auth_methods:
         raise BadInput("auth_methods: nobody could log in; name publickey, password or both")
+    source_of(settings)
     if PASSWORD in settings.offered:
         with needed("sshd", "argon2"):
             import argon2  # noqa: F401

@@ -83,6 +83,10 @@ class RedisUsers(UserDirectory):
             await self.close()
             raise Refused(self._refusal)
 
+    def has(self, name: str) -> bool:
+        """As the interface says."""
+        return not self._is_loaded or super().has(name)
+
     async def use_code(self, user: User, step: int) -> bool:
         """As the interface says; False if Redis does not answer: it could not tell another server."""
         client = Redis(**self._address.options(QUICK), retry=Retry(NoBackoff(), 0))

@@ -63,6 +63,10 @@ class Roster:
         """The user of that name; None: there is none."""
         return self._index.find(name)
 
+    def has(self, name: str) -> bool:
+        """Whether a record has that name, a usable one or not."""
+        return name in self._index.ids
+
     def users(self) -> list[User]:
         """All users, in the order of their names."""
         found = (self.find(name) for name in sorted(self._index.ids))

@@ -37,6 +37,7 @@ from pysftpserver.sshd.guarded import GuardedConnection
 from pysftpserver.sshd.hashing import ThreadTurns
 from pysftpserver.sshd.hooks import record_end
 from pysftpserver.sshd.isolated import IsolatedSession
+from pysftpserver.sshd.lookups import Lookup, source_of
 from pysftpserver.sshd.metrics import Metrics
 from pysftpserver.sshd.resting import RestingSession
 from pysftpserver.sshd.shared import Codes, Gate, Penalties, Shared
@@ -119,6 +120,8 @@ class Server:
             self.refused,
         )
         self.turns_for_checksums = ThreadTurns(self._own_part(settings.checksums) or 1)
+        source = source_of(settings)
+        self.lookup = None if source is None else Lookup(source, settings)
         self.is_draining = False
         self.authorities = Authorities(settings, log)
         self._host_keys = list(host_keys)
@@ -366,5 +369,6 @@ class Server:
         await self.directory.close()
         await self.authorities.close()
         self.passwords.shutdown()
-        await self.authorities.close()
+        if self.lookup is not None:
+            self.lookup.shutdown()
         self.threads.shutdown()

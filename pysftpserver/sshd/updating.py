@@ -53,6 +53,10 @@ class UserDirectory(ABC):
         """The user of that name, active or not; None: there is none."""
         return self._roster.find(name)
 
+    def has(self, name: str) -> bool:
+        """Whether a record has that name, or may have it because nothing could be loaded so far."""
+        return self._roster.has(name)
+
     async def use_code(self, user: User, step: int) -> bool:
         """Whether a user's one-time code of that step is used for the first time on any server."""
         return True

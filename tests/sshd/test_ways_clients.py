@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import subprocess
 import time
@@ -15,6 +17,7 @@ import pyotp
 from pysftpserver.sshd import passwords
 from tests.integration.sshd import HOST
 from tests.sshd.running import Place
+from tests.sshd.test_ways_in import Answers
 from tests.support.hard import IS_HARD
 from tests.support.processes import program, require
 from tests.support.waiting import PATIENCE
@@ -38,10 +41,11 @@ class Clients(Place):
     """One server for each test. bob has a password, carol a key and a password, dora also a code."""
 
     options: ClassVar = ("--auth-methods", "publickey password")
+    workers = 1
 
     def setUp(self) -> None:
         super().setUp()
-        self.sshd = self.server(*self.options, start=False)
+        self.sshd = self.server(*self.options, workers=self.workers, start=False)
         hash = passwords.hashed(PASSWORD)
         keys = [self.alice.public]
         self.sshd.write_users(
@@ -86,6 +90,8 @@ class TestOpenSSH(Clients):
 
 @unittest.skipUnless(IS_HARD, "starts many clients")
 class TestOthers(Clients):
+    workers = 2
+
     def test_openssh_by_each_method_and_with_a_code(self) -> None:
         for method in ("password", "keyboard-interactive"):
             only = f"PreferredAuthentications={method}"
@@ -149,6 +155,30 @@ class TestOthers(Clients):
 
             self.assertEqual(transport.auth_interactive("dora", answer), [])
             self.assertEqual(asked, ["Password: ", "Verification code: "])
+
+    def test_of_several_processes_one_accepts_a_code_once(self) -> None:
+        accepted = []
+        code = pyotp.TOTP(SECRET).now()
+
+        async def try_all() -> None:
+            for _ in range(5):
+                client = Answers(PASSWORD, code)
+                with contextlib.suppress(asyncssh.Error):
+                    connection = await asyncssh.connect(
+                        HOST,
+                        self.sshd.port,
+                        username="dora",
+                        known_hosts=None,
+                        config=None,
+                        client_factory=lambda client=client: client,
+                        client_keys=[],
+                        preferred_auth="keyboard-interactive",
+                    )
+                    accepted.append(connection)
+                    connection.close()
+
+        asyncio.run(try_all())
+        self.assertEqual(len(accepted), 1)
 
     def curl(self, *words: str) -> int:
         argv = [program("curl"), "-q", "-s", "-k", f"sftp://{HOST}:{self.sshd.port}/", *words]

@@ -3,31 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import statistics
+import tempfile
 import time
 import unittest
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import asyncssh
 import pyotp
 from argon2 import low_level
 
-from pysftpserver.sshd import passwords
+from pysftpserver.sshd import passwords, users_file
 from pysftpserver.sshd.login import Login
 from pysftpserver.sshd.shared import Codes, Penalties, Shared
 from pysftpserver.sshd.users import User
 from tests.sshd.inprocess import KEY, OTHER_KEY, Running, asynchronous, running, user
 from tests.sshd.test_logins import files
 from tests.support.hard import IS_HARD
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 PASSWORD = "sun over eleven hills"
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
-HASH = low_level.hash_secret(PASSWORD.encode(), bytes(16), 1, 64, 1, 32, low_level.Type.ID).decode()  # fast
+
+
+def quick(password: str) -> str:
+    """A hash that takes a millisecond."""
+    return low_level.hash_secret(password.encode(), bytes(16), 1, 64, 1, 32, low_level.Type.ID).decode()
+
+
+HASH = quick(PASSWORD)
 BOTH = {"auth_methods": "publickey password"}
 ONLY_PASSWORD = {"client_keys": [], "preferred_auth": "password"}
 ONLY_QUESTIONS = {"client_keys": [], "preferred_auth": "keyboard-interactive"}
+
+
+def setUpModule() -> None:
+    dummy = mock.patch.object(passwords, "DUMMY", quick("nobody's"))
+    dummy.start()
+    unittest.addModuleCleanup(dummy.stop)
 
 
 def with_password(name: str = "alice", *keys: asyncssh.SSHKey, **more: Any) -> User:
@@ -198,13 +215,42 @@ class TestPasswords(unittest.TestCase):
             self.assertLessEqual(len(checked), 1)
 
     @asynchronous
+    async def test_requests_that_come_at_once_are_no_more_than_auth_tries(self) -> None:
+        class Hasty(asyncssh.SSHClient):
+            """It does not wait for answers."""
+
+            def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+                send = conn.send_userauth_request
+
+                async def often(method: bytes, *fields: bytes, **how: Any) -> None:
+                    for _ in range(20 if method == b"password" else 1):
+                        await send(method, *fields, **how)
+
+                conn.send_userauth_request = often
+
+        async with running(files, with_password(), options=BOTH) as server:
+            begun = []
+            verify = passwords.verify
+
+            def counted(hash: str, password: str) -> bool:
+                begun.append(hash)
+                return verify(hash, password)
+
+            with mock.patch.object(passwords, "verify", counted):
+                with self.assertRaises((asyncssh.Error, OSError)):
+                    await server.connect(client_factory=Hasty, password="a wrong guess", **ONLY_PASSWORD)
+                await eventually(lambda: not server.server.connections)
+            self.assertLessEqual(len(begun), 6)
+            self.assertEqual(server.server.metrics.logins["accepted"], 0)
+
+    @asynchronous
     async def test_a_new_password_ends_what_began_with_the_old_one(self) -> None:
         people = with_password(), with_password("bob")
         async with running(files, *people, options=BOTH) as server:
             alice = await server.connect(password=PASSWORD, **ONLY_PASSWORD)
             bob = await server.connect("bob")  # with a key
             for name in ("alice", "bob"):
-                server.users.put(replace(with_password(name), password=passwords.DUMMY))
+                server.users.put(replace(with_password(name), password=quick("quite another")))
             await alice.wait_closed()
             self.assertEqual([one.name for one in server.server.connections], ["bob"])
             (there,) = server.server.connections
@@ -226,6 +272,45 @@ class TestPasswords(unittest.TestCase):
             self.assertLess(len(order), 5)
             for one in flood:
                 one.cancel()
+
+
+@unittest.skipUnless(IS_HARD, "takes many seconds")
+class TestFloods(unittest.TestCase):
+    """Crowds that guess passwords from one address, and honest users from another."""
+
+    @asynchronous
+    async def test_honest_users_log_in_and_work_meanwhile(self) -> None:
+        real = passwords.hashed(PASSWORD)
+        people = replace(user("alice"), password=real), user("bob")
+        with mock.patch.object(passwords, "DUMMY", passwords._dummy()):
+            async with running(files, *people, options={**BOTH, "max_connections": "300"}) as server:
+
+                async def guess(number: int) -> None:
+                    name = "alice" if number % 2 else f"user{number}"
+                    while True:
+                        with contextlib.suppress(asyncssh.Error, OSError):
+                            await server.connect(name, password=f"guess {number}", **ONLY_PASSWORD)
+                        # Without the delays, which would make the flood a trickle.
+                        server.server.penalties = Penalties(Shared(1, 10), 0)
+
+                crowd = [asyncio.create_task(guess(number)) for number in range(60)]
+                await eventually(lambda: server.server.metrics.logins["refused"] > 20)
+                there = {"local_addr": ("127.0.0.2", 0)}
+                seconds: dict[str, list[float]] = {"key": [], "password": [], "stat": []}
+                for _ in range(5):
+                    for name, how in (("key", {}), ("password", {"password": PASSWORD, **ONLY_PASSWORD})):
+                        began = time.monotonic()
+                        who = "bob" if name == "key" else "alice"
+                        async with await server.connect(who, **how, **there) as one:
+                            seconds[name].append(time.monotonic() - began)
+                            async with one.start_sftp_client() as sftp:
+                                began = time.monotonic()
+                                await sftp.stat(".")
+                                seconds["stat"].append(time.monotonic() - began)
+                print({name: f"{max(values):.2f} s at most" for name, values in seconds.items()})
+                for one in crowd:
+                    one.cancel()
+                self.assertLess(max(seconds["key"] + seconds["password"]), PATIENCE / 2, seconds)
 
 
 class TestCombinations(unittest.TestCase):
@@ -370,6 +455,26 @@ class TestStrength(unittest.TestCase):
         ):
             self.assertIsNotNone(passwords.hash_problem(text), text)
 
+    def test_a_file_with_hashes_is_not_for_others_and_bad_ones_let_nobody_in(
+        self,
+    ) -> None:
+        path = Path(self.enterContext(tempfile.TemporaryDirectory()), "users.toml")
+        path.write_text(
+            f"[users.alice]\npassword = '{HASH}'\ntotp = '{SECRET}'\nmethods = ['password']\n"
+            f"[users.bob]\npassword = '{PASSWORD}'\n[users.carol]\nmethods = ['totp']\n"
+            "[users.dora]\nmethods = []\n[users.eve]\ntotp = 'short'\n[users.frank]\n"
+        )
+        for mode in (0o640, 0o644):
+            path.chmod(mode)
+            alice, *others, frank = users_file.load(str(path)).records
+            assert alice.user is not None and frank.user is not None
+            found = alice.user.password, alice.user.totp, alice.user.methods
+            self.assertEqual(found, (HASH, SECRET, ("password",)))
+            self.assertNotIn(HASH, repr(alice))
+            self.assertEqual(any("others may read" in one for one in alice.problems), mode == 0o644)
+            self.assertEqual([one.user for one in others], [None] * 4)
+            self.assertEqual(frank.problems, ())
+
     def test_a_password_that_is_spelled_in_another_way_is_the_same(self) -> None:
         self.assertEqual(passwords.prepared("cafe\u0301 au lait"), passwords.prepared("caf\u00e9 au lait"))
         for text in ("\x07bell in the middle", "x" * 300):
@@ -380,6 +485,7 @@ class TestStrength(unittest.TestCase):
 async def refusals_take_the_same(case: unittest.TestCase, count: int, most: float) -> None:
     """Compare the medians of the processor time of each kind of refusal. most: a share of the median."""
     hash = passwords.hashed(PASSWORD)
+    case.enterContext(mock.patch.object(passwords, "DUMMY", passwords._dummy()))
     people = (
         replace(user("alice"), password=hash),
         user("keys"),
