@@ -22,7 +22,7 @@ from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.service import serving
 from pysftpserver.service.hangups import heed_held_hangup
 from pysftpserver.service.logs import ServiceLog
-from pysftpserver.sshd import hostkeys
+from pysftpserver.sshd import greeting
 from pysftpserver.sshd.algorithms import chosen
 from pysftpserver.sshd.authorities import Authorities
 from pysftpserver.sshd.endpoints import LocalEndpoints
@@ -39,8 +39,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator, Sequence
-
-    import asyncssh
 
     from pysftpserver.sshd.config import ServerSettings
     from pysftpserver.sshd.forkserver import ForkServer
@@ -67,7 +65,7 @@ class Service:
         self.settings = settings
         self.again = again
         self.log = ServiceLog("pysftpd", settings)
-        self.keys = host_keys(settings, self.log)
+        self.greeting = greeting.read(settings, self.log)
         self.storages = storages
         self.fork_server = fork_server
         self.shared = Shared(settings.workers, settings.max_connections)
@@ -97,6 +95,15 @@ class Service:
         self.log.reload(new)
         for name in self.settings.take_over(new):
             self.log.error(f"{name}: a change takes effect at the next start")
+
+    async def read_greeting(self, server: Server) -> None:
+        """SIGHUP: read host keys and banner anew, in a thread, for clients that come later."""
+        try:
+            server.greet(await asyncio.to_thread(greeting.read, self.settings, self.log, server.greeting))
+        except BadInput as error:
+            self.log.error(f"not reloaded: {error.message}")
+        except Exception as error:
+            self.log.fault(error)
 
 
 async def _try(directory: UserDirectory) -> None:
@@ -172,22 +179,6 @@ def check_folders(settings: ServerSettings) -> None:
         raise BadInput(f"sftp_path {path}: {own_reason(error)}; {how}") from None
 
 
-def host_keys(settings: ServerSettings, log: SFTPLog) -> Sequence[asyncssh.SSHKey]:
-    """The host's keys. Raises BadInput."""
-    if settings.host_key is not None and settings.host_key_dir is not None:
-        raise BadInput("host_key and host_key_dir: give one of them")
-    made: list[str] = []
-    if settings.host_key is not None:
-        keys = [hostkeys.from_file(settings.host_key)]
-    else:
-        keys, made = hostkeys.from_directory(settings.host_key_dir or "host-keys")
-    for path in made:
-        log.info(f"made the host key {path}")
-    for key in keys:
-        log.info(f"host key {key.algorithm.decode()} {key.get_fingerprint()}")
-    return keys
-
-
 @contextlib.contextmanager
 def pid_in(path: str | None) -> Iterator[None]:
     """Keep the process number in a file, until the end of the block. Raises BadInput."""
@@ -231,7 +222,7 @@ async def _serve(service: Service, sockets: Sequence[socket.socket], number: int
     server = Server(
         service.settings,
         service.directory(),
-        service.keys,
+        service.greeting,
         service.storages.of,
         service.log,
         shared=service.shared,
@@ -241,9 +232,14 @@ async def _serve(service: Service, sockets: Sequence[socket.socket], number: int
         may_rest=service.storages.is_directory,
     )
 
+    rereading = set()
+
     def reload() -> None:
         service.reload()
         server.apply_limits()
+        task = asyncio.create_task(service.read_greeting(server))
+        rereading.add(task)
+        task.add_done_callback(rereading.discard)
 
     told = asyncio.create_task(serving.until_told(reload, service.log, stop))
     await asyncio.sleep(0)  # now it has set its handlers
