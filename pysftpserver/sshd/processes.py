@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import itertools
+import math
 import os
 import signal
 import time
@@ -22,6 +23,7 @@ from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.service import serving
 from pysftpserver.service.hangups import heed_held_hangup
 from pysftpserver.service.logs import ServiceLog
+from pysftpserver.service.notifying import Life
 from pysftpserver.sshd import greeting
 from pysftpserver.sshd.algorithms import chosen
 from pysftpserver.sshd.authorities import Authorities
@@ -69,6 +71,7 @@ class Service:
         self.storages = storages
         self.fork_server = fork_server
         self.shared = Shared(settings.workers, settings.max_connections)
+        self.life = Life(settings.workers)
         self.endpoints: LocalEndpoints
 
     def directory(self, log: SFTPLog | None = None) -> UserDirectory:
@@ -261,14 +264,30 @@ async def _serve(service: Service, sockets: Sequence[socket.socket], number: int
     gc.collect()
     gc.freeze()  # what is there now stays: to look through many users again later would hold clients up
     service.log.info("ready")
+    living = asyncio.create_task(live(service, number))
     await told
+    if service.settings.workers == 1:
+        service.life.stopping()
     service.log.info(f"stopping; running transfers have {service.settings.drain_seconds:g} seconds")
     serving.end_within(service.settings.drain_seconds, service.log, service.log.flush)
     await server.stop()
     await service.endpoints.close()
     if forker is not None:
         forker.close()
+    living.cancel()
     return status
+
+
+async def live(service: Service, number: int) -> None:
+    """Give signs of life as long as the event loop goes round."""
+    while True:
+        service.life.beat(number)
+        if service.settings.workers == 1:
+            service.life.pass_on()
+        pause = service.life.pause
+        if pause is None:
+            return
+        await asyncio.sleep(pause)
 
 
 # --- several ----------------------------------------------------------------------------------------------
@@ -285,13 +304,22 @@ def supervise(service: Service, sockets: Sequence[Sequence[socket.socket]]) -> i
     def end(number: int) -> None:
         nonlocal is_ending
         is_ending = True
+        service.life.stopping()
         for one in itertools.chain(*sockets):
             one.close()
         for process in processes:
             os.kill(process, number)
 
     while processes:
-        number = signal.sigwait(watched)
+        pause = service.life.pause
+        if pause is None:
+            number = signal.sigwait(watched)
+        else:
+            service.life.pass_on()
+            told = signal.sigtimedwait(watched, pause)
+            if told is None:
+                continue
+            number = told.si_signo
         if number in SIGNALS:
             if number == signal.SIGHUP:
                 serving.reload_quietly(service.reload, SFTPLog(None))  # the other processes say what is wrong
@@ -306,6 +334,7 @@ def supervise(service: Service, sockets: Sequence[Sequence[socket.socket]]) -> i
                 end(signal.SIGTERM)
                 continue
             place = processes.pop(ended[0])
+            service.life.beat(place, math.inf if is_ending else None)  # another one gets time to start
             if is_ending:
                 continue
             service.log.error(f"process {ended[0]} ended with status {ended[1]}; starting another")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import unittest
 
 import asyncssh
 
+from tests.service.test_notifying import Systemd
 from tests.sshd.inprocess import HOST, asynchronous, running
 from tests.sshd.running import Place, pysftpd, write_private
 from tests.sshd.test_logins import files
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 
 class Shown(asyncssh.SSHClient):
@@ -110,3 +113,19 @@ class CheckConfig(Place):
         ):
             self.assertEqual(sum(words in line for line in said), 1, said)
         self.assertEqual(len(said), 6, said)
+
+
+class Notifying(Place):
+    def test_systemd_hears_of_one_process_and_of_two(self) -> None:
+        for workers in (1, 2):
+            with self.subTest(workers=workers):
+                systemd = Systemd(self)
+                server = self.server(workers=workers, start=False)
+                self.addCleanup(server.stop)
+                watchdog = {"WATCHDOG_USEC": str(int(PATIENCE * 1e6))}
+                server.start(env={**os.environ, **systemd.environment, **watchdog})
+                self.assertEqual(systemd.heard(), "READY=1")
+                server.stop()
+                self.assertEqual(systemd.heard(), "STOPPING=1")
+                (self.place / "stderr").unlink()
+                shutil.rmtree(self.place / "alice")
