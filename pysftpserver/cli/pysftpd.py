@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 
 from pysftpserver.cli import common
-from pysftpserver.cli.options import Command, Option, load, options_of
+from pysftpserver.cli.options import Command, Option, load, markdown_table, options_of
 from pysftpserver.failures import needed
 from pysftpserver.service.hangups import hangups_held
 from pysftpserver.sshd.config import ServerSettings
@@ -29,11 +29,16 @@ CONFIG = Option(
     metavar="FILE",
     help="Read settings from this file: TOML, or INI with a section [options]. There is none by default.",
 )
+CHECK = Option(
+    "--check-config",
+    help="Say everything that is wrong with the settings and the files that they name, and exit. The default "
+    "is to serve.",
+)
 COMMAND = Command(
     PROG,
     description="A standalone SSH server for SFTP, with users in Redis or in a file.",
     epilog="The file of --config may hold every setting under the name of its option; what is typed wins.",
-    options=(CONFIG, *options_of(ServerSettings)),
+    options=(CONFIG, CHECK, *options_of(ServerSettings)),
 )
 
 
@@ -45,6 +50,8 @@ def serve(arguments: Sequence[str]) -> int:
     values = COMMAND.parse(arguments)
     title.hide_passwords()
     settings = load(ServerSettings, values["config"], values)
+    if values["check_config"]:
+        return check(settings, values["config"])
     from pysftpserver.sshd import run_as
 
     own = run_as.own_account(settings, values["config"])
@@ -64,6 +71,20 @@ def serve(arguments: Sequence[str]) -> int:
         return processes.run(
             settings, lambda: load(ServerSettings, values["config"], values), storages, server
         )
+
+
+def own_options() -> str:
+    """The table of the options that are not settings, for the page."""
+    return markdown_table(Command(PROG, "", "", (CONFIG, CHECK)))
+
+
+def check(settings: ServerSettings, path: str | None) -> int:
+    """Say what is wrong; the exit status. path: of the configuration."""
+    with needed("sshd", "asyncssh", "cryptography"):
+        import asyncssh  # noqa: F401
+    from pysftpserver.sshd import checking
+
+    return checking.check(settings, path, lambda: storages_of(settings))
 
 
 def storages_of(settings: ServerSettings) -> UserStorages:

@@ -98,6 +98,9 @@ class ServerSettings(ServiceSettings):
         optional(DIRECTORY), None, "Directory of the host keys, which are generated at the first start.",
         unset="host-keys",
     )
+    banner = Setting(
+        optional(FILE), None, "Show the text in this file to clients before they log in.", reloads=True
+    )
     listen_address = Setting(
         optional(texts("ADDRESS", ",")), None, "Listen on these addresses, separated by commas.",
         unset="all addresses",

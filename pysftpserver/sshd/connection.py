@@ -265,6 +265,8 @@ class Connection(asyncssh.SSHServer):
 
     async def begin_auth(self, username: str) -> bool:
         """Every user has to log in: False would mean that nothing is needed."""
+        if self._server.greeting.banner and not self.login.name:
+            self.conn.send_auth_banner(self._server.greeting.banner)
         await self.login.begin(username)
         return True
 

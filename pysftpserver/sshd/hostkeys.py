@@ -43,6 +43,14 @@ def from_directory(path: str) -> tuple[list[asyncssh.SSHKey], list[str]]:
     return keys, made
 
 
+def check(path: str) -> None:
+    """Raises BadInput for a directory whose keys cannot be used; they may be missing."""
+    for name in KINDS:
+        file = os.path.join(path, name)
+        if os.path.lexists(file):
+            from_file(file)
+
+
 def _make(path: str, kind: str, bits: int) -> bool:
     """Generate a key file; whether this process did it and not another. Raises BadInput."""
     key = asyncssh.generate_private_key(kind, key_size=bits) if bits else asyncssh.generate_private_key(kind)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import itertools
+import math
 import os
 import signal
 import time
@@ -22,7 +23,8 @@ from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.service import serving
 from pysftpserver.service.hangups import heed_held_hangup
 from pysftpserver.service.logs import ServiceLog
-from pysftpserver.sshd import hostkeys
+from pysftpserver.service.notifying import Life
+from pysftpserver.sshd import greeting
 from pysftpserver.sshd.algorithms import chosen
 from pysftpserver.sshd.authorities import Authorities
 from pysftpserver.sshd.endpoints import LocalEndpoints
@@ -40,8 +42,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator, Sequence
-
-    import asyncssh
 
     from pysftpserver.sshd.config import ServerSettings
     from pysftpserver.sshd.forkserver import ForkServer
@@ -68,10 +68,11 @@ class Service:
         self.settings = settings
         self.again = again
         self.log = ServiceLog("pysftpd", settings)
-        self.keys = host_keys(settings, self.log)
+        self.greeting = greeting.read(settings, self.log)
         self.storages = storages
         self.fork_server = fork_server
         self.shared = Shared(settings.workers, settings.max_connections)
+        self.life = Life(settings.workers)
         self.endpoints: LocalEndpoints
 
     def directory(self, log: SFTPLog | None = None) -> UserDirectory:
@@ -98,6 +99,15 @@ class Service:
         self.log.reload(new)
         for name in self.settings.take_over(new):
             self.log.error(f"{name}: a change takes effect at the next start")
+
+    async def read_greeting(self, server: Server) -> None:
+        """SIGHUP: read host keys and banner anew, in a thread, for clients that come later."""
+        try:
+            server.greet(await asyncio.to_thread(greeting.read, self.settings, self.log, server.greeting))
+        except BadInput as error:
+            self.log.error(f"not reloaded: {error.message}")
+        except Exception as error:
+            self.log.fault(error)
 
 
 async def _try(directory: UserDirectory) -> None:
@@ -174,22 +184,6 @@ def check_folders(settings: ServerSettings) -> None:
         raise BadInput(f"sftp_path {path}: {own_reason(error)}; {how}") from None
 
 
-def host_keys(settings: ServerSettings, log: SFTPLog) -> Sequence[asyncssh.SSHKey]:
-    """The host's keys. Raises BadInput."""
-    if settings.host_key is not None and settings.host_key_dir is not None:
-        raise BadInput("host_key and host_key_dir: give one of them")
-    made: list[str] = []
-    if settings.host_key is not None:
-        keys = [hostkeys.from_file(settings.host_key)]
-    else:
-        keys, made = hostkeys.from_directory(settings.host_key_dir or "host-keys")
-    for path in made:
-        log.info(f"made the host key {path}")
-    for key in keys:
-        log.info(f"host key {key.algorithm.decode()} {key.get_fingerprint()}")
-    return keys
-
-
 @contextlib.contextmanager
 def pid_in(path: str | None) -> Iterator[None]:
     """Keep the process number in a file, until the end of the block. Raises BadInput."""
@@ -233,7 +227,7 @@ async def _serve(service: Service, sockets: Sequence[socket.socket], number: int
     server = Server(
         service.settings,
         service.directory(),
-        service.keys,
+        service.greeting,
         service.storages.of,
         service.log,
         shared=service.shared,
@@ -243,9 +237,14 @@ async def _serve(service: Service, sockets: Sequence[socket.socket], number: int
         may_rest=service.storages.is_directory,
     )
 
+    rereading = set()
+
     def reload() -> None:
         service.reload()
         server.apply_limits()
+        task = asyncio.create_task(service.read_greeting(server))
+        rereading.add(task)
+        task.add_done_callback(rereading.discard)
 
     told = asyncio.create_task(serving.until_told(reload, service.log, stop))
     await asyncio.sleep(0)  # now it has set its handlers
@@ -267,14 +266,30 @@ async def _serve(service: Service, sockets: Sequence[socket.socket], number: int
     gc.collect()
     gc.freeze()  # what is there now stays: to look through many users again later would hold clients up
     service.log.info("ready")
+    living = asyncio.create_task(live(service, number))
     await told
+    if service.settings.workers == 1:
+        service.life.stopping()
     service.log.info(f"stopping; running transfers have {service.settings.drain_seconds:g} seconds")
     serving.end_within(service.settings.drain_seconds, service.log, service.log.flush)
     await server.stop()
     await service.endpoints.close()
     if forker is not None:
         forker.close()
+    living.cancel()
     return status
+
+
+async def live(service: Service, number: int) -> None:
+    """Give signs of life as long as the event loop goes round."""
+    while True:
+        service.life.beat(number)
+        if service.settings.workers == 1:
+            service.life.pass_on()
+        pause = service.life.pause
+        if pause is None:
+            return
+        await asyncio.sleep(pause)
 
 
 # --- several ----------------------------------------------------------------------------------------------
@@ -291,13 +306,22 @@ def supervise(service: Service, sockets: Sequence[Sequence[socket.socket]]) -> i
     def end(number: int) -> None:
         nonlocal is_ending
         is_ending = True
+        service.life.stopping()
         for one in itertools.chain(*sockets):
             one.close()
         for process in processes:
             os.kill(process, number)
 
     while processes:
-        number = signal.sigwait(watched)
+        pause = service.life.pause
+        if pause is None:
+            number = signal.sigwait(watched)
+        else:
+            service.life.pass_on()
+            told = signal.sigtimedwait(watched, pause)
+            if told is None:
+                continue
+            number = told.si_signo
         if number in SIGNALS:
             if number == signal.SIGHUP:
                 serving.reload_quietly(service.reload, SFTPLog(None))  # the other processes say what is wrong
@@ -312,6 +336,7 @@ def supervise(service: Service, sockets: Sequence[Sequence[socket.socket]]) -> i
                 end(signal.SIGTERM)
                 continue
             place = processes.pop(ended[0])
+            service.life.beat(place, math.inf if is_ending else None)  # another one gets time to start
             if is_ending:
                 continue
             service.log.error(f"process {ended[0]} ended with status {ended[1]}; starting another")

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from pysftpserver.service.budget import Exhausted
     from pysftpserver.sshd.channel import Channel, Session
     from pysftpserver.sshd.config import ServerSettings
+    from pysftpserver.sshd.greeting import Greeting
     from pysftpserver.sshd.isolated import Forker
     from pysftpserver.sshd.tickets import StorageOf
     from pysftpserver.sshd.updating import UserDirectory
@@ -80,7 +81,7 @@ class Server:
         self,
         settings: ServerSettings,
         directory: UserDirectory,
-        host_keys: Sequence[asyncssh.SSHKey],
+        greeting: Greeting,
         storage_of: StorageOf,
         log: SFTPLog,
         limits: Limits | None = None,
@@ -124,7 +125,7 @@ class Server:
         self.lookup = None if source is None else Lookup(source, settings)
         self.is_draining = False
         self.authorities = Authorities(settings, log)
-        self._host_keys = list(host_keys)
+        self.greeting = greeting
         self._storage_of = storage_of
         self._limits = limits or Limits()
         self._forker = forker
@@ -139,9 +140,26 @@ class Server:
         """Serve on sockets that listen."""
         await self.directory.start(self.on_change)
         await self.authorities.start(self.on_authorities)
-        options = asyncssh.SSHServerConnectionOptions(
+        self.greet(self.greeting)
+        loop = asyncio.get_running_loop()
+        for listening in sockets:
+            self._listeners.append(
+                Acceptor(
+                    listening,
+                    lambda: GuardedConnection(loop, self._options),
+                    self.log,
+                    "listener",
+                    front=self.banning.front,
+                )
+            )
+        self._idle_check = asyncio.create_task(self._end_idle())
+
+    def greet(self, greeting: Greeting) -> None:
+        """Show this to clients that come from now on."""
+        self.greeting = greeting
+        self._options = asyncssh.SSHServerConnectionOptions(
             server_factory=lambda: Connection(self),
-            server_host_keys=algorithms.host_keys(self._host_keys),
+            server_host_keys=algorithms.host_keys(greeting.keys),
             login_timeout=self.settings.login_grace,
             keepalive_interval=KEEPALIVE,
             keepalive_count_max=KEEPALIVES,
@@ -155,18 +173,6 @@ class Server:
             server_version="pysftpd",
             **algorithms.chosen(self.settings),
         )
-        loop = asyncio.get_running_loop()
-        for listening in sockets:
-            self._listeners.append(
-                Acceptor(
-                    listening,
-                    lambda: GuardedConnection(loop, options),
-                    self.log,
-                    "listener",
-                    front=self.banning.front,
-                )
-            )
-        self._idle_check = asyncio.create_task(self._end_idle())
 
     def _has_descriptors(self, part: int) -> bool:
         """Whether more files may be opened. part: 1/part of all descriptors is kept for the rest."""

@@ -15,6 +15,7 @@ from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.engine.log import DEBUG1, SFTPLog
 from pysftpserver.service.serving import listen
 from pysftpserver.sshd.config import ServerSettings
+from pysftpserver.sshd.greeting import Greeting
 from pysftpserver.sshd.server import Server
 from pysftpserver.sshd.updating import UserDirectory
 from pysftpserver.sshd.users import User
@@ -89,7 +90,8 @@ async def running(
     given = {"drain_seconds": "0", **(options or {})}
     table = ServerSettings.table()
     values = {name: table[name].kind.parse(str(value)) for name, value in given.items()}
-    server = Server(ServerSettings(**values), directory or known, [HOST_KEY], storage_of, log)
+    greeting = Greeting((HOST_KEY,))
+    server = Server(ServerSettings(**values), directory or known, greeting, storage_of, log)
     listening = listen(HOST, 0)
     port = listening.getsockname()[1]
     await server.start([listening])

@@ -1,0 +1,67 @@
+"""All that would keep the server from starting or a user from logging in, told at once: --check-config.
+
+Nothing is made, and no port is opened. What may not enter: options, concrete storages.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pysftpserver.engine.log import SFTPLog
+from pysftpserver.failures import USAGE_STATUS, BadInput, one_line
+from pysftpserver.sshd import greeting, processes, run_as
+from pysftpserver.sshd.authorities import Authorities
+from pysftpserver.sshd.control import editor
+from pysftpserver.sshd.users import DirectoryError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pysftpserver.sshd.config import ServerSettings
+    from pysftpserver.sshd.user_storages import UserStorages
+
+LESS = 1  # exit status: the server starts, but not all users can log in
+
+
+def check(settings: ServerSettings, path: str | None, storages: Callable[[], UserStorages]) -> int:
+    """Print what is wrong; the exit status. path: of the configuration. storages: opens those of users."""
+    worst = 0
+    for status, text in _problems(settings, path, storages):
+        worst = max(worst, status)
+        print(f"pysftpd: {one_line(text)}", file=sys.stderr)
+    if not worst:
+        print("the configuration is in order")
+    return worst
+
+
+def _problems(
+    settings: ServerSettings, path: str | None, storages: Callable[[], UserStorages]
+) -> Iterator[tuple[int, str]]:
+    """(Exit status, what is wrong) for each mistake."""
+    steps: list[Callable[[], object]] = [
+        lambda: run_as.own_account(settings, path),
+        lambda: processes.check(settings),
+        lambda: greeting.check(settings),
+        lambda: storages().load(),
+    ]
+    for step in steps:
+        try:
+            step()
+        except DirectoryError as error:
+            yield USAGE_STATUS, error.message
+        except BadInput as error:
+            yield error.status, error.message
+    authorities = Authorities(settings, SFTPLog(), any_owner=os.geteuid() == 0)
+    authorities.load()
+    yield from ((USAGE_STATUS, trouble) for trouble in authorities.troubles())
+    try:
+        with editor(settings) as users:
+            records = users.records()
+    except DirectoryError as error:
+        yield (LESS if settings.is_in_redis else USAGE_STATUS), error.message
+        return
+    for record in records:
+        for problem in record.problems:
+            yield LESS, f"user {record.name or record.id}: {problem}"
