@@ -75,6 +75,9 @@ for package in $missing; do
     case $package in
         openssh-server) disable ssh.service ;;
         redis-server) disable redis-server.service ;;
+        haproxy) disable haproxy.service ;;
+        nginx-light) disable nginx.service ;;
+        fail2ban) disable fail2ban.service ;;
         clamav-daemon) disable clamav-daemon.service clamav-daemon.socket clamav-freshclam.service ;;
     esac
 done

@@ -25,7 +25,7 @@ class Front:
     """Screens connections on an event loop.
 
     bans: None for a door without them. now: the clock of the bans. refused: called with the address of a
-    connection that is refused, a word for why (REASONS), and what to log, which is empty for bans.
+    connection that is refused, the setting that refuses it, and what to log, which may be nothing.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Front:
     def _judge(self, one: socket.socket, address: str, serve: Callable[[socket.socket], None]) -> None:
         if self._bans is not None and self._bans.is_banned(address, self._now()):
             self._refuse(one, address, "bans")
-        elif address in self._denied:
+        elif self._denied and address in self._denied:
             self._refuse(one, address, "deny_networks", "its address is in deny_networks")
         elif self._allowed and address not in self._allowed:
             self._refuse(one, address, "allow_networks", "its address is not in allow_networks")

@@ -46,6 +46,10 @@ class BadHeader(Exception):
     """What came is not a header, or one that is not supported; the text says which."""
 
 
+class NoHeader(BadHeader):
+    """Nothing came at all, as from a health check that only connects."""
+
+
 class Header(NamedTuple):
     """What a header says. client: address and port; None: the proxy does not say. is_own: the proxy connects
     for itself, such as for a health check (LOCAL).
@@ -153,8 +157,11 @@ class Taking:
                 more = self.socket.recv(LONGEST, socket.MSG_PEEK)
             except (BlockingIOError, InterruptedError):
                 return None
+            except ConnectionError:
+                more = b""
             if not more:
-                raise BadHeader(f"it ended after {len(self._taken)} bytes")
+                kind = BadHeader if self._taken else NoHeader
+                raise kind(f"it ended after {len(self._taken)} bytes")
             whole = length(self._taken + more)
             # Taking what is there already does not block, and takes all that it asks for.
             self._taken += self.socket.recv(len(more) if whole is None else whole - len(self._taken))
@@ -189,7 +196,10 @@ class Headers:
     def take(
         self, one: socket.socket, done: Callable[[Header], None], refused: Callable[[str], None]
     ) -> None:
-        """Call done() once the header was taken, or refused() with the reason. The socket must not block."""
+        """Call done() once the header was taken, or refused() with the reason. The socket must not block.
+
+        The reason is empty for a connection that ended without a byte.
+        """
         pending = _Pending(Taking(one), done, refused)
         if self._go_on(pending):
             return
@@ -208,6 +218,9 @@ class Headers:
         """Take what has come; whether that was the end of it."""
         try:
             header = pending.taking.go_on()
+        except NoHeader:
+            self._end(pending, "")
+            return True
         except (BadHeader, OSError) as error:
             self._end(pending, f"PROXY header: {reason_of(error) if isinstance(error, OSError) else error}")
             return True

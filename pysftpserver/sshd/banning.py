@@ -85,7 +85,8 @@ class Banning:
             words += ", told by another server"
         elif self._elsewhere is not None:
             self._elsewhere.tell(ban.network, (seconds, ban.cause, ban.bans))
-        self._server.log.error(f"banned {ban.network} for {seconds:.0f} seconds: {ban.cause} ({words})")
+        log = self._server.log_limit.of(ban.network)
+        log.error(f"banned {ban.network} for {seconds:.0f} seconds: {ban.cause} ({words})")
         self.end_banned()
 
     def learn(self, address: str, seconds: float, cause: str, bans: int) -> None:

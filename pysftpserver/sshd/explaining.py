@@ -104,6 +104,10 @@ def _findings(
         yield from _key(user, key, address, authorities)
     if address is not None:
         yield _network(settings, address)
+        if user.networks is not None and user.is_active:
+            is_welcome = user.is_welcome(address)
+            words = "one" if is_welcome else "none"
+            yield Finding(is_welcome, f"{address} is {words} of the user's networks: {user.networks}")
     yield from _storage(settings, user, opened)
     if settings.admin_socket is not None:
         yield from _running(settings, settings.admin_socket, user, address, warn)

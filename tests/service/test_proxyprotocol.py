@@ -154,6 +154,10 @@ class Waiting(unittest.TestCase):
             theirs.close()
             await self.until(2)
             self.assertIn("it ended after 5 bytes", self.refusals[1])
+            check, theirs = self.pair()
+            theirs.close()
+            waiting.take(check, self.headers.append, self.refusals.append)
+            self.assertEqual(self.refusals[2], "")
 
         asyncio.run(run())
 

@@ -79,6 +79,10 @@ class Explaining(WorkshopCase):
         self.assertIn("unknown", self.explained("nobody", can=False))
         self.users("alice", active=False, folder="alice")
         self.assertIn("not active", self.explained("alice", can=False))
+        self.users("alice", keys=[self.public.read_text().strip()], folder="alice", networks="!192.0.2.0/24")
+        said = self.explained("alice", "--from", "192.0.2.1", can=False)
+        self.assertIn("192.0.2.1 is none of the user's networks: !192.0.2.0/24", said)
+        self.explained("alice", "--from", "192.0.3.1", can=True)
         self.users("alice", actve=False)
         self.assertIn("unusable: 'actve'", self.explained("alice", can=False))
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import asyncssh
 
+from pysftpserver.service import bans as service_bans
 from tests.service.test_proxyprotocol import SSH, TCP4, binary
 from tests.sshd.inprocess import HOST, OTHER_KEY, Running, asynchronous, running
 from tests.sshd.test_logins import files
@@ -191,6 +192,17 @@ class Bans(unittest.TestCase):
                 server.server.banning.ban(HOST, 60)
                 self.assertEqual(await say(server.port, SSH), b"")
                 self.assertFalse(user.is_closed())
+
+    @asynchronous
+    async def test_strangers_are_ended_when_another_process_bans_their_address(self) -> None:
+        async with running(files, options={**BANS, "idle_timeout": "0.2"}) as server:
+            reader, writer = await asyncio.open_connection(HOST, server.port)
+            await eventually(lambda: server.server.connections)
+            bans = server.server.banning.bans
+            service_bans.Bans(bans._memory, 0, bans._secret).ban(HOST, 60, "admin", time.monotonic())
+            await asyncio.wait_for(reader.read(), PATIENCE)
+            await eventually(lambda: any("its address is banned" in line for line in server.lines))
+            writer.close()
 
     @asynchronous
     async def test_without_the_setting_nobody_is_banned(self) -> None:

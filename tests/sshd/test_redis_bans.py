@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import unittest
 from collections.abc import AsyncIterator
 
+from pysftpserver.engine.log import SFTPLog
 from pysftpserver.sshd.redis_bans import RedisBans
 from tests.sshd.inprocess import Running, asynchronous, running
 from tests.sshd.redis_server import RedisServer
 from tests.sshd.test_logins import files
+from tests.support.paths import ROOT
 from tests.support.waiting import eventually
 
 HERE = "192.0.2.1"
@@ -95,6 +98,31 @@ class Sharing(unittest.TestCase):
             self.r.publish("sftp_users.bans", '203.0.113.1 ["failed", 1, 60]')
             await eventually(lambda: one.server.banning.is_banned("203.0.113.1"))
             self.assertEqual([ban["address"] for ban in one.server.banning.listed()], ["203.0.113.1"])
+
+    @asynchronous
+    async def test_the_access_list_of_the_page_is_enough_and_another_is_one_line(self) -> None:
+        (rights,) = re.findall("With `bans`, add `([^`]*)`", (ROOT / "docs" / "sshd.md").read_text())
+        await self.with_rights(rights, "")
+        await self.with_rights(rights.replace("&sftp_users.bans ", ""), "its access list forbids a command")
+
+    async def with_rights(self, rights: str, trouble: str) -> None:
+        base = "on nopass resetchannels -@all +select +hello +auth +ping +subscribe +unsubscribe +multi +exec"
+        server = RedisServer("--user", "default", *base.split(), *rights.split())
+        self.addCleanup(server.stop)
+        server.start()
+        told: list[str] = []
+        lines: list[str] = []
+        log = SFTPLog(lambda level, text: lines.append(text))
+        bans = RedisBans(server.address(), log, lambda network, *_: told.append(network), 0.2)
+        try:
+            bans.tell(HERE, (60.0, "failed", 1))
+            await eventually(lambda: told or lines)
+            bans.tell(HERE, (0.0, "admin", 1))
+            await eventually(lambda: len(told) == 2 or lines)
+        finally:
+            await bans.close()
+        self.assertIn(trouble, "\n".join(lines))
+        self.assertEqual(len(lines), 1 if trouble else 0, lines)
 
     @asynchronous
     async def test_bans_hold_and_begin_while_redis_is_away_and_are_told_when_it_is_back(self) -> None:

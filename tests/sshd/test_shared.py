@@ -6,6 +6,7 @@ import os
 import unittest
 from collections.abc import Callable
 
+from pysftpserver.service.bans import Bans
 from pysftpserver.service.throttle import FIRST, FREE, MOST, WINDOW, network_of
 from pysftpserver.sshd import shared
 from pysftpserver.sshd.shared import FAILURES, Gate, Penalties, Shared
@@ -100,7 +101,10 @@ class TestTheGate(unittest.TestCase):
         gate = Gate(memory, 0, 4, 2, None)
         gate.enter(HERE)
         self.assertIsNotNone(gate.enter(HERE)[1])
+        bans = Bans(memory.bans, 1, memory.secret)
+        bans.ban(HERE, 60, "admin", 1000.0)
         memory.wipe(1)
+        self.assertTrue(Bans(memory.bans, 0, memory.secret).is_banned(HERE, 1001.0))  # those hold
         self.assertIsNone(gate.enter(HERE)[1])
         self.assertIsNotNone(gate.enter(HERE)[1])
 
