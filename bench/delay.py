@@ -71,7 +71,8 @@ async def served(client: socket.socket, port: int, delay: float) -> None:
     with client, socket.socket() as server:
         for one in (client, server):
             one.setblocking(False)
-            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if one.family == socket.AF_INET:
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await loop.sock_connect(server, ("127.0.0.1", port))
         await asyncio.gather(passed(client, server, delay), passed(server, client, delay))
 

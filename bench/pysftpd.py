@@ -69,3 +69,17 @@ def contests(sizes: Sizes) -> Iterator[Contest]:
         1.6,
         PROCESSES,
     )
+    yield Contest(
+        f"{GROUP}: {sizes.clients} clients that cost nothing, get {sizes.part // MIB} MiB each",
+        lambda sides: sides.for_nothing("pysftpd").seconds,
+        lambda sides: sides.for_nothing("two workers").seconds,
+        1.7,
+        PROCESSES,
+    )
+    yield Contest(
+        f"{GROUP}: the same, processor time of the server",
+        lambda sides: sides.for_nothing("pysftpd").processor,
+        lambda sides: sides.for_nothing("two workers").processor,
+        0.9,
+        PROCESSES,
+    )

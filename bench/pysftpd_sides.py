@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -20,8 +22,10 @@ import asyncssh
 from bench import drivers
 from bench.pysftpd import Sizes
 from bench.rows import random_file
+from pysftpserver.sshd.admin_client import ask, found
 from pysftpserver.sshd.forkserver import SESSION
 from tests.integration.sshd import TARGET, Sshd, Way
+from tests.support.packets import HELLO, MAX_DATA, NO_ATTRS, request, string, u32, u64
 from tests.support.processes import descendants
 
 USER = "bench"
@@ -40,6 +44,14 @@ class Idle:
     begun: int
     resting: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Seconds that passed, and seconds of processor time of all processes of a server."""
+
+    seconds: float
+    processor: float
 
 
 @contextlib.contextmanager
@@ -87,6 +99,7 @@ class Sides:
             "session-idle": self.sizes.rest,
             "max-connections": self.sizes.idle + 100,
             "max-per-user": self.sizes.idle + 100,
+            "admin-socket": self.top / f"{name.replace(' ', '-')}.admin",
             "max-sessions": 2 * (self.sizes.idle + 100),  # of which one user may have half
         }
         words = [f"--{option}={value}" for option, value in options.items()]
@@ -148,6 +161,51 @@ class Sides:
             list(pool.map(lambda _: self._sftp(server, commands), range(self.sizes.clients)))
             return time.perf_counter() - began
 
+    def for_nothing(self, server: str) -> Taken:
+        """Have several clients get a file. What they send was encrypted before, what they receive the kernel
+        throws away, and each process of the server has as many of them.
+        """
+        return asyncio.run(self._for_nothing(server))
+
+    async def _for_nothing(self, server: str) -> Taken:
+        big = self._big(self.sizes.part)
+        process = self.processes[server].pid
+        admin = found(str(self.top / f"{server.replace(' ', '-')}.admin"))
+        each = self.sizes.clients // len(admin)
+        connections: list[asyncssh.SSHClientConnection] = []
+        requests = []
+        try:
+            while len(connections) < self.sizes.clients:
+                connection = await self._connect(server)
+                answers = [await asyncio.to_thread(ask, path, {"ask": "sessions"}) for path in admin]
+                if max(len(answer["sessions"]) for answer in answers) > each:
+                    connection.abort()
+                    await connection.wait_closed()
+                    continue
+                connections.append(connection)
+                requests.append(await _prepared(connection, f"/{big.name}", self.sizes.part))
+            before = _processor(process)
+            with ThreadPoolExecutor(self.sizes.clients) as pool:
+                began = time.perf_counter()
+                list(pool.map(_drain, connections, requests, [self.sizes.part] * len(requests)))
+                seconds = time.perf_counter() - began
+            return Taken(seconds, _processor(process) - before)
+        finally:
+            for connection in connections:
+                connection.abort()
+
+    async def _connect(self, server: str) -> asyncssh.SSHClientConnection:
+        return await asyncssh.connect(
+            "127.0.0.1",
+            self.ports[server],
+            username=USER,
+            client_keys=[str(self.key)],
+            known_hosts=None,
+            config=None,
+            agent_path=None,
+            encryption_algs=["aes128-gcm@openssh.com"],
+        )
+
     def idle(self, server: str) -> Idle:
         """Measure a server with many idle sessions. Raises the error of a session that fails."""
         return asyncio.run(self._idle(server))
@@ -197,6 +255,46 @@ class Sides:
         finally:
             for connection in connections:
                 connection.abort()
+
+
+async def _prepared(connection: asyncssh.SSHClientConnection, path: str, size: int) -> bytes:
+    """Open a file; return all requests that read it, encrypted as they have to be sent."""
+    writer, reader, _ = await connection.open_session("", subsystem="sftp", encoding=None, window=1 << 30)
+    writer.write(HELLO + request("open", 1, string(path.encode()), u32(1), NO_ATTRS))
+    for _ in range(2):
+        await reader.readexactly(int.from_bytes(await reader.readexactly(4), "big"))
+    transport = connection._transport
+    transport.pause_reading()
+    sent: list[bytes] = []
+    send, transport.write = transport.write, sent.append
+    for offset in range(0, size, MAX_DATA):
+        span = u64(offset) + u32(min(MAX_DATA, size - offset))
+        writer.write(request("read", 2, string(u32(1)), span))
+    transport.write = send
+    return b"".join(sent)
+
+
+def _drain(connection: asyncssh.SSHClientConnection, requests: bytes, size: int) -> None:
+    """In a thread: send requests, and throw away as many bytes as they ask for."""
+    with socket.socket(fileno=os.dup(connection.get_extra_info("socket").fileno())) as sock:
+        sock.settimeout(60)
+        sock.sendall(requests)
+        room = bytearray(1 << 20)
+        while size > 0:
+            count = sock.recv_into(room, 0, socket.MSG_TRUNC)
+            if not count:
+                raise RuntimeError("the server has closed the connection")
+            size -= count
+
+
+def _processor(process: int) -> float:
+    """Seconds of processor time of a process and all that it has started."""
+    total = 0
+    for pid in (process, *(pid for pid, _, _ in descendants(process))):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 def _memory(process: int) -> int:

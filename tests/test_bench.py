@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,6 +17,8 @@ from typing import Any
 from unittest import mock
 
 from bench import (
+    delay,
+    distance,
     drivers,
     gridfs,
     laboratory,
@@ -31,6 +38,7 @@ from bench.run import (
     Memory,
     Result,
     durations,
+    measure_distance,
     measure_gridfs,
     measure_laboratory,
     measure_mounts,
@@ -45,6 +53,7 @@ from bench.run import (
     memory_line,
     tables,
 )
+from tests.sshd.inprocess import asynchronous
 from tests.support.hard import IS_HARD
 from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE
@@ -195,6 +204,37 @@ class OnPysftpd(MeasuredCase):
         for idle in memory:
             self.assertIn("4 idle sessions", idle.name)
             self.assertGreater(idle.size, 2 * MIB)
+
+
+class OverADistance(MeasuredCase):
+    @unittest.skipUnless(IS_HARD and shutil.which("rclone"), "it starts three servers: make test-hard")
+    def test_every_row_can_be_measured(self):
+        little = distance.Sizes(trips=(4,), transfers=(4 * MIB,), files=3)
+        results, memory = self.measured(measure_distance, distance, little)
+        self.assertEqual((len(results), memory), (len(list(distance.contests(little))), []))
+
+    @asynchronous
+    async def test_the_proxy_delays_what_passes_in_both_directions_and_changes_nothing(self):
+        async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while data := await reader.read(MIB):
+                writer.write(data)
+            writer.close()
+
+        server = await asyncio.start_server(echo, "127.0.0.1", 0)
+        client, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        passing = asyncio.create_task(delay.served(theirs, server.sockets[0].getsockname()[1], 0.05))
+        reader, writer = await asyncio.open_connection(sock=client)
+        sent = random.randbytes(3 * MIB)
+        began = time.monotonic()
+        writer.write(sent)
+        first = await reader.readexactly(1)
+        self.assertGreaterEqual(time.monotonic() - began, 0.1)
+        writer.write_eof()
+        self.assertEqual(first + await reader.read(-1), sent)
+        writer.close()
+        await passing
+        server.close()
 
 
 class OnWarm(MeasuredCase):

@@ -15,6 +15,7 @@ from pysftpserver.service.settings import (
     FILE,
     FLAG,
     PORT,
+    Kind,
     ServiceSettings,
     Setting,
     networks,
@@ -36,6 +37,21 @@ if TYPE_CHECKING:
 METHODS = texts("METHODS", " ", parse)
 REDIS = "redis_"  # the settings that say where Redis is begin with this
 DEFAULT_USERS = "users.toml"
+
+
+def processes(most: int) -> Kind[int]:
+    """A number of processes; auto is the number of processors that this one may use."""
+    number = whole(1, most)
+
+    def parse(value: str) -> int:
+        if value.lower() == "auto":
+            return min(most, len(os.sched_getaffinity(0)))
+        try:
+            return number.parse(value)
+        except ValueError as error:
+            raise ValueError(f"{error}, or auto") from None
+
+    return Kind(parse, number.metavar, (int, str))
 
 
 # fmt: off
@@ -105,7 +121,10 @@ class ServerSettings(ServiceSettings):
         optional(texts("ADDRESS", ",")), None, "Listen on these addresses, separated by commas.",
         unset="all addresses",
     )
-    workers = Setting(whole(1, 256), 1, "Number of processes that serve; they share the port.")
+    workers = Setting(
+        processes(256), 1,
+        "Number of processes that serve; they share the port. auto means one for each processor.",
+    )
     isolation = Setting(
         one_of("process", "thread"), "process",
         "Serve each session in a process of its own, sandboxed (process), or all sessions in one process, in "
