@@ -14,7 +14,7 @@ from tests.support.hard import IS_HARD
 
 from . import compare, model
 
-EXAMPLES = int(os.environ.get("PYSFTP_DIFF_EXAMPLES", "100" if IS_HARD else "25"))
+EXAMPLES = int(os.environ.get("PYSFTP_DIFF_EXAMPLES", "100" if IS_HARD else "15"))
 STEPS = 100  # of one sequence: starting our server costs as much as 200 requests
 
 

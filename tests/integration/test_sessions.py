@@ -98,7 +98,7 @@ class TestMemory(ServedCase):
         self.assertLess(peak, MEMORY_LIMIT, f"{peak / MIB:.1f} MiB resident")
 
     def test_many_mebibytes_each_way_take_less_than_20_mib(self) -> None:
-        size = GIB if IS_HARD else 128 * MIB
+        size = GIB if IS_HARD else 64 * MIB
         material.sparse(self.jail / "down", size)
         material.sparse(self.local / "up", size)
         with self.sftp_session() as session:

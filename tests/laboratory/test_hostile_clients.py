@@ -21,7 +21,7 @@ from tests.support.waiting import PATIENCE, until
 
 KEY = "k"
 MIB = 1 << 20
-GUESSES = 1000 if IS_HARD else 200
+GUESSES = 1000 if IS_HARD else 100
 FLOOD = 20_000  # messages
 
 

@@ -17,7 +17,7 @@ from tests.mongo.sessions import get, put
 from tests.support.hard import IS_HARD
 
 SEED = 20261126
-STEPS = 400 if IS_HARD else 50
+STEPS = 400 if IS_HARD else 30
 NAMES = ("a", "b", "d/c")
 OPENINGS = (
     os.O_RDONLY,

@@ -66,7 +66,7 @@ class RandomTrees(DatabaseCase):
     def build(self, storage: SFTPServerMongoStorage, rng: random.Random, bucket: str, top: str) -> Tree:
         tree: Tree = {}
         foreign = []
-        for step in range(100 if IS_HARD else 25):
+        for step in range(100 if IS_HARD else 12):
             path, directory = b"", tree
             while rng.random() < 0.7:
                 name = rng.choice(NAMES)

@@ -11,9 +11,10 @@ from tests.security.attempts import KINDS, Attempts, every_request
 from tests.security.clients import Session, race
 from tests.security.layout import PLACES
 from tests.security.premises import WAYS, Premises
+from tests.support.hard import IS_HARD
 from tests.support.packets import NO_ATTRS, OK, READ, WRITE, string, u32
 
-OPERATIONS = 10_000  # of the race, for each way
+OPERATIONS = 10_000 if IS_HARD else 4000  # of the race, for each way
 HARMLESS = ("lstat", "lsetstat")  # of a magic link itself: it may be seen to be there
 DESCRIPTORS = 12  # more than a session has
 

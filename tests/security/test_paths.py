@@ -17,7 +17,7 @@ from tests.support.packets import CREAT, NO_ATTRS, OK, READ, WRITE, string, u32,
 LONGEST = 4095  # bytes of a path
 MOST_LEVELS = 2040  # directories with names of one byte, in a path
 MOST_LINKS = 40
-SHARE = 1 if IS_HARD else 4
+SHARE = 1 if IS_HARD else 8
 OPERATIONS = 3000  # in each race, for each way; a quarter of them daily
 
 

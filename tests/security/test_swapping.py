@@ -14,8 +14,8 @@ from tests.support.hard import IS_HARD
 from tests.support.waiting import PATIENCE
 
 # With paths, for each way to resolve them; those with handles come on top.
-OPERATIONS = 100_000 if IS_HARD else 25_000
-SWAPS = 20_000 if IS_HARD else 5000  # while they are served
+OPERATIONS = 100_000 if IS_HARD else 12_000
+SWAPS = 20_000 if IS_HARD else 2500  # while they are served
 FLIPS = 40  # times that a place is seen to change between a request and the very next
 BOTH_WAYS = 20  # times that each place is seen in each of its two states
 

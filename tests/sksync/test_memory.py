@@ -1,7 +1,7 @@
 """Resident memory of both sides, as processes of the command: the peaks that the kernel has counted.
 
 In make test-hard 4 GiB travel without digests, sparse at the sending side; with digests, which take a second
-for each half GiB, one. Daily it is a sixteenth, which is still many times what may be resident.
+for each half GiB, one. Daily it is a thirty-second part, which is still many times what may be resident.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from tests.support.ports import LOOPBACK
 from tests.support.waiting import until
 
 MOST = 40 << 10  # KiB
-LARGE = 4 << 30 if IS_HARD else 256 << 20  # bytes
+LARGE = 4 << 30 if IS_HARD else 128 << 20  # bytes
 DIGESTED = LARGE // 4
-MANY = 5000 if IS_HARD else 400  # small files
+MANY = 5000 if IS_HARD else 200  # small files
 MOST_DEAF = 1 << 10  # KiB, for each client that does not read
 NAMES = 200_000 if IS_HARD else 50_000  # of a listing
 MOST_FOR_NAMES = (90 if IS_HARD else 48) << 10  # KiB, with a listing of that many

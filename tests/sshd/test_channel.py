@@ -33,8 +33,8 @@ READ, WRITE, CREAT, TRUNC = 1, 2, 8, 16
 LONGEST = 262144  # bytes of a packet
 FIRST = string(u32(1))  # the handle of what is opened first
 MIB = 1 << 20
-ROUNDS = 40 if IS_HARD else 8
-CLIENTS = 200 if IS_HARD else 50
+ROUNDS = 40 if IS_HARD else 4
+CLIENTS = 200 if IS_HARD else 30
 
 
 class SlowStorage(SFTPServerStorage):
