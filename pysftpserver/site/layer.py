@@ -33,7 +33,12 @@ class _HandedOn:
         self._name = name
 
     def __get__(self, layer: Layer | None, owner: type) -> Any:
-        return self if layer is None else getattr(layer.below, self._name)
+        if layer is None:
+            return self
+        found = getattr(layer.below, self._name)
+        if callable(found):
+            vars(layer)[self._name] = found  # there is no detour from now on
+        return found
 
 
 def _handed_on() -> Any:
