@@ -53,9 +53,9 @@ if behind > 0 and tonumber(ARGV[4]) >= 0 and behind <= redis.call('LLEN', KEYS[3
 end
 return {1, version, false, redis.call('HVALS', KEYS[4]), redis.call('HVALS', KEYS[5])}
 """
-#: KEYS: the same. ARGV: host and token, version, the log's line, how many lines are kept, the first version, then
-#: the number of the table in KEYS, key and row ("": none) of each change. A first version is a time, so that no
-#: copy from before a loss is taken for up to date. Returns the version, or 0 if nothing was applied.
+#: KEYS: the same. ARGV: host and token, version, the log's line, how many lines are kept, the first version,
+#: then the number of the table in KEYS, key and row ("": none) of each change. A first version is a time, so
+#: that no copy from before a loss is taken for up to date. Returns the version, or 0 if nothing was applied.
 COMMIT = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
