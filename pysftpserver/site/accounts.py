@@ -113,8 +113,11 @@ class Accounts:
         """Count the new files that are in place."""
         if not self._stored:
             return
-        of_these = f"FROM change AS new WHERE id IN ({', '.join('?' * len(self._stored))})"
-        with self._ledger.changing() as database:  # others may have counted some of them
+        # Others may have counted some of them, and used their numbers again.
+        marks = ", ".join("?" * len(self._stored))
+        mine = f"session = {self._ledger.session} AND kind = '{PUT}'"
+        of_these = f"FROM change AS new WHERE id IN ({marks}) AND {mine}"
+        with self._ledger.changing() as database:
             sums = f"SELECT account, place, sum(bytes), sum(files) {of_these} GROUP BY account, place"
             for account, place, size, files in database.execute(sums, self._stored).fetchall():
                 _add(database, {"account": account, "place": place}, size, files)

@@ -53,21 +53,24 @@ if behind > 0 and tonumber(ARGV[4]) >= 0 and behind <= redis.call('LLEN', KEYS[3
 end
 return {1, version, false, redis.call('HVALS', KEYS[4]), redis.call('HVALS', KEYS[5])}
 """
-#: KEYS: the same. ARGV: host and token, version, the log's line, how many lines are kept, then the number of
-#: the table in KEYS, key and row ("": none) of each change. Returns whether all of it was applied.
+#: KEYS: the same. ARGV: host and token, version, the log's line, how many lines are kept, the first version,
+#: then the number of the table in KEYS, key and row ("": none) of each change. A first version is a time, so
+#: that no copy from before a loss is taken for up to date. Returns the version, or 0 if nothing was applied.
 COMMIT = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
-if (redis.call('GET', KEYS[2]) or '0') ~= ARGV[2] then return 0 end
-for at = 5, #ARGV, 3 do
+local version = redis.call('GET', KEYS[2])
+if (version or '0') ~= ARGV[2] then return 0 end
+for at = 6, #ARGV, 3 do
   local key = KEYS[tonumber(ARGV[at])]
   if ARGV[at + 2] == '' then redis.call('HDEL', key, ARGV[at + 1])
   else redis.call('HSET', key, ARGV[at + 1], ARGV[at + 2]) end
 end
-redis.call('INCR', KEYS[2])
 redis.call('RPUSH', KEYS[3], ARGV[3])
 redis.call('LTRIM', KEYS[3], -tonumber(ARGV[4]), -1)
-return 1
+if version then return redis.call('INCR', KEYS[2]) end
+redis.call('SET', KEYS[2], ARGV[5])
+return tonumber(ARGV[5])
 """
 TAKE = """
 local held = redis.call('GET', KEYS[1])
@@ -169,14 +172,14 @@ class SharedLedger:
             changes.append([table, json.loads(key), row])
             place = 4 + list(TABLES).index(table)
             words += [place, key, "" if row is None else json.dumps(row)]
-        if not changes:
-            self._eval(GIVE_BACK, self._keys[:1], self._owner + token)
-        elif not self._eval(
-            COMMIT, self._keys, self._owner + token, self._version, json.dumps(changes), KEPT, *words
-        ):
-            raise Busy("The ledger of this site was too slow; try again")
+        if changes:
+            fixed = self._version, json.dumps(changes), KEPT, time.time_ns() // 1000
+            version = self._eval(COMMIT, self._keys, self._owner + token, *fixed, *words)
+            if not version:
+                raise Busy("The ledger of this site was too slow; try again")
+            self._version = version
         else:
-            self._version += 1
+            self._eval(GIVE_BACK, self._keys[:1], self._owner + token)
         self._copy.execute("DELETE FROM dirty")
         self._copy.execute("COMMIT")
 

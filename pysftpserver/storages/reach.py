@@ -68,8 +68,13 @@ def files_of_site(path: str, opening: Opening) -> list[str]:
 def _of_site(path: str) -> list[str]:
     from pysftpserver.storages import sites
 
-    state = sites.room().read(path).state
-    return [path, state] if state else [path]
+    site = sites.room().read(path)
+    found = [path, site.state, site.ledger_secret]
+    for entry in site.events:
+        found += [entry.secret, entry.socket, entry.run[0] if entry.run is not None else None]
+    for entry in site.gates:
+        found += [entry.ask, entry.clamd]
+    return [one for one in found if one is not None and one.startswith("/") or one == path]
 
 
 def _files_of(names: Parts, opening: Opening) -> list[str]:

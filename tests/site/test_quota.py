@@ -458,6 +458,21 @@ class SmallFiles(QuotaCase):
                     storage._accounts.count_stored()
                     self.assert_counted(storage)
 
+    def test_do_not_take_the_row_of_another_session_for_theirs(self):
+        """A row that others have counted is gone, and its number may be used again."""
+        one, two = self.roomy(), self.session(1 << 20, 1000)
+        for other in (two, one):
+            self.put(one, b"/f", 2 * KIB)
+            two.rm(b"/f")
+            handle = other.open(b"/g", OLD, 0o666)
+            other.write(handle, 0, bytes(300 * KIB))
+            before = two._ledger.ask("SELECT * FROM change")
+            one._accounts.count_stored()
+            self.assertEqual(two._ledger.ask("SELECT * FROM change"), before)
+            other.close(handle)
+            self.assert_counted(one)
+            one.rm(b"/g")
+
     def test_that_others_have_open_are_counted_once(self):
         one, two = self.roomy(), self.session(1 << 20, 1000)
         for last in (one, two):

@@ -10,6 +10,7 @@ from unittest import mock
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.cli import pysftpd, pysftpsite
+from pysftpserver.failures import BadInput
 from pysftpserver.site.ledger import Ledger
 from pysftpserver.sshd.config import ServerSettings
 from pysftpserver.sshd.users import User
@@ -18,6 +19,28 @@ from pysftpserver.storages.sharing import Storages
 from tests.support.cases import InAPlace
 
 NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+
+
+class InJails(InAPlace):
+    def test_what_a_site_file_trusts_must_not_be_in_a_jail(self) -> None:
+        (self.place / "state").mkdir(mode=0o700)
+        site = self.place / "s.toml"
+        for text in (
+            'ledger = "redis://h/0"\nledger_secret = "{}"\n[quota]\nbytes = 1\n',
+            '[[event]]\non = "upload"\npost = "http://h/"\nsecret = "{}"\n',
+            '[[event]]\non = "upload"\nrun = ["{}", "x"]\n',
+            '[[event]]\non = "upload"\nsocket = "{}"\n',
+            '[[gate]]\nask = "{}"\n',
+            '[[gate]]\nclamd = "{}"\n',
+        ):
+            with self.subTest(text):
+                trusted = self.place / "jail/trusted"
+                trusted.parent.mkdir(exist_ok=True)
+                trusted.touch()
+                top = f'storage = "jail:{self.place}/jail"\nstate = "{self.place}/state"\n'
+                site.write_text(top + text.format(trusted))
+                with self.assertRaisesRegex(BadInput, f"file {trusted}: clients could change it"):
+                    pysftpsite.serve([str(site), "-l", str(self.place / "log")])
 
 
 class AtEveryDoor(InAPlace):
