@@ -19,7 +19,7 @@ from pysftpserver.failures import show
 WORDS = {(name if name == "crc32" else f"{name}sum").encode(): name for name in ALGORITHMS}
 QUESTION = b"echo ${ShellId}%ComSpec%"  # rclone's: which shell is it? PowerShell and cmd.exe know these
 ANSWER = b"%ComSpec%\n"  # a POSIX shell's
-# What means itself outside of quotes, besides bytes beyond ASCII.
+# What means itself outside of quotes, besides bytes beyond ASCII. To bash, ~ behind = and : is a directory.
 PLAIN = frozenset(f"{string.ascii_letters}{string.digits}/._-,:@+=%^".encode())
 ESCAPED = {b"\\": b"\\\\", b"\n": b"\\n", b"\r": b"\\r"}
 
@@ -123,7 +123,7 @@ def split(command: bytes) -> list[bytes]:
         if is_between:
             words.append(bytearray())
             is_between = False
-        if byte in PLAIN or byte > 127 or (byte in b"~" and words[-1]):
+        if byte in PLAIN or byte > 127 or (byte in b"~" and words[-1] and words[-1][-1] not in b"=:"):
             words[-1].append(byte)
         elif byte in b"'":
             close = command.index(b"'", at)

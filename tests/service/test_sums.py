@@ -101,6 +101,8 @@ class Understanding(unittest.TestCase):
             b"md5sum $HOME",
             b"md5sum ~",
             b"md5sum ~root/f",
+            b"md5sum a=~/f",  # bash
+            b"md5sum a=b:~",
             b"md5sum a; id",
             b"md5sum a | sh",
             b"md5sum a\nid",
