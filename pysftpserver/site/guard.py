@@ -7,8 +7,9 @@ directory for a link: no call reaches what was not decided on. Storages that can
 the real path first.
 
 A hidden path is answered by the storage itself, which is asked for a name that is not there in the same
-place: so errors and times are those of what is missing. Layers below get canonical paths. What may not enter:
-what a rule says, which requests there are. Facts: path_resolution(7), openat2(2).
+place, by the rules for that: so errors and times are those of what is missing. Nothing is ever made under
+such a name. Layers below get canonical paths. What may not enter: what a rule says, which requests there are.
+Facts: path_resolution(7), openat2(2).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from pysftpserver.pysftpexceptions import (
 )
 from pysftpserver.site.layer import Layer
 from pysftpserver.site.patterns import text_of
-from pysftpserver.site.rules import ALL, OF_FILES, STAGING
+from pysftpserver.site.rules import ALL, OF_FILES, STAGING, Decision
 from pysftpserver.uploads import temporary
 
 TYPE_CHECKING = False
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage, StatVFS
     from pysftpserver.attributes import SFTPAttributes
-    from pysftpserver.site.rules import Decision, NameRules, Rules
+    from pysftpserver.site.rules import NameRules, Rules
 
     Entry = tuple[bytes, SFTPAttributes]
 
@@ -49,6 +50,7 @@ MOST_STAGED = 1000  # names at once: memory
 ATTEMPTS = 16  # to hit a path that keeps changing
 WRITES = os.O_WRONLY | os.O_RDWR
 TAILS = {b"": b"/", b".": b"/."}
+MAKES = frozenset(("mkdir", "symlink", "upload"))  # actions after which there is a new name
 
 
 class Opened:
@@ -80,6 +82,7 @@ class RulesLayer(Layer):
         self._refuses_links = refuse_links is not None
         if refuse_links is not None:
             refuse_links()
+        self._no_name = os.urandom(16).hex().encode()  # of what is not there; no client sees it
         self._opened: dict[int, Opened] = {}
         self._staged: set[bytes] = set()  # what this session itself receives under a temporary name
 
@@ -92,8 +95,9 @@ class RulesLayer(Layer):
             if self._refuses_links:
                 yield where, tail
             else:
+                place, _ = self._found(where)
                 try:
-                    check_no_links(self.below, where, follow or tail != b"")
+                    check_no_links(self.below, place, follow or tail != b"")
                 except OSError as error:
                     if error.errno != errno.ELOOP:
                         raise
@@ -147,9 +151,10 @@ class RulesLayer(Layer):
                 break
             where = b"/" + b"/".join(names)
             if self._rules.has_hidden and self._rules.decide(where).is_hidden:
+                missing = self._missing(where)
                 if is_last:
                     break
-                raise self._missing(where)
+                raise missing
             mode = self._mode(where)
             if mode is None:
                 if is_last:
@@ -187,46 +192,64 @@ class RulesLayer(Layer):
 
     def _missing(self, where: bytes) -> Exception:
         """What the storage says of a name that is not there, in the place of one that is hidden."""
-        parent = where
-        while self._rules.decide(parent).is_hidden and parent != b"/":
-            parent = parent.rpartition(b"/")[0] or b"/"
+        path, _ = self._stand_in(where, self._rules.decide(where))
         try:
-            self.below.lstat(parent.rstrip(b"/") + b"/" + os.urandom(8).hex().encode())
+            self.below.lstat(path)
         except (OSError, SFTPException) as error:
             if not isinstance(error, SFTPUnsupported) and getattr(error, "errno", 0) != errno.ELOOP:
                 return error
         return SFTPNotFound()
 
-    def _decided(self, where: bytes) -> Decision:
-        """What may be done to a path. Raises what the storage does for what is missing, if it is hidden."""
+    def _stand_in(self, where: bytes, decision: Decision) -> tuple[bytes, Decision]:
+        """A name that is not there in the place of what is hidden, and what may be done to it."""
+        found = decision.stand_in
+        if found is None:
+            hidden = where
+            while (parent := hidden.rpartition(b"/")[0]) and self._rules.decide(parent).is_hidden:
+                hidden = parent
+            path = parent + b"/" + self._no_name + where[len(hidden) :]
+            of_it = self._rules.decide(path)
+            found = decision.stand_in = path, Decision(None) if of_it.is_hidden else of_it  # all are hidden
+        return found
+
+    def _found(self, where: bytes, actions: tuple[str, ...] = ()) -> tuple[bytes, Decision]:
+        """What a path is taken for, and what may be done to it. Another one, which is not there, in the place
+        of one that is hidden.
+
+        actions: raises what the storage does for what is missing, if they are allowed and would make that
+        other one.
+        """
         decision = self._rules.decide(where)
-        if decision.is_hidden:
-            if decision.rule is STAGING and where in self._staged:
-                return self._rules.of_staged(where)
+        if not decision.is_hidden:
+            return where, decision
+        if decision.rule is STAGING and where in self._staged:
+            return where, self._rules.of_staged(where)
+        path, of_it = self._stand_in(where, decision)
+        if not MAKES.isdisjoint(actions) and of_it.allowed.issuperset(actions):
             raise self._missing(where)
-        return decision
+        return path, of_it
 
     def _do(self, path: bytes, follow: bool, actions: tuple[str, ...], method: str, *arguments: Any) -> Any:
         """Call a method of the storage below, if all these actions are allowed where the path leads."""
         if self._refuses_links and is_plain(path):  # as nearly all are; what follows would do the same
-            decision = self._rules.decide(path)
+            decision, place = self._rules.decide(path), path
             if decision.is_hidden:
-                decision = self._decided(path)
+                place, decision = self._found(path, actions)
             for action in actions:
                 if action not in decision.allowed:
                     raise self._refused(path, action)
             try:
-                return getattr(self.below, method)(path, *arguments)
+                return getattr(self.below, method)(place, *arguments)
             except OSError as error:
                 if error.errno != errno.ELOOP:
                     raise
         for where, tail in self._places(path, follow):
-            allowed = self._decided(where).allowed
+            place, decision = self._found(where, actions)
             for action in actions:
-                if action not in allowed:
+                if action not in decision.allowed:
                     raise self._refused(where, action)
             try:
-                return getattr(self.below, method)(where + tail, *arguments)
+                return getattr(self.below, method)(place + tail, *arguments)
             except OSError as error:
                 if error.errno != errno.ELOOP:
                     raise
@@ -265,10 +288,11 @@ class RulesLayer(Layer):
 
     def realpath(self, path: bytes) -> bytes:
         where, _ = self._as_written(path or b"/")
-        if where is not None and not self._rules.decide(where.rpartition(b"/")[0] or b"/").is_hidden:
+        if where is not None:
             # Without a link on the way, that is the answer, also for what is hidden.
+            place, _ = self._found(where)
             try:
-                if self.below.realpath(where) == where:
+                if self.below.realpath(place) == place:
                     return where
             except (OSError, SFTPException):
                 pass  # the steps will say what is wrong
@@ -305,10 +329,11 @@ class RulesLayer(Layer):
 
     def checksum(self, path: bytes, algorithm: str) -> bytes | None:
         for where, tail in self._places(path, True):
-            if "download" not in self._decided(where).allowed:
+            place, decision = self._found(where)
+            if "download" not in decision.allowed:
                 raise self._refused(where, "download")
             try:
-                return known_checksum(self.below, where + tail, algorithm)
+                return known_checksum(self.below, place + tail, algorithm)
             except OSError as error:
                 if error.errno != errno.ELOOP:
                     raise
@@ -324,10 +349,11 @@ class RulesLayer(Layer):
 
     def opendir(self, path: bytes) -> Iterator[Entry]:
         for where, tail in self._places(path, True):
-            if "list" not in self._decided(where).allowed:
+            place, decision = self._found(where)
+            if "list" not in decision.allowed:
                 raise self._refused(where, "list")
             try:
-                entries = self.below.opendir(where + tail)
+                entries = self.below.opendir(place + tail)
             except OSError as error:
                 if error.errno != errno.ELOOP:
                     raise
@@ -348,9 +374,12 @@ class RulesLayer(Layer):
 
     def open(self, path: bytes, flags: int, mode: int) -> Any:
         if self._refuses_links and is_plain(path) and not (flags & os.O_CREAT and self._names.refuses_any):
-            if self._rules.decide(path).allowed is ALL:  # what follows would do the same
+            decision, place = self._rules.decide(path), path
+            if decision.is_hidden and not flags & os.O_CREAT:
+                place, decision = self._found(path)
+            if decision.allowed is ALL:  # what follows would do the same
                 try:
-                    return self.below.open(path, flags, mode)
+                    return self.below.open(place, flags, mode)
                 except OSError as error:
                     if error.errno != errno.ELOOP:
                         raise
@@ -365,8 +394,8 @@ class RulesLayer(Layer):
             if is_staged:
                 self._staged.add(where)  # by a door that receives files in this way
             try:
-                decision = self._decided(where)
-                handle, allows = self._open(where, tail, flags, mode, decision.allowed)
+                place, decision = self._found(where, ("upload",) if flags & os.O_CREAT else ())
+                handle, allows = self._open(where, place + tail, flags, mode, decision.allowed)
             except BaseException as error:
                 if is_staged:
                     self._staged.discard(where)  # it may be another session's
@@ -379,13 +408,12 @@ class RulesLayer(Layer):
         raise AssertionError
 
     def _open(
-        self, where: bytes, tail: bytes, flags: int, mode: int, allowed: frozenset[str]
+        self, where: bytes, path: bytes, flags: int, mode: int, allowed: frozenset[str]
     ) -> tuple[Any, frozenset[str]]:
         """A handle, and what else may be done through it. A file that is there counts as that when it is
-        opened."""
+        opened. where: what the client means. path: what is asked for."""
         if flags & os.O_ACCMODE != os.O_WRONLY and "download" not in allowed:
             raise self._refused(where, "download")
-        path = where + tail
         on_old = ""  # what it does to a file that is there
         if flags & os.O_TRUNC or flags & WRITES:
             on_old = "append" if flags & os.O_APPEND and not flags & os.O_TRUNC else "overwrite"
@@ -450,26 +478,33 @@ class RulesLayer(Layer):
             if path.rstrip(b"/").rpartition(b"/")[2] == b"..":
                 raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
         for (source, tail), (target, new_tail) in self._pairs(old, new):
-            is_free = self._check_rename(source, target, replace)
-            arguments = (source + tail, target + new_tail, *([True] if replace and not is_free else ()))
+            (old_place, before), (new_place, after) = self._found(source), self._found(target)
+            self._check_rename(source, target, before, after)
+            if self._rules.rules and source != target:
+                rule = self._rules.that_keeps(source, target)
+                if rule is not None and S_ISDIR(self._mode(old_place) or 0):
+                    error = SFTPForbidden("Not allowed: there are rules for what is in this directory")
+                    raise self._told(source, error)
+            if new_place is not target:
+                raise self._missing(target)
+            is_free = replace and "overwrite" not in after.allowed
+            arguments = (old_place + tail, target + new_tail, *([True] if replace and not is_free else ()))
             try:
                 self.below.rename(*arguments)
                 self._staged.discard(source)
                 return
-            except (OSError, SFTPException) as error:
-                if getattr(error, "errno", 0) == errno.ELOOP:
+            except (OSError, SFTPException) as failure:
+                if getattr(failure, "errno", 0) == errno.ELOOP:
                     continue
-                if is_free and status_of(error)[0] == SSH2_FX_FAILURE and self._mode(target) is not None:
+                if is_free and status_of(failure)[0] == SSH2_FX_FAILURE and self._mode(target) is not None:
                     raise self._refused(target, "overwrite") from None
                 raise
 
     def _pairs(self, old: bytes, new: bytes) -> Iterator[tuple[tuple[bytes, bytes], tuple[bytes, bytes]]]:
         yield from zip(self._places(old, False), self._places(new, False), strict=False)
 
-    def _check_rename(self, source: bytes, target: bytes, replace: bool) -> bool:
-        """Raises SFTPForbidden for a rename that is not allowed; returns whether the target has to be
-        free."""
-        before, after = self._decided(source), self._decided(target)
+    def _check_rename(self, source: bytes, target: bytes, before: Decision, after: Decision) -> None:
+        """Raises SFTPForbidden for a rename that is not allowed, by what may be done to both names."""
         if source == target:
             is_upload = False
         else:
@@ -485,16 +520,10 @@ class RulesLayer(Layer):
             error = SFTPForbidden("Not allowed: what cannot be read here could be read there")
             raise self._told(source, error)
         self._check_name(target)
-        if self._rules.rules and source != target:
-            rule = self._rules.that_keeps(source, target)
-            if rule is not None and S_ISDIR(self._mode(source) or 0):
-                error = SFTPForbidden("Not allowed: there are rules for what is in this directory")
-                raise self._told(source, error)
-        return replace and "overwrite" not in after.allowed
 
     def link(self, old: bytes, new: bytes) -> None:
         for (source, tail), (target, new_tail) in self._pairs(old, new):
-            before, after = self._decided(source), self._decided(target)
+            (old_place, before), (new_place, after) = self._found(source), self._found(target)
             for place, decision in ((source, before), (target, after)):
                 if "link" not in decision.allowed:
                     raise self._refused(place, "link")
@@ -502,8 +531,10 @@ class RulesLayer(Layer):
                 error = SFTPForbidden("Not allowed: the new name would allow more than the old one")
                 raise self._told(source, error)
             self._check_name(target)
+            if new_place is not target:
+                raise self._missing(target)
             try:
-                self.below.link(source + tail, target + new_tail)
+                self.below.link(old_place + tail, target + new_tail)
                 return
             except OSError as error:
                 if error.errno != errno.ELOOP:

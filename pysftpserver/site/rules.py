@@ -54,11 +54,13 @@ class Rule:
 
 
 class Decision:
-    """What may be done to a path. rule: the one that decided; None: there is none."""
+    """What may be done to a path. rule: the one that decided; None: there is none. stand_in: for what is
+    hidden, a name that is not there in its place and what may be done to that; set by who needs it first."""
 
-    __slots__ = ("allowed", "is_hidden", "rule")
+    __slots__ = ("allowed", "is_hidden", "rule", "stand_in")
 
     def __init__(self, rule: Rule | None) -> None:
+        self.stand_in: tuple[bytes, Decision] | None = None
         self.rule = rule
         self.allowed = ALL if rule is None else rule.allowed
         self.is_hidden = rule is not None and rule.is_hidden
