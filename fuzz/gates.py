@@ -8,7 +8,6 @@ accept may let the file in. What may not enter: atheris, storages.
 from __future__ import annotations
 
 import json
-import select
 import socket
 from collections.abc import Iterator
 from unittest import mock
@@ -32,7 +31,7 @@ class PairTalk(gates.Talk):
         self._timeout = timeout
         self._socket, self.other = socket.socketpair()
         self._socket.setblocking(False)
-        self._poll = select.poll()
+        self._heed()
         if self.is_early:
             self._say()
 

@@ -114,7 +114,11 @@ def _serve(
         server.log.write(INFO, f"session opened for {who}")
     numbers = ENDING_SIGNALS if control is None else control.signals
     with _Signals(server, numbers) as signals, _Unblocked(server.fd_in, server.fd_out):
-        waits_long = server.storage.window > 0 or server.storage.uses_network
+        waits_long = (
+            server.storage.window > 0
+            or server.storage.uses_network
+            or getattr(server.storage, "waits_long", False)  # of layers of sites
+        )
         try:
             if waits_long:
                 from pysftpserver.host.watch import here

@@ -15,6 +15,7 @@ import time
 from stat import S_ISDIR
 
 from pysftpserver.engine.audit import client_text
+from pysftpserver.host import watch
 from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure, SFTPForbidden, words_of
 from pysftpserver.site.layer import Layer, _HandedOn
 from pysftpserver.site.patterns import text_of
@@ -78,6 +79,11 @@ class EventsLayer(Layer):
         self._parts: dict[
             bytes, tuple[int | None, str | None]
         ] = {}  # what was uploaded under temporary names
+
+    @property
+    def waits_long(self) -> bool:
+        waits = any(wish.wait is not None for wish in self._wishes)
+        return waits or getattr(self.below, "waits_long", False)
 
     # --- events -----------------------------------------------------------------------------------
 
@@ -149,7 +155,7 @@ class EventsLayer(Layer):
                             break
                     except KeyError:
                         raise SFTPFailure(NOT_CONFIRMED) from None
-                    if time.monotonic() > deadline:
+                    if time.monotonic() > deadline or watch.is_over():
                         raise SFTPFailure(NOT_CONFIRMED)
                     time.sleep(PAUSE)
 

@@ -23,6 +23,7 @@ import struct
 import time
 
 from pysftpserver.failures import BadInput, one_line
+from pysftpserver.host import watch
 from pysftpserver.pysftpexceptions import SFTPForbidden
 from pysftpserver.site import magic
 from pysftpserver.site.patterns import Pattern, Patterns, filled, names_of, place_of, text_of
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 ACCEPT, REJECT, QUARANTINE = "accept", "reject", "quarantine"
 VERDICTS = (ACCEPT, REJECT, QUARANTINE)
 LONGEST_ANSWER = 64 << 10  # bytes
+LOOK = 5.0  # seconds of waiting for a connection, after which it is looked whether the session is over
 LONGEST_WORDS = 200  # characters, for the client
 VERSION = 1  # of the protocol of `ask`
 
@@ -94,17 +96,34 @@ class Talk:
         self._timeout = timeout
         self._socket = socket.socket(socket.AF_UNIX)
         try:
+            self._connect(path)
+        except BaseException:
+            self._socket.close()
+            raise
+        self._socket.setblocking(False)
+        self._heed()
+
+    def _connect(self, path: str) -> None:
+        deadline = time.monotonic() + self._timeout
+        while True:
+            left = max(0.0, deadline - time.monotonic())
             # Without an option for it, connect() says at once that too many others wait (unix(7), EAGAIN).
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout))
-            self._socket.connect(path)
-            self._socket.setblocking(False)
-        except BlockingIOError as error:  # it is there
-            self._socket.close()
-            raise Failed("too many wait for it") from error
-        except OSError as error:
-            self._socket.close()
-            raise Away from error
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(min(left, LOOK)))
+            try:
+                self._socket.connect(path)
+                return
+            except BlockingIOError as error:  # it is there
+                if left <= LOOK or watch.is_over():
+                    raise Failed("too many wait for it") from error
+            except OSError as error:
+                raise Away from error
+
+    def _heed(self) -> None:
+        """Wait for the end of this thread's session as well."""
         self._poll = select.poll()
+        self._watch = watch.here.watch
+        for descriptor, events in self._watch.descriptors.items() if self._watch is not None else ():
+            self._poll.register(descriptor, events)
 
     def send(self, data: bytes) -> bool:
         """Send all of it; False if the other side has answered or hung up before. Raises Failed."""
@@ -140,9 +159,15 @@ class Talk:
 
     def _wait(self, events: int, seconds: float) -> int:
         self._poll.register(self._socket, events)
-        for _, found in self._poll.poll(max(0.0, seconds) * 1000):
-            return found
-        raise Failed("no answer in time")
+        deadline = time.monotonic() + seconds
+        while self._watch is None or not self._watch.is_over():
+            ready = dict(self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+            if self._socket.fileno() in ready:
+                return ready[self._socket.fileno()]
+            if not ready or self._watch is None:
+                raise Failed("no answer in time")
+            self._watch.look()
+        raise Failed("the session is over")
 
     def __enter__(self) -> Talk:
         return self

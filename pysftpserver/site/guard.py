@@ -395,7 +395,7 @@ class RulesLayer(Layer):
                 self._staged.add(where)  # by a door that receives files in this way
             try:
                 place, decision = self._found(where, ("upload",) if flags & os.O_CREAT else ())
-                handle, allows = self._open(place, tail, flags, mode, decision.allowed)
+                handle, allows = self._open(where, place + tail, flags, mode, decision.allowed)
             except BaseException as error:
                 if is_staged:
                     self._staged.discard(where)  # it may be another session's
@@ -408,13 +408,12 @@ class RulesLayer(Layer):
         raise AssertionError
 
     def _open(
-        self, where: bytes, tail: bytes, flags: int, mode: int, allowed: frozenset[str]
+        self, where: bytes, path: bytes, flags: int, mode: int, allowed: frozenset[str]
     ) -> tuple[Any, frozenset[str]]:
         """A handle, and what else may be done through it. A file that is there counts as that when it is
-        opened."""
+        opened. where: what the client means. path: what is asked for."""
         if flags & os.O_ACCMODE != os.O_WRONLY and "download" not in allowed:
             raise self._refused(where, "download")
-        path = where + tail
         on_old = ""  # what it does to a file that is there
         if flags & os.O_TRUNC or flags & WRITES:
             on_old = "append" if flags & os.O_APPEND and not flags & os.O_TRUNC else "overwrite"
@@ -479,31 +478,33 @@ class RulesLayer(Layer):
             if path.rstrip(b"/").rpartition(b"/")[2] == b"..":
                 raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
         for (source, tail), (target, new_tail) in self._pairs(old, new):
-            source, before = self._found(source)
-            new_place, after = self._found(target)
-            is_free = self._check_rename(source, target, replace, before, after)
+            (old_place, before), (new_place, after) = self._found(source), self._found(target)
+            self._check_rename(source, target, before, after)
+            if self._rules.rules and source != target:
+                rule = self._rules.that_keeps(source, target)
+                if rule is not None and S_ISDIR(self._mode(old_place) or 0):
+                    error = SFTPForbidden("Not allowed: there are rules for what is in this directory")
+                    raise self._told(source, error)
             if new_place is not target:
                 raise self._missing(target)
-            arguments = (source + tail, target + new_tail, *([True] if replace and not is_free else ()))
+            is_free = replace and "overwrite" not in after.allowed
+            arguments = (old_place + tail, target + new_tail, *([True] if replace and not is_free else ()))
             try:
                 self.below.rename(*arguments)
                 self._staged.discard(source)
                 return
-            except (OSError, SFTPException) as error:
-                if getattr(error, "errno", 0) == errno.ELOOP:
+            except (OSError, SFTPException) as failure:
+                if getattr(failure, "errno", 0) == errno.ELOOP:
                     continue
-                if is_free and status_of(error)[0] == SSH2_FX_FAILURE and self._mode(target) is not None:
+                if is_free and status_of(failure)[0] == SSH2_FX_FAILURE and self._mode(target) is not None:
                     raise self._refused(target, "overwrite") from None
                 raise
 
     def _pairs(self, old: bytes, new: bytes) -> Iterator[tuple[tuple[bytes, bytes], tuple[bytes, bytes]]]:
         yield from zip(self._places(old, False), self._places(new, False), strict=False)
 
-    def _check_rename(
-        self, source: bytes, target: bytes, replace: bool, before: Decision, after: Decision
-    ) -> bool:
-        """Raises SFTPForbidden for a rename that is not allowed; returns whether the target has to be
-        free."""
+    def _check_rename(self, source: bytes, target: bytes, before: Decision, after: Decision) -> None:
+        """Raises SFTPForbidden for a rename that is not allowed, by what may be done to both names."""
         if source == target:
             is_upload = False
         else:
@@ -519,20 +520,13 @@ class RulesLayer(Layer):
             error = SFTPForbidden("Not allowed: what cannot be read here could be read there")
             raise self._told(source, error)
         self._check_name(target)
-        if self._rules.rules and source != target:
-            rule = self._rules.that_keeps(source, target)
-            if rule is not None and S_ISDIR(self._mode(source) or 0):
-                error = SFTPForbidden("Not allowed: there are rules for what is in this directory")
-                raise self._told(source, error)
-        return replace and "overwrite" not in after.allowed
 
     def link(self, old: bytes, new: bytes) -> None:
         for (source, tail), (target, new_tail) in self._pairs(old, new):
-            source, before = self._found(source)
-            new_place, after = self._found(target)
-            for one, decision in ((source, before), (target, after)):
+            (old_place, before), (new_place, after) = self._found(source), self._found(target)
+            for place, decision in ((source, before), (target, after)):
                 if "link" not in decision.allowed:
-                    raise self._refused(one, "link")
+                    raise self._refused(place, "link")
             if (after.allowed - before.allowed).intersection(OF_FILES):
                 error = SFTPForbidden("Not allowed: the new name would allow more than the old one")
                 raise self._told(source, error)
@@ -540,7 +534,7 @@ class RulesLayer(Layer):
             if new_place is not target:
                 raise self._missing(target)
             try:
-                self.below.link(source + tail, target + new_tail)
+                self.below.link(old_place + tail, target + new_tail)
                 return
             except OSError as error:
                 if error.errno != errno.ELOOP:

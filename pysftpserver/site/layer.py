@@ -99,6 +99,7 @@ class Layer(SFTPAbstractServerStorage):
     gc = _handed_on()
     close_client = _handed_on()
     refuse_links = _handed_on()
+    waits_long = _handed_on()  # for a gate or a receiver of events, which the end of the session ends
 
     # --- what it does -------------------------------------------------------------------------------
 

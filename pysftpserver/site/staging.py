@@ -125,6 +125,8 @@ class GatesLayer(Layer):
     below: the storage. Paths are canonical. names: says which are temporary ones of clients.
     """
 
+    waits_long = True
+
     def __init__(self, below: SFTPAbstractServerStorage, gates: Gates, names: NameRules) -> None:
         super().__init__(below)
         self._gates, self._names = gates, names

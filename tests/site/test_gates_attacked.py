@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import signal
 import socket
 import socketserver
+import subprocess
 import tempfile
 import threading
 import unittest
+from collections.abc import Callable
 from typing import Any
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
@@ -34,13 +37,16 @@ from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.mongo.databases import DatabaseCase
 from tests.objects.stores import StoreCase
 from tests.site.gatekeepers import EVIL, Handler, fake_clamd, listening
+from tests.site.receiving import deliverers
 from tests.site.test_gates import LARGE, candidate
 from tests.site.test_guard_contract import under
 from tests.site.test_staging import BAD, BETTER, GOOD, NEW, TEXT, content, names, put
 from tests.support.cases import InAPlace
 from tests.support.hard import IS_HARD
 from tests.support.memory import SFTPServerMemoryStorage
-from tests.support.waiting import PATIENCE
+from tests.support.packets import CREAT, HELLO, NO_ATTRS, WRITE, request, string, u32, u64
+from tests.support.processes import command
+from tests.support.waiting import PATIENCE, until
 
 MADE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 OVERLAPPING = """
@@ -393,6 +399,71 @@ class Answers(InAPlace):
         self.assertEqual(self.says(slowly, 1), ACCEPT)
         self.assertEqual(self.says(for_ever, LARGE), "failed")
         self.assertEqual(self.says(drops, 1, timeout=0.3), "failed")
+
+
+class Leaving(InAPlace):
+    """A real session whose end comes while a gate, or a receiver of events, says nothing."""
+
+    made_in = tempfile.gettempdir()
+
+    def session(self, text: str) -> subprocess.Popen[bytes]:
+        """A session that has sent the CLOSE of an upload to /in/x."""
+        self.directory = self.place / "root" / "in"
+        for path in (self.directory, self.place / "state"):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        site = self.place / "site.toml"
+        site.write_text(f'storage = "jail:{self.place}/root"\n' + text)
+        server = subprocess.Popen(
+            command("pysftpsite", "-l", self.place / "log", site, "--user", "al"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self.addCleanup(server.wait)
+        self.addCleanup(server.kill)
+        assert server.stdin is not None and server.stdout is not None
+        for pipe in (server.stdin, server.stdout):
+            self.addCleanup(pipe.close)
+        server.stdin.write(HELLO + request("open", 1, string(b"/in/x"), u32(WRITE | CREAT), NO_ATTRS))
+        server.stdin.write(request("write", 2, string(u32(1)), u64(0), string(b"content")))
+        server.stdin.write(request("close", 3, string(u32(1))))
+        server.stdin.flush()
+        return server
+
+    def test_it_ends_at_once_and_what_was_not_let_in_is_gone(self) -> None:
+        asked, done = threading.Semaphore(0), threading.Event()
+
+        def silent(talk: socketserver.StreamRequestHandler) -> None:
+            talk.rfile.readline()
+            asked.release()
+            done.wait(PATIENCE)
+
+        ends: dict[str, Callable[[subprocess.Popen[bytes]], object]] = {
+            "the client leaves": lambda server: (server.stdin.close(), server.stdout.close()),  # type: ignore[union-attr]
+            "a signal": lambda server: server.terminate(),
+        }
+        with listening(str(self.place / "gate.sock"), silent) as path:
+            text = f'[[gate]]\npath = "/in/**"\nask = "{path}"\ntimeout = 600\n'
+            for name, end in ends.items():
+                server = self.session(text)
+                self.assertTrue(asked.acquire(timeout=PATIENCE), name)
+                end(server)
+                server.wait(PATIENCE)
+                self.assertEqual(list(self.directory.iterdir()), [], name)
+            done.set()
+
+    @unittest.skipUnless(IS_HARD, "PYSFTP_TEST_HARD is not set")
+    def test_a_receiver_that_has_to_confirm_is_not_waited_for_after_the_end(self) -> None:
+        text = f'state = "{self.place}/state"\n[[event]]\non = "upload"\nsocket = "{self.place}/none"\n'
+        server = self.session(text + "wait = true\ntimeout = 600\n")
+        until(lambda: (self.directory / "x").exists())
+        server.terminate()
+        server.wait(PATIENCE)
+        found = subprocess.run(
+            command("pysftp-deliver", self.place / "site.toml", "--list"), capture_output=True, text=True
+        )
+        self.assertIn("upload /in/x", found.stdout)
+        for number in deliverers(self.place / "site.toml"):
+            os.kill(number, signal.SIGTERM)
 
 
 class OwnNames(unittest.TestCase):
