@@ -103,7 +103,8 @@ class Login:
         self._requests += 1
         if method != b"publickey" and (method != b"none" or self._requests > 1):
             self._other_methods += 1
-        if self._requests > 2 * self._server.settings.auth_tries + 1 or self._has_tried_enough():
+        tries = self._server.settings.auth_tries + len(self._passed)
+        if self._requests > 2 * tries + 1 or self._has_tried_enough():
             self._too_many()
             raise asyncssh.DisconnectError(*TOO_MANY)
         if method == b"password" and size > LONGEST_REQUEST and self.offers(PASSWORD):
@@ -187,6 +188,10 @@ class Login:
         method, self._user = self._right
         self._right = None
         self._passed += (method,)
+        if method == PUBLICKEY:  # auth_tries is for those that fail
+            self._tried.discard(self.key)
+        else:
+            self._other_methods = max(0, self._other_methods - 1)
         return self._passed in self._combinations(self._user)
 
     def completed(self) -> User:
