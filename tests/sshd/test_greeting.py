@@ -139,6 +139,7 @@ class Notifying(Place):
                 server.start(env={**os.environ, **systemd.environment, **watchdog})
                 self.assertEqual(systemd.heard(), "READY=1")
                 server.stop()
-                self.assertEqual(systemd.heard(), "STOPPING=1")
+                told = iter(systemd.heard, "STOPPING=1")
+                self.assertLessEqual(set(told), {"WATCHDOG=1"})
                 (self.place / "stderr").unlink()
                 shutil.rmtree(self.place / "alice")
