@@ -183,6 +183,10 @@ def _bans(
     return live.show_bans(path, as_json, _warn)
 
 
+def _health(settings: ServerSettings, as_json: bool) -> int:
+    return live.show_health(_socket(settings), settings.workers, as_json, _warn)
+
+
 def _explain(settings: ServerSettings, name: str, address: str | None, key: str | None, as_json: bool) -> int:
     with needed("sshd", "asyncssh", "cryptography"):
         import asyncssh  # noqa: F401
@@ -333,6 +337,7 @@ COMMAND = Commands(
                 ),
             ),
         ),
+        _subcommand("health", "Say whether all processes of the server serve, and what is wrong.", _health),
         _subcommand(
             "explain",
             "Say whether a user can log in, and why not.",

@@ -89,6 +89,7 @@ class Admin:
             "sessions": (sessions.all, ()),
             "end": (self._end, ("number", "user")),
             "figures": (sessions.figures, ()),
+            "health": (sessions.health, ()),
             "bans": (self._bans, ()),
             "ban": (self._ban, ("address", "seconds")),
             "lift": (self._lift, ("address",)),

@@ -73,7 +73,7 @@ class LocalEndpoints:
             from pysftpserver.sshd.metrics_http import MetricsEndpoint
 
             others = [path_of(str(self._path), other, self._processes) for other in range(1, self._processes)]
-            figures = MetricsEndpoint(sessions.figures, others, self._log)
+            figures = MetricsEndpoint(sessions.figures, sessions.health, others, self._log)
             await figures.start(self._metrics)
             self._serving.append(figures)
 

@@ -120,6 +120,22 @@ def lift_ban(path: str, address: str, as_json: bool, warn: Warn) -> int:
     return 0 if lifted else NONE_FOUND
 
 
+def show_health(path: str, processes: int, as_json: bool, warn: Warn) -> int:
+    """Print whether all processes serve; the exit status. Raises Unavailable when none answers."""
+    answers = ask_all(path, {"ask": "health"}, warn)
+    faults = [fault for answer in answers for fault in answer["health"]["faults"]]
+    notes = [note for answer in answers for note in answer["health"]["notes"]]
+    if len(answers) < processes:
+        faults.append(f"{processes - len(answers)} of {processes} processes do not answer")
+    if as_json:
+        print_json({"healthy": not faults, "faults": faults, "notes": notes})
+    else:
+        for line in dict.fromkeys(faults + notes):
+            print(one_line(line))
+        print("not healthy" if faults else "healthy")
+    return NONE_FOUND if faults else 0
+
+
 # --- figures in words -------------------------------------------------------------------------------------
 
 

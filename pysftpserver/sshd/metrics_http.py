@@ -1,4 +1,4 @@
-"""The metrics endpoint: the figures of all processes for Prometheus, on 127.0.0.1, at /metrics alone.
+"""The metrics endpoint on 127.0.0.1: the figures of all processes for Prometheus, and whether they serve.
 
 One process serves them, and asks the others on their admin sockets. prometheus_client writes the text and
 answers requests, each in a thread, because asking takes time. What may not enter: SSH, what is counted.
@@ -16,7 +16,7 @@ from functools import partial
 from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from pysftpserver.failures import needed
+from pysftpserver.failures import needed, one_line
 from pysftpserver.sshd import metrics
 from pysftpserver.sshd.admin_client import AdminError, ask
 
@@ -28,16 +28,19 @@ with needed("sshd", "prometheus_client"):
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-    from typing import Any
+    from typing import Any, TypeVar
 
     from prometheus_client import Metric
 
     from pysftpserver.engine.log import SFTPLog
 
+    T = TypeVar("T")
     Figures = Mapping[str, Any]
+    Health = Mapping[str, list[str]]
 
 HOST = "127.0.0.1"
 PATH = "/metrics"
+HEALTH = "/health"
 PATIENCE = 5.0  # seconds for a request and its reply
 ASKING = 2.0  # seconds for the other processes: Prometheus itself waits for ten
 MOST_CLIENTS = 16  # at once
@@ -93,12 +96,17 @@ class Collector(PrometheusCollector):
 
 
 class MetricsEndpoint:
-    """The HTTP server. figures: those of this process; others: the admin sockets of the rest."""
+    """The HTTP server. figures, health: of this process; others: the admin sockets of the rest."""
 
     def __init__(
-        self, figures: Callable[[], Awaitable[Figures]], others: Sequence[str], log: SFTPLog
+        self,
+        figures: Callable[[], Awaitable[Figures]],
+        health: Callable[[], Awaitable[Health]],
+        others: Sequence[str],
+        log: SFTPLog,
     ) -> None:
         self._figures = figures
+        self._health = health
         self._others = others
         self._log = log
         self._server: _Server | None = None
@@ -119,21 +127,41 @@ class MetricsEndpoint:
             self._server.cut_all()
 
     def _figures_from_a_thread(self) -> Figures:
-        async def figures() -> Figures:
-            return await self._figures()
+        return self._from_a_thread(self._figures)
 
-        return asyncio.run_coroutine_threadsafe(figures(), self._loop).result(ASKING)
+    def _from_a_thread(self, ask: Callable[[], Awaitable[T]]) -> T:
+        async def answer() -> T:
+            return await ask()
+
+        return asyncio.run_coroutine_threadsafe(answer(), self._loop).result(ASKING)
+
+    def _health_of_all(self) -> tuple[bool, list[str]]:
+        """Whether all processes serve, and what is wrong."""
+        own = self._from_a_thread(self._health)
+        faults, notes = list(own["faults"]), list(own["notes"])
+        for path in self._others:
+            try:
+                told = ask(path, {"ask": "health"}, ASKING)["health"]
+                faults += told["faults"]
+                notes += told["notes"]
+            except AdminError as error:
+                faults.append(error.message)
+        return not faults, list(dict.fromkeys(faults + notes))
 
     def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         try:
             if environ.get("PATH_INFO") == PATH:
                 return self._app(environ, start_response)  # type: ignore[no-any-return]
-            status = "404 Not Found"
+            if environ.get("PATH_INFO") == HEALTH:
+                is_well, wrong = self._health_of_all()
+                status, words = ("200 OK" if is_well else "503 Service Unavailable"), wrong or ["ok"]
+            else:
+                status, words = "404 Not Found", ["404 Not Found"]
         except Exception as error:
             self._log.fault(error)
-            status = "500 Internal Server Error"
+            status, words = "500 Internal Server Error", ["500 Internal Server Error"]
         start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
-        return [f"{status}\n".encode()]
+        return ["".join(f"{one_line(line)}\n" for line in words).encode()]
 
 
 class _Handler(WSGIRequestHandler):

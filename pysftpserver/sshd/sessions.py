@@ -69,6 +69,14 @@ class Sessions:
         figures["processes"] = 1
         return figures
 
+    async def health(self) -> dict[str, list[str]]:
+        """What keeps this process from serving (faults), and what is not as it should be (notes)."""
+        faults = self._server.authorities.troubles()
+        if self._server.is_draining:
+            faults.append("the server is stopping")
+        trouble = self._server.directory.trouble()
+        return {"faults": faults, "notes": [] if trouble is None else [trouble]}
+
     def _present(self) -> Iterator[Connection]:
         return (connection for connection in self._server.connections if connection.user is not None)
 

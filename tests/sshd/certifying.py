@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from pysftpserver.sshd.certificates import Certificate, parse
+from tests.sshd.running import make_key
 from tests.support.processes import Argument, program
 
 
@@ -42,6 +43,9 @@ class Workshop:
     def key(self, kind: str = "ed25519", bits: int | None = None) -> Path:
         """A new private key's file; the public one is beside it, with .pub."""
         path = self.place / f"key{next(self._numbers)}"
+        if (kind, bits) == ("rsa", 2048):
+            make_key(path, "rsa")
+            return path
         form = ["-m", "PEM"] if kind == "ecdsa" else []  # the only one that paramiko reads
         keygen("-q", "-t", kind, *form, *(["-b", str(bits)] if bits else []), "-N", "", "-C", "", "-f", path)
         return path

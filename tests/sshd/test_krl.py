@@ -57,7 +57,7 @@ class WhatIsRevoked(WorkshopCase):
             "a CA": f"key: {ca_line}",
         }
         for name, text in lists.items():
-            for about in (ca, "none"):
+            for about in (ca, "none") if IS_HARD or "a " in name else (ca,):
                 with self.subTest(name, about=about):
                     krl = workshop.revoke(text, "-s", about)
                     found = [self.is_revoked(krl.read_bytes(), path) for path in files]
@@ -145,7 +145,7 @@ class WhatIsUnusable(WorkshopCase):
         files = [self.workshop.certify(self.authority, self.key, serial=one) for one in (7, 600)]
         damaged = self.workshop.place / "damaged"
         seen = set()
-        for _ in range(1500 if IS_HARD else 40):
+        for _ in range(1500 if IS_HARD else 25):
             changed = bytearray(content)
             for _ in range(chance.randint(1, 2)):
                 changed[chance.randrange(len(MAGIC), len(changed))] = chance.choice((0, 1, 255, 32, 33, 34))

@@ -214,7 +214,7 @@ class WithoutAServer(unittest.TestCase):
     def test_a_slow_client_is_sent_away(self):
         async def scene() -> bytes:
             listening = listen(HOST, 0)
-            door = metrics_http.MetricsEndpoint(dict, (), SFTPLog(None))
+            door = metrics_http.MetricsEndpoint(dict, dict, (), SFTPLog(None))
             port = listening.getsockname()[1]
             await door.start(listening)
             try:
