@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tempfile
 import time
 import unittest
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -52,14 +54,20 @@ async def behind(server: Running, header: bytes, **more: Any) -> AsyncIterator[A
 class BehindAProxy(unittest.TestCase):
     @asynchronous
     async def test_the_client_of_either_version_is_the_one_that_is_seen_everywhere(self) -> None:
-        async with running(files, options=PROXIED) as server:
+        audit = tempfile.NamedTemporaryFile()
+        self.addCleanup(audit.close)
+        async with running(files, options={**PROXIED, "audit": audit.name}) as server:
             for header in (CLIENT, binary(0x21, 0x11, TCP4)):
-                async with behind(server, header):
+                async with behind(server, header) as client:
+                    async with client.start_sftp_client() as sftp:
+                        await sftp.stat("/")
                     (there,) = server.server.connections
                     self.assertEqual((there.address, there.port), ("192.0.2.1", 40000))
                     self.assertEqual(there.conn._peer_addr, "192.0.2.1")
                 await eventually(lambda: not server.server.connections)
             self.assertTrue(any("192.0.2.1 'alice': logged in" in line for line in server.lines))
+            records = await eventually(lambda: Path(audit.name).read_bytes().splitlines())
+            self.assertIn(b'"192.0.2.1"', records[0])
 
     @asynchronous
     async def test_failures_and_limits_are_the_clients_and_not_the_proxys(self) -> None:
