@@ -51,6 +51,11 @@ class Counting(BansCase):
         self.assertFalse(self.bans.is_banned(THERE, NOW))
         self.assertEqual(self.began, [Ban(HERE, NOW + 60, "failed", 1, 30)])
 
+    def test_points_that_come_within_seconds_count_in_full(self) -> None:
+        for number in range(10):
+            self.fail(1, now=NOW + number / 2)
+        self.assertEqual(len(self.began), 1)
+
     def test_of_ipv6_the_network_is_banned(self) -> None:
         self.fail(5, "2001:db8::1")
         self.fail(5, "2001:db8::2:1")
