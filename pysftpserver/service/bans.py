@@ -159,7 +159,7 @@ class Bans:
         if any(now < record.until for record in records):
             return
         points = self._sum(records, now) + POINTS[cause]
-        is_over = points >= policy.points
+        is_over = round(points) >= policy.points  # some have faded since the connection began
         self._add(key, POINTS[cause] - points * is_over, cause, now)
         if is_over:
             bans = max((record.bans for record in records if self._counts(record, now)), default=0)

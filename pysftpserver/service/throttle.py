@@ -6,6 +6,7 @@ monotonic clock. What may not enter: sockets, clocks.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from _thread import allocate_lock  # threading would do work in each new process
 
@@ -49,6 +50,7 @@ def delay(failures: int) -> float:
     return min(MOST, FIRST * 2.0 ** min(failures - FREE, 60)) if failures >= FREE else 0.0
 
 
+@functools.lru_cache(1024)  # a connection asks for its own some ten times
 def network_of(address: str) -> str:
     """The network that an address counts as: of IPv6 the /64, which one person usually has."""
     try:

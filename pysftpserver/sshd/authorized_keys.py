@@ -64,8 +64,8 @@ def lines_for(user: User, words: str) -> list[str]:
 
 def patterns(networks: str) -> str:
     """A user's networks as sshd takes them: it needs one that matches, and no blanks."""
-    from pysftpserver.service.networks import Networks
+    from pysftpserver.service.networks import networks_of
 
-    found = Networks.of(networks)
+    found = networks_of(networks)
     allowed = [str(one) for one in found.allowed] or ["0.0.0.0/0", "::/0"]
     return ",".join([*(f"!{one}" for one in found.denied), *allowed])

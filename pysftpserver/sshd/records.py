@@ -94,10 +94,10 @@ def principals_problem(text: str) -> str | None:
 
 def networks_problem(networks: str) -> str | None:
     """What is wrong with the networks of a user; None: nothing."""
-    from pysftpserver.service.networks import Networks  # few users have some
+    from pysftpserver.service.networks import networks_of  # few users have some
 
     try:
-        found = Networks.of(networks)
+        found = networks_of(networks)
     except ValueError as error:
         return f"networks has to be {error}, separated by commas"
     return None if found else "networks is empty"

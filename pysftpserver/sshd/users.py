@@ -50,9 +50,9 @@ class User:
         """Whether the user may log in, and from that address."""
         if self.networks is None or not self.is_active:
             return self.is_active
-        from pysftpserver.service.networks import Networks  # few users have some
+        from pysftpserver.service.networks import networks_of  # few users have some
 
-        return address in Networks.of(self.networks)
+        return address in networks_of(self.networks)
 
 
 @dataclass(frozen=True)

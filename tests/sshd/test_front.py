@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tempfile
 import time
 import unittest
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import asyncssh
 
@@ -15,6 +18,7 @@ from pysftpserver.service import bans as service_bans
 from tests.service.test_proxyprotocol import SSH, TCP4, binary
 from tests.sshd.inprocess import HOST, OTHER_KEY, Running, asynchronous, running
 from tests.sshd.test_logins import files
+from tests.support.hard import IS_HARD
 from tests.support.waiting import PATIENCE, eventually
 
 PROXIED = {"proxy_from": "127.0.0.0/8"}
@@ -50,14 +54,20 @@ async def behind(server: Running, header: bytes, **more: Any) -> AsyncIterator[A
 class BehindAProxy(unittest.TestCase):
     @asynchronous
     async def test_the_client_of_either_version_is_the_one_that_is_seen_everywhere(self) -> None:
-        async with running(files, options=PROXIED) as server:
+        audit = tempfile.NamedTemporaryFile()
+        self.addCleanup(audit.close)
+        async with running(files, options={**PROXIED, "audit": audit.name}) as server:
             for header in (CLIENT, binary(0x21, 0x11, TCP4)):
-                async with behind(server, header):
+                async with behind(server, header) as client:
+                    async with client.start_sftp_client() as sftp:
+                        await sftp.stat("/")
                     (there,) = server.server.connections
                     self.assertEqual((there.address, there.port), ("192.0.2.1", 40000))
                     self.assertEqual(there.conn._peer_addr, "192.0.2.1")
                 await eventually(lambda: not server.server.connections)
             self.assertTrue(any("192.0.2.1 'alice': logged in" in line for line in server.lines))
+            records = await eventually(lambda: Path(audit.name).read_bytes().splitlines())
+            self.assertIn(b'"192.0.2.1"', records[0])
 
     @asynchronous
     async def test_failures_and_limits_are_the_clients_and_not_the_proxys(self) -> None:
@@ -203,6 +213,29 @@ class Bans(unittest.TestCase):
             await asyncio.wait_for(reader.read(), PATIENCE)
             await eventually(lambda: any("its address is banned" in line for line in server.lines))
             writer.close()
+
+    @unittest.skipUnless(IS_HARD, "long")
+    @mock.patch.object(service_bans, "SETS", 64)  # 512 places
+    @asynchronous
+    async def test_scans_from_more_networks_than_have_room_lift_no_ban_and_keep_no_user_out(self) -> None:
+        async with running(files, options={**PROXIED, **BANS, "ban_points": "6", "log_rate": "10"}) as server:
+            banning = server.server.banning
+            banning.ban("192.0.2.9", 3600)
+
+            async def scan(first: int) -> None:
+                for number in range(first, 1000, 20):
+                    header = f"PROXY TCP6 2001:db8:{number:x}::1 ::2 {number + 1} 22\r\n"
+                    await say(server.port, header.encode() + b"GET / HTTP/1.0\r\n\r\n")
+
+            scans = [asyncio.create_task(scan(first)) for first in range(20)]
+            while not all(one.done() for one in scans):
+                began = time.monotonic()
+                async with behind(server, CLIENT):
+                    self.assertLess(time.monotonic() - began, PATIENCE)
+                self.assertTrue(banning.is_banned("192.0.2.9"))
+                await asyncio.sleep(0.2)
+            await asyncio.gather(*scans)
+            self.assertLessEqual(len(banning.listed()), service_bans.SETS * service_bans.WAYS)
 
     @asynchronous
     async def test_without_the_setting_nobody_is_banned(self) -> None:
