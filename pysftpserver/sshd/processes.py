@@ -312,13 +312,14 @@ def supervise(service: Service, sockets: Sequence[Sequence[socket.socket]]) -> i
             place = processes.pop(ended[0])
             if is_ending:
                 continue
-            service.log.error(f"process {ended[0]} ended with status {ended[1]}; starting another")
             if time.monotonic() - started[ended[0]] < PAUSE:
                 time.sleep(PAUSE)
             service.shared.wipe(place)
             new = start(service, sockets, place)
             processes[new] = place
             started[new] = time.monotonic()
+            # After that, because a log that takes nothing holds this process up.
+            service.log.error(f"process {ended[0]} ended with status {ended[1]}; started another")
     return status
 
 
