@@ -54,7 +54,7 @@ class Sides:
         """Start rclone's server in the same folder; return its port."""
         port = free_port()
         words = ["--addr", f"{LOOPBACK}:{port}", "--authorized-keys", str(self._key.with_suffix(".pub"))]
-        words += ["--cache-dir", str(top / "rclone"), str(self._folder)]
+        words += ["--cache-dir", str(top / "rclone"), "--dir-cache-time", "0s", str(self._folder)]
         process = self._start([rclone(), "--config", os.devnull, "serve", "sftp", *words])
         deadline = time.monotonic() + 30
         while True:

@@ -339,13 +339,14 @@ def supervise(service: Service, sockets: Sequence[Sequence[socket.socket]]) -> i
             service.life.beat(place, math.inf if is_ending else None)  # another one gets time to start
             if is_ending:
                 continue
-            service.log.error(f"process {ended[0]} ended with status {ended[1]}; starting another")
             if time.monotonic() - started[ended[0]] < PAUSE:
                 time.sleep(PAUSE)
             service.shared.wipe(place)
             new = start(service, sockets, place)
             processes[new] = place
             started[new] = time.monotonic()
+            # After that, because a log that takes nothing holds this process up.
+            service.log.error(f"process {ended[0]} ended with status {ended[1]}; started another")
     return status
 
 

@@ -85,6 +85,8 @@ class Window:
         self._limits = deque([self.size])  # earlier ones that it has not reached
         self._received = self._taken = 0  # bytes that came to the channel, and that its session has taken
         self._proof = 0  # a window that has grown is filled where this is reached
+        self._is_filled = False  # the client has sent all that it may, and waits
+        self._busy = 0  # bytes that the session has taken since it last had to wait
         self._counted = 0  # of the size, for the holder
         self._rested = 0  # what was taken when it was looked at
         self._is_closed = False
@@ -100,24 +102,28 @@ class Window:
         return self._limit - self._channel._recv_window - self._taken
 
     def received(self, count: int) -> None:
-        """Bytes have come to the channel. If they end where a limit was, the client has had to wait there."""
+        """Bytes have come to the channel. If they end where a limit was, the client had to wait there."""
         self._received += count
         limits = self._limits
         while limits and limits[0] < self._received:
             limits.popleft()
-        if limits and limits[0] == self._received >= self._proof and self.kept <= self.size // 2:
-            self._grow()
+        self._is_filled = bool(limits) and limits[0] == self._received >= self._proof
 
     def took(self, count: int) -> None:
         """The session has taken bytes: the client may send as many more."""
         self._taken += count
-        if self.size > self._first:
+        kept = self.kept
+        self._busy = self._busy + count if kept else 0
+        if not kept and self._is_filled:  # both wait for each other
+            self._grow()
+        elif self.size > self._first:
             if not self._counted and self._windows.room(self._holder) >= self.size:
                 self._count(self.size)
             if not self._counted:
                 self.size = self._first
-            elif self.kept > self.size // 2 or self._windows.room(self._holder) < 0:
-                self.size -= min(count // 2, self.size - self._first)  # it is slow, or has too much
+            elif self._windows.room(self._holder) < 0 or self._busy > self.size < 2 * kept:
+                # The holder has too much, or the session is slower than the client.
+                self.size -= min(count // 2, self.size - self._first)
                 self._count(self.size)
         self._promise()
 
@@ -142,6 +148,7 @@ class Window:
         most = self._counted + self._windows.room(self._holder)
         size = min(2 * self.size, self._windows.size, most)
         if size > self.size:
+            self._is_filled = False
             self.size = size
             self._count(size)
             self._promise()

@@ -536,6 +536,26 @@ class TestBackpressure(ChannelCase):
             finally:
                 gate.set()
 
+    @asynchronous
+    async def test_a_client_that_fills_its_window_gets_a_larger_one_but_no_larger_than_the_setting(
+        self,
+    ) -> None:
+        for most in (8 * MIB, FIRST_WINDOW):
+            options: dict[str, str | bool] = {"window": str(most)}
+            async with running(self.jail, options=options) as server, await server.connect() as connection:
+                channel = await self.opened(connection, b"f", WRITE | CREAT)
+                (there,) = server.server.channels
+                for _ in range(3):
+                    rest, count = channel.writer.channel._send_window, 0
+                    self.assertLessEqual(rest, most)
+                    while rest:  # exactly as much as it may send
+                        size = min(rest, 1 << 16) if rest > 2 << 16 or rest <= 1 << 16 else rest // 2
+                        content = string(bytes(size - len(request("write", 1, FIRST, u64(0), string(b"")))))
+                        channel.send(request("write", count, FIRST, u64(0), content))
+                        rest, count = rest - size, count + 1
+                    await channel.packets(count)
+                self.assertEqual(there.window.size, most)
+
 
 class TestBeforeTheHandshake(ChannelCase):
     @asynchronous
