@@ -7,7 +7,7 @@ import unittest
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.attributes import SFTPAttributes
 from tests.support import packets
-from tests.support.packets import OK, OP_UNSUPPORTED, WAYS, Client, string
+from tests.support.packets import OK, OP_UNSUPPORTED, READ, WAYS, WRITE, Client, string
 from tests.support.storages import Whole
 
 
@@ -32,7 +32,7 @@ class MethodsThatAreMissing(unittest.TestCase):
         for method in set(WAYS) - quiet:
             name, parts = WAYS[method]
             client = Client(self.without(method)())
-            handle = client.open(b"f") if method != "open" else b""
+            handle = client.open(b"f", READ | WRITE) if method != "open" else b""
             with self.subTest(method):
                 reply = client.ask(name, *(handle if part == "{h}" else part for part in parts))
                 self.assertEqual((reply.kind, reply.content), ("status", OP_UNSUPPORTED))
