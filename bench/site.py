@@ -18,6 +18,7 @@ GROUP = "site"  # in the names of all rows here, and of no others
 BARE = "bare jail"
 WAYS = {
     "audit": ("--audit", "{top}/audit"),
+    "audit of files": ("--audit", "{top}/audit-files", "--audit-level", "files"),
     "audit, digests and chain": ("--audit", "{top}/chained", "--audit-digests", "--audit-chain"),
     "rules": ("--site", "{top}/rules.toml"),
     "quota": ("--site", "{top}/quota.toml", "--atomic-uploads"),
@@ -28,6 +29,8 @@ WAYS = {
         "--atomic-uploads",
         "--audit",
         "{top}/all",
+        "--audit-level",
+        "files",
     ),
 }
 RULES = '[[rule]]\npath = "/secret/**"\nhidden = true\n[[rule]]\nallow = "all"\n'

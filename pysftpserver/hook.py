@@ -7,7 +7,7 @@ formats, storages.
 
 from __future__ import annotations
 
-from pysftpserver.pysftpexceptions import SFTPSessionEnd
+from pysftpserver.pysftpexceptions import SSH2_FX_PERMISSION_DENIED, SFTPSessionEnd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,6 +94,10 @@ class SFTPHook:
         """A request was served, refused or failed; its reply is on its way."""
         self._call("after_", event)
 
+    def refused(self, event: SFTPEvent) -> None:
+        """A request that before() and after() are not called for was refused with PERMISSION_DENIED. READ and
+        WRITE on the fast path are not told of."""
+
     def replying(self) -> None:
         """What was served so far is about to be answered: replies leave together where requests come so.
         After SFTPSessionEnd, no reply leaves that was not on its way before."""
@@ -137,7 +141,14 @@ class SFTPHooks(SFTPHook):
             hook.before(event)
 
     def after(self, event: SFTPEvent) -> None:
-        _call_all([hook.after for hook in self._that_hear(event.name)], event)
+        hearing = self._that_hear(event.name)
+        methods = [hook.after for hook in hearing]
+        if event.status == SSH2_FX_PERMISSION_DENIED:
+            methods += [hook.refused for hook in self.hooks if hook not in hearing]
+        _call_all(methods, event)
+
+    def refused(self, event: SFTPEvent) -> None:
+        _call_all([hook.refused for hook in self.hooks], event)
 
     def replying(self) -> None:
         _call_all([hook.replying for hook in self.hooks])

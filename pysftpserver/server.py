@@ -259,6 +259,8 @@ class SFTPServer(Session):
             # (The end of the source is not a failure for a client that copies piece by piece.)
             if request.fills and not isinstance(error, SFTPEndOfFile):
                 self.handles.spoil(arguments[request.fields.index(request.fills)])
+            if self._hook is not None and request.name not in self._heard:
+                self._tell_refused(self._hook, request, arguments, error)
             self.answer_error(request_id, request.name, error)
 
     def _serve_watched(self, request: Request, request_id: int, arguments: tuple[Any, ...]) -> None:
@@ -273,12 +275,7 @@ class SFTPServer(Session):
         fields = request.fields
         named = {fields[0]: arguments[0]} if len(fields) == 1 else dict(zip(fields, arguments, strict=True))
         event = self._event(name, named)
-        read = 0
-        if "handle" in named:
-            event.path = self.handles.path_of(named["handle"])
-            read = self.handles.bytes_read(named["handle"])
-            if event.target is not None:
-                event.target = self.handles.path_of(event.target)
+        read = self.handles.bytes_read(named["handle"]) if "handle" in named else 0
         began = time.perf_counter()
         try:
             hook.before(event)
@@ -381,7 +378,22 @@ class SFTPServer(Session):
 
     def _event(self, name: str, arguments: dict[str, Any]) -> SFTPEvent:
         """What the hook is told of a request."""
-        return self._new_event(name, arguments, arguments.get("path"), arguments.get("target"))
+        event = self._new_event(name, arguments, arguments.get("path"), arguments.get("target"))
+        if "handle" in arguments:
+            event.path = self.handles.path_of(arguments["handle"])
+            if event.target is not None:
+                event.target = self.handles.path_of(event.target)
+        return event
+
+    def _tell_refused(
+        self, hook: SFTPHook, request: Request, arguments: tuple[Any, ...], error: BaseException
+    ) -> None:
+        """Tell the hook of a refusal that it has not heard of in after()."""
+        status, message = status_of(error)
+        if status == wire.SSH2_FX_PERMISSION_DENIED:
+            event = self._event(request.name, dict(zip(request.fields, arguments, strict=True)))
+            event.status, event.message = status, message
+            self._tell(hook.refused, event)
 
     def _tell_replying(self, hook: SFTPHook) -> None:
         """Tell the hook that replies are about to leave, which they do not if it ends the session."""

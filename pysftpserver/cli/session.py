@@ -84,8 +84,8 @@ def log_level(text: str) -> int:
 
 def audit_level(text: str) -> str:
     """Return the level of an audit log. Raises BadValue for an unknown one."""
-    if text not in ("operations", "all"):
-        raise BadValue(f"invalid audit level {text!r}: use operations or all")
+    if text not in ("files", "operations", "all"):
+        raise BadValue(f"invalid audit level {text!r}: use files, operations or all")
     return text
 
 
@@ -222,8 +222,9 @@ SECURITY_OPTIONS = (
     ),
     Option(
         "--audit-level", metavar="LEVEL", convert=audit_level,
-        help="Record operations, with the bytes that were moved at the close of each file, or all, which has "
-        "a record of each READ and WRITE as well and makes transfers slower. The default is operations.",
+        help="Record operations, with the bytes that were moved at the close of each file; files, without "
+        "look-ups, such as STAT, that are not refused; or all, which has a record of each READ and WRITE as "
+        "well and makes transfers slower. The default is operations.",
     ),
     Option(
         "--audit-digests",
@@ -420,7 +421,7 @@ def audit_log(options: dict[str, Any], log: SFTPLog) -> SFTPHook | None:
         log,
         options["audit_best_effort"],
         session=options.get("session"),
-        level=options["audit_level"] or audit.LEVELS[0],
+        level=options["audit_level"] or audit.OPERATIONS,
         digests=options["audit_digests"],
     )
     log.info(f"audit session {hook.session}")

@@ -42,7 +42,7 @@ PATIENCE = 10_000  # milliseconds to wait for a sink that takes nothing
 PAUSE = 0.0005  # seconds between two tries to lock a file that another session is writing to
 AT_ONCE = select.PIPE_BUF  # bytes for which there is room wherever poll(2) says that there is some
 TRANSFERS = ("read", "write")  # requests that are recorded at the level "all" only
-LEVELS = ("operations", "all")
+LEVELS = FILES, OPERATIONS, ALL = "files", "operations", "all"
 PIECE = 900  # characters of a record in one line of the log, which cuts longer ones
 #: The names of statuses by their codes.
 RESULTS = tuple(
@@ -53,6 +53,8 @@ OPEN_FLAGS = ("READ", "WRITE", "APPEND", "CREATE", "TRUNCATE", "EXCL")  # bit 0 
 _ROWS = *REQUESTS.values(), *EXTENDED_REQUESTS.values()
 #: Requests that change nothing.
 LOOKS = frozenset(row.name for row in _ROWS if not row.writes) - {"open", "close"}
+#: Those of them that tell nothing of what is in a file or a directory: the level "files" leaves them out.
+LOOK_UPS = frozenset(name for name in LOOKS - {"opendir", "read"} if not name.startswith("check-"))
 #: Requests of whose arguments there is nothing to say beyond paths.
 BARE = frozenset(row.name for row in _ROWS if {"path", "handle", "target"}.issuperset(row.fields))
 MOST_WAITING = 256  # records that wait: memory
@@ -69,7 +71,8 @@ class AuditLog(SFTPHook):
     client is; None where it is not known. best_effort: lost records are counted in the session's log, and
     the session goes on. log: the session's. number: of the connection in the door's log, if it has one.
     session: the name that all records of this one have; None: a new one. level: "all" records each READ and
-    WRITE as well, which keeps them off the fast path. digests: records have the SHA-256 of files.
+    WRITE as well, which keeps them off the fast path; "files" leaves out look-ups that are not refused.
+    digests: records have the SHA-256 of files.
     """
 
     def __init__(
@@ -82,12 +85,15 @@ class AuditLog(SFTPHook):
         best_effort: bool = False,
         number: int | None = None,
         session: str | None = None,
-        level: str = LEVELS[0],
+        level: str = OPERATIONS,
         digests: bool = False,
     ) -> None:
         self._sink = sink
         self.wants_digests = digests
-        self._has_transfers = level == "all"
+        self._has_transfers = level == ALL
+        self._unheard = frozenset() if level == ALL else frozenset(TRANSFERS)
+        if level == FILES:
+            self._unheard |= LOOK_UPS
         self._log = log
         self._best_effort = best_effort
         self._lost = 0
@@ -106,7 +112,7 @@ class AuditLog(SFTPHook):
         self._who = _encode({**self._own, "user": user})[1:-1]
 
     def hears(self, name: str) -> bool:
-        return self._has_transfers or name not in TRANSFERS
+        return name not in self._unheard
 
     def before(self, event: SFTPEvent) -> None:
         pass  # the base class would look for a method of the request's name
@@ -128,6 +134,10 @@ class AuditLog(SFTPHook):
         is_look = name in LOOKS or name == "open" and event.arguments.get("flags") == SSH2_FXF_READ
         if not is_look or self._store_all is None or len(line) > LONG or len(self._waiting) >= MOST_WAITING:
             self.replying()
+
+    def refused(self, event: SFTPEvent) -> None:
+        if event.name in LOOK_UPS:
+            self.after(event)
 
     def rejected(self, event: SFTPEvent) -> None:
         self.after(event)

@@ -64,9 +64,10 @@ class ServerSettings(ServiceSettings):
         PORT, 2200, "Listen on this port; 0 is any free one, which the log names.", aliases=("sftp_port",)
     )
     audit_level = Setting(
-        one_of("operations", "all", metavar="LEVEL"), "operations",
-        "Record operations, with the bytes that were moved at the close of each file, or all, which has a "
-        "record of each READ and WRITE as well.",
+        one_of("files", "operations", "all", metavar="LEVEL"), "operations",
+        "Record operations, with the bytes that were moved at the close of each file; files, without "
+        "look-ups, such as STAT, that are not refused; or all, which has a record of each READ and WRITE as "
+        "well.",
     )
     audit_digests = Setting(
         FLAG, False, "Record the SHA-256 of every file that is stored or fetched, at its close."

@@ -146,7 +146,9 @@ class TheAuditLogOf:
         self.assertEqual(digests, {hashlib.sha256(b"content" * 2).hexdigest()})
         self.assert_refused(self.ran("--audit-chain"), "--audit-chain requires --audit FILE")
         self.assert_refused(self.ran("--audit", "-", "--audit-chain"), "--audit-chain requires --audit FILE")
-        self.assert_refused(self.ran("--audit", self.audit, "--audit-level", "some"), "use operations or all")
+        self.assert_refused(
+            self.ran("--audit", self.audit, "--audit-level", "some"), "use files, operations or all"
+        )
 
     def test_that_cannot_be_written_ends_the_session_before_anything_is_served(self) -> None:
         done = self.ran("--audit", "/dev/full", requests=mkdirs("d"))

@@ -242,3 +242,44 @@ class Digests(Case):
         with mock.patch.object(receipts, "read_again", wraps=receipts.read_again) as again:
             self.assertEqual(self.closed(client, handle)["sha256"], self.sha256)
         self.assertEqual(again.call_count, 1)
+
+
+class OfFilesOnly(Case):
+    """The level "files"."""
+
+    def recorded(self, *others: SFTPHook, **how: Any) -> list[tuple[str, str, str]]:
+        """What is recorded of a session that does something of each kind: request, path and result."""
+        hook = self.audit(level="files")
+        client = self.client_of(
+            SFTPServerStorage(self.root), hook=SFTPHooks(*others, hook) if others else hook, **how
+        )
+        for name in ("stat", "lstat", "realpath", "readlink", "statvfs", "opendir"):
+            client.ask(name, string(b"missing"))
+        handle = client.open(b"f")
+        client.ask("fstat", handle)
+        client.ask("close", handle)
+        client.ask("mkdir", string(b"d"), sftp.NO_ATTRS)
+        return [(one["request"], one["path"], one["result"]) for one in self.sink.records[1:]]
+
+    def test_leaves_look_ups_out(self) -> None:
+        what = ("opendir", "missing", "NO_SUCH_FILE"), ("open", "f", "OK"), ("close", "f", "OK")
+        self.assertEqual(self.recorded(), [*what, ("mkdir", "d", "OK")])
+
+    def test_has_those_that_are_refused_whatever_other_hooks_hear(self) -> None:
+        refused = [(name, path, "PERMISSION_DENIED") for name, path in (("lstat", "missing"), ("fstat", "f"))]
+        for others in ((), (SFTPHook(),), (HearsAll(),)):
+            self.setUp()
+            found = self.recorded(*others, deny=("lstat", "fstat"))
+            self.assertEqual([one for one in found if one[0] in ("lstat", "fstat")], refused)
+
+    def test_is_all_that_is_refused_but_read_and_write(self) -> None:
+        client = self.client_of(SFTPServerStorage(self.root), hook=self.audit(level="files"), deny=("read",))
+        handle = client.open(b"f")
+        self.sink.lines.clear()
+        client.ask("read", handle, u64(0), u32(1))
+        self.assertEqual(self.sink.lines, [])
+
+
+class HearsAll(SFTPHook):
+    def after(self, event: SFTPEvent) -> None:
+        pass
