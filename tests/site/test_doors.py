@@ -83,10 +83,19 @@ class Remo(RemoServed):
         self.assertEqual({entry.name for entry in self.remote.list("/share")}, {"a", "old"})
         files = {path.name: path.read_bytes() for path in (self.place / "files/share").iterdir()}
         self.assertEqual(files, {"a": b"new", "old": b"old", "secret": b"old"})
-        until(lambda: len(self.receiver.got) >= 4)
-        told = [event.get("reason", event["event"]) for event in self.receiver.got]
-        actions = [f"Not allowed here: {action}" for action in ("overwrite", "download")]
-        self.assertEqual(sorted(told), ["Disk quota exceeded", *sorted(actions), "upload"])
+        expected = {("/share/a", "upload"), ("/share/.pysftp", "Disk quota exceeded")}
+        expected.add(("/share/old", "Not allowed here: overwrite"))
+        for name in ("old", "secret", "secret/x"):  # what is hidden is refused as what is missing
+            expected.add((f"/share/{name}", "Not allowed here: download"))
+
+        def told() -> set[tuple[str, str]]:
+            events = self.receiver.got
+            return {
+                (event["path"].partition("-")[0], event.get("reason", event["event"])) for event in events
+            }
+
+        until(lambda: len(told()) >= len(expected))
+        self.assertEqual(told(), expected)
 
 
 class RemoOnTheHost(RemoServed):
