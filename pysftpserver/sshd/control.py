@@ -135,8 +135,12 @@ def set_password(settings: ServerSettings, name: str, remove: bool, as_json: boo
 def _asked_twice() -> str:
     import getpass
 
-    first = getpass.getpass("New password: ")
-    if getpass.getpass("The same again: ") != first:
+    try:
+        first = getpass.getpass("New password: ")
+        again = getpass.getpass("The same again: ")
+    except EOFError:
+        raise BadInput("no password was typed; nothing was changed") from None
+    if again != first:
         raise BadInput("the two passwords differ; nothing was changed")
     return first
 

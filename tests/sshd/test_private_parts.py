@@ -60,6 +60,13 @@ class PrivateParts(unittest.TestCase):
         source = inspect.getsource(asyncssh.SSHServerConnection.validate_public_key)
         self.assertIn("key.verify(String(self._session_id) + msg, signature)", source)
 
+    def test_a_login_that_is_not_complete_goes_on(self) -> None:
+        self.assertTrue(
+            inspect.iscoroutinefunction(asyncssh.SSHServerConnection.send_userauth_success)
+        )  # guarded.py has another
+        source = inspect.getsource(asyncssh.auth.ServerAuth.send_success)
+        self.assertIn("await self._conn.send_userauth_success()", source)
+
     def test_a_channel_looks_its_requests_up_by_name(self) -> None:
         source = inspect.getsource(asyncssh.SSHServerChannel._service_next_request)
         self.assertIn("getattr(self, name, None)", source)

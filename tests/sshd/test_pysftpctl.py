@@ -9,6 +9,7 @@ import pwd
 import socket
 import subprocess
 import tempfile
+import termios
 import unittest
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from tests.integration.sshd import HOST
 from tests.sshd.material import line
 from tests.sshd.redis_server import RedisCase
 from tests.sshd.serving import DaemonCase, pysftpctl
-from tests.support.forked import run
+from tests.support.forked import Process, run
 from tests.support.processes import command
 from tests.support.waiting import PATIENCE, until
 
@@ -85,6 +86,34 @@ class UsersInAFile(Editing, unittest.TestCase):
         directory = self.enterContext(tempfile.TemporaryDirectory())
         self.where = ("--users", f"{directory}/users.toml")
         self.say("add", "first")
+
+    def test_a_terminal_is_asked_twice_and_shows_nothing(self) -> None:
+        self.say("add", "dora")
+        right, wrong = b"sun over eleven hills\n", b"rain over eleven hills\n"
+        for typed, words in (((right, right), ""), ((right, wrong), "differ"), ((b"\x04",), "no password")):
+            terminal, its = os.openpty()
+            with Process(
+                command("pysftpctl", *self.where, "passwd", "dora"),
+                stdin=its,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,  # without a terminal of its own, which would be asked instead
+            ) as process:
+                self.addCleanup(os.close, terminal)
+                self.addCleanup(os.close, its)
+                for answer in typed:
+                    asked = b""
+                    while not asked.endswith(b": "):  # what was typed before is dropped
+                        piece = os.read(process.stderr.fileno(), 100)
+                        self.assertTrue(piece, asked)
+                        asked += piece
+                    self.assertFalse(termios.tcgetattr(its)[3] & termios.ECHO)
+                    os.write(terminal, answer)
+                out, errors = process.communicate(timeout=PATIENCE)
+            self.assertIn(words, errors.decode())
+            self.assertEqual(process.returncode, 2 if words else 0)
+            self.assertNotIn(b"over", out + errors)
+        self.assertTrue(self.users()["dora"]["has_password"])
 
     def test_a_user_is_added_listed_changed_deactivated_activated_and_removed(self) -> None:
         said = self.say("add", "carol", "--key", line(1), "--folder", "c").stdout
