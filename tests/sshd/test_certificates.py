@@ -20,7 +20,7 @@ import paramiko
 
 from pysftpserver.sshd import authorities
 from pysftpserver.sshd.certificates import BadCertificate, faults, is_certificate, option_faults, parse
-from pysftpserver.sshd.keys import fingerprint
+from pysftpserver.sshd.keys import fingerprint, key_line
 from pysftpserver.sshd.login import Login
 from pysftpserver.sshd.shared import Penalties, Shared
 from pysftpserver.sshd.users import User
@@ -65,6 +65,18 @@ class WhatIsInACertificate(WorkshopCase):
                 self.assertEqual((it.valid_after, it.valid_before), (1767225600, 1767312000))
                 self.assertEqual(it.options, ((b"force-command", string(b"internal-sftp")),))
                 self.assertEqual(it.signed + string(it.signature), blob_of(path))
+
+    def test_keys_of_security_keys_are_certified_under_names_of_their_own(self) -> None:
+        for kind, name in (("ed25519", b"ssh-ed25519"), ("ecdsa", b"ecdsa-sha2-nistp256")):
+            plain = blob_of(self.workshop.key(kind).with_suffix(".pub")).removeprefix(string(name))
+            name = b"sk-" + name + b"@openssh.com"
+            content = string(name) + plain + string(b"ssh:")
+            public = self.workshop.place / "sk.pub"
+            public.write_text(key_line(content) + "\n")
+            certificate = self.workshop.certify(self.authority, public)
+            self.assertIn(b"sk-", blob_of(certificate)[:8])
+            self.assertEqual(certificate_in(certificate).key, content)
+            self.assertEqual(faults(certificate_in(certificate), {"alice"}, HOST, NOW), [])
 
     def test_a_damaged_one_is_a_bad_certificate_and_nothing_else(self) -> None:
         content = blob_of(self.workshop.certify(self.authority, self.key, principals="alice,bob"))
