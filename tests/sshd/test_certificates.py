@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import statistics
 import time
 import unittest
 from collections.abc import AsyncIterator
@@ -19,13 +20,15 @@ import paramiko
 
 from pysftpserver.sshd import authorities
 from pysftpserver.sshd.certificates import BadCertificate, faults, is_certificate, option_faults, parse
-from pysftpserver.sshd.keys import fingerprint
+from pysftpserver.sshd.keys import fingerprint, key_line
+from pysftpserver.sshd.login import Login
 from pysftpserver.sshd.shared import Penalties, Shared
 from pysftpserver.sshd.users import User
 from tests.sshd.certifying import WorkshopCase, blob_of, certificate_in
 from tests.sshd.inprocess import HOST, Running, asynchronous, raw, running
 from tests.sshd.test_logins import files
-from tests.sshd.test_ways_in import HASH, PASSWORD
+from tests.sshd.test_ways_in import HASH, PASSWORD, Client
+from tests.support.hard import IS_HARD
 from tests.support.packets import string
 from tests.support.processes import program
 from tests.support.waiting import eventually
@@ -62,6 +65,18 @@ class WhatIsInACertificate(WorkshopCase):
                 self.assertEqual((it.valid_after, it.valid_before), (1767225600, 1767312000))
                 self.assertEqual(it.options, ((b"force-command", string(b"internal-sftp")),))
                 self.assertEqual(it.signed + string(it.signature), blob_of(path))
+
+    def test_keys_of_security_keys_are_certified_under_names_of_their_own(self) -> None:
+        for kind, name in (("ed25519", b"ssh-ed25519"), ("ecdsa", b"ecdsa-sha2-nistp256")):
+            plain = blob_of(self.workshop.key(kind).with_suffix(".pub")).removeprefix(string(name))
+            name = b"sk-" + name + b"@openssh.com"
+            content = string(name) + plain + string(b"ssh:")
+            public = self.workshop.place / "sk.pub"
+            public.write_text(key_line(content) + "\n")
+            certificate = self.workshop.certify(self.authority, public)
+            self.assertIn(b"sk-", blob_of(certificate)[:8])
+            self.assertEqual(certificate_in(certificate).key, content)
+            self.assertEqual(faults(certificate_in(certificate), {"alice"}, HOST, NOW), [])
 
     def test_a_damaged_one_is_a_bad_certificate_and_nothing_else(self) -> None:
         content = blob_of(self.workshop.certify(self.authority, self.key, principals="alice,bob"))
@@ -190,10 +205,7 @@ class Logins(WorkshopCase):
         old, short = workshop.key("rsa", 2048), workshop.key("rsa", 1024)
         with self.trusted.open("a") as file:
             file.write(old.with_suffix(".pub").read_text())
-        forged = workshop.certify(self.authority, self.key)
-        content = blob_of(forged)
-        content = content[:-1] + bytes([content[-1] ^ 1])
-        forged.write_text(f"{forged.read_text().split()[0]} {base64.b64encode(content).decode()}\n")
+        forged = self.forged(workshop.certify(self.authority, self.key))
         made = {
             "expired": ["-V", "-2d:-1d"],
             "not valid yet": ["-V", "+1d:+2d"],
@@ -233,6 +245,36 @@ class Logins(WorkshopCase):
             self.assertEqual((len(said), len(asked)), (1, 1), (said, asked))
             self.assertFalse(server.server.metrics.logins["accepted"])
             (await self.enter(server, right)).close()
+
+    @asynchronous
+    async def test_a_refusal_takes_the_same_whoever_the_user_is(self) -> None:
+        names = ("alice", "nobody", "mallory", "bob")
+        blob = blob_of(
+            self.forged(self.workshop.certify(self.authority, self.key, principals=",".join(names)))
+        )
+        spent: dict[str, list[float]] = {name: [] for name in names}
+        people = person("alice"), person("mallory", is_active=False), person("bob", "deploy")
+        async with self.serving(*people) as server:
+            (trusted,) = server.server.authorities._now.trusted.values()
+            with mock.patch.object(trusted, "verify", wraps=trusted.verify) as verify:
+                for _ in range(200 if IS_HARD else 1):
+                    for name in names:
+                        login = Login(server.server, Client())
+                        began = time.process_time()
+                        self.assertIsNone(login.key_to_verify(name, blob))
+                        spent[name].append(time.process_time() - began)
+            self.assertEqual(verify.call_count, len(names) * len(spent["alice"]))
+        if IS_HARD:
+            medians = {name: statistics.median(values) for name, values in spent.items()}
+            self.assertLess(max(medians.values()) / min(medians.values()), 1.15, medians)
+
+    def forged(self, certificate: Path) -> Path:
+        """Change a bit of its signature."""
+        content = blob_of(certificate)
+        content = content[:-1] + bytes([content[-1] ^ 1])
+        kind = certificate.read_text().split()[0]
+        certificate.write_text(f"{kind} {base64.b64encode(content).decode()}\n")
+        return certificate
 
     @asynchronous
     async def test_nobody_enters_with_a_certificate_whose_key_is_another_ones(self) -> None:
