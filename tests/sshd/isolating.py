@@ -23,7 +23,7 @@ FIRST = string(u32(1))
 class IsolationCase(Place):
     isolation = "process"
 
-    def serve(self, *options: str, workers: int = 1) -> Pysftpd:
+    def serve(self, *options: str, workers: int = 1, starts: bool = True) -> Pysftpd:
         """A server with alice and bob, who have folders, and mallory and others, whose storages are bad."""
         os.mkfifo(self.place / "fifo")
         server = Pysftpd(
@@ -48,7 +48,8 @@ class IsolationCase(Place):
         self.users = users
         server.write_users(users)
         self.addCleanup(server.stop)
-        server.start()
+        if starts:
+            server.start()
         self.running = server
         return server
 

@@ -228,18 +228,20 @@ class TestAfterTheLogin(FloodCase):
             channel = await self.reading(connection, window=1000)
             for number in range(8):  # replies that are not taken, then requests that wait for that
                 channel.send(request("read", number, FIRST, u64(0), u32(255 << 10)))
-            channel.send(request("stat", 9, string(b".")) * 60_000)
+            channel.send(request("stat", 9, string(b".")) * 40_000)
             number = channel.writer.channel._send_chan
+            await raw(connection)  # all of that has come
             before = self.grown()
             fields = UInt32(number), String(b"x")
-            await flood(connection, flooding.CHANNEL_DATA, *fields, most=MIB // 2, at_once=100)
-            await raw(connection)  # all of that has come
+            await flood(connection, flooding.CHANNEL_DATA, *fields, most=MIB // 3, at_once=100)
+            await raw(connection)
             self.assertLess(self.grown() - before, MIB)
 
     @asynchronous
     async def test_tiny_packets_to_a_session_that_has_not_begun_end_the_connection(self) -> None:
         gate = threading.Event()
         self.addCleanup(gate.set)
+        self.enterContext(mock.patch.object(guarded, "MOST_WAITING", 1000))
 
         def hangs(user: object) -> SFTPAbstractServerStorage:
             gate.wait(PATIENCE)
@@ -249,7 +251,7 @@ class TestAfterTheLogin(FloodCase):
             opening = asyncio.create_task(raw(connection))
             await eventually(lambda: len(server.server.channels) == 1)
             fields = UInt32(0), String(b"x")
-            await flood(connection, flooding.CHANNEL_DATA, *fields, most=MIB, at_once=100)
+            await flood(connection, flooding.CHANNEL_DATA, *fields, most=MIB // 8, at_once=100)
             await eventually(lambda: any("too many small packets" in line for line in server.lines))
             gate.set()
             with self.assertRaises((asyncssh.Error, OSError)):
