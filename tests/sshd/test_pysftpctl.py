@@ -370,7 +370,7 @@ class WithAServer(DaemonCase):
                 self.assertEqual(heading.split()[:3], ["NUMBER", "USER", "ADDRESS"])
                 self.assertEqual(sorted(one.split()[1] for one in lines), ["alice", "alice", "bob"])
                 number = next(one.split()[0] for one in lines if "bob" in one)
-                self.assertIn(f"#{number} 127.0.0.1 'bob': logged in", daemon.log())
+                daemon.logs(f"#{number} 127.0.0.1 'bob': logged in")
                 self.assertEqual(daemon.ctl("end", number).stdout, f"ended {number}\n")
                 until(lambda daemon=daemon: len(daemon.json("sessions")) == 2, "bob is gone")
                 again = daemon.ctl("end", number)

@@ -347,7 +347,7 @@ class TestAudit(Place):
         found = verify([os.fspath(self.place / "audit")], {})
         self.assertEqual((found.problems, found.notes), ([], []))
         (number,) = {record["number"] for record in records}
-        self.assertIn(f"#{number} {HOST} 'alice': logged in", server.log())
+        server.logs(f"#{number} {HOST} 'alice': logged in")
 
     def test_a_session_whose_audit_log_cannot_be_written_is_refused(self) -> None:
         server = self.server("--audit", self.place / "missing" / "audit")
