@@ -20,9 +20,9 @@ from pysftpserver import __version__
 from pysftpserver.cli.registry import PROGRAMS
 from pysftpserver.cli.session import request_names
 from pysftpserver.storages.by_name import SCHEMES
-from tests.objects.stores import rclone
 from tests.support.hard import IS_HARD
 from tests.support.paths import ROOT
+from tests.support.processes import rclone
 from tests.support.waiting import PATIENCE
 
 PACKAGED = ("pysftpserver", "bin", "tools", "pyproject.toml", "setup.py", "README.md", "LICENSE")

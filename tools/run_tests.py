@@ -35,7 +35,7 @@ from nose2.events import StartTestEvent, StartTestRunEvent, StopTestEvent, TestO
 from nose2.main import PluggableTestProgram
 
 TESTS = Path("tests")
-MODULES = 5  # in one process: fewer are started more often, more may be waited for at the end
+MODULES = 6  # in one process: fewer are started more often, more may be waited for at the end
 SLOWEST = 20  # rows
 MENTIONED = 0.1  # seconds: what is quicker is no row
 VERDICTS = ("passed", "skipped", "failed")  # from the best to the worst

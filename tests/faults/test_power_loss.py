@@ -8,7 +8,6 @@ at. This needs root, for a loop device, and mkfs.ext4 of e2fsprogs.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import unittest
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 from tests.faults.disks import Disk
 from tests.faults.sessions import KIB, MIB, NEW, VARIANTS, FaultCase, Upload, content_of
 from tests.support.packets import MAX_DATA, Attributes, attrs, string, u64
+from tests.support.processes import program
 
 # The journal is written when somebody asks for it, and not every five seconds.
 OPTIONS = {"ext4": "loop,commit=600", "xfs": "loop,nouuid"}
@@ -56,11 +56,7 @@ class PowerLossCase(FaultCase):
         image = self.place / f"image{self._disks}"
         with image.open("wb") as file:
             file.truncate(SIZE[kind])
-        places = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
-        mkfs = shutil.which(f"mkfs.{kind}", path=places)
-        if mkfs is None:
-            self.skipTest(f"these tests need mkfs.{kind}: apt-get install e2fsprogs xfsprogs")
-        subprocess.run([mkfs, *MAKE[kind], image], check=True, stderr=subprocess.PIPE)
+        subprocess.run([program(f"mkfs.{kind}"), *MAKE[kind], image], check=True, stderr=subprocess.PIPE)
         self.mount(image)
         for path in self.seen.iterdir():
             path.rmdir()  # lost+found

