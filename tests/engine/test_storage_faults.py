@@ -98,7 +98,7 @@ class StoragesThatFail(unittest.TestCase):
         """A FAILURE with a message and no secret, a traceback without host paths, and life goes on."""
         storage = Failing()
         client = Client(storage)
-        handle = client.open(b"f")
+        handle = client.open(b"f", sftp.READ | sftp.WRITE)
         storage.failing, storage.error = method, error
         client.log.clear()
         reply = self.ask(client, handle, method)
@@ -134,7 +134,7 @@ class StoragesThatFail(unittest.TestCase):
         for method in sftp.WAYS:
             storage = Failing()
             client = Client(storage)
-            handle = client.open(b"f")
+            handle = client.open(b"f", sftp.READ | sftp.WRITE)
             storage.failing, storage.error = method, StopIteration(SECRET)
             with self.subTest(method):
                 reply = self.ask(client, handle, method)
@@ -230,7 +230,7 @@ class StoragesThatFail(unittest.TestCase):
             for answer in (None, "text", 5):
                 storage = Whole()
                 client = Client(storage)
-                handle = client.open(b"f")
+                handle = client.open(b"f", sftp.READ | sftp.WRITE)
                 setattr(storage, method, lambda *arguments, answer=answer: answer)
                 with self.subTest(method, answer=answer):
                     reply = self.ask(client, handle, method)

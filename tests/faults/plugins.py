@@ -21,7 +21,7 @@ METHODS = tuple(
     name
     for name in vars(SFTPServerStorage)
     if not name.startswith("_") and callable(getattr(SFTPServerStorage, name))
-    if name not in ("sync_directory", "refuse_links")
+    if name not in ("path_of", "sync_directory", "refuse_links")  # no request leads to these
 )
 
 
