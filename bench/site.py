@@ -1,5 +1,5 @@
 """Rows for what watches or rules a session, beside the bare jail: the audit log, digests and a chain, rules,
-quotas and events.
+quotas and events. With a quota, uploads appear whole: what that alone takes has rows of its own.
 
 A contender of its own is a name in WAYS and options of pysftpjail, and with --site a text in SITES.
 """
@@ -20,6 +20,7 @@ WAYS = {
     "audit": ("--audit", "{top}/audit"),
     "audit of files": ("--audit", "{top}/audit-files", "--audit-level", "files"),
     "audit, digests and chain": ("--audit", "{top}/chained", "--audit-digests", "--audit-chain"),
+    "atomic uploads": ("--atomic-uploads",),
     "rules": ("--site", "{top}/rules.toml"),
     "quota": ("--site", "{top}/quota.toml", "--atomic-uploads"),
     "events": ("--site", "{top}/events.toml"),
@@ -112,7 +113,7 @@ def contests(sizes: Sizes) -> Iterator[Contest]:
     """Yield all rows."""
     bulk = f"{sizes.times} times {sizes.file >> 20} MiB, sftp -D"
     for way in WAYS:
-        target = None if "digests" in way else BULK
+        target = None if "digests" in way or way == "atomic uploads" else BULK
         small = f"{sizes.small:,} files of 1 KiB, sftp -D"
         yield Contest(f"{GROUP}: {way}: get {bulk}", "get", way, target)
         yield Contest(f"{GROUP}: {way}: put {bulk}", "put", way, target)
