@@ -53,7 +53,10 @@ class RawServer:
 
     def _one(self, connection: socket.socket) -> None:
         with connection:
-            self.requests.append(connection.recv(65536))
+            request = b""
+            while len(request) < request.find(b"\r\n\r\n") + 5 or not request.endswith(b"}"):
+                request += connection.recv(65536)  # all of it: what is left makes a reset of the answer
+            self.requests.append(request)
             try:
                 self._answer(connection)
             except OSError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from typing import Any
 from pysftpserver.uploads import temporary
 from tests.site.gatekeepers import EVIL, clamd, listening
 from tests.site.test_clients import EXAMPLES, OverPipes
-from tests.sshd.running import Place
+from tests.sshd.running import Login, Place
 from tests.support.hard import IS_HARD
 from tests.support.processes import command
 from tests.support.waiting import until
@@ -154,6 +155,45 @@ class Served(Place):
         self.assertEqual((files / "y").read_text(), "new")
         self.assertEqual(run.stdout.split()[-1:], ["y"])
         self.assertEqual(len(list((files / "quarantine").iterdir())), 2)
+
+    @unittest.skipUnless(IS_HARD, "PYSFTP_TEST_HARD is not set")
+    def test_a_crowd_of_one_user_at_a_slow_gate_does_not_keep_another_waiting(self) -> None:
+        """Sixteen sessions ask a gate that takes two connections and answers none; they leave at the end."""
+        site = self.place / "site.toml"
+        (self.place / "new").write_text("new")
+        with contextlib.ExitStack() as opened:
+            slow = opened.enter_context(socket.socket(socket.AF_UNIX))
+            slow.bind(str(self.place / "slow.sock"))
+            slow.listen(1)
+
+            def quick(talk: Any) -> None:
+                talk.rfile.readline()
+                talk.wfile.write(b'{"verdict": "accept"}\n')
+
+            path = opened.enter_context(listening(str(self.place / "quick.sock"), quick))
+            site.write_text(
+                f'[[gate]]\nusers = "alice"\nask = "{self.place}/slow.sock"\nor = "accept"\n'
+                f'timeout = 600\n[[gate]]\nusers = "bob"\nask = "{path}"\n'
+            )
+            server = self.server("--site", str(site))
+            bob = Login(self.place / "bob", "bob")
+            server.write_users(
+                {
+                    "alice": {"folder": "a", "keys": [self.alice.public]},
+                    "bob": {"folder": "b", "keys": [bob.public]},
+                }
+            )
+            bob.meet(server)
+            crowd = [self.start_sftp(self.alice, f"put new x{number}") for number in range(16)]
+            until(lambda: len(list((server.files / "a").glob(".pysftp-*"))) == len(crowd))
+            for number in range(3):
+                run = self.sftp(bob, f"put new y{number}", "ls -1")
+                self.assertIn(f"y{number}", run.stdout, run)
+            self.assertEqual(list((server.files / "a").glob("x*")), [])
+            for client in crowd:
+                os.killpg(client.pid, signal.SIGKILL)  # and its ssh
+            until(lambda: not server.sessions())
+            self.assertEqual(list((server.files / "a").glob("x*")), [])
 
 
 if __name__ == "__main__":
