@@ -15,6 +15,7 @@ from pysftpserver.sshd.roster import Roster
 CANCEL_AGAIN = 0.1  # seconds
 SETTLING = 0.1  # seconds without a change before a file is read, which may still be being written
 MOST_LOOKS = 20  # until it is read all the same
+UNCOLLECTED = 60.0  # seconds without garbage collection, at most
 AT_ONCE = 100  # users that are announced before others have their turn
 
 TYPE_CHECKING = False
@@ -124,12 +125,15 @@ async def announce(names: Sequence[str], on_change: Callable[[str], None], log: 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
     """Look for no garbage while many users are loaded: the interpreter would look through all of them, again
-    and again, and do nothing else meanwhile.
+    and again, and do nothing else meanwhile. A file that hangs does not put it off for ever.
     """
-    was_enabled = gc.isenabled()
+    if not gc.isenabled():
+        yield
+        return
     gc.disable()
+    again = asyncio.get_running_loop().call_later(UNCOLLECTED, gc.enable)
     try:
         yield
     finally:
-        if was_enabled:
-            gc.enable()
+        again.cancel()
+        gc.enable()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import unittest
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+from pysftpserver.sshd import users_file
 from pysftpserver.sshd.file_users import FileUsers
+from pysftpserver.sshd.updating import uncollected
 from pysftpserver.sshd.users import DirectoryError
 from tests.sshd.material import Watcher, blob, line
 from tests.support.cases import InAPlace
 from tests.support.lines import Lines
+from tests.support.waiting import eventually
 
 
 class Case(InAPlace, unittest.IsolatedAsyncioTestCase):
@@ -128,6 +133,31 @@ class Loading(Case):
         async with self.directory() as watch:
             self.assertEqual(watch.directory.find("alice").keys, {blob()})
         self.assertEqual(self.told.count("user alice", "others may write it"), 1, self.told)
+
+
+class Collecting(Case):
+    async def test_no_garbage_is_looked_for_while_users_are_loaded_and_it_is_afterwards(self) -> None:
+        seen = []
+
+        def load(*arguments: Any) -> Any:
+            seen.append(gc.isenabled())
+            return users_file.load(*arguments)
+
+        self.write("[users.a]\n")
+        with mock.patch("pysftpserver.sshd.file_users.users_file", wraps=users_file, load=load):
+            async with self.directory() as watch:
+                a = watch.directory.find("a")
+                self.write("[users.a]\n[users.b]\n")
+                await watch.until(lambda: watch.directory.find("b"))
+                self.assertIs(watch.directory.find("a"), a)  # what has not changed is no new object
+                await watch.until(gc.isenabled)
+        self.assertEqual(seen, [False, False])
+
+    async def test_a_load_that_hangs_does_not_put_it_off_for_ever(self) -> None:
+        with mock.patch("pysftpserver.sshd.updating.UNCOLLECTED", 0.01), uncollected():
+            self.assertFalse(gc.isenabled())
+            await eventually(gc.isenabled)
+        self.assertTrue(gc.isenabled())
 
 
 class Changes(Case):
