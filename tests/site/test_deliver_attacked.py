@@ -149,7 +149,7 @@ class Receivers(unittest.TestCase):
             server = self.server(lambda connection, text=text: connection.sendall(text.encode()))  # type: ignore[misc]
             environment = dict.fromkeys(("http_proxy", "HTTP_PROXY", "ALL_PROXY"), other.url)
             with unittest.mock.patch.dict(os.environ, environment):
-                self.assertEqual(self.refused(Web(server.url, b"key")), f"it answered {status}")
+                self.assertEqual(self.refused(Web(server.url, lambda: b"key")), f"it answered {status}")
             self.assertEqual(len(server.requests), 1)
         self.assertEqual(other.requests, [])
 
