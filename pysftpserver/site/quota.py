@@ -538,7 +538,7 @@ class QuotaLayer(Layer):
         self._make(self._concerned(linkpath), linkpath, self.below.symlink, linkpath, target)
 
     def link(self, old: bytes, new: bytes) -> None:
-        if not self._quotas:
+        if not self._quotas or "link" in self.lacks:
             self.below.link(old, new)
             return
         source = self.below.lstat(old)

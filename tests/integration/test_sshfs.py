@@ -30,10 +30,13 @@ class TestSshfs(InAPlace):
         self.jail.mkdir()
         self.there.mkdir()
 
+    def server(self) -> list[str]:
+        return command("pysftpjail", self.jail)
+
     def mount(self) -> None:
         ours, its = socket.socketpair()
         with ours, its:
-            server = subprocess.Popen(command("pysftpjail", self.jail), stdin=ours, stdout=ours)
+            server = subprocess.Popen(self.server(), stdin=ours, stdout=ours)
             self.addCleanup(server.wait, PATIENCE)
             words = [program("sshfs"), "-f", "-o", "passive", ":/", self.there]
             sshfs = subprocess.Popen(words, stdin=its, stdout=its, stderr=subprocess.PIPE)

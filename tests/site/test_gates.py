@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import socketserver
 import subprocess
 import sys
@@ -89,6 +90,11 @@ class Programs(InAPlace):
                 return ask_program(path, candidate(content), timeout)
         finally:
             os.unlink(path)
+
+    def listens(self, path: str) -> bool:
+        """Whether somebody does: a socket is there a moment before."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(path) == 0
 
     def test_one_is_told_about_the_file_and_gets_its_content(self) -> None:
         found: list[object] = []
@@ -178,7 +184,7 @@ class Programs(InAPlace):
         program = found[1].replace("/run/gate/gate.sock", path)
         process = subprocess.Popen([sys.executable, "-c", program])
         try:
-            until(lambda: os.path.exists(path) or process.poll() is not None)
+            until(lambda: self.listens(path) or process.poll() is not None)
             self.assertEqual(ask_program(path, candidate(b"id;amount\n1;2\n"), PATIENCE).kind, ACCEPT)
             verdict = ask_program(path, candidate(b"something else"), PATIENCE)
             self.assertEqual((verdict.kind, verdict.words), (REJECT, "the first line is not id;amount"))
