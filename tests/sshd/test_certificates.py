@@ -43,6 +43,7 @@ def person(name: str, *principals: str, is_active: bool = True, keys: tuple[byte
 def pair_of(key: Path, certificate: Path) -> asyncssh.SSHKeyPair:
     """What a client offers, however odd, and signs with."""
     (pair,) = asyncssh.load_keypairs([str(key)])
+    pair._cert = mock.Mock(is_x509_chain=False)  # only then it keeps the algorithm
     pair.algorithm, pair.public_data = certificate.read_text().split()[0].encode(), blob_of(certificate)
     return pair
 
