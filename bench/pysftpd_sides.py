@@ -12,6 +12,7 @@ import re
 import socket
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ USER = "bench"
 CIPHER = ("-o", "Ciphers=aes128-gcm@openssh.com")
 AT_ONCE = 50  # simultaneous logins of the program that holds idle sessions
 OURS = ("pysftpd", "two workers", "in threads")
+TICKS = os.sysconf("SC_CLK_TCK")  # in a second
 PIECE = 200_000  # bytes that each working session writes and reads
 
 
@@ -48,10 +50,11 @@ class Idle:
 
 @dataclass(frozen=True)
 class Taken:
-    """Seconds that passed, and seconds of processor time of all processes of a server."""
+    """Seconds that passed, and seconds of processor time: of all processes of a server, and the busiest."""
 
     seconds: float
     processor: float
+    busiest: float
 
 
 @contextlib.contextmanager
@@ -189,7 +192,8 @@ class Sides:
                 began = time.perf_counter()
                 list(pool.map(_drain, connections, requests, [self.sizes.part] * len(requests)))
                 seconds = time.perf_counter() - began
-            return Taken(seconds, _processor(process) - before)
+            used = _processor(process) - before
+            return Taken(seconds, used.total() / TICKS, max(used.values()) / TICKS)
         finally:
             for connection in connections:
                 connection.abort()
@@ -287,14 +291,14 @@ def _drain(connection: asyncssh.SSHClientConnection, requests: bytes, size: int)
             size -= count
 
 
-def _processor(process: int) -> float:
-    """Seconds of processor time of a process and all that it has started."""
-    total = 0
+def _processor(process: int) -> Counter[int]:
+    """Processor time of a process and of each that it has started, in TICKS."""
+    found: Counter[int] = Counter()
     for pid in (process, *(pid for pid, _, _ in descendants(process))):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            total += int(fields[11]) + int(fields[12])
-    return total / os.sysconf("SC_CLK_TCK")
+            found[pid] = int(fields[11]) + int(fields[12])
+    return found
 
 
 def _memory(process: int) -> int:

@@ -72,6 +72,7 @@ class GuardedConnection(asyncssh.SSHServerConnection):
 
     owner: Owner
     is_stranger = True  # until it has logged in
+    sends_cbc = False
     first = b""  # bytes, FIRST or some more, that the client has sent
 
     def greet(self, owner: Owner, transport: asyncio.Transport) -> None:
@@ -192,8 +193,14 @@ class GuardedConnection(asyncssh.SSHServerConnection):
         """As asyncssh does, which sends an empty packet before each other one. Only CBC needs that: the empty
         packet makes its initialization vector unpredictable.
         """
-        if pkttype != IGNORE or "-cbc" in self.get_extra_info("send_cipher", ""):
+        if pkttype != IGNORE or self.sends_cbc:
             super().send_packet(pkttype, *args, handler=handler)
+
+    def set_extra_info(self, **known: Any) -> None:
+        """As asyncssh does, and note the mode of what is sent, because send_packet() would ask each time."""
+        super().set_extra_info(**known)
+        if "send_cipher" in known:
+            self.sends_cbc = "-cbc" in known["send_cipher"]
 
     async def send_userauth_success(self) -> None:
         """Log the client in, or tell it what is needed besides (RFC 4252, section 5.1)."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import asyncssh
 
 from pysftpserver.sshd.buffers import Outgoing, Received
-from pysftpserver.sshd.guarded import REFUSED
+from pysftpserver.sshd.guarded import REFUSED, GuardedConnection
 from tests.sshd.inprocess import KEY, asynchronous, running
 from tests.sshd.test_logins import files
 
@@ -117,6 +117,11 @@ class PrivateParts(unittest.TestCase):
         source = Path(asyncssh.connection.__file__).read_text()
         self.assertEqual(source.count("MSG_IGNORE, String"), 1)
         self.assertIn("send_cipher=self._enc_alg_sc.decode('ascii')", source)
+        connection = GuardedConnection.__new__(GuardedConnection)
+        connection._extra = {}
+        for cipher, sends_cbc in (("aes128-cbc", True), ("aes128-gcm@openssh.com", False)):
+            connection.set_extra_info(send_cipher=cipher)
+            self.assertIs(connection.sends_cbc, sends_cbc)
 
     @asynchronous
     async def test_a_transport_reads_as_much_as_it_is_told(self) -> None:
