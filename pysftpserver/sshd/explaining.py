@@ -101,6 +101,11 @@ def _findings(
     yield from (Finding(False, trouble) for trouble in authorities.troubles())
     yield from _methods(settings, user, authorities)
     if key is not None:
+        combinations = methods.needed(
+            user.methods or settings.auth_methods, settings.offered, bool(user.totp)
+        )
+        if not any(PUBLICKEY in one for one in combinations):
+            yield Finding(False, "no method of the user takes a key")
         yield from _key(user, key, address, authorities)
     if address is not None:
         yield _network(settings, address)
@@ -117,11 +122,12 @@ def _methods(settings: ServerSettings, user: User, authorities: Authorities) -> 
     """What the user needs to log in."""
     wanted = user.methods or settings.auth_methods
     combinations = methods.needed(wanted, settings.offered, bool(user.totp))
+    has_key = not all(authorities.faults_of_key(blob) for blob in user.keys)
     usable = []
     for combination in combinations:
         lacks = [PASSWORD] if PASSWORD in combination and not user.password else []
-        if PUBLICKEY in combination and not user.keys and not settings.trusted_user_ca_keys:
-            lacks.append("key")
+        if PUBLICKEY in combination and not has_key and not settings.trusted_user_ca_keys:
+            lacks.append("key that is accepted" if user.keys else "key")
         words = " and ".join(combination)
         if lacks:
             yield Finding(None, f"cannot log in by {words}: the user has no {' and no '.join(lacks)}")

@@ -71,6 +71,7 @@ class Login:
         self._other_methods = 0  # of these
         self._claimed: str | None = None  # the user name of the first attempt
         self._tried: set[bytes] = set()
+        self._offered = b""  # the last one of these
         self._refusals = Refusals()
         self._passed: Combination = ()  # methods that have succeeded
         self._user: User | None = None  # as the directory had the user then
@@ -153,6 +154,8 @@ class Login:
             return "the user has changed meanwhile"
         if method not in methods.following(self._combinations(user), self._passed):
             return f"{method} is not what the user needs now"
+        if not self._is_key_still_allowed(user):
+            return "the key is no longer allowed"
         return ""
 
     def _is_the_same(self, user: User) -> bool:
@@ -189,7 +192,7 @@ class Login:
         self._right = None
         self._passed += (method,)
         if method == PUBLICKEY:  # auth_tries is for those that fail
-            self._tried.discard(self.key)
+            self._tried.discard(self._offered)
         else:
             self._other_methods = max(0, self._other_methods - 1)
         return self._passed in self._combinations(self._user)
@@ -210,20 +213,22 @@ class Login:
         """Whether the directory still lets a user in who has logged in with this."""
         now, then = self._server.directory.find(user.name), self._user
         if is_looked_up(user):
-            is_revoked = PUBLICKEY in self._passed and self._server.authorities.is_revoked_later(self.key)
-            return not self._server.directory.has(user.name) and not is_revoked
+            return not self._server.directory.has(user.name) and self._is_key_still_allowed(user)
         if now is None or then is None or now.id != then.id or not now.is_welcome(self._client.address):
             return False
-        if PUBLICKEY in self._passed and not self._is_key_still_allowed(now):
+        if not self._is_key_still_allowed(now):
             return False
         is_same = now.password == then.password or PASSWORD not in self._passed
         return is_same and now.totp == then.totp and self._passed in self._combinations(now)
 
     def _is_key_still_allowed(self, user: User) -> bool:
-        """Whether the key that was used, or its certificate, still lets a user in."""
+        """Whether the key that was right, if there was one, or its certificate still lets a user in."""
         authorities = self._server.authorities
+        if PUBLICKEY not in self._passed:
+            return True
         if self.certificate is None:
-            return self.key in user.keys and not authorities.is_revoked_later(self.key)
+            is_known = is_looked_up(user) or self.key in user.keys
+            return is_known and not authorities.is_revoked_later(self.key)
         principals = user.principals or (user.name,)
         return not authorities.later_faults_of(self.certificate, principals, self._client.address)
 
@@ -283,6 +288,7 @@ class Login:
         if self.reason:  # the connection is ending
             return False
         self._tried.add(blob)
+        self._offered = blob
         if self._has_tried_enough():
             self._too_many()
             code, words = TOO_MANY
@@ -362,7 +368,9 @@ class Login:
             user = self._user
         fault = self._fault(user, TOTP)
         if user is not None and not fault:
-            fault = await code_fault(self._server, user, code)
+            fault = await code_fault(self._server, user, code) or self._fault(user, TOTP)
+            if not fault and not self._is_current(user):  # it took a while
+                fault = "the user has changed meanwhile"
             if not fault:
                 self._right = TOTP, user
                 return True

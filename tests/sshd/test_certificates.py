@@ -300,6 +300,43 @@ class Logins(WorkshopCase):
             await connection.wait_closed()
 
     @asynchronous
+    async def test_what_is_revoked_before_the_second_factor_lets_nobody_in(self) -> None:
+        plain = blob_of(self.key.with_suffix(".pub"))
+        certificate = self.workshop.certify(self.authority, self.key, serial=3)
+        krl = self.workshop.revoke("serial: 3", "-s", self.authority.with_suffix(".pub")).read_bytes()
+        trusted = self.trusted.read_text()
+
+        async def is_let_in(offered: Any, file: Path, content: bytes) -> bool:
+            """Whether a password is enough after a key for which a file has changed meanwhile."""
+            self.trusted.write_text(trusted)
+            self.revoked.write_text("")
+
+            class Slow(asyncssh.SSHClient):
+                async def password_auth_requested(self) -> str | None:
+                    if file.read_bytes() == content:
+                        return None
+                    before = server.server.authorities._now
+                    file.write_bytes(content)
+                    await eventually(lambda: server.server.authorities._now is not before)
+                    return PASSWORD
+
+            both = {"password": HASH, "methods": ("publickey,password",)}
+            async with self.serving(replace(person("alice", keys=(plain,)), **both)) as server:
+                try:
+                    (await server.connect(client_keys=[offered], client_factory=Slow)).close()
+                except asyncssh.PermissionDenied:
+                    await eventually(lambda: any("no longer" in line for line in server.lines))
+                    return False
+                return True
+
+        pair, lines = pair_of(self.key, certificate), self.key.with_suffix(".pub").read_bytes()
+        self.assertTrue(await is_let_in(str(self.key), self.revoked, b"# nothing\n"))
+        self.assertFalse(await is_let_in(str(self.key), self.revoked, lines))
+        self.assertTrue(await is_let_in(pair, self.revoked, b"# nothing\n"))
+        self.assertFalse(await is_let_in(pair, self.revoked, krl))
+        self.assertFalse(await is_let_in(pair, self.trusted, b"# none\n"))
+
+    @asynchronous
     async def test_principals_of_the_record_stand_in_for_the_name(self) -> None:
         own = self.workshop.certify(self.authority, self.key, principals="alice")
         group = self.workshop.certify(
@@ -409,6 +446,11 @@ class Logins(WorkshopCase):
             with self.assertRaises(asyncssh.DisconnectError):
                 await server.connect(client_keys=certificates)  # type: ignore[arg-type]
             await eventually(lambda: any("too many attempts" in line for line in server.lines))
+        certificate = self.workshop.certify(self.authority, self.key)
+        both = {"password": HASH, "methods": ("publickey,password",)}
+        async with self.serving(replace(person("alice"), **both)) as server:
+            server.server.settings._values["auth_tries"] = 1  # one that is right is none
+            (await server.connect(client_keys=[pair_of(self.key, certificate)], password=PASSWORD)).close()
 
 
 class WithoutAnySetting(unittest.TestCase):

@@ -63,6 +63,7 @@ class Explaining(WorkshopCase):
         for words, settings, reason in (
             (["--key", other], {}, "not one of the user's"),
             (["--key", "SHA256:nothing"], {}, "not one of the user's"),
+            (["--key", self.public], {"auth_methods": "password"}, "no method of the user takes a key"),
             (["--key", bob], {}, "expired, none of its principals is the user's"),
             (["--from", "10.0.0.1"], {"deny_networks": "10.0.0.0/8"}, "in deny_networks"),
             (["--from", "10.0.0.1"], {"allow_networks": "11.0.0.0/8"}, "not in allow_networks"),
@@ -76,6 +77,9 @@ class Explaining(WorkshopCase):
         self.revoked.write_bytes(self.public.read_bytes())
         for words in ([self.public], [self.workshop.certify(self.authority, self.key)]):
             self.assertIn("revoked", self.explained("alice", "--key", *words, can=False))
+        # The CA could certify another key, and without it there is none.
+        self.explained("alice", can=True)
+        self.assertIn("no key that is accepted", self.explained("alice", can=False, trusted_user_ca_keys=""))
         self.assertIn("unknown", self.explained("nobody", can=False))
         self.users("alice", active=False, folder="alice")
         self.assertIn("not active", self.explained("alice", can=False))

@@ -175,6 +175,8 @@ class TestLDAP(unittest.TestCase):
                     ("alice", ""),  # slapd takes a bind without a password for one of nobody
                     ("al*", PASSWORD),
                     ("alice)(uid=*", PASSWORD),
+                    ("ALICE", PASSWORD),  # for LDAP the same
+                    ("al  ice", PASSWORD),
                     ("twin", PASSWORD),  # which one?
                     ("admin", "secret"),
                 ):

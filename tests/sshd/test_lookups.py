@@ -182,7 +182,8 @@ class TestHTTP(unittest.TestCase):
                 code = pyotp.TOTP(SECRET).at(time.time())
                 asked = ["Password: ", "Verification code: "]
                 self.assertEqual(await answers(server, PASSWORD, code, **how), (True, asked))
-                self.assertEqual((await answers(server, PASSWORD, code, **how))[0], False)
+                for name in ("alice", "Alice"):  # one person, if what is asked does not mind the case
+                    self.assertEqual((await answers(server, PASSWORD, code, name=name, **how))[0], False)
 
     def test_a_token_is_sent_and_nothing_goes_over_the_network_in_the_clear(self) -> None:
         with tempfile.NamedTemporaryFile("w") as file, serving(lambda question: None) as service:

@@ -386,6 +386,19 @@ class TestCodes(unittest.TestCase):
             self.assertFalse(any(SECRET in line for line in server.lines))
 
     @asynchronous
+    async def test_a_code_that_takes_long_to_check_lets_nobody_in_who_is_locked_out_meanwhile(self) -> None:
+        person = with_password(totp=SECRET)
+        async with running(files, person, options=BOTH) as server:
+
+            async def use_code(user: User, step: int) -> bool:
+                server.users.put(replace(person, is_active=False))  # while Redis has not answered yet
+                return True
+
+            server.users.use_code = use_code  # type: ignore[method-assign]
+            self.assertFalse((await answers(server, PASSWORD, code()))[0])
+            await eventually(lambda: any("the user has changed" in line for line in server.lines))
+
+    @asynchronous
     async def test_a_key_alone_is_not_enough_although_nothing_is_configured(self) -> None:
         async with running(files, user("bob"), replace(user("alice"), totp=SECRET)) as server:
             self.assertFalse(await is_let_in(server))
