@@ -487,7 +487,7 @@ class EventsLayer(Layer):
             self._parts = {moved(path): known for path, known in self._parts.items()}
 
     def link(self, old: bytes, new: bytes) -> None:
-        if self._is_temporary(new):
+        if self._is_temporary(new) or "link" in self.lacks:
             self.below.link(old, new)
         else:
             self._tell_upload(old, new, self.below.link, old, new)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import socketserver
 import subprocess
 import threading
@@ -47,6 +48,12 @@ def listening(path: str, handle: Handler) -> Iterator[str]:
             thread.join()
 
 
+def listens(path: str) -> bool:
+    """Whether somebody does: the socket is there a moment before."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0
+
+
 def fake_clamd(talk: socketserver.StreamRequestHandler) -> None:
     """What clamd answers to INSTREAM. It looks for EVIL, and is a fake."""
     assert talk.rfile.read(10) == b"zINSTREAM\0"
@@ -74,7 +81,7 @@ def clamd(place: Path) -> Iterator[str]:
         process = subprocess.Popen([CLAMD, "-c", str(place / "clamd.conf")], stdout=log, stderr=log)
     try:
         until(
-            lambda: Path(path).exists() or process.poll() is not None,
+            lambda: listens(path) or process.poll() is not None,
             lambda: (place / "clamd.log").read_text(errors="replace"),
         )
         yield path

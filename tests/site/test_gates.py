@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import socketserver
 import subprocess
 import sys
@@ -33,7 +32,7 @@ from pysftpserver.site.gates import (
     program_verdict,
 )
 from pysftpserver.site.who import Who
-from tests.site.gatekeepers import EVIL, MOST, Handler, clamd, listening
+from tests.site.gatekeepers import EVIL, MOST, Handler, clamd, listening, listens
 from tests.support.cases import InAPlace
 from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE, until
@@ -90,11 +89,6 @@ class Programs(InAPlace):
                 return ask_program(path, candidate(content), timeout)
         finally:
             os.unlink(path)
-
-    def listens(self, path: str) -> bool:
-        """Whether somebody does: a socket is there a moment before."""
-        with socket.socket(socket.AF_UNIX) as probe:
-            return probe.connect_ex(path) == 0
 
     def test_one_is_told_about_the_file_and_gets_its_content(self) -> None:
         found: list[object] = []
@@ -184,7 +178,7 @@ class Programs(InAPlace):
         program = found[1].replace("/run/gate/gate.sock", path)
         process = subprocess.Popen([sys.executable, "-c", program])
         try:
-            until(lambda: self.listens(path) or process.poll() is not None)
+            until(lambda: listens(path) or process.poll() is not None)
             self.assertEqual(ask_program(path, candidate(b"id;amount\n1;2\n"), PATIENCE).kind, ACCEPT)
             verdict = ask_program(path, candidate(b"something else"), PATIENCE)
             self.assertEqual((verdict.kind, verdict.words), (REJECT, "the first line is not id;amount"))
