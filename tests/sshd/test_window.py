@@ -1,12 +1,15 @@
-"""How much clients may send ahead: windows that grow and shrink, and what all of them may be together."""
+"""How much clients may send ahead: windows that grow and shrink, and what all of them may be; and workers."""
 
 from __future__ import annotations
 
+import os
 import unittest
 from typing import Any
 
+from pysftpserver.sshd.config import ServerSettings
 from pysftpserver.sshd.window import FIRST, LEAST, Window, Windows
 
+CPUS = len(os.sched_getaffinity(0))
 MIB = 1 << 20
 PACKET = 256 << 10
 BUFFER = 512 * MIB  # of which half may be promised, half of that to one user
@@ -55,6 +58,15 @@ class Client:
             session(self.window)
             rest -= size
         return total
+
+
+class Settings(unittest.TestCase):
+    def test_auto_is_a_worker_for_each_processor(self) -> None:
+        kind = ServerSettings.table()["workers"].kind
+        self.assertEqual([kind.from_toml(value) for value in ("auto", "AUTO", 3)], [CPUS, CPUS, 3])
+        for wrong in ("0", "257", "many"):
+            with self.assertRaisesRegex(ValueError, "a whole number from 1 to 256, or auto"):
+                kind.parse(wrong)
 
 
 class Growing(unittest.TestCase):
