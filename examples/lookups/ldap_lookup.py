@@ -25,16 +25,14 @@ def lookup(settings, question):
     with connect(settings) as connection:
         wanted = settings["filter"].replace("{name}", escape_filter_chars(name))
         named = settings.get("name", "uid")
-        attributes = [settings["keys"], settings["folder"], named]
+        attributes = list({settings["keys"], settings["folder"], named})
         connection.search(settings["base"], wanted, ldap3.SUBTREE, attributes=attributes, size_limit=2)
         found = [one for one in connection.response if one["type"] == "searchResEntry"]
         if len(found) != 1:  # with several it is not certain who that is
             return None
         entry = found[0]["attributes"]
         names = entry[named] if isinstance(entry[named], list) else [entry[named]]
-        if (
-            name not in names
-        ):  # LDAP compares without case and blanks; pysftpd's users are who they are exactly
+        if name not in names:  # LDAP compares without case and blanks, and pysftpd letter for letter
             return None
         if password is not None and not connection.rebind(found[0]["dn"], password):
             return None

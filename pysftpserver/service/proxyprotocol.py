@@ -99,7 +99,7 @@ def parse(data: bytes) -> Header:
     if command == LOCAL or family == UNSPECIFIED:
         return Header(None, command == LOCAL)
     source, _, port, _ = ADDRESSES[family].unpack_from(data, FIXED.size)
-    return Header((str(ipaddress.ip_address(source)), port))
+    return Header((_shown(ipaddress.ip_address(source)), port))
 
 
 def _of_line(line: bytes) -> Header:
@@ -116,7 +116,12 @@ def _of_line(line: bytes) -> Header:
     for port in (found[4], found[5]):
         if int(port) > 65535 or port != b"%d" % int(port):
             raise BadHeader("a port that is not valid")
-    return Header((str(source), int(found[4])))
+    return Header((_shown(source), int(found[4])))
+
+
+def _shown(source: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    """An address as it is everywhere else: of IPv4 where it is mapped to IPv6."""
+    return str(getattr(source, "ipv4_mapped", None) or source)
 
 
 def _may_become(data: bytes, beginning: bytes) -> bool:

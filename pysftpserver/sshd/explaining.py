@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from pysftpserver.sshd.authorities import Authorities
     from pysftpserver.sshd.config import ServerSettings
+    from pysftpserver.sshd.methods import Combination
     from pysftpserver.sshd.users import User
 
     Open = Callable[[ServerSettings, User], object]
@@ -101,10 +102,7 @@ def _findings(
     yield from (Finding(False, trouble) for trouble in authorities.troubles())
     yield from _methods(settings, user, authorities)
     if key is not None:
-        combinations = methods.needed(
-            user.methods or settings.auth_methods, settings.offered, bool(user.totp)
-        )
-        if not any(PUBLICKEY in one for one in combinations):
+        if not any(PUBLICKEY in one for one in _combinations(settings, user)):
             yield Finding(False, "no method of the user takes a key")
         yield from _key(user, key, address, authorities)
     if address is not None:
@@ -118,13 +116,16 @@ def _findings(
         yield from _running(settings, settings.admin_socket, user, address, warn)
 
 
+def _combinations(settings: ServerSettings, user: User) -> list[Combination]:
+    return methods.needed(user.methods or settings.auth_methods, settings.offered, bool(user.totp))
+
+
 def _methods(settings: ServerSettings, user: User, authorities: Authorities) -> Iterator[Finding]:
     """What the user needs to log in."""
     wanted = user.methods or settings.auth_methods
-    combinations = methods.needed(wanted, settings.offered, bool(user.totp))
     has_key = not all(authorities.faults_of_key(blob) for blob in user.keys)
     usable = []
-    for combination in combinations:
+    for combination in _combinations(settings, user):
         lacks = [PASSWORD] if PASSWORD in combination and not user.password else []
         if PUBLICKEY in combination and not has_key and not settings.trusted_user_ca_keys:
             lacks.append("key that is accepted" if user.keys else "key")

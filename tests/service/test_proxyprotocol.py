@@ -43,6 +43,8 @@ class Reading(unittest.TestCase):
             (b"PROXY TCP6 2001:DB8::1 ::2 1 2\r\n", ("2001:db8::1", 1)),
             (binary(0x21, 0x11, TCP4), ("192.0.2.1", 40000)),
             (binary(0x21, 0x21, TCP6), ("2001:db8::1", 1)),
+            (b"PROXY TCP6 ::ffff:192.0.2.1 ::2 1 2\r\n", ("192.0.2.1", 1)),
+            (binary(0x21, 0x21, bytes(10) + b"\xff\xff\xc0\0\2\1" + TCP6[16:]), ("192.0.2.1", 1)),
             (binary(0x21, 0x11, TCP4 + b"\x04\0\x01x"), ("192.0.2.1", 40000)),
         ):
             self.assertEqual(taken(header + SSH), Header(client))
