@@ -45,6 +45,12 @@ class Behind:
         site = file.parse(ELSEWHERE, "s.toml")
         return RulesLayer(layer, Rules(site, Who("alice")), NameRules(site.names))
 
+    def fill(self: Any, directory: bytes, names: list[bytes]) -> None:
+        """Past the layers, which sync each event."""
+        storage, self.storage = self.storage, self.inner
+        super().fill(directory, names)  # type: ignore[misc]
+        self.storage = storage
+
     def failing(self) -> None:
         return None
 
@@ -103,11 +109,6 @@ if IS_HARD:
 
     class OnGridFS(Behind, InABucket, StorageContract):
         unsupported = frozenset({"link"})
-
-        def fill(self, directory: bytes, names: list[bytes]) -> None:
-            storage, self.storage = self.storage, self.inner
-            super().fill(directory, names)
-            self.storage = storage
 
         def make_storage(self) -> SFTPAbstractServerStorage:
             return self.layered(self.open_storage())
