@@ -99,7 +99,9 @@ if IS_HARD:
         unsupported = frozenset("symlink readlink link fsync owner permissions times".split())
         unencodable = frozenset({b"\xff\xfe\x80"})
 
-        test_a_client_gets_all_of_a_large_directory_and_then_the_end = None  # 3,000 files, one by one
+        # A quota has figures for any path; the second is open, see the contract of objects on moto
+        test_what_is_not_there_is_on_no_file_system = None
+        test_a_name_longer_than_the_limit_is_a_senseless_request = None
 
         def possible_names(self) -> list[bytes]:
             return [name for name in super().possible_names() if b"\n" not in name]  # moto has no such keys
