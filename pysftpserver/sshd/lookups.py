@@ -68,7 +68,19 @@ class Command:
             self._words = shlex.split(words)
         except ValueError as error:
             raise BadInput(f"lookup_command: {error}") from None
+        if not self._words or not self._words[0].strip():
+            raise BadInput("lookup_command: no program in it")
         self._patience = patience
+
+    def problem(self) -> str | None:
+        """Why nobody can be looked up; None: the program can be started."""
+        import shutil
+        from os.path import join
+
+        program = self._words[0]
+        if shutil.which(join("/", program) if "/" in program else program) is None:
+            return f"lookup_command: {one_line(program)}: there is no such program that can be started in /"
+        return None
 
     def ask(self, question: bytes) -> bytes:
         import os
