@@ -1,8 +1,8 @@
 """The CAs whose certificates let users in, and the list of what is revoked, as files have them now.
 
-A thread looks once a second whether they have changed. A list that cannot be used lets nobody in, and CAs
-that cannot be read let in nobody with a certificate; connections that are open stay. What may not enter:
-users, connections. Facts: sshd_config(5) on TrustedUserCAKeys and RevokedKeys.
+A thread looks once a second whether they have changed. A list that cannot be used lets nobody in with a key,
+and CAs that cannot be read let in nobody with a certificate; connections that are open stay. What may not
+enter: users, connections. Facts: sshd_config(5) on TrustedUserCAKeys and RevokedKeys.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ class Authorities:
             self._log.info(f"{REVOKED_KEYS}: {len(content.revoked)} entries")
         for name, trouble in content.troubles.items():
             if before.troubles.get(name) != trouble:
-                what = "nobody can log in" if name == REVOKED_KEYS else "no certificate lets anybody in"
+                what = "no key lets anybody in" if name == REVOKED_KEYS else "no certificate lets anybody in"
                 self._log.error(f"{trouble}; {what} until that is mended")
         for name in before.troubles.keys() - content.troubles.keys():
             self._log.info(f"{name}: usable again")

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 
 from pysftpserver.engine.log import SFTPLog
 from pysftpserver.failures import USAGE_STATUS, BadInput, one_line
 from pysftpserver.sshd import greeting, processes, run_as
 from pysftpserver.sshd.authorities import Authorities
 from pysftpserver.sshd.control import editor
+from pysftpserver.sshd.explaining import combinations
+from pysftpserver.sshd.lookups import Command, source_of
 from pysftpserver.sshd.users import DirectoryError
 
 TYPE_CHECKING = False
@@ -56,6 +59,10 @@ def _problems(
     authorities = Authorities(settings, SFTPLog(), any_owner=os.geteuid() == 0)
     authorities.load()
     yield from ((USAGE_STATUS, trouble) for trouble in authorities.troubles())
+    with suppress(BadInput):  # it was told
+        source = source_of(settings)
+        if isinstance(source, Command) and (lacks := source.problem()) is not None:
+            yield LESS, lacks
     try:
         with editor(settings) as users:
             records = users.records()
@@ -65,3 +72,7 @@ def _problems(
     for record in records:
         for problem in record.problems:
             yield LESS, f"user {record.name or record.id}: {problem}"
+        user = record.user
+        if user is not None and user.is_active and not combinations(settings, user):
+            wanted = ", or ".join(user.methods or settings.auth_methods)
+            yield LESS, f"user {user.name}: no method that the server has lets the user in: {wanted}"

@@ -105,7 +105,7 @@ class ServerSettings(ServiceSettings):
     revoked_keys = Setting(
         optional(FILE), None,
         "Refuse the keys, certificates and CAs in this file: an OpenSSH KRL, or public keys and fingerprints "
-        "(SHA256:...), one on each line. While it cannot be read, nobody can log in.", reloads=True,
+        "(SHA256:...), one on each line. While it cannot be read, no key lets anybody in.", reloads=True,
     )
     host_key = Setting(
         optional(FILE), None,

@@ -102,7 +102,7 @@ def _findings(
     yield from (Finding(False, trouble) for trouble in authorities.troubles())
     yield from _methods(settings, user, authorities)
     if key is not None:
-        if not any(PUBLICKEY in one for one in _combinations(settings, user)):
+        if not any(PUBLICKEY in one for one in combinations(settings, user)):
             yield Finding(False, "no method of the user takes a key")
         yield from _key(user, key, address, authorities)
     if address is not None:
@@ -116,7 +116,8 @@ def _findings(
         yield from _running(settings, settings.admin_socket, user, address, warn)
 
 
-def _combinations(settings: ServerSettings, user: User) -> list[Combination]:
+def combinations(settings: ServerSettings, user: User) -> list[Combination]:
+    """The combinations of methods that let a user in."""
     return methods.needed(user.methods or settings.auth_methods, settings.offered, bool(user.totp))
 
 
@@ -125,7 +126,7 @@ def _methods(settings: ServerSettings, user: User, authorities: Authorities) -> 
     wanted = user.methods or settings.auth_methods
     has_key = not all(authorities.faults_of_key(blob) for blob in user.keys)
     usable = []
-    for combination in _combinations(settings, user):
+    for combination in combinations(settings, user):
         lacks = [PASSWORD] if PASSWORD in combination and not user.password else []
         if PUBLICKEY in combination and not has_key and not settings.trusted_user_ca_keys:
             lacks.append("key that is accepted" if user.keys else "key")
@@ -238,8 +239,9 @@ def _running(
     words = f"{count} connections of the user" + (f" of {most} (max_per_user)" if most is not None else "")
     yield Finding(most is None or count < most, words)
     if address is not None:
+        trusted = Networks((*(settings.trusted_networks or ()), *(settings.proxy_from or ())))
         banned = [ban for ban in bans if ban["seconds"] and address in Networks([ban["address"]])]
-        for ban in banned:
+        for ban in banned if address not in trusted else ():
             yield Finding(
                 False, f"{ban['address']} is banned for {ban['seconds']:.0f} seconds: {ban['cause']}"
             )

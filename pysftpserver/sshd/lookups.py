@@ -14,6 +14,7 @@ import secrets
 import shlex
 from collections import OrderedDict
 from functools import partial
+from weakref import WeakValueDictionary
 
 from pysftpserver.failures import BadInput, one_line, reason_of
 from pysftpserver.service.fair import FairThreads
@@ -68,7 +69,19 @@ class Command:
             self._words = shlex.split(words)
         except ValueError as error:
             raise BadInput(f"lookup_command: {error}") from None
+        if not self._words or not self._words[0].strip():
+            raise BadInput("lookup_command: no program in it")
         self._patience = patience
+
+    def problem(self) -> str | None:
+        """Why nobody can be looked up; None: the program can be started."""
+        import shutil
+        from os.path import join
+
+        program = self._words[0]
+        if shutil.which(join("/", program) if "/" in program else program) is None:
+            return f"lookup_command: {one_line(program)}: there is no such program that can be started in /"
+        return None
 
     def ask(self, question: bytes) -> bytes:
         import os
@@ -174,6 +187,7 @@ class Lookup:
         self._threads = FairThreads(settings.lookup_most, 1.0, "lookups")
         self._secret = secrets.token_bytes(16)
         self._kept: OrderedDict[bytes, tuple[float, User | None, bool]] = OrderedDict()
+        self._users: WeakValueDictionary[str, User] = WeakValueDictionary()  # the last records among these
 
     async def find(
         self, network: str, name: str, method: str, address: str, *, key: bytes = b"", password: str = ""
@@ -201,6 +215,9 @@ class Lookup:
         except TimeoutError:
             raise NoAnswer(f"no answer within {self._patience:g} seconds") from None
         user, is_accepted = parsed(name, answer)
+        if user is not None:  # the same record in all answers that have it, whatever keys strangers show
+            known = self._users.get(name)
+            user = self._users[name] = known if known == user else user
         lifetime = self._lifetime if user is not None else min(self._lifetime, NOTHING_KEPT)
         self._kept[place] = loop.time() + lifetime, user, is_accepted
         if len(self._kept) > MOST_KEPT:

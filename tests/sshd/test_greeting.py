@@ -106,6 +106,15 @@ class CheckConfig(Place):
         said = self.check(1).splitlines()
         self.assertEqual(len(said), 2, said)
         self.assertTrue(said[0].startswith("pysftpd: user alice: 'actve'") and "key 1 is left out" in said[1])
+        write_private(users, '[users.alice]\nmethods = ["password"]\n[users.bob]\nmethods = ["publickey"]\n')
+        said = self.check(1, lookup_command="./nowhere --all")
+        self.assertIn("user alice: no method that the server has lets the user in: password\n", said)
+        self.assertIn("lookup_command: ./nowhere: there is no such program", said)
+        self.assertEqual(len(said.splitlines()), 2, said)
+        self.assertEqual(
+            self.check(0, auth_methods="publickey password", lookup_command="sh -c 'exit 1'"), ""
+        )
+        self.assertIn("lookup_command: no program", self.check(2, lookup_command=" ' ' "))
         write_private(self.place / "krl", "SSHKRL\n\0")
         write_private(users, "[users.alice")
         said = self.check(

@@ -19,7 +19,7 @@ import pyotp
 from pysftpserver.failures import BadInput
 from pysftpserver.sshd.config import ServerSettings
 from pysftpserver.sshd.keys import fingerprint, key_line
-from pysftpserver.sshd.lookups import NoAnswer, parsed, source_of
+from pysftpserver.sshd.lookups import Lookup, NoAnswer, parsed, source_of
 from tests.sshd.inprocess import KEY, OTHER_KEY, asynchronous, raw, running, user
 from tests.sshd.test_logins import files
 from tests.sshd.test_ways_in import HASH, ONLY_PASSWORD, PASSWORD, SECRET, answers, is_let_in
@@ -184,6 +184,22 @@ class TestHTTP(unittest.TestCase):
                 self.assertEqual(await answers(server, PASSWORD, code, **how), (True, asked))
                 for name in ("alice", "Alice"):  # one person, if what is asked does not mind the case
                     self.assertEqual((await answers(server, PASSWORD, code, name=name, **how))[0], False)
+
+    @asynchronous
+    async def test_strangers_who_show_many_keys_do_not_fill_the_memory_with_the_record(
+        self,
+    ) -> None:
+        record = {"keys": [key_line(BLOB)] * 100}
+        with serving(lambda question: record) as service:
+            settings = ServerSettings(lookup_url=str(service.options["lookup_url"]))
+            lookup = Lookup(source_of(settings), settings)  # type: ignore[arg-type]
+            self.addCleanup(lookup.shutdown)
+            asked = [await lookup.find("x", "alice", "publickey", "x", key=bytes([n])) for n in range(5)]
+            self.assertEqual(len({id(found) for found, _ in asked}), 1)
+            record["keys"] = []
+            found, _ = await lookup.find("x", "alice", "publickey", "x", key=b"another")
+            assert found is not None
+            self.assertEqual(found.keys, frozenset())
 
     def test_a_token_is_sent_and_nothing_goes_over_the_network_in_the_clear(self) -> None:
         with tempfile.NamedTemporaryFile("w") as file, serving(lambda question: None) as service:
