@@ -94,7 +94,8 @@ class InAJailWithTheWalk(OnAStorage):
 
 def descriptors() -> dict[str, str]:
     """The open descriptors of this process, but the one that lists them."""
-    gc.collect()  # a jail has one, until the last reference is gone
+    while gc.collect():  # a jail has one until the last reference is gone, which may be another one's
+        pass
     found = {}
     for number in os.listdir("/proc/self/fd"):
         try:
