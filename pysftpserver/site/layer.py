@@ -153,3 +153,8 @@ def bottom(storage: SFTPAbstractServerStorage) -> SFTPAbstractServerStorage:
     while isinstance(storage, Layer):
         storage = storage.below
     return storage
+
+
+def key_of(handle: Any) -> int:
+    """What tells an open handle from others."""
+    return handle if type(handle) is int else id(handle)

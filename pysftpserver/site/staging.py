@@ -22,7 +22,7 @@ from stat import S_IFMT, S_IMODE, S_ISDIR, S_ISLNK, S_ISREG
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.pysftpexceptions import SFTPException, SFTPForbidden
 from pysftpserver.site.gates import ACCEPT, Candidate, Rejected
-from pysftpserver.site.layer import Layer
+from pysftpserver.site.layer import Layer, key_of
 from pysftpserver.site.patterns import text_of
 from pysftpserver.site.waiting import FOR_OWNER, Waiting, incomplete
 from pysftpserver.uploads import temporary
@@ -68,7 +68,7 @@ class GatesLayer(Layer):
             return self.below.open(path, flags, mode)
         if temporary.is_temporary(_last(path)):  # hidden from all other sessions
             handle = self.below.open(path, flags, mode)
-            self._of_doors[_key(handle)] = handle, path
+            self._of_doors[key_of(handle)] = handle, path
             return handle
         gates = self._gates.of(path)
         if not gates:
@@ -83,7 +83,7 @@ class GatesLayer(Layer):
         else:
             waiting, handle = self._begin(path, flags, mode, gates)
             self._by_path[path] = waiting
-        self._waiting[_key(handle)] = waiting
+        self._waiting[key_of(handle)] = waiting
         return handle
 
     def _begin(self, path: bytes, flags: int, mode: int, gates: tuple[Gate, ...]) -> tuple[Waiting, Any]:
@@ -164,7 +164,7 @@ class GatesLayer(Layer):
             remove_leftovers(self.below, directory)
 
     def spoil(self, handle: Any) -> None:
-        waiting = self._waiting.get(_key(handle))
+        waiting = self._waiting.get(key_of(handle))
         if waiting is not None:
             waiting.is_broken = True
         self.below.spoil(handle)
@@ -203,8 +203,8 @@ class GatesLayer(Layer):
 
     def _closing(self, handle: Any) -> Waiting | None:
         """The file that waits of a handle, which is the client's no more."""
-        self._of_doors.pop(_key(handle), None)
-        waiting = self._waiting.pop(_key(handle), None)
+        self._of_doors.pop(key_of(handle), None)
+        waiting = self._waiting.pop(key_of(handle), None)
         if waiting is not None:
             waiting.handles -= 1
             if not waiting.handles and self._by_path.get(waiting.path) is waiting:
@@ -215,13 +215,13 @@ class GatesLayer(Layer):
 
     def fstat(self, handle: Any) -> SFTPAttributes:
         found = self.below.fstat(handle)
-        waiting = self._waiting.get(_key(handle))
+        waiting = self._waiting.get(key_of(handle))
         if waiting is not None and waiting.mode is not None and found.permissions is not None:
             found.permissions = S_IFMT(found.permissions) | waiting.mode
         return found
 
     def fsetstat(self, handle: Any, attrs: SFTPAttributes) -> None:
-        waiting = self._waiting.get(_key(handle))
+        waiting = self._waiting.get(key_of(handle))
         if waiting is not None and waiting.mode is not None and attrs.permissions is not None:
             waiting.mode = S_IMODE(attrs.permissions)
             attrs = SFTPAttributes(attrs.size, attrs.uid, attrs.gid, None, attrs.atime, attrs.mtime)
@@ -397,7 +397,3 @@ def _last(path: bytes) -> bytes:
 
 def _error(number: int) -> OSError:
     return OSError(number, os.strerror(number))
-
-
-def _key(handle: Any) -> int:
-    return handle if type(handle) is int else id(handle)
