@@ -66,10 +66,9 @@ class EventsLayer(TellingLayer):
                 self.note_refusal(path, error)
             raise
         if flags & WRITES and any(not wish.on.isdisjoint(OF_UPLOADS) for wish in self._wishes):
-            # Where nobody wants to know of it, it may be renamed to before it is closed.
-            is_summed = bool(self._meant("upload", path)) or self._is_temporary(path)
-            keeps_content = bool(flags & os.O_APPEND) or not is_summed
-            upload = Upload(handle, path, False, keeps_content)
+            # A temporary name may become one that a receiver asks for, before the file is closed.
+            is_summed = self._meant("upload", path) or self._is_temporary(path)
+            upload = Upload(handle, path, bool(is_summed) and not flags & os.O_APPEND)
             self._uploads[id(handle)] = upload
             if flags & os.O_TRUNC:
                 self._begin_to_change(upload)
@@ -100,7 +99,7 @@ class EventsLayer(TellingLayer):
         except BaseException as error:
             upload.refusal = upload.refusal or error
             raise
-        self._note(upload, off, chunk)
+        self._add_to_digest(upload, off, chunk)
         return answer
 
     def promise_write(self, handle: Any, off: int, chunk: bytes | memoryview) -> Promise | None:
@@ -109,10 +108,10 @@ class EventsLayer(TellingLayer):
             self._begin_to_change(upload)
         promise = super().promise_write(handle, off, chunk)
         if promise is not None and upload is not None:
-            self._note(upload, off, chunk)
+            self._add_to_digest(upload, off, chunk)
         return promise
 
-    def _note(self, upload: Upload, off: int, chunk: bytes | memoryview) -> None:
+    def _add_to_digest(self, upload: Upload, off: int, chunk: bytes | memoryview) -> None:
         upload.is_changed = True
         if upload.digest is not None and off == upload.position:
             upload.digest.update(chunk)
@@ -137,7 +136,7 @@ class EventsLayer(TellingLayer):
         self.below.fsetstat(handle, attrs)
 
     def _begin_to_change(self, upload: Upload) -> None:
-        """Write down that a file is about to be changed under its own name, if it is, and somebody wants to
+        """Write down that a file is about to be changed under its own name, if it is, and a receiver wants to
         know: should the session be killed, nothing else would tell."""
         if upload.note is None:
             upload.note = 0

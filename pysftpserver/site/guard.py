@@ -18,7 +18,7 @@ from pysftpserver.pysftpexceptions import (
     SFTPNotFound,
     status_of,
 )
-from pysftpserver.site.layer import key_of
+from pysftpserver.site.layer import handle_key
 from pysftpserver.site.patterns import text_of
 from pysftpserver.site.resolving import ResolvingLayer, TooManyLinks, is_plain, refused
 from pysftpserver.site.rules import ALL, OF_FILES
@@ -78,22 +78,22 @@ class RulesLayer(ResolvingLayer):
     # --- names and attributes -----------------------------------------------------------------------
 
     def stat(self, path: bytes) -> SFTPAttributes:
-        return self._do(path, True, (), "stat")  # type: ignore[no-any-return]
+        return self._do(path, True, (), self.below.stat)  # type: ignore[no-any-return]
 
     def lstat(self, path: bytes) -> SFTPAttributes:
-        return self._do(path, False, (), "lstat")  # type: ignore[no-any-return]
+        return self._do(path, False, (), self.below.lstat)  # type: ignore[no-any-return]
 
     def readlink(self, path: bytes) -> bytes:
-        return self._do(path, False, (), "readlink")  # type: ignore[no-any-return]
+        return self._do(path, False, (), self.below.readlink)  # type: ignore[no-any-return]
 
     def setstat(self, path: bytes, attrs: SFTPAttributes) -> None:
-        self._do(path, True, changes(attrs), "setstat", attrs)
+        self._do(path, True, changes(attrs), self.below.setstat, attrs)
 
     def lsetstat(self, path: bytes, attrs: SFTPAttributes) -> None:
-        self._do(path, False, changes(attrs), "lsetstat", attrs)
+        self._do(path, False, changes(attrs), self.below.lsetstat, attrs)
 
     def fsetstat(self, handle: Any, attrs: SFTPAttributes) -> None:
-        opened = self._opened.get(key_of(handle))
+        opened = self._opened.get(handle_key(handle))
         if opened is not None:  # where not everything was allowed
             for action in changes(attrs):
                 if action not in opened.allows and action not in self._rules.decide(opened.path).allowed:
@@ -101,22 +101,16 @@ class RulesLayer(ResolvingLayer):
         self.below.fsetstat(handle, attrs)
 
     def checksum(self, path: bytes, algorithm: str) -> bytes | None:
-        for where, tail in self._places(path, True):
-            place, decision = self._found(where)
-            if "download" not in decision.allowed:
-                raise self._refused(where, "download")
-            try:
-                return known_checksum(self.below, place + tail, algorithm)
-            except OSError as error:
-                if error.errno != errno.ELOOP:
-                    raise
-        raise AssertionError
+        def known(where: bytes) -> bytes | None:
+            return known_checksum(self.below, where, algorithm)
+
+        return self._do(path, True, ("download",), known)  # type: ignore[no-any-return]
 
     def statvfs(self, path: bytes) -> StatVFS:
-        return self._do(path, True, (), "statvfs")  # type: ignore[no-any-return]
+        return self._do(path, True, (), self.below.statvfs)  # type: ignore[no-any-return]
 
     def sync_directory(self, path: bytes) -> None:
-        self._do(path, True, (), "sync_directory")
+        self._do(path, True, (), self.below.sync_directory)
 
     # --- directories --------------------------------------------------------------------------------
 
@@ -138,10 +132,10 @@ class RulesLayer(ResolvingLayer):
 
     def mkdir(self, path: bytes, mode: int) -> None:
         self._check_name(path)
-        self._do_entry(path, "mkdir", "mkdir", mode)
+        self._do_entry(path, "mkdir", self.below.mkdir, mode)
 
     def rmdir(self, path: bytes) -> None:
-        self._do_entry(path, "rmdir", "rmdir")
+        self._do_entry(path, "rmdir", self.below.rmdir)
 
     # --- files --------------------------------------------------------------------------------------
 
@@ -176,7 +170,7 @@ class RulesLayer(ResolvingLayer):
                     raise
                 continue
             if decision.allowed is not ALL:
-                self._opened[key_of(handle)] = Opened(handle, where, allows)
+                self._opened[handle_key(handle)] = Opened(handle, where, allows)
             return handle
         raise AssertionError
 
@@ -229,22 +223,22 @@ class RulesLayer(ResolvingLayer):
             raise self._refused(path, on_old) from None
 
     def close(self, handle: Any) -> None:
-        self._opened.pop(key_of(handle), None)
+        self._opened.pop(handle_key(handle), None)
         self.below.close(handle)
 
     def abandon(self, handle: Any) -> None:
-        self._opened.pop(key_of(handle), None)
+        self._opened.pop(handle_key(handle), None)
         self.below.abandon(handle)
 
     # --- the tree -----------------------------------------------------------------------------------
 
     def rm(self, path: bytes) -> None:
-        self._do_entry(path, "upload" if path in self._staged else "delete", "rm")
+        self._do_entry(path, "upload" if path in self._staged else "delete", self.below.rm)
         self._staged.discard(path)
 
     def symlink(self, linkpath: bytes, target: bytes) -> None:
         self._check_name(linkpath)
-        self._do_entry(linkpath, "symlink", "symlink", target)
+        self._do_entry(linkpath, "symlink", self.below.symlink, target)
 
     def rename(self, old: bytes, new: bytes, replace: bool = False) -> None:
         for path in (old, new):

@@ -118,7 +118,6 @@ class Pattern:
     """A pattern of paths, without fields."""
 
     def __init__(self, text: str) -> None:
-        self.text = text
         names = names_of(text)
         self._tests = [None if name == "**" else _test(name) for name in names]
         #: Whether it matches all below what it matches.

@@ -74,15 +74,8 @@ class ResolvingLayer(Layer):
                         raise
                 else:
                     yield where, tail
-        for _ in range(ATTEMPTS):
-            try:
-                where = self._resolved(path, follow or tail != b"")
-            except OSError as error:
-                if error.errno != errno.ELOOP or isinstance(error, TooManyLinks):
-                    raise
-                continue
+        for where in self._resolutions(path, follow or tail != b""):
             yield where, tail if where != b"/" else b""
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
     def _as_written(self, path: bytes) -> tuple[bytes | None, bytes]:
         """The canonical form of a path if there is no link in it; None if `..` is. And its slash."""
@@ -98,6 +91,16 @@ class ResolvingLayer(Layer):
         if b".." in parts:
             return None, tail
         return where, tail if where != b"/" else b""
+
+    def _resolutions(self, path: bytes, follow: bool) -> Iterator[bytes]:
+        """Yield where a path leads, again and again. Raises OSError(ELOOP) if it keeps changing."""
+        for _ in range(ATTEMPTS):
+            try:
+                yield self._resolved(path, follow)
+            except OSError as error:
+                if error.errno != errno.ELOOP or isinstance(error, TooManyLinks):
+                    raise
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
     def _resolved(self, path: bytes, follow: bool) -> bytes:
         """Where a path leads. Its last name may be missing; what is hidden is missing.
@@ -200,8 +203,10 @@ class ResolvingLayer(Layer):
             raise self._missing(where)
         return path, of_it
 
-    def _do(self, path: bytes, follow: bool, actions: tuple[str, ...], method: str, *arguments: Any) -> Any:
-        """Call a method of the storage below, if all these actions are allowed where the path leads."""
+    def _do(
+        self, path: bytes, follow: bool, actions: tuple[str, ...], act: Callable[..., Any], *arguments: Any
+    ) -> Any:
+        """Call what takes a path, if all these actions are allowed where this one leads."""
         if self._refuses_links and is_plain(path):  # as nearly all are; what follows would do the same
             decision, place = self._rules.decide(path), path
             if decision.is_hidden:
@@ -210,7 +215,7 @@ class ResolvingLayer(Layer):
                 if action not in decision.allowed:
                     raise self._refused(path, action)
             try:
-                return getattr(self.below, method)(place, *arguments)
+                return act(place, *arguments)
             except OSError as error:
                 if error.errno != errno.ELOOP:
                     raise
@@ -220,18 +225,18 @@ class ResolvingLayer(Layer):
                 if action not in decision.allowed:
                     raise self._refused(where, action)
             try:
-                return getattr(self.below, method)(place + tail, *arguments)
+                return act(place + tail, *arguments)
             except OSError as error:
                 if error.errno != errno.ELOOP:
                     raise
         raise AssertionError  # _places() has raised
 
-    def _do_entry(self, path: bytes, action: str, method: str, *arguments: Any) -> Any:
+    def _do_entry(self, path: bytes, action: str, act: Callable[..., Any], *arguments: Any) -> Any:
         """The same for a call on a directory entry, whose last name is no `..`."""
         if path.rstrip(b"/").rpartition(b"/")[2] == b"..":
             self.stat(path)  # what is missing is missing first
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
-        return self._do(path, False, (action,), method, *arguments)
+        return self._do(path, False, (action,), act, *arguments)
 
     def _refused(self, where: bytes, action: str) -> SFTPForbidden:
         """The answer to what a rule does not allow."""
@@ -253,13 +258,7 @@ class ResolvingLayer(Layer):
                     return where
             except (OSError, SFTPException):
                 pass  # the steps will say what is wrong
-        for _ in range(ATTEMPTS):
-            try:
-                return self._resolved(path, True)
-            except OSError as error:
-                if error.errno != errno.ELOOP or isinstance(error, TooManyLinks):
-                    raise
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        return next(self._resolutions(path, True))
 
 
 class TooManyLinks(OSError):

@@ -200,7 +200,6 @@ class NameRules:
     """What new names may be like, and which are temporary ones of clients."""
 
     def __init__(self, entry: Entry | None) -> None:
-        self.largest: int | None = None if entry is None else entry.largest
         self.place = "" if entry is None else entry.at("refuse")
         refused: tuple[str, ...] = () if entry is None else entry.refuse
         self.refuses_any = bool(refused)

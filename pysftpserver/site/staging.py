@@ -22,7 +22,7 @@ from stat import S_IFMT, S_IMODE, S_ISDIR, S_ISLNK, S_ISREG
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.pysftpexceptions import SFTPException, SFTPForbidden
 from pysftpserver.site.gates import ACCEPT, Candidate, Rejected
-from pysftpserver.site.layer import Layer, key_of
+from pysftpserver.site.layer import Layer, handle_key, pieces
 from pysftpserver.site.patterns import text_of
 from pysftpserver.site.waiting import FOR_OWNER, Waiting, incomplete
 from pysftpserver.uploads import temporary
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from pysftpserver.site.gates import Gate, Gates, Verdict
     from pysftpserver.site.rules import NameRules
 
-PIECE = 256 << 10  # bytes
 WRITES = os.O_WRONLY | os.O_RDWR
 MOST_LOOKED_AT = 10_000  # directories: memory
 LONGEST_NAME = 200  # bytes of a file's own name in quarantine
@@ -68,7 +67,7 @@ class GatesLayer(Layer):
             return self.below.open(path, flags, mode)
         if temporary.is_temporary(_last(path)):  # hidden from all other sessions
             handle = self.below.open(path, flags, mode)
-            self._of_doors[key_of(handle)] = handle, path
+            self._of_doors[handle_key(handle)] = handle, path
             return handle
         gates = self._gates.of(path)
         if not gates:
@@ -83,7 +82,7 @@ class GatesLayer(Layer):
         else:
             waiting, handle = self._begin(path, flags, mode, gates)
             self._by_path[path] = waiting
-        self._waiting[key_of(handle)] = waiting
+        self._waiting[handle_key(handle)] = waiting
         return handle
 
     def _begin(self, path: bytes, flags: int, mode: int, gates: tuple[Gate, ...]) -> tuple[Waiting, Any]:
@@ -119,7 +118,7 @@ class GatesLayer(Layer):
         try:
             waiting = self._made(path, os.O_WRONLY, FOR_OWNER, gates)
             try:
-                for piece in _pieces(self.below, reading):
+                for piece in pieces(self.below, reading):
                     waiting.write(memoryview(piece))
                 waiting.take_attributes(there)
             except BaseException:
@@ -164,7 +163,7 @@ class GatesLayer(Layer):
             remove_leftovers(self.below, directory)
 
     def spoil(self, handle: Any) -> None:
-        waiting = self._waiting.get(key_of(handle))
+        waiting = self._waiting.get(handle_key(handle))
         if waiting is not None:
             waiting.is_broken = True
         self.below.spoil(handle)
@@ -203,8 +202,8 @@ class GatesLayer(Layer):
 
     def _closing(self, handle: Any) -> Waiting | None:
         """The file that waits of a handle, which is the client's no more."""
-        self._of_doors.pop(key_of(handle), None)
-        waiting = self._waiting.pop(key_of(handle), None)
+        self._of_doors.pop(handle_key(handle), None)
+        waiting = self._waiting.pop(handle_key(handle), None)
         if waiting is not None:
             waiting.handles -= 1
             if not waiting.handles and self._by_path.get(waiting.path) is waiting:
@@ -215,13 +214,13 @@ class GatesLayer(Layer):
 
     def fstat(self, handle: Any) -> SFTPAttributes:
         found = self.below.fstat(handle)
-        waiting = self._waiting.get(key_of(handle))
+        waiting = self._waiting.get(handle_key(handle))
         if waiting is not None and waiting.mode is not None and found.permissions is not None:
             found.permissions = S_IFMT(found.permissions) | waiting.mode
         return found
 
     def fsetstat(self, handle: Any, attrs: SFTPAttributes) -> None:
-        waiting = self._waiting.get(key_of(handle))
+        waiting = self._waiting.get(handle_key(handle))
         if waiting is not None and waiting.mode is not None and attrs.permissions is not None:
             waiting.mode = S_IMODE(attrs.permissions)
             attrs = SFTPAttributes(attrs.size, attrs.uid, attrs.gid, None, attrs.atime, attrs.mtime)
@@ -343,16 +342,16 @@ class GatesLayer(Layer):
         if not gates:
             return None
 
-        def pieces() -> Iterator[bytes]:
+        def content() -> Iterator[bytes]:
             reading = self.below.open(waits_as, os.O_RDONLY, 0)
             try:
-                yield from _pieces(self.below, reading)
+                yield from pieces(self.below, reading)
             finally:
                 self.below.close(reading)
 
         size = self.below.stat(waits_as).size or 0
         names = self._names.finals(text_of(_last(path)))
-        candidate = Candidate(path, names, size, pieces, self._gates.who)
+        candidate = Candidate(path, names, size, content, self._gates.who)
         for gate in gates:
             verdict = gate.verdict(candidate)
             if verdict.kind != ACCEPT:
@@ -380,14 +379,6 @@ class GatesLayer(Layer):
                 return False  # it is removed instead
             self.below.rm(waits_as)
         return True
-
-
-def _pieces(storage: SFTPAbstractServerStorage, handle: Any) -> Iterator[bytes]:
-    """The content of an open file."""
-    off = 0
-    while piece := bytes(storage.read(handle, off, PIECE)):
-        yield piece
-        off += len(piece)
 
 
 def _last(path: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """How a layer tells: events are written down for the receivers that want them, and waited for.
 
-What changes the storage is written down before it happens, so a killed session leaves no change that nobody
-is told of; the deliverer does the rest. A session without a wish for an event pays nothing for it. What may
+What changes the storage is written down before it happens, so a killed session leaves no change that is
+not told of; the deliverer does the rest. A session without a wish for an event pays nothing for it. What may
 not enter: SQL, receivers' protocols, which call is which event.
 """
 
