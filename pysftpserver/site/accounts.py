@@ -43,7 +43,7 @@ FILES = WRITE, PUT
 
 
 class Quota:
-    """A limit for somebody. account: the name of what is counted. bytes, files: how many there may be.
+    """A limit. account: the name of what is counted. bytes, files: how many there may be.
 
     matches: whether a canonical path is counted; None: all are.
     """
