@@ -88,6 +88,10 @@ class EventsLayer(TellingLayer):
         name = path.rpartition(b"/")[2]
         return bool(self._wishes) and (is_temporary(name) or self._is_part(text_of(name)))
 
+    def _for_upload(self, path: bytes) -> list[Wish]:
+        """The wishes for an upload to a path; none for a temporary name."""
+        return [] if self._is_temporary(path) else self._meant("upload", path)
+
     def write(self, handle: Any, off: int, chunk: bytes | memoryview) -> None:
         upload = self._uploads.get(id(handle))
         if upload is None:
@@ -140,7 +144,7 @@ class EventsLayer(TellingLayer):
         know: should the session be killed, nothing else would tell."""
         if upload.note is None:
             upload.note = 0
-            wishes = self._meant("upload", upload.path) if not self._is_temporary(upload.path) else []
+            wishes = self._for_upload(upload.path)
             if wishes and self._is_in_place(upload.path, self._attributes(upload.handle)):
                 self._write_note(upload, wishes)
 
@@ -227,7 +231,7 @@ class EventsLayer(TellingLayer):
         path = upload.path = self._now(handle, upload.path, own)
         is_upload = upload.is_changed or not size
         total = upload.digest.hexdigest() if upload.digest is not None and upload.position == size else None
-        wishes = self._meant("upload", path) if is_upload and not self._is_temporary(path) else []
+        wishes = self._for_upload(path) if is_upload else []
         is_closed = False
 
         def close(handle: Any) -> None:
@@ -265,7 +269,7 @@ class EventsLayer(TellingLayer):
         """
         path = upload.path
         is_upload = upload.is_changed or own is not None and not own.size
-        wishes = self._meant("upload", path) if is_upload and not self._is_temporary(path) else []
+        wishes = self._for_upload(path) if is_upload else []
         if not wishes or own is None or not self._is_in_place(path, own):
             self._drop_note(upload)
             return
@@ -331,7 +335,7 @@ class EventsLayer(TellingLayer):
             path = moved(upload.path)
             if path != upload.path:
                 upload.path = path
-                wishes = self._meant("upload", path) if upload.note and not self._is_temporary(path) else []
+                wishes = self._for_upload(path) if upload.note else []
                 if wishes:
                     self._write_note(upload, wishes)
         if self._downloads:
