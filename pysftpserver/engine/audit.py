@@ -67,12 +67,11 @@ DELETE = "\x7f"  # the one control character that JSON in ASCII leaves as it is
 class AuditLog(SFTPHook):
     """Records the operations of one session.
 
-    sink: stores one line, or raises. user, peer, port: who the session is for, and where that
-    client is; None where it is not known. best_effort: lost records are counted in the session's log, and
-    the session goes on. log: the session's. number: of the connection in the door's log, if it has one.
-    session: the name that all records of this one have; None: a new one. level: "all" records each READ and
-    WRITE as well, which keeps them off the fast path; "files" leaves out look-ups that are not refused.
-    digests: records have the SHA-256 of files.
+    sink: stores one line, or raises. user, peer, port: the account, and the client's address and port; None
+    where they are not known. log: the session's. best_effort: lost records are counted in it, and the session
+    goes on. number: of the connection in the door's log, if it has one. session: the name that all records of
+    this one have; None: a new one. level: "all" records each READ and WRITE as well, which keeps them off the
+    fast path; "files" leaves out look-ups that are not refused. digests: records have the SHA-256 of files.
     """
 
     def __init__(

@@ -3,8 +3,8 @@
 A record ends with `"seq":N,"prev":"...","hash":"..."`. The hash is the SHA-256 of the line up to that field,
 so it covers the one before. What comes next is in a file beside the log (FILE.chain), whose lock all writers
 take: the chain goes on when the log is rotated, and through several files at once. After a writer that was
-killed in the middle of a line, the next record vouches for what is left of it (`"skipped"`). Who may write
-both files can write another chain: a head (number and hash of a record) that is kept elsewhere tells.
+killed in the middle of a line, the next record vouches for what is left of it (`"skipped"`). People who can
+write both files can write another chain: a head (number and hash of a record) that is kept elsewhere tells.
 What may not enter: what a record says.
 """
 
@@ -25,9 +25,8 @@ STATE = ".chain"  # behind the log's name: the file that has the head
 NONE = "0" * 64  # the hash before the first record
 SEQ, PREV, HASH, SKIPPED = b',"seq":', b',"prev":"', b',"hash":"', b',"skipped":"'
 HASHED = len(HASH) + 64 + 2  # bytes of a line from the field with its hash on
-HEAD = (
-    "%020d %s %020d %020d %020d\n"  # number and hash of the last record; device, inode and size of its file
-)
+#: Number and hash of the last record; device, inode and size of its file.
+HEAD = "%020d %s %020d %020d %020d\n"
 HEAD_SIZE = len(HEAD % (0, NONE, 0, 0, 0))
 TAIL = 1 << 20  # bytes at the end of a log that are searched for the last record
 

@@ -43,7 +43,7 @@ FILES = WRITE, PUT
 
 
 class Quota:
-    """A limit for somebody. account: the name of what is counted. bytes, files: how many there may be.
+    """A limit. account: the name of what is counted. bytes, files: how many there may be.
 
     matches: whether a canonical path is counted; None: all are.
     """
@@ -321,7 +321,7 @@ class Accounts:
 
 #: Forget a new file, because it is counted by now.
 FORGET = f"DELETE FROM change WHERE account = ? AND kind = '{PUT}' AND place = ? AND key = ?"
-#: Whether somebody has a new file open.
+#: Whether a session has a new file open.
 IS_OPEN = (
     "EXISTS (SELECT 1 FROM change AS other WHERE other.account = new.account AND other.place = new.place"
     f" AND other.kind = '{WRITE}' AND other.key = new.key)"

@@ -1,31 +1,25 @@
-"""Events: a layer that writes down what clients do, for the receivers that want to know of it.
+"""Events: a layer that tells what clients do with files and names.
 
-What changes the storage is written down before it happens, so a killed session leaves no change that nobody
-is told of; the deliverer does the rest. The digest of an upload is made while it streams, and by reading the
-file again only if it came in another order. A session without a wish for an event pays nothing for it. What
-may not enter: SQL, receivers' protocols.
+The digest of an upload is made while it streams, and by reading the file again only if it came in another
+order. What may not enter: the spool's tables, who waits for a receiver, receivers' protocols.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import time
 from stat import S_ISDIR
 
-from pysftpserver.engine.audit import client_text
-from pysftpserver.host import watch
-from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure, SFTPForbidden, words_of
-from pysftpserver.site.layer import Layer, _HandedOn
+from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.site.layer import Layer
 from pysftpserver.site.patterns import text_of
-from pysftpserver.site.spool import Spool
-from pysftpserver.site.told import Refusals, Upload, Wish, digest, timestamp
+from pysftpserver.site.telling import TellingLayer
+from pysftpserver.site.told import Upload, Wish, digest
 from pysftpserver.uploads.temporary import is_temporary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from typing import Any
 
     from pysftpserver.abstractstorage import Promise, SFTPAbstractServerStorage
@@ -34,26 +28,14 @@ if TYPE_CHECKING:
     from pysftpserver.site.who import Who
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-PAUSE = 0.01  # seconds between two looks whether a receiver has an event
 OF_UPLOADS = frozenset(("upload", "rejected"))  # what is told of a file that is written
 MOST_PARTS = 1000  # uploads under a temporary name that are remembered: memory
-NOT_CONFIRMED = "It is done, but a receiver that has to confirm it has not done so"
 
 
-class _AtFirst(_HandedOn):
-    """A method of the storage below; the session begins when it is called for the first time."""
+class EventsLayer(TellingLayer):
+    """Tells of uploads, downloads, and changes to the tree.
 
-    def __get__(self, layer: EventsLayer | None, owner: type) -> Any:  # type: ignore[override]
-        if layer is not None and not layer._has_begun:
-            layer._begin()
-        return super().__get__(layer, owner)
-
-
-class EventsLayer(Layer):
-    """Writes events down.
-
-    ledger: with a session. wishes: of all receivers; there may be none. place: the same for all sessions that
-    see the same tree. is_part: whether clients upload under such a name before they rename.
+    is_part: whether clients upload under such a name before they rename.
     """
 
     def __init__(
@@ -65,140 +47,12 @@ class EventsLayer(Layer):
         place: str,
         is_part: Callable[[str], bool] = lambda name: False,
     ) -> None:
-        super().__init__(below)
-        self._ledger, self._spool, self._wishes = ledger, Spool(ledger), wishes
-        self._place = place.encode(errors="surrogateescape") + b" "
+        super().__init__(below, ledger, wishes, who, place)
         self._is_part = is_part
-        group = who.groups[0] if who.groups else None
-        self._who = {"user": who.user, "group": group, "address": who.address, "session": who.session or None}
-        self._refusals = Refusals()
-        self._has_begun = not wishes
-        self._logout: int | None = None
         self._uploads: dict[int, Upload] = {}
         self._downloads: dict[int, tuple[Any, bytes]] = {}
-        self._parts: dict[
-            bytes, tuple[int | None, str | None]
-        ] = {}  # what was uploaded under temporary names
-
-    @property
-    def waits_long(self) -> bool:
-        waits = any(wish.wait is not None for wish in self._wishes)
-        return waits or getattr(self.below, "waits_long", False)
-
-    # --- events -----------------------------------------------------------------------------------
-
-    def tells(self, kind: str) -> bool:
-        """Whether a receiver wants events of a kind."""
-        return any(kind in wish.on for wish in self._wishes)
-
-    def _meant(self, kind: str, *paths: bytes) -> list[Wish]:
-        return [
-            wish
-            for wish in self._wishes
-            if kind in wish.on
-            and (wish.matches is None or not paths or any(wish.matches(path) for path in paths))
-        ]
-
-    def _event(self, kind: str, path: bytes | None, **more: Any) -> dict[str, Any]:
-        event: dict[str, Any] = {"event": kind, "time": timestamp(), **self._who}
-        if path is not None:
-            event.update(client_text("path", path))
-        for name, value in more.items():
-            event.update(client_text(name, value) if isinstance(value, bytes) else {name: value})
-        return event
-
-    def _intend(self, wishes: list[Wish], event: dict[str, Any], *paths: bytes, note: int = 0) -> int:
-        names = [wish.name for wish in wishes]
-        return self._spool.intend(event, [self._place + path for path in paths], names, note)
-
-    def _tell(self, kind: str, paths: tuple[bytes, ...], act: Callable[..., None], *arguments: Any) -> None:
-        """Do what a client asks for, and tell of it."""
-        wishes = self._meant(kind, *paths)
-        if not wishes:
-            act(*arguments)
-            return
-        more = {"target": paths[1]} if len(paths) > 1 else {}
-        event = self._event(kind, paths[0], **more)
-        self._carry_out(wishes, event, paths, act, *arguments)
-
-    def _carry_out(
-        self,
-        wishes: list[Wish],
-        event: dict[str, Any],
-        paths: tuple[bytes, ...],
-        act: Callable[..., None],
-        *arguments: Any,
-        finds: Callable[[], dict[str, Any] | None] = lambda: None,
-        note: int = 0,
-    ) -> None:
-        """The same for an event. finds: what is known of it only afterwards; None: nothing more. note: what
-        it takes the place of, or 0."""
-        seq = self._intend(wishes, event, *paths, note=note)
-        try:
-            act(*arguments)
-        except BaseException as error:
-            self._spool.forget(seq)
-            self.note_refusal(paths[0], error)
-            raise
-        more = finds()
-        self._spool.finish(seq, None if more is None else {**event, **more})
-        self._wait(seq, wishes)
-
-    def _wait(self, seq: int, wishes: list[Wish]) -> None:
-        """Wait for receivers that have to confirm. Raises SFTPFailure if one does not."""
-        for wish in wishes:
-            if wish.wait is not None:
-                deadline = time.monotonic() + wish.wait
-                while True:
-                    try:
-                        if self._spool.is_delivered(seq, [wish.name]):
-                            break
-                    except KeyError:
-                        raise SFTPFailure(NOT_CONFIRMED) from None
-                    if time.monotonic() > deadline or watch.is_over():
-                        raise SFTPFailure(NOT_CONFIRMED)
-                    time.sleep(PAUSE)
-
-    def note_refusal(self, path: bytes, error: BaseException) -> None:
-        """Tell that something was refused, if the error says so."""
-        is_rejection = getattr(error, "is_rejection", False)  # of a gate
-        is_refusal = is_rejection or isinstance(error, (SFTPForbidden, PermissionError))
-        if not is_refusal and getattr(error, "errno", None) != errno.EDQUOT:
-            return
-        wishes = self._meant("rejected", path)
-        if not wishes:
-            return
-        number = getattr(error, "errno", None)
-        reason = (os.strerror(number) if number is not None else words_of(error)) or "Permission denied"
-        if not is_rejection and not self._refusals.is_due(path, reason):
-            return
-        if not self._has_begun:
-            self._begin()
-        more = {"left_out": self._refusals.left_out} if self._refusals.left_out else {}
-        self._refusals.left_out = 0
-        event = self._event("rejected", path, reason=reason, **more)
-        self._spool.add(event, [self._place + path], [wish.name for wish in wishes])
-
-    def _begin(self) -> None:
-        self._has_begun = True
-        wishes = self._meant("login")
-        if wishes:
-            self._spool.add(self._event("login", None), [], [wish.name for wish in wishes])
-        wishes = self._meant("logout")
-        if wishes:  # ready as soon as the session has ended, however it ends
-            self._logout = self._intend(wishes, self._event("logout", None))
-
-    def territory(self) -> Sequence[int] | None:
-        return self._ledger.territory(self.below.territory())
-
-    def release(self) -> None:
-        if self._logout is not None:
-            self._spool.come_last(self._logout, self._event("logout", None))
-            self._logout = None
-        self.below.release()
-        self._ledger.close()
-
-    realpath, stat, lstat, opendir, userhome = (_AtFirst() for _ in range(5))
+        #: What was uploaded under temporary names.
+        self._parts: dict[bytes, tuple[int | None, str | None]] = {}
 
     # --- files ------------------------------------------------------------------------------------
 
@@ -212,10 +66,9 @@ class EventsLayer(Layer):
                 self.note_refusal(path, error)
             raise
         if flags & WRITES and any(not wish.on.isdisjoint(OF_UPLOADS) for wish in self._wishes):
-            # Where nobody wants to know of it, it may be renamed to before it is closed.
-            is_summed = bool(self._meant("upload", path)) or self._is_temporary(path)
-            keeps_content = bool(flags & os.O_APPEND) or not is_summed
-            upload = Upload(handle, path, False, keeps_content)
+            # A temporary name may become one that a receiver asks for, before the file is closed.
+            is_summed = self._meant("upload", path) or self._is_temporary(path)
+            upload = Upload(handle, path, bool(is_summed) and not flags & os.O_APPEND)
             self._uploads[id(handle)] = upload
             if flags & os.O_TRUNC:
                 self._begin_to_change(upload)
@@ -235,6 +88,10 @@ class EventsLayer(Layer):
         name = path.rpartition(b"/")[2]
         return bool(self._wishes) and (is_temporary(name) or self._is_part(text_of(name)))
 
+    def _for_upload(self, path: bytes) -> list[Wish]:
+        """The wishes for an upload to a path; none for a temporary name."""
+        return [] if self._is_temporary(path) else self._meant("upload", path)
+
     def write(self, handle: Any, off: int, chunk: bytes | memoryview) -> None:
         upload = self._uploads.get(id(handle))
         if upload is None:
@@ -246,7 +103,7 @@ class EventsLayer(Layer):
         except BaseException as error:
             upload.refusal = upload.refusal or error
             raise
-        self._note(upload, off, chunk)
+        self._add_to_digest(upload, off, chunk)
         return answer
 
     def promise_write(self, handle: Any, off: int, chunk: bytes | memoryview) -> Promise | None:
@@ -255,10 +112,10 @@ class EventsLayer(Layer):
             self._begin_to_change(upload)
         promise = super().promise_write(handle, off, chunk)
         if promise is not None and upload is not None:
-            self._note(upload, off, chunk)
+            self._add_to_digest(upload, off, chunk)
         return promise
 
-    def _note(self, upload: Upload, off: int, chunk: bytes | memoryview) -> None:
+    def _add_to_digest(self, upload: Upload, off: int, chunk: bytes | memoryview) -> None:
         upload.is_changed = True
         if upload.digest is not None and off == upload.position:
             upload.digest.update(chunk)
@@ -283,11 +140,11 @@ class EventsLayer(Layer):
         self.below.fsetstat(handle, attrs)
 
     def _begin_to_change(self, upload: Upload) -> None:
-        """Write down that a file is about to be changed under its own name, if it is, and somebody wants to
+        """Write down that a file is about to be changed under its own name, if it is, and a receiver wants to
         know: should the session be killed, nothing else would tell."""
         if upload.note is None:
             upload.note = 0
-            wishes = self._meant("upload", upload.path) if not self._is_temporary(upload.path) else []
+            wishes = self._for_upload(upload.path)
             if wishes and self._is_in_place(upload.path, self._attributes(upload.handle)):
                 self._write_note(upload, wishes)
 
@@ -374,7 +231,7 @@ class EventsLayer(Layer):
         path = upload.path = self._now(handle, upload.path, own)
         is_upload = upload.is_changed or not size
         total = upload.digest.hexdigest() if upload.digest is not None and upload.position == size else None
-        wishes = self._meant("upload", path) if is_upload and not self._is_temporary(path) else []
+        wishes = self._for_upload(path) if is_upload else []
         is_closed = False
 
         def close(handle: Any) -> None:
@@ -412,7 +269,7 @@ class EventsLayer(Layer):
         """
         path = upload.path
         is_upload = upload.is_changed or own is not None and not own.size
-        wishes = self._meant("upload", path) if is_upload and not self._is_temporary(path) else []
+        wishes = self._for_upload(path) if is_upload else []
         if not wishes or own is None or not self._is_in_place(path, own):
             self._drop_note(upload)
             return
@@ -478,7 +335,7 @@ class EventsLayer(Layer):
             path = moved(upload.path)
             if path != upload.path:
                 upload.path = path
-                wishes = self._meant("upload", path) if upload.note and not self._is_temporary(path) else []
+                wishes = self._for_upload(path) if upload.note else []
                 if wishes:
                     self._write_note(upload, wishes)
         if self._downloads:

@@ -1,4 +1,4 @@
-"""Says which rule decides about what somebody wants to do, and which past operations would be decided
+"""Says which rule decides about what a user wants to do, and which past operations would be decided
 otherwise now.
 
 By the text of paths: where links lead is not known here. What may not enter: storages, commands.
@@ -61,7 +61,7 @@ class Finding:
 
 
 class Judge:
-    """The rules of a site for somebody. Raises BadInput."""
+    """The rules of a site that one user has. Raises BadInput."""
 
     def __init__(self, site: Site, who: Who, now: float | None = None) -> None:
         self.now = time.time() if now is None else now

@@ -292,7 +292,7 @@ class Limit:
 
 
 class Gate:
-    """A gate for somebody. Raises ValueError if a field in its paths has no value."""
+    """A gate, as one user has it. Raises ValueError if a field in its paths has no value."""
 
     def __init__(self, entry: Entry, who: Who) -> None:
         self.patterns: list[Pattern] = Patterns(entry.path, who).patterns
@@ -331,7 +331,7 @@ class Gate:
 
 
 class Gates:
-    """The gates of a site for somebody. Raises BadInput if a field in a path has no value."""
+    """The gates of a site that one user has. Raises BadInput if a field in a path has no value."""
 
     def __init__(self, site: Site, who: Who) -> None:
         self.who = who

@@ -1,15 +1,7 @@
-"""The layer of rules: decides on what a path really is, then works on exactly that.
+"""The layer of rules: what each call of a session needs to be allowed.
 
-Links are resolved here, step by step, and never by the storage: a path is taken for what it says, decided on,
-and handed down with links refused. Where there is a link, the storage says so (ELOOP); it is resolved, and
-the result is decided on and handed down in the same way. So it does not matter when somebody swaps a
-directory for a link: no call reaches what was not decided on. Storages that cannot refuse links are asked for
-the real path first.
-
-A hidden path is answered by the storage itself, which is asked for a name that is not there in the same
-place, by the rules for that: so errors and times are those of what is missing. Nothing is ever made under
-such a name. Layers below get canonical paths. What may not enter: what a rule says, which requests there are.
-Facts: path_resolution(7), openat2(2).
+Nothing is ever made under a hidden name, and layers below get canonical paths. What may not enter: where a
+path leads (resolving.py), how a rule decides (rules.py), SFTP's requests.
 """
 
 from __future__ import annotations
@@ -18,19 +10,18 @@ import errno
 import os
 from stat import S_ISDIR, S_ISLNK
 
-from pysftpserver.abstractstorage import check_no_links, known_checksum
-from pysftpserver.host.budget import Budget
+from pysftpserver.abstractstorage import known_checksum
 from pysftpserver.pysftpexceptions import (
     SSH2_FX_FAILURE,
     SFTPException,
     SFTPForbidden,
     SFTPNotFound,
-    SFTPUnsupported,
     status_of,
 )
-from pysftpserver.site.layer import Layer
+from pysftpserver.site.layer import handle_key
 from pysftpserver.site.patterns import text_of
-from pysftpserver.site.rules import ALL, OF_FILES, STAGING, Decision
+from pysftpserver.site.resolving import ResolvingLayer, TooManyLinks, is_plain, refused
+from pysftpserver.site.rules import ALL, OF_FILES
 from pysftpserver.uploads import temporary
 
 TYPE_CHECKING = False
@@ -40,17 +31,12 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage, StatVFS
     from pysftpserver.attributes import SFTPAttributes
-    from pysftpserver.site.rules import NameRules, Rules
+    from pysftpserver.site.rules import Decision, NameRules, Rules
 
     Entry = tuple[bytes, SFTPAttributes]
 
-MOST_LINKS = 40  # followed in one path, as in the kernel
-PATH_MAX = 4096  # bytes, as in the kernel
 MOST_STAGED = 1000  # names at once: memory
-ATTEMPTS = 16  # to hit a path that keeps changing
 WRITES = os.O_WRONLY | os.O_RDWR
-TAILS = {b"": b"/", b".": b"/."}
-MAKES = frozenset(("mkdir", "symlink", "upload"))  # actions after which there is a new name
 
 
 class Opened:
@@ -63,11 +49,8 @@ class Opened:
         self.handle, self.path, self.allows = handle, path, allows
 
 
-class RulesLayer(Layer):
-    """A storage of which one session has what its rules allow. below: the storage, and what is before it.
-
-    tell: is told what is refused, with the canonical path; None: nothing is.
-    """
+class RulesLayer(ResolvingLayer):
+    """A storage of which one session has what its rules allow. names: those that files may have."""
 
     def __init__(
         self,
@@ -76,191 +59,9 @@ class RulesLayer(Layer):
         names: NameRules,
         tell: Callable[[bytes, BaseException], object] | None = None,
     ) -> None:
-        super().__init__(below)
-        self._rules, self._names, self._tell = rules, names, tell
-        refuse_links = getattr(below, "refuse_links", None)
-        self._refuses_links = refuse_links is not None
-        if refuse_links is not None:
-            refuse_links()
-        self._no_name = os.urandom(16).hex().encode()  # of what is not there; no client sees it
+        super().__init__(below, rules, tell)
+        self._names = names
         self._opened: dict[int, Opened] = {}
-        self._staged: set[bytes] = set()  # what this session itself receives under a temporary name
-
-    # --- where a path leads -------------------------------------------------------------------------
-
-    def _places(self, path: bytes, follow: bool) -> Iterator[tuple[bytes, bytes]]:
-        """Yield (canonical path, the slash behind it) until one is as it was when it is used."""
-        where, tail = self._as_written(path)
-        if where is not None:
-            if self._refuses_links:
-                yield where, tail
-            else:
-                place, _ = self._found(where)
-                try:
-                    check_no_links(self.below, place, follow or tail != b"")
-                except OSError as error:
-                    if error.errno != errno.ELOOP:
-                        raise
-                else:
-                    yield where, tail
-        for _ in range(ATTEMPTS):
-            try:
-                where = self._resolved(path, follow or tail != b"")
-            except OSError as error:
-                if error.errno != errno.ELOOP or isinstance(error, TooManyLinks):
-                    raise
-                continue
-            yield where, tail if where != b"/" else b""
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-
-    def _as_written(self, path: bytes) -> tuple[bytes | None, bytes]:
-        """The canonical form of a path if there is no link in it; None if `..` is. And its slash."""
-        if not path:
-            raise SFTPNotFound
-        if len(path) >= PATH_MAX:
-            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-        if is_plain(path):
-            return path, b""
-        parts = path.split(b"/")
-        where = b"/" + b"/".join([part for part in parts if part not in (b"", b".")])
-        tail = TAILS.get(parts[-1], b"")
-        if b".." in parts:
-            return None, tail
-        return where, tail if where != b"/" else b""
-
-    def _resolved(self, path: bytes, follow: bool) -> bytes:
-        """Where a path leads. Its last name may be missing; what is hidden is missing.
-
-        follow: whether a link at its end is followed. Raises OSError and what the storage does.
-        """
-        names: list[bytes] = []
-        todo = path.split(b"/")[::-1]
-        links = 0
-        budget = Budget()
-        while todo:
-            budget.take()
-            name = todo.pop()
-            if name in (b"", b"."):
-                continue
-            if name == b"..":
-                del names[-1:]
-                continue
-            names.append(name)
-            is_last = not any(part not in (b"", b".") for part in todo)
-            if is_last and not follow:
-                break
-            where = b"/" + b"/".join(names)
-            if self._rules.has_hidden and self._rules.decide(where).is_hidden:
-                missing = self._missing(where)
-                if is_last:
-                    break
-                raise missing
-            mode = self._mode(where)
-            if mode is None:
-                if is_last:
-                    break
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-            if S_ISLNK(mode):
-                links += 1
-                if links > MOST_LINKS:
-                    raise TooManyLinks(errno.ELOOP, os.strerror(errno.ELOOP))
-                target = self._target(where)
-                names = [] if target.startswith(b"/") else names[:-1]
-                todo += target.split(b"/")[::-1]
-            elif mode and not is_last and not S_ISDIR(mode):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        return b"/" + b"/".join(names)
-
-    def _target(self, where: bytes) -> bytes:
-        """The text of a link. Raises OSError(ELOOP), after which another attempt is made, if it is none any
-        more."""
-        try:
-            return self.below.readlink(where)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
-
-    def _mode(self, where: bytes) -> int | None:
-        """The type of what is there; None for nothing, 0 where the storage does not say."""
-        try:
-            return self.below.lstat(where).permissions or 0
-        except (FileNotFoundError, SFTPNotFound):
-            return None
-        except SFTPUnsupported:
-            return 0
-
-    def _missing(self, where: bytes) -> Exception:
-        """What the storage says of a name that is not there, in the place of one that is hidden."""
-        path, _ = self._stand_in(where, self._rules.decide(where))
-        try:
-            self.below.lstat(path)
-        except (OSError, SFTPException) as error:
-            if not isinstance(error, SFTPUnsupported) and getattr(error, "errno", 0) != errno.ELOOP:
-                return error
-        return SFTPNotFound()
-
-    def _stand_in(self, where: bytes, decision: Decision) -> tuple[bytes, Decision]:
-        """A name that is not there in the place of what is hidden, and what may be done to it."""
-        found = decision.stand_in
-        if found is None:
-            hidden = where
-            while (parent := hidden.rpartition(b"/")[0]) and self._rules.decide(parent).is_hidden:
-                hidden = parent
-            path = parent + b"/" + self._no_name + where[len(hidden) :]
-            of_it = self._rules.decide(path)
-            found = decision.stand_in = path, Decision(None) if of_it.is_hidden else of_it  # all are hidden
-        return found
-
-    def _found(self, where: bytes, actions: tuple[str, ...] = ()) -> tuple[bytes, Decision]:
-        """What a path is taken for, and what may be done to it. Another one, which is not there, in the place
-        of one that is hidden.
-
-        actions: raises what the storage does for what is missing, if they are allowed and would make that
-        other one.
-        """
-        decision = self._rules.decide(where)
-        if not decision.is_hidden:
-            return where, decision
-        if decision.rule is STAGING and where in self._staged:
-            return where, self._rules.of_staged(where)
-        path, of_it = self._stand_in(where, decision)
-        if not MAKES.isdisjoint(actions) and of_it.allowed.issuperset(actions):
-            raise self._missing(where)
-        return path, of_it
-
-    def _do(self, path: bytes, follow: bool, actions: tuple[str, ...], method: str, *arguments: Any) -> Any:
-        """Call a method of the storage below, if all these actions are allowed where the path leads."""
-        if self._refuses_links and is_plain(path):  # as nearly all are; what follows would do the same
-            decision, place = self._rules.decide(path), path
-            if decision.is_hidden:
-                place, decision = self._found(path, actions)
-            for action in actions:
-                if action not in decision.allowed:
-                    raise self._refused(path, action)
-            try:
-                return getattr(self.below, method)(place, *arguments)
-            except OSError as error:
-                if error.errno != errno.ELOOP:
-                    raise
-        for where, tail in self._places(path, follow):
-            place, decision = self._found(where, actions)
-            for action in actions:
-                if action not in decision.allowed:
-                    raise self._refused(where, action)
-            try:
-                return getattr(self.below, method)(place + tail, *arguments)
-            except OSError as error:
-                if error.errno != errno.ELOOP:
-                    raise
-        raise AssertionError  # _places() has raised
-
-    def _do_entry(self, path: bytes, action: str, method: str, *arguments: Any) -> Any:
-        """The same for a call on a directory entry, whose last name is no `..`."""
-        if path.rstrip(b"/").rpartition(b"/")[2] == b"..":
-            self.stat(path)  # what is missing is missing first
-            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
-        return self._do(path, False, (action,), method, *arguments)
 
     def _check_name(self, path: bytes) -> None:
         """Raises SFTPForbidden for a path whose last name nothing new may have."""
@@ -274,53 +75,25 @@ class RulesLayer(Layer):
         pattern = self._names.refusal(name)
         return None if pattern is None else SFTPForbidden(f"Names such as {pattern} are not allowed here")
 
-    def _refused(self, where: bytes, action: str) -> SFTPForbidden:
-        """The answer to what a rule does not allow."""
-        return self._told(where, refused(action))
-
-    def _told(self, where: bytes, error: SFTPForbidden) -> SFTPForbidden:
-        """The same error, when receivers of events have been told."""
-        if self._tell is not None:
-            self._tell(where, error)
-        return error
-
     # --- names and attributes -----------------------------------------------------------------------
 
-    def realpath(self, path: bytes) -> bytes:
-        where, _ = self._as_written(path or b"/")
-        if where is not None:
-            # Without a link on the way, that is the answer, also for what is hidden.
-            place, _ = self._found(where)
-            try:
-                if self.below.realpath(place) == place:
-                    return where
-            except (OSError, SFTPException):
-                pass  # the steps will say what is wrong
-        for _ in range(ATTEMPTS):
-            try:
-                return self._resolved(path, True)
-            except OSError as error:
-                if error.errno != errno.ELOOP or isinstance(error, TooManyLinks):
-                    raise
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-
     def stat(self, path: bytes) -> SFTPAttributes:
-        return self._do(path, True, (), "stat")  # type: ignore[no-any-return]
+        return self._do(path, True, (), self.below.stat)  # type: ignore[no-any-return]
 
     def lstat(self, path: bytes) -> SFTPAttributes:
-        return self._do(path, False, (), "lstat")  # type: ignore[no-any-return]
+        return self._do(path, False, (), self.below.lstat)  # type: ignore[no-any-return]
 
     def readlink(self, path: bytes) -> bytes:
-        return self._do(path, False, (), "readlink")  # type: ignore[no-any-return]
+        return self._do(path, False, (), self.below.readlink)  # type: ignore[no-any-return]
 
     def setstat(self, path: bytes, attrs: SFTPAttributes) -> None:
-        self._do(path, True, changes(attrs), "setstat", attrs)
+        self._do(path, True, changes(attrs), self.below.setstat, attrs)
 
     def lsetstat(self, path: bytes, attrs: SFTPAttributes) -> None:
-        self._do(path, False, changes(attrs), "lsetstat", attrs)
+        self._do(path, False, changes(attrs), self.below.lsetstat, attrs)
 
     def fsetstat(self, handle: Any, attrs: SFTPAttributes) -> None:
-        opened = self._opened.get(_key(handle))
+        opened = self._opened.get(handle_key(handle))
         if opened is not None:  # where not everything was allowed
             for action in changes(attrs):
                 if action not in opened.allows and action not in self._rules.decide(opened.path).allowed:
@@ -328,22 +101,16 @@ class RulesLayer(Layer):
         self.below.fsetstat(handle, attrs)
 
     def checksum(self, path: bytes, algorithm: str) -> bytes | None:
-        for where, tail in self._places(path, True):
-            place, decision = self._found(where)
-            if "download" not in decision.allowed:
-                raise self._refused(where, "download")
-            try:
-                return known_checksum(self.below, place + tail, algorithm)
-            except OSError as error:
-                if error.errno != errno.ELOOP:
-                    raise
-        raise AssertionError
+        def known(where: bytes) -> bytes | None:
+            return known_checksum(self.below, where, algorithm)
+
+        return self._do(path, True, ("download",), known)  # type: ignore[no-any-return]
 
     def statvfs(self, path: bytes) -> StatVFS:
-        return self._do(path, True, (), "statvfs")  # type: ignore[no-any-return]
+        return self._do(path, True, (), self.below.statvfs)  # type: ignore[no-any-return]
 
     def sync_directory(self, path: bytes) -> None:
-        self._do(path, True, (), "sync_directory")
+        self._do(path, True, (), self.below.sync_directory)
 
     # --- directories --------------------------------------------------------------------------------
 
@@ -365,10 +132,10 @@ class RulesLayer(Layer):
 
     def mkdir(self, path: bytes, mode: int) -> None:
         self._check_name(path)
-        self._do_entry(path, "mkdir", "mkdir", mode)
+        self._do_entry(path, "mkdir", self.below.mkdir, mode)
 
     def rmdir(self, path: bytes) -> None:
-        self._do_entry(path, "rmdir", "rmdir")
+        self._do_entry(path, "rmdir", self.below.rmdir)
 
     # --- files --------------------------------------------------------------------------------------
 
@@ -403,7 +170,7 @@ class RulesLayer(Layer):
                     raise
                 continue
             if decision.allowed is not ALL:
-                self._opened[_key(handle)] = Opened(handle, where, allows)
+                self._opened[handle_key(handle)] = Opened(handle, where, allows)
             return handle
         raise AssertionError
 
@@ -456,22 +223,22 @@ class RulesLayer(Layer):
             raise self._refused(path, on_old) from None
 
     def close(self, handle: Any) -> None:
-        self._opened.pop(_key(handle), None)
+        self._opened.pop(handle_key(handle), None)
         self.below.close(handle)
 
     def abandon(self, handle: Any) -> None:
-        self._opened.pop(_key(handle), None)
+        self._opened.pop(handle_key(handle), None)
         self.below.abandon(handle)
 
     # --- the tree -----------------------------------------------------------------------------------
 
     def rm(self, path: bytes) -> None:
-        self._do_entry(path, "upload" if path in self._staged else "delete", "rm")
+        self._do_entry(path, "upload" if path in self._staged else "delete", self.below.rm)
         self._staged.discard(path)
 
     def symlink(self, linkpath: bytes, target: bytes) -> None:
         self._check_name(linkpath)
-        self._do_entry(linkpath, "symlink", "symlink", target)
+        self._do_entry(linkpath, "symlink", self.below.symlink, target)
 
     def rename(self, old: bytes, new: bytes, replace: bool = False) -> None:
         for path in (old, new):
@@ -541,10 +308,6 @@ class RulesLayer(Layer):
                     raise
 
 
-class TooManyLinks(OSError):
-    """A path leads through more links than the kernel follows."""
-
-
 class _Seen:
     """A listing without what is hidden. directory: its path, with a slash."""
 
@@ -568,21 +331,7 @@ class _Seen:
             close()
 
 
-def is_plain(path: bytes) -> bool:
-    """Whether a path is the canonical one if no link is in it. False for some that are, too."""
-    return path[:1] == b"/" != path[-1:] and b"/." not in path and b"//" not in path and len(path) < PATH_MAX
-
-
-def refused(action: str) -> SFTPForbidden:
-    """The answer to what a rule does not allow."""
-    return SFTPForbidden(f"Not allowed here: {action}")
-
-
 def changes(attrs: SFTPAttributes) -> tuple[str, ...]:
     """The actions that it takes to set attributes."""
     others = (attrs.permissions, attrs.uid, attrs.gid, attrs.atime, attrs.mtime)
     return ("overwrite",) * (attrs.size is not None) + ("setstat",) * any(one is not None for one in others)
-
-
-def _key(handle: Any) -> int:
-    return handle if type(handle) is int else id(handle)

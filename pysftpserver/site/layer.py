@@ -18,10 +18,12 @@ from pysftpserver.abstractstorage import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from pysftpserver.abstractstorage import Promise
 
+PIECE = 256 << 10  # bytes of a file that are read at once
 #: What a layer's class has, and the class of a storage may not have.
 METHODS = [name for name in vars(SFTPAbstractServerStorage) if not name.startswith("_")]
 
@@ -50,11 +52,11 @@ class Layer(SFTPAbstractServerStorage):
 
     below: that storage. What subclasses have to know:
 
-    - One that overrides close() overrides abandon() as well, and one with stat() perhaps lstat() and fstat():
-    no method here calls another. - One that overrides read() or write() is bypassed neither by descriptors
-    nor by promises, and slow. One that only has to see what is written overrides write(), check_write(),
-    promise_write(), and fileno() by `fileno = Layer.fileno`. - copy_range() and check_write() are asked
-    before a copy moves content without write().
+    One that overrides close() overrides abandon() as well, and one with stat() perhaps lstat() and fstat():
+    no method here calls another. One that overrides read() or write() is bypassed neither by descriptors nor
+    by promises, and slow. One that only has to see what is written overrides write(), check_write(),
+    promise_write(), and fileno() by `fileno = Layer.fileno`. copy_range() and check_write() are asked before
+    a copy moves content without write().
     """
 
     def __init__(self, below: SFTPAbstractServerStorage) -> None:
@@ -148,8 +150,14 @@ class Layer(SFTPAbstractServerStorage):
         return self.below.promise_write(handle, off, chunk) if self._promises["write"] else None
 
 
-def bottom(storage: SFTPAbstractServerStorage) -> SFTPAbstractServerStorage:
-    """The storage below all layers."""
-    while isinstance(storage, Layer):
-        storage = storage.below
-    return storage
+def pieces(storage: SFTPAbstractServerStorage, handle: Any) -> Iterator[bytes]:
+    """The content of an open file."""
+    off = 0
+    while piece := bytes(storage.read(handle, off, PIECE)):
+        yield piece
+        off += len(piece)
+
+
+def handle_key(handle: Any) -> int:
+    """What tells an open handle from others."""
+    return handle if type(handle) is int else id(handle)

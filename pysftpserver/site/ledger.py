@@ -256,7 +256,7 @@ class Ledger:
         with self.changing() as database:
             (number,) = database.execute("PRAGMA application_id").fetchone()
             if not number:
-                number = int.from_bytes(os.urandom(4), "big") % (1 << 30 - 1) + 1
+                number = int.from_bytes(os.urandom(4), "big") % ((1 << 30) - 1) + 1
                 database.execute(f"PRAGMA application_id = {number}")
         return int(number)
 
@@ -303,8 +303,3 @@ class Ledger:
 
 def _flock(kind: int, place: int) -> bytes:
     return struct.pack(FLOCK, kind, os.SEEK_SET, place, 1, 0)
-
-
-def now() -> float:
-    """The time for the ledger, in seconds: of this host's clock, because rows outlive a boot."""
-    return time.time()

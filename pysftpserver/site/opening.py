@@ -27,9 +27,9 @@ def who_of(site: Site, values: Mapping[str, str]) -> Who:
 
 
 def mounts_of(site: Site, who: Who, for_all: bool = False) -> list[tuple[str, Entry, dict[str, str]]]:
-    """The mounts that somebody has: where each is, what the file says of it, and the fields in its name.
+    """The mounts that a user has: where each is, what the file says of it, and the fields in its name.
 
-    for_all: those of other users as well, with somebody's fields.
+    for_all: those of other users as well, with this one's fields.
     """
     found = []
     for mount in site.mounts:

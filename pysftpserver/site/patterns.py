@@ -70,7 +70,7 @@ def text_of(path: bytes) -> str:
 
 
 def filled(text: str, who: Who) -> list[str]:
-    """The patterns for somebody: one for each of the groups if {group} is in it, otherwise one.
+    """The patterns for one user: one for each of the groups if {group} is in it, otherwise one.
 
     Raises ValueError if a field has no value; without a group there is no pattern.
     """
@@ -99,7 +99,7 @@ def value_of(field: str, values: Mapping[str, str]) -> str:
 
 
 def place_of(text: str, who: Who) -> str:
-    """A path with its fields filled in. {group} stays as it is for somebody without a group.
+    """A path with its fields filled in. {group} stays as it is for a user without a group.
 
     Raises ValueError if another field has no value.
     """
@@ -118,7 +118,6 @@ class Pattern:
     """A pattern of paths, without fields."""
 
     def __init__(self, text: str) -> None:
-        self.text = text
         names = names_of(text)
         self._tests = [None if name == "**" else _test(name) for name in names]
         #: Whether it matches all below what it matches.
@@ -171,7 +170,7 @@ def _test(pattern: str) -> Test:
 
 
 class Patterns:
-    """Some patterns of paths for somebody. Raises ValueError if a field has no value."""
+    """Some patterns of paths for one user. Raises ValueError if a field has no value."""
 
     def __init__(self, texts: Iterable[str], who: Who) -> None:
         self.patterns = [Pattern(one) for text in texts for one in filled(text, who)]

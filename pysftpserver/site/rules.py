@@ -1,7 +1,7 @@
-"""What somebody may do to a path: the rules of a site file, and what new names may be like.
+"""What a user may do to a path: the rules of a site file, and what new names may be like.
 
-The first rule that is for somebody, and whose paths and hours fit, decides; what no rule fits is allowed.
-Paths are canonical: guard.py sees to that. What may not enter: storages, requests.
+The first rule that is for the user, and whose paths and hours fit, decides; what no rule fits is allowed.
+Paths are canonical: resolving.py sees to that. What may not enter: storages, requests.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ OF_FILES = ("download", "overwrite", "append", "setstat")
 
 
 class Rule:
-    """A rule for somebody. place: of it, for messages. allowed: the actions. is_hidden: whether nothing is
+    """A rule, as one user has it. place: for messages. allowed: the actions. is_hidden: whether nothing is
     there."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Rule:
 
 class Decision:
     """What may be done to a path. rule: the one that decided; None: there is none. stand_in: for what is
-    hidden, a name that is not there in its place and what may be done to that; set by who needs it first."""
+    hidden, a name that is not there in its place and what may be done to that; set when first needed."""
 
     __slots__ = ("allowed", "is_hidden", "rule", "stand_in")
 
@@ -67,7 +67,7 @@ class Decision:
 
 
 class Rules:
-    """The rules of a site for somebody. now: tells the time, in seconds since the epoch.
+    """The rules of a site that one user has. now: tells the time, in seconds since the epoch.
 
     Raises BadInput if a field in a path has no value.
     """
@@ -176,7 +176,7 @@ def _rule(entry: Entry, who: Who) -> Rule:
 
 
 def _is_from(entry: Entry, who: Who) -> bool:
-    """Whether somebody's address is in the networks of a rule. One that is not known is in none."""
+    """Whether the client's address is in the networks of a rule. One that is not known is in none."""
     if not entry.networks:
         return True
     import ipaddress
@@ -200,7 +200,6 @@ class NameRules:
     """What new names may be like, and which are temporary ones of clients."""
 
     def __init__(self, entry: Entry | None) -> None:
-        self.largest: int | None = None if entry is None else entry.largest
         self.place = "" if entry is None else entry.at("refuse")
         refused: tuple[str, ...] = () if entry is None else entry.refuse
         self.refuses_any = bool(refused)

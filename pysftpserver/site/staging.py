@@ -20,12 +20,13 @@ import time
 from stat import S_IFMT, S_IMODE, S_ISDIR, S_ISLNK, S_ISREG
 
 from pysftpserver.attributes import SFTPAttributes
-from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure, SFTPForbidden
-from pysftpserver.site.gates import ACCEPT, QUARANTINE, Candidate, Rejected
-from pysftpserver.site.layer import Layer
+from pysftpserver.pysftpexceptions import SFTPException, SFTPForbidden
+from pysftpserver.site.gates import ACCEPT, Candidate, Rejected
+from pysftpserver.site.layer import Layer, handle_key, pieces
 from pysftpserver.site.patterns import text_of
+from pysftpserver.site.waiting import FOR_OWNER, Waiting, incomplete
 from pysftpserver.uploads import temporary
-from pysftpserver.uploads.files import StoredFile, attributes, parent_of
+from pysftpserver.uploads.files import attributes, parent_of
 from pysftpserver.uploads.leftovers import remove_leftovers
 
 TYPE_CHECKING = False
@@ -37,86 +38,9 @@ if TYPE_CHECKING:
     from pysftpserver.site.gates import Gate, Gates, Verdict
     from pysftpserver.site.rules import NameRules
 
-PIECE = 256 << 10  # bytes
 WRITES = os.O_WRONLY | os.O_RDWR
 MOST_LOOKED_AT = 10_000  # directories: memory
 LONGEST_NAME = 200  # bytes of a file's own name in quarantine
-FOR_OWNER = 0o600
-
-
-class Waiting(StoredFile):
-    """A file that waits for its name.
-
-    handles: the number of the client's. is_exclusive: whether the name has to be free. is_broken: whether
-    something could not be written. mode: the permissions that it will have; None: those that it has. path:
-    the name. waits_as: where it is until then. gates: those that have to let it in.
-    """
-
-    def __init__(
-        self, layer: GatesLayer, handle: Any, waits_as: bytes, path: bytes, gates: tuple[Gate, ...]
-    ) -> None:
-        super().__init__(layer.below, handle, waits_as, path, None)
-        self.path, self.waits_as = path, waits_as
-        self._layer, self._gates = layer, gates
-        self.handles = 1
-        self.is_exclusive = self.is_broken = False
-        self.mode: int | None = None
-        self.check = self._ask
-
-    def take_attributes(self, like: SFTPAttributes | None) -> None:
-        """Give it owner and permissions of another file, when it is in place; until then, a file of the host
-        is for its owner only."""
-        if like is not None:
-            self._keep_attributes(like)
-        if self._storage.fileno(self._handle) is not None:
-            with contextlib.suppress(OSError, SFTPException):
-                found = self._storage.fstat(self._handle).permissions
-                if found is not None:
-                    self._storage.fsetstat(self._handle, SFTPAttributes(permissions=FOR_OWNER))
-                    self.mode = S_IMODE(found)
-
-    def reopen(self, flags: int) -> Any:
-        """Close it, and open it for the client; return the handle. Raises what the storage does."""
-        self.close()
-        self._handle = self._storage.open(self.waits_as, flags, 0)
-        self._is_open = True
-        return self._handle
-
-    def put_in_place(self, handle: Any) -> None:
-        """Put it in place or discard it. handle: the last one; it is closed. Raises Rejected, and what the
-        storage does."""
-        self._handle = handle
-        self.commit()
-
-    def drop(self, handle: Any) -> None:
-        """Discard it. handle: the last one; it is closed."""
-        self._handle = handle
-        self.discard()
-
-    def prepare(self) -> None:
-        if self.is_broken:
-            raise incomplete()
-        super().prepare()
-
-    def rename(self) -> None:
-        if not self.is_exclusive:
-            super().rename()
-            return
-        self._storage.check_root()
-        self._ask()
-        self._storage.rename(self.waits_as, self.path)
-        self._is_there = False
-
-    def _ask(self) -> None:
-        refusal = self._layer.refusal(self._gates, self.waits_as, self.path)
-        if refusal is not None:
-            gate, verdict = refusal
-            if verdict.kind == QUARANTINE and self._layer.keep(gate, self.waits_as, self.path):
-                self._is_there = False
-            raise Rejected(verdict, self.path)
-        if self.mode is not None:
-            with contextlib.suppress(OSError, SFTPException):  # then it stays its owner's
-                self._storage.setstat(self.waits_as, SFTPAttributes(permissions=self.mode))
 
 
 class GatesLayer(Layer):
@@ -143,7 +67,7 @@ class GatesLayer(Layer):
             return self.below.open(path, flags, mode)
         if temporary.is_temporary(_last(path)):  # hidden from all other sessions
             handle = self.below.open(path, flags, mode)
-            self._of_doors[_key(handle)] = handle, path
+            self._of_doors[handle_key(handle)] = handle, path
             return handle
         gates = self._gates.of(path)
         if not gates:
@@ -158,7 +82,7 @@ class GatesLayer(Layer):
         else:
             waiting, handle = self._begin(path, flags, mode, gates)
             self._by_path[path] = waiting
-        self._waiting[_key(handle)] = waiting
+        self._waiting[handle_key(handle)] = waiting
         return handle
 
     def _begin(self, path: bytes, flags: int, mode: int, gates: tuple[Gate, ...]) -> tuple[Waiting, Any]:
@@ -194,7 +118,7 @@ class GatesLayer(Layer):
         try:
             waiting = self._made(path, os.O_WRONLY, FOR_OWNER, gates)
             try:
-                for piece in _pieces(self.below, reading):
+                for piece in pieces(self.below, reading):
                     waiting.write(memoryview(piece))
                 waiting.take_attributes(there)
             except BaseException:
@@ -239,7 +163,7 @@ class GatesLayer(Layer):
             remove_leftovers(self.below, directory)
 
     def spoil(self, handle: Any) -> None:
-        waiting = self._waiting.get(_key(handle))
+        waiting = self._waiting.get(handle_key(handle))
         if waiting is not None:
             waiting.is_broken = True
         self.below.spoil(handle)
@@ -278,8 +202,8 @@ class GatesLayer(Layer):
 
     def _closing(self, handle: Any) -> Waiting | None:
         """The file that waits of a handle, which is the client's no more."""
-        self._of_doors.pop(_key(handle), None)
-        waiting = self._waiting.pop(_key(handle), None)
+        self._of_doors.pop(handle_key(handle), None)
+        waiting = self._waiting.pop(handle_key(handle), None)
         if waiting is not None:
             waiting.handles -= 1
             if not waiting.handles and self._by_path.get(waiting.path) is waiting:
@@ -290,13 +214,13 @@ class GatesLayer(Layer):
 
     def fstat(self, handle: Any) -> SFTPAttributes:
         found = self.below.fstat(handle)
-        waiting = self._waiting.get(_key(handle))
+        waiting = self._waiting.get(handle_key(handle))
         if waiting is not None and waiting.mode is not None and found.permissions is not None:
             found.permissions = S_IFMT(found.permissions) | waiting.mode
         return found
 
     def fsetstat(self, handle: Any, attrs: SFTPAttributes) -> None:
-        waiting = self._waiting.get(_key(handle))
+        waiting = self._waiting.get(handle_key(handle))
         if waiting is not None and waiting.mode is not None and attrs.permissions is not None:
             waiting.mode = S_IMODE(attrs.permissions)
             attrs = SFTPAttributes(attrs.size, attrs.uid, attrs.gid, None, attrs.atime, attrs.mtime)
@@ -418,16 +342,16 @@ class GatesLayer(Layer):
         if not gates:
             return None
 
-        def pieces() -> Iterator[bytes]:
+        def content() -> Iterator[bytes]:
             reading = self.below.open(waits_as, os.O_RDONLY, 0)
             try:
-                yield from _pieces(self.below, reading)
+                yield from pieces(self.below, reading)
             finally:
                 self.below.close(reading)
 
         size = self.below.stat(waits_as).size or 0
         names = self._names.finals(text_of(_last(path)))
-        candidate = Candidate(path, names, size, pieces, self._gates.who)
+        candidate = Candidate(path, names, size, content, self._gates.who)
         for gate in gates:
             verdict = gate.verdict(candidate)
             if verdict.kind != ACCEPT:
@@ -457,19 +381,6 @@ class GatesLayer(Layer):
         return True
 
 
-def incomplete() -> SFTPFailure:
-    """What is raised for a file that is discarded, because something of it is missing."""
-    return SFTPFailure("Not put in place: a part of it could not be written")
-
-
-def _pieces(storage: SFTPAbstractServerStorage, handle: Any) -> Iterator[bytes]:
-    """The content of an open file."""
-    off = 0
-    while piece := bytes(storage.read(handle, off, PIECE)):
-        yield piece
-        off += len(piece)
-
-
 def _last(path: bytes) -> bytes:
     """The last name of a path."""
     return path.rstrip(b"/").rpartition(b"/")[2]
@@ -477,7 +388,3 @@ def _last(path: bytes) -> bytes:
 
 def _error(number: int) -> OSError:
     return OSError(number, os.strerror(number))
-
-
-def _key(handle: Any) -> int:
-    return handle if type(handle) is int else id(handle)

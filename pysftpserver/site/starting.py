@@ -19,8 +19,9 @@ OF_CLIENTS = ("SSH_", "LC_", "LANG")  # variables that sshd sets, or Debian's ta
 def start_deliverer(ledger: Ledger, site_file: str, module: str) -> None:
     """Start a process that delivers the site's events until nothing is left to do, unless one is running.
 
-    It is made before a sandbox is entered, and is nobody's child. module: of the command that does it. The
-    session has to be open: a deliverer that stops looks for sessions after it has given up its place.
+    It is made before a sandbox is entered, and is not a child of the session. module: of the command that
+    does it. The session has to be open: a deliverer that stops looks for sessions after it has given up its
+    place.
     """
     if ledger.has_deliverer():
         return

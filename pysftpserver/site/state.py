@@ -105,7 +105,7 @@ class State:
 
 
 def quotas_of(site: Site, who: Who) -> list[Quota]:
-    """The quotas of somebody. Sessions whose door knows no user are one user, without a name."""
+    """The quotas of a user. Sessions whose door knows no user are one user, without a name."""
     found = []
     for entry in site.quotas:
         if is_meant(who, entry.users, entry.groups):

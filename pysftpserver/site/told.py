@@ -9,6 +9,8 @@ import hashlib
 import os
 import time
 
+from pysftpserver.site.layer import pieces
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 
-PIECE = 1 << 20  # bytes read at once
 SAME_AGAIN, MOST_REFUSALS = 10.0, 20  # seconds, and refusals that are told of in them
 
 
@@ -34,15 +35,18 @@ class Wish:
 
 
 class Upload:
-    """A file that is open to be written. path: of it. position: where the bytes end that are in digest; None
-    there: they came in another order. is_changed: whether there is anything to tell. note: the number of the
-    note of it in the spool; 0: it needs none; None: that was not looked at."""
+    """A file that is open to be written.
+
+    digest: of its bytes up to position; None: they came in another order, or no receiver asks. is_changed:
+    whether there is anything to tell. note: the number of its note in the spool; 0: it needs none; None: that
+    was not looked at. refusal: why something was not written.
+    """
 
     __slots__ = ("digest", "handle", "is_changed", "note", "path", "position", "refusal")
 
-    def __init__(self, handle: Any, path: bytes, is_changed: bool, keeps_content: bool) -> None:
-        self.handle, self.path, self.is_changed = handle, path, is_changed
-        self.digest: Any = None if keeps_content else hashlib.sha256()
+    def __init__(self, handle: Any, path: bytes, is_summed: bool) -> None:
+        self.handle, self.path, self.is_changed = handle, path, False
+        self.digest: Any = hashlib.sha256() if is_summed else None
         self.position = 0
         self.note: int | None = None
         self.refusal: BaseException | None = None
@@ -83,10 +87,8 @@ def digest(storage: SFTPAbstractServerStorage, path: bytes) -> str:
     total = hashlib.sha256()
     handle = storage.open(path, os.O_RDONLY, 0)
     try:
-        offset = 0
-        while data := storage.read(handle, offset, PIECE):
-            total.update(data)
-            offset += len(data)
+        for piece in pieces(storage, handle):
+            total.update(piece)
     finally:
         storage.close(handle)
     return total.hexdigest()

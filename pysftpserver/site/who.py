@@ -55,7 +55,7 @@ def groups_of(user: str | None, groups: Mapping[str, tuple[str, ...]]) -> tuple[
 
 
 def is_meant(who: Who, users: tuple[str, ...], groups: tuple[str, ...]) -> bool:
-    """Whether a table of a site file with these users and groups is about somebody. One with neither is."""
+    """Whether a table of a site file with these users and groups is about a user. One with neither is."""
     if not users and not groups:
         return True
     return who.user is not None and _matches(who.user, users) or any(name in groups for name in who.groups)

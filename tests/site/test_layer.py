@@ -14,7 +14,7 @@ from pysftpserver.abstractstorage import (
 )
 from pysftpserver.mountedstorage import SFTPServerMountedStorage
 from pysftpserver.server import SFTPServer
-from pysftpserver.site.layer import Layer, bottom
+from pysftpserver.site.layer import Layer
 from pysftpserver.storage import SFTPServerStorage
 from pysftpserver.testing import StorageContract
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
@@ -102,8 +102,6 @@ class Passing(InADirectory):
         for name in ("gc", "ends_session"):
             self.assertFalse(hasattr(Layer(self.storage()), name))
         self.assertTrue(hasattr(Layer(SFTPServerMountedStorage(Small(), {})), "label"))
-        storage = self.storage()
-        self.assertIs(bottom(Layer(Layer(storage))), storage)
 
     def test_its_home_is_that_of_the_storage(self) -> None:
         storage = SFTPServerVirtualChroot(self.root)

@@ -13,7 +13,7 @@ from unittest import mock
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.pysftpexceptions import SFTPException, SFTPFailure, SFTPForbidden, SFTPUnsupported
-from pysftpserver.site import accounts, ledger, quota
+from pysftpserver.site import accounts, ledger, small
 from pysftpserver.site.accounts import Quota
 from pysftpserver.site.ledger import Ledger
 from pysftpserver.site.quota import QuotaLayer
@@ -516,12 +516,12 @@ class SmallFiles(QuotaCase):
         self.put(storage, b"/first", 1)
         handles = [storage.open(b"/%d" % number, NEW, 0o666) for number in range(4)]
         for handle in handles:
-            storage.write(handle, 0, bytes(quota.SMALL // 3))
+            storage.write(handle, 0, bytes(small.SMALL // 3))
         self.assertEqual(len(storage._small), 3)
-        self.assertGreater(self.used(storage)[0], quota.SMALL // 3)
+        self.assertGreater(self.used(storage)[0], small.SMALL // 3)
         for handle in handles:
             storage.close(handle)
-        self.assertEqual(self.used(storage), (1 + 4 * (quota.SMALL // 3), 5))
+        self.assertEqual(self.used(storage), (1 + 4 * (small.SMALL // 3), 5))
 
     def test_leave_no_debt_and_are_counted_when_their_session_is_killed_at_any_moment(self):
         for when in ("open", "written down", "in place", "several"):
