@@ -166,7 +166,14 @@ class QuotaLayer(SmallFilesLayer):
     def statvfs(self, path: bytes) -> StatVFS:
         if not self._quotas:
             return self.below.statvfs(path)
-        return self._figures(self._concerned(path), lambda: self.below.statvfs(path))
+        return self._figures(self._concerned(path), lambda: self._below_statvfs(path))
+
+    def _below_statvfs(self, path: bytes) -> StatVFS:
+        try:
+            return self.below.statvfs(path)
+        except SFTPUnsupported:
+            self.below.stat(path)  # only what is there has figures
+            raise
 
     def fstatvfs(self, handle: Any) -> StatVFS:
         growth = self._growths.get(id(handle))

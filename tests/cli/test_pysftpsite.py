@@ -158,7 +158,7 @@ class InThisProcess(CommandCase):
             missing = [
                 f"{site}: line 2: state: /nowhere/state: no directory that this account may write",
                 f"{site}: line 5: run: /nowhere/program: no program that this account may run",
-                f"{site}: line 9: secret /no/key: no such file or directory; name a file that can be read",
+                f"{site}: line 9: secret: /no/key: no such file or directory; name a file that can be read",
             ]
             self.assertEqual((status, said.splitlines()[:3]), (1, missing))
             self.assertEqual(said.count("connect"), tables, said)
@@ -185,7 +185,7 @@ class InThisProcess(CommandCase):
             (['collections:OrderedDict {"a": "secret"}'], "it makes a OrderedDict, which is not a storage"),
             ([f"{jail}/{{folder}}"], "{folder}: no folder is known here"),
             ([f"{jail}/{{user}}", "--user", "a/b"], "not a single name"),
-            (["--user", "", jail], "invalid name"),
+            (["--user", "", jail], "requires --recount"),
         ):
             with self.subTest(words):
                 status, _, said = self.say(*words)

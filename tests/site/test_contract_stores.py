@@ -99,8 +99,7 @@ if IS_HARD:
         unsupported = frozenset("symlink readlink link fsync owner permissions times".split())
         unencodable = frozenset({b"\xff\xfe\x80"})
 
-        # A quota has figures for any path; the second is open, see the contract of objects on moto
-        test_what_is_not_there_is_on_no_file_system = None
+        # It is open, see the contract of objects on moto
         test_a_name_longer_than_the_limit_is_a_senseless_request = None
 
         def possible_names(self) -> list[bytes]:

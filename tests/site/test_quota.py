@@ -211,6 +211,13 @@ class InPlace(QuotaCase):
         self.assertEqual(figures.f_bavail * figures.f_frsize, 6 << 20)
         self.assertEqual((figures.f_files, figures.f_favail), (5, 4))
 
+    def test_what_is_not_there_has_no_figures_where_only_the_quota_has_some(self):
+        storage = self.session()
+        with mock.patch.object(storage.below, "statvfs", mock.Mock(side_effect=SFTPUnsupported)):
+            self.assertEqual(storage.statvfs(b"/").f_favail, storage.statvfs(b"/").f_files)
+            with self.assertRaises(FileNotFoundError):
+                storage.statvfs(b"/missing")
+
     def test_what_is_there_already_is_counted_at_first(self):
         os.mkdir(f"{self.root}/d")
         for name in ("d/a", "b"):
