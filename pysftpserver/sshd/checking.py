@@ -11,10 +11,9 @@ from contextlib import suppress
 
 from pysftpserver.engine.log import SFTPLog
 from pysftpserver.failures import USAGE_STATUS, BadInput, one_line
-from pysftpserver.sshd import greeting, processes, run_as
+from pysftpserver.sshd import greeting, methods, processes, run_as
 from pysftpserver.sshd.authorities import Authorities
 from pysftpserver.sshd.control import editor
-from pysftpserver.sshd.explaining import combinations
 from pysftpserver.sshd.lookups import Command, source_of
 from pysftpserver.sshd.users import DirectoryError
 
@@ -73,6 +72,6 @@ def _problems(
         for problem in record.problems:
             yield LESS, f"user {record.name or record.id}: {problem}"
         user = record.user
-        if user is not None and user.is_active and not combinations(settings, user):
+        if user is not None and user.is_active and not methods.of_user(user, settings):
             wanted = ", or ".join(user.methods or settings.auth_methods)
             yield LESS, f"user {user.name}: no method that the server has lets the user in: {wanted}"
