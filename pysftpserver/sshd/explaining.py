@@ -35,7 +35,7 @@ MARKS = {True: "ok", False: "NO", None: "--"}
 
 
 class Finding(NamedTuple):
-    """is_ok: None for what is neither good nor bad."""
+    """One line of the answer. is_ok: None for what neither lets the user in nor keeps the user out."""
 
     is_ok: bool | None
     text: str
@@ -220,7 +220,7 @@ def _storage(settings: ServerSettings, user: User, opened: Open) -> Iterator[Fin
 def _running(
     settings: ServerSettings, path: str, user: User, address: str | None, warn: Callable[[str], None]
 ) -> Iterator[Finding]:
-    """What a server that runs has counted."""
+    """What a running server says of the user's connections, and of bans of the address."""
     try:
         count = sum(1 for one in sessions_at(path, warn) if one["user"] == user.name)
         bans = ask_all(path, {"ask": "bans"}, warn)[0]["bans"]
