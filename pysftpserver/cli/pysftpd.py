@@ -31,8 +31,8 @@ CONFIG = Option(
 )
 CHECK = Option(
     "--check-config",
-    help="Say everything that is wrong with the settings and the files that they name, and exit. The default "
-    "is to serve.",
+    help="Print everything that is wrong with the settings and the files that they name, and exit. The "
+    "default is to serve.",
 )
 COMMAND = Command(
     PROG,

@@ -60,7 +60,10 @@ PROGRAMS = tuple(
             "pysftpd", "pysftpd", "sshd", "sshd", "sshd.md", "sshd",
             "a standalone SSH server for SFTP, with users in Redis or in a file",
         ),
-        ("pysftpctl", "pysftpctl", "sshd", "sshd", "sshd.md", "sshd", "users and sessions of `pysftpd`"),
+        (
+            "pysftpctl", "pysftpctl", "sshd", "sshd", "sshd.md", "sshd",
+            "users, sessions and bans of `pysftpd`",
+        ),
         (
             "pysftp-keys", "pysftp_keys", "sshd", "sshd", "sshd.md", "sshd",
             "the users of `pysftpd` for OpenSSH's `AuthorizedKeysCommand`",

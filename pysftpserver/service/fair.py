@@ -22,7 +22,10 @@ AT_ONCE = 0.5  # seconds of processor time that may be taken before the share co
 
 
 class FairThreads:
-    """The checks of one event loop. count: maximum number at once. share: of one processor; it may change."""
+    """The checks of one event loop.
+
+    count: maximum number at once. share: of one processor, from 0 to 1; it may change. name: of the threads.
+    """
 
     def __init__(self, count: int, share: float, name: str) -> None:
         self.share = share
@@ -33,14 +36,17 @@ class FairThreads:
         self._since = 0.0
 
     async def run(self, network: str, work: Callable[[], T]) -> T:
-        """Do work when it is that network's turn. Work of a caller that is cancelled is not begun."""
+        """Do work in a thread when it is that network's turn; return its result, or raise what it raises.
+
+        If the caller is cancelled before the turn, the work is not begun.
+        """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._queues.setdefault(network, deque()).append((future, work))
         self._begin()
         return await future
 
     def _begin(self) -> None:
-        """Begin what may begin."""
+        """Start work while threads are free, one piece of each network in turn."""
         loop = asyncio.get_running_loop()
         while self._free and self._queues:
             network = next(iter(self._queues))

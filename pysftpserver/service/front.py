@@ -47,7 +47,10 @@ class Front:
         self._denied = Networks(denied)
 
     def screen(self, one: socket.socket, address: str, serve: Callable[[socket.socket], None]) -> None:
-        """Call serve() with a connection from an address, now or later, or close it. It must not block."""
+        """Call serve() with a connection from an address, now or once its header has come, or close it.
+
+        one: must not block. Its peer is the client that the header names.
+        """
         if not self._proxies or address not in self._proxies:
             self._judge(one, address, serve)
             return

@@ -54,7 +54,7 @@ class LogFile:
             os.write(self._descriptor, line)
 
     def reopen(self) -> None:
-        """Go on in the file that has the name now. Raises OSError."""
+        """Reopen the file by its name, which may be another one now. Raises OSError."""
         with self._lock:
             self._reopen()
 
@@ -152,7 +152,7 @@ class ServiceLog(SFTPLog):
 
     @contextlib.contextmanager
     def in_thread(self) -> Iterator[None]:
-        """Until the end of the block, write in a thread, so that nobody else waits for a disk or a pipe.
+        """Until the end of the block, write in a thread, so that a disk or a pipe holds up nothing else.
 
         There must be no fork meanwhile.
         """
@@ -169,13 +169,14 @@ class ServiceLog(SFTPLog):
                 self._thread = None
 
     def flush(self) -> None:
-        """Wait for what a thread writes, for a moment."""
+        """Wait until the thread, if there is one, has written everything, for at most LAST_LINES seconds."""
         if self._thread is not None:
             self._thread.flush(LAST_LINES)
 
     def reload(self, settings: LogSettings) -> None:
-        """Go on in the file that has the name now, at the level of the new settings. Raises BadInput; or logs
-        that, where a thread writes.
+        """Reopen the file by its name, and log up to the level of the new settings.
+
+        Raises BadInput where it cannot be opened; with a thread, that is logged instead.
         """
         self.level = LEVELS[settings.log_level]
         if self._thread is None:

@@ -16,7 +16,11 @@ MOST = 4 << 20  # bytes that wait
 
 
 class LogThread:
-    """The thread. write: writes one line. left_out: the line that says how many there are not."""
+    """The thread of one log.
+
+    write: writes one line; it may block. left_out: makes the line that says how many lines were left out.
+    most: bytes that may wait.
+    """
 
     def __init__(
         self, write: Callable[[bytes], None], left_out: Callable[[int], bytes], most: int = MOST
@@ -33,7 +37,7 @@ class LogThread:
         self._thread.start()
 
     def append(self, line: bytes) -> None:
-        """Have a line written, if not too much waits."""
+        """Have a line written, or left out and counted if too many bytes wait. Never blocks."""
         with self._changed:
             if self._size + len(line) > self._most:
                 self._missed += 1
@@ -43,18 +47,18 @@ class LogThread:
             self._changed.notify()
 
     def call(self, work: Callable[[], None]) -> None:
-        """Have something done in the thread, after the lines before. It may raise nothing."""
+        """Call something in the thread, after the lines that wait. It must not raise."""
         with self._changed:
             self._waiting.append(work)
             self._changed.notify()
 
     def flush(self, seconds: float) -> None:
-        """Wait until everything is written, or as long as that."""
+        """Wait until everything is written, for at most so many seconds."""
         with self._changed:
             self._changed.wait_for(lambda: not (self._waiting or self._size or self._missed), seconds)
 
     def close(self, seconds: float) -> bool:
-        """End, when all is written. Whether it has ended in time."""
+        """Write what waits, then end; returns whether that took no longer than so many seconds."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()

@@ -51,7 +51,7 @@ class Life:
         BEAT.pack_into(self._beats, process * BEAT.size, time.monotonic() if at is None else at)
 
     def pass_on(self) -> None:
-        """Tell systemd, if all processes are alive."""
+        """Tell systemd that the service is ready, or still works, if all processes are alive."""
         now = time.monotonic()
         beats = [BEAT.unpack_from(self._beats, one * BEAT.size)[0] for one in range(self._processes)]
         if all(beat and now - beat < self._patience for beat in beats):
@@ -73,4 +73,4 @@ class Life:
                 name = self._address
                 one.sendto(state.encode(), "\0" + name[1:] if name.startswith("@") else name)
         except OSError:
-            pass  # systemd says in its log that it has heard nothing
+            pass  # nothing can be done here: systemd restarts a service that it hears nothing of

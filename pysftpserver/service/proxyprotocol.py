@@ -135,7 +135,7 @@ class Announced(socket.socket):
 
     @classmethod
     def take(cls, one: socket.socket, client: Peer) -> Announced:
-        """The same connection; the other object is closed."""
+        """Take over the descriptor of a socket, which cannot be used any longer."""
         timeout = one.gettimeout()
         found = cls(fileno=one.detach())
         found.settimeout(timeout)
@@ -143,7 +143,7 @@ class Announced(socket.socket):
         return found
 
     def getpeername(self) -> Any:
-        """As the base class has it, of the client."""
+        """The client's address, in the form that the base class has."""
         address, port = self._client
         return (address, port, 0, 0) if ":" in address else (address, port)
 

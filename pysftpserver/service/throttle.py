@@ -10,6 +10,8 @@ import functools
 import ipaddress
 from _thread import allocate_lock  # threading would do work in each new process
 
+from pysftpserver.service.networks import address_of
+
 ADDRESSES = 4096  # remembered; those with the oldest failures are forgotten first
 FREE = 3  # failures without a delay: many people try a wrong key first
 FIRST = 0.5  # seconds of delay after that; each failure doubles it
@@ -53,12 +55,7 @@ def delay(failures: int) -> float:
 @functools.lru_cache(1024)  # a connection asks for its own some ten times
 def network_of(address: str) -> str:
     """The network that an address counts as: of IPv6 the /64, which one person usually has."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
+    parsed = address_of(address)
+    if parsed is None:
         return address
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed) if parsed.version == 4 else str(ipaddress.ip_network((parsed, 64), strict=False))

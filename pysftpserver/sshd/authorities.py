@@ -38,8 +38,8 @@ CA_KEYS, REVOKED_KEYS = "trusted_user_ca_keys", "revoked_keys"
 
 @dataclass(frozen=True)
 class Content:
-    """What files say. revoked: None without a list. seen: signatures by path. troubles: by setting, why its
-    file cannot be used, and the part before is from earlier.
+    """What the files say. revoked: None without a list. seen: signatures by path. troubles: by setting, why
+    its file cannot be used; then trusted or revoked is what it said before.
     """
 
     trusted: dict[bytes, asyncssh.SSHKey] = field(default_factory=dict)
@@ -88,8 +88,8 @@ class Authorities:
         return found
 
     def later_faults_of(self, it: Certificate, principals: Collection[str], address: str) -> list[str]:
-        """The same for a user who has logged in with it: it may have expired, and files that cannot be read
-        count as they were.
+        """Why a certificate no longer lets a user stay who has logged in with it. It may have expired, and
+        files that cannot be read count as they were.
         """
         return faults(it, principals, address, it.valid_after) + self._revocations(it)
 
@@ -155,7 +155,7 @@ class Authorities:
                 self._log.fault(error)
 
     def _paths(self) -> dict[str, str]:
-        """The files that there are to be, by setting."""
+        """The files that the settings name, by setting."""
         named = {name: getattr(self._settings, name) for name in (CA_KEYS, REVOKED_KEYS)}
         return {name: path for name, path in named.items() if path is not None}
 
@@ -163,7 +163,7 @@ class Authorities:
         return {path: signature(path) for path in self._paths().values()}
 
     def _read(self, before: Content) -> Content:
-        """All files as they are now. before: what counts where one cannot be used."""
+        """What all files say now. before: counts where one cannot be used."""
         seen, paths = self._look(), self._paths()
         trusted: dict[bytes, asyncssh.SSHKey] = {}
         revoked: Revoked | None = None
@@ -181,7 +181,7 @@ class Authorities:
         return Content(trusted, revoked, seen, troubles)
 
     def _take(self, content: Content) -> None:
-        """Let this count from now on, and tell the log what is new."""
+        """Use new content from now on, and log what has changed."""
         before, self._now = self._now, content
         for blob in content.trusted.keys() - before.trusted.keys():
             self._log.info(f"{CA_KEYS}: {key_type(blob)} {fingerprint(blob)}")
@@ -198,7 +198,7 @@ class Authorities:
 
 
 def _authorities_in(path: str, any_owner: bool) -> dict[bytes, asyncssh.SSHKey]:
-    """The CAs in a file. Raises DirectoryError for a line that is none."""
+    """The CAs' keys in a file. Raises DirectoryError for a bad line."""
     blobs, problems = parse_authorized_keys(read_trusted(path, CA_KEYS, any_owner)[0])
     if problems:
         raise DirectoryError(f"{CA_KEYS} {path}: {problems[0]}")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.shared import Shared
 
 BY_HAND = "admin"
-SAME = 2.0  # seconds between the ends of a ban and of what is told of it
+SAME = 2.0  # seconds that a ban may end later than the one that is known here, and be the same
 
 
 class Banning:
@@ -99,7 +99,7 @@ class Banning:
             try:
                 self.bans.ban(address, seconds, cause if cause in CAUSES else "elsewhere", now, bans)
             except ValueError:
-                pass  # it is trusted here
+                pass  # the address is trusted here
             finally:
                 self._is_learning = False
 

@@ -1,11 +1,12 @@
 """OpenSSH's certificates for users: their fields, and why one does not let its holder in.
 
-Signatures are somebody else's to verify. What may not enter: files, SSH, asyncio, the clock.
+What may not enter: files, SSH, asyncio, the clock, the verification of signatures (authorities.py).
 Facts: OpenSSH's PROTOCOL.certkeys, sshd_config(5) on TrustedUserCAKeys, ssh-keygen(1) on certificates.
 """
 
 from __future__ import annotations
 
+import binascii
 import ipaddress
 from dataclasses import dataclass
 
@@ -41,7 +42,7 @@ class BadCertificate(ValueError):
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate, whose signature may be forged.
+    """A certificate, whose signature has not been verified.
 
     key: the certified key, as a plain blob. kind: USER or another. valid_after, valid_before: seconds since
     the epoch. options: the critical ones. authority: the blob of the CA's key. signed, signature: what that
@@ -68,6 +69,14 @@ class Certificate:
 def is_certificate(blob: bytes) -> bool:
     """Whether a blob names a type of certificate, supported or not."""
     return b"-cert-v0" in blob[4 : 4 + int.from_bytes(blob[:4], "big")][-24:]
+
+
+def blob_of_line(line: str) -> bytes | None:
+    """The blob of a certificate's line `type base64 comment`; None: it is none. Raises ValueError."""
+    words = line.split(None, 2)
+    if len(words) < 2 or "-cert-v01@" not in words[0]:
+        return None
+    return binascii.a2b_base64(words[1], strict_mode=True)
 
 
 def parse(blob: bytes) -> Certificate:
@@ -131,10 +140,10 @@ def _pairs(fields: Fields) -> tuple[tuple[bytes, bytes], ...]:
 
 
 def faults(certificate: Certificate, principals: Collection[str], address: str, now: float) -> list[str]:
-    """Why a certificate lets nobody in as a user, or not from an address or now; nothing: it is in order.
+    """Why a certificate does not let a user in from an address at a time; empty if it is in order.
 
-    principals: any of these has to be in the certificate. now: seconds since the epoch. It takes about as
-    long whatever is wrong.
+    principals: one of these has to be in the certificate. now: seconds since the epoch. It takes about as
+    long whatever is wrong, so that its time tells strangers nothing.
     """
     found = []
     if certificate.kind != USER:

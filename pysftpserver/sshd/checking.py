@@ -1,6 +1,6 @@
-"""All that would keep the server from starting or a user from logging in, told at once: --check-config.
+"""Finds all that would keep the server from starting or a user from logging in, for --check-config.
 
-Nothing is made, and no port is opened. What may not enter: options, concrete storages.
+It makes no files and opens no port. What may not enter: options, concrete storages.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from contextlib import suppress
 
 from pysftpserver.engine.log import SFTPLog
 from pysftpserver.failures import USAGE_STATUS, BadInput, one_line
-from pysftpserver.sshd import greeting, processes, run_as
+from pysftpserver.sshd import greeting, methods, processes, run_as
 from pysftpserver.sshd.authorities import Authorities
 from pysftpserver.sshd.control import editor
-from pysftpserver.sshd.explaining import combinations
 from pysftpserver.sshd.lookups import Command, source_of
 from pysftpserver.sshd.users import DirectoryError
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.config import ServerSettings
     from pysftpserver.sshd.user_storages import UserStorages
 
-LESS = 1  # exit status: the server starts, but not all users can log in
+USERS_STATUS = 1  # the server starts, but some users cannot log in
 
 
 def check(settings: ServerSettings, path: str | None, storages: Callable[[], UserStorages]) -> int:
@@ -62,17 +61,17 @@ def _problems(
     with suppress(BadInput):  # it was told
         source = source_of(settings)
         if isinstance(source, Command) and (lacks := source.problem()) is not None:
-            yield LESS, lacks
+            yield USERS_STATUS, lacks
     try:
         with editor(settings) as users:
             records = users.records()
     except DirectoryError as error:
-        yield (LESS if settings.is_in_redis else USAGE_STATUS), error.message
+        yield (USERS_STATUS if settings.is_in_redis else USAGE_STATUS), error.message
         return
     for record in records:
         for problem in record.problems:
-            yield LESS, f"user {record.name or record.id}: {problem}"
+            yield USERS_STATUS, f"user {record.name or record.id}: {problem}"
         user = record.user
-        if user is not None and user.is_active and not combinations(settings, user):
+        if user is not None and user.is_active and not methods.of_user(user, settings):
             wanted = ", or ".join(user.methods or settings.auth_methods)
-            yield LESS, f"user {user.name}: no method that the server has lets the user in: {wanted}"
+            yield USERS_STATUS, f"user {user.name}: no method that the server has lets the user in: {wanted}"

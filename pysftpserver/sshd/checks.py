@@ -1,4 +1,4 @@
-"""Compares passwords and one-time codes with those of users, whatever is right taking as long as what is not.
+"""Compares passwords and one-time codes with those of users; a right one takes as long as a wrong one.
 
 What may not enter: the order in which a client shows them, words for the client.
 """
@@ -24,7 +24,7 @@ MOST_WRONG_CODES = 10  # of a user within some minutes, until none is accepted f
 
 
 async def is_password(server: Server, client: Client, hash: str | None, password: str) -> bool:
-    """Compare a password with a hash, None: with that of no password."""
+    """Whether a password has that hash. hash: None for a user without one, which takes as long."""
     try:
         text = passwords.prepared(password)
     except ValueError:
@@ -38,11 +38,11 @@ async def is_password(server: Server, client: Client, hash: str | None, password
 
 
 async def code_fault(server: Server, user: User, code: str) -> str:
-    """What is wrong with a one-time code of a user; "": nothing, and it is used now."""
+    """What is wrong with a one-time code of a user; "": nothing, and it cannot be used again."""
     if not user.totp:
         return "no code is set up"
     now, step = time.monotonic(), codes.step_of(user.totp, code, time.time())
-    if is_looked_up(user):  # what is asked may take several names for the same person
+    if is_looked_up(user):  # one person may have several names there, and has one secret
         user = replace(user, id=ID + hashlib.blake2b(user.totp.encode(), digest_size=16).hexdigest())
     if server.penalties.wrong_codes(user.id, now) >= MOST_WRONG_CODES:
         return "too many wrong codes of the user"

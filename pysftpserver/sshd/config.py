@@ -185,26 +185,32 @@ class ServerSettings(ServiceSettings):
     auth_methods = Setting(
         METHODS, (PUBLICKEY,),
         "What lets a user in: publickey, password, or several of publickey, password and totp with commas "
-        "between them, which are then all needed in that order; choices are separated by blanks. Users may "
-        "have others of these methods by their records.",
+        "between them, which are then all needed in that order; choices are separated by blanks. The record "
+        "of a user may combine the same methods otherwise.",
     )
     lookup_command = Setting(
         optional(text("COMMAND")), None,
         "Ask this program about users that are not stored; it gets JSON and answers with a user's record.",
     )
     lookup_url = Setting(
-        optional(text("URL")), None, "Ask this HTTP server about users that are not stored, in the same way.",
+        optional(text("URL")), None,
+        "Ask this HTTP server instead of a program: the same JSON is posted to it.",
     )
     lookup_token_file = Setting(
-        optional(FILE), None, "Send the first line of this file to it as a bearer token."
+        optional(FILE), None, "Send the first line of this file to lookup_url as a bearer token."
     )
     lookup_seconds = Setting(
-        seconds(), 5.0, "Seconds for an answer, the wait for a turn included; then the user is refused."
+        seconds(), 5.0,
+        "Refuse a user whose lookup takes more than this many seconds, the wait for a turn included.",
     )
     lookup_cache = Setting(
-        whole(0, 86400, "SECONDS"), 60, "Seconds for which an answer is kept; 0 means that none is."
+        whole(0, 86400, "SECONDS"), 60,
+        "Keep each answer for this many seconds, and the answer that there is no such user for at most 5; "
+        "with 0, none is kept.",
     )
-    lookup_most = Setting(COUNT, 8, "Maximum number of questions at once of one process.")
+    lookup_most = Setting(
+        COUNT, 8, "Maximum number of lookups at once in one process; others wait for a turn."
+    )
     auth_tries = Setting(
         whole(1, 1000), 6,
         "Maximum number of attempts to log in on one connection: keys, passwords, other requests.",
@@ -240,7 +246,7 @@ class ServerSettings(ServiceSettings):
     proxy_from = Setting(
         optional(networks()), None,
         "Networks of load balancers, separated by commas: connections from these have to begin with a PROXY "
-        "header (version 1 or 2), whose address is then the client's everywhere.", reloads=True,
+        "header (version 1 or 2), whose address counts as the client's.", reloads=True,
     )
     allow_networks = Setting(
         optional(networks()), None,
@@ -258,18 +264,20 @@ class ServerSettings(ServiceSettings):
     )
     bans = Setting(
         FLAG, False,
-        "Ban addresses that fail to log in or scan, for growing times; their connections are closed at once.",
+        "Ban addresses that fail to log in or scan, for growing times; connections from there are refused.",
         reloads=True,
     )
     ban_points = Setting(
-        whole(1, 1_000_000, "POINTS"), 30, "Ban an address with this many points.", reloads=True
+        whole(1, 1_000_000, "POINTS"), 30, "With bans, ban an address that has this many points.",
+        reloads=True,
     )
     ban_fade = Setting(
         seconds(1.0), 600.0, "Seconds in which half of an address's points fade.", reloads=True
     )
     ban_times = Setting(
         texts("TIMES", ",", span), ("1m", "5m", "30m", "4h", "1d"),
-        "Times of the first ban of an address, the second and so on, separated by commas.", reloads=True,
+        "Times of the first ban of an address, the second and so on, such as 90s, 5m, 4h or 1d, separated by "
+        "commas; the last one is that of all further bans.", reloads=True,
     )
     allow_setid = Setting(
         FLAG, False, "Keep the set-uid and set-gid bits of permissions that clients send.", reloads=True
@@ -328,7 +336,9 @@ class ServerSettings(ServiceSettings):
         unset="a choice of strong ones",
     )
     admin_socket = Setting(optional(FILE), None, "Local socket on which the server answers pysftpctl.")
-    metrics = Setting(optional(PORT), None, "Serve metrics for Prometheus on this port of 127.0.0.1.")
+    metrics = Setting(
+        optional(PORT), None, "Serve metrics for Prometheus, and /health, on this port of 127.0.0.1."
+    )
 
     @classmethod
     def load(cls, path: str | None, typed: Mapping[str, Any]) -> Self:
@@ -341,7 +351,7 @@ class ServerSettings(ServiceSettings):
 
     @property
     def offered(self) -> frozenset[str]:
-        """The methods of logging in that there are; a second factor can always be asked for."""
+        """The methods that auth_methods names, and codes, which a user's record can always ask for."""
         return frozenset((TOTP, *(word for text in self.auth_methods for word in text.split(","))))
 
     @property

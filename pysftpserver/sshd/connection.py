@@ -104,7 +104,7 @@ class Connection(asyncssh.SSHServer):
         self.cast_out("others are waiting (max_connections)")
 
     def cast_out(self, reason: str) -> None:
-        """End at once, without having logged in."""
+        """End a connection that has not logged in, at once. reason: for the log."""
         self.login.reason = reason
         self.conn.abort()
 
@@ -129,7 +129,7 @@ class Connection(asyncssh.SSHServer):
             self._left()
 
     def _left(self) -> None:
-        """It has ended without an attempt to log in, which a client may do after the key exchange."""
+        """The connection has ended without an attempt to log in. After a key exchange, that is no fault."""
         reason, cause = self.login.reason, "" if self._has_keys else "left"
         first = self.conn.first
         if first and not first.startswith(VERSION):

@@ -6,7 +6,6 @@ storages.
 
 from __future__ import annotations
 
-import binascii
 import os
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.service.networks import Networks, address_of
 from pysftpserver.sshd import methods
-from pysftpserver.sshd.certificates import BadCertificate, is_certificate, parse
+from pysftpserver.sshd.certificates import BadCertificate, blob_of_line, is_certificate, parse
 from pysftpserver.sshd.control import editor, print_json
 from pysftpserver.sshd.keys import BadKey, fingerprint, parse_key
 from pysftpserver.sshd.live import ask_all, sessions_at
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
     from pysftpserver.sshd.authorities import Authorities
     from pysftpserver.sshd.config import ServerSettings
-    from pysftpserver.sshd.methods import Combination
     from pysftpserver.sshd.users import User
 
     Open = Callable[[ServerSettings, User], object]
@@ -37,7 +35,7 @@ MARKS = {True: "ok", False: "NO", None: "--"}
 
 
 class Finding(NamedTuple):
-    """is_ok: None for what is neither good nor bad."""
+    """One line of the answer. is_ok: None for what neither lets the user in nor keeps the user out."""
 
     is_ok: bool | None
     text: str
@@ -102,7 +100,7 @@ def _findings(
     yield from (Finding(False, trouble) for trouble in authorities.troubles())
     yield from _methods(settings, user, authorities)
     if key is not None:
-        if not any(PUBLICKEY in one for one in combinations(settings, user)):
+        if not any(PUBLICKEY in one for one in methods.of_user(user, settings)):
             yield Finding(False, "no method of the user takes a key")
         yield from _key(user, key, address, authorities)
     if address is not None:
@@ -116,17 +114,12 @@ def _findings(
         yield from _running(settings, settings.admin_socket, user, address, warn)
 
 
-def combinations(settings: ServerSettings, user: User) -> list[Combination]:
-    """The combinations of methods that let a user in."""
-    return methods.needed(user.methods or settings.auth_methods, settings.offered, bool(user.totp))
-
-
 def _methods(settings: ServerSettings, user: User, authorities: Authorities) -> Iterator[Finding]:
     """What the user needs to log in."""
     wanted = user.methods or settings.auth_methods
     has_key = not all(authorities.faults_of_key(blob) for blob in user.keys)
     usable = []
-    for combination in combinations(settings, user):
+    for combination in methods.of_user(user, settings):
         lacks = [PASSWORD] if PASSWORD in combination and not user.password else []
         if PUBLICKEY in combination and not has_key and not settings.trusted_user_ca_keys:
             lacks.append("key that is accepted" if user.keys else "key")
@@ -144,7 +137,7 @@ def _methods(settings: ServerSettings, user: User, authorities: Authorities) -> 
         words = f" is refused: {', '.join(faults)}" if faults else ""
         yield Finding(None, f"key {fingerprint(blob)}{words}")
     if settings.trusted_user_ca_keys:
-        names = ", ".join(user.principals or (user.name,))
+        names = ", ".join(user.valid_principals)
         yield Finding(None, f"certificates need one of these principals: {names}")
 
 
@@ -167,7 +160,7 @@ def _key(user: User, text: str, address: str | None, authorities: Authorities) -
         yield Finding(False, f"bad certificate: {error}")
         return
     at = address or "0.0.0.0"
-    faults = authorities.faults_of(it, user.principals or (user.name,), at)
+    faults = authorities.faults_of(it, user.valid_principals, at)
     is_open = address is None and any(name == b"source-address" for name, _ in it.options)
     if is_open:
         faults = [one for one in faults if "not for this address" not in one]
@@ -180,10 +173,9 @@ def _blob_in(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
             lines = [line.strip() for line in file.read(LONGEST_FILE).decode().splitlines()]
-        words = next(line for line in lines if line and not line.startswith("#")).split(None, 2)
-        if len(words) > 1 and "-cert-v01@" in words[0]:
-            return binascii.a2b_base64(words[1], strict_mode=True)
-        return parse_key(" ".join(words) if "PRIVATE KEY" not in " ".join(words) else "PRIVATE KEY")
+        line = next(line for line in lines if line and not line.startswith("#"))
+        certificate = blob_of_line(line)
+        return parse_key(line) if certificate is None else certificate
     except StopIteration:
         raise BadInput(f"--key {path}: no key in it; name the file with the public key") from None
     except (BadKey, OSError, ValueError) as error:
@@ -201,8 +193,8 @@ def _network(settings: ServerSettings, address: str) -> Finding:
 
 def _storage(settings: ServerSettings, user: User, opened: Open) -> Iterator[Finding]:
     """Whether the user's storage can be opened, and as whom."""
-    what = f"storage {user.storage or settings.storage}" if user.storage or settings.storage else "folder"
-    what = f"folder {user.folder}" if what == "folder" else what
+    storage = user.storage or settings.storage
+    what = f"storage {storage}" if storage else f"folder {user.folder}"
     try:
         opened(settings, user)
         yield Finding(True, f"{what} can be opened by the account that runs this command")
@@ -228,7 +220,7 @@ def _storage(settings: ServerSettings, user: User, opened: Open) -> Iterator[Fin
 def _running(
     settings: ServerSettings, path: str, user: User, address: str | None, warn: Callable[[str], None]
 ) -> Iterator[Finding]:
-    """What a server that runs has counted."""
+    """What a running server says of the user's connections, and of bans of the address."""
     try:
         count = sum(1 for one in sessions_at(path, warn) if one["user"] == user.name)
         bans = ask_all(path, {"ask": "bans"}, warn)[0]["bans"]

@@ -26,10 +26,11 @@ class Fields:
         return self._data[start : self.position]
 
     def whole(self, size: int) -> int:
-        """A whole number of that many bytes."""
+        """A number from 0 up, of that many bytes."""
         return int.from_bytes(self.raw(size), "big")
 
     def string(self) -> bytes:
+        """Bytes with their number, of 4 bytes, before them."""
         return self.raw(self.whole(4))
 
     def number(self) -> int:

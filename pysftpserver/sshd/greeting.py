@@ -23,7 +23,7 @@ LONGEST_BANNER = 16 << 10  # bytes
 
 
 class Greeting(NamedTuple):
-    """banner: "" for none."""
+    """What clients are shown. keys: the host keys. banner: "" for none."""
 
     keys: tuple[asyncssh.SSHKey, ...]
     banner: str = ""
@@ -32,7 +32,7 @@ class Greeting(NamedTuple):
 def read(settings: ServerSettings, log: SFTPLog, before: Greeting | None = None) -> Greeting:
     """What the files have now; host keys are generated where there are none. Raises BadInput.
 
-    before: what the log knows already.
+    before: what was read last, whose keys are not logged again.
     """
     _check_one(settings)
     made: list[str] = []

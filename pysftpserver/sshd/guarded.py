@@ -185,7 +185,7 @@ class GuardedConnection(asyncssh.SSHServerConnection):
         return super().process_packet(pkttype, pktid, packet)
 
     async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
-        """As asyncssh does for keys. It does not have to say what it makes of certificates."""
+        """As asyncssh does, for the plain key in place of a certificate, which asyncssh does not judge."""
         key = self.owner.key_to_verify(username, key_data)
         return key is not None and await super().validate_public_key(username, key, msg, signature)
 

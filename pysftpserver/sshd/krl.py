@@ -11,7 +11,7 @@ import binascii
 import hashlib
 from bisect import bisect_left, bisect_right
 
-from pysftpserver.sshd.certificates import is_certificate, parse
+from pysftpserver.sshd.certificates import blob_of_line, is_certificate, parse
 from pysftpserver.sshd.fields import Fields
 from pysftpserver.sshd.keys import parse_key
 
@@ -140,10 +140,8 @@ def _digest(text: str) -> bytes:
 
 def _key(text: str) -> bytes:
     """The blob of a key's line, or of the key in a certificate's. Raises ValueError."""
-    words = text.split(None, 2)
-    if len(words) > 1 and "-cert-v01@" in words[0]:
-        return parse(binascii.a2b_base64(words[1], strict_mode=True)).key
-    return parse_key(text)
+    certificate = blob_of_line(text)
+    return parse_key(text) if certificate is None else parse(certificate).key
 
 
 # --- OpenSSH's KRL ----------------------------------------------------------------------------------------
@@ -173,7 +171,7 @@ def _read_krl(content: bytes) -> Revoked:
                     raise BadList("a digest in the KRL has the wrong length")
                 revoked.digests[kind].add(digest)
         elif kind == EXTENSION:
-            _pass_over(section)
+            _skip_extension(section)
         else:
             raise BadList(f"a section of type {kind} in the KRL, which this server does not know")
         section.end()
@@ -205,7 +203,7 @@ def _read_certificates(section: Fields, revoked: Revoked) -> None:
             while part:
                 into.key_ids.add(_text(part.string()))
         elif kind == CERTIFICATE_EXTENSION:
-            _pass_over(part)
+            _skip_extension(part)
         else:
             raise BadList(f"a section of type {kind} for certificates in the KRL, which is not known here")
         part.end()
@@ -232,8 +230,8 @@ def _serial(number: int) -> int:
     return number
 
 
-def _pass_over(section: Fields) -> None:
-    """An extension. Raises BadList for one that has to be understood."""
+def _skip_extension(section: Fields) -> None:
+    """Skip an extension. Raises BadList for a critical one."""
     name = section.string()
     if section.whole(1):
         raise BadList(f"the KRL needs an extension that this server does not have, {name[:64]!r}")
@@ -241,7 +239,7 @@ def _pass_over(section: Fields) -> None:
 
 
 def _text(raw: bytes) -> bytes:
-    """A C string, which may have its end. Raises BadList."""
+    """A text, without the zero byte that may end it. Raises BadList."""
     text = raw.removesuffix(b"\0")
     if b"\0" in text:
         raise BadList("a text in the KRL has a zero byte in it")

@@ -1,4 +1,4 @@
-"""What pysftpctl shows of a running server: sessions, transfers and bans, as a table, a moving one, or JSON.
+"""What pysftpctl shows of a running server: sessions, transfers and bans, in tables or as JSON.
 
 What may not enter: directories of users, options. `warn` is told what some processes answer instead.
 """

@@ -13,6 +13,7 @@ from dataclasses import replace
 import asyncssh
 
 from pysftpserver.sshd import algorithms, methods
+from pysftpserver.sshd.attempts import Attempts
 from pysftpserver.sshd.certificates import BadCertificate, is_certificate, parse
 from pysftpserver.sshd.checks import code_fault, is_password
 from pysftpserver.sshd.keys import fingerprint
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     Question = tuple[str, str, str, list[tuple[str, bool]]]  # name, instruction, language, prompts with echo
 
     class Client(Protocol):
-        """Who wants to log in. str() is its name in the log."""
+        """The connection of a client that wants to log in. str() is its name in the log."""
 
         address: str
         network: str
@@ -66,12 +67,8 @@ class Login:
         self.reason = ""
         self._server = server
         self._client = client
-        self._bytes = 0  # received before the login
-        self._requests = 0
-        self._other_methods = 0  # of these
+        self._attempts = Attempts()
         self._claimed: str | None = None  # the user name of the first attempt
-        self._tried: set[bytes] = set()
-        self._offered = b""  # the last one of these
         self._refusals = Refusals()
         self._passed: Combination = ()  # methods that have succeeded
         self._user: User | None = None  # as the directory had the user then
@@ -82,30 +79,25 @@ class Login:
     @property
     def has_begun(self) -> bool:
         """Whether the client has asked to be logged in."""
-        return bool(self.name or self._requests)
+        return bool(self.name) or self._attempts.have_begun
 
     # --- what the client sends ----------------------------------------------------------------------------
 
     def received(self, size: int) -> None:
-        """Count what comes before the login. Raises DisconnectError."""
-        self._bytes += size
+        """Count bytes that come before the login. Raises DisconnectError for more than login_bytes."""
+        self._attempts.received += size
         most = self._server.settings.login_bytes
-        if self._bytes > most:
+        if self._attempts.received > most:
             self._server.metrics.limited["login_bytes"] += 1
             self.refuse(f"{most} bytes without a login (login_bytes)")
             raise asyncssh.DisconnectError(asyncssh.DISC_PROTOCOL_ERROR, "Too much data before the login")
 
     def requested(self, method: bytes, size: int = 0) -> None:
-        """Count a login request of a size in bytes. Raises DisconnectError for one too many.
-
-        As in OpenSSH, the first "none" is free. A client asks about each key, then signs with it.
-        """
+        """Count a login request of a size in bytes. Raises DisconnectError for one too many."""
         self._right, self._asked = None, ""
-        self._requests += 1
-        if method != b"publickey" and (method != b"none" or self._requests > 1):
-            self._other_methods += 1
+        self._attempts.request(method)
         tries = self._server.settings.auth_tries + len(self._passed)
-        if self._requests > 2 * tries + 1 or self._has_tried_enough():
+        if self._attempts.are_too_many_requests(tries) or self._has_tried_enough():
             self._too_many()
             raise asyncssh.DisconnectError(*TOO_MANY)
         if method == b"password" and size > LONGEST_REQUEST and self.offers(PASSWORD):
@@ -121,17 +113,21 @@ class Login:
             return
         if self._claimed is None:
             self._claimed = name
-            delay = self._server.penalties.delay(self._client.address, time.monotonic())
-            if delay:
-                await asyncio.sleep(delay)
+            await self._wait_for_penalties()
         self.name = name
+
+    async def _wait_for_penalties(self) -> None:
+        """Wait where others from the same address have failed."""
+        delay = self._server.penalties.delay(self._client.address, time.monotonic())
+        if delay:
+            await asyncio.sleep(delay)
 
     # --- methods ------------------------------------------------------------------------------------------
 
     def offers(self, method: str) -> bool:
         """Whether the client is told that it may try a method now.
 
-        Before the first one has succeeded, all clients are told the same: who asks must not learn whether
+        Before the first one has succeeded, all clients are told the same: a client must not learn whether
         there is such a user.
         """
         if self._user is not None:
@@ -139,8 +135,7 @@ class Login:
         return method != TOTP and method in self._server.settings.offered
 
     def _combinations(self, user: User) -> list[Combination]:
-        settings = self._server.settings
-        return methods.needed(user.methods or settings.auth_methods, settings.offered, bool(user.totp))
+        return methods.of_user(user, self._server.settings)
 
     def _fault(self, user: User | None, method: str) -> str:
         """Why a method cannot let a user in, whatever is tried; "": it can."""
@@ -159,13 +154,13 @@ class Login:
         return ""
 
     def _is_the_same(self, user: User) -> bool:
-        """Whether this is the record of whom has passed a method already."""
-        if is_looked_up(user) and self._user is not None:  # each answer may have what its method needs
+        """Whether this is still the record of the user for whom a method has succeeded."""
+        if is_looked_up(user) and self._user is not None:  # an answer may have only what its method needs
             user = replace(user, keys=self._user.keys, password=self._user.password)
         return user == self._user
 
     def _is_current(self, user: User) -> bool:
-        """Whether the directory would give the same now."""
+        """Whether the directory still has the same record, or none of a user who was looked up."""
         directory = self._server.directory
         return not directory.has(user.name) if is_looked_up(user) else directory.find(user.name) == user
 
@@ -191,10 +186,10 @@ class Login:
         method, self._user = self._right
         self._right = None
         self._passed += (method,)
-        if method == PUBLICKEY:  # auth_tries is for those that fail
-            self._tried.discard(self._offered)
+        if method == PUBLICKEY:
+            self._attempts.take_back_offer()
         else:
-            self._other_methods = max(0, self._other_methods - 1)
+            self._attempts.take_back_request()
         return self._passed in self._combinations(self._user)
 
     def completed(self) -> User:
@@ -229,8 +224,8 @@ class Login:
         if self.certificate is None:
             is_known = is_looked_up(user) or self.key in user.keys
             return is_known and not authorities.is_revoked_later(self.key)
-        principals = user.principals or (user.name,)
-        return not authorities.later_faults_of(self.certificate, principals, self._client.address)
+        address = self._client.address
+        return not authorities.later_faults_of(self.certificate, user.valid_principals, address)
 
     # --- keys ---------------------------------------------------------------------------------------------
 
@@ -250,7 +245,7 @@ class Login:
         except BadCertificate as error:
             self._refusals.certificate(f"bad certificate: {error}")
             return None
-        principals = user.principals if user is not None and user.principals else (name,)
+        principals = user.valid_principals if user is not None else (name,)
         own = self._fault(user, PUBLICKEY)
         faults = self._server.authorities.faults_of(certificate, principals, self._client.address)
         if user is None or own or faults:
@@ -287,8 +282,7 @@ class Login:
         """Count an attempt with a key or a certificate; whether there may be one more."""
         if self.reason:  # the connection is ending
             return False
-        self._tried.add(blob)
-        self._offered = blob
+        self._attempts.offer(blob)
         if self._has_tried_enough():
             self._too_many()
             code, words = TOO_MANY
@@ -300,7 +294,7 @@ class Login:
 
     async def is_password_of(self, name: str, password: str) -> bool:
         """Whether a password is the user's. Every one takes as long as a wrong one."""
-        if self.reason or not await self._may_try():
+        if not await self._may_try():
             return False
         user, is_accepted = await self._find(name, PASSWORD, password=password)
         hash = user.password if user is not None else None
@@ -318,10 +312,9 @@ class Login:
         return False
 
     async def _may_try(self) -> bool:
-        """Wait where others from the same address have failed; whether the connection goes on."""
-        delay = self._server.penalties.delay(self._client.address, time.monotonic())
-        if delay:
-            await asyncio.sleep(delay)
+        """Wait for one more attempt; whether the connection goes on."""
+        if not self.reason:
+            await self._wait_for_penalties()
         return not self.reason
 
     def _failed_try(self, fault: str) -> None:
@@ -329,19 +322,19 @@ class Login:
         self._server.penalties.failed(self._client.address, time.monotonic())
 
     def refuse_change(self) -> bool:
-        """The client wants to change the password."""
+        """Refuse to change the password, which only pysftpctl can do."""
         self._refusals.other("a change of the password was asked for")
         return False
 
     # --- keyboard-interactive -----------------------------------------------------------------------------
 
     def question(self) -> Question:
-        """What a client is asked that wants to be asked: for the password, or for the code."""
+        """What a client that uses keyboard-interactive is asked for: the password, or the code."""
         self._asked = PASSWORD if self.offers(PASSWORD) else TOTP
         return "", "", "", [("Password: " if self._asked == PASSWORD else "Verification code: ", False)]
 
     async def answered(self, name: str, answers: Sequence[str]) -> Question | bool:
-        """The client's answer. Returns the next question, or whether the answer was right."""
+        """Judge the client's answers; return the next question, or whether the answer was right."""
         asked, self._asked = self._asked, ""  # there is one answer to a question, however many are sent
         if len(answers) != 1 or not asked:
             self._failed_try("an answer without a question")
@@ -361,7 +354,7 @@ class Login:
 
     async def _is_code_of(self, name: str, code: str) -> bool:
         """Whether a one-time code is the user's. A wrong one takes as long as a wrong password."""
-        if self.reason or not await self._may_try():
+        if not await self._may_try():
             return False
         user = self._server.directory.find(name)
         if self._user is not None and is_looked_up(self._user) and self._is_current(self._user):
@@ -381,7 +374,7 @@ class Login:
     # --- refusals -----------------------------------------------------------------------------------------
 
     def _has_tried_enough(self) -> bool:
-        return len(self._tried) + self._other_methods > self._server.settings.auth_tries
+        return self._attempts.are_too_many(self._server.settings.auth_tries)
 
     def _too_many(self) -> None:
         self._server.metrics.limited["auth_tries"] += 1
@@ -396,7 +389,7 @@ class Login:
     def fail(self) -> None:
         """The login has failed."""
         self.has_failed = True
-        if not self._refusals.has_others:  # those were counted
+        if not self._refusals.has_others:  # those were counted when they were refused
             self._server.penalties.failed(self._client.address, time.monotonic())
         self._server.metrics.logins["refused"] += 1
         self._client.tell(f"login failed: {self._why()}")

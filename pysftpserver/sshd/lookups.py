@@ -48,7 +48,7 @@ class NoAnswer(Exception):
 
 
 def source_of(settings: ServerSettings) -> Source | None:
-    """What is asked; None: nothing. Raises BadInput."""
+    """What the settings say is to be asked; None: nothing. Raises BadInput."""
     if settings.lookup_command is not None and settings.lookup_url is not None:
         raise BadInput("lookup_command and lookup_url: give one of them")
     if settings.lookup_command is not None:
@@ -61,7 +61,7 @@ def source_of(settings: ServerSettings) -> Source | None:
 class Command:
     """A program that is started for each question, which is on its standard input.
 
-    words: as for a shell, but none is asked. patience: seconds.
+    words: the program and its arguments, quoted as for a shell; no shell is started. patience: seconds.
     """
 
     def __init__(self, words: str, patience: float) -> None:
@@ -109,7 +109,7 @@ class Command:
 class Web:
     """An HTTP server, to which each question is posted.
 
-    token_file: has a token for it in its first line. patience: seconds.
+    token_file: its first line is sent as a bearer token. patience: seconds.
     """
 
     def __init__(self, url: str, token_file: str | None, patience: float) -> None:
@@ -163,7 +163,7 @@ class Web:
             return b""
         if answer.status != 200:
             raise NoAnswer(f"{self._host} answered {answer.status}")
-        if answer.length:  # of what was announced, so much has not come
+        if answer.length:  # bytes that were announced and have not come
             raise NoAnswer(f"{self._host}: the answer is cut off, or too large")
         return body
 
@@ -178,7 +178,7 @@ def _is_loopback(host: str) -> bool:
 
 
 class Lookup:
-    """Asks for one event loop, and keeps answers for a while. settings: of the server."""
+    """Asks a source on behalf of one event loop, and keeps its answers for lookup_cache seconds."""
 
     def __init__(self, source: Source, settings: ServerSettings) -> None:
         self._source = source
@@ -225,7 +225,7 @@ class Lookup:
         return user, is_accepted
 
     def shutdown(self) -> None:
-        """Ask nothing more."""
+        """Ask no more questions; those that are being asked go on."""
         self._threads.shutdown()
 
 

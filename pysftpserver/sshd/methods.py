@@ -10,6 +10,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from pysftpserver.sshd.config import ServerSettings
+    from pysftpserver.sshd.users import User
+
     Combination = tuple[str, ...]
 
 PUBLICKEY, PASSWORD, TOTP = "publickey", "password", "totp"
@@ -54,6 +57,11 @@ def needed(texts: Iterable[str], offered: frozenset[str], has_code: bool) -> lis
         if offered.issuperset(combination) and (has_code or TOTP not in combination):
             found.append(combination)
     return found
+
+
+def of_user(user: User, settings: ServerSettings) -> list[Combination]:
+    """The combinations that let a user in: those of the record, or else of the settings."""
+    return needed(user.methods or settings.auth_methods, settings.offered, bool(user.totp))
 
 
 def following(combinations: Iterable[Combination], passed: Combination) -> set[str]:

@@ -23,7 +23,7 @@ SHORTEST_NAME = 3  # that a password may not contain
 _HASH = re.compile(
     r"\$argon2id\$v=19\$m=(\d{1,7}),t=(\d{1,3}),p=(\d{1,2})\$[A-Za-z0-9+/]{11,86}\$[A-Za-z0-9+/]{22,86}"
 )
-# Of the common passwords, those that are left when what people put around and in them is gone.
+# Common passwords, without the digits and signs that people put before, after and into them.
 _COMMON = frozenset(
     "password passwort motdepasse contrasena qwerty qwertz azerty letmein welcome willkommen admin "
     "administrator iloveyou monkey dragon master superman batman football baseball sunshine princess trustno "
@@ -60,7 +60,7 @@ def hashed(password: str) -> str:
 
 
 def verify(hash: str, password: str) -> bool:
-    """Whether a prepared password has that hash, which hash_problem() has found nothing wrong with.
+    """Whether a prepared password has that hash, in which hash_problem() has found nothing wrong.
 
     Raises Argon2Error where there is no memory for it.
     """

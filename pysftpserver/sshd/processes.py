@@ -281,7 +281,7 @@ async def _serve(service: Service, sockets: Sequence[socket.socket], number: int
 
 
 async def live(service: Service, number: int) -> None:
-    """Give signs of life as long as the event loop goes round."""
+    """Give signs of life while the event loop runs, until none are needed."""
     while True:
         service.life.beat(number)
         if service.settings.workers == 1:
@@ -336,7 +336,7 @@ def supervise(service: Service, sockets: Sequence[Sequence[socket.socket]]) -> i
                 end(signal.SIGTERM)
                 continue
             place = processes.pop(ended[0])
-            service.life.beat(place, math.inf if is_ending else None)  # another one gets time to start
+            service.life.beat(place, math.inf if is_ending else None)  # the next one has time to start
             if is_ending:
                 continue
             if time.monotonic() - started[ended[0]] < PAUSE:
@@ -345,7 +345,7 @@ def supervise(service: Service, sockets: Sequence[Sequence[socket.socket]]) -> i
             new = start(service, sockets, place)
             processes[new] = place
             started[new] = time.monotonic()
-            # After that, because a log that takes nothing holds this process up.
+            # Last: this process writes its log itself, and one that takes nothing holds it up.
             service.log.error(f"process {ended[0]} ended with status {ended[1]}; started another")
     return status
 

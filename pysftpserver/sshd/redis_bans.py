@@ -48,7 +48,8 @@ Told = tuple[float, str, int]
 class RedisBans:
     """Tells other servers of bans, and learns of theirs.
 
-    learn: called with a network and what another server, or this one, has told of it.
+    learn: called with a network, and the seconds, cause and number of its bans that a server has told. The
+    channel tells this server's own bans as well.
     """
 
     def __init__(
@@ -178,7 +179,7 @@ class RedisBans:
             await pipe.execute()
 
     def _learned(self, network: bytes, content: bytes, seconds: float | None = None) -> None:
-        """Check what Redis holds, or somebody has written to the channel. seconds: None: they are in it."""
+        """Learn of what Redis holds or the channel tells, if that is a ban. seconds: None: in content."""
         try:
             cause, bans, *rest = json.loads(content)
             left = rest[0] if seconds is None else seconds

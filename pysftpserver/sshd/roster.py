@@ -91,7 +91,8 @@ class Roster:
         for some in _portions(records):
             for record in some:
                 known = old.records.get(record.id)
-                new.store(record.id, known if known == record else record)  # so that most stay where they are
+                # Unchanged records stay the objects that gc.freeze() has taken out of collections.
+                new.store(record.id, known if known == record else record)
             yield
         changed = []
         for names in _portions(old.ids.keys() | new.ids.keys()):

@@ -225,7 +225,7 @@ class Server:
                 self._check_again(connection)
 
     def on_authorities(self) -> None:
-        """Other CAs are trusted, or something else is revoked: do the same."""
+        """CAs or revoked keys have changed: end the connections that would not be let in now."""
         for connection in self.connections:
             self._check_again(connection)
 

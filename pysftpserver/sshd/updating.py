@@ -87,9 +87,9 @@ class UserDirectory(ABC):
 
 
 async def settled(look: Callable[[], T], seen: T, pause: float) -> T:
-    """What look() finds in files once it has not changed for a moment. seen: what it found just now.
+    """What look() finds in files once two looks find the same, or after MOST_LOOKS.
 
-    look: called in a thread. pause: seconds.
+    look: called in a thread. seen: what it found last. pause: seconds between two looks.
     """
     for _ in range(MOST_LOOKS):
         await asyncio.sleep(pause)
@@ -124,8 +124,8 @@ async def announce(names: Sequence[str], on_change: Callable[[str], None], log: 
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Look for no garbage while many users are loaded: the interpreter would look through all of them, again
-    and again, and do nothing else meanwhile. A file that hangs does not put it off for ever.
+    """Collect no garbage while many users are loaded: the interpreter would look through all of them again
+    and again, and do nothing else meanwhile. A file may hang, so it collects again after UNCOLLECTED seconds.
     """
     if not gc.isenabled():
         yield

@@ -46,6 +46,11 @@ class User:
         """The same for what need not know how the user logs in."""
         return replace(self, password=None, totp=None)
 
+    @property
+    def valid_principals(self) -> tuple[str, ...]:
+        """The principals of which a certificate needs one."""
+        return self.principals or (self.name,)
+
     def is_welcome(self, address: str) -> bool:
         """Whether the user may log in, and from that address."""
         if self.networks is None or not self.is_active:

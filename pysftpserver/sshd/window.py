@@ -21,13 +21,12 @@ FIRST = 2 << 20  # bytes of a window at first, as in OpenSSH
 LEAST = 128 << 10  # or fewer, where a user has many channels, down to this
 PARTS = 16  # of a window: one of them is given back at a time
 PROMISED = 2  # one part of so many of buffer_bytes may be promised; more may be kept before a connection ends
-BEGINNINGS = (
-    8  # one part of so many of that is for the first windows of a user, and less for those that follow
-)
+# One part of so many of that is for the first windows of a user, and less for those that follow.
+BEGINNINGS = 8
 
 
 class Windows:
-    """What the channels of all users may be promised together.
+    """How many bytes the channels of all users may be promised together.
 
     Windows that grow are counted as long as they are used. One holder may have as much as is left for the
     others, so the first has at most half, and each further one finds some. Where others have come meanwhile,
@@ -75,7 +74,7 @@ class Windows:
 
 
 class Window:
-    """One channel's. holder: the user."""
+    """The window of one channel. holder: the user."""
 
     def __init__(self, windows: Windows, holder: str) -> None:
         self._windows = windows
@@ -128,13 +127,13 @@ class Window:
         self._promise()
 
     def rest(self) -> None:
-        """Count nothing for it if nothing has been taken since the last call, and nothing waits."""
+        """Stop counting a window that was not used since the last call."""
         if self._rested == self._taken and not self.kept:
             self._count(0)
         self._rested = self._taken
 
     def close(self) -> None:
-        """Give everything back. May be called twice."""
+        """Give back all that was promised. May be called twice."""
         if not self._is_closed:
             self._is_closed = True
             self._count(0)
@@ -155,7 +154,7 @@ class Window:
             self._proof = self._limit
 
     def _promise(self) -> None:
-        """Tell the client how much more it may send, where that is enough to tell."""
+        """Tell the client how much more it may send, once that is a PARTS-th of the window."""
         more = self.size + self._taken - self._limit
         if more >= self.size // PARTS and not self._channel.is_closing():
             self._limit += more
