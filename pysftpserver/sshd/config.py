@@ -339,6 +339,11 @@ class ServerSettings(ServiceSettings):
     metrics = Setting(
         optional(PORT), None, "Serve metrics for Prometheus, and /health, on this port of 127.0.0.1."
     )
+    metrics_users = Setting(
+        whole(0, 10_000), 0,
+        "Number of users for whom each process has metrics by name: those who log in first. The others are "
+        "counted together.",
+    )
 
     @classmethod
     def load(cls, path: str | None, typed: Mapping[str, Any]) -> Self:

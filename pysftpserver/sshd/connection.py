@@ -10,6 +10,7 @@ import itertools
 
 import asyncssh
 
+from pysftpserver.failures import reason_of
 from pysftpserver.service import proxyprotocol
 from pysftpserver.service.budget import Exhausted, Portion
 from pysftpserver.service.throttle import network_of
@@ -61,6 +62,7 @@ class Connection(asyncssh.SSHServer):
         self._has_keys = False  # a key exchange has ended
         self._was_admitted = False
         self.is_ending = False
+        self._why_ended = ""  # by the server, for the log
 
     # --- coming and going ---------------------------------------------------------------------------------
 
@@ -116,11 +118,15 @@ class Connection(asyncssh.SSHServer):
         self.is_ending = True
         self.kept = 0
         self._portion.give_back()
-        server.metrics.count_moved(*self.moved())
+        received, sent = self.moved()
+        server.metrics.count_moved(received, sent, None if self.user is None else self.user.name)
         if self._place >= 0:
             server.gate.leave(self._place)
         if self.user is not None:
-            self._log.info(f"{self}: gone")
+            seconds = asyncio.get_running_loop().time() - self.began
+            why = self._why_ended or (reason_of(exc) if exc is not None else "the client has left")
+            moved = f"{received} bytes received, {sent} bytes sent"
+            self._log.info(f"{self}: gone after {seconds:.1f} seconds, {moved}: {why}")
         elif self.login.has_failed:
             pass
         elif self.login.has_begun and not self.login.reason:
@@ -205,11 +211,13 @@ class Connection(asyncssh.SSHServer):
             self.login.refuse(words)
         else:
             self.tell(f"ended: {words}")
+            self._why_ended = words
         self.conn.abort()
 
     def end(self, words: str, code: int = asyncssh.DISC_BY_APPLICATION) -> None:
         """End the connection. words: the reason that the client is given."""
         self.is_ending = True
+        self._why_ended = self._why_ended or words
         for channel in self.channels:
             channel.cut()
         self.conn.disconnect(code, words)
@@ -310,7 +318,7 @@ class Connection(asyncssh.SSHServer):
         self._portion.give_back()
         self._portion = Portion(self._server.budget, self.causer)
         self.conn.trust()
-        self._server.metrics.logins["accepted"] += 1
+        self._server.metrics.count_login(user.name)
         self._server.banning.succeeded(self.address)
         self._log.info(f"{self}: logged in with {self.login.described()}")
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 OUTCOMES = ("accepted", "refused")
 DIRECTIONS = ("received", "sent")
+OTHERS = ""  # the label of users who have none of their own; no user has this name
 #: Limits, by setting where there is one.
 LIMITS = (
     "auth_tries",
@@ -68,6 +69,9 @@ COUNTERS = (
     ("errors", "pysftpd_request_errors", "request", "Requests that failed by name."),
     ("content", "pysftpd_content_bytes", "what", "Bytes read and written in files that were closed."),
     ("moved", "pysftpd_bytes", "direction", "Bytes of SFTP by direction, as seen from the server."),
+    ("user_logins", "pysftpd_user_logins", "user", "Logins by user (metrics_users)."),
+    ("user_received", "pysftpd_user_received_bytes", "user", "Bytes of SFTP received by user."),
+    ("user_sent", "pysftpd_user_sent_bytes", "user", "Bytes of SFTP sent by user."),
     ("limited", "pysftpd_limited", "limit", "Connections and requests refused by a limit."),
     ("bans", "pysftpd_bans", "cause", "Bans that began, by the cause."),
     ("killed", "pysftpd_sessions_killed", "cause", "SFTP sessions whose process was ended, by the cause."),
@@ -120,11 +124,15 @@ class Metrics(Requests):
     """The figures of one process.
 
     logins: by outcome. moved: bytes by direction, of connections that have ended. limited: by the limit that
-    was reached. bans, killed: by the cause.
+    was reached. bans, killed: by the cause. user_...: by label(); users: how many have labels of their own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, users: int = 0) -> None:
         super().__init__()
+        self._users = users
+        self.user_logins: Counter[str] = Counter()
+        self.user_received: Counter[str] = Counter()
+        self.user_sent: Counter[str] = Counter()
         self.logins: Counter[str] = Counter(dict.fromkeys(OUTCOMES, 0))
         self.moved: Counter[str] = Counter(dict.fromkeys(DIRECTIONS, 0))
         self.limited: Counter[str] = Counter(dict.fromkeys(LIMITS, 0))
@@ -139,10 +147,24 @@ class Metrics(Requests):
                 for name, count in counted.items():
                     own[name] = own.get(name, 0) + count
 
-    def count_moved(self, received: int, sent: int) -> None:
-        """A connection has ended. received, sent: bytes that it moved."""
+    def count_login(self, user: str) -> None:
+        """A user has logged in."""
+        self.logins["accepted"] += 1
+        if self._users:
+            self.user_logins[self.label(user)] += 1
+
+    def label(self, user: str) -> str:
+        """What a user is counted under: the name, or OTHERS if enough users had logged in before."""
+        named = len(self.user_logins) - (OTHERS in self.user_logins)
+        return user if user in self.user_logins or named < self._users else OTHERS
+
+    def count_moved(self, received: int, sent: int, user: str | None) -> None:
+        """A connection has ended. received, sent: bytes that it moved. user: None if there was no login."""
         self.moved["received"] += received
         self.moved["sent"] += sent
+        if self._users and user is not None:
+            self.user_received[self.label(user)] += received
+            self.user_sent[self.label(user)] += sent
 
     def figures(self) -> dict[str, dict[str, float]]:
         """All counters, as values for JSON."""

@@ -105,7 +105,7 @@ class Server:
         self.codes = Codes(shared, process)
         # One at a time: each takes memory, and the share allows for less than a processor.
         self.passwords = FairThreads(1, settings.login_share / 100, "passwords")
-        self.metrics = Metrics()
+        self.metrics = Metrics(settings.metrics_users if settings.metrics is not None else 0)
         self.connections = Members()
         self.banning = Banning(self, shared, process)
         self.channels = Members()

@@ -53,11 +53,12 @@ class Sessions:
         # Looked at in one go: what ends meanwhile adds its figures to the server's.
         elsewhere = [one.figures() for connection in self._present() for one in _served(connection)]
         figures: dict[str, Any] = metrics.total([self._server.metrics.figures(), *elsewhere])
-        moved = figures["moved"]
+        running = metrics.Metrics(self._server.settings.metrics_users)
         for connection in self._server.connections:
+            name = None if connection.user is None else self._server.metrics.label(connection.user.name)
             received, sent = connection.moved()
-            moved["received"] += received
-            moved["sent"] += sent
+            running.count_moved(received, sent, name)
+        figures = metrics.total([figures, running.figures()])
         figures["sessions"] = sum(1 for _ in self._present())
         figures["connections"] = len(self._server.connections)
         served = [one for connection in self._present() for one in _served(connection)]

@@ -19,6 +19,7 @@ from pysftpserver.service.admission import QUICK_LOGIN
 from pysftpserver.sshd.config import ServerSettings
 from pysftpserver.sshd.connection import Connection
 from pysftpserver.sshd.keys import fingerprint
+from pysftpserver.sshd.sessions import Sessions
 from pysftpserver.sshd.shared import Penalties, Shared
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.sshd.flooding import USERAUTH, flood, password, stranger
@@ -65,6 +66,27 @@ class TestRefusals(Place):
         self.assertEqual(seen["known"], seen["nobody"])
         for name in seen:
             server.logs(f"127.0.0.1 '{name}': login failed")
+
+    @asynchronous
+    async def test_the_end_of_a_session_is_logged_with_its_bytes_its_time_and_the_reason(self) -> None:
+        def said(words: str) -> bool:
+            moved = r"[1-9]\d* bytes received, [1-9]\d* bytes sent"
+            form = rf" 127.0.0.1 'alice': gone after \d+\.\d seconds, {moved}: {words}$"
+            return any(re.search(form, line) for line in server.lines)
+
+        async with running(files, user("alice"), options={"metrics": "1", "metrics_users": "1"}) as server:
+            for words in ("the client has left", "Ended by the administrator"):
+                connection = await server.connect()
+                await (await connection.start_sftp_client()).stat(".")
+                if words.startswith("Ended"):
+                    (there,) = server.server.connections
+                    figures = await Sessions(server.server).figures()
+                    self.assertEqual(figures["user_received"].keys(), {"alice"})
+                    there.end(words)
+                else:
+                    connection.close()
+                await connection.wait_closed()
+                await eventually(lambda words=words: said(words))
 
     @asynchronous
     async def test_they_cost_the_same_look_into_the_directory(self) -> None:

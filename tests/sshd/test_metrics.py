@@ -265,6 +265,21 @@ class WithoutAServer(unittest.TestCase):
         self.assertEqual(figures["errors"], {"readdir": 1, "unknown": 1})
         self.assertEqual(figures["seconds"]["readdir"], 0.75)
 
+    def test_users_have_figures_of_their_own_up_to_a_number(self):
+        counted = Metrics(users=2)
+        for name in ("alice", "bob", "carol", "dora", "alice"):
+            counted.count_login(name)
+            counted.count_moved(10, 1, name)
+        counted.count_moved(5, 5, None)  # without a login
+        figures = counted.figures()
+        self.assertEqual(figures["user_logins"], {"alice": 2, "bob": 1, "": 2})
+        self.assertEqual(figures["user_received"], {"alice": 20, "bob": 10, "": 20})
+        self.assertEqual(figures["user_sent"], {"alice": 2, "bob": 1, "": 2})
+        self.assertEqual((figures["logins"]["accepted"], figures["moved"]["received"]), (5, 55))
+        silent = Metrics()
+        silent.count_login("alice")
+        self.assertEqual(silent.figures()["user_logins"], {})
+
     def test_reads_and_writes_stay_on_the_fast_path_and_their_bytes_are_told_at_the_end(self):
         counted = Metrics()
         server = SFTPServer(Whole(), hook=Counting(counted))
