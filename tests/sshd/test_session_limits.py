@@ -197,7 +197,7 @@ class Limits(IsolationCase):
         async def test() -> None:
             bob = await self.begun("bob")
             connections = [await self.connect("mallory") for _ in range(3)]
-            channels = [await raw(connection) for connection in connections for _ in range(7)]
+            channels = [await raw(connection) for connection in connections for _ in range(10)]
             for channel in channels:
                 channel.send(HELLO)
                 await channel.packet()
