@@ -83,7 +83,7 @@ class Observer:
 
     def __init__(self, shuffle: int | None = None) -> None:
         # By identity: two tests may share a name. The test is kept so that its id stays its own.
-        self._verdicts: dict[int, tuple[unittest.TestCase, str]] = {}
+        self._verdicts: dict[str, str] = {}  # by the names of tests: a test itself may hold a storage
         self._seconds: Counter[str] = Counter()
         self._since = time.monotonic()
         self._shuffle = shuffle
@@ -110,14 +110,14 @@ class Observer:
     def testOutcome(self, event: TestOutcomeEvent) -> None:
         """nose2's hook: called at least once for each test, and for each failed or skipped subtest."""
         test = getattr(event.test, "test_case", event.test)  # a subtest names its test
-        _, before = self._verdicts.get(id(test), (test, VERDICTS[0]))
-        verdict = max(before, _verdict(event), key=VERDICTS.index)
-        self._verdicts[id(test)] = (test, verdict)
+        name = test.id()
+        before = self._verdicts.get(name, VERDICTS[0])
+        self._verdicts[name] = max(before, _verdict(event), key=VERDICTS.index)
 
     def results(self) -> Results:
         """All of it."""
-        counts = Counter(verdict for _, verdict in self._verdicts.values())
-        failed = [test.id() for test, verdict in self._verdicts.values() if verdict == "failed"]
+        counts = Counter(self._verdicts.values())
+        failed = [name for name, verdict in self._verdicts.items() if verdict == "failed"]
         return Results(counts, self._seconds, failed)
 
 

@@ -157,7 +157,9 @@ class Session:
                 view = view[self.socket.send(view[: 64 * KIB]) :]
             except BlockingIOError:
                 # It stops reading for no other reason than replies that nobody takes.
-                if not select.select([], [self.socket], [], DEAF)[1]:
+                poll = select.poll()  # select() knows no descriptor above 1023
+                poll.register(self.socket, select.POLLOUT)
+                if not poll.poll(1000 * DEAF):
                     return
 
     def receive(self) -> bool:
