@@ -197,14 +197,14 @@ class Files(InADirectory):
             client.call("close", get_sftphandle(client.call("opendir", b".")))
             client.call("open", b"missing", os.O_RDONLY, 0)
             client.call("opendir", b"f")
-        self.assertEqual(len(descriptors()), before)
+        self.assertLessEqual(len(descriptors()), before)  # what earlier tests had may go meanwhile
 
     def test_a_listing_that_is_never_closed_closes_itself(self) -> None:
         before = len(descriptors())
         for _ in range(10):
             next(self.storage.opendir(os.fsencode(self.place)))
         gc.collect()
-        self.assertEqual(len(descriptors()), before)
+        self.assertLessEqual(len(descriptors()), before)  # what earlier tests had may go meanwhile
 
     def test_a_session_that_ends_closes_what_is_open(self) -> None:
         client = SFTPTestClient(self.storage)
@@ -214,7 +214,7 @@ class Files(InADirectory):
             client.call("open", b"f", os.O_RDONLY, 0)
             client.call("readdir", get_sftphandle(client.call("opendir", b".")))
         client.close()
-        self.assertEqual(len(descriptors()), before)
+        self.assertLessEqual(len(descriptors()), before)  # what earlier tests had may go meanwhile
 
 
 class RenameWhereTheKernelCannotExclude(TreeRules, InADirectory):
