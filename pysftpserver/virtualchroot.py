@@ -100,20 +100,27 @@ class SFTPServerVirtualChroot(SFTPServerStorage):
         if self._is_one_mount:
             try:
                 return openat2(self._root, path, flags, mode, self._resolve | RESOLVE_NO_XDEV)
+            except BlockingIOError:
+                pass  # not for another time as long: on as below, where it may meet another mount
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
-            self._is_one_mount = False
-        if self._openat2:
-            descriptor = openat2(self._root, path, flags, mode, self._resolve)
-        else:
-            descriptor = walk(self._root, path, flags, mode, bool(self._resolve & RESOLVE_NO_SYMLINKS))
+                self._is_one_mount = False
+        descriptor = self._open_anywhere(path, flags, mode)
         if not flags & os.O_PATH and is_on_procfs(descriptor):
             # A /proc mounted inside the jail: its files are this process's memory and other processes'
             # secrets. They can be seen to be there, and neither opened nor listed.
             os.close(descriptor)
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return descriptor
+
+    def _open_anywhere(self, path: bytes, flags: int, mode: int) -> int:
+        if self._openat2:
+            try:
+                return openat2(self._root, path, flags, mode, self._resolve)
+            except BlockingIOError:
+                pass  # somebody renames without end; what goes step by step need not wait for that
+        return walk(self._root, path, flags, mode, bool(self._resolve & RESOLVE_NO_SYMLINKS))
 
     def _place(self, path: bytes) -> Place:
         stripped = path.rstrip(b"/")

@@ -34,7 +34,9 @@ PROC_SUPER_MAGIC = 0x9FA0  # statfs(2)'s type of procfs
 SYNCED_AS_A_WHOLE = {0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x01021994}
 SYNCFS_REPORTS_ERRORS = (5, 8)  # from this version of the kernel on
 
-_ATTEMPTS = 128  # openat2 gives EAGAIN when a rename elsewhere made it unsure; trying again is the cure
+# openat2 gives EAGAIN when a rename anywhere on the host came between the names of a path with `..`. Trying
+# again is the cure, but not for a long path while somebody does nothing but rename.
+_ATTEMPTS = 32
 
 _syscall = libc.function("syscall")
 # No argtypes: to check five arguments by them takes a third of the whole call, which every OPEN and STAT
@@ -54,7 +56,10 @@ _hows: dict[tuple[int, int, int], bytes] = {}
 
 
 def openat2(directory: int, path: bytes, flags: int, mode: int, resolve: int) -> int:
-    """Open path, relative to a directory's descriptor, within the limits of the RESOLVE_* flags."""
+    """Open path, relative to a directory's descriptor, within the limits of the RESOLVE_* flags.
+
+    Raises OSError; BlockingIOError where renames elsewhere came in between every time.
+    """
     if b"\0" in path:
         raise ValueError("embedded null byte")
     how = _hows.get((flags, mode, resolve))

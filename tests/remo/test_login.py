@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import unittest
 from typing import Any
 from unittest import mock
 
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ed448, rsa
 from pysftpserver.remo import application, crypto, login, wire
 from pysftpserver.service import throttle
 from tests.remo.hosting import USER, Answer, Here, HereCase, Login, Peer
+from tests.support.hard import IS_HARD
 from tests.support.waiting import until
 
 RSA_USER = "rita"
@@ -83,6 +85,7 @@ class Refusals(HereCase):
                     self.assertEqual(self.tried(user, key).status, 403)
                     self.assertEqual(seen, kinds)
 
+    @unittest.skipUnless(IS_HARD, "measures time")
     def test_the_work_of_a_refusal_takes_the_same_time_for_all(self) -> None:
         """Even without the time that a refusal takes at least: the processor's, at its best of many."""
         kinds = [self.kinds()[what] for what in ("nobody", "a wrong key", "a wrong RSA key")]

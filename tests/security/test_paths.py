@@ -98,12 +98,23 @@ class TestLongPaths(PathsCase):
             (self.jail / "out").symlink_to(self.outside)
         self.assert_contained()
 
+    def test_long_paths_are_found_while_somebody_renames_files_elsewhere(self) -> None:
+        self.tree("swap")
+        elsewhere = self.tree("elsewhere")
+        exchanger = self.exchanger((elsewhere / "file", elsewhere / "program"))
+        for way in WAYS:
+            session = self.session(way)
+            before = exchanger.count
+            for _ in range(30):
+                self.assertEqual(self.read(session, padded("/swap/", "sub/../", "file", LONGEST)), b"inside")
+            self.assertGreater(exchanger.count, before)
+
     def test_paths_of_4096_bytes_through_a_directory_that_turns_into_a_link_lead_nowhere(self) -> None:
         for name, target in (("swap", self.outside), ("relative", "../outside")):
             top = self.tree(name)
             link = self.jail / f"{name}.other"
             link.symlink_to(target)
-            self.race(self.paths(name), (top, link), operations=1500)
+            self.race([f"{name}/file", *self.paths(name)], (top, link), operations=1500)
         self.assert_contained()
 
 
