@@ -6,8 +6,8 @@ atheris, signatures.
 
 from __future__ import annotations
 
+from pysftpserver.people.keys import fingerprint
 from pysftpserver.sshd.certificates import BadCertificate, Certificate, faults, is_certificate, parse
-from pysftpserver.sshd.keys import fingerprint
 from pysftpserver.sshd.krl import EXPLICIT_KEY, MAGIC, BadList, Revoked, read
 
 ADDRESSES = ("10.1.2.3", "::ffff:127.0.0.1", "fe80::1%eth0")

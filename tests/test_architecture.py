@@ -28,7 +28,8 @@ STORAGES = {
     *("storage", "virtualchroot", "mongostorage", "objectstorage"),
     *("mountedstorage", "fsspecstorage", "proxystorage"),
 }
-DOORS = {"stdio", "sshd", "sksync", "remo", "laboratory", "warm"}
+DOORS = {"stdio", "sshd", "sksync", "remo", "laboratory", "warm", "web"}
+HOSTS = ("sshd", "web")  # doors for people with records
 ARROWS: dict[str, set[str]] = {
     "failures": set(),
     "pysftpexceptions": {"failures"},
@@ -43,14 +44,22 @@ ARROWS: dict[str, set[str]] = {
     "server": FLOOR | API | {"engine"},
     "service": FLOOR | API | {"engine", "host", "server"},
     "site": FLOOR | API | {"engine", "host", "uploads"},
-    **{door: FLOOR | API | {"engine", "host", "server", "service", "uploads"} for door in DOORS},
+    "people": FLOOR | API | {"engine", "host", "service"},
+    **{
+        door: FLOOR | API | {"engine", "host", "server", "service", "uploads"}
+        for door in DOORS - {"sshd", "web"}
+    },
+    **{
+        door: FLOOR | API | {"engine", "host", "people", "server", "service", "uploads"}
+        for door in ("sshd", "web")
+    },
     "contract": FLOOR | API | {"engine", "server"},
     "testing": FLOOR | API | {"engine", "server", "contract"},
     "cli": FLOOR
     | API
     | STORAGES
     | DOORS
-    | {"engine", "host", "server", "service", "site", "storages", "uploads"},
+    | {"engine", "host", "people", "server", "service", "site", "storages", "uploads"},
 }
 #: Arrows that point upwards all the same, each inside one function that a caller asks for by name.
 ON_CALL = {
@@ -78,7 +87,7 @@ CORE = [
 STARTS_WITHOUT = {"asyncio", "logging", "typing", "dataclasses", "inspect", "socket", "subprocess"}
 #: Commands that fork a process for each session, and modules that the server with its children has.
 FORKING = {
-    "pysftpd": ("pysftpserver.sshd.forkserver", "pysftpserver.sshd.user_storages"),
+    "pysftpd": ("pysftpserver.sshd.forkserver", "pysftpserver.people.user_storages"),
     "pysftp_warm": ("pysftpserver.warm.server", "pysftpserver.service.logs"),
 }
 

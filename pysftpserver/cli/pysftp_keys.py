@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pysftpserver.sshd.users import User
+    from pysftpserver.people.users import User
 
 PROG = "pysftp-keys"
 JAIL, SITE = "pysftpjail", "pysftpsite"
@@ -76,7 +76,7 @@ def words_for(user: User, settings: KeysSettings, command: str | None, site_comm
     from pysftpserver.sshd import authorized_keys
 
     if user.storage or settings.storage or user.site or settings.site:
-        from pysftpserver.sshd.user_storages import name_for_site
+        from pysftpserver.people.user_storages import name_for_site
         from pysftpserver.storages.sharing import Storages
 
         try:
@@ -93,8 +93,8 @@ def words_for(user: User, settings: KeysSettings, command: str | None, site_comm
 def answer(arguments: Sequence[str]) -> int:
     """Print the lines of the user that the arguments name; return the exit status. Raises BadInput."""
     values = COMMAND.parse(arguments)
+    from pysftpserver.people.methods import needed
     from pysftpserver.sshd import authorized_keys
-    from pysftpserver.sshd.methods import needed
 
     try:
         settings = load(KeysSettings, values["config"], values)

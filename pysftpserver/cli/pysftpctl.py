@@ -12,16 +12,17 @@ from pysftpserver.cli import common
 from pysftpserver.cli.options import BadValue, Command, Commands, Option, Subcommand, load, options_of
 from pysftpserver.cli.pysftpd import CONFIG
 from pysftpserver.failures import BadInput, needed, one_line
+from pysftpserver.people.settings import METHODS
 from pysftpserver.service.settings import FLAG, UNSET, span
 from pysftpserver.sshd import control, live
-from pysftpserver.sshd.config import METHODS, ServerSettings
+from pysftpserver.sshd.config import ServerSettings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from pysftpserver.sshd.users import User
+    from pysftpserver.people.users import User
 
 PROG = "pysftpctl"
 SHARED = (

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.mongostorage import SFTPServerMongoStorage
+    from pysftpserver.people.user_storages import UserStorages
     from pysftpserver.sshd.forkserver import ForkServer
     from pysftpserver.sshd.run_as import RunAs
-    from pysftpserver.sshd.user_storages import UserStorages
 
 PROG = "pysftpd"
 CONFIG = Option(
@@ -90,7 +90,7 @@ def check(settings: ServerSettings, path: str | None) -> int:
 def storages_of(settings: ServerSettings) -> UserStorages:
     """What opens the storages of users. Raises BadInput."""
     from pysftpserver.cli.session import kind_of
-    from pysftpserver.sshd.user_storages import Openers, UserStorages
+    from pysftpserver.people.user_storages import Openers, UserStorages
     from pysftpserver.storages.sharing import Storages
     from pysftpserver.virtualchroot import SFTPServerVirtualChroot as Jail
 
@@ -104,7 +104,8 @@ def storages_of(settings: ServerSettings) -> UserStorages:
 
     names = Storages(dress)
     of_quotas = Openers(whole(Jail), gridfs, names.dressed(whole))
-    return UserStorages(settings, Openers(dress(Jail), gridfs, names, of_quotas))
+    serves_accounts = bool(settings.run_as or settings.run_as_accounts)
+    return UserStorages(settings, Openers(dress(Jail), gridfs, names, of_quotas), serves_accounts)
 
 
 @contextlib.contextmanager

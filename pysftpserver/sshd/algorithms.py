@@ -12,7 +12,7 @@ from asyncssh.mac import get_mac_algs
 from asyncssh.public_key import get_public_key_algs
 
 from pysftpserver.failures import BadInput
-from pysftpserver.sshd.keys import SIGNATURES
+from pysftpserver.people.keys import SIGNATURES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,22 +15,22 @@ from dataclasses import dataclass, field
 import asyncssh
 
 from pysftpserver.failures import BadInput
+from pysftpserver.people.keys import fingerprint, key_line, key_type, parse_authorized_keys
+from pysftpserver.people.updating import SETTLING, settled
+from pysftpserver.people.users import DirectoryError
+from pysftpserver.people.users_file import read_trusted, read_trusted_bytes, signature
 from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.certificates import faults
-from pysftpserver.sshd.keys import fingerprint, key_line, key_type, parse_authorized_keys
 from pysftpserver.sshd.krl import BadList, Revoked, read
-from pysftpserver.sshd.updating import SETTLING, settled
-from pysftpserver.sshd.users import DirectoryError
-from pysftpserver.sshd.users_file import read_trusted, read_trusted_bytes, signature
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from pysftpserver.engine.log import SFTPLog
+    from pysftpserver.people.users_file import Signature
     from pysftpserver.sshd.certificates import Certificate
     from pysftpserver.sshd.config import ServerSettings
-    from pysftpserver.sshd.users_file import Signature
 
 INTERVAL = 1.0  # seconds between two looks
 CA_KEYS, REVOKED_KEYS = "trusted_user_ca_keys", "revoked_keys"

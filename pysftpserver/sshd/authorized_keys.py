@@ -10,13 +10,13 @@ import os
 import shlex
 
 from pysftpserver.failures import BadInput
-from pysftpserver.sshd.keys import key_line
+from pysftpserver.people.keys import key_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pysftpserver.people.records import Record
+    from pysftpserver.people.users import User
     from pysftpserver.sshd.config import ServerSettings
-    from pysftpserver.sshd.records import Record
-    from pysftpserver.sshd.users import User
 
 
 def find(settings: ServerSettings, name: str) -> Record | None:
@@ -25,12 +25,12 @@ def find(settings: ServerSettings, name: str) -> Record | None:
     Raises DirectoryError, BadInput.
     """
     if settings.users is not None:
-        from pysftpserver.sshd import users_file
+        from pysftpserver.people import users_file
 
         loaded = users_file.load(os.path.abspath(settings.users), any_owner=os.geteuid() == 0)
         return next((record for record in loaded.records if record.name == name), None)
-    from pysftpserver.sshd.redis_editing import Reader, connect, told
-    from pysftpserver.sshd.redis_records import RedisAddress
+    from pysftpserver.people.redis_editing import Reader, connect, told
+    from pysftpserver.people.redis_records import RedisAddress
 
     address = RedisAddress.of(settings)
     with told(address), connect(address) as client:

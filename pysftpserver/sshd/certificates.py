@@ -11,9 +11,9 @@ import ipaddress
 from dataclasses import dataclass
 
 from pysftpserver.failures import one_line
+from pysftpserver.people.fields import Fields
+from pysftpserver.people.keys import SIGNATURES, BadKey, check_blob, fingerprint, key_type
 from pysftpserver.service.networks import address_of
-from pysftpserver.sshd.fields import Fields
-from pysftpserver.sshd.keys import SIGNATURES, BadKey, check_blob, fingerprint, key_type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

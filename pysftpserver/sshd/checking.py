@@ -11,18 +11,19 @@ from contextlib import suppress
 
 from pysftpserver.engine.log import SFTPLog
 from pysftpserver.failures import USAGE_STATUS, BadInput, one_line
-from pysftpserver.sshd import greeting, methods, processes, run_as
+from pysftpserver.people import methods
+from pysftpserver.people.lookups import Command, source_of
+from pysftpserver.people.users import DirectoryError
+from pysftpserver.sshd import greeting, processes, run_as
 from pysftpserver.sshd.authorities import Authorities
 from pysftpserver.sshd.control import editor
-from pysftpserver.sshd.lookups import Command, source_of
-from pysftpserver.sshd.users import DirectoryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from pysftpserver.people.user_storages import UserStorages
     from pysftpserver.sshd.config import ServerSettings
-    from pysftpserver.sshd.user_storages import UserStorages
 
 USERS_STATUS = 1  # the server starts, but some users cannot log in
 

@@ -11,14 +11,14 @@ from dataclasses import replace
 from functools import partial
 
 from pysftpserver.failures import reason_of
-from pysftpserver.sshd import codes, passwords
-from pysftpserver.sshd.lookups import ID, is_looked_up
+from pysftpserver.people import codes, passwords
+from pysftpserver.people.lookups import ID, is_looked_up
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pysftpserver.people.users import User
     from pysftpserver.sshd.login import Client
     from pysftpserver.sshd.server import Server
-    from pysftpserver.sshd.users import User
 
 MOST_WRONG_CODES = 10  # of a user within some minutes, until none is accepted for a while
 

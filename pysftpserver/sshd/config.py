@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from pysftpserver.failures import BadInput
+from pysftpserver.people.settings import PeopleSettings
 from pysftpserver.service.settings import (
     BYTES,
     COUNT,
@@ -16,7 +16,6 @@ from pysftpserver.service.settings import (
     FLAG,
     PORT,
     Kind,
-    ServiceSettings,
     Setting,
     networks,
     one_of,
@@ -27,16 +26,10 @@ from pysftpserver.service.settings import (
     texts,
     whole,
 )
-from pysftpserver.sshd.methods import PUBLICKEY, TOTP, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any, Self
-
-METHODS = texts("METHODS", " ", parse)
-REDIS = "redis_"  # the settings that say where Redis is begin with this
-DEFAULT_USERS = "users.toml"
+    pass
 
 
 def processes(most: int) -> Kind[int]:
@@ -55,7 +48,7 @@ def processes(most: int) -> Kind[int]:
 
 
 # fmt: off
-class ServerSettings(ServiceSettings):
+class ServerSettings(PeopleSettings):
     """The settings of pysftpd."""
 
     INSTEAD_OF_ROOT = "start it as another account, name one in the setting account"
@@ -71,31 +64,6 @@ class ServerSettings(ServiceSettings):
     )
     audit_digests = Setting(
         FLAG, False, "Record the SHA-256 of every file that is stored or fetched, at its close."
-    )
-    sftp_path = Setting(DIRECTORY, "/opt/solt_sftp/files", "Directory that holds the users' folders.")
-    create_folders = Setting(
-        FLAG, False, "Create the folder of a user at login when it is missing; pysftpctl creates it as well."
-    )
-    disk_marker = Setting(
-        optional(text("NAME")), None,
-        "Serve and create folders only while sftp_path has an entry of this name; make it on the disk that "
-        "is mounted there.",
-        unset="no check",
-    )
-    redis_host = Setting(text("HOST"), "localhost", "Host of the Redis server that holds the users.")
-    redis_port = Setting(whole(1, 65535, "PORT"), 6379, "Port of the Redis server.")
-    redis_dbindex = Setting(whole(0, 1_000_000, "NUMBER"), 1, "Number of the Redis database.")
-    redis_pass = Setting(
-        optional(text("PASSWORD")), None,
-        "Password of the Redis server; keep it in the file, because others on this host can read a command "
-        "line.", is_secret=True,
-    )
-    redis_channel = Setting(
-        text("CHANNEL"), "sftp_users", "Redis channel on which changes of users are announced."
-    )
-    users = Setting(
-        optional(FILE), None, "Read the users from this TOML file instead of Redis.",
-        unset=f"Redis if a setting says where it is, otherwise {DEFAULT_USERS} in the current directory",
     )
     trusted_user_ca_keys = Setting(
         optional(FILE), None,
@@ -182,35 +150,6 @@ class ServerSettings(ServiceSettings):
         "One user may have half of them. With 0, there are no checksums.",
         unset="the number of processors, and at least 2",
     )
-    auth_methods = Setting(
-        METHODS, (PUBLICKEY,),
-        "What lets a user in: publickey, password, or several of publickey, password and totp with commas "
-        "between them, which are then all needed in that order; choices are separated by blanks. The record "
-        "of a user may combine the same methods otherwise.",
-    )
-    lookup_command = Setting(
-        optional(text("COMMAND")), None,
-        "Ask this program about users that are not stored; it gets JSON and answers with a user's record.",
-    )
-    lookup_url = Setting(
-        optional(text("URL")), None,
-        "Ask this HTTP server instead of a program: the same JSON is posted to it.",
-    )
-    lookup_token_file = Setting(
-        optional(FILE), None, "Send the first line of this file to lookup_url as a bearer token."
-    )
-    lookup_seconds = Setting(
-        seconds(), 5.0,
-        "Refuse a user whose lookup takes more than this many seconds, the wait for a turn included.",
-    )
-    lookup_cache = Setting(
-        whole(0, 86400, "SECONDS"), 60,
-        "Keep each answer for this many seconds, and the answer that there is no such user for at most 5; "
-        "with 0, none is kept.",
-    )
-    lookup_most = Setting(
-        COUNT, 8, "Maximum number of lookups at once in one process; others wait for a turn."
-    )
     auth_tries = Setting(
         whole(1, 1000), 6,
         "Maximum number of attempts to log in on one connection: keys, passwords, other requests.",
@@ -291,34 +230,6 @@ class ServerSettings(ServiceSettings):
         "Reply to a request that changes something in a folder only when the change is on the disk.",
     )
     read_only = Setting(FLAG, False, "Refuse every request that changes anything.", reloads=True)
-    mongo_uri = Setting(
-        optional(text("URI")), None, "MongoDB URI for users whose storage is gridfs.", is_secret=True
-    )
-    mongo_uri_file = Setting(optional(FILE), None, "Read the MongoDB URI from the first line of this file.")
-    mongo_database = Setting(
-        optional(text("NAME")), None, "Name of the database, if the MongoDB URI has none."
-    )
-    mongo_bucket = Setting(text("NAME"), "fs", "Name of the GridFS bucket.")
-    storage = Setting(
-        optional(text("NAME")), None,
-        "Name of the storage of users who have none of their own, such as jail:/srv/sftp/{folder}, in which "
-        "{user} and {folder} stand for the user's.", unset="the folder below sftp_path",
-    )
-    site = Setting(
-        optional(FILE), None,
-        "Put the storages of all users under this site file, which has no storage of its own: its mounts and "
-        "rules. Users may have another one by their records.",
-    )
-    storage_schemes = Setting(
-        optional(texts("SCHEMES", ",")), None,
-        "Storages that users may have by their records, named by what stands before the colon, such as jail "
-        "or s3, separated by commas; toml is a site file, as storage and as site.",
-        unset="none but gridfs of mongo_uri",
-    )
-    storage_classes = Setting(
-        optional(texts("CLASSES", ",")), None,
-        "Storage classes that users may have by their records, each MODULE:CLASS, separated by commas.",
-    )
     pid_file = Setting(optional(FILE), None, "Write the process number to this file.")
     ciphers = Setting(
         optional(texts("NAMES", ",")), None,
@@ -345,20 +256,6 @@ class ServerSettings(ServiceSettings):
         "counted together.",
     )
 
-    @classmethod
-    def load(cls, path: str | None, typed: Mapping[str, Any]) -> Self:
-        """As the base class has it; a directory of users that is typed replaces the one in the file."""
-        if any(name.startswith(REDIS) for name in typed):
-            if typed.get("users") is not None:
-                raise BadInput("--users and --redis-...: give one of them")
-            typed = {**typed, "users": None}
-        return super().load(path, typed)
-
-    @property
-    def offered(self) -> frozenset[str]:
-        """The methods that auth_methods names, and codes, which a user's record can always ask for."""
-        return frozenset((TOTP, *(word for text in self.auth_methods for word in text.split(","))))
-
     @property
     def checksums(self) -> int:
         """How many files checksums are computed of at once."""
@@ -366,15 +263,6 @@ class ServerSettings(ServiceSettings):
             return self.max_checksums
         return max(2, len(os.sched_getaffinity(0)))
 
-    @property
-    def is_in_redis(self) -> bool:
-        """Whether the users are in Redis: a setting says where it is, and none names a file."""
-        return self.users is None and any(name.startswith(REDIS) for name in self.given)
-
-    @property
-    def users_file(self) -> str:
-        """The file of users, where they are not in Redis."""
-        return self.users or DEFAULT_USERS
 # fmt: on
 
 

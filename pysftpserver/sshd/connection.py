@@ -11,13 +11,13 @@ import itertools
 import asyncssh
 
 from pysftpserver.failures import reason_of
+from pysftpserver.people.methods import PASSWORD, PUBLICKEY, TOTP
 from pysftpserver.service import proxyprotocol
 from pysftpserver.service.budget import Exhausted, Portion
 from pysftpserver.service.throttle import network_of
 from pysftpserver.sshd.channel import Channel
 from pysftpserver.sshd.guarded import GuardedConnection
 from pysftpserver.sshd.login import Login
-from pysftpserver.sshd.methods import PASSWORD, PUBLICKEY, TOTP
 from pysftpserver.sshd.tickets import log_refusal
 from pysftpserver.sshd.window import Window
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pysftpserver.engine.log import SFTPLog
+    from pysftpserver.people.users import User
     from pysftpserver.sshd.channel import Session
     from pysftpserver.sshd.login import Question
     from pysftpserver.sshd.server import Server
-    from pysftpserver.sshd.users import User
 
 VERSION = b"SSH-"  # what an SSH client sends first
 NO_SSH = "what it sends is not SSH"

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
+    from pysftpserver.people.editing import UsersEditor
+    from pysftpserver.people.records import Record
+    from pysftpserver.people.users import User
     from pysftpserver.sshd.config import ServerSettings
-    from pysftpserver.sshd.editing import UsersEditor
-    from pysftpserver.sshd.records import Record
-    from pysftpserver.sshd.users import User
 
 MOST_KEYS = 1 << 20  # bytes of a file with keys
 MOST_TYPED = 4096  # bytes of a password with its line end
@@ -27,11 +27,11 @@ MOST_TYPED = 4096  # bytes of a password with its line end
 def editor(settings: ServerSettings) -> UsersEditor:
     """The directory of users, open for changes. Raises DirectoryError."""
     if not settings.is_in_redis:
-        from pysftpserver.sshd.file_editing import FileEditor
+        from pysftpserver.people.file_editing import FileEditor
 
         return FileEditor(settings.users_file)
-    from pysftpserver.sshd.redis_editing import RedisEditor
-    from pysftpserver.sshd.redis_records import RedisAddress
+    from pysftpserver.people.redis_editing import RedisEditor
+    from pysftpserver.people.redis_records import RedisAddress
 
     return RedisEditor(RedisAddress.of(settings))
 
@@ -120,7 +120,7 @@ def set_password(settings: ServerSettings, name: str, remove: bool, as_json: boo
     """Ask for a password, and set it; the exit status. Raises DirectoryError, BadInput."""
     if remove:
         return change_user(settings, name, as_json, password="")
-    from pysftpserver.sshd import passwords
+    from pysftpserver.people import passwords
 
     try:
         text = passwords.prepared(_asked_twice() if os.isatty(0) else _typed())
@@ -161,7 +161,7 @@ def set_code(settings: ServerSettings, name: str, issuer: str | None, remove: bo
     """
     if remove:
         return change_user(settings, name, as_json, totp="")
-    from pysftpserver.sshd import codes
+    from pysftpserver.people import codes
 
     secret = codes.new_secret()
     with editor(settings) as users:
@@ -186,9 +186,9 @@ def remove_user(settings: ServerSettings, name: str, as_json: bool) -> int:
 
 
 def _make_folder(settings: ServerSettings, user: User) -> str | None:
-    from pysftpserver.sshd.user_storages import make_folder
+    from pysftpserver.people.user_storages import make_folder
 
-    return make_folder(settings, user)
+    return make_folder(settings, user, settings.run_as)
 
 
 def _show(user: User, as_json: bool, problem: str | None) -> int:
@@ -222,7 +222,7 @@ def _described(record: Record) -> dict[str, Any]:
 
 
 def _described_user(user: User) -> dict[str, Any]:
-    from pysftpserver.sshd.keys import fingerprint, key_line
+    from pysftpserver.people.keys import fingerprint, key_line
 
     return {
         "id": user.id,

@@ -10,22 +10,22 @@ import os
 from typing import NamedTuple
 
 from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
+from pysftpserver.people import methods
+from pysftpserver.people.keys import BadKey, fingerprint, parse_key
+from pysftpserver.people.methods import PASSWORD, PUBLICKEY
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.service.networks import Networks, address_of
-from pysftpserver.sshd import methods
 from pysftpserver.sshd.certificates import BadCertificate, blob_of_line, is_certificate, parse
 from pysftpserver.sshd.control import editor, print_json
-from pysftpserver.sshd.keys import BadKey, fingerprint, parse_key
 from pysftpserver.sshd.live import ask_all, sessions_at
-from pysftpserver.sshd.methods import PASSWORD, PUBLICKEY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from pysftpserver.people.users import User
     from pysftpserver.sshd.authorities import Authorities
     from pysftpserver.sshd.config import ServerSettings
-    from pysftpserver.sshd.users import User
 
     Open = Callable[[ServerSettings, User], object]
 

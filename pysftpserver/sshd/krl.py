@@ -11,9 +11,9 @@ import binascii
 import hashlib
 from bisect import bisect_left, bisect_right
 
+from pysftpserver.people.fields import Fields
+from pysftpserver.people.keys import parse_key
 from pysftpserver.sshd.certificates import blob_of_line, is_certificate, parse
-from pysftpserver.sshd.fields import Fields
-from pysftpserver.sshd.keys import parse_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

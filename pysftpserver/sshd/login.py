@@ -12,13 +12,14 @@ from dataclasses import replace
 
 import asyncssh
 
-from pysftpserver.sshd import algorithms, methods
+from pysftpserver.people import methods
+from pysftpserver.people.keys import fingerprint
+from pysftpserver.people.lookups import NoAnswer, is_looked_up
+from pysftpserver.people.methods import PASSWORD, PUBLICKEY, TOTP
+from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.attempts import Attempts
 from pysftpserver.sshd.certificates import BadCertificate, is_certificate, parse
 from pysftpserver.sshd.checks import code_fault, is_password
-from pysftpserver.sshd.keys import fingerprint
-from pysftpserver.sshd.lookups import NoAnswer, is_looked_up
-from pysftpserver.sshd.methods import PASSWORD, PUBLICKEY, TOTP
 from pysftpserver.sshd.refusals import Refusals
 
 TYPE_CHECKING = False
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Protocol
 
+    from pysftpserver.people.methods import Combination
+    from pysftpserver.people.users import User
     from pysftpserver.sshd.certificates import Certificate
-    from pysftpserver.sshd.methods import Combination
     from pysftpserver.sshd.server import Server
-    from pysftpserver.sshd.users import User
 
     Question = tuple[str, str, str, list[tuple[str, bool]]]  # name, instruction, language, prompts with echo
 

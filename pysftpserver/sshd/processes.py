@@ -19,6 +19,11 @@ from pysftpserver.engine.log import SFTPLog
 from pysftpserver.failures import BadInput, needed
 from pysftpserver.host.accounts import own_reason
 from pysftpserver.host.linux import end_with_parent
+from pysftpserver.people.lookups import source_of
+from pysftpserver.people.methods import PASSWORD
+from pysftpserver.people.redis_records import RedisAddress
+from pysftpserver.people.user_storages import uri_of
+from pysftpserver.people.users import DirectoryError
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.service import serving
 from pysftpserver.service.hangups import heed_held_hangup
@@ -29,24 +34,19 @@ from pysftpserver.sshd.algorithms import chosen
 from pysftpserver.sshd.authorities import Authorities
 from pysftpserver.sshd.endpoints import LocalEndpoints
 from pysftpserver.sshd.isolated import Forker
-from pysftpserver.sshd.lookups import source_of
-from pysftpserver.sshd.methods import PASSWORD
-from pysftpserver.sshd.redis_records import RedisAddress
 from pysftpserver.sshd.server import Server
 from pysftpserver.sshd.sessionprocess import log_sandbox
 from pysftpserver.sshd.shared import Shared
-from pysftpserver.sshd.user_storages import uri_of
-from pysftpserver.sshd.users import DirectoryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator, Sequence
 
+    from pysftpserver.people.updating import UserDirectory
+    from pysftpserver.people.user_storages import UserStorages
     from pysftpserver.sshd.config import ServerSettings
     from pysftpserver.sshd.forkserver import ForkServer
-    from pysftpserver.sshd.updating import UserDirectory
-    from pysftpserver.sshd.user_storages import UserStorages
 
 DESCRIPTORS_EACH = 12  # that a connection may need
 PID_MODE = 0o644
@@ -79,10 +79,10 @@ class Service:
         """The directory of users. log: None: the server's. Raises BadInput."""
         log = log or self.log
         if not self.settings.is_in_redis:
-            from pysftpserver.sshd.file_users import FileUsers
+            from pysftpserver.people.file_users import FileUsers
 
             return FileUsers(self.settings.users_file, log)
-        from pysftpserver.sshd.redis_users import RedisUsers
+        from pysftpserver.people.redis_users import RedisUsers
 
         return RedisUsers(RedisAddress.of(self.settings), log)
 

@@ -13,9 +13,9 @@ import json
 import random
 
 from pysftpserver.failures import needed
+from pysftpserver.people import redis_records as records
 from pysftpserver.service.bans import MOST_BANS, key_of
 from pysftpserver.service.settings import LONGEST_SPAN
-from pysftpserver.sshd import redis_records as records
 
 with needed("sshd", "redis"):
     from redis.asyncio import Redis
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pysftpserver.engine.log import SFTPLog
-    from pysftpserver.sshd.redis_records import RedisAddress
+    from pysftpserver.people.redis_records import RedisAddress
 
 BAN = "solt.sftp.ban."  # and the network: a key with the ban's number and cause
 CHANNEL = ".bans"  # after the name of the channel of users

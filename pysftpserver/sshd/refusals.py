@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from pysftpserver.sshd.keys import fingerprint
+from pysftpserver.people.keys import fingerprint
 
 MOST_SHOWN = 6  # keys of a failed login, in a line of the log
 

@@ -12,12 +12,12 @@ import os
 from pysftpserver.failures import BadInput, one_line, reason_of
 from pysftpserver.host import privileges
 from pysftpserver.host.privileges import Account
-from pysftpserver.sshd.records import folder_problem
+from pysftpserver.people.records import folder_problem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pysftpserver.people.users import User
     from pysftpserver.sshd.config import ServerSettings
-    from pysftpserver.sshd.users import User
 
 GROUP = "@"  # in front of the name of a group, whose members sessions may run as
 
@@ -77,7 +77,7 @@ def own_account(settings: ServerSettings, path: str | None) -> Account | None:
     if wants_others and settings.isolation != "process":
         raise BadInput("run_as needs isolation = process: threads are all the server's own account")
     if path is not None:
-        from pysftpserver.sshd.users_file import read_trusted  # here, because it loads much
+        from pysftpserver.people.users_file import read_trusted  # here, because it loads much
 
         read_trusted(path, "configuration")
     return own

@@ -17,6 +17,7 @@ import asyncssh
 from pysftpserver.engine.audit import new_session
 from pysftpserver.engine.limits import DESCRIPTORS_A_HANDLE, Limits
 from pysftpserver.engine.log import SFTPLog
+from pysftpserver.people.lookups import Lookup, source_of
 from pysftpserver.service import serving
 from pysftpserver.service.accepting import Acceptor
 from pysftpserver.service.admission import to_evict
@@ -37,7 +38,6 @@ from pysftpserver.sshd.guarded import GuardedConnection
 from pysftpserver.sshd.hashing import ThreadTurns
 from pysftpserver.sshd.hooks import record_end
 from pysftpserver.sshd.isolated import IsolatedSession
-from pysftpserver.sshd.lookups import Lookup, source_of
 from pysftpserver.sshd.metrics import Metrics
 from pysftpserver.sshd.resting import RestingSession
 from pysftpserver.sshd.shared import Codes, Gate, Penalties, Shared
@@ -50,14 +50,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from io import FileIO
 
+    from pysftpserver.people.updating import UserDirectory
+    from pysftpserver.people.users import User
     from pysftpserver.service.budget import Exhausted
     from pysftpserver.sshd.channel import Channel, Session
     from pysftpserver.sshd.config import ServerSettings
     from pysftpserver.sshd.greeting import Greeting
     from pysftpserver.sshd.isolated import Forker
     from pysftpserver.sshd.tickets import StorageOf
-    from pysftpserver.sshd.updating import UserDirectory
-    from pysftpserver.sshd.users import User
 
 IDLE_CHECKS = 5.0  # seconds between two looks for idle connections, at most
 KEEPALIVE = 30.0  # seconds of silence before a client has to answer a keep-alive request

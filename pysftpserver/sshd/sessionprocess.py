@@ -23,6 +23,7 @@ from pysftpserver.engine.limits import Limits
 from pysftpserver.engine.log import ERROR, INFO, SFTPLog
 from pysftpserver.engine.wire import encode_packet, encode_string
 from pysftpserver.host import sandbox
+from pysftpserver.people.users import User
 from pysftpserver.sshd.metrics import Requests
 from pysftpserver.sshd.orders import DRAIN, LEAVE, OUT_OF_MEMORY, OUT_OF_TIME, REPORT, RESTING, STOP
 from pysftpserver.sshd.tally import Share, Tally
@@ -35,7 +36,6 @@ from pysftpserver.sshd.tickets import (
     open_files,
     root_of,
 )
-from pysftpserver.sshd.users import User
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

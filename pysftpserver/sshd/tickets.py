@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from pysftpserver.engine.handles import FileHandle
 from pysftpserver.failures import one_line, reason_of
+from pysftpserver.people.users import User, Visit
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.server import SFTPServer
 from pysftpserver.sshd.hooks import hook_of
 from pysftpserver.sshd.metrics import number
-from pysftpserver.sshd.users import User, Visit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

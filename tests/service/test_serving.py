@@ -21,6 +21,7 @@ from unittest import mock
 
 from pysftpserver.engine.log import SFTPLog
 from pysftpserver.failures import BadInput, Unavailable
+from pysftpserver.people.users import User
 from pysftpserver.pysftpexceptions import SFTPNotFound
 from pysftpserver.service import serving, terminal
 from pysftpserver.service.audit import AuditFile, DoorAudit, result_of
@@ -29,7 +30,6 @@ from pysftpserver.service.settings import LogSettings
 from pysftpserver.sshd.hooks import hook_of
 from pysftpserver.sshd.metrics import Metrics
 from pysftpserver.sshd.tickets import Ticket
-from pysftpserver.sshd.users import User
 from tests.support.waiting import PATIENCE
 
 

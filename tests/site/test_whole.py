@@ -11,9 +11,9 @@ from unittest import mock
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.cli import pysftpd, pysftpsite
 from pysftpserver.failures import BadInput
+from pysftpserver.people.users import User
 from pysftpserver.site.ledger import Ledger
 from pysftpserver.sshd.config import ServerSettings
-from pysftpserver.sshd.users import User
 from pysftpserver.storages import by_name
 from pysftpserver.storages.sharing import Storages
 from tests.support.cases import InAPlace

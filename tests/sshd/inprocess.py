@@ -13,12 +13,12 @@ import asyncssh
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.engine.log import DEBUG1, SFTPLog
+from pysftpserver.people.updating import UserDirectory
+from pysftpserver.people.users import User
 from pysftpserver.service.serving import listen
 from pysftpserver.sshd.config import ServerSettings
 from pysftpserver.sshd.greeting import Greeting
 from pysftpserver.sshd.server import Server
-from pysftpserver.sshd.updating import UserDirectory
-from pysftpserver.sshd.users import User
 from tests.support.waiting import PATIENCE
 
 HOST = "127.0.0.1"

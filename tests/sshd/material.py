@@ -9,8 +9,8 @@ from typing import Any
 
 import asyncssh
 
+from pysftpserver.people.updating import UserDirectory
 from pysftpserver.sshd.hostkeys import KINDS
-from pysftpserver.sshd.updating import UserDirectory
 from tests.support.waiting import PATIENCE, eventually
 
 _made: dict[tuple[str, int], asyncssh.SSHKey] = {}

@@ -12,7 +12,7 @@ from typing import Any
 
 import redis
 
-from pysftpserver.sshd.redis_records import RedisAddress
+from pysftpserver.people.redis_records import RedisAddress
 from tests.support.ports import free_port
 from tests.support.processes import Program
 from tests.support.waiting import until

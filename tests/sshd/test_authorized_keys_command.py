@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import ClassVar
 from unittest import mock
 
-from pysftpserver.sshd.editing import UsersEditor
-from pysftpserver.sshd.file_editing import FileEditor
-from pysftpserver.sshd.redis_editing import RedisEditor
-from pysftpserver.sshd.users import DirectoryError
+from pysftpserver.people.editing import UsersEditor
+from pysftpserver.people.file_editing import FileEditor
+from pysftpserver.people.redis_editing import RedisEditor
+from pysftpserver.people.users import DirectoryError
 from tests.integration import harness
 from tests.integration.harness import ServedCase
 from tests.integration.sshd import Sshd

@@ -15,12 +15,12 @@ from pathlib import Path
 import asyncssh
 from asyncssh.constants import MSG_CHANNEL_CLOSE
 
+from pysftpserver.people.users import User
 from pysftpserver.server import SFTPServer
 from pysftpserver.service.threads import THREADS
 from pysftpserver.sshd.channel import MOST_UNSENT
 from pysftpserver.sshd.connection import MOST_CHANNELS
 from pysftpserver.sshd.threaded import has_packet
-from pysftpserver.sshd.users import User
 from pysftpserver.sshd.window import FIRST as FIRST_WINDOW
 from pysftpserver.storage import SFTPServerStorage
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot

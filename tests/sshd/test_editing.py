@@ -10,15 +10,15 @@ import unittest
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from pysftpserver.sshd import redis_editing
-from pysftpserver.sshd.editing import UsersEditor, with_keys
-from pysftpserver.sshd.file_editing import FileEditor
-from pysftpserver.sshd.file_users import FileUsers
-from pysftpserver.sshd.keys import fingerprint
-from pysftpserver.sshd.redis_editing import RedisEditor
-from pysftpserver.sshd.redis_users import RedisUsers
-from pysftpserver.sshd.updating import UserDirectory
-from pysftpserver.sshd.users import DirectoryError
+from pysftpserver.people import redis_editing
+from pysftpserver.people.editing import UsersEditor, with_keys
+from pysftpserver.people.file_editing import FileEditor
+from pysftpserver.people.file_users import FileUsers
+from pysftpserver.people.keys import fingerprint
+from pysftpserver.people.redis_editing import RedisEditor
+from pysftpserver.people.redis_users import RedisUsers
+from pysftpserver.people.updating import UserDirectory
+from pysftpserver.people.users import DirectoryError
 from tests.sshd.material import Watcher, base64_alone, blob, line
 from tests.sshd.redis_server import RedisCase
 from tests.support.cases import InAPlace

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from pysftpserver.sshd import users_file
-from pysftpserver.sshd.file_users import FileUsers
-from pysftpserver.sshd.updating import uncollected
-from pysftpserver.sshd.users import DirectoryError
+from pysftpserver.people import users_file
+from pysftpserver.people.file_users import FileUsers
+from pysftpserver.people.updating import uncollected
+from pysftpserver.people.users import DirectoryError
 from tests.sshd.material import Watcher, blob, line
 from tests.support.cases import InAPlace
 from tests.support.lines import Lines
@@ -144,7 +144,7 @@ class Collecting(Case):
             return users_file.load(*arguments)
 
         self.write("[users.a]\n")
-        with mock.patch("pysftpserver.sshd.file_users.users_file", wraps=users_file, load=load):
+        with mock.patch("pysftpserver.people.file_users.users_file", wraps=users_file, load=load):
             async with self.directory() as watch:
                 a = watch.directory.find("a")
                 self.write("[users.a]\n[users.b]\n")
@@ -154,7 +154,7 @@ class Collecting(Case):
         self.assertEqual(seen, [False, False])
 
     async def test_a_load_that_hangs_does_not_put_it_off_for_ever(self) -> None:
-        with mock.patch("pysftpserver.sshd.updating.UNCOLLECTED", 0.01), uncollected():
+        with mock.patch("pysftpserver.people.updating.UNCOLLECTED", 0.01), uncollected():
             self.assertFalse(gc.isenabled())
             await eventually(gc.isenabled)
         self.assertTrue(gc.isenabled())

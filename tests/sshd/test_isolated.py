@@ -16,12 +16,12 @@ from unittest import mock
 
 from pysftpserver.cli import pysftpd
 from pysftpserver.engine.log import ERROR, SFTPLog
+from pysftpserver.people.users import User
 from pysftpserver.sshd.forkserver import ForkServer
 from pysftpserver.sshd.isolated import Forker, IsolatedSession
 from pysftpserver.sshd.metrics import OF_REQUESTS
 from pysftpserver.sshd.resting import RestingSession
 from pysftpserver.sshd.tickets import Ticket
-from pysftpserver.sshd.users import User
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.sshd.inprocess import asynchronous
 from tests.support.hard import IS_HARD

@@ -9,7 +9,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from pysftpserver.sshd.keys import BadKey, fingerprint, key_line, key_type, parse_authorized_keys, parse_key
+from pysftpserver.people.keys import BadKey, fingerprint, key_line, key_type, parse_authorized_keys, parse_key
 from tests.sshd.material import base64_alone, blob, line
 from tests.support.processes import program
 

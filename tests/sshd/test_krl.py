@@ -6,8 +6,8 @@ import random
 import unittest
 from pathlib import Path
 
+from pysftpserver.people.keys import fingerprint
 from pysftpserver.sshd.certificates import is_certificate
-from pysftpserver.sshd.keys import fingerprint
 from pysftpserver.sshd.krl import MAGIC, BadList, read
 from tests.sshd.certifying import WorkshopCase, blob_of, certificate_in
 from tests.support.hard import IS_HARD

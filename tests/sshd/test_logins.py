@@ -15,10 +15,10 @@ from typing import Any
 
 import asyncssh
 
+from pysftpserver.people.keys import fingerprint
 from pysftpserver.service.admission import QUICK_LOGIN
 from pysftpserver.sshd.config import ServerSettings
 from pysftpserver.sshd.connection import Connection
-from pysftpserver.sshd.keys import fingerprint
 from pysftpserver.sshd.sessions import Sessions
 from pysftpserver.sshd.shared import Penalties, Shared
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot

@@ -14,7 +14,7 @@ import unittest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pysftpserver.sshd.keys import key_line
+from pysftpserver.people.keys import key_line
 from tests.sshd.inprocess import KEY, OTHER_KEY, asynchronous, running, user
 from tests.sshd.running import Place
 from tests.sshd.test_logins import files

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import pyotp
 
 from pysftpserver.failures import BadInput
+from pysftpserver.people.keys import fingerprint, key_line
+from pysftpserver.people.lookups import Lookup, NoAnswer, parsed, source_of
 from pysftpserver.sshd.config import ServerSettings
-from pysftpserver.sshd.keys import fingerprint, key_line
-from pysftpserver.sshd.lookups import Lookup, NoAnswer, parsed, source_of
 from tests.sshd.inprocess import KEY, OTHER_KEY, asynchronous, raw, running, user
 from tests.sshd.test_logins import files
 from tests.sshd.test_ways_in import HASH, ONLY_PASSWORD, PASSWORD, SECRET, answers, is_let_in

@@ -7,7 +7,7 @@ import os
 import signal
 import unittest
 
-from pysftpserver.sshd.redis_users import RedisUsers
+from pysftpserver.people.redis_users import RedisUsers
 from tests.sshd.material import Watcher, base64_alone, blob
 from tests.sshd.redis_server import RedisServer, put_user
 from tests.support.lines import Lines

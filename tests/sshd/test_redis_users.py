@@ -11,8 +11,8 @@ from unittest import mock
 import redis
 from redis.asyncio.client import PubSub
 
-from pysftpserver.sshd.redis_users import RedisUsers
-from pysftpserver.sshd.users import DirectoryError
+from pysftpserver.people.redis_users import RedisUsers
+from pysftpserver.people.users import DirectoryError
 from tests.sshd.material import Watcher, base64_alone, blob, line
 from tests.sshd.redis_server import RedisCase, RedisServer, put_user
 from tests.support.lines import Lines

@@ -6,8 +6,8 @@ import random
 import time
 import unittest
 
-from pysftpserver.sshd.records import Record, build, unusable
-from pysftpserver.sshd.roster import Roster
+from pysftpserver.people.records import Record, build, unusable
+from pysftpserver.people.roster import Roster
 from tests.support.lines import Lines
 
 MOST_PAUSE = 0.1  # seconds that one step may hold up the sessions

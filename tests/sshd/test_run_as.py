@@ -25,14 +25,14 @@ from pysftpserver.cli import pysftpd
 from pysftpserver.failures import BadInput
 from pysftpserver.host import privileges
 from pysftpserver.host.privileges import Account
+from pysftpserver.people.user_storages import Openers, UserStorages
+from pysftpserver.people.users import User
 from pysftpserver.sshd.admin_client import ask
 from pysftpserver.sshd.config import ServerSettings
 from pysftpserver.sshd.forkserver import FORK_SERVER, ForkServer
 from pysftpserver.sshd.orders import BEGIN, ENDED, FIRST, LONGEST, NOT_BEGUN, ORDER, SIGNAL
 from pysftpserver.sshd.run_as import RunAs, own_account
 from pysftpserver.sshd.tickets import Ticket
-from pysftpserver.sshd.user_storages import Openers, UserStorages
-from pysftpserver.sshd.users import User
 from pysftpserver.storages.sharing import Storages
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.sshd.inprocess import HOST, asynchronous, raw
@@ -422,10 +422,10 @@ class Folders(Place):
         settings = ServerSettings(sftp_path=str(files), run_as_accounts=(SESSIONS,))
         openers = Openers(SFTPServerVirtualChroot, pysftpd.gridfs, Storages())
         user = User("1", "alice", "alice", True, frozenset(), None, SESSIONS)
-        UserStorages(settings, openers).of(user)
+        UserStorages(settings, openers, True).of(user)
         os.chown(files / "alice", pwd.getpwnam(SERVER).pw_uid, 0, follow_symlinks=False)
         with self.assertRaisesRegex(ValueError, "a link that is not root's"):
-            UserStorages(settings, openers).of(user)
+            UserStorages(settings, openers, True).of(user)
         UserStorages(ServerSettings(sftp_path=str(files)), openers).of(user)
 
 

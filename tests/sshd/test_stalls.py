@@ -12,7 +12,7 @@ import unittest
 from collections.abc import AsyncIterator
 from typing import Any
 
-from pysftpserver.sshd.redis_users import RedisUsers
+from pysftpserver.people.redis_users import RedisUsers
 from tests.sshd import inprocess
 from tests.sshd.inprocess import asynchronous, raw
 from tests.sshd.isolating import CREAT, FIRST, WRITE, IsolationCase, answer, rss

@@ -10,9 +10,9 @@ from unittest import mock
 
 from pysftpserver.cli import pysftpd
 from pysftpserver.failures import BadInput
+from pysftpserver.people.user_storages import Openers, UserStorages
+from pysftpserver.people.users import User
 from pysftpserver.sshd.config import ServerSettings
-from pysftpserver.sshd.user_storages import Openers, UserStorages
-from pysftpserver.sshd.users import User
 from pysftpserver.storages.sharing import Storages
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot
 from tests.differential.compare import sftp_server
@@ -37,7 +37,8 @@ class Storing(InAPlace):
     def storages(self, **settings: Any) -> UserStorages:
         settings = {"sftp_path": str(self.place), **settings}
         openers = Openers(SFTPServerVirtualChroot, pysftpd.gridfs, Storages())
-        return UserStorages(ServerSettings(**settings), openers)
+        given = ServerSettings(**settings)
+        return UserStorages(given, openers, bool(given.run_as_accounts))
 
     def user(self, name: str = "alice", folder: str | None = None, storage: str | None = None) -> User:
         return User("1", name, name if folder is None else folder, True, frozenset(), storage)

@@ -14,7 +14,7 @@ import asyncssh
 import paramiko
 import pyotp
 
-from pysftpserver.sshd import passwords
+from pysftpserver.people import passwords
 from tests.integration.sshd import HOST
 from tests.sshd.running import Place
 from tests.sshd.test_ways_in import Answers

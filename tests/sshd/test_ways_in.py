@@ -18,10 +18,10 @@ import asyncssh
 import pyotp
 from argon2 import low_level
 
-from pysftpserver.sshd import passwords, users_file
+from pysftpserver.people import passwords, users_file
+from pysftpserver.people.users import User
 from pysftpserver.sshd.login import Login
 from pysftpserver.sshd.shared import Codes, Penalties, Shared
-from pysftpserver.sshd.users import User
 from tests.sshd.inprocess import KEY, OTHER_KEY, Running, asynchronous, running, user
 from tests.sshd.test_logins import files
 from tests.support.hard import IS_HARD

@@ -39,10 +39,11 @@ BEFORE = ["/usr/bin/env", f"PYTHONPATH={ROOT}"]  # as in processes.command()
 LATER = {
     "": """pysftpserver.cli.pysftpjail pysftpserver.cli.pysftpserver pysftpserver.host.sandbox
         pysftpserver.stdio pysftpserver.storage pysftpserver.uploads.atomic""",
-    "pysftpd": """asyncssh asyncio pysftpserver.sshd.processes pysftpserver.sshd.user_storages
-        pysftpserver.sshd.file_users pysftpserver.sshd.redis_users pysftpserver.sshd.metrics_http
+    "pysftpd": """asyncssh asyncio pysftpserver.sshd.processes pysftpserver.people.user_storages
+        pysftpserver.people.file_users pysftpserver.people.redis_users pysftpserver.sshd.metrics_http
         pysftpserver.storages.by_name pysftpserver.virtualchroot""",
-    "pysftpctl": "pysftpserver.sshd.redis_editing pysftpserver.sshd.user_storages pysftpserver.sshd.keys",
+    "pysftpctl": """pysftpserver.people.redis_editing pysftpserver.people.user_storages
+        pysftpserver.people.keys""",
     "pysftpmongo": """pysftpserver.cli.parser pysftpserver.mongostorage pysftpserver.storages.embedded
         pysftpserver.storages.mongo.gc pysftpserver.stdio pysftpserver.host.sandbox""",
     "pysftpremo": "pysftpserver.remo.app pysftpserver.remo.client",

@@ -16,10 +16,10 @@ from contextlib import contextmanager
 
 from pysftpserver.failures import needed, reason_of
 from pysftpserver.host import wholefiles
-from pysftpserver.sshd import users_file
-from pysftpserver.sshd.editing import Change, UsersEditor, usable, with_keys
-from pysftpserver.sshd.roster import shown
-from pysftpserver.sshd.users import DirectoryError
+from pysftpserver.people import users_file
+from pysftpserver.people.editing import Change, UsersEditor, usable, with_keys
+from pysftpserver.people.roster import shown
+from pysftpserver.people.users import DirectoryError
 
 with needed("sshd", "tomlkit"):
     import tomlkit
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-    from pysftpserver.sshd.records import Record
-    from pysftpserver.sshd.users import User
+    from pysftpserver.people.records import Record
+    from pysftpserver.people.users import User
 
     Value = str | bool | list[str]
 

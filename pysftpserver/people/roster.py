@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from pysftpserver.engine.log import SFTPLog
-    from pysftpserver.sshd.records import Record
-    from pysftpserver.sshd.users import User
+    from pysftpserver.people.records import Record
+    from pysftpserver.people.users import User
 
     T = TypeVar("T")
 

@@ -10,7 +10,7 @@ import contextlib
 import gc
 from abc import ABC, abstractmethod
 
-from pysftpserver.sshd.roster import Roster
+from pysftpserver.people.roster import Roster
 
 CANCEL_AGAIN = 0.1  # seconds
 SETTLING = 0.1  # seconds without a change before a file is read, which may still be being written
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from pysftpserver.engine.log import SFTPLog
-    from pysftpserver.sshd.users import User
+    from pysftpserver.people.users import User
 
     T = TypeVar("T")
 

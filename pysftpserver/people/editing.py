@@ -10,9 +10,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
-from pysftpserver.sshd import methods as ways
-from pysftpserver.sshd.keys import BadKey, fingerprint, key_line, parse_key, parse_line
-from pysftpserver.sshd.records import (
+from pysftpserver.people import methods as ways
+from pysftpserver.people.keys import BadKey, fingerprint, key_line, parse_key, parse_line
+from pysftpserver.people.records import (
     account_problem,
     folder_problem,
     name_problem,
@@ -21,16 +21,16 @@ from pysftpserver.sshd.records import (
     site_problem,
     storage_problem,
 )
-from pysftpserver.sshd.roster import shown
-from pysftpserver.sshd.users import DirectoryError
+from pysftpserver.people.roster import shown
+from pysftpserver.people.users import DirectoryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any, Self
 
-    from pysftpserver.sshd.records import Record
-    from pysftpserver.sshd.users import User
+    from pysftpserver.people.records import Record
+    from pysftpserver.people.users import User
 
 
 class Change(NamedTuple):

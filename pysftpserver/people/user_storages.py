@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pysftpserver.failures import BadInput, reason_of
 from pysftpserver.host import privileges
-from pysftpserver.sshd.users import Visit
+from pysftpserver.people.users import Visit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
-    from pysftpserver.sshd.config import ServerSettings
-    from pysftpserver.sshd.users import User
+    from pysftpserver.people.settings import PeopleSettings
+    from pysftpserver.people.users import User
 
     class Bucket(Protocol):
         """A storage that is a whole database."""
@@ -103,12 +103,12 @@ class Openers:
 class UserStorages:
     """Opens the storages of users. Raises BadInput for settings that cannot be used."""
 
-    def __init__(self, settings: ServerSettings, openers: Openers) -> None:
+    def __init__(self, settings: PeopleSettings, openers: Openers, serves_accounts: bool = False) -> None:
         self._openers = openers
         self._path = settings.sftp_path
         self._creates = settings.create_folders
         self._marker = settings.disk_marker
-        self._serves_accounts = bool(settings.run_as or settings.run_as_accounts)
+        self._serves_accounts = serves_accounts
         self._uri = uri_of(settings)
         self._database = settings.mongo_database
         self._bucket_name = settings.mongo_bucket
@@ -280,7 +280,7 @@ def is_in_bucket(user: User, has_uri: bool) -> bool:
     return scheme == GRIDFS and (not rest or has_uri and "?" not in rest)
 
 
-def name_for_site(settings: ServerSettings, user: User, names: Names) -> str | None:
+def name_for_site(settings: PeopleSettings, user: User, names: Names) -> str | None:
     """The name of a user's storage for a command that knows {user} only; None for the folder.
 
     Raises ValueError, BadInput for one that such a command cannot serve, or the settings do not allow.
@@ -321,7 +321,7 @@ def _is_itself(path: str, opened: Sequence[int]) -> bool:
     return any(os.path.samestat(found, os.fstat(one)) for one in opened)
 
 
-def make_folder(settings: ServerSettings, user: User) -> str | None:
+def make_folder(settings: PeopleSettings, user: User, run_as: str | None) -> str | None:
     """Create the folder of a user who has one; why not, or None.
 
     Root gives it to the account of the user's sessions, or else to the owner of sftp_path.
@@ -337,7 +337,7 @@ def make_folder(settings: ServerSettings, user: User) -> str | None:
         above = os.stat(settings.sftp_path)
         os.mkdir(path, FOLDER_MODE)
         if os.geteuid() == 0:
-            name = user.run_as or settings.run_as
+            name = user.run_as or run_as
             account = privileges.account(name) if name else None
             os.chown(path, *((account.uid, account.gid) if account else (above.st_uid, above.st_gid)))
     except FileExistsError:
@@ -354,7 +354,7 @@ def unmounted(path: str, marker: str | None) -> str | None:
     return f"sftp_path {path} has no {marker}, which disk_marker asks for; mount the disk of the folders"
 
 
-def uri_of(settings: ServerSettings) -> str | None:
+def uri_of(settings: PeopleSettings) -> str | None:
     """The URI of the database, if there is one. Raises BadInput."""
     if settings.mongo_uri is not None and settings.mongo_uri_file is not None:
         raise BadInput("mongo_uri and mongo_uri_file: give one of them")

@@ -10,8 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pysftpserver.sshd.config import ServerSettings
-    from pysftpserver.sshd.users import User
+    from pysftpserver.people.settings import PeopleSettings
+    from pysftpserver.people.users import User
 
     Combination = tuple[str, ...]
 
@@ -59,7 +59,7 @@ def needed(texts: Iterable[str], offered: frozenset[str], has_code: bool) -> lis
     return found
 
 
-def of_user(user: User, settings: ServerSettings) -> list[Combination]:
+def of_user(user: User, settings: PeopleSettings) -> list[Combination]:
     """The combinations that let a user in: those of the record, or else of the settings."""
     return needed(user.methods or settings.auth_methods, settings.offered, bool(user.totp))
 

@@ -12,15 +12,15 @@ import uuid
 from dataclasses import dataclass, field
 
 from pysftpserver.failures import reason_of
-from pysftpserver.sshd.records import Record, build, parse_active, parse_keys, unusable
-from pysftpserver.sshd.users import DirectoryError
+from pysftpserver.people.records import Record, build, parse_active, parse_keys, unusable
+from pysftpserver.people.users import DirectoryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any, Self
 
-    from pysftpserver.sshd.config import ServerSettings
+    from pysftpserver.people.settings import PeopleSettings
 
 USERS = "solt.sftp.users"
 USER = "solt.sftp.user."
@@ -59,7 +59,7 @@ class RedisAddress:
     channel: str = "sftp_users"
 
     @classmethod
-    def of(cls, settings: ServerSettings) -> Self:
+    def of(cls, settings: PeopleSettings) -> Self:
         """The address that settings name."""
         return cls(
             settings.redis_host,

@@ -12,17 +12,17 @@ from __future__ import annotations
 import asyncio
 import os
 
-from pysftpserver.sshd import users_file
-from pysftpserver.sshd.roster import shown
-from pysftpserver.sshd.updating import SETTLING, UserDirectory, announce, in_steps, settled, uncollected
-from pysftpserver.sshd.users import DirectoryError
+from pysftpserver.people import users_file
+from pysftpserver.people.roster import shown
+from pysftpserver.people.updating import SETTLING, UserDirectory, announce, in_steps, settled, uncollected
+from pysftpserver.people.users import DirectoryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pysftpserver.engine.log import SFTPLog
-    from pysftpserver.sshd.users_file import Loaded, Signature
+    from pysftpserver.people.users_file import Loaded, Signature
 
 INTERVAL = 1.0  # seconds between two looks
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import binascii
 
-from pysftpserver.sshd.fields import Fields
+from pysftpserver.people.fields import Fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

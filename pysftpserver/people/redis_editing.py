@@ -18,19 +18,19 @@ with needed("sshd", "redis"):
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-from pysftpserver.sshd import redis_records as records
-from pysftpserver.sshd.editing import Change, UsersEditor, usable, with_keys
-from pysftpserver.sshd.roster import id_order, shown
-from pysftpserver.sshd.users import DirectoryError
+from pysftpserver.people import redis_records as records
+from pysftpserver.people.editing import Change, UsersEditor, usable, with_keys
+from pysftpserver.people.roster import id_order, shown
+from pysftpserver.people.users import DirectoryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
-    from pysftpserver.sshd.records import Record
-    from pysftpserver.sshd.redis_records import RedisAddress
-    from pysftpserver.sshd.users import User
+    from pysftpserver.people.records import Record
+    from pysftpserver.people.redis_records import RedisAddress
+    from pysftpserver.people.users import User
 
 PATIENCE = 5.0  # seconds for an answer
 MOST_TRIES = 100  # of a transaction into which others write

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pysftpserver.sshd import methods as ways
-from pysftpserver.sshd.keys import BadKey, parse_key
-from pysftpserver.sshd.users import User
+from pysftpserver.people import methods as ways
+from pysftpserver.people.keys import BadKey, parse_key
+from pysftpserver.people.users import User
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,11 +151,11 @@ def build(
 def _secret_problems(password: str | None, totp: str | None) -> Iterator[str | None]:
     # Imported here: pysftp-keys reads records for every login under OpenSSH.
     if password:
-        from pysftpserver.sshd.passwords import hash_problem
+        from pysftpserver.people.passwords import hash_problem
 
         yield hash_problem(password)
     if totp:
-        from pysftpserver.sshd.codes import secret_problem
+        from pysftpserver.people.codes import secret_problem
 
         yield secret_problem(totp)
 

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 
 from pysftpserver.failures import reason_of
 from pysftpserver.host.accounts import own_reason
-from pysftpserver.sshd.keys import parse_authorized_keys
-from pysftpserver.sshd.records import build, folder_problem, parse_keys, unusable
-from pysftpserver.sshd.users import DirectoryError
+from pysftpserver.people.keys import parse_authorized_keys
+from pysftpserver.people.records import build, folder_problem, parse_keys, unusable
+from pysftpserver.people.users import DirectoryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pysftpserver.sshd.records import Record
+    from pysftpserver.people.records import Record
 
 LARGEST = 64 << 20  # bytes
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH

@@ -17,17 +17,17 @@ from functools import partial
 from weakref import WeakValueDictionary
 
 from pysftpserver.failures import BadInput, one_line, reason_of
+from pysftpserver.people.keys import fingerprint, key_line
+from pysftpserver.people.records import build, folder_problem, name_problem, parse_keys
+from pysftpserver.people.users_file import field_problems
 from pysftpserver.service.fair import FairThreads
-from pysftpserver.sshd.keys import fingerprint, key_line
-from pysftpserver.sshd.records import build, folder_problem, name_problem, parse_keys
-from pysftpserver.sshd.users_file import field_problems
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Protocol
 
-    from pysftpserver.sshd.config import ServerSettings
-    from pysftpserver.sshd.users import User
+    from pysftpserver.people.settings import PeopleSettings
+    from pysftpserver.people.users import User
 
     class Source(Protocol):
         """What is asked."""
@@ -47,7 +47,7 @@ class NoAnswer(Exception):
     """There is no answer that can be used. The text says why, in one line without secrets."""
 
 
-def source_of(settings: ServerSettings) -> Source | None:
+def source_of(settings: PeopleSettings) -> Source | None:
     """What the settings say is to be asked; None: nothing. Raises BadInput."""
     if settings.lookup_command is not None and settings.lookup_url is not None:
         raise BadInput("lookup_command and lookup_url: give one of them")
@@ -180,7 +180,7 @@ def _is_loopback(host: str) -> bool:
 class Lookup:
     """Asks a source on behalf of one event loop, and keeps its answers for lookup_cache seconds."""
 
-    def __init__(self, source: Source, settings: ServerSettings) -> None:
+    def __init__(self, source: Source, settings: PeopleSettings) -> None:
         self._source = source
         self._patience = settings.lookup_seconds
         self._lifetime = float(settings.lookup_cache)

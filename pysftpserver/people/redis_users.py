@@ -20,10 +20,10 @@ with needed("sshd", "redis"):
     from redis.backoff import NoBackoff
     from redis.exceptions import NoPermissionError, ReadOnlyError, RedisError, WatchError
 
-from pysftpserver.sshd import redis_records as records
-from pysftpserver.sshd.redis_records import Refused
-from pysftpserver.sshd.roster import shown
-from pysftpserver.sshd.updating import UserDirectory, announce, in_steps, uncollected
+from pysftpserver.people import redis_records as records
+from pysftpserver.people.redis_records import Refused
+from pysftpserver.people.roster import shown
+from pysftpserver.people.updating import UserDirectory, announce, in_steps, uncollected
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pysftpserver.engine.log import SFTPLog
-    from pysftpserver.sshd.records import Record
-    from pysftpserver.sshd.redis_records import RedisAddress
-    from pysftpserver.sshd.users import User
+    from pysftpserver.people.records import Record
+    from pysftpserver.people.redis_records import RedisAddress
+    from pysftpserver.people.users import User
 
 PATIENCE = 5.0  # seconds for an answer
 QUICK = 2.0  # seconds for an answer during a login

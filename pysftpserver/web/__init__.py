@@ -1,0 +1,1 @@
+"""Files in a browser: WebDAV, pages, and a page for operators."""
