@@ -21,11 +21,13 @@ from typing import Any
 from unittest import mock
 
 from fuzz.storages import InJail, small_files
-from pysftpserver.remo import audit, bodies, login, streams, wire
+from pysftpserver.http import streams
+from pysftpserver.http.server import Connection, Server
+from pysftpserver.remo import audit, bodies, login, wire
 from pysftpserver.remo.application import Application
 from pysftpserver.remo.config import ServerSettings
 from pysftpserver.remo.crypto import new_key
-from pysftpserver.remo.http import Connection, Server
+from pysftpserver.remo.server import log
 from pysftpserver.remo.session import Session
 from pysftpserver.remo.users import Permissions, User
 
@@ -300,7 +302,7 @@ class RemoTarget:
         session = Session(user, Permissions.FILES, Open(), "192.0.2.1", time.monotonic(), trail)  # type: ignore[arg-type]
         session.id, session.is_confirmed = COOKIE, True
         application.sessions._sessions[COOKIE] = session
-        server = Server(values, application)
+        server = Server(values, application, "pysftpremo", log)
         server.ready, server._connections = True, types.SimpleNamespace(can_add_keepalive_connection=True)
         theirs, ours = socket.socketpair()
         with theirs, ours:

@@ -29,7 +29,8 @@ STORAGES = {
     *("mountedstorage", "fsspecstorage", "proxystorage"),
 }
 DOORS = {"stdio", "sshd", "sksync", "remo", "laboratory", "warm", "web"}
-HOSTS = ("sshd", "web")  # doors for people with records
+ROOMS_OF_DOORS = FLOOR | API | {"engine", "host", "server", "service", "uploads"}
+SHARED = {"sshd": {"people"}, "remo": {"http"}, "web": {"people", "http"}}  # what several doors have
 ARROWS: dict[str, set[str]] = {
     "failures": set(),
     "pysftpexceptions": {"failures"},
@@ -45,21 +46,15 @@ ARROWS: dict[str, set[str]] = {
     "service": FLOOR | API | {"engine", "host", "server"},
     "site": FLOOR | API | {"engine", "host", "uploads"},
     "people": FLOOR | API | {"engine", "host", "service"},
-    **{
-        door: FLOOR | API | {"engine", "host", "server", "service", "uploads"}
-        for door in DOORS - {"sshd", "web"}
-    },
-    **{
-        door: FLOOR | API | {"engine", "host", "people", "server", "service", "uploads"}
-        for door in ("sshd", "web")
-    },
+    "http": FLOOR | API | {"service", "uploads"},
+    **{door: ROOMS_OF_DOORS | SHARED.get(door, set()) for door in DOORS},
     "contract": FLOOR | API | {"engine", "server"},
     "testing": FLOOR | API | {"engine", "server", "contract"},
     "cli": FLOOR
     | API
     | STORAGES
     | DOORS
-    | {"engine", "host", "people", "server", "service", "site", "storages", "uploads"},
+    | {"engine", "host", "http", "people", "server", "service", "site", "storages", "uploads"},
 }
 #: Arrows that point upwards all the same, each inside one function that a caller asks for by name.
 ON_CALL = {

@@ -15,9 +15,10 @@ import re
 import threading
 import time
 
+from pysftpserver.http import IS_GONE
+from pysftpserver.http.files import FileProblem
 from pysftpserver.remo import bodies, wire
 from pysftpserver.remo.audit import AuditTrail
-from pysftpserver.remo.files import FileProblem
 from pysftpserver.remo.login import Reception, Refused
 from pysftpserver.remo.routes import Answer, Refusal, Routes
 from pysftpserver.remo.session import Sessions, TooMany, new_id
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("pysftpserver.remo")
 SWEEP = 1.0  # seconds between two looks for sessions that are over
 USERS = 5.0  # seconds between two looks at the users
-#: In an environ: a function that tells whether the peer has hung up. Our own server sets it.
-IS_GONE = "pysftpserver.is_gone"
 MOST_COOKIES = 4096  # characters
 ONE_COOKIE = re.compile(rf"{wire.COOKIE}=([\w-]+)", re.ASCII)
 MOST_ADDRESS = 64  # characters of one that a proxy tells

@@ -6,6 +6,7 @@ What may not enter: what a setting does, files.
 from __future__ import annotations
 
 from pysftpserver.failures import BadInput
+from pysftpserver.http.settings import HTTPSettings
 from pysftpserver.service.settings import (
     BYTES,
     COUNT,
@@ -15,7 +16,6 @@ from pysftpserver.service.settings import (
     IF_GIVEN,
     PORT,
     Kind,
-    LogSettings,
     Setting,
     Settings,
     optional,
@@ -35,7 +35,7 @@ OTHER_KEYS = {"KEYFILE": "key_file", "USER_SERVICE": "user_service"}  # those wi
 
 
 # fmt: off
-class ServerSettings(LogSettings):
+class ServerSettings(HTTPSettings):
     """The settings of `pysftpremo serve`, and of the application under another WSGI server."""
 
     port = Setting(PORT, 8080, "Listen on this port; 0 is any free one, which the log names.", "-p")
@@ -86,37 +86,9 @@ class ServerSettings(LogSettings):
         seconds(), 30.0,
         "Drop a new session that has not shown that it knows its key after this many seconds.", reloads=True,
     )
-    max_sessions = Setting(
-        COUNT, 1000, "Maximum number of sessions.", aliases=("most_sessions",), reloads=True,
-    )
     max_per_user = Setting(
         COUNT, 64, "Maximum number of sessions of one user; another login ends the least recently used one.",
         aliases=("most_per_user",), reloads=True,
-    )
-    max_connections = Setting(COUNT, 900, "Maximum number of open connections.")
-    threads = Setting(
-        whole(2, 1000), 40, "Number of requests that are served at the same time; a quarter of them is "
-        "reserved for addresses that have a session, and an eighth for others. One user gets at most a "
-        "quarter (at least 4); more requests wait.",
-    )
-    max_per_address = Setting(
-        whole(1, 1000), 20, "Maximum number of requests of one address that are served at the same time; "
-        "it may have four times as many connections open.", aliases=("most_per_address",),
-    )
-    max_request_memory = Setting(
-        BYTES, 32 << 20, "Maximum memory of all requests whose header or login is still arriving, in bytes; "
-        "beyond it, those of more than 16 KiB are refused.",
-    )
-    proxied = Setting(
-        FLAG, False, "Run behind a proxy: take the client's address from the end of X-Forwarded-For.",
-    )
-    idle_timeout = Setting(
-        seconds(), 10.0, "Close a connection whose peer neither sends nor reads for this many seconds "
-        "during a request.", aliases=("idle",),
-    )
-    slowest = Setting(
-        whole(0, 1 << 40, "BYTES"), 1024, "Minimum speed of a peer, in bytes per second; it counts after 30 "
-        "seconds of waiting for the peer.",
     )
     drain_seconds = Setting(
         seconds(0.0), 5.0, "Seconds that running transfers and commands get to finish after SIGTERM.",

@@ -12,8 +12,8 @@ import time
 from dataclasses import dataclass, field
 
 from pysftpserver.failures import BadInput, reason_of
+from pysftpserver.http.files import FileProblem, Listing, Source, Target
 from pysftpserver.remo import audit, wire
-from pysftpserver.remo.files import FileProblem, Listing, Source, Target
 from pysftpserver.remo.processes import Command, CommandProblem, Interactive, Limits, split
 from pysftpserver.remo.users import Permissions
 

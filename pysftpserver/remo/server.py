@@ -107,9 +107,9 @@ def serve(values: ServerSettings, open_by_name: OpenByName, load: Callable[[], S
     values.refuse_root()
     set_up_log(values)
     application = make(values, open_by_name)
-    from pysftpserver.remo.http import Server
+    from pysftpserver.http.server import Server
 
-    server = Server(values, application)
+    server = Server(values, application, "pysftpremo", log)
     try:
         server.prepare()
     except OSError as error:

@@ -18,6 +18,8 @@ import time
 from typing import NamedTuple
 
 from pysftpserver import __version__
+from pysftpserver.http import MOST_LOGIN as MOST_LOGIN
+from pysftpserver.http import ProtocolError as ProtocolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +39,6 @@ NAME = f"pysftpserver.remo {__version__}"
 COOKIE = "SESSION_ID"
 OTHER_INFO = b"remo_serv"  # of the derivation of session keys
 X448_BYTES = 56
-MOST_LOGIN = 16384  # bytes of a login
 END = b"\r\n"
 LIFETIME = 10  # seconds for which a token is accepted in numbered mode
 AHEAD = 60  # seconds that a peer's clock may be ahead
@@ -51,10 +52,6 @@ _HEAD = re.compile(rb"[A-Za-z0-9_-]{36}")  # of a token: version, time and initi
 _PATH_HASH = 48
 FIRST, NOT_FIRST = b"B", b"."
 LAST, NOT_LAST = b"E", b"."
-
-
-class ProtocolError(Exception):
-    """The peer, or an attacker, broke the protocol. The text is for people, and has no secrets."""
 
 
 class BadToken(ProtocolError):

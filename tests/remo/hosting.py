@@ -19,10 +19,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
+from pysftpserver.http.server import Server
 from pysftpserver.remo import crypto, wire
 from pysftpserver.remo.application import Application
 from pysftpserver.remo.config import ServerSettings
-from pysftpserver.remo.http import Server
+from pysftpserver.remo.server import log
 from pysftpserver.remo.users import Users
 from pysftpserver.storage import SFTPServerStorage
 from tests.remo import running
@@ -331,7 +332,7 @@ class Here:
 
     def listen(self) -> None:
         """Be there for connections, too."""
-        self.server = Server(self.values, self.application)
+        self.server = Server(self.values, self.application, "pysftpremo", log)
         self.server.prepare()
         self.port = self.server.bind_addr[1]
         self._thread = threading.Thread(target=self.server.serve, daemon=True)

@@ -18,9 +18,10 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from pysftpserver.http.server import Server
 from pysftpserver.remo import client, config, crypto
 from pysftpserver.remo.application import Application
-from pysftpserver.remo.http import Server
+from pysftpserver.remo.server import log
 from pysftpserver.remo.users import Users
 from pysftpserver.storage import SFTPServerStorage
 from tests.remo import oldstyle
@@ -69,7 +70,7 @@ class Served:
         self.application = Application(
             self.values, server_key(), users, lambda *_: SFTPServerStorage(str(place))
         )
-        self._server = Server(self.values, self.application)
+        self._server = Server(self.values, self.application, "pysftpremo", log)
         self._server.expiration_interval = 0.05  # seconds until it sees that it is to stop
         self._server.prepare()
         self.port = int(self._server.bind_addr[1])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import unittest
 
-from pysftpserver.remo import arriving
-from pysftpserver.remo.arriving import Arriving, State
+from pysftpserver.http import arriving
+from pysftpserver.http.arriving import Arriving, State
 from pysftpserver.remo.wire import MOST_LOGIN
 from tests.remo.hosting import chunked, request
 

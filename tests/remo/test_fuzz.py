@@ -12,7 +12,9 @@ from unittest import mock
 from fuzz import corpus
 from fuzz.remo import Open, ParserTarget, RemoTarget, made_at
 from fuzz.targets import TARGETS
-from pysftpserver.remo import application, http, routes, streams, wire
+from pysftpserver.http import server as http
+from pysftpserver.http import streams
+from pysftpserver.remo import application, routes, wire
 from pysftpserver.remo import session as sessions
 from pysftpserver.uploads.files import StoredFile
 from pysftpserver.virtualchroot import SFTPServerVirtualChroot

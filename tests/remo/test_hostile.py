@@ -11,8 +11,8 @@ import unittest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x448
 
+from pysftpserver.http.arriving import MOST_CHUNKED
 from pysftpserver.remo import crypto, wire
-from pysftpserver.remo.arriving import MOST_CHUNKED
 from tests.remo.hosting import USER, HostCase, Login, Peer, chunked, request
 from tests.support.waiting import until
 

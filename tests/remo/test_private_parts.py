@@ -9,7 +9,7 @@ import unittest
 
 from cheroot import server
 
-from pysftpserver.remo import http
+from pysftpserver.http import server as http
 from tests.support.paths import ROOT
 
 #: Methods that are overridden, and attributes that cheroot's own code reads or sets, by class.

@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterator
 from unittest import mock
 
-from pysftpserver.remo import http, streams
+from pysftpserver.http import server as http
+from pysftpserver.http import streams
 from tests.remo.hosting import OTHER, USER, HereCase, HostCase, Login, Raw, request
 from tests.support.waiting import PATIENCE, until
 

@@ -12,7 +12,7 @@ import select
 import socket
 import time
 
-from pysftpserver.remo.wire import ProtocolError
+from pysftpserver.http import ProtocolError
 from pysftpserver.service.patience import OutOfPatience, Patience
 
 MOST_LINE = 65536  # bytes of a line: a path has a command line in it

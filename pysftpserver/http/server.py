@@ -1,4 +1,4 @@
-"""The web server of `pysftpremo serve`: cheroot, hardened against slow and malformed peers.
+"""The web server: cheroot, hardened against slow and malformed peers.
 
 Replaced are cheroot's choice of the connections that get a thread (only those with a request that arriving.py
 calls ready), its way of accepting connections, its header parser, and what streams.py has. What may not
@@ -20,9 +20,9 @@ import time
 from cheroot import server as cheroot
 from cheroot import wsgi
 
-from pysftpserver.remo.application import IS_GONE
-from pysftpserver.remo.arriving import Arriving, HeaderReader, State, body_length
-from pysftpserver.remo.streams import (
+from pysftpserver.http import IS_GONE
+from pysftpserver.http.arriving import Arriving, HeaderReader, State, body_length
+from pysftpserver.http.streams import (
     MOST_HEADER,
     RECEIVE,
     ChunkedBody,
@@ -39,11 +39,30 @@ from pysftpserver.service.throttle import network_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable, Iterable
+    from typing import Any, Protocol
 
-    from pysftpserver.remo.config import ServerSettings
+    class Sessions(Protocol):
+        """The sessions of people who have logged in."""
 
-log = logging.getLogger("pysftpserver.remo")
+        def has_from(self, network: str) -> bool:
+            """Whether one was begun from that network. network: of network_of()."""
+
+    class Application(Protocol):
+        """A WSGI application with sessions."""
+
+        @property
+        def sessions(self) -> Sessions: ...
+
+        def user_of(self, cookies: str) -> str | None:
+            """The name of the user whose session a request's cookies name. Never waits."""
+
+        def __call__(
+            self, environ: dict[str, Any], start_response: Callable[..., Any]
+        ) -> Iterable[bytes]: ...
+
+    from pysftpserver.http.settings import HTTPSettings
+
 KEEP = 60  # seconds that an idle connection is kept
 UNSENT = 131072  # bytes that the kernel may keep before they are on their way
 LINGER = 1.0  # seconds for the peer to read the last reply
@@ -273,7 +292,7 @@ class Listening(socket.socket):
     cheroot would leave it in the queue, and serve no other connection until it is accepted.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, log: logging.Logger) -> None:
         super().__init__(fileno=descriptor)
         self._reserve = Reserve()
         self._seldom = Seldom(log)
@@ -302,7 +321,10 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
 
     ConnectionClass = Connection
 
-    def __init__(self, values: ServerSettings, application: Any) -> None:
+    def __init__(
+        self, values: HTTPSettings, application: Application, name: str, log: logging.Logger
+    ) -> None:
+        self.log = log
         self.idle_timeout = values.idle_timeout
         self.slowest = values.slowest
         # Behind a proxy, all of them come from one address.
@@ -331,7 +353,7 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
             application,
             numthreads=values.threads,
             max=values.threads,
-            server_name="pysftpremo",
+            server_name=name,
             timeout=KEEP,
             request_queue_size=128,
             shutdown_timeout=5,
@@ -344,7 +366,7 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
     def prepare(self) -> None:
         super().prepare()  # type: ignore[no-untyped-call, unused-ignore]
         waits = self.socket.gettimeout()
-        self.socket = Listening(self.socket.detach())
+        self.socket = Listening(self.socket.detach(), self.log)
         self.socket.settimeout(waits)
 
     def process_conn(self, conn: Connection) -> None:
@@ -364,7 +386,7 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
             elif state is None:
                 conn.close()
             elif self._arriving > self._most_arriving and conn.arriving and len(conn.arriving.data) > SMALL:
-                log.info("%s: too many long requests at once (max_request_memory)", conn.remote_addr)
+                self.log.info("%s: too many long requests at once (max_request_memory)", conn.remote_addr)
                 self._wait_for_end(conn, conn.turn_away())
             else:
                 self.put_conn(conn)
@@ -382,12 +404,12 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
                 self._guests.add(conn)
                 conn.is_counted = True
         if refusal is not None:
-            log.info("%s: %s", conn.remote_addr, refusal)
+            self.log.info("%s: %s", conn.remote_addr, refusal)
             conn.turn_away()
             conn.close()
             return
         if evicted is not None:
-            log.info("%s: ended: it has not logged in, and others are waiting", evicted.remote_addr)
+            self.log.info("%s: ended: it has not logged in, and others are waiting", evicted.remote_addr)
             self.closed(evicted)
             evicted.ends_at = conn.began
             with contextlib.suppress(OSError):
@@ -409,7 +431,7 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
             if not is_refused:
                 self._queue.append(conn)
         if is_refused:
-            log.info("%s: too many requests at once (max_per_address)", conn.remote_addr)
+            self.log.info("%s: too many requests at once (max_per_address)", conn.remote_addr)
             self._wait_for_end(conn, conn.turn_away())
         else:
             self._give_turns()
@@ -494,6 +516,8 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
         """Log what cheroot reports; a reply that breaks off is not an error."""
         if msg == "Error in HTTPServer.serve":  # it tries again at once, and may fail again
             time.sleep(NOT_ACCEPTED)
-        log.log(min(level, logging.INFO) if "ReplyBroken" in msg else level, "%s", msg[:500], exc_info=False)
+        self.log.log(
+            min(level, logging.INFO) if "ReplyBroken" in msg else level, "%s", msg[:500], exc_info=False
+        )
         if traceback and "ReplyBroken" not in msg:
-            log.debug("where that was", exc_info=True)
+            self.log.debug("where that was", exc_info=True)

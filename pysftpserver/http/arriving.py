@@ -12,8 +12,8 @@ import io
 import re
 import urllib.parse
 
-from pysftpserver.remo.streams import CHUNK, MOST_HEADER, MOST_LINE
-from pysftpserver.remo.wire import MOST_LOGIN
+from pysftpserver.http import MOST_LOGIN
+from pysftpserver.http.streams import CHUNK, MOST_HEADER, MOST_LINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MOST_HEADERS = 128  # lines
 MOST_CHUNKED = 4 * MOST_LOGIN  # bytes of a login in chunks, with their lengths
 ENOUGH = MOST_HEADER + 4096  # bytes with which any header is too long
-LOGIN_PATH = b"/auth"
+LOGIN_PATHS = (b"/auth", b"/login")  # of remo, and of the browser door
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 _END = re.compile(rb"\n\r?\n")
@@ -154,4 +154,4 @@ class Arriving:
 def is_login(method: bytes, target: bytes) -> bool:
     """Whether a request may be a login, however its target is spelled."""
     path = urllib.parse.unquote_to_bytes(target.partition(b"?")[0])
-    return method.upper() == b"POST" and path.endswith(LOGIN_PATH)
+    return method.upper() == b"POST" and path.endswith(LOGIN_PATHS)
