@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.mongostorage import SFTPServerMongoStorage
+    from pysftpserver.people.settings import PeopleSettings
     from pysftpserver.people.user_storages import UserStorages
     from pysftpserver.sshd.forkserver import ForkServer
     from pysftpserver.sshd.run_as import RunAs
@@ -89,12 +90,20 @@ def check(settings: ServerSettings, path: str | None) -> int:
 
 def storages_of(settings: ServerSettings) -> UserStorages:
     """What opens the storages of users. Raises BadInput."""
+    serves_accounts = bool(settings.run_as or settings.run_as_accounts)
+    return user_storages(settings, settings.durable, settings.atomic_uploads, serves_accounts)
+
+
+def user_storages(
+    settings: PeopleSettings, is_durable: bool, atomic_uploads: bool, serves_accounts: bool = False
+) -> UserStorages:
+    """What opens the storages of users. atomic_uploads: those to folders appear whole. Raises BadInput."""
     from pysftpserver.cli.session import kind_of
     from pysftpserver.people.user_storages import Openers, UserStorages
     from pysftpserver.storages.sharing import Storages
     from pysftpserver.virtualchroot import SFTPServerVirtualChroot as Jail
 
-    wanted = {"read_only": False, "durable": settings.durable, "atomic_uploads": settings.atomic_uploads}
+    wanted = {"read_only": False, "durable": is_durable, "atomic_uploads": atomic_uploads}
 
     def dress(kind: type) -> type:
         return kind_of(kind, wanted)
@@ -104,7 +113,6 @@ def storages_of(settings: ServerSettings) -> UserStorages:
 
     names = Storages(dress)
     of_quotas = Openers(whole(Jail), gridfs, names.dressed(whole))
-    serves_accounts = bool(settings.run_as or settings.run_as_accounts)
     return UserStorages(settings, Openers(dress(Jail), gridfs, names, of_quotas), serves_accounts)
 
 

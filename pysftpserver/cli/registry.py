@@ -79,6 +79,10 @@ PROGRAMS = tuple(
             "an older name of `pysftpremo keygen`",
         ),
         (
+            "pysftpweb", "pysftpweb", "web", "web", "web.md", "web",
+            "files in a browser and over WebDAV, for the users of `pysftpd`",
+        ),
+        (
             "pysftp-audit", "pysftp_audit", "service", "", "audit.md", "service",
             "nothing: it verifies audit logs, and tells who stored, fetched or removed a file",
         ),

@@ -52,7 +52,8 @@ class FileProblem(Exception):
         self.result = result
 
 
-def _problem(error: Exception) -> FileProblem:
+def problem(error: Exception) -> FileProblem:
+    """What a storage has raised, in words that name nothing of the host."""
     text = reason_of(error)
     if not isinstance(error, OSError) and not str(error):
         text = next((words for kind, words in _MEANINGS if isinstance(error, kind)), text)
@@ -65,7 +66,7 @@ def _as_problems() -> Iterator[None]:
     try:
         yield
     except (OSError, SFTPException) as error:
-        raise _problem(error) from None
+        raise problem(error) from None
 
 
 def path_of(storage: SFTPAbstractServerStorage, name: bytes) -> bytes:
@@ -119,7 +120,7 @@ class Target:
         self.moved = 0
         if type(storage).rename is SFTPAbstractServerStorage.rename:
             # A temporary file could not be renamed into its place, nor, perhaps, be removed.
-            raise _problem(SFTPUnsupported())
+            raise problem(SFTPUnsupported())
         with _as_problems():
             # A link's own target is replaced, and not the link.
             path = storage.realpath(path)

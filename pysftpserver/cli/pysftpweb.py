@@ -1,0 +1,50 @@
+"""pysftpweb: files in a browser and over WebDAV, for the users of pysftpd.
+
+What it is called and what it takes; the server is in pysftpserver/web/.
+"""
+
+from __future__ import annotations
+
+from pysftpserver.cli import common
+from pysftpserver.cli.options import Command, load, markdown_table, options_of
+from pysftpserver.cli.pysftpd import CONFIG, user_storages
+from pysftpserver.failures import needed
+from pysftpserver.service.hangups import hangups_held
+from pysftpserver.web.config import WebSettings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PROG = "pysftpweb"
+COMMAND = Command(
+    PROG,
+    description="Serve files to browsers and over WebDAV, to the users of pysftpd.",
+    epilog="The file of --config may hold every setting under the name of its option; what is typed wins.",
+    options=(CONFIG, *options_of(WebSettings)),
+)
+
+
+@hangups_held()
+def serve(arguments: Sequence[str]) -> int:
+    """Parse the arguments and serve; return the exit status. Raises BadInput."""
+    values = COMMAND.parse(arguments)
+
+    def read() -> WebSettings:
+        return load(WebSettings, values["config"], values)
+
+    settings = read()
+    with needed("web", "cheroot", "wsgidav", "argon2", "pyotp"):
+        import cheroot  # noqa: F401
+    from pysftpserver.web.server import serve as serve_until_told
+
+    serve_until_told(settings, user_storages(settings, settings.durable, False), read)
+    return 0
+
+
+def own_options() -> str:
+    """The table of the options that are not settings, for the page."""
+    return markdown_table(Command(PROG, "", "", (CONFIG,)))
+
+
+main = common.main_of(PROG, serve)

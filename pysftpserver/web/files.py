@@ -1,0 +1,169 @@
+"""What the browser door does with a storage: entries of directories, whole files, copies, removals.
+
+Blocking calls, in the thread of one request. What may not enter: HTTP, sessions, concrete storages. Paths are
+the storage's: bytes that begin with a slash, without `.` and `..`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+from dataclasses import dataclass
+from stat import S_ISDIR, S_ISLNK, S_ISREG
+
+from pysftpserver.http.files import FileProblem, Source, Target, problem
+from pysftpserver.pysftpexceptions import SFTPException
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.attributes import SFTPAttributes
+
+MODE_OF_DIRECTORY = 0o777  # before the umask
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is at a path, links followed. size: bytes, 0 where the storage does not say. mtime: Unix time."""
+
+    path: bytes
+    is_directory: bool
+    is_file: bool
+    size: int
+    mtime: int | None
+
+    @property
+    def name(self) -> bytes:
+        """Its last name; b"" for the root."""
+        return self.path.rpartition(b"/")[2]
+
+
+def entry_of(path: bytes, attrs: SFTPAttributes) -> Entry:
+    """An entry of a storage's attributes. A storage that gives no type has only files."""
+    mode = attrs.permissions
+    is_directory = mode is not None and S_ISDIR(mode)
+    is_file = mode is None or S_ISREG(mode)
+    mtime = None if attrs.mtime is None else int(attrs.mtime)
+    return Entry(path, is_directory, is_file, (attrs.size or 0) if is_file else 0, mtime)
+
+
+class Tree:
+    """A storage as the browser door sees it. Everything raises FileProblem, whose text a person may read."""
+
+    def __init__(self, storage: SFTPAbstractServerStorage) -> None:
+        self.storage = storage
+
+    def find(self, path: bytes) -> Entry | None:
+        """What is at a path; None: nothing."""
+        try:
+            return entry_of(path, self.storage.stat(path))
+        except (OSError, SFTPException) as error:
+            found = problem(error)
+            if found.result == "NO_SUCH_FILE":
+                return None
+            raise found from None
+
+    def entries(self, path: bytes) -> Iterator[Entry]:
+        """What is in a directory, in the storage's order. Links are what they lead to, if that is there."""
+        with as_problems():
+            listing = self.storage.opendir(path)
+        try:
+            while True:
+                with as_problems():
+                    try:
+                        name, attrs = next(listing)
+                    except StopIteration:
+                        return
+                if name in (b".", b".."):
+                    continue
+                below = posixpath.join(path, name)
+                if attrs.permissions is not None and S_ISLNK(attrs.permissions):
+                    try:
+                        found = self.find(below)
+                    except FileProblem:
+                        continue
+                    if found is not None:
+                        yield found
+                else:
+                    yield entry_of(below, attrs)
+        finally:
+            close = getattr(listing, "close", None)
+            if close is not None:
+                close()
+
+    def source(self, path: bytes) -> Source:
+        """A file to be read."""
+        return Source(self.storage, path)
+
+    def target(self, path: bytes) -> Target:
+        """A file to be stored, which appears under its name when it is whole."""
+        return Target(self.storage, path)
+
+    def make_directory(self, path: bytes) -> None:
+        """Make a directory, which must not be there."""
+        with as_problems():
+            self.storage.mkdir(path, MODE_OF_DIRECTORY)
+
+    def remove(self, path: bytes) -> None:
+        """Remove a file, a link, or a directory with all that is in it."""
+        with as_problems():
+            self._remove(path)
+
+    def _remove(self, path: bytes) -> None:
+        mode = self.storage.lstat(path).permissions
+        if mode is None or not S_ISDIR(mode):
+            self.storage.rm(path)
+            return
+        todo = [(path, False)]
+        while todo:
+            path, is_empty = todo.pop()
+            if is_empty:
+                self.storage.rmdir(path)
+                continue
+            todo.append((path, True))
+            for name, attrs in list(self.storage.opendir(path)):
+                if name in (b".", b".."):
+                    continue
+                below = posixpath.join(path, name)
+                if attrs.permissions is not None and S_ISDIR(attrs.permissions):
+                    todo.append((below, False))
+                else:
+                    self.storage.rm(below)
+
+    def move(self, old: bytes, new: bytes) -> None:
+        """Give something another path, where nothing is yet."""
+        with as_problems():
+            self.storage.rename(old, new)
+
+    def replace(self, old: bytes, new: bytes) -> None:
+        """Give something another path; a file that is there is replaced at once."""
+        with as_problems():
+            self.storage.rename(old, new, True)
+
+    def space(self, path: bytes) -> tuple[int, int] | None:
+        """(bytes used, bytes free) of what holds a path, quotas included; None: the storage does not say."""
+        try:
+            found = self.storage.statvfs(path)
+        except (OSError, SFTPException):
+            return None
+        return (found.f_blocks - found.f_bfree) * found.f_frsize, found.f_bavail * found.f_frsize
+
+
+@contextlib.contextmanager
+def as_problems() -> Iterator[None]:
+    """What a storage raises in the block becomes a FileProblem."""
+    try:
+        yield
+    except (OSError, SFTPException) as error:
+        raise problem(error) from None
+
+
+def joined(directory: bytes, name: str) -> bytes:
+    """The path of a name that a person gave, in a directory. Raises FileProblem for what is not one name."""
+    found = os.fsencode(name)
+    if not found or found in (b".", b"..") or b"/" in found or b"\0" in found or len(found) > 255:
+        raise FileProblem("use a name of 1 to 255 bytes without slashes", "BAD_MESSAGE")
+    return posixpath.join(directory, found)

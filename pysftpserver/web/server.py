@@ -1,0 +1,112 @@
+"""A server of the browser door: its parts, its log, and serving until a signal comes.
+
+What may not enter: what parts answer, concrete storages.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+
+from pysftpserver.engine.log import SFTPLog
+from pysftpserver.failures import Unavailable, reason_of
+from pysftpserver.people.file_users import FileUsers
+from pysftpserver.people.users import Visit
+from pysftpserver.service.serving import block_until_told, end_within
+from pysftpserver.web.application import Application
+from pysftpserver.web.logins import Reception
+from pysftpserver.web.people import People
+from pysftpserver.web.session import Sessions
+from pysftpserver.web.welcome import Login, Logout, Welcome
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.people.updating import UserDirectory
+    from pysftpserver.people.user_storages import UserStorages
+    from pysftpserver.people.users import User
+    from pysftpserver.web.config import WebSettings
+
+log = logging.getLogger("pysftpserver.web")
+LOG = SFTPLog(lambda level, text: log.info("%s", text))
+
+
+class Door:
+    """All parts of the door. storages: opens those of users."""
+
+    def __init__(self, values: WebSettings, storages: UserStorages) -> None:
+        self.values = values
+        self.sessions = Sessions(values)
+        self.people = People(lambda: _directory(values))
+        self._storages = storages
+        self.reception = Reception(values, self.people)
+        self.welcome = Welcome(self.reception, self.sessions, self._open)
+        self.application = Application(
+            values,
+            self.sessions,
+            {
+                b"login": Login(self.welcome),
+                b"logout": Logout(self.welcome, self.sessions),
+            },
+        )
+
+    def _open(self, user: User, address: str) -> SFTPAbstractServerStorage:
+        visit = Visit(**{**vars(user), "address": address})
+        return self._storages.of(visit)
+
+    def start(self) -> None:
+        """Load the users. Raises DirectoryError."""
+        self.people.start(lambda name: self.sessions.sweep(self.people.is_current))
+
+    def close(self) -> None:
+        """End all sessions."""
+        for session in self.sessions.all():
+            self.sessions.end(session)
+        self.people.close()
+
+
+def _directory(values: WebSettings) -> UserDirectory:
+    if not values.is_in_redis:
+        return FileUsers(values.users_file, LOG)
+    from pysftpserver.people.redis_records import RedisAddress
+    from pysftpserver.people.redis_users import RedisUsers
+
+    return RedisUsers(RedisAddress.of(values), LOG)
+
+
+def serve(values: WebSettings, storages: UserStorages, load: Callable[[], WebSettings]) -> None:
+    """Serve until SIGTERM or SIGINT. load: reads the settings again, at SIGHUP.
+
+    Raises BadInput, Unavailable.
+    """
+    values.refuse_root()
+    door = Door(values, storages)
+    door.start()
+    from pysftpserver.http.server import Server
+
+    server = Server(values, door.application, "pysftpweb", log)
+    try:
+        server.prepare()
+    except OSError as error:
+        place = f"{values.listen_address} port {values.port}"
+        raise Unavailable(f"cannot listen on {place}: {reason_of(error)}") from None
+    host, port = server.bind_addr[:2]
+
+    def run() -> None:
+        try:
+            server.serve()
+        finally:  # also where it has failed
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+    def reload() -> None:
+        for name in values.take_over(load()):
+            log.error("%s has changed: restart the server for that", name)
+
+    threading.Thread(target=run, name="web server", daemon=True).start()
+    block_until_told(reload, LOG, lambda: log.info("listening on http://%s:%d/", host, port))
+    end_within(values.drain_seconds, LOG)
+    server.stop()
+    door.close()

@@ -1,0 +1,139 @@
+"""Requests and replies of the browser door, over WSGI.
+
+What may not enter: sessions, storages, pages. Facts: RFC 9110, PEP 3333, RFC 6265.
+"""
+
+from __future__ import annotations
+
+import http
+import http.cookies
+import urllib.parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
+    from pysftpserver.web.session import Session
+
+    Headers = list[tuple[str, str]]
+
+MOST_FORM = 1 << 20  # bytes of a form without files
+MOST_COOKIES = 8192  # characters
+HTML = "text/html; charset=utf-8"
+TEXT = "text/plain; charset=utf-8"
+
+
+class Refusal(Exception):
+    """A request that is refused. words: for the person; they name nothing of the host."""
+
+    def __init__(self, status: int, words: str, headers: Iterable[tuple[str, str]] = ()) -> None:
+        super().__init__(words)
+        self.status, self.words, self.headers = status, words, list(headers)
+
+
+class Request:
+    """One request. session: of who is logged in, or None. path: percent-decoded bytes below the door's root.
+
+    place: where the door is mounted; b"" at the root of a host.
+    """
+
+    def __init__(self, environ: dict[str, Any], session: Session | None = None) -> None:
+        self.environ = environ
+        self.session = session
+        self.method: str = environ["REQUEST_METHOD"]
+        self.path: bytes = environ.get("PATH_INFO", "").encode("latin-1")  # PEP 3333's bytes in a text
+        self.place: bytes = environ.get("SCRIPT_NAME", "").encode("latin-1")
+        self.is_secure = environ.get("wsgi.url_scheme") == "https"
+        self.address: str = environ.get("REMOTE_ADDR") or ""
+
+    def header(self, name: str) -> str:
+        """The value of a header, "" if there is none. name: as in RFC 9110, such as If-Match."""
+        found: str = self.environ.get("HTTP_" + name.upper().replace("-", "_"), "")
+        return found
+
+    def query(self) -> dict[str, str]:
+        """The fields of the query; of several with one name, the last."""
+        return dict(urllib.parse.parse_qsl(self.environ.get("QUERY_STRING", ""), keep_blank_values=True))
+
+    def cookie(self, name: str) -> str | None:
+        """The value of a cookie."""
+        return cookie_in(self.environ.get("HTTP_COOKIE", ""), name)
+
+    def body(self, most: int) -> bytes:
+        """All of the body. most: its maximum size in bytes. Raises Refusal."""
+        data = bytearray()
+        while piece := self.environ["wsgi.input"].read(min(65536, most + 1 - len(data))):
+            data += piece
+            if len(data) > most:
+                raise Refusal(413, "The request is too long.")
+        return bytes(data)
+
+    def form(self, most: int = MOST_FORM) -> dict[str, str]:
+        """The fields of a form, sent urlencoded; of several with one name, the last. Raises Refusal."""
+        return dict(self.fields(most))
+
+    def fields(self, most: int = MOST_FORM) -> list[tuple[str, str]]:
+        """The same, with all fields of one name, in their order."""
+        kind = self.environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
+        if kind != "application/x-www-form-urlencoded":
+            raise Refusal(415, "Send this form as application/x-www-form-urlencoded.")
+        text = self.body(most).decode("ascii", "replace")
+        return urllib.parse.parse_qsl(
+            text, keep_blank_values=True, errors="surrogateescape", max_num_fields=10_000
+        )
+
+
+class Reply:
+    """What is answered. body: pieces; it may have close(), which is called at the end. length: of the body in
+    bytes; None: it is sent in chunks.
+    """
+
+    def __init__(
+        self,
+        body: bytes | Iterable[bytes] = b"",
+        status: int = 200,
+        headers: Iterable[tuple[str, str]] = (),
+        kind: str | None = None,
+        length: int | None = None,
+    ) -> None:
+        if isinstance(body, bytes):
+            body, length = ([body] if body else []), len(body)
+        self.body, self.status, self.length = body, status, length
+        self.headers: Headers = list(headers)
+        if kind is not None:
+            self.headers.append(("Content-Type", kind))
+
+    def start(self, start_response: Callable[..., Any], extra: Mapping[str, str]) -> Iterable[bytes]:
+        """Send the status and the headers; return the body. extra: headers that are added where the reply has
+        none of that name.
+        """
+        names = {name.lower() for name, _ in self.headers}
+        headers = [*self.headers, *(item for item in extra.items() if item[0].lower() not in names)]
+        if self.length is not None and self.status not in (204, 304):
+            headers.append(("Content-Length", str(self.length)))
+        start_response(f"{self.status} {http.HTTPStatus(self.status).phrase}", headers)
+        return self.body
+
+
+def cookie_in(cookies: str, name: str) -> str | None:
+    """The value of a cookie in a Cookie header."""
+    if not cookies or len(cookies) > MOST_COOKIES:
+        return None
+    try:
+        found = http.cookies.SimpleCookie(cookies).get(name)
+    except http.cookies.CookieError:
+        return None
+    return found.value if found is not None else None
+
+
+def redirect(
+    request: Request, path: bytes, status: int = 303, headers: Iterable[tuple[str, str]] = ()
+) -> Reply:
+    """Send a browser to another path of the door."""
+    return Reply(b"", status, [("Location", quoted(request.place + path)), *headers])
+
+
+def quoted(path: bytes) -> str:
+    """A path as it stands in a URL."""
+    return urllib.parse.quote(path, safe="/~!$'()*,;=:@")
