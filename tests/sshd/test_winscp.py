@@ -2,8 +2,8 @@
 
 Facts, from its sources (source/core/SftpFileSystem.cpp): it announces version 6, sends the size of a file
 with OPEN, does not wait for the replies to WRITE, sends CLOSE before they have come, and the next READDIR as
-soon as it has names. Files from 100 KiB on are uploaded as NAME.filepart: then the old file is removed, the new one
-renamed, and its times are set. It answers one question with the stored password.
+soon as it has names. Files from 100 KiB on are uploaded as NAME.filepart: then the old file is removed, the
+new one renamed, and its times are set. It answers one question with the stored password.
 """
 
 from __future__ import annotations
