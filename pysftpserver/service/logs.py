@@ -69,16 +69,21 @@ class LogFile:
             return False
 
     def _begin_anew(self) -> None:
-        full = self._descriptor
-        fcntl.flock(full, fcntl.LOCK_EX)  # released by the close in _reopen()
-        try:
-            if self._is_current():  # and no other process was faster
-                for number in range(self._keep - 1, 0, -1):
-                    _move(f"{self._path}.{number}", f"{self._path}.{number + 1}")
-                _move(self._path, f"{self._path}.1")
-            self._reopen()
-        except OSError:  # the log goes on in the file that is full
-            fcntl.flock(full, fcntl.LOCK_UN)
+        with contextlib.suppress(OSError):  # the log goes on in the file that is full
+            # Opened anew: processes that were forked share the description that lines are written to, and a
+            # lock on that would keep none of them out.
+            locked = open_for_appending(self._path)
+            try:
+                fcntl.flock(locked, fcntl.LOCK_EX)
+                is_full = os.path.samestat(os.fstat(locked), os.fstat(self._descriptor))
+                if is_full and self._is_current():  # no other process was faster
+                    for number in range(self._keep - 1, 0, -1):
+                        _move(f"{self._path}.{number}", f"{self._path}.{number + 1}")
+                    _move(self._path, f"{self._path}.1")
+                self._reopen()
+            finally:
+                fcntl.flock(locked, fcntl.LOCK_UN)  # what was forked meanwhile has it open, too
+                os.close(locked)
 
 
 def is_rotated(path: str) -> bool:

@@ -272,6 +272,23 @@ class Logs(Case):
         found = b"".join(one.read_bytes() for one in self.directory.iterdir())
         self.assertEqual(found, (b"0123456789" * 8 + b"\n") * 1200)
 
+    def test_a_rotation_leaves_no_lock_to_a_process_that_was_forked_before(self):
+        path = os.fspath(self.directory / "log")
+        log = LogFile(path, 20, 1)
+        forks = multiprocessing.get_context("fork")
+        over = forks.Event()
+        child = forks.Process(target=over.wait, daemon=True)
+        with open(path, "rb") as before:
+            child.start()
+            try:
+                for _ in range(2):
+                    log.append(b"0123456789\n")
+                self.assertTrue(os.path.exists(f"{path}.1"))
+                fcntl.flock(before, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            finally:
+                over.set()
+                child.join()
+
     def test_a_log_that_cannot_be_rotated_goes_on_and_keeps_no_other_process_waiting(self):
         path = os.fspath(self.directory / "log")
         os.mkdir(f"{path}.1")
