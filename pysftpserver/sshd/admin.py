@@ -18,10 +18,10 @@ from contextlib import suppress
 
 from pysftpserver.host.accounts import own_reason
 from pysftpserver.service.accepting import Acceptor
+from pysftpserver.service.admin_client import LONGEST_QUESTION, AdminError, path_of
 from pysftpserver.service.localsockets import Taken, listen, turn
 from pysftpserver.service.networks import address_of
 from pysftpserver.service.settings import LONGEST_SPAN
-from pysftpserver.sshd.admin_client import LONGEST_QUESTION, AdminError, path_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

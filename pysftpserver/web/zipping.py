@@ -26,7 +26,7 @@ from pysftpserver.web.wire import Refusal, Reply, ReplyBroken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from pysftpserver.web.files import Entry, Tree
 
@@ -84,16 +84,18 @@ class Member:
 
 def zip_reply(
     tree: Tree,
-    paths: Iterable[bytes],
-    name: str,
+    paths: Sequence[bytes],
+    name: str = "",
     most: int = MOST_ENTRIES,
     finished: Callable[[], object] = lambda: None,
 ) -> Reply:
     """A zip of files and of directories with all that is in them.
 
-    name: of the zip, without its ending. most: maximum number of names in it. finished: called once, when the
+    name: of the zip, without its ending; otherwise it has that of a single path. most: maximum number of names in it. finished: called once, when the
     reply is over, whole or not. Raises Refusal, FileProblem; finished is then not called.
     """
+    if not name:
+        name = safe_name(posixpath.basename(paths[0])) if len(paths) == 1 and paths[0] != b"/" else "files"
     members = members_of(tree, paths, most)
     headers = [("Content-Disposition", attachment(f"{name}.zip"))]
     body = Body(tree, members, length := length_of(members), finished)

@@ -17,8 +17,8 @@ from typing import Any
 from unittest import mock
 
 from pysftpserver.engine.log import SFTPLog
+from pysftpserver.service.admin_client import LONGEST_QUESTION, AdminError, NoServer, ask, found
 from pysftpserver.sshd import admin
-from pysftpserver.sshd.admin_client import LONGEST_QUESTION, AdminError, NoServer, ask, found
 from tests.sshd.serving import SIZE, Daemon, DaemonCase
 from tests.support.waiting import PATIENCE, until
 

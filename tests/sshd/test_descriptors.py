@@ -11,7 +11,7 @@ import unittest
 
 import asyncssh
 
-from pysftpserver.sshd.admin_client import ask
+from pysftpserver.service.admin_client import ask
 from tests.integration.sshd import HOST
 from tests.sshd.inprocess import CHEAP, asynchronous, running, user
 from tests.sshd.running import Place
