@@ -91,8 +91,9 @@ def zip_reply(
 ) -> Reply:
     """A zip of files and of directories with all that is in them.
 
-    name: of the zip, without its ending; otherwise it has that of a single path. most: maximum number of names in it. finished: called once, when the
-    reply is over, whole or not. Raises Refusal, FileProblem; finished is then not called.
+    name: of the zip, without its ending; otherwise it has that of a single path. most: maximum number of
+    names in it. finished: called once, when the reply is over, whole or not. Raises Refusal, FileProblem;
+    finished is then not called.
     """
     if not name:
         name = safe_name(posixpath.basename(paths[0])) if len(paths) == 1 and paths[0] != b"/" else "files"
