@@ -26,6 +26,10 @@ class WebSettings(HTTPSettings, PeopleSettings):  # type: ignore[misc]  # one ad
         optional(text("URL")), None, "Where people reach the server, for the links that it prints.",
         unset="the address and port that it listens on",
     )
+    link_socket = Setting(
+        optional(FILE), None,
+        "Local socket on which pysftpd, by its web_socket, asks for the links of `ssh HOST web`.",
+    )
     state = Setting(
         FILE, "pysftpweb.sqlite", "Keep shared links and what else has to outlive the server in this file.",
     )

@@ -15,6 +15,7 @@ from pysftpserver.people.file_users import FileUsers
 from pysftpserver.people.users import Visit
 from pysftpserver.service.serving import block_until_told, end_within
 from pysftpserver.web.application import Application
+from pysftpserver.web.linked import LinkedLogins
 from pysftpserver.web.logins import Reception
 from pysftpserver.web.people import People
 from pysftpserver.web.session import Sessions
@@ -44,12 +45,14 @@ class Door:
         self._storages = storages
         self.reception = Reception(values, self.people)
         self.welcome = Welcome(self.reception, self.sessions, self._open)
+        self.links = LinkedLogins(values, self.people, self.welcome)
         self.application = Application(
             values,
             self.sessions,
             {
                 b"login": Login(self.welcome),
                 b"logout": Logout(self.welcome, self.sessions),
+                b"link": self.links.page,
             },
         )
 
@@ -63,6 +66,7 @@ class Door:
 
     def close(self) -> None:
         """End all sessions."""
+        self.links.close()
         for session in self.sessions.all():
             self.sessions.end(session)
         self.people.close()
@@ -94,6 +98,7 @@ def serve(values: WebSettings, storages: UserStorages, load: Callable[[], WebSet
         place = f"{values.listen_address} port {values.port}"
         raise Unavailable(f"cannot listen on {place}: {reason_of(error)}") from None
     host, port = server.bind_addr[:2]
+    door.links.start(f"http://{host}:{port}")
 
     def run() -> None:
         try:
