@@ -9,9 +9,10 @@ import contextlib
 import logging
 import time
 
-from pysftpserver.engine.log import DEBUG3, ERROR, INFO, SFTPLog
+from pysftpserver.engine.log import SFTPLog
 from pysftpserver.pysftpexceptions import SFTPSessionEnd
 from pysftpserver.service.audit import AuditFile, DoorAudit
+from pysftpserver.service.pythonlogs import sftp_log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,13 +23,8 @@ if TYPE_CHECKING:
 LOGGER = "pysftpserver.remo.audit"
 
 
-def _to_logging(level: int, text: str) -> None:
-    python_level = logging.ERROR if level <= ERROR else logging.INFO if level == INFO else logging.DEBUG
-    logging.getLogger("pysftpserver.remo").log(python_level, "%s", text)
-
-
-#: The door's log, for what is written for SFTPLog; Python's logging decides what is kept of it.
-LOG = SFTPLog(_to_logging, DEBUG3)
+#: The door's log, for what is written for SFTPLog.
+LOG = sftp_log(logging.getLogger("pysftpserver.remo"))
 
 
 class SessionAudit(DoorAudit):

@@ -11,15 +11,14 @@ import os
 import signal
 import threading
 
-from pysftpserver.engine.log import DEBUG1, ERROR, INFO, LEVELS
+from pysftpserver.engine.log import DEBUG1, LEVELS
 from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
 from pysftpserver.remo import crypto
 from pysftpserver.remo.application import Application
 from pysftpserver.remo.audit import LOG
 from pysftpserver.remo.config import ServerSettings, from_environ
 from pysftpserver.remo.users import UserError, Users, service
-from pysftpserver.service.loglimit import LogLimit
-from pysftpserver.service.logs import ServiceLog
+from pysftpserver.service import pythonlogs
 from pysftpserver.service.serving import block_until_told, end_within
 
 TYPE_CHECKING = False
@@ -147,31 +146,6 @@ def serve(values: ServerSettings, open_by_name: OpenByName, load: Callable[[], S
 # --- logs -------------------------------------------------------------------------------------------------
 
 
-class _Handler(logging.Handler):
-    """Hands what Python's logging has to the log of a service. rate: its log_rate.
-
-    What a message names first (an address, a session, a user) is what has caused the line.
-    """
-
-    def __init__(self, log: ServiceLog, rate: int | None) -> None:
-        super().__init__()
-        self.log = log
-        self.limit = LogLimit(log, rate)
-
-    def close(self) -> None:
-        self.limit.tell()
-        super().close()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        levels = ((logging.ERROR, ERROR), (logging.INFO, INFO))
-        level = next((level for least, level in levels if record.levelno >= least), DEBUG1)
-        for line in self.format(record).splitlines():  # more than one where there is a traceback
-            if isinstance(record.args, tuple) and record.args and isinstance(record.args[0], str):
-                self.limit.write("others" if record.msg == "%s" else record.args[0], level, line)
-            else:
-                self.log.write(level, line)
-
-
 def set_up_log(values: ServerSettings) -> None:
     """Send the log where the settings say, or go on there after a change of them. Raises BadInput."""
     if values.logging_config is not None:
@@ -182,21 +156,11 @@ def set_up_log(values: ServerSettings) -> None:
             hint = "name a configuration file for Python's logging"
             raise BadInput(f"logging-config: {values.logging_config}: {why}; {hint}") from None
     else:
-        handler = next((one for one in log.handlers if isinstance(one, _Handler)), None)
-        if handler is not None:
-            handler.log.reload(values)
-            handler.limit.rate = values.log_rate
-        elif values.logfile is not None or not logging.getLogger().handlers:
-            log.addHandler(_Handler(ServiceLog("pysftpremo", values), values.log_rate))
-            log.propagate = False
-    is_debug = values.debug or LEVELS[values.log_level] >= DEBUG1
-    if is_debug:
+        pythonlogs.set_up(log, "pysftpremo", values)
+    if values.debug or LEVELS[values.log_level] >= DEBUG1:
         log.setLevel(logging.DEBUG)
-        for one in log.handlers:
-            if isinstance(one, _Handler):
-                one.log.level = max(one.log.level, DEBUG1)
-    elif values.logging_config is None:
-        log.setLevel(logging.INFO)
+        for one in pythonlogs.handlers_of(log):
+            one.log.level = max(one.log.level, DEBUG1)
 
 
 # --- other WSGI servers -----------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ class Application:
         if part.needs_login and request.session is None:
             if request.method in ("GET", "HEAD"):
                 query = urllib.parse.urlencode({"to": request.path})
-                return redirect(request, self.login + b"?" + query.encode())
+                return redirect(request, self.login, query=query)
             raise Refusal(403, "Log in first.")
         if not part.is_for_programs and request.method not in CHANGES_NOTHING:
             self._check_origin(request)

@@ -6,8 +6,15 @@ What may not enter: what a setting does.
 from __future__ import annotations
 
 from pysftpserver.http.settings import HTTPSettings
+from pysftpserver.people import methods
+from pysftpserver.people.methods import PASSWORD, PUBLICKEY
 from pysftpserver.people.settings import PeopleSettings
-from pysftpserver.service.settings import COUNT, FILE, FLAG, PORT, Setting, optional, seconds, text
+from pysftpserver.service.settings import COUNT, FILE, FLAG, PORT, Setting, optional, seconds, text, texts
+
+
+def _without_keys(text: str) -> None:
+    if PUBLICKEY in methods.parse(text):
+        raise ValueError("password or password,totp: a browser has no keys")
 
 
 # fmt: off
@@ -21,6 +28,11 @@ class WebSettings(HTTPSettings, PeopleSettings):  # type: ignore[misc]  # one ad
     private_key = Setting(
         optional(FILE), None, "The private key of the certificate, in a PEM file.",
         unset="in the file of the certificate", reloads=True,
+    )
+    auth_methods = Setting(
+        texts("METHODS", " ", _without_keys), (PASSWORD,),
+        "What lets a user in: password, or password,totp for users who have a second factor only. The record "
+        "of a user may ask for more; who needs a key logs in over SSH.",
     )
     url = Setting(
         optional(text("URL")), None, "Where people reach the server, for the links that it prints.",

@@ -9,10 +9,10 @@ import logging
 import signal
 import threading
 
-from pysftpserver.engine.log import SFTPLog
 from pysftpserver.failures import Unavailable, reason_of
 from pysftpserver.people.file_users import FileUsers
 from pysftpserver.people.users import Visit
+from pysftpserver.service import pythonlogs
 from pysftpserver.service.serving import block_until_told, end_within
 from pysftpserver.web.application import Application
 from pysftpserver.web.linked import LinkedLogins
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pysftpserver.web.config import WebSettings
 
 log = logging.getLogger("pysftpserver.web")
-LOG = SFTPLog(lambda level, text: log.info("%s", text))
+LOG = pythonlogs.sftp_log(log)
 
 
 class Door:
@@ -87,6 +87,7 @@ def serve(values: WebSettings, storages: UserStorages, load: Callable[[], WebSet
     Raises BadInput, Unavailable.
     """
     values.refuse_root()
+    pythonlogs.set_up(log, "pysftpweb", values)
     door = Door(values, storages)
     door.start()
     from pysftpserver.http.server import Server
@@ -109,6 +110,7 @@ def serve(values: WebSettings, storages: UserStorages, load: Callable[[], WebSet
     def reload() -> None:
         for name in values.take_over(load()):
             log.error("%s has changed: restart the server for that", name)
+        pythonlogs.set_up(log, "pysftpweb", values)
 
     threading.Thread(target=run, name="web server", daemon=True).start()
     block_until_told(reload, LOG, lambda: log.info("listening on http://%s:%d/", host, port))

@@ -128,10 +128,15 @@ def cookie_in(cookies: str, name: str) -> str | None:
 
 
 def redirect(
-    request: Request, path: bytes, status: int = 303, headers: Iterable[tuple[str, str]] = ()
+    request: Request,
+    path: bytes,
+    status: int = 303,
+    headers: Iterable[tuple[str, str]] = (),
+    query: str = "",
 ) -> Reply:
-    """Send a browser to another path of the door."""
-    return Reply(b"", status, [("Location", quoted(request.place + path)), *headers])
+    """Send a browser to another path of the door. query: encoded already, without the question mark."""
+    target = quoted(request.place + path) + (f"?{query}" if query else "")
+    return Reply(b"", status, [("Location", target), *headers])
 
 
 def quoted(path: bytes) -> str:

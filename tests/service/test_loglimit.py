@@ -9,9 +9,9 @@ import unittest
 from pathlib import Path
 
 from pysftpserver.engine.log import ERROR, INFO, VERBOSE, SFTPLog
-from pysftpserver.remo.server import _Handler
 from pysftpserver.service.loglimit import BURST, KNOWN, TELLING, LogLimit
 from pysftpserver.service.logs import ServiceLog
+from pysftpserver.service.pythonlogs import ServiceHandler
 from pysftpserver.service.settings import LogSettings
 
 
@@ -85,7 +85,7 @@ class Limits(unittest.TestCase):
     def test_lines_of_remote_administration_are_counted_by_what_they_name_first(self) -> None:
         with tempfile.TemporaryDirectory() as place:
             path = Path(place) / "log"
-            handler = _Handler(ServiceLog("pysftpremo", LogSettings(logfile=str(path))), 1)
+            handler = ServiceHandler(ServiceLog("pysftpremo", LogSettings(logfile=str(path))), 1)
             logger = logging.Logger("remo")
             logger.addHandler(handler)
             for _ in range(100):

@@ -30,7 +30,7 @@ from pysftpserver.service.settings import LogSettings
 from pysftpserver.sshd.hooks import hook_of
 from pysftpserver.sshd.metrics import Metrics
 from pysftpserver.sshd.tickets import Ticket
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 
 class Case(unittest.TestCase):
@@ -133,7 +133,9 @@ class Signals(Case):
 
         async def serve() -> None:
             await serving.until_told(
-                lambda: os.kill(me, signal.SIGTERM), self.log, ready=lambda: os.kill(me, signal.SIGHUP)
+                lambda: lambda: os.kill(me, signal.SIGTERM),
+                self.log,
+                ready=lambda: os.kill(me, signal.SIGHUP),
             )
 
         before = signal.getsignal(signal.SIGHUP)
@@ -148,6 +150,7 @@ class Signals(Case):
 
         before = signal.getsignal(signal.SIGTERM)
         serving.block_until_told(reload, self.log, lambda: os.kill(os.getpid(), signal.SIGHUP))
+        until(lambda: self.lines, "the reload is over")
         self.assertEqual(self.lines, ["not reloaded: users.toml: unknown key"])
         self.assertIs(signal.getsignal(signal.SIGTERM), before)
 
