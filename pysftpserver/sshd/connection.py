@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from functools import partial
 
 import asyncssh
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from pysftpserver.engine.log import SFTPLog
     from pysftpserver.people.users import User
+    from pysftpserver.service.sums import Output
     from pysftpserver.sshd.channel import Session
     from pysftpserver.sshd.login import Question
     from pysftpserver.sshd.server import Server
@@ -359,7 +361,9 @@ class Connection(asyncssh.SSHServer):
         answers = self._server.settings.checksums > 0
         window = Window(self._server.windows, self.causer)
         ends = self._begin, self._on_end
-        channel = Channel(*ends, window, lambda: self.is_full, self.count_kept, answers, self._files)
+        path = None if self.login.is_for_sftp_only else self._server.settings.web_socket
+        link = None if path is None else partial(self._link, path)
+        channel = Channel(*ends, window, lambda: self.is_full, self.count_kept, answers, self._files, link)
         ssh_channel = self.conn.create_server_channel(None, "strict", window.size)
         window.guard(ssh_channel)
         self.channels.add(channel)
@@ -373,6 +377,12 @@ class Connection(asyncssh.SSHServer):
         except Exception as error:
             log_refusal(self._server.log_of(self), error)
         return None
+
+    async def _link(self, path: str) -> Output:
+        """What the command `web` prints. path: of the socket that a link is asked for on."""
+        from pysftpserver.sshd import weblinks  # here, because most users do without
+
+        return await weblinks.output(self._server, self, path)
 
     def _on_end(self, channel: Channel) -> None:
         self.channels.discard(channel)

@@ -70,6 +70,10 @@ class WebSettings(HTTPSettings, PeopleSettings):  # type: ignore[misc]  # one ad
         "Where people reach the server, for the links that it prints; behind a proxy, with its path there.",
         unset="the address and port that it listens on", reloads=True,
     )
+    link_socket = Setting(
+        optional(FILE), None,
+        "Local socket on which pysftpd, by its web_socket, asks for the links of `ssh HOST web`.",
+    )
     state = Setting(
         FILE, "pysftpweb.sqlite", "Keep shared links and what else has to outlive the server in this file.",
     )

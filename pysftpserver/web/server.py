@@ -11,6 +11,7 @@ from pysftpserver.people.file_users import FileUsers
 from pysftpserver.people.users import Visit
 from pysftpserver.service import pythonlogs
 from pysftpserver.web.application import Application
+from pysftpserver.web.linked import LinkedLogins
 from pysftpserver.web.logins import Reception
 from pysftpserver.web.pages import Files
 from pysftpserver.web.people import People
@@ -46,6 +47,7 @@ class Door:
         self.welcome = Welcome(self.reception, self.sessions, self._open)
         self.files = Files(values)
         self.uploads = Uploads(self.files)
+        self.links = LinkedLogins(values, self.people, self.welcome)
         self.application = Application(
             values,
             self.sessions,
@@ -55,6 +57,7 @@ class Door:
                 b"upload": self.uploads,
                 b"login": Login(self.welcome),
                 b"logout": Logout(self.welcome, self.sessions),
+                b"link": self.links.page,
             },
         )
 
@@ -70,6 +73,7 @@ class Door:
         """End all sessions."""
         self.uploads.close()
         self.files.deletions.close()
+        self.links.close()
         for session in self.sessions.all():
             self.sessions.end(session)
         self.people.close()
@@ -113,6 +117,7 @@ def serve(values: WebSettings, storages: UserStorages, load: Callable[[], WebSet
 
     server = Server(values, door.application, "pysftpweb", log, context)
     url = running.listen(server, values)
+    door.links.start(values.url or url)
 
     def reload() -> None:
         new = load()

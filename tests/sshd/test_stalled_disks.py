@@ -9,7 +9,7 @@ import re
 import signal
 import unittest
 
-from pysftpserver.sshd.admin_client import ask
+from pysftpserver.service.admin_client import ask
 from tests.faults.disks import Disk
 from tests.sshd.isolating import IsolationCase, answer
 from tests.sshd.running import write_private
