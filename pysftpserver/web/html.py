@@ -148,7 +148,7 @@ def message(*content: object, is_problem: bool = False) -> Markup:
 
 def icon(name: str) -> Markup:
     """A picture that goes with a text. name: of a symbol in icons.svg."""
-    return Markup(f'<svg class="icon" aria-hidden="true"><use href="#{name}"/></svg>')
+    return Markup(f'<svg class="icon" aria-hidden="true"><use href="#i-{name}"/></svg>')
 
 
 def page(

@@ -265,13 +265,12 @@ def path_in(rest: bytes) -> bytes:
 
 def breadcrumbs(visit: Visit, path: bytes | None) -> Markup:
     """The way to what is shown. path: of the directory around it; None: nothing is."""
-    if path is None:
-        return element("nav", aria_label="Folders above", class_="path")
     steps, above = [], b"/"
-    for name in path.split(b"/"):
+    for name in filter(None, (path or b"").split(b"/")):
         above = posixpath.join(above, name)
-        label: object = shown(name) if name else "Files"
-        steps.append(element("li", element("a", label, href=visit.address(above, True))))
+        steps.append(element("li", element("a", shown(name), href=visit.address(above, True))))
+    if not steps:
+        return element("span", class_="path")
     return element("nav", element("ol", *steps), aria_label="Folders above", class_="path")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from posixpath import splitext
 
-from pysftpserver.web.downloads import NOTHING_RUNS, SANDBOX, disposition, sent
+from pysftpserver.web.downloads import SANDBOX, disposition, sent
 from pysftpserver.web.html import element, icon, name_value, plain, shown, size_text, time_element
 from pysftpserver.web.wire import Refusal, Reply, quoted
 
@@ -55,17 +55,15 @@ def icon_of(entry: Entry) -> Markup:
 
 def inline(request: Request, tree: Tree, entry: Entry) -> Reply:
     """The content for an element of a page. Raises Refusal for a file that is not shown, FileProblem."""
-    how, kind = kind_of(entry.name)
+    kind = kind_of(entry.name)[1]
     if not kind:
         raise Refusal(404, "This file has no preview; download it.")
-    # Chromium shows no PDF in a sandbox; its viewer is a page of another origin than ours.
-    policy = NOTHING_RUNS if how == PDF else SANDBOX
-    return sent(request, tree, entry, kind, disposition(entry.name, "inline"), policy)
+    return sent(request, tree, entry, kind, disposition(entry.name, "inline"), SANDBOX)
 
 
 def preview(tree: Tree, entry: Entry) -> Markup:
     """What a page shows of a file. Raises FileProblem."""
-    how, kind = kind_of(entry.name)
+    how = kind_of(entry.name)[0]
     address = "?inline=1"
     name = plain(entry.name)
     if how == IMAGE:
