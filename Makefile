@@ -17,7 +17,7 @@ SECONDS ?= 60
 .DEFAULT_GOAL := help
 # Two of the steps may want apt-get, which runs alone.
 .NOTPARALLEL:
-.PHONY: help venv venv-gridfs venv-server venv-laboratory venv-test venv-latest azurite debian-try debian-test debian-hard try try-gridfs try-s3 try-server try-laboratory test test-hard test-latest test-pythons constraints fuzz bench lint docs-tables format clean
+.PHONY: help venv venv-gridfs venv-server venv-web venv-laboratory venv-test venv-latest azurite axe debian-try debian-test debian-hard try try-gridfs try-s3 try-server try-web try-laboratory test test-hard test-latest test-pythons constraints fuzz bench lint docs-tables format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -37,19 +37,22 @@ try-s3: debian-try venv ## open one on a bucket of a throw-away S3 server, for t
 try-server: debian-try venv-server ## start a standalone SSH server with a temporary user, for trying out
 	@tools/try-server.sh
 
+try-web: venv-web ## start a server for browsers and WebDAV with a temporary user, for trying out
+	@tools/try-web.sh
+
 try-laboratory: venv-laboratory ## start a message server and a client of it on this terminal, for trying out
 	@tools/try-laboratory.sh
 
-test: debian-test venv-test ## install what the tests need and run them
+test: debian-test venv-test axe ## install what the tests need and run them
 	@$(BIN)/python tools/run_tests.py --jobs $(JOBS) $(if $(COUNTS),--counts $(COUNTS)) -- $(ARGS)
 
-test-hard: debian-test debian-hard venv-test azurite ## run all tests four ways: alone, with busy processors, four at once, shuffled (RUNS=1)
+test-hard: debian-test debian-hard venv-test axe azurite ## run all tests four ways: alone, with busy processors, four at once, shuffled (RUNS=1)
 	@tools/test-hard.sh "$(RUNS)"
 
-test-latest: debian-test venv-latest ## run them with the newest versions of other people's packages, in .venv-latest
+test-latest: debian-test venv-latest axe ## run them with the newest versions of other people's packages, in .venv-latest
 	@.venv-latest/bin/python tools/run_tests.py --jobs $(JOBS) -- $(ARGS)
 
-test-pythons: debian-test ## run them with the distribution's own Python and with the newest one that is there
+test-pythons: debian-test axe ## run them with the distribution's own Python and with the newest one that is there
 	@tools/test-pythons.sh $(ARGS)
 
 constraints: venv-latest ## have "make test" use the versions that "make test-latest" does
@@ -87,6 +90,9 @@ venv-gridfs:
 venv-server:
 	@tools/venv.sh sshd
 
+venv-web:
+	@tools/venv.sh web
+
 venv-laboratory:
 	@tools/venv.sh laboratory
 
@@ -98,6 +104,9 @@ venv-latest:
 
 azurite:
 	@tools/azurite.sh
+
+axe:
+	@tools/axe.sh
 
 debian-try:
 	@tools/debian.sh try

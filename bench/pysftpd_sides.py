@@ -23,7 +23,7 @@ import asyncssh
 from bench import drivers
 from bench.pysftpd import Sizes
 from bench.rows import random_file
-from pysftpserver.sshd.admin_client import ask, found
+from pysftpserver.service.admin_client import ask, found
 from pysftpserver.sshd.forkserver import SESSION
 from tests.integration.sshd import TARGET, Sshd, Way
 from tests.support.packets import HELLO, MAX_DATA, NO_ATTRS, request, string, u32, u64

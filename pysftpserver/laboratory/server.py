@@ -243,18 +243,22 @@ async def serve(
     read_again: reads the settings and the password anew, on SIGHUP; may raise BadInput.
     """
 
-    def reload() -> None:
+    def read() -> Callable[[], None]:
         new, password = read_again()
-        log.reload(new)
-        for name in server.reload(new, password):
-            log.error(f"{name}: a change takes effect when the server is restarted")
-        raise_descriptor_limit(server.settings.max_connections, DESCRIPTORS_EACH)
+
+        def take() -> None:
+            log.reload(new)
+            for name in server.reload(new, password):
+                log.error(f"{name}: a change takes effect when the server is restarted")
+            raise_descriptor_limit(server.settings.max_connections, DESCRIPTORS_EACH)
+
+        return take
 
     raise_descriptor_limit(server.settings.max_connections, DESCRIPTORS_EACH)
     if server.settings.allow_plaintext:
         log.error("allow_plaintext: clients that do not encrypt send the password in the clear")
     sockets = await server.listen()
-    await until_told(reload, log, server.told, lambda: log_addresses(sockets, log))
+    await until_told(read, log, server.told, lambda: log_addresses(sockets, log))
     log.info("ending")
     end_within(server.settings.drain_seconds, log)
     await server.stop()

@@ -5,6 +5,7 @@ What may not enter: protocols, storages. Facts: sd_listen_fds(3), socket(7) on S
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -12,9 +13,11 @@ import resource
 import signal
 import socket
 import time
+from functools import partial
 
 from pysftpserver.failures import BadInput, Unavailable, reason_of
 from pysftpserver.service.hangups import heed_held_hangup
+from pysftpserver.service.rereading import Rereading
 
 # asyncio and queue are imported late: both import threading, which would do work in each process that a
 # server forks (pysftp-warm).
@@ -183,23 +186,39 @@ def reload_quietly(reload: Callable[[], None], log: SFTPLog) -> None:
         log.info("reloaded")
 
 
+def _fail(error: Exception) -> None:
+    raise error
+
+
 async def until_told(
-    reload: Callable[[], None],
+    read: Callable[[], Callable[[], None]],
     log: SFTPLog,
     told: asyncio.Event | None = None,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Return on SIGTERM or SIGINT, or once `told` is set. SIGHUP calls reload(), which may raise BadInput.
+    """Return on SIGTERM or SIGINT, or once `told` is set.
 
+    read: called in a thread on SIGHUP; it reads files, which may take long, and returns what takes over what
+    they say, which is called on the event loop. Both may raise BadInput.
     ready: called once signals are heeded.
     """
     import asyncio
 
     told = told or asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def reread() -> None:
+        try:
+            take = read()
+        except Exception as error:
+            take = partial(_fail, error)
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(reload_quietly, take, log)
+
+    rereading = Rereading(reread)
     for number in _obeyed():
         if number == signal.SIGHUP:
-            loop.add_signal_handler(number, reload_quietly, reload, log)
+            loop.add_signal_handler(number, rereading.ask)
         else:
             loop.add_signal_handler(number, told.set)
     ready()
@@ -212,11 +231,12 @@ def block_until_told(
 ) -> None:
     """The same for a server of threads: blocks the main thread, which the handlers run in.
 
-    ready: called once signals are heeded.
+    reload: called in another thread on SIGHUP; may raise BadInput. ready: called once signals are heeded.
     """
     # Not sigwait(): blocked signals would stay blocked in every program that the server starts. Not a handler
     # that fills a queue: a signal that another thread takes, or that comes just before this one sleeps, would
     # not wake it.
+    rereading = Rereading(partial(reload_quietly, reload, log))
     numbers, theirs = socket.socketpair()
     with numbers, theirs:
         theirs.setblocking(False)
@@ -227,7 +247,7 @@ def block_until_told(
             heed_held_hangup()
             while (number := numbers.recv(1)[0]) not in before or number == signal.SIGHUP:
                 if number in before:
-                    reload_quietly(reload, log)
+                    rereading.ask()
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

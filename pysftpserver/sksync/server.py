@@ -230,19 +230,26 @@ class Service:
             for host, port in addresses:
                 self._log.info(f"listening on {host} port {port}{encrypted}")
 
-        await serving.until_told(self._reload, self._log, ready=ready)
+        await serving.until_told(self._read_again, self._log, ready=ready)
         serving.end_within(self._settings.drain_seconds, self._log)
         await self._server.stop(self._settings.drain_seconds)
         self._log.info("stopped")
 
-    def _reload(self) -> None:
-        """Raises BadInput, and then everything stays as it was."""
-        old, new = self._settings, self._load()
-        if new.storage != old.storage:
+    def _read_again(self) -> Callable[[], None]:
+        """Read what the configuration names, in a thread; return what takes it over.
+
+        Raises BadInput, and then everything stays as it was.
+        """
+        new = self._load()
+        if new.storage != self._settings.storage:
             raise BadInput("storage: a change takes effect after a restart only")
         context, shares = self._context(new), self._shares(new)
         if self._audit_file is not None:
             self._audit_file.reopen()
+        return partial(self._take, new, context, shares)
+
+    def _take(self, new: ServerSettings, context: ssl.SSLContext | None, shares: Find) -> None:
+        old = self._settings
         self._log.reload(new)
         self._server.reload(new, shares, context)
         self._settings = new

@@ -11,9 +11,9 @@ import shutil
 import tempfile
 
 from pysftpserver.failures import Unavailable, reason_of
+from pysftpserver.service.admin_client import path_of
 from pysftpserver.sshd import admin
 from pysftpserver.sshd.admin import Admin
-from pysftpserver.sshd.admin_client import path_of
 from pysftpserver.sshd.sessions import Sessions
 
 TYPE_CHECKING = False

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import time
 
-from pysftpserver.failures import Unavailable, needed, one_line
+from pysftpserver.failures import needed, one_line
+from pysftpserver.service.admin_client import ask_all, oldest_first
+from pysftpserver.service.transfers import Rates, amount, duration
 from pysftpserver.sshd.control import print_json, print_table
 
 TYPE_CHECKING = False
@@ -17,10 +19,11 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from pysftpserver.service.transfers import Row
+
     Warn = Callable[[str], None]
 
 PAUSE = 1.0  # seconds between two looks
-UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 WIDE = 110  # columns of a terminal where there is room for all
 NONE_FOUND = 1  # exit status
 
@@ -28,33 +31,9 @@ NONE_FOUND = 1  # exit status
 # --- asking -----------------------------------------------------------------------------------------------
 
 
-def ask_all(path: str, question: dict[str, Any], warn: Warn, most: int | None = None) -> list[dict[str, Any]]:
-    """The answers of all processes that answer, or of the first ones. Raises Unavailable when none does."""
-    from pysftpserver.sshd.admin_client import AdminError, NoServer, ask, found
-
-    answers: list[dict[str, Any]] = []
-    failures = []
-    for one in found(path):
-        if len(answers) == most:
-            break
-        try:
-            answers.append(ask(one, question))
-        except NoServer:
-            pass  # left behind by an earlier server
-        except AdminError as error:
-            failures.append(error.message)
-    if not answers:
-        raise Unavailable((failures or [f"admin_socket {path}: no server listens there"])[0])
-    for failure in failures:
-        warn(failure)
-    return answers
-
-
 def sessions_at(path: str, warn: Warn) -> list[dict[str, Any]]:
     """All sessions of a server, the oldest first. Raises Unavailable."""
-    answers = ask_all(path, {"ask": "sessions"}, warn)
-    sessions = [session for answer in answers for session in answer["sessions"]]
-    return sorted(sessions, key=lambda session: (session["since"], session["number"]))
+    return oldest_first(ask_all(path, {"ask": "sessions"}, warn))
 
 
 def show_sessions(path: str, as_json: bool, warn: Warn) -> int:
@@ -136,30 +115,6 @@ def show_health(path: str, processes: int, as_json: bool, warn: Warn) -> int:
     return NONE_FOUND if faults else 0
 
 
-# --- figures in words -------------------------------------------------------------------------------------
-
-
-def amount(count: float) -> str:
-    """Bytes, in a unit that makes them short."""
-    for unit in UNITS:
-        if count < 1024 or unit == UNITS[-1]:
-            break
-        count /= 1024
-    return f"{count:.0f} {unit}" if unit == UNITS[0] else f"{count:.1f} {unit}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds, as 3s, 2m05s, 1h02m or 4d03h."""
-    whole = max(0, int(seconds))
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    if whole < 86400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
-
-
 def session_rows(sessions: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     """A table of sessions, with its heading."""
     now = time.time()
@@ -174,69 +129,17 @@ def session_rows(sessions: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     return rows
 
 
-class Row:
-    """A line of the live view: an open file, or a session that has none.
-
-    done, size: bytes; size: None where it is not known. rate: bytes a second, None at the first look.
-    """
-
-    def __init__(
-        self, session: dict[str, Any], what: str, done: int, size: int | None, rate: float | None
-    ) -> None:
-        self.number = str(session["number"])
-        self.user = one_line(session["user"])
-        self.address = one_line(session["address"])
-        self.what = one_line(what)
-        self.done = done
-        self.size = size
-        self.rate = rate
-
-    @property
-    def part(self) -> float | None:
-        """The part that is done, from 0 to 1; None where the size is not known."""
-        return min(1.0, self.done / self.size) if self.size else None
-
-    def progress(self, in_full: bool) -> str:
-        """The same in words."""
-        if self.part is None or self.size is None:
-            return amount(self.done)
-        if not in_full:
-            return f"{int(self.part * 100)}%"
-        return f"{amount(self.done)} of {amount(self.size)}, {int(self.part * 100)}%"
-
-    def speed(self) -> str:
-        return "" if self.rate is None else f"{amount(self.rate)}/s"
-
-
 class View:
     """Looks at a server repeatedly, and computes rates from the difference."""
 
     def __init__(self, path: str, warn: Warn) -> None:
         self._path = path
         self._warn = warn
-        self._last: dict[tuple[int, str], int] = {}
-        self._at = 0.0
+        self._rates = Rates()
 
     def look(self) -> list[Row]:
         """The rows as of now. Raises Unavailable."""
-        sessions = sessions_at(self._path, self._warn)
-        now = time.monotonic()
-        passed, self._at = now - self._at, now
-        before, self._last = self._last, {}
-        rows = []
-        for session in sessions:
-            if not session["files"]:
-                idle = f"(idle for {duration(session['idle'])})"
-                rows.append(Row(session, idle, session["received"] + session["sent"], None, None))
-            for file in session["files"]:
-                key = (session["number"], file["id"])
-                done = self._last[key] = file["read"] + file["written"]
-                rate = max(0, done - before[key]) / passed if key in before else None
-                verb = "put" if file["written"] > file["read"] else "get"
-                rows.append(Row(session, f"{verb} {file['path']}", done, file["size"], rate))
-            if session["more_files"]:
-                rows.append(Row(session, f"({session['more_files']} more files)", 0, None, None))
-        return rows
+        return self._rates.rows(sessions_at(self._path, self._warn), time.monotonic())
 
 
 # --- showing ----------------------------------------------------------------------------------------------

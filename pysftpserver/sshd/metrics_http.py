@@ -17,8 +17,8 @@ from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from pysftpserver.failures import needed, one_line
+from pysftpserver.service.admin_client import AdminError, ask
 from pysftpserver.sshd import metrics
-from pysftpserver.sshd.admin_client import AdminError, ask
 
 with needed("sshd", "prometheus_client"):
     from prometheus_client import CollectorRegistry, make_wsgi_app

@@ -14,8 +14,9 @@ import math
 import os
 import signal
 import time
+from functools import partial
 
-from pysftpserver.engine.log import SFTPLog
+from pysftpserver.engine.log import LEVELS, SFTPLog
 from pysftpserver.failures import BadInput, needed
 from pysftpserver.host.accounts import own_reason
 from pysftpserver.host.linux import end_with_parent
@@ -29,6 +30,7 @@ from pysftpserver.service import serving
 from pysftpserver.service.hangups import heed_held_hangup
 from pysftpserver.service.logs import ServiceLog
 from pysftpserver.service.notifying import Life
+from pysftpserver.service.rereading import Rereading
 from pysftpserver.sshd import greeting
 from pysftpserver.sshd.algorithms import chosen
 from pysftpserver.sshd.authorities import Authorities
@@ -53,6 +55,33 @@ PID_MODE = 0o644
 PAUSE = 1.0  # seconds before a process that ended at once is replaced
 INTERNAL_ERROR = 1  # exit status
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Again:
+    """Reads the settings for a parent of several processes, for those that it starts later."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._new: ServerSettings | None = None
+        self._rereading = Rereading(self._read)
+
+    def _read(self) -> None:
+        with contextlib.suppress(Exception):  # the other processes say what is wrong
+            self._new = self._service.again()
+
+    def ask(self) -> None:
+        """SIGHUP: read them anew, in a thread."""
+        self._rereading.ask()
+
+    def take(self) -> bool:
+        """Use what was read last; whether nothing is being read any more."""
+        # After a while the thread can only wait for a disk: it has no lock that a new process would need.
+        is_over = self._rereading.is_over(PAUSE)
+        new, self._new = self._new, None
+        if new is not None:
+            self._service.settings.take_over(new)
+            self._service.log.level = LEVELS[new.log_level]
+        return is_over
 
 
 class Service:
@@ -93,17 +122,18 @@ class Service:
         """
         asyncio.run(_try(self.directory(SFTPLog(lambda level, text: None, self.log.level))))
 
-    def reload(self) -> None:
-        """SIGHUP: reopen the log and take the settings that may change. Raises BadInput."""
-        new = self.again()
+    def take(self, new: ServerSettings) -> None:
+        """SIGHUP: reopen the log, and take the settings that may change."""
         self.log.reload(new)
         for name in self.settings.take_over(new):
             self.log.error(f"{name}: a change takes effect at the next start")
 
-    async def read_greeting(self, server: Server) -> None:
+    def read_greeting(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         """SIGHUP: read host keys and banner anew, in a thread, for clients that come later."""
         try:
-            server.greet(await asyncio.to_thread(greeting.read, self.settings, self.log, server.greeting))
+            new = greeting.read(self.settings, self.log, server.greeting)
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(server.greet, new)
         except BadInput as error:
             self.log.error(f"not reloaded: {error.message}")
         except Exception as error:
@@ -237,16 +267,19 @@ async def _serve(service: Service, sockets: Sequence[socket.socket], number: int
         may_rest=service.storages.is_directory,
     )
 
-    rereading = set()
+    greetings = Rereading(partial(service.read_greeting, server, asyncio.get_running_loop()))
 
-    def reload() -> None:
-        service.reload()
-        server.apply_limits()
-        task = asyncio.create_task(service.read_greeting(server))
-        rereading.add(task)
-        task.add_done_callback(rereading.discard)
+    def read() -> Callable[[], None]:
+        new = service.again()
 
-    told = asyncio.create_task(serving.until_told(reload, service.log, stop))
+        def take() -> None:
+            service.take(new)
+            server.apply_limits()
+            greetings.ask()
+
+        return take
+
+    told = asyncio.create_task(serving.until_told(read, service.log, stop))
     await asyncio.sleep(0)  # now it has set its handlers
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (*SIGNALS, signal.SIGCHLD))
     try:
@@ -258,10 +291,7 @@ async def _serve(service: Service, sockets: Sequence[socket.socket], number: int
     except DirectoryError as error:
         raise BadInput(error.message) from None
     if service.settings.bans and service.settings.is_in_redis:
-        from pysftpserver.sshd.redis_bans import RedisBans
-
-        address = RedisAddress.of(service.settings)
-        server.banning.share(RedisBans(address, service.log, server.banning.learn))
+        server.banning.share(RedisAddress.of(service.settings))
     await service.endpoints.start(server, number)
     gc.collect()
     gc.freeze()  # what is there now stays: to look through many users again later would hold clients up
@@ -300,6 +330,7 @@ def supervise(service: Service, sockets: Sequence[Sequence[socket.socket]]) -> i
     watched = (*SIGNALS, signal.SIGCHLD)
     processes = {start(service, sockets, number): number for number in range(len(sockets))}
     started = dict.fromkeys(processes, time.monotonic())
+    again = Again(service)
     is_ending = False
     status = 0
 
@@ -324,7 +355,7 @@ def supervise(service: Service, sockets: Sequence[Sequence[socket.socket]]) -> i
             number = told.si_signo
         if number in SIGNALS:
             if number == signal.SIGHUP:
-                serving.reload_quietly(service.reload, SFTPLog(None))  # the other processes say what is wrong
+                again.ask()
                 for process in processes:
                     os.kill(process, number)
             else:
@@ -342,7 +373,10 @@ def supervise(service: Service, sockets: Sequence[Sequence[socket.socket]]) -> i
             if time.monotonic() - started[ended[0]] < PAUSE:
                 time.sleep(PAUSE)
             service.shared.wipe(place)
+            has_latest = again.take()
             new = start(service, sockets, place)
+            if not has_latest:
+                os.kill(new, signal.SIGHUP)  # it reads them itself, as the others do
             processes[new] = place
             started[new] = time.monotonic()
             # Last: this process writes its log itself, and one that takes nothing holds it up.

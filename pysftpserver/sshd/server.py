@@ -73,8 +73,8 @@ class Server:
     storage_of: opens the storage of a user for one session; raises what makes the session impossible.
     shared, process: the memory that the processes of this server share, and the number of this one; None
     where there are no others. forker: starts the processes of sessions; None: all are served in this one.
-    in_thread: whether the sessions of a user are served here all the same. may_rest: whether a session of a
-    user may go on in another process.
+    may_rest: whether a session of a user may go on in another process. in_thread: whether the sessions of
+    another user are served here all the same; it may block.
     """
 
     def __init__(
@@ -264,7 +264,8 @@ class Server:
             settings.session_seconds,
             checksums=settings.checksums > 0,
         )
-        if self._forker is None or self._in_thread(user):
+        may_rest = self._may_rest(user)
+        if self._forker is None or not may_rest and await self._suits_threads(user):
             if user.run_as is not None:
                 raise Refused("run_as: only sessions that are processes can have an account of their own")
             make = partial(engine_of, ticket, self._storage_of, log, self.metrics, self._limits)
@@ -280,13 +281,17 @@ class Server:
                 files.append(open(opened, "ab", buffering=0))
         start = partial(self._start, self._forker, ticket, log, files)
         # The records of an audit log belong to one process, and the state of a class is its own.
-        may_rest = settings.audit is None and self._may_rest(user)
+        may_rest = may_rest and settings.audit is None
         session = RestingSession(channel, start, log) if may_rest else start(channel)
         channel.session = session
         if await session.has_begun:
             return session
         session.cut()
         return None
+
+    async def _suits_threads(self, user: User) -> bool:
+        """Whether the sessions of a user are served here. A site file may say that, on a disk that hangs."""
+        return await self.threads.run(user.name, partial(self._in_thread, user), "beginning")
 
     def _start(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 
 from pysftpserver.abstractstorage import overrides
@@ -33,7 +33,10 @@ MODE_OF_DIRECTORY = 0o777  # before the umask
 
 @dataclass(frozen=True)
 class Entry:
-    """What is at a path, links followed. size: bytes, 0 where the storage does not say. mtime: Unix time."""
+    """What is at a path, links followed. size: bytes, 0 where the storage does not say. mtime: Unix time.
+
+    is_link: whether a listing had a link there.
+    """
 
     path: bytes
     is_directory: bool
@@ -41,6 +44,7 @@ class Entry:
     size: int
     mtime: int | None
     identity: tuple[int, int] | None = None  # the same for all names of one file; None: not known
+    is_link: bool = False
 
     @property
     def name(self) -> bytes:
@@ -98,7 +102,7 @@ class Tree:
                     except FileProblem:
                         continue
                     if found is not None:
-                        yield found
+                        yield replace(found, is_link=True)
                 else:
                     yield entry_of(below, attrs)
         finally:

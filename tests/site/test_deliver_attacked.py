@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -169,11 +170,15 @@ class Receivers(unittest.TestCase):
 
     def test_a_program_that_forks_prints_megabytes_or_reads_nothing(self) -> None:
         place = self.enterContext(tempfile.TemporaryDirectory())
-        text = "if os.fork() == 0:\n    os.setsid()\n    os.execvp('sleep', ['sleep', '3'])\n"
+        noted = Path(place, "child")
+        text = f"if os.fork() == 0:\n    os.setsid()\n    open({str(noted)!r}, 'w').write(str(os.getpid()))\n"
+        text += f"    os.execvp('sleep', ['sleep', '{PATIENCE}'])\n"
         text += "sys.stdout.write('x' * 5_000_000)\nsys.stderr.write('x' * 5_000_000)"
         began = time.monotonic()
         Program([program(place, text)], PATIENCE).take({"id": 1, **EVENT})  # its child goes on
-        self.assertLess(time.monotonic() - began, 3)
+        self.assertLess(time.monotonic() - began, PATIENCE / 2)
+        until(lambda: noted.exists() and noted.read_text(), "the child is there")
+        os.kill(int(noted.read_text()), signal.SIGKILL)
         hangs = "import signal\nfor n in (15, 1, 2):\n    signal.signal(n, signal.SIG_IGN)\nsignal.pause()"
         self.assertIn("did not end", self.refused(Program([program(place, hangs)], SHORT)))
 

@@ -298,13 +298,19 @@ class DaemonCase(ServedCase):
         cls.server = Pysftpd(cls.place, *cls.options)
         cls.server_log = cls.server.stderr
         cls.logins = {kind: Login(cls.place / kind, "alice", kind) for kind in KINDS}
+        one = {"folder": cls.jail.name}
         keys = [login.public for login in cls.logins.values()]
-        cls.server.write_users({"alice": {"folder": cls.jail.name, "keys": keys}})
+        cls.server.write_users({name: {**one, **fields} for name, fields in cls.users(keys).items()})
         cls.addClassCleanup(cls.server.stop)
         cls.server.start()
         for login in cls.logins.values():
             login.meet(cls.server)
         cls.sshd = cls.logins["ed25519"]  # type: ignore[assignment]
+
+    @classmethod
+    def users(cls, keys: list[str]) -> dict[str, dict[str, object]]:
+        """The users by name, all with one folder. keys: of alice."""
+        return {"alice": {"keys": keys}}
 
     def with_each_key(self) -> Iterable[str]:
         """Let the clients use one kind of key after the other; yields its name."""

@@ -13,7 +13,7 @@ import unittest
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pysftpserver.sshd.admin_client import ask, found
+from pysftpserver.service.admin_client import ask, found
 from tests.integration.sshd import HOST
 from tests.sshd.running import Pysftpd, kill_group, make_key
 from tests.support.forked import run

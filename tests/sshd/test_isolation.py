@@ -10,7 +10,7 @@ from pathlib import Path
 
 import asyncssh
 
-from pysftpserver.sshd.admin_client import ask
+from pysftpserver.service.admin_client import ask
 from tests.sshd.isolating import BAD, CREAT, FIRST, READ, WRITE, IsolationCase, answer
 from tests.sshd.running import Pysftpd, children
 from tests.support.packets import NO_ATTRS, request, string, u32, u64

@@ -14,7 +14,7 @@ import subprocess
 import termios
 import unittest
 
-from pysftpserver.sshd.live import amount, duration
+from pysftpserver.service.transfers import amount, duration
 from tests.sshd.serving import Daemon, DaemonCase
 from tests.support.processes import command
 from tests.support.waiting import PATIENCE, until

@@ -19,9 +19,9 @@ from pysftpserver.engine.log import SFTPLog
 from pysftpserver.engine.wire import SSH2_FX_EOF, SSH2_FX_FAILURE, SSH2_FX_OK
 from pysftpserver.hook import SFTPEvent
 from pysftpserver.server import SFTPServer
+from pysftpserver.service.admin_client import AdminError, ask
 from pysftpserver.service.serving import listen
 from pysftpserver.sshd import metrics, metrics_http
-from pysftpserver.sshd.admin_client import AdminError, ask
 from pysftpserver.sshd.metrics import Counting, Metrics, total
 from tests.sshd.running import kill_group
 from tests.sshd.serving import HOST, SIZE, Daemon, DaemonCase

@@ -27,7 +27,7 @@ from pysftpserver.host import privileges
 from pysftpserver.host.privileges import Account
 from pysftpserver.people.user_storages import Openers, UserStorages
 from pysftpserver.people.users import User
-from pysftpserver.sshd.admin_client import ask
+from pysftpserver.service.admin_client import ask
 from pysftpserver.sshd.config import ServerSettings
 from pysftpserver.sshd.forkserver import FORK_SERVER, ForkServer
 from pysftpserver.sshd.orders import BEGIN, ENDED, FIRST, LONGEST, NOT_BEGUN, ORDER, SIGNAL

@@ -14,8 +14,8 @@ from typing import Any
 
 import asyncssh
 
+from pysftpserver.service.admin_client import ask, found
 from pysftpserver.service.verifying import verify
-from pysftpserver.sshd.admin_client import ask, found
 from pysftpserver.sshd.metrics import CAUSES
 from tests.sshd.inprocess import HOST, raw
 from tests.sshd.isolating import CREAT, FIRST, READ, WRITE, IsolationCase, answer, cpu_seconds, rss

@@ -34,6 +34,7 @@ PACKAGES = {
     "psftp": "putty-tools",
     "sshfs": "sshfs",
     "puttygen": "putty-tools",
+    "fzsftp": "--no-install-recommends filezilla",
 }
 
 

@@ -1,6 +1,6 @@
 """Asks a running server on this host: a question and its answer, each a line of JSON on a local socket.
 
-For commands and threads: it blocks. What may not enter: asyncio, the server itself, what is asked.
+For commands and threads: it blocks. What may not enter: asyncio, the server itself, what answers mean.
 Facts: unix(7).
 """
 
@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import re
-import socket
 import time
 
 from pysftpserver.failures import Unavailable
@@ -18,6 +17,8 @@ from pysftpserver.host.accounts import own_reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
     from typing import Any
 
 LONGEST_QUESTION = 4096  # bytes, with the line's end
@@ -51,8 +52,46 @@ def found(path: str) -> list[str]:
     return [os.path.join(directory, found_name) for _, found_name in numbered]
 
 
-def ask(path: str, question: dict[str, Any], patience: float = PATIENCE) -> dict[str, Any]:
-    """The answer of one process. patience: seconds for all of it. Raises AdminError."""
+def ask_all(
+    path: str, question: dict[str, Any], warn: Callable[[str], None], most: int | None = None
+) -> list[dict[str, Any]]:
+    """The answers of all processes that answer, or of the first ones. warn: told of those that do not.
+
+    Raises AdminError when none answers.
+    """
+    answers: list[dict[str, Any]] = []
+    failures = []
+    for one in found(path):
+        if len(answers) == most:
+            break
+        try:
+            answers.append(ask(one, question))
+        except NoServer:
+            pass  # left behind by an earlier server
+        except AdminError as error:
+            failures.append(error.message)
+    if not answers:
+        raise AdminError((failures or [f"admin_socket {path}: no server listens there"])[0])
+    for failure in failures:
+        warn(failure)
+    return answers
+
+
+def oldest_first(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The sessions in the answers of all processes."""
+    sessions = [session for answer in answers for session in answer["sessions"]]
+    return sorted(sessions, key=lambda session: (session["since"], session["number"]))
+
+
+def ask(
+    path: str, question: dict[str, Any], patience: float = PATIENCE, setting: str = "admin_socket"
+) -> dict[str, Any]:
+    """The answer of one process. patience: seconds for all of it. setting: what messages call the socket.
+
+    Raises AdminError.
+    """
+    import socket  # here: pysftpctl starts without it
+
     deadline = time.monotonic() + patience
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -65,15 +104,15 @@ def ask(path: str, question: dict[str, Any], patience: float = PATIENCE) -> dict
         if not isinstance(answer, dict):
             raise ValueError
     except (ConnectionRefusedError, FileNotFoundError):
-        raise NoServer(f"admin_socket {path}: no server listens there") from None
+        raise NoServer(f"{setting} {path}: no server listens there") from None
     except TimeoutError:
-        raise AdminError(f"admin_socket {path}: no answer in {patience:g} seconds") from None
+        raise AdminError(f"{setting} {path}: no answer in {patience:g} seconds") from None
     except OSError as error:
-        raise AdminError(f"admin_socket {path}: {own_reason(error)}") from None
+        raise AdminError(f"{setting} {path}: {own_reason(error)}") from None
     except ValueError:
-        raise AdminError(f"admin_socket {path}: the answer is not from pysftpd") from None
+        raise AdminError(f"{setting} {path}: the answer is not from a server of ours") from None
     if "error" in answer:
-        raise AdminError(f"admin_socket {path}: {answer['error']}")
+        raise AdminError(f"{setting} {path}: {answer['error']}")
     return answer
 
 
