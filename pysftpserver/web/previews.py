@@ -9,13 +9,14 @@ import contextlib
 from posixpath import splitext
 
 from pysftpserver.web.downloads import SANDBOX, disposition, sent
-from pysftpserver.web.html import element, icon, name_value, plain, shown, size_text, time_element
+from pysftpserver.web.html import element, icon, name_value, plain, shown, size_text, time_element, token
 from pysftpserver.web.wire import Refusal, Reply, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pysftpserver.web.files import Entry, Tree
     from pysftpserver.web.html import Markup
+    from pysftpserver.web.pages import Visit
     from pysftpserver.web.wire import Request
 
 MOST_TEXT = 262144  # bytes of a text that are shown
@@ -120,15 +121,23 @@ def title_of(entry: Entry) -> Markup:
     return element("h1", icon_of(entry), shown(entry.name))
 
 
-def tools(entry: Entry, token: Markup, place: str, may_change: bool) -> Markup:
-    """What can be done with the file. place: the path of its directory, as it stands in a URL."""
+def tools(visit: Visit, entry: Entry, place: str) -> Markup:
+    """What can be done with a file. place: the path of its directory, as it stands in a URL."""
     address = "./" + quoted(entry.name)
     found = [element("a", icon("download"), "Download", href=address, class_="button primary")]
-    if may_change:
+    if visit.may_share:
+        found.append(
+            element("a", icon("share"), "Share", href=visit.share_address(entry.path), class_="button")
+        )
+    if visit.may_change:
         field = element("input", type="hidden", name="name", value=name_value(entry.name))
         buttons = [
             element("button", icon(picture), words, name="do", value=picture)
             for picture, words in (("rename", "Rename"), ("move", "Move"), ("delete", "Delete"))
         ]
-        found.append(element("form", token, field, *buttons, method="post", action=place, class_="tools"))
+        found.append(
+            element(
+                "form", token(visit.session), field, *buttons, method="post", action=place, class_="tools"
+            )
+        )
     return element("div", *found, class_="tools")
