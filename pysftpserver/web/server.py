@@ -16,8 +16,11 @@ from pysftpserver.service import pythonlogs
 from pysftpserver.service.serving import block_until_told, end_within
 from pysftpserver.web.application import Application
 from pysftpserver.web.logins import Reception
+from pysftpserver.web.pages import Files
 from pysftpserver.web.people import People
+from pysftpserver.web.resuming import Uploads
 from pysftpserver.web.session import Sessions
+from pysftpserver.web.static import Static
 from pysftpserver.web.welcome import Login, Logout, Welcome
 
 TYPE_CHECKING = False
@@ -44,10 +47,15 @@ class Door:
         self._storages = storages
         self.reception = Reception(values, self.people)
         self.welcome = Welcome(self.reception, self.sessions, self._open)
+        self.files = Files(values)
+        self.uploads = Uploads(self.files)
         self.application = Application(
             values,
             self.sessions,
             {
+                b"static": Static(),
+                b"files": self.files,
+                b"upload": self.uploads,
                 b"login": Login(self.welcome),
                 b"logout": Logout(self.welcome, self.sessions),
             },
@@ -63,6 +71,8 @@ class Door:
 
     def close(self) -> None:
         """End all sessions."""
+        self.uploads.close()
+        self.files.deletions.close()
         for session in self.sessions.all():
             self.sessions.end(session)
         self.people.close()
