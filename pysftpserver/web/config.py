@@ -9,7 +9,18 @@ from pysftpserver.http.settings import HTTPSettings
 from pysftpserver.people import methods
 from pysftpserver.people.methods import PASSWORD, PUBLICKEY
 from pysftpserver.people.settings import PeopleSettings
-from pysftpserver.service.settings import COUNT, FILE, FLAG, PORT, Setting, optional, seconds, text, texts
+from pysftpserver.service.settings import (
+    COUNT,
+    FILE,
+    FLAG,
+    PORT,
+    Setting,
+    optional,
+    seconds,
+    text,
+    texts,
+    whole,
+)
 
 
 def _without_keys(text: str) -> None:
@@ -40,6 +51,11 @@ class WebSettings(HTTPSettings, PeopleSettings):  # type: ignore[misc]  # one ad
     )
     state = Setting(
         FILE, "pysftpweb.sqlite", "Keep shared links and what else has to outlive the server in this file.",
+    )
+    share_days = Setting(
+        whole(0, 3650, "DAYS"), 90,
+        "Maximum number of days that a shared link works; with 0, nobody can make one and none works.",
+        reloads=True,
     )
     read_only = Setting(FLAG, False, "Refuse every request that changes anything.")
     durable = Setting(FLAG, False, "Reply to a request that changes names only when that is on the disk.")
