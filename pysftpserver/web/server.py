@@ -18,7 +18,11 @@ from pysftpserver.web.pages import Files
 from pysftpserver.web.people import People
 from pysftpserver.web.resuming import Uploads
 from pysftpserver.web.session import Sessions
+from pysftpserver.web.shares import Sharing
+from pysftpserver.web.sharing import Shares
+from pysftpserver.web.state import State
 from pysftpserver.web.static import Static
+from pysftpserver.web.visiting import Visitors
 from pysftpserver.web.welcome import Login, Logout, Welcome
 
 TYPE_CHECKING = False
@@ -49,6 +53,9 @@ class Door:
         self.files = Files(values)
         self.uploads = Uploads(self.files)
         self.links = LinkedLogins(values, self.people, self.welcome)
+        self.state = State(values.state)
+        self.shares = Shares(self.state)
+        self.visitors = Visitors(values, self.shares, self.people, self._open)
         self.application = Application(
             values,
             self.sessions,
@@ -56,6 +63,8 @@ class Door:
                 b"static": Static(),
                 b"files": self.files,
                 b"upload": self.uploads,
+                b"shares": Sharing(values, self.shares),
+                b"s": self.visitors,
                 b"login": Login(self.welcome),
                 b"logout": Logout(self.welcome, self.sessions),
                 b"link": self.links.page,
@@ -80,6 +89,7 @@ class Door:
         for session in self.sessions.all():
             self.sessions.end(session)
         self.people.close()
+        self.state.close()
 
 
 def _directory(values: WebSettings) -> UserDirectory:
