@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
 from pysftpserver.people import methods
+from pysftpserver.people.editors import editor
 from pysftpserver.people.keys import BadKey, fingerprint, parse_key
 from pysftpserver.people.methods import PASSWORD, PUBLICKEY
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.service.admin_client import ask_all
 from pysftpserver.service.networks import Networks, address_of
 from pysftpserver.sshd.certificates import BadCertificate, blob_of_line, is_certificate, parse
-from pysftpserver.sshd.control import editor, print_json
+from pysftpserver.sshd.control import print_json
 from pysftpserver.sshd.live import sessions_at
 
 TYPE_CHECKING = False
