@@ -13,6 +13,7 @@ import asyncssh
 
 from pysftpserver.service.sums import Refused, understood
 from pysftpserver.sshd.guarded import GuardedConnection
+from pysftpserver.sshd.moved import Moved
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from pysftpserver.sshd.window import Window
 
     class Session(Protocol):
-        """What serves a channel. It calls write(), finish(), took(), changed() and gone() of that."""
+        """What serves a channel. It calls write(), finish(), took(), changed() and gone() of that, and adds
+        to moved before the last one."""
 
         @property
         def isolation(self) -> str:
@@ -78,7 +80,8 @@ class Channel(asyncssh.SSHServerSession[bytes]):
     before it returns that: then the session is closed when the client goes meanwhile. on_end: called at the
     end. window: how much the client may send. is_full: whether the connection takes no more data; go_on() has
     to be called when it does again. on_kept: called when there is more that cannot be sent yet. answers:
-    whether commands for checksums are answered. link: what the command WEB prints; None: it is refused.
+    whether commands for checksums are answered. moved: where sessions add what they have moved.
+    link: what the command WEB prints; None: it is refused.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         is_full: Callable[[], bool] = lambda: False,
         on_kept: Callable[[], None] = lambda: None,
         answers: bool = False,
+        moved: Moved | None = None,
         link: Callable[[], Awaitable[Output]] | None = None,
     ) -> None:
         self.session: Session | None = None
@@ -99,6 +103,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         self._beginning: asyncio.Task[None] | None = None
         self._on_end = on_end
         self.window = window
+        self.moved = moved or Moved()
         self.took = window.took
         self._is_connection_full = is_full
         self._on_kept = on_kept

@@ -9,11 +9,16 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 
+from pysftpserver.abstractstorage import overrides
 from pysftpserver.http.files import FileProblem, Source, Target, problem
-from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.pysftpexceptions import SFTPException, SFTPUnsupported
+from pysftpserver.uploads.files import attributes
+from pysftpserver.uploads.leftovers import remove_leftovers
+from pysftpserver.uploads.temporary import is_temporary
+from pysftpserver.web import incoming
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,19 +26,25 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.attributes import SFTPAttributes
+    from pysftpserver.web.incoming import Incoming
 
 MODE_OF_DIRECTORY = 0o777  # before the umask
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is at a path, links followed. size: bytes, 0 where the storage does not say. mtime: Unix time."""
+    """What is at a path, links followed. size: bytes, 0 where the storage does not say. mtime: Unix time.
+
+    is_link: whether a listing had a link there.
+    """
 
     path: bytes
     is_directory: bool
     is_file: bool
     size: int
     mtime: int | None
+    identity: tuple[int, int] | None = None  # the same for all names of one file; None: not known
+    is_link: bool = False
 
     @property
     def name(self) -> bytes:
@@ -47,7 +58,7 @@ def entry_of(path: bytes, attrs: SFTPAttributes) -> Entry:
     is_directory = mode is not None and S_ISDIR(mode)
     is_file = mode is None or S_ISREG(mode)
     mtime = None if attrs.mtime is None else int(attrs.mtime)
-    return Entry(path, is_directory, is_file, (attrs.size or 0) if is_file else 0, mtime)
+    return Entry(path, is_directory, is_file, (attrs.size or 0) if is_file else 0, mtime, attrs.identity)
 
 
 class Tree:
@@ -66,6 +77,11 @@ class Tree:
                 return None
             raise found from None
 
+    def look(self, path: bytes) -> SFTPAttributes | None:
+        """The attributes of what is at a path, of a link itself; None: nothing."""
+        with as_problems():
+            return attributes(self.storage.lstat, path)
+
     def entries(self, path: bytes) -> Iterator[Entry]:
         """What is in a directory, in the storage's order. Links are what they lead to, if that is there."""
         with as_problems():
@@ -77,7 +93,7 @@ class Tree:
                         name, attrs = next(listing)
                     except StopIteration:
                         return
-                if name in (b".", b".."):
+                if name in (b".", b"..") or is_temporary(name):
                     continue
                 below = posixpath.join(path, name)
                 if attrs.permissions is not None and S_ISLNK(attrs.permissions):
@@ -86,7 +102,7 @@ class Tree:
                     except FileProblem:
                         continue
                     if found is not None:
-                        yield found
+                        yield replace(found, is_link=True)
                 else:
                     yield entry_of(below, attrs)
         finally:
@@ -101,6 +117,52 @@ class Tree:
     def target(self, path: bytes) -> Target:
         """A file to be stored, which appears under its name when it is whole."""
         return Target(self.storage, path)
+
+    def receive(self, path: bytes, replaces: bool, hidden: bytes = b"") -> Incoming:
+        """A file to be stored, which gets another name if its own is taken and nothing is to be replaced.
+
+        hidden: the name of its temporary file. What it raises later becomes a FileProblem in as_problems().
+        """
+        with as_problems():
+            self._check_target(path, replaces)
+            return incoming.receive(self.storage, path, replaces, hidden)
+
+    def receive_more(self, path: bytes, replaces: bool, hidden: bytes) -> Incoming:
+        """The same for one that was begun."""
+        with as_problems():
+            return incoming.receive_more(self.storage, path, replaces, hidden)
+
+    def _check_target(self, path: bytes, replaces: bool) -> None:
+        if "rename" in self.storage.lacks or not overrides(type(self.storage), "rename"):
+            raise problem(SFTPUnsupported())
+        found = self.find(path) if replaces else None
+        if found is not None and not found.is_file:
+            raise FileProblem("is a directory" if found.is_directory else "not a regular file")
+        remove_leftovers(self.storage, posixpath.dirname(path) or b"/")
+
+    def make_directories(self, path: bytes) -> None:
+        """Make a directory and those that it is in, as far as they are not there."""
+        missing = []
+        while path.strip(b"/") and (found := self.find(path)) is None:
+            missing.append(path)
+            path = posixpath.dirname(path)
+        if path.strip(b"/") and found is not None and not found.is_directory:
+            raise FileProblem("there is a file where a folder should be")
+        for path in reversed(missing):
+            try:
+                self.make_directory(path)
+            except FileProblem:
+                if self.find(path) is None:  # somebody else was not faster
+                    raise
+
+    def is_read_only(self, path: bytes) -> bool:
+        """Whether nothing can be changed at a path, as far as the storage says so."""
+        if not overrides(type(self.storage), "write"):
+            return True
+        try:
+            return bool(self.storage.statvfs(path).f_flag & os.ST_RDONLY)
+        except (OSError, SFTPException):
+            return False
 
     def make_directory(self, path: bytes) -> None:
         """Make a directory, which must not be there."""
@@ -166,4 +228,6 @@ def joined(directory: bytes, name: str) -> bytes:
     found = os.fsencode(name)
     if not found or found in (b".", b"..") or b"/" in found or b"\0" in found or len(found) > 255:
         raise FileProblem("use a name of 1 to 255 bytes without slashes", "BAD_MESSAGE")
+    if is_temporary(found):
+        raise FileProblem("names like that are for files that are being uploaded", "BAD_MESSAGE")
     return posixpath.join(directory, found)

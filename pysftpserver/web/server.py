@@ -6,23 +6,23 @@ What may not enter: what parts answer, concrete storages.
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 
-from pysftpserver.failures import Unavailable, reason_of
 from pysftpserver.people.file_users import FileUsers
 from pysftpserver.people.users import Visit
 from pysftpserver.service import pythonlogs
-from pysftpserver.service.serving import block_until_told, end_within
 from pysftpserver.web.application import Application
 from pysftpserver.web.linked import LinkedLogins
 from pysftpserver.web.logins import Reception
+from pysftpserver.web.pages import Files
 from pysftpserver.web.people import People
+from pysftpserver.web.resuming import Uploads
 from pysftpserver.web.session import Sessions
+from pysftpserver.web.static import Static
 from pysftpserver.web.welcome import Login, Logout, Welcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
@@ -45,11 +45,16 @@ class Door:
         self._storages = storages
         self.reception = Reception(values, self.people)
         self.welcome = Welcome(self.reception, self.sessions, self._open)
+        self.files = Files(values)
+        self.uploads = Uploads(self.files)
         self.links = LinkedLogins(values, self.people, self.welcome)
         self.application = Application(
             values,
             self.sessions,
             {
+                b"static": Static(),
+                b"files": self.files,
+                b"upload": self.uploads,
                 b"login": Login(self.welcome),
                 b"logout": Logout(self.welcome, self.sessions),
                 b"link": self.links.page,
@@ -66,6 +71,8 @@ class Door:
 
     def close(self) -> None:
         """End all sessions."""
+        self.uploads.close()
+        self.files.deletions.close()
         self.links.close()
         for session in self.sessions.all():
             self.sessions.end(session)
@@ -81,39 +88,50 @@ def _directory(values: WebSettings) -> UserDirectory:
     return RedisUsers(RedisAddress.of(values), LOG)
 
 
+def context_of(values: WebSettings) -> ssl.SSLContext | None:
+    """What HTTPS is served with; None for plain HTTP. Raises BadInput."""
+    if values.certificate is None:
+        return None
+    from pysftpserver.http import tls
+
+    key = values.private_key or values.certificate
+    context = tls.context_of(values.certificate, values.private_key)
+    if tls.is_open_to_others(key):
+        log.error("%s can be read by others, and has the private key; run chmod 600 on it", key)
+    return context
+
+
 def serve(values: WebSettings, storages: UserStorages, load: Callable[[], WebSettings]) -> None:
     """Serve until SIGTERM or SIGINT. load: reads the settings again, at SIGHUP.
 
     Raises BadInput, Unavailable.
     """
     values.refuse_root()
+    values.check()
     pythonlogs.set_up(log, "pysftpweb", values)
+    context = context_of(values)
     door = Door(values, storages)
     door.start()
+    from pysftpserver.http import running
     from pysftpserver.http.server import Server
 
-    server = Server(values, door.application, "pysftpweb", log)
-    try:
-        server.prepare()
-    except OSError as error:
-        place = f"{values.listen_address} port {values.port}"
-        raise Unavailable(f"cannot listen on {place}: {reason_of(error)}") from None
-    host, port = server.bind_addr[:2]
-    door.links.start(f"http://{host}:{port}")
-
-    def run() -> None:
-        try:
-            server.serve()
-        finally:  # also where it has failed
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+    server = Server(values, door.application, "pysftpweb", log, context)
+    url = running.listen(server, values)
+    door.links.start(values.url or url)
 
     def reload() -> None:
-        for name in values.take_over(load()):
+        new = load()
+        new.check()
+        context = context_of(new)
+        if (context is None) != (server.tls is None):
+            log.error("certificate: restart the server to change between HTTP and HTTPS")
+        else:
+            server.tls = context
+        for name in values.take_over(new):
             log.error("%s has changed: restart the server for that", name)
         pythonlogs.set_up(log, "pysftpweb", values)
 
-    threading.Thread(target=run, name="web server", daemon=True).start()
-    block_until_told(reload, LOG, lambda: log.info("listening on http://%s:%d/", host, port))
-    end_within(values.drain_seconds, LOG)
-    server.stop()
+    running.serve(server, door.application.running, log, LOG, url, reload, lambda: values.drain_seconds)
     door.close()
+    server.stop()
+    log.info("stopped")
