@@ -263,7 +263,7 @@ class ServerSettings(PeopleSettings):
 
     web = Setting(
         optional(text("ADDRESS:PORT")), None,
-        "Serve the same users in a browser on this address, and the operators' page: start pysftpweb as well.",
+        "Serve the same users in a browser on this address, and the operators' page: run pysftpweb as well.",
     )
 
     @property

@@ -80,7 +80,8 @@ class WebSettings(HTTPSettings, PeopleSettings):  # type: ignore[misc]  # one ad
     )
     operators_users = Setting(
         optional(FILE), None,
-        "Let the operators in this TOML file log in to their page; each needs a password and a second factor.",
+        "Let the operators in this TOML file log in to their page; each needs a password and a second "
+        "factor.",
         unset="none; `pysftpctl web` prints a link",
     )
     state = Setting(

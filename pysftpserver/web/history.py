@@ -1,7 +1,7 @@
 """What a pysftpd does: looked at by its admin socket every two seconds, and remembered for an hour.
 
-The memory is bounded: so many samples, and one list of sessions. A pysftpd that is restarted or does not answer
-leaves a gap. What may not enter: HTTP, how it is shown. Facts: docs/sshd.md on the admin socket.
+The memory is bounded: so many samples, and one list of sessions. A pysftpd that is restarted or does not
+answer leaves a gap. What may not enter: HTTP, how it is shown. Facts: docs/sshd.md on the admin socket.
 """
 
 from __future__ import annotations
@@ -85,8 +85,11 @@ class Ring:
 
 @dataclass
 class State:
-    """What was seen last. trouble: why it is out of date; "": it is not. at: of time.time(). number: grows with
-    each look. has_sessions: whether somebody wants to see sessions, and they were asked for. rows: what moves. about: of the first process, empty where it does not say.
+    """What was seen last.
+
+    trouble: why it is out of date; "": it is not. at: of time.time(). number: grows with each look.
+    has_sessions: whether sessions were asked for, which is so while somebody wants to see them. rows: what
+    moves. about: what the first process is; empty where it does not say.
     """
 
     number: int = 0

@@ -32,7 +32,7 @@ MOST_KEPT = 1000
 
 
 class Found:
-    """Users that a search has found. total: how many there are. space: by the name, of those that were asked."""
+    """Users that a search has found. total: their number. space: by the name, where it was asked for."""
 
     def __init__(self, records: list[Record], total: int, space: dict[str, Space]) -> None:
         self.records, self.total, self.space = records, total, space

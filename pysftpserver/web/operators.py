@@ -10,7 +10,6 @@ import logging
 import threading
 import time
 import urllib.parse
-import weakref
 
 from pysftpserver.failures import BadInput, Unavailable, one_line
 from pysftpserver.people.methods import PASSWORD, TOTP
@@ -19,6 +18,7 @@ from pysftpserver.service.admin_client import ask_all
 from pysftpserver.web import operators_pages as pages
 from pysftpserver.web.application import CSRF, check_csrf
 from pysftpserver.web.history import Watch
+from pysftpserver.web.html import Messages
 from pysftpserver.web.links import LinkPage, Links
 from pysftpserver.web.logins import Reception
 from pysftpserver.web.managing import Managing
@@ -54,8 +54,8 @@ class OperatorSettings:
 class Operators:
     """The part of the door at PATH.
 
-    path: of the admin socket. people: the operators who may log in, if a file names some. managing: the users,
-    open for changes. decide: the rule that has refused a record of the audit log.
+    path: of the admin socket. people: the operators who may log in, if a file names some. managing: changes
+    users. decide: the rule that has refused a record of the audit log. is_stopping: whether the server is.
     """
 
     needs_login = False  # of the door's users, which operators are not
@@ -73,7 +73,8 @@ class Operators:
         self._reception = None if people is None else Reception(OperatorSettings(), people)  # type: ignore[arg-type]
         self._links: Links[str] = Links()
         self._link = LinkPage(f"{PATH}/link", self._links, lambda name: name, self._begin_by_link)
-        self._told: weakref.WeakKeyDictionary[Session, list[tuple[str, bool]]] = weakref.WeakKeyDictionary()
+        self._messages = Messages()
+        self.is_stopping: Callable[[], bool] = lambda: False
         self._room = threading.BoundedSemaphore(max(1, values.threads // STREAMS))
         self._pages: dict[bytes, Callable[[Request, Session], Reply]] = {
             b"": self._now,
@@ -83,12 +84,12 @@ class Operators:
             b"figures": self._figures,
             b"stream": self._stream,
         }
-        self._acts: dict[bytes, Callable[[dict[str, str], Session], tuple[str, str]]] = {
+        self._acts: dict[bytes, Callable[[dict[str, str]], str]] = {
             b"end": self._end,
             b"ban": self._ban,
             b"lift": self._lift,
-            b"add": self._add,
-            b"change": self._change,
+            b"add": managing.add,
+            b"change": managing.change,
         }
 
     def start(self) -> None:
@@ -96,10 +97,6 @@ class Operators:
         if self._people is not None:
             self._people.start(lambda name: self.sessions.sweep(self._is_current))
         self.watch.start()
-
-    def hang_up(self) -> None:
-        """End all that goes on without end, before the server stops."""
-        self.watch.close()
 
     def close(self) -> None:
         """End all sessions."""
@@ -146,12 +143,14 @@ class Operators:
         return self._act(request, session, name, form)
 
     def _session_of(self, request: Request) -> Session | None:
-        ident = request.cookie(COOKIE)
+        ident = request.cookie(_cookie_name(request))
         return self.sessions.find(ident) if ident is not None else None
 
     def _cookie(self, request: Request, session: Session | None) -> tuple[str, str]:
         path = request.place.decode("latin-1") + PATH
-        value = f"{COOKIE}={session.id if session else ''}; Path={path}; HttpOnly; SameSite=Strict"
+        value = (
+            f"{_cookie_name(request)}={session.id if session else ''}; Path={path}; HttpOnly; SameSite=Strict"
+        )
         return "Set-Cookie", value + ("; Secure" if request.is_secure else "") + (
             "" if session else "; Max-Age=0"
         )
@@ -194,7 +193,7 @@ class Operators:
     def _now(self, request: Request, session: Session) -> Reply:
         state = self.watch.now()
         sections = pages.sections(state, self.watch.ring, session, self._trail, self._root(request))
-        return pages.now(request, PATH, session, self._say(session), sections)
+        return pages.now(request, PATH, session, self._messages.take(session), sections)
 
     def _root(self, request: Request) -> str:
         return request.place.decode("utf-8", "replace") + PATH
@@ -202,7 +201,7 @@ class Operators:
     def _users(self, request: Request, session: Session) -> Reply:
         asked = request.query().get("q", "")
         found, problem = self._managing.found(asked)
-        return pages.users(request, PATH, session, self._say(session), asked, found, problem)
+        return pages.users(request, PATH, session, self._messages.take(session), asked, found, problem)
 
     def _user(self, request: Request, session: Session) -> Reply:
         name = request.query().get("name", "")
@@ -210,11 +209,11 @@ class Operators:
         if record is None:
             raise Refusal(404, "There is no such user.")
         return pages.user(
-            request, PATH, session, self._say(session), record, self._managing.space(record.user)
+            request, PATH, session, self._messages.take(session), record, self._managing.space(record.user)
         )
 
     def _audit(self, request: Request, session: Session) -> Reply:
-        asked, lines, is_all, problem = request.query().get("path", ""), [], True, ""
+        asked, lines, is_all, problem = request.query().get("path", ""), list[str](), True, ""
         audit = self.watch.now().about.get("audit")
         if audit is None:
             problem = "pysftpd has no audit log (setting audit), or does not answer"
@@ -236,7 +235,11 @@ class Operators:
         root = self._root(request)
 
         def is_over() -> bool:
-            return session.is_over or time.monotonic() - session.used > self._values.session_timeout
+            return (
+                session.is_over
+                or self.is_stopping()
+                or time.monotonic() - session.used > self._values.session_timeout
+            )
 
         stream = Stream(
             self.watch,
@@ -249,54 +252,46 @@ class Operators:
 
     # --- forms --------------------------------------------------------------------------------------------
 
-    def _say(self, session: Session) -> list[tuple[str, bool]]:
-        """What the session has not been told yet."""
-        return self._told.pop(session, [])
-
     def _act(self, request: Request, session: Session, name: bytes, form: dict[str, str]) -> Reply:
-        back = b"/user?" + urllib.parse.urlencode({"name": form.get("name", "")}).encode()
+        is_problem = False
         try:
-            words, place = self._acts[name](form, session)
-            back, is_problem = place.encode(), False
+            words = self._acts[name](form)
         except (Unavailable, BadInput) as error:
             words, is_problem = error.message, True
-            if name != b"change":
-                back = b"/users" if name == b"add" else b"/"
         log.info("%s: the operator %s: %s", request.address, session.name, one_line(words))
-        self._told.setdefault(session, []).append((words, is_problem))
+        self._messages.add(session, words, is_problem=is_problem)
         self.watch.look_soon()
-        path, _, query = (PATH.encode() + back).partition(b"?")
-        reply = redirect(request, path)
-        if query:
-            (_, location), *others = reply.headers
-            reply.headers = [("Location", f"{location}?{query.decode()}"), *others]
-        return reply
+        if name not in (b"add", b"change"):
+            return self._to(request, b"/")
+        if name == b"add" and is_problem:
+            return self._to(request, b"/users")
+        query = urllib.parse.urlencode({"name": form.get("name", "")}).encode()
+        return redirect(request, PATH.encode() + b"/user", query=query.decode())
 
     def _ask(self, question: dict[str, object], most: int | None = None) -> list[dict[str, object]]:
         return ask_all(self.watch.path, question, lambda text: log.error("%s", text), most)
 
-    def _end(self, form: dict[str, str], session: Session) -> tuple[str, str]:
+    def _end(self, form: dict[str, str]) -> str:
         number = _whole(form.get("number", ""), "the number of a session")
         ended = [
             one for answer in self._ask({"ask": "end", "number": number}) for one in _list(answer["ended"])
         ]
-        return (f"ended session {number}" if ended else f"session {number} was over"), "/"
+        return f"ended session {number}" if ended else f"session {number} was over"
 
-    def _ban(self, form: dict[str, str], session: Session) -> tuple[str, str]:
+    def _ban(self, form: dict[str, str]) -> str:
         seconds = _whole(form.get("seconds", str(BAN_SECONDS)), "a time in seconds")
         question = {"ask": "ban", "address": form.get("address", "").strip(), "seconds": seconds}
-        return f"banned {self._ask(question, 1)[0]['banned']} for {seconds} seconds", "/"
+        return f"banned {self._ask(question, 1)[0]['banned']} for {seconds} seconds"
 
-    def _lift(self, form: dict[str, str], session: Session) -> tuple[str, str]:
+    def _lift(self, form: dict[str, str]) -> str:
         address = form.get("address", "")
         lifted = any(answer["lifted"] for answer in self._ask({"ask": "lift", "address": address}))
-        return (f"lifted the ban of {address}" if lifted else f"nothing was known of {address}"), "/"
+        return f"lifted the ban of {address}" if lifted else f"nothing was known of {address}"
 
-    def _add(self, form: dict[str, str], session: Session) -> tuple[str, str]:
-        return self._managing.add(form), "/user?" + urllib.parse.urlencode({"name": form.get("name", "")})
 
-    def _change(self, form: dict[str, str], session: Session) -> tuple[str, str]:
-        return self._managing.change(form), "/user?" + urllib.parse.urlencode({"name": form.get("name", "")})
+def _cookie_name(request: Request) -> str:
+    """Over HTTPS, a name that browsers take from HTTPS only."""
+    return f"__Secure-{COOKIE}" if request.is_secure else COOKIE
 
 
 def _whole(text: str, what: str) -> int:

@@ -13,14 +13,14 @@ import urllib.parse
 from pysftpserver.failures import Unavailable, one_line
 from pysftpserver.people.keys import fingerprint, key_type
 from pysftpserver.service.transfers import amount, duration
-from pysftpserver.web.application import CSRF
-from pysftpserver.web.markup import Markup, element, joined
+from pysftpserver.web import static
+from pysftpserver.web.html import Markup, element, hidden, joined, message, token
 from pysftpserver.web.plots import plot
 from pysftpserver.web.wire import HTML, Reply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
     from pysftpserver.people.records import Record
@@ -51,8 +51,9 @@ def _page(
         element("title", f"{title} – operators"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
-        element("link", rel="stylesheet", href=f"{root}/static/operators.css"),
-        element("script", src=f"{root}/static/operators.js", defer=True) if live else "",
+        element("link", rel="icon", href=place + static.address("icon.svg"), type="image/svg+xml"),
+        element("link", rel="stylesheet", href=place + static.address("operators.css")),
+        element("script", src=place + static.address("operators.js"), defer=True) if live else "",
     )
     tabs = [
         element(
@@ -78,11 +79,10 @@ def _page(
     )
 
 
-def _form(session: Session, action: str, *content: object, **hidden: object) -> Markup:
-    """A form that changes something."""
-    fields = {CSRF: session.csrf, **hidden}
-    inputs = [element("input", type="hidden", name=name, value=value) for name, value in fields.items()]
-    return element("form", *inputs, *content, method="post", action=action)
+def _form(session: Session, action: str, *content: object, **fields: object) -> Markup:
+    """A form that changes something. fields: those that are not shown."""
+    inputs = [hidden(name, str(value)) for name, value in fields.items()]
+    return element("form", token(session), *inputs, *content, method="post", action=action)
 
 
 def _button(words: str, **attributes: object) -> Markup:
@@ -107,13 +107,8 @@ def _table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[object]],
     return joined((title, scrolling, element("p", more) if more else ""))
 
 
-def _told(messages: Iterable[tuple[str, bool]]) -> Markup:
-    return joined(
-        element(
-            "p", text, class_="problem" if is_problem else "done", role="alert" if is_problem else "status"
-        )
-        for text, is_problem in messages
-    )
+def _problems(*texts: str) -> Markup:
+    return joined(message(text, is_problem=True) for text in texts if text)
 
 
 def login(request: Request, path: str, has_passwords: bool, words: str) -> Reply:
@@ -132,19 +127,19 @@ def login(request: Request, path: str, has_passwords: bool, words: str) -> Reply
         method="post",
         action=f"{request.place.decode('utf-8', 'replace')}{path}/login",
     )
-    return _page(request, "Log in", _told([(words, True)] if words else []), form, how)
+    return _page(request, "Log in", _problems(words), form, how)
 
 
 # --- now --------------------------------------------------------------------------------------------------
 
 
 def now(
-    request: Request, path: str, session: Session, told: list[tuple[str, bool]], sections: dict[str, str]
+    request: Request, path: str, session: Session, told: Sequence[Markup], sections: dict[str, str]
 ) -> Reply:
     """The first page."""
     reload = element("p", element("a", "Reload", href=""), " to see what has changed.", id="live")
     shown = (element("section", Markup(text), id=name) for name, text in sections.items())
-    return _page(request, "Now", _told(told), reload, *shown, session=session, live=True)
+    return _page(request, "Now", *told, reload, *shown, session=session, live=True)
 
 
 def sections(state: State, ring: Ring, session: Session, trail: Trail, root: str) -> dict[str, str]:
@@ -184,9 +179,10 @@ def _summary(state: State) -> Markup:
     shown = [
         element("div", element("dt", name), element("dd", value)) for name, value in values if value != ""
     ]
-    faults = [(text, True) for text in state.health.get("faults", ())]
-    notes = [(text, False) for text in state.health.get("notes", ())]
-    return joined((_told(faults + notes), element("dl", *shown, class_="figures")))
+    notes = (message(text) for text in state.health.get("notes", ()))
+    return joined(
+        (_problems(*state.health.get("faults", ())), *notes, element("dl", *shown, class_="figures"))
+    )
 
 
 def _plots(state: State, ring: Ring) -> Markup:
@@ -318,7 +314,7 @@ def users(
     request: Request,
     path: str,
     session: Session,
-    told: list[tuple[str, bool]],
+    told: Sequence[Markup],
     asked: str,
     found: Found,
     problem: str,
@@ -333,7 +329,7 @@ def users(
         action=f"{root}/users",
         role="search",
     )
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for record in found.records:
         user = record.user
         name = record.name or record.id
@@ -357,11 +353,11 @@ def users(
         _button("Add"),
     )
     heads = ("User", "", "Keys", "Folder or storage", "Quota")
-    messages = _told([*told, *([(problem, True)] if problem else [])])
     return _page(
         request,
         "Users",
-        messages,
+        *told,
+        _problems(problem),
         search,
         _table(count, heads, rows, "No user was found."),
         new,
@@ -393,15 +389,14 @@ def user(
     request: Request,
     path: str,
     session: Session,
-    told: list[tuple[str, bool]],
+    told: Sequence[Markup],
     record: Record,
     space: Space | None,
 ) -> Reply:
     """One user."""
     root = request.place.decode("utf-8", "replace") + path
     action, found = f"{root}/change", record.user
-    problems = [(problem, True) for problem in record.problems]
-    content: list[object] = [_told([*told, *problems])]
+    content: list[object] = [*told, _problems(*record.problems)]
     if found is not None:
         ways = [f"{len(found.keys)} keys" if len(found.keys) != 1 else "1 key"]
         ways += ["a password"] * bool(found.password) + ["one-time codes"] * bool(found.totp)
@@ -480,7 +475,7 @@ def audit(
     return _page(
         request,
         "Audit log",
-        _told([(problem, True)] if problem else []),
+        _problems(problem),
         search,
         found,
         more,

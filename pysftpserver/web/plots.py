@@ -5,7 +5,7 @@ What may not enter: where the numbers come from. Facts: SVG 2; WAI-ARIA 1.2 on r
 
 from __future__ import annotations
 
-from pysftpserver.web.markup import Markup, element
+from pysftpserver.web.html import Markup, element
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pysftpserver.web.history import State, Watch
 
 HEARTBEAT = 10.0  # seconds without news until a line says that the stream is alive
+LOOK = 1.0  # seconds between two looks whether the session is over
 AGAIN = 3000  # milliseconds until a browser asks again whose stream has ended
 
 
@@ -52,16 +53,19 @@ class Stream:
 
     def _all(self) -> Iterator[bytes]:
         yield f"retry: {AGAIN}\n\n".encode()
-        number, sent = -1, dict[str, str]()
+        number, sent, quiet = -1, dict[str, str](), 0.0
         while not self._watch.is_over:
             if self._is_over():
                 yield b"event: over\ndata: \n\n"
                 return
-            state = self._watch.after(number, HEARTBEAT)
+            state = self._watch.after(number, LOOK)
             if state.number == number:
-                yield b": alive\n\n"
+                quiet += LOOK
+                if quiet >= HEARTBEAT:
+                    quiet = 0.0
+                    yield b": alive\n\n"
                 continue
-            number = state.number
+            number, quiet = state.number, 0.0
             sections = self._sections(state)
             changed = {name: text for name, text in sections.items() if sent.get(name) != text}
             sent = sections

@@ -30,7 +30,7 @@ QUIET = {"init", "end", "close", "stat", "lstat", "fstat", "realpath", "readdir"
 
 @dataclass(frozen=True)
 class Happening:
-    """A record. words: of the path, or the paths. why: the rule that refused it, or what the client was told."""
+    """A record. words: of its paths. why: the rule that refused it, or what the client was told."""
 
     time: str
     user: str
@@ -132,7 +132,7 @@ def _files(path: str) -> tuple[list[str], bool]:
     names = [one for one in os.listdir(directory) if one == name or one.startswith((f"{name}.", f"{name}-"))]
     paths = [os.path.join(directory, one) for one in names if not one.endswith((".chain", ".tmp"))]
     newest_first = sorted(paths, key=lambda one: os.stat(one).st_mtime_ns, reverse=True)
-    left, chosen = MOST_SEARCHED, []
+    left, chosen = MOST_SEARCHED, list[str]()
     for one in newest_first:
         left -= os.stat(one).st_size * (10 if one.endswith(".gz") else 1)
         if left < 0 and not chosen:
