@@ -59,15 +59,16 @@ return all.find(one => named(one).includes(words))
 """
 CONTROLS = "a[href], button, input, select, textarea, summary, label, [role=button], [role=menuitem]"
 PRESSED = "a[href], button, input[type=submit], summary, [role=button], [role=menuitem], label"
-#: What axe-core finds, one line for each element.
+TAB = {"type": "rawKeyDown", "key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9}
+#: What axe-core finds by all rules or those that are named, one line for each element.
 CHECK = """
-const done = arguments[arguments.length - 1];
-axe.run(document, {resultTypes: ['violations']}).then(
+const [rules, done] = arguments;
+axe.run(document, {resultTypes: ['violations'], ...(rules && {runOnly: rules})}).then(
     found => done(found.violations.flatMap(rule => rule.nodes.map(
         node => `${rule.id}: ${node.target.join(' ')}: ${node.failureSummary.replace(/\\s+/g, ' ')}`))),
     error => done(['axe-core failed: ' + error]));
 """
-#: Drops files on an element: (element, [[name, base64 of the content, folder or ''], ...]).
+#: Drops files of [name, content as base64] on an element.
 DROP = """
 const [target, files] = arguments;
 const transfer = new DataTransfer();
@@ -239,7 +240,7 @@ class Chromium:
         """Press Tab, or Shift and Tab, until something with these words has the focus."""
         passed: list[str] = []
         for _ in range(most):
-            self.type(Keys.SHIFT + Keys.TAB if backwards else Keys.TAB)
+            self.tell("Input.dispatchKeyEvent", **TAB, modifiers=8 if backwards else 0)
             passed.append(self.focused)
             if passed[-1].startswith(words):
                 return
@@ -275,12 +276,12 @@ class Chromium:
         heard = [each for each in self.driver.get_log("browser") if each["level"] in ("WARNING", "SEVERE")]
         return [f"{each['source']}: {each['message']}" for each in heard]
 
-    def barriers(self) -> list[str]:
-        """What axe-core sees on this page that keeps somebody out."""
+    def barriers(self, *rules: str) -> list[str]:
+        """What axe-core sees on this page that keeps somebody out. rules: all, unless some are named."""
         if not self.run("return Boolean(window.axe)"):
             self.run(AXE.read_text())
         self.wait_for("return document.getAnimations().every(each => each.playState === 'finished')")
-        return list(self.driver.execute_async_script(CHECK))
+        return list(self.driver.execute_async_script(CHECK, rules or None))
 
 
 @contextlib.contextmanager

@@ -213,12 +213,6 @@ class TestPeople(BrowserCase):
 
     # --- what it is made of -----------------------------------------------------------------------------
 
-    def write(self, name: str, content: bytes) -> None:
-        """A file in the jail."""
-        file = self.jail / name
-        file.parent.mkdir(exist_ok=True)
-        file.write_bytes(content)
-
     def names(self) -> list[str]:
         """Of the entries, as they are listed."""
         return self.browser.texts("tbody th bdi")
