@@ -276,7 +276,6 @@ class KnownBody:
         self._left -= len(found)
         return found
 
-
     def readinto(self, view: memoryview) -> int:
         """Some bytes into a view; return how many, 0 at the end."""
         count = self._stream.receive_into(view[: self._left]) if self._left else 0

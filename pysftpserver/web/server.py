@@ -11,6 +11,7 @@ from pysftpserver.people.file_users import FileUsers
 from pysftpserver.people.users import Visit
 from pysftpserver.service import pythonlogs
 from pysftpserver.web.application import Application
+from pysftpserver.web.dav import Dav
 from pysftpserver.web.logins import Reception
 from pysftpserver.web.people import People
 from pysftpserver.web.session import Sessions
@@ -47,6 +48,7 @@ class Door:
             {
                 b"login": Login(self.welcome),
                 b"logout": Logout(self.welcome, self.sessions),
+                b"dav": Dav(values, self.welcome),
             },
         )
 
