@@ -11,6 +11,7 @@ from pysftpserver.people.file_users import FileUsers
 from pysftpserver.people.users import Visit
 from pysftpserver.service import pythonlogs
 from pysftpserver.web.application import Application
+from pysftpserver.web.dav import Dav
 from pysftpserver.web.html import show_refusal
 from pysftpserver.web.linked import LinkedLogins
 from pysftpserver.web.logins import Reception
@@ -79,6 +80,7 @@ class Door:
                 b"logout": Logout(self.welcome, self.sessions),
                 b"link": self.links.page,
                 **({b"operators": self.operators} if self.operators is not None else {}),
+                b"dav": Dav(values, self.welcome),
             },
         )
         self.application.show = show_refusal
