@@ -29,7 +29,7 @@ from pysftpserver.service.loglimit import LogLimit
 from pysftpserver.service.serving import Members
 from pysftpserver.service.threads import Threads
 from pysftpserver.service.throttle import network_of
-from pysftpserver.service.turns import Turns
+from pysftpserver.service.turns import Rounds, Turns
 from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.authorities import Authorities
 from pysftpserver.sshd.banning import Banning
@@ -98,6 +98,7 @@ class Server:
         self.log_limit = LogLimit(log, self._own_part(settings.log_rate), lambda: self.refused("log_rate"))
         shared = shared or Shared(1, settings.max_connections)
         self.turns = Turns(settings.login_share / 100, lambda: self.refused("login_share"))
+        self.rounds = Rounds()
         self.gate = Gate(
             shared, process, settings.max_connections, settings.max_per_address, settings.max_per_user
         )
@@ -305,7 +306,8 @@ class Server:
         """A session that is a process. before: what it was in another process."""
         on_end = partial(self._on_end, ticket, log, time.monotonic())
         ticket = replace(ticket, root=None if before is None else before.root)
-        return IsolatedSession(channel, forker, ticket, log, files, self.refused, on_end, before)
+        take = self.rounds.of(ticket.user.name).take
+        return IsolatedSession(channel, forker, ticket, log, files, self.refused, on_end, before, take)
 
     def _on_end(
         self,
