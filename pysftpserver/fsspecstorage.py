@@ -18,6 +18,7 @@ from stat import S_IFDIR, S_IFREG
 
 from pysftpserver.abstractstorage import SFTPAbstractServerStorage
 from pysftpserver.attributes import SFTPAttributes
+from pysftpserver.failures import os_error
 from pysftpserver.pysftpexceptions import (
     SFTPBadMessage,
     SFTPException,
@@ -165,21 +166,21 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
         full = self._path(path)
         info = self._info(full)
         if path.endswith((b"/", b"/.")) and info["type"] != "directory":
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            raise os_error(errno.ENOTDIR)
         return full, info
 
     def _check_free(self, path: bytes) -> str:
         """The path, where nothing is, in a directory that is there."""
         full = self._path(path)
         if full == self._opened.root or self._is_there(full):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            raise os_error(errno.EEXIST)
         self._check_parent(full)
         return full
 
     def _check_parent(self, full: str) -> None:
         parent = full.rpartition("/")[0]
         if parent != self._opened.root and self._info(parent)["type"] != "directory":
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            raise os_error(errno.ENOTDIR)
 
     def _is_there(self, full: str) -> bool:
         try:
@@ -233,7 +234,7 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
         full, info = self._get(path)
         if attrs.size is not None:
             if info["type"] == "directory":
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+                raise os_error(errno.EISDIR)
             if attrs.size != info.get("size"):
                 file = OpenFile(self._fs.open(full, "r+b" if attrs.size else "wb"), full, os.O_RDWR)
                 try:
@@ -262,7 +263,7 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
     def opendir(self, path: bytes) -> Iterator[Entry]:
         full, info = self._get(path)
         if info["type"] != "directory":
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            raise os_error(errno.ENOTDIR)
         try:
             entries = self._fs.ls(full, detail=True)
         except FileNotFoundError:
@@ -307,14 +308,14 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
         self._check_writable()
         full, info = self._get(path)
         if info["type"] != "directory":
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            raise os_error(errno.ENOTDIR)
         self._remove_directory(full)
 
     def _remove_directory(self, full: str) -> None:
         if full == self._opened.root:
-            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+            raise os_error(errno.EBUSY)
         if self._names(full):
-            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+            raise os_error(errno.ENOTEMPTY)
         try:
             self._fs.rmdir(full)
         except FileNotFoundError:
@@ -351,12 +352,12 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
             raise SFTPForbidden("This storage is read-only")
         if info is None:
             if path.endswith(b"/"):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from None
+                raise os_error(errno.EISDIR) from None
             self._check_parent(full)
         elif flags & os.O_EXCL and flags & os.O_CREAT:
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            raise os_error(errno.EEXIST)
         elif info["type"] == "directory":
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            raise os_error(errno.EISDIR)
         elif info["type"] != "file":
             raise SFTPForbidden("Not a file")
         return self._opened_file(full, flags, info is None)
@@ -405,7 +406,7 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
 
     def _check_exclusive(self, full: str, is_exclusive: bool) -> None:
         if is_exclusive and self._is_there(full):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            raise os_error(errno.EEXIST)
 
     def _can_commit(self, full: str) -> bool:
         """Whether closing a file of this file system can be undone until commit(); tried once."""
@@ -457,7 +458,7 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
         self._check_writable()
         full, info = self._get(path)
         if info["type"] == "directory":
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            raise os_error(errno.EISDIR)
         self._fs.rm_file(full)
         self._keep_parent(full)
 
@@ -471,23 +472,23 @@ class SFTPServerFsspecStorage(SFTPAbstractServerStorage):
             if source == target and replace:
                 return
             if source == target:
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+                raise os_error(errno.EEXIST)
+            raise os_error(errno.EINVAL)
         try:
             there = self._info(target)
         except FileNotFoundError:
             self._check_parent(target)
             if new.endswith(b"/") and not is_directory:
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
+                raise os_error(errno.ENOTDIR) from None
         else:
             if not replace:
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+                raise os_error(errno.EEXIST)
             if source == target:
                 return
             if there["type"] == "directory" and not is_directory:
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+                raise os_error(errno.EISDIR)
             if there["type"] != "directory" and is_directory:
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+                raise os_error(errno.ENOTDIR)
             if is_directory:
                 self._remove_directory(target)
         if is_directory:

@@ -10,6 +10,7 @@ import errno
 import io
 import os
 
+from pysftpserver.failures import os_error
 from pysftpserver.pysftpexceptions import SFTPFailure, SFTPUnsupported
 
 TYPE_CHECKING = False
@@ -38,7 +39,7 @@ class OpenFile:
     def read(self, off: int, size: int) -> bytes:
         """Up to size bytes from offset off."""
         if self.flags & os.O_ACCMODE == os.O_WRONLY or not self.file.readable():
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            raise os_error(errno.EBADF)
         if off > MOST:
             return b""
         if not self._is_at(off):
@@ -71,7 +72,7 @@ class OpenFile:
     def write(self, off: int, chunk: bytes | memoryview) -> None:
         """Store a chunk. Raises SFTPUnsupported if the file cannot seek and another offset comes next."""
         if self.flags & os.O_ACCMODE == os.O_RDONLY:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            raise os_error(errno.EBADF)
         self._check_size(off + len(chunk), errno.EFBIG)
         if not chunk:
             return
