@@ -176,3 +176,35 @@ class Upload(OpenFile):
             self.file.closed = True  # or a buffered one would be sent again when it is forgotten
         with contextlib.suppress(Exception):
             self._remove()
+
+
+def can_commit(fs: Any, temporary: str) -> bool:
+    """Whether closing a file can be undone until commit(); tried with one that is removed."""
+    from fsspec.spec import AbstractBufferedFile
+
+    try:
+        file = fs.open(temporary, "wb", autocommit=False)
+    except Exception:  # of any library
+        return False
+    fs.transaction.files.remove(file)
+    commits = isinstance(file, AbstractBufferedFile) and all(
+        getattr(type(file), name) is not getattr(AbstractBufferedFile, name) for name in ("commit", "discard")
+    )
+    Upload(file, temporary, 0, lambda: None, lambda: fs.rm_file(temporary), commits).discard()
+    return commits
+
+
+def appends(file: Any) -> bool:
+    """Whether a file that was opened to append to does that. FTP's in fsspec replaces what was there.
+
+    If not, closing it would send nothing in the place of the content: it is left as it is.
+    """
+    from fsspec.spec import AbstractBufferedFile
+
+    is_right = (
+        not isinstance(file, AbstractBufferedFile)
+        or type(file)._initiate_upload is not AbstractBufferedFile._initiate_upload
+    )
+    if not is_right:
+        file.closed = True
+    return is_right
