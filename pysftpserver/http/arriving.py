@@ -28,6 +28,7 @@ _DIGITS = re.compile(rb"[0-9]{1,18}")
 _END = re.compile(rb"\n\r?\n")
 _FIRST_LINE = re.compile(rb"(?:\r\n)?(\S+) +(\S+) [^\n]*\n")
 _COOKIE = re.compile(rb"\ncookie:([^\r\n]*)", re.IGNORECASE)
+_AUTHORIZATION = re.compile(rb"\nauthorization:([^\r\n]*)", re.IGNORECASE)
 _EXPECT = re.compile(rb"\nexpect:[ \t]*100-continue[ \t]*\r(?=\n)", re.IGNORECASE)
 
 
@@ -105,6 +106,16 @@ class Arriving:
         found = _COOKIE.findall(self.data, 0, self._header_ends)
         return "; ".join(value.strip().decode("latin-1") for value in found)
 
+    def authorization(self) -> str:
+        """What the header Authorization says; "" where there is none, or more than one."""
+        found = _AUTHORIZATION.findall(self.data, 0, self._header_ends)
+        return found[0].strip().decode("latin-1") if len(found) == 1 else ""
+
+    def path(self) -> bytes:
+        """The path that is asked for, percent-decoded; b"" for a malformed request."""
+        first = _FIRST_LINE.match(self.data, 0, self._header_ends)
+        return b"" if first is None else path_of(first[2])
+
     def _on_header(self, end: int) -> State:
         first = _FIRST_LINE.match(self.data, 0, end)
         if first is None or not is_login(first[1], first[2]):
@@ -153,5 +164,9 @@ class Arriving:
 
 def is_login(method: bytes, target: bytes) -> bool:
     """Whether a request may be a login, however its target is spelled."""
-    path = urllib.parse.unquote_to_bytes(target.partition(b"?")[0])
-    return method.upper() == b"POST" and path.endswith(LOGIN_PATHS)
+    return method.upper() == b"POST" and path_of(target).endswith(LOGIN_PATHS)
+
+
+def path_of(target: bytes) -> bytes:
+    """The path of a request's target."""
+    return urllib.parse.unquote_to_bytes(target.partition(b"?")[0])

@@ -5,12 +5,18 @@ What may not enter: what parts answer, concrete storages.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
 
 from pysftpserver.people.file_users import FileUsers
+from pysftpserver.people.lookups import Lookup, source_of
 from pysftpserver.people.users import Visit
+from pysftpserver.pysftpexceptions import SFTPSessionEnd
 from pysftpserver.service import pythonlogs
+from pysftpserver.service.audit import AuditTrail
 from pysftpserver.web.application import Application
+from pysftpserver.web.guarding import Guard
 from pysftpserver.web.linked import LinkedLogins
 from pysftpserver.web.logins import Reception
 from pysftpserver.web.pages import Files
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pysftpserver.web")
 LOG = pythonlogs.sftp_log(log)
+SWEEP = 1.0  # seconds between two looks for sessions that are over
 
 
 class Door:
@@ -41,10 +48,14 @@ class Door:
     def __init__(self, values: WebSettings, storages: UserStorages) -> None:
         self.values = values
         self.sessions = Sessions(values)
-        self.people = People(lambda: _directory(values))
+        source = source_of(values)
+        lookup = None if source is None else Lookup(source, values)
+        self.people = People(lambda: _directory(values), lookup)
+        self.trail = AuditTrail(values.audit, values.audit_chain, LOG)
         self._storages = storages
-        self.reception = Reception(values, self.people)
-        self.welcome = Welcome(self.reception, self.sessions, self._open)
+        self.guard = Guard(values)
+        self.reception = Reception(values, self.people, self.guard, self._refused)
+        self.welcome = Welcome(self.reception, self.sessions, self._open, self.trail, self.people.is_current)
         self.files = Files(values)
         self.uploads = Uploads(self.files)
         self.links = LinkedLogins(values, self.people, self.welcome)
@@ -55,27 +66,47 @@ class Door:
                 b"static": Static(),
                 b"files": self.files,
                 b"upload": self.uploads,
-                b"login": Login(self.welcome),
+                b"login": Login(self.welcome, self.sessions),
                 b"logout": Logout(self.welcome, self.sessions),
                 b"link": self.links.page,
             },
+            self.guard,
         )
+        self.application.user_of_program = self.welcome.user_of_program
 
     def _open(self, user: User, address: str) -> SFTPAbstractServerStorage:
         visit = Visit(**{**vars(user), "address": address})
         return self._storages.of(visit)
 
+    def _refused(self, name: str, address: str, port: int | None, why: str) -> None:
+        """Record a login that is refused; it stays refused where that fails."""
+        with contextlib.suppress(SFTPSessionEnd):
+            self.trail.of(name, address, port).note("login", "PERMISSION_DENIED", message=why)
+
     def start(self) -> None:
         """Load the users. Raises DirectoryError."""
-        self.people.start(lambda name: self.sessions.sweep(self.people.is_current))
+        self.people.start(lambda name: self.sessions.changed(name, self.people.is_current))
+        threading.Thread(target=self._sweep, name="sweeper", daemon=True).start()
+
+    def _sweep(self) -> None:
+        while not self.application.running.closed.wait(SWEEP):
+            self.sessions.sweep(self.people.is_current)
+
+    def reload(self) -> None:
+        """Apply settings that have changed, and go on in the audit log of that name. Raises BadInput."""
+        self.guard.apply()
+        self.reception.apply()
+        self.trail.reopen()
 
     def close(self) -> None:
         """End all sessions."""
+        self.application.running.close()
         self.uploads.close()
         self.files.deletions.close()
         self.links.close()
         for session in self.sessions.all():
-            self.sessions.end(session)
+            self.sessions.end(session, "the server has stopped")
+        self.reception.close()
         self.people.close()
 
 
@@ -130,6 +161,7 @@ def serve(values: WebSettings, storages: UserStorages, load: Callable[[], WebSet
         for name in values.take_over(new):
             log.error("%s has changed: restart the server for that", name)
         pythonlogs.set_up(log, "pysftpweb", values)
+        door.reload()
 
     running.serve(server, door.application.running, log, LOG, url, reload, lambda: values.drain_seconds)
     door.close()
