@@ -111,11 +111,6 @@ class Arriving:
         found = _AUTHORIZATION.findall(self.data, 0, self._header_ends)
         return found[0].strip().decode("latin-1") if len(found) == 1 else ""
 
-    def path(self) -> bytes:
-        """The path that is asked for, percent-decoded; b"" for a malformed request."""
-        first = _FIRST_LINE.match(self.data, 0, self._header_ends)
-        return b"" if first is None else path_of(first[2])
-
     def _on_header(self, end: int) -> State:
         first = _FIRST_LINE.match(self.data, 0, end)
         if first is None or not is_login(first[1], first[2]):
@@ -164,9 +159,5 @@ class Arriving:
 
 def is_login(method: bytes, target: bytes) -> bool:
     """Whether a request may be a login, however its target is spelled."""
-    return method.upper() == b"POST" and path_of(target).endswith(LOGIN_PATHS)
-
-
-def path_of(target: bytes) -> bytes:
-    """The path of a request's target."""
-    return urllib.parse.unquote_to_bytes(target.partition(b"?")[0])
+    path = urllib.parse.unquote_to_bytes(target.partition(b"?")[0])
+    return method.upper() == b"POST" and path.endswith(LOGIN_PATHS)

@@ -75,8 +75,7 @@ class Application:
     """Call it as WSGI servers do. parts: by the first name of a path.
 
     guard: whose requests are answered. show: makes the reply to a request that is refused. user_of_program:
-    as Welcome has it. owners: by the first name of a path, whose files strangers ask for with the rest of it;
-    they never wait. Their requests count as those of that user.
+    as Welcome has it.
     """
 
     def __init__(
@@ -84,7 +83,6 @@ class Application:
     ) -> None:
         self._guard = guard
         self.user_of_program: Callable[[str], str | None] = lambda authorization: None
-        self.owners: dict[bytes, Callable[[bytes], str | None]] = {}
         self._values = values
         self._front = Front(values)
         self.running = Running()
@@ -132,20 +130,13 @@ class Application:
             return self.show(request, Refusal(500, BROKEN)), request
 
     def user_of(self, arriving: Arriving) -> str | None:
-        """The name of the user whose request it is: by cookie, by password, or of what the path names."""
+        """The name of the user whose request it is: by cookie, or by password. Never waits."""
         cookies = arriving.cookies()
         for name in COOKIES if cookies else ():
             ident = cookie_in(cookies, name)
             if ident is not None and (user := self.sessions.user_of(ident)) is not None:
                 return user
-        if (user := self.user_of_program(arriving.authorization())) is not None:
-            return user
-        if self.owners:
-            path = arriving.path().removeprefix(self._values.mounted_at.encode())
-            name_of_part, _, rest = path.removeprefix(b"/").partition(b"/")
-            if (owner := self.owners.get(name_of_part)) is not None:
-                return owner(rest)
-        return None
+        return self.user_of_program(arriving.authorization())
 
     def _answer(self, request: Request) -> Reply:
         _, _, path = request.path.partition(b"/")

@@ -17,13 +17,18 @@ from pysftpserver.service import pythonlogs
 from pysftpserver.service.audit import AuditTrail
 from pysftpserver.web.application import Application
 from pysftpserver.web.guarding import Guard
+from pysftpserver.web.html import show_refusal
 from pysftpserver.web.linked import LinkedLogins
 from pysftpserver.web.logins import Reception
 from pysftpserver.web.pages import Files
 from pysftpserver.web.people import People
 from pysftpserver.web.resuming import Uploads
 from pysftpserver.web.session import Sessions
+from pysftpserver.web.shares import Sharing
+from pysftpserver.web.sharing import Shares
+from pysftpserver.web.state import State
 from pysftpserver.web.static import Static
+from pysftpserver.web.visiting import Visitors
 from pysftpserver.web.welcome import Login, Logout, Welcome
 
 TYPE_CHECKING = False
@@ -59,6 +64,9 @@ class Door:
         self.files = Files(values)
         self.uploads = Uploads(self.files)
         self.links = LinkedLogins(values, self.people, self.welcome)
+        self.state = State(values.state)
+        self.shares = Shares(self.state)
+        self.visitors = Visitors(values, self.shares, self.people, self._open, self.trail)
         self.application = Application(
             values,
             self.sessions,
@@ -66,6 +74,8 @@ class Door:
                 b"static": Static(),
                 b"files": self.files,
                 b"upload": self.uploads,
+                b"shares": Sharing(values, self.shares),
+                b"s": self.visitors,
                 b"login": Login(self.welcome, self.sessions),
                 b"logout": Logout(self.welcome, self.sessions),
                 b"link": self.links.page,
@@ -73,6 +83,7 @@ class Door:
             self.guard,
         )
         self.application.user_of_program = self.welcome.user_of_program
+        self.application.show = show_refusal
 
     def _open(self, user: User, address: str) -> SFTPAbstractServerStorage:
         visit = Visit(**{**vars(user), "address": address})
@@ -108,6 +119,7 @@ class Door:
             self.sessions.end(session, "the server has stopped")
         self.reception.close()
         self.people.close()
+        self.state.close()
 
 
 def _directory(values: WebSettings) -> UserDirectory:

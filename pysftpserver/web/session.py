@@ -121,13 +121,15 @@ class Session:
         except SFTPSessionEnd:
             self.end("the audit log cannot be written")
 
-    def end(self, why: str) -> None:
-        """End it; requests that are running break off."""
+    def end(self, why: str = "") -> None:
+        """End it; requests that are running break off. why: for the logs; "": they tell nothing of it."""
         with self._lock:
             if self.is_over:
                 return
             self.is_over = True
         self.shelf.drop(self)
+        if not why:
+            return
         log.info("%s: session %s has ended: %s", self.name, self.label, why)
         self._audit.end(why)
 
