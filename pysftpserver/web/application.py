@@ -14,7 +14,7 @@ from pysftpserver.http import SEND, SEND_FILE, ReplyBroken
 from pysftpserver.http.files import FileProblem
 from pysftpserver.http.running import Running
 from pysftpserver.web.proxies import Front, host_of
-from pysftpserver.web.session import COOKIES, Sessions, cookie_name
+from pysftpserver.web.session import COOKIES, Sessions, TooMany, cookie_name
 from pysftpserver.web.wire import TEXT, Refusal, Reply, Request, cookie_in, redirect
 
 TYPE_CHECKING = False
@@ -120,6 +120,8 @@ class Application:
             if session is not None:
                 bind(request, session)
             return self._answer(request), request
+        except TooMany:
+            return self.show(request, Refusal(503, "There are too many sessions; try again later.")), request
         except FileProblem as error:
             refusal = Refusal(STATUSES.get(error.result, 500), f"{error}.")
             return self.show(request, refusal), request
@@ -141,6 +143,8 @@ class Application:
     def _answer(self, request: Request) -> Reply:
         _, _, path = request.path.partition(b"/")
         name, slash, rest = path.partition(b"/")
+        if not name and request.method == "OPTIONS":
+            name = b"dav"  # Windows asks the root of the host whether there is WebDAV
         if not name:
             return redirect(request, self.home)
         part = self.parts.get(name)
