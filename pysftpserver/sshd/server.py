@@ -27,6 +27,7 @@ from pysftpserver.service.fair import FairThreads
 from pysftpserver.service.holdings import Holdings
 from pysftpserver.service.loglimit import LogLimit
 from pysftpserver.service.serving import Members
+from pysftpserver.service.shared import Codes, Gate, Penalties, Shared
 from pysftpserver.service.threads import Threads
 from pysftpserver.service.throttle import network_of
 from pysftpserver.service.turns import Rounds, Turns
@@ -40,7 +41,6 @@ from pysftpserver.sshd.hooks import record_end
 from pysftpserver.sshd.isolated import IsolatedSession
 from pysftpserver.sshd.metrics import Metrics
 from pysftpserver.sshd.resting import RestingSession
-from pysftpserver.sshd.shared import Codes, Gate, Penalties, Shared
 from pysftpserver.sshd.threaded import ThreadedSession
 from pysftpserver.sshd.tickets import Refused, Ticket, engine_of
 from pysftpserver.sshd.window import Windows
