@@ -120,13 +120,15 @@ def range_of(request: Request, size: int, found: dict[str, str]) -> tuple[int, i
     return int(first), min(size, int(last) + 1) if last else size
 
 
-def download(request: Request, tree: Tree, entry: Entry, finished: Callable[[int], None]) -> Reply:
+def download(
+    request: Request, tree: Tree, entry: Entry, finished: Callable[[int], object] = lambda size: None
+) -> Reply:
     """A file to be kept. finished: as for sent(). Raises FileProblem."""
     return sent(request, tree, entry, ANYTHING, disposition(entry.name), finished)
 
 
 def sent(
-    request: Request, tree: Tree, entry: Entry, kind: str, how: str, finished: Callable[[int], None]
+    request: Request, tree: Tree, entry: Entry, kind: str, how: str, finished: Callable[[int], object]
 ) -> Reply:
     """A file as a reply. kind: its type. how: Content-Disposition. finished: called once after content was
     read, with the number of bytes. Raises FileProblem.

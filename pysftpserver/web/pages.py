@@ -212,7 +212,7 @@ class Visit:
     @property
     def may_share(self) -> bool:
         """Whether links can be made to what is here."""
-        return bool(getattr(self.files.values, "share_days", 0))
+        return bool(self.files.values.share_days)
 
     def share_address(self, path: bytes) -> str:
         """Where a link to a path is made."""

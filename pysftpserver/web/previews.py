@@ -56,7 +56,7 @@ def icon_of(entry: Entry) -> Markup:
     return icon({AUDIO: "media", VIDEO: "media"}.get(how, how or "file"))
 
 
-def inline(request: Request, tree: Tree, entry: Entry, finished: Callable[[int], None]) -> Reply:
+def inline(request: Request, tree: Tree, entry: Entry, finished: Callable[[int], object]) -> Reply:
     """The content for an element of a page. finished: as for downloads.sent().
 
     Raises Refusal for a file that is not shown, FileProblem.

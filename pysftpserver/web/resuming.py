@@ -19,7 +19,6 @@ import hashlib
 import json
 import os
 import posixpath
-import secrets
 import threading
 import time
 import urllib.parse
@@ -246,9 +245,9 @@ class Uploads:
     needs_login = True
     is_for_programs = False
 
-    def __init__(self, files: Files, secret: bytes = b"") -> None:
+    def __init__(self, files: Files, secret: bytes) -> None:
         self._files = files
-        self._secret = secret or secrets.token_bytes(32)
+        self._secret = secret
         self._uploads: dict[str, Upload] = {}
         self._lock = threading.Lock()
 
@@ -400,7 +399,7 @@ class Uploads:
     def _names_of(self, session: Session, wish: Wish) -> tuple[str, bytes]:
         """The id of an upload, and the name of its hidden file, which clients are not told."""
         text = json.dumps([session.name, wish.path.hex(), wish.size, wish.modified, wish.existing])
-        digest = hashlib.blake2b(text.encode(), key=self._secret[:64], digest_size=24).digest()
+        digest = hashlib.blake2b(text.encode(), key=self._secret, digest_size=24).digest()
         return digest[8:].hex(), lasting_name(digest[:8])
 
     def _forget(self, upload: Upload) -> None:

@@ -158,7 +158,6 @@ class TestResuming(PagesCase):
         place = self.place / "restarted"
         place.mkdir()
         first = Served(place)
-        first.door.uploads._secret = b"secret"
         try:
             with first.logged_in() as browser:
                 sender = Sender(browser)
@@ -168,7 +167,6 @@ class TestResuming(PagesCase):
             first.stop()
         second = Served(place)
         self.addCleanup(second.stop)
-        second.door.uploads._secret = b"secret"
         with second.logged_in() as browser:
             sender = Sender(browser)
             self.assertEqual(sender.send(ident, 3, b"345").status, 404)
