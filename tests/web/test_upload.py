@@ -154,17 +154,24 @@ class TestResuming(PagesCase):
         self.assertEqual(self.sender.send(ident, 100_000, b"x" * 200_000).status, 200)
         self.assertEqual((self.jail / "big").read_bytes(), b"x" * size)
 
-    def test_another_server_goes_on_with_it(self) -> None:
-        place = self.place / "restarted"
+    def test_a_server_that_was_started_again_goes_on_with_it(self) -> None:
+        self.go_on(is_killed=False)
+
+    def test_one_that_was_killed_does_too(self) -> None:
+        self.go_on(is_killed=True)
+
+    def go_on(self, is_killed: bool) -> None:
+        """Send a file to two servers, one after the other. is_killed: the first one does not clean up."""
+        place = self.place / f"restarted{is_killed}"
         place.mkdir()
         first = Served(place)
-        try:
-            with first.logged_in() as browser:
-                sender = Sender(browser)
-                ident = sender.begin("a", 6).said["id"]
-                sender.send(ident, 0, b"012")
-        finally:
-            first.stop()
+        self.addCleanup(first.stop)
+        with first.logged_in() as browser:
+            sender = Sender(browser)
+            ident = sender.begin("a", 6).said["id"]
+            sender.send(ident, 0, b"012")
+        if not is_killed:
+            first.door.uploads.close()
         second = Served(place)
         self.addCleanup(second.stop)
         with second.logged_in() as browser:
