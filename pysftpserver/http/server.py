@@ -20,7 +20,7 @@ import time
 from cheroot import server as cheroot
 from cheroot import wsgi
 
-from pysftpserver.http import IS_GONE
+from pysftpserver.http import IS_GONE, SEND, SEND_FILE
 from pysftpserver.http.arriving import Arriving, HeaderReader, State, body_length
 from pysftpserver.http.streams import (
     MOST_HEADER,
@@ -39,6 +39,7 @@ from pysftpserver.service.throttle import network_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterable
     from typing import Any, Protocol
 
@@ -119,6 +120,10 @@ class Request(cheroot.HTTPRequest):  # type: ignore[misc, unused-ignore]
             self.rfile = KnownBody(self.conn.stream, length)
         gateway = self.server.gateway(self)
         gateway.env[IS_GONE] = self.conn.is_gone
+        gateway.env["wsgi.url_scheme"] = "https" if self.conn.stream.is_secure else "http"
+        gateway.env[SEND] = gateway.write
+        if not self.conn.stream.is_secure:
+            gateway.env[SEND_FILE] = self.send_file
         gateway.respond()
         if self.ready:
             self.ensure_headers_sent()
@@ -136,6 +141,11 @@ class Request(cheroot.HTTPRequest):  # type: ignore[misc, unused-ignore]
         if self.method != b"HEAD":  # whose answers have no bodies, whatever their headers say
             super().write(chunk)
 
+    def send_file(self, descriptor: int, offset: int, size: int) -> int:
+        """Send part of a file; return how many bytes, fewer only at its end."""
+        self.ensure_headers_sent()
+        return size if self.method == b"HEAD" else int(self.conn.stream.send_file(descriptor, offset, size))
+
     def simple_response(self, status: str, msg: str = "") -> None:
         """Answer a request that is refused; the connection ends."""
         self.close_connection = True
@@ -152,8 +162,9 @@ class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
     """A connection. is_new: nothing has come yet. is_unread: there may be the rest of a refused body.
     arriving: the request that comes. is_waiting: it has no thread, and no request that could have one.
     user: whose request it has, by its cookie. is_known: whether a session was begun from its address before
-    the request. is_busy: it counts as a request of its address. has_turn: it has a thread, or is next.
-    ends_at: the time (of time.monotonic()) until which it only waits for the peer to read the last reply.
+    the request. is_proxy: all clients of a proxy come from its address. is_busy: it counts as a request of
+    its address. has_turn: it has a thread, or is next. ends_at: the time (of time.monotonic()) until which it
+    only waits for the peer to read the last reply.
     """
 
     RequestHandlerClass = Request
@@ -164,13 +175,18 @@ class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
         # Tokens have a time: one for a slow line is better made later than kept by the kernel.
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
-        self.stream = Stream(sock, server.slowest)
+        if server.tls is None:
+            self.stream = Stream(sock, server.slowest)
+        else:
+            from pysftpserver.http.tls import SecureStream
+
+            self.stream = SecureStream(sock, server.slowest, server.tls)
         super().__init__(server, sock, self._file)
         self.is_new = True
         self.is_unread = False
         self.is_counted = False
         self.is_busy = False
-        self.is_known = self.has_turn = False
+        self.is_known = self.has_turn = self.is_proxy = False
         self.user: str | None = None
         self.arriving: Arriving | None = None
         self.is_waiting = False
@@ -203,8 +219,7 @@ class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
         self.ends_at = time.monotonic() + LINGER
         self.stream.drop()
         try:
-            self.socket.setblocking(False)
-            self.socket.shutdown(socket.SHUT_WR)
+            self.stream.end()
         except OSError:
             return False
         return True
@@ -229,6 +244,14 @@ class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
 
     def receive(self) -> State | None:
         """Take what has come of a request, without waiting; None when the connection is over."""
+        if not self.stream.is_ready:
+            try:
+                if not self.stream.handshake():
+                    return State.MORE
+            except OSError:
+                return None
+            finally:
+                self.socket = self.stream.socket  # another one, for the same descriptor
         if self.arriving is None:
             self.arriving = Arriving()
             self.stream.begin()
@@ -245,7 +268,7 @@ class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
         self.server.count_arriving(len(self.arriving.data) - before)
         if state is State.EXPECTED:
             with contextlib.suppress(OSError):
-                self.socket.send(CONTINUE, socket.MSG_DONTWAIT)
+                self.stream.send_now(CONTINUE)
         return state
 
     def arrived(self) -> None:
@@ -269,8 +292,7 @@ class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
         """Send words without waiting; the rest is as for begin_end()."""
         self._forget_arriving()
         try:
-            self.socket.setblocking(False)
-            self.socket.send(words)
+            self.stream.send_now(words)
         except OSError:
             return False
         return self.begin_end()
@@ -278,7 +300,10 @@ class Connection(cheroot.HTTPConnection):  # type: ignore[misc, unused-ignore]
     def close(self) -> None:
         with contextlib.suppress(OSError):  # it has gone
             if self.arriving is not None and self.arriving.data:
-                self.socket.send(TIMED_OUT, socket.MSG_DONTWAIT)
+                self.stream.send_now(TIMED_OUT)
+        if self.stream.is_secure and self.ends_at is None:
+            with contextlib.suppress(OSError):
+                self.stream.end()  # so that the peer knows that nothing was cut off
         self._forget_arriving()
         with contextlib.suppress(OSError):
             super().close()
@@ -317,23 +342,28 @@ class Listening(socket.socket):
 
 
 class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
-    """The server. Raises OSError when it cannot listen."""
+    """The server. Raises OSError when it cannot listen. tls: for HTTPS; it may change for new connections."""
 
     ConnectionClass = Connection
 
     def __init__(
-        self, values: HTTPSettings, application: Application, name: str, log: logging.Logger
+        self,
+        values: HTTPSettings,
+        application: Application,
+        name: str,
+        log: logging.Logger,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.log = log
+        self.tls = tls
         self.idle_timeout = values.idle_timeout
         self.slowest = values.slowest
-        # Behind a proxy, all of them come from one address.
-        self._max_per_address = values.threads if values.proxied else values.max_per_address
+        self._max_per_address = values.max_per_address
+        self._threads = values.threads
+        self._is_proxy = values.is_proxy
         # Neither strangers with many addresses nor users must lock the others out.
         kept = {False: values.threads // KEPT, True: max(1, values.threads // KEPT_FOR_LOGINS)}
-        self._most_turns = {
-            known: values.threads - (0 if values.proxied else count) for known, count in kept.items()
-        }
+        self._most_turns = {known: values.threads - count for known, count in kept.items()}
         self._turns = {False: 0, True: 0}  # requests that have a thread, or are next, by whether it is known
         # A user's requests may all hang, where a file system does.
         self._most_each = max(FEWEST_EACH, values.threads // EACH)
@@ -394,7 +424,8 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
     def _begin(self, conn: Connection) -> None:
         """Let a new connection wait for its first request, if there is room for it."""
         address = conn.network = network_of(conn.remote_addr or "")
-        per_address = OPEN_PER_REQUEST * self._max_per_address
+        conn.is_proxy = self._is_proxy(conn.remote_addr or "")
+        per_address = OPEN_PER_REQUEST * (self._threads if conn.is_proxy else self._max_per_address)
         evicted, refusal = None, None
         with self._count_lock:
             if self._open[address] >= per_address or len(self._guests) >= self._most_open:
@@ -442,7 +473,8 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
 
     def _become_busy(self, conn: Connection) -> bool:
         """With the lock held: count a request of its address. Returns whether that may have another one."""
-        if not conn.is_busy and self._busy[conn.network] < self._max_per_address:
+        most = self._threads if conn.is_proxy else self._max_per_address
+        if not conn.is_busy and self._busy[conn.network] < most:
             self._busy[conn.network] += 1
             conn.is_busy = True
         return conn.is_busy
@@ -452,7 +484,8 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
         given = []
         with self._count_lock:
             for conn in self._queue:
-                if self._turns[conn.is_known] >= self._most_turns[conn.is_known]:
+                most = self._threads if conn.is_proxy else self._most_turns[conn.is_known]
+                if self._turns[conn.is_known] >= most:
                     continue
                 if self._has_share(conn) and self._become_busy(conn):
                     self._turns[conn.is_known] += 1
@@ -469,6 +502,8 @@ class Server(wsgi.Server):  # type: ignore[misc, unused-ignore]
         seconds = float(KEEP)
         if conn.ends_at is not None:
             seconds = LINGER
+        elif not conn.stream.is_ready:  # all of the handshake has so long
+            seconds = max(0.0, conn.began + self.idle_timeout - time.monotonic())
         elif conn.arriving is not None:
             seconds = min(self.idle_timeout, conn.stream.seconds_left())
         conn.is_waiting = True

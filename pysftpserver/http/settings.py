@@ -46,3 +46,7 @@ class HTTPSettings(LogSettings):
         "seconds of waiting for the peer.",
     )
 # fmt: on
+
+    def is_proxy(self, address: str) -> bool:
+        """Whether what comes from an address comes from all clients of a proxy."""
+        return self.proxied

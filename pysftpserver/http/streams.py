@@ -33,11 +33,15 @@ class TooSlow(TimeoutError):
 class Stream:
     """A socket that is read and written within time limits. The socket's timeout is that of a single wait.
 
-    slowest: bytes per second that the peer has to move once it was waited for for FREE seconds.
+    slowest: bytes per second that the peer has to move once it was waited for for FREE seconds. is_secure:
+    whether it is encrypted. is_ready: whether requests may come; False: handshake() has to be called.
     """
 
+    is_secure = False
+    is_ready = True
+
     def __init__(self, sock: socket.socket, slowest: int) -> None:
-        self._socket = sock
+        self.socket = sock
         self._slowest = slowest
         self._found = b""
         self._start = 0  # of what was not taken yet; slicing would cost a copy for each short line
@@ -50,17 +54,31 @@ class Stream:
 
     def receive(self, most: int) -> bytes:
         """Some bytes; none at the end. Raises TooSlow, OSError."""
-        if self.has_data():
+        if self._start < len(self._found):
             start = self._start
             self._start = min(start + most, len(self._found))
             return self._found[start : self._start]
         began = time.monotonic()
         try:
-            found = self._socket.recv(most)
+            found = self._receive(most)
         except TimeoutError:
             raise TooSlow from None
         self._count(time.monotonic() - began, len(found))
         return found
+
+    def receive_into(self, view: memoryview) -> int:
+        """Some bytes into a view; return how many, 0 at the end. Raises TooSlow, OSError."""
+        if self._start < len(self._found):
+            found = self.receive(len(view))
+            view[: len(found)] = found
+            return len(found)
+        began = time.monotonic()
+        try:
+            count = self._receive_into(view)
+        except TimeoutError:
+            raise TooSlow from None
+        self._count(time.monotonic() - began, count)
+        return count
 
     def receive_line(self, most: int) -> bytes:
         """A line with its end; less of it only at the end of all, or if it has more than so many bytes.
@@ -69,7 +87,7 @@ class Stream:
         """
         line = b""
         while len(line) < most and not line.endswith(b"\n"):
-            if not self.has_data():
+            if self._start >= len(self._found):
                 self._found, self._start = self.receive(RECEIVE), 0
                 if not self._found:
                     break
@@ -83,11 +101,11 @@ class Stream:
 
         Raises BlockingIOError if nothing has come, TooSlow, OSError.
         """
-        if self.has_data():
+        if self._start < len(self._found):
             found = self._found[self._start :]
             self.drop()
             return found
-        found = os.read(self._socket.fileno(), RECEIVE)  # a socket with a timeout does not block otherwise
+        found = self._receive_now()
         now = time.monotonic()
         self._count(now - self._since, len(found))
         self._since = now
@@ -115,7 +133,7 @@ class Stream:
     def has_more(self) -> bool:
         """The same, or whether something has come and was not yet received."""
         poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
+        poll.register(self.socket, select.POLLIN)
         return self.has_data() or bool(poll.poll(0))
 
     def send(self, data: bytes) -> None:
@@ -124,11 +142,63 @@ class Stream:
         while rest:
             began = time.monotonic()
             try:
-                count = self._socket.send(rest)
+                count = self._send(rest)
             except TimeoutError:
                 raise TooSlow from None
             self._count(time.monotonic() - began, count)
             rest = rest[count:]
+
+    def send_file(self, descriptor: int, offset: int, size: int) -> int:
+        """Part of a file, without a copy of it in this process; return how many bytes, fewer only at its end.
+
+        Raises TooSlow, OSError. Facts: sendfile(2).
+        """
+        sent = 0
+        poll = select.poll()
+        poll.register(self.socket, select.POLLOUT)
+        while sent < size:
+            try:
+                count = os.sendfile(self.socket.fileno(), descriptor, offset + sent, size - sent)
+            except BlockingIOError:
+                began = time.monotonic()
+                wait = self.socket.gettimeout()
+                if not poll.poll(None if wait is None else wait * 1000):
+                    raise TooSlow from None
+                self._count(time.monotonic() - began, 0)
+                continue
+            if not count:
+                break
+            sent += count
+            self._count(0.0, count)
+        return sent
+
+    def handshake(self) -> bool:
+        """Go on with what comes before the first request, without waiting; whether it is complete.
+
+        Raises OSError.
+        """
+        return True
+
+    def send_now(self, data: bytes) -> None:
+        """Send a little, as far as that is possible without waiting. Raises OSError."""
+        self.socket.send(data, socket.MSG_DONTWAIT)
+
+    def end(self) -> None:
+        """Send nothing more, and wait for nothing from now on. Raises OSError."""
+        self.socket.setblocking(False)
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def _receive(self, most: int) -> bytes:
+        return self.socket.recv(most)
+
+    def _receive_into(self, view: memoryview) -> int:
+        return self.socket.recv_into(view)
+
+    def _receive_now(self) -> bytes:
+        return os.read(self.socket.fileno(), RECEIVE)  # a socket with a timeout does not block otherwise
+
+    def _send(self, data: memoryview) -> int:
+        return self.socket.send(data)
 
     def _count(self, seconds: float, moved: int) -> None:
         self._patience.waited(seconds, moved)
@@ -206,6 +276,12 @@ class KnownBody:
         self._left -= len(found)
         return found
 
+    def readinto(self, view: memoryview) -> int:
+        """Some bytes into a view; return how many, 0 at the end."""
+        count = self._stream.receive_into(view[: self._left]) if self._left else 0
+        self._left -= count
+        return count
+
 
 class ChunkedBody:
     """A chunked body. Raises ProtocolError for a malformed one."""
@@ -227,6 +303,12 @@ class ChunkedBody:
             raise ProtocolError("the body ended within a chunk")
         self._left -= len(found)
         return found
+
+    def readinto(self, view: memoryview) -> int:
+        """Some bytes into a view; return how many, 0 at the end."""
+        found = self.read(len(view))
+        view[: len(found)] = found
+        return len(found)
 
     def finish(self) -> None:
         """What is left may be much: it is not read."""

@@ -10,13 +10,13 @@ from __future__ import annotations
 import http
 import http.cookies
 import logging
-import queue
 import re
 import threading
 import time
 
 from pysftpserver.http import IS_GONE
 from pysftpserver.http.files import FileProblem
+from pysftpserver.http.running import Running
 from pysftpserver.remo import bodies, wire
 from pysftpserver.remo.audit import AuditTrail
 from pysftpserver.remo.login import Reception, Refused
@@ -71,11 +71,9 @@ class Application:
         self.sessions = Sessions(values, self._has_ended)
         self._reception = Reception(key, users, self.sessions, self._trail)
         self._routes = Routes(values, self.sessions, open_storage, may_run)
-        self._closed = threading.Event()
+        self.running = Running()
         self._sweeper: threading.Thread | None = None
         self._lock = threading.Lock()
-        self._running = 0  # requests whose reply is not complete
-        self._drained: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def reopen(self) -> None:
         """Reopen the audit log. Raises BadInput."""
@@ -85,10 +83,7 @@ class Application:
         if environ.get("wsgi.multiprocess"):
             log.error("this WSGI server runs several processes: sessions need a single one, with any threads")
             return _plain(environ, start_response, 500, "the server has to run in a single process", new_id())
-        with self._lock:
-            is_closed = self._closed.is_set()  # after that, nothing begins that close() would have to end
-            self._running += not is_closed
-        if is_closed:
+        if not self.running.begin():
             return _plain(environ, start_response, 503, "the server is stopping", new_id())
         reply: Iterable[bytes] = ()
         try:
@@ -96,13 +91,7 @@ class Application:
             return reply
         finally:
             if not isinstance(reply, _Reply):
-                self._has_replied()
-
-    def _has_replied(self) -> None:
-        with self._lock:
-            self._running -= 1
-            if self._closed.is_set() and not self._running:
-                self._drained.put(None)
+                self.running.end()
 
     def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         self._sweep_from_now_on()
@@ -125,25 +114,9 @@ class Application:
             log.error("there are %d sessions; a login is refused (max_sessions)", len(self.sessions))
             return _plain(environ, start_response, 503, "too many sessions", ident)
 
-    def drain(self, seconds: float) -> None:
-        """Refuse new requests, and wait for those that are running, for that many seconds at most."""
-        with self._lock:
-            self._closed.set()
-            if not self._running:
-                return
-        try:
-            self._drained.get(timeout=seconds)
-        except queue.Empty:
-            log.info("requests that are still running are stopped after %g seconds (drain_seconds)", seconds)
-
-    def hurry(self) -> None:
-        """Let drain() return now. May be called from a signal handler."""
-        self._drained.put(None)
-
     def close(self) -> None:
         """End all sessions and what they have running."""
-        with self._lock:
-            self._closed.set()
+        self.running.close()
         self.sessions.close()
 
     # --- requests -----------------------------------------------------------------------------------------
@@ -172,7 +145,7 @@ class Application:
             return _plain(environ, start_response, 200, wire.NAME, ident)
         session.used = time.monotonic()
         start_response(_status(answer.status), _headers(environ, ident))
-        return _Reply(exchange, answer, self._has_replied)
+        return _Reply(exchange, answer, self.running.end)
 
     def _opened(self, environ: dict[str, Any], session: Session, path: str) -> Exchange:
         paths = {text.encode("latin-1") for text in (path, environ.get("SCRIPT_NAME", "") + path)}
@@ -235,14 +208,14 @@ class Application:
     def _sweep_from_now_on(self) -> None:
         if self._sweeper is None:
             with self._lock:
-                if self._sweeper is None and not self._closed.is_set():
+                if self._sweeper is None and not self.running.closed.is_set():
                     self._sweeper = threading.Thread(target=self._sweep, name="remo sweeper", daemon=True)
                     self._sweeper.start()
 
     def _sweep(self) -> None:
         """End sessions that have timed out, and those of users who were removed or changed."""
         looked = time.monotonic()
-        while not self._closed.wait(SWEEP):
+        while not self.running.closed.wait(SWEEP):
             now = time.monotonic()
             self.sessions.sweep(now)
             if now - looked > USERS:

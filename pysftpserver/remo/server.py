@@ -8,18 +8,16 @@ from __future__ import annotations
 import logging
 import logging.config
 import os
-import signal
 import threading
 
 from pysftpserver.engine.log import DEBUG1, LEVELS
-from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
+from pysftpserver.failures import BadInput, one_line, reason_of
 from pysftpserver.remo import crypto
 from pysftpserver.remo.application import Application
 from pysftpserver.remo.audit import LOG
 from pysftpserver.remo.config import ServerSettings, from_environ
 from pysftpserver.remo.users import UserError, Users, service
 from pysftpserver.service import pythonlogs
-from pysftpserver.service.serving import block_until_told, end_within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,24 +104,11 @@ def serve(values: ServerSettings, open_by_name: OpenByName, load: Callable[[], S
     values.refuse_root()
     set_up_log(values)
     application = make(values, open_by_name)
+    from pysftpserver.http import running
     from pysftpserver.http.server import Server
 
     server = Server(values, application, "pysftpremo", log)
-    try:
-        server.prepare()
-    except OSError as error:
-        place = f"{values.listen_address} port {values.port}"
-        raise Unavailable(f"cannot listen on {place}: {reason_of(error)}") from None
-    host, port = server.bind_addr[:2]
-
-    def ready() -> None:
-        log.info("listening on http://%s:%d/", host, port)
-
-    def run() -> None:
-        try:
-            server.serve()
-        finally:  # also where it has failed
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+    url = running.listen(server, values)
 
     def reload() -> None:
         for name in values.take_over(load()):
@@ -131,13 +116,7 @@ def serve(values: ServerSettings, open_by_name: OpenByName, load: Callable[[], S
         set_up_log(values)
         application.reopen()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: application.hurry())  # a second one, while it drains
-    threading.Thread(target=run, name="remo server", daemon=True).start()
-    block_until_told(reload, LOG, ready)
-    end_within(values.drain_seconds, LOG)
-    application.drain(values.drain_seconds)
+    running.serve(server, application.running, log, LOG, url, reload, lambda: values.drain_seconds)
     application.close()
     server.stop()
     log.info("stopped")

@@ -71,3 +71,20 @@ class Networks:
 def networks_of(text: str) -> Networks:
     """The networks in a text, separated by commas; reading it again takes no time. Raises ValueError."""
     return Networks(filter(None, map(str.strip, text.split(","))))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address, or every one that a name has, is this host's own. Looking a name up may take long.
+
+    True for a name that has no address: nothing is reached by it.
+    """
+    import socket  # most servers start without it
+
+    if (address := address_of(host)) is not None:
+        return address.is_loopback
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return True
+    addresses = [address_of(str(entry[4][0])) for entry in found]
+    return all(one is not None and one.is_loopback for one in addresses)

@@ -13,9 +13,9 @@ import time
 
 from pysftpserver.failures import reason_of
 from pysftpserver.service.patience import Patience
+from pysftpserver.service.tls import tls_words
 from pysftpserver.sksync import wire
 from pysftpserver.sksync.parsing import LineParser
-from pysftpserver.sksync.tls import tls_words
 from pysftpserver.sksync.unsent import unsent
 
 TYPE_CHECKING = False

@@ -12,8 +12,11 @@ import contextlib
 import ssl
 from socket import socket
 
-from pysftpserver.failures import BadInput, needed, reason_of
+from pysftpserver.failures import BadInput, needed
+from pysftpserver.service.tls import check_readable, load_certificate, tls_words
 
+SERVER = "ssl_server_certfile", "ssl_server_keyfile"
+CLIENT = "ssl_client_certfile", "ssl_client_keyfile"
 OLD_VERSIONS = ("TLSv1", "TLSv1.1")
 OLD_CIPHERS = "DEFAULT:@SECLEVEL=0"  # OpenSSL 3 needs it for old versions
 
@@ -51,7 +54,7 @@ def server_context(
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _set_version(context, minimum_version)
-    _load(context, "ssl_server", certfile, keyfile, phrase)
+    load_certificate(context, SERVER, certfile, keyfile, phrase or str)
     if client_certfile is not None:
         _trust(context, "ssl_client_certfile", client_certfile)
         context.verify_mode = ssl.CERT_REQUIRED
@@ -79,7 +82,7 @@ class ClientTLS:
         _set_version(context, minimum_version)
         self._known: list[bytes] = []
         if certfile is not None:
-            _load(context, "ssl_client", certfile, keyfile)
+            load_certificate(context, CLIENT, certfile, keyfile)
         if trusted is not None:
             _trust(context, "ssl_server_certfile", trusted)
             context.verify_mode = ssl.CERT_REQUIRED
@@ -140,41 +143,14 @@ def _set_version(context: ssl.SSLContext, minimum: str) -> None:
         context.set_ciphers(OLD_CIPHERS)
 
 
-def _load(
-    context: ssl.SSLContext, keys: str, certfile: str, keyfile: str | None, phrase: PassPhrase | None = None
-) -> None:
-    """Load a certificate and its key. keys: how the settings of both begin. Raises BadInput."""
-    for name, path in ((f"{keys}_certfile", certfile), (f"{keys}_keyfile", keyfile)):
-        _check_readable(name, path)
-    try:
-        context.load_cert_chain(certfile, keyfile, phrase)
-    except ssl.SSLError as error:
-        message = f"{keys}_certfile: {certfile} and its key cannot be used: {tls_words(error)}"
-        raise BadInput(message) from None
-
-
 def _trust(context: ssl.SSLContext, key: str, certfile: str) -> None:
-    _check_readable(key, certfile)
+    check_readable(key, certfile)
     try:
         context.load_verify_locations(certfile)
     except ssl.SSLError as error:
         raise BadInput(f"{key}: {certfile} is not a certificate: {tls_words(error)}") from None
     # A self-signed certificate is its own authority, even if it does not say so.
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
-
-
-def _check_readable(key: str, path: str | None) -> None:
-    if path is not None:
-        try:
-            with open(path, "rb"):
-                pass
-        except OSError as error:
-            raise BadInput(f"{key}: {path}: {reason_of(error)}") from None
-
-
-def tls_words(error: ssl.SSLError) -> str:
-    """OpenSSL's reason, in small letters."""
-    return (error.reason or "").lower().replace("_", " ") or "not in PEM format, or without its pass phrase"
 
 
 def _certificates(path: str) -> list[bytes]:

@@ -247,6 +247,11 @@ class ServerSettings(PeopleSettings):
         unset="a choice of strong ones",
     )
     admin_socket = Setting(optional(FILE), None, "Local socket on which the server answers pysftpctl.")
+    web_socket = Setting(
+        optional(FILE), None,
+        "Local socket of pysftpweb, its link_socket: `ssh HOST web` then prints a link that opens the user's "
+        "session in a browser.", reloads=True,
+    )
     metrics = Setting(
         optional(PORT), None, "Serve metrics for Prometheus, and /health, on this port of 127.0.0.1."
     )

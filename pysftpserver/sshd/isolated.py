@@ -19,6 +19,7 @@ from collections import deque
 from pysftpserver.engine.log import LEVELS
 from pysftpserver.sshd.channel import EXIT_BROKEN, EXIT_CLEAN
 from pysftpserver.sshd.metrics import number, of_requests
+from pysftpserver.sshd.moved import of_session
 from pysftpserver.sshd.orders import (
     BEGIN,
     DRAIN,
@@ -359,6 +360,7 @@ class IsolatedSession:
             self._send()
         elif "ended" in message:
             self._last = {**NOTHING_OPEN, "figures": of_requests(message["figures"])}
+            self._channel.moved.add(of_session(message["moved"]))
             self._status = message["ended"]
             self.has_left = self._is_leaving and message["has_left"]
         elif message["limited"] in OWN_LIMITS:
@@ -470,6 +472,8 @@ class IsolatedSession:
         cause = None if status in NO_PROCESS else self._cause(status)
         if cause is not None and (self._was_killed or not self._is_closed):
             self._log.error(f"the session's process ended {words_for(status)} ({cause})")
+        if self._has_begun and self._status is None:
+            self._channel.moved.lacks_some = True
         self._begin(False)
         if self._asked is not None and not self._asked.done():
             self._asked.set_result(None)

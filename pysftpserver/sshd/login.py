@@ -18,7 +18,7 @@ from pysftpserver.people.lookups import NoAnswer, is_looked_up
 from pysftpserver.people.methods import PASSWORD, PUBLICKEY, TOTP
 from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.attempts import Attempts
-from pysftpserver.sshd.certificates import BadCertificate, is_certificate, parse
+from pysftpserver.sshd.certificates import FORCED, BadCertificate, is_certificate, parse
 from pysftpserver.sshd.checks import code_fault, is_password
 from pysftpserver.sshd.refusals import Refusals
 
@@ -204,6 +204,11 @@ class Login:
         words = {PUBLICKEY: key, PASSWORD: "a password", TOTP: "a code"}
         found = " (by lookup)" if self._user is not None and is_looked_up(self._user) else ""
         return " and ".join(words[method] for method in self._passed) + found
+
+    @property
+    def is_for_sftp_only(self) -> bool:
+        """Whether the certificate that was right, if there was one, forces a command, which is SFTP's."""
+        return self.certificate is not None and any(name == FORCED for name, _ in self.certificate.options)
 
     def is_still_allowed(self, user: User) -> bool:
         """Whether the directory still lets a user in who has logged in with this."""

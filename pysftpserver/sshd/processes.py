@@ -291,10 +291,7 @@ async def _serve(service: Service, sockets: Sequence[socket.socket], number: int
     except DirectoryError as error:
         raise BadInput(error.message) from None
     if service.settings.bans and service.settings.is_in_redis:
-        from pysftpserver.sshd.redis_bans import RedisBans
-
-        address = RedisAddress.of(service.settings)
-        server.banning.share(RedisBans(address, service.log, server.banning.learn))
+        server.banning.share(RedisAddress.of(service.settings))
     await service.endpoints.start(server, number)
     gc.collect()
     gc.freeze()  # what is there now stays: to look through many users again later would hold clients up

@@ -10,12 +10,14 @@ import hmac
 import logging
 import urllib.parse
 
-from pysftpserver.web.session import COOKIE, Sessions
+from pysftpserver.http.running import Running
+from pysftpserver.web.proxies import Front, host_of
+from pysftpserver.web.session import COOKIES, Sessions, cookie_name
 from pysftpserver.web.wire import TEXT, Refusal, Reply, Request, cookie_in, redirect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any, Protocol
 
     from pysftpserver.web.config import WebSettings
@@ -51,34 +53,64 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+#: Over HTTPS, browsers use nothing else for this host from then on.
+STRICT = {**HEADERS, "Strict-Transport-Security": "max-age=31536000"}
+BROKEN = "Something went wrong here; the log of the server says what."
 
 
 class Application:
-    """Call it as WSGI servers do. parts: by the first name of a path."""
+    """Call it as WSGI servers do. parts: by the first name of a path.
+
+    show: makes the reply to a request that is refused.
+    """
 
     def __init__(self, values: WebSettings, sessions: Sessions, parts: dict[bytes, Part]) -> None:
         self._values = values
+        self._front = Front(values)
+        self.running = Running()
         self.sessions = sessions
         self.parts = parts
         self.home = b"/files/"
         self.login = b"/login"
+        self.show: Callable[[Request, Refusal], Reply] = as_text
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        request = Request(environ, self._session_of(environ))
+        is_taken = self.running.begin()
+        body: Iterable[bytes] = ()
         try:
-            reply = self._answer(request)
+            reply, is_secure = self._reply(environ, is_taken)
+            body = reply.start(start_response, STRICT if is_secure else HEADERS)
+            if is_taken:
+                body = _Body(body, self.running.end)
+            return body
+        finally:
+            if is_taken and not isinstance(body, _Body):
+                self.running.end()
+
+    def _reply(self, environ: dict[str, Any], is_taken: bool) -> tuple[Reply, bool]:
+        """The reply, and whether it goes over HTTPS. is_taken: False while the server is stopping."""
+        request = Request(environ)
+        try:
+            self._front.apply(environ)
+            request = Request(environ)
+            if not is_taken:
+                raise Refusal(503, "The server is stopping.", [("Retry-After", "5"), ("Connection", "close")])
+            ident = request.cookie(cookie_name(request))
+            request.session = self.sessions.find(ident) if ident is not None else None
+            return self._answer(request), request.is_secure
         except Refusal as refusal:
-            reply = Reply(refusal.words.encode() + b"\n", refusal.status, refusal.headers, TEXT)
-        return reply.start(start_response, HEADERS)
+            return self.show(request, refusal), request.is_secure
+        except Exception:
+            log.exception("%s: %s of %s has failed", request.address, request.method[:32], request.shown)
+            return self.show(request, Refusal(500, BROKEN)), request.is_secure
 
     def user_of(self, cookies: str) -> str | None:
         """The name of the user whose session a request's cookies name. Never waits."""
-        ident = cookie_in(cookies, COOKIE)
-        return self.sessions.user_of(ident) if ident is not None else None
-
-    def _session_of(self, environ: dict[str, Any]) -> Session | None:
-        ident = cookie_in(environ.get("HTTP_COOKIE", ""), COOKIE)
-        return self.sessions.find(ident) if ident is not None else None
+        for name in COOKIES:
+            ident = cookie_in(cookies, name)
+            if ident is not None and (user := self.sessions.user_of(ident)) is not None:
+                return user
+        return None
 
     def _answer(self, request: Request) -> Reply:
         _, _, path = request.path.partition(b"/")
@@ -101,10 +133,39 @@ class Application:
         """Refuse what a page of another site has sent. Raises Refusal."""
         site = request.header("Sec-Fetch-Site")
         origin = request.header("Origin")
-        if site and site not in ("same-origin", "none"):
+        if site:
+            is_ours = site in ("same-origin", "none")
+        else:
+            ours = {request.header("Host"), host_of(self._values.url or "")} - {""}
+            is_ours = not origin or host_of(origin) in ours
+        if not is_ours:
             raise Refusal(403, "This was sent by a page of another site.")
-        if not site and origin and urllib.parse.urlsplit(origin).netloc != request.environ.get("HTTP_HOST"):
-            raise Refusal(403, "This was sent by a page of another site.")
+
+
+class _Body:
+    """The body of a reply. ended: called once, when it was sent or will not be."""
+
+    def __init__(self, body: Iterable[bytes], ended: Callable[[], None]) -> None:
+        self._body = body
+        self._ended: Callable[[], None] | None = ended
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._body)
+
+    def close(self) -> None:
+        """WSGI servers call this at the end of every reply."""
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            try:
+                if (close := getattr(self._body, "close", None)) is not None:
+                    close()
+            finally:
+                ended()
+
+
+def as_text(request: Request, refusal: Refusal) -> Reply:
+    """A refusal as a line of text."""
+    return Reply(refusal.words.encode() + b"\n", refusal.status, refusal.headers, TEXT)
 
 
 def check_csrf(session: Session, token: str) -> None:

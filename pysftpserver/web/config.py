@@ -5,19 +5,24 @@ What may not enter: what a setting does.
 
 from __future__ import annotations
 
+import urllib.parse
+
+from pysftpserver.failures import BadInput
 from pysftpserver.http.settings import HTTPSettings
 from pysftpserver.people import methods
 from pysftpserver.people.methods import PASSWORD, PUBLICKEY
 from pysftpserver.people.settings import PeopleSettings
+from pysftpserver.service.networks import is_loopback, networks_of
 from pysftpserver.service.settings import (
     COUNT,
     FILE,
     FLAG,
     PORT,
+    Kind,
     Setting,
+    networks,
     optional,
     seconds,
-    text,
     texts,
     whole,
 )
@@ -28,10 +33,20 @@ def _without_keys(text: str) -> None:
         raise ValueError("password or password,totp: a browser has no keys")
 
 
+def _url(text: str) -> str:
+    parts = urllib.parse.urlsplit(text)
+    is_plain = parts.hostname and not (parts.query or parts.fragment or parts.username or parts.password)
+    if parts.scheme not in ("http", "https") or not is_plain:
+        raise ValueError("a URL such as https://files.example.org or https://example.org/files")
+    return text.rstrip("/")
+
+
 # fmt: off
 class WebSettings(HTTPSettings, PeopleSettings):  # type: ignore[misc]  # one address, where others have several
     """The settings of pysftpweb."""
 
+    login_grace = None  # type: ignore[assignment]  # who has not logged in is asked for nothing
+    proxied = None  # type: ignore[assignment]  # see proxies
     port = Setting(PORT, 8088, "Listen on this port; 0 is any free one, which the log names.", "-p")
     certificate = Setting(
         optional(FILE), None, "Serve HTTPS with the certificate chain in this PEM file.", reloads=True
@@ -40,14 +55,25 @@ class WebSettings(HTTPSettings, PeopleSettings):  # type: ignore[misc]  # one ad
         optional(FILE), None, "The private key of the certificate, in a PEM file.",
         unset="in the file of the certificate", reloads=True,
     )
+    proxies = Setting(
+        optional(networks()), None,
+        "Networks of the proxies that may say in X-Forwarded-For and X-Forwarded-Proto which client they ask "
+        "for and how that asked them, separated by commas; others than these and this host are then served "
+        "over HTTPS alone.", unset="none",
+    )
     auth_methods = Setting(
         texts("METHODS", " ", _without_keys), (PASSWORD,),
         "What lets a user in: password, or password,totp for users who have a second factor only. The record "
         "of a user may ask for more; who needs a key logs in over SSH.",
     )
     url = Setting(
-        optional(text("URL")), None, "Where people reach the server, for the links that it prints.",
-        unset="the address and port that it listens on",
+        optional(Kind(_url, "URL")), None,
+        "Where people reach the server, for the links that it prints; behind a proxy, with its path there.",
+        unset="the address and port that it listens on", reloads=True,
+    )
+    link_socket = Setting(
+        optional(FILE), None,
+        "Local socket on which pysftpd, by its web_socket, asks for the links of `ssh HOST web`.",
     )
     state = Setting(
         FILE, "pysftpweb.sqlite", "Keep shared links and what else has to outlive the server in this file.",
@@ -67,3 +93,26 @@ class WebSettings(HTTPSettings, PeopleSettings):  # type: ignore[misc]  # one ad
         reloads=True,
     )
 # fmt: on
+
+    def is_proxy(self, address: str) -> bool:
+        return self.proxies is not None and address in networks_of(",".join(self.proxies))
+
+    def is_plain_allowed(self, address: str) -> bool:
+        """Whether a client there may send its password without HTTPS."""
+        return not self.proxies or is_loopback(address)
+
+    @property
+    def mounted_at(self) -> str:
+        """The path of url; "" for the root of a host."""
+        return urllib.parse.urlsplit(self.url).path if self.url else ""
+
+    def check(self) -> None:
+        """Raises BadInput for settings that do not go together."""
+        if self.certificate is None:
+            if self.private_key is not None:
+                raise BadInput("private_key: give the certificate as well")
+            if not self.proxies and not is_loopback(self.listen_address):
+                raise BadInput(
+                    f"listen_address {self.listen_address}: passwords would pass the network in the clear; "
+                    "give a certificate, name the proxy that has one with proxies, or listen on 127.0.0.1"
+                )

@@ -6,15 +6,12 @@ What may not enter: what parts answer, concrete storages.
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 
-from pysftpserver.failures import Unavailable, reason_of
 from pysftpserver.people.file_users import FileUsers
 from pysftpserver.people.users import Visit
 from pysftpserver.service import pythonlogs
-from pysftpserver.service.serving import block_until_told, end_within
 from pysftpserver.web.application import Application
+from pysftpserver.web.linked import LinkedLogins
 from pysftpserver.web.logins import Reception
 from pysftpserver.web.pages import Files
 from pysftpserver.web.people import People
@@ -29,6 +26,7 @@ from pysftpserver.web.welcome import Login, Logout, Welcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
@@ -56,6 +54,7 @@ class Door:
         self.state = State(values.state)
         self.shares = Shares(self.state)
         self.visitors = Visitors(values, self.shares, self.people, self._open)
+        self.links = LinkedLogins(values, self.people, self.welcome)
         self.application = Application(
             values,
             self.sessions,
@@ -67,6 +66,7 @@ class Door:
                 b"s": self.visitors,
                 b"login": Login(self.welcome),
                 b"logout": Logout(self.welcome, self.sessions),
+                b"link": self.links.page,
             },
         )
 
@@ -82,6 +82,7 @@ class Door:
         """End all sessions."""
         self.uploads.close()
         self.files.deletions.close()
+        self.links.close()
         for session in self.sessions.all():
             self.sessions.end(session)
         self.people.close()
@@ -97,38 +98,50 @@ def _directory(values: WebSettings) -> UserDirectory:
     return RedisUsers(RedisAddress.of(values), LOG)
 
 
+def context_of(values: WebSettings) -> ssl.SSLContext | None:
+    """What HTTPS is served with; None for plain HTTP. Raises BadInput."""
+    if values.certificate is None:
+        return None
+    from pysftpserver.http import tls
+
+    key = values.private_key or values.certificate
+    context = tls.context_of(values.certificate, values.private_key)
+    if tls.is_open_to_others(key):
+        log.error("%s can be read by others, and has the private key; run chmod 600 on it", key)
+    return context
+
+
 def serve(values: WebSettings, storages: UserStorages, load: Callable[[], WebSettings]) -> None:
     """Serve until SIGTERM or SIGINT. load: reads the settings again, at SIGHUP.
 
     Raises BadInput, Unavailable.
     """
     values.refuse_root()
+    values.check()
     pythonlogs.set_up(log, "pysftpweb", values)
+    context = context_of(values)
     door = Door(values, storages)
     door.start()
+    from pysftpserver.http import running
     from pysftpserver.http.server import Server
 
-    server = Server(values, door.application, "pysftpweb", log)
-    try:
-        server.prepare()
-    except OSError as error:
-        place = f"{values.listen_address} port {values.port}"
-        raise Unavailable(f"cannot listen on {place}: {reason_of(error)}") from None
-    host, port = server.bind_addr[:2]
-
-    def run() -> None:
-        try:
-            server.serve()
-        finally:  # also where it has failed
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+    server = Server(values, door.application, "pysftpweb", log, context)
+    url = running.listen(server, values)
+    door.links.start(values.url or url)
 
     def reload() -> None:
-        for name in values.take_over(load()):
+        new = load()
+        new.check()
+        context = context_of(new)
+        if (context is None) != (server.tls is None):
+            log.error("certificate: restart the server to change between HTTP and HTTPS")
+        else:
+            server.tls = context
+        for name in values.take_over(new):
             log.error("%s has changed: restart the server for that", name)
         pythonlogs.set_up(log, "pysftpweb", values)
 
-    threading.Thread(target=run, name="web server", daemon=True).start()
-    block_until_told(reload, LOG, lambda: log.info("listening on http://%s:%d/", host, port))
-    end_within(values.drain_seconds, LOG)
-    server.stop()
+    running.serve(server, door.application.running, log, LOG, url, reload, lambda: values.drain_seconds)
     door.close()
+    server.stop()
+    log.info("stopped")

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.people.users import User
     from pysftpserver.web.config import WebSettings
+    from pysftpserver.web.wire import Request
 
 COOKIE = "pysftpweb"
+#: By their prefixes, browsers take the first two over HTTPS alone, and the first from no other host.
+COOKIES = ("__Host-pysftpweb", "__Secure-pysftpweb", COOKIE)
 ID_BYTES = 24
 KEPT_TREES = 4  # storages that a session keeps open while no request has them
 
@@ -150,6 +153,11 @@ class Sessions:
             if not self._networks[session.network]:
                 del self._networks[session.network]
         return session
+
+
+def cookie_name(request: Request) -> str:
+    """The name of the cookie that a request has its session in."""
+    return COOKIES[2] if not request.is_secure else COOKIES[1] if request.place else COOKIES[0]
 
 
 def _key(ident: str) -> bytes:

@@ -14,7 +14,7 @@ import threading
 import time
 
 from pysftpserver.web.application import CSRF, check_csrf
-from pysftpserver.web.session import COOKIE, Session
+from pysftpserver.web.session import Session, cookie_name
 from pysftpserver.web.wire import HTML, Refusal, Reply, redirect
 
 TYPE_CHECKING = False
@@ -111,10 +111,9 @@ class Welcome:
     def cookie(self, request: Request, session: Session | None) -> tuple[str, str]:
         """The header that gives a browser its session, or takes it away."""
         path = request.place.decode("latin-1") or "/"
-        value = f"{COOKIE}={session.id if session else ''}; Path={path}; HttpOnly; SameSite=Lax"
-        return "Set-Cookie", value + ("; Secure" if request.is_secure else "") + (
-            "" if session else "; Max-Age=0"
-        )
+        value = f"{cookie_name(request)}={session.id if session else ''}; Path={path}; HttpOnly; SameSite=Lax"
+        secure = "; Secure" if request.is_secure else ""
+        return "Set-Cookie", value + secure + ("" if session else "; Max-Age=0")
 
 
 class Login:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import http
 import http.cookies
+import re
 import urllib.parse
+
+from pysftpserver.failures import show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +21,9 @@ if TYPE_CHECKING:
 
     Headers = list[tuple[str, str]]
 
+SECRET = re.compile(rb"\A/+(s|link)/[^/]+")  # in paths
 MOST_FORM = 1 << 20  # bytes of a form without files
+MOST_SHOWN = 200  # bytes of a path in the log
 MOST_COOKIES = 8192  # characters
 HTML = "text/html; charset=utf-8"
 TEXT = "text/plain; charset=utf-8"
@@ -39,7 +44,8 @@ class ReplyBroken(Exception):
 class Request:
     """One request. session: of who is logged in, or None. path: percent-decoded bytes below the door's root.
 
-    place: where the door is mounted; b"" at the root of a host.
+    place: where the door is mounted; b"" at the root of a host. address, port: the client's; the port is None
+    where a proxy does not tell it.
     """
 
     def __init__(self, environ: dict[str, Any], session: Session | None = None) -> None:
@@ -50,6 +56,12 @@ class Request:
         self.place: bytes = environ.get("SCRIPT_NAME", "").encode("latin-1")
         self.is_secure = environ.get("wsgi.url_scheme") == "https"
         self.address: str = environ.get("REMOTE_ADDR") or ""
+        self.port = int(port) if (port := str(environ.get("REMOTE_PORT") or "")).isdecimal() else None
+
+    @property
+    def shown(self) -> str:
+        """The path for a log: one line, not all of a long one, and without the secret of a link."""
+        return show(SECRET.sub(rb"/\1/...", self.path)[:MOST_SHOWN])
 
     def header(self, name: str) -> str:
         """The value of a header, "" if there is none. name: as in RFC 9110, such as If-Match."""

@@ -29,7 +29,7 @@ from pysftpserver.cli.pysftpd import user_storages
 from pysftpserver.http.server import Server
 from pysftpserver.people import passwords
 from pysftpserver.web.config import WebSettings
-from pysftpserver.web.server import Door
+from pysftpserver.web.server import Door, context_of
 from tests.support.lines import Lines
 from tests.support.waiting import PATIENCE
 
@@ -162,7 +162,13 @@ class Served:
         self.values = WebSettings(**{**own, **settings})
         self.door = Door(self.values, user_storages(self.values, self.values.durable, False))
         self.door.start()
-        self.server = Server(self.values, self.door.application, "pysftpweb", logging.getLogger(LOGGER))
+        self.server = Server(
+            self.values,
+            self.door.application,
+            "pysftpweb",
+            logging.getLogger(LOGGER),
+            context_of(self.values),
+        )
         self.server.expiration_interval = 0.05  # seconds until it sees that it is to stop
         self.server.prepare()
         self.port = int(self.server.bind_addr[1])
@@ -172,7 +178,7 @@ class Served:
     @property
     def url(self) -> str:
         """Where it is, with a slash at the end."""
-        return f"http://{HOST}:{self.port}/"
+        return f"http{'s' if self.values.certificate else ''}://{HOST}:{self.port}/"
 
     def write_users(self, *records: str) -> None:
         """Replace the file of users. records: as user_lines() makes them."""

@@ -1,0 +1,68 @@
+"""The end of a server: requests that run are completed, and no others begin."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+from pysftpserver.web.wire import Reply, Request
+from tests.support.waiting import PATIENCE, until
+from tests.web.serving import WebCase
+
+
+class Slow:
+    """A part whose reply is complete once the test lets it be."""
+
+    needs_login = False
+    is_for_programs = False
+
+    def __init__(self) -> None:
+        self.begun, self.may_end = threading.Event(), threading.Event()
+
+    def answer(self, request: Request, rest: bytes) -> Reply:
+        return Reply(self._pieces())
+
+    def _pieces(self) -> Iterator[bytes]:
+        yield b"one "
+        self.begun.set()
+        self.may_end.wait(PATIENCE)
+        yield b"two"
+
+
+class Broken:
+    """A part with a fault in it."""
+
+    needs_login = False
+    is_for_programs = False
+
+    def answer(self, request: Request, rest: bytes) -> Reply:
+        raise KeyError("/a/path/of/the/host")
+
+
+class TestDraining(WebCase):
+    def test_a_reply_that_has_begun_is_completed_and_other_requests_are_refused(self) -> None:
+        slow, running = Slow(), self.served.door.application.running
+        self.served.door.application.parts[b"slow"] = slow
+        with self.served.browser() as browser, self.served.browser() as other:
+            said: list[bytes] = []
+            asking = threading.Thread(target=lambda: said.append(browser.get("/slow").body))
+            asking.start()
+            self.assertTrue(slow.begun.wait(PATIENCE))
+            self.assertFalse(running.drain(0.01))
+            refused = other.get("/login")
+            self.assertEqual((refused.status, refused.headers["Connection"]), (503, "close"))
+            slow.may_end.set()
+            self.assertTrue(running.drain(PATIENCE))
+            asking.join(PATIENCE)
+            self.assertEqual(said, [b"one two"])
+        running.closed.clear()
+
+    def test_a_fault_is_in_the_log_and_not_on_the_page(self) -> None:
+        self.served.door.application.parts[b"broken"] = Broken()
+        with self.served.browser() as browser:
+            answer = browser.get("/broken/a%0Ab")
+        self.assertEqual(answer.status, 500)
+        self.assertNotIn("/a/path", answer.text)
+        self.assertIn("GET of /broken/a\\012b has failed", self.log.wait("has failed"))
+        self.assertIn("KeyError", self.log.wait("KeyError"))
+        until(lambda: not self.served.door.application.running._count, "a request is still counted")
