@@ -11,6 +11,7 @@ from pysftpserver.people.file_users import FileUsers
 from pysftpserver.people.users import Visit
 from pysftpserver.service import pythonlogs
 from pysftpserver.web.application import Application
+from pysftpserver.web.html import show_refusal
 from pysftpserver.web.linked import LinkedLogins
 from pysftpserver.web.logins import Reception
 from pysftpserver.web.pages import Files
@@ -69,6 +70,8 @@ class Door:
                 b"link": self.links.page,
             },
         )
+
+        self.application.show = show_refusal
 
     def _open(self, user: User, address: str) -> SFTPAbstractServerStorage:
         visit = Visit(**{**vars(user), "address": address})
