@@ -9,31 +9,19 @@ import json
 import os
 
 from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
+from pysftpserver.people.editors import editor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-    from pysftpserver.people.editing import UsersEditor
     from pysftpserver.people.records import Record
     from pysftpserver.people.users import User
     from pysftpserver.sshd.config import ServerSettings
 
 MOST_KEYS = 1 << 20  # bytes of a file with keys
 MOST_TYPED = 4096  # bytes of a password with its line end
-
-
-def editor(settings: ServerSettings) -> UsersEditor:
-    """The directory of users, open for changes. Raises DirectoryError."""
-    if not settings.is_in_redis:
-        from pysftpserver.people.file_editing import FileEditor
-
-        return FileEditor(settings.users_file)
-    from pysftpserver.people.redis_editing import RedisEditor
-    from pysftpserver.people.redis_records import RedisAddress
-
-    return RedisEditor(RedisAddress.of(settings))
 
 
 def keys_of(given: Iterable[str] | None) -> list[str]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
 from pysftpserver.people import methods
+from pysftpserver.people.editors import editor
 from pysftpserver.people.keys import BadKey, fingerprint, parse_key
 from pysftpserver.people.methods import PASSWORD, PUBLICKEY
 from pysftpserver.pysftpexceptions import SFTPException
@@ -18,7 +19,7 @@ from pysftpserver.service.admin_client import ask_all
 from pysftpserver.service.networks import Networks, address_of
 from pysftpserver.sshd.authorities import Principals
 from pysftpserver.sshd.certificates import BadCertificate, blob_of_line, is_certificate, parse
-from pysftpserver.sshd.control import editor, print_json
+from pysftpserver.sshd.control import print_json
 from pysftpserver.sshd.live import sessions_at
 
 TYPE_CHECKING = False

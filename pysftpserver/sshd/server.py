@@ -257,7 +257,7 @@ class Server:
             settings.audit_digests,
             settings.audit_chain,
             new_session(),
-            settings.metrics is not None,
+            settings.counts_requests,
             settings.max_handles,
             settings.session_files,
             settings.session_memory,

@@ -75,6 +75,16 @@ class WebSettings(HTTPSettings, PeopleSettings):  # type: ignore[misc]  # one ad
         optional(FILE), None,
         "Local socket on which pysftpd, by its web_socket, asks for the links of `ssh HOST web`.",
     )
+    operators = Setting(
+        optional(FILE), None,
+        "Serve the operators' page at /operators: the state of the pysftpd whose admin_socket this is.",
+    )
+    operators_users = Setting(
+        optional(FILE), None,
+        "Let the operators in this TOML file log in to their page; each needs a password and a second "
+        "factor.",
+        unset="none; `pysftpctl web` prints a link",
+    )
     state = Setting(
         FILE, "pysftpweb.sqlite", "Keep shared links and what else has to outlive the server in this file.",
     )

@@ -436,7 +436,7 @@ class Panel {
   }
 
   close() {
-    this.section.remove();
+    this.section?.remove();
     this.section = null;
     this.transfers = [];
   }
