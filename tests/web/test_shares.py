@@ -7,6 +7,8 @@ import io
 import json
 import os
 import re
+import subprocess
+import tempfile
 import time
 import urllib.parse
 import zipfile
@@ -258,6 +260,25 @@ class Readers(SharesCase):
                 answer.read(1000)
             until(lambda: not self.door.visitors.crowd._counts)
         self.assertEqual(self.counts(), (1, 0))
+
+
+class Programs(SharesCase):
+    def test_curl_downloads_goes_on_and_sends_as_the_page_of_the_door_says(self):
+        with mock.patch.object(passwords, "hashed", quick):
+            link = self.served.url + self.share("/box", password=PASSWORD, most="2")[1:]
+        tray = self.served.url + self.share("/in-tray", kind="drop")[1:]
+        place = Path(tempfile.mkdtemp(dir=self.place))
+        (place / "b.bin").write_bytes(CONTENT[:5000])
+        (place / "report.pdf").write_bytes(b"report")
+        for arguments in (
+            ["-u", f":{PASSWORD}", "-OJ", link + "?zip=1"],
+            ["-u", f":{PASSWORD}", "-O", "-C", "-", link + "in/b.bin"],
+            ["-T", "report.pdf", tray],
+        ):
+            subprocess.run(["curl", "-sSf", *arguments], cwd=place, check=True)
+        self.assertEqual(sorted(zipfile.ZipFile(place / "box.zip").namelist())[:2], ["box/", "box/a.txt"])
+        self.assertEqual((place / "b.bin").read_bytes(), CONTENT)
+        self.assertEqual((self.jail / "in-tray" / "report.pdf").read_bytes(), b"report")
 
 
 class Droppers(SharesCase):
