@@ -13,6 +13,7 @@ import time
 import urllib.parse
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -275,7 +276,7 @@ class Programs(SharesCase):
             ["-u", f":{PASSWORD}", "-O", "-C", "-", link + "in/b.bin"],
             ["-T", "report.pdf", tray],
         ):
-            subprocess.run(["curl", "-sSf", *arguments], cwd=place, check=True)
+            subprocess.run(["curl", "-sSf", *arguments], cwd=place, check=True, capture_output=True)
         self.assertEqual(sorted(zipfile.ZipFile(place / "box.zip").namelist())[:2], ["box/", "box/a.txt"])
         self.assertEqual((place / "b.bin").read_bytes(), CONTENT)
         self.assertEqual((self.jail / "in-tray" / "report.pdf").read_bytes(), b"report")
