@@ -193,7 +193,7 @@ class Visitors:
                 autofocus=True,
                 autocomplete="off",
             ),
-            element("button", "Open", class_="primary"),
+            element("p", element("button", "Open", class_="primary")),
             method="post",
             action=quoted(place),
         )
