@@ -188,8 +188,8 @@ def _summary(state: State) -> Markup:
 def _plots(state: State, ring: Ring) -> Markup:
     at = state.at
 
-    def line(name: str, kind: str, is_sum: bool = False) -> tuple[str, list[float | None]]:
-        return name, ring.points(kind, at, PARTS, is_sum)
+    def line(name: str, kind: str, over: str | None = None) -> tuple[str, list[float | None]]:
+        return name, ring.points(kind, at, PARTS, over)
 
     def rate(value: float) -> str:
         return f"{amount(value)}/s"
@@ -203,10 +203,15 @@ def _plots(state: State, ring: Ring) -> Markup:
     note = "" if state.about.get("counts_requests", True) else NO_LATENCY
     return joined(
         (
-            plot("Rate", [line("received", "received"), line("sent", "sent")], rate),
+            plot("Rate", [line("received", "received", "seconds"), line("sent", "sent", "seconds")], rate),
             plot("Sessions", [line("sessions", "sessions"), line("connections", "connections")], number),
-            plot("Logins", [line("accepted", "accepted", True), line("refused", "refused", True)], number),
-            plot("Request latency", [line("mean without READ and WRITE", "latency")], milliseconds, note),
+            plot("Logins", [line("accepted", "accepted"), line("refused", "refused")], number),
+            plot(
+                "Request latency",
+                [line("mean without READ and WRITE", "busy", "requests")],
+                milliseconds,
+                note,
+            ),
         )
     )
 
