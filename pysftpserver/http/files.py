@@ -11,7 +11,7 @@ import os
 import posixpath
 from stat import S_ISDIR, S_ISREG
 
-from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+from pysftpserver.abstractstorage import SFTPAbstractServerStorage, moves_by_descriptor
 from pysftpserver.attributes import LongnameFormatter
 from pysftpserver.failures import reason_of
 from pysftpserver.pysftpexceptions import (
@@ -27,7 +27,7 @@ from pysftpserver.uploads.leftovers import remove_leftovers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from pysftpserver.attributes import SFTPAttributes
@@ -44,12 +44,13 @@ _MEANINGS = (
 class FileProblem(Exception):
     """A file that cannot be read or stored; the text says why, and names nothing of the host.
 
-    result: the word for it in the audit log.
+    result: the word for it in the audit log. errno: of the system, 0 where there is none. path: what it is
+    about, where a request is about several.
     """
 
-    def __init__(self, text: str, result: str = "FAILURE") -> None:
+    def __init__(self, text: str, result: str = "FAILURE", errno: int = 0, path: bytes = b"") -> None:
         super().__init__(text)
-        self.result = result
+        self.result, self.errno, self.path = result, errno, path
 
 
 def problem(error: Exception) -> FileProblem:
@@ -57,7 +58,7 @@ def problem(error: Exception) -> FileProblem:
     text = reason_of(error)
     if not isinstance(error, OSError) and not str(error):
         text = next((words for kind, words in _MEANINGS if isinstance(error, kind)), text)
-    return FileProblem(text, result_of(error))
+    return FileProblem(text, result_of(error), (error.errno or 0) if isinstance(error, OSError) else 0)
 
 
 @contextlib.contextmanager
@@ -79,7 +80,9 @@ def path_of(storage: SFTPAbstractServerStorage, name: bytes) -> bytes:
 
 
 class Source:
-    """A file to be read. size: None where the storage does not say. Raises FileProblem."""
+    """A file to be read. size: None where the storage does not say. descriptor: the host's, through which it
+    may be read as well, or None. Raises FileProblem.
+    """
 
     def __init__(self, storage: SFTPAbstractServerStorage, name: bytes) -> None:
         self._storage = storage
@@ -89,6 +92,13 @@ class Source:
             self._handle: Any = storage.open(path, os.O_RDONLY, 0)
         self.size = self._size()
         self.moved = 0
+        by_descriptor = moves_by_descriptor(storage, "read")
+        self.descriptor: int | None = storage.fileno(self._handle) if by_descriptor else None
+
+    def attributes(self) -> SFTPAttributes:
+        """Its attributes. Raises FileProblem."""
+        with _as_problems():
+            return self._storage.fstat(self._handle)
 
     def _size(self) -> int | None:
         try:
@@ -112,6 +122,14 @@ class Source:
                 start += len(piece)
                 self.moved += len(piece)
                 yield bytes(piece)
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Up to size bytes from an offset on; none at the end. Raises FileProblem."""
+        with _as_problems():
+            try:
+                return bytes(self._storage.read(self._handle, offset, size))
+            except SFTPEndOfFile:
+                return b""
 
     def close(self) -> None:
         """Close the file."""
@@ -138,15 +156,37 @@ class Target:
             _check_is_file(replaced)
             self.leftovers = remove_leftovers(storage, posixpath.dirname(path) or b"/")
             self._incoming: StoredFile = open_temporary(storage, path, replaced)
+        #: Whether write() takes views that are valid during the call only.
+        self.takes_views = self._incoming.descriptor() is not None
 
-    def write(self, piece: bytes) -> None:
+    def set_time(self, mtime: int) -> None:
+        """Set the modification time, in seconds since the epoch, if the storage does that."""
+        with contextlib.suppress(OSError, SFTPException):
+            self._incoming.set_time(mtime)
+
+    def copy(self, source: Source, step: int) -> None:
+        """Append all of another file of the same storage, where they are if the storage can do that.
+
+        step: bytes at once. Raises FileProblem.
+        """
+        with _as_problems():
+            while count := self._incoming.copy_from(source._handle, self.moved, step):
+                self.moved += count
+        while piece := source.read_at(self.moved, step):
+            self.write(piece)
+
+    def write(self, piece: bytes | memoryview) -> None:
         """The next piece. Raises FileProblem."""
         with _as_problems():
             self._incoming.write(memoryview(piece))
         self.moved += len(piece)
 
-    def finish(self) -> None:
-        """The file is complete: put it in its place. Raises FileProblem."""
+    def finish(self, check: Callable[[], None] | None = None) -> None:
+        """The file is complete: put it in its place. check: called just before; what it raises stops that.
+
+        Raises FileProblem.
+        """
+        self._incoming.check = check
         with _as_problems():
             self._incoming.commit()
 

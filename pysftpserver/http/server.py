@@ -20,7 +20,7 @@ import time
 from cheroot import server as cheroot
 from cheroot import wsgi
 
-from pysftpserver.http import IS_GONE
+from pysftpserver.http import IS_GONE, SEND, SEND_FILE
 from pysftpserver.http.arriving import Arriving, HeaderReader, State, body_length
 from pysftpserver.http.streams import (
     MOST_HEADER,
@@ -121,6 +121,9 @@ class Request(cheroot.HTTPRequest):  # type: ignore[misc, unused-ignore]
         gateway = self.server.gateway(self)
         gateway.env[IS_GONE] = self.conn.is_gone
         gateway.env["wsgi.url_scheme"] = "https" if self.conn.stream.is_secure else "http"
+        gateway.env[SEND] = gateway.write
+        if not self.conn.stream.is_secure:
+            gateway.env[SEND_FILE] = self.send_file
         gateway.respond()
         if self.ready:
             self.ensure_headers_sent()
@@ -137,6 +140,11 @@ class Request(cheroot.HTTPRequest):  # type: ignore[misc, unused-ignore]
     def write(self, chunk: bytes) -> None:
         if self.method != b"HEAD":  # whose answers have no bodies, whatever their headers say
             super().write(chunk)
+
+    def send_file(self, descriptor: int, offset: int, size: int) -> int:
+        """Send part of a file; return how many bytes, fewer only at its end."""
+        self.ensure_headers_sent()
+        return size if self.method == b"HEAD" else int(self.conn.stream.send_file(descriptor, offset, size))
 
     def simple_response(self, status: str, msg: str = "") -> None:
         """Answer a request that is refused; the connection ends."""

@@ -66,6 +66,20 @@ class Stream:
         self._count(time.monotonic() - began, len(found))
         return found
 
+    def receive_into(self, view: memoryview) -> int:
+        """Some bytes into a view; return how many, 0 at the end. Raises TooSlow, OSError."""
+        if self._start < len(self._found):
+            found = self.receive(len(view))
+            view[: len(found)] = found
+            return len(found)
+        began = time.monotonic()
+        try:
+            count = self._receive_into(view)
+        except TimeoutError:
+            raise TooSlow from None
+        self._count(time.monotonic() - began, count)
+        return count
+
     def receive_line(self, most: int) -> bytes:
         """A line with its end; less of it only at the end of all, or if it has more than so many bytes.
 
@@ -134,6 +148,30 @@ class Stream:
             self._count(time.monotonic() - began, count)
             rest = rest[count:]
 
+    def send_file(self, descriptor: int, offset: int, size: int) -> int:
+        """Part of a file, without a copy of it in this process; return how many bytes, fewer only at its end.
+
+        Raises TooSlow, OSError. Facts: sendfile(2).
+        """
+        sent = 0
+        poll = select.poll()
+        poll.register(self.socket, select.POLLOUT)
+        while sent < size:
+            try:
+                count = os.sendfile(self.socket.fileno(), descriptor, offset + sent, size - sent)
+            except BlockingIOError:
+                began = time.monotonic()
+                wait = self.socket.gettimeout()
+                if not poll.poll(None if wait is None else wait * 1000):
+                    raise TooSlow from None
+                self._count(time.monotonic() - began, 0)
+                continue
+            if not count:
+                break
+            sent += count
+            self._count(0.0, count)
+        return sent
+
     def handshake(self) -> bool:
         """Go on with what comes before the first request, without waiting; whether it is complete.
 
@@ -152,6 +190,9 @@ class Stream:
 
     def _receive(self, most: int) -> bytes:
         return self.socket.recv(most)
+
+    def _receive_into(self, view: memoryview) -> int:
+        return self.socket.recv_into(view)
 
     def _receive_now(self) -> bytes:
         return os.read(self.socket.fileno(), RECEIVE)  # a socket with a timeout does not block otherwise
@@ -235,6 +276,12 @@ class KnownBody:
         self._left -= len(found)
         return found
 
+    def readinto(self, view: memoryview) -> int:
+        """Some bytes into a view; return how many, 0 at the end."""
+        count = self._stream.receive_into(view[: self._left]) if self._left else 0
+        self._left -= count
+        return count
+
 
 class ChunkedBody:
     """A chunked body. Raises ProtocolError for a malformed one."""
@@ -256,6 +303,12 @@ class ChunkedBody:
             raise ProtocolError("the body ended within a chunk")
         self._left -= len(found)
         return found
+
+    def readinto(self, view: memoryview) -> int:
+        """Some bytes into a view; return how many, 0 at the end."""
+        found = self.read(len(view))
+        view[: len(found)] = found
+        return len(found)
 
     def finish(self) -> None:
         """What is left may be much: it is not read."""

@@ -93,6 +93,12 @@ class SecureStream(Stream):
         except ssl.SSLError as error:
             raise _broken(error) from None
 
+    def _receive_into(self, view: memoryview) -> int:
+        try:
+            return self.socket.recv_into(view)
+        except ssl.SSLError as error:
+            raise _broken(error) from None
+
     def _receive_now(self) -> bytes:
         self.socket.settimeout(0)
         try:

@@ -62,7 +62,7 @@ def list_users(settings: ServerSettings, as_json: bool) -> list[str]:
             active = "yes" if user.is_active else "no"
             account = user.run_as or settings.run_as or settings.account or ""
             where = user.folder, user.storage or "", account
-            rows.append((user.name, active, str(len(user.keys)), *where))
+            rows.append((user.name, active, str(len(user.keys) + len(user.authorities)), *where))
     print_table(rows)
     return [
         f"user {one_line(record.name or record.id)}: {problem}"
@@ -194,6 +194,7 @@ def _print_user(user: User) -> None:
     where = f"storage {user.storage}" if user.storage else f"folder {user.folder}"
     active = "active" if user.is_active else "not active"
     keys = "1 key" if len(user.keys) == 1 else f"{len(user.keys)} keys"
+    keys += f", {len(user.authorities)} CAs" if user.authorities else ""
     account = f", runs as {user.run_as}" if user.run_as else ""
     account += f", under {user.site}" if user.site else ""
     account += f", principals {', '.join(user.principals)}" if user.principals else ""
@@ -210,7 +211,7 @@ def _described(record: Record) -> dict[str, Any]:
 
 
 def _described_user(user: User) -> dict[str, Any]:
-    from pysftpserver.people.keys import fingerprint, key_line
+    from pysftpserver.people.keys import entry_line, fingerprint, key_line
 
     return {
         "id": user.id,
@@ -226,6 +227,10 @@ def _described_user(user: User) -> dict[str, Any]:
         "has_totp": user.totp is not None,
         "methods": None if user.methods is None else list(user.methods),
         "keys": [{"fingerprint": fingerprint(blob), "line": key_line(blob)} for blob in sorted(user.keys)],
+        "authorities": [
+            {"fingerprint": fingerprint(entry[0]), "line": entry_line(entry)}
+            for entry in sorted(user.authorities)
+        ],
     }
 
 

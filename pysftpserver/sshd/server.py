@@ -55,8 +55,8 @@ if TYPE_CHECKING:
     from pysftpserver.service.budget import Exhausted
     from pysftpserver.sshd.channel import Channel, Session
     from pysftpserver.sshd.config import ServerSettings
+    from pysftpserver.sshd.forker import Forker
     from pysftpserver.sshd.greeting import Greeting
-    from pysftpserver.sshd.isolated import Forker
     from pysftpserver.sshd.tickets import StorageOf
 
 IDLE_CHECKS = 5.0  # seconds between two looks for idle connections, at most

@@ -12,6 +12,7 @@ import errno
 import os
 import time
 
+from pysftpserver.abstractstorage import moves_by_descriptor
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.host.linux import start_writing, sync_file_system
 from pysftpserver.pysftpexceptions import (
@@ -176,6 +177,24 @@ class StoredFile(TemporaryFile):
         """Append a piece."""
         self._storage.write(self._handle, self.size, piece)
         self.size += len(piece)
+
+    def copy_from(self, source: Any, offset: int, size: int) -> int:
+        """Append up to size bytes of another open file of the storage, where they are; 0: read and write().
+
+        At the end of the file that is 0, too.
+        """
+        self._storage.check_write(self._handle, self.size, size)
+        reads, writes = (moves_by_descriptor(self._storage, word) for word in ("read", "write"))
+        descriptor = self._storage.fileno(source) if reads and writes else None
+        mine = self.descriptor() if descriptor is not None else None
+        count: int | None = None
+        if descriptor is not None and mine is not None:
+            with contextlib.suppress(OSError):  # another file system, or one without this call
+                count = os.copy_file_range(descriptor, mine, size, offset, self.size)
+        else:
+            count = self._storage.copy_range(source, offset, size, self._handle, self.size)
+        self.size += count or 0
+        return count or 0
 
     def set_time(self, mtime: int) -> None:
         """Set the modification time, in seconds since the epoch.

@@ -11,6 +11,7 @@ import posixpath
 import urllib.parse
 
 from pysftpserver.http.files import FileProblem
+from pysftpserver.web import zipping
 from pysftpserver.web.deletions import is_within
 from pysftpserver.web.files import joined
 from pysftpserver.web.html import count_text, element, hidden, name_value, page, plain, shown, token
@@ -128,8 +129,6 @@ def move(visit: Visit, form: Form) -> Reply:
 
 def download_as_zip(visit: Visit, form: Form) -> Reply:
     """Send what was chosen as one zip."""
-    from pysftpserver.web import zipping
-
     paths = [posixpath.join(visit.path, name) for name in _chosen(form)]
     if any(visit.hides(path) for path in paths):
         raise FileProblem("no such file or directory", "NO_SUCH_FILE")
@@ -139,6 +138,14 @@ def download_as_zip(visit: Visit, form: Form) -> Reply:
     return reply
 
 
+def share(visit: Visit, form: Form) -> Reply:
+    """Send the browser to where a link to what was chosen is made."""
+    names = _chosen(form)
+    if len(names) > 1:
+        return visit.tell_problem("Choose one file or folder to share; several have to be in one folder.")
+    return Reply(b"", 303, [("Location", visit.share_address(posixpath.join(visit.path, names[0])))])
+
+
 ACTIONS: dict[str, Callable[[Visit, Form], Reply]] = {
     "mkdir": make_folder,
     "delete": delete,
@@ -146,8 +153,9 @@ ACTIONS: dict[str, Callable[[Visit, Form], Reply]] = {
     "rename": rename,
     "move": move,
     "zip": download_as_zip,
+    "share": share,
 }
-CHANGE_NOTHING = ("zip", "undo")
+CHANGE_NOTHING = ("zip", "share")
 
 
 def _chosen(form: Form) -> list[bytes]:

@@ -24,6 +24,7 @@ from pysftpserver.service.settings import (
     optional,
     seconds,
     texts,
+    whole,
 )
 
 
@@ -86,6 +87,11 @@ class WebSettings(HTTPSettings, PeopleSettings):  # type: ignore[misc]  # one ad
     )
     state = Setting(
         FILE, "pysftpweb.sqlite", "Keep shared links and what else has to outlive the server in this file.",
+    )
+    share_days = Setting(
+        whole(0, 3650, "DAYS"), 90,
+        "Maximum number of days that a shared link works; with 0, nobody can make one and none works.",
+        reloads=True,
     )
     read_only = Setting(FLAG, False, "Refuse every request that changes anything.")
     durable = Setting(FLAG, False, "Reply to a request that changes names only when that is on the disk.")

@@ -149,7 +149,7 @@ class Deletions:
             with session.storage() as storage:
                 for path, marks in deletion.paths.items():
                     self._on_removed(session, path, _remove(Tree(storage), path, marks))
-        except (OSError, SFTPException, BadInput) as error:
+        except (OSError, SFTPException, BadInput, FileProblem) as error:
             log.error("%s: what was deleted cannot be reached: %s", session.name, reason_of(error))
             self._on_removed(session, next(iter(deletion.paths)), FileProblem(reason_of(error)))
 

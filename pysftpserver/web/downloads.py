@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
 PIECE = 262144  # bytes that are read at once
 ANYTHING = "application/octet-stream"
-NOTHING_RUNS = (
-    "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; frame-ancestors 'self'"
+#: Nothing runs and nothing is loaded but the styles and the media that the browser's own viewers need.
+SANDBOX = (
+    "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; "
+    "frame-ancestors 'self'; sandbox"
 )
-SANDBOX = NOTHING_RUNS + "; sandbox"
 SETTLED = 2  # seconds after a change: before, another one may have the same time (RFC 9110, 8.8.2.2)
 _RANGE = re.compile(r"bytes=[ \t]*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))[ \t]*")
 _UNSAFE = re.compile(r"[^A-Za-z0-9 ._()+=@,-]")

@@ -11,7 +11,7 @@ import time
 import weakref
 
 from pysftpserver.web import static
-from pysftpserver.web.application import CSRF
+from pysftpserver.web.application import CSRF, as_text
 from pysftpserver.web.wire import HTML, Reply, quoted
 
 TYPE_CHECKING = False
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pysftpserver.web.session import Session
-    from pysftpserver.web.wire import Request
+    from pysftpserver.web.wire import Refusal, Request
 
 VOID = {"br", "hr", "img", "input", "link", "meta"}
 #: Spaces and joiners that are in names on purpose; every other character that does not print is shown as one.
@@ -148,7 +148,7 @@ def message(*content: object, is_problem: bool = False) -> Markup:
 
 def icon(name: str) -> Markup:
     """A picture that goes with a text. name: of a symbol in icons.svg."""
-    return Markup(f'<svg class="icon" aria-hidden="true"><use href="#{name}"/></svg>')
+    return Markup(f'<svg class="icon" aria-hidden="true"><use href="#i-{name}"/></svg>')
 
 
 def page(
@@ -213,6 +213,15 @@ def error_page(request: Request, status: int, words: str, *more: object) -> Repl
     return page(request, title, *inside, status=status, kind="narrow")
 
 
+def show_refusal(request: Request, refusal: Refusal) -> Reply:
+    """The reply to a request that is refused: a page for a browser, words for a program."""
+    if "text/html" not in request.header("Accept"):
+        return as_text(request, refusal)
+    reply = error_page(request, refusal.status, refusal.words)
+    reply.headers += refusal.headers
+    return reply
+
+
 TITLES = {
     401: "Log in first",
     403: "You may not do that",
@@ -221,6 +230,7 @@ TITLES = {
     409: "Something is in the way",
     413: "That is too much",
     429: "Too many requests",
+    500: "Something went wrong",
     503: "The server is busy",
     507: "There is no room left",
 }

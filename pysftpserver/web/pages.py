@@ -51,7 +51,13 @@ if TYPE_CHECKING:
 
 COLUMNS = ((NAME, "Name"), (SIZE, "Size"), (DATE, "Changed"))
 #: Statuses for what a storage has refused.
-STATUSES = {"NO_SUCH_FILE": 404, "PERMISSION_DENIED": 403, "BAD_MESSAGE": 400, "OP_UNSUPPORTED": 403}
+STATUSES = {
+    "NO_SUCH_FILE": 404,
+    "PERMISSION_DENIED": 403,
+    "BAD_MESSAGE": 400,
+    "OP_UNSUPPORTED": 403,
+    "NO_CONNECTION": 503,
+}
 
 
 class Files:
@@ -155,7 +161,7 @@ class Files:
             element(
                 "div",
                 element("div", previews.title_of(found), previews.facts(found)),
-                previews.tools(found, token(visit.session), directory, visit.may_change),
+                previews.tools(visit, found, directory),
                 class_="head",
             ),
             shown_content,
@@ -205,6 +211,15 @@ class Visit:
     def address(self, path: bytes, is_directory: bool) -> str:
         """Where a path is, as it stands in a URL."""
         return address_of(self.request.place, path, is_directory)
+
+    @property
+    def may_share(self) -> bool:
+        """Whether links can be made to what is here."""
+        return bool(getattr(self.files.values, "share_days", 0))
+
+    def share_address(self, path: bytes) -> str:
+        """Where a link to a path is made."""
+        return quoted(self.request.place) + "/shares/new" + query_text({"path": name_value(path)})
 
     def place(self) -> str:
         """Where this directory is, as it is sorted and filtered now."""
@@ -265,13 +280,12 @@ def path_in(rest: bytes) -> bytes:
 
 def breadcrumbs(visit: Visit, path: bytes | None) -> Markup:
     """The way to what is shown. path: of the directory around it; None: nothing is."""
-    if path is None:
-        return element("nav", aria_label="Folders above", class_="path")
     steps, above = [], b"/"
-    for name in path.split(b"/"):
+    for name in filter(None, (path or b"").split(b"/")):
         above = posixpath.join(above, name)
-        label: object = shown(name) if name else "Files"
-        steps.append(element("li", element("a", label, href=visit.address(above, True))))
+        steps.append(element("li", element("a", shown(name), href=visit.address(above, True))))
+    if not steps:
+        return element("span", class_="path")
     return element("nav", element("ol", *steps), aria_label="Folders above", class_="path")
 
 
@@ -311,8 +325,10 @@ def summary(visit: Visit, seen: Seen) -> Markup:
 
 def toolbar(visit: Visit) -> Markup:
     """What can be done in the directory."""
+    share = element("a", icon("share"), "Share", href=visit.share_address(visit.path), class_="button")
+    shares = [share] if visit.may_share else []
     if not visit.may_change:
-        return joined([])
+        return element("div", *shares, class_="tools")
     place = visit.place()
     new = element(
         "form",
@@ -332,6 +348,7 @@ def toolbar(visit: Visit) -> Markup:
             upload_form(visit, place),
             class_="pop main",
         ),
+        *shares,
         class_="tools",
     )
 
@@ -393,6 +410,8 @@ def table(visit: Visit, seen: Seen, view: View) -> Markup:
     rows = [_row(visit, entry) for entry in seen.entries]
     caption = element("caption", "What is in ", shown(name) if name else "your files", class_="unseen")
     tools = [("zip", "download", "Download")]
+    if visit.may_share:
+        tools.append(("share", "share", "Share"))
     if visit.may_change:
         tools += [("move", "move", "Move"), ("rename", "rename", "Rename"), ("delete", "delete", "Delete")]
     buttons = [element("button", icon(picture), words, name="do", value=do) for do, picture, words in tools]

@@ -8,14 +8,15 @@ from __future__ import annotations
 import contextlib
 from posixpath import splitext
 
-from pysftpserver.web.downloads import NOTHING_RUNS, SANDBOX, disposition, sent
-from pysftpserver.web.html import element, icon, name_value, plain, shown, size_text, time_element
+from pysftpserver.web.downloads import SANDBOX, disposition, sent
+from pysftpserver.web.html import element, icon, name_value, plain, shown, size_text, time_element, token
 from pysftpserver.web.wire import Refusal, Reply, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pysftpserver.web.files import Entry, Tree
     from pysftpserver.web.html import Markup
+    from pysftpserver.web.pages import Visit
     from pysftpserver.web.wire import Request
 
 MOST_TEXT = 262144  # bytes of a text that are shown
@@ -55,17 +56,15 @@ def icon_of(entry: Entry) -> Markup:
 
 def inline(request: Request, tree: Tree, entry: Entry) -> Reply:
     """The content for an element of a page. Raises Refusal for a file that is not shown, FileProblem."""
-    how, kind = kind_of(entry.name)
+    kind = kind_of(entry.name)[1]
     if not kind:
         raise Refusal(404, "This file has no preview; download it.")
-    # Chromium shows no PDF in a sandbox; its viewer is a page of another origin than ours.
-    policy = NOTHING_RUNS if how == PDF else SANDBOX
-    return sent(request, tree, entry, kind, disposition(entry.name, "inline"), policy)
+    return sent(request, tree, entry, kind, disposition(entry.name, "inline"), SANDBOX)
 
 
 def preview(tree: Tree, entry: Entry) -> Markup:
     """What a page shows of a file. Raises FileProblem."""
-    how, kind = kind_of(entry.name)
+    how = kind_of(entry.name)[0]
     address = "?inline=1"
     name = plain(entry.name)
     if how == IMAGE:
@@ -122,15 +121,23 @@ def title_of(entry: Entry) -> Markup:
     return element("h1", icon_of(entry), shown(entry.name))
 
 
-def tools(entry: Entry, token: Markup, place: str, may_change: bool) -> Markup:
-    """What can be done with the file. place: the path of its directory, as it stands in a URL."""
+def tools(visit: Visit, entry: Entry, place: str) -> Markup:
+    """What can be done with a file. place: the path of its directory, as it stands in a URL."""
     address = "./" + quoted(entry.name)
     found = [element("a", icon("download"), "Download", href=address, class_="button primary")]
-    if may_change:
+    if visit.may_share:
+        found.append(
+            element("a", icon("share"), "Share", href=visit.share_address(entry.path), class_="button")
+        )
+    if visit.may_change:
         field = element("input", type="hidden", name="name", value=name_value(entry.name))
         buttons = [
             element("button", icon(picture), words, name="do", value=picture)
             for picture, words in (("rename", "Rename"), ("move", "Move"), ("delete", "Delete"))
         ]
-        found.append(element("form", token, field, *buttons, method="post", action=place, class_="tools"))
+        found.append(
+            element(
+                "form", token(visit.session), field, *buttons, method="post", action=place, class_="tools"
+            )
+        )
     return element("div", *found, class_="tools")

@@ -259,7 +259,8 @@ class Uploads:
             if upload is None or upload.placed is not None:
                 if taken is not None:
                     return told({"exists": True, "words": "There is something of that name already."}, 409)
-                space = tree.space(path)
+                there = next((above for above in directories_of(path) if tree.find(above)), b"/")
+                space = tree.space(there)
                 if space is not None and any(space) and wish.size > space[1]:
                     raise Refusal(507, "There is not enough room left for this file.")
                 tree.make_directories(posixpath.dirname(path))

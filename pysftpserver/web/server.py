@@ -11,6 +11,8 @@ from pysftpserver.people.file_users import FileUsers
 from pysftpserver.people.users import Visit
 from pysftpserver.service import pythonlogs
 from pysftpserver.web.application import Application
+from pysftpserver.web.dav import Dav
+from pysftpserver.web.html import show_refusal
 from pysftpserver.web.linked import LinkedLogins
 from pysftpserver.web.logins import Reception
 from pysftpserver.web.managing import Managing
@@ -19,7 +21,11 @@ from pysftpserver.web.pages import Files
 from pysftpserver.web.people import People
 from pysftpserver.web.resuming import Uploads
 from pysftpserver.web.session import Sessions
+from pysftpserver.web.shares import Sharing
+from pysftpserver.web.sharing import Shares
+from pysftpserver.web.state import State
 from pysftpserver.web.static import Static
+from pysftpserver.web.visiting import Visitors
 from pysftpserver.web.welcome import Login, Logout, Welcome
 
 TYPE_CHECKING = False
@@ -57,6 +63,9 @@ class Door:
         self.files = Files(values)
         self.uploads = Uploads(self.files)
         self.links = LinkedLogins(values, self.people, self.welcome)
+        self.state = State(values.state)
+        self.shares = Shares(self.state)
+        self.visitors = Visitors(values, self.shares, self.people, self._open)
         self.operators = self._operators(rule_of)
         self.application = Application(
             values,
@@ -65,12 +74,16 @@ class Door:
                 b"static": Static(),
                 b"files": self.files,
                 b"upload": self.uploads,
+                b"shares": Sharing(values, self.shares),
+                b"s": self.visitors,
                 b"login": Login(self.welcome),
                 b"logout": Logout(self.welcome, self.sessions),
                 b"link": self.links.page,
                 **({b"operators": self.operators} if self.operators is not None else {}),
+                b"dav": Dav(values, self.welcome),
             },
         )
+        self.application.show = show_refusal
         if self.operators is not None:
             self.operators.is_stopping = self.application.running.closed.is_set
             self.links.of_operator = self.operators.link
@@ -110,6 +123,7 @@ class Door:
         for session in self.sessions.all():
             self.sessions.end(session)
         self.people.close()
+        self.state.close()
 
 
 def _directory(values: WebSettings) -> UserDirectory:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from importlib import resources
+from pathlib import Path
 
 from pysftpserver.web.wire import Refusal, Reply
 
@@ -29,7 +29,7 @@ FOR_A_YEAR = "public, max-age=31536000, immutable"
 @functools.cache
 def content(name: str) -> bytes:
     """A file, by its name."""
-    return resources.files(__name__).joinpath(name).read_bytes()
+    return Path(__file__).with_name(name).read_bytes()
 
 
 def text(name: str) -> str:
