@@ -17,6 +17,7 @@ from unittest import mock
 
 import pyotp
 
+from pysftpserver.cli.pysftpweb import RuleOf
 from pysftpserver.people import codes, passwords
 from pysftpserver.service.transfers import amount
 from pysftpserver.web.history import HOUR, KINDS, SAMPLES, Ring, Watch
@@ -369,6 +370,40 @@ class BesidePysftpd(unittest.TestCase):
 def is_web(process: int) -> bool:
     """Whether a process is pysftpweb."""
     return b"pysftpweb" in Path(f"/proc/{process}/cmdline").read_bytes()
+
+
+class UnderASite(unittest.TestCase):
+    """Users under a site file with a rule and a quota."""
+
+    def test_a_refusal_names_its_rule_and_a_quota_has_a_bar(self) -> None:
+        place = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="pysftpserver-operators-")))
+        self.enterContext(logged())
+        self.enterContext(mock.patch.object(passwords, "DUMMY", quick("nobody's")))
+        (place / "state").mkdir()
+        site, audit = place / "site.toml", place / "audit"
+        site.write_text(
+            f'state = "{place}/state"\n\n[[rule]]\npath = "/fixed/**"\ndeny = ["delete", "rename"]\n\n'
+            '[[quota]]\nper = "user"\nbytes = "32 MiB"\n'
+        )
+        daemon = Daemon("--audit", str(audit), "--site", str(site))
+        self.addCleanup(daemon.stop)
+        daemon.start()
+        (daemon.files / "alice" / "fixed").mkdir()
+        (daemon.files / "alice" / "fixed" / "x").touch()
+        own = {"users": str(daemon.users), "sftp_path": str(daemon.files), "site": str(site)}
+        served = Served(place, RuleOf(), **own, operators=str(daemon.socket))
+        self.addCleanup(served.stop)
+        assert served.door.operators is not None
+        browser = Operator(served.port)
+        self.addCleanup(browser.close)
+        browser.enter(served.door.operators)
+        daemon.do("-rm fixed/x", f"put {daemon.files}/bob/large other")
+        page = text_of(browser.get("/operators/").text)
+        self.assertIn("PERMISSION_DENIED", page)
+        self.assertIn(f"{site}: line 3: rule 1", page)
+        users = browser.get("/operators/users").text
+        self.assertRegex(users, r'<meter min="0" max="1" value="0\.5\d+" aria-label="16.0 MiB of 32.0 MiB">')
+        self.assertIn("32.0 MiB of 32.0 MiB", text_of(browser.get("/operators/user?name=alice").text))
 
 
 class AnHour(unittest.TestCase):
