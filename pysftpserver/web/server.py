@@ -197,7 +197,7 @@ def serve(
 
     server = Server(values, door.application, "pysftpweb", log, context)
     url = running.listen(server, values)
-    door.links.start(values.url or url)
+    door.links.start(url)
 
     def reload() -> None:
         new = load()
