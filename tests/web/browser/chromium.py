@@ -12,7 +12,6 @@ import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -282,13 +281,3 @@ class Chromium:
             self.run(AXE.read_text())
         self.wait_for("return document.getAnimations().every(each => each.playState === 'finished')")
         return list(self.driver.execute_async_script(CHECK, rules or None))
-
-
-@contextlib.contextmanager
-def chromium() -> Iterator[Chromium]:
-    """A browser for a block."""
-    browser = Chromium()
-    try:
-        yield browser
-    finally:
-        browser.close()
