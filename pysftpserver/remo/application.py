@@ -14,7 +14,7 @@ import re
 import threading
 import time
 
-from pysftpserver.http import IS_GONE
+from pysftpserver.http import IS_GONE, ReplyBroken
 from pysftpserver.http.files import FileProblem
 from pysftpserver.http.running import Running
 from pysftpserver.remo import bodies, wire
@@ -44,10 +44,6 @@ USERS = 5.0  # seconds between two looks at the users
 MOST_COOKIES = 4096  # characters
 ONE_COOKIE = re.compile(rf"{wire.COOKIE}=([\w-]+)", re.ASCII)
 MOST_ADDRESS = 64  # characters of one that a proxy tells
-
-
-class ReplyBroken(Exception):
-    """A reply that has begun cannot be completed: the connection ends, so that the client can tell."""
 
 
 class Application:

@@ -261,6 +261,16 @@ class ServerSettings(PeopleSettings):
         "counted together.",
     )
 
+    web = Setting(
+        optional(text("ADDRESS:PORT")), None,
+        "Serve the same users in a browser on this address, and the operators' page: run pysftpweb as well.",
+    )
+
+    @property
+    def counts_requests(self) -> bool:
+        """Whether requests are counted, for metrics or for the operators' page."""
+        return self.metrics is not None or self.web is not None
+
     @property
     def checksums(self) -> int:
         """How many files checksums are computed of at once."""

@@ -18,6 +18,7 @@ from pysftpserver.people.lookups import NoAnswer, is_looked_up
 from pysftpserver.people.methods import PASSWORD, PUBLICKEY, TOTP
 from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.attempts import Attempts
+from pysftpserver.sshd.authorities import Principals
 from pysftpserver.sshd.certificates import FORCED, BadCertificate, is_certificate, parse
 from pysftpserver.sshd.checks import code_fault, is_password
 from pysftpserver.sshd.refusals import Refusals
@@ -231,7 +232,8 @@ class Login:
             is_known = is_looked_up(user) or self.key in user.keys
             return is_known and not authorities.is_revoked_later(self.key)
         address = self._client.address
-        return not authorities.later_faults_of(self.certificate, user.valid_principals, address)
+        names = Principals.of(user, self.certificate)
+        return not authorities.later_faults_of(self.certificate, names, address)
 
     # --- keys ---------------------------------------------------------------------------------------------
 
@@ -251,9 +253,10 @@ class Login:
         except BadCertificate as error:
             self._refusals.certificate(f"bad certificate: {error}")
             return None
-        principals = user.valid_principals if user is not None else (name,)
+        names = Principals.of(user, certificate) if user is not None else Principals((name,))
         own = self._fault(user, PUBLICKEY)
-        faults = self._server.authorities.faults_of(certificate, principals, self._client.address)
+        is_known = self._server.directory.has_authority(certificate.authority)
+        faults = self._server.authorities.faults_of(certificate, names, self._client.address, is_known)
         if user is None or own or faults:
             every = ", ".join([own, *faults] if own else faults)
             self._refusals.certificate(f"{_shown(certificate)}: {every}")

@@ -35,7 +35,7 @@ from pysftpserver.sshd import greeting
 from pysftpserver.sshd.algorithms import chosen
 from pysftpserver.sshd.authorities import Authorities
 from pysftpserver.sshd.endpoints import LocalEndpoints
-from pysftpserver.sshd.isolated import Forker
+from pysftpserver.sshd.forker import Forker
 from pysftpserver.sshd.server import Server
 from pysftpserver.sshd.sessionprocess import log_sandbox
 from pysftpserver.sshd.shared import Shared

@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 
 from pysftpserver.abstractstorage import overrides
+from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.http.files import FileProblem, Source, Target, problem
 from pysftpserver.pysftpexceptions import SFTPException, SFTPUnsupported
 from pysftpserver.uploads.files import attributes
 from pysftpserver.uploads.leftovers import remove_leftovers
-from pysftpserver.uploads.temporary import is_temporary
+from pysftpserver.uploads.temporary import is_temporary, temporary_path
 from pysftpserver.web import incoming
 
 TYPE_CHECKING = False
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
-    from pysftpserver.attributes import SFTPAttributes
     from pysftpserver.web.incoming import Incoming
 
 MODE_OF_DIRECTORY = 0o777  # before the umask
@@ -164,17 +164,80 @@ class Tree:
         except (OSError, SFTPException):
             return False
 
+    def link_at(self, path: bytes) -> bytes | None:
+        """The text of the link at a path; None: there is no link."""
+        with as_problems():
+            found = attributes(self.storage.lstat, path)
+            mode = found.permissions if found is not None else None
+            return self.storage.readlink(path) if mode is not None and S_ISLNK(mode) else None
+
+    def links_in(self, path: bytes) -> set[bytes]:
+        """The names of all links in a directory."""
+        with as_problems():
+            modes = ((name, attrs.permissions) for name, attrs in self.storage.opendir(path))
+            return {name for name, mode in modes if mode is not None and S_ISLNK(mode)}
+
+    def make_link(self, path: bytes, text: bytes) -> None:
+        """Make a link."""
+        with as_problems():
+            self.storage.symlink(path, text)
+
+    def set_time(self, path: bytes, mtime: int) -> None:
+        """Set the modification time, in seconds since the epoch."""
+        with as_problems():
+            self.storage.setstat(path, SFTPAttributes(atime=mtime, mtime=mtime))
+
+    def copy_file(self, old: bytes, new: bytes, step: int) -> None:
+        """Copy the content of a file to another path, where it appears when it is whole.
+
+        step: bytes at once.
+        """
+        source = self.source(old)
+        try:
+            target = self.target(new)
+            try:
+                target.copy(source, step)
+                target.finish()
+            except BaseException:
+                target.give_up()
+                raise
+        finally:
+            source.close()
+
+    def check_writable(self, entry: Entry) -> None:
+        """Raise unless something could be stored in place of a file, or in a directory."""
+        path = temporary_path(entry.path + b"/x") if entry.is_directory else entry.path
+        self.target(path).give_up()
+
+    def set_aside(self, path: bytes) -> bytes:
+        """Give something a temporary name in its directory, and return the path of that."""
+        aside = temporary_path(path)
+        self.move(path, aside)
+        return aside
+
+    def scope(self) -> tuple[int, int] | None:
+        """What is the same for all storages of one directory; None: the storage does not know."""
+        try:
+            return self.storage.stat(b"/").identity
+        except (OSError, SFTPException):
+            return None
+
     def make_directory(self, path: bytes) -> None:
         """Make a directory, which must not be there."""
         with as_problems():
             self.storage.mkdir(path, MODE_OF_DIRECTORY)
 
     def remove(self, path: bytes) -> None:
-        """Remove a file, a link, or a directory with all that is in it."""
-        with as_problems():
-            self._remove(path)
+        """Remove a file, a link, or a directory with all that is in it. The problem has the path at fault."""
+        at = [path]
+        try:
+            self._remove(path, at)
+        except (OSError, SFTPException) as error:
+            found = problem(error)
+            found.path = at[0]
+            raise found from None
 
-    def _remove(self, path: bytes) -> None:
+    def _remove(self, path: bytes, at: list[bytes]) -> None:
         mode = self.storage.lstat(path).permissions
         if mode is None or not S_ISDIR(mode):
             self.storage.rm(path)
@@ -182,6 +245,7 @@ class Tree:
         todo = [(path, False)]
         while todo:
             path, is_empty = todo.pop()
+            at[0] = path
             if is_empty:
                 self.storage.rmdir(path)
                 continue
@@ -193,6 +257,7 @@ class Tree:
                 if attrs.permissions is not None and S_ISDIR(attrs.permissions):
                     todo.append((below, False))
                 else:
+                    at[0] = below
                     self.storage.rm(below)
 
     def move(self, old: bytes, new: bytes) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
+from pysftpserver.http import ReplyBroken
 from pysftpserver.remo import audit, processes
-from pysftpserver.remo.application import ReplyBroken
 from pysftpserver.remo.bodies import Exchange
 from pysftpserver.remo.login import Reception, Refused
 from tests.remo.hosting import USER, Here, HereCase, Login, Peer, Raw, called, request

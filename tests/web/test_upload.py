@@ -145,10 +145,8 @@ class TestResuming(PagesCase):
         self.addCleanup(raw.close)
         cookie = "; ".join(f"{name}={value}" for name, value in self.me.cookies.items())
         head = f"PATCH /upload/{ident} HTTP/1.1\r\nHost: x\r\nCookie: {cookie}\r\n"
-        raw.sendall(
-            f"{head}X-CSRF: {self.sender.token}\r\nUpload-Offset: 0\r\nContent-Length: {size}\r\n\r\n".encode()
-            + b"x" * 100_000
-        )
+        head += f"X-CSRF: {self.sender.token}\r\nUpload-Offset: 0\r\nContent-Length: {size}\r\n\r\n"
+        raw.sendall(head.encode() + b"x" * 100_000)
         upload = self.served.door.uploads._uploads[ident]
         until(lambda: upload.offset == 100_000, "it has not arrived")
         self.assertEqual(self.sender.offset(ident), 100_000)  # the first connection is still open

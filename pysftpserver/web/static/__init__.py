@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 KINDS = {
     "style.css": "text/css; charset=utf-8",
     "pages.js": "text/javascript; charset=utf-8",
+    "operators.css": "text/css; charset=utf-8",
+    "operators.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
     "icons.svg": "image/svg+xml",
 }

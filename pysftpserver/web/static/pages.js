@@ -69,7 +69,7 @@ for (const pop of all("details.pop")) {
   pop.addEventListener("toggle", () => {
     if (!pop.open) return;
     for (const other of all("details.pop[open]")) if (other !== pop) other.open = false;
-    find("input:not([type=hidden]), select", pop)?.focus();
+    (find("[type=file]", pop) || find("input:not([type=hidden]), select, a", pop))?.focus();
   });
 }
 document.addEventListener("keydown", (event) => {
@@ -301,14 +301,19 @@ class Transfer {
       setTimeout(resolve, 1000 * seconds);
       addEventListener("online", resolve, { once: true });
     });
-    if (this.state !== "running" || !this.id) return;
+    if (this.state === "running" && (await this.look())) this.show();
+  }
+
+  // How much has arrived; false if the server cannot be asked.
+  async look() {
+    if (!this.id) return false;
     try {
       const reply = await request("HEAD", `${root}/upload/${this.id}`, {});
       if (reply.status === 404) this.id = "";
       else if (reply.offset !== null) this.offset = this.sent = +reply.offset;
-      this.show();
-    } catch (error) {
-      if (!(error instanceof Lost)) throw error;
+      return true;
+    } catch {
+      return false;
     }
   }
 
@@ -327,9 +332,11 @@ class Transfer {
     this.state = "paused";
     this.asked?.abort();
     this.wake?.();
-    this.sent = this.offset;
-    this.show(`Paused at ${sizeText(this.offset)} of ${sizeText(this.file.size)}`);
+    this.show("Paused");
     this.panel.next();
+    this.look().then((isKnown) => {
+      if (isKnown && this.state === "paused") this.show(`Paused at ${sizeText(this.offset)} of ${sizeText(this.file.size)}`);
+    });
   }
 
   resume() {

@@ -1,0 +1,166 @@
+"""Content over WebDAV: GET with ranges and conditions, and PUT, whole or not at all.
+
+What may not enter: concrete storages. Facts: RFC 9110 (sections 9.3 and 14), RFC 4918 (sections 9.4 and 9.7),
+RFC 6266, RFC 8187; X-OC-Mtime of ownCloud and Nextcloud; X-Expected-Entity-Length of macOS.
+"""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+
+from pysftpserver.http.sending import FileBody, buffer
+from pysftpserver.web.dav_conditions import etag_of, http_date
+from pysftpserver.web.dav_properties import type_of
+from pysftpserver.web.files import entry_of
+from pysftpserver.web.wire import TEXT, Refusal, Reply
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pysftpserver.http.files import Target
+    from pysftpserver.web.dav import Work
+    from pysftpserver.web.files import Entry
+    from pysftpserver.web.wire import Headers, Request
+
+RECEIVE = 131072  # bytes at once, where a storage keeps what it is given
+#: Whatever a file contains, in a browser it is downloaded, and could run nothing.
+POLICY = "default-src 'none'; sandbox"
+DIRECTORY = b"This is a directory: connect to it with a program for WebDAV.\n"
+_RANGE = re.compile(r"bytes=[ \t]*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))[ \t]*")
+_UNSAFE = re.compile(r"[^A-Za-z0-9 ._()+=@-]")
+
+
+def get(work: Work) -> Reply:
+    """GET and HEAD."""
+    entry = work.existing()
+    if entry.is_directory:
+        work.check_conditions(entry)
+        return Reply(DIRECTORY if work.request.method == "GET" else b"", kind=TEXT)
+    source = work.tree.source(work.path)
+    try:
+        entry = entry_of(work.path, source.attributes())
+        reply = _reply(work, entry, source.size)
+        if reply.status not in (200, 206) or work.request.method == "HEAD":
+            source.close()
+        else:
+            first, end = _range(work.request, entry, source.size) or (0, source.size)
+            reply.body = FileBody(work.request.environ, source, first, end)
+        return reply
+    except BaseException:
+        source.close()
+        raise
+
+
+def _reply(work: Work, entry: Entry, size: int | None) -> Reply:
+    """The status and the headers."""
+    headers: Headers = [("Content-Security-Policy", POLICY), ("Accept-Ranges", "bytes")]
+    headers.append(("Cache-Control", "private, no-cache"))
+    if (tag := etag_of(entry)) is not None:
+        headers.append(("ETag", tag))
+    if entry.mtime is not None:
+        headers.append(("Last-Modified", http_date(entry.mtime)))
+    if work.check_conditions(entry):
+        return Reply(b"", 304, headers)
+    headers.append(("Content-Disposition", disposition(entry.name)))
+    found = _range(work.request, entry, size)
+    if found is None:
+        return Reply([], 200, headers, type_of(entry.name), size)
+    first, end = found
+    if first >= end:
+        return Reply(b"", 416, [("Content-Range", f"bytes */{size}")])
+    headers.append(("Content-Range", f"bytes {first}-{end - 1}/{size}"))
+    return Reply([], 206, headers, type_of(entry.name), end - first)
+
+
+def _range(request: Request, entry: Entry, size: int | None) -> tuple[int, int] | None:
+    """The first byte and the end that are asked for; an empty range cannot be satisfied.
+
+    None: all, also where several ranges are asked for, which many a server has been flooded with.
+    """
+    said = _RANGE.fullmatch(request.header("Range")) if request.method == "GET" else None
+    if said is None or size is None:
+        return None
+    condition = request.header("If-Range").strip()
+    if condition:
+        tag = etag_of(entry) or ""
+        date = "" if entry.mtime is None else http_date(entry.mtime)
+        if tag.startswith("W/") or condition not in (tag, date):
+            return None
+    first, last, suffix = said.groups()
+    if suffix:
+        return max(0, size - int(suffix)) if int(suffix) else size, size
+    if last and int(last) < int(first):
+        return None
+    return int(first), min(size, int(last) + 1) if last else size
+
+
+def disposition(name: bytes) -> str:
+    """The value of Content-Disposition, by which a browser saves a file under its name."""
+    text = "".join(letter if letter.isprintable() else "_" for letter in name.decode("utf-8", "replace"))
+    text = text.replace("/", "_").replace("\\", "_") or "file"
+    plain = _UNSAFE.sub("_", text)
+    value = f'attachment; filename="{plain}"'
+    return value if plain == text else value + f"; filename*=UTF-8''{urllib.parse.quote(text, safe='')}"
+
+
+def put(work: Work) -> Reply:
+    """PUT: the file appears under its name, or replaces the old one, when all of it has come."""
+    request = work.request
+    if request.header("Content-Range"):
+        raise Refusal(400, "A file is stored as a whole.")
+    if work.path == b"/":
+        raise Refusal(405, "This is a directory.")
+    mtime = _mtime(request)
+
+    def check() -> None:
+        """Once more when all has come: meanwhile somebody else may have stored or locked it."""
+        entry = work.tree.find(work.path)
+        work.check_conditions(entry)
+        work.check_locks(work.path, with_parent=entry is None)
+
+    old = work.tree.find(work.path)
+    if old is None:
+        work.parent()
+    elif not old.is_file:
+        raise Refusal(405, "There is something else of that name.")
+    work.check_conditions(old)
+    work.check_locks(work.path, with_parent=old is None)
+    target = work.tree.target(work.path)
+    try:
+        _receive(request, target)
+        if mtime is not None:
+            target.set_time(mtime)
+        target.finish(check)
+    except BaseException:
+        target.give_up()
+        raise
+    if old is None:
+        work.dead.forget(work.user, work.path)
+    headers: Headers = []
+    entry = work.tree.find(work.path)
+    if entry is not None and (tag := etag_of(entry)) is not None:
+        headers.append(("ETag", tag))
+    if mtime is not None:
+        headers.append(("X-OC-Mtime", "accepted"))
+    return Reply(b"", 201 if old is None else 204, headers)
+
+
+def _mtime(request: Request) -> int | None:
+    said = request.header("X-OC-Mtime").partition(".")[0]
+    return int(said) if said.isascii() and said.isdecimal() and len(said) < 12 else None
+
+
+def _receive(request: Request, target: Target) -> None:
+    """Write all of the body. Raises Refusal if some of it is missing."""
+    body = request.environ["wsgi.input"]
+    readinto = getattr(body, "readinto", None)
+    if target.takes_views and readinto is not None:
+        view = buffer()
+        while count := readinto(view):
+            target.write(view[:count])
+    else:
+        while piece := body.read(RECEIVE):
+            target.write(piece)
+    said = request.environ.get("CONTENT_LENGTH") or request.header("X-Expected-Entity-Length")
+    if said and (not said.isdecimal() or int(said) != target.moved):
+        raise Refusal(400, "The file has not come as a whole.")
