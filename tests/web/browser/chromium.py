@@ -39,6 +39,7 @@ FLAGS = (
     "--disable-extensions",
     "--disable-dev-shm-usage",
     "--force-color-profile=srgb",
+    "--disable-lcd-text",  # pictures are smaller
     "--lang=en-US",
 )
 #: Finds what is seen and has these words, as a person looks for it: by its name, label or text.
