@@ -16,6 +16,7 @@ from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.web.application import CSRF, check_csrf
 from pysftpserver.web.files import Tree, as_problems
 from pysftpserver.web.html import (
+    count_text,
     element,
     error_page,
     hidden,
@@ -117,9 +118,9 @@ class Sharing:
             )
             radios = (
                 element(
-                    "p",
+                    "label",
                     element("input", type="radio", name="kind", id=kind, value=kind, checked=kind == READ),
-                    element("label", words, for_=kind),
+                    words,
                 )
                 for kind, words in choices
             )
@@ -173,7 +174,7 @@ class Sharing:
             raise Refusal(409, "You have too many shared links; revoke some first.") from None
         note(session, "share", path, share=share.id, kind=kind, expires=share.expires)
         address = self._root(request) + f"/s/{secret}/"
-        link = element("a", address, href=address)
+        link = element("a", "Open the link", href=address)
         field = element("input", id="link", value=address, readonly=True, size=60)
         return page(
             request,
@@ -237,7 +238,7 @@ class Sharing:
         name = _name_of(share.path)
         place = quoted(request.place + b"/files" + (posixpath.dirname(share.path).rstrip(b"/")) + b"/")
         used = share.uploads if share.kind == DROP else share.downloads
-        count = f"{used:,}" if share.most is None else f"{used:,} of {share.most:,}"
+        count = f"{used:,} of {share.most:,} times" if share.most else count_text(used, "time", "times")
         form = element(
             "form",
             token(session),
@@ -251,7 +252,7 @@ class Sharing:
             element("th", element("a", name, href=place), scope="row", class_="name"),
             element("td", _purpose(share)),
             element("td", count),
-            element("td", time_element(share.expires)),
+            element("td", "until ", time_element(share.expires)),
             element("td", form),
         )
 
@@ -276,5 +277,5 @@ def _purpose(share: Share) -> str:
 
 
 def _facts(share: Share) -> Markup:
-    words: Iterable[object] = ("For ", _purpose(share), ", until ", time_element(share.expires), " (UTC). ")
+    words: Iterable[object] = ("For ", _purpose(share), ", until ", time_element(share.expires), ". ")
     return element("p", *words, f"Its number in the logs is {share.id}.", class_="facts")
