@@ -362,10 +362,21 @@ class SFTPServerMountedStorage(SFTPAbstractServerStorage):
 
     def statvfs(self, path: bytes) -> StatVFS:
         mount, inner, node = self._tree.find(path)
-        return mount.call("statvfs", inner if node is None else b"/")  # type: ignore[no-any-return]
+        figures: StatVFS = mount.call("statvfs", inner if node is None else b"/")
+        return marked_read_only(figures) if mount.read_only else figures
 
     def fstatvfs(self, handle: MountedFile) -> StatVFS:
         return handle.storage.fstatvfs(handle.object)
+
+
+def marked_read_only(figures: StatVFS) -> StatVFS:
+    """The same figures, of a file system that cannot be changed."""
+    kept = [
+        getattr(figures, "f_" + name)
+        for name in "bsize frsize blocks bfree bavail files ffree favail".split()
+    ]
+    rest = figures.f_flag | os.ST_RDONLY, figures.f_namemax, figures.f_fsid
+    return os.statvfs_result((*kept, *rest))
 
 
 def _mount(storage: Mount | SFTPAbstractServerStorage | Opener) -> Mount:
