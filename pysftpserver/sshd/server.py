@@ -131,6 +131,7 @@ class Server:
         self._forker = forker
         self._in_thread = in_thread
         self._may_rest = may_rest
+        self.own_web_socket: str | None = None  # of a pysftpweb that this server runs
         self._listeners: list[Acceptor] = []
         self._idle_check: asyncio.Task[None] | None = None
 
@@ -153,6 +154,11 @@ class Server:
                 )
             )
         self._idle_check = asyncio.create_task(self._end_idle())
+
+    @property
+    def web_socket(self) -> str | None:
+        """Where links for browsers are asked for."""
+        return self.settings.web_socket or self.own_web_socket
 
     def greet(self, greeting: Greeting) -> None:
         """Show this to clients that come from now on."""

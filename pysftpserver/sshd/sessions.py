@@ -83,6 +83,7 @@ class Sessions:
             "version": __version__,
             "audit": None if settings.audit is None else os.path.abspath(settings.audit),
             "counts_requests": settings.counts_requests,
+            "web_socket": self._server.web_socket,
         }
 
     async def health(self) -> dict[str, list[str]]:
