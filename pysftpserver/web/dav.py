@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import sqlite3
 import urllib.parse
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pysftpserver.web")
 MOUNT = b"/dav"
+_PLAIN = re.compile(rb"[A-Za-z0-9._/-]*").fullmatch  # nothing in it needs quoting
 READING = ("GET", "HEAD", "OPTIONS", "PROPFIND")
 METHODS: dict[str, Callable[[Work], Reply]] = {
     "GET": dav_files.get,
@@ -66,6 +68,7 @@ class Work:
         self.locks, self.dead = part.locks, part.dead
         self.conditions = conditions
         self._hosts = part.hosts(request)
+        self._mount = escaped(quoted(request.place + MOUNT))
         self._scope: Any = None
 
     @property
@@ -117,8 +120,8 @@ class Work:
 
     def href(self, path: bytes, is_directory: bool = False) -> str:
         """The path of the URL of something."""
-        end = b"/" if is_directory and path != b"/" else b""
-        return escaped(quoted(self.request.place + MOUNT + path + end))
+        end = "/" if is_directory and path != b"/" else ""
+        return self._mount + (path.decode() if _PLAIN(path) else escaped(quoted(path))) + end
 
     def xml(self) -> ElementTree.Element | None:
         """The body of the request; None: it has none. Raises BadXML, Refusal."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
-from dataclasses import dataclass
 from stat import S_ISDIR, S_ISLNK, S_ISREG
+from typing import NamedTuple
 
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.http.files import FileProblem, Source, Target, problem
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 MODE_OF_DIRECTORY = 0o777  # before the umask
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """What is at a path, links followed. size: bytes, 0 where the storage does not say. mtime: Unix time."""
 
     path: bytes
@@ -47,10 +46,10 @@ class Entry:
 def entry_of(path: bytes, attrs: SFTPAttributes) -> Entry:
     """An entry of a storage's attributes. A storage that gives no type has only files."""
     mode = attrs.permissions
-    is_directory = mode is not None and S_ISDIR(mode)
-    is_file = mode is None or S_ISREG(mode)
     mtime = None if attrs.mtime is None else int(attrs.mtime)
-    return Entry(path, is_directory, is_file, (attrs.size or 0) if is_file else 0, mtime, attrs.identity)
+    if mode is None or S_ISREG(mode):
+        return Entry(path, False, True, attrs.size or 0, mtime, attrs.identity)
+    return Entry(path, S_ISDIR(mode), False, 0, mtime, attrs.identity)
 
 
 class Tree:
@@ -71,27 +70,24 @@ class Tree:
 
     def entries(self, path: bytes) -> Iterator[Entry]:
         """What is in a directory, in the storage's order. Links are what they lead to, if that is there."""
-        with as_problems():
-            listing = self.storage.opendir(path)
+        top = path.rstrip(b"/") + b"/"
+        listing = None
         try:
-            while True:
-                with as_problems():
-                    try:
-                        name, attrs = next(listing)
-                    except StopIteration:
-                        return
-                if name in (b".", b"..") or is_temporary(name):
+            listing = self.storage.opendir(path)
+            for name, attrs in listing:
+                if name[:1] == b"." and (name in (b".", b"..") or is_temporary(name)):
                     continue
-                below = posixpath.join(path, name)
-                if attrs.permissions is not None and S_ISLNK(attrs.permissions):
-                    try:
-                        found = self.find(below)
-                    except FileProblem:
-                        continue
-                    if found is not None:
-                        yield found
-                else:
-                    yield entry_of(below, attrs)
+                if attrs.permissions is None or not S_ISLNK(attrs.permissions):
+                    yield entry_of(top + name, attrs)
+                    continue
+                try:
+                    found = self.find(top + name)
+                except FileProblem:
+                    continue
+                if found is not None:
+                    yield found
+        except (OSError, SFTPException) as error:
+            raise problem(error) from None
         finally:
             close = getattr(listing, "close", None)
             if close is not None:
