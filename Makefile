@@ -17,7 +17,7 @@ SECONDS ?= 60
 .DEFAULT_GOAL := help
 # Two of the steps may want apt-get, which runs alone.
 .NOTPARALLEL:
-.PHONY: help venv venv-gridfs venv-server venv-laboratory venv-test venv-latest azurite axe debian-try debian-test debian-hard try try-gridfs try-s3 try-server try-laboratory test test-hard test-latest test-pythons constraints fuzz bench lint docs-tables format clean
+.PHONY: help venv venv-gridfs venv-server venv-web venv-laboratory venv-test venv-latest azurite axe debian-try debian-test debian-hard try try-gridfs try-s3 try-server try-web try-laboratory test test-hard test-latest test-pythons constraints fuzz bench lint docs-tables format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,9 @@ try-s3: debian-try venv ## open one on a bucket of a throw-away S3 server, for t
 
 try-server: debian-try venv-server ## start a standalone SSH server with a temporary user, for trying out
 	@tools/try-server.sh
+
+try-web: venv-web ## start a server for browsers and WebDAV with a temporary user, for trying out
+	@tools/try-web.sh
 
 try-laboratory: venv-laboratory ## start a message server and a client of it on this terminal, for trying out
 	@tools/try-laboratory.sh
@@ -86,6 +89,9 @@ venv-gridfs:
 
 venv-server:
 	@tools/venv.sh sshd
+
+venv-web:
+	@tools/venv.sh web
 
 venv-laboratory:
 	@tools/venv.sh laboratory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -11,6 +12,9 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -55,6 +59,15 @@ TRIED_ON_S3 = (
     "ls -l reports",
     "bye\n",
 )
+
+
+class Stay(urllib.request.HTTPErrorProcessor):
+    """Follows no redirection, and takes every status for an answer."""
+
+    def http_response(self, request, response):
+        return response
+
+
 BUILDS_WITH = 77  # setuptools, as pyproject.toml has it; pip fetches that where it is not there
 
 
@@ -202,13 +215,15 @@ class Installation(unittest.TestCase):
         self.assertRegex(done.stdout, r"(?m)^-[rwx-]{9} .* reports/visits.csv")
         self.assertEqual(list((self.top / "tmp").iterdir()), [])
 
-    def test_make_try_server_prints_a_command_that_gets_in_and_removes_everything(self) -> None:
+    @contextlib.contextmanager
+    def served(self, script: str) -> Iterator[Iterator[str]]:
+        """A script that serves until Ctrl-C, which ends it with nothing left. Yields the lines it prints."""
         self.lend_libraries()
-        temporary = self.top / "server"
+        temporary = self.top / script
         temporary.mkdir()
         self.addCleanup(shutil.rmtree, temporary, ignore_errors=True)
         served = subprocess.Popen(
-            [self.checkout / "tools" / "try-server.sh"],
+            [self.checkout / "tools" / script],
             cwd=self.top,
             env=self.variables(temporary),
             stdin=subprocess.DEVNULL,
@@ -217,18 +232,36 @@ class Installation(unittest.TestCase):
             text=True,
             start_new_session=True,
         )
+        assert served.stdout is not None
+        lines = iter(served.stdout)
         try:
-            assert served.stdout is not None
-            lines = iter(served.stdout)
-            words = next(shlex.split(line) for line in lines if line.strip().startswith("sftp -i "))
-            done = self.call(words[0], "-b", "-", *words[1:], text="ls\n")
-            self.assertIn("welcome.txt", done.stdout)
+            yield lines
         finally:
             os.killpg(served.pid, signal.SIGINT)  # as Ctrl-C does
             said = "".join(lines)
             self.assertEqual(served.wait(PATIENCE), 0, said)
             served.stdout.close()
         self.assertEqual(list(temporary.iterdir()), [])
+
+    def test_make_try_server_prints_a_command_that_gets_in_and_removes_everything(self) -> None:
+        with self.served("try-server.sh") as lines:
+            words = next(shlex.split(line) for line in lines if line.strip().startswith("sftp -i "))
+            done = self.call(words[0], "-b", "-", *words[1:], text="ls\n")
+            self.assertIn("welcome.txt", done.stdout)
+
+    def test_make_try_web_prints_a_link_and_a_password_that_get_in_and_removes_everything(self) -> None:
+        with self.served("try-web.sh") as lines:
+            url, name, password = (
+                next(line.split()[-1] for line in lines if re.match(start, line))
+                for start in (" +http://", " +name ", " +password ")
+            )
+            form = urllib.parse.urlencode({"name": name, "password": password}).encode()
+            with urllib.request.urlopen(url + "login") as page:
+                self.assertIn(b"Password", page.read())
+            opener = urllib.request.build_opener(Stay)
+            with opener.open(url + "login", form) as answer:
+                self.assertEqual(answer.status, 303)
+                self.assertIn("pysftpweb=", answer.headers["Set-Cookie"])
 
     def test_make_try_laboratory_is_a_server_and_a_client_and_removes_both(self) -> None:
         self.lend_libraries()

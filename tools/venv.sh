@@ -49,8 +49,8 @@ done_for() {
 
 # The environment with an extra serves who needs none, and the one for the tests has a database too.
 case $extra in
-    '') enough="test mongo,embedded sshd laboratory" ;;
-    mongo,embedded | sshd | laboratory) enough=test ;;
+    '') enough="test mongo,embedded sshd web laboratory" ;;
+    mongo,embedded | sshd | web | laboratory) enough=test ;;
     *) enough= ;;
 esac
 for one in "$extra" $enough; do

@@ -65,7 +65,10 @@ class DirectoryHandle:
 
 
 class HandleTable:
-    """The open handles of a session. limit: maximum number of open handles. share: counts them as well."""
+    """The open handles of a session. limit: maximum number of open handles. share: counts them as well.
+
+    moved: files that the client has closed, by whether they were open for writing, and bytes of all content.
+    """
 
     def __init__(self, storage: SFTPAbstractServerStorage, log: SFTPLog, limit: int) -> None:
         self.limit = limit
@@ -79,6 +82,7 @@ class HandleTable:
         self.promises_reads = moves_by_promise(storage, "read")
         self.promises_writes = moves_by_promise(storage, "write")
         self.opened: dict[bytes, FileHandle | DirectoryHandle] = {}
+        self.moved = {"stored": 0, "fetched": 0, "written": 0, "read": 0}
         self._last = 0
 
     def check_room(self) -> None:
@@ -164,6 +168,8 @@ class HandleTable:
             raise SFTPFailure("Not an open handle")
         try:
             self._close(handle, "", self._storage.close)
+            if type(handle) is FileHandle:
+                self.moved["stored" if handle.flags & (os.O_WRONLY | os.O_RDWR) else "fetched"] += 1
         finally:
             if self.share is not None:
                 self.share.add(-1)
@@ -203,6 +209,8 @@ class HandleTable:
             if self._log.level >= INFO:
                 counts = f"bytes read {handle.bytes_read} written {handle.bytes_written}"
                 self._log.info(f'{manner}close "{show(handle.path)}" {counts}')
+            self.moved["read"] += handle.bytes_read
+            self.moved["written"] += handle.bytes_written
             close_file(handle.object)
 
     def close_all(self) -> None:

@@ -113,6 +113,16 @@ class Source:
                 self.moved += len(piece)
                 yield bytes(piece)
 
+    def part(self, start: int, stop: int, size: int) -> Iterator[bytes]:
+        """The bytes from one offset up to another. size: bytes of a piece. Raises FileProblem."""
+        with _as_problems(), contextlib.suppress(SFTPEndOfFile):
+            while start < stop and (
+                piece := self._storage.read(self._handle, start, min(size, stop - start))
+            ):
+                start += len(piece)
+                self.moved += len(piece)
+                yield bytes(piece)
+
     def read_at(self, offset: int, size: int) -> bytes:
         """Up to size bytes from an offset on; none at the end. Raises FileProblem."""
         with _as_problems():

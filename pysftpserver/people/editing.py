@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 from pysftpserver.people import methods as ways
-from pysftpserver.people.keys import BadKey, fingerprint, key_line, parse_key, parse_line
+from pysftpserver.people.keys import BadKey, entry_line, fingerprint, parse_entry
 from pysftpserver.people.records import (
     account_problem,
     folder_problem,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any, Self
 
+    from pysftpserver.people.keys import Entry
     from pysftpserver.people.records import Record
     from pysftpserver.people.users import User
 
@@ -154,43 +155,43 @@ def usable(record: Record, name: str) -> User:
     return record.user
 
 
-def clean_keys(texts: Iterable[str]) -> dict[bytes, str]:
-    """The lines to write, by blob. Raises DirectoryError for an invalid key."""
+def clean_keys(texts: Iterable[str]) -> dict[Entry, str]:
+    """The lines to write, by what they mean. Raises DirectoryError for an invalid key."""
     lines = {}
     for number, text in enumerate(texts, 1):
         try:
-            blob, comment = parse_line(text)
+            entry, comment = parse_entry(text)
         except BadKey as error:
             raise DirectoryError(f"key {number}: {error}") from None
-        lines[blob] = key_line(blob, comment if comment.isprintable() else "")
+        lines[entry] = entry_line(entry, comment if comment.isprintable() else "")
     return lines
 
 
 def with_keys(texts: Iterable[str], add: Iterable[str], remove: Iterable[str]) -> list[str]:
     """A user's keys after a change; lines that are not keys stay. Raises DirectoryError."""
-    kept: list[tuple[bytes | None, str]] = [(_blob(text), text) for text in texts]
+    kept: list[tuple[Entry | None, str]] = [(_entry(text), text) for text in texts]
     for number, wanted in enumerate(remove, 1):
-        blobs = [blob for blob, _ in kept if blob is not None and _means(wanted, blob, number)]
-        if not blobs:
+        gone = [entry for entry, _ in kept if entry is not None and _means(wanted, entry, number)]
+        if not gone:
             raise DirectoryError(f"key {number} to be removed: the user has no such key")
-        kept = [(blob, text) for blob, text in kept if blob not in blobs]
-    present = {blob for blob, _ in kept}
-    new = (line for blob, line in clean_keys(add).items() if blob not in present)
+        kept = [(entry, text) for entry, text in kept if entry not in gone]
+    present = {entry for entry, _ in kept}
+    new = (line for entry, line in clean_keys(add).items() if entry not in present)
     return [text for _, text in kept] + list(new)
 
 
-def _means(wanted: str, blob: bytes, number: int) -> bool:
-    """Whether a text names that key."""
+def _means(wanted: str, entry: Entry, number: int) -> bool:
+    """Whether a text names that key, as a CA's or not."""
     if wanted.startswith("SHA256:"):
-        return wanted.rstrip("=") == fingerprint(blob)
+        return wanted.rstrip("=") == fingerprint(entry[0])
     try:
-        return parse_key(wanted) == blob
+        return parse_entry(wanted)[0] == entry
     except BadKey as error:
         raise DirectoryError(f"key {number} to be removed: {error}") from None
 
 
-def _blob(text: str) -> bytes | None:
+def _entry(text: str) -> Entry | None:
     try:
-        return parse_key(text)
+        return parse_entry(text)[0]
     except BadKey:
         return None

@@ -15,11 +15,17 @@ from pysftpserver.people.fields import Fields
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeVar
+
+    T = TypeVar("T")
+    #: A key, and if it is that of a CA, the principals of which a certificate needs one; () for the name.
+    Entry = tuple[bytes, tuple[str, ...] | None]
 
 LEAST_RSA_BITS = 2048
 MOST_RSA_BITS = 16384  # OpenSSH's limit
 LONGEST_LINE = 16384  # characters
 ED25519_BYTES = 32
+CERT_AUTHORITY, PRINCIPALS = "cert-authority", "principals"  # options before the key of a CA
 UNCOMPRESSED = 4  # first byte of a point on a curve, the only form that RFC 5656 requires
 COORDINATE_BYTES = {b"nistp256": 32, b"nistp384": 48, b"nistp521": 66}
 
@@ -107,6 +113,49 @@ def parse_key(text: str) -> bytes:
     return parse_line(text)[0]
 
 
+def parse_entry(text: str) -> tuple[Entry, str]:
+    """A user's key or that of a CA of the user's, and the comment. Raises BadKey.
+
+    A CA's has `cert-authority` before it, and perhaps `principals="a,b"`, as in authorized_keys.
+    """
+    options, rest = _options_of(text.strip()) if len(text) <= LONGEST_LINE else ([], text)
+    if all(option.lower() != CERT_AUTHORITY for option in options):
+        blob, comment = parse_line(text)
+        return (blob, None), comment
+    principals: tuple[str, ...] = ()
+    for option in options:
+        name, _, value = option.partition("=")
+        if name.lower() == PRINCIPALS and not principals:
+            principals = _principals_of(value)
+        elif option.lower() != CERT_AUTHORITY:
+            raise BadKey(f"{CERT_AUTHORITY} takes the option {PRINCIPALS}, once; others would have no effect")
+    blob, comment = parse_line(rest)
+    return (blob, principals), comment
+
+
+def _options_of(line: str) -> tuple[list[str], str]:
+    """What is before the first blank that is in no quotes, by commas, and what comes after it."""
+    options, start, is_quoted = [], 0, False
+    for place, letter in enumerate(f"{line} "):
+        if letter == '"':
+            is_quoted = not is_quoted
+        elif letter in ", \t" and not is_quoted:
+            options.append(line[start:place])
+            start = place + 1
+            if letter != ",":
+                break
+    return options, line[start:]
+
+
+def _principals_of(value: str) -> tuple[str, ...]:
+    names = tuple(one.strip() for one in value[1:-1].split(","))
+    if not (len(value) > 2 and value[0] == value[-1] == '"' and all(names)):
+        raise BadKey(f'{PRINCIPALS} is not names with commas between them, in quotes: {PRINCIPALS}="a,b"')
+    if not value.isprintable() or any(letter in value[1:-1] for letter in '"\\'):
+        raise BadKey(f"{PRINCIPALS} has quotes, backslashes or unprintable characters in it")
+    return names
+
+
 def parse_line(text: str) -> tuple[bytes, str]:
     """The same with the comment, which is empty where there is none. Raises BadKey."""
     if len(text) > LONGEST_LINE:
@@ -165,16 +214,23 @@ def key_line(blob: bytes, comment: str = "") -> str:
     return f"{line} {comment}" if comment else line
 
 
-def parse_authorized_keys(text: str) -> tuple[list[bytes], list[str]]:
-    """The blobs of a file in the form of authorized_keys, and what is wrong with its other lines.
+def entry_line(entry: Entry, comment: str = "") -> str:
+    """The line that parse_entry() reads."""
+    blob, principals = entry
+    names = f',{PRINCIPALS}="{",".join(principals)}"' if principals else ""
+    return ("" if principals is None else f"{CERT_AUTHORITY}{names} ") + key_line(blob, comment)
 
-    Empty lines and comments are skipped. A bad line does not affect the others.
+
+def parse_authorized_keys(text: str, parse: Callable[[str], T]) -> tuple[list[T], list[str]]:
+    """The lines of a file in the form of authorized_keys, and what is wrong with some of them.
+
+    Empty lines and comments are skipped. A bad line does not affect the others. parse: of one line.
     """
-    blobs, problems = [], []
+    found, problems = [], []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip() and not line.lstrip().startswith("#"):
             try:
-                blobs.append(parse_key(line))
+                found.append(parse(line))
             except BadKey as error:
                 problems.append(f"line {number}: {error}")
-    return blobs, problems
+    return found, problems

@@ -254,7 +254,8 @@ def parsed(name: str, answer: bytes) -> tuple[User | None, bool]:
         problems.append(f"the folder is not usable: {folder_problem(folder)}")
     if problems:
         raise NoAnswer(f"the record: {one_line('; '.join(problems))}")
-    keys, _ = parse_keys(table.pop("keys", []))  # bad ones are left out, as for stored users
+    # Bad ones are left out, as for stored users, and so are CAs: certificates are for stored users.
+    keys = [entry for entry in parse_keys(table.pop("keys", []))[0] if entry[1] is None]
     record = build(ID + name, name, folder, table.pop("active", True), keys, **table)
     if record.user is None:
         raise NoAnswer(f"the record: {one_line('; '.join(record.problems))}")

@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pysftpserver.people import methods as ways
-from pysftpserver.people.keys import BadKey, parse_key
+from pysftpserver.people.keys import BadKey, parse_entry
 from pysftpserver.people.users import User
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from pysftpserver.people.keys import Entry
 
 LONGEST_NAME = 255  # bytes: of a user, and what file systems take for a folder
 LONGEST_STORAGE = 4096  # characters
@@ -115,7 +117,7 @@ def build(
     name: str,
     folder: str,
     is_active: bool,
-    keys: Iterable[bytes],
+    keys: Iterable[Entry],
     storage: str | None = None,
     problems: Iterable[str] = (),
     run_as: str | None = None,
@@ -144,7 +146,10 @@ def build(
     texts = (storage or None, run_as or None, site or None, password or None, totp or None)
     combinations = None if methods is None else tuple(methods)
     names = parse_principals(principals or "")
-    user = User(id, name, folder, is_active, frozenset(keys), *texts, combinations, names, networks)
+    entries = list(keys)
+    plain = frozenset(blob for blob, authorized in entries if authorized is None)
+    own = frozenset((blob, authorized) for blob, authorized in entries if authorized is not None)
+    user = User(id, name, folder, is_active, plain, *texts, combinations, names, networks, own)
     return Record(id, name, user, tuple(found))
 
 
@@ -165,12 +170,12 @@ def unusable(id: str, name: str, *problems: str) -> Record:
     return Record(id, name, None, problems)
 
 
-def parse_keys(texts: Iterable[str]) -> tuple[list[bytes], list[str]]:
-    """The blobs of keys, and what is wrong with those that are left out."""
-    blobs, problems = [], []
+def parse_keys(texts: Iterable[str]) -> tuple[list[Entry], list[str]]:
+    """Keys, and what is wrong with those that are left out."""
+    entries, problems = [], []
     for number, text in enumerate(texts, 1):
         try:
-            blobs.append(parse_key(text))
+            entries.append(parse_entry(text)[0])
         except BadKey as error:
             problems.append(f"key {number} is left out: {error}")
-    return blobs, problems
+    return entries, problems

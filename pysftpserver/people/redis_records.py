@@ -137,10 +137,10 @@ def parse_record(id: str, values: Any, members: Any) -> Record:
         return unusable(id, name, "there is no folder")
     is_active = parse_active(active) if active is not None else None
     problems = [] if is_active is not None else ["active is neither True nor False; it counts as False"]
-    blobs, left_out = parse_keys(_text(member) or "?" for member in sorted(members))
+    keys, left_out = parse_keys(_text(member) or "?" for member in sorted(members))
     combinations = methods.split() if methods is not None else None
     rest = storage, problems + left_out, run_as, site, password, totp, combinations, principals, networks
-    return build(id, name, folder, bool(is_active), blobs, *rest)
+    return build(id, name, folder, bool(is_active), keys, *rest)
 
 
 def pairs(answers: Sequence[Any]) -> list[tuple[Any, Any]]:

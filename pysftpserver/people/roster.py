@@ -35,6 +35,7 @@ class _Index:
     def __init__(self) -> None:
         self.records: dict[str, Record] = {}
         self.ids: dict[str, set[str]] = {}
+        self.authorities: dict[bytes, int] = {}  # how many records have each
 
     def find(self, name: str) -> User | None:
         ids = self.ids.get(name)
@@ -46,6 +47,11 @@ class _Index:
             self.ids[before.name].discard(id)
             if not self.ids[before.name]:
                 del self.ids[before.name]
+        for entry, change in ((before, -1), (record, 1)):
+            for blob, _ in entry.user.authorities if entry is not None and entry.user is not None else ():
+                self.authorities[blob] = self.authorities.get(blob, 0) + change
+                if not self.authorities[blob]:
+                    del self.authorities[blob]
         if record is not None:
             self.records[id] = record
             self.ids.setdefault(record.name, set()).add(id)
@@ -66,6 +72,10 @@ class Roster:
     def has(self, name: str) -> bool:
         """Whether a record has that name, a usable one or not."""
         return name in self._index.ids
+
+    def has_authority(self, blob: bytes) -> bool:
+        """Whether that key is a CA's of some user."""
+        return blob in self._index.authorities
 
     def users(self) -> list[User]:
         """All users, in the order of their names."""

@@ -58,6 +58,10 @@ class UserDirectory(ABC):
         """Whether a record has that name, or may have it because nothing could be loaded so far."""
         return self._roster.has(name)
 
+    def has_authority(self, blob: bytes) -> bool:
+        """Whether that key is a CA's of some user."""
+        return self._roster.has_authority(blob)
+
     async def use_code(self, user: User, step: int) -> bool:
         """Whether a user's one-time code of that step is used for the first time on any server."""
         return True

@@ -23,9 +23,10 @@ class User:
     the text that names the storage (a GridFS prefix, a class). run_as: the account of the host that sessions
     run as; None for the server's choice. site: the site file that the storage is under; None for the server's
     choice. password: its hash. totp: the secret of the second factor. methods: the combinations of methods
-    that let the user in; None for the server's choice. principals: a certificate needs one of these; () for
-    the name. networks: that the user may log in from, separated by commas, those not allowed after a "!";
-    None for all.
+    that let the user in; None for the server's choice. principals: a certificate of the server's CAs needs
+    one of these; () for the name. networks: that the user may log in from, separated by commas, those not
+    allowed after a "!"; None for all. authorities: CAs whose certificates are as good as keys of the user's,
+    each with the principals of which one is needed; () for the name.
     """
 
     id: str
@@ -41,6 +42,7 @@ class User:
     methods: tuple[str, ...] | None = None
     principals: tuple[str, ...] = ()
     networks: str | None = None
+    authorities: frozenset[tuple[bytes, tuple[str, ...]]] = frozenset()
 
     def without_secrets(self) -> Self:
         """The same for what need not know how the user logs in."""
@@ -48,8 +50,13 @@ class User:
 
     @property
     def valid_principals(self) -> tuple[str, ...]:
-        """The principals of which a certificate needs one."""
+        """The principals of which a certificate of a CA of the server's needs one."""
         return self.principals or (self.name,)
+
+    def own_principals(self, authority: bytes) -> tuple[str, ...]:
+        """Those of which a certificate of that CA needs one; () if it is none of the user's."""
+        every = [names or (self.name,) for blob, names in self.authorities if blob == authority]
+        return tuple(name for names in every for name in names)
 
     def is_welcome(self, address: str) -> bool:
         """Whether the user may log in, and from that address."""

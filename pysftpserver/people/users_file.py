@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from pysftpserver.failures import reason_of
 from pysftpserver.host.accounts import own_reason
-from pysftpserver.people.keys import parse_authorized_keys
+from pysftpserver.people.keys import parse_authorized_keys, parse_entry
 from pysftpserver.people.records import build, folder_problem, parse_keys, unusable
 from pysftpserver.people.users import DirectoryError
 
@@ -182,14 +182,14 @@ def _record(
         folder = name
         if folder_problem(name):
             return unusable(name, name, "there is no folder, and the name is not a valid one")
-    blobs, problems = parse_keys(table.get("keys", []))
+    keys, problems = parse_keys(table.get("keys", []))
     if "authorized_keys" in table:
         try:
             full = os.path.join(os.path.dirname(path), table["authorized_keys"])
             signatures[full] = signature(full)
             text, signatures[full] = read_trusted(full, "authorized_keys file", any_owner)
-            more, wrong = parse_authorized_keys(text)
-            blobs += more
+            more, wrong = parse_authorized_keys(text, parse_entry)
+            keys += [entry for entry, _ in more]
             problems += [f"authorized_keys file {table['authorized_keys']}, {one}" for one in wrong]
         except DirectoryError as error:
             problems.append(str(error))
@@ -197,7 +197,7 @@ def _record(
         problems.append("others may read the users file, which has its password or secret; chmod o-r it")
     names = ("storage", "run_as", "site", "methods", "principals", "networks", *SECRETS)
     others = {field: table.get(field) for field in names}
-    return build(name, name, folder, table.get("active", True), blobs, problems=problems, **others)
+    return build(name, name, folder, table.get("active", True), keys, problems=problems, **others)
 
 
 def field_problems(table: dict[str, Any]) -> list[str]:

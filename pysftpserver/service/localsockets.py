@@ -29,6 +29,7 @@ def turn(path: str) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # what was forked meanwhile has it open, too
         os.close(descriptor)
 
 

@@ -44,14 +44,14 @@ class LogFile:
         self._descriptor = open_for_appending(path)
         self._lock = allocate_lock()
 
-    def append(self, line: bytes) -> None:
-        """Append a line. Raises OSError."""
+    def append(self, line: bytes) -> int:
+        """Append a line; return how many bytes of it could be written. Raises OSError."""
         with self._lock:
             if not self._is_current():
                 self._reopen()
             if self._most is not None and os.fstat(self._descriptor).st_size + len(line) > self._most:
                 self._begin_anew()
-            os.write(self._descriptor, line)
+            return os.write(self._descriptor, line)
 
     def reopen(self) -> None:
         """Reopen the file by its name, which may be another one now. Raises OSError."""
@@ -69,16 +69,21 @@ class LogFile:
             return False
 
     def _begin_anew(self) -> None:
-        full = self._descriptor
-        fcntl.flock(full, fcntl.LOCK_EX)  # released by the close in _reopen()
-        try:
-            if self._is_current():  # and no other process was faster
-                for number in range(self._keep - 1, 0, -1):
-                    _move(f"{self._path}.{number}", f"{self._path}.{number + 1}")
-                _move(self._path, f"{self._path}.1")
-            self._reopen()
-        except OSError:  # the log goes on in the file that is full
-            fcntl.flock(full, fcntl.LOCK_UN)
+        with contextlib.suppress(OSError):  # the log goes on in the file that is full
+            # Opened anew: processes that were forked share the description that lines are written to, and a
+            # lock on that would keep none of them out.
+            locked = open_for_appending(self._path)
+            try:
+                fcntl.flock(locked, fcntl.LOCK_EX)
+                is_full = os.path.samestat(os.fstat(locked), os.fstat(self._descriptor))
+                if is_full and self._is_current():  # no other process was faster
+                    for number in range(self._keep - 1, 0, -1):
+                        _move(f"{self._path}.{number}", f"{self._path}.{number + 1}")
+                    _move(self._path, f"{self._path}.1")
+                self._reopen()
+            finally:
+                fcntl.flock(locked, fcntl.LOCK_UN)  # what was forked meanwhile has it open, too
+                os.close(locked)
 
 
 def is_rotated(path: str) -> bool:
@@ -123,6 +128,8 @@ class ServiceLog(SFTPLog):
         self._format = FORMATS[settings.log_format]
         self._file: LogFile | None = None
         self._thread: LogThread | None = None
+        self._lost = 0  # lines that could not be written
+        self._is_cut = False  # the last one has no end
         if settings.logfile is not None:
             size = None if settings.log_size is None else settings.log_size * MIB
             try:
@@ -144,11 +151,24 @@ class ServiceLog(SFTPLog):
         return self._format(self._ident, level, text).encode("ascii", "backslashreplace") + b"\n"
 
     def _put(self, line: bytes) -> None:
-        with contextlib.suppress(OSError):  # a log that cannot be written must not end the server
-            if self._file is None:
-                os.write(2, line)
-            else:
-                self._file.append(line)
+        """Write a line. On a full disk, lines are lost; they are counted, and told of when there is room."""
+        if not self._append(line):
+            self._lost += 1
+        elif self._lost and self._append(self._left_out(self._lost)):
+            self._lost = 0
+
+    def _append(self, line: bytes) -> bool:
+        """Write a line; whether all of it was written: a full disk must not end the server."""
+        line = b"\n" + line if self._is_cut else line
+        try:
+            count = os.write(2, line) if self._file is None else self._file.append(line)
+        except OSError:
+            return False
+        self._is_cut = count < len(line)
+        return not self._is_cut
+
+    def _left_out(self, count: int) -> bytes:
+        return self._line(ERROR, f"{count} log lines were left out, because the log could not be written")
 
     @contextlib.contextmanager
     def in_thread(self) -> Iterator[None]:
@@ -158,10 +178,7 @@ class ServiceLog(SFTPLog):
         """
         from pysftpserver.service.logthread import LogThread
 
-        def left_out(count: int) -> bytes:
-            return self._line(ERROR, f"{count} log lines were left out, because the log could not be written")
-
-        self._thread = LogThread(self._put, left_out)
+        self._thread = LogThread(self._put, self._left_out)
         try:
             yield
         finally:

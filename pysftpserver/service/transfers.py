@@ -1,4 +1,4 @@
-"""What moves in the sessions of a server: open files with their progress and rates, and figures in words.
+"""What moves in the sessions of a server: sums of figures, open files with their progress, amounts in words.
 
 Computed from what the admin socket tells. What may not enter: asking, how it is shown.
 """
@@ -9,7 +9,7 @@ from pysftpserver.failures import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
@@ -34,6 +34,20 @@ def duration(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
     return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def total(many: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The sum of figures, which are numbers or numbers by label."""
+    found: dict[str, Any] = {}
+    for figures in many:
+        for name, value in figures.items():
+            if isinstance(value, dict):
+                part = found.setdefault(name, {})
+                for label, number in value.items():
+                    part[label] = part.get(label, 0) + number
+            else:
+                found[name] = found.get(name, 0) + value
+    return found
 
 
 class Row:

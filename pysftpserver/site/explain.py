@@ -206,6 +206,27 @@ def replayed(site: Site, lines: Iterable[str], undecided: Undecided | None = Non
             undecided.add(one_line(line))
 
 
+def refusing(site: Site, record: Mapping[str, Any]) -> str:
+    """The place of the rule, or of the names, that refuses a past operation at its time; "" if none does.
+
+    Raises BadInput.
+    """
+    try:
+        moment = calendar.timegm(time.strptime(str(record.get("time"))[:19], "%Y-%m-%dT%H:%M:%S"))
+    except ValueError:
+        return ""
+    known = {"user": record.get("user"), "address": record.get("peer")}
+    values = {name: value for name, value in known.items() if isinstance(value, str)}
+    judge = Judge(site, who_of(site, values), moment)
+    paths = [path for path in (_bytes(record, "path"), _bytes(record, "target")) if path is not None]
+    for alternative in needs_of(record) if paths else ():
+        if max((at for _, _, at in alternative), default=0) < len(paths):
+            for one in judge.findings(alternative, paths):
+                if one.verdict != ALLOWED:
+                    return one.place
+    return ""
+
+
 def _verdict(
     judge: Judge, needs: list[tuple[Need, ...]], paths: list[bytes], was_done: bool
 ) -> tuple[str, bool]:

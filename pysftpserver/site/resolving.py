@@ -56,8 +56,13 @@ class ResolvingLayer(Layer):
         self._refuses_links = refuse_links is not None
         if refuse_links is not None:
             refuse_links()
+        self._follows_links = True
         self._no_name = os.urandom(16).hex().encode()  # of what is not there; no client sees it
         self._staged: set[bytes] = set()  # what this session itself receives under a temporary name
+
+    def refuse_links(self) -> None:
+        """From now on, fail for paths with links, as the storage below does."""
+        self._follows_links = False
 
     def _places(self, path: bytes, follow: bool) -> Iterator[tuple[bytes, bytes]]:
         """Yield (canonical path, the slash behind it) until one is as it was when it is used."""
@@ -94,7 +99,7 @@ class ResolvingLayer(Layer):
 
     def _resolutions(self, path: bytes, follow: bool) -> Iterator[bytes]:
         """Yield where a path leads, again and again. Raises OSError(ELOOP) if it keeps changing."""
-        for _ in range(ATTEMPTS):
+        for _ in range(ATTEMPTS if self._follows_links else 0):
             try:
                 yield self._resolved(path, follow)
             except OSError as error:

@@ -1,10 +1,10 @@
 """The admin socket for pysftpctl: a local socket on which each line of JSON is answered by another.
 
 {"ask": "sessions"}, {"ask": "end", "number": N} or {"ask": "end", "user": NAME}, {"ask": "figures"},
-{"ask": "bans"}, {"ask": "ban", "address": A, "seconds": N}, {"ask": "lift", "address": A}; anything else is
-answered by {"error": TEXT}. Only root and the server's account may ask. The sockets are opened before
-the first fork, and stay open while a process is replaced. What may not enter: commands, HTTP, SSH. Facts:
-unix(7) on SO_PEERCRED.
+{"ask": "bans"}, {"ask": "ban", "address": A, "seconds": N}, {"ask": "lift", "address": A},
+{"ask": "health"}, {"ask": "about"}; anything else is answered by {"error": TEXT}. Only root and the server's
+account may ask. The sockets are opened before the first fork, and stay open while a process is replaced. What
+may not enter: commands, HTTP, SSH. Facts: unix(7) on SO_PEERCRED.
 """
 
 from __future__ import annotations
@@ -84,12 +84,14 @@ class Admin:
         self._process = process
         self._log = log
         self._asking: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
+        self._waiting: dict[asyncio.StreamWriter, None] = {}  # those of whom something is waited for, in turn
         self._listener: Acceptor | None = None
         self._questions: dict[str, tuple[Callable[..., Awaitable[Any]], tuple[str, ...]]] = {
             "sessions": (sessions.all, ()),
             "end": (self._end, ("number", "user")),
             "figures": (sessions.figures, ()),
             "health": (sessions.health, ()),
+            "about": (sessions.about, ()),
             "bans": (self._bans, ()),
             "ban": (self._ban, ("address", "seconds")),
             "lift": (self._lift, ("address",)),
@@ -118,6 +120,7 @@ class Admin:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         refusal = self._refusal(writer)
         self._asking[writer] = asyncio.current_task()
+        self._waiting[writer] = None
         try:
             if refusal is not None:
                 await _hear(reader)
@@ -128,7 +131,11 @@ class Admin:
         except (OSError, TimeoutError):
             writer.transport.abort()
         finally:
-            del self._asking[writer]
+            self._forget(writer)
+
+    def _forget(self, writer: asyncio.StreamWriter) -> None:
+        self._asking.pop(writer, None)
+        self._waiting.pop(writer, None)
 
     def _refusal(self, writer: asyncio.StreamWriter) -> str | None:
         """Why a client may not ask, or None."""
@@ -139,7 +146,16 @@ class Admin:
         if uid not in (0, os.geteuid()):
             self._log.error(f"admin socket: user {uid} was refused")
             return "only root and the server's account may ask"
-        return "too many clients; try again" if len(self._asking) >= MOST_ASKING else None
+        if len(self._asking) < MOST_ASKING:
+            return None
+        if not self._waiting:
+            return "too many clients; try again"
+        longest = next(
+            iter(self._waiting)
+        )  # one that says nothing, or takes no answer, must not be in the way
+        self._forget(longest)
+        longest.transport.abort()
+        return None
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one question after the other. Raises OSError, TimeoutError."""
@@ -154,9 +170,16 @@ class Admin:
                 return
             except asyncio.IncompleteReadError as error:
                 if error.partial.strip():
-                    await _say(writer, await self.answer(error.partial))
+                    await self._answer(writer, error.partial)
                 return
-            await _say(writer, await self.answer(line))
+            await self._answer(writer, line)
+
+    async def _answer(self, writer: asyncio.StreamWriter, line: bytes) -> None:
+        """Answer a line. Raises OSError, TimeoutError."""
+        self._waiting.pop(writer, None)
+        answer = await self.answer(line)
+        self._waiting[writer] = None
+        await _say(writer, answer)
 
     async def answer(self, line: bytes) -> dict[str, Any]:
         """The answer to a line."""

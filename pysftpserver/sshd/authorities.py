@@ -2,7 +2,7 @@
 
 A thread looks once a second whether they have changed. A list that cannot be used lets nobody in with a key,
 and CAs that cannot be read let in nobody with a certificate; connections that are open stay. What may not
-enter: users, connections. Facts: sshd_config(5) on TrustedUserCAKeys and RevokedKeys.
+enter: who the users are, connections. Facts: sshd_config(5) on TrustedUserCAKeys and RevokedKeys.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import asyncio
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import asyncssh
 
 from pysftpserver.failures import BadInput
-from pysftpserver.people.keys import fingerprint, key_line, key_type, parse_authorized_keys
+from pysftpserver.people.keys import fingerprint, key_line, key_type, parse_authorized_keys, parse_key
 from pysftpserver.people.updating import SETTLING, settled
 from pysftpserver.people.users import DirectoryError
 from pysftpserver.people.users_file import read_trusted, read_trusted_bytes, signature
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from pysftpserver.engine.log import SFTPLog
+    from pysftpserver.people.users import User
     from pysftpserver.people.users_file import Signature
     from pysftpserver.sshd.certificates import Certificate
     from pysftpserver.sshd.config import ServerSettings
@@ -46,6 +48,19 @@ class Content:
     revoked: Revoked | None = None
     seen: dict[str, Signature | None] = field(default_factory=dict)
     troubles: dict[str, str] = field(default_factory=dict)
+
+
+class Principals(NamedTuple):
+    """Of which a certificate needs one for a user. users: if its CA is the server's. own: if its CA is the
+    user's; () if it is not.
+    """
+
+    users: Collection[str]
+    own: Collection[str] = ()
+
+    @classmethod
+    def of(cls, user: User, certificate: Certificate) -> Principals:
+        return cls(user.valid_principals, user.own_principals(certificate.authority))
 
 
 class Authorities:
@@ -74,33 +89,45 @@ class Authorities:
             return ["revoked_keys cannot be read"]
         return ["revoked"] if self._now.revoked is not None and self._now.revoked.has_key(blob) else []
 
-    def faults_of(self, certificate: Certificate, principals: Collection[str], address: str) -> list[str]:
-        """Why a certificate does not let a user in now. principals: of the user.
+    def faults_of(
+        self, certificate: Certificate, names: Principals, address: str, is_known: bool = False
+    ) -> list[str]:
+        """Why a certificate does not let a user in now. is_known: whether its CA is that of some user.
 
         How long it takes depends on the certificate alone.
         """
-        found = faults(certificate, principals, address, time.time())
+        found = self._faults(certificate, names, address, time.time())
         found += [f"{name} cannot be read" for name in self._now.troubles]
-        found += self._revocations(certificate)
-        authority = self._now.trusted.get(certificate.authority)
-        if authority is not None and not authority.verify(certificate.signed, certificate.signature):
-            found.append("the CA's signature is wrong")
+        if is_known or certificate.authority in self._now.trusted:
+            found += self._signature_faults(certificate)
         return found
 
-    def later_faults_of(self, it: Certificate, principals: Collection[str], address: str) -> list[str]:
+    def _signature_faults(self, certificate: Certificate) -> list[str]:
+        try:
+            authority = self._now.trusted.get(certificate.authority) or _imported(certificate.authority)
+            is_right = authority.verify(certificate.signed, certificate.signature)
+        except ValueError:  # a CA of a user's has the form of a key, and is no point of the curve
+            is_right = False
+        return [] if is_right else ["the CA's signature is wrong"]
+
+    def later_faults_of(self, certificate: Certificate, names: Principals, address: str) -> list[str]:
         """Why a certificate no longer lets a user stay who has logged in with it. It may have expired, and
         files that cannot be read count as they were.
         """
-        return faults(it, principals, address, it.valid_after) + self._revocations(it)
+        return self._faults(certificate, names, address, certificate.valid_after)
+
+    def _faults(self, certificate: Certificate, names: Principals, address: str, now: float) -> list[str]:
+        is_trusted = certificate.authority in self._now.trusted
+        every = (*names.own, *(names.users if is_trusted or not names.own else ()))
+        found = faults(certificate, every, address, now)
+        if not (is_trusted or names.own):
+            found.append("its CA is not trusted")
+        revoked = None if self._now.revoked is None else self._now.revoked.fault(certificate)
+        return found if revoked is None else [*found, revoked]
 
     def is_revoked_later(self, blob: bytes) -> bool:
         """Whether a plain key is revoked that a user has logged in with."""
         return self._now.revoked is not None and self._now.revoked.has_key(blob)
-
-    def _revocations(self, certificate: Certificate) -> list[str]:
-        found = [] if certificate.authority in self._now.trusted else ["its CA is not trusted"]
-        revoked = None if self._now.revoked is None else self._now.revoked.fault(certificate)
-        return found if revoked is None else [*found, revoked]
 
     def troubles(self) -> list[str]:
         """Which files cannot be used now and why, a line each."""
@@ -199,14 +226,17 @@ class Authorities:
 
 def _authorities_in(path: str, any_owner: bool) -> dict[bytes, asyncssh.SSHKey]:
     """The CAs' keys in a file. Raises DirectoryError for a bad line."""
-    blobs, problems = parse_authorized_keys(read_trusted(path, CA_KEYS, any_owner)[0])
+    blobs, problems = parse_authorized_keys(read_trusted(path, CA_KEYS, any_owner)[0], parse_key)
     if problems:
         raise DirectoryError(f"{CA_KEYS} {path}: {problems[0]}")
-    found = {}
-    for blob in blobs:
-        found[blob] = asyncssh.import_public_key(key_line(blob))
-        algorithms.refuse_others(found[blob])
-    return found
+    return {blob: _imported(blob) for blob in blobs}
+
+
+def _imported(blob: bytes) -> asyncssh.SSHKey:
+    """The key that has a checked blob."""
+    key = asyncssh.import_public_key(key_line(blob))
+    algorithms.refuse_others(key)
+    return key
 
 
 def _revoked_in(path: str, any_owner: bool) -> Revoked:

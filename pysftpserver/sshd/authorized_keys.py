@@ -10,7 +10,7 @@ import os
 import shlex
 
 from pysftpserver.failures import BadInput
-from pysftpserver.people.keys import key_line
+from pysftpserver.people.keys import entry_line, key_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +59,13 @@ def lines_for(user: User, words: str) -> list[str]:
         )
     quoted = words.replace('"', '\\"')
     options = f'restrict,command="{quoted}"' + (f',from="{patterns(user.networks)}"' if user.networks else "")
-    return [f"{options} {key_line(blob)}" for blob in sorted(user.keys)]
+    lines = [f"{options} {key_line(blob)}" for blob in sorted(user.keys)]
+    for blob, principals in sorted(user.authorities):
+        # Named always: without this option, some versions of sshd accept a certificate without principals.
+        names = principals or (user.name,)
+        if not set(user.name) & set('",\\'):  # an account of the host has none of them in its name
+            lines.append(f"{options},{entry_line((blob, names))}")
+    return lines
 
 
 def patterns(networks: str) -> str:

@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pysftpserver.people.redis_records import RedisAddress
     from pysftpserver.sshd.redis_bans import RedisBans
     from pysftpserver.sshd.server import Server
     from pysftpserver.sshd.shared import Shared
@@ -36,9 +37,12 @@ class Banning:
         self._is_learning = False
         self.apply()
 
-    def share(self, elsewhere: RedisBans) -> None:
-        """Tell other servers of the bans that begin here."""
-        self._elsewhere = elsewhere
+    def share(self, address: RedisAddress, **how: Any) -> None:
+        """Tell other servers of the bans that begin here, and learn of theirs. how: more for RedisBans."""
+        from pysftpserver.sshd.redis_bans import RedisBans
+
+        log = self._server.log_limit.of("bans in Redis")
+        self._elsewhere = RedisBans(address, log, self.learn, **how)
 
     async def close(self) -> None:
         """Stop sharing."""

@@ -34,6 +34,7 @@ USER = 1  # a certificate's kind; 2 is a host's
 MOST_PRINCIPALS = 256  # as in OpenSSH
 LONGEST_ID = 64  # characters of a key id in a line of the log
 SFTP = b"internal-sftp"
+FORCED = b"force-command"
 
 
 class BadCertificate(ValueError):
@@ -179,7 +180,7 @@ def option_faults(options: Iterable[tuple[bytes, bytes]], address: str) -> list[
         seen.add(name)
         try:
             fields = Fields(data, "a critical option", BadCertificate)
-            if name == b"force-command":
+            if name == FORCED:
                 if fields.string() != SFTP:
                     found.append("force-command is not internal-sftp")
             elif name == b"source-address":

@@ -13,17 +13,19 @@ import asyncssh
 
 from pysftpserver.service.sums import Refused, understood
 from pysftpserver.sshd.guarded import GuardedConnection
+from pysftpserver.sshd.moved import Moved
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Any, Protocol
 
-    from pysftpserver.service.sums import Command
+    from pysftpserver.service.sums import Command, Output
     from pysftpserver.sshd.window import Window
 
     class Session(Protocol):
-        """What serves a channel. It calls write(), finish(), took(), changed() and gone() of that."""
+        """What serves a channel. It calls write(), finish(), took(), changed() and gone() of that, and adds
+        to moved before the last one."""
 
         @property
         def isolation(self) -> str:
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
 
 
 SUBSYSTEM = "sftp"
+WEB = "web"  # the command that prints a link for a browser
 MOST_UNSENT = 512 << 10  # bytes of replies in the channel
 MOST_REPLIES = 4 << 10  # bytes of a session's for a command, which are some hundreds
 EXIT_CLEAN, EXIT_BROKEN = 0, 255
@@ -77,7 +80,8 @@ class Channel(asyncssh.SSHServerSession[bytes]):
     before it returns that: then the session is closed when the client goes meanwhile. on_end: called at the
     end. window: how much the client may send. is_full: whether the connection takes no more data; go_on() has
     to be called when it does again. on_kept: called when there is more that cannot be sent yet. answers:
-    whether commands for checksums are answered.
+    whether commands for checksums are answered. moved: where sessions add what they have moved.
+    link: what the command WEB prints; None: it is refused.
     """
 
     def __init__(
@@ -88,6 +92,8 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         is_full: Callable[[], bool] = lambda: False,
         on_kept: Callable[[], None] = lambda: None,
         answers: bool = False,
+        moved: Moved | None = None,
+        link: Callable[[], Awaitable[Output]] | None = None,
     ) -> None:
         self.session: Session | None = None
         self.received = 0  # bytes
@@ -97,12 +103,15 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         self._beginning: asyncio.Task[None] | None = None
         self._on_end = on_end
         self.window = window
+        self.moved = moved or Moved()
         self.took = window.took
         self._is_connection_full = is_full
         self._on_kept = on_kept
         self._is_full = False
         self._is_cut = False
         self._answers = answers
+        self._link = link
+        self._is_for_link = False
         self._command: Command | None = None  # in place of SFTP
         self._data = b""  # that has come for it: input, or the session's replies
         self._on_idle: Callable[[], None] | None = None
@@ -124,6 +133,9 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         return None  # type: ignore[return-value]  # asyncssh then waits for _report_response()
 
     def exec_requested(self, command: str) -> bool:
+        if command == WEB and self._link is not None and self._beginning is None:
+            self._is_for_link = True  # session_started() follows at once
+            return True
         if not self._answers or self._beginning is not None:
             return False
         try:
@@ -149,7 +161,18 @@ class Channel(asyncssh.SSHServerSession[bytes]):
     def pty_requested(self, term_type: str, term_size: object, term_modes: object) -> bool:
         return False
 
+    async def _give_link(self, link: Callable[[], Awaitable[Output]]) -> None:
+        output = await link()
+        if self._is_lost:
+            self._end()
+        else:
+            self._print(output)
+            self.changed()
+
     def session_started(self) -> None:
+        if self._is_for_link and self._link is not None:
+            self._beginning = asyncio.ensure_future(self._give_link(self._link))
+            return
         limit = MOST_UNSENT if self._on_idle is None else 0
         self.chan.set_write_buffer_limits(high=limit, low=limit // 4)
         if self._command is not None and self.session is not None:
@@ -221,14 +244,18 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         """The session has ended."""
         if not self._is_lost:
             if self._command is not None:
-                output = self._command.output(self._data)
-                status = output.status
-                self.sent += len(output.out) + len(output.errors)
-                self.chan.write(output.out)
-                self.chan.write_stderr(output.errors)
-            self.chan.exit(status)
+                self._print(self._command.output(self._data))
+            else:
+                self.chan.exit(status)
         if self.session is not None:
             self.session.close()
+
+    def _print(self, output: Output) -> None:
+        """Send what a command prints, and its exit status."""
+        self.sent += len(output.out) + len(output.errors)
+        self.chan.write(output.out)
+        self.chan.write_stderr(output.errors)
+        self.chan.exit(output.status)
 
     def changed(self) -> None:
         """The session may be idle now."""

@@ -12,11 +12,11 @@ from contextlib import suppress
 from pysftpserver.engine.log import SFTPLog
 from pysftpserver.failures import USAGE_STATUS, BadInput, one_line
 from pysftpserver.people import methods
+from pysftpserver.people.editors import editor
 from pysftpserver.people.lookups import Command, source_of
 from pysftpserver.people.users import DirectoryError
 from pysftpserver.sshd import greeting, processes, run_as
 from pysftpserver.sshd.authorities import Authorities
-from pysftpserver.sshd.control import editor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -247,6 +247,11 @@ class ServerSettings(PeopleSettings):
         unset="a choice of strong ones",
     )
     admin_socket = Setting(optional(FILE), None, "Local socket on which the server answers pysftpctl.")
+    web_socket = Setting(
+        optional(FILE), None,
+        "Local socket of pysftpweb, its link_socket: `ssh HOST web` then prints a link that opens the user's "
+        "session in a browser.", reloads=True,
+    )
     metrics = Setting(
         optional(PORT), None, "Serve metrics for Prometheus, and /health, on this port of 127.0.0.1."
     )
@@ -255,6 +260,16 @@ class ServerSettings(PeopleSettings):
         "Number of users for whom each process has metrics by name: those who log in first. The others are "
         "counted together.",
     )
+
+    web = Setting(
+        optional(text("ADDRESS:PORT")), None,
+        "Serve the same users in a browser on this address, and the operators' page: run pysftpweb as well.",
+    )
+
+    @property
+    def counts_requests(self) -> bool:
+        """Whether requests are counted, for metrics or for the operators' page."""
+        return self.metrics is not None or self.web is not None
 
     @property
     def checksums(self) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from functools import partial
 
 import asyncssh
 
@@ -18,6 +19,7 @@ from pysftpserver.service.throttle import network_of
 from pysftpserver.sshd.channel import Channel
 from pysftpserver.sshd.guarded import GuardedConnection
 from pysftpserver.sshd.login import Login
+from pysftpserver.sshd.moved import Moved
 from pysftpserver.sshd.tickets import log_refusal
 from pysftpserver.sshd.window import Window
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from pysftpserver.engine.log import SFTPLog
     from pysftpserver.people.users import User
+    from pysftpserver.service.sums import Output
     from pysftpserver.sshd.channel import Session
     from pysftpserver.sshd.login import Question
     from pysftpserver.sshd.server import Server
@@ -35,6 +38,7 @@ VERSION = b"SSH-"  # what an SSH client sends first
 NO_SSH = "what it sends is not SSH"
 NO_PROXY = "it sends a PROXY header, and its address is not in proxy_from"
 MOST_CHANNELS = 10  # on one connection, as in OpenSSH
+ADDING = 3.0  # seconds that sessions have to say what they have moved, after the connection's end
 _numbers = itertools.count(1)
 
 
@@ -59,6 +63,9 @@ class Connection(asyncssh.SSHServer):
         self.kept = 0  # bytes for the client, when they were counted
         self._moved_at = self.began  # on channels that have ended
         self._moved = (0, 0)  # bytes received and sent on channels that have ended
+        self._files = Moved()
+        self._last_words = ("", "")  # in the log, around what _files says
+        self._adding: asyncio.TimerHandle | None = None
         self._has_keys = False  # a key exchange has ended
         self._was_admitted = False
         self.is_ending = False
@@ -124,15 +131,27 @@ class Connection(asyncssh.SSHServer):
             server.gate.leave(self._place)
         if self.user is not None:
             seconds = asyncio.get_running_loop().time() - self.began
-            why = self._why_ended or (reason_of(exc) if exc is not None else "the client has left")
             moved = f"{received} bytes received, {sent} bytes sent"
-            self._log.info(f"{self}: gone after {seconds:.1f} seconds, {moved}: {why}")
+            why = self._why_ended or (reason_of(exc) if exc is not None else "the client has left")
+            self._last_words = f"{self}: gone after {seconds:.1f} seconds", f"{moved}: {why}"
+            if self.channels:
+                self._adding = asyncio.get_running_loop().call_later(ADDING, self._log_end)
+            else:
+                self._log_end()
         elif self.login.has_failed:
             pass
         elif self.login.has_begun and not self.login.reason:
             self.login.fail()
         else:
             self._left()
+
+    def _log_end(self) -> None:
+        """Sessions have said what they have moved, or have had the time to."""
+        if self._adding is not None:
+            self._adding.cancel()
+            self._adding = None
+        self._files.lacks_some = self._files.lacks_some or bool(self.channels)
+        self._log.info(f", {self._files}, ".join(self._last_words))
 
     def _left(self) -> None:
         """The connection has ended without an attempt to log in. After a key exchange, that is no fault."""
@@ -341,7 +360,10 @@ class Connection(asyncssh.SSHServer):
             return False
         answers = self._server.settings.checksums > 0
         window = Window(self._server.windows, self.causer)
-        channel = Channel(self._begin, self._on_end, window, lambda: self.is_full, self.count_kept, answers)
+        ends = self._begin, self._on_end
+        path = None if self.login.is_for_sftp_only else self._server.settings.web_socket
+        link = None if path is None else partial(self._link, path)
+        channel = Channel(*ends, window, lambda: self.is_full, self.count_kept, answers, self._files, link)
         ssh_channel = self.conn.create_server_channel(None, "strict", window.size)
         window.guard(ssh_channel)
         self.channels.add(channel)
@@ -356,8 +378,16 @@ class Connection(asyncssh.SSHServer):
             log_refusal(self._server.log_of(self), error)
         return None
 
+    async def _link(self, path: str) -> Output:
+        """What the command `web` prints. path: of the socket that a link is asked for on."""
+        from pysftpserver.sshd import weblinks  # here, because most users do without
+
+        return await weblinks.output(self._server, self, path)
+
     def _on_end(self, channel: Channel) -> None:
         self.channels.discard(channel)
         self._server.channels.discard(channel)
         self._moved_at = max(self._moved_at, channel.moved_at)
         self._moved = (self._moved[0] + channel.received, self._moved[1] + channel.sent)
+        if self._adding is not None and not self.channels:
+            self._log_end()

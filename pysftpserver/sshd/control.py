@@ -9,31 +9,19 @@ import json
 import os
 
 from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
+from pysftpserver.people.editors import editor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-    from pysftpserver.people.editing import UsersEditor
     from pysftpserver.people.records import Record
     from pysftpserver.people.users import User
     from pysftpserver.sshd.config import ServerSettings
 
 MOST_KEYS = 1 << 20  # bytes of a file with keys
 MOST_TYPED = 4096  # bytes of a password with its line end
-
-
-def editor(settings: ServerSettings) -> UsersEditor:
-    """The directory of users, open for changes. Raises DirectoryError."""
-    if not settings.is_in_redis:
-        from pysftpserver.people.file_editing import FileEditor
-
-        return FileEditor(settings.users_file)
-    from pysftpserver.people.redis_editing import RedisEditor
-    from pysftpserver.people.redis_records import RedisAddress
-
-    return RedisEditor(RedisAddress.of(settings))
 
 
 def keys_of(given: Iterable[str] | None) -> list[str]:
@@ -74,7 +62,7 @@ def list_users(settings: ServerSettings, as_json: bool) -> list[str]:
             active = "yes" if user.is_active else "no"
             account = user.run_as or settings.run_as or settings.account or ""
             where = user.folder, user.storage or "", account
-            rows.append((user.name, active, str(len(user.keys)), *where))
+            rows.append((user.name, active, str(len(user.keys) + len(user.authorities)), *where))
     print_table(rows)
     return [
         f"user {one_line(record.name or record.id)}: {problem}"
@@ -206,6 +194,7 @@ def _print_user(user: User) -> None:
     where = f"storage {user.storage}" if user.storage else f"folder {user.folder}"
     active = "active" if user.is_active else "not active"
     keys = "1 key" if len(user.keys) == 1 else f"{len(user.keys)} keys"
+    keys += f", {len(user.authorities)} CAs" if user.authorities else ""
     account = f", runs as {user.run_as}" if user.run_as else ""
     account += f", under {user.site}" if user.site else ""
     account += f", principals {', '.join(user.principals)}" if user.principals else ""
@@ -222,7 +211,7 @@ def _described(record: Record) -> dict[str, Any]:
 
 
 def _described_user(user: User) -> dict[str, Any]:
-    from pysftpserver.people.keys import fingerprint, key_line
+    from pysftpserver.people.keys import entry_line, fingerprint, key_line
 
     return {
         "id": user.id,
@@ -238,6 +227,10 @@ def _described_user(user: User) -> dict[str, Any]:
         "has_totp": user.totp is not None,
         "methods": None if user.methods is None else list(user.methods),
         "keys": [{"fingerprint": fingerprint(blob), "line": key_line(blob)} for blob in sorted(user.keys)],
+        "authorities": [
+            {"fingerprint": fingerprint(entry[0]), "line": entry_line(entry)}
+            for entry in sorted(user.authorities)
+        ],
     }
 
 

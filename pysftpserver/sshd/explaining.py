@@ -11,13 +11,15 @@ from typing import NamedTuple
 
 from pysftpserver.failures import BadInput, Unavailable, one_line, reason_of
 from pysftpserver.people import methods
+from pysftpserver.people.editors import editor
 from pysftpserver.people.keys import BadKey, fingerprint, parse_key
 from pysftpserver.people.methods import PASSWORD, PUBLICKEY
 from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.service.admin_client import ask_all
 from pysftpserver.service.networks import Networks, address_of
+from pysftpserver.sshd.authorities import Principals
 from pysftpserver.sshd.certificates import BadCertificate, blob_of_line, is_certificate, parse
-from pysftpserver.sshd.control import editor, print_json
+from pysftpserver.sshd.control import print_json
 from pysftpserver.sshd.live import sessions_at
 
 TYPE_CHECKING = False
@@ -118,12 +120,13 @@ def _findings(
 def _methods(settings: ServerSettings, user: User, authorities: Authorities) -> Iterator[Finding]:
     """What the user needs to log in."""
     wanted = user.methods or settings.auth_methods
-    has_key = not all(authorities.faults_of_key(blob) for blob in user.keys)
+    blobs = user.keys.union(blob for blob, _ in user.authorities)
+    has_key = not all(authorities.faults_of_key(blob) for blob in blobs)
     usable = []
     for combination in methods.of_user(user, settings):
         lacks = [PASSWORD] if PASSWORD in combination and not user.password else []
         if PUBLICKEY in combination and not has_key and not settings.trusted_user_ca_keys:
-            lacks.append("key that is accepted" if user.keys else "key")
+            lacks.append("key that is accepted" if blobs else "key")
         words = " and ".join(combination)
         if lacks:
             yield Finding(None, f"cannot log in by {words}: the user has no {' and no '.join(lacks)}")
@@ -137,6 +140,11 @@ def _methods(settings: ServerSettings, user: User, authorities: Authorities) -> 
         faults = authorities.faults_of_key(blob)
         words = f" is refused: {', '.join(faults)}" if faults else ""
         yield Finding(None, f"key {fingerprint(blob)}{words}")
+    for blob, principals in sorted(user.authorities):
+        faults = authorities.faults_of_key(blob)
+        words = f" is refused: {', '.join(faults)}" if faults else ""
+        names = ", ".join(principals or (user.name,))
+        yield Finding(None, f"CA {fingerprint(blob)} for one of these principals: {names}{words}")
     if settings.trusted_user_ca_keys:
         names = ", ".join(user.valid_principals)
         yield Finding(None, f"certificates need one of these principals: {names}")
@@ -161,7 +169,7 @@ def _key(user: User, text: str, address: str | None, authorities: Authorities) -
         yield Finding(False, f"bad certificate: {error}")
         return
     at = address or "0.0.0.0"
-    faults = authorities.faults_of(it, user.valid_principals, at)
+    faults = authorities.faults_of(it, Principals.of(user, it), at, is_known=True)
     is_open = address is None and any(name == b"source-address" for name, _ in it.options)
     if is_open:
         faults = [one for one in faults if "not for this address" not in one]

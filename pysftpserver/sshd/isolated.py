@@ -3,7 +3,7 @@ bytes on.
 
 Both directions are bounded: what the session does not take stays with the client, and the other way round.
 The event loop is told of descriptors: for a socket that it does not know, it would print it into an error.
-What may not enter: SSH, storages, requests.
+What may not enter: SSH, storages, requests, how processes are forked (forker.py).
 """
 
 from __future__ import annotations
@@ -19,24 +19,16 @@ from collections import deque
 from pysftpserver.engine.log import LEVELS
 from pysftpserver.sshd.channel import EXIT_BROKEN, EXIT_CLEAN
 from pysftpserver.sshd.metrics import number, of_requests
+from pysftpserver.sshd.moved import of_session
 from pysftpserver.sshd.orders import (
-    BEGIN,
     DRAIN,
-    ENDED,
-    FIRST,
-    FORGET,
     FULL,
     LEAVE,
     LONGEST,
     NOT_BEGUN,
-    NUMBER,
-    ORDER,
     OUT_OF_MEMORY,
     OUT_OF_TIME,
     REPORT,
-    RESET,
-    RESTING,
-    SIGNAL,
     STOP,
     USER_IS_FULL,
 )
@@ -50,6 +42,7 @@ if TYPE_CHECKING:
 
     from pysftpserver.engine.log import SFTPLog
     from pysftpserver.sshd.channel import Channel
+    from pysftpserver.sshd.forker import Forker
     from pysftpserver.sshd.tickets import Root, Ticket
 
 SMALL = 16 << 10  # bytes; data is collected for one system call, unless it is less; and put together
@@ -59,8 +52,6 @@ LINES_AT_ONCE = 16  # of a session's log, between which others have their turn
 ANSWERING = 0.5  # seconds that a session has to say which files are open
 LOST = 30.0  # seconds that a session has to end after its client has gone
 CUT = 1.0  # seconds that a session has to end when it must
-
-
 NO_PROCESS = {
     NOT_BEGUN: "no process can be started for it",
     FULL: "as many have a process as may have one (max_sessions)",
@@ -68,93 +59,6 @@ NO_PROCESS = {
 }
 OWN_LIMITS = ("max_handles", "session_memory")  # that a session says it has reached
 NOTHING_OPEN: dict[str, Any] = {"files": [], "more_files": 0, "handles": 0}
-
-
-class Forker:
-    """Asks the fork server for processes. sock: the one to it. on_end: called if it ends."""
-
-    def __init__(self, sock: socket.socket, on_end: Callable[[], None]) -> None:
-        sock.setblocking(False)
-        self._sock = sock
-        self._on_end = on_end
-        self._numbers = itertools.count(1)
-        self._sessions: dict[int, IsolatedSession] = {}
-        self._unsent: deque[tuple[bytes, Sequence[socket.socket | FileIO], int]] = deque()
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(sock.fileno(), self._heard)
-        self._tell(RESET)  # a process that this one replaces may have left some
-
-    def begin(
-        self,
-        session: IsolatedSession,
-        ticket: Ticket,
-        files: Sequence[socket.socket | FileIO],
-        before: int = 0,
-    ) -> int:
-        """Ask for a process; returns the session's number. files: its sockets' ends, and more that it needs,
-        which are closed here. before: the number of the session that goes on in it, or 0.
-        """
-        number = next(self._numbers)
-        self._sessions[number] = session
-        name = ticket.user.name.encode()
-        self._tell(BEGIN + FIRST.pack(number, before, len(name)) + name + ticket.packed(), files, number)
-        return number
-
-    def signal(self, number: int, what: int) -> None:
-        """Send a signal to a session's process."""
-        if number in self._sessions:
-            self._tell(SIGNAL + ORDER.pack(number, what))
-
-    def forget(self, number: int) -> None:
-        """A session that has given its process back needs no other one."""
-        self._tell(FORGET + NUMBER.pack(number))
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._loop.remove_reader(self._sock.fileno())
-        self._loop.remove_writer(self._sock.fileno())
-
-    def _tell(self, message: bytes, files: Sequence[socket.socket | FileIO] = (), number: int = 0) -> None:
-        self._unsent.append((message, files, number))
-        self._flush()
-
-    def _flush(self) -> None:
-        while self._unsent:
-            message, files, number = self._unsent[0]
-            try:
-                socket.send_fds(self._sock, [message], [one.fileno() for one in files])
-            except BlockingIOError:
-                self._loop.add_writer(self._sock.fileno(), self._flush)
-                return
-            except OSError:  # the ticket is too long; or the fork server has ended, as _heard() learns
-                self._loop.call_soon(self._ended, number, NOT_BEGUN)
-            for one in files:
-                one.close()
-            self._unsent.popleft()
-        self._loop.remove_writer(self._sock.fileno())
-
-    def _heard(self) -> None:
-        try:
-            message = self._sock.recv(ENDED.size)
-        except BlockingIOError:
-            return
-        except OSError:
-            message = b""
-        if message:
-            self._ended(*ENDED.unpack(message))
-            return
-        self.close()
-        for session in list(self._sessions.values()):
-            session.ended(signal.SIGKILL)
-        self._sessions.clear()
-        self._on_end()
-
-    def _ended(self, number: int, status: int) -> None:
-        session = self._sessions.pop(number, None)
-        if session is not None:
-            session.ended(status)
-        if status == RESTING << 8 and not (session is not None and session.has_left):
-            self.forget(number)
 
 
 class IsolatedSession:
@@ -359,6 +263,7 @@ class IsolatedSession:
             self._send()
         elif "ended" in message:
             self._last = {**NOTHING_OPEN, "figures": of_requests(message["figures"])}
+            self._channel.moved.add(of_session(message["moved"]))
             self._status = message["ended"]
             self.has_left = self._is_leaving and message["has_left"]
         elif message["limited"] in OWN_LIMITS:
@@ -470,6 +375,8 @@ class IsolatedSession:
         cause = None if status in NO_PROCESS else self._cause(status)
         if cause is not None and (self._was_killed or not self._is_closed):
             self._log.error(f"the session's process ended {words_for(status)} ({cause})")
+        if self._has_begun and self._status is None:
+            self._channel.moved.lacks_some = True
         self._begin(False)
         if self._asked is not None and not self._asked.done():
             self._asked.set_result(None)

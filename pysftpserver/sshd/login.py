@@ -18,7 +18,8 @@ from pysftpserver.people.lookups import NoAnswer, is_looked_up
 from pysftpserver.people.methods import PASSWORD, PUBLICKEY, TOTP
 from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.attempts import Attempts
-from pysftpserver.sshd.certificates import BadCertificate, is_certificate, parse
+from pysftpserver.sshd.authorities import Principals
+from pysftpserver.sshd.certificates import FORCED, BadCertificate, is_certificate, parse
 from pysftpserver.sshd.checks import code_fault, is_password
 from pysftpserver.sshd.refusals import Refusals
 
@@ -205,6 +206,11 @@ class Login:
         found = " (by lookup)" if self._user is not None and is_looked_up(self._user) else ""
         return " and ".join(words[method] for method in self._passed) + found
 
+    @property
+    def is_for_sftp_only(self) -> bool:
+        """Whether the certificate that was right, if there was one, forces a command, which is SFTP's."""
+        return self.certificate is not None and any(name == FORCED for name, _ in self.certificate.options)
+
     def is_still_allowed(self, user: User) -> bool:
         """Whether the directory still lets a user in who has logged in with this."""
         now, then = self._server.directory.find(user.name), self._user
@@ -226,7 +232,8 @@ class Login:
             is_known = is_looked_up(user) or self.key in user.keys
             return is_known and not authorities.is_revoked_later(self.key)
         address = self._client.address
-        return not authorities.later_faults_of(self.certificate, user.valid_principals, address)
+        names = Principals.of(user, self.certificate)
+        return not authorities.later_faults_of(self.certificate, names, address)
 
     # --- keys ---------------------------------------------------------------------------------------------
 
@@ -246,9 +253,10 @@ class Login:
         except BadCertificate as error:
             self._refusals.certificate(f"bad certificate: {error}")
             return None
-        principals = user.valid_principals if user is not None else (name,)
+        names = Principals.of(user, certificate) if user is not None else Principals((name,))
         own = self._fault(user, PUBLICKEY)
-        faults = self._server.authorities.faults_of(certificate, principals, self._client.address)
+        is_known = self._server.directory.has_authority(certificate.authority)
+        faults = self._server.authorities.faults_of(certificate, names, self._client.address, is_known)
         if user is None or own or faults:
             every = ", ".join([own, *faults] if own else faults)
             self._refusals.certificate(f"{_shown(certificate)}: {every}")

@@ -15,7 +15,7 @@ from pysftpserver.hook import SFTPHook
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
     from pysftpserver.hook import SFTPEvent
@@ -208,18 +208,4 @@ def of_requests(told: Any) -> dict[str, dict[str, float]]:
     found = {kind: {name: number(value) for name, value in told[kind].items()} for kind in OF_REQUESTS}
     if len(told) > len(found) or any(counted.keys() - NAMES.union(CONTENT) for counted in found.values()):
         raise ValueError(told)
-    return found
-
-
-def total(many: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The sum of figures, which are numbers or numbers by label."""
-    found: dict[str, Any] = {}
-    for figures in many:
-        for name, value in figures.items():
-            if isinstance(value, dict):
-                part = found.setdefault(name, {})
-                for label, number in value.items():
-                    part[label] = part.get(label, 0) + number
-            else:
-                found[name] = found.get(name, 0) + value
     return found

@@ -18,6 +18,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from pysftpserver.failures import needed, one_line
 from pysftpserver.service.admin_client import AdminError, ask
+from pysftpserver.service.transfers import total
 from pysftpserver.sshd import metrics
 
 with needed("sshd", "prometheus_client"):
@@ -64,7 +65,7 @@ class Collector(PrometheusCollector):
         """The sums as of now."""
         with self._lock, ThreadPoolExecutor(MOST_CLIENTS) as threads:
             parts = [self._own(), *threads.map(self._of, self._others)]
-            return metrics.total([*parts, self._replaced])
+            return total([*parts, self._replaced])
 
     def _of(self, path: str) -> Figures:
         """The figures of another process."""
@@ -74,7 +75,7 @@ class Collector(PrometheusCollector):
             return self._last[path][1] if path in self._last else {}
         pid, before = self._last.get(path, (answer["pid"], {}))
         if pid != answer["pid"]:
-            self._replaced = metrics.total([self._replaced, before])
+            self._replaced = total([self._replaced, before])
         counters = {name: answer["figures"].get(name, {}) for name, *_ in metrics.COUNTERS}  # these only grow
         self._last[path] = answer["pid"], counters
         return answer["figures"]  # type: ignore[no-any-return]

@@ -35,7 +35,7 @@ from pysftpserver.sshd import greeting
 from pysftpserver.sshd.algorithms import chosen
 from pysftpserver.sshd.authorities import Authorities
 from pysftpserver.sshd.endpoints import LocalEndpoints
-from pysftpserver.sshd.isolated import Forker
+from pysftpserver.sshd.forker import Forker
 from pysftpserver.sshd.server import Server
 from pysftpserver.sshd.sessionprocess import log_sandbox
 from pysftpserver.sshd.shared import Shared
@@ -291,10 +291,7 @@ async def _serve(service: Service, sockets: Sequence[socket.socket], number: int
     except DirectoryError as error:
         raise BadInput(error.message) from None
     if service.settings.bans and service.settings.is_in_redis:
-        from pysftpserver.sshd.redis_bans import RedisBans
-
-        address = RedisAddress.of(service.settings)
-        server.banning.share(RedisBans(address, service.log, server.banning.learn))
+        server.banning.share(RedisAddress.of(service.settings))
     await service.endpoints.start(server, number)
     gc.collect()
     gc.freeze()  # what is there now stays: to look through many users again later would hold clients up

@@ -48,6 +48,7 @@ class RestingSession:
         self.write = channel.write
         self.took = channel.took
         self.changed = channel.changed
+        self.moved = channel.moved
         self.finish = channel.finish
 
     @property

@@ -55,8 +55,8 @@ if TYPE_CHECKING:
     from pysftpserver.service.budget import Exhausted
     from pysftpserver.sshd.channel import Channel, Session
     from pysftpserver.sshd.config import ServerSettings
+    from pysftpserver.sshd.forker import Forker
     from pysftpserver.sshd.greeting import Greeting
-    from pysftpserver.sshd.isolated import Forker
     from pysftpserver.sshd.tickets import StorageOf
 
 IDLE_CHECKS = 5.0  # seconds between two looks for idle connections, at most
@@ -257,7 +257,7 @@ class Server:
             settings.audit_digests,
             settings.audit_chain,
             new_session(),
-            settings.metrics is not None,
+            settings.counts_requests,
             settings.max_handles,
             settings.session_files,
             settings.session_memory,

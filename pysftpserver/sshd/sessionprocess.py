@@ -177,7 +177,8 @@ def serve(
         log.error("the session ends:")
         log.fault(error)
         status = OUT_OF_MEMORY if isinstance(error, MemoryError) else 1
-    control.tell(ended=status, figures=control.metrics.of_requests(), has_left=control.has_left)
+    figures = control.metrics.of_requests()
+    control.tell(ended=status, figures=figures, moved=server.handles.moved, has_left=control.has_left)
     control.close()
     return RESTING if control.has_left else status
 

@@ -6,11 +6,16 @@ What may not enter: sockets, commands, anything that waits.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import Counter
 
+from pysftpserver import __version__
+from pysftpserver.service.transfers import total
 from pysftpserver.sshd import metrics
 from pysftpserver.sshd.tickets import MOST_FILES
+
+ANSWERS = 1  # grows when an answer does not mean any longer what it did
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,18 +52,18 @@ class Sessions:
 
     async def figures(self) -> dict[str, Any]:
         """The figures of the process so far. All but those of GAUGES only grow."""
-        if self._server.settings.metrics is not None:
+        if self._server.settings.counts_requests:
             everywhere = [one for connection in self._present() for one in _served(connection)]
             await asyncio.gather(*(one.report() for one in everywhere))
         # Looked at in one go: what ends meanwhile adds its figures to the server's.
         elsewhere = [one.figures() for connection in self._present() for one in _served(connection)]
-        figures: dict[str, Any] = metrics.total([self._server.metrics.figures(), *elsewhere])
+        figures: dict[str, Any] = total([self._server.metrics.figures(), *elsewhere])
         running = metrics.Metrics(self._server.settings.metrics_users)
         for connection in self._server.connections:
             name = None if connection.user is None else self._server.metrics.label(connection.user.name)
             received, sent = connection.moved()
             running.count_moved(received, sent, name)
-        figures = metrics.total([figures, running.figures()])
+        figures = total([figures, running.figures()])
         figures["sessions"] = sum(1 for _ in self._present())
         figures["connections"] = len(self._server.connections)
         served = [one for connection in self._present() for one in _served(connection)]
@@ -69,6 +74,16 @@ class Sessions:
         figures["outdated"] = int(self._server.directory.trouble() is not None)
         figures["processes"] = 1
         return figures
+
+    async def about(self) -> dict[str, Any]:
+        """What the server is: how answers are to be understood, and where what it does not answer is kept."""
+        settings = self._server.settings
+        return {
+            "answers": ANSWERS,
+            "version": __version__,
+            "audit": None if settings.audit is None else os.path.abspath(settings.audit),
+            "counts_requests": settings.counts_requests,
+        }
 
     async def health(self) -> dict[str, list[str]]:
         """What keeps this process from serving (faults), and what is not as it should be (notes)."""

@@ -98,9 +98,11 @@ class ThreadedSession:
 
     def _close(self) -> None:
         """Close what the session has open, in a thread, because some storages talk to other hosts then."""
-        self._threads.run_now(partial(_close, self._server)).add_done_callback(
-            lambda done: self._channel.gone()
-        )
+        self._threads.run_now(partial(_close, self._server)).add_done_callback(self._closed)
+
+    def _closed(self, done: asyncio.Future[None]) -> None:
+        self._channel.moved.add(self._server.handles.moved)
+        self._channel.gone()
 
     async def report(self) -> dict[str, Any]:
         if self._looking is None or self._looking.done():

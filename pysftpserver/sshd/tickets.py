@@ -73,7 +73,7 @@ class Ticket:
 
     def packed(self) -> bytes:
         """The ticket as bytes, for another process. The user's keys stay behind."""
-        user = {**vars(self.user), "keys": ()}
+        user = {**vars(self.user), "keys": (), "authorities": ()}
         return json.dumps([list(user.values()), *list(vars(self).values())[1:]]).encode()
 
     @classmethod

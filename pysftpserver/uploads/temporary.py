@@ -29,6 +29,7 @@ MOST_MADE = 4096  # names that are remembered: memory
 
 # Not regular expressions: importing re would double the start of a session with atomic uploads.
 _HEXADECIMAL = b"0123456789abcdef"
+_LASTING = b"000000000000"  # the system of uploads that outlive their process
 _systems: list[bytes] = []  # this one, once it is known
 _beginnings: dict[int, bytes] = {}  # of the names of this process, by its number: it may fork
 _made: dict[bytes, None] = {}  # the last names that new_name() has returned
@@ -48,6 +49,16 @@ def new_name() -> bytes:
     name = _beginnings[process] + _random()
     if len(_made) >= MOST_MADE:
         _made.clear()
+    _made[name] = None
+    return name
+
+
+def lasting_name(mark: bytes) -> bytes:
+    """The name of an upload that another process may go on with: it is abandoned when it is old.
+
+    mark: bytes that tell it from all others, and that no client can guess.
+    """
+    name = b"%b%b-0-0-%b" % (PREFIX, _LASTING, mark.hex().encode()[:16].ljust(16, b"0"))
     _made[name] = None
     return name
 

@@ -24,6 +24,7 @@ from pysftpserver.service.settings import (
     optional,
     seconds,
     texts,
+    whole,
 )
 
 
@@ -70,8 +71,27 @@ class WebSettings(HTTPSettings, PeopleSettings):  # type: ignore[misc]  # one ad
         "Where people reach the server, for the links that it prints; behind a proxy, with its path there.",
         unset="the address and port that it listens on", reloads=True,
     )
+    link_socket = Setting(
+        optional(FILE), None,
+        "Local socket on which pysftpd, by its web_socket, asks for the links of `ssh HOST web`.",
+    )
+    operators = Setting(
+        optional(FILE), None,
+        "Serve the operators' page at /operators: the state of the pysftpd whose admin_socket this is.",
+    )
+    operators_users = Setting(
+        optional(FILE), None,
+        "Let the operators in this TOML file log in to their page; each needs a password and a second "
+        "factor.",
+        unset="none; `pysftpctl web` prints a link",
+    )
     state = Setting(
         FILE, "pysftpweb.sqlite", "Keep shared links and what else has to outlive the server in this file.",
+    )
+    share_days = Setting(
+        whole(0, 3650, "DAYS"), 90,
+        "Maximum number of days that a shared link works; with 0, nobody can make one and none works.",
+        reloads=True,
     )
     read_only = Setting(FLAG, False, "Refuse every request that changes anything.")
     durable = Setting(FLAG, False, "Reply to a request that changes names only when that is on the disk.")

@@ -12,23 +12,30 @@ import posixpath
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import NamedTuple
 
+from pysftpserver.abstractstorage import overrides
 from pysftpserver.attributes import SFTPAttributes
 from pysftpserver.http.files import FileProblem, Source, Target, problem
-from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.pysftpexceptions import SFTPException, SFTPUnsupported
 from pysftpserver.uploads.files import attributes
+from pysftpserver.uploads.leftovers import remove_leftovers
 from pysftpserver.uploads.temporary import is_temporary, temporary_path
+from pysftpserver.web import incoming
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.web.incoming import Incoming
 
 MODE_OF_DIRECTORY = 0o777  # before the umask
 
 
 class Entry(NamedTuple):
-    """What is at a path, links followed. size: bytes, 0 where the storage does not say. mtime: Unix time."""
+    """What is at a path, links followed. size: bytes, 0 where the storage does not say. mtime: Unix time.
+
+    is_link: whether a listing had a link there.
+    """
 
     path: bytes
     is_directory: bool
@@ -36,6 +43,7 @@ class Entry(NamedTuple):
     size: int
     mtime: int | None
     identity: tuple[int, int] | None = None  # the same for all names of one file; None: not known
+    is_link: bool = False
 
     @property
     def name(self) -> bytes:
@@ -68,6 +76,11 @@ class Tree:
                 return None
             raise found from None
 
+    def look(self, path: bytes) -> SFTPAttributes | None:
+        """The attributes of what is at a path, of a link itself; None: nothing."""
+        with as_problems():
+            return attributes(self.storage.lstat, path)
+
     def entries(self, path: bytes) -> Iterator[Entry]:
         """What is in a directory, in the storage's order. Links are what they lead to, if that is there."""
         top = path.rstrip(b"/") + b"/"
@@ -85,7 +98,7 @@ class Tree:
                 except FileProblem:
                     continue
                 if found is not None:
-                    yield found
+                    yield found._replace(is_link=True)
         except (OSError, SFTPException) as error:
             raise problem(error) from None
         finally:
@@ -101,18 +114,58 @@ class Tree:
         """A file to be stored, which appears under its name when it is whole."""
         return Target(self.storage, path)
 
+    def receive(self, path: bytes, replaces: bool, hidden: bytes = b"") -> Incoming:
+        """A file to be stored, which gets another name if its own is taken and nothing is to be replaced.
+
+        hidden: the name of its temporary file. What it raises later becomes a FileProblem in as_problems().
+        """
+        with as_problems():
+            self._check_target(path, replaces)
+            return incoming.receive(self.storage, path, replaces, hidden)
+
+    def receive_more(self, path: bytes, replaces: bool, hidden: bytes) -> Incoming:
+        """The same for one that was begun."""
+        with as_problems():
+            return incoming.receive_more(self.storage, path, replaces, hidden)
+
+    def _check_target(self, path: bytes, replaces: bool) -> None:
+        if "rename" in self.storage.lacks or not overrides(type(self.storage), "rename"):
+            raise problem(SFTPUnsupported())
+        found = self.find(path) if replaces else None
+        if found is not None and not found.is_file:
+            raise FileProblem("is a directory" if found.is_directory else "not a regular file")
+        remove_leftovers(self.storage, posixpath.dirname(path) or b"/")
+
+    def make_directories(self, path: bytes) -> None:
+        """Make a directory and those that it is in, as far as they are not there."""
+        missing = []
+        while path.strip(b"/") and (found := self.find(path)) is None:
+            missing.append(path)
+            path = posixpath.dirname(path)
+        if path.strip(b"/") and found is not None and not found.is_directory:
+            raise FileProblem("there is a file where a folder should be")
+        for path in reversed(missing):
+            try:
+                self.make_directory(path)
+            except FileProblem:
+                if self.find(path) is None:  # somebody else was not faster
+                    raise
+
+    def is_read_only(self, path: bytes) -> bool:
+        """Whether nothing can be changed at a path, as far as the storage says so."""
+        if not overrides(type(self.storage), "write"):
+            return True
+        try:
+            return bool(self.storage.statvfs(path).f_flag & os.ST_RDONLY)
+        except (OSError, SFTPException):
+            return False
+
     def link_at(self, path: bytes) -> bytes | None:
         """The text of the link at a path; None: there is no link."""
         with as_problems():
-            found = attributes(self.storage.lstat, path)
+            found = self.look(path)
             mode = found.permissions if found is not None else None
             return self.storage.readlink(path) if mode is not None and S_ISLNK(mode) else None
-
-    def links_in(self, path: bytes) -> set[bytes]:
-        """The names of all links in a directory."""
-        with as_problems():
-            modes = ((name, attrs.permissions) for name, attrs in self.storage.opendir(path))
-            return {name for name, mode in modes if mode is not None and S_ISLNK(mode)}
 
     def make_link(self, path: bytes, text: bytes) -> None:
         """Make a link."""
@@ -230,4 +283,6 @@ def joined(directory: bytes, name: str) -> bytes:
     found = os.fsencode(name)
     if not found or found in (b".", b"..") or b"/" in found or b"\0" in found or len(found) > 255:
         raise FileProblem("use a name of 1 to 255 bytes without slashes", "BAD_MESSAGE")
+    if is_temporary(found):
+        raise FileProblem("names like that are for files that are being uploaded", "BAD_MESSAGE")
     return posixpath.join(directory, found)

@@ -12,15 +12,27 @@ from pysftpserver.people.users import Visit
 from pysftpserver.service import pythonlogs
 from pysftpserver.web.application import Application
 from pysftpserver.web.dav import Dav
+from pysftpserver.web.html import show_refusal
+from pysftpserver.web.linked import LinkedLogins
 from pysftpserver.web.logins import Reception
+from pysftpserver.web.managing import Managing
+from pysftpserver.web.operators import Operators
+from pysftpserver.web.pages import Files
 from pysftpserver.web.people import People
+from pysftpserver.web.resuming import Uploads
 from pysftpserver.web.session import Sessions
+from pysftpserver.web.shares import Sharing
+from pysftpserver.web.sharing import Shares
+from pysftpserver.web.state import State
+from pysftpserver.web.static import Static
+from pysftpserver.web.visiting import Visitors
 from pysftpserver.web.welcome import Login, Logout, Welcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
+    from typing import Any
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.people.updating import UserDirectory
@@ -28,29 +40,68 @@ if TYPE_CHECKING:
     from pysftpserver.people.users import User
     from pysftpserver.web.config import WebSettings
 
+    RuleOf = Callable[[str, dict[str, Any]], str]
+
 log = logging.getLogger("pysftpserver.web")
 LOG = pythonlogs.sftp_log(log)
 
 
 class Door:
-    """All parts of the door. storages: opens those of users."""
+    """All parts of the door. storages: opens those of users. rule_of: the rule of a site file that has
+    refused a record of the audit log.
+    """
 
-    def __init__(self, values: WebSettings, storages: UserStorages) -> None:
+    def __init__(
+        self, values: WebSettings, storages: UserStorages, rule_of: RuleOf = lambda path, record: ""
+    ) -> None:
         self.values = values
         self.sessions = Sessions(values)
         self.people = People(lambda: _directory(values))
         self._storages = storages
         self.reception = Reception(values, self.people)
         self.welcome = Welcome(self.reception, self.sessions, self._open)
+        self.files = Files(values)
+        self.uploads = Uploads(self.files)
+        self.links = LinkedLogins(values, self.people, self.welcome)
+        self.state = State(values.state)
+        self.shares = Shares(self.state)
+        self.visitors = Visitors(values, self.shares, self.people, self._open)
+        self.operators = self._operators(rule_of)
         self.application = Application(
             values,
             self.sessions,
             {
+                b"static": Static(),
+                b"files": self.files,
+                b"upload": self.uploads,
+                b"shares": Sharing(values, self.shares),
+                b"s": self.visitors,
                 b"login": Login(self.welcome),
                 b"logout": Logout(self.welcome, self.sessions),
                 b"dav": Dav(values, self.welcome),
+                b"link": self.links.page,
+                **({b"operators": self.operators} if self.operators is not None else {}),
             },
         )
+        self.application.show = show_refusal
+        if self.operators is not None:
+            self.operators.is_stopping = self.application.running.closed.is_set
+            self.links.of_operator = self.operators.link
+
+    def _operators(self, rule_of: RuleOf) -> Operators | None:
+        values = self.values
+        if values.operators is None:
+            return None
+        path, people = values.operators_users, None
+        if path is not None:
+            people = People(lambda: FileUsers(path, LOG))
+
+        def decide(record: dict[str, Any]) -> str:
+            user = self.people.find(str(record.get("user")))
+            site = values.site if user is None else user.site or values.site
+            return "" if site is None else rule_of(site, record)
+
+        return Operators(values, values.operators, people, Managing(values, self._open), decide)
 
     def _open(self, user: User, address: str) -> SFTPAbstractServerStorage:
         visit = Visit(**{**vars(user), "address": address})
@@ -59,12 +110,20 @@ class Door:
     def start(self) -> None:
         """Load the users. Raises DirectoryError."""
         self.people.start(lambda name: self.sessions.sweep(self.people.is_current))
+        if self.operators is not None:
+            self.operators.start()
 
     def close(self) -> None:
         """End all sessions."""
+        self.uploads.close()
+        self.files.deletions.close()
+        self.links.close()
+        if self.operators is not None:
+            self.operators.close()
         for session in self.sessions.all():
             self.sessions.end(session)
         self.people.close()
+        self.state.close()
 
 
 def _directory(values: WebSettings) -> UserDirectory:
@@ -89,8 +148,10 @@ def context_of(values: WebSettings) -> ssl.SSLContext | None:
     return context
 
 
-def serve(values: WebSettings, storages: UserStorages, load: Callable[[], WebSettings]) -> None:
-    """Serve until SIGTERM or SIGINT. load: reads the settings again, at SIGHUP.
+def serve(
+    values: WebSettings, storages: UserStorages, load: Callable[[], WebSettings], rule_of: RuleOf
+) -> None:
+    """Serve until SIGTERM or SIGINT. load: reads the settings again, at SIGHUP. rule_of: as for Door.
 
     Raises BadInput, Unavailable.
     """
@@ -98,13 +159,14 @@ def serve(values: WebSettings, storages: UserStorages, load: Callable[[], WebSet
     values.check()
     pythonlogs.set_up(log, "pysftpweb", values)
     context = context_of(values)
-    door = Door(values, storages)
+    door = Door(values, storages, rule_of)
     door.start()
     from pysftpserver.http import running
     from pysftpserver.http.server import Server
 
     server = Server(values, door.application, "pysftpweb", log, context)
     url = running.listen(server, values)
+    door.links.start(values.url or url)
 
     def reload() -> None:
         new = load()

@@ -34,6 +34,7 @@ KEPT = 300.0  # seconds that a right password is not compared again, for clients
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Log in</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="{place}/static/icon.svg" type="image/svg+xml">
 <link rel="stylesheet" href="{place}/static/style.css"></head>
 <body class="narrow"><main><h1>Log in</h1>{problem}
 <form method="post" action="{place}/login">

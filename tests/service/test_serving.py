@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import multiprocessing
 import os
+import resource
 import select
 import signal
 import socket
@@ -222,6 +224,35 @@ class Logs(Case):
             ("pysftpx", os.getpid(), "error", "odd"),
         )
 
+    def test_lines_that_a_full_disk_does_not_take_are_counted_and_told_of_later(self):
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
+        for in_thread in (False, True):
+            with self.subTest(in_thread=in_thread):
+                log = ServiceLog("pysftpx", self.settings())
+                with log.in_thread() if in_thread else contextlib.nullcontext():
+                    log.info("before")
+                    log.flush()
+                    size = (self.directory / "log").stat().st_size
+                    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, limits[1]))  # within the next line
+                    for _ in range(5):
+                        log.info("lost")
+                    log.flush()
+                    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+                    log.info("after")
+                    log.info("more")
+                    log.flush()
+                lines = self.read()[size:].splitlines()
+                self.assertEqual(len(lines[0]), 10)
+                self.assertEqual(
+                    [line.partition("] ")[2] for line in lines[1:]],
+                    [
+                        "after",
+                        "error: 5 log lines were left out, because the log could not be written",
+                        "more",
+                    ],
+                )
+
     def test_a_log_is_rotated_at_its_size_and_so_many_are_kept(self):
         log = ServiceLog("pysftpx", self.settings(log_size=1, log_keep=2))
         for _ in range(4):
@@ -271,6 +302,23 @@ class Logs(Case):
             self.assertFalse(writer.is_alive(), "it waits for ever")
         found = b"".join(one.read_bytes() for one in self.directory.iterdir())
         self.assertEqual(found, (b"0123456789" * 8 + b"\n") * 1200)
+
+    def test_a_rotation_leaves_no_lock_to_a_process_that_was_forked_before(self):
+        path = os.fspath(self.directory / "log")
+        log = LogFile(path, 20, 1)
+        forks = multiprocessing.get_context("fork")
+        over = forks.Event()
+        child = forks.Process(target=over.wait, daemon=True)
+        with open(path, "rb") as before:
+            child.start()
+            try:
+                for _ in range(2):
+                    log.append(b"0123456789\n")
+                self.assertTrue(os.path.exists(f"{path}.1"))
+                fcntl.flock(before, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            finally:
+                over.set()
+                child.join()
 
     def test_a_log_that_cannot_be_rotated_goes_on_and_keeps_no_other_process_waiting(self):
         path = os.fspath(self.directory / "log")

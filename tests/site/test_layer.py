@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import unittest
@@ -108,3 +109,33 @@ class Passing(InADirectory):
         layer = Layer(storage)
         layer.home = b"/x"
         self.assertEqual((storage.home, layer.home), (b"/x", b"/x"))
+
+
+class RefusingLinks(InADirectory):
+    def test_a_site_told_to_refuse_links_follows_none_of_its_storage(self) -> None:
+        from tests.site.test_guard_contract import under
+
+        (self.root / "in").mkdir()
+        (self.root / "f").write_bytes(b"x")
+        (self.root / "in" / "up").symlink_to("..")
+        (self.root / "in" / "f").symlink_to("../f")
+        memory = SFTPServerMemoryStorage()
+        memory.mkdir(b"/in", 0o777)
+        memory.symlink(b"/in/up", b"..")
+        memory.symlink(b"/in/f", b"../f")
+        memory.close(memory.open(b"/f", os.O_WRONLY | os.O_CREAT, 0o666))
+        rules = '[[rule]]\npath = "/elsewhere"\ndeny = ["list"]\n'
+        for below in (SFTPServerVirtualChroot(self.root), memory):
+            site = under(below, rules)
+            calls = (site.stat, site.opendir, lambda path, site=site: site.open(path, os.O_RDONLY, 0))
+            site.stat(b"/in/f")
+            site.stat(b"/in/up/f")
+            for refusing in (site, under(site, rules)):
+                refusing.refuse_links()  # type: ignore[attr-defined]
+                for call in calls:
+                    for path in (b"/in/f", b"/in/up", b"/in/up/f", b"/in/up/in"):
+                        with self.subTest(path=path, call=call), self.assertRaises(OSError) as caught:
+                            call(path)
+                        self.assertEqual(caught.exception.errno, errno.ELOOP)
+                site.stat(b"/f")
+                self.assertTrue(list(site.opendir(b"/in")))

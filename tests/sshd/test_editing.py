@@ -85,6 +85,17 @@ class EveryEditor(Mixin):
             with self.assertRaisesRegex(DirectoryError, "no such key"):
                 editor.change("alice", remove_keys=[fingerprint(blob())])
 
+    async def test_the_key_of_a_CA_is_kept_as_one(self) -> None:
+        with self.editor() as editor:
+            entry = f'cert-authority,principals="a,b" {line(2)}'
+            user = editor.add("alice", [line(), entry], folder="a")
+            self.assertEqual((user.keys, user.authorities), ({blob()}, {(blob(2), ("a", "b"))}))
+            user = editor.change(
+                "alice", add_keys=[line(2), f"cert-authority {line(2)}"], remove_keys=[entry]
+            )
+            self.assertEqual((user.keys, user.authorities), ({blob(), blob(2)}, {(blob(2), ())}))
+            self.assertEqual(editor.change("alice", remove_keys=[fingerprint(blob(2))]).authorities, set())
+
     async def test_what_could_not_be_used_is_refused_and_changes_nothing(self) -> None:
         with self.editor() as editor:
             before = editor.add("alice", [line()])

@@ -56,6 +56,13 @@ class Explaining(WorkshopCase):
         said = self.explained("alice", "--key", certificate, "--from", "::ffff:10.0.0.1", can=True)
         self.assertIn("in order", said)
         self.assertIn("for some addresses only", self.explained("alice", "--key", certificate, can=True))
+        ca = self.authority.with_suffix(".pub").read_text().strip()
+        self.users("alice", keys=[f'cert-authority,principals="deploy,alice" {ca}'])
+        nobody = self.workshop.key().with_suffix(".pub")
+        how = {"trusted_user_ca_keys": nobody, "can": True}
+        said = self.explained("alice", "--key", certificate, "--from", "10.0.0.1", **how)  # type: ignore[arg-type]
+        self.assertIn("for one of these principals: deploy, alice", said)
+        self.assertIn("in order", said)
 
     def test_what_speaks_against_a_login_is_told(self) -> None:
         bob = self.workshop.certify(self.authority, self.key, "-V", "-2d:-1d", principals="bob")

@@ -17,8 +17,9 @@ from unittest import mock
 from pysftpserver.cli import pysftpd
 from pysftpserver.engine.log import ERROR, SFTPLog
 from pysftpserver.people.users import User
+from pysftpserver.sshd.forker import Forker
 from pysftpserver.sshd.forkserver import ForkServer
-from pysftpserver.sshd.isolated import Forker, IsolatedSession
+from pysftpserver.sshd.isolated import IsolatedSession
 from pysftpserver.sshd.metrics import OF_REQUESTS
 from pysftpserver.sshd.resting import RestingSession
 from pysftpserver.sshd.tickets import Ticket

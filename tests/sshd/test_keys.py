@@ -9,7 +9,16 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from pysftpserver.people.keys import BadKey, fingerprint, key_line, key_type, parse_authorized_keys, parse_key
+from pysftpserver.people.keys import (
+    BadKey,
+    entry_line,
+    fingerprint,
+    key_line,
+    key_type,
+    parse_authorized_keys,
+    parse_entry,
+    parse_key,
+)
 from tests.sshd.material import base64_alone, blob, line
 from tests.support.processes import program
 
@@ -86,6 +95,35 @@ class Keys(unittest.TestCase):
             with self.subTest(options):
                 self.assert_bad(f"{options} {line()}", "options before the key")
 
+    def test_the_key_of_a_CA_is_marked_and_may_name_principals(self) -> None:
+        key = blob()
+        for text, principals in (
+            (f"cert-authority {line()}", ()),
+            (f'Cert-Authority,PRINCIPALS="al, bo" {line()} ours', ("al", "bo")),
+            (f' principals="a b",cert-authority {line()}\r\n', ("a b",)),
+            (f"cert-authority {base64_alone()}", ()),
+        ):
+            with self.subTest(text):
+                entry, _ = parse_entry(text)
+                self.assertEqual(entry, (key, principals))
+                self.assertEqual(parse_entry(entry_line(entry, "c")), (entry, "c"))
+        self.assertEqual(parse_entry(f"{line()} of cert-authority x"), ((key, None), "of cert-authority x"))
+        for options, words in (
+            ("cert-authority,no-pty", "others would have no effect"),
+            ('principals="a",cert-authority,principals="b"', "once"),
+            ("cert-authority,principals=", "not names"),
+            ('cert-authority,principals=""', "not names"),
+            ('cert-authority,principals="a,,b"', "not names"),
+            ("cert-authority,principals=a", "not names"),
+            ('cert-authority,principals="a"b"', "options before the key"),
+            ('cert-authority,principals="a\\"', "backslashes"),
+            ('principals="a"', "options before the key"),
+            ('cert-authority,principals="a', "options before the key"),
+            ("cert-authority,cert-authority restrict", "options before the key"),
+        ):
+            with self.subTest(options), self.assertRaisesRegex(BadKey, words):
+                parse_entry(f"{options} {line()}")
+
     def test_a_private_key_is_called_one(self) -> None:
         self.assert_bad("-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk=\n-----END", "private key")
 
@@ -128,6 +166,6 @@ class Keys(unittest.TestCase):
 
     def test_authorized_keys_gives_the_good_keys_and_the_numbers_of_bad_lines(self) -> None:
         text = f"# staff\n\n{line()}\r\nrestrict {line(1)}\n  # more\n{line(2)} c\nrubbish here"
-        blobs, problems = parse_authorized_keys(text)
+        blobs, problems = parse_authorized_keys(text, parse_key)
         self.assertEqual(blobs, [blob(), blob(2)])
         self.assertEqual([problem.split(":")[0] for problem in problems], ["line 4", "line 7"])

@@ -70,7 +70,8 @@ class TestRefusals(Place):
     @asynchronous
     async def test_the_end_of_a_session_is_logged_with_its_bytes_its_time_and_the_reason(self) -> None:
         def said(words: str) -> bool:
-            moved = r"[1-9]\d* bytes received, [1-9]\d* bytes sent"
+            files = r"\d files stored \(\d+ bytes\), \d fetched \(\d+ bytes\)"
+            moved = rf"{files}, [1-9]\d* bytes received, [1-9]\d* bytes sent"
             form = rf" 127.0.0.1 'alice': gone after \d+\.\d seconds, {moved}: {words}$"
             return any(re.search(form, line) for line in server.lines)
 

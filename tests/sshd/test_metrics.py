@@ -21,8 +21,9 @@ from pysftpserver.hook import SFTPEvent
 from pysftpserver.server import SFTPServer
 from pysftpserver.service.admin_client import AdminError, ask
 from pysftpserver.service.serving import listen
+from pysftpserver.service.transfers import total
 from pysftpserver.sshd import metrics, metrics_http
-from pysftpserver.sshd.metrics import Counting, Metrics, total
+from pysftpserver.sshd.metrics import Counting, Metrics
 from tests.sshd.running import kill_group
 from tests.sshd.serving import HOST, SIZE, Daemon, DaemonCase
 from tests.support.storages import Whole

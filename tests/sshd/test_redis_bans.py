@@ -37,24 +37,20 @@ class Sharing(unittest.TestCase):
         self.r.flushall()
 
     @contextlib.asynccontextmanager
-    async def servers(self, count: int = 2) -> AsyncIterator[list[Running]]:
-        """Servers that share bans."""
+    async def servers(self, count: int = 2, **more: str) -> AsyncIterator[list[Running]]:
+        """Servers that share bans. more: settings."""
         async with contextlib.AsyncExitStack() as stack:
             found = []
             for _ in range(count):
-                one = await stack.enter_async_context(running(files, options=OPTIONS))
-                self.share(one)
+                one = await stack.enter_async_context(running(files, options=OPTIONS | more))
+                one.server.banning.share(self.server.address(), longest_pause=0.2)
                 found.append(one)
             yield found
-
-    def share(self, one: Running) -> None:
-        banning = one.server.banning
-        banning.share(RedisBans(self.server.address(), one.server.log, banning.learn, 0.2))
 
     async def connected(self, count: int = 2) -> None:
         await eventually(lambda: dict(self.r.pubsub_numsub("sftp_users.bans"))["sftp_users.bans"] == count)
 
-    def fail(self, server: Running, address: str = HERE) -> None:  # type: ignore[override]
+    def misbehave(self, server: Running, address: str = HERE) -> None:
         for _ in range(3):
             server.server.banning.fault(address, "failed")
 
@@ -62,7 +58,7 @@ class Sharing(unittest.TestCase):
     async def test_a_ban_holds_at_all_servers_until_one_lifts_it(self) -> None:
         async with self.servers() as (one, other):
             await self.connected()
-            self.fail(one)
+            self.misbehave(one)
             await eventually(lambda: other.server.banning.is_banned(HERE))
             (ban,) = other.server.banning.listed()
             self.assertEqual((ban["cause"], ban["bans"]), ("failed", 1))
@@ -80,12 +76,13 @@ class Sharing(unittest.TestCase):
         self.r.set("solt.sftp.ban.2001:db8::/64", json.dumps(["a new cause", 3]), px=100_000)
         async with self.servers(1) as (one,):
             await eventually(lambda: one.server.banning.is_banned("2001:db8::7"))
-            self.assertEqual(one.server.banning.listed()[0]["cause"], "elsewhere")
             await eventually(lambda: one.server.banning.is_banned(HERE))
+            causes = {ban["address"]: ban["cause"] for ban in one.server.banning.listed()}
+            self.assertEqual(causes, {HERE: "failed", "2001:db8::/64": "elsewhere"})
             later = mock.Mock(monotonic=mock.Mock(return_value=time.monotonic() + 200))
             with mock.patch("pysftpserver.sshd.banning.time", later):
                 self.assertFalse(one.server.banning.is_banned(HERE))
-                self.fail(one)
+                self.misbehave(one)
                 self.assertAlmostEqual(one.server.banning.listed()[0]["seconds"], 7200, delta=60)
 
     @asynchronous
@@ -103,6 +100,18 @@ class Sharing(unittest.TestCase):
             self.r.publish("sftp_users.bans", '203.0.113.1 ["failed", 1, 60]')
             await eventually(lambda: one.server.banning.is_banned("203.0.113.1"))
             self.assertEqual([ban["address"] for ban in one.server.banning.listed()], ["203.0.113.1"])
+
+    @asynchronous
+    async def test_what_is_not_a_ban_does_not_fill_the_log(self) -> None:
+        async with self.servers(1, log_rate="1") as (one,):
+            await self.connected(1)
+            for _ in range(100):
+                self.r.publish("sftp_users.bans", "x")
+            self.r.publish("sftp_users.bans", '203.0.113.1 ["failed", 1, 60]')
+            await eventually(lambda: one.server.banning.is_banned("203.0.113.1"))
+            one.server.log_limit.tell()
+            ignored = one.lines.count("bans in Redis: ignored what is not a ban")
+            self.assertIn(f"bans in Redis: {100 - ignored} log lines were left out (log_rate)", one.lines)
 
     @asynchronous
     async def test_the_access_list_of_the_page_is_enough_and_another_is_one_line(self) -> None:
@@ -137,7 +146,7 @@ class Sharing(unittest.TestCase):
             await self.connected()
             self.server.kill()
             await eventually(lambda: any("this server's own hold" in line for line in one.lines))
-            self.fail(one)
+            self.misbehave(one)
             self.assertTrue(one.server.banning.is_banned(HERE))
             self.assertFalse(other.server.banning.is_banned(HERE))
             self.server.start()

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
+import unittest
 
+from pysftpserver.service.admin_client import ask
+from tests.faults.disks import Disk
 from tests.sshd.isolating import IsolationCase, answer
 from tests.sshd.running import write_private
 from tests.support.hanging import HangingDisk
-from tests.support.packets import PERMISSION_DENIED, string, u32
+from tests.support.hard import IS_HARD
+from tests.support.packets import PERMISSION_DENIED, request, string, u32
 from tests.support.processes import Program
-from tests.support.waiting import until
+from tests.support.waiting import eventually, until
 
 SETTINGS = "[options]\nread_only = {}\n"
 
@@ -62,13 +67,11 @@ class Settings(IsolationCase):
         self.stalled(workers=2)
         self.running.signal(signal.SIGHUP)
         ready = self.running.log().count(" ready")
-        for process in self.running.processes():
-            os.kill(process, signal.SIGKILL)
-        self.running.logs(" ready", ready + 2)
+        os.kill(self.running.processes()[0], signal.SIGKILL)
+        self.running.logs(" ready", ready + 1)
 
         async def test() -> None:
-            for name in ("alice", "bob"):
-                await answer(await self.begun(name), "stat", 1, string(b"/"))
+            await answer(await self.begun("alice"), "stat", 1, string(b"/"))
 
         self.run_async(test)
         self.running.stop()
@@ -108,3 +111,57 @@ class Disks(IsolationCase):
             await answer(await mallory, "stat", 1, string(b"/"))
 
         self.run_async(test)
+
+    @unittest.skipUnless(IS_HARD, "make test-hard")
+    def test_a_folder_on_a_disk_that_hangs_costs_its_user_alone(self) -> None:
+        server = self.serve(starts=False)
+        disk = HangingDisk(self, self.place / "disk", self.place / "files" / "slow")
+        self.users["slow"] = {**self.users["alice"], "folder": "slow"}
+        server.write_users(self.users)
+        server.start()
+
+        async def test() -> None:
+            alice, slow = await self.begun("alice"), await self.begun("slow")
+            disk.hang()
+            slow.send(request("lstat", 1, string(b"/x")))
+            waiting = [asyncio.create_task(self.begun("slow")) for _ in range(3)]
+            for number in range(20):
+                await answer(alice, "stat", number, string(b"/"))
+            await answer(await self.begun("bob"), "stat", 1, string(b"/"))
+            told = await asyncio.to_thread(ask, str(self.place / "admin"), {"ask": "sessions"})
+            users = [session["user"] for session in told["sessions"]]
+            self.assertEqual(set(users), {"alice", "bob", "slow"})
+            ended = await asyncio.to_thread(ask, str(self.place / "admin"), {"ask": "end", "user": "slow"})
+            self.assertEqual(len(ended["ended"]), users.count("slow"))
+            await asyncio.gather(*waiting, return_exceptions=True)
+            await slow.rest()  # until the end; the request may have failed before
+            await eventually(lambda: len(server.sessions()) == 2, "the sessions there have ended")
+
+        self.run_async(test)
+
+    @unittest.skipUnless(IS_HARD, "make test-hard")
+    def test_a_log_on_a_full_disk_holds_up_nobody_and_tells_what_it_lacks(self) -> None:
+        there = self.place / "logs"
+        there.mkdir()
+        disk = Disk(there, "size=64k")
+        self.addCleanup(disk.close)
+        server = self.serve("--logfile", str(there / "log"), "--log-level", "DEBUG", starts=False)
+        server.argv = [*disk.inside, *server.argv]
+        server.stderr = disk.seen(there) / "log"
+        server.process = Program(server.argv, self.place / "stderr", cwd=self.place)
+        server.logs(" ready")
+        server.port = int(server.log().partition(" port ")[2].split()[0])
+        full = disk.seen(there) / "full"
+        with contextlib.suppress(OSError):
+            full.write_bytes(bytes(1 << 20))
+
+        async def test() -> None:
+            alice = await self.begun("alice")
+            for number in range(100):  # each of which is a line in the log
+                await answer(alice, "stat", number, string(b"/"))
+            await self.begun("bob")
+            full.unlink()
+            await answer(alice, "stat", 1, string(b"/"))
+
+        self.run_async(test)
+        server.logs("log lines were left out, because the log could not be written")

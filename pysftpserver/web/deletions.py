@@ -1,0 +1,179 @@
+"""Deletes that can be undone for ten seconds: the entries are off the pages at once, and are removed later.
+
+Nothing is renamed and nothing is written down: other doors see the entries until they are removed, and a
+server that dies within the ten seconds has removed nothing. One that stops in order removes them first. What
+may not enter: HTML, HTTP, concrete storages. Times are seconds of time.monotonic().
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from stat import S_IFMT, S_ISDIR
+
+from pysftpserver.failures import BadInput, reason_of
+from pysftpserver.http.files import FileProblem
+from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.web.files import Tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from pysftpserver.attributes import SFTPAttributes
+    from pysftpserver.web.session import Session
+
+    OnRemoved = Callable[["Session", bytes, FileProblem | None], None]
+
+log = logging.getLogger("pysftpserver.web")
+SECONDS = 10.0
+MOST_OF_USER = 100  # deletes that wait; another one ends the first
+
+
+class Deletion:
+    """Entries that one person has deleted together. paths: with what tells whether they have changed."""
+
+    def __init__(self, session: Session, paths: dict[bytes, Any]) -> None:
+        self.id = secrets.token_urlsafe(12)
+        self.session = session
+        self.paths = paths
+        self.due = time.monotonic() + SECONDS
+        self.is_over = threading.Event()
+
+    @property
+    def seconds_left(self) -> float:
+        """Until it can no longer be undone."""
+        return max(0.0, self.due - time.monotonic())
+
+
+class Deletions:
+    """All deletes that can still be undone. on_removed: called for each entry, with what has failed."""
+
+    def __init__(self, on_removed: OnRemoved) -> None:
+        self._on_removed = on_removed
+        self._waiting: dict[str, Deletion] = {}
+        self._running: set[Deletion] = set()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._is_closed = False
+
+    def add(self, session: Session, tree: Tree, paths: Iterable[bytes]) -> Deletion:
+        """Delete entries, unless that is undone. Raises FileProblem if one of them is not there."""
+        found = {}
+        for path in paths:
+            attrs = tree.look(path)
+            if attrs is None or self.hides(session, path):
+                raise FileProblem("no such file or directory", "NO_SUCH_FILE")
+            found[path] = marks_of(attrs)
+        deletion = Deletion(session, found)
+        with self._changed:
+            mine = [other for other in self._waiting.values() if other.session.name == session.name]
+            for other in mine[: max(0, len(mine) + 1 - MOST_OF_USER)]:
+                other.due = 0.0
+            self._waiting[deletion.id] = deletion
+            if self._thread is None and not self._is_closed:
+                self._thread = threading.Thread(target=self._sweep, name="deletions", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+        return deletion
+
+    def undo(self, session: Session, ident: str) -> Deletion | None:
+        """Keep the entries of a deletion; None: it is too late."""
+        with self._changed:
+            deletion = self._waiting.get(ident)
+            if deletion is None or deletion.session.name != session.name:
+                return None
+            del self._waiting[ident]
+            deletion.is_over.set()
+            return deletion
+
+    def of(self, session: Session) -> list[Deletion]:
+        """Those of a person that can still be undone."""
+        return [one for one in list(self._waiting.values()) if one.session.name == session.name]
+
+    def hides(self, session: Session, path: bytes) -> bool:
+        """Whether a person has deleted what is at a path, or what that is in."""
+        pending = self._of(session.name)
+        return any(is_within(path, gone) for one in pending for gone in one.paths)
+
+    def settle(self, session: Session, path: bytes) -> None:
+        """Remove now what a person has deleted at a path, in it or around it: something else comes there."""
+        for one in self._of(session.name):
+            if any(is_within(path, gone) or is_within(gone, path) for gone in one.paths):
+                with self._changed:
+                    one.due = 0.0
+                    self._changed.notify_all()
+                one.is_over.wait()
+
+    def close(self) -> None:
+        """Remove everything that was deleted, and return when that is done."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _of(self, name: str) -> list[Deletion]:
+        with self._changed:
+            return [one for one in (*self._waiting.values(), *self._running) if one.session.name == name]
+
+    def _sweep(self) -> None:
+        while True:
+            with self._changed:
+                due = [one for one in self._waiting.values() if self._is_closed or not one.seconds_left]
+                if not due:
+                    if self._is_closed:
+                        return
+                    left = [one.seconds_left for one in self._waiting.values()]
+                    self._changed.wait(min(left) if left else None)
+                    continue
+                for one in due:
+                    del self._waiting[one.id]
+                    self._running.add(one)
+            for one in due:
+                try:
+                    self._carry_out(one)
+                except Exception:
+                    log.exception("a delete of %s", one.session.name)
+                finally:
+                    with self._changed:
+                        self._running.discard(one)
+                    one.is_over.set()
+
+    def _carry_out(self, deletion: Deletion) -> None:
+        session = deletion.session
+        try:
+            with session.storage() as storage:
+                for path, marks in deletion.paths.items():
+                    self._on_removed(session, path, _remove(Tree(storage), path, marks))
+        except (OSError, SFTPException, BadInput, FileProblem) as error:
+            log.error("%s: what was deleted cannot be reached: %s", session.name, reason_of(error))
+            self._on_removed(session, next(iter(deletion.paths)), FileProblem(reason_of(error)))
+
+
+def _remove(tree: Tree, path: bytes, marks: Any) -> FileProblem | None:
+    """Remove what was deleted; what has failed."""
+    try:
+        attrs = tree.look(path)
+        if attrs is None:
+            return None
+        if marks_of(attrs) != marks:
+            return FileProblem("it has changed since, and was kept", "FAILURE")
+        tree.remove(path)
+    except FileProblem as error:
+        return error
+    return None
+
+
+def marks_of(attrs: SFTPAttributes) -> tuple[Any, ...]:
+    """What differs where something else has the name, or something was put into a directory."""
+    mode = attrs.permissions or 0
+    return S_IFMT(mode), attrs.identity, attrs.mtime, None if S_ISDIR(mode) else attrs.size
+
+
+def is_within(path: bytes, directory: bytes) -> bool:
+    """Whether a path is that one or below it."""
+    return path == directory or path.startswith(directory.rstrip(b"/") + b"/")

@@ -1,0 +1,171 @@
+"""Files as replies: whole or a range of bytes, and only if they have changed, if that is asked.
+
+What is sent is an attachment, or, as a preview, has a type from a fixed list and a policy under which it can
+run nothing: whatever is in a file, it is never a page of ours. What may not enter: pages, concrete storages.
+Facts: RFC 9110 (sections 8.8, 13, 14), RFC 6266, RFC 8187; Content Security Policy Level 3 (sandbox).
+"""
+
+from __future__ import annotations
+
+import email.utils
+import re
+import time
+import urllib.parse
+
+from pysftpserver.http.files import FileProblem
+from pysftpserver.web.html import plain
+from pysftpserver.web.wire import Reply
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from pysftpserver.http.files import Source
+    from pysftpserver.web.files import Entry, Tree
+    from pysftpserver.web.wire import Headers, Request
+
+PIECE = 262144  # bytes that are read at once
+ANYTHING = "application/octet-stream"
+#: Nothing runs and nothing is loaded but the styles and the media that the browser's own viewers need.
+SANDBOX = (
+    "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; "
+    "frame-ancestors 'self'; sandbox"
+)
+SETTLED = 2  # seconds after a change: before, another one may have the same time (RFC 9110, 8.8.2.2)
+_RANGE = re.compile(r"bytes=[ \t]*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))[ \t]*")
+_UNSAFE = re.compile(r"[^A-Za-z0-9 ._()+=@,-]")
+
+
+class Streamed:
+    """The body of a reply, and what is to be closed after it."""
+
+    def __init__(self, pieces: Iterable[bytes], close: Callable[[], None]) -> None:
+        self._pieces, self._close = pieces, close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._pieces)
+
+    def close(self) -> None:
+        """Close it."""
+        try:
+            close = getattr(self._pieces, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self._close()
+
+
+def disposition(name: bytes, kind: str = "attachment") -> str:
+    """The value of Content-Disposition for a name. Characters that do not print are left out."""
+    text = "".join(letter if letter.isprintable() else "_" for letter in name.decode("utf-8", "replace"))
+    text = text.replace("/", "_").replace("\\", "_") or "file"
+    plain_text = _UNSAFE.sub("_", text)
+    value = f'{kind}; filename="{plain_text}"'
+    if plain_text == text:
+        return value
+    return value + f"; filename*=UTF-8''{urllib.parse.quote(text, safe='')}"
+
+
+def validators(entry: Entry) -> dict[str, str]:
+    """ETag and Last-Modified of a file; none while it may change without another time or size."""
+    if entry.mtime is None or not 0 <= entry.mtime <= time.time() - SETTLED:
+        return {}
+    identity = "".join(f"-{number:x}" for number in entry.identity or ())
+    modified = email.utils.formatdate(entry.mtime, usegmt=True)
+    return {"ETag": f'"{entry.mtime:x}-{entry.size:x}{identity}"', "Last-Modified": modified}
+
+
+def is_known(request: Request, found: dict[str, str]) -> bool:
+    """Whether the browser has what it asks for (RFC 9110, 13.2.2)."""
+    wanted = request.header("If-None-Match")
+    if wanted:
+        tags = [tag.strip().removeprefix("W/") for tag in wanted.split(",")]
+        return "*" in tags or found.get("ETag") in tags
+    return _is_not_since(request.header("If-Modified-Since"), found)
+
+
+def _is_not_since(wanted: str, found: dict[str, str]) -> bool:
+    if not wanted or "Last-Modified" not in found:
+        return False
+    try:
+        then = email.utils.parsedate_to_datetime(wanted)
+        return email.utils.parsedate_to_datetime(found["Last-Modified"]) <= then
+    except (ValueError, TypeError, OverflowError):
+        return False
+
+
+def is_other(request: Request, found: dict[str, str]) -> bool:
+    """Whether the file is not the one that a condition is about."""
+    wanted = request.header("If-Match")
+    if wanted:
+        return wanted.strip() != "*" and found.get("ETag") not in [tag.strip() for tag in wanted.split(",")]
+    since = request.header("If-Unmodified-Since")
+    return bool(since) and not _is_not_since(since, found)
+
+
+def range_of(request: Request, size: int, found: dict[str, str]) -> tuple[int, int] | None:
+    """The (first, end) that is asked for, at most the size; None: all of it, also if several are wanted.
+
+    A first that is not below the size cannot be satisfied.
+    """
+    said = _RANGE.fullmatch(request.header("Range"))
+    condition = request.header("If-Range")
+    if said is None or condition and condition not in (found.get("ETag"), found.get("Last-Modified")):
+        return None
+    first, last, suffix = said.groups()
+    if suffix:
+        return (max(0, size - int(suffix)) if int(suffix) else size), size
+    if last and int(last) < int(first):
+        return None
+    return int(first), min(size, int(last) + 1) if last else size
+
+
+def download(request: Request, tree: Tree, entry: Entry) -> Reply:
+    """A file to be kept. Raises FileProblem."""
+    return sent(request, tree, entry, ANYTHING, disposition(entry.name), SANDBOX)
+
+
+def sent(request: Request, tree: Tree, entry: Entry, kind: str, how: str, policy: str) -> Reply:
+    """A file as a reply. kind: its type. how: Content-Disposition. policy: for a browser that shows it.
+
+    Raises FileProblem.
+    """
+    found = validators(entry)
+    headers: Headers = [
+        *found.items(),
+        ("Accept-Ranges", "bytes"),
+        ("Cache-Control", "private, no-cache"),
+        ("Content-Security-Policy", policy),
+        ("Cross-Origin-Opener-Policy", "unsafe-none"),  # a page in a sandbox cannot have another one
+    ]
+    if is_other(request, found):
+        return Reply(b"The file has changed.\n", 412, headers)
+    if is_known(request, found):
+        return Reply(b"", 304, headers)
+    headers.append(("Content-Disposition", how))
+    source = tree.source(entry.path)
+    size = source.size
+    if size is None:
+        return Reply(Streamed(source.pieces(PIECE), source.close), 200, headers, kind)
+    wanted = range_of(request, size, found) if request.method == "GET" else None
+    first, end = wanted or (0, size)
+    status = 206 if wanted else 200
+    if wanted:
+        if first >= size:
+            source.close()
+            return Reply(b"", 416, [*headers, ("Content-Range", f"bytes */{size}")])
+        headers.append(("Content-Range", f"bytes {first}-{end - 1}/{size}"))
+    if request.method == "HEAD":
+        source.close()
+        return Reply([], status, headers, kind, end - first)
+    pieces = _exactly(source, first, end, plain(entry.name))
+    return Reply(Streamed(pieces, source.close), status, headers, kind, end - first)
+
+
+def _exactly(source: Source, first: int, end: int, name: str) -> Iterator[bytes]:
+    """The bytes of a range. A file that has become shorter breaks the reply off."""
+    for piece in source.part(first, end, PIECE):
+        first += len(piece)
+        yield piece
+    if first < end:
+        raise FileProblem(f"{name}: the file became shorter while it was sent")

@@ -1,0 +1,259 @@
+"""What a pysftpd does: looked at by its admin socket every two seconds, and remembered for an hour.
+
+The memory is bounded: so many samples, and one list of sessions. A pysftpd that is restarted or does not
+answer leaves a gap. What may not enter: HTTP, how it is shown. Facts: docs/sshd.md on the admin socket.
+"""
+
+from __future__ import annotations
+
+import array
+import math
+import threading
+import time
+from dataclasses import dataclass, field
+
+from pysftpserver.failures import Unavailable
+from pysftpserver.service.admin_client import ask_all, oldest_first
+from pysftpserver.service.transfers import Rates, total
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from pysftpserver.service.transfers import Row
+
+PAUSE = 2.0  # seconds between two looks
+SHARE = 20  # a look that takes long is followed by a pause of so many times as long
+HOUR = 3600.0
+SAMPLES = int(HOUR / PAUSE)
+WATCHED = 15.0  # seconds after a question for sessions that they are still looked at
+SELDOM = 10.0  # seconds between two looks at bans and health
+#: What is remembered of each moment: rates in bytes per second; logins and requests since the last one.
+KINDS = (
+    "received",
+    "sent",
+    "sessions",
+    "connections",
+    "accepted",
+    "refused",
+    "requests",
+    "latency",
+    "errors",
+)
+NOTHING = math.nan
+
+
+class Ring:
+    """The last samples: numbers by KINDS, each with its time (of time.time())."""
+
+    def __init__(self, size: int = SAMPLES) -> None:
+        self._size = size
+        self._next = 0
+        self._times = array.array("d", [0.0]) * size
+        self._columns = {kind: array.array("d", [NOTHING]) * size for kind in KINDS}
+
+    def add(self, at: float, sample: dict[str, float]) -> None:
+        """Add a sample; what it lacks is unknown. The oldest one goes."""
+        self._times[self._next] = at
+        for kind, column in self._columns.items():
+            column[self._next] = sample.get(kind, NOTHING)
+        self._next = (self._next + 1) % self._size
+
+    def points(self, kind: str, now: float, count: int, is_sum: bool = False) -> list[float | None]:
+        """The last hour in so many equal parts, the oldest first: of each the mean, or the sum; None where
+        nothing is known.
+        """
+        sums, counts = [0.0] * count, [0] * count
+        width = HOUR / count
+        now = math.ceil(now / width) * width  # so that parts stay as they are while time goes on
+        for at, value in zip(self._times, self._columns[kind], strict=True):
+            place = count - 1 - int((now - at) / width) if at <= now else count - 1
+            if at > 0.0 and 0 <= place < count and not math.isnan(value):
+                sums[place] += value
+                counts[place] += 1
+        return [
+            (total if is_sum else total / times) if times else None
+            for total, times in zip(sums, counts, strict=True)
+        ]
+
+    def last(self) -> dict[str, float | None]:
+        """The last sample."""
+        values = {kind: column[self._next - 1] for kind, column in self._columns.items()}
+        return {kind: None if math.isnan(value) else value for kind, value in values.items()}
+
+
+@dataclass
+class State:
+    """What was seen last.
+
+    trouble: why it is out of date; "": it is not. at: of time.time(). number: grows with each look.
+    has_sessions: whether sessions were asked for, which is so while somebody wants to see them. rows: what
+    moves. about: what the first process is; empty where it does not say.
+    """
+
+    number: int = 0
+    at: float = 0.0
+    has_sessions: bool = False
+    trouble: str = "pysftpd was not asked yet"
+    figures: dict[str, Any] = field(default_factory=dict)
+    sessions: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    bans: list[dict[str, Any]] = field(default_factory=list)
+    health: dict[str, list[str]] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+class Watch:
+    """Looks at a pysftpd in a thread of its own. path: of its admin socket."""
+
+    def __init__(self, path: str, pause: float = PAUSE) -> None:
+        self.path = path
+        self.ring = Ring()
+        self.state = State()
+        self._pause = pause
+        self._rates = Rates()
+        self._counted: dict[int, tuple[int, dict[str, float]]] = {}  # by process: its pid and what it counted
+        self._looked = 0.0  # when counters were looked at last, of time.monotonic()
+        self._asked = -WATCHED
+        self._seldom = -SELDOM
+        self._changed = threading.Condition()
+        self._wanted = threading.Event()
+        self._is_over = False
+        self._thread = threading.Thread(target=self._run, name="history", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Look no more; all that wait for something new go on."""
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+        self._wanted.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether close() was called."""
+        return self._is_over
+
+    def now(self, seconds: float = 1.0) -> State:
+        """The state with its sessions, as new as one look can make it.
+
+        seconds: how long to wait for that; then, it is as it was.
+        """
+        is_watched = time.monotonic() - self._asked < WATCHED
+        state, self._asked = self.state, time.monotonic()
+        if is_watched and state.has_sessions and time.time() - state.at < self._pause:
+            return state
+        self.look_soon()
+        return self.after(state.number, seconds)
+
+    def look_soon(self) -> None:
+        """Look at once: something has been changed, or a page wants to be up to date."""
+        self._seldom = -SELDOM
+        self._wanted.set()
+
+    def after(self, number: int, seconds: float) -> State:
+        """The first state with a larger number; the last one if there is none in so many seconds."""
+        self._asked = time.monotonic()
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_over or self._is_news(number), seconds)
+        return self.state
+
+    def _is_news(self, number: int) -> bool:
+        return self.state.number > number and (self.state.has_sessions or bool(self.state.trouble))
+
+    def _run(self) -> None:
+        while not self._is_over:
+            began = time.monotonic()
+            self._wanted.clear()
+            self.look()
+            took = time.monotonic() - began
+            self._wanted.wait(max(self._pause - took, SHARE * took - self._pause, 0.05))
+
+    def look(self) -> None:
+        """Look once."""
+        before = self.state
+        new = State(before.number + 1, time.time(), trouble="", about=before.about)
+        new.bans, new.health = before.bans, before.health
+        notes: list[str] = []
+        sample: dict[str, float] = {}
+        now = time.monotonic()
+        try:
+            answers = ask_all(self.path, {"ask": "figures"}, notes.append)
+            new.figures = total(answer["figures"] for answer in answers)
+            sample = self._sample(answers, new.figures, now)
+            if now - self._asked < WATCHED:
+                told = ask_all(self.path, {"ask": "sessions"}, notes.append)
+                new.sessions = oldest_first(told)
+                new.rows = self._rates.rows(new.sessions, now)
+                new.has_sessions = True
+            if now - self._seldom >= SELDOM:
+                self._seldom = now
+                self._look_at_the_rest(new, notes)
+        except Unavailable as error:
+            new.trouble = error.message
+            new.about = {}
+            self._seldom = -SELDOM
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            new.trouble = f"the answer of pysftpd is not understood ({type(error).__name__})"
+        if notes and not new.trouble:
+            new.health = {"faults": [*new.health.get("faults", ()), *dict.fromkeys(notes)], "notes": []}
+        self.ring.add(new.at, sample)
+        with self._changed:
+            self.state = new
+            self._changed.notify_all()
+
+    def _look_at_the_rest(self, new: State, notes: list[str]) -> None:
+        """Bans, health, and what an older pysftpd does not tell."""
+        new.bans = ask_all(self.path, {"ask": "bans"}, notes.append)[0][
+            "bans"
+        ]  # each process knows all of them
+        health = [answer["health"] for answer in ask_all(self.path, {"ask": "health"}, notes.append)]
+        new.health = {
+            kind: list(dict.fromkeys(text for one in health for text in one[kind]))
+            for kind in ("faults", "notes")
+        }
+        try:
+            new.about = ask_all(self.path, {"ask": "about"}, notes.append, most=1)[0]["about"]
+        except Unavailable:
+            new.about = {}
+
+    def _sample(
+        self, answers: Sequence[dict[str, Any]], figures: dict[str, Any], now: float
+    ) -> dict[str, float]:
+        """What is remembered of this look: current values, and what has been counted since the last one."""
+        since: dict[str, float] = dict.fromkeys(COUNTED, 0.0)
+        is_new = not self._counted
+        counted = {}
+        for answer in answers:
+            process, pid, own = answer["process"], answer["pid"], _counters(answer["figures"])
+            before = self._counted.get(process, (pid, own if is_new else {}))
+            for name, value in own.items():
+                # One that was replaced begins at 0 again.
+                since[name] += max(0.0, value - (before[1].get(name, 0.0) if before[0] == pid else 0.0))
+            counted[process] = pid, own
+        passed, self._looked, self._counted = now - self._looked, now, counted
+        sample: dict[str, float] = {"sessions": figures["sessions"], "connections": figures["connections"]}
+        if is_new or passed <= 0.0 or passed > 10 * max(PAUSE, self._pause):
+            return sample
+        sample |= {name: since[name] / passed for name in ("received", "sent", "requests", "errors")}
+        sample |= {name: since[name] for name in ("accepted", "refused")}
+        if since["requests"]:
+            sample["latency"] = since["seconds"] / since["requests"]
+        return sample
+
+
+COUNTED = ("received", "sent", "accepted", "refused", "requests", "seconds", "errors")
+
+
+def _counters(figures: dict[str, Any]) -> dict[str, float]:
+    """What a process has counted since it began."""
+    found = {name: float(figures["moved"][name]) for name in ("received", "sent")}
+    found |= {name: float(figures["logins"][name]) for name in ("accepted", "refused")}
+    found |= {name: float(sum(figures[name].values())) for name in ("requests", "seconds", "errors")}
+    return found

@@ -1,0 +1,105 @@
+"""What outlives the server: a database of SQLite in one file, which only the server's account can read.
+
+What may not enter: what the tables mean to those who use them. Facts: SQLite's documentation of WAL, PRAGMA
+user_version and BEGIN IMMEDIATE.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+
+from pysftpserver.failures import Unavailable, reason_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WAIT = 10.0  # seconds for another program that has the database, such as a backup
+#: Each version's statements, from the empty database on; a database has those up to its user_version.
+VERSIONS = (
+    """
+    CREATE TABLE shares (
+        id TEXT PRIMARY KEY,
+        token BLOB NOT NULL UNIQUE,
+        user TEXT NOT NULL,
+        user_id TEXT NOT NULL,
+        path BLOB NOT NULL,
+        kind TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        expires INTEGER NOT NULL,
+        password TEXT,
+        most INTEGER,
+        downloads INTEGER NOT NULL DEFAULT 0,
+        uploads INTEGER NOT NULL DEFAULT 0,
+        used INTEGER
+    ) WITHOUT ROWID;
+    CREATE INDEX shares_of_users ON shares (user_id);
+    CREATE INDEX shares_by_end ON shares (expires);
+    CREATE TABLE downloads (
+        share TEXT NOT NULL REFERENCES shares ON DELETE CASCADE,
+        client BLOB NOT NULL,
+        file BLOB NOT NULL,
+        room INTEGER NOT NULL,
+        used INTEGER NOT NULL,
+        PRIMARY KEY (share, client, file)
+    ) WITHOUT ROWID;
+    CREATE INDEX downloads_by_use ON downloads (used);
+    """,
+)
+
+
+class State:
+    """The database. Threads may share it. Raises Unavailable for a file that cannot be used."""
+
+    def __init__(self, path: str) -> None:
+        self._lock = threading.Lock()
+        try:
+            os.close(
+                os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            )  # SQLite would ask the umask
+            self._connection = sqlite3.connect(path, WAIT, isolation_level=None, check_same_thread=False)
+            self._prepare()
+        except (OSError, sqlite3.Error) as error:
+            why = reason_of(error) if isinstance(error, OSError) else str(error)
+            raise Unavailable(
+                f"state {path}: {why}; name a file in a directory that can be written"
+            ) from None
+
+    def _prepare(self) -> None:
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            self._connection.execute(f"PRAGMA {pragma}")
+        with self.change() as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version > len(VERSIONS):
+                raise sqlite3.DatabaseError("it was made by a newer version of pysftpserver")
+            for statements in VERSIONS[version:]:
+                for statement in statements.split(";"):
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {len(VERSIONS)}")
+
+    @contextlib.contextmanager
+    def change(self) -> Iterator[sqlite3.Connection]:
+        """All statements in the block happen, or none. Raises sqlite3.Error."""
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def look(self) -> Iterator[sqlite3.Connection]:
+        """Statements in the block change nothing. Raises sqlite3.Error."""
+        with self._lock:
+            yield self._connection
+
+    def close(self) -> None:
+        """Close it."""
+        with self._lock:
+            self._connection.close()

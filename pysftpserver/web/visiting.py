@@ -1,0 +1,197 @@
+"""What people see who come with a shared link: one file, a folder, or a place to drop files into.
+
+They act with the storage of the user who made the link, as it is at that moment, and never leave what is
+shared. Unknown, expired, revoked and used-up links have the same answer. The log and the audit log name a
+link by its id. What may not enter: concrete storages, how links are kept. Facts: RFC 9110.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import hmac
+import logging
+import secrets
+import threading
+import time
+
+from pysftpserver.failures import BadInput
+from pysftpserver.http.files import FileProblem
+from pysftpserver.people import passwords
+from pysftpserver.pysftpexceptions import SFTPException
+from pysftpserver.service.throttle import Throttle, network_of
+from pysftpserver.web.confined import ConfinedTree
+from pysftpserver.web.crowding import Crowd, Guesses
+from pysftpserver.web.downloads import Streamed
+from pysftpserver.web.guest import NOT_THERE, Guest
+from pysftpserver.web.html import element, error_page, message, page
+from pysftpserver.web.pages import STATUSES
+from pysftpserver.web.session import Session
+from pysftpserver.web.sharing import DROP
+from pysftpserver.web.wire import Refusal, Reply, quoted, redirect
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pysftpserver.abstractstorage import SFTPAbstractServerStorage
+    from pysftpserver.people.users import User
+    from pysftpserver.web.config import WebSettings
+    from pysftpserver.web.html import Markup
+    from pysftpserver.web.people import People
+    from pysftpserver.web.sharing import Share, Shares
+    from pysftpserver.web.wire import Request
+
+log = logging.getLogger("pysftpserver.web")
+COOKIE = "pysftpweb-link"
+MOST_FORM = 4096  # bytes of the form with a password
+FEWEST = 4  # requests at the same time that the links of one user get in any case
+PART = 4  # and one of so many threads
+HASHING = 2  # passwords that are compared at the same time
+
+
+class Visitors:
+    """The part of the door for shared links. open_storage: opens the storage of a user for an address."""
+
+    needs_login = False
+    is_for_programs = False
+
+    def __init__(
+        self,
+        values: WebSettings,
+        shares: Shares,
+        people: People,
+        open_storage: Callable[[User, str], SFTPAbstractServerStorage],
+    ) -> None:
+        self.values = values
+        self.shares = shares
+        self.crowd = Crowd()
+        self._people = people
+        self._open = open_storage
+        self._guesses = Guesses()
+        self._throttle = Throttle()
+        self._hashing = threading.Semaphore(HASHING)
+        self._secret = secrets.token_bytes(32)
+
+    def answer(self, request: Request, rest: bytes) -> Reply:
+        """Show or send what a link is for, or receive a file."""
+        try:
+            return self._answer(request, rest)
+        except Refusal as refusal:
+            reply = error_page(request, refusal.status, refusal.words)
+            reply.headers += refusal.headers
+            return reply
+        except FileProblem as error:
+            if error.result == "NO_SUCH_FILE":
+                return error_page(request, 404, NOT_THERE)
+            return error_page(request, STATUSES.get(error.result, 409), str(error))
+
+    def _answer(self, request: Request, rest: bytes) -> Reply:
+        token, slash, below = rest[1:].partition(b"/")
+        network = network_of(request.address)
+        self._guesses.check(network, time.monotonic())
+        share = self.shares.find(token.decode("ascii", "replace")) if self.values.share_days else None
+        owner = self._owner(share, request.address) if share is not None else None
+        if share is None or owner is None:
+            self._guesses.missed(network, time.monotonic())
+            raise Refusal(404, NOT_THERE)
+        if not slash:
+            return redirect(request, b"/s/" + token + b"/", 308)
+        if share.password is not None and not self._is_unlocked(request, share):
+            return self._ask_password(request, share, token)
+        with contextlib.ExitStack() as opened:
+            most = max(FEWEST, self.values.threads // PART)
+            opened.callback(self.crowd.enter((("of", share.user_id), most)))
+            session = Session(owner, request.address, lambda: self._open(owner, request.address))
+            opened.callback(session.end)
+            try:
+                storage = opened.enter_context(session.storage())
+            except (OSError, ValueError, SFTPException, BadInput) as error:
+                log.error("%s: the storage for the shared link %s: %s", share.user, share.id, error)
+                raise Refusal(503, "The files cannot be reached now; try again later.") from None
+            tree = ConfinedTree(storage, share.path)
+            guest = Guest(request, session, self.shares, share, tree, self.crowd, opened)
+            if share.kind == DROP and self.values.read_only:
+                raise Refusal(403, "Nothing can be stored here at the moment.")
+            reply = guest.drop(below) if share.kind == DROP else guest.read(below)
+            if not isinstance(reply.body, list):  # it needs the storage until it is sent
+                reply.body = Streamed(reply.body, opened.pop_all().close)
+            return reply
+
+    def _owner(self, share: Share, address: str) -> User | None:
+        """Who made a link, if that user could log in from there now. address: the visitor's."""
+        user = self._people.find(share.user)
+        return user if user is not None and user.id == share.user_id and user.is_welcome(address) else None
+
+    # --- passwords ------------------------------------------------------------------------------------
+
+    def _key(self, share: Share) -> str:
+        """What shows that somebody knew the password; of no use for another link, or after a restart."""
+        return hmac.new(self._secret, f"{share.id}{share.password}".encode(), hashlib.sha256).hexdigest()
+
+    def _is_unlocked(self, request: Request, share: Share) -> bool:
+        if hmac.compare_digest((request.cookie(COOKIE) or "").encode(), self._key(share).encode()):
+            return True
+        scheme, _, token = request.header("Authorization").partition(" ")
+        if scheme.lower() != "basic":
+            return False
+        with contextlib.suppress(binascii.Error, ValueError):
+            return self._opens(
+                request, share, base64.b64decode(token, validate=True).decode().partition(":")[2]
+            )
+        return False
+
+    def _opens(self, request: Request, share: Share, password: str) -> bool:
+        """Whether a password is right. Raises Refusal where too many were wrong."""
+        network = network_of(request.address)
+        with self._hashing:
+            wait = self._throttle.wait(network, time.monotonic())
+            if wait > 0:
+                words = "Too many passwords from your network were wrong; try again later."
+                raise Refusal(429, words, [("Retry-After", f"{int(wait) + 1}")])
+            try:
+                is_right = passwords.verify(share.password or passwords.DUMMY, passwords.prepared(password))
+            except ValueError:
+                is_right = False
+            if not is_right:
+                self._throttle.failed(network, time.monotonic())
+                log.info("%s: wrong password for the shared link %s", request.address, share.id)
+        return is_right
+
+    def _ask_password(self, request: Request, share: Share, token: bytes) -> Reply:
+        place = request.place + b"/s/" + token + b"/"
+        said: list[Markup] = []
+        if request.method == "POST":
+            if self._opens(request, share, request.form(MOST_FORM).get("password", "")):
+                value = f"{COOKIE}={self._key(share)}; Path={quoted(place)}; HttpOnly; SameSite=Lax"
+                cookie = ("Set-Cookie", value + ("; Secure" if request.is_secure else ""))
+                return Reply(b"", 303, [("Location", quoted(place)), cookie])
+            said.append(message("That is not the password.", is_problem=True))
+        form = element(
+            "form",
+            element("label", "Password", for_="password"),
+            element(
+                "input",
+                id="password",
+                name="password",
+                type="password",
+                required=True,
+                autofocus=True,
+                autocomplete="off",
+            ),
+            element("button", "Open", class_="primary"),
+            method="post",
+            action=quoted(place),
+        )
+        return page(
+            request,
+            "Password needed",
+            element("h1", "This link has a password"),
+            element("p", "The person who sent you the link knows it."),
+            *said,
+            form,
+            status=403,
+            kind="narrow",
+        )
