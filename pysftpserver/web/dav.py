@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pysftpserver.web.config import WebSettings
     from pysftpserver.web.files import Entry
     from pysftpserver.web.session import Session
+    from pysftpserver.web.state import State
     from pysftpserver.web.welcome import Welcome
     from pysftpserver.web.wire import Request
 
@@ -173,11 +174,11 @@ class Dav:
     needs_login = False
     is_for_programs = True
 
-    def __init__(self, values: WebSettings, welcome: Welcome) -> None:
+    def __init__(self, values: WebSettings, welcome: Welcome, state: State) -> None:
         self._values = values
         self._welcome = welcome
         self.locks = Locks()
-        self.dead = DeadProperties(values.state)
+        self.dead = DeadProperties(state)
 
     def hosts(self, request: Request) -> set[str]:
         """The hosts, with ports, that this server is for a client."""
@@ -238,10 +239,6 @@ class Dav:
         is_ours = not origin or urllib.parse.urlsplit(origin).netloc.lower() in self.hosts(request)
         if not is_ours or site not in ("", "same-origin", "none"):
             raise Refusal(403, "This was sent by a page of another site.")
-
-    def close(self) -> None:
-        """Close what is kept."""
-        self.dead.close()
 
 
 class _Held:

@@ -78,7 +78,7 @@ class Door:
                 b"s": self.visitors,
                 b"login": Login(self.welcome),
                 b"logout": Logout(self.welcome, self.sessions),
-                b"dav": Dav(values, self.welcome),
+                b"dav": Dav(values, self.welcome, self.state),
                 b"link": self.links.page,
                 **({b"operators": self.operators} if self.operators is not None else {}),
             },

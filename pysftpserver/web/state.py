@@ -48,6 +48,17 @@ VERSIONS = (
     ) WITHOUT ROWID;
     CREATE INDEX downloads_by_use ON downloads (used);
     """,
+    """
+    CREATE TABLE dav_properties (
+        user TEXT NOT NULL,
+        parent BLOB NOT NULL,
+        path BLOB NOT NULL,
+        tag TEXT NOT NULL,
+        xml TEXT NOT NULL,
+        PRIMARY KEY (user, path, tag)
+    ) WITHOUT ROWID;
+    CREATE INDEX dav_properties_by_parent ON dav_properties (user, parent);
+    """,
 )
 
 
