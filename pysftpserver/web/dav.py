@@ -23,12 +23,13 @@ from pysftpserver.web.dav_dead import DeadProperties
 from pysftpserver.web.dav_locks import Locked, Locks, TooManyLocks, parent_of
 from pysftpserver.web.dav_problems import DavRefusal, refusal_of, reply_of
 from pysftpserver.web.dav_xml import MOST, BadXML, escaped, parse
+from pysftpserver.web.downloads import Streamed
 from pysftpserver.web.files import Tree
 from pysftpserver.web.wire import Refusal, Reply, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from typing import Any
     from xml.etree import ElementTree
 
@@ -228,7 +229,7 @@ class Dav:
                 log.error("%s: properties cannot be kept: %s", self._values.state, problem)
                 raise Refusal(503, "Properties cannot be kept now.") from None
             if not isinstance(reply.body, list):
-                reply.body = _Held(reply.body, stack.pop_all())
+                reply.body = Streamed(reply.body, stack.pop_all().close)
         return reply
 
     def _check_site(self, request: Request) -> None:
@@ -239,19 +240,3 @@ class Dav:
         is_ours = not origin or urllib.parse.urlsplit(origin).netloc.lower() in self.hosts(request)
         if not is_ours or site not in ("", "same-origin", "none"):
             raise Refusal(403, "This was sent by a page of another site.")
-
-
-class _Held:
-    """A body for which a storage is held until all is sent."""
-
-    def __init__(self, body: Iterable[bytes], stack: contextlib.ExitStack) -> None:
-        self._body, self._stack = body, stack
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._body)
-
-    def close(self) -> None:
-        """Close the body, and give the storage back."""
-        with self._stack:
-            if (close := getattr(self._body, "close", None)) is not None:
-                close()

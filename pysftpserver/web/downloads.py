@@ -12,15 +12,13 @@ import re
 import time
 import urllib.parse
 
-from pysftpserver.http.files import FileProblem
-from pysftpserver.web.html import plain
+from pysftpserver.http.sending import FileBody
 from pysftpserver.web.wire import Reply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from pysftpserver.http.files import Source
     from pysftpserver.web.files import Entry, Tree
     from pysftpserver.web.wire import Headers, Request
 
@@ -158,14 +156,4 @@ def sent(request: Request, tree: Tree, entry: Entry, kind: str, how: str, policy
     if request.method == "HEAD":
         source.close()
         return Reply([], status, headers, kind, end - first)
-    pieces = _exactly(source, first, end, plain(entry.name))
-    return Reply(Streamed(pieces, source.close), status, headers, kind, end - first)
-
-
-def _exactly(source: Source, first: int, end: int, name: str) -> Iterator[bytes]:
-    """The bytes of a range. A file that has become shorter breaks the reply off."""
-    for piece in source.part(first, end, PIECE):
-        first += len(piece)
-        yield piece
-    if first < end:
-        raise FileProblem(f"{name}: the file became shorter while it was sent")
+    return Reply(FileBody(request.environ, source, first, end), status, headers, kind, end - first)
