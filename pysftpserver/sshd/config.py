@@ -228,6 +228,11 @@ class ServerSettings(PeopleSettings, StrangerSettings):
         optional(text("ADDRESS:PORT")), None,
         "Serve the same users in a browser on this address, and the operators' page: run pysftpweb as well.",
     )
+    web_url = Setting(
+        optional(text("URL")), None,
+        "With web, where people reach it: the URL of a proxy on this host that serves HTTPS.",
+        unset="the address of web",
+    )
 
     @property
     def counts_requests(self) -> bool:
