@@ -446,7 +446,7 @@ class Attackers(SharesCase):
             return DoorAudit(records.append, user, address, port, SFTPLog())
 
         link, tray = self.share("/plan.pdf"), self.share("/in-tray", kind="drop")
-        with mock.patch.object(self.door.visitors, "_audit_of", audit_of):
+        with mock.patch.object(self.door.trail, "of", audit_of):
             self.stranger.get(link + "plan.pdf")
             self.put(tray, "x")
             until(lambda: len(records) == 3)
@@ -467,7 +467,7 @@ class Attackers(SharesCase):
     def test_what_cannot_be_recorded_is_not_done(self):
         broken = mock.Mock(**{"note.side_effect": SFTPSessionEnd("disk full")})
         link = self.share("/plan.pdf")
-        with mock.patch.object(self.door.visitors, "_audit_of", lambda *who: broken):
+        with mock.patch.object(self.door.trail, "of", lambda *who: broken):
             self.assertEqual(self.stranger.get(link + "plan.pdf").status, 503)
 
     def test_zips_of_strangers_are_bounded_in_size_and_number(self):
