@@ -18,6 +18,7 @@ import urllib.parse
 from pysftpserver.http.files import FileProblem
 from pysftpserver.uploads.temporary import is_temporary
 from pysftpserver.web import dav_files, dav_listing, dav_names
+from pysftpserver.web.dav_audit import recorded
 from pysftpserver.web.dav_conditions import If, check, etag_of
 from pysftpserver.web.dav_dead import DeadProperties
 from pysftpserver.web.dav_locks import Locked, Locks, TooManyLocks, parent_of
@@ -60,7 +61,10 @@ METHODS: dict[str, Callable[[Work], Reply]] = {
 
 
 class Work:
-    """One request of WebDAV: its path, its user's tree of files, and what holds for both."""
+    """One request of WebDAV: its path, its user's tree of files, and what holds for both.
+
+    moved: bytes of content that were stored.
+    """
 
     def __init__(
         self, part: Dav, request: Request, session: Session, tree: Tree, path: bytes, conditions: If
@@ -72,6 +76,7 @@ class Work:
         self._hosts = part.hosts(request)
         self._mount = escaped(quoted(request.place + MOUNT))
         self._scope: Any = None
+        self.moved = 0
 
     @property
     def scope(self) -> Any:
@@ -214,7 +219,7 @@ class Dav:
             try:
                 tree = Tree(stack.enter_context(session.storage()))
                 work = Work(self, request, session, tree, path, conditions)
-                reply = method(work)
+                reply = recorded(work, method, stack)
             except FileProblem as problem:
                 raise refusal_of(problem) from None
             except BadXML as problem:

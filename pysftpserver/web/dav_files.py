@@ -107,6 +107,7 @@ def put(work: Work) -> Reply:
         if mtime is not None:
             target.set_time(mtime)
         target.finish(check)
+        work.moved = target.moved
     except BaseException:
         target.give_up()
         raise
