@@ -31,6 +31,7 @@ from pysftpserver.service.hangups import heed_held_hangup
 from pysftpserver.service.logs import ServiceLog
 from pysftpserver.service.notifying import Life
 from pysftpserver.service.rereading import Rereading
+from pysftpserver.service.shared import Shared
 from pysftpserver.sshd import greeting
 from pysftpserver.sshd.algorithms import chosen
 from pysftpserver.sshd.authorities import Authorities
@@ -38,7 +39,6 @@ from pysftpserver.sshd.endpoints import LocalEndpoints
 from pysftpserver.sshd.forker import Forker
 from pysftpserver.sshd.server import Server
 from pysftpserver.sshd.sessionprocess import log_sandbox
-from pysftpserver.sshd.shared import Shared
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

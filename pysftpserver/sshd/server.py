@@ -27,9 +27,10 @@ from pysftpserver.service.fair import FairThreads
 from pysftpserver.service.holdings import Holdings
 from pysftpserver.service.loglimit import LogLimit
 from pysftpserver.service.serving import Members
+from pysftpserver.service.shared import Codes, Gate, Penalties, Shared
 from pysftpserver.service.threads import Threads
 from pysftpserver.service.throttle import network_of
-from pysftpserver.service.turns import Turns
+from pysftpserver.service.turns import Rounds, Turns
 from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.authorities import Authorities
 from pysftpserver.sshd.banning import Banning
@@ -40,7 +41,6 @@ from pysftpserver.sshd.hooks import record_end
 from pysftpserver.sshd.isolated import IsolatedSession
 from pysftpserver.sshd.metrics import Metrics
 from pysftpserver.sshd.resting import RestingSession
-from pysftpserver.sshd.shared import Codes, Gate, Penalties, Shared
 from pysftpserver.sshd.threaded import ThreadedSession
 from pysftpserver.sshd.tickets import Refused, Ticket, engine_of
 from pysftpserver.sshd.window import Windows
@@ -98,6 +98,7 @@ class Server:
         self.log_limit = LogLimit(log, self._own_part(settings.log_rate), lambda: self.refused("log_rate"))
         shared = shared or Shared(1, settings.max_connections)
         self.turns = Turns(settings.login_share / 100, lambda: self.refused("login_share"))
+        self.rounds = Rounds()
         self.gate = Gate(
             shared, process, settings.max_connections, settings.max_per_address, settings.max_per_user
         )
@@ -305,7 +306,8 @@ class Server:
         """A session that is a process. before: what it was in another process."""
         on_end = partial(self._on_end, ticket, log, time.monotonic())
         ticket = replace(ticket, root=None if before is None else before.root)
-        return IsolatedSession(channel, forker, ticket, log, files, self.refused, on_end, before)
+        take = self.rounds.of(ticket.user.name).take
+        return IsolatedSession(channel, forker, ticket, log, files, self.refused, on_end, before, take)
 
     def _on_end(
         self,

@@ -37,7 +37,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9 ._()+=@,-]")
 class Streamed:
     """The body of a reply, and what is to be closed after it."""
 
-    def __init__(self, pieces: Iterable[bytes], close: Callable[[], None]) -> None:
+    def __init__(self, pieces: Iterable[bytes], close: Callable[[], object]) -> None:
         self._pieces, self._close = pieces, close
 
     def __iter__(self) -> Iterator[bytes]:
@@ -118,22 +118,25 @@ def range_of(request: Request, size: int, found: dict[str, str]) -> tuple[int, i
     return int(first), min(size, int(last) + 1) if last else size
 
 
-def download(request: Request, tree: Tree, entry: Entry) -> Reply:
-    """A file to be kept. Raises FileProblem."""
-    return sent(request, tree, entry, ANYTHING, disposition(entry.name), SANDBOX)
+def download(
+    request: Request, tree: Tree, entry: Entry, finished: Callable[[int], object] = lambda size: None
+) -> Reply:
+    """A file to be kept. finished: as for sent(). Raises FileProblem."""
+    return sent(request, tree, entry, ANYTHING, disposition(entry.name), finished)
 
 
-def sent(request: Request, tree: Tree, entry: Entry, kind: str, how: str, policy: str) -> Reply:
-    """A file as a reply. kind: its type. how: Content-Disposition. policy: for a browser that shows it.
-
-    Raises FileProblem.
+def sent(
+    request: Request, tree: Tree, entry: Entry, kind: str, how: str, finished: Callable[[int], object]
+) -> Reply:
+    """A file as a reply. kind: its type. how: Content-Disposition. finished: called once after content was
+    read, with the number of bytes. Raises FileProblem.
     """
     found = validators(entry)
     headers: Headers = [
         *found.items(),
         ("Accept-Ranges", "bytes"),
         ("Cache-Control", "private, no-cache"),
-        ("Content-Security-Policy", policy),
+        ("Content-Security-Policy", SANDBOX),
         ("Cross-Origin-Opener-Policy", "unsafe-none"),  # a page in a sandbox cannot have another one
     ]
     if is_other(request, found):
@@ -143,8 +146,13 @@ def sent(request: Request, tree: Tree, entry: Entry, kind: str, how: str, policy
     headers.append(("Content-Disposition", how))
     source = tree.source(entry.path)
     size = source.size
+
+    def close() -> None:
+        source.close()
+        finished(source.moved)
+
     if size is None:
-        return Reply(Streamed(source.pieces(PIECE), source.close), 200, headers, kind)
+        return Reply(Streamed(source.pieces(PIECE), close), 200, headers, kind)
     wanted = range_of(request, size, found) if request.method == "GET" else None
     first, end = wanted or (0, size)
     status = 206 if wanted else 200
@@ -156,4 +164,5 @@ def sent(request: Request, tree: Tree, entry: Entry, kind: str, how: str, policy
     if request.method == "HEAD":
         source.close()
         return Reply([], status, headers, kind, end - first)
-    return Reply(FileBody(request.environ, source, first, end), status, headers, kind, end - first)
+    body = Streamed(FileBody(request.environ, source, first, end), lambda: finished(source.moved))
+    return Reply(body, status, headers, kind, end - first)

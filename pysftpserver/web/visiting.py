@@ -17,10 +17,8 @@ import secrets
 import threading
 import time
 
-from pysftpserver.failures import BadInput
 from pysftpserver.http.files import FileProblem
 from pysftpserver.people import passwords
-from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.service.throttle import Throttle, network_of
 from pysftpserver.web.confined import ConfinedTree
 from pysftpserver.web.crowding import Crowd, Guesses
@@ -38,6 +36,7 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.people.users import User
+    from pysftpserver.service.audit import AuditTrail
     from pysftpserver.web.config import WebSettings
     from pysftpserver.web.html import Markup
     from pysftpserver.web.people import People
@@ -64,7 +63,9 @@ class Visitors:
         shares: Shares,
         people: People,
         open_storage: Callable[[User, str], SFTPAbstractServerStorage],
+        trail: AuditTrail,
     ) -> None:
+        self._trail = trail
         self.values = values
         self.shares = shares
         self.crowd = Crowd()
@@ -104,13 +105,10 @@ class Visitors:
         with contextlib.ExitStack() as opened:
             most = max(FEWEST, self.values.threads // PART)
             opened.callback(self.crowd.enter((("of", share.user_id), most)))
-            session = Session(owner, request.address, lambda: self._open(owner, request.address))
+            audit = self._trail.of(owner.name, request.address, request.port)
+            session = Session(owner, request.address, lambda: self._open(owner, request.address), audit)
             opened.callback(session.end)
-            try:
-                storage = opened.enter_context(session.storage())
-            except (OSError, ValueError, SFTPException, BadInput) as error:
-                log.error("%s: the storage for the shared link %s: %s", share.user, share.id, error)
-                raise Refusal(503, "The files cannot be reached now; try again later.") from None
+            storage = opened.enter_context(session.storage())
             tree = ConfinedTree(storage, share.path)
             guest = Guest(request, session, self.shares, share, tree, self.crowd, opened)
             if share.kind == DROP and self.values.read_only:
