@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 import time
@@ -180,6 +182,25 @@ class Readers(SharesCase):
         self.assertEqual(self.counts(), (2, 0))
         for method in ("POST", "PUT", "DELETE"):
             self.assertEqual(self.stranger.ask(method, link + "new", b"x").status, 405)
+
+    def test_a_zip_that_cannot_be_completed_breaks_the_connection_off(self):
+        for name, other in (("chunked", b"text"), ("announced", None)):
+            box = self.jail / name
+            box.mkdir()
+            with open(box / "large.mp4", "wb") as file:
+                file.truncate(64 << 20)
+            if other is not None:
+                (box / "a.txt").write_bytes(other)
+            link = self.share(f"/{name}")
+            with self.subTest(name), self.served.browser() as browser:
+                browser.connection.request("GET", link + "?zip=1")
+                answer = browser.connection.getresponse()
+                self.assertEqual(answer.length is None, other is not None)
+                os.truncate(box / "large.mp4", 1 << 20)
+                with self.assertRaises((http.client.IncompleteRead, ConnectionError)):
+                    answer.read()
+            shutil.rmtree(box)
+        until(lambda: not self.door.visitors.crowd._counts)
 
     def test_unknown_expired_revoked_and_used_up_links_have_the_same_answer(self):
         used_up, expired = self.share("/plan.pdf", most="1"), self.share("/plan.pdf")
