@@ -145,6 +145,13 @@ class Owners(SharesCase):
             self.assertEqual(self.owner.get(f"/shares/new?path={path}").status, 404)
         self.assertEqual(self.door.shares.of(self.door.people.find("alice")), [])
 
+    def test_a_user_whom_only_a_lookup_knows_makes_no_link_that_could_not_work(self):
+        sharing = self.door.application.parts[b"shares"]
+        with mock.patch.object(sharing, "_may_share", lambda user: False):
+            answer = self.owner.get("/shares/new?path=/box")
+        self.assertEqual(answer.status, 403)
+        self.assertIn("records are kept on this server", answer.text)
+
     def test_names_of_files_are_text_on_every_page(self):
         name = "<img src=x onerror=alert(1)>\"'&.txt"
         (self.jail / "box" / name).write_bytes(b"x")
