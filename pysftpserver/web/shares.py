@@ -9,10 +9,8 @@ import contextlib
 import posixpath
 import urllib.parse
 
-from pysftpserver.failures import BadInput
 from pysftpserver.http.files import FileProblem
 from pysftpserver.people import passwords
-from pysftpserver.pysftpexceptions import SFTPException
 from pysftpserver.web.application import CSRF, check_csrf
 from pysftpserver.web.files import Tree, as_problems
 from pysftpserver.web.html import (
@@ -100,10 +98,7 @@ class Sharing:
         """What is to be shared. text: its path, as forms have it. Raises Refusal, FileProblem."""
         path = path_in(urllib.parse.unquote_to_bytes(text))
         with contextlib.ExitStack() as opened:
-            try:
-                tree = Tree(opened.enter_context(session.storage()))
-            except (OSError, ValueError, SFTPException, BadInput):
-                raise Refusal(503, "Your files cannot be reached now; try again later.") from None
+            tree = Tree(opened.enter_context(session.storage()))
             with as_problems():
                 path = tree.storage.realpath(path)
             found = tree.find(path)

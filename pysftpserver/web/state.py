@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import sqlite3
 import threading
 
@@ -47,6 +48,12 @@ VERSIONS = (
         PRIMARY KEY (share, client, file)
     ) WITHOUT ROWID;
     CREATE INDEX downloads_by_use ON downloads (used);
+    """,
+    """
+    CREATE TABLE secrets (
+        name TEXT PRIMARY KEY,
+        value BLOB NOT NULL
+    ) WITHOUT ROWID;
     """,
 )
 
@@ -97,6 +104,14 @@ class State:
         """Statements in the block change nothing. Raises sqlite3.Error."""
         with self._lock:
             yield self._connection
+
+    def secret(self, name: str) -> bytes:
+        """32 random bytes that stay the same, one for each name. Raises sqlite3.Error."""
+        with self.change() as connection:
+            values = name, secrets.token_bytes(32)
+            connection.execute("INSERT OR IGNORE INTO secrets (name, value) VALUES (?, ?)", values)
+            (found,) = connection.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()
+        return bytes(found)
 
     def close(self) -> None:
         """Close it."""

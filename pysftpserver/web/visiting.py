@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from pysftpserver.abstractstorage import SFTPAbstractServerStorage
     from pysftpserver.people.users import User
-    from pysftpserver.service.audit import DoorAudit
+    from pysftpserver.service.audit import AuditTrail
     from pysftpserver.web.config import WebSettings
     from pysftpserver.web.html import Markup
     from pysftpserver.web.people import People
@@ -55,8 +55,7 @@ HASHING = 2  # passwords that are compared at the same time
 class Visitors:
     """The part of the door for shared links.
 
-    open_storage: opens the storage of a user for an address. audit_of: the audit log of a user who is visited
-    from an address and a port; None: there is none.
+    open_storage: opens the storage of a user for an address. trail: makes the audit logs of visits.
     """
 
     needs_login = False
@@ -68,14 +67,14 @@ class Visitors:
         shares: Shares,
         people: People,
         open_storage: Callable[[User, str], SFTPAbstractServerStorage],
-        audit_of: Callable[[str, str, int | None], DoorAudit | None] = lambda user, address, port: None,
+        trail: AuditTrail,
     ) -> None:
+        self._trail = trail
         self.values = values
         self.shares = shares
         self.crowd = Crowd()
         self._people = people
         self._open = open_storage
-        self._audit_of = audit_of
         self._guesses = Guesses()
         self._throttle = Throttle()
         self._hashing = threading.Semaphore(HASHING)
@@ -123,7 +122,7 @@ class Visitors:
                 raise Refusal(503, "The files cannot be reached now; try again later.") from None
             opened.callback(storage.release)
             tree = ConfinedTree(storage, share.path)
-            audit = self._audit_of(share.user, request.address, request.port)
+            audit = self._trail.of(share.user, request.address, request.port)
             guest = Guest(request, self.shares, share, tree, self.crowd, audit, opened)
             if share.kind == DROP and self.values.read_only:
                 raise Refusal(403, "Nothing can be stored here at the moment.")

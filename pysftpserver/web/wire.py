@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import http
 import http.cookies
-import re
 import urllib.parse
 
 from pysftpserver.failures import show
@@ -21,9 +20,8 @@ if TYPE_CHECKING:
 
     Headers = list[tuple[str, str]]
 
-SECRET = re.compile(rb"\A/+(s|link)/[^/]+")  # in paths
 MOST_FORM = 1 << 20  # bytes of a form without files
-MOST_SHOWN = 200  # bytes of a path in the log
+MOST_SHOWN = 64  # bytes of a path in the log
 MOST_COOKIES = 8192  # characters
 HTML = "text/html; charset=utf-8"
 TEXT = "text/plain; charset=utf-8"
@@ -60,8 +58,8 @@ class Request:
 
     @property
     def shown(self) -> str:
-        """The path for a log: one line, not all of a long one, and without the secret of a link."""
-        return show(SECRET.sub(rb"/\1/...", self.path)[:MOST_SHOWN])
+        """The path for a log: its first name alone, because the rest may let others in."""
+        return show(b"/" + self.path[1:].partition(b"/")[0][:MOST_SHOWN])
 
     def header(self, name: str) -> str:
         """The value of a header, "" if there is none. name: as in RFC 9110, such as If-Match."""
