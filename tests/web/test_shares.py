@@ -474,7 +474,7 @@ class Attackers(SharesCase):
             return DoorAudit(records.append, user, address, port, SFTPLog())
 
         link, tray = self.share("/plan.pdf"), self.share("/in-tray", kind="drop")
-        with mock.patch.object(self.door.visitors, "_audit_of", audit_of):
+        with mock.patch.object(self.door.trail, "of", audit_of):
             self.stranger.get(link + "plan.pdf")
             self.put(tray, "x")
             until(lambda: len(records) == 3)
@@ -495,7 +495,7 @@ class Attackers(SharesCase):
     def test_what_cannot_be_recorded_is_not_done(self):
         broken = mock.Mock(**{"note.side_effect": SFTPSessionEnd("disk full")})
         link = self.share("/plan.pdf")
-        with mock.patch.object(self.door.visitors, "_audit_of", lambda *who: broken):
+        with mock.patch.object(self.door.trail, "of", lambda *who: broken):
             self.assertEqual(self.stranger.get(link + "plan.pdf").status, 503)
 
     def test_zips_of_strangers_are_bounded_in_size_and_number(self):
@@ -529,10 +529,14 @@ class Attackers(SharesCase):
             self.assertEqual(answer.status, status, value)
             self.assertLessEqual(len(answer.body), len(CONTENT))
 
-    def test_links_outlive_a_restart(self):
-        link = self.share("/plan.pdf")
+    def test_links_outlive_a_restart_and_so_does_a_password_that_was_given(self):
+        with mock.patch.object(passwords, "hashed", quick):
+            link = self.share("/plan.pdf", password=PASSWORD)
+        self.stranger.post(link, {"password": PASSWORD})
         again = self.served_again()
         with again.browser() as browser:
+            self.assertEqual(browser.get(link + "plan.pdf").status, 403)
+            browser.cookies = self.stranger.cookies
             self.assertEqual(browser.get(link + "plan.pdf").body, CONTENT)
         self.assertEqual(self.counts(), (1, 0))
 
