@@ -40,6 +40,7 @@ log = logging.getLogger("pysftpserver.web")
 PATH = "/operators"
 COOKIE = "pysftpweb-operator"
 MOST_FORM = 65536  # bytes: there may be keys in it
+ROOM = 2.0  # seconds to wait for room for one more of them
 STREAMS = 8  # one thread of so many may serve a page that follows what happens
 BAN_SECONDS = 3600
 
@@ -230,13 +231,16 @@ class Operators:
     def _stream(self, request: Request, session: Session) -> Reply:
         if request.method != "GET":
             raise Refusal(405, "Use GET.", [("Allow", "GET")])
-        if not self._room.acquire(blocking=False):
+        if not self._room.acquire(timeout=ROOM):  # a page that is loaded again has just left some
             raise Refusal(503, "Too many pages follow what happens.", [("Retry-After", "10")])
         root = self._root(request)
 
+        is_gone = request.environ.get(IS_GONE, lambda: False)
+
         def is_over() -> bool:
             return (
-                session.is_over
+                is_gone()
+                or session.is_over
                 or self.is_stopping()
                 or time.monotonic() - session.used > self._values.session_timeout
             )
