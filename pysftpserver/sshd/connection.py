@@ -338,7 +338,7 @@ class Connection(asyncssh.SSHServer):
         self.user = user.without_secrets()
         self._portion.give_back()
         self._portion = Portion(self._server.budget, self.causer)
-        self.conn.trust()
+        self.conn.trust(self._server.rounds.of(user.name))
         self._server.metrics.count_login(user.name)
         self._server.banning.succeeded(self.address)
         self._log.info(f"{self}: logged in with {self.login.described()}")

@@ -28,9 +28,10 @@ from pysftpserver.service.fair import FairThreads
 from pysftpserver.service.holdings import Holdings
 from pysftpserver.service.loglimit import LogLimit
 from pysftpserver.service.serving import Members
+from pysftpserver.service.shared import Codes, Gate, Penalties, Shared
 from pysftpserver.service.threads import Threads
 from pysftpserver.service.throttle import network_of
-from pysftpserver.service.turns import Turns
+from pysftpserver.service.turns import Rounds, Turns
 from pysftpserver.sshd import algorithms
 from pysftpserver.sshd.authorities import Authorities
 from pysftpserver.sshd.banning import Banning
@@ -41,7 +42,6 @@ from pysftpserver.sshd.hooks import record_end
 from pysftpserver.sshd.isolated import IsolatedSession
 from pysftpserver.sshd.metrics import Metrics
 from pysftpserver.sshd.resting import RestingSession
-from pysftpserver.sshd.shared import Codes, Gate, Penalties, Shared
 from pysftpserver.sshd.threaded import ThreadedSession
 from pysftpserver.sshd.tickets import Refused, Ticket, engine_of
 from pysftpserver.sshd.window import Windows
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from io import FileIO
 
+    from pysftpserver.people.lookups import Source
     from pysftpserver.people.updating import UserDirectory
     from pysftpserver.people.users import User
     from pysftpserver.service.budget import Exhausted
@@ -100,6 +101,7 @@ class Server:
         self.log_limit = LogLimit(log, self._own_part(settings.log_rate), lambda: self.refused("log_rate"))
         shared = shared or Shared(1, settings.max_connections)
         self.turns = Turns(settings.login_share / 100, lambda: self.refused("login_share"))
+        self.rounds = Rounds()
         self.gate = Gate(
             shared, process, settings.max_connections, settings.max_per_address, settings.max_per_user
         )
@@ -124,8 +126,8 @@ class Server:
             self.refused,
         )
         self.turns_for_checksums = ThreadTurns(self._own_part(settings.checksums) or 1)
-        source = source_of(settings)
-        self.lookup = None if source is None else Lookup(source, settings)
+        self.lookup: Lookup | None = None
+        self.ask_about_users(source_of(settings))
         self.is_draining = False
         self.authorities = Authorities(settings, log)
         self.greeting = greeting
@@ -143,7 +145,7 @@ class Server:
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on sockets that listen."""
         await self.directory.start(self.on_change)
-        await self.authorities.start(self.on_authorities)
+        await self.authorities.start(self.check_all)
         self.greet(self.greeting)
         loop = asyncio.get_running_loop()
         for listening in sockets:
@@ -183,6 +185,12 @@ class Server:
             **algorithms.chosen(self.settings),
         )
 
+    def ask_about_users(self, source: Source | None) -> None:
+        """Ask this about users that are not stored, from now on; answers that were kept are forgotten."""
+        before, self.lookup = self.lookup, None if source is None else Lookup(source, self.settings)
+        if before is not None:  # what waits for a turn there is still asked
+            asyncio.get_running_loop().call_later(before.patience, before.shutdown)
+
     def _has_descriptors(self, part: int) -> bool:
         """Whether more files may be opened. part: 1/part of all descriptors is kept for the rest."""
         most = serving.descriptors()
@@ -211,6 +219,7 @@ class Server:
             self.log.error(f"max_connections: one process has room for {self.gate.room} until a restart")
         self.gate.limit(settings.max_connections, settings.max_per_address, settings.max_per_user)
         self.authorities.look_now()
+        self.check_all()
 
     def make_room(self, address: str) -> None:
         """End a connection that has not logged in, for a newcomer from an address."""
@@ -233,8 +242,8 @@ class Server:
             if connection.user is not None and connection.user.name == name:
                 self._check_again(connection)
 
-    def on_authorities(self) -> None:
-        """CAs or revoked keys have changed: end the connections that would not be let in now."""
+    def check_all(self) -> None:
+        """Methods, CAs or revoked keys may have changed: end the connections that would not be let in now."""
         for connection in self.connections:
             self._check_again(connection)
 
@@ -314,7 +323,8 @@ class Server:
         """A session that is a process. before: what it was in another process."""
         on_end = partial(self._on_end, ticket, log, time.monotonic())
         ticket = replace(ticket, root=None if before is None else before.root)
-        return IsolatedSession(channel, forker, ticket, log, files, self.refused, on_end, before)
+        take = self.rounds.of(ticket.user.name).take
+        return IsolatedSession(channel, forker, ticket, log, files, self.refused, on_end, before, take)
 
     def _on_end(
         self,

@@ -11,6 +11,7 @@ import posixpath
 import urllib.parse
 
 from pysftpserver.http.files import FileProblem
+from pysftpserver.uploads.temporary import is_temporary
 from pysftpserver.web import zipping
 from pysftpserver.web.deletions import is_within
 from pysftpserver.web.files import joined
@@ -111,7 +112,8 @@ def move(visit: Visit, form: Form) -> Reply:
     typed = form.value("typed").strip()
     to = os.fsencode(typed) if typed else urllib.parse.unquote_to_bytes(form.value("to"))
     to = posixpath.normpath(b"/" + posixpath.join(visit.path, to).lstrip(b"/"))
-    found = visit.tree.find(to) if b"\0" not in to and not visit.hides(to) else None
+    is_path = b"\0" not in to and not any(map(is_temporary, to.split(b"/")))
+    found = visit.tree.find(to) if is_path and not visit.hides(to) else None
     if found is None or not found.is_directory:
         return visit.tell_problem("There is no folder ", shown(to), ".")
     moved = 0
@@ -132,10 +134,9 @@ def download_as_zip(visit: Visit, form: Form) -> Reply:
     paths = [posixpath.join(visit.path, name) for name in _chosen(form)]
     if any(visit.hides(path) for path in paths):
         raise FileProblem("no such file or directory", "NO_SUCH_FILE")
-    reply = zipping.zip_reply(visit.tree, paths)
     for path in paths:
-        visit.note("open", path)
-    return reply
+        visit.note("get", path)
+    return zipping.zip_reply(visit.tree, paths)
 
 
 def share(visit: Visit, form: Form) -> Reply:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pysftpserver.web")
 SECONDS = 10.0
+PATIENCE = 60.0  # seconds to wait for deletes that are being carried out
 MOST_OF_USER = 100  # deletes that wait; another one ends the first
 
 
@@ -55,7 +56,7 @@ class Deletions:
     def __init__(self, on_removed: OnRemoved) -> None:
         self._on_removed = on_removed
         self._waiting: dict[str, Deletion] = {}
-        self._running: set[Deletion] = set()
+        self._running: dict[str, Deletion] = {}  # by the user's name: one at a time, in a thread
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._is_closed = False
@@ -106,42 +107,50 @@ class Deletions:
                 with self._changed:
                     one.due = 0.0
                     self._changed.notify_all()
-                one.is_over.wait()
+                if not one.is_over.wait(PATIENCE):
+                    raise FileProblem("what was deleted there is still being removed; try again later")
 
     def close(self) -> None:
-        """Remove everything that was deleted, and return when that is done."""
+        """Remove everything that was deleted. What takes too long is kept, as if nothing was deleted."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join()
+            if not self._changed.wait_for(lambda: not self._waiting and not self._running, PATIENCE):
+                log.error("%d deletes were not carried out", len(self._waiting) + len(self._running))
 
     def _of(self, name: str) -> list[Deletion]:
         with self._changed:
-            return [one for one in (*self._waiting.values(), *self._running) if one.session.name == name]
+            return [
+                one for one in (*self._waiting.values(), *self._running.values()) if one.session.name == name
+            ]
 
     def _sweep(self) -> None:
-        while True:
+        with self._changed:
+            while self._waiting or not self._is_closed:
+                left = None
+                for one in list(self._waiting.values()):
+                    if one.session.name in self._running:
+                        continue  # its end wakes this thread
+                    seconds = 0.0 if self._is_closed else one.seconds_left
+                    if seconds:
+                        left = seconds if left is None else min(left, seconds)
+                    else:
+                        del self._waiting[one.id]
+                        self._running[one.session.name] = one
+                        threading.Thread(target=self._run, args=(one,), name="delete", daemon=True).start()
+                self._changed.wait(left)
+
+    def _run(self, deletion: Deletion) -> None:
+        """Carry it out, in a thread: a storage that hangs holds no other user up."""
+        try:
+            self._carry_out(deletion)
+        except Exception:
+            log.exception("a delete of %s", deletion.session.name)
+        finally:
             with self._changed:
-                due = [one for one in self._waiting.values() if self._is_closed or not one.seconds_left]
-                if not due:
-                    if self._is_closed:
-                        return
-                    left = [one.seconds_left for one in self._waiting.values()]
-                    self._changed.wait(min(left) if left else None)
-                    continue
-                for one in due:
-                    del self._waiting[one.id]
-                    self._running.add(one)
-            for one in due:
-                try:
-                    self._carry_out(one)
-                except Exception:
-                    log.exception("a delete of %s", one.session.name)
-                finally:
-                    with self._changed:
-                        self._running.discard(one)
-                    one.is_over.set()
+                del self._running[deletion.session.name]
+                self._changed.notify_all()
+            deletion.is_over.set()
 
     def _carry_out(self, deletion: Deletion) -> None:
         session = deletion.session

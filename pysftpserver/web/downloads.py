@@ -12,15 +12,13 @@ import re
 import time
 import urllib.parse
 
-from pysftpserver.http.files import FileProblem
-from pysftpserver.web.html import plain
+from pysftpserver.http.sending import FileBody
 from pysftpserver.web.wire import Reply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from pysftpserver.http.files import Source
     from pysftpserver.web.files import Entry, Tree
     from pysftpserver.web.wire import Headers, Request
 
@@ -120,22 +118,25 @@ def range_of(request: Request, size: int, found: dict[str, str]) -> tuple[int, i
     return int(first), min(size, int(last) + 1) if last else size
 
 
-def download(request: Request, tree: Tree, entry: Entry) -> Reply:
-    """A file to be kept. Raises FileProblem."""
-    return sent(request, tree, entry, ANYTHING, disposition(entry.name), SANDBOX)
+def download(
+    request: Request, tree: Tree, entry: Entry, finished: Callable[[int], object] = lambda size: None
+) -> Reply:
+    """A file to be kept. finished: as for sent(). Raises FileProblem."""
+    return sent(request, tree, entry, ANYTHING, disposition(entry.name), finished)
 
 
-def sent(request: Request, tree: Tree, entry: Entry, kind: str, how: str, policy: str) -> Reply:
-    """A file as a reply. kind: its type. how: Content-Disposition. policy: for a browser that shows it.
-
-    Raises FileProblem.
+def sent(
+    request: Request, tree: Tree, entry: Entry, kind: str, how: str, finished: Callable[[int], object]
+) -> Reply:
+    """A file as a reply. kind: its type. how: Content-Disposition. finished: called once after content was
+    read, with the number of bytes. Raises FileProblem.
     """
     found = validators(entry)
     headers: Headers = [
         *found.items(),
         ("Accept-Ranges", "bytes"),
         ("Cache-Control", "private, no-cache"),
-        ("Content-Security-Policy", policy),
+        ("Content-Security-Policy", SANDBOX),
         ("Cross-Origin-Opener-Policy", "unsafe-none"),  # a page in a sandbox cannot have another one
     ]
     if is_other(request, found):
@@ -145,8 +146,13 @@ def sent(request: Request, tree: Tree, entry: Entry, kind: str, how: str, policy
     headers.append(("Content-Disposition", how))
     source = tree.source(entry.path)
     size = source.size
+
+    def close() -> None:
+        source.close()
+        finished(source.moved)
+
     if size is None:
-        return Reply(Streamed(source.pieces(PIECE), source.close), 200, headers, kind)
+        return Reply(Streamed(FileBody(request.environ, source, 0, None), close), 200, headers, kind)
     wanted = range_of(request, size, found) if request.method == "GET" else None
     first, end = wanted or (0, size)
     status = 206 if wanted else 200
@@ -158,14 +164,5 @@ def sent(request: Request, tree: Tree, entry: Entry, kind: str, how: str, policy
     if request.method == "HEAD":
         source.close()
         return Reply([], status, headers, kind, end - first)
-    pieces = _exactly(source, first, end, plain(entry.name))
-    return Reply(Streamed(pieces, source.close), status, headers, kind, end - first)
-
-
-def _exactly(source: Source, first: int, end: int, name: str) -> Iterator[bytes]:
-    """The bytes of a range. A file that has become shorter breaks the reply off."""
-    for piece in source.part(first, end, PIECE):
-        first += len(piece)
-        yield piece
-    if first < end:
-        raise FileProblem(f"{name}: the file became shorter while it was sent")
+    body = FileBody(request.environ, source, first, end)
+    return Reply(Streamed(body, close), status, headers, kind, end - first)

@@ -118,11 +118,8 @@ class Files:
         query = request.query()
         if "view" in query:
             return self._file(visit, found)
-        reply = previews.inline(request, visit.tree, found) if "inline" in query else None
-        reply = reply or downloads.download(request, visit.tree, found)
-        if request.method == "GET" and reply.status in (200, 206):
-            visit.note("open", found.path)
-        return reply
+        send = previews.inline if "inline" in query else downloads.download
+        return send(request, visit.tree, found, lambda size: visit.note("get", found.path, size=size))
 
     def _post(self, visit: Visit) -> Reply:
         kind = visit.request.environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
@@ -215,7 +212,7 @@ class Visit:
     @property
     def may_share(self) -> bool:
         """Whether links can be made to what is here."""
-        return bool(getattr(self.files.values, "share_days", 0))
+        return bool(self.files.values.share_days)
 
     def share_address(self, path: bytes) -> str:
         """Where a link to a path is made."""
@@ -262,9 +259,7 @@ def note(
     session: Session, request: str, path: bytes, error: FileProblem | None = None, **details: Any
 ) -> None:
     """Write a record into the audit log of a session."""
-    record = getattr(session, "note", None)
-    if record is not None:
-        record(request, "OK" if error is None else error.result, path=path, **details)
+    session.note(request, path, error=error, **details)
 
 
 def path_in(rest: bytes) -> bytes:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 from posixpath import splitext
 
-from pysftpserver.web.downloads import SANDBOX, disposition, sent
+from pysftpserver.web.downloads import disposition, sent
 from pysftpserver.web.html import element, icon, name_value, plain, shown, size_text, time_element, token
 from pysftpserver.web.wire import Refusal, Reply, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pysftpserver.web.files import Entry, Tree
     from pysftpserver.web.html import Markup
     from pysftpserver.web.pages import Visit
@@ -54,12 +56,15 @@ def icon_of(entry: Entry) -> Markup:
     return icon({AUDIO: "media", VIDEO: "media"}.get(how, how or "file"))
 
 
-def inline(request: Request, tree: Tree, entry: Entry) -> Reply:
-    """The content for an element of a page. Raises Refusal for a file that is not shown, FileProblem."""
+def inline(request: Request, tree: Tree, entry: Entry, finished: Callable[[int], object]) -> Reply:
+    """The content for an element of a page. finished: as for downloads.sent().
+
+    Raises Refusal for a file that is not shown, FileProblem.
+    """
     kind = kind_of(entry.name)[1]
     if not kind:
         raise Refusal(404, "This file has no preview; download it.")
-    return sent(request, tree, entry, kind, disposition(entry.name, "inline"), SANDBOX)
+    return sent(request, tree, entry, kind, disposition(entry.name, "inline"), finished)
 
 
 def preview(tree: Tree, entry: Entry) -> Markup:

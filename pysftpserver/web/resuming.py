@@ -17,8 +17,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import posixpath
-import secrets
 import threading
 import time
 import urllib.parse
@@ -28,7 +28,7 @@ from typing import Any
 from pysftpserver.failures import BadInput, reason_of
 from pysftpserver.http.files import FileProblem
 from pysftpserver.pysftpexceptions import SFTPException
-from pysftpserver.uploads.temporary import is_temporary, lasting_name
+from pysftpserver.uploads.temporary import is_temporary, lasting_name, new_name
 from pysftpserver.web.application import check_csrf
 from pysftpserver.web.files import Tree, as_problems
 from pysftpserver.web.html import plain
@@ -68,7 +68,10 @@ class Wish:
 
 
 class Upload:
-    """An upload of a user. turn: the request that may write; others were cut off. placed: its path."""
+    """An upload of a user. turn: the request that may write; others were cut off. placed: its path.
+
+    Between requests, its file is closed where it can be opened again, and then needs no storage meanwhile.
+    """
 
     def __init__(self, ident: str, session: Session, wish: Wish, hidden: bytes) -> None:
         self.id, self.session, self.wish, self.hidden = ident, session, wish, hidden
@@ -77,40 +80,73 @@ class Upload:
         self.used = time.monotonic()
         self.placed: bytes | None = None
         self.lock = threading.Lock()
+        self._requests = 0  # that send
         self._file: Incoming | None = None
         self._opened = contextlib.ExitStack()
+        self._can_reopen: bool | None = None  # None: nobody has tried
 
     @property
     def is_open(self) -> bool:
         """Whether it has a storage open."""
         return self._file is not None
 
+    @property
+    def _replaces(self) -> bool:
+        return self.wish.existing == REPLACE
+
     def begin(self) -> None:
         """Find what has arrived before, or begin. Raises FileProblem."""
         with self.lock:
             try:
-                file = self._open()
-            except FileProblem as error:
-                if error.result != "NO_SUCH_FILE":
-                    raise
-                tree = self._tree()
-                self._file = file = tree.receive(self.wish.path, self.wish.existing == REPLACE, self.hidden)
+                self._file = file = self._found() or self._new()
+            except BaseException:
+                self._opened.close()
+                raise
             if file.size > self.wish.size:  # not what this user has sent
                 self._give_up()
                 raise FileProblem("what arrived before does not fit; try again")
             self.offset = file.size
             if self.offset == self.wish.size:
                 self._finish(file)
-            else:
-                self._rest()
 
-    def take_turn(self) -> int:
-        """Be the request that may write; whatever wrote before is cut off. Returns the turn."""
+    def _found(self) -> Incoming | None:
+        tree = self._tree()
+        with contextlib.suppress(FileProblem):  # it is of another server, or may not be opened again
+            if tree.look(self._hidden_path) is not None:
+                return tree.receive_more(self.wish.path, self._replaces, self.hidden)
+        return None
+
+    def _new(self) -> Incoming:
+        tree = self._tree()
+        try:
+            return tree.receive(self.wish.path, self._replaces, self.hidden)
+        except FileProblem:
+            self.hidden = new_name()  # the other one may be taken
+            return tree.receive(self.wish.path, self._replaces, self.hidden)
+
+    @property
+    def _hidden_path(self) -> bytes:
+        return posixpath.join(posixpath.dirname(self.wish.path), self.hidden)
+
+    def cut_off(self) -> None:
+        """Let no request write that does so now."""
         with self.lock:
             self.turn += 1
             self.used = time.monotonic()
-            self._rest()
+
+    def enter(self) -> int:
+        """Be the request that may write. Returns the turn; leave() has to be called."""
+        with self.lock:
+            self.turn += 1
+            self._requests += 1
             return self.turn
+
+    def leave(self) -> None:
+        """A request is over."""
+        with self.lock:
+            self._requests -= 1
+            if not self._requests:
+                self._rest()
 
     def write(self, turn: int, piece: bytes) -> None:
         """The next piece. Raises FileProblem, Refusal if another request has the turn."""
@@ -127,12 +163,6 @@ class Upload:
             if self.offset == self.wish.size:
                 self._finish(file)
 
-    def pause(self, turn: int) -> None:
-        """A request is over."""
-        with self.lock:
-            if turn == self.turn:
-                self._rest()
-
     def give_up(self) -> None:
         """Remove what has arrived."""
         with self.lock:
@@ -146,10 +176,12 @@ class Upload:
         """The server stops: keep what has arrived, where that can be found again."""
         with self.lock:
             self.turn += 1
+            self._can_reopen = self._file is not None and self._file.descriptor() is not None
             self._rest()
             self._give_up()
 
     def _tree(self) -> Tree:
+        self._opened.close()
         try:
             return Tree(self._opened.enter_context(self.session.storage()))
         except (OSError, SFTPException, BadInput) as error:
@@ -158,8 +190,10 @@ class Upload:
     def _open(self) -> Incoming:
         if self._file is None:
             try:
-                replaces = self.wish.existing == REPLACE
-                self._file = self._tree().receive_more(self.wish.path, replaces, self.hidden)
+                self._file = self._tree().receive_more(self.wish.path, self._replaces, self.hidden)
+                if self._file.size != self.offset:
+                    self._give_up()
+                    raise FileProblem("what arrived before has changed; try again")
             except BaseException:
                 self._opened.close()
                 raise
@@ -167,11 +201,24 @@ class Upload:
 
     def _rest(self) -> None:
         """Close the file, if it can be opened again."""
-        if self._file is not None and self._file.descriptor() is not None:
+        if self._file is None:
+            return
+        if self._can_reopen is None:
+            self._can_reopen = self._file.descriptor() is not None and self._opens_elsewhere()
+        if self._can_reopen:
             file, self._file = self._file, None
             with contextlib.suppress(OSError, SFTPException):  # the next one to open it will see
                 file.pause()
             self._opened.close()
+
+    def _opens_elsewhere(self) -> bool:
+        """Whether another storage of the user, as later requests have it, can open the file."""
+        try:
+            with self.session.storage() as storage:
+                storage.close(storage.open(self._hidden_path, os.O_WRONLY, 0))
+        except (OSError, SFTPException, BadInput, FileProblem):
+            return False
+        return True
 
     def _finish(self, file: Incoming) -> None:
         self._file = None
@@ -182,9 +229,6 @@ class Upload:
                         file.set_time(self.wish.modified)
                 file.commit()
             self.placed = file.path
-        except BaseException:
-            self.offset = 0
-            raise
         finally:
             self._opened.close()
 
@@ -201,9 +245,9 @@ class Uploads:
     needs_login = True
     is_for_programs = False
 
-    def __init__(self, files: Files, secret: bytes = b"") -> None:
+    def __init__(self, files: Files, secret: bytes) -> None:
         self._files = files
-        self._secret = secret or secrets.token_bytes(32)
+        self._secret = secret
         self._uploads: dict[str, Upload] = {}
         self._lock = threading.Lock()
 
@@ -267,7 +311,7 @@ class Uploads:
                 upload = self._add(Upload(ident, session, wish, hidden))
             else:
                 upload.session = session
-                upload.take_turn()
+                upload.cut_off()
         return self._state(upload, 201, {"id": ident, "offset": upload.offset})
 
     def _add(self, upload: Upload) -> Upload:
@@ -298,13 +342,12 @@ class Uploads:
 
     def _append(self, request: Request, upload: Upload) -> Reply:
         offset = request.header(OFFSET)
-        turn = upload.take_turn()
-        if offset != str(upload.offset):
-            return self._state(
-                upload, 409, {"words": "This upload goes on elsewhere.", "offset": upload.offset}
-            )
-        read = request.environ["wsgi.input"].read
+        turn = upload.enter()
         try:
+            if offset != str(upload.offset):
+                words = {"words": "This upload goes on elsewhere.", "offset": upload.offset}
+                return self._state(upload, 409, words)
+            read = request.environ["wsgi.input"].read
             while piece := read(PIECE):
                 upload.write(turn, piece)
         except FileProblem as error:
@@ -313,7 +356,7 @@ class Uploads:
             upload.give_up()
             raise
         finally:
-            upload.pause(turn)
+            upload.leave()
         if upload.placed is None:
             return self._state(upload, 200, {"offset": upload.offset})
         return self._placed(upload)
@@ -326,7 +369,7 @@ class Uploads:
         return self._state(upload, 200, {"offset": upload.offset, "name": plain(name)})
 
     def _tell(self, request: Request, upload: Upload) -> Reply:
-        upload.take_turn()
+        upload.cut_off()
         return self._state(upload, 204)
 
     def _end(self, request: Request, upload: Upload) -> Reply:
@@ -356,7 +399,7 @@ class Uploads:
     def _names_of(self, session: Session, wish: Wish) -> tuple[str, bytes]:
         """The id of an upload, and the name of its hidden file, which clients are not told."""
         text = json.dumps([session.name, wish.path.hex(), wish.size, wish.modified, wish.existing])
-        digest = hashlib.blake2b(text.encode(), key=self._secret[:64], digest_size=24).digest()
+        digest = hashlib.blake2b(text.encode(), key=self._secret, digest_size=24).digest()
         return digest[8:].hex(), lasting_name(digest[:8])
 
     def _forget(self, upload: Upload) -> None:

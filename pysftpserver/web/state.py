@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import sqlite3
 import threading
 
@@ -48,6 +49,23 @@ VERSIONS = (
     ) WITHOUT ROWID;
     CREATE INDEX downloads_by_use ON downloads (used);
     """,
+    """
+    CREATE TABLE secrets (
+        name TEXT PRIMARY KEY,
+        value BLOB NOT NULL
+    ) WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE dav_properties (
+        user TEXT NOT NULL,
+        parent BLOB NOT NULL,
+        path BLOB NOT NULL,
+        tag TEXT NOT NULL,
+        xml TEXT NOT NULL,
+        PRIMARY KEY (user, path, tag)
+    ) WITHOUT ROWID;
+    CREATE INDEX dav_properties_by_parent ON dav_properties (user, parent);
+    """,
 )
 
 
@@ -57,9 +75,8 @@ class State:
     def __init__(self, path: str) -> None:
         self._lock = threading.Lock()
         try:
-            os.close(
-                os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            )  # SQLite would ask the umask
+            # SQLite itself would ask the umask for the mode.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._connection = sqlite3.connect(path, WAIT, isolation_level=None, check_same_thread=False)
             self._prepare()
         except (OSError, sqlite3.Error) as error:
@@ -98,6 +115,14 @@ class State:
         """Statements in the block change nothing. Raises sqlite3.Error."""
         with self._lock:
             yield self._connection
+
+    def secret(self, name: str) -> bytes:
+        """32 random bytes that stay the same, one for each name. Raises sqlite3.Error."""
+        with self.change() as connection:
+            values = name, secrets.token_bytes(32)
+            connection.execute("INSERT OR IGNORE INTO secrets (name, value) VALUES (?, ?)", values)
+            (found,) = connection.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()
+        return bytes(found)
 
     def close(self) -> None:
         """Close it."""

@@ -291,6 +291,10 @@ class ReadOnly(Trees):
             self.jail("top"), {b"/archive": Mount(self.jail("archive"), read_only=True)}, across="copy"
         )
 
+    def test_its_figures_say_that_it_is_read_only(self) -> None:
+        flags = [self.tree.statvfs(path).f_flag & os.ST_RDONLY for path in (b"/", b"/archive")]
+        self.assertEqual(flags, [0, os.ST_RDONLY])
+
     def test_everything_that_changes_something_is_refused_there_alone(self) -> None:
         self.fill("archive/f", "archive/d/", "top/f")
         handle = self.tree.open(b"/archive/f", os.O_RDONLY, 0)

@@ -34,7 +34,14 @@ from tests.support.lines import Lines
 from tests.support.waiting import PATIENCE
 
 HOST = "127.0.0.1"
-PASSWORDS = {"alice": "sun over eleven hills", "bob": "rain under seven roofs"}
+PASSWORDS = {
+    "alice": "sun over eleven hills",
+    "bob": "rain under seven roofs",
+    "carol": "fog along nine rivers",
+    "dave": "hail upon five barns",
+    "erin": "snow behind three mills",
+}
+USERS = ("alice", "bob")  # whom a server has to begin with
 LOGGER = "pysftpserver.web"
 
 
@@ -148,8 +155,8 @@ class Served:
         self.files = place / "files"
         self.users = place / "users.toml"
         if not self.users.exists():
-            self.write_users(*(user_lines(name) for name in PASSWORDS))
-        for name in PASSWORDS:
+            self.write_users(*(user_lines(name) for name in USERS))
+        for name in USERS:
             (self.files / name).mkdir(parents=True, exist_ok=True)
         own = {
             "port": 0,

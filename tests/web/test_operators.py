@@ -115,7 +115,7 @@ class OverPysftpd(unittest.TestCase):
         for path in ("stream", "figures"):
             self.assertEqual(browser.get(f"/operators/{path}").status, 403)
         self.assertEqual(browser.post("/operators/lift", {"address": "192.0.2.1"}).status, 403)
-        self.operators._reception._throttle = mock.Mock(wait=lambda *_: 0)  # type: ignore[union-attr]
+        self.operators._reception._guard.wait = mock.Mock(return_value=0.0)  # type: ignore[union-attr]
         code = pyotp.TOTP(self.secret).now()
         for name, password, given in (
             ("olga", "sun over hills", ""),

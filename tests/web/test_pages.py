@@ -6,7 +6,6 @@ import email.utils
 import html.parser
 import os
 import shutil
-import time
 import unittest
 import urllib.parse
 from unittest import mock
@@ -16,7 +15,7 @@ from pysftpserver.web.files import Entry
 from pysftpserver.web.html import Markup, element, plain, size_text
 from pysftpserver.web.listing import View, look
 from tests.support.waiting import until
-from tests.web.serving import WebCase
+from tests.web.serving import Served, WebCase
 
 ODD = [
     b"<script>alert(1)<script>.txt",
@@ -342,6 +341,18 @@ class TestDeletes(PagesCase):
         until(lambda: "was not deleted: it has changed since" in self.me.get("/files/").text)
         self.assertEqual((self.jail / "changed").read_bytes(), b"longer")
 
+    def test_a_server_that_stops_removes_it_first_and_one_that_is_killed_keeps_it(self) -> None:
+        self.write("file")
+        self.do("/files/", "delete", (b"file",))
+        other = Served(self.place)  # as if this one had been killed
+        self.addCleanup(other.stop)
+        with other.logged_in() as browser:
+            self.assertIn("file", browser.get("/files/").text)
+        found = self.served.door.files.deletions
+        found.close()
+        self.assertEqual(os.listdir(self.jail), [])
+        self.served.door.files.deletions = type(found)(found._on_removed)
+
     def test_what_comes_in_its_place_ends_the_ten_seconds(self) -> None:
         (self.jail / "place").mkdir()
         self.write("place/file")
@@ -387,9 +398,7 @@ class TestParts(unittest.TestCase):
         entries = [
             Entry(b"/f %d" % number, number % 100 == 0, True, number, number) for number in range(10_000)
         ]
-        began = time.process_time()
         seen = look(entries, View(page=2))
-        self.assertLess(time.process_time() - began, 30)
         self.assertEqual((seen.pages, seen.found, len(seen.entries)), (20, 10_000, 500))
         self.assertEqual(seen.entries[0].name, b"f 405")
         self.assertEqual(look(entries, View("date", True)).entries[0].name, b"f 9900")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from pysftpserver.web import resuming
+from pysftpserver.web import deletions, resuming
 from tests.support.waiting import PATIENCE, until
 from tests.web.serving import HOST, Served
 from tests.web.test_multipart import BOUNDARY, body_of
@@ -154,21 +154,26 @@ class TestResuming(PagesCase):
         self.assertEqual(self.sender.send(ident, 100_000, b"x" * 200_000).status, 200)
         self.assertEqual((self.jail / "big").read_bytes(), b"x" * size)
 
-    def test_another_server_goes_on_with_it(self) -> None:
-        place = self.place / "restarted"
+    def test_a_server_that_was_started_again_goes_on_with_it(self) -> None:
+        self.go_on(is_killed=False)
+
+    def test_one_that_was_killed_does_too(self) -> None:
+        self.go_on(is_killed=True)
+
+    def go_on(self, is_killed: bool) -> None:
+        """Send a file to two servers, one after the other. is_killed: the first one does not clean up."""
+        place = self.place / f"restarted{is_killed}"
         place.mkdir()
         first = Served(place)
-        first.door.uploads._secret = b"secret"
-        try:
-            with first.logged_in() as browser:
-                sender = Sender(browser)
-                ident = sender.begin("a", 6).said["id"]
-                sender.send(ident, 0, b"012")
-        finally:
-            first.stop()
+        self.addCleanup(first.stop)
+        with first.logged_in() as browser:
+            sender = Sender(browser)
+            ident = sender.begin("a", 6).said["id"]
+            sender.send(ident, 0, b"012")
+        if not is_killed:
+            first.door.uploads.close()
         second = Served(place)
         self.addCleanup(second.stop)
-        second.door.uploads._secret = b"secret"
         with second.logged_in() as browser:
             sender = Sender(browser)
             self.assertEqual(sender.send(ident, 3, b"345").status, 404)
@@ -214,7 +219,7 @@ class TestResuming(PagesCase):
             self.assertEqual(other.send(ident, 0, b"x").status, 404)
         with mock.patch.object(resuming, "MOST_OF_USER", 1):
             self.assertEqual(self.sender.begin("b", 10).status, 429)
-        with mock.patch.object(resuming, "KEPT", -1.0):
+        with mock.patch.object(resuming, "KEPT", -1.0), mock.patch.object(resuming, "KEPT_OPEN", -1.0):
             self.assertEqual(self.sender.begin("c", 0).status, 201)
         self.assertEqual(self.sender.ask("HEAD", f"/upload/{ident}").status, 404)
         self.assertEqual(os.listdir(self.jail), ["c"])
@@ -264,6 +269,44 @@ class TestResuming(PagesCase):
         found = {name: (self.jail / name).read_bytes() for name in os.listdir(self.jail)}
         self.assertEqual(set(found.values()), {b"z" * size})
         self.assertEqual(ends, [size, size])
+
+
+class TestUnderASite(PagesCase):
+    """Where files may be uploaded and listed, and nothing else, and a quota counts them."""
+
+    SITE = (
+        'state = "{}"\n[quota]\nbytes = "1 MiB"\n[names]\nrefuse = ["*.exe"]\n'
+        '[[rule]]\nallow = ["list", "upload"]\n[[rule]]\ndeny = "all"\n'
+    )
+
+    @classmethod
+    def make(cls, place: Path) -> Served:
+        (place / "ledger").mkdir(0o700)
+        (place / "site.toml").write_text(cls.SITE.format(place / "ledger"))
+        return Served(place, site=str(place / "site.toml"))
+
+    def test_uploads_go_on_and_rules_and_quotas_decide(self) -> None:
+        sender = Sender(self.me)
+        ident = sender.begin("a", 10).said["id"]
+        sender.send(ident, 0, b"01234")
+        self.assertEqual(sender.send(ident, sender.offset(ident), b"56789").said["name"], "a")
+        self.assertEqual((self.jail / "a").read_bytes(), b"0123456789")
+        self.assertEqual(sender.begin("big", 2 << 20).status, 507)
+        refused = sender.send(sender.begin("x.exe", 1).said["id"], 0, b"x")
+        self.assertEqual((refused.status, "*.exe" in refused.said["words"]), (403, True))
+        replaced = sender.send(sender.begin("a", 1, existing="replace").said["id"], 0, b"x")
+        self.assertEqual(replaced.status, 403)
+        self.assertEqual(os.listdir(self.jail), ["a"])
+
+    def test_what_is_not_allowed_is_told(self) -> None:
+        self.write("a")
+        with mock.patch.object(deletions, "SECONDS", 0.0):
+            self.do("/files/", "delete", (b"a",))
+        until(lambda: "a</bdi> was not deleted: not allowed here: delete." in self.me.get("/files/").text)
+        self.do("/files/", "rename", (b"a",), new="b")
+        self.assertIn("a</bdi> was not renamed: not allowed here: rename.", self.me.get("/files/").text)
+        self.assertEqual(self.me.get("/files/a").status, 403)
+        self.assertEqual(self.me.get("/files/a?view=1").status, 200)
 
 
 class TestReadOnly(PagesCase):

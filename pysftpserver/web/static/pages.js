@@ -100,6 +100,7 @@ function countDown() {
       else {
         clearInterval(timer);
         form.remove();
+        if (!find("#selection :checked") && !document.activeElement?.closest("main")) setTimeout(refresh, 1500);
       }
     }, 250);
   }
