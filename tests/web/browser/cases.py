@@ -66,7 +66,7 @@ class BrowserCase(WebCase):
     def log_in(self, name: str = "alice") -> None:
         """Be logged in, and see the files. The page to log in has tests of its own."""
         door = self.served.door
-        session = door.welcome.begin(door.people.find(name), LOOPBACK)
+        session = door.welcome.begin(door.people.find(name), LOOPBACK, 0, "password")
         self.browser.tell("Network.setCookie", name=COOKIE, value=session.id, url=self.url)
         self.open("/files/")
         self.browser.see("Log out")
