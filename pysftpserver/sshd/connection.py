@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from functools import partial
 
 import asyncssh
@@ -276,6 +277,7 @@ class Connection(asyncssh.SSHServer):
 
     def tell(self, words: str) -> None:
         """Write an error to the log, with the name in front."""
+        self._server.notes.append((time.time(), f"{self}: {words}"))
         self._log.error(f"{self}: {words}")
 
     @property

@@ -9,6 +9,7 @@ import asyncio
 import errno
 import socket
 import time
+from collections import deque
 from dataclasses import replace
 from functools import partial
 
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 IDLE_CHECKS = 5.0  # seconds between two looks for idle connections, at most
 KEEPALIVE = 30.0  # seconds of silence before a client has to answer a keep-alive request
 LAST_WORDS = 1.0  # seconds for sending the reason of a disconnection
+NOTES = 100  # of connections that were refused or ended, which pysftpctl and operators may ask for
 CLOSING = 5.0  # seconds for closing what sessions have open
 RESERVE = 8  # a part of this many of all descriptors is kept for logins; half of that for sessions' starts
 KEEPALIVES = 3  # requests without an answer that end a connection
@@ -108,6 +110,7 @@ class Server:
         self.passwords = FairThreads(1, settings.login_share / 100, "passwords")
         self.metrics = Metrics(settings.metrics_users if settings.metrics is not None else 0)
         self.connections = Members()
+        self.notes: deque[tuple[float, str]] = deque(maxlen=NOTES)  # what was said of connections, and when
         self.banning = Banning(self, shared, process)
         self.channels = Members()
         self.recording = Members()  # what is being written to the audit log here

@@ -86,6 +86,10 @@ class Sessions:
             "web_socket": self._server.web_socket,
         }
 
+    async def notes(self) -> list[dict[str, Any]]:
+        """What was said last of connections that were refused or ended by a limit, the oldest first."""
+        return [{"time": round(at, 3), "text": text} for at, text in self._server.notes]
+
     async def health(self) -> dict[str, list[str]]:
         """What keeps this process from serving (faults), and what is not as it should be (notes)."""
         faults = self._server.authorities.troubles()

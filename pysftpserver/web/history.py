@@ -89,7 +89,8 @@ class State:
     trouble: why it is out of date; "": it is not. at, began: of time.time() and time.monotonic(). number:
     grows with each look.
     has_sessions: whether sessions were asked for, which is so while somebody wants to see them. rows: what
-    moves. about: what the first process is; empty where it does not say.
+    moves. about: what the first process is; empty where it does not say. notes: what was said of connections
+    that were refused, or ended by a limit, the newest first.
     """
 
     number: int = 0
@@ -103,6 +104,7 @@ class State:
     bans: list[dict[str, Any]] = field(default_factory=list)
     health: dict[str, list[str]] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
+    notes: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Watch:
@@ -193,6 +195,8 @@ class Watch:
                 new.sessions = oldest_first(told)
                 new.rows = self._rates.rows(new.sessions, now)
                 new.has_sessions = True
+                if before.about:  # otherwise it is an older one, which has none
+                    new.notes = self._notes(notes)
             if now - self._seldom >= SELDOM:
                 self._seldom = now
                 self._look_at_the_rest(new, notes)
@@ -208,6 +212,12 @@ class Watch:
         with self._changed:
             self.state = new
             self._changed.notify_all()
+
+    def _notes(self, warnings: list[str]) -> list[dict[str, Any]]:
+        """What was said of connections, the newest first."""
+        answers = ask_all(self.path, {"ask": "notes"}, warnings.append)
+        every = [note for answer in answers for note in answer["notes"]]
+        return sorted(every, key=lambda note: note["time"], reverse=True)
 
     def _look_at_the_rest(self, new: State, notes: list[str]) -> None:
         """Bans, health, and what an older pysftpd does not tell."""

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 PARTS = 240  # of an hour, in a plot
 MINUTES = 60
 MOST_ROWS = 200  # of sessions and transfers that are shown
+MOST_NOTES = 30
+STAMP = "%Y-%m-%d %H:%M:%S"
 JSON = "application/json"
 TABS = (("/", "Now"), ("/users", "Users"), ("/audit", "Audit log"))
 READS = "but for READ and WRITE"
@@ -153,6 +155,7 @@ def sections(state: State, ring: Ring, session: Session, trail: Trail, root: str
         "transfers": _transfers(state),
         "sessions": _sessions(state, session, root),
         "bans": _bans(state, session, root),
+        "notes": _notes(state),
         "events": _events(state, trail),
     }
 
@@ -253,7 +256,7 @@ def _sessions(state: State, session: Session, root: str) -> Markup:
                 number,
                 one_line(one["user"]),
                 one_line(one["address"]),
-                time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(one["since"])),
+                time.strftime(STAMP, time.gmtime(one["since"])),
                 duration(one["idle"]) if one["idle"] >= 1 else "",
                 amount(one["received"]),
                 amount(one["sent"]),
@@ -289,6 +292,15 @@ def _bans(state: State, session: Session, root: str) -> Markup:
         rows.append((address, left, f"{ban['points']:g}", ban["cause"], ban["bans"], form))
     heads = ("Network", "Banned for", "Points", "Why", "Bans", "Action")
     return _table("Bans", heads, rows, "No network is banned or has points.")
+
+
+def _notes(state: State) -> Markup:
+    rows = [
+        (time.strftime(STAMP, time.gmtime(note["time"])), element("bdi", one_line(note["text"])))
+        for note in state.notes[:MOST_NOTES]
+    ]
+    none = "No connection was refused, and none ended by a limit."
+    return _table("Refused logins and connections", ("Time (UTC)", "What"), rows, none)
 
 
 def _events(state: State, trail: Trail) -> Markup:

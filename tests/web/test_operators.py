@@ -200,6 +200,17 @@ class OverPysftpd(unittest.TestCase):
         until(lambda: not self.daemon.sessions(), "it has ended")
         self.assertTrue([line for line in self.log.lines if "olga: ended session" in line])
 
+    def test_refused_logins_are_shown_with_their_reason(self) -> None:
+        browser = self.browser.enter(self.operators)
+        self.assertNotEqual(self.daemon.do("ls", user="mallory").returncode, 0)
+        until(
+            lambda: re.search(
+                r"'mallory': login failed: .*unknown", text_of(browser.get("/operators/").text)
+            ),
+            "it is shown",
+        )
+        self.assertGreaterEqual(browser.figures()["figures"]["logins"]["refused"], 1)
+
     def test_bans_are_made_and_lifted_by_buttons(self) -> None:
         browser = self.browser.enter(self.operators)
         shown = browser.act("ban", address="192.0.2.7", seconds="600")
@@ -281,7 +292,9 @@ class OverPysftpd(unittest.TestCase):
 
         name, sections = event()
         self.assertEqual(name, "sections")
-        self.assertEqual(set(sections), {"summary", "plots", "transfers", "sessions", "bans", "events"})
+        self.assertEqual(
+            set(sections), {"summary", "plots", "transfers", "sessions", "bans", "notes", "events"}
+        )
         self.daemon.client(say="pwd")
         while "alice" not in sections.get("sessions", ""):
             name, sections = event()
