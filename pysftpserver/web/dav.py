@@ -22,7 +22,7 @@ from pysftpserver.web import dav_files, dav_listing, dav_names
 from pysftpserver.web.dav_conditions import If, check, etag_of
 from pysftpserver.web.dav_dead import DeadProperties
 from pysftpserver.web.dav_locks import Locked, Locks, TooManyLocks, parent_of
-from pysftpserver.web.dav_problems import DavRefusal, refusal_of, reply_of
+from pysftpserver.web.dav_problems import DavRefusal, problem_of, refusal_of, reply_of
 from pysftpserver.web.dav_xml import MOST, BadXML, escaped, parse
 from pysftpserver.web.downloads import Streamed
 from pysftpserver.web.files import Tree
@@ -247,28 +247,38 @@ class Dav:
             tree = Tree(stack.enter_context(session.storage()))
             work = Work(self, request, session, tree, path, conditions)
             try:
-                reply = method(work)
-            except FileProblem as problem:
-                work.note(problem)
-                raise refusal_of(problem) from None
-            except BadXML as problem:
-                raise Refusal(400, str(problem)) from None
-            except Locked as locked:
-                href = work.href(locked.lock.path)
-                condition = f"<D:lock-token-submitted><D:href>{href}</D:href></D:lock-token-submitted>"
-                raise DavRefusal(423, "It is locked.", condition) from None
-            except TooManyLocks:
-                raise Refusal(507, "There are too many locks; unlock something first.") from None
-            except sqlite3.Error as problem:
-                log.error("%s: properties cannot be kept: %s", self._values.state, problem)
-                raise Refusal(503, "Properties cannot be kept now.") from None
+                reply = self._carried_out(work, method)
+            except Refusal as refusal:
+                cause = refusal.__cause__
+                work.note(cause if isinstance(cause, FileProblem) else problem_of(refusal))
+                raise
             if isinstance(reply.body, list):
-                if request.method != "GET":  # which has sent nothing of a file
+                if reply.status >= 400:
+                    work.note(FileProblem(f"status {reply.status}"))
+                elif request.method != "GET":  # which has sent nothing of a file
                     work.note()
             else:
                 stack.callback(work.note)
                 reply.body = Streamed(reply.body, stack.pop_all().close)
         return reply
+
+    def _carried_out(self, work: Work, method: Callable[[Work], Reply]) -> Reply:
+        """What a method answers. Raises Refusal."""
+        try:
+            return method(work)
+        except FileProblem as problem:
+            raise refusal_of(problem) from problem
+        except BadXML as problem:
+            raise Refusal(400, str(problem)) from None
+        except Locked as locked:
+            href = work.href(locked.lock.path)
+            condition = f"<D:lock-token-submitted><D:href>{href}</D:href></D:lock-token-submitted>"
+            raise DavRefusal(423, "It is locked.", condition) from None
+        except TooManyLocks:
+            raise Refusal(507, "There are too many locks; unlock something first.") from None
+        except sqlite3.Error as problem:
+            log.error("%s: properties cannot be kept: %s", self._values.state, problem)
+            raise Refusal(503, "Properties cannot be kept now.") from None
 
     def _check_site(self, request: Request) -> None:
         """Refuse changes, and looks into directories, that a page of another site has asked for."""
