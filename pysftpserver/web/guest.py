@@ -40,8 +40,9 @@ PIECE = 131072  # bytes of an upload that are received at once
 
 
 class Guest:
-    """A request of somebody who has a link. tree: of this request alone. audit: of who made the link; None:
-    there is none. closing: what ends with the reply.
+    """A request of somebody who has a link.
+
+    tree: of this request alone. audit: of who made the link. closing: what ends with the reply.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Guest:
         share: Share,
         tree: ConfinedTree,
         crowd: Crowd,
-        audit: DoorAudit | None,
+        audit: DoorAudit,
         closing: contextlib.ExitStack,
     ) -> None:
         self.request, self.crowd, self.audit = request, crowd, audit
@@ -60,8 +61,6 @@ class Guest:
 
     def note(self, what: str, path: bytes, error: FileProblem | None = None, **details: Any) -> None:
         """Write a record into the audit log. Raises Refusal where that fails."""
-        if self.audit is None:
-            return
         result = "OK" if error is None else error.result
         try:
             self.audit.note(what, result, path=path, share=self.share.id, **details)
