@@ -66,6 +66,12 @@ VERSIONS = (
     ) WITHOUT ROWID;
     CREATE INDEX dav_properties_by_parent ON dav_properties (user, parent);
     """,
+    """
+    CREATE TABLE used_codes (
+        code BLOB PRIMARY KEY,
+        used INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )
 
 
